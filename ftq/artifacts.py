@@ -1,0 +1,156 @@
+"""Every path and file name under artifacts/<run>/, and how files get there.
+
+Existence means complete: a stage writes into a folder of its own attempt and what it made is renamed
+into place at the end, after it was checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STAGES = ("prepare", "train", "export", "infer")
+
+# What each stage publishes; `*` stands for the quantisation.
+OUTPUTS = {
+    "prepare": ("dataset",),
+    "train": ("adapter", "metrics.jsonl"),
+    "export": ("merged", "model-*.gguf", "Modelfile", "README.md"),
+    "infer": ("answers.jsonl",),
+}
+
+
+class RunDir:
+    """One run's folder. Paths are derived on access; nothing is created by looking."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    # written at submit
+    @property
+    def run_json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def documents(self) -> Path:
+        return self.path / "documents"
+
+    # written by the stages
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def merged(self) -> Path:
+        return self.path / "merged"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """checkpoints/<attempt>/checkpoint-<step>: a folder an attempt, so that a frozen one can't tear another's."""
+        return self.path / "checkpoints"
+
+    def gguf(self, quantization: str) -> Path:
+        return self.path / f"model-{quantization}.gguf"
+
+    def ggufs(self) -> list[Path]:
+        return sorted(self.path.glob("model-*.gguf"))
+
+    def log(self, stage: str) -> Path:
+        return self.path / "logs" / f"{stage}.log"
+
+    def partial(self, stage: str, attempt: int) -> Path:
+        """Where an attempt writes before it is published."""
+        return self.path / f"{stage}.{attempt}.partial"
+
+    def read_run(self) -> dict[str, Any]:
+        """run.json: {"id", "name", "spec", "documents_hash"}."""
+        value: dict[str, Any] = json.loads(self.run_json.read_text(encoding="utf-8"))
+        return value
+
+    def outputs(self, stage: str) -> list[Path]:
+        """What the stage has published here."""
+        return sorted(path for pattern in OUTPUTS[stage] for path in self.path.glob(pattern))
+
+    def publish(self, stage: str, partial: Path) -> None:
+        """Rename everything in `partial` into place, instead of what an earlier attempt published."""
+        for old in self.outputs(stage):
+            remove(old)
+        for made in sorted(partial.iterdir()):
+            os.replace(made, self.path / made.name)
+        partial.rmdir()
+
+    def clear_partials(self, stage: str) -> None:
+        for old in self.path.glob(f"{stage}.*.partial"):
+            remove(old)
+
+    def artifacts(self, stage: str) -> list[dict[str, Any]]:
+        """[{"kind", "path", "bytes"}]: path relative to this folder, bytes of a folder's files together."""
+        return [{"kind": _kind(path), "path": path.name, "bytes": size_of(path)} for path in self.outputs(stage)]
+
+
+def _kind(path: Path) -> str:
+    return "gguf" if path.suffix == ".gguf" else path.stem.lower() if path.name != "README.md" else "model_card"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a file or folder by hard links, by bytes where the file system has none."""
+
+    def link(a: str, b: str) -> str:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copy2(a, b)
+        return b
+
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=link)
+    else:
+        link(str(source), str(target))
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

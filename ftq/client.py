@@ -1,0 +1,231 @@
+"""The Python API: one method for each thing a person does with runs. The CLI only parses, calls and prints."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftq import artifacts, catalog, documents
+from ftq.artifacts import RunDir
+from ftq.errors import FtqError, NotFound, UserError
+from ftq.runs import Event, Run, RunStore
+from ftq.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
+
+
+@dataclass
+class Submitted:
+    """`notes` are for people: files left behind, nobody there yet to start it."""
+
+    run: Run
+    documents: int
+    notes: list[str] = field(default_factory=list)
+
+
+class Client:
+    """Everything a person can do with runs. Opening it needs the database, only sending needs the broker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        if settings.database_url.startswith(f"sqlite:///{settings.home}"):
+            _make_home(settings.home)
+        self.store = RunStore(settings.database_url)
+
+    @cached_property
+    def _app(self) -> Celery:
+        from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
+
+        return make_app(self.settings)
+
+    # ---- submit -----------------------------------------------------------------------------------------
+
+    def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
+        """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
+        spec, found = validate(options, name)
+        name = name or self._free_name(spec["model"])
+        run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+        final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
+        try:
+            partial.documents.mkdir(parents=True, mode=0o700)
+            taken = documents.snapshot(Path(spec["documents"]), partial.documents)
+            record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
+            artifacts.write_json(partial.run_json, record)
+            partial.path.rename(final.path)
+            run = self.store.create(run_id, name, spec, taken.hash)
+        except BaseException:
+            artifacts.remove(partial.path)
+            artifacts.remove(final.path)
+            raise
+        return Submitted(run, found.files, taken.skipped + self._send(run))
+
+    def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
+        """What submit would record: (spec, the documents it would take). Nothing is written."""
+        return validate(options, name)
+
+    # ---- control ----------------------------------------------------------------------------------------
+
+    def cancel(self, wanted: str) -> Run:
+        return self.store.cancel(self.store.find(wanted).id)
+
+    def pause(self, wanted: str) -> Run:
+        return self.store.pause(self.store.find(wanted).id)
+
+    def resume(self, wanted: str) -> tuple[Run, list[str]]:
+        run = self.store.resume(self.store.find(wanted).id)
+        return run, self._send(run)
+
+    def retry(self, wanted: str, from_stage: str | None = None) -> tuple[Run, list[str]]:
+        run = self.store.retry(self.store.find(wanted).id, from_stage)
+        return run, self._send(run)
+
+    # ---- look -------------------------------------------------------------------------------------------
+
+    def find(self, wanted: str) -> Run:
+        """A run by id, unique prefix of an id, or name."""
+        return self.store.find(wanted)
+
+    def all(self) -> list[Run]:
+        return self.store.all()
+
+    def run_dir(self, run_id: str) -> RunDir:
+        return RunDir(self.settings.home / run_id)
+
+    def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
+        """The run as it changes, once a second, until it is finished."""
+        while True:
+            run = self.store.get(run_id)
+            yield run
+            if run.is_finished:
+                return
+            time.sleep(seconds)
+
+    def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
+        """The run's events; with `follow` the coming ones too, until the run is finished."""
+        last = 0
+        while True:
+            finished = self.store.get(run_id).is_finished
+            for event in self.store.events(run_id, after=last):
+                last = event.id
+                yield event
+            if finished or not follow:
+                return
+            time.sleep(0.5)
+
+    # ---- ask --------------------------------------------------------------------------------------------
+
+    def ask(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> dict[str, Any]:
+        """{"prompt", "answer", "stopped", "tokens", "seconds"} from the run's exported model, through the queue."""
+        run = self.store.find(wanted)
+        if not self.run_dir(run.id).ggufs():
+            raise UserError(
+                f"run {run.name} has no exported model yet (it is {run.status})", f"`ftq status {run.id} --watch`"
+            )
+        from ftq.queue import send_question
+
+        question = self.store.ask(run.id, prompt, options)
+        if not send_question(self._app, question):
+            raise FtqError("the broker can't be reached, so nobody can answer", _START)
+        if "cpu" not in self.store.live_queues():
+            raise FtqError("no worker is up, so nobody can answer", _START)
+        return self._wait_for_answer(question, timeout)
+
+    def _wait_for_answer(self, question: str, timeout: float) -> dict[str, Any]:
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            status, answer, error = self.store.read_answer(question)
+            if status == "succeeded" and answer:
+                return answer
+            if status == "failed" and error:
+                raise FtqError(error["message"], error["hint"])
+            time.sleep(0.05)
+        raise FtqError(f"no answer within {timeout:.0f} s", "The worker may be busy with a stage: `ftq status`.")
+
+    # ---- make room --------------------------------------------------------------------------------------
+
+    def removable(self, last: int) -> list[tuple[Run, int]]:
+        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last so many."""
+        old = [run for run in self.store.all() if run.is_finished and not run.kept][last:]
+        return [(run, self.size(run)) for run in old]
+
+    def size(self, run: Run) -> int:
+        return artifacts.size_of(self.run_dir(run.id).path)
+
+    def remove(self, run: Run) -> None:
+        """Delete a run's record, then its files. UserError while it is running."""
+        self.store.delete(run.id)
+        artifacts.remove(self.run_dir(run.id).path)
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _send(self, run: Run) -> list[str]:
+        """Ring the doorbell; what a person should know if nobody answers it."""
+        from ftq.queue import queue_of, send
+
+        if not send(self._app, run):
+            return [f"The broker can't be reached. The run is recorded and starts as soon as it is there. {_START}"]
+        needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
+        missing = sorted(needed - self.store.live_queues())
+        if missing:
+            what = "No worker is up" if len(missing) == len(needed) else f"No worker serves the queue {missing[0]}"
+            return [f"{what}. The run is recorded and starts as soon as one is there. {_START}"]
+        return []
+
+    def _free_name(self, model: str) -> str:
+        base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
+        taken = self.store.names(base)
+        number = 1
+        while f"{base}-{number}" in taken:
+            number += 1
+        return f"{base}-{number}"
+
+
+_START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+
+
+def validate(options: dict[str, Any], name: str | None) -> tuple[dict[str, Any], documents.Snapshot]:
+    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each."""
+    from ftq import spec  # pydantic takes 0.1 s to import: not for `ftq status`
+
+    problems: list[FtqError] = []
+    checked = found = None
+    try:
+        checked = spec.parse(options)
+    except UserError as error:
+        problems.append(error)
+    model = str(options.get("model") or "")
+    try:
+        if model:
+            model = catalog.check(model)
+    except UserError as error:
+        problems.append(error)
+    try:
+        found = documents.snapshot(Path(str(options.get("documents") or "documents")).expanduser(), None)
+    except UserError as error:
+        problems.append(error)
+    if name is not None and not _NAME.fullmatch(name):
+        problems.append(UserError(f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"))
+    if problems or checked is None or found is None:
+        kind = NotFound if len(problems) == 1 and isinstance(problems[0], NotFound) else UserError
+        raise kind("\n".join(p.message for p in problems), "\n".join(dict.fromkeys(p.hint for p in problems if p.hint)))
+    folder = str(Path(checked.documents).expanduser().resolve())
+    return {**checked.model_dump(), "model": model, "documents": folder}, found
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(
+            f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
+        ) from None

@@ -1,0 +1,95 @@
+"""The Celery app's settings, and the one function that sends work. Celery is the doorbell, the database the truth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celery import Celery, chain
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from ftq.runs import Run, Stage
+from ftq.settings import Settings
+
+QUEUES = ("cpu", "gpu")
+PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # on Redis 0 is served first; these are kombu's own steps
+_STEPS = (0, 3, 6, 9)
+_STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
+
+# Worker side only: a stage that ends while the broker is away waits for it instead of failing.
+PATIENT_PUBLISHING = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
+
+
+def make_app(settings: Settings) -> Celery:
+    """The app as client and worker share it. Each setting that isn't Celery's default is here for a measured reason."""
+    app = Celery("ftq", broker=settings.broker, set_as_current=False)
+    app.conf.update(
+        # ids are all a message carries; results and states are the database's business
+        task_serializer="json", accept_content=["json"], result_backend=None, task_ignore_result=True,
+        # early acknowledgement: the lease protects a running stage, redelivery would run it twice
+        task_acks_late=False, task_reject_on_worker_lost=False, task_retry_on_worker_lost=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # no worker takes a message that it can't start at once
+        worker_disable_prefetch=True, worker_prefetch_multiplier=1, worker_concurrency=1, worker_pool="prefork",
+        worker_soft_shutdown_timeout=0, worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True, broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 86400, "socket_timeout": 30, "socket_connect_timeout": 3, "health_check_interval": 25,
+            "priority_steps": list(_STEPS), "queue_order_strategy": "priority",
+        },
+        task_queues=[Queue(name) for name in QUEUES], task_default_queue="cpu", task_create_missing_queues=False,
+        worker_send_task_events=True, task_send_sent_event=True, timezone="UTC",
+    )  # fmt: skip
+    return app
+
+
+def queue_of(stage: str, spec: dict[str, Any]) -> str:
+    """Training needs the GPU; so does an answer from the adapter."""
+    return "gpu" if stage == "train" or (stage == "infer" and spec.get("infer_with") == "adapter") else "cpu"
+
+
+def task_id(run: Run, stage: Stage) -> str:
+    return f"{run.id}.{stage.name}.{stage.attempt}"
+
+
+def send(app: Celery, run: Run) -> bool:
+    """Send the chain of the stages that are still to do; False if the broker can't be reached.
+
+    Submit, retry, resume and recovery are all this call. Sent twice is harmless: a stage is claimed once.
+    """
+    links = [
+        app.signature(f"ftq.{stage.name}", args=(run.id, stage.attempt), immutable=True).set(
+            task_id=task_id(run, stage),
+            queue=queue_of(stage.name, run.spec),
+            priority=PRIORITIES[run.spec["priority"]],
+            argsrepr=f"{run.name} ({run.model})",
+        )
+        for stage in run.remaining
+    ]
+    if not links or run.wanted != "run":
+        return True
+    try:
+        chain(*links, app=app).apply_async()
+    except (OperationalError, OSError):
+        return False
+    return True
+
+
+def send_question(app: Celery, question: str) -> bool:
+    """Ring for a question that the database holds; False if the broker can't be reached."""
+    try:
+        app.send_task("ftq.answer", args=(question,), task_id=f"answer.{question}", queue="cpu", priority=0)
+    except (OperationalError, OSError):
+        return False
+    return True
+
+
+def messages(app: Celery) -> set[str]:
+    """The ids of all tasks whose message is in the broker, waiting or handed out but not acknowledged."""
+    with app.connection_for_read() as connection:
+        client = connection.default_channel.client
+        keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in QUEUES for step in _STEPS]
+        raw = [text for key in keys for text in client.lrange(key, 0, -1)]
+        found = [json.loads(text) for text in raw] + [json.loads(text)[0] for text in client.hvals("unacked")]
+    return {message["headers"]["id"] for message in found}

@@ -1,0 +1,511 @@
+"""RunStore: runs, stages and events. The only module with SQL, and its verbs are the only writers.
+
+A stage is claimed by one guarded UPDATE that takes a lease with an owner's token; every later write is guarded by
+that token, so a process that lost its lease can change nothing. Times are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq import schema
+from ftq.artifacts import STAGES
+from ftq.errors import LeaseLost, NotFound, Unavailable, UserError
+from ftq.schema import events, questions, runs, stages, workers
+
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a run as the database has it."""
+
+    name: str
+    status: str
+    attempt: int
+    tries: int
+    fresh_from: int
+    cached: bool
+    key: str | None
+    worker: str | None
+    lease_until: float | None
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    progress: dict[str, Any] | None
+    changes: dict[str, Any] | None
+    error: dict[str, str] | None
+    artifacts: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and its stages in order. Its status is derived from theirs, never stored."""
+
+    id: str
+    name: str
+    model: str
+    spec: dict[str, Any]
+    documents_hash: str
+    wanted: str
+    kept: bool
+    created_at: float
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        found = {stage.status for stage in self.stages}
+        for status in ("running", "failed", "cancelled"):
+            if status in found:
+                return status
+        if found == {"succeeded"}:
+            return "succeeded"
+        return "paused" if self.wanted == "pause" else "queued"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def current(self) -> Stage | None:
+        """The first stage that hasn't succeeded; None when all have."""
+        return next((stage for stage in self.stages if stage.status != "succeeded"), None)
+
+    @property
+    def remaining(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.status != "succeeded"]
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        return next((stage.error for stage in self.stages if stage.status == "failed"), None)
+
+    @property
+    def started_at(self) -> float | None:
+        return min((stage.started_at for stage in self.stages if stage.started_at), default=None)
+
+    @property
+    def finished_at(self) -> float | None:
+        times = [stage.finished_at for stage in self.stages if stage.finished_at]
+        return max(times) if self.is_finished and times else None
+
+    def stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+@dataclass(frozen=True)
+class Event:
+    id: int
+    at: float
+    stage: str | None
+    attempt: int | None
+    kind: str
+    message: str
+    data: dict[str, Any] | None
+
+
+class RunStore:
+    """`clock` is an argument so that tests can step it."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self.engine = schema.open_engine(url)
+        self.clock = clock
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # ---- what the user asks for -------------------------------------------------------------------------
+
+    def create(self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str) -> Run:
+        """Record a run with all its stages queued. UserError if the name is taken."""
+        now = self.clock()
+        try:
+            with self._write() as db:
+                row = {"id": run_id, "name": name, "model": spec["model"], "spec": spec}
+                db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
+                for position, stage in enumerate(STAGES):
+                    db.execute(stages.insert().values(run_id=run_id, name=stage, position=position,
+                                                      queued_at=now if position == 0 else None))  # fmt: skip
+                self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
+        except sa.exc.IntegrityError:
+            raise UserError(f"the name {name} is taken", "Choose another --name, or leave it out.") from None
+        return self.get(run_id)
+
+    def cancel(self, run_id: str) -> Run:
+        """Queued stages are cancelled now; a running one when its supervisor sees it, or its lease ends."""
+        with self._write() as db:
+            if self._wanted(db, run_id) == "cancel" or self._load(db, run_id).is_finished:
+                return self._load(db, run_id)
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="cancel"))
+            queued = (stages.c.run_id == run_id) & (stages.c.status == "queued")
+            db.execute(stages.update().where(queued).values(status="cancelled", finished_at=self.clock()))
+            self._event(db, run_id, "cancelled", "cancelled by the user")
+            return self._load(db, run_id)
+
+    def pause(self, run_id: str) -> Run:
+        """Nothing more starts; a running stage saves its checkpoint and goes back to the queue."""
+        with self._write() as db:
+            run = self._load(db, run_id)
+            if run.is_finished or run.wanted != "run":
+                return run
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="pause"))
+            self._event(db, run_id, "paused", "paused by the user")
+            return self._load(db, run_id)
+
+    def resume(self, run_id: str) -> Run:
+        """Undo a pause. The caller sends the remaining stages."""
+        with self._write() as db:
+            run = self._load(db, run_id)
+            if run.wanted != "pause":
+                return run
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
+            if run.current:
+                self._touch_queue(db, run_id, run.current.name)
+            self._event(db, run_id, "resumed", "resumed by the user")
+            return self._load(db, run_id)
+
+    def retry(self, run_id: str, from_stage: str | None = None) -> Run:
+        """Queue a finished run's stages again, from the one that didn't succeed or from `from_stage` on.
+
+        A stage named by the user is done anew: no cache, no old checkpoint. The caller sends the stages.
+        """
+        with self._write() as db:
+            run = self._load(db, run_id)
+            if not run.is_finished:
+                raise UserError(f"run {run.name} is {run.status}, there is nothing to retry",
+                                f"`ftq cancel {run.id}` stops it first.")  # fmt: skip
+            first = from_stage or (run.current.name if run.current else None)
+            if first is None:
+                raise UserError(f"run {run.name} succeeded, there is nothing to retry",
+                                f"`ftq retry {run.id} --from train` trains it anew.")  # fmt: skip
+            if run.current and STAGES.index(first) > STAGES.index(run.current.name):
+                raise UserError(f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
+                                f"`ftq retry {run.id}` goes on from {run.current.name}.")  # fmt: skip
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
+            for stage in run.stages[STAGES.index(first) :]:
+                anew = from_stage is not None
+                db.execute(stages.update().where(self._is(run_id, stage.name)).values(
+                    status="queued", attempt=stage.attempt + 1, tries=0, cached=False, key=None, owner=None,
+                    lease_until=None, queued_at=None, started_at=None, finished_at=None, progress=None, error=None,
+                    changes=None if anew else stage.changes,
+                    fresh_from=stage.attempt + 1 if anew else stage.fresh_from))  # fmt: skip
+            self._touch_queue(db, run_id, first)
+            self._event(db, run_id, "retried", f"retried by the user from {first}", first)
+            return self._load(db, run_id)
+
+    def keep(self, run_id: str, kept: bool) -> None:
+        with self._write() as db:
+            db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run. UserError while it is running."""
+        with self._write() as db:
+            run = self._load(db, run_id)
+            if run.status == "running":
+                raise UserError(f"run {run.name} is running", f"`ftq cancel {run.id}` first.")
+            for table in (events, questions, stages):
+                db.execute(table.delete().where(table.c.run_id == run_id))
+            db.execute(runs.delete().where(runs.c.id == run_id))
+
+    # ---- what anybody may read --------------------------------------------------------------------------
+
+    def get(self, run_id: str) -> Run:
+        with self._read() as db:
+            return self._load(db, run_id)
+
+    def all(self) -> list[Run]:
+        """Every run, the newest first."""
+        with self._read() as db:
+            return self._runs(db, None)
+
+    def find(self, wanted: str) -> Run:
+        """A run by id, by name or by a unique prefix of its id. NotFound names what there is."""
+        with self._read() as db:
+            exact = (
+                db.execute(sa.select(runs.c.id).where((runs.c.id == wanted) | (runs.c.name == wanted))).scalars().all()
+            )
+            prefix = runs.c.id.startswith(wanted, autoescape=True)
+            matches = exact or db.execute(sa.select(runs.c.id).where(prefix)).scalars().all()
+            if len(matches) == 1:
+                return self._load(db, matches[0])
+            latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
+            recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
+        if matches:
+            raise NotFound(
+                f"{wanted} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
+            )
+        raise NotFound(
+            f"no run matches {wanted}", f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`."
+        )
+
+    def names(self, prefix: str) -> set[str]:
+        with self._read() as db:
+            return set(
+                db.execute(sa.select(runs.c.name).where(runs.c.name.startswith(prefix, autoescape=True))).scalars()
+            )
+
+    def events(self, run_id: str, after: int = 0) -> list[Event]:
+        """The run's events in order, those with a greater id than `after`."""
+        query = sa.select(events).where(events.c.run_id == run_id, events.c.id > after).order_by(events.c.id)
+        with self._read() as db:
+            return [
+                Event(row.id, row.at, row.stage, row.attempt, row.kind, row.message, row.data)
+                for row in db.execute(query)
+            ]
+
+    def find_cached(self, stage: str, key: str) -> str | None:
+        """The newest run whose stage succeeded with this key."""
+        query = (
+            sa.select(stages.c.run_id)
+            .where(stages.c.name == stage, stages.c.key == key, stages.c.status == "succeeded")
+            .order_by(stages.c.finished_at.desc())
+        )
+        with self._read() as db:
+            return db.execute(query.limit(1)).scalar()
+
+    # ---- what a worker does -----------------------------------------------------------------------------
+
+    def claim(self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float) -> str | None:
+        """Take the stage and its lease; the owner's token, or None if it isn't there to be taken."""
+        now, token = self.clock(), secrets.token_hex(16)
+        earlier = stages.alias()
+        blocked = sa.exists().where(
+            earlier.c.run_id == run_id, earlier.c.position < STAGES.index(stage), earlier.c.status != "succeeded"
+        )
+        allowed = sa.exists().where(runs.c.id == run_id, runs.c.wanted == "run")
+        guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
+        with self._write() as db:
+            taken = db.execute(stages.update().where(guard, ~blocked, allowed).values(
+                status="running", owner=token, worker=worker, lease_until=now + lease_seconds, tries=stages.c.tries + 1,
+                started_at=now, finished_at=None, error=None, progress=None))  # fmt: skip
+            if taken.rowcount != 1:
+                return None
+            self._event(db, run_id, "claimed", f"claimed by {worker}", stage, attempt, worker=worker)
+        return token
+
+    def renew(self, token: str, lease_seconds: float) -> None:
+        """Hold the lease for so long from now. LeaseLost if it is no longer ours."""
+        self._guarded(token, lease_until=self.clock() + lease_seconds)
+
+    def check(self, token: str) -> tuple[str, bool]:
+        """(what the user wants: run, pause or cancel; whether this worker was told to stop). LeaseLost if not ours."""
+        query = (
+            sa.select(runs.c.wanted, workers.c.draining)
+            .select_from(stages.join(runs).outerjoin(workers, workers.c.name == stages.c.worker))
+            .where(stages.c.owner == token, stages.c.status == "running")
+        )
+        with self._read() as db:
+            row = db.execute(query).first()
+        if row is None:
+            raise LeaseLost("another process holds this stage now")
+        return row.wanted, bool(row.draining)
+
+    def progress(self, token: str, progress: dict[str, Any]) -> None:
+        self._guarded(token, progress={**progress, "updated_at": self.clock()})
+
+    def note(self, token: str, kind: str, message: str, **data: Any) -> None:
+        """An event of the stage that the token holds. A saved checkpoint proves that the attempt brought something."""
+        with self._write() as db:
+            stage = self._owned(db, token)
+            if kind == "checkpoint":
+                db.execute(stages.update().where(stages.c.owner == token).values(tries=1))
+            self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
+
+    def succeed(self, token: str, key: str | None, artifacts: list[dict[str, Any]], cached: bool = False) -> None:
+        """The stage is done and its files are in place; the next stage is now the head of the run."""
+        with self._write() as db:
+            stage = self._owned(db, token)
+            self._update_owned(db, token, status="succeeded", key=key, artifacts=artifacts, cached=cached)
+            message = "cache hit: nothing that goes into this stage has changed" if cached else "succeeded"
+            self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
+            if stage.position + 1 < len(STAGES):
+                self._touch_queue(db, stage.run_id, STAGES[stage.position + 1])
+
+    def fail(self, token: str, error: dict[str, str]) -> None:
+        """The stage failed for good, and the run with it."""
+        with self._write() as db:
+            stage = self._owned(db, token)
+            self._update_owned(db, token, status="failed", error=error)
+            self._event(
+                db, stage.run_id, "failed", f"failed ({error['kind']}): {error['message']}", stage.name, stage.attempt
+            )
+
+    def release(self, token: str, kind: str, message: str, *, changes: dict[str, Any] | None = None,
+                counts: bool = False) -> None:  # fmt: skip
+        """Give the stage back to the queue as a new attempt, or cancel it if the user wants that.
+
+        `counts` says whether this attempt counts towards the most attempts a stage may have.
+        """
+        with self._write() as db:
+            self._requeue(db, self._owned(db, token), kind, message, changes, counts)
+
+    def expire(self, max_attempts: int) -> Sequence[str]:
+        """Take back every stage whose lease has ended; the ids of the runs that go on."""
+        with self._write() as db:
+            over = (stages.c.status == "running") & (stages.c.lease_until < self.clock())
+            lost = db.execute(sa.select(stages).where(over)).all()
+            for stage in lost:
+                self._give_up_or_requeue(db, stage, max_attempts, f"lease lost: no sign of life from {stage.worker}")
+        return [stage.run_id for stage in lost]
+
+    def expire_worker(self, worker: str, max_attempts: int) -> Sequence[str]:
+        """The same at once for the stages of a worker that is known to have died; the runs' ids."""
+        with self._write() as db:
+            held = (stages.c.status == "running") & (stages.c.worker == worker)
+            lost = db.execute(sa.select(stages).where(held)).all()
+            for stage in lost:
+                self._give_up_or_requeue(db, stage, max_attempts, f"the process of {worker} that held it died")
+        return [stage.run_id for stage in lost]
+
+    def _give_up_or_requeue(self, db: sa.Connection, stage: Any, max_attempts: int, message: str) -> None:
+        if stage.tries < max_attempts or self._wanted(db, stage.run_id) == "cancel":
+            self._requeue(db, stage, "lost", message, None, counts=True)
+            return
+        error = {"kind": "lost", "message": f"{message}, {stage.tries} times in a row",
+                 "hint": f"See `ftq logs {stage.run_id}`; `ftq retry {stage.run_id}` tries again."}  # fmt: skip
+        db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(
+            status="failed", error=error, owner=None, lease_until=None, finished_at=self.clock()))  # fmt: skip
+        self._event(db, stage.run_id, "failed", f"failed (lost): {error['message']}", stage.name, stage.attempt)
+
+    def waiting(self, grace_seconds: float) -> list[Run]:
+        """Runs whose next stage has been queued longer than the grace: their message may be gone."""
+        head = (stages.c.status == "queued") & (stages.c.queued_at < self.clock() - grace_seconds)
+        query = sa.select(stages.c.run_id).join(runs).where(head, runs.c.wanted == "run").order_by(stages.c.queued_at)
+        with self._read() as db:
+            return [self._load(db, run_id) for run_id in db.execute(query).scalars().all()]
+
+    # ---- questions to a finished run --------------------------------------------------------------------
+
+    def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
+        question = secrets.token_hex(8)
+        with self._write() as db:
+            db.execute(questions.insert().values(id=question, run_id=run_id, prompt=prompt, options=options,
+                                                 created_at=self.clock()))  # fmt: skip
+        return question
+
+    def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
+        """(run id, prompt, options) for the one process that gets it, None for every other."""
+        with self._write() as db:
+            mine = (questions.c.id == question) & (questions.c.status == "queued")
+            if db.execute(questions.update().where(mine).values(status="running")).rowcount != 1:
+                return None
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+        return row.run_id, row.prompt, row.options
+
+    def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+        with self._write() as db:
+            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
+            db.execute(questions.update().where(questions.c.id == question).values(**values))
+
+    def read_answer(self, question: str) -> tuple[str, dict[str, Any] | None, dict[str, str] | None]:
+        """(status, answer, error)."""
+        with self._read() as db:
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+        return row.status, row.answer, row.error
+
+    # ---- workers ----------------------------------------------------------------------------------------
+
+    def see_worker(self, name: str, host: str, queues: Iterable[str], gpu: str | None, pid: int) -> None:
+        """A worker's sign of life."""
+        values = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "seen_at": self.clock()}
+        with self._write() as db:
+            if db.execute(workers.update().where(workers.c.name == name).values(**values)).rowcount == 0:
+                db.execute(workers.insert().values(name=name, draining=False, **values))
+
+    def drain_worker(self, name: str, draining: bool) -> None:
+        """Ask the supervisors of a worker to hand their runs back (True), or start with a clean slate (False)."""
+        with self._write() as db:
+            db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
+
+    def forget_worker(self, name: str) -> None:
+        with self._write() as db:
+            db.execute(workers.delete().where(workers.c.name == name))
+
+    def live_queues(self) -> set[str]:
+        """The queues that some worker was serving in the last moments."""
+        query = sa.select(workers.c.queues).where(
+            workers.c.seen_at > self.clock() - WORKER_SILENCE, ~workers.c.draining
+        )
+        with self._read() as db:
+            return {queue for text in db.execute(query).scalars() for queue in text.split(",")}
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _read(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.connect().execution_options(read=True)
+
+    def _write(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.begin()
+
+    def _is(self, run_id: str, stage: str) -> sa.ColumnElement[bool]:
+        return (stages.c.run_id == run_id) & (stages.c.name == stage)
+
+    def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
+        return db.execute(sa.select(runs.c.wanted).where(runs.c.id == run_id)).scalar()
+
+    def _load(self, db: sa.Connection, run_id: str) -> Run:
+        found = self._runs(db, run_id)
+        if not found:
+            raise NotFound(f"no run {run_id}", "`ftq status` lists the runs.")
+        return found[0]
+
+    def _runs(self, db: sa.Connection, run_id: str | None) -> list[Run]:
+        query = sa.select(runs).order_by(runs.c.created_at.desc())
+        parts = sa.select(stages).order_by(stages.c.run_id, stages.c.position)
+        if run_id is not None:
+            query, parts = query.where(runs.c.id == run_id), parts.where(stages.c.run_id == run_id)
+        found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
+        for row in db.execute(parts).mappings():
+            if row["run_id"] in found:
+                found[row.run_id].stages.append(
+                    Stage(**{name: row._mapping[name] for name in Stage.__dataclass_fields__})
+                )
+        return list(found.values())
+
+    def _owned(self, db: sa.Connection, token: str) -> Any:
+        query = sa.select(stages).where(stages.c.owner == token, stages.c.status == "running")
+        stage = db.execute(query.with_for_update()).first()
+        if stage is None:
+            raise LeaseLost("another process holds this stage now")
+        return stage
+
+    def _guarded(self, token: str, **values: Any) -> None:
+        with self._write() as db:
+            mine = (stages.c.owner == token) & (stages.c.status == "running")
+            if db.execute(stages.update().where(mine).values(**values)).rowcount != 1:
+                raise LeaseLost("another process holds this stage now")
+
+    def _update_owned(self, db: sa.Connection, token: str, **values: Any) -> None:
+        """The last write of an attempt: it gives up the lease."""
+        mine = stages.c.owner == token
+        db.execute(stages.update().where(mine).values(owner=None, lease_until=None, finished_at=self.clock(), **values))
+
+    def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, changes: dict[str, Any] | None,
+                 counts: bool) -> None:  # fmt: skip
+        values: dict[str, Any] = {"owner": None, "lease_until": None}
+        if self._wanted(db, stage.run_id) == "cancel":
+            values |= {"status": "cancelled", "finished_at": self.clock()}
+            kind, message = "cancelled", "stopped: cancelled by the user"
+        else:
+            values |= {"status": "queued", "attempt": stage.attempt + 1, "queued_at": self.clock(),
+                       "tries": stage.tries if counts else 0, "changes": changes or stage.changes}  # fmt: skip
+        db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(**values))
+        self._event(db, stage.run_id, kind, message, stage.name, stage.attempt)
+
+    def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
+        db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self.clock()))
+
+    def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
+               attempt: int | None = None, **data: Any) -> None:  # fmt: skip
+        db.execute(events.insert().values(run_id=run_id, at=self.clock(), kind=kind, message=message, stage=stage,
+                                          attempt=attempt, data=data or None))  # fmt: skip
+
+
+__all__ = ["FINISHED", "Event", "Run", "RunStore", "Stage", "Unavailable"]

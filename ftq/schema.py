@@ -1,0 +1,143 @@
+"""The database's tables, and how an engine for them is opened. Only runs.py uses this."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.errors import Unavailable
+from ftq.settings import without_password
+
+VERSION = 1
+CONNECT_SECONDS = 4
+
+metadata = sa.MetaData()
+
+runs = sa.Table(
+    "runs", metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(120), nullable=False, unique=True),
+    sa.Column("model", sa.String(400), nullable=False),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("documents_hash", sa.String(64), nullable=False),
+    sa.Column("wanted", sa.String(8), nullable=False, default="run"),  # run, pause or cancel: what the user wants
+    sa.Column("kept", sa.Boolean, nullable=False, default=False),
+    sa.Column("created_at", sa.Float, nullable=False, index=True),
+)  # fmt: skip
+
+stages = sa.Table(
+    "stages", metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("status", sa.String(12), nullable=False, default="queued", index=True),
+    sa.Column("attempt", sa.Integer, nullable=False, default=1),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),  # attempts in a row that brought nothing
+    sa.Column("fresh_from", sa.Integer, nullable=False, default=0),  # attempt from which nothing old may be used
+    sa.Column("cached", sa.Boolean, nullable=False, default=False),
+    sa.Column("key", sa.String(64), index=True),  # hash of everything that went in
+    sa.Column("owner", sa.String(32)),  # the token of the lease
+    sa.Column("worker", sa.String(200)),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("queued_at", sa.Float),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("progress", sa.JSON(none_as_null=True)),
+    sa.Column("changes", sa.JSON(none_as_null=True)),  # options that an adaptation replaced
+    sa.Column("error", sa.JSON(none_as_null=True)),  # {"kind", "message", "hint"}
+    sa.Column("artifacts", sa.JSON(none_as_null=True)),
+)  # fmt: skip
+
+events = sa.Table(
+    "events", metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("stage", sa.String(16)),
+    sa.Column("attempt", sa.Integer),
+    sa.Column("kind", sa.String(24), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("data", sa.JSON(none_as_null=True)),
+)  # fmt: skip
+
+questions = sa.Table(
+    "questions", metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("status", sa.String(12), nullable=False, default="queued"),
+    sa.Column("answer", sa.JSON(none_as_null=True)),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("created_at", sa.Float, nullable=False),
+)  # fmt: skip
+
+workers = sa.Table(
+    "workers", metadata,
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("host", sa.String(200), nullable=False),
+    sa.Column("queues", sa.String(200), nullable=False),
+    sa.Column("gpu", sa.String(200)),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("draining", sa.Boolean, nullable=False, default=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
+)  # fmt: skip
+
+schema = sa.Table("ftq_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine whose tables exist. Raises Unavailable, the URL named without its password."""
+    try:
+        engine = _engine(url)
+        with engine.connect().execution_options(read=True) as connection:
+            ready = sa.inspect(connection).has_table("ftq_schema")
+        if not ready:
+            _create(engine)
+        with engine.connect().execution_options(read=True) as connection:
+            version = connection.scalar(sa.select(schema.c.version))
+    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise Unavailable(
+            f"database {without_password(url)} can't be reached: {cause}",
+            "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
+        ) from None
+    if version != VERSION:
+        raise Unavailable(f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
+                          "Use the ftq that made it, or another FTQ_HOME.")  # fmt: skip
+    return engine
+
+
+def _engine(url: str) -> sa.Engine:
+    sqlite = url.startswith("sqlite")
+    arguments = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
+    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
+    if sqlite:
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later can't wait for the lock, it fails: take it at the start.
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("read") else "BEGIN IMMEDIATE")
+
+
+def _create(engine: sa.Engine) -> None:
+    try:
+        with engine.begin() as connection:
+            if not sa.inspect(connection).has_table("ftq_schema"):
+                metadata.create_all(connection)
+                connection.execute(schema.insert().values(version=VERSION))
+    except sa.exc.SQLAlchemyError:
+        # Another process made them at the same moment (PostgreSQL has no lock on a schema).
+        with engine.connect().execution_options(read=True) as connection:
+            if not sa.inspect(connection).has_table("ftq_schema"):
+                raise

@@ -1,0 +1,187 @@
+"""What a run is asked to do. Every option is declared here, once: name, type, default, limits, help."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ftq.errors import UserError
+
+Quantization = Literal[
+    "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
+]
+QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Auto = Literal["auto"]
+DEFAULT_PROMPT = "What is this about?"
+
+
+class RunSpec(BaseModel):
+    """The options of a run. Unknown names are errors; `auto` is decided on the worker."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    # what is trained on what
+    model: str = Field(description="catalogue alias, hub id or local checkpoint directory")
+    documents: str = Field("documents", description="folder of .md, .json and .jsonl files")
+    priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
+    # prepare
+    valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
+    train_on_prompt: bool = Field(False, description="learn the prompt's tokens too, not only the answer's")
+    max_seq_length: int = Field(
+        2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
+    )
+    # train
+    engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
+    epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
+    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps, whatever epochs says")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
+    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
+    batch_size: int = Field(2, ge=1, le=1024, description="rows on the device at once (micro-batch)")
+    gradient_accumulation_steps: int = Field(4, ge=1, le=1024, description="micro-batches in an optimiser step")
+    packing: bool | Auto = Field("auto", description="several examples in one row; auto: where there is a GPU")
+    load_in_4bit: bool | Auto = Field("auto", description="QLoRA: base model in 4 bit; auto: where there is a GPU")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="compute type")
+    r: int = Field(64, ge=1, le=1024, description="LoRA rank")
+    alpha: int = Field(16, ge=1, le=4096, description="LoRA scaling numerator")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    target_modules: list[str] = Field(PROJECTIONS, min_length=1, description="layers that get an adapter")
+    gradient_checkpointing: bool | Literal["unsloth"] = Field("unsloth", description="trade time for memory")
+    optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field("auto", description="auto: 8 bit on a GPU")
+    dataset_num_proc: int | Auto = Field("auto", description="tokenising processes; auto: within the machine's limits")
+    seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
+    save_steps: int | Auto = Field("auto", description="steps between checkpoints; auto: about every five minutes")
+    logging_steps: int = Field(1, ge=1, description="steps between lines of metrics.jsonl")
+    # export
+    quantizations: list[Quantization] = Field(["q4_k_m"], min_length=1, description="GGUF files to write")
+    keep_merged: bool = Field(True, description="keep merged/, the 16-bit model, beside the GGUF files")
+    # infer
+    prompts: list[str] = Field([DEFAULT_PROMPT], description="questions that the finished model answers")
+    infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
+    max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
+
+    @field_validator("max_steps", mode="before")
+    @classmethod
+    def _no_limit(cls, value: Any) -> Any:
+        return None if value in ("none", "None", "") else value
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_prompt(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value  # a prompt may have commas
+
+    @field_validator("target_modules", "quantizations", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """`--set target_modules=q_proj,v_proj`: a list on the command line is one string with commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("quantizations", mode="after")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(value))
+
+    @field_validator("dataset_num_proc", "save_steps", mode="after")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be 1 or more, or auto")
+        return value
+
+
+def parse(options: dict[str, Any]) -> RunSpec:
+    """Check the options; raise one UserError that names every problem among them."""
+    try:
+        return RunSpec.model_validate(options)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise UserError("\n".join(lines), "`ftq options` lists every option with its limits.") from None
+
+
+def options() -> list[dict[str, str]]:
+    """Every option as a row: name, default, what is allowed, help."""
+    properties = RunSpec.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "default": "" if field.is_required() else _show(field.default),
+            "allowed": _allowed(properties[name]),
+            "help": field.description or "",
+        }
+        for name, field in RunSpec.model_fields.items()
+    ]
+
+
+def parse_assignment(text: str) -> tuple[str, str]:
+    """Split `key=value` of `--set`; ValueError if there is no `=`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set {text}: expected key=value, for example --set epochs=5")
+    return key.strip(), value.strip()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of a YAML file, read by the safe loader. Raises UserError with file and line."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected options as `key: value` lines", "For example: `epochs: 5`")
+    return {str(key): value for key, value in values.items()}
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """' Did you mean x?' for the nearest known word, or an empty string."""
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _explain(problem: Any) -> str:
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown option {name}.{did_you_mean(name, list(RunSpec.model_fields))}"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if name == "quantizations" and problem["type"] == "literal_error":
+        value = str(problem["input"])
+        return (
+            f"unknown quantisation {value}.{did_you_mean(value, list(QUANTIZATIONS))} Known: {', '.join(QUANTIZATIONS)}"
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_allowed(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"list of {_allowed(schema['items'])}" if "enum" in schema["items"] else "list, separated by commas"
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    word = {"number": "number", "integer": "integer", "boolean": "true/false", "string": "text"}[schema["type"]]
+    if low is None and high is None:
+        return word
+    return f"{word} from {low}" if high is None else f"{word} {low} to {high}"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,189 @@
+"""Where the base model comes from: a local folder, the Hugging Face cache, the hub, or a package.
+
+Only safetensors weights are ever loaded, and code that lies beside them is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ftq import catalog
+from ftq.errors import FtqError, UserError
+from worker.stages.smollm2 import packaged_gguf, write_checkpoint
+
+FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
+HUB_SECONDS = 5.0  # how long the hub may take to answer at all
+TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
+
+
+def resolve(model: str) -> Path:
+    """The local checkpoint directory of an alias, a hub id or a directory; downloads it where it must."""
+    known = catalog.find(model)
+    if known is None and Path(model).expanduser().is_dir():
+        return Path(model).expanduser()
+    hub_id = known.hub_id if known else model
+    local = _in_hub_cache(hub_id)
+    if local is None and known and known.alias == "smollm2-135m":
+        local = _from_package()
+    return local or _download(hub_id)
+
+
+def cache_dir() -> Path:
+    """Where ftq keeps what it can make again: $FTQ_CACHE, else ~/.cache/ftq."""
+    return Path(os.environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
+
+
+def go_offline() -> None:
+    """The model is local: from here on nothing asks the hub, and nothing sends statistics anywhere."""
+    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
+             "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
+             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    os.environ.update(quiet)
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth_compiled_cache"))
+    if find_spec("huggingface_hub"):
+        import huggingface_hub.constants
+
+        huggingface_hub.constants.HF_HUB_OFFLINE = True  # it read the environment when it was imported
+
+
+def stop_token(model_dir: Path, model: str) -> str:
+    """The token that ends an answer, checked to be one token of the model's tokenizer."""
+    from worker.stages.tokens import Tokens
+
+    tokens = Tokens(model_dir)
+    known = catalog.find(model)
+    candidates = [known.stop] if known else [*_turn_ends(model_dir), *_declared_ends(model_dir, tokens)]
+    for candidate in candidates:
+        if tokens.id_of(candidate) is not None:
+            return candidate
+    raise UserError(
+        f"model {model}: no stop token in its tokenizer (looked for: {', '.join(candidates) or 'none is declared'})",
+        "Give it an eos_token_id in generation_config.json.",
+    )
+
+
+def read_config(model_dir: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    return value
+
+
+def parameters(model_dir: Path) -> int:
+    """How many numbers the checkpoint holds, from the headers of its safetensors files."""
+    total = 0
+    for path in sorted(model_dir.glob("*.safetensors")):
+        header = read_header(path)
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """A safetensors file's header; UserError when the file is not whole."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(length))
+        end = max((e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"), default=0)
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError("its size does not fit its header")
+    except (OSError, ValueError, struct.error, MemoryError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})", "Get the model again.") from None
+    return header
+
+
+def _in_hub_cache(hub_id: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = Path(snapshot_download(hub_id, local_files_only=True))
+    except Exception:  # not there, or not whole: both mean that it has to come from elsewhere
+        return None
+    return path if _is_whole(path) else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Config, tokenizer and every weight file are there: a download that broke off is not whole."""
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        weights = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    else:
+        weights = {"model.safetensors"}
+    has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+    return has_tokenizer and (path / "config.json").is_file() and all((path / name).is_file() for name in weights)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(hub_id, timeout=HUB_SECONDS)  # fails at once where the download would retry for minutes
+        path = Path(snapshot_download(hub_id, allow_patterns=FILES))
+    except GatedRepoError:
+        hint = f"Accept its licence on https://huggingface.co/{hub_id}, then `hf auth login` on the worker."
+        raise UserError(f"model {hub_id} is gated on the hub", hint) from None
+    except RepositoryNotFoundError:
+        hint = "Check the name; a private one needs `hf auth login` on the worker."
+        raise UserError(f"model {hub_id}: the hub has no such model", hint) from None
+    except Exception as error:
+        raise _unreachable(hub_id, error) from None
+    if not _is_whole(path):
+        raise UserError(f"model {hub_id} has no whole set of safetensors weights on the hub", "Take another model.")
+    return path
+
+
+def _unreachable(hub_id: str, error: Exception) -> FtqError:
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return UserError(
+        f"model {hub_id} is not on this machine and the hub can't be reached ({reason})",
+        f"Run `hf download {hub_id}` where there is network and copy the folder here, then give it as --model DIR.",
+    )
+
+
+def _from_package() -> Path | None:
+    """The cached checkpoint, made now if need be: in a folder of this process, then renamed into place."""
+    made = cache_dir() / "smollm2-135m"
+    gguf = packaged_gguf()
+    if made.is_dir() or gguf is None:
+        return made if made.is_dir() else None
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="smollm2-135m.", dir=made.parent) as partial:
+        write_checkpoint(gguf, Path(partial))
+        try:
+            os.rename(partial, made)
+            Path(partial).mkdir()  # TemporaryDirectory wants something to remove
+        except OSError:  # another process was first
+            if not made.is_dir():
+                raise
+    made.chmod(0o755)
+    return made
+
+
+def _turn_ends(model_dir: Path) -> list[str]:
+    """The chat template's end of a turn, if it is one of the usual ones."""
+    template = ""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        if (model_dir / name).is_file():
+            text = (model_dir / name).read_text(encoding="utf-8")
+            template += text if name.endswith(".jinja") else str(json.loads(text).get("chat_template") or "")
+    return [end for end in TURN_ENDS if end in template]
+
+
+def _declared_ends(model_dir: Path, tokens: Any) -> list[str]:
+    """The end-of-sequence tokens that generation_config.json, tokenizer_config.json and config.json declare."""
+    ends: list[str] = []
+    for name in ("generation_config.json", "tokenizer_config.json", "config.json"):
+        if not (model_dir / name).is_file():
+            continue
+        values = json.loads((model_dir / name).read_text(encoding="utf-8"))
+        ids = values.get("eos_token_id")
+        ends += [tokens.text_of(i) for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int)]
+        declared = values.get("eos_token")
+        ends += [declared["content"] if isinstance(declared, dict) else declared] if declared else []
+    return [end for end in dict.fromkeys(ends) if end]

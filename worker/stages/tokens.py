@@ -1,0 +1,85 @@
+"""Text to tokens, for training and for counting: one tokenisation, so that both agree.
+
+`tokenizer.json` is read by the tokenizers library itself: no torch, loaded in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import UserError
+from ftq.prompt import completion, prompt
+
+IGNORED = -100  # the label of a token that the loss leaves out
+
+
+class Tokens:
+    """A checkpoint's tokenizer. Special tokens written out in a document count as plain text."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self._inner = _load(model_dir)
+        self._inner.encode_special_tokens = True
+        self._start = _start_of_text(self._inner)
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a single token, or None."""
+        found: int | None = self._inner.token_to_id(token)
+        return found
+
+    def text_of(self, token_id: int) -> str | None:
+        found: str | None = self._inner.id_to_token(token_id)
+        return found
+
+    def count(self, text: str) -> int:
+        return len(self._encode(text))
+
+    def prompt(self, instruction: str, input: str = "") -> list[int]:
+        """What the model gets to see before it answers, with the start token if it has one."""
+        return self._start + self._encode(prompt(instruction, input))
+
+    def row(self, example: dict[str, str], stop: str, train_on_prompt: bool = False) -> tuple[list[int], list[int]]:
+        """(input_ids, labels) of an example; the last of both is always the stop token."""
+        asked = self.prompt(example["instruction"], example["input"])
+        answer = [*self._answer(example, asked), self._id(stop)]
+        ids = asked + answer
+        return ids, ids.copy() if train_on_prompt else [IGNORED] * len(asked) + answer
+
+    def _answer(self, example: dict[str, str], asked: list[int]) -> list[int]:
+        """The answer's tokens as they are after the prompt: some tokenizers add a space to a text's start."""
+        text = completion(example["output"], "")
+        whole = self._start + self._encode(prompt(example["instruction"], example["input"]) + text)
+        return whole[len(asked) :] if whole[: len(asked)] == asked else self._encode(text)
+
+    def _id(self, token: str) -> int:
+        found = self.id_of(token)
+        if found is None:
+            raise UserError(f"stop token {token} is not a token of this model", "Choose another base model.")
+        return found
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def _load(model_dir: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if (model_dir / "tokenizer.json").is_file():
+        try:
+            return Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise UserError(f"{model_dir}/tokenizer.json: can't be read ({error})", "Get the model again.") from None
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model_dir, local_files_only=True).backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"model {model_dir}: no usable tokenizer in it ({error})", "It needs tokenizer.json.") from None
+
+
+def _start_of_text(inner: Any) -> list[int]:
+    """The tokens that the tokenizer puts before every text (a BOS, or nothing)."""
+    bare = inner.encode("a", add_special_tokens=False).ids
+    whole: list[int] = inner.encode("a").ids
+    return whole[: whole.index(bare[0])]
