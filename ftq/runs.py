@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,97 +17,10 @@ import sqlalchemy as sa
 from ftq import schema
 from ftq.artifacts import STAGES
 from ftq.errors import LeaseLost, NotFound, Unavailable, UserError
+from ftq.records import FINISHED, Event, Run, Stage
 from ftq.schema import events, questions, runs, stages, workers
 
-FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of a run as the database has it."""
-
-    name: str
-    status: str
-    attempt: int
-    tries: int
-    fresh_from: int
-    cached: bool
-    key: str | None
-    worker: str | None
-    lease_until: float | None
-    queued_at: float | None
-    started_at: float | None
-    finished_at: float | None
-    progress: dict[str, Any] | None
-    changes: dict[str, Any] | None
-    error: dict[str, str] | None
-    artifacts: list[dict[str, Any]] | None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run and its stages in order. Its status is derived from theirs, never stored."""
-
-    id: str
-    name: str
-    model: str
-    spec: dict[str, Any]
-    documents_hash: str
-    wanted: str
-    kept: bool
-    created_at: float
-    stages: list[Stage] = field(default_factory=list)
-
-    @property
-    def status(self) -> str:
-        found = {stage.status for stage in self.stages}
-        for status in ("running", "failed", "cancelled"):
-            if status in found:
-                return status
-        if found == {"succeeded"}:
-            return "succeeded"
-        return "paused" if self.wanted == "pause" else "queued"
-
-    @property
-    def is_finished(self) -> bool:
-        return self.status in FINISHED
-
-    @property
-    def current(self) -> Stage | None:
-        """The first stage that hasn't succeeded; None when all have."""
-        return next((stage for stage in self.stages if stage.status != "succeeded"), None)
-
-    @property
-    def remaining(self) -> list[Stage]:
-        return [stage for stage in self.stages if stage.status != "succeeded"]
-
-    @property
-    def error(self) -> dict[str, str] | None:
-        return next((stage.error for stage in self.stages if stage.status == "failed"), None)
-
-    @property
-    def started_at(self) -> float | None:
-        return min((stage.started_at for stage in self.stages if stage.started_at), default=None)
-
-    @property
-    def finished_at(self) -> float | None:
-        times = [stage.finished_at for stage in self.stages if stage.finished_at]
-        return max(times) if self.is_finished and times else None
-
-    def stage(self, name: str) -> Stage:
-        return next(stage for stage in self.stages if stage.name == name)
-
-
-@dataclass(frozen=True)
-class Event:
-    id: int
-    at: float
-    stage: str | None
-    attempt: int | None
-    kind: str
-    message: str
-    data: dict[str, Any] | None
 
 
 class RunStore:
@@ -464,9 +376,7 @@ class RunStore:
         found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
         for row in db.execute(parts).mappings():
             if row["run_id"] in found:
-                found[row.run_id].stages.append(
-                    Stage(**{name: row._mapping[name] for name in Stage.__dataclass_fields__})
-                )
+                found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
         return list(found.values())
 
     def _owned(self, db: sa.Connection, token: str) -> Any:

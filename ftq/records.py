@@ -1,0 +1,95 @@
+"""What the database holds of a run, as plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a run as the database has it."""
+
+    name: str
+    status: str
+    attempt: int
+    tries: int
+    fresh_from: int
+    cached: bool
+    key: str | None
+    worker: str | None
+    lease_until: float | None
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    progress: dict[str, Any] | None
+    changes: dict[str, Any] | None
+    error: dict[str, str] | None
+    artifacts: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and its stages in order. Its status is derived from theirs, never stored."""
+
+    id: str
+    name: str
+    model: str
+    spec: dict[str, Any]
+    documents_hash: str
+    wanted: str
+    kept: bool
+    created_at: float
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        found = {stage.status for stage in self.stages}
+        for status in ("running", "failed", "cancelled"):
+            if status in found:
+                return status
+        if found == {"succeeded"}:
+            return "succeeded"
+        return "paused" if self.wanted == "pause" else "queued"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def current(self) -> Stage | None:
+        """The first stage that hasn't succeeded; None when all have."""
+        return next((stage for stage in self.stages if stage.status != "succeeded"), None)
+
+    @property
+    def remaining(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.status != "succeeded"]
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        return next((stage.error for stage in self.stages if stage.status == "failed"), None)
+
+    @property
+    def started_at(self) -> float | None:
+        return min((stage.started_at for stage in self.stages if stage.started_at), default=None)
+
+    @property
+    def finished_at(self) -> float | None:
+        times = [stage.finished_at for stage in self.stages if stage.finished_at]
+        return max(times) if self.is_finished and times else None
+
+    def stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+@dataclass(frozen=True)
+class Event:
+    id: int
+    at: float
+    stage: str | None
+    attempt: int | None
+    kind: str
+    message: str
+    data: dict[str, Any] | None
