@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def freed_by(folders: list[Path]) -> int:
+    """Bytes that deleting these folders gives back: a file that another run links to stays on the disk."""
+    found: dict[tuple[int, int], list[os.stat_result]] = {}
+    for folder in folders:
+        for file in folder.rglob("*"):
+            info = file.lstat()
+            if stat.S_ISREG(info.st_mode):
+                found.setdefault((info.st_dev, info.st_ino), []).append(info)
+    return sum(links[0].st_size for links in found.values() if len(links) >= links[0].st_nlink)
 
 
 def size_of(path: Path) -> int:

@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftq.errors import NotFound, UserError
-from ftq.spec import did_you_mean
+from ftq.errors import NotFound, UserError, did_you_mean
 
 
 @dataclass(frozen=True)

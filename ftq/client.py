@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftq import artifacts, catalog, documents
 from ftq.artifacts import RunDir
-from ftq.errors import FtqError, NotFound, UserError
-from ftq.runs import Event, Run, RunStore
+from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
+from ftq.records import Event, Run, queue_of
+from ftq.runs import RunStore
 from ftq.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,19 +35,31 @@ class Submitted:
 
 
 class Client:
-    """Everything a person can do with runs. Opening it needs the database, only sending needs the broker."""
+    """Everything a person can do with runs. Most of it needs the database, only sending needs the broker."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        if settings.database_url.startswith(f"sqlite:///{settings.home}"):
-            _make_home(settings.home)
-        self.store = RunStore(settings.database_url)
+
+    @cached_property
+    def store(self) -> RunStore:
+        if self.settings.database_url.startswith(f"sqlite:///{self.settings.home}"):
+            _make_home(self.settings.home)
+        return RunStore(self.settings.database_url)
+
+    def close(self) -> None:
+        """Give back the database's connections; a client that was closed may be used again."""
+        if "store" in self.__dict__:
+            self.store.close()
 
     @cached_property
     def _app(self) -> Celery:
         from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
 
-        return make_app(self.settings)
+        app = make_app(self.settings)
+        # A person waits: a broker that is away or mute is said so within five seconds, the run is recorded anyway.
+        app.conf.task_publish_retry = False
+        app.conf.broker_transport_options |= {"socket_connect_timeout": 1.5, "socket_timeout": 3}
+        return app
 
     # ---- submit -----------------------------------------------------------------------------------------
 
@@ -89,14 +102,34 @@ class Client:
         run = self.store.retry(self.store.find(wanted).id, from_stage)
         return run, self._send(run)
 
+    def keep(self, wanted: str, kept: bool = True) -> Run:
+        """Whether `gc` spares the run."""
+        self.store.keep(self.store.find(wanted).id, kept)
+        return self.store.find(wanted)
+
     # ---- look -------------------------------------------------------------------------------------------
 
     def find(self, wanted: str) -> Run:
         """A run by id, unique prefix of an id, or name."""
         return self.store.find(wanted)
 
-    def all(self) -> list[Run]:
-        return self.store.all()
+    def all(self, limit: int | None = None) -> list[Run]:
+        """Every run, or the latest so many; the newest first."""
+        return self.store.all(limit)
+
+    def count(self) -> int:
+        return self.store.count()
+
+    def missing_worker(self, run: Run) -> str:
+        """Why nobody takes up a run that waits, and what to do; empty if somebody can."""
+        if run.wanted != "run" or run.is_finished:
+            return ""
+        needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
+        missing = sorted(needed - self.store.live_queues())
+        if not missing:
+            return ""
+        what = "No worker is up" if len(missing) == len(needed) else f"No worker serves the queue {missing[0]}"
+        return f"{what}. The run is recorded and starts as soon as one is there. {_START}"
 
     def run_dir(self, run_id: str) -> RunDir:
         return RunDir(self.settings.home / run_id)
@@ -122,15 +155,26 @@ class Client:
                 return
             time.sleep(0.5)
 
+    def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
+        """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
+        read = dict.fromkeys(stages, 0)
+        while True:
+            finished = self.store.get(run_id).is_finished
+            for stage in stages:
+                for piece in _read_from(self.run_dir(run_id).log(stage), read[stage]):
+                    read[stage] += len(piece)
+                    yield stage, piece
+            if finished or not follow:
+                return
+            time.sleep(0.3)
+
     # ---- ask --------------------------------------------------------------------------------------------
 
     def ask(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> dict[str, Any]:
         """{"prompt", "answer", "stopped", "tokens", "seconds"} from the run's exported model, through the queue."""
         run = self.store.find(wanted)
         if not self.run_dir(run.id).ggufs():
-            raise UserError(
-                f"run {run.name} has no exported model yet (it is {run.status})", f"`ftq status {run.id} --watch`"
-            )
+            raise Refused(f"run {run.name} has no exported model (it is {run.status})", f"`ftq status {run.name}`")
         from ftq.queue import send_question
 
         question = self.store.ask(run.id, prompt, options)
@@ -161,8 +205,12 @@ class Client:
     def size(self, run: Run) -> int:
         return artifacts.size_of(self.run_dir(run.id).path)
 
+    def freed(self, runs: list[Run]) -> int:
+        """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
+        return artifacts.freed_by([self.run_dir(run.id).path for run in runs])
+
     def remove(self, run: Run) -> None:
-        """Delete a run's record, then its files. UserError while it is running."""
+        """Delete a run's record, then its files. Refused while it is running."""
         self.store.delete(run.id)
         artifacts.remove(self.run_dir(run.id).path)
 
@@ -170,16 +218,12 @@ class Client:
 
     def _send(self, run: Run) -> list[str]:
         """Ring the doorbell; what a person should know if nobody answers it."""
-        from ftq.queue import queue_of, send
+        from ftq.queue import send
 
         if not send(self._app, run):
             return [f"The broker can't be reached. The run is recorded and starts as soon as it is there. {_START}"]
-        needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
-        missing = sorted(needed - self.store.live_queues())
-        if missing:
-            what = "No worker is up" if len(missing) == len(needed) else f"No worker serves the queue {missing[0]}"
-            return [f"{what}. The run is recorded and starts as soon as one is there. {_START}"]
-        return []
+        missing = self.missing_worker(run)
+        return [missing] if missing else []
 
     def _free_name(self, model: str) -> str:
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
@@ -226,6 +270,15 @@ def _make_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise UserError(
+        raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
         ) from None
+
+
+def _read_from(path: Path, offset: int) -> Iterator[bytes]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        while piece := file.read(65536):
+            yield piece

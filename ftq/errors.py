@@ -2,16 +2,19 @@
 
 FtqError                 what happened, to what, and what to do next; `kind` is its policy
 ├── UserError            the user's data or options: never retried (kind "user")
-│   └── NotFound         no such run, model, option or file
+│   ├── NotFound         no such run, model, option or file
+│   └── Refused          the run's state doesn't allow it: still running, nothing to retry, no model yet
 ├── OutOfMemory          the card or the machine: adapted, then retried (kind "memory")
 ├── Lost                 a machine or a process went away: resumed (kind "lost")
-├── Unavailable          the database can't be reached
+├── Unavailable          the database or the artifacts folder can't be used
 └── LeaseLost            another process holds this stage now: stop, publish nothing
 
 Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 """
 
 from __future__ import annotations
+
+import difflib
 
 
 class FtqError(Exception):
@@ -32,6 +35,10 @@ class NotFound(UserError):
     pass
 
 
+class Refused(UserError):
+    pass
+
+
 class OutOfMemory(FtqError):
     kind = "memory"
 
@@ -46,3 +53,9 @@ class Unavailable(FtqError):
 
 class LeaseLost(FtqError):
     kind = "lost"
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """' Did you mean x?' for the nearest known word, or an empty string."""
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from celery import Celery, chain
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from ftq.records import queue_of
 from ftq.runs import Run, Stage
 from ftq.settings import Settings
 
@@ -38,15 +38,10 @@ def make_app(settings: Settings) -> Celery:
             "visibility_timeout": 86400, "socket_timeout": 30, "socket_connect_timeout": 3, "health_check_interval": 25,
             "priority_steps": list(_STEPS), "queue_order_strategy": "priority",
         },
-        task_queues=[Queue(name) for name in QUEUES], task_default_queue="cpu", task_create_missing_queues=False,
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES], task_default_queue="cpu", task_create_missing_queues=False,
         worker_send_task_events=True, task_send_sent_event=True, timezone="UTC",
     )  # fmt: skip
     return app
-
-
-def queue_of(stage: str, spec: dict[str, Any]) -> str:
-    """Training needs the GPU; so does an answer from the adapter."""
-    return "gpu" if stage == "train" or (stage == "infer" and spec.get("infer_with") == "adapter") else "cpu"
 
 
 def task_id(run: Run, stage: Stage) -> str:

@@ -84,6 +84,11 @@ class Run:
         return next(stage for stage in self.stages if stage.name == name)
 
 
+def queue_of(stage: str, spec: dict[str, Any]) -> str:
+    """Training needs the GPU; so does an answer from the adapter."""
+    return "gpu" if stage == "train" or (stage == "infer" and spec.get("infer_with") == "adapter") else "cpu"
+
+
 @dataclass(frozen=True)
 class Event:
     id: int

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ftq import schema
 from ftq.artifacts import STAGES
-from ftq.errors import LeaseLost, NotFound, Unavailable, UserError
+from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
 from ftq.records import FINISHED, Event, Run, Stage
 from ftq.schema import events, questions, runs, stages, workers
 
@@ -91,15 +91,15 @@ class RunStore:
         with self._write() as db:
             run = self._load(db, run_id)
             if not run.is_finished:
-                raise UserError(f"run {run.name} is {run.status}, there is nothing to retry",
-                                f"`ftq cancel {run.id}` stops it first.")  # fmt: skip
+                raise Refused(f"run {run.name} is {run.status}, there is nothing to retry",
+                              f"`ftq cancel {run.name}` stops it first.")  # fmt: skip
             first = from_stage or (run.current.name if run.current else None)
             if first is None:
-                raise UserError(f"run {run.name} succeeded, there is nothing to retry",
-                                f"`ftq retry {run.id} --from train` trains it anew.")  # fmt: skip
+                raise Refused(f"run {run.name} succeeded, there is nothing to retry",
+                              f"`ftq retry {run.name} --from train` trains it anew.")  # fmt: skip
             if run.current and STAGES.index(first) > STAGES.index(run.current.name):
-                raise UserError(f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
-                                f"`ftq retry {run.id}` goes on from {run.current.name}.")  # fmt: skip
+                raise Refused(f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
+                              f"`ftq retry {run.name}` goes on from {run.current.name}.")  # fmt: skip
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
             for stage in run.stages[STAGES.index(first) :]:
                 anew = from_stage is not None
@@ -117,11 +117,11 @@ class RunStore:
             db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
 
     def delete(self, run_id: str) -> None:
-        """Forget a run. UserError while it is running."""
+        """Forget a run. Refused while it is running."""
         with self._write() as db:
             run = self._load(db, run_id)
             if run.status == "running":
-                raise UserError(f"run {run.name} is running", f"`ftq cancel {run.id}` first.")
+                raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
             for table in (events, questions, stages):
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(runs.delete().where(runs.c.id == run_id))
@@ -132,10 +132,14 @@ class RunStore:
         with self._read() as db:
             return self._load(db, run_id)
 
-    def all(self) -> list[Run]:
-        """Every run, the newest first."""
+    def all(self, limit: int | None = None) -> list[Run]:
+        """Every run, or the latest so many; the newest first."""
         with self._read() as db:
-            return self._runs(db, None)
+            return self._runs(db, sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit))
+
+    def count(self) -> int:
+        with self._read() as db:
+            return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
 
     def find(self, wanted: str) -> Run:
         """A run by id, by name or by a unique prefix of its id. NotFound names what there is."""
@@ -219,6 +223,18 @@ class RunStore:
             raise LeaseLost("another process holds this stage now")
         return row.wanted, bool(row.draining)
 
+    def say_lease_lost(self, run_id: str, stage: str, attempt: int, worker: str) -> None:
+        """The late process says so in the event log; it may write nothing else."""
+        with self._write() as db:
+            message = f"{worker} came too late: its lease was over, it published nothing"
+            self._event(db, run_id, "lease_lost", message, stage, attempt)
+
+    def cancel_by_token(self, token: str) -> None:
+        """Cancel the run whose stage the token holds."""
+        with self._write() as db:
+            run_id = self._owned(db, token).run_id
+        self.cancel(run_id)
+
     def progress(self, token: str, progress: dict[str, Any]) -> None:
         self._guarded(token, progress={**progress, "updated_at": self.clock()})
 
@@ -267,14 +283,12 @@ class RunStore:
                 self._give_up_or_requeue(db, stage, max_attempts, f"lease lost: no sign of life from {stage.worker}")
         return [stage.run_id for stage in lost]
 
-    def expire_worker(self, worker: str, max_attempts: int) -> Sequence[str]:
-        """The same at once for the stages of a worker that is known to have died; the runs' ids."""
+    def expire_attempt(self, run_id: str, stage: str, attempt: int, max_attempts: int) -> None:
+        """The same at once for an attempt whose process is known to have died."""
         with self._write() as db:
-            held = (stages.c.status == "running") & (stages.c.worker == worker)
-            lost = db.execute(sa.select(stages).where(held)).all()
-            for stage in lost:
-                self._give_up_or_requeue(db, stage, max_attempts, f"the process of {worker} that held it died")
-        return [stage.run_id for stage in lost]
+            held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
+            for lost in db.execute(sa.select(stages).where(held)).all():
+                self._give_up_or_requeue(db, lost, max_attempts, f"the process of {lost.worker} that held it died")
 
     def _give_up_or_requeue(self, db: sa.Connection, stage: Any, max_attempts: int, message: str) -> None:
         if stage.tries < max_attempts or self._wanted(db, stage.run_id) == "cancel":
@@ -363,21 +377,20 @@ class RunStore:
         return db.execute(sa.select(runs.c.wanted).where(runs.c.id == run_id)).scalar()
 
     def _load(self, db: sa.Connection, run_id: str) -> Run:
-        found = self._runs(db, run_id)
+        found = self._runs(db, sa.select(runs).where(runs.c.id == run_id))
         if not found:
             raise NotFound(f"no run {run_id}", "`ftq status` lists the runs.")
         return found[0]
 
-    def _runs(self, db: sa.Connection, run_id: str | None) -> list[Run]:
-        query = sa.select(runs).order_by(runs.c.created_at.desc())
-        parts = sa.select(stages).order_by(stages.c.run_id, stages.c.position)
-        if run_id is not None:
-            query, parts = query.where(runs.c.id == run_id), parts.where(stages.c.run_id == run_id)
+    def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
         found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
+        wanted = query.with_only_columns(runs.c.id).subquery()
+        parts = sa.select(stages).join(wanted, wanted.c.id == stages.c.run_id)
+        parts = parts.order_by(stages.c.run_id, stages.c.position)
         for row in db.execute(parts).mappings():
             if row["run_id"] in found:
                 found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
-        return list(found.values())
+        return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
 
     def _owned(self, db: sa.Connection, token: str) -> Any:
         query = sa.select(stages).where(stages.c.owner == token, stages.c.status == "running")

@@ -98,15 +98,27 @@ def open_engine(url: str) -> sa.Engine:
         with engine.connect().execution_options(read=True) as connection:
             version = connection.scalar(sa.select(schema.c.version))
     except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise Unavailable(
-            f"database {without_password(url)} can't be reached: {cause}",
-            "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
-        ) from None
+        raise _unavailable(url, error) from None
     if version != VERSION:
         raise Unavailable(f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
                           "Use the ftq that made it, or another FTQ_HOME.")  # fmt: skip
+    sa.event.listen(engine, "handle_error", _translate)
     return engine
+
+
+def _unavailable(url: str, error: BaseException) -> Unavailable:
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    return Unavailable(
+        f"database {without_password(url)} can't be used: {cause}",
+        "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
+    )
+
+
+def _translate(context: Any) -> None:
+    """A server that goes away, a full or read-only disk: Unavailable, like at the start."""
+    if isinstance(context.sqlalchemy_exception, sa.exc.OperationalError) and not context.is_pre_ping:
+        url = context.engine.url.render_as_string(hide_password=True)
+        raise _unavailable(url, context.sqlalchemy_exception)
 
 
 def _engine(url: str) -> sa.Engine:

