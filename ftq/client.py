@@ -57,8 +57,8 @@ class Client:
 
         app = make_app(self.settings)
         # A person waits: a broker that is away or mute is said so within five seconds, the run is recorded anyway.
-        app.conf.task_publish_retry = False
-        app.conf.broker_transport_options |= {"socket_connect_timeout": 1.5, "socket_timeout": 3}
+        app.conf.task_publish_retry_policy = {"max_retries": 0}
+        app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}
         return app
 
     # ---- submit -----------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Client:
         """{"prompt", "answer", "stopped", "tokens", "seconds"} from the run's exported model, through the queue."""
         run = self.store.find(wanted)
         if not self.run_dir(run.id).ggufs():
-            raise Refused(f"run {run.name} has no exported model (it is {run.status})", f"`ftq status {run.name}`")
+            raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
         from ftq.queue import send_question
 
         question = self.store.ask(run.id, prompt, options)

@@ -53,8 +53,9 @@ class RunStore:
     def cancel(self, run_id: str) -> Run:
         """Queued stages are cancelled now; a running one when its supervisor sees it, or its lease ends."""
         with self._write() as db:
-            if self._wanted(db, run_id) == "cancel" or self._load(db, run_id).is_finished:
-                return self._load(db, run_id)
+            run = self._locked(db, run_id)
+            if run.is_finished or run.wanted == "cancel":
+                return run
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="cancel"))
             queued = (stages.c.run_id == run_id) & (stages.c.status == "queued")
             db.execute(stages.update().where(queued).values(status="cancelled", finished_at=self.clock()))
@@ -64,7 +65,7 @@ class RunStore:
     def pause(self, run_id: str) -> Run:
         """Nothing more starts; a running stage saves its checkpoint and goes back to the queue."""
         with self._write() as db:
-            run = self._load(db, run_id)
+            run = self._locked(db, run_id)
             if run.is_finished or run.wanted != "run":
                 return run
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="pause"))
@@ -74,7 +75,7 @@ class RunStore:
     def resume(self, run_id: str) -> Run:
         """Undo a pause. The caller sends the remaining stages."""
         with self._write() as db:
-            run = self._load(db, run_id)
+            run = self._locked(db, run_id)
             if run.wanted != "pause":
                 return run
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
@@ -89,10 +90,11 @@ class RunStore:
         A stage named by the user is done anew: no cache, no old checkpoint. The caller sends the stages.
         """
         with self._write() as db:
-            run = self._load(db, run_id)
+            run = self._locked(db, run_id)
             if not run.is_finished:
+                verb = "resume" if run.wanted == "pause" else "cancel"
                 raise Refused(f"run {run.name} is {run.status}, there is nothing to retry",
-                              f"`ftq cancel {run.name}` stops it first.")  # fmt: skip
+                              f"Did you mean `ftq {verb} {run.name}`?")  # fmt: skip
             first = from_stage or (run.current.name if run.current else None)
             if first is None:
                 raise Refused(f"run {run.name} succeeded, there is nothing to retry",
@@ -119,7 +121,7 @@ class RunStore:
     def delete(self, run_id: str) -> None:
         """Forget a run. Refused while it is running."""
         with self._write() as db:
-            run = self._load(db, run_id)
+            run = self._locked(db, run_id)
             if run.status == "running":
                 raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
             for table in (events, questions, stages):
@@ -227,7 +229,8 @@ class RunStore:
         """The late process says so in the event log; it may write nothing else."""
         with self._write() as db:
             message = f"{worker} came too late: its lease was over, it published nothing"
-            self._event(db, run_id, "lease_lost", message, stage, attempt)
+            if self._wanted(db, run_id):  # the run may have been deleted since
+                self._event(db, run_id, "lease_lost", message, stage, attempt)
 
     def cancel_by_token(self, token: str) -> None:
         """Cancel the run whose stage the token holds."""
@@ -278,7 +281,7 @@ class RunStore:
         """Take back every stage whose lease has ended; the ids of the runs that go on."""
         with self._write() as db:
             over = (stages.c.status == "running") & (stages.c.lease_until < self.clock())
-            lost = db.execute(sa.select(stages).where(over)).all()
+            lost = db.execute(sa.select(stages).where(over).with_for_update()).all()
             for stage in lost:
                 self._give_up_or_requeue(db, stage, max_attempts, f"lease lost: no sign of life from {stage.worker}")
         return [stage.run_id for stage in lost]
@@ -287,7 +290,7 @@ class RunStore:
         """The same at once for an attempt whose process is known to have died."""
         with self._write() as db:
             held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
-            for lost in db.execute(sa.select(stages).where(held)).all():
+            for lost in db.execute(sa.select(stages).where(held).with_for_update()).all():
                 self._give_up_or_requeue(db, lost, max_attempts, f"the process of {lost.worker} that held it died")
 
     def _give_up_or_requeue(self, db: sa.Connection, stage: Any, max_attempts: int, message: str) -> None:
@@ -374,7 +377,14 @@ class RunStore:
         return (stages.c.run_id == run_id) & (stages.c.name == stage)
 
     def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
-        return db.execute(sa.select(runs.c.wanted).where(runs.c.id == run_id)).scalar()
+        """What the user wants, who can't change it before this transaction has ended."""
+        query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
+        return db.execute(query).scalar()
+
+    def _locked(self, db: sa.Connection, run_id: str) -> Run:
+        """The run, which nobody else can change meanwhile (SQLite has locked everything anyway)."""
+        self._wanted(db, run_id)
+        return self._load(db, run_id)
 
     def _load(self, db: sa.Connection, run_id: str) -> Run:
         found = self._runs(db, sa.select(runs).where(runs.c.id == run_id))

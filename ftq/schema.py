@@ -91,19 +91,29 @@ def open_engine(url: str) -> sa.Engine:
     """An engine whose tables exist. Raises Unavailable, the URL named without its password."""
     try:
         engine = _engine(url)
-        with engine.connect().execution_options(read=True) as connection:
-            ready = sa.inspect(connection).has_table("ftq_schema")
-        if not ready:
-            _create(engine)
-        with engine.connect().execution_options(read=True) as connection:
-            version = connection.scalar(sa.select(schema.c.version))
-    except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+    except (sa.exc.SQLAlchemyError, ImportError) as error:  # no such driver
+        raise _unavailable(url, error) from None
+    try:
+        version = _version(engine)
+    except (sa.exc.SQLAlchemyError, OSError) as error:
+        engine.dispose()
         raise _unavailable(url, error) from None
     if version != VERSION:
+        engine.dispose()
         raise Unavailable(f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
                           "Use the ftq that made it, or another FTQ_HOME.")  # fmt: skip
     sa.event.listen(engine, "handle_error", _translate)
     return engine
+
+
+def _version(engine: sa.Engine) -> int | None:
+    """The schema's version; the tables are made where there are none."""
+    with engine.connect().execution_options(read=True) as connection:
+        ready = sa.inspect(connection).has_table("ftq_schema")
+    if not ready:
+        _create(engine)
+    with engine.connect().execution_options(read=True) as connection:
+        return connection.scalar(sa.select(schema.c.version))
 
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:

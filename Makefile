@@ -1,0 +1,47 @@
+# The two commands of the README, and what people and CI run. `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format drill bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY)  ## make .venv with everything, client and worker
+
+$(READY): requirements/cli.txt requirements/worker.txt requirements/unsloth.txt requirements/dev.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $(READY)
+
+demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes
+	$(BIN)/python -m worker.demo
+
+test: $(READY)  ## all tests, the slow end-to-end tier included
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## the tests that need no model and no server
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+lint: $(READY)  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+drill: $(READY)  ## a hundred random faults on real workers and a real broker
+	$(BIN)/python -m benchmarks.drill
+
+bench: $(READY)  ## the client's and the queue's times, side by side with bare Python
+	$(BIN)/python -m benchmarks.client
+
+clean:  ## remove the environment; artifacts stay
+	rm -rf .venv

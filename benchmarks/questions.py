@@ -1,0 +1,57 @@
+"""How many of the 20 fixed questions about ftq each model answers right.
+
+    python -m benchmarks.questions RUN [--show]
+
+An answer is right if each of a question's expectations occurs in it (tests/demo_questions.json): exact, blind to
+case, no judge. The base model is asked by its own chat template, the tuned one through the exported GGUF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ftq.client import Client
+from ftq.settings import Settings
+from ftq.spec import RunSpec
+
+QUESTIONS = Path(__file__).parent.parent / "tests" / "demo_questions.json"
+
+
+def is_right(answer: str, expect: list[list[str]]) -> bool:
+    """Whether every expectation occurs in the answer, in one of its forms."""
+    text = answer.lower()
+    return all(any(form.lower() in text for form in forms) for forms in expect)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.questions")
+    arguments.add_argument("run", help="id or name of a finished run over documents/")
+    arguments.add_argument("--show", action="store_true", help="print the answers too")
+    given = arguments.parse_args()
+    client = Client(Settings.from_env())
+    run = client.find(given.run)
+    questions = json.loads(QUESTIONS.read_text(encoding="utf-8"))
+    prompts = [question["question"] for question in questions]
+    from worker.stages.infer import ask, ask_base
+
+    tuned = list(ask(client.run_dir(run.id), prompts, RunSpec(**run.spec)))
+    report("base model", questions, ask_base(run.model, prompts), given.show)
+    report(f"{run.name}, {run.spec['quantizations'][0]} GGUF", questions, tuned, given.show)
+
+
+def report(name: str, questions: list[dict[str, Any]], answers: list[dict[str, Any]], show: bool) -> None:
+    right = [
+        is_right(answer["answer"], question["expect"]) for question, answer in zip(questions, answers, strict=True)
+    ]
+    stopped = sum(answer["stopped"] for answer in answers)
+    print(f"{name}: {sum(right)} of {len(questions)} right, {stopped} ended by the stop token")
+    if show:
+        for good, question, answer in zip(right, questions, answers, strict=True):
+            print(f"  {'right' if good else 'WRONG'}  {question['question']}\n         {answer['answer'].strip()[:200]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What the commands share: the client, RUN and its completion, and where output goes.
+
+Standard output holds the answer and nothing else; notes, progress and hints go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from ftq.client import Client
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+# An escape sequence in a file name, a document or an answer must not reach the terminal.
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def open_client() -> Client:
+    from ftq.client import Client
+    from ftq.settings import Settings
+
+    client = Client(Settings.from_env())
+    click.get_current_context().call_on_close(client.close)
+    return client
+
+
+def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names and ids of the latest runs. Nothing to offer is better than an error in the middle of a line."""
+    try:
+        from ftq.client import Client
+        from ftq.settings import Settings
+
+        settings = Settings.from_env()
+        if settings.database_url.startswith("sqlite:///") and not (settings.home / "ftq.db").exists():
+            return []
+        runs = Client(settings).all(200)
+    except Exception:
+        return []
+    names = [(run.name, run) for run in runs] + [(run.id, run) for run in runs if incomplete]
+    return [
+        CompletionItem(word, help=f"{run.model}, {run.status}") for word, run in names if word.startswith(incomplete)
+    ]
+
+
+def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from ftq.catalog import ALIASES
+
+    found = [model for alias, model in ALIASES.items() if alias.startswith(incomplete.lower())]
+    return [CompletionItem(model.alias, help=model.hub_id) for model in found]
+
+
+def run_argument(command: Command) -> Command:
+    return click.argument("run", metavar="RUN", shell_complete=complete_run)(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def note(text: str) -> None:
+    """Something for people, not for pipes."""
+    click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    return text.translate(_CONTROL)
+
+
+def on_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only with a yes: `--yes`, or one typed on a terminal."""
+    if yes:
+        return
+    if not on_terminal():
+        raise click.UsageError("there is no terminal to ask on: give --yes to delete without a question")
+    click.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def ctrl_c(text: str, exit_code: int = INTERRUPTED) -> Iterator[None]:
+    """Ctrl-C ends the watching, not the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        if text:
+            note(text)
+        click.get_current_context().exit(exit_code)
+
+
+def size(number: float) -> str:
+    """Bytes as people read them: 999 B, 1.2 kB, 3.4 GB (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 99.95 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -1,0 +1,103 @@
+"""`ftq`, the client: parse -> one call of ftq -> print.
+
+This module and those it imports need click and the standard library only: what is heavy (the database, Celery,
+pydantic, rich) is imported inside the commands that use it, so that `ftq --help` is there at once.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any
+
+import click
+
+import ftq
+from cli import ask, control, look, room, serve, submit
+from cli.common import printable
+
+EXAMPLES = """\b
+A first run, from a folder of Markdown and JSON files to a model that answers:
+  ftq up                                            everything, on this machine
+  ftq submit --model smollm2-135m --documents DIR
+  ftq status --watch
+  ftq infer RUN "A question?"
+
+\b
+RUN is a run's id, a unique prefix of it, or its name.
+Exit codes: 0 done, 1 the run or the operation failed, 2 bad usage.
+Completion: eval "$(_FTQ_COMPLETE=bash_source ftq)"      (or zsh_source, fish_source)
+"""
+
+
+class Failure(click.ClickException):
+    """The operation failed: what happened, and what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        first, *others = printable(self.message).splitlines() or [""]
+        click.echo(click.style("Error: ", fg="red") + first, file, err=True, color=self.show_color)
+        for line in others:
+            click.echo(f"       {line}", file, err=True)
+        if self.hint:
+            click.echo(printable(self.hint), file, err=True)
+
+
+class Misuse(Failure):
+    """The command line asks for what isn't there or can't be."""
+
+    exit_code = 2
+
+
+class FtqGroup(click.Group):
+    """The one place where errors become messages. A traceback is for those who ask for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of a run's life, not of the alphabet
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get("FTQ_DEBUG"):
+                raise
+            raise _translate(error) from None
+
+
+def _translate(error: Exception) -> Failure:
+    from ftq.errors import FtqError, Refused, UserError
+
+    if isinstance(error, UserError) and not isinstance(error, Refused):
+        return Misuse(error.message, error.hint)
+    if isinstance(error, FtqError):
+        return Failure(error.message, error.hint)
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Failure(f"this shouldn't happen: {text}", "Set FTQ_DEBUG=1 for the traceback.")
+
+
+@click.group(
+    cls=FtqGroup,
+    epilog=EXAMPLES,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "color": False if os.environ.get("NO_COLOR") else None,
+        "max_content_width": 100,
+    },
+)
+@click.version_option(ftq.__version__, prog_name="ftq", message="%(prog)s %(version)s")
+def main() -> None:
+    """A fine-tuning queue: a folder of documents in, a tuned and tested GGUF model out."""
+
+
+for command in (
+    *(submit.submit, look.status, look.logs, look.events),
+    *(control.cancel, control.pause, control.resume, control.retry),
+    *(ask.infer, look.models, look.options),
+    *(room.rm, room.gc, room.keep),
+    *(serve.up, serve.worker),
+):
+    main.add_command(command)

@@ -1,0 +1,333 @@
+"""What people see: tables and the view of a run. Made by rich, so colours and widths fit where they go."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cli.common import plural, printable, size
+from ftq import view
+from ftq.artifacts import STAGES
+from ftq.records import Run, Stage, queue_of
+
+# status -> (colour, symbol, symbol where the terminal has no UTF-8)
+LOOKS = {
+    "queued": ("yellow", "○", "."),
+    "running": ("cyan", "●", ">"),
+    "paused": ("magenta", "‖", "="),
+    "succeeded": ("green", "✓", "+"),
+    "failed": ("red", "✗", "x"),
+    "cancelled": ("bright_black", "–", "-"),
+}
+BAR_WIDTH = 36
+
+
+def console(stderr: bool = False) -> Console:
+    """Coloured and as wide as the terminal; in a pipe plain, and so wide that nothing is cut."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=1000)
+
+
+def put(out: Console, what: RenderableType) -> None:
+    """Print it; in a pipe without the blanks that fill a table's cells."""
+    if out.is_terminal:
+        out.print(what)
+        return
+    with out.capture() as captured:
+        out.print(what)
+    text = "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
+    click.echo(text, nl=False, err=out.stderr)
+
+
+# ---- the list of runs -------------------------------------------------------------------------------------
+
+
+def runs_table(runs: list[Run], now: float, symbols: bool = True) -> RenderableType:
+    table = _table("ID", "NAME", "MODEL", "STATUS", "STAGE")
+    for heading in ("%", "LOSS", "AGE"):
+        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
+    _give_way(table, 1, 2)
+    for run in runs:
+        at_work = run.current if run.status in ("running", "paused", "failed") else None
+        percent = (view.progress(run) or {}).get("percent") if at_work else None
+        table.add_row(
+            Text(run.id, "dim"), _cut(run.name, "bold"), _cut(run.model.rpartition("/")[2]), _status(run, symbols),
+            at_work.name if at_work else "", "" if percent is None else f"{percent:.0f}", _loss(view.loss(run)),
+            short(now - run.created_at),
+        )  # fmt: skip
+    return table
+
+
+def print_runs(runs: list[Run]) -> None:
+    out = console()
+    put(out, runs_table(runs, time.time(), has_symbols(out)))
+
+
+# ---- one run ----------------------------------------------------------------------------------------------
+
+
+def run_view(run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True,
+             symbols: bool = True) -> RenderableType:  # fmt: skip
+    """The run from top to bottom; what doesn't change while it works only in the `whole` view."""
+    parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_progress(run, now)]
+    parts += [Text(f"! {note}", "yellow") for note in notes]
+    parts += _failure(run)
+    if whole:
+        parts += [*_artifacts(run, home), *_asked(run)]
+    parts += _next(run)
+    return Group(*parts)
+
+
+def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool = False) -> None:
+    out = console(stderr)
+    put(out, run_view(run, home, time.time(), notes, symbols=has_symbols(out)))
+
+
+def _header(run: Run, now: float, symbols: bool) -> RenderableType:
+    first = Text.assemble((run.name, "bold"), ("  " + run.id, "dim"), f"  {run.model}  ", _status(run, symbols))
+    times = f"submitted {clock(run.created_at)} ({short(now - run.created_at)} ago)"
+    if run.finished_at and run.started_at:
+        times += f", took {duration(run.finished_at - run.started_at)}"
+    kept = ", kept" if run.kept else ""
+    return Group(first, Text(times + kept, "dim"), Text(f"documents {run.spec.get('documents', '')}", "dim"))
+
+
+def _stages(run: Run, now: float, symbols: bool) -> RenderableType:
+    table = _table("STAGE", "STATUS", "ATTEMPT")
+    table.add_column(Text("TIME", "dim"), justify="right", no_wrap=True)
+    table.add_column("")
+    table.columns[2].justify = "right"
+    for stage in run.stages:
+        taken = view.seconds(stage, now)
+        attempt = str(stage.attempt) if stage.started_at or stage.attempt > 1 else ""
+        label = Text(f"{_symbol(stage.status, symbols)} {stage.status}", LOOKS[stage.status][0])
+        if stage.status == "queued" and run.is_finished:
+            label = Text("  not started", "dim")
+        table.add_row(stage.name, label, attempt, "" if taken is None else duration(taken), Text(_remark(stage), "dim"))
+    return table
+
+
+def _remark(stage: Stage) -> str:
+    remarks = ["cached: its inputs haven't changed"] if stage.cached else []
+    if stage.status == "running" and stage.worker:
+        remarks.append(f"on {stage.worker}")
+    if stage.status == "succeeded" and (counts := numbers({**(stage.progress or {}), "tokens_per_second": None})):
+        remarks.append(counts)
+    if stage.changes:
+        remarks.append("adapted: " + ", ".join(f"{key}={value}" for key, value in stage.changes.items()))
+    return "; ".join(remarks)
+
+
+def _progress(run: Run, now: float) -> list[RenderableType]:
+    found, stage = view.progress(run), run.current
+    if not found or stage is None or run.is_finished:
+        return []
+    percent = float(found.get("percent") or 0)
+    line = Table.grid(padding=(0, 2, 0, 0))
+    bar = ProgressBar(total=100, completed=percent, width=BAR_WIDTH, complete_style="cyan", finished_style="green")
+    line.add_row(Text(stage.name, "bold"), bar, f"{percent:.0f} %", Text(time_left(found)))
+    parts: list[RenderableType] = ["", line]
+    if counts := numbers(found):
+        parts.append(Text(counts))
+    if found.get("updated_at"):
+        parts.append(Text(f"last report {short(now - found['updated_at'])} ago", "dim"))
+    return parts
+
+
+def time_left(progress: dict[str, Any]) -> str:
+    eta = progress.get("eta_seconds")
+    return "" if eta is None else f"{duration(eta)} left"
+
+
+def numbers(progress: dict[str, Any]) -> str:
+    found = []
+    if progress.get("step") is not None:
+        total = progress.get("total_steps")
+        found.append(f"step {progress['step']}" + (f" of {total}" if total else ""))
+    if progress.get("loss") is not None:
+        found.append(f"loss {_loss(progress['loss'])}")
+    if progress.get("tokens_per_second") is not None:
+        found.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(found)
+
+
+def _failure(run: Run) -> list[RenderableType]:
+    if not run.error or run.current is None:
+        return []
+    head = Text(f"{run.current.name} failed ({run.error['kind']}): {printable(run.error['message'])}", "red")
+    hint = printable(run.error.get("hint", "")).replace(" RUN`", f" {run.name}`")
+    return ["", head, *([Text(hint)] if hint else [])]
+
+
+def _artifacts(run: Run, home: Path) -> list[RenderableType]:
+    found = view.artifacts(run, home)
+    if not found:
+        return []
+    table = _table("ARTIFACT")
+    table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
+    table.add_column(Text("PATH", "dim"), overflow="fold")
+    for artifact in found:
+        table.add_row(artifact["kind"], size(artifact["bytes"]), _near(artifact["path"]))
+    return ["", table]
+
+
+def _asked(run: Run) -> list[RenderableType]:
+    from ftq.spec import changed  # pydantic: not for the list of runs
+
+    return ["", *_options(changed(run.spec))]
+
+
+def _options(changed: dict[str, str]) -> list[RenderableType]:
+    if not changed:
+        return [Text("asked for: the defaults (`ftq options`)", "dim")]
+    shown = [f"{name}={value if len(value) <= 60 else value[:59] + '…'}" for name, value in changed.items()]
+    return [Text("asked for beyond the defaults", "dim"), *(Text(printable(f"  {line}")) for line in shown)]
+
+
+def _next(run: Run) -> list[RenderableType]:
+    name, status = run.name, run.status
+    if status == "failed" and run.current:
+        lines = [f"ftq logs {name} --stage {run.current.name}", f"ftq retry {name}"]
+    elif status == "cancelled":
+        lines = [f"ftq retry {name}"]
+    elif status == "paused":
+        lines = [f"ftq resume {name}"]
+    elif status == "succeeded":
+        lines = [f'ftq infer {name} "..."']
+    else:
+        return []
+    return ["", Text("next: ", "dim") + Text("   ".join(lines))]
+
+
+# ---- other tables -----------------------------------------------------------------------------------------
+
+
+def print_plan(spec: dict[str, Any], found: Any) -> None:
+    """What a submit would do: `found` is the snapshot that it would take."""
+    from ftq.spec import changed
+
+    out = console()
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
+    grid.add_row(Text("model", "dim"), spec["model"])
+    taken = f"{plural(found.files, 'document')} ({size(found.bytes)}) from {spec['documents']}"
+    grid.add_row(Text("documents", "dim"), Text(printable(taken)))
+    for skipped in found.skipped:
+        grid.add_row("", Text(f"skipped: {printable(skipped)}", "yellow"))
+    grid.add_row(Text("stages", "dim"), f"{stages}")
+    put(out, Group(grid, "", *_options(changed(spec))))
+
+
+def print_models(models: Iterable[Any]) -> None:
+    table = _table("ALIAS", "HUB ID")
+    for heading in ("SIZE", "CONTEXT", "4 BIT"):
+        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
+    table.add_column(Text("LICENCE", "dim"), no_wrap=True)
+    _give_way(table, 1)
+    for model in models:
+        size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 0.2 else f"{model.parameters_b * 1000:g}M"
+        memory = f"{model.memory_4bit_gb:g} GB"
+        table.add_row(Text(model.alias, "bold"), _cut(model.hub_id), size_b, str(model.context), memory, model.licence)
+    put(console(), table)
+
+
+def print_options(options: list[dict[str, str]]) -> None:
+    table = _table("OPTION")
+    for heading in ("DEFAULT", "ALLOWED", "MEANING"):
+        table.add_column(Text(heading, "dim"), overflow="fold")
+    for option in options:
+        table.add_row(
+            Text(option["name"], "bold"), option["default"].replace(",", ", "), option["allowed"], option["help"]
+        )
+    put(console(), table)
+
+
+def print_sizes(runs: list[tuple[Run, int]]) -> None:
+    table = _table("ID", "NAME", "STATUS", "AGE")
+    table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
+    out = console()
+    for run, number in runs:
+        age = short(time.time() - run.created_at)
+        table.add_row(Text(run.id, "dim"), Text(run.name, "bold"), _status(run, has_symbols(out)), age, size(number))
+    put(out, table)
+
+
+# ---- words and numbers ------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """2.1 s, 1:23, 4:05:06."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(seconds: float) -> str:
+    """How long ago, in one unit: 45s, 12m, 3h, 5d."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def clock(at: float) -> str:
+    """The local time; the day too unless it is today's."""
+    moment = datetime.fromtimestamp(at)
+    today = moment.date() == datetime.now().date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def _status(run: Run, symbols: bool) -> Text:
+    colour, *_ = LOOKS[run.status]
+    word = (
+        {"cancel": "stopping", "pause": "pausing"}.get(run.wanted, "running") if run.status == "running" else run.status
+    )
+    return Text(f"{_symbol(run.status, symbols)} {word}", colour)
+
+
+def _symbol(status: str, symbols: bool) -> str:
+    return LOOKS[status][1 if symbols else 2]
+
+
+def has_symbols(out: Console) -> bool:
+    return out.encoding.startswith("utf")
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if value < 100 else f"{value:.3g}"
+
+
+def _near(path: str) -> str:
+    """Relative to where the user is, if it lies below."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for heading in headings:
+        table.add_column(Text(heading, "dim"), no_wrap=True)
+    return table
+
+
+def _give_way(table: Table, *columns: int) -> None:
+    """These columns get narrower first where the terminal is too narrow; the others stay whole."""
+    for column in columns:
+        table.columns[column].no_wrap, table.columns[column].min_width = False, 8
+
+
+def _cut(text: str, style: str = "") -> Text:
+    """A cell of one line, cut where its column has given way."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")

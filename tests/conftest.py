@@ -1,0 +1,48 @@
+"""No test touches a real home, broker or database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cli_tools
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """FTQ_HOME of this test: an artifacts folder of its own, not made yet; the other settings are the defaults."""
+    for name in ("BROKER_URL", "DATABASE_URL", "LEASE_SECONDS", "GRACE_SECONDS", "MAX_ATTEMPTS", "DEBUG"):
+        monkeypatch.delenv(f"FTQ_{name}", raising=False)
+    monkeypatch.setenv("FTQ_HOME", str(tmp_path / "artifacts"))
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Local time is UTC, and `now` is NOW wherever the client looks at the clock."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(time, "time", lambda: cli_tools.NOW)
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[cli_tools.Store]:
+    made = cli_tools.Store(home)
+    yield made
+    made.runs.close()
+
+
+@pytest.fixture
+def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two documents; the test's working directory is beside it."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "a.md").write_text("# A\n\nText.\n")
+    (folder / "b.json").write_text("[]\n")
+    return folder

