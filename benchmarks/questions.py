@@ -50,7 +50,9 @@ def report(name: str, questions: list[dict[str, Any]], answers: list[dict[str, A
     print(f"{name}: {sum(right)} of {len(questions)} right, {stopped} ended by the stop token")
     if show:
         for good, question, answer in zip(right, questions, answers, strict=True):
-            print(f"  {'right' if good else 'WRONG'}  {question['question']}\n         {answer['answer'].strip()[:200]}")
+            print(
+                f"  {'right' if good else 'WRONG'}  {question['question']}\n         {answer['answer'].strip()[:200]}"
+            )
 
 
 if __name__ == "__main__":

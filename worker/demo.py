@@ -79,7 +79,9 @@ def _compare(client: Client, run_id: str) -> None:
 
 def ask_base(model: str, prompts: list[str]) -> list[str]:
     """The base model's answers, from a process of its own: this one loads no model."""
-    code = "import json, sys; from worker.stages.infer import ask_base; print(json.dumps(ask_base(*json.load(sys.stdin))))"
+    code = (
+        "import json, sys; from worker.stages.infer import ask_base; print(json.dumps(ask_base(*json.load(sys.stdin))))"
+    )
     question = json.dumps([model, prompts])
     asked = subprocess.run([sys.executable, "-c", code], input=question, capture_output=True, text=True, check=True)
     return [answer["answer"] for answer in json.loads(asked.stdout.splitlines()[-1])]

@@ -4,6 +4,8 @@ Flower runs this file as Python before it builds its app. What it reaches into (
 TASK_COLUMNS, the handlers' URL list) is the same in all of Flower 2.2; the pin and a test hold it there.
 """
 
+from typing import Any
+
 from celery.events import state
 from flower import urls
 from flower.views import tasks
@@ -39,9 +41,9 @@ setInterval(async () => {
 </script></body>"""
 
 
-def _live(handler):
-    class Live(handler):
-        def render_string(self, template_name, **values):
+def _live(handler: Any) -> Any:
+    class Live(handler):  # type: ignore[misc]
+        def render_string(self, template_name: str, **values: Any) -> Any:
             return super().render_string(template_name, **values).replace(b"</body>", _LIVE)
 
     Live.__name__ = handler.__name__

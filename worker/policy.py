@@ -44,9 +44,11 @@ def decide(
 
 def need_less_memory(spec: dict[str, Any]) -> dict[str, Any] | None:
     """What to try next, the effective batch kept: smaller micro-batch, checkpointing, 4 bit. None: no more."""
-    if spec["batch_size"] > 1:
-        accumulation = spec["gradient_accumulation_steps"] * spec["batch_size"] // (spec["batch_size"] // 2)
-        return {"batch_size": spec["batch_size"] // 2, "gradient_accumulation_steps": accumulation}
+    batch = spec["batch_size"]
+    if batch > 1:
+        smaller = next(size for size in range(batch // 2, 0, -1) if batch % size == 0)
+        accumulation = spec["gradient_accumulation_steps"] * (batch // smaller)
+        return {"batch_size": smaller, "gradient_accumulation_steps": accumulation}
     if spec["gradient_checkpointing"] is False:
         return {"gradient_checkpointing": "unsloth"}
     if spec["load_in_4bit"] is False:

@@ -10,6 +10,7 @@ that nobody is waiting for this process any more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -58,6 +59,13 @@ class Report:
     def error(self, error: FtqError) -> None:
         self._send("error", {"kind": error.kind, "message": error.message, "hint": error.hint})
 
+    def answer(self, values: dict[str, Any]) -> None:
+        """A question's answer: to the supervisor, or as a line of JSON on the terminal's standard output."""
+        if self._pipe is None:
+            print(json.dumps(values, ensure_ascii=False), flush=True)
+        else:
+            self._send("answer", values)
+
     def stop_on_sigterm(self) -> None:
         """From now on SIGTERM only sets `stop_requested`; without this call it ends the process."""
         signal.signal(signal.SIGTERM, self._note_stop)
@@ -70,42 +78,56 @@ class Report:
             shown = " ".join(f"{key}={value}" for key, value in values.items() if value not in (None, ""))
             print(f"{event}: {shown}", file=sys.stderr, flush=True)
             return
-        try:
+        with contextlib.suppress(OSError):  # the supervisor is gone: the watchdog ends this process
             self._pipe.write(json.dumps({"event": event, **values}) + "\n")
-        except (BrokenPipeError, OSError):
-            pass  # the supervisor is gone: the watchdog ends this process
 
 
 Stage = Callable[[RunDir, Path, RunSpec, Report], None]
+Ask = Callable[[RunDir, str, RunSpec, Report], None]
 
 
-def main(name: str, stage: Stage) -> None:
-    """Run `stage(run, out, spec, report)`: everything it makes goes into the folder `out`."""
+def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
+    """Run `stage(run, out, spec, report)`: everything it makes goes into the folder `out`.
+
+    `--ask QUESTION` runs `ask(run, question, spec, report)` instead, which makes nothing but an answer.
+    """
     arguments = argparse.ArgumentParser(prog=f"python -m worker.stages.{name}")
     arguments.add_argument("run_dir", type=Path)
     arguments.add_argument("--attempt", type=int, default=0, help="number of this try (default 0: by hand)")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of an option")
+    if ask:
+        arguments.add_argument("--ask", metavar="QUESTION", help="answer one question instead of the run's prompts")
     given = arguments.parse_args()
     fd = os.environ.get("FTQ_REPORT_FD")
     report = Report(int(fd) if fd else None)
     if fd:
         _watch_supervisor(float(os.environ["FTQ_LEASE_SECONDS"]))
     run = RunDir(given.run_dir)
-    out = run.partial(name, given.attempt)
-    sys.exit(_guarded(stage, run, out, given.set, report, publish=None if fd else name))
+
+    def work() -> int:
+        spec = parse({**run.read_run()["spec"], **dict(map(parse_assignment, given.set))})
+        if ask and given.ask is not None:
+            ask(run, given.ask, spec, report)
+            return 0
+        return _make(stage, run, run.partial(name, given.attempt), spec, report, publish=None if fd else name)
+
+    sys.exit(_guarded(work, report))
 
 
-def _guarded(stage: Stage, run: RunDir, out: Path, changes: list[str], report: Report, publish: str | None) -> int:
+def _make(stage: Stage, run: RunDir, out: Path, spec: RunSpec, report: Report, publish: str | None) -> int:
+    remove(out)
+    out.mkdir(parents=True)
+    stage(run, out, spec, report)
+    if report.stop_requested:
+        return STOPPED
+    if publish:
+        run.publish(publish, out)
+    return 0
+
+
+def _guarded(work: Callable[[], int], report: Report) -> int:
     try:
-        spec = parse({**run.read_run()["spec"], **dict(map(parse_assignment, changes))})
-        remove(out)
-        out.mkdir(parents=True)
-        stage(run, out, spec, report)
-        if report.stop_requested:
-            return STOPPED
-        if publish:
-            run.publish(publish, out)
-        return 0
+        return work()
     except FtqError as error:
         report.error(error)
     except OSError as error:
@@ -119,7 +141,8 @@ def _guarded(stage: Stage, run: RunDir, out: Path, changes: list[str], report: R
 
 def _explain_os_error(error: OSError) -> FtqError:
     if error.errno == 28:
-        return UserError(f"the disk is full ({error.filename or 'artifacts folder'})", "Make room, then `ftq retry RUN`.")
+        where = error.filename or "artifacts folder"
+        return UserError(f"the disk is full ({where})", "Make room, then `ftq retry RUN`.")
     return FtqError(f"{type(error).__name__}: {error}", "The full log has the details: `ftq logs RUN`.")
 
 

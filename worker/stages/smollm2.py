@@ -98,7 +98,7 @@ def _write_weights(reader: Any, config: dict[str, Any], path: Path) -> None:
 
 
 def _unpermute(value: Any, heads: int) -> Any:
-    """llama.cpp keeps the two halves of each head's rotary dimensions interleaved; transformers, one after the other."""
+    """Undo llama.cpp's order: it interleaves the two halves of a head's rotary dimensions, transformers does not."""
     rows, columns = value.shape
     return value.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ class Tokens:
         found: str | None = self._inner.id_to_token(token_id)
         return found
 
-    def count(self, text: str) -> int:
-        return len(self._encode(text))
+    def decode(self, ids: list[int]) -> str:
+        text: str = self._inner.decode(ids)
+        return text
 
     def prompt(self, instruction: str, input: str = "") -> list[int]:
         """What the model gets to see before it answers, with the start token if it has one."""
@@ -62,6 +64,7 @@ class Tokens:
         return ids
 
 
+@lru_cache(maxsize=2)
 def _load(model_dir: Path) -> Any:
     from tokenizers import Tokenizer
 

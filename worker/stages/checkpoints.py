@@ -1,0 +1,85 @@
+"""A training's checkpoints: which one may be resumed, and which may go.
+
+A checkpoint counts only with its seal, `ftq.json`, which is written last and holds the hash of every other
+file: what a crash, a full disk or a frozen process left behind is told apart from a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftq.artifacts import RunDir, remove, write_json
+
+SEAL = "ftq.json"
+KEPT = 2
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path
+    attempt: int
+    step: int
+
+
+def seal(path: Path, fingerprint: str) -> None:
+    """Declare a checkpoint complete: its files are on the disk and their hashes are known."""
+    hashes = {}
+    for file in _files(path):
+        with file.open("rb") as data:
+            os.fsync(data.fileno())
+        hashes[file.relative_to(path).as_posix()] = _hash(file)
+    write_json(path / SEAL, {"fingerprint": fingerprint, "files": hashes})
+
+
+def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:
+    """The furthest checkpoint of any attempt that is whole and belongs to this very training."""
+    by_step = sorted(find_all(run), key=lambda found: (found.step, found.attempt), reverse=True)
+    return next((found for found in by_step if is_valid(found, fingerprint)), None)
+
+
+def is_valid(found: Checkpoint, fingerprint: str) -> bool:
+    """Sealed for the same data and options, every file as it was written, and the step that its name says."""
+    try:
+        sealed = json.loads((found.path / SEAL).read_text(encoding="utf-8"))
+        state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
+        whole = all(_hash(found.path / name) == digest for name, digest in sealed["files"].items())
+        return bool(whole and sealed["fingerprint"] == fingerprint and state["global_step"] == found.step)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def is_finished(found: Checkpoint) -> bool:
+    """The training's last step is done: only the adapter is still to be taken out."""
+    state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
+
+
+def prune(run: RunDir, attempt: int) -> None:
+    """Keep the last two. What a later attempt wrote isn't touched: this one may have been replaced."""
+    own = [found for found in find_all(run) if found.attempt <= attempt and (found.path / SEAL).is_file()]
+    for old in sorted(own, key=lambda found: (found.step, found.attempt))[:-KEPT]:
+        remove(old.path)
+
+
+def find_all(run: RunDir) -> list[Checkpoint]:
+    found = []
+    for path in run.checkpoints.glob("*/checkpoint-*"):
+        match = NAME.fullmatch(path.name)
+        if match and path.parent.name.isdigit() and path.is_dir():
+            found.append(Checkpoint(path, int(path.parent.name), int(match[1])))
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.name != SEAL)
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, hashlib.blake2b).hexdigest()

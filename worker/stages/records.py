@@ -1,0 +1,143 @@
+"""JSON and JSON Lines into examples: Alpaca records, prompt/completion, question/answer, chats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
+ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+KNOWN = "instruction/output, prompt/completion, question/answer or messages"
+
+Example = dict[str, str]
+Row = tuple[str, Example | str]  # where it is, and the example or why there is none
+
+
+class Malformed(ValueError):
+    """The whole file can't be used; the text says why, with the line."""
+
+
+def examples(text: str, is_lines: bool) -> Iterator[Row]:
+    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed."""
+    for where, record in _lines(text) if is_lines else _document(text):
+        if isinstance(record, ValueError):
+            yield where, str(record)
+            continue
+        try:
+            yield from ((where, example) for example in read(record))
+        except ValueError as error:
+            yield where, str(error)
+
+
+def read(record: Any) -> list[Example]:
+    """The examples in one record: one, or one for each assistant turn of a chat. Raises ValueError."""
+    if not isinstance(record, dict):
+        raise ValueError(f"a record must be an object, not {_kind(record)}")
+    for key in ("messages", "conversations"):
+        if key in record:
+            return _turns(record[key], key)
+    for asked, answered in PAIRS:
+        if asked in record and answered in record:
+            if isinstance(record[asked], list) and isinstance(record[answered], list):
+                return _turns(record[asked] + record[answered], asked)
+            return [_example(record, asked, answered)]
+    raise ValueError(f"a record needs {KNOWN}; this one has {', '.join(map(str, record)) or 'nothing'}")
+
+
+def _document(text: str) -> Iterator[tuple[str, Any]]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        rows = list(_lines(text))
+        if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in rows):
+            yield from rows  # JSON Lines in a file named .json
+            return
+        raise Malformed(f"line {error.lineno}: malformed JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise Malformed("malformed JSON (nested too deeply)") from None
+    for number, record in enumerate(_records(value), start=1):
+        yield f"record {number}", record
+
+
+def _records(value: Any) -> list[Any]:
+    """A list of records, an object that holds one list, or one record by itself."""
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict):
+        raise Malformed(f"expected a list of records, not {_kind(value)}")
+    lists = [inner for inner in value.values() if isinstance(inner, list)]
+    is_record = any(key in value for key in ("messages", "conversations", *(asked for asked, _ in PAIRS)))
+    return lists[0] if len(lists) == 1 and not is_record else [value]
+
+
+def _lines(text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield f"line {number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            yield f"line {number}", ValueError(f"malformed JSON ({error.msg}, column {error.colno})")
+        except RecursionError:
+            yield f"line {number}", ValueError("malformed JSON (nested too deeply)")
+
+
+def _example(record: dict[str, Any], asked: str, answered: str) -> Example:
+    given = record.get("input") or record.get("context") or ""
+    return {
+        "instruction": _text(record[asked], asked, required=True),
+        "input": _text(given, "input", required=False),
+        "output": _text(record[answered], answered, required=True),
+    }
+
+
+def _turns(messages: Any, key: str) -> list[Example]:
+    """An example for each assistant turn: the question before it, and all that was said before as input."""
+    if not isinstance(messages, list):
+        raise ValueError(f"{key} must be a list, not {_kind(messages)}")
+    found: list[Example] = []
+    before: list[str] = []
+    question = ""
+    for role, content in map(_message, messages):
+        if role == "assistant":
+            if not question:
+                raise ValueError("an assistant message comes before any user message")
+            found.append({"instruction": question, "input": "\n".join(before), "output": content})
+            before += [f"User: {question}", f"Assistant: {content}"]
+            question = ""
+        elif role == "user":
+            question = f"{question}\n{content}".strip()
+        else:
+            before.append(content)
+    if not found:
+        raise ValueError("a chat without an assistant message teaches nothing")
+    return found
+
+
+def _message(message: Any) -> tuple[str, str]:
+    if not isinstance(message, dict):
+        raise ValueError(f"a message must be an object, not {_kind(message)}")
+    role = str(message.get("role") or message.get("from") or "")
+    role = ROLES.get(role, role)
+    if role not in ("system", "developer", "user", "assistant"):
+        raise ValueError(f"a message's role must be system, user or assistant, not {role or 'missing'}")
+    content = message["content"] if "content" in message else message.get("value")
+    return role, _text(content, f"the {role} message's content", required=role in ("user", "assistant"))
+
+
+def _text(value: Any, name: str, required: bool) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {_kind(value)}")
+    if required and not value.strip():
+        raise ValueError(f"{name} is empty")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds half a character (a lone surrogate)") from None
+    return value.strip()
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
+    return names.get(type(value), "a number")
