@@ -6,12 +6,13 @@ process keeps this worker's sign of life and the reconciler, and asks the childr
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 from typing import Any
 
 from celery import signals
 from celery.exceptions import WorkerLostError
+from celery.worker.consumer import Consumer
 
 from ftq.queue import PATIENT_PUBLISHING, make_app
 from ftq.runs import RunStore
@@ -22,17 +23,27 @@ from worker.reconciler import Reconciler
 settings = Settings.from_env()
 app = make_app(settings)
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
+app.conf.worker_consumer = "worker.app:QuickConsumer"
 tasks.register(app, settings)
 
 log = logging.getLogger("ftq.worker")
 _reconciler: Reconciler | None = None
 
 
+class QuickConsumer(Consumer):  # type: ignore[misc]
+    """Looks for a broker that is away every three seconds at most; Celery's own pauses grow to half a minute."""
+
+    def ensure_connected(self, connection: Any) -> Any:
+        retry = functools.partial(connection.ensure_connection, interval_start=1, interval_step=1, interval_max=3)
+        connection.ensure_connection = retry
+        return super().ensure_connected(connection)
+
+
 @signals.worker_ready.connect
 def _start_reconciler(sender: Any, **_: Any) -> None:
     global _reconciler
     queues = sorted(sender.app.amqp.queues.consume_from)
-    _reconciler = Reconciler(app, settings, RunStore(settings.database_url), sender.hostname, queues)
+    _reconciler = Reconciler(settings, RunStore(settings.database_url), sender.hostname, queues)
     _reconciler.start()
 
 
@@ -55,6 +66,4 @@ def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
     run_id, _dot, rest = task_id.partition(".")
     stage, _dot, attempt = rest.partition(".")
     if isinstance(exception, WorkerLostError) and attempt.isdigit() and _reconciler:
-        with contextlib.suppress(Exception):  # the reconciler takes it back when the lease ends
-            _reconciler.store.expire_attempt(run_id, stage, int(attempt), settings.max_attempts)
-            _reconciler.wake()
+        _reconciler.take_back(run_id, stage, int(attempt))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from worker.hardware import gpu_name
+
 EVERY_SECONDS = 1.0
 
 Send = Callable[[dict[str, Any]], None]
@@ -35,6 +37,7 @@ def _fields(progress: dict[str, Any]) -> dict[str, str]:
         "progress": f"{progress['percent']:.0f}%",
         "step": f"{step}/{total}" if step is not None else "",
         "loss": f"{loss:.4f}" if loss is not None else "",
+        "gpu": gpu_name() or "",
         "time_left": f"{int(eta) // 60:02d}:{int(eta) % 60:02d}" if eta is not None else "",
     }
-    return {**shown, "result": " ".join(text for text in shown.values() if text)}
+    return shown

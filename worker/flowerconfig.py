@@ -55,6 +55,6 @@ for _route in urls.handlers:
         _route.handler_class = _route.target = _live(_route.handler_class)
 
 address = "127.0.0.1"
-inspect_timeout = 3000
+inspect_timeout = 3000.0
 max_tasks = 5000
 purge_offline_workers = 600

@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from worker.stages.runtime import STOPPED
+
 # Why a stage was told to stop -> (event, message)
 STOPS = {
     "cancel": ("cancelled", "stopped: cancelled by the user"),
@@ -71,6 +73,9 @@ def explain(
         }
     if exit_code == -signal.SIGKILL:
         message = f"{stage} was killed by signal 9: a memory limit, or somebody's kill"
+        return {"kind": "lost", "message": message, "hint": logs}
+    if exit_code == STOPPED or -exit_code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        message = f"{stage} was told to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
         return {"kind": "lost", "message": message, "hint": logs}
     if exit_code < 0:
         name = signal.Signals(-exit_code).name

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +26,12 @@ LOCK_WAIT = 15.0  # seconds to wait for an earlier attempt's process that is sti
 class StageProcess:
     """`with StageProcess(...) as process`: at the end of the block nothing of it is left."""
 
-    def __init__(self, stage: str, arguments: list[str], log: Path, lease_seconds: float, folder: Path) -> None:
-        self._lock = _lock(folder / f".{stage}.lock")
+    def __init__(
+        self, stage: str, arguments: list[str], log: Path, lease_seconds: float, folder: Path,
+        while_waiting: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`while_waiting` is called again and again while an earlier attempt's process is still ending."""
+        self._lock = _lock(folder / f".{stage}.lock", while_waiting)
         self._kills_before = out_of_memory_kills()
         read_end, write_end = os.pipe()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +117,7 @@ class StageProcess:
         os.close(self._lock)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, while_waiting: Callable[[], None]) -> int:
     """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     until = time.monotonic() + LOCK_WAIT
@@ -122,4 +127,5 @@ def _lock(path: Path) -> int:
             break
         except BlockingIOError:
             time.sleep(0.1)
+            while_waiting()
     return lock

@@ -11,9 +11,8 @@ import logging
 import os
 import socket
 import threading
+from collections import deque
 from typing import Any
-
-from celery import Celery
 
 from ftq import queue
 from ftq.runs import RunStore
@@ -26,11 +25,12 @@ log = logging.getLogger("ftq.reconciler")
 class Reconciler:
     """Also this worker's sign of life, and the one who says that it is about to stop."""
 
-    def __init__(self, app: Celery, settings: Settings, store: RunStore, worker: str, queues: list[str]) -> None:
-        self.app, self.settings, self.store = app, settings, store
+    def __init__(self, settings: Settings, store: RunStore, worker: str, queues: list[str]) -> None:
+        self.app, self.settings, self.store = queue.make_impatient_app(settings), settings, store
         self.worker, self.queues = worker, queues
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
+        self._dead: deque[tuple[str, str, int]] = deque()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
 
@@ -39,31 +39,36 @@ class Reconciler:
         self.store.drain_worker(self.worker, False)
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look now instead of at the next turn."""
+    def take_back(self, run_id: str, stage: str, attempt: int) -> None:
+        """The process of this worker that held the attempt has died: don't wait for its lease."""
+        self._dead.append((run_id, stage, attempt))
         self._wake.set()
 
     def drain(self) -> None:
         """Called in a signal handler's context: the database is asked from the thread."""
         self._stopping.set()
-        self.wake()
+        self._wake.set()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self.wake()
+        self.drain()
         self._thread.join(timeout=5)
         with contextlib.suppress(Exception):
             self.store.forget_worker(self.worker)
 
     def reconcile(self) -> list[str]:
         """One turn; the ids of the runs that were sent on."""
-        self.store.expire(self.settings.max_attempts)
+        stuck = [self.store.get(run_id) for run_id in self._expired()]  # nobody has sent these yet
         waiting = self.store.waiting(self.grace)
-        if not waiting:
-            return []
-        known = queue.messages(self.app)
-        lost = [run for run in waiting if run.current and queue.task_id(run, run.current) not in known]
-        return [run.id for run in lost if queue.send(self.app, run)]
+        known = queue.messages(self.app) if waiting else set()
+        stuck += [run for run in waiting if run.current and queue.task_id(run, run.current) not in known]
+        return [run.id for run in stuck if queue.send(self.app, run)]
+
+    def _expired(self) -> list[str]:
+        """The ids of the runs whose stage was taken back: a child of this worker died, or a lease ended anywhere."""
+        most, found = self.settings.max_attempts, list[str]()
+        while self._dead:
+            found += self.store.expire_attempt(*self._dead.popleft(), most, worker=self.worker)
+        return [*found, *self.store.expire(most)]
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

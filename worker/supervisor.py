@@ -28,6 +28,7 @@ from worker.process import StageProcess
 
 log = logging.getLogger("ftq.supervisor")
 LOOK_SECONDS = 0.5  # how often the user's wishes are looked up
+TERMINATE_SECONDS = 1.5  # a stopping worker's main process needs a moment to say so
 CANCEL_GRACE = 8.0  # seconds a cancelled stage has before it is killed
 MILESTONES = (25, 50, 75)
 
@@ -51,7 +52,7 @@ class Supervisor:
     ) -> None:
         self.app, self.settings, self.store = app, settings, store
         self.worker, self.show_progress = worker, show_progress
-        self.terminated = False  # SIGTERM came to this pool child
+        self.terminated_at: float | None = None  # when SIGTERM came to this pool child
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
         """Do one attempt of a stage; whether the run goes on to its next stage now."""
@@ -76,7 +77,7 @@ class Supervisor:
         """Celery's handler would raise SystemExit wherever we are; note the wish and obey it at the next look."""
 
         def note(*_: Any) -> None:
-            self.terminated = True
+            self.terminated_at = self.terminated_at or time.monotonic()
 
         if threading.current_thread() is not threading.main_thread():  # a threads pool has no such signal
             yield
@@ -87,9 +88,15 @@ class Supervisor:
         finally:
             signal.signal(signal.SIGTERM, before)
 
+    @property
+    def was_terminated(self) -> bool:
+        """SIGTERM to this process alone; one to the whole worker shows as draining before that time is over."""
+        return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
+
     def _attempt(self, run: Run, stage: str, attempt: int, token: str) -> bool:
         folder = RunDir(self.settings.home / run.id)
         partial = folder.partial(stage, attempt)
+        folder.clear_partials(stage)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
         if key and not fresh_from and cache.take(self.store, self.settings.home, run, stage, key, partial):
@@ -107,12 +114,13 @@ class Supervisor:
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, token: str) -> Outcome:
         """Run the stage's process to its end, the lease renewed all the while."""
-        folder.clear_partials(stage)
         changes = run.stage(stage).changes or {}
         arguments = [str(folder.path), "--attempt", str(attempt)]
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
         outcome, watch = Outcome(), _Watch(self, token)
-        with StageProcess(stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path) as process:
+        with StageProcess(
+            stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease
+        ) as process:
             self.store.note(token, "started", f"process {process.pid} started", pid=process.pid)
             while process.running:
                 for report in process.reports(timeout=LOOK_SECONDS / 5):
@@ -124,8 +132,8 @@ class Supervisor:
         return outcome
 
     def _publish(self, folder: RunDir, stage: str, attempt: int, token: str, key: str | None, *, cached: bool) -> None:
-        self.store.renew(token, self.settings.lease_seconds)  # whoever lost the lease stops here
-        folder.publish(stage, folder.partial(stage, attempt))
+        with self.store.hold(token, self.settings.lease_seconds):  # whoever lost the lease stops here
+            folder.publish(stage, folder.partial(stage, attempt))
         self.store.succeed(token, key, folder.artifacts(stage), cached)
         if stage == "train":
             shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the adapter is there: they have done their work
@@ -166,6 +174,10 @@ class Supervisor:
             self.store.answer(question, self._ask(run_id, prompt, options))
         except FtqError as error:
             self.store.answer(question, None, {"kind": error.kind, "message": error.message, "hint": error.hint})
+        except Exception as error:  # the asker waits: say so now, not after the asker's patience
+            log.exception("answer.%s", question)
+            message, hint = f"{type(error).__name__}: {error}", "The worker's log has the details."
+            self.store.answer(question, None, {"kind": "bug", "message": message, "hint": hint})
 
     def _ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
         folder = RunDir(self.settings.home / run_id)
@@ -219,23 +231,28 @@ class _Watch:
         """Renew the lease and see what the user wants, each when it is due; kill what had its time to stop."""
         now = time.monotonic()
         try:
-            if now - self.renewed > self.lease / 4:
-                self._if_reachable(lambda: self._renew(process))
+            self.keep_lease(process)
             if now - self.looked > LOOK_SECONDS and outcome.asked is None:
                 self.looked = now
                 self._if_reachable(lambda: self._obey(process, outcome))
-            if now - self.renewed > self.lease:
-                raise LeaseLost("the lease couldn't be renewed in time")
         except LeaseLost:
             process.kill()
             raise
         if self.kill_at and now > self.kill_at:
             process.kill()
 
-    def _renew(self, process: StageProcess) -> None:
+    def keep_lease(self, process: StageProcess | None = None) -> None:
+        """Renew the lease when it is due, and tell the process if it is there yet."""
+        if time.monotonic() - self.renewed > self.lease / 4:
+            self._if_reachable(lambda: self._renew(process))
+        if time.monotonic() - self.renewed > self.lease:
+            raise LeaseLost("the lease couldn't be renewed in time")
+
+    def _renew(self, process: StageProcess | None) -> None:
         began = time.monotonic()
         self.store.renew(self.token, self.lease)
-        process.beat()
+        if process:
+            process.beat()
         self.renewed = began
 
     def _record(self, progress: dict[str, Any]) -> None:
@@ -246,14 +263,14 @@ class _Watch:
         """A database that is away for a moment costs a report, not the stage; the lease says how long a moment is."""
         try:
             action()
-        except FtqError:
+        except LeaseLost:
             raise
         except Exception as error:
             log.warning("database: %s", str(error).splitlines()[0])
 
     def _obey(self, process: StageProcess, outcome: Outcome) -> None:
         wanted, draining = self.store.check(self.token)
-        if self.supervisor.terminated and wanted == "run" and not draining:
+        if self.supervisor.was_terminated and wanted == "run" and not draining:
             self.store.cancel_by_token(self.token)  # Flower's Terminate is a cancel
             wanted = "cancel"
         if wanted == "run" and not draining:
