@@ -31,7 +31,6 @@ MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, nee
 
 def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write adapter/ and metrics.jsonl into `out`; told to stop, save a checkpoint and return."""
-    report.stop_on_sigterm()
     summary = _read_summary(run)
     model_dir = base_model.resolve(spec.model)
     base_model.go_offline()
@@ -44,7 +43,9 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     watcher = Watcher(run, _attempt(out), spec, report, mark, bool(valid), found)
     if not (found and checkpoints.is_finished(found)):
         model, tokenizer = train_setup.load_model(model_dir, spec, plan)
-        _run(_make_trainer(model, tokenizer, rows, valid, spec, plan, watcher), found)
+        trainer = _make_trainer(model, tokenizer, rows, valid, spec, plan, watcher)
+        report.stop_on_sigterm()  # up to here there was nothing to save
+        _run(trainer, found)
     if report.stop_requested:
         return
     assert watcher.last is not None  # the last step always leaves a checkpoint

@@ -1,0 +1,206 @@
+"""Export and infer on a tiny real model: what is shipped answers by the prompt and the tokens of the training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq.artifacts import RunDir, read_jsonl
+from ftq.errors import FtqError, UserError
+from ftq.prompt import CHAT_TEMPLATE, prompt
+from ftq.spec import parse
+from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
+from tests.tiny import make_run
+from worker.stages import gguf, merge, model_card
+from worker.stages.answerers import GgufAnswerer
+from worker.stages.tokens import Tokens
+
+QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\ttabs & “quotes”", "x " * 40, ""]
+
+
+# ---- without a model ---------------------------------------------------------------------------------------
+
+
+def test_the_modelfile_holds_the_trained_prompt_and_its_stop() -> None:
+    spec = parse({"model": "smollm2-135m", "quantizations": ["q8_0", "q4_k_m"]})
+    assert model_card.modelfile(spec, {"stop": "<|im_end|>", "max_seq_length": 512}) == (
+        "FROM ./model-q8_0.gguf\n"
+        'TEMPLATE """Instruction: {{ .Prompt }}, Input: {{ .System }}, Response:"""\n'
+        'PARAMETER stop "<|im_end|>"\n'
+        "PARAMETER temperature 0\n"
+        "PARAMETER num_ctx 512\n"
+    )
+
+
+def test_the_chat_template_renders_the_trained_prompt() -> None:
+    import jinja2
+
+    def rendered(*messages: tuple[str, str]) -> str:
+        template = jinja2.Environment().from_string(CHAT_TEMPLATE)
+        return template.render(messages=[{"role": role, "content": text} for role, text in messages])
+
+    assert rendered(("user", " Q ")) == prompt("Q")
+    assert rendered(("system", "S"), ("user", "old"), ("assistant", "a"), ("user", "Q")) == prompt("Q", "S")
+
+
+def test_exporting_without_a_dataset_or_adapter_is_said(tmp_path: Path) -> None:
+    from worker.stages.infer import ask
+
+    run = RunDir(make_run(tmp_path / "run", tmp_path))
+    for options in ({}, {"infer_with": "adapter"}):
+        with pytest.raises(UserError, match="is not there yet"):
+            list(ask(run, ["Q"], parse({"model": "m", **options})))
+
+
+# ---- a real run ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(unbroken: Path) -> Path:  # noqa: F811
+    path = unbroken.with_name("exported")
+    shutil.copytree(unbroken, path, ignore=shutil.ignore_patterns("checkpoints"))
+    done = stage("export", path, "quantizations=q8_0,q4_k_m")
+    assert done.returncode == 0, done.stderr
+    assert "other tokens" not in done.stderr
+    return path
+
+
+def relative(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.slow
+def test_export_makes_exactly_its_files(exported: Path, unbroken: Path) -> None:  # noqa: F811
+    before = [name for name in relative(unbroken) if not name.startswith("checkpoints")]
+    assert sorted(set(relative(exported)) - set(before)) == [
+        "Modelfile", "README.md", "merged", "merged/chat_template.jinja", "merged/config.json",
+        "merged/generation_config.json", "merged/model.safetensors", "merged/tokenizer.json",
+        "merged/tokenizer_config.json", "model-q4_k_m.gguf", "model-q8_0.gguf",
+    ]  # fmt: skip
+    assert json.loads((exported / "merged/generation_config.json").read_text())["eos_token_id"] == [2]
+    assert json.loads((exported / "merged/config.json").read_text())["dtype"] == "bfloat16"
+    card = (exported / "README.md").read_text()
+    assert "base_model: tiny\n" in card and str(exported.parent) not in card
+    assert "30 examples from 1 documents (0 skipped)" in card
+
+
+@pytest.mark.slow
+def test_the_gguf_ends_with_the_trained_stop_token_and_carries_the_prompt(exported: Path) -> None:
+    for kind in ("q8_0", "q4_k_m"):
+        values = gguf.metadata(RunDir(exported).gguf(kind))
+        assert values["tokenizer.ggml.eos_token_id"] == 2
+        assert values["tokenizer.chat_template"] == CHAT_TEMPLATE
+        assert values["tokenizer.ggml.pre"] == "smollm"
+
+
+@pytest.mark.slow
+def test_llama_cpp_sees_the_tokens_of_the_training(exported: Path) -> None:
+    tokens, answerer = Tokens(exported / "merged"), GgufAnswerer(RunDir(exported).gguf("q8_0"), context=512)
+    assert [answerer.tokens(text) for text in QUESTIONS] == [tokens.prompt(text) for text in QUESTIONS]
+    assert answerer.tokens("Q", "some <|im_start|> input") == tokens.prompt("Q", "some <|im_start|> input")
+    answerer.close()
+
+
+@pytest.mark.slow
+def test_merging_gives_the_weights_that_peft_gives(exported: Path, unbroken: Path) -> None:  # noqa: F811
+    script = f"""
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM as Auto
+base = Auto.from_pretrained({str(unbroken.parent / "tiny")!r}, dtype=torch.float32)
+whole = PeftModel.from_pretrained(base, {str(unbroken / "adapter")!r}).merge_and_unload().to(torch.bfloat16)
+ours = Auto.from_pretrained({str(exported / "merged")!r}, dtype=torch.bfloat16)
+same = {{name: torch.equal(value, ours.state_dict()[name]) for name, value in whole.state_dict().items()}}
+assert all(same.values()), same
+plain = Auto.from_pretrained({str(unbroken.parent / "tiny")!r}, dtype=torch.bfloat16)
+assert not torch.equal(plain.model.layers[0].mlp.up_proj.weight, ours.model.layers[0].mlp.up_proj.weight)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_adapter_of_another_model_is_not_merged(unbroken: Path, tmp_path: Path) -> None:  # noqa: F811
+    other = tmp_path / "other"
+    shutil.copytree(unbroken.parent / "tiny", other)
+    weights = (other / "model.safetensors").read_bytes()
+    (other / "model.safetensors").write_bytes(weights.replace(b"layers.1.mlp.up_proj", b"layers.7.mlp.up_proj"))
+    with pytest.raises(FtqError, match="merging used 13 of the adapter's 14 layers"):
+        merge.merge(other, unbroken / "adapter", tmp_path / "merged", "<|im_end|>")
+
+
+@pytest.mark.slow
+def test_without_keep_merged_only_the_gguf_stays(exported: Path) -> None:
+    run = exported.with_name("lean")
+    shutil.copytree(exported, run)
+    done = stage("export", run, "quantizations=bf16", "keep_merged=false")
+    assert done.returncode == 0, done.stderr
+    assert [name for name in relative(run) if "/" not in name] == [
+        "Modelfile", "README.md", "adapter", "dataset", "documents", "metrics.jsonl", "model-bf16.gguf", "run.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_leaves_nothing(unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    from worker.stages import export
+    from worker.stages.runtime import Report
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1000))
+    run = RunDir(unbroken)
+    out = run.partial("export", 5)
+    out.mkdir()
+    with pytest.raises(UserError, match="the trained adapter is kept") as caught:
+        try:
+            export.export(run, out, parse(run.read_run()["spec"]), Report())
+        except UserError as error:
+            raise UserError(f"{error.message} {error.hint}") from None
+    assert "only 0.0 GB are free" in caught.value.message
+    assert list(out.iterdir()) == []
+    out.rmdir()
+
+
+@pytest.mark.slow
+def test_infer_answers_the_runs_prompts(exported: Path) -> None:
+    run = exported.with_name("inferred")
+    shutil.copytree(exported, run)
+    value = json.loads((run / "run.json").read_text())
+    value["spec"]["prompts"] = ["What is 3?", "What is 4?"]
+    (run / "run.json").write_text(json.dumps(value))
+    assert stage("infer", run).returncode == 0
+    answers = list(read_jsonl(run / "answers.jsonl"))
+    assert [list(answer) for answer in answers] == [["prompt", "answer", "stopped", "tokens", "seconds"]] * 2
+    assert [answer["prompt"] for answer in answers] == ["What is 3?", "What is 4?"]
+    assert all(0 < answer["tokens"] <= 8 for answer in answers)
+
+
+@pytest.mark.slow
+def test_a_single_question_is_answered_on_stdout_and_greedily(exported: Path) -> None:
+    ask: Callable[[], Any] = lambda: stage("infer", exported, "max_tokens=5", question="What is 3?")  # noqa: E731
+    first, second = ask(), ask()
+    assert first.returncode == 0, first.stderr
+    one, two = json.loads(first.stdout), json.loads(second.stdout)
+    assert one | {"seconds": 0} == two | {"seconds": 0}
+    assert (one["prompt"], one["tokens"], one["stopped"]) == ("What is 3?", 5, False)
+    assert not (exported / "infer.0.partial").exists()
+
+
+@pytest.mark.slow
+def test_the_adapter_itself_answers(exported: Path) -> None:
+    done = stage("infer", exported, "max_tokens=5", "infer_with=adapter", question="What is 3?")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert (answer["prompt"], answer["tokens"], answer["stopped"]) == ("What is 3?", 5, False)
+
+
+@pytest.mark.slow
+def test_a_question_longer_than_the_model_reads_is_refused(exported: Path) -> None:
+    done = stage("infer", exported, question="word " * 3000)
+    assert done.returncode == 1
+    assert "tokens, the model reads at most 2048" in done.stderr

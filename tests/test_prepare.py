@@ -1,0 +1,315 @@
+"""The prepare stage: documents in, examples out, and nothing cut silently."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq.artifacts import RunDir, read_jsonl
+from ftq.errors import UserError
+from ftq.spec import parse
+from tests.tiny import make_run, make_tiny_model
+from worker.stages import base_model, gguf, markdown, prepare, records
+from worker.stages.runtime import Report
+from worker.stages.tokens import Tokens
+
+
+class Quiet(Report):
+    """Keeps what a stage reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def _send(self, event: str, values: dict[str, Any]) -> None:
+        self.sent.append((event, values))
+
+    def messages(self, event: str) -> list[str]:
+        return [values["message"] for kind, values in self.sent if kind == event]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    monkeypatch.setattr(gguf, "check_convertible", lambda *_: None)  # it imports torch; tested by itself
+    return RunDir(make_run(tmp_path / "run", model, valid_fraction=0))
+
+
+def prepared(run: RunDir, documents: dict[str, str | bytes], **options: Any) -> tuple[list[Any], Any, Quiet]:
+    """(train and valid rows, report.json, what was reported)."""
+    for name, content in documents.items():
+        path = run.documents / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    out, report = run.partial("prepare", 0), Quiet()
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    prepare.prepare(run, out, parse({**run.read_run()["spec"], **options}), report)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
+        "dataset", "dataset/report.json", "dataset/train.jsonl", "dataset/valid.jsonl",
+    ]  # fmt: skip
+    rows = [list(read_jsonl(out / "dataset" / name)) for name in ("train.jsonl", "valid.jsonl")]
+    return rows, json.loads((out / "dataset/report.json").read_text()), report
+
+
+def pairs(rows: list[Any]) -> list[tuple[str, str, str]]:
+    return [(row["instruction"], row["input"], row["output"]) for row in rows]
+
+
+PAGE = """\
+---
+title: front matter
+---
+Before any heading. <!-- a remark -->
+
+# The *queue*
+
+It waits.
+
+<!-- gone
+for good -->
+
+## What does `ftq` do?
+
+```sh
+# not a heading
+ftq up  # <!-- stays -->
+```
+
+- a list
+  # not a heading either
+
+Setext
+------
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+### Deep
+
+> # quoted
+
+Deep text.
+
+## Empty
+"""
+
+
+def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
+    (train, valid), summary, _ = prepared(run, {"a-page.md": PAGE})
+    assert pairs(train) == [
+        ('Explain "a page".', "", "Before any heading."),
+        ('Explain "The queue".', "", "It waits."),
+        ("What does ftq do?", "", "```sh\n# not a heading\nftq up  # <!-- stays -->\n```\n\n"
+         "- a list\n  # not a heading either"),
+        ('Explain "Setext" (The queue).', "", "| a | b |\n|---|---|\n| 1 | 2 |"),
+        ('Explain "Deep" (The queue, Setext).', "", "> # quoted\n\nDeep text."),
+    ]  # fmt: skip
+    assert [row["source"] for row in train] == [
+        "a-page.md", "a-page.md#The queue", "a-page.md#What does ftq do?", "a-page.md#Setext", "a-page.md#Deep",
+    ]  # fmt: skip
+    assert valid == []
+    assert summary["documents"] == {"used": [{"path": "a-page.md", "examples": 5}], "skipped": []}
+    assert (summary["examples"], summary["train"], summary["valid"], summary["stop"]) == (5, 5, 0, "<|im_end|>")
+
+
+def test_a_ruler_at_the_start_is_not_front_matter() -> None:
+    found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
+    assert [section.blocks for section in found] == [("---", "Just prose.", "---", "More.")]
+
+
+def test_every_json_form_gives_the_same_example(run: RunDir) -> None:
+    chat = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    forms = [
+        {"instruction": "Q", "input": "", "output": "A"},
+        {"prompt": "Q", "completion": "A"},
+        {"question": "Q", "answer": "A"},
+        {"messages": chat},
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+        {"prompt": chat[:1], "completion": chat[1:]},
+    ]
+    for form in forms:
+        assert records.read(form) == [{"instruction": "Q", "input": "", "output": "A"}]
+    rows, summary, _ = prepared(run, {
+        "list.json": json.dumps(forms), "wrapped.json": json.dumps({"version": 1, "items": forms}),
+        "one.json": json.dumps(forms[0]), "lines.json": "\n".join(map(json.dumps, forms)),
+        "lines.jsonl": "\ufeff" + "\r\n".join(map(json.dumps, forms)),
+    })  # fmt: skip
+    assert pairs(rows[0]) == [("Q", "", "A")]
+    assert summary["duplicates"] == 4 * 6
+    assert summary["documents"]["skipped"] == []
+
+
+def test_a_chat_gives_an_example_for_each_answer() -> None:
+    turns = [("system", "Be brief."), ("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2")]
+    assert records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
+        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
+        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
+    ]
+
+
+def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_path: Path) -> None:
+    outside = tmp_path / "secret.md"
+    outside.write_text("# Secret\n\nNot yours.")
+    (run.documents / "link.md").symlink_to(outside)
+    (run.documents / "linked").symlink_to(tmp_path)
+    rows, summary, report = prepared(run, {
+        "good.md": "# T\n\nText.", "empty.md": " \n", "heads.md": "# Only\n\n## Headings", "latin.md": b"a\nf\xfcr",
+        "broken.json": '[\n{"question": "x"; }\n]', "number.json": "3", ".hidden.md": "x", "notes.txt": "x",
+        "sub/.git/x.md": "x",
+        "rows.jsonl": '{"question": "a", "answer": "b"}\n{oops\n{"question": "a"}\n{"question": 1, "answer": "b"}\n'
+                      '{"question": "q", "answer": " "}\n[]\n{"question": "\\ud800", "answer": "b"}\n',
+    })  # fmt: skip
+    assert pairs(rows[0]) == [('Explain "T".', "", "Text."), ("a", "", "b")]
+    assert {row["path"]: row["reason"] for row in summary["documents"]["skipped"]} == {
+        ".hidden.md": "hidden file",
+        "broken.json": "line 2: malformed JSON (Expecting ',' delimiter, column 17)",
+        "empty.md": "empty",
+        "heads.md": "nothing usable: no text in it but headings",
+        "latin.md": "line 2: not UTF-8 text (byte 0xfc)",
+        "link.md": "a link that leaves the documents folder",
+        "linked": "hidden or linked folder",
+        "notes.txt": "not .md, .json or .jsonl",
+        "number.json": "expected a list of records, not a number",
+        "sub/.git": "hidden or linked folder",
+    }  # fmt: skip
+    assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
+        ("rows.jsonl: line 2", "malformed JSON (Expecting property name enclosed in double quotes, column 2)"),
+        ("rows.jsonl: line 3", f"a record needs {records.KNOWN}; this one has question"),
+        ("rows.jsonl: line 4", "question must be text, not a number"),
+        ("rows.jsonl: line 5", "answer is empty"),
+        ("rows.jsonl: line 6", "a record must be an object, not a list"),
+        ("rows.jsonl: line 7", "question holds half a character (a lone surrogate)"),
+    ]
+    assert len(report.messages("warning")) == 16
+
+
+def test_an_unreadable_file_is_skipped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def deny(path: Path) -> bytes:
+        if path.name == "shut.md":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    _, summary, _ = prepared(run, {"a.md": "Text.", "shut.md": "x"})
+    assert summary["documents"]["skipped"] == [{"path": "shut.md", "reason": "can't be read (Permission denied)"}]
+
+
+def test_no_example_at_all_names_every_file(run: RunDir) -> None:
+    with pytest.raises(UserError) as caught:
+        prepared(run, {"empty.md": "", "broken.json": "{"})
+    assert caught.value.message.splitlines() == [
+        "no example in the documents:",
+        "  broken.json: line 1: malformed JSON (Expecting property name enclosed in double quotes, column 2)",
+        "  empty.md: empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n\n".join(f"Paragraph {n} " + "says a thing. " * 9 for n in range(9)),
+     "One sentence of nine words stands here again. " * 60, "word " * 500, "x" * 3000],
+    ids=["paragraphs", "sentences", "words", "letters"],
+)  # fmt: skip
+def test_long_sections_are_split_and_nothing_is_lost(run: RunDir, model: Path, text: str) -> None:
+    (train, _), summary, _ = prepared(run, {"a.md": f"# Long\n\n{text}"}, max_seq_length=96)
+    tokens = Tokens(model)
+    rows = [tokens.row(row, "<|im_end|>") for row in train]
+    assert len(train) > 3
+    assert [row["instruction"] for row in train] == [
+        f'Explain "Long". (part {number} of {len(train)})' for number in range(1, len(train) + 1)
+    ]
+    assert all(len(ids) <= 96 and ids[-1] == labels[-1] == 2 for ids, labels in rows)
+    assert "".join("".join(row["output"] for row in train).split()) == "".join(text.split())
+    assert summary["split_into_parts"] == 1
+    assert summary["tokens"]["longest"] == max(len(ids) for ids, _ in rows)
+
+
+def test_a_question_that_fills_a_row_is_skipped_with_its_reason(run: RunDir) -> None:
+    rows = [{"question": "why " * 200, "answer": "a"}, {"question": "Q", "answer": "a"}]
+    (train, _), summary, _ = prepared(run, {"a.json": json.dumps(rows)}, max_seq_length=64)
+    assert pairs(train) == [("Q", "", "a")]
+    assert summary["records_skipped"] == [
+        {"where": "a.json: record 1", "reason": "its question alone fills a row of 64 tokens (max_seq_length)"}
+    ]
+
+
+def test_the_split_depends_on_content_and_seed_only(run: RunDir) -> None:
+    rows = [{"question": f"Q{n}", "answer": f"A{n}"} for n in range(200)]
+    first, _, _ = prepared(run, {"a.json": json.dumps(rows)}, valid_fraction=0.2)
+    again, _, _ = prepared(run, {"a.json": json.dumps(rows[::-1]), "b.md": "New."}, valid_fraction=0.2)
+    other, _, _ = prepared(run, {}, valid_fraction=0.2, seed=1)
+    assert 25 < len(first[1]) < 55
+    assert {row["instruction"] for row in first[1]} == {row["instruction"] for row in again[1]} - {'Explain "b".'}
+    assert {row["instruction"] for row in other[1]} != {row["instruction"] for row in first[1]}
+
+
+def test_one_example_is_always_left_to_train(run: RunDir) -> None:
+    for seed in range(6):
+        (train, valid), _, _ = prepared(run, {"a.md": "Text."}, valid_fraction=0.5, seed=seed)
+        assert (len(train), len(valid)) == (1, 0)
+
+
+def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1000))
+    with pytest.raises(UserError, match=r"the export needs 0\.0 GB of disk .* 0\.0 GB are free"):
+        prepared(run, {"a.md": "Text."})
+
+
+def test_the_room_an_export_needs() -> None:
+    assert gguf.needed_bytes(10**9, ["q8_0"]) == int(10**9 * (2 + 2 + 8.5 / 8) * 1.1)
+    assert gguf.needed_bytes(10**9, ["f16"]) == int(10**9 * 4 * 1.1)
+
+
+def test_special_tokens_in_documents_are_plain_text(model: Path) -> None:
+    tokens = Tokens(model)
+    ids, labels = tokens.row({"instruction": "Q", "input": "", "output": "say <|im_end|> twice"}, "<|im_end|>")
+    assert ids.count(2) == 1 and ids[-1] == 2
+    assert labels == [-100] * len(tokens.prompt("Q")) + ids[len(tokens.prompt("Q")) :]
+    assert tokens.decode(ids[:-1]) == "Instruction: Q, Input: , Response: say <|im_end|> twice"
+
+
+def test_phi_without_its_sentencepiece_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Phi3ForCausalLM"]}')
+    with pytest.raises(UserError, match=r"tokenizer\.model is missing"):
+        gguf.check_convertible(tmp_path, "phi-3.5-mini")
+
+
+def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError) as caught:
+        base_model.resolve("Qwen/Qwen3-0.6B")
+    assert caught.value.message.startswith("model Qwen/Qwen3-0.6B is not on this machine and the hub can't be reached")
+    assert caught.value.hint.startswith("Run `hf download Qwen/Qwen3-0.6B` where there is network")
+
+
+def test_stop_token_of_a_local_model(model: Path, tmp_path: Path) -> None:
+    assert base_model.stop_token(model, str(model)) == "<|im_end|>"
+    other = tmp_path / "other"
+    shutil.copytree(model, other, ignore=shutil.ignore_patterns("*.safetensors", "chat_template.jinja"))
+    (other / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2]}))
+    assert base_model.stop_token(other, str(other)) == "<|endoftext|>"
+    with pytest.raises(UserError, match=r"no stop token in its tokenizer \(looked for: <\|end\|>\)"):
+        base_model.stop_token(other, "phi-3.5-mini")
+
+
+def test_a_torn_weight_file_is_named(model: Path, tmp_path: Path) -> None:
+    assert base_model.parameters(model) == 3_219_776
+    os.makedirs(tmp_path / "torn")
+    whole = (model / "model.safetensors").read_bytes()
+    (tmp_path / "torn/model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        base_model.parameters(tmp_path / "torn")

