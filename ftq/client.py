@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq import artifacts, catalog, documents
 from ftq.artifacts import RunDir
-from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import Event, Run, queue_of
 from ftq.runs import RunStore
 from ftq.settings import Settings
@@ -66,7 +66,19 @@ class Client:
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
         spec, found = validate(options, name)
-        name = name or self._free_name(spec["model"])
+        self.store  # noqa: B018  a database that can't be reached: said before anything is made
+        _make_home(self.settings.home)
+        while True:
+            try:
+                run, skipped = self._record(spec, name or self._free_name(spec["model"]))
+                break
+            except NameTaken:
+                if name:
+                    raise  # a name of ours was taken at the same moment by another submit: take the next
+        return Submitted(run, found.files, skipped + self._send(run))
+
+    def _record(self, spec: dict[str, Any], name: str) -> tuple[Run, list[str]]:
+        """(the run, its files and its row in place; the documents that were left behind)."""
         run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
         final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
         try:
@@ -75,12 +87,11 @@ class Client:
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
             partial.path.rename(final.path)
-            run = self.store.create(run_id, name, spec, taken.hash)
+            return self.store.create(run_id, name, spec, taken.hash), taken.skipped
         except BaseException:
             artifacts.remove(partial.path)
             artifacts.remove(final.path)
             raise
-        return Submitted(run, found.files, taken.skipped + self._send(run))
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
         """What submit would record: (spec, the documents it would take). Nothing is written."""

@@ -3,6 +3,7 @@
 FtqError                 what happened, to what, and what to do next; `kind` is its policy
 ├── UserError            the user's data or options: never retried (kind "user")
 │   ├── NotFound         no such run, model, option or file
+│   ├── NameTaken        another run has this name
 │   └── Refused          the run's state doesn't allow it: still running, nothing to retry, no model yet
 ├── OutOfMemory          the card or the machine: adapted, then retried (kind "memory")
 ├── Lost                 a machine or a process went away: resumed (kind "lost")
@@ -32,6 +33,10 @@ class UserError(FtqError):
 
 
 class NotFound(UserError):
+    pass
+
+
+class NameTaken(UserError):
     pass
 
 

@@ -17,8 +17,9 @@ PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # on Redis 0 is served first; t
 _STEPS = (0, 3, 6, 9)
 _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
 
-# Worker side only: a stage that ends while the broker is away waits for it instead of failing.
-PATIENT_PUBLISHING = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
+# In a task: wait out a broker that only starts again, but not so long that the worker can't stop in its grace time.
+# What couldn't be sent is the reconciler's.
+PATIENT_PUBLISHING = {"max_retries": 10, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 0.6}
 
 
 def make_app(settings: Settings) -> Celery:
@@ -38,9 +39,18 @@ def make_app(settings: Settings) -> Celery:
             "visibility_timeout": 86400, "socket_timeout": 30, "socket_connect_timeout": 3, "health_check_interval": 25,
             "priority_steps": list(_STEPS), "queue_order_strategy": "priority",
         },
-        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES], task_default_queue="cpu", task_create_missing_queues=False,
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        task_default_queue="cpu", task_create_missing_queues=False,
         worker_send_task_events=True, task_send_sent_event=True, timezone="UTC",
     )  # fmt: skip
+    return app
+
+
+def make_impatient_app(settings: Settings) -> Celery:
+    """For the reconciler's thread, which has more to do than to wait for a broker: it says at once that it is away."""
+    app = make_app(settings)
+    app.conf.task_publish_retry_policy = {"max_retries": 0}
+    app.conf.broker_transport_options |= {"max_retries": 0, "socket_timeout": 5}
     return app
 
 
@@ -81,10 +91,19 @@ def send_question(app: Celery, question: str) -> bool:
 
 
 def messages(app: Celery) -> set[str]:
-    """The ids of all tasks whose message is in the broker, waiting or handed out but not acknowledged."""
+    """The ids of all tasks whose message waits in the broker.
+
+    Messages handed out but not acknowledged don't count: a worker that takes one starts it at once, or has died.
+    """
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
         keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in QUEUES for step in _STEPS]
         raw = [text for key in keys for text in client.lrange(key, 0, -1)]
-        found = [json.loads(text) for text in raw] + [json.loads(text)[0] for text in client.hvals("unacked")]
-    return {message["headers"]["id"] for message in found}
+    return {found for text in raw if (found := _id_in(text))}
+
+
+def _id_in(message: bytes) -> str | None:
+    try:
+        return str(json.loads(message)["headers"]["id"])
+    except (ValueError, TypeError, KeyError):  # not ours; it mustn't keep lost runs from being found
+        return None

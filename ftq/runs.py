@@ -6,9 +6,10 @@ that token, so a process that lost its lease can change nothing. Times are secon
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from ftq import schema
 from ftq.artifacts import STAGES
-from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.errors import LeaseLost, NameTaken, NotFound, Refused, Unavailable
 from ftq.records import FINISHED, Event, Run, Stage
 from ftq.schema import events, questions, runs, stages, workers
 
@@ -36,7 +37,7 @@ class RunStore:
     # ---- what the user asks for -------------------------------------------------------------------------
 
     def create(self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str) -> Run:
-        """Record a run with all its stages queued. UserError if the name is taken."""
+        """Record a run with all its stages queued. NameTaken if another run has the name."""
         now = self.clock()
         try:
             with self._write() as db:
@@ -47,7 +48,7 @@ class RunStore:
                                                       queued_at=now if position == 0 else None))  # fmt: skip
                 self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
         except sa.exc.IntegrityError:
-            raise UserError(f"the name {name} is taken", "Choose another --name, or leave it out.") from None
+            raise NameTaken(f"the name {name} is taken", "Choose another --name, or leave it out.") from None
         return self.get(run_id)
 
     def cancel(self, run_id: str) -> Run:
@@ -212,6 +213,19 @@ class RunStore:
         """Hold the lease for so long from now. LeaseLost if it is no longer ours."""
         self._guarded(token, lease_until=self.clock() + lease_seconds)
 
+    @contextlib.contextmanager
+    def hold(self, token: str, lease_seconds: float) -> Iterator[None]:
+        """Renew the lease, and let nobody take the stage away inside this block: for putting its files in place.
+
+        Without it, a process frozen between its last look at the lease and the renaming would wake up long after
+        another has published, and overwrite that. LeaseLost if it is no longer ours.
+        """
+        with self._write() as db:
+            self._owned(db, token)
+            yield
+            mine = stages.c.owner == token
+            db.execute(stages.update().where(mine).values(lease_until=self.clock() + lease_seconds))
+
     def check(self, token: str) -> tuple[str, bool]:
         """(what the user wants: run, pause or cancel; whether this worker was told to stop). LeaseLost if not ours."""
         query = (
@@ -281,17 +295,22 @@ class RunStore:
         """Take back every stage whose lease has ended; the ids of the runs that go on."""
         with self._write() as db:
             over = (stages.c.status == "running") & (stages.c.lease_until < self.clock())
-            lost = db.execute(sa.select(stages).where(over).with_for_update()).all()
+            lost = db.execute(sa.select(stages).where(over).with_for_update(skip_locked=True)).all()
             for stage in lost:
                 self._give_up_or_requeue(db, stage, max_attempts, f"lease lost: no sign of life from {stage.worker}")
         return [stage.run_id for stage in lost]
 
-    def expire_attempt(self, run_id: str, stage: str, attempt: int, max_attempts: int) -> None:
-        """The same at once for an attempt whose process is known to have died."""
+    def expire_attempt(self, run_id: str, stage: str, attempt: int, max_attempts: int,
+                       worker: str | None = None) -> Sequence[str]:  # fmt: skip
+        """The same at once for an attempt whose process is known to have died, if that worker (or any) held it."""
         with self._write() as db:
             held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
-            for lost in db.execute(sa.select(stages).where(held).with_for_update()).all():
-                self._give_up_or_requeue(db, lost, max_attempts, f"the process of {lost.worker} that held it died")
+            if worker:
+                held &= stages.c.worker == worker
+            lost = db.execute(sa.select(stages).where(held).with_for_update()).all()
+            for row in lost:
+                self._give_up_or_requeue(db, row, max_attempts, f"the process of {row.worker} that held it died")
+        return [row.run_id for row in lost]
 
     def _give_up_or_requeue(self, db: sa.Connection, stage: Any, max_attempts: int, message: str) -> None:
         if stage.tries < max_attempts or self._wanted(db, stage.run_id) == "cancel":

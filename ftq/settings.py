@@ -64,7 +64,7 @@ def _seconds(environ: Mapping[str, str], name: str, default: float, least: float
         value = float(text)
     except ValueError:
         raise UserError(f"{name}={text}: not a number", f"For example: {name}={default}") from None
-    if value < least:
+    if not value >= least:  # also of nan
         raise UserError(f"{name}={text}: must be {least} or more")
     return value
 

@@ -9,6 +9,8 @@ import sys
 
 from ftq.errors import FtqError
 from ftq.queue import QUEUES
+from ftq.runs import RunStore
+from ftq.settings import Settings
 
 
 def main() -> None:
@@ -24,6 +26,7 @@ def main() -> None:
 
 
 def _start(queues: str, name: str, concurrency: int) -> None:
+    RunStore(Settings.from_env().database_url).close()  # unreachable: said now, not in a log of Celery's
     from worker.app import app
 
     host = name or f"worker-{os.getpid()}"
