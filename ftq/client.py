@@ -65,7 +65,7 @@ class Client:
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
-        spec, found = validate(options, name)
+        spec, found = validate(options, name, self.settings.home)
         self.store  # noqa: B018  a database that can't be reached: said before anything is made
         _make_home(self.settings.home)
         while True:
@@ -83,7 +83,7 @@ class Client:
         final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
         try:
             partial.documents.mkdir(parents=True, mode=0o700)
-            taken = documents.snapshot(Path(spec["documents"]), partial.documents)
+            taken = documents.snapshot(Path(spec["documents"]), partial.documents, self.settings.home)
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
             partial.path.rename(final.path)
@@ -95,7 +95,7 @@ class Client:
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
         """What submit would record: (spec, the documents it would take). Nothing is written."""
-        return validate(options, name)
+        return validate(options, name, self.settings.home)
 
     # ---- control ----------------------------------------------------------------------------------------
 
@@ -248,7 +248,9 @@ class Client:
 _START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 
 
-def validate(options: dict[str, Any], name: str | None) -> tuple[dict[str, Any], documents.Snapshot]:
+def validate(
+    options: dict[str, Any], name: str | None, home: Path | None = None
+) -> tuple[dict[str, Any], documents.Snapshot]:
     """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each."""
     from ftq import spec  # pydantic takes 0.1 s to import: not for `ftq status`
 
@@ -265,7 +267,7 @@ def validate(options: dict[str, Any], name: str | None) -> tuple[dict[str, Any],
     except UserError as error:
         problems.append(error)
     try:
-        found = documents.snapshot(Path(str(options.get("documents") or "documents")).expanduser(), None)
+        found = documents.snapshot(Path(str(options.get("documents") or "documents")).expanduser(), None, home)
     except UserError as error:
         problems.append(error)
     if name is not None and not _NAME.fullmatch(name):

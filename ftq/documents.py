@@ -22,12 +22,13 @@ class Snapshot:
     skipped: list[str] = field(default_factory=list)
 
 
-def find(folder: Path) -> list[Path]:
-    """The documents below a folder, in a fixed order. NotFound or UserError if there is none."""
+def find(folder: Path, leave_out: Path | None = None) -> list[Path]:
+    """The documents below a folder, in a fixed order, but none below `leave_out`. UserError if there is none."""
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "there is no such folder"
         raise NotFound(f"documents {folder}: {kind}", "Name a folder with .md, .json or .jsonl files: --documents DIR")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _belongs(path, folder))
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _belongs(path, folder))
+    found = sorted(path for path in paths if leave_out is None or not path.resolve().is_relative_to(leave_out))
     if not found:
         others = sum(1 for path in folder.rglob("*") if path.is_file())
         what = f"documents {folder}: no .md, .json or .jsonl file in it ({others} other files)"
@@ -35,10 +36,13 @@ def find(folder: Path) -> list[Path]:
     return found
 
 
-def snapshot(folder: Path, target: Path | None) -> Snapshot:
-    """Copy the documents into `target` (None: only look). Files that can't be read are named; the others go on."""
+def snapshot(folder: Path, target: Path | None, leave_out: Path | None = None) -> Snapshot:
+    """Copy the documents into `target` (None: only look). Files that can't be read are named; the others go on.
+
+    `leave_out` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
+    """
     result, digest = Snapshot(), hashlib.sha256()
-    for path in find(folder):
+    for path in find(folder, leave_out):
         relative = path.relative_to(folder)
         try:
             content = path.read_bytes()

@@ -33,6 +33,8 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # no worker takes a message that it can't start at once
         worker_disable_prefetch=True, worker_prefetch_multiplier=1, worker_concurrency=1, worker_pool="prefork",
+        # a forked child would inherit the database's locks as the reconciler's thread happened to hold them
+        worker_pool_start_method="spawn", worker_proc_alive_timeout=60,
         worker_soft_shutdown_timeout=0, worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True, broker_connection_max_retries=None,
         broker_transport_options={

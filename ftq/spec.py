@@ -117,7 +117,7 @@ def options() -> list[dict[str, str]]:
         {
             "name": name,
             "default": "" if field.is_required() else _show(field.default),
-            "allowed": _allowed(properties[name]),
+            "allowed": "text" if name == "prompts" else _allowed(properties[name]),
             "help": field.description or "",
         }
         for name, field in RunSpec.model_fields.items()

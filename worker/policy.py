@@ -27,7 +27,12 @@ class Decision:
 
 
 def decide(
-    error: dict[str, str], spec: dict[str, Any], changes: dict[str, Any] | None, tries: int, max_attempts: int
+    stage: str,
+    error: dict[str, str],
+    spec: dict[str, Any],
+    changes: dict[str, Any] | None,
+    tries: int,
+    max_attempts: int,
 ) -> Decision:
     """`tries` counts the attempts in a row that brought nothing, this one included."""
     if error["kind"] not in ("memory", "lost"):
@@ -37,7 +42,7 @@ def decide(
         return Decision(False, "", {**error, "message": message})
     if error["kind"] == "lost":
         return Decision(True, f"retried: {error['message']}", error)
-    smaller = need_less_memory({**spec, **(changes or {})})
+    smaller = need_less_memory({**spec, **(changes or {})}) if stage == "train" else None
     if smaller is None:
         return Decision(False, "", error)
     shown = ", ".join(f"{name}={value}" for name, value in smaller.items())

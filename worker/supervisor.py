@@ -145,7 +145,7 @@ class Supervisor:
         else:
             error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
             current = self.store.get(run.id).stage(stage)
-            decision = policy.decide(error, run.spec, current.changes, current.tries, self.settings.max_attempts)
+            decision = policy.decide(stage, error, run.spec, current.changes, current.tries, self.settings.max_attempts)
             if decision.retry:
                 self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=True)
             else:

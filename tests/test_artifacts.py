@@ -1,0 +1,128 @@
+"""Every path of a run, publishing by rename, links between runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftq import artifacts
+from ftq.artifacts import OUTPUTS, STAGES, RunDir
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_paths(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    names = {
+        run.run_json: "run.json", run.documents: "documents", run.dataset: "dataset", run.adapter: "adapter",
+        run.metrics: "metrics.jsonl", run.merged: "merged", run.answers: "answers.jsonl",
+        run.checkpoints: "checkpoints", run.gguf("q8_0"): "model-q8_0.gguf", run.log("train"): "logs/train.log",
+        run.partial("train", 2): "train.2.partial",
+    }  # fmt: skip
+    assert {str(path.relative_to(tmp_path)) for path in names} == set(names.values())
+    assert all(path == tmp_path / name for path, name in names.items())
+    assert list(tmp_path.iterdir()) == []  # nothing is created by looking
+
+
+def test_publishing_replaces_what_an_earlier_attempt_published_and_nothing_else(tmp_path: Path) -> None:
+    run = RunDir(fill(tmp_path, {
+        "run.json": "{}", "adapter/old.json": "old", "metrics.jsonl": "old", "model-q8_0.gguf": "old",
+        "merged/w": "old", "README.md": "old", "logs/export.log": "log", "export.2.partial/model-f16.gguf": "new",
+        "export.2.partial/Modelfile": "new", "train.1.partial/adapter/a": "half",
+    }))  # fmt: skip
+    run.publish("export", run.partial("export", 2))
+    assert tree(tmp_path) == {
+        "run.json": "{}", "adapter/old.json": "old", "metrics.jsonl": "old", "model-f16.gguf": "new",
+        "Modelfile": "new", "logs/export.log": "log", "train.1.partial/adapter/a": "half",
+    }  # fmt: skip
+    assert not run.partial("export", 2).exists()
+
+
+def test_clearing_partials_is_for_one_stage(tmp_path: Path) -> None:
+    run = RunDir(fill(tmp_path, {"train.1.partial/a": "", "train.12.partial/a": "", "export.1.partial/a": "", "b": ""}))
+    run.clear_partials("train")
+    assert tree(tmp_path) == {"export.1.partial/a": "", "b": ""}
+
+
+def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
+    run = RunDir(fill(tmp_path, {
+        "dataset/train.jsonl": "12", "dataset/deep/report.json": "3", "adapter/a": "1234", "metrics.jsonl": "1",
+        "merged/w": "12", "model-q8_0.gguf": "123", "model-f16.gguf": "12345", "Modelfile": "1", "README.md": "12",
+        "answers.jsonl": "1",
+    }))  # fmt: skip
+    listed = {stage: [(a["kind"], a["path"], a["bytes"]) for a in run.artifacts(stage)] for stage in STAGES}
+    assert listed == {
+        "prepare": [("dataset", "dataset", 3)],
+        "train": [("adapter", "adapter", 4), ("metrics", "metrics.jsonl", 1)],
+        "export": [
+            ("modelfile", "Modelfile", 1), ("model_card", "README.md", 2), ("merged", "merged", 2),
+            ("gguf", "model-f16.gguf", 5), ("gguf", "model-q8_0.gguf", 3),
+        ],
+        "infer": [("answers", "answers.jsonl", 1)],
+    }  # fmt: skip
+    assert set(OUTPUTS) == set(STAGES)
+    assert run.ggufs() == [tmp_path / "model-f16.gguf", tmp_path / "model-q8_0.gguf"]
+
+
+def test_json_is_never_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    artifacts.write_json(path, {"ü": 1})
+    with pytest.raises(TypeError):
+        artifacts.write_json(path, {"a": object()})
+    assert tree(tmp_path) == {"x.json": '{\n  "ü": 1\n}\n'}
+
+
+def test_jsonl_there_and_back(tmp_path: Path) -> None:
+    rows = [{"a": "line\nbreak"}, [1, None], "ü\u2028"]
+    artifacts.write_jsonl(tmp_path / "x", rows)
+    assert list(artifacts.read_jsonl(tmp_path / "x")) == rows
+    assert (tmp_path / "x").read_text(encoding="utf-8").count("\n") == 3
+
+
+def test_run_json(tmp_path: Path) -> None:
+    artifacts.write_json(RunDir(tmp_path).run_json, {"id": "r"})
+    assert RunDir(tmp_path).read_run() == json.loads((tmp_path / "run.json").read_text()) == {"id": "r"}
+
+
+def test_links_share_the_disk_and_survive_the_source(tmp_path: Path) -> None:
+    source = fill(tmp_path / "one", {"adapter/a": "12345", "adapter/sub/b": "1", "x.gguf": "123"})
+    other = tmp_path / "two"
+    other.mkdir()
+    artifacts.link_tree(source / "adapter", other / "adapter")
+    artifacts.link_tree(source / "x.gguf", other / "x.gguf")
+    assert tree(other) == tree(source)
+    assert (other / "adapter" / "a").samefile(source / "adapter" / "a")
+    assert [artifacts.size_of(source), artifacts.freed_by([source]), artifacts.freed_by([source, other])] == [9, 0, 9]
+    artifacts.remove(source)
+    assert tree(other) == {"adapter/a": "12345", "adapter/sub/b": "1", "x.gguf": "123"}
+    assert artifacts.freed_by([other]) == 9
+
+
+def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(artifacts.os, "link", refuse)
+    source = fill(tmp_path / "one", {"a/b": "1"})
+    artifacts.link_tree(source, tmp_path / "two")
+    assert tree(tmp_path / "two") == {"a/b": "1"}
+    assert not (tmp_path / "two" / "a" / "b").samefile(source / "a" / "b")
+
+
+def test_removing_a_link_spares_what_it_leads_to_and_nothing_is_no_error(tmp_path: Path) -> None:
+    kept = fill(tmp_path / "kept", {"a": "1"})
+    (tmp_path / "link").symlink_to(kept)
+    artifacts.remove(tmp_path / "link")
+    artifacts.remove(tmp_path / "none")
+    assert tree(tmp_path) == {"kept/a": "1"}

@@ -1,0 +1,151 @@
+"""The stage cache: what counts as the same, and that only whole files are taken."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq.artifacts import STAGES, RunDir
+from ftq.records import Run, Stage
+from ftq.runs import RunStore
+from ftq.spec import RunSpec, parse
+from worker import cache
+
+# Another value of each option, and the stages whose outcome may differ by it.
+PREPARE, TRAIN, EXPORT, INFER = STAGES
+CHANGES: dict[str, tuple[Any, list[str]]] = {
+    "model": ("qwen3-8b", [*STAGES]),
+    "documents": ("elsewhere", []),
+    "priority": ("high", []),
+    "valid_fraction": (0.1, [PREPARE, TRAIN]),
+    "train_on_prompt": (True, [TRAIN]),
+    "max_seq_length": (64, [PREPARE, TRAIN]),
+    "seed": (1, [PREPARE, TRAIN]),
+    "engine": ("trl", [TRAIN]), "epochs": (1, [TRAIN]), "max_steps": (1, [TRAIN]), "learning_rate": (1e-3, [TRAIN]),
+    "lr_scheduler": ("cosine", [TRAIN]), "warmup_ratio": (0.1, [TRAIN]), "weight_decay": (0.1, [TRAIN]),
+    "batch_size": (1, [TRAIN]), "gradient_accumulation_steps": (1, [TRAIN]), "packing": (True, [TRAIN]),
+    "load_in_4bit": (True, [TRAIN]), "dtype": ("float32", [TRAIN]), "r": (8, [TRAIN]), "alpha": (8, [TRAIN]),
+    "dropout": (0.1, [TRAIN]), "target_modules": (["q_proj"], [TRAIN]), "gradient_checkpointing": (False, [TRAIN]),
+    "optimizer": ("adamw_torch", [TRAIN]), "dataset_num_proc": (1, [TRAIN]), "save_steps": (1, [TRAIN]),
+    "logging_steps": (2, [TRAIN]),
+    "quantizations": (["q8_0"], [EXPORT]), "keep_merged": (False, [EXPORT]),
+    "prompts": (["a?"], [INFER]), "infer_with": ("adapter", [INFER]), "temperature": (1, [INFER]),
+    "max_tokens": (1, [INFER]),
+}  # fmt: skip
+
+
+def make_run(keys: dict[str, str] | None = None, documents_hash: str = "hash", **options: Any) -> Run:
+    spec = parse({"model": "qwen3-4b", **options}).model_dump()
+    nothing: dict[str, Any] = dict.fromkeys(Stage.__dataclass_fields__)
+    keys = dict.fromkeys(STAGES, "k") if keys is None else keys
+    stages = [Stage(**{**nothing, "name": name, "key": keys.get(name)}) for name in STAGES]
+    return Run("abc", "n", spec["model"], spec, documents_hash, "run", False, 0.0, stages)
+
+
+def keys(run: Run) -> dict[str, str | None]:
+    """The key of each stage, the stages before it being equal."""
+    return {stage: cache.key(run, stage) for stage in STAGES}
+
+
+def test_each_option_counts_for_the_stages_that_it_changes() -> None:
+    assert set(CHANGES) == set(RunSpec.model_fields)
+    before = keys(make_run())
+    assert len(set(before.values())) == 4
+    for name, (value, stages) in CHANGES.items():
+        after = keys(make_run(**{name: value}))
+        changed = [stage for stage in STAGES if after[stage] != before[stage]]
+        counted = [stage for stage in STAGES if name in cache.options_of(stage, make_run().spec)]
+        expected = STAGES if name == "model" else tuple(stages)
+        if name == "model":  # later stages get it through the key of the stage before
+            assert changed and set(changed) <= set(expected), name
+        else:
+            assert (tuple(changed), tuple(counted)) == (expected, expected), name
+
+
+def test_what_came_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    assert cache.key(make_run(documents_hash="other"), PREPARE) != cache.key(run, PREPARE)
+    assert cache.key(make_run(keys={PREPARE: "other"}), TRAIN) != cache.key(run, TRAIN)
+    assert cache.key(make_run(keys={}), TRAIN) is None
+    before = keys(run)
+    monkeypatch.setattr(cache, "code_version", lambda stage: "newer")
+    assert all(keys(run)[stage] != before[stage] for stage in STAGES)
+
+
+def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*STAGES, "shared"):
+        (tmp_path / f"{name}.py").write_text("1")
+    monkeypatch.setattr(cache, "_STAGES_FOLDER", tmp_path)
+
+    def versions() -> dict[str, str]:
+        return {stage: cache.code_version(stage) for stage in STAGES}
+
+    before = versions()
+    (tmp_path / "export.py").write_text("2")
+    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [EXPORT]
+    (tmp_path / "shared.py").write_text("2")
+    assert all(versions()[stage] != before[stage] for stage in STAGES)
+
+
+def test_a_local_model_counts_by_its_files(tmp_path: Path) -> None:
+    run = make_run()
+    local = dataclasses.replace(run, spec={**run.spec, "model": str(tmp_path)})
+    (tmp_path / "model.safetensors").write_text("1")
+    before = keys(local)
+    assert keys(local) == before
+    (tmp_path / "model.safetensors").write_text("12")
+    assert all(keys(local)[stage] != before[stage] for stage in STAGES)
+
+
+# ---- taking ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A run `old` whose export succeeded with the key `key`, and a run `new`."""
+    store = RunStore(f"sqlite:///{tmp_path}/ftq.db")
+    for run_id in ("old", "new"):
+        store.create(run_id, run_id, {"model": "m"}, "hash")
+    folder = RunDir(tmp_path / "old")
+    (folder.merged / "deep").mkdir(parents=True)
+    (folder.merged / "deep" / "w").write_text("12345")
+    folder.gguf("q8_0").write_text("GGUF")
+    folder.answers.write_text("not of this stage")
+    for stage in STAGES[:3]:
+        token = store.claim("old", stage, 1, "w", 60)
+        assert token
+        store.succeed(token, "key" if stage == EXPORT else None, folder.artifacts(stage))
+    yield store
+    store.close()
+
+
+def take(store: RunStore, home: Path, key: str = "key") -> bool:
+    return cache.take(store, home, store.get("new"), EXPORT, key, RunDir(home / "new").partial(EXPORT, 1))
+
+
+def test_the_recorded_files_are_linked(store: RunStore, tmp_path: Path) -> None:
+    partial = tmp_path / "new" / "export.1.partial"
+    partial.mkdir(parents=True)
+    (partial / "half").write_text("left over")
+    assert take(store, tmp_path)
+    files = {str(path.relative_to(partial)): path for path in partial.rglob("*") if path.is_file()}
+    texts = {name: path.read_text() for name, path in files.items()}
+    assert texts == {"merged/deep/w": "12345", "model-q8_0.gguf": "GGUF"}
+    assert all(path.samefile(tmp_path / "old" / name) for name, path in files.items())
+
+
+@pytest.mark.parametrize("damage", ["other key", "gone", "shorter", "all gone"])
+def test_what_is_not_whole_is_not_taken(store: RunStore, tmp_path: Path, damage: str) -> None:
+    old = RunDir(tmp_path / "old")
+    if damage == "gone":
+        old.gguf("q8_0").unlink()
+    if damage == "shorter":
+        (old.merged / "deep" / "w").write_text("1234")
+    if damage == "all gone":
+        store.delete("old")
+    assert not take(store, tmp_path, "other" if damage == "other key" else "key")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,67 @@
+"""Base models: found by alias or hub id, checked before anything is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ftq import catalog
+from ftq.errors import NotFound, UserError
+
+
+def test_each_alias_and_each_hub_id_is_found_in_any_case() -> None:
+    for model in catalog.MODELS:
+        assert catalog.find(model.alias.upper()) is model
+        assert catalog.find(model.hub_id.lower()) is model
+    assert len(catalog.ALIASES) == len({model.hub_id for model in catalog.MODELS}) == len(catalog.MODELS)
+    assert catalog.find("gpt-5") is None
+
+
+def test_sizes() -> None:
+    found = catalog.find("phi-3.5-mini")
+    assert found == catalog.BaseModel(
+        "phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct", 3.8, 131072, "<|end|>", "MIT", 5
+    )
+    assert found.download_gb == 7.6
+
+
+def test_check_gives_what_a_run_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = tmp_path / "mine"
+    local.mkdir()
+    (local / "config.json").write_text("{}")
+    (local / "model.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = ["Qwen3-4B", "Qwen/Qwen3-4B", "somebody/some.Model-1", "mine", "./mine", str(local), "~/mine"]
+    recorded = ["qwen3-4b", "Qwen/Qwen3-4B", "somebody/some.Model-1", *[str(local)] * 4]
+    assert [catalog.check(model) for model in given] == recorded
+
+
+@pytest.mark.parametrize(
+    "model", ["qwen3-4", "a/b/c", "../x/..", "a/..", "-a/b", "a b/c", "no/../such", "x" * 97 + "/y"]
+)
+def test_what_is_no_model(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound):
+        catalog.check(model)
+
+
+def test_a_typing_error_names_the_nearest_model() -> None:
+    with pytest.raises(NotFound) as caught:
+        catalog.check("Qwen3-40b")
+    assert (caught.value.message, caught.value.hint) == (
+        "unknown model Qwen3-40b. Did you mean qwen3-4b?",
+        "`ftq models` lists the known ones; a hub id (owner/name) or a local checkpoint directory works too.",
+    )
+
+
+def test_a_directory_without_config_or_with_pickled_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=rf"^model {tmp_path}/none: no such directory$"):
+        catalog.check(f"{tmp_path}/none")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r": no config\.json in it$"):
+        catalog.check(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r": no \*\.safetensors weights in it$"):
+        catalog.check(str(tmp_path))

@@ -1,0 +1,355 @@
+"""The Python API without a broker and without a worker: what is recorded, said and refused."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq import queue, spec
+from ftq.artifacts import RunDir, write_jsonl
+from ftq.client import Client
+from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
+from ftq.settings import Settings, without_password
+
+START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+NO_BROKER = f"The broker can't be reached. The run is recorded and starts as soon as it is there. {START}"
+
+
+def make_settings(home: Path) -> Settings:
+    return Settings(home, f"redis+socket://{home}/nobody.sock", f"sqlite:///{home / 'ftq.db'}")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    (tmp_path / "docs" / "sub").mkdir(parents=True)
+    (tmp_path / "docs" / "a.md").write_text("# A")
+    (tmp_path / "docs" / "sub" / "b.json").write_text("[]")
+    client = Client(make_settings(tmp_path / "home"))
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    return {"model": "qwen3-4b", "documents": str(tmp_path / "docs")}
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")} if folder.exists() else set()
+
+
+def finish(client: Client, run_id: str, key: str | None = None) -> None:
+    for stage in client.store.get(run_id).stages:
+        token = client.store.claim(run_id, stage.name, stage.attempt, "w", 60)
+        assert token
+        client.store.succeed(token, key, [])
+
+
+# ---- submit ---------------------------------------------------------------------------------------------
+
+
+def test_submit_records_the_run_and_snapshots_its_documents(client: Client, options: dict[str, Any]) -> None:
+    submitted = client.submit({**options, "epochs": "5"}, "mine")
+    run, home = submitted.run, client.settings.home
+    assert (submitted.documents, submitted.notes) == (2, [NO_BROKER])
+    assert {name for name in tree(home) if not name.startswith("ftq.db")} == {
+        run.id, *(f"{run.id}/{name}" for name in
+                  ("run.json", "documents", "documents/a.md", "documents/sub", "documents/sub/b.json")),
+    }  # fmt: skip
+    assert RunDir(home / run.id).read_run() == {
+        "id": run.id, "name": "mine", "documents_hash": run.documents_hash,
+        "spec": {**spec.parse({"model": "qwen3-4b"}).model_dump(), "epochs": 5.0, "documents": options["documents"]},
+    }  # fmt: skip
+    assert (run.name, run.spec, run.status) == ("mine", RunDir(home / run.id).read_run()["spec"], "queued")
+    assert client.find("mine") == client.find(run.id[:5]) == run
+
+
+def test_the_artifacts_are_their_owners_alone(client: Client, options: dict[str, Any]) -> None:
+    client.submit(options, "mine")
+    assert stat.S_IMODE(client.settings.home.stat().st_mode) == 0o700
+
+
+def test_a_broker_with_a_worker_leaves_nothing_to_say(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+    monkeypatch.setattr(queue, "send", lambda app, run: sent.append(run.id) or True)
+    nobody = f"No worker is up. The run is recorded and starts as soon as one is there. {START}"
+    assert client.submit(options).notes == [nobody]
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    no_gpu = nobody.replace("No worker is up", "No worker serves the queue gpu")
+    assert client.submit(options).notes == [no_gpu]
+    client.store.see_worker("w2", "host", ["gpu"], "H100", 2)
+    assert client.submit(options).notes == []
+    assert sent == [run.id for run in reversed(client.all())]
+
+
+def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tmp_path: Path) -> None:
+    local = tmp_path / "my model!"
+    local.mkdir()
+    (local / "config.json").write_text("{}")
+    (local / "x.safetensors").write_bytes(b"")
+    models = ["qwen3-4b", "qwen3-4b", "Qwen/Qwen3-4B", str(local), "qwen3-4b"]
+    assert [client.submit({**options, "model": model}).run.name for model in models] == [
+        "qwen3-4b-1", "qwen3-4b-2", "Qwen3-4B-1", "my-model-1", "qwen3-4b-3",
+    ]  # fmt: skip
+
+
+def test_every_problem_at_once_and_nothing_is_written(client: Client, tmp_path: Path) -> None:
+    for verb in (client.submit, client.dry_run):
+        with pytest.raises(UserError) as caught:
+            verb({"model": "qwen3-4", "documents": f"{tmp_path}/none", "epochs": 0}, "a name")
+        assert caught.value.message.splitlines() == [
+            "epochs=0: input should be greater than 0",
+            "unknown model qwen3-4. Did you mean qwen3-4b?",
+            f"documents {tmp_path}/none: there is no such folder",
+            "name 'a name': letters, digits, `.`, `_` and `-` only, 80 at most",
+        ]
+        assert len(caught.value.hint.splitlines()) == 3
+    assert not client.settings.home.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 81, "a b", "ü", "a\n"])
+def test_names_that_are_none(client: Client, options: dict[str, Any], name: str) -> None:
+    with pytest.raises(UserError, match="letters, digits"):
+        client.submit(options, name)
+
+
+def test_one_missing_thing_is_not_found(client: Client, options: dict[str, Any]) -> None:
+    with pytest.raises(NotFound):
+        client.submit({**options, "model": "nonsense"})
+
+
+def test_a_name_that_is_taken_leaves_no_files(client: Client, options: dict[str, Any]) -> None:
+    client.submit(options, "mine")
+    before = tree(client.settings.home)
+    with pytest.raises(UserError, match=r"^the name mine is taken$"):
+        client.submit(options, "mine")
+    assert tree(client.settings.home) == before
+    assert client.count() == 1
+
+
+def test_dry_run_says_what_submit_would_record_and_writes_nothing(client: Client, options: dict[str, Any]) -> None:
+    asked, taken = client.dry_run(options, "mine")
+    assert not client.settings.home.exists()
+    run = client.submit(options, "mine").run
+    assert (asked, taken.hash, taken.files) == (run.spec, run.documents_hash, 2)
+
+
+def test_files_left_behind_are_said(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) if path.suffix == ".md" else _deny())
+    submitted = client.submit(options)
+    left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
+    assert (submitted.documents, submitted.notes) == (1, [left, NO_BROKER])
+
+
+def _deny() -> bytes:
+    raise PermissionError(13, "Permission denied")
+
+
+def _submit(barrier: Any, answers: Any, settings: Settings, options: dict[str, Any]) -> None:
+    barrier.wait(30)
+    try:
+        answers.put(Client(settings).submit(options).run.name)
+    except Exception as error:
+        answers.put(repr(error))
+
+
+def test_people_who_submit_at_once_without_a_name_get_one_each(client: Client, options: dict[str, Any]) -> None:
+    client.submit(options)
+    client.close()
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(4), context.SimpleQueue()
+    arguments = (barrier, answers, client.settings, options)
+    processes = [context.Process(target=_submit, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert sorted(answers.get() for _ in processes) == [f"qwen3-4b-{number}" for number in (2, 3, 4, 5)]
+    for process in processes:
+        process.join(30)
+
+
+# ---- control and look -----------------------------------------------------------------------------------
+
+
+def test_control_by_name(client: Client, options: dict[str, Any]) -> None:
+    run_id = client.submit(options, "mine").run.id
+    assert client.pause("mine").status == "paused"
+    resumed, notes = client.resume("mine")
+    assert (resumed.status, notes) == ("queued", [NO_BROKER])
+    assert client.cancel(run_id[:4]).status == "cancelled"
+    retried, notes = client.retry("mine")
+    assert (retried.status, retried.stages[0].attempt, notes) == ("queued", 2, [NO_BROKER])
+    assert [client.keep("mine").kept, client.keep("mine", False).kept] == [True, False]
+    for verb in (client.pause, client.resume, client.cancel, client.retry, client.keep, client.find):
+        with pytest.raises(NotFound, match=r"^no run matches nobody$"):
+            verb("nobody")
+
+
+def test_missing_worker_is_only_said_of_a_run_that_waits(client: Client, options: dict[str, Any]) -> None:
+    run = client.submit(options).run
+    assert client.missing_worker(run) != ""
+    assert client.missing_worker(client.pause(run.id)) == ""
+    assert client.missing_worker(client.cancel(run.id)) == ""
+    last = client.submit(options).run.id
+    for stage in ("prepare", "train"):
+        token = client.store.claim(last, stage, 1, "w", 60)
+        assert token
+        client.store.succeed(token, None, [])
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    assert client.missing_worker(client.find(last)) == ""  # nothing is left for a GPU
+
+
+def test_following_ends_with_the_run(client: Client, options: dict[str, Any]) -> None:
+    run = client.submit(options).run
+    seen = []
+    for found in client.follow(run.id, seconds=0):
+        seen.append(found.status)
+        if len(seen) == 2:
+            client.cancel(run.id)
+    assert seen == ["queued", "queued", "cancelled"]
+    assert [event.kind for event in client.follow_events(run.id, follow=True)] == ["submitted", "cancelled"]
+
+
+def test_logs_in_pieces_with_nothing_left_out(client: Client, options: dict[str, Any]) -> None:
+    run = client.submit(options).run
+    folder = client.run_dir(run.id)
+    assert list(client.follow_logs(run.id, ["prepare", "train"], follow=False)) == []
+    folder.log("train").parent.mkdir()
+    folder.log("train").write_bytes(b"x" * 100_000 + b"\xff")
+    pieces = list(client.follow_logs(run.id, ["prepare", "train"], follow=False))
+    assert {stage for stage, _ in pieces} == {"train"}
+    assert b"".join(piece for _, piece in pieces) == b"x" * 100_000 + b"\xff"
+
+
+# ---- ask ------------------------------------------------------------------------------------------------
+
+
+def test_asking_a_run_that_cannot_answer(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.submit(options, "mine").run
+    with pytest.raises(Refused, match=r"^run mine has no exported model"):
+        client.ask("mine", "why?")
+    client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
+    with pytest.raises(FtqError, match=r"^the broker can't be reached, so nobody can answer$"):
+        client.ask("mine", "why?")
+    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
+    with pytest.raises(FtqError, match=r"^no worker is up, so nobody can answer$"):
+        client.ask("mine", "why?")
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match=r"^no answer within 0 s$"):
+        client.ask("mine", "why?", timeout=0.01)
+
+
+def test_an_answer_or_its_error(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = client.submit(options, "mine").run
+    client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    asked = []
+
+    def send_question(app: Any, question: str) -> bool:
+        asked.append(client.store.take_question(question))
+        if len(asked) == 1:
+            client.store.answer(question, {"answer": "because"})
+        else:
+            client.store.answer(question, None, {"kind": "memory", "message": "too small", "hint": "buy more"})
+        return True
+
+    monkeypatch.setattr(queue, "send_question", send_question)
+    assert client.ask("mine", "why?", max_tokens=5) == {"answer": "because"}
+    with pytest.raises(FtqError) as caught:
+        client.ask("mine", "how?")
+    assert (caught.value.message, caught.value.hint) == ("too small", "buy more")
+    assert asked == [(run.id, "why?", {"max_tokens": 5}), (run.id, "how?", {})]
+
+
+# ---- make room ------------------------------------------------------------------------------------------
+
+
+def test_what_gc_may_delete(client: Client, options: dict[str, Any]) -> None:
+    ids = [client.submit(options).run.id for _ in range(5)]
+    for run_id in ids[:4]:
+        finish(client, run_id)
+    client.keep(ids[1])
+    assert [run.id for run, _ in client.removable(last=1)] == [ids[2], ids[0]]
+    assert [run.id for run, _ in client.removable(last=0)] == [ids[3], ids[2], ids[0]]
+    assert client.removable(last=9) == []
+    folder = client.run_dir(ids[0])
+    assert dict((run.id, size) for run, size in client.removable(last=1))[ids[0]] == sum(
+        path.stat().st_size for path in folder.path.rglob("*") if path.is_file()
+    )
+
+
+def test_removing_a_run(client: Client, options: dict[str, Any]) -> None:
+    run, other = client.submit(options).run, client.submit(options).run
+    write_jsonl(client.run_dir(run.id).answers, ["x" * 100])
+    os.link(client.run_dir(run.id).answers, client.run_dir(other.id).answers)
+    shared = client.run_dir(run.id).answers.stat().st_size
+    assert client.freed([run]) == client.size(run) - shared
+    token = client.store.claim(run.id, "prepare", 1, "w", 60)
+    with pytest.raises(Refused):
+        client.remove(client.find(run.id))
+    assert client.run_dir(run.id).answers.exists()
+    assert token
+    client.store.release(token, "handed_back", "back")
+    client.remove(run)
+    assert [found.id for found in client.all()] == [other.id]
+    assert not client.run_dir(run.id).path.exists()
+    assert client.run_dir(other.id).answers.exists()
+
+
+# ---- settings -------------------------------------------------------------------------------------------
+
+
+def test_settings_from_an_empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "artifacts"
+    found = Settings.from_env({})
+    assert found == Settings(home, "", f"sqlite:///{home}/ftq.db", 60.0, 60.0, 3)
+    assert (found.embedded, found.broker) == (True, f"redis+socket://{found.broker_socket}?virtual_host=0")
+
+
+def test_settings_from_the_environment() -> None:
+    given = {"FTQ_HOME": "/x", "FTQ_BROKER_URL": "redis://h", "FTQ_DATABASE_URL": "postgresql://h/d",
+             "FTQ_LEASE_SECONDS": "2", "FTQ_GRACE_SECONDS": "1.5", "FTQ_MAX_ATTEMPTS": "1"}  # fmt: skip
+    found = Settings.from_env(given)
+    assert found == Settings(Path("/x"), "redis://h", "postgresql://h/d", 2.0, 1.5, 1)
+    assert (found.embedded, found.broker) == (False, "redis://h")
+
+
+@pytest.mark.parametrize("value", ["soon", "1", "-5", "nan"])
+def test_a_lease_that_is_none(value: str) -> None:
+    with pytest.raises(UserError, match=f"^FTQ_LEASE_SECONDS={value}: "):
+        Settings.from_env({"FTQ_LEASE_SECONDS": value})
+
+
+def test_a_socket_whose_path_is_too_long_moves_to_a_private_folder(tmp_path: Path) -> None:
+    deep = [Settings(tmp_path / (letter * 100), "", "").broker_socket for letter in "ab"]
+    assert all(len(os.fsencode(path)) <= 107 and not path.is_relative_to(tmp_path) for path in deep)
+    assert deep[0] != deep[1]
+    assert Settings(Path("/x"), "", "").broker_socket == Path("/x/broker/valkey.sock")
+
+
+def test_a_url_is_shown_without_its_password() -> None:
+    shown = {
+        "postgresql://me:p@ss:w@host/db": "postgresql://me:***@host/db",
+        "postgresql://me@host/db": "postgresql://me@host/db",
+        "redis://:secret@host:6379/0": "redis://:***@host:6379/0",
+        "sqlite:////x/ftq.db": "sqlite:////x/ftq.db",
+        "nonsense": "nonsense",
+    }
+    assert {url: without_password(url) for url in shown} == shown
+
+
+def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="can't be made"):
+        Client(make_settings(tmp_path / "file" / "home")).all()

@@ -1,0 +1,147 @@
+"""Options: declared once, checked at once, shown as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq import spec
+from ftq.errors import NotFound, UserError
+
+DEFAULTS: dict[str, Any] = {
+    "model": "m", "documents": "documents", "priority": "normal",
+    "valid_fraction": 0.05, "train_on_prompt": False, "max_seq_length": 2048,
+    "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
+    "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": 2, "gradient_accumulation_steps": 4, "packing": "auto",
+    "load_in_4bit": "auto", "dtype": "auto", "r": 64, "alpha": 16, "dropout": 0.0,
+    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "gradient_checkpointing": "unsloth", "optimizer": "auto", "dataset_num_proc": "auto", "seed": 3407,
+    "save_steps": "auto", "logging_steps": 1, "quantizations": ["q4_k_m"], "keep_merged": True,
+    "prompts": ["What is this about?"], "infer_with": "gguf", "temperature": 0.0, "max_tokens": 256,
+}  # fmt: skip
+
+
+def test_the_defaults() -> None:
+    assert spec.parse({"model": "m"}).model_dump() == DEFAULTS
+
+
+def test_a_recorded_spec_is_read_back_unchanged() -> None:
+    recorded = spec.parse({"model": "m", "packing": True, "save_steps": 5, "prompts": ["a, b"]}).model_dump()
+    assert spec.parse(recorded).model_dump() == recorded
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({"epochs": "0.5"}, "epochs", 0.5),
+        ({"max_steps": "none"}, "max_steps", None),
+        ({"max_steps": "7"}, "max_steps", 7),
+        ({"packing": "false"}, "packing", False),
+        ({"packing": "auto"}, "packing", "auto"),
+        ({"save_steps": "20"}, "save_steps", 20),
+        ({"gradient_checkpointing": "unsloth"}, "gradient_checkpointing", "unsloth"),
+        ({"target_modules": "q_proj, v_proj,"}, "target_modules", ["q_proj", "v_proj"]),
+        ({"quantizations": "q8_0,f16,q8_0"}, "quantizations", ["q8_0", "f16"]),
+        ({"prompts": "One question, with a comma?"}, "prompts", ["One question, with a comma?"]),
+    ],
+)
+def test_what_the_command_line_gives_as_text(given: dict[str, Any], name: str, value: Any) -> None:
+    assert spec.parse({"model": "m", **given}).model_dump() == {**DEFAULTS, name: value}
+
+
+def test_every_problem_is_named_in_one_error() -> None:
+    with pytest.raises(UserError) as caught:
+        spec.parse({"learningrate": 1, "epochs": 0, "batch_size": "two", "quantizations": "q4km", "save_steps": 0})
+    assert (caught.value.kind, caught.value.hint) == ("user", "`ftq options` lists every option with its limits.")
+    assert sorted(caught.value.message.splitlines()) == [
+        "batch_size=two: input should be a valid integer, unable to parse string as an integer",
+        "epochs=0: input should be greater than 0",
+        "model is missing: name one with --model (`ftq models` lists them) or in --config",
+        "save_steps=0: must be 1 or more, or auto",
+        "unknown option learningrate. Did you mean learning_rate?",
+        "unknown quantisation q4km. Did you mean q4_k_m? Known: "
+        "f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_m, q3_k_l, q2_k",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("valid_fraction", 0.6), ("max_seq_length", 63), ("learning_rate", 0), ("learning_rate", "nan"),
+        ("warmup_ratio", 1), ("dropout", 1), ("r", 0), ("seed", -1), ("target_modules", ""), ("quantizations", []),
+        ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"), ("packing", "perhaps"),
+    ],
+)  # fmt: skip
+def test_limits(name: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        spec.parse({"model": "m", name: value})
+    assert {line.partition("=")[0] for line in caught.value.message.splitlines()} == {name}
+
+
+def test_changed_shows_what_differs_from_the_defaults() -> None:
+    asked = {"model": "m", "documents": "d", "epochs": 5, "packing": True, "prompts": ["a?", "b, c?"], "max_steps": 3}
+    assert spec.changed(spec.parse(asked).model_dump()) == {
+        "epochs": "5", "max_steps": "3", "packing": "true", "prompts": "a? | b, c?",
+    }  # fmt: skip
+    assert spec.changed(DEFAULTS) == {}
+
+
+def test_options_lists_each_option_with_default_limits_and_help() -> None:
+    rows = {row["name"]: row for row in spec.options()}
+    assert list(rows) == list(DEFAULTS)
+    assert all(row["help"] and row["allowed"] for row in rows.values())
+    shown = {name: (rows[name]["default"], rows[name]["allowed"]) for name in rows}
+    assert {name: shown[name] for name in ("model", "epochs", "max_steps", "packing", "dtype", "quantizations")} == {
+        "model": ("", "text"),
+        "epochs": ("3", "number 0 to 1000"),
+        "max_steps": ("", "integer from 1"),
+        "packing": ("auto", "true/false or auto"),
+        "dtype": ("auto", "auto, bfloat16, float16, float32"),
+        "quantizations": (
+            "q4_k_m",
+            "list of f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_m, q3_k_l, q2_k",
+        ),
+    }
+
+
+def test_every_default_that_is_shown_can_be_given() -> None:
+    given = {row["name"]: row["default"] for row in spec.options() if row["name"] != "model"}
+    assert spec.parse({"model": "m", **given}).model_dump() == DEFAULTS
+
+
+def test_assignments() -> None:
+    assert spec.parse_assignment(" epochs = 5 ") == ("epochs", "5")
+    assert spec.parse_assignment("prompts=a=b") == ("prompts", "a=b")
+    for text in ("epochs", "=5"):
+        with pytest.raises(ValueError, match=rf"^--set {text}: expected key=value, for example --set epochs=5$"):
+            spec.parse_assignment(text)
+
+
+def test_read_config(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: m\nepochs: 5\ntarget_modules: [q_proj]\n")
+    assert spec.read_config(path) == {"model": "m", "epochs": 5, "target_modules": ["q_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"model: m\nepochs: [1\n", UserError, "{path}:3: not valid YAML (expected ',' or ']', but got "
+         "'<stream end>')"),
+        (b"epochs: !!python/object/apply:os.getcwd []\n", UserError, "{path}:1: not valid YAML (could not determine "
+         "a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd')"),
+        (b"- model\n", UserError, "{path}: expected options as `key: value` lines"),
+        (b"", UserError, "{path}: expected options as `key: value` lines"),
+        (b"model: \xff\n", UserError, "{path}: not UTF-8 text (invalid start byte at byte 7)"),
+        (None, NotFound, "{path}: can't be read (No such file or directory)"),
+    ],
+)  # fmt: skip
+def test_a_config_that_cannot_be_read(tmp_path: Path, content: bytes | None, kind: type, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        spec.read_config(path)
+    assert (type(caught.value), caught.value.message) == (kind, message.format(path=path))

@@ -1,0 +1,838 @@
+"""The store: every verb's guard, fencing, accounting; the same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.records import Event, Run, Stage, queue_of
+from ftq.runs import RunStore
+
+SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
+ERROR = {"kind": "bug", "message": "it broke", "hint": "look"}
+FILES = [{"kind": "adapter", "path": "adapter", "bytes": 5}]
+LEASE = 60.0
+START = 1000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server of its own, on a Unix socket in a folder that goes away; skipped where there is none to start."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    on_path = shutil.which("pg_ctl")
+    control = Path(on_path) if on_path else found[-1] if found else None
+    if control is None or not control.with_name("initdb").exists():
+        pytest.skip("no PostgreSQL server to start: apt-get install postgresql")
+    user: list[str] = []
+    folder = Path(tempfile.mkdtemp(prefix="ftq-pg-"))
+    if os.getuid() == 0:
+        if not shutil.which("runuser") or "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
+            pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres to run it as")
+        user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+
+    def run(*command: str) -> None:
+        subprocess.run([*user, *command], check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+
+    data, log = str(folder / "data"), str(folder / "log")
+    try:
+        run(str(control.with_name("initdb")), "-D", data, "-U", "ftq", "-A", "trust", "--no-sync")
+        run(str(control), "-D", data, "-l", log, "-w", "-o", f"-c listen_addresses='' -k {folder} -F", "start")
+        try:
+            yield f"postgresql+psycopg://ftq@/postgres?host={folder}"
+        finally:
+            run(str(control), "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ftq.db"
+        return
+    server = sa.create_engine(request.getfixturevalue("postgres"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS ftq WITH (FORCE)")
+        connection.exec_driver_sql("CREATE DATABASE ftq")
+    server.dispose()
+    yield request.getfixturevalue("postgres").replace("/postgres?", "/ftq?")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(url: str, clock: Clock) -> Iterator[RunStore]:
+    store = RunStore(url, clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def run(store: RunStore) -> Run:
+    return store.create("abc", "first", SPEC, "hash")
+
+
+def stage(name: str, **values: Any) -> Stage:
+    """A stage as it is after submit, but for `values`."""
+    nothing: dict[str, Any] = dict.fromkeys(Stage.__dataclass_fields__)
+    return Stage(**{**nothing, "name": name, "status": "queued", "attempt": 1, "tries": 0, "fresh_from": 0,
+                    "cached": False, **values})  # fmt: skip
+
+
+def claim(store: RunStore, name: str, attempt: int = 1, run_id: str = "abc") -> str:
+    token = store.claim(run_id, name, attempt, "w1", LEASE)
+    assert token
+    return token
+
+
+def succeed(store: RunStore, *names: str, attempt: int = 1) -> None:
+    for name in names:
+        store.succeed(claim(store, name, attempt), f"key-{name}", FILES)
+
+
+def statuses(store: RunStore, run_id: str = "abc") -> list[tuple[str, int]]:
+    return [(stage.status, stage.attempt) for stage in store.get(run_id).stages]
+
+
+def said(store: RunStore, run_id: str = "abc") -> list[tuple[str | None, int | None, str, str]]:
+    return [(event.stage, event.attempt, event.kind, event.message) for event in store.events(run_id)]
+
+
+def snapshot(store: RunStore) -> tuple[list[Run], list[Event]]:
+    """Everything that a verb could change."""
+    runs = store.all()
+    return runs, [event for run in runs for event in store.events(run.id)]
+
+
+# ---- submit, look ---------------------------------------------------------------------------------------
+
+
+def test_a_run_as_it_is_recorded(store: RunStore, run: Run) -> None:
+    stages = [stage("prepare", queued_at=START), stage("train"), stage("export"), stage("infer")]
+    assert run == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START, stages)
+    assert store.get("abc") == store.find("first") == run
+    assert store.events("abc") == [Event(1, START, None, None, "submitted", "submitted as first: qwen3-4b", None)]
+    assert (run.status, run.current, run.error, run.started_at) == ("queued", run.stages[0], None, None)
+
+
+def test_a_name_is_taken_once(store: RunStore, run: Run) -> None:
+    before = snapshot(store)
+    with pytest.raises(UserError) as caught:
+        store.create("xyz", "first", SPEC, "hash")
+    assert caught.value.message == "the name first is taken"
+    assert snapshot(store) == before
+
+
+def test_find_by_id_name_and_unique_prefix(store: RunStore, clock: Clock) -> None:
+    for run_id, name in [("abc1", "one"), ("abd2", "two"), ("xyz3", "abc1x"), ("q_r4", "abd2")]:
+        clock.now += 1
+        store.create(run_id, name, SPEC, "hash")
+    assert [store.find(wanted).id for wanted in ("abc1", "abc", "one", "x", "abc1x", "q_")] == [
+        "abc1", "abc1", "abc1", "xyz3", "xyz3", "q_r4",
+    ]  # fmt: skip
+    for wanted, message, hint in [
+        ("ab", "ab matches 2 runs: abc1, abd2", "Type more of the id."),
+        ("abd2", "abd2 matches 2 runs: abd2, q_r4", "Type more of the id."),  # one's id is another's name
+        ("a%", "no run matches a%", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
+        ("on", "no run matches on", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
+    ]:
+        with pytest.raises(NotFound) as caught:
+            store.find(wanted)
+        assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+def test_nothing_there(store: RunStore) -> None:
+    with pytest.raises(NotFound) as caught:
+        store.find("abc")
+    assert caught.value.hint == "There is no run yet: `ftq submit`."
+    for verb in (store.get, store.cancel, store.pause, store.resume, store.retry, store.delete):
+        with pytest.raises(NotFound, match=r"^no run abc$"):
+            verb("abc")
+    assert (store.all(), store.count(), store.names(""), store.events("abc")) == ([], 0, set(), [])
+    assert store.claim("abc", "prepare", 1, "w1", LEASE) is None
+
+
+def test_all_newest_first_count_and_names(store: RunStore, clock: Clock) -> None:
+    for number in range(4):
+        clock.now += 1
+        store.create(f"r{number}", f"run_{number}", SPEC, "hash")
+    assert [run.id for run in store.all()] == ["r3", "r2", "r1", "r0"]
+    assert [run.id for run in store.all(2)] == ["r3", "r2"]
+    assert [len(run.stages) for run in store.all(2)] == [4, 4]
+    assert store.count() == 4
+    store.create("x", "runx9", SPEC, "hash")
+    assert store.names("run_") == {"run_0", "run_1", "run_2", "run_3"}  # `_` is no wildcard
+
+
+def test_status_is_derived(store: RunStore, run: Run) -> None:
+    seen = []
+
+    def look() -> None:
+        run = store.get("abc")
+        seen.append((run.status, run.current.name if run.current else None, run.is_finished))
+
+    look()
+    token = claim(store, "prepare")
+    look()
+    store.succeed(token, None, [])
+    look()
+    store.pause("abc")
+    look()
+    store.resume("abc")
+    store.fail(claim(store, "train"), ERROR)
+    look()
+    store.retry("abc")
+    look()
+    succeed(store, "train", attempt=2)
+    store.cancel("abc")
+    look()
+    store.retry("abc")
+    succeed(store, "export", "infer", attempt=3)
+    look()
+    assert seen == [
+        ("queued", "prepare", False), ("running", "prepare", False), ("queued", "train", False),
+        ("paused", "train", False), ("failed", "train", True), ("queued", "train", False),
+        ("cancelled", "export", True), ("succeeded", None, True),
+    ]  # fmt: skip
+
+
+def test_queue_of() -> None:
+    asked = [("prepare", {}), ("train", {}), ("export", {}), ("infer", {}), ("infer", {"infer_with": "adapter"})]
+    assert [queue_of(*one) for one in asked] == ["cpu", "gpu", "cpu", "cpu", "gpu"]
+
+
+# ---- claim ----------------------------------------------------------------------------------------------
+
+
+def test_a_claim_takes_the_stage_and_its_lease(store: RunStore, run: Run, clock: Clock) -> None:
+    clock.now += 5
+    claim(store, "prepare")
+    assert store.get("abc").stages[0] == stage(
+        "prepare", status="running", tries=1, worker="w1", queued_at=START, started_at=1005.0, lease_until=1065.0
+    )
+    assert said(store)[1:] == [("prepare", 1, "claimed", "claimed by w1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "attempt", "before"),
+    [
+        ("train", 1, lambda store: None),
+        ("prepare", 2, lambda store: None),
+        ("prepare", 0, lambda store: None),
+        ("prepare", 1, lambda store: claim(store, "prepare")),
+        ("prepare", 1, lambda store: succeed(store, "prepare")),
+        ("train", 1, lambda store: claim(store, "prepare")),
+        ("export", 1, lambda store: succeed(store, "prepare")),
+        ("prepare", 1, lambda store: store.pause("abc")),
+        ("prepare", 1, lambda store: store.cancel("abc")),
+        ("prepare", 1, lambda store: store.fail(claim(store, "prepare"), ERROR)),
+        ("train", 1, lambda store: store.fail(claim(store, "prepare"), ERROR)),
+        ("prepare", 1, lambda store: store.release(claim(store, "prepare"), "handed_back", "back")),
+        ("prepare", 1, lambda store: store.delete("abc")),
+    ],
+)
+def test_what_cannot_be_claimed(
+    store: RunStore, run: Run, name: str, attempt: int, before: Callable[[RunStore], Any]
+) -> None:
+    before(store)
+    found = snapshot(store)
+    assert store.claim("abc", name, attempt, "w2", LEASE) is None
+    assert snapshot(store) == found
+
+
+def test_after_a_success_the_next_stage_is_the_head(store: RunStore, run: Run, clock: Clock) -> None:
+    token = claim(store, "prepare")
+    clock.now += 7
+    store.succeed(token, "key", FILES, cached=True)
+    assert store.get("abc").stages[:3] == [
+        stage("prepare", status="succeeded", tries=1, cached=True, key="key", worker="w1", queued_at=START,
+              started_at=START, finished_at=1007.0, artifacts=FILES),
+        stage("train", queued_at=1007.0), stage("export"),
+    ]  # fmt: skip
+    assert said(store)[-1] == ("prepare", 1, "cache_hit", "cache hit: nothing that goes into this stage has changed")
+
+
+# ---- the lease ------------------------------------------------------------------------------------------
+
+LATE: list[Callable[[RunStore, str], Any]] = [
+    lambda store, token: store.renew(token, LEASE),
+    lambda store, token: store.hold(token, LEASE).__enter__(),
+    lambda store, token: store.check(token),
+    lambda store, token: store.progress(token, {"percent": 50}),
+    lambda store, token: store.note(token, "checkpoint", "checkpoint at step 5"),
+    lambda store, token: store.succeed(token, "key", FILES),
+    lambda store, token: store.fail(token, ERROR),
+    lambda store, token: store.release(token, "handed_back", "back"),
+    lambda store, token: store.cancel_by_token(token),
+]
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("meanwhile", ["queued again", "claimed again", "succeeded", "deleted", "cancelled"])
+def test_a_process_that_lost_its_lease_can_change_nothing(
+    store: RunStore, run: Run, clock: Clock, late: Callable[[RunStore, str], Any], meanwhile: str
+) -> None:
+    token = claim(store, "prepare")
+    if meanwhile == "cancelled":
+        store.cancel("abc")
+    clock.now += LEASE + 1
+    assert store.expire(3) == ["abc"]
+    if meanwhile == "claimed again":
+        claim(store, "prepare", 2)
+    if meanwhile == "succeeded":
+        succeed(store, "prepare", attempt=2)
+    if meanwhile == "deleted":
+        store.delete("abc")
+    before = snapshot(store)
+    with pytest.raises(LeaseLost):
+        late(store, token)
+    assert snapshot(store) == before
+    store.say_lease_lost("abc", "prepare", 1, "w1")  # the one thing it may still do, also of a deleted run
+    lines = [] if meanwhile == "deleted" else said(store)[-1:]
+    message = "w1 came too late: its lease was over, it published nothing"
+    assert lines == ([] if meanwhile == "deleted" else [("prepare", 1, "lease_lost", message)])
+    assert store.all() == before[0]
+
+
+def test_a_renewed_lease_does_not_end(store: RunStore, run: Run, clock: Clock) -> None:
+    token = claim(store, "prepare")
+    clock.now += LEASE - 1
+    store.renew(token, LEASE)
+    clock.now += LEASE
+    assert store.expire(3) == []
+    clock.now += 1
+    assert store.expire(3) == ["abc"]
+    assert store.expire(3) == []
+
+
+def test_a_lease_that_is_held_cannot_end_meanwhile(store: RunStore, run: Run, clock: Clock) -> None:
+    token, found = claim(store, "prepare"), []
+    clock.now += LEASE + 1  # over, but nobody has taken it back yet
+    thread = threading.Thread(target=lambda: found.append(list(store.expire(3))))
+    with store.hold(token, LEASE):
+        thread.start()
+        thread.join(0.15)
+        assert found in ([], [[]])  # it waits, or leaves the stage alone
+    thread.join(30)
+    assert found == [[]]
+    assert statuses(store)[0] == ("running", 1)
+
+
+def test_expire_gives_a_new_attempt_until_it_was_tried_too_often(store: RunStore, run: Run, clock: Clock) -> None:
+    for attempt in (1, 2, 3):
+        claim(store, "prepare", attempt)
+        clock.now += LEASE + 1
+        assert store.expire(3) == ["abc"]
+    message = "lease lost: no sign of life from w1"
+    error = {"kind": "lost", "message": f"{message}, 3 times in a row",
+             "hint": "See `ftq logs abc`; `ftq retry abc` tries again."}  # fmt: skip
+    assert store.get("abc").stages[0] == stage(
+        "prepare", status="failed", attempt=3, tries=3, worker="w1", queued_at=1122.0, started_at=1122.0,
+        finished_at=1183.0, error=error,
+    )  # fmt: skip
+    assert [line for line in said(store) if line[2] not in ("claimed", "submitted")] == [
+        ("prepare", 1, "lost", message), ("prepare", 2, "lost", message),
+        ("prepare", 3, "failed", f"failed (lost): {error['message']}"),
+    ]  # fmt: skip
+    assert statuses(store)[1:] == [("queued", 1)] * 3
+
+
+def test_a_dead_process_is_taken_back_at_once_but_only_its_own_attempt(store: RunStore, run: Run) -> None:
+    claim(store, "prepare")
+    store.expire_attempt("abc", "prepare", 2, 3)
+    store.expire_attempt("abc", "train", 1, 3)
+    assert statuses(store)[0] == ("running", 1)
+    store.expire_attempt("abc", "prepare", 1, 3)
+    store.expire_attempt("abc", "prepare", 1, 3)
+    assert statuses(store)[0] == ("queued", 2)
+    assert said(store)[2:] == [("prepare", 1, "lost", "the process of w1 that held it died")]
+
+
+# ---- release, progress, accounting ----------------------------------------------------------------------
+
+
+def test_release_gives_a_new_attempt_with_changes_that_stay(store: RunStore, run: Run, clock: Clock) -> None:
+    token = claim(store, "prepare")
+    store.progress(token, {"percent": 10})
+    clock.now += 3
+    store.release(token, "retried", "less memory", changes={"batch_size": 1}, counts=True)
+    assert store.get("abc").stages[0] == stage(
+        "prepare", attempt=2, tries=1, worker="w1", queued_at=1003.0, started_at=START,
+        progress={"percent": 10, "updated_at": START}, changes={"batch_size": 1},
+    )  # fmt: skip
+    store.release(claim(store, "prepare", 2), "handed_back", "back")
+    found = store.get("abc").stages[0]
+    assert (found.attempt, found.tries, found.changes) == (3, 0, {"batch_size": 1})
+    assert [line[:3] for line in said(store)[1:]] == [
+        ("prepare", 1, "claimed"), ("prepare", 1, "retried"), ("prepare", 2, "claimed"), ("prepare", 2, "handed_back"),
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_proves_that_the_attempt_brought_something(store: RunStore, run: Run) -> None:
+    store.release(claim(store, "prepare"), "retried", "again", counts=True)
+    token = claim(store, "prepare", 2)
+    assert store.get("abc").stages[0].tries == 2
+    store.note(token, "warning", "careful")
+    assert store.get("abc").stages[0].tries == 2
+    store.note(token, "checkpoint", "checkpoint at step 5", step=5)
+    assert store.get("abc").stages[0].tries == 1
+    assert [(event.kind, event.data) for event in store.events("abc")][-2:] == [
+        ("warning", None), ("checkpoint", {"step": 5}),
+    ]  # fmt: skip
+
+
+def test_progress_is_of_this_attempt(store: RunStore, run: Run, clock: Clock) -> None:
+    token = claim(store, "prepare")
+    clock.now += 1
+    store.progress(token, {"percent": 50, "loss": 0.5})
+    assert store.get("abc").stages[0].progress == {"percent": 50, "loss": 0.5, "updated_at": 1001.0}
+    store.release(token, "retried", "again", counts=True)
+    claim(store, "prepare", 2)
+    assert store.get("abc").stages[0].progress is None
+
+
+# ---- cancel, pause, retry, delete -----------------------------------------------------------------------
+
+
+def test_cancel_of_a_queued_run_is_at_once_and_once(store: RunStore, run: Run, clock: Clock) -> None:
+    succeed(store, "prepare")
+    clock.now += 1
+    store.cancel("abc")
+    assert statuses(store) == [("succeeded", 1), *[("cancelled", 1)] * 3]
+    assert (store.get("abc").status, store.get("abc").finished_at) == ("cancelled", 1001.0)
+    before = snapshot(store)
+    assert store.cancel("abc") == store.get("abc") == store.pause("abc") == store.resume("abc")
+    assert snapshot(store) == before
+    assert said(store)[-1] == (None, None, "cancelled", "cancelled by the user")
+
+
+def test_cancel_of_a_running_stage_waits_for_its_supervisor(store: RunStore, run: Run) -> None:
+    token = claim(store, "prepare")
+    assert store.check(token) == ("run", False)
+    assert store.cancel("abc").status == "running"
+    assert store.check(token) == ("cancel", False)
+    store.release(token, "handed_back", "told to stop")
+    assert statuses(store) == [("cancelled", 1)] * 4
+    assert said(store)[-1] == ("prepare", 1, "cancelled", "stopped: cancelled by the user")
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_cancel_of_a_run_whose_worker_is_dead_is_done_when_the_lease_ends(
+    store: RunStore, run: Run, clock: Clock, most: int
+) -> None:
+    claim(store, "prepare")
+    store.cancel("abc")
+    clock.now += LEASE + 1
+    assert store.expire(most) == ["abc"]
+    assert statuses(store) == [("cancelled", 1)] * 4
+    assert store.waiting(0) == []
+
+
+def test_cancel_of_a_paused_run(store: RunStore, run: Run) -> None:
+    store.pause("abc")
+    assert store.cancel("abc").status == "cancelled"
+
+
+def test_a_finished_run_stays_as_it_is(store: RunStore, run: Run) -> None:
+    succeed(store, "prepare", "train", "export", "infer")
+    before = snapshot(store)
+    for verb in (store.cancel, store.pause, store.resume):
+        assert verb("abc").status == "succeeded"
+    assert snapshot(store) == before
+
+
+def test_pause_and_resume(store: RunStore, run: Run, clock: Clock) -> None:
+    token = claim(store, "prepare")
+    assert store.pause("abc").status == "running"
+    assert store.check(token) == ("pause", False)
+    store.release(token, "handed_back", "stopped for a pause")
+    assert (store.get("abc").status, store.waiting(-1)) == ("paused", [])
+    assert store.claim("abc", "prepare", 2, "w1", LEASE) is None
+    before = snapshot(store)
+    store.pause("abc")
+    assert snapshot(store) == before
+    clock.now += 100
+    resumed = store.resume("abc")
+    assert (resumed.status, resumed.stages[0].queued_at) == ("queued", 1100.0)
+    before = snapshot(store)
+    store.resume("abc")
+    assert snapshot(store) == before
+    claim(store, "prepare", 2)
+    assert [line[2] for line in said(store)] == [
+        "submitted", "claimed", "paused", "handed_back", "resumed", "claimed",
+    ]  # fmt: skip
+
+
+def test_cancel_by_token_is_a_cancel(store: RunStore, run: Run) -> None:
+    token = claim(store, "prepare")
+    store.cancel_by_token(token)
+    assert store.check(token) == ("cancel", False)
+
+
+def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) -> None:
+    succeed(store, "prepare")
+    token = claim(store, "train")
+    store.release(token, "retried", "less", changes={"batch_size": 1}, counts=True)
+    store.fail(claim(store, "train", 2), ERROR)
+    assert (store.get("abc").error, store.get("abc").status) == (ERROR, "failed")
+    clock.now += 9
+    prepared = store.get("abc").stages[0]
+    retried = store.retry("abc")
+    assert retried.stages == [
+        prepared, stage("train", attempt=3, worker="w1", queued_at=1009.0, changes={"batch_size": 1}),
+        stage("export", attempt=2), stage("infer", attempt=2),
+    ]  # fmt: skip
+    assert said(store)[-1] == ("train", None, "retried", "retried by the user from train")
+    claim(store, "train", 3)
+
+
+def test_retry_from_a_stage_does_it_anew(store: RunStore, run: Run, clock: Clock) -> None:
+    store.release(claim(store, "prepare"), "retried", "less", changes={"batch_size": 1}, counts=True)
+    store.succeed(claim(store, "prepare", 2), "key", FILES)
+    succeed(store, "train", "export", "infer")
+    prepared = store.get("abc").stages[0]
+    clock.now += 9
+    retried = store.retry("abc", "train")
+    assert retried.stages == [
+        prepared,
+        stage("train", attempt=2, fresh_from=2, worker="w1", queued_at=1009.0, artifacts=FILES),
+        stage("export", attempt=2, fresh_from=2, worker="w1", artifacts=FILES),
+        stage("infer", attempt=2, fresh_from=2, worker="w1", artifacts=FILES),
+    ]
+    assert store.find_cached("train", "key-train") is None
+    store.cancel("abc")
+    assert store.retry("abc", "prepare").stages[0] == stage(
+        "prepare", attempt=3, fresh_from=3, worker="w1", queued_at=1009.0, artifacts=FILES
+    )
+
+
+def test_retry_of_a_cancelled_run(store: RunStore, run: Run) -> None:
+    succeed(store, "prepare")
+    store.cancel("abc")
+    assert store.retry("abc").status == "queued"
+    assert statuses(store) == [("succeeded", 1), *[("queued", 2)] * 3]
+    claim(store, "train", 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "from_stage", "message"),
+    [
+        (lambda store: None, None, "run first is queued, there is nothing to retry"),
+        (lambda store: claim(store, "prepare"), "prepare", "run first is running, there is nothing to retry"),
+        (lambda store: store.pause("abc"), None, "run first is paused, there is nothing to retry"),
+        (lambda store: succeed(store, "prepare", "train", "export", "infer"), None,
+         "run first succeeded, there is nothing to retry"),
+        (lambda store: store.cancel("abc"), "train", "run first can't go on from train: prepare isn't done"),
+    ],
+)  # fmt: skip
+def test_retry_is_refused(
+    store: RunStore, run: Run, before: Callable[[RunStore], Any], from_stage: str | None, message: str
+) -> None:
+    before(store)
+    found = snapshot(store)
+    with pytest.raises(Refused) as caught:
+        store.retry("abc", from_stage)
+    assert caught.value.message == message
+    assert "`ftq " in caught.value.hint
+    assert snapshot(store) == found
+
+
+def test_delete_forgets_everything_but_refuses_a_running_run(store: RunStore, run: Run) -> None:
+    other = store.create("xyz", "second", SPEC, "hash")
+    token = claim(store, "prepare")
+    store.ask("abc", "why?", {})
+    before = snapshot(store)
+    with pytest.raises(Refused, match=r"^run first is running$"):
+        store.delete("abc")
+    assert snapshot(store) == before
+    store.release(token, "handed_back", "back")
+    store.delete("abc")
+    assert (store.all(), store.events("abc"), len(store.events("xyz"))) == ([other], [], 1)
+    with store.engine.begin() as db:
+        counts = [db.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() for table in ("stages", "questions")]
+    assert counts == [4, 0]
+
+
+def test_keep(store: RunStore, run: Run) -> None:
+    for kept in (True, False):
+        store.keep("abc", kept)
+        assert store.get("abc").kept is kept
+
+
+# ---- what the reconciler and the cache ask --------------------------------------------------------------
+
+
+def test_waiting_is_for_heads_that_nobody_took_up(store: RunStore, clock: Clock) -> None:
+    for run_id in ("new", "old", "run", "held", "over", "next"):
+        clock.now += 1 if run_id == "old" else 0
+        store.create(run_id, run_id, SPEC, "hash")
+    claim(store, "prepare", run_id="run")
+    store.pause("held")
+    store.cancel("over")
+    store.succeed(claim(store, "prepare", run_id="next"), None, [])
+    clock.now += 10
+    assert {run.id for run in store.waiting(10)} == {"new"}
+    assert {run.id for run in store.waiting(9)} == {"new", "old", "next"}
+    assert store.waiting(9)[0] == store.get("new")  # the oldest first
+    assert store.waiting(11) == []
+
+
+def test_find_cached_takes_the_newest_success(store: RunStore, clock: Clock) -> None:
+    for run_id in ("one", "two", "bad"):
+        clock.now += 1
+        store.create(run_id, run_id, SPEC, "hash")
+        token = claim(store, "prepare", run_id=run_id)
+        if run_id == "bad":
+            store.fail(token, ERROR)
+        else:
+            store.succeed(token, "key", FILES)
+    assert store.find_cached("prepare", "key") == "two"
+    assert (store.find_cached("train", "key"), store.find_cached("prepare", "other")) == (None, None)
+    store.delete("two")
+    assert store.find_cached("prepare", "key") == "one"
+
+
+def test_events_in_order_after_an_id(store: RunStore, run: Run, clock: Clock) -> None:
+    token = claim(store, "prepare")
+    for step in range(3):
+        clock.now += 1
+        store.note(token, "note", f"step {step}", step=step)
+    events = store.events("abc")
+    assert [event.id for event in events] == sorted(event.id for event in events)
+    assert store.events("abc", after=events[2].id) == events[3:] == [
+        Event(events[3].id, 1002.0, "prepare", 1, "note", "step 1", {"step": 1}),
+        Event(events[4].id, 1003.0, "prepare", 1, "note", "step 2", {"step": 2}),
+    ]  # fmt: skip
+
+
+def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> None:
+    question, other = store.ask("abc", "why?", {"max_tokens": 5}), store.ask("abc", "how?", {})
+    assert store.read_answer(question) == ("queued", None, None)
+    assert store.take_question(question) == ("abc", "why?", {"max_tokens": 5})
+    assert store.take_question(question) is None
+    assert store.take_question("none") is None
+    assert store.read_answer(question) == ("running", None, None)
+    store.answer(question, {"answer": "because"})
+    store.take_question(other)
+    store.answer(other, None, ERROR)
+    assert store.read_answer(question) == ("succeeded", {"answer": "because"}, None)
+    assert store.read_answer(other) == ("failed", None, ERROR)
+
+
+# ---- workers --------------------------------------------------------------------------------------------
+
+
+def test_a_queue_is_live_while_a_worker_shows_itself(store: RunStore, clock: Clock) -> None:
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    clock.now += 10
+    store.see_worker("w2", "host", ["cpu", "gpu"], "H100", 2)
+    assert store.live_queues() == {"cpu", "gpu"}
+    store.drain_worker("w2", True)
+    assert store.live_queues() == {"cpu"}
+    clock.now += 15
+    assert store.live_queues() == set()
+    store.drain_worker("w2", False)
+    assert store.live_queues() == {"cpu", "gpu"}
+    store.see_worker("w2", "host", ["gpu"], "H100", 3)
+    assert store.live_queues() == {"gpu"}
+    store.forget_worker("w2")
+    assert store.live_queues() == set()
+
+
+def test_a_draining_worker_is_told_so(store: RunStore, run: Run) -> None:
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    token = claim(store, "prepare")
+    assert store.check(token) == ("run", False)
+    store.drain_worker("w1", True)
+    store.see_worker("w1", "host", ["cpu"], None, 1)  # its sign of life doesn't undo it
+    assert store.check(token) == ("run", True)
+
+
+# ---- the database itself --------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_there_for_another_process(url: str, store: RunStore, run: Run) -> None:
+    claim(store, "prepare")
+    other = RunStore(url)
+    assert snapshot(other) == snapshot(store)
+    other.close()
+
+
+def test_a_database_of_another_version_is_refused(url: str, store: RunStore) -> None:
+    with store.engine.begin() as db:
+        db.exec_driver_sql("UPDATE ftq_schema SET version = 99")
+    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 1$"):
+        RunStore(url)
+
+
+def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=rf"^database sqlite:///{tmp_path}/none/x\.db can't be used: unable to open"):
+        RunStore(f"sqlite:///{tmp_path}/none/x.db")
+    with pytest.raises(Unavailable) as caught:
+        RunStore("postgresql+psycopg://me:secret@127.0.0.1:1/x")
+    assert caught.value.message.startswith("database postgresql+psycopg://me:***@127.0.0.1:1/x can't be used: ")
+    assert "secret" not in caught.value.message + caught.value.hint
+    with pytest.raises(Unavailable, match=r"^database nonsense can't be used: "):
+        RunStore("nonsense")
+
+
+def test_a_database_that_goes_away_later_is_unavailable(tmp_path: Path) -> None:
+    store = RunStore(f"sqlite:///{tmp_path}/ftq.db")
+    store.close()
+    (tmp_path / "ftq.db").rename(tmp_path / "gone.db")
+    (tmp_path / "ftq.db").write_bytes(b"")
+    with pytest.raises(Unavailable, match="no such table"):
+        store.all()
+    store.close()
+
+
+# ---- many processes at once -----------------------------------------------------------------------------
+
+
+def in_processes(count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `work` returned in each of so many processes, which start together."""
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(count), context.SimpleQueue()
+    processes = [context.Process(target=_together, args=(barrier, answers, work, number, *arguments))
+                 for number in range(count)]  # fmt: skip
+    for process in processes:
+        process.start()
+    found = [answers.get() for _ in processes]
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0] * count
+    return found
+
+
+def _together(barrier: Any, answers: Any, work: Callable[..., Any], number: int, *arguments: Any) -> None:
+    barrier.wait(30)
+    try:
+        answers.put(work(number, *arguments))
+    except Exception as error:
+        answers.put(error)
+
+
+def _claim_all(number: int, url: str) -> list[tuple[str, str]]:
+    store = RunStore(url)
+    claims = [(f"r{run}", store.claim(f"r{run}", "prepare", 1, f"w{number}", LEASE)) for run in range(20)]
+    return [(run_id, token) for run_id, token in claims if token]
+
+
+def test_eight_processes_claim_each_stage_once(url: str, store: RunStore) -> None:
+    for number in range(20):
+        store.create(f"r{number}", f"run-{number}", SPEC, "hash")
+    store.close()
+    found = in_processes(8, _claim_all, url)
+    assert sorted(run_id for claims in found for run_id, _ in claims) == sorted(f"r{number}" for number in range(20))
+    for run_id, token in (claim for claims in found for claim in claims):
+        store.succeed(token, None, [])  # the token is the one that the database kept
+        assert [event.kind for event in store.events(run_id)] == ["submitted", "claimed", "succeeded"]
+
+
+def _submit(number: int, url: str) -> str:
+    try:
+        return RunStore(url).create(f"r{number}", "same", SPEC, "hash").id
+    except UserError as error:
+        return error.message
+
+
+def test_four_processes_that_take_one_name_at_once_on_a_new_database(url: str) -> None:
+    found = in_processes(4, _submit, url)
+    store = RunStore(url)
+    assert sorted(found, key=len) == [store.all()[0].id, *["the name same is taken"] * 3]
+    assert store.count() == 1
+    store.close()
+
+
+def _expire(number: int, url: str) -> list[str]:
+    return list(RunStore(url, lambda: START + 1000).expire(3))
+
+
+def test_reconcilers_that_look_at_once_take_a_stage_back_once(url: str, store: RunStore) -> None:
+    for number in range(10):
+        store.create(f"r{number}", f"run-{number}", SPEC, "hash")
+        claim(store, "prepare", run_id=f"r{number}")
+    store.close()
+    found = in_processes(4, _expire, url)
+    assert sorted(run_id for ids in found for run_id in ids) == [f"r{number}" for number in range(10)]
+    for number in range(10):
+        assert statuses(store, f"r{number}")[0] == ("queued", 2)
+        assert [event.kind for event in store.events(f"r{number}")] == ["submitted", "claimed", "lost"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [
+        (lambda store, token: store.release(token, "handed_back", "back"), "cancel", ("cancelled", "cancel")),
+        (lambda store, token: store.expire_attempt("abc", "prepare", 1, 3), "cancel", ("cancelled", "cancel")),
+        (lambda store, token: store.cancel("abc"), "pause", ("running", "cancel")),
+        (lambda store, token: store.cancel("abc"), "resume", ("running", "cancel")),
+        (lambda store, token: store.pause("abc"), "cancel", ("running", "cancel")),
+        (lambda store, token: store.release(token, "handed_back", "back"), "pause", ("queued", "pause")),
+        (lambda store, token: store.succeed(token, None, []), "cancel", ("succeeded", "cancel")),
+    ],
+)
+def test_a_wish_at_the_moment_of_another_write_is_never_forgotten(
+    store: RunStore, run: Run, first: Callable[[RunStore, str], Any], second: str, outcome: tuple[str, str]
+) -> None:
+    token = claim(store, "prepare")
+    in_the_middle(store, lambda: first(store, token), lambda: getattr(store, second)("abc"))
+    found = store.get("abc")
+    assert (found.stages[0].status, found.wanted) == outcome
+
+
+def test_two_retries_at_the_same_moment_are_one(store: RunStore, run: Run) -> None:
+    store.cancel("abc")
+    refused: list[Refused] = []
+
+    def retry() -> None:
+        try:
+            store.retry("abc")
+        except Refused as error:
+            refused.append(error)
+
+    in_the_middle(store, lambda: store.retry("abc"), retry)
+    assert [error.message for error in refused] == ["run first is queued, there is nothing to retry"]
+    assert [kind for _, _, kind, _ in said(store)] == ["submitted", "cancelled", "retried"]
+
+
+def in_the_middle(store: RunStore, first: Callable[[], Any], second: Callable[[], Any]) -> None:
+    """Do `first`, and `second` at once in another thread when `first` has written but not committed."""
+    event, thread = store._event, threading.Thread(target=second)
+
+    def write(*arguments: Any, **data: Any) -> None:
+        store._event = event  # type: ignore[method-assign]
+        event(*arguments, **data)
+        thread.start()
+        thread.join(0.15)  # it can't end before this transaction does
+
+    store._event = write  # type: ignore[method-assign]
+    first()
+    thread.join(30)
+    assert not thread.is_alive()

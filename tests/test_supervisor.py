@@ -1,0 +1,496 @@
+"""The supervisor with real processes: the stages are fakes that take no time, the store is real, there is no broker."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq import queue
+from ftq.artifacts import STAGES, RunDir, write_json
+from ftq.errors import Unavailable
+from ftq.runs import RunStore
+from ftq.settings import Settings
+from ftq.spec import parse
+from worker import process, supervisor
+from worker.supervisor import Supervisor
+
+pytestmark = pytest.mark.timeout(60)
+WORKER = "w1"
+BEHIND = ("checkpoint", "progress")  # events that come as often as the clock lets them
+
+
+class Rig:
+    """A worker's pool child, so to speak."""
+
+    def __init__(self, home: Path, lease_seconds: float = 60.0) -> None:
+        self.settings = Settings(home, f"redis+socket://{home}/nobody.sock", f"sqlite:///{home}/ftq.db",
+                                 lease_seconds=lease_seconds)  # fmt: skip
+        app = queue.make_app(self.settings)
+        app.conf.task_publish_retry_policy = {"max_retries": 0}
+        app.conf.broker_transport_options |= {"max_retries": 0}
+        self.store = RunStore(self.settings.database_url)
+        self.shown: list[dict[str, Any]] = []
+        self.supervisor = Supervisor(app, self.settings, self.store, WORKER, self.shown.append)
+
+    def submit(self, run_id: str, behave: dict[str, Any] | None = None, *, done: int = 0, **options: Any) -> RunDir:
+        """A run with its folder; `done` stages of it count as succeeded."""
+        spec = parse({"model": "qwen3-4b", **options}).model_dump()
+        folder = RunDir(self.settings.home / run_id)
+        folder.documents.mkdir(parents=True)
+        if behave:
+            write_json(folder.documents / "behave.json", behave)
+        write_json(folder.run_json, {"id": run_id, "name": run_id, "spec": spec, "documents_hash": "h"})
+        self.store.create(run_id, run_id, spec, "h")
+        for stage in STAGES[:done]:
+            token = self.store.claim(run_id, stage, 1, WORKER, 60)
+            assert token
+            self.store.succeed(token, None, [])
+        return folder
+
+    def start(self, stage: str, attempt: int = 1) -> threading.Thread:
+        thread = threading.Thread(target=self.supervisor.run, args=("r", stage, attempt))
+        thread.start()
+        return thread
+
+    def said(self, run_id: str = "r") -> list[tuple[str | None, int | None, str]]:
+        events = self.store.events(run_id)
+        return [(event.stage, event.attempt, event.kind) for event in events if event.kind not in BEHIND]
+
+    def messages(self, kind: str) -> list[str]:
+        return [event.message for event in self.store.events("r") if event.kind == kind]
+
+    def wait_for(self, kind: str) -> dict[str, Any]:
+        """The data of the first event of this kind."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            for event in self.store.events("r"):
+                if event.kind == kind:
+                    return event.data or {}
+            time.sleep(0.02)
+        raise AssertionError(f"no event {kind}: {self.said()}")
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setattr(process, "PACKAGE", "tests.fake_stages")
+    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.1)
+    monkeypatch.chdir(Path(__file__).parent.parent)  # where the stages' processes find `tests`
+    rig = Rig(tmp_path)
+    yield rig
+    rig.store.close()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pid: int, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not alive(pid)
+
+
+def names(folder: RunDir) -> set[str]:
+    return {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()} - {
+        f".{stage}.lock" for stage in STAGES
+    }
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise AssertionError("this shouldn't be executed")
+
+
+# ---- success, cache -------------------------------------------------------------------------------------
+
+
+def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rig.submit("r", max_steps=4, quantizations=["q8_0", "f16"], prompts=["why?"])
+    assert [rig.supervisor.run("r", stage, 1) for stage in STAGES] == [True] * 4
+    made = {"dataset/train.jsonl", "adapter/steps.json", "metrics.jsonl", "model-q8_0.gguf", "model-f16.gguf",
+            "answers.jsonl"}  # fmt: skip
+    assert names(first) == {"run.json", *made, *(f"logs/{stage}.log" for stage in STAGES)}
+    run = rig.store.get("r")
+    assert (run.status, {stage.attempt for stage in run.stages}) == ("succeeded", {1})
+    assert [[file["path"] for file in stage.artifacts or []] for stage in run.stages] == [
+        ["dataset"], ["adapter", "metrics.jsonl"], ["model-f16.gguf", "model-q8_0.gguf"], ["answers.jsonl"],
+    ]  # fmt: skip
+    assert rig.said() == [
+        (None, None, "submitted"),
+        *((stage, 1, kind) for stage in STAGES for kind in ("claimed", "started", "succeeded")),
+    ]
+    assert rig.messages("progress") == [f"{25 * n} %, step {n} of 4, loss {1 / n:.4f}" for n in (1, 2, 3)]
+    assert [report["step"] for report in rig.shown] == [1, 2, 3, 4]
+    assert run.stage("train").progress is not None
+    assert run.stage("train").progress["percent"] == 100
+    assert list(first.read_run()["spec"]) == list(run.spec)
+
+    monkeypatch.setattr(supervisor, "StageProcess", refuse)
+    second = rig.submit("s", max_steps=4, quantizations=["q8_0", "f16"], prompts=["why?"])
+    assert [rig.supervisor.run("s", stage, 1) for stage in STAGES] == [True] * 4
+    assert rig.said("s") == [
+        (None, None, "submitted"), *((stage, 1, kind) for stage in STAGES for kind in ("claimed", "cache_hit")),
+    ]  # fmt: skip
+    assert names(second) == {"run.json", *made}
+    assert all((second.path / name).samefile(first.path / name) for name in made)
+    cached = rig.store.get("s")
+    assert {stage.cached for stage in cached.stages} == {True}
+    assert [stage.artifacts for stage in cached.stages] == [stage.artifacts for stage in run.stages]
+    assert [stage.key for stage in cached.stages] == [stage.key for stage in run.stages]
+
+
+def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_checkpoint(rig: Rig) -> None:
+    folder = rig.submit("r", done=1, max_steps=1)
+    assert rig.supervisor.run("r", "train", 1)
+    rig.store.cancel("r")
+    rig.store.retry("r", "train")
+    (folder.checkpoints / "1").mkdir(parents=True)
+    (folder.checkpoints / "1" / "1.json").write_text("[77]")
+    assert rig.supervisor.run("r", "train", 2)
+    assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1]
+    assert ("train", 2, "started") in rig.said()
+
+
+# ---- failures -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "error"),
+    [
+        ("user", {"kind": "user", "message": "the documents are in Klingon", "hint": "Translate them."}),
+        ("bug", {"kind": "bug", "message": "RuntimeError: this is a bug",
+                 "hint": "This looks like a bug; the full log has the details: `ftq logs RUN`."}),
+        ("exit", {"kind": "bug", "message": "prepare ended with exit code 3 and said nothing",
+                  "hint": "`ftq logs r --stage prepare` has the full log."}),
+        ("abort", {"kind": "bug", "message": "prepare ended inside native code (llama.cpp, CUDA): SIGABRT",
+                   "hint": "`ftq logs r --stage prepare` has the full log."}),
+    ],
+)  # fmt: skip
+def test_what_is_not_tried_again(rig: Rig, wish: str, error: dict[str, str]) -> None:
+    folder = rig.submit("r", {"prepare": {"1": wish}})
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    run = rig.store.get("r")
+    assert (run.status, run.error, run.stages[0].attempt) == ("failed", error, 1)
+    assert rig.said()[1:] == [("prepare", 1, "claimed"), ("prepare", 1, "started"), ("prepare", 1, "failed")]
+    assert rig.messages("failed") == [f"failed ({error['kind']}): {error['message']}"]
+    assert names(folder) == {"run.json", "documents/behave.json", "logs/prepare.log"}
+    assert not folder.partial("prepare", 1).exists()
+    assert ("this is a bug" in folder.log("prepare").read_text()) is (wish == "bug")
+
+
+def test_a_killed_process_is_explained_and_tried_again_until_it_was_too_often(rig: Rig) -> None:
+    rig.submit("r", {"prepare": {"1": "kill", "2": "kill", "3": "kill"}})
+    assert [rig.supervisor.run("r", "prepare", attempt) for attempt in (1, 2, 3)] == [False] * 3
+    why = "prepare was killed by signal 9: a memory limit, or somebody's kill"
+    assert rig.messages("retried") == [f"retried: {why}"] * 2
+    assert rig.store.get("r").error == {
+        "kind": "lost", "message": f"{why} (3 attempts)", "hint": "`ftq logs r --stage prepare` has the full log.",
+    }  # fmt: skip
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(rig: Rig) -> None:
+    folder = rig.submit("r", {"train": {"1": "kill"}}, done=1, max_steps=4)
+    assert rig.supervisor.run("r", "train", 1) is False
+    assert rig.supervisor.run("r", "train", 2) is True
+    assert rig.messages("resumed") == ["resumed from step 1"]
+    assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3, 4]
+    assert rig.store.get("r").stage("train").tries == 1
+    assert not folder.checkpoints.exists()  # they have done their work
+
+
+def test_memory_is_adapted(rig: Rig) -> None:
+    folder = rig.submit("r", {"train": {"1": "memory"}}, done=1, max_steps=1)
+    assert rig.supervisor.run("r", "train", 1) is False
+    assert rig.messages("retried") == ["retried with less memory: batch_size=1, gradient_accumulation_steps=8"]
+    assert rig.store.get("r").stage("train").changes == {"batch_size": 1, "gradient_accumulation_steps": 8}
+    assert rig.supervisor.run("r", "train", 2) is True
+    assert json.loads((folder.adapter / "steps.json").read_text()) == {"steps": [1], "batch_size": 1}
+    headers = [line.partition("UTC ")[2] for line in folder.log("train").read_text().splitlines() if line[:3] == "---"]
+    assert headers == ["--attempt 1", "--attempt 2 --set batch_size=1 --set gradient_accumulation_steps=8"]
+
+
+# ---- told to stop ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, deaf: bool) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    stage = "train" if deaf else "prepare"  # a training takes note of SIGTERM and saves; this one never looks again
+    folder = rig.submit("r", {stage: {"1": "hang"}}, done=int(deaf), max_steps=1)
+    thread = rig.start(stage)
+    pid = rig.wait_for("started")["pid"]
+    if deaf:
+        while not rig.shown:  # it has come to its hang
+            time.sleep(0.02)
+    began = time.monotonic()
+    rig.store.cancel("r")
+    thread.join(10)
+    assert time.monotonic() - began < (5 if deaf else 2)
+    assert not thread.is_alive() and not alive(pid)
+    run = rig.store.get("r")
+    assert (run.status, run.current and run.current.attempt, run.error) == ("cancelled", 1, None)
+    assert rig.messages("cancelled") == ["cancelled by the user", "stopped: cancelled by the user"]
+    assert not list(folder.path.glob("*.partial"))
+
+
+def test_the_grace_of_a_cancel_is_below_ten_seconds() -> None:
+    assert supervisor.CANCEL_GRACE + supervisor.LOOK_SECONDS < 10
+
+
+def test_a_pause_keeps_what_was_done_and_resume_goes_on_at_that_step(rig: Rig) -> None:
+    folder = rig.submit("r", done=1, max_steps=10, save_steps=1000)
+    thread = rig.start("train")
+    rig.wait_for("progress")
+    rig.store.pause("r")
+    thread.join(10)
+    run = rig.store.get("r")
+    assert (run.status, run.stages[1].attempt, run.stages[1].tries) == ("paused", 2, 0)
+    assert rig.messages("handed_back") == ["stopped for a pause; what was done is kept"]
+    (saved,) = folder.checkpoints.glob("1/*.json")  # none but the one that the pause made it save
+    step = int(saved.stem)
+    assert 3 <= step < 10
+    assert rig.supervisor.run("r", "train", 2) is False  # not while it is paused
+    rig.store.resume("r")
+    assert rig.supervisor.run("r", "train", 2) is True
+    assert rig.messages("resumed") == ["resumed by the user", f"resumed from step {step}"]
+    assert [report["step"] for report in rig.shown] == list(range(1, 11))  # none twice, none left out
+    assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == list(range(1, 11))
+
+
+def test_a_worker_that_is_told_to_stop_hands_its_run_back(rig: Rig) -> None:
+    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
+    rig.submit("r", {"prepare": {"1": "hang"}})
+    thread = rig.start("prepare")
+    pid = rig.wait_for("started")["pid"]
+    rig.store.drain_worker(WORKER, True)
+    thread.join(10)
+    assert not alive(pid)
+    stage = rig.store.get("r").stages[0]
+    assert (stage.status, stage.attempt, stage.tries) == ("queued", 2, 0)
+    assert rig.said()[-1] == ("prepare", 1, "handed_back")
+
+
+def test_terminate_in_flower_is_a_cancel(rig: Rig) -> None:
+    rig.submit("r", {"prepare": {"1": "hang"}})
+    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    assert rig.store.get("r").status == "cancelled"
+
+
+def test_a_whole_worker_that_is_terminated_hands_back_instead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
+    rig.submit("r", {"prepare": {"1": "hang"}})
+    thread = rig.start("prepare")
+    rig.wait_for("started")
+    rig.supervisor.terminated_at = time.monotonic()
+    time.sleep(0.3)  # the child has looked, but the main process hasn't said yet that the whole worker stops
+    assert thread.is_alive()
+    rig.store.drain_worker(WORKER, True)
+    thread.join(10)
+    assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("prepare", 1, "handed_back"))
+
+
+# ---- one execution --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "attempt"), [("train", 1), ("export", 1), ("infer", 1), ("prepare", 2), ("prepare", 0)]
+)
+def test_a_forged_message_starts_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, stage: str, attempt: int) -> None:
+    monkeypatch.setattr(supervisor, "StageProcess", refuse)
+    folder = rig.submit("r")
+    before = (rig.store.get("r"), rig.store.events("r"), names(folder))
+    assert rig.supervisor.run("r", stage, attempt) is False
+    assert rig.supervisor.run("../../etc", stage, attempt) is False
+    assert (rig.store.get("r"), rig.store.events("r"), names(folder)) == before
+
+
+def test_a_message_that_comes_twice_is_dropped(rig: Rig) -> None:
+    folder = rig.submit("r")
+    assert rig.supervisor.run("r", "prepare", 1) is True
+    before = (rig.store.get("r"), rig.store.events("r"), names(folder))
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    assert (rig.store.get("r"), rig.store.events("r"), names(folder)) == before
+
+
+def expire(rig: Rig) -> None:
+    """What another worker's reconciler does when this one has been silent for long."""
+    other = RunStore(rig.settings.database_url, lambda: time.time() + 1000)
+    assert other.expire(3) == ["r"]
+    other.close()
+
+
+def test_a_lease_that_is_lost_meanwhile_stops_the_process(rig: Rig) -> None:
+    folder = rig.submit("r", {"prepare": {"1": "hang"}})
+    thread = rig.start("prepare")
+    pid = rig.wait_for("started")["pid"]
+    expire(rig)
+    thread.join(10)
+    assert not thread.is_alive() and not alive(pid)
+    assert rig.said()[-2:] == [("prepare", 1, "lost"), ("prepare", 1, "lease_lost")]
+    assert names(folder) == {"run.json", "documents/behave.json", "logs/prepare.log"}
+    assert rig.supervisor.run("r", "prepare", 2) is True
+    assert {path.name for path in folder.outputs("prepare")} == {"dataset"}
+    assert not list(folder.path.glob("*.partial"))  # nor what the first attempt had begun
+
+
+def test_a_lease_that_is_lost_at_the_last_moment_publishes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, hold = rig.submit("r"), rig.store.hold
+
+    def late(token: str, seconds: float) -> Any:
+        expire(rig)
+        return hold(token, seconds)
+
+    monkeypatch.setattr(rig.store, "hold", late)
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    assert folder.outputs("prepare") == []
+    assert rig.said()[-1] == ("prepare", 1, "lease_lost")
+    assert (rig.store.get("r").status, rig.store.get("r").stages[0].attempt) == ("queued", 2)
+
+
+def test_a_deleted_run_stops_its_process(rig: Rig) -> None:
+    rig.submit("r", {"prepare": {"1": "hang"}})
+    thread = rig.start("prepare")
+    pid = rig.wait_for("started")["pid"]
+    expire(rig)
+    rig.store.delete("r")
+    thread.join(10)
+    assert not thread.is_alive() and not alive(pid)
+    assert rig.store.all() == []
+
+
+def _supervise(home: Path, lease_seconds: float) -> None:
+    Rig(home, lease_seconds).supervisor.run("r", "train", 1)
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_stage_ends_by_itself_without_its_supervisor(rig: Rig, tmp_path: Path, blow: int) -> None:
+    folder = rig.submit("r", done=1, max_steps=400, save_steps=1000)
+    rig.store.close()
+    child = multiprocessing.get_context("fork").Process(target=_supervise, args=(tmp_path, 60 if blow == 9 else 1.5))
+    child.start()
+    pid = rig.wait_for("started")["pid"]
+    while not (rig.store.get("r").stage("train").progress or {}).get("step"):
+        time.sleep(0.02)
+    assert child.pid
+    os.kill(child.pid, blow)
+    assert gone(pid, 5)
+    assert len(list(folder.checkpoints.glob("1/*.json"))) == (1 if blow == signal.SIGKILL else 0)
+    assert folder.outputs("train") == []
+    child.kill()
+    child.join()
+
+
+# ---- the supervisor's own troubles ----------------------------------------------------------------------
+
+
+def test_a_failure_of_the_supervisor_itself_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, publish, fail = rig.submit("r"), RunDir.publish, [OSError(28, "No space left on device")]
+
+    def flaky(self: RunDir, stage: str, partial: Path) -> None:
+        if fail:
+            raise fail.pop()
+        publish(self, stage, partial)
+
+    monkeypatch.setattr(RunDir, "publish", flaky)
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    why = "the supervisor failed (OSError: [Errno 28] No space left on device)"
+    assert rig.messages("retried") == [f"retried: {why}"]
+    stage = rig.store.get("r").stages[0]
+    assert (stage.status, stage.attempt, stage.tries) == ("queued", 2, 1)
+    assert rig.supervisor.run("r", "prepare", 2) is True
+    assert names(folder) == {"run.json", "dataset/train.jsonl", "logs/prepare.log"}
+    assert not list(folder.path.glob("*.partial"))
+
+
+def test_a_supervisor_that_always_fails_fails_the_run(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.submit("r")
+    monkeypatch.setattr(supervisor, "StageProcess", _explode)
+    assert [rig.supervisor.run("r", "prepare", attempt) for attempt in (1, 2, 3)] == [False] * 3
+    assert rig.store.get("r").error == {
+        "kind": "lost", "message": "the supervisor failed (OSError: no more processes)",
+        "hint": "The worker's log has the details. `ftq retry r`",
+    }  # fmt: skip
+
+
+def _explode(*_: Any) -> Any:
+    raise OSError("no more processes")
+
+
+@pytest.mark.parametrize("verb", ["progress", "note"])
+def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    folder, real = rig.submit("r", done=1, max_steps=3), getattr(rig.store, verb)
+    away = [Unavailable("database sqlite:///x can't be used: disk I/O error")]
+
+    def flaky(*arguments: Any, **data: Any) -> Any:
+        if away and arguments[1:2] != ("started",):
+            raise away.pop()
+        return real(*arguments, **data)
+
+    monkeypatch.setattr(rig.store, verb, flaky)
+    assert rig.supervisor.run("r", "train", 1) is True
+    assert not away
+    assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3]
+
+
+# ---- questions ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder_is_there", [True, False])
+def test_a_question_whose_process_fails_is_answered_with_the_error_once(rig: Rig, folder_is_there: bool) -> None:
+    folder = rig.submit("r")
+    if not folder_is_there:
+        folder.path.rename(folder.path.with_name("elsewhere"))
+    question = rig.store.ask("r", "why?", {"max_tokens": 5})
+    rig.supervisor.answer(question)
+    status, answer, error = rig.store.read_answer(question)
+    assert (status, answer) == ("failed", None)
+    assert error is not None
+    if folder_is_there:  # the fake can't be asked
+        assert error["message"] == "ask ended with exit code 2 and said nothing"
+        assert folder.log("ask").read_text().startswith("---")
+    else:
+        assert "No such file or directory" in error["message"]
+    before = rig.store.read_answer(question)
+    rig.supervisor.answer(question)
+    assert rig.store.read_answer(question) == before
+
+
+def test_an_answer_comes_from_the_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        running, exit_code, out_of_memory = False, 0, False
+
+        def __init__(self, stage: str, arguments: list[str], *_: Any) -> None:
+            self.asked = [stage, *arguments]
+
+        def last_reports(self) -> list[dict[str, Any]]:
+            return [{"event": "answer", "answer": self.asked}]
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            pass
+
+    folder = rig.submit("r")
+    monkeypatch.setattr(supervisor, "StageProcess", Process)
+    question = rig.store.ask("r", "why?", {"max_tokens": 5})
+    rig.supervisor.answer(question)
+    asked = ["infer", str(folder.path), "--ask", "why?", "--set", "max_tokens=5"]
+    assert rig.store.read_answer(question) == ("succeeded", {"answer": asked}, None)
