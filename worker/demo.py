@@ -73,8 +73,13 @@ def _compare(client: Client, run_id: str) -> None:
     columns = ("Question", "Base model", "Tuned on documents/ (q8_0 GGUF)")
     table = Table(*columns, box=box.SIMPLE_HEAD, show_lines=True)
     for question, before, after in zip(QUESTIONS, base, tuned, strict=True):
-        table.add_row(question, before.strip()[:400], after.strip()[:400])
+        table.add_row(question, _short(before), _short(after))
     Console().print(table)
+
+
+def _short(answer: str, length: int = 240) -> str:
+    text = " ".join(answer.split())
+    return text if len(text) <= length else f"{text[:length]} ..."
 
 
 def ask_base(model: str, prompts: list[str]) -> list[str]:
