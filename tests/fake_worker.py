@@ -2,6 +2,7 @@
 
 from worker import process, run
 
+process.PACKAGE = "tests.fake_stages"  # in the pool's children too, who import this module anew
+
 if __name__ == "__main__":
-    process.PACKAGE = "tests.fake_stages"
     run.main()

@@ -24,6 +24,7 @@ settings = Settings.from_env()
 app = make_app(settings)
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
 app.conf.worker_consumer = "worker.app:QuickConsumer"
+app.conf.include = ["worker.app"]  # the pool's children find their tasks here
 tasks.register(app, settings)
 
 log = logging.getLogger("ftq.worker")

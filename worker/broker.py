@@ -37,9 +37,12 @@ def start(settings: Settings) -> subprocess.Popen[bytes] | None:
 def answers(socket: Path) -> bool:
     """Whether a server answers on the socket."""
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
+    at_once = Retry(NoBackoff(), 0)  # redis-py's default tries three times over some seconds
     try:
-        return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=2).ping())
+        return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=2, retry=at_once).ping())
     except (redis.RedisError, OSError):
         return False
 

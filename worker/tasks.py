@@ -18,7 +18,7 @@ from worker.supervisor import Supervisor
 def register(app: Celery, settings: Settings) -> None:
     """Add `ftq.prepare`, `ftq.train`, `ftq.export`, `ftq.infer` and `ftq.answer` to the app."""
 
-    @cache  # opened in the pool child at its first task: an engine must not cross a fork
+    @cache  # opened in the pool child at its first task
     def store() -> RunStore:
         return RunStore(settings.database_url)
 

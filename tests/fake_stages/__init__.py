@@ -1,7 +1,10 @@
 """Stages that take no time but are real processes under the real runtime: for tests of the queue.
 
 What one should do beside its work stands in the documents: behave.json, {"train": {"1": "kill"}} = attempt 1 of train
-dies by SIGKILL in the middle. Known: kill, abort, exit, user, memory, hang.
+dies by SIGKILL in the middle. Known: kill, abort, exit, user, memory, hang, bug.
+
+For the drill: FTQ_STAGE_SECONDS is how long a stage other than train takes; with FTQ_JOURNAL each start, step and end
+is a line in that file, and what a stage makes says which attempt made it (`made_by`).
 """
 
 import json
@@ -16,12 +19,39 @@ from ftq.spec import RunSpec
 from worker.stages.runtime import Report
 
 STEP_SECONDS = 0.05
+STAGE_SECONDS = float(os.environ.get("FTQ_STAGE_SECONDS", "0"))
+JOURNAL = os.environ.get("FTQ_JOURNAL")
+
+
+def attempt_of(out: Path) -> int:
+    return int(out.name.split(".")[1])
+
+
+def journal(run: RunDir, out: Path, event: str, step: int | None = None) -> None:
+    """One write to a file opened to append: lines of several processes never mix."""
+    if JOURNAL:
+        row = {"at": time.time(), "run": run.path.name, "stage": out.name.split(".")[0], "attempt": attempt_of(out),
+               "pid": os.getpid(), "event": event, "step": step}  # fmt: skip
+        with open(JOURNAL, "ab", buffering=0) as file:
+            file.write(json.dumps(row).encode() + b"\n")
+
+
+def made_by(run: RunDir, out: Path, folder: Path) -> None:
+    """The end of a stage: what it made says which attempt it was."""
+    if JOURNAL:
+        folder.mkdir(exist_ok=True)
+        (folder / "made_by").write_text(str(attempt_of(out)))
+    journal(run, out, "end")
+
+
+def begin(run: RunDir, out: Path) -> None:
+    journal(run, out, "start")
+    time.sleep(STAGE_SECONDS)
 
 
 def misbehave(run: RunDir, out: Path, stage: str) -> None:
     wishes = run.documents / "behave.json"
-    attempt = out.name.split(".")[1]
-    wish = json.loads(wishes.read_text()).get(stage, {}).get(attempt) if wishes.exists() else None
+    wish = json.loads(wishes.read_text()).get(stage, {}).get(str(attempt_of(out))) if wishes.exists() else None
     if wish == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if wish == "abort":
@@ -39,20 +69,24 @@ def misbehave(run: RunDir, out: Path, stage: str) -> None:
 
 
 def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    begin(run, out)
     misbehave(run, out, "prepare")
     (out / "dataset").mkdir()
     write_jsonl(out / "dataset" / "train.jsonl", [{"instruction": "a", "input": "", "output": "b"}])
+    made_by(run, out, out / "dataset")
 
 
 def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Steps of a twentieth of a second, a checkpoint each `save_steps`; its adapter is the list of its steps."""
     report.stop_on_sigterm()
-    saves = run.checkpoints / out.name.split(".")[1]
+    journal(run, out, "start")
+    saves = run.checkpoints / str(attempt_of(out))
     steps = _resume(run, report)
     total = spec.max_steps or 4
     while len(steps) < total and not report.stop_requested:
         time.sleep(STEP_SECONDS)
         steps.append(len(steps) + 1)
+        journal(run, out, "step", len(steps))
         report.progress(100 * len(steps) / total, step=len(steps), total_steps=total, loss=1 / len(steps))
         if len(steps) * 2 >= total:
             misbehave(run, out, "train")
@@ -64,6 +98,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     (out / "adapter").mkdir()
     (out / "adapter" / "steps.json").write_text(json.dumps({"steps": steps, "batch_size": spec.batch_size}))
     write_jsonl(out / "metrics.jsonl", [{"step": step} for step in steps])
+    made_by(run, out, out / "adapter")
 
 
 def _resume(run: RunDir, report: Report) -> list[int]:
@@ -83,11 +118,15 @@ def _save(saves: Path, steps: list[int], report: Report) -> None:
 
 
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    begin(run, out)
     misbehave(run, out, "export")
     for quantization in spec.quantizations:
         (out / f"model-{quantization}.gguf").write_bytes(b"GGUF" + (run.adapter / "steps.json").read_bytes())
+    made_by(run, out, out / "merged")
 
 
 def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    begin(run, out)
     misbehave(run, out, "infer")
     write_jsonl(out / "answers.jsonl", [{"prompt": prompt, "answer": "yes"} for prompt in spec.prompts])
+    journal(run, out, "end")
