@@ -1,0 +1,142 @@
+"""The whole way with nothing replaced: `ftq up`, a real broker, a real worker, the real stages on a tiny real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny import make_tiny_model
+
+pytestmark = pytest.mark.slow
+FTQ = str(Path(sys.executable).with_name("ftq"))
+OPTIONS = ["--set", "r=4", "--set", "max_seq_length=256", "--set", "max_tokens=8", "--quant", "q8_0", "--quant", "f16"]
+
+
+def ftq(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FTQ, *arguments], input=stdin, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`ftq up` in a folder with documents/ and a tiny model; ends it as Ctrl-C does and sees that nothing is left."""
+    folder = tmp_path_factory.mktemp("up")
+    make_tiny_model(folder / "tiny")
+    (folder / "documents").mkdir()
+    (folder / "documents" / "faq.json").write_text(
+        json.dumps([{"question": f"What is {number}?", "answer": f"{number} is a number."} for number in range(24)])
+    )
+    (folder / "documents" / "broken.json").write_text("[{]")
+    environment = os.environ | {"FTQ_HOME": str(folder / "artifacts")}
+    process = subprocess.Popen([FTQ, "up", "--no-flower"], env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("Everything is up"):
+            break
+    assert process.poll() is None
+    yield folder
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert said.endswith("stopped\n")
+    left = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True).stdout
+    assert left == ""
+
+
+@pytest.fixture(autouse=True)
+def here(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTQ_HOME", str(up / "artifacts"))
+    monkeypatch.chdir(up)
+
+
+@pytest.fixture(scope="module")
+def done(up: Path) -> dict[str, str]:
+    """A finished run: {"id", "name"}."""
+    os.environ["FTQ_HOME"] = str(up / "artifacts")
+    os.chdir(up)
+    sent = ftq("submit", "--model", "./tiny", "--name", "first", *OPTIONS, "--json", "--wait")
+    assert sent.returncode == 0, sent.stderr
+    answer: dict[str, str] = json.loads(sent.stdout)
+    return answer
+
+
+def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
+    folder = up / "artifacts" / done["id"]
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "checkpoints"} == {
+        "run.json", "documents", "dataset", "adapter", "metrics.jsonl", "merged", "model-q8_0.gguf", "model-f16.gguf",
+        "Modelfile", "README.md", "answers.jsonl", "logs",
+    }  # fmt: skip
+    report = json.loads((folder / "dataset" / "report.json").read_text())
+    assert "broken.json" in json.dumps(report)
+    status = json.loads(ftq("status", "first", "--json").stdout)
+    assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 4
+    assert status["error"] is None
+
+
+def test_the_same_again_is_four_cache_hits(done: dict[str, str]) -> None:
+    sent = json.loads(ftq("submit", "--model", "./tiny", *OPTIONS, "--json", "--wait").stdout)
+    status = json.loads(ftq("status", sent["id"], "--json").stdout)
+    assert [(stage["stage"], stage["cached"]) for stage in status["stages"]] == [
+        ("prepare", True), ("train", True), ("export", True), ("infer", True)
+    ]  # fmt: skip
+
+
+def test_another_quantisation_keeps_the_training(done: dict[str, str]) -> None:
+    options = [*OPTIONS[:-4], "--quant", "q4_k_m"]
+    sent = json.loads(ftq("submit", "--model", "./tiny", *options, "--json", "--wait").stdout)
+    status = json.loads(ftq("status", sent["id"], "--json").stdout)
+    assert [stage["cached"] for stage in status["stages"]] == [True, True, False, False]
+    assert status["status"] == "succeeded"
+
+
+def test_infer_answers_on_stdout_alone(done: dict[str, str]) -> None:
+    asked = ftq("infer", done["name"], "What is 3?")
+    piped = ftq("infer", done["id"], stdin="What is 3?\n")
+    assert asked.returncode == piped.returncode == 0, asked.stderr + piped.stderr
+    assert asked.stdout == piped.stdout != ""
+
+
+def test_a_stage_that_is_killed_goes_on_from_its_checkpoint(up: Path) -> None:
+    sent = ftq("submit", "--model", "./tiny", "--set", "save_steps=5", "--set", "epochs=12", *OPTIONS, "--json")
+    run_id = json.loads(sent.stdout)["id"]
+    pid = _wait_for(run_id, "checkpoint", "started")
+    os.killpg(pid, signal.SIGKILL)
+    assert ftq("status", run_id, "--watch").returncode == 0
+    kinds = [event["kind"] for event in _events(run_id) if event["stage"] == "train"]
+    assert kinds.count("succeeded") == 1
+    assert kinds.index("retried") < kinds.index("resumed")
+    lines = (up / "artifacts" / run_id / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_an_unreachable_hub_fails_at_once_and_says_what_to_do() -> None:
+    sent = ftq("submit", "--model", "nobody/has-this-model", "--json", "--wait")
+    assert sent.returncode == 1
+    error = json.loads(ftq("status", json.loads(sent.stdout)["id"], "--json").stdout)["error"]
+    assert error["kind"] == "user"
+    assert "nobody/has-this-model" in error["message"] and error["hint"]
+
+
+def _events(run_id: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in ftq("events", run_id, "--json").stdout.splitlines()]
+
+
+def _wait_for(run_id: str, kind: str, then: str) -> int:
+    """Wait for the train stage's first event of this kind; the process id that the event `then` told."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        events = [event for event in _events(run_id) if event["stage"] == "train"]
+        if any(event["kind"] == kind for event in events):
+            data = next(event["data"] for event in reversed(events) if event["kind"] == then)
+            assert isinstance(data, dict)
+            return int(data["pid"])
+        time.sleep(0.2)
+    raise AssertionError(f"no event {kind} of {run_id}")
