@@ -1,0 +1,261 @@
+"""The queue as it is: a real broker and real workers as processes; only the stages take no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from benchmarks import drill, drill_verdict
+from benchmarks.drill_faults import FAULTS
+from benchmarks.drill_machine import Machine, Worker, tell
+from ftq import queue
+from ftq.artifacts import STAGES
+from ftq.records import Event, Run
+
+pytestmark = pytest.mark.slow
+LEASE = 3.0
+
+
+class Bench(Machine):
+    """The drill's machine, its broker up, and what tests ask of it."""
+
+    def __init__(self, home: Path) -> None:
+        self.journal = home.parent / "journal.jsonl"
+        super().__init__(home, "tests.fake_worker", FTQ_JOURNAL=str(self.journal), FTQ_LEASE_SECONDS=str(LEASE))
+        self.texts = home.parent / "texts"
+        self.start_broker()
+
+    def submit(self, name: str, **options: Any) -> Run:
+        folder = self.texts / name
+        folder.mkdir(parents=True)
+        (folder / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
+        given = {"model": "smollm2-135m", "documents": str(folder), "max_steps": 4, "save_steps": 5, **options}
+        return self.client.submit(given, name=name).run
+
+    def run(self, name: str) -> Run:
+        return self.client.find(name)
+
+    def events(self, name: str) -> list[Event]:
+        return self.client.store.events(self.run(name).id)
+
+    def has(self, name: str, kind: str, stage: str) -> bool:
+        return any((event.kind, event.stage) == (kind, stage) for event in self.events(name))
+
+    def wait_for_all(self, status: str = "succeeded", seconds: float = 30) -> None:
+        until(lambda: all(run.is_finished for run in self.client.all()), seconds)
+        assert {run.name: run.status for run in self.client.all()} == {run.name: status for run in self.client.all()}
+
+    def waiting(self) -> int:
+        """Messages in the broker's queues."""
+        return len(queue.messages(self.client._app))
+
+    def redis(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.settings.broker_socket))
+
+    def starts(self) -> Counter[tuple[str, str]]:
+        """How often a process of (run's name, stage) was started."""
+        names = {run.id: run.name for run in self.client.all()}
+        lines = map(json.loads, self.journal.read_text().splitlines())
+        return Counter((names[line["run"]], line["stage"]) for line in lines if line["event"] == "start")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "artifacts")
+    yield bench
+    bench.close()
+
+
+def until(reached: Callable[[], Any], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, f"not reached within {seconds} s"
+        time.sleep(0.02)
+
+
+def once(*names: str) -> Counter[tuple[str, str]]:
+    return Counter((name, stage) for name in names for stage in STAGES)
+
+
+def test_a_run_goes_through_its_four_stages(bench: Bench) -> None:
+    bench.submit("one")
+    bench.start_worker()
+    bench.wait_for_all()
+    said = [(event.stage, event.kind) for event in bench.events("one") if event.kind not in ("checkpoint", "progress")]
+    each = [(stage, kind) for stage in STAGES for kind in ("claimed", "started", "succeeded")]
+    assert said == [(None, "submitted"), *each]
+    folder = bench.client.run_dir(bench.run("one").id)
+    assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == {
+        "run.json", "documents", "logs", "dataset", "adapter", "metrics.jsonl", "merged", "model-q4_k_m.gguf",
+        "answers.jsonl",
+    }  # fmt: skip
+    assert bench.waiting() == 0
+
+
+def test_priorities_and_first_come_first_served_within_one(bench: Bench) -> None:
+    names = ["low-1", "normal-1", "high-1", "low-2", "normal-2", "high-2"]
+    for name in names:
+        bench.submit(name, priority=name.partition("-")[0], max_steps=1)
+    bench.start_worker()
+    bench.wait_for_all(seconds=40)
+    claimed = sorted((event.at, name) for name in names for event in bench.events(name) if event.kind == "claimed")
+    order = list(dict.fromkeys(name for _, name in claimed))
+    assert order == ["high-1", "high-2", "normal-1", "normal-2", "low-1", "low-2"]
+
+
+def test_no_worker_hoards_a_message(bench: Bench) -> None:
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        bench.submit(name, max_steps=24)
+    bench.start_worker()
+    until(lambda: any(run.status == "running" for run in bench.client.all()))
+    assert (bench.waiting(), bench.redis().hlen("unacked")) == (3, 0)  # the only worker is busy: it takes no more
+    bench.start_worker()
+    until(lambda: sum(run.status == "running" for run in bench.client.all()) == 2)
+    until(lambda: bench.redis().hlen("unacked") == 0, 1)
+    assert bench.waiting() == 2
+    bench.wait_for_all()
+    assert bench.starts() == once(*names)
+    assert {stage.worker for run in bench.client.all() for stage in run.stages} == {w.name for w in bench.workers}
+
+
+def test_a_cancelled_run_never_starts(bench: Bench) -> None:
+    bench.submit("cancelled")
+    bench.client.cancel("cancelled")  # no worker is up that could hear it
+    assert bench.client.cancel("cancelled").status == "cancelled"
+    bench.submit("other")
+    bench.start_worker()
+    until(lambda: bench.run("other").is_finished)
+    until(lambda: bench.waiting() == 0)
+    assert [run.status for run in (bench.run("cancelled"), bench.run("other"))] == ["cancelled", "succeeded"]
+    assert [event.kind for event in bench.events("cancelled")] == ["submitted", "cancelled"]
+    assert bench.starts() == once("other")
+
+
+def test_a_running_stage_is_cancelled_within_seconds(bench: Bench) -> None:
+    run = bench.submit("long", max_steps=10_000)
+    bench.start_worker()
+    until(lambda: bench.has("long", "checkpoint", "train"))
+    pid = bench.stage_pid(run)
+    assert pid
+    bench.client.cancel("long")
+    until(lambda: bench.run("long").status == "cancelled", 10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    bench.submit("next")
+    until(lambda: bench.run("next").status == "succeeded")  # and its worker is free
+
+
+def both_up(bench: Bench, name: str) -> tuple[Worker, Worker]:
+    """The worker that trains the run, and another that is ready."""
+    bench.start_worker()
+    bench.start_worker()
+    until(lambda: _ready(bench) == 2)
+    until(lambda: bench.has(name, "checkpoint", "train"))
+    busy = bench.holder(bench.run(name))
+    assert busy
+    return busy, next(worker for worker in bench.workers if worker is not busy)
+
+
+def _ready(bench: Bench) -> int:
+    return sum(" ready." in path.read_text() for path in bench.logs.glob("w*.log"))
+
+
+def test_a_stopped_worker_hands_over_and_another_goes_on_at_once(bench: Bench) -> None:
+    bench.submit("one", max_steps=60)
+    busy, other = both_up(bench, "one")
+    busy.process.terminate()
+    assert busy.process.wait(timeout=10) == 0
+    bench.wait_for_all()
+    train = [event for event in bench.events("one") if event.stage == "train"]
+    handed = next(event for event in train if event.kind == "handed_back")
+    again = next(event for event in train if event.kind == "claimed" and event.attempt == 2)
+    assert again.at - handed.at < LEASE / 2 and again.data == {"worker": other.name}
+    assert next(event for event in train if event.kind == "resumed").at > again.at
+    _expect_each_step_once(bench, "one", 60)
+
+
+def test_a_frozen_worker_comes_too_late(bench: Bench) -> None:
+    bench.submit("one", max_steps=60)
+    busy, other = both_up(bench, "one")
+    stage = bench.stage_pid(bench.run("one"))
+    busy.signal(signal.SIGSTOP)
+    tell(stage, signal.SIGSTOP)
+    until(lambda: bench.has("one", "lost", "train"), 2 * LEASE)
+    busy.signal(signal.SIGCONT)
+    tell(stage, signal.SIGCONT)
+    bench.wait_for_all()
+    until(lambda: bench.has("one", "lease_lost", "train"))
+    said = [(event.kind, event.attempt) for event in bench.events("one") if event.stage == "train"]
+    assert ("lease_lost", 1) in said and said.count(("succeeded", 2)) == 1
+    assert bench.run("one").stage("train").worker == other.name
+    _expect_each_step_once(bench, "one", 60)
+
+
+def _expect_each_step_once(bench: Bench, name: str, total: int) -> None:
+    adapter = bench.client.run_dir(bench.run(name).id).adapter
+    assert json.loads((adapter / "steps.json").read_text())["steps"] == list(range(1, total + 1))
+    assert (adapter / "made_by").read_text() == str(bench.run(name).stage("train").attempt)
+
+
+def test_a_waiting_run_goes_on_after_the_broker_lost_its_data(bench: Bench) -> None:
+    bench.submit("running", max_steps=60)
+    bench.submit("waiting")
+    bench.start_worker()
+    until(lambda: bench.has("running", "checkpoint", "train") and bench.waiting() == 1)
+    bench.stop_broker()
+    bench.wipe_broker()
+    bench.start_broker()
+    assert bench.waiting() == 0
+    bench.wait_for_all()
+    assert bench.starts() == once("running", "waiting")
+
+
+def test_a_run_submitted_while_the_broker_is_away_is_sent_later(bench: Bench) -> None:
+    bench.start_worker()
+    until(lambda: _ready(bench) == 1)
+    bench.stop_broker()
+    run = bench.submit("one")
+    assert (run.status, bench.run("one").status) == ("queued", "queued")
+    bench.start_broker()
+    bench.wait_for_all()
+    assert bench.starts() == once("one")
+
+
+def test_messages_that_come_twice_start_nothing_twice(bench: Bench) -> None:
+    run = bench.submit("one", max_steps=30)
+    for _ in range(3):
+        queue.send(bench.client._app, run)
+    for _ in range(2):
+        bench.start_worker()
+    until(lambda: bench.has("one", "checkpoint", "train"))
+    queue.send(bench.client._app, bench.run("one"))
+    bench.wait_for_all()
+    until(lambda: bench.waiting() == 0)
+    assert bench.starts() == once("one")
+    assert Counter(event.kind for event in bench.events("one"))["claimed"] == 4
+
+
+def test_a_short_drill(tmp_path: Path) -> None:
+    kinds = [
+        "stage killed (kill -9)", "pool child killed (kill -9)", "worker killed (kill -9), another started",
+        "worker and stage told to stop (systemd's SIGTERM to all)", "everything killed at once, the broker too",
+        "broker restarted empty", "messages sent again, old ones too", "forged messages", "pause, then resume",
+        "retry of a cancelled or failed run",
+    ]  # fmt: skip
+    assert set(kinds) <= set(FAULTS)
+    with drill.make(tmp_path / "artifacts", seed=1, real=False) as drilled:
+        drill.inject(drilled, len(kinds), kinds, pause=0.5)
+        drilled.finish()
+        verdict = drill_verdict.judge(drilled)
+        assert (verdict.lost, verdict.twice) == ([], []), drill_verdict.table(drilled, verdict)
+        assert max((steps for _, _, steps in verdict.repeated), default=0) <= drill.SAVE_STEPS
