@@ -59,9 +59,9 @@ def here(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def done(up: Path) -> dict[str, str]:
     """A finished run: {"id", "name"}."""
-    os.environ["FTQ_HOME"] = str(up / "artifacts")
-    os.chdir(up)
-    sent = ftq("submit", "--model", "./tiny", "--name", "first", *OPTIONS, "--json", "--wait")
+    command = [FTQ, "submit", "--model", "./tiny", "--name", "first", *OPTIONS, "--json", "--wait"]
+    environment = os.environ | {"FTQ_HOME": str(up / "artifacts")}
+    sent = subprocess.run(command, cwd=up, env=environment, capture_output=True, text=True, timeout=300)
     assert sent.returncode == 0, sent.stderr
     answer: dict[str, str] = json.loads(sent.stdout)
     return answer
