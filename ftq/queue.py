@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from celery import Celery, chain
 from kombu.entity import Exchange, Queue
@@ -13,8 +14,9 @@ from ftq.runs import Run, Stage
 from ftq.settings import Settings
 
 QUEUES = ("cpu", "gpu")
-PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # on Redis 0 is served first; these are kombu's own steps
-_STEPS = (0, 3, 6, 9)
+PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
+BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait
+_STEPS = (0, 1, 3, 4, 6, 7)
 _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
 
 # In a task: wait out a broker that only starts again, but not so long that the worker can't stop in its grace time.
@@ -60,6 +62,11 @@ def task_id(run: Run, stage: Stage) -> str:
     return f"{run.id}.{stage.name}.{stage.attempt}"
 
 
+def _priority(run: Run, stage: Stage) -> int:
+    only_waits = stage is run.stages[0] and stage.attempt == 1
+    return PRIORITIES[run.spec["priority"]] + (0 if only_waits else BEGUN)
+
+
 def send(app: Celery, run: Run) -> bool:
     """Send the chain of the stages that are still to do; False if the broker can't be reached.
 
@@ -69,7 +76,7 @@ def send(app: Celery, run: Run) -> bool:
         app.signature(f"ftq.{stage.name}", args=(run.id, stage.attempt), immutable=True).set(
             task_id=task_id(run, stage),
             queue=queue_of(stage.name, run.spec),
-            priority=PRIORITIES[run.spec["priority"]],
+            priority=_priority(run, stage),
             argsrepr=f"{run.name} ({run.model})",
         )
         for stage in run.remaining
@@ -92,20 +99,25 @@ def send_question(app: Celery, question: str) -> bool:
     return True
 
 
-def messages(app: Celery) -> set[str]:
-    """The ids of all tasks whose message waits in the broker.
+def messages(app: Celery, handed_out: float) -> set[str]:
+    """The ids of all tasks whose message waits in the broker or was handed out in the last so many seconds.
 
-    Messages handed out but not acknowledged don't count: a worker that takes one starts it at once, or has died.
+    One that was handed out long ago and not acknowledged doesn't count: a worker starts what it takes, or has died.
     """
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
         keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in QUEUES for step in _STEPS]
         raw = [text for key in keys for text in client.lrange(key, 0, -1)]
-    return {found for text in raw if (found := _id_in(text))}
+        taken = client.zrangebyscore("unacked_index", time.time() - handed_out, "+inf")
+        held = client.hmget("unacked", taken) if taken else []
+    return {found for text in raw + held if (found := _id_in(text))}
 
 
-def _id_in(message: bytes) -> str | None:
+def _id_in(text: bytes | None) -> str | None:
+    """The task of a message, or of [message, exchange, routing key] as kombu keeps one that it handed out."""
     try:
-        return str(json.loads(message)["headers"]["id"])
-    except (ValueError, TypeError, KeyError):  # not ours; it mustn't keep lost runs from being found
+        found = json.loads(text or b"")
+        message = found[0] if isinstance(found, list) else found
+        return str(message["headers"]["id"])
+    except (ValueError, TypeError, KeyError, IndexError):  # not ours; it mustn't keep lost runs from being found
         return None

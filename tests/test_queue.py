@@ -56,7 +56,7 @@ class Bench(Machine):
 
     def waiting(self) -> int:
         """Messages in the broker's queues."""
-        return len(queue.messages(self.client._app))
+        return len(queue.messages(self.client._app, 0))
 
     def redis(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.settings.broker_socket))
@@ -112,20 +112,32 @@ def test_priorities_and_first_come_first_served_within_one(bench: Bench) -> None
     assert order == ["high-1", "high-2", "normal-1", "normal-2", "low-1", "low-2"]
 
 
-def test_no_worker_hoards_a_message(bench: Bench) -> None:
-    names = ["a", "b", "c", "d"]
+def test_a_run_that_was_handed_back_keeps_its_place(bench: Bench) -> None:
+    names = ["first", "second", "third"]
     for name in names:
-        bench.submit(name, max_steps=24)
+        bench.submit(name, max_steps=24 if name == "first" else 1)
     bench.start_worker()
-    until(lambda: any(run.status == "running" for run in bench.client.all()))
+    until(lambda: bench.has("first", "checkpoint", "train"))
+    bench.workers[0].process.terminate()
+    bench.workers[0].process.wait(timeout=10)
+    bench.replace_the_dead()
+    bench.wait_for_all()
+    assert sorted(names, key=lambda name: bench.run(name).finished_at or 0.0) == names
+
+
+def test_no_worker_hoards_a_message(bench: Bench) -> None:
+    for name, steps in {"a": 10_000, "b": 10_000, "c": 4, "d": 4}.items():
+        bench.submit(name, max_steps=steps)
+    bench.start_worker()
+    until(lambda: bench.has("a", "checkpoint", "train"))
     assert (bench.waiting(), bench.redis().hlen("unacked")) == (3, 0)  # the only worker is busy: it takes no more
     bench.start_worker()
-    until(lambda: sum(run.status == "running" for run in bench.client.all()) == 2)
-    until(lambda: bench.redis().hlen("unacked") == 0, 1)
-    assert bench.waiting() == 2
-    bench.wait_for_all()
-    assert bench.starts() == once(*names)
-    assert {stage.worker for run in bench.client.all() for stage in run.stages} == {w.name for w in bench.workers}
+    until(lambda: bench.has("b", "checkpoint", "train"))
+    assert (bench.waiting(), bench.redis().hlen("unacked")) == (2, 0)
+    assert {bench.run(name).stage("train").worker for name in "ab"} == {worker.name for worker in bench.workers}
+    for name in "ab":
+        bench.client.cancel(name)
+    until(lambda: all(bench.run(name).status == "succeeded" for name in "cd"))
 
 
 def test_a_cancelled_run_never_starts(bench: Bench) -> None:

@@ -30,6 +30,7 @@ class Reconciler:
         self.worker, self.queues = worker, queues
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
+        self._missing: set[str] = set()  # tasks that had no message at the last turn
         self._dead: deque[tuple[str, str, int]] = deque()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
@@ -58,9 +59,10 @@ class Reconciler:
     def reconcile(self) -> list[str]:
         """One turn; the ids of the runs that were sent on."""
         stuck = [self.store.get(run_id) for run_id in self._expired()]  # nobody has sent these yet
-        waiting = self.store.waiting(self.grace)
-        known = queue.messages(self.app) if waiting else set()
-        stuck += [run for run in waiting if run.current and queue.task_id(run, run.current) not in known]
+        waiting = {queue.task_id(run, run.current): run for run in self.store.waiting(self.grace) if run.current}
+        missing = set(waiting) - (queue.messages(self.app, self.settings.lease_seconds / 2) if waiting else set())
+        stuck += [waiting[task] for task in missing & self._missing]  # at one look a worker may just have taken it
+        self._missing = missing
         return [run.id for run in stuck if queue.send(self.app, run)]
 
     def _expired(self) -> list[str]:
