@@ -9,11 +9,10 @@ from celery import Celery, chain
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from ftq.records import queue_of
+from ftq.records import QUEUES, queue_of
 from ftq.runs import Run, Stage
 from ftq.settings import Settings
 
-QUEUES = ("cpu", "gpu")
 PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
 BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait
 _STEPS = (0, 1, 3, 4, 6, 7)
@@ -107,7 +106,10 @@ def messages(app: Celery, handed_out: float) -> set[str]:
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
         keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in QUEUES for step in _STEPS]
-        raw = [text for key in keys for text in client.lrange(key, 0, -1)]
+        with client.pipeline() as asked:  # one journey for all
+            for key in keys:
+                asked.lrange(key, 0, -1)
+            raw = [text for texts in asked.execute() for text in texts]
         taken = client.zrangebyscore("unacked_index", time.time() - handed_out, "+inf")
         held = client.hmget("unacked", taken) if taken else []
     return {found for text in raw + held if (found := _id_in(text))}

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.records import MAX_GPUS
 
 Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
@@ -34,6 +35,7 @@ class RunSpec(BaseModel):
         2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
     )
     # train
+    gpus: int = Field(1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
     engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
     epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps, whatever epochs says")

@@ -16,7 +16,8 @@ from ftq.artifacts import STAGES, RunDir, link_tree, remove, size_of
 from ftq.runs import Run, RunStore
 
 _STAGES_FOLDER = Path(__file__).parent / "stages"
-_NOBODYS = {"documents", "priority"}  # the documents count by their content, not by where they lay
+# The documents count by their content, not by where they lay; more GPUs learn the same, only faster.
+_NOBODYS = {"documents", "priority", "gpus"}
 _OPTIONS = {
     "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
     "export": {"quantizations", "keep_merged"},

@@ -1,7 +1,7 @@
 """`ftq up`: the whole of ftq on one machine, in the foreground. Ctrl-C stops all of it cleanly.
 
-A broker (unless FTQ_BROKER_URL names one), a worker for each GPU and one for the CPU's stages (without a GPU, one
-worker for both), and Flower.
+A broker (unless FTQ_BROKER_URL names one), a worker for each GPU (or for each two, --gpus-per-worker 2) and one for
+the CPU's stages (without a GPU, one worker for both), and Flower.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError
+from ftq.errors import FtqError, UserError
 from ftq.runs import RunStore
 from ftq.settings import Settings, without_password
 from worker import broker, hardware
@@ -31,9 +31,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="ftq up")
     arguments.add_argument("--port", type=int, default=5555, help="Flower's port on 127.0.0.1 (default 5555)")
     arguments.add_argument("--no-flower", action="store_true", help="without Flower")
+    arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
     given = arguments.parse_args()
     try:
-        sys.exit(Up(Settings.from_env(), None if given.no_flower else given.port).run())
+        groups = groups_of(hardware.given(), given.gpus_per_worker)
+        sys.exit(Up(Settings.from_env(), None if given.no_flower else given.port, groups).run())
     except FtqError as error:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
 
@@ -41,8 +43,9 @@ def main() -> None:
 class Up:
     """Starts the parts, watches over them, stops them in the order that loses nothing."""
 
-    def __init__(self, settings: Settings, port: int | None) -> None:
-        self.settings, self.port = settings, port
+    def __init__(self, settings: Settings, port: int | None, gpus: list[list[str]]) -> None:
+        """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them."""
+        self.settings, self.port, self.gpus = settings, port, gpus
         self.logs = settings.home / "logs"
         self.workers: dict[str, tuple[list[str], dict[str, str], subprocess.Popen[bytes]]] = {}
         self.flower: subprocess.Popen[bytes] | None = None
@@ -71,10 +74,9 @@ class Up:
             say(f"broker    {self.settings.broker_socket}")
         else:
             say(f"broker    {without_password(self.settings.broker_url)}")
-        gpus = hardware.gpus()
-        for index in range(len(gpus)):
-            self._start_worker(f"gpu{index}", "gpu", {"CUDA_VISIBLE_DEVICES": str(index)})
-        self._start_worker("cpu" if gpus else "all", "cpu" if gpus else "cpu,gpu", {})
+        for chosen in self.gpus:
+            self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
+        self._start_worker("cpu" if self.gpus else "all", "cpu" if self.gpus else "cpu,gpu", {})
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
@@ -148,6 +150,13 @@ class Up:
                 f"ftq is already up for {self.settings.home}", "Use it, or set FTQ_HOME to another folder."
             ) from None
         return lock
+
+
+def groups_of(gpus: list[str], size: int) -> list[list[str]]:
+    """The GPUs of each worker; the last may get fewer. UserError for a group that no worker could fill."""
+    if size > max(1, len(gpus)):
+        raise UserError(f"--gpus-per-worker {size}: this machine has {len(gpus)}", "Leave it out for one each.")
+    return [gpus[start : start + size] for start in range(0, len(gpus), size)]
 
 
 def say(text: str) -> None:
