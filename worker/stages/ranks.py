@@ -65,6 +65,11 @@ def current() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
+def is_first() -> bool:
+    """Whether this process is the one that reports, writes and publishes."""
+    return current()[0] == 0
+
+
 def follow() -> bool:
     """Whether this process is one that rank 0 started; if so it now dies with it, and leaves stopping to it."""
     if not _is_follower():

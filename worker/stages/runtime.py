@@ -62,6 +62,10 @@ class Report:
         """Something for the run's event log: `checkpoint`, `resumed`, `note`, `warning`."""
         self._send(kind, {"message": message, **data})
 
+    def plan(self, message: str, **values: Any) -> None:
+        """How this stage is going to work, or what came of it: kept with the stage beside its progress."""
+        self._send("plan", {"message": message, **values})
+
     def error(self, error: FtqError) -> None:
         self._send("error", {"kind": error.kind, "message": error.message, "hint": error.hint})
 
