@@ -44,7 +44,7 @@ def go_offline() -> None:
     """The model is local: from here on nothing asks the hub, and nothing sends statistics anywhere."""
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
              "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
-             "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
+             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}  # fmt: skip
     os.environ.update(quiet)
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth_compiled_cache"))
     if find_spec("huggingface_hub"):

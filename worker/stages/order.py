@@ -12,7 +12,8 @@ class Order:
     """Indices in training order; `batch` of them make an optimiser step, `micro` a micro-batch.
 
     With padding, rows of like length share a batch. Without, every step is a plain random draw, and inside a step
-    long and short rows are mixed so that its micro-batches hold about as many tokens each.
+    long and short rows are mixed so that its micro-batches hold about as many tokens each; the first step of all is
+    the one with the largest micro-batch: what doesn't fit the memory shows at once, not after hours.
     """
 
     def __init__(
@@ -25,11 +26,27 @@ class Order:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        drawn = random.Random(f"{self.seed}.{self.epoch()}")
+        steps = self._steps(self.epoch())
+        return iter([row for step in steps for row in step])
+
+    def largest(self, epochs: int) -> int:
+        """Tokens of the largest micro-batch in so many epochs, padding not counted."""
+        return max(self._largest(step) for epoch in range(epochs) for step in self._steps(epoch))
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        drawn = random.Random(f"{self.seed}.{epoch}")
         order = list(range(len(self.lengths)))
         drawn.shuffle(order)
-        steps = self._alike(order, drawn) if self.padded else map(self._balanced, self._cut(order, self.batch))
-        return iter([row for step in steps for row in step])
+        if self.padded:
+            return self._alike(order, drawn)
+        steps = [self._balanced(step) for step in self._cut(order, self.batch)]
+        if epoch == 0 and len(steps) > 1:
+            largest = max(range(len(steps)), key=lambda step: self._largest(steps[step]))
+            steps.insert(0, steps.pop(largest) if largest < len(steps) - 1 else steps.pop(0))  # a short one stays last
+        return steps
+
+    def _largest(self, step: list[int]) -> int:
+        return max(sum(self.lengths[row] for row in rows) for rows in self._cut(step, self.micro))
 
     def _alike(self, order: list[int], drawn: random.Random) -> list[list[int]]:
         groups = [self._by_length(group) for group in self._cut(order, LIKE * self.batch)]

@@ -7,9 +7,11 @@ is computed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ from ftq.errors import UserError
 from ftq.estimate import GIB, Card, Plan, Rows, Shape, Wanted
 from ftq.spec import RunSpec
 from worker.stages import base_model
+from worker.stages.order import Order
 from worker.stages.runtime import Report
 
 USABLE = 0.94  # of the free memory: the rest is the allocator's loss
+LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
 TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
@@ -64,7 +68,7 @@ def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], repo
     shape = Shape.from_config(base_model.read_config(model_dir))
     if shape is None:
         return _careful(spec, bare, rows, report)
-    plan = _choose(shape, rows, card, spec, bare, _earlier(run, spec))
+    plan = _choose(shape, lengths, card, spec, bare, _earlier(run, spec))
     setup = replace(bare, load_in_4bit=plan.load_in_4bit, gradient_checkpointing=plan.checkpointing,
                     batch_size=plan.batch_size, gradient_accumulation_steps=plan.accumulation)  # fmt: skip
     _remember(run, setup)
@@ -128,15 +132,22 @@ def _flops(device: str, dtype: str, size: int) -> float:
     return float(rounds * 2 * size**3 / (time.perf_counter() - began))
 
 
-def _choose(shape: Shape, rows: Rows, card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any]) -> Plan:
+def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any]) -> Plan:
+    rows, wanted = Rows.of(lengths), _wanted(spec, bare)
+
+    @cache
+    def largest(batch: int) -> int:
+        examples = estimate.examples_in_step(wanted, rows)
+        order = Order(lengths, examples, batch, not bare.padding_free, spec.seed, lambda: 0)
+        return order.largest(min(math.ceil(spec.epochs), max(1, LOOKED_THROUGH // len(lengths))))
+
     pinned = _wanted(spec.model_copy(update=earlier), bare)
-    wanted = _wanted(spec, bare)
-    plan = (estimate.choose(shape, rows, card, pinned) if earlier else None) or (
-        estimate.choose(shape, rows, card, wanted)
+    plan = (estimate.choose(shape, rows, card, pinned, largest) if earlier else None) or (
+        estimate.choose(shape, rows, card, wanted, largest)
     )
     if plan is not None:
         return plan
-    least = estimate.smallest(shape, rows, card, wanted)
+    least = estimate.smallest(shape, rows, card, wanted, largest)
     if least.peak <= card.memory * TOLERANCE:
         return least
     raise UserError(
@@ -188,10 +199,11 @@ def _remember(run: RunDir, setup: Setup) -> None:
 
 
 def _padding_free(spec: RunSpec, engine: str, gpu: bool, report: Report) -> bool:
-    possible = gpu and engine == "unsloth"
-    if spec.packing is True and not possible:
-        report.event("warning", "packing needs Unsloth on a GPU to keep examples apart: it is off")
-    return possible and spec.packing is not False
+    quick = gpu and engine == "unsloth"  # attention by lengths; plain TRL masks the other examples' scores
+    if spec.packing is True and engine == "unsloth" and not gpu:
+        report.event("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")
+        return False
+    return quick if spec.packing == "auto" else spec.packing
 
 
 def _engine(spec: RunSpec, report: Report) -> str:
