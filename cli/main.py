@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 import ftq
-from cli import ask, control, look, room, serve, submit
+from cli import ask, control, doctor, look, room, serve, submit
 from cli.common import printable
 
 EXAMPLES = """\b
@@ -98,6 +98,6 @@ for command in (
     *(control.cancel, control.pause, control.resume, control.retry),
     *(ask.infer, look.models, look.options),
     *(room.rm, room.gc, room.keep),
-    *(serve.up, serve.worker),
+    *(serve.up, serve.worker, doctor.doctor),
 ):
     main.add_command(command)
