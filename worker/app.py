@@ -14,6 +14,7 @@ from celery import signals
 from celery.exceptions import WorkerLostError
 from celery.worker.consumer import Consumer
 
+from ftq.artifacts import STAGES
 from ftq.queue import PATIENT_PUBLISHING, make_app
 from ftq.runs import RunStore
 from ftq.settings import Settings
@@ -59,6 +60,14 @@ def _drain(**_: Any) -> None:
 def _stop_reconciler(**_: Any) -> None:
     if _reconciler:
         _reconciler.stop()
+
+
+@signals.task_revoked.connect
+def _cancel(request: Any, terminated: bool, **_: Any) -> None:
+    """A task was revoked before it began: the run is cancelled, or its message would be sent again for ever."""
+    run_id, _dot, stage = request.id.partition(".")
+    if _reconciler and not terminated and stage.partition(".")[0] in STAGES:  # of a running one the supervisor hears
+        _reconciler.store.cancel(run_id)
 
 
 @signals.task_failure.connect

@@ -11,7 +11,7 @@ from celery.exceptions import Ignore
 from ftq.artifacts import STAGES
 from ftq.runs import RunStore
 from ftq.settings import Settings
-from worker.flower_events import progress_sender
+from worker.flower_events import progress_sender, show_end
 from worker.supervisor import Supervisor
 
 
@@ -29,6 +29,7 @@ def register(app: Celery, settings: Settings) -> None:
         @app.task(name=f"ftq.{name}", bind=True)
         def run_stage(self: Any, run_id: str, attempt: int) -> None:
             if not supervisor(self).run(run_id, name, attempt):
+                show_end(self, store(), run_id, name, attempt)
                 raise Ignore  # a plain return would let the chain go on
 
     for name in STAGES:
