@@ -23,7 +23,7 @@ from benchmarks.drill_machine import Machine
 from ftq.artifacts import STAGES, RunDir, read_jsonl, write_json
 from ftq.settings import Settings
 from tests.tiny import make_run, make_tiny_model
-from worker import process, standby
+from worker import hardware, process, standby
 from worker.process import StageProcess
 from worker.stages.runtime import STOPPED
 from worker.standby import Keeper, Standby
@@ -201,7 +201,7 @@ def test_it_holds_the_lock_until_it_is_gone(fakes: None, waiting: Callable[[], S
 def test_it_ends_when_its_supervisor_is_killed(tmp_path: Path, preload: str) -> None:
     code = f"""
 import pathlib, time
-from worker import process, standby
+from worker import hardware, process, standby
 process.PACKAGE = "tests.fake_stages"
 ready = standby.Standby(pathlib.Path({str(tmp_path / "standby.log")!r}), {LEASE})
 while {preload} == 0 and not ready.ready:
@@ -266,6 +266,10 @@ def test_there_is_none_where_memory_is_short(
     assert caplog.messages == ["no standby: 3.0 GiB of memory are free, it wants 4"]
 
 
+def test_free_memory_is_a_part_of_the_memory() -> None:
+    assert 0 < hardware.free_memory() <= psutil.virtual_memory().total
+
+
 def test_the_next_one_waits_until_the_worker_has_nothing_to_do(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper.idle()
     keeper.busy()
@@ -277,13 +281,19 @@ def test_the_next_one_waits_until_the_worker_has_nothing_to_do(keeper: Keeper, m
 
 
 @pytest.mark.parametrize(
-    ("stage", "engine", "takes"),
-    [("train", "auto", True), ("train", "unsloth", True), ("train", "trl", False), ("export", "auto", False)],
+    ("stage", "engine", "outcome"),
+    [("train", "auto", "used"), ("train", "unsloth", "used"), ("train", "trl", "ended"), ("export", "auto", "kept")],
 )
-def test_only_a_training_that_wants_unsloth_takes_it(stage: str, engine: str, takes: bool) -> None:
-    keeper, none = SimpleNamespace(take=lambda: "it"), SimpleNamespace()
-    supervisor: Any = Supervisor(none, none, none, "w", print, keeper)  # type: ignore[arg-type]
-    assert (supervisor._standby(stage, {"engine": engine}) == "it") is takes
+def test_only_a_training_that_wants_unsloth_uses_it(keeper: Keeper, stage: str, engine: str, outcome: str) -> None:
+    keeper.start()
+    kept, nothing = keeper._standby, SimpleNamespace()
+    supervisor: Any = Supervisor(nothing, nothing, nothing, "w", print, keeper)  # type: ignore[arg-type]
+    used = supervisor._standby(stage, {"engine": engine})
+    assert kept and kept.alive is (outcome != "ended")
+    assert (used is kept) is (outcome == "used")
+    assert (keeper._standby is kept) is (outcome == "kept")
+    if used:
+        used.end()
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,12 @@ class Supervisor:
         return outcome
 
     def _standby(self, stage: str, spec: dict[str, Any]) -> Standby | None:
-        """The waiting process, if it fits: it has Unsloth in it, which changes TRL from the moment it is imported."""
-        return self.keeper.take() if self.keeper and stage == "train" and spec["engine"] != "trl" else None
+        """The waiting process, if there is one and it fits."""
+        standby = self.keeper.take() if self.keeper and stage == "train" else None
+        if standby and spec["engine"] == "trl":  # it has Unsloth in it, which changes TRL once it is imported
+            standby.end()
+            return None
+        return standby
 
     def _publish(self, folder: RunDir, stage: str, attempt: int, token: str, key: str | None, *, cached: bool) -> None:
         with self.store.hold(token, self.settings.lease_seconds):  # whoever lost the lease stops here

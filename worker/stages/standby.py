@@ -1,7 +1,8 @@
 """The standby: a process that has imported what a training needs, waiting for the run it will train.
 
-It serves one stage and ends, so every stage still has a process that is fresh. Until then it holds memory (about
-1 GB) and on a GPU what `import unsloth` takes there, a CUDA context of about 0.5 GB; it does nothing else on the GPU.
+It serves one stage and ends, so every stage still has a process that is fresh. Until then it holds half a gigabyte
+of memory, and on a GPU what `import unsloth` takes there: a CUDA context, about half a gigabyte too. That is why only
+a worker that trains has one, which has its GPU to itself; and it is started while that worker trains nothing.
 
 An order is one message on its socket: JSON {"module", "arguments"} with two file descriptors, the run's log and the
 lock that a stage's process holds. Report pipe, heartbeat and lease it has had from its start, as any stage's process.
