@@ -72,6 +72,7 @@ def finish(running: StageProcess) -> list[dict[str, Any]]:
     reports = []
     while running.running:
         reports += running.reports(timeout=0.05)
+        running.beat()
     return reports + running.last_reports()
 
 
