@@ -25,6 +25,7 @@ class Settings:
     lease_seconds: float = 60.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
+    standby: bool = True  # a worker that trains keeps a process ready that has imported everything
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -36,6 +37,7 @@ class Settings:
             lease_seconds=_seconds(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_seconds(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_seconds(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            standby=bool(_seconds(environ, "FTQ_STANDBY", 1, least=0)),
         )
 
     @property

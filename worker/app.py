@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from typing import Any
 
 from celery import signals
@@ -39,6 +40,13 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         retry = functools.partial(connection.ensure_connection, interval_start=1, interval_step=1, interval_max=3)
         connection.ensure_connection = retry
         return super().ensure_connected(connection)
+
+
+@signals.celeryd_after_setup.connect
+def _decide_about_the_standby(instance: Any, **_: Any) -> None:
+    """One pool child that trains keeps a standby. The children learn it from the environment: they import anew."""
+    if instance.concurrency != 1 or "gpu" not in instance.app.amqp.queues.consume_from:
+        os.environ["FTQ_STANDBY"] = "0"
 
 
 @signals.worker_ready.connect

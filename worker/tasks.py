@@ -5,25 +5,31 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Ignore
 
 from ftq.artifacts import STAGES
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from worker.flower_events import progress_sender, show_end
+from worker.standby import Keeper
 from worker.supervisor import Supervisor
 
 
 def register(app: Celery, settings: Settings) -> None:
     """Add `ftq.prepare`, `ftq.train`, `ftq.export`, `ftq.infer` and `ftq.answer` to the app."""
 
+    keeper = Keeper(settings)
+    signals.worker_process_init.connect(keeper.start)
+    signals.task_prerun.connect(keeper.busy)
+    signals.task_postrun.connect(keeper.idle)
+
     @cache  # opened in the pool child at its first task
     def store() -> RunStore:
         return RunStore(settings.database_url)
 
     def supervisor(task: Any) -> Supervisor:
-        return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task))
+        return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task), keeper)
 
     def add_stage(name: str) -> None:
         @app.task(name=f"ftq.{name}", bind=True)

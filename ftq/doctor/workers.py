@@ -17,7 +17,7 @@ from ftq.doctor.clock import compare
 from ftq.doctor.database import file_of
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.queue import QUEUES
+from ftq.records import QUEUES
 from ftq.runs import WORKER_SILENCE
 from ftq.settings import Settings
 
