@@ -106,7 +106,7 @@ def barrier() -> None:
 
 
 def finish() -> None:
-    """All is done: part from each other. Rank 0 returns when the others are gone."""
+    """All is done: part from each other. Rank 0 returns when the others are gone, the others end here."""
     global _channel
     if _others:
         _others.part()
@@ -117,6 +117,9 @@ def finish() -> None:
         _channel = None
     if _others:
         _others.wait()
+    elif _is_follower():
+        sys.stdout.flush()
+        os._exit(0)  # an interpreter with torch in it takes seconds to end, and rank 0 waits
 
 
 def part() -> bool:
