@@ -91,6 +91,9 @@ def _translate(error: Exception) -> Failure:
 @click.version_option(ftq.__version__, prog_name="ftq", message="%(prog)s %(version)s")
 def main() -> None:
     """A fine-tuning queue: a folder of documents in, a tuned and tested GGUF model out."""
+    from ftq.settings import protect_files
+
+    protect_files()
 
 
 for command in (

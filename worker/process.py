@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ftq.settings import NOT_FOR_STAGES
 from worker.hardware import out_of_memory_kills
 
 PACKAGE = "worker.stages"  # tests put stages here that take no time
@@ -36,7 +37,8 @@ class StageProcess:
         read_end, write_end = os.pipe()
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", f"{PACKAGE}.{stage}", *arguments]
-        environment = os.environ | {
+        known = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+        environment = known | {
             "FTQ_REPORT_FD": str(write_end),
             "FTQ_LEASE_SECONDS": str(lease_seconds),
             "PYTHONUNBUFFERED": "1",
@@ -119,7 +121,7 @@ class StageProcess:
 
 def _lock(path: Path, while_waiting: Callable[[], None]) -> int:
     """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     until = time.monotonic() + LOCK_WAIT
     while time.monotonic() < until:
         try:

@@ -10,7 +10,7 @@ import sys
 from ftq.errors import FtqError
 from ftq.queue import QUEUES
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, protect_files
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
 
 
 def _start(queues: str, name: str, concurrency: int) -> None:
+    protect_files()
     RunStore(Settings.from_env().database_url).close()  # unreachable: said now, not in a log of Celery's
     from worker.app import app
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from ftq.errors import FtqError
 from ftq.runs import RunStore
-from ftq.settings import Settings, without_password
+from ftq.settings import Settings, protect_files, without_password
 from worker import broker, hardware
 
 READY_SECONDS = 60.0
@@ -33,6 +33,7 @@ def main() -> None:
     arguments.add_argument("--no-flower", action="store_true", help="without Flower")
     given = arguments.parse_args()
     try:
+        protect_files()
         sys.exit(Up(Settings.from_env(), None if given.no_flower else given.port).run())
     except FtqError as error:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
@@ -50,7 +51,7 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
@@ -140,7 +141,7 @@ class Up:
 
     def _lock(self) -> int:
         """One `ftq up` for a folder: two would each start a broker."""
-        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

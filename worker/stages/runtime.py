@@ -24,6 +24,7 @@ from typing import Any
 
 from ftq.artifacts import RunDir, remove
 from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.settings import protect_files
 from ftq.spec import RunSpec, parse, parse_assignment
 
 STOPPED = 75  # exit code: told to stop, all that was worth keeping is kept (EX_TEMPFAIL)
@@ -98,6 +99,7 @@ def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
     if ask:
         arguments.add_argument("--ask", metavar="QUESTION", help="answer one question instead of the run's prompts")
     given = arguments.parse_args()
+    protect_files()
     fd = os.environ.get("FTQ_REPORT_FD")
     report = Report(int(fd) if fd else None)
     if fd:
