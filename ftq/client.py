@@ -143,7 +143,7 @@ class Client:
         return f"{what}. The run is recorded and starts as soon as one is there. {_START}"
 
     def run_dir(self, run_id: str) -> RunDir:
-        return RunDir(self.settings.home / run_id)
+        return artifacts.run_dir(self.settings.home, run_id)
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
         """The run as it changes, once a second, until it is finished."""

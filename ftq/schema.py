@@ -117,7 +117,7 @@ def _version(engine: sa.Engine) -> int | None:
 
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:
-    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    cause = without_password(str(getattr(error, "orig", None) or error).splitlines()[0])
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",
         "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",

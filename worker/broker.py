@@ -20,12 +20,13 @@ def start(settings: Settings) -> subprocess.Popen[bytes] | None:
     if answers(socket):
         return None
     data = settings.home / "broker"
-    for folder in (data, socket.parent):
+    for folder in (settings.home, data, socket.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
     if socket.parent != data:
         _check_private(socket.parent, settings.umask)
     config = data / "valkey.conf"
     config.write_text(_config(data, socket, settings.umask))
+    config.chmod(0o666 & ~settings.umask)
     process = subprocess.Popen(
         [_binary(), str(config)], stdin=subprocess.DEVNULL, start_new_session=True, umask=settings.umask
     )
