@@ -146,7 +146,7 @@ def _check_url(url: str, name: str) -> None:
     """What is no URL is often one whose password has a `/` or `#`: a library's error would show a part of it."""
     try:
         parts = urlsplit(url)
-        is_url = bool(parts.scheme and parts.port != 0) and not (parts.netloc and "@" in parts.path + parts.fragment)
+        is_url = parts.port != 0 and not (parts.netloc and "@" in parts.path + parts.fragment)
     except ValueError:
         is_url = False
     if not is_url:
