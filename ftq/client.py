@@ -43,7 +43,7 @@ class Client:
     @cached_property
     def store(self) -> RunStore:
         if self.settings.database_url.startswith(f"sqlite:///{self.settings.home}"):
-            _make_home(self.settings.home)
+            _make_home(self.settings)
         return RunStore(self.settings.database_url)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Client:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
         spec, found = validate(options, name, self.settings.home)
         self.store  # noqa: B018  a database that can't be reached: said before anything is made
-        _make_home(self.settings.home)
+        _make_home(self.settings)
         while True:
             try:
                 run, skipped = self._record(spec, name or self._free_name(spec["model"]))
@@ -82,7 +82,7 @@ class Client:
         run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
         final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
         try:
-            partial.documents.mkdir(parents=True, mode=0o700)
+            partial.documents.mkdir(parents=True)
             taken = documents.snapshot(Path(spec["documents"]), partial.documents, self.settings.home)
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
@@ -153,7 +153,7 @@ class Client:
         return scheme != "sqlite" or Path(path).is_file()
 
     def run_dir(self, run_id: str) -> RunDir:
-        return RunDir(self.settings.home / run_id)
+        return artifacts.run_dir(self.settings.home, run_id)
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
         """The run as it changes, once a second, until it is finished."""
@@ -301,9 +301,11 @@ def validate(
     return {**checked.model_dump(), "model": model, "documents": folder}, found
 
 
-def _make_home(home: Path) -> None:
+def _make_home(settings: Settings) -> None:
+    """The closed door: whoever may not enter here can read nothing below, whatever its mode."""
+    home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
     except OSError as error:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."

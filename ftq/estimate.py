@@ -280,7 +280,7 @@ def micro_batch_seconds(
     attention = shape.layers * shape.query * length  # multiply-adds of a token's half square of scores, twice
     compute = tokens * 2 * passes * (weights + attention) / (flops * EFFICIENCY[wanted.engine])
     launches = shape.layers * LAYER_SECONDS * passes / 2
-    both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: about the longer one, more where they are alike
+    both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: the longer one, more where they are alike
     return both + (passes * shape.linear * DEQUANTISE_SECONDS if four_bit else 0.0)
 
 

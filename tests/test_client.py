@@ -94,7 +94,7 @@ def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tm
     local = tmp_path / "my model!"
     local.mkdir()
     (local / "config.json").write_text("{}")
-    (local / "x.safetensors").write_bytes(b"")
+    (local / "model.safetensors").write_bytes(b"")
     models = ["qwen3-4b", "qwen3-4b", "Qwen/Qwen3-4B", str(local), "qwen3-4b"]
     assert [client.submit({**options, "model": model}).run.name for model in models] == [
         "qwen3-4b-1", "qwen3-4b-2", "Qwen3-4B-1", "my-model-1", "qwen3-4b-3",

@@ -18,10 +18,11 @@ from celery.worker.consumer import Consumer
 from ftq.artifacts import STAGES
 from ftq.queue import PATIENT_PUBLISHING, make_app
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, protect_files
 from worker import tasks
 from worker.reconciler import Reconciler
 
+protect_files()  # before the first log or database file
 settings = Settings.from_env()
 app = make_app(settings)
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from ftq.settings import NOT_FOR_STAGES
 from worker.hardware import out_of_memory_kills
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def spawn(
     It inherits `descriptor`; its standard input is the heartbeat.
     """
     read_end, write_end = os.pipe()
-    environment = os.environ | {
+    known = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+    environment = known | {
         "FTQ_REPORT_FD": str(write_end),
         "FTQ_LEASE_SECONDS": str(lease_seconds),
         "PYTHONUNBUFFERED": "1",
@@ -139,7 +141,7 @@ def spawn(
 
 def _lock(path: Path, while_waiting: Callable[[], None]) -> int:
     """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     until = time.monotonic() + LOCK_WAIT
     while time.monotonic() < until:
         try:

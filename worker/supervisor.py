@@ -19,7 +19,7 @@ from typing import Any
 from celery import Celery
 
 from ftq import queue
-from ftq.artifacts import RunDir, remove
+from ftq.artifacts import RunDir, remove, run_dir
 from ftq.errors import FtqError, LeaseLost
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
@@ -96,7 +96,7 @@ class Supervisor:
         return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
 
     def _attempt(self, run: Run, stage: str, attempt: int, token: str) -> bool:
-        folder = RunDir(self.settings.home / run.id)
+        folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
         folder.clear_partials(stage)
         key = cache.key(run, stage)
@@ -195,7 +195,7 @@ class Supervisor:
             self.store.answer(question, None, {"kind": "bug", "message": message, "hint": hint})
 
     def _ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
-        folder = RunDir(self.settings.home / run_id)
+        folder = run_dir(self.settings.home, run_id)
         arguments = [str(folder.path), "--ask", prompt]
         arguments += [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
         outcome = Outcome()

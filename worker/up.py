@@ -20,7 +20,7 @@ from typing import Any
 
 from ftq.errors import FtqError, UserError
 from ftq.runs import RunStore
-from ftq.settings import Settings, without_password
+from ftq.settings import Settings, protect_files, without_password
 from worker import broker, flower_login, hardware
 
 READY_SECONDS = 60.0
@@ -34,6 +34,7 @@ def main() -> None:
     arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
     given = arguments.parse_args()
     try:
+        protect_files()
         groups = groups_of(hardware.given(), given.gpus_per_worker)
         sys.exit(Up(Settings.from_env(), None if given.no_flower else given.port, groups).run())
     except FtqError as error:
@@ -53,7 +54,7 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
@@ -151,7 +152,7 @@ class Up:
 
     def _lock(self) -> int:
         """One `ftq up` for a folder: two would each start a broker."""
-        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -139,6 +139,7 @@ def _unsloth_base(model_dir: Path, spec: RunSpec, setup: Setup) -> Any:
     return FastLanguageModel.from_pretrained(
         model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
         load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
+        trust_remote_code=False,
     )  # fmt: skip
 
 
@@ -153,7 +154,7 @@ def _load_plain(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]
     set_seed(spec.seed)
     lora = LoraConfig(task_type="CAUSAL_LM", r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
                       target_modules=_present(model, spec.target_modules))  # fmt: skip
-    return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir)
+    return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
 def _plain_base(model_dir: Path, setup: Setup) -> Any:
@@ -166,6 +167,7 @@ def _plain_base(model_dir: Path, setup: Setup) -> Any:
     return AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=dtype, quantization_config=four_bit if setup.load_in_4bit else None,
         device_map={"": torch.cuda.current_device()} if setup.gpu else "cpu", attn_implementation="sdpa",
+        trust_remote_code=False, use_safetensors=True,
     )  # fmt: skip
 
 
