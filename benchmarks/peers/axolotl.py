@@ -15,6 +15,8 @@ from typing import Any
 
 from benchmarks.peers import runner
 
+KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
+
 
 def main() -> None:
     given = runner.options("axolotl", __doc__)
@@ -36,7 +38,12 @@ def main() -> None:
 
 
 def config(given: argparse.Namespace) -> dict[str, Any]:
-    """Its configuration. Packed rows are kept apart by PyTorch's own variable-length attention."""
+    """Its configuration. Packed rows are kept apart, by PyTorch's variable-length attention where that is to be had.
+
+    Its LoRA kernels, on by themselves, are written in Triton: off on a CPU, where this file is only tried.
+    """
+    import torch
+
     settings = runner.trainer_settings(given, str(Path(given.out, "saved")))
     passed = {"output_dir", "max_steps", "gradient_accumulation_steps", "learning_rate", "warmup_steps",
               "logging_steps", "bf16", "seed"}  # fmt: skip
@@ -50,9 +57,10 @@ def config(given: argparse.Namespace) -> dict[str, Any]:
         "datasets": [{"path": str(given.rows.resolve()), "ds_type": "json", "type": "alpaca"}],
         "dataset_prepared_path": str(Path(given.out, "prepared")), "val_set_size": 0, "special_tokens": {},
         "sequence_len": given.max_length, "micro_batch_size": given.bs, "sample_packing": given.packing,
-        "pad_to_sequence_len": given.packing, "attn_implementation": "sdpa", "sdpa_varlen": given.packing,
+        "pad_to_sequence_len": given.packing, "attn_implementation": "sdpa",
         "gradient_checkpointing": given.ckpt != "none", "optimizer": settings["optim"], "lr_scheduler": "linear",
-        "save_strategy": "no", **{name: settings[name] for name in sorted(passed)}, **(liger if given.kernels else {}),
+        "save_strategy": "no", **{name: settings[name] for name in sorted(passed)},
+        **(liger if given.kernels else {}), **({} if torch.cuda.is_available() else dict.fromkeys(KERNELS, False)),
     }  # fmt: skip
 
 

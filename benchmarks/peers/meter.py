@@ -96,7 +96,8 @@ def _real(ids: Any, named: dict[str, Any], padding: int | None) -> tuple[str, An
     """(how it was counted, tokens in this batch that aren't padding).
 
     A mask of the rows' own shape counts its non-zeros (packers number the rows in it); one of two positions each
-    counts its diagonal, as a real token sees itself. A flattened batch has no mask and no padding.
+    counts its diagonal, as a real token sees itself. Without a mask the padding
+    token tells, as it is not the stop token here.
     """
     mask = named.get("attention_mask")
     if isinstance(mask, torch.Tensor) and mask.shape == ids.shape:
@@ -104,6 +105,6 @@ def _real(ids: Any, named: dict[str, Any], padding: int | None) -> tuple[str, An
     if isinstance(mask, torch.Tensor) and mask.dim() == 4:
         diagonal = mask.diagonal(dim1=-2, dim2=-1)
         return "diagonal", (diagonal if mask.dtype == torch.bool else diagonal == 0).sum()
-    if ids.shape[0] == 1 or padding is None:
+    if padding is None:
         return "all", ids.numel()
     return "not padding", (ids != padding).sum()

@@ -23,7 +23,7 @@ built() {  # built NAME REQUIREMENT...: pure Python that the index has as source
 pack() {  # pack NAME: unpack the wheels into one folder, take out what training doesn't read, compress
   mkdir "$tmp/$1"
   for wheel in "$tmp/$1.wheels"/*.whl; do unzip -qo "$wheel" -d "$tmp/$1"; done
-  (cd "$tmp/$1" && rm -rf ./*.data tests
+  (cd "$tmp/$1" && rm -rf ./*.data tests wandb/bin  # wandb is imported, never used: its programs are 53 MB
    tar c . | gzip -9 > "$out/$1.tgz")
 }
 
@@ -36,7 +36,8 @@ pack lf
 # 0.20.0 is the release for transformers 5.17.0, peft 0.21.0 and accelerate 1.15.0. It declares torch 2.13.
 wheels axolotl axolotl==0.20.0 trl==1.13.0 datasets==4.8.4 dill==0.4.1 multiprocess==0.70.19 liger-kernel==0.8.5 \
   pydantic==2.13.5 pydantic-core==2.46.5 annotated-types==0.8.0 typing-inspection==0.4.5 python-dotenv==1.2.4 \
-  addict==2.4.0 termcolor==3.3.0 posthog==6.7.11 backoff==2.2.1 distro==1.9.0 fastcore==2.2.39 schedulefree==1.4.1 evaluate==0.4.1
+  addict==2.4.0 termcolor==3.3.0 posthog==6.7.11 backoff==2.2.1 distro==1.9.0 fastcore==2.2.39 schedulefree==1.4.1 evaluate==0.4.1 \
+  wandb==0.26.0 gitpython==3.2.1 gitdb==4.0.12 smmap==5.0.3 platformdirs==4.14.7 sentry-sdk==2.75.0
 built axolotl axolotl-contribs-lgpl==0.0.7 axolotl-contribs-mit==0.0.6 fire==0.7.1
 pack axolotl
 ls -l "$out"
