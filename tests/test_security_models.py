@@ -18,6 +18,7 @@ from ftq import catalog
 from ftq.artifacts import STAGES, RunDir
 from ftq.errors import UserError
 from worker.stages import base_model, gguf, train_setup
+from worker.stages.train_plan import Setup
 from worker.stages.merge import check_adapter, merge
 
 SOURCES = [
@@ -133,7 +134,7 @@ def test_pickled_weights_are_refused(tmp_path: Path, mark: Path) -> None:
             check(str(folder))
         assert "ftq opens no pickle" in caught.value.hint
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):  # what from_pretrained itself does
-        train_setup._plain_base(folder, train_setup.Plan("m", "trl", False, "float32", False, False, "adamw_torch", 1))
+        train_setup._plain_base(folder, Setup("trl", False, "float32", "adamw_torch", False, False, False, 1, 1, 1))
     assert not mark.exists()
 
 

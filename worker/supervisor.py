@@ -141,7 +141,7 @@ class Supervisor:
         if standby is None:
             return None
         # Unsloth, once imported, changes TRL; and several ranks have to be set up before torch is imported
-        if spec["engine"] == "trl" or int(spec["gpus"]) > 1:
+        if spec["engine"] == "trl" or int(spec.get("gpus", 1)) > 1:
             standby.end()
             return None
         return standby

@@ -17,12 +17,12 @@ from ftq.doctor.clock import compare
 from ftq.doctor.database import file_of
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.records import QUEUES
 from ftq.runs import WORKER_SILENCE
 from ftq.settings import Settings
 
 FORGOTTEN = 86_400.0  # seconds of silence after which a worker isn't worth a line
 ANSWER_SECONDS = 1.0
+NEEDED = ("cpu", "gpu")  # the queues of a run on one GPU; for those on several `ftq status` says what is missing
 
 Ask = Callable[[Settings, Sequence[str]], set[str] | None]
 
@@ -82,7 +82,7 @@ def _unserved(alive: Sequence[Any]) -> Iterator[Finding]:
     if not served:
         yield Finding("workers", "warning", "no worker is up: runs are recorded and wait", "ftq up   (or ftq worker)")
         return
-    for queue in QUEUES:
+    for queue in NEEDED:
         if queue not in served:
             message = f"no worker serves the queue {queue}: runs wait there"
             yield Finding("workers", "warning", message, f"ftq worker --queues {queue}")

@@ -97,6 +97,17 @@ def agree(decisions: list[bool]) -> list[bool]:
     return [bool(value) for value in told.tolist()]
 
 
+def share(value: Any) -> Any:
+    """Rank 0's value, in every rank."""
+    if current()[1] == 1:
+        return value
+    import torch.distributed as dist
+
+    shared = [value]
+    dist.broadcast_object_list(shared, src=0, group=_meet())
+    return shared[0]
+
+
 def barrier() -> None:
     """Wait here until every rank has come."""
     if current()[1] > 1:

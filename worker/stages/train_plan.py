@@ -20,7 +20,8 @@ from ftq.artifacts import RunDir, write_json
 from ftq.errors import UserError
 from ftq.estimate import GIB, Card, Plan, Rows, Shape, Wanted
 from ftq.spec import RunSpec
-from worker.stages import base_model
+from worker.hardware import free_memory
+from worker.stages import base_model, ranks
 from worker.stages.order import Order
 from worker.stages.runtime import Report
 
@@ -53,17 +54,27 @@ class Setup:
 def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], report: Report) -> Setup:
     """Imports the engine (Unsloth has to be imported before everything it patches) and looks at the machine.
 
+    With several GPUs the first one's plan is everybody's.
+
     An earlier attempt's choice is kept where it still fits, so that a resumed training computes the same bits.
     """
     engine = _engine(spec, report)
     import torch
 
     gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(ranks.current()[0])
+        torch.cuda.set_per_process_memory_fraction(min(1.0, _limit() / torch.cuda.mem_get_info()[1]))
     dtype = _dtype(spec, gpu)
     optimizer = "adamw_torch" if not gpu else "adamw_8bit" if spec.optimizer == "auto" else spec.optimizer
     padding_free = _padding_free(spec, engine, gpu, report)
     bare = Setup(engine, gpu, dtype, optimizer, padding_free, False, False, 1, 1, spec.gpus)
-    card = look_at_card(gpu, dtype)
+    setup: Setup = ranks.share(_plan(run, spec, model_dir, lengths, bare, report) if ranks.is_first() else None)
+    return setup
+
+
+def _plan(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], bare: Setup, report: Report) -> Setup:
+    card = look_at_card(bare.gpu, bare.dtype)
     rows = Rows.of(lengths)
     shape = Shape.from_config(base_model.read_config(model_dir))
     if shape is None:
@@ -107,14 +118,15 @@ def look_at_card(gpu: bool, dtype: str) -> Card:
     """The device's free memory, bounded by FTQ_MEMORY_GB, and its speed by a few matrix products."""
     import torch
 
-    limit = float(os.environ.get("FTQ_MEMORY_GB") or "inf") * GIB
     if not gpu:
-        return Card("CPU", int(min(_free_memory(), limit) * USABLE), _flops("cpu", dtype, 1024))
-    free, total = torch.cuda.mem_get_info()
-    if limit < total:
-        torch.cuda.set_per_process_memory_fraction(limit / total)
-    name = torch.cuda.get_device_name()
-    return Card(name, int(min(free, limit) * USABLE), _flops("cuda", dtype, 4096))
+        return Card("CPU", int(min(free_memory(), _limit()) * USABLE), _flops("cpu", dtype, 1024))
+    free = min(torch.cuda.mem_get_info()[0], _limit())
+    return Card(torch.cuda.get_device_name(), int(free * USABLE), _flops("cuda", dtype, 4096))
+
+
+def _limit() -> float:
+    """FTQ_MEMORY_GB in bytes: what a training may take of a device that it shares."""
+    return float(os.environ.get("FTQ_MEMORY_GB") or "inf") * GIB
 
 
 def _flops(device: str, dtype: str, size: int) -> float:
@@ -245,20 +257,7 @@ def processes() -> int:
     quota, _, period = _cgroup("cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         cpus = min(cpus, max(1, int(quota) // int(period)))
-    return max(1, min(cpus, _free_memory() // (2 * GIB)))
-
-
-def _free_memory() -> int:
-    """Bytes that this container may still take."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    free = page * os.sysconf("SC_AVPHYS_PAGES")
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        pass
-    most, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return min(free, int(most) - int(used)) if most.isdigit() and used.isdigit() else free
+    return max(1, min(cpus, free_memory() // (2 * GIB)))
 
 
 def _cgroup(name: str) -> str:
