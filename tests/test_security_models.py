@@ -18,8 +18,8 @@ from ftq import catalog
 from ftq.artifacts import STAGES, RunDir
 from ftq.errors import UserError
 from worker.stages import base_model, gguf, train_setup
-from worker.stages.train_plan import Setup
 from worker.stages.merge import check_adapter, merge
+from worker.stages.train_plan import Setup
 
 SOURCES = [
     path for folder in ("ftq", "cli", "worker", ".ci") for path in Path(__file__).parents[1].glob(f"{folder}/**/*.py")
