@@ -200,7 +200,7 @@ def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest
 def choose(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan | None:
     """The quickest of the plans that fit the card, of two as quick the one that needs less; None if none fits."""
     fitting = [plan for plan in plans(shape, rows, card, wanted, largest) if plan.peak <= card.memory]
-    return min(fitting, key=lambda plan: (round(math.log(plan.step_seconds) * 50), plan.peak), default=None)
+    return min(fitting, key=lambda plan: (round(math.log(plan.step_seconds) * 100), plan.peak), default=None)
 
 
 def smallest(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan:
@@ -230,8 +230,9 @@ def _plan(shape: Shape, rows: Rows, card: Card, wanted: Wanted, four_bit: bool, 
 BYTES_4BIT = 0.5 + 0.5 / 32  # NF4, and its scales quantised themselves: a byte for 64 weights
 ADAPTER_BYTES, ADAM_BYTES, ADAM_8BIT_BYTES = 4 + 4, 8, 2  # weight and gradient in 32 bit; two moments
 # Numbers that a layer keeps for each token until the backward pass, as multiples of its widths: inputs and outputs of
-# both norms; query, key and value, the rotated query and key, what attention returns; gate, up and their product.
-KEPT = {"hidden": 4, "query": 3, "key": 3, "intermediate": 3}
+# both norms; query, key and value, the rotated query and key, what attention returns; gate and up. Unsloth's own
+# layers make the product of gate and up again; those of a fused model, which it compiles, keep it.
+KEPT = {"hidden": 4, "query": 3, "key": 3, "intermediate": 2}
 HEAD = 3  # hidden states around the loss, as multiples of `hidden`; the logits are made in chunks
 PLAIN_LOGITS_BYTES = 10  # plain TRL keeps a token's logits in 16 bit, their softmax and gradient in 32
 WORKSPACE = 0.75 * GIB  # a chunk of logits, the matrix libraries', the allocator's rounding
@@ -250,7 +251,7 @@ def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> f
     """Bytes that each token of a micro-batch adds to the peak."""
     layer = wanted.bytes_a_number * (
         KEPT["hidden"] * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
-        + KEPT["intermediate"] * shape.intermediate
+        + (KEPT["intermediate"] + shape.fused) * shape.intermediate
     )  # fmt: skip
     head = wanted.bytes_a_number * HEAD * shape.hidden
     if wanted.engine == "trl":
@@ -267,7 +268,7 @@ EFFICIENCY = {"unsloth": 0.62, "trl": 0.4}  # of a large matrix product's FLOP/s
 LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host has to launch its kernels
 DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used
 ADAM_SECONDS = 4.5e-11  # a weight of the adapter
-STEP_SECONDS = 0.03  # of the host, between two steps
+STEP_SECONDS, MICRO_BATCH_SECONDS = 0.01, 0.02  # of the host, while the device waits
 
 
 def micro_batch_seconds(
@@ -281,7 +282,7 @@ def micro_batch_seconds(
     compute = tokens * 2 * passes * (weights + attention) / (flops * EFFICIENCY[wanted.engine])
     launches = shape.layers * LAYER_SECONDS * passes / 2
     both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: the longer one, more where they are alike
-    return both + (passes * shape.linear * DEQUANTISE_SECONDS if four_bit else 0.0)
+    return MICRO_BATCH_SECONDS + both + (passes * shape.linear * DEQUANTISE_SECONDS if four_bit else 0.0)
 
 
 def optimiser_seconds(shape: Shape, wanted: Wanted) -> float:
