@@ -68,7 +68,10 @@ def go_offline() -> None:
              "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
              "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}  # fmt: skip
     os.environ.update(quiet)
-    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth_compiled_cache"))
+    kept = {"UNSLOTH_COMPILE_LOCATION": "unsloth_compiled_cache", "TORCHINDUCTOR_CACHE_DIR": "inductor",
+            "TRITON_CACHE_DIR": "triton"}  # fmt: skip
+    for name, folder in kept.items():  # compiled once, not again in every run
+        os.environ.setdefault(name, str(cache_dir() / folder))
     if find_spec("huggingface_hub"):
         import huggingface_hub.constants
 
