@@ -48,11 +48,13 @@ def check(settings: Settings, host: str, gpu_workers: int) -> list[str]:
 
 def answering(settings: Settings, names: Iterable[str]) -> set[str]:
     """Those of the workers whose main process answers a ping in time; none where the broker is away."""
+    from kombu.exceptions import OperationalError
+
     app = make_impatient_app(settings)
     with app.connection_for_write() as connection:
         try:
             found = app.control.ping(destination=list(names), timeout=ANSWER_SECONDS, connection=connection)
-        except connection.connection_errors:
+        except (OperationalError, *connection.connection_errors):
             return set()
     return {name for reply in found for name in reply}
 
