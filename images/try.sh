@@ -5,19 +5,24 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 TAG=${TAG:-latest}
 MOST_MB=250
-RUN=(submit --model smollm2-135m --name tried --set max_steps=2 --set max_seq_length=256 --set max_tokens=16 --quant q8_0)
+RUN=(submit --model smollm2-135m --name tried --quant q8_0 --set max_steps=2 --set max_seq_length=256
+  --set batch_size=2 --set gradient_accumulation_steps=1 --set gradient_checkpointing=false --set max_tokens=16)
 
 if docker info >/dev/null 2>&1; then
   size() { docker image inspect --format '{{.Size}}' "$1"; }
-  start() { docker run --rm --volume "$home:/ftq/artifacts" --volume "$PWD/documents:/ftq/documents:ro" --user 10001 "$@"; }
+  user=$(id -u)
+  if [ "$user" = 0 ]; then user=10001; fi
+  start() {
+    docker run --rm --user "$user" --volume "$home:/ftq/artifacts" --volume "$PWD/documents:/ftq/documents:ro" "$@"
+  }
   client() { start "ftq-cli:$TAG" "$@"; }
   worker() { start --entrypoint bash "ftq-worker-cpu:$TAG" -c "$1"; }
 else
-  size() { buildah inspect --type image --format '{{.FromImageID}}' "$1" >/dev/null; bytes "$1"; }
-  bytes() { buildah images --json "$1" | python3 -c 'import json, re, sys
-text = json.load(sys.stdin)[0]["size"]
-number, unit = re.fullmatch(r"([\d.]+) (\w+)", text).groups()
-print(int(float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit.upper()]))'; }
+  size() { buildah images --json "$1" | python3 -c '
+import json, re, sys
+number, unit = re.fullmatch(r"([\d.]+) (\w+)", json.load(sys.stdin)[0]["size"]).groups()
+print(int(float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit.upper()]))'
+  }
   containers=()
   start() {
     buildah run --isolation chroot --volume "$home:/ftq/artifacts" --volume "$PWD/documents:/ftq/documents:ro" "$@"
@@ -44,15 +49,16 @@ echo "ftq-cli: $megabytes MB"
 [ "$megabytes" -lt "$MOST_MB" ] || { echo "Error: that is not under $MOST_MB MB" >&2; exit 1; }
 client --help | head -4
 
+# shellcheck disable=SC2016  # for the shell in the container
 worker 'ftq up --no-flower --log-to-stderr & up=$!
+  trap "kill $up; wait $up" EXIT
   until python -m worker.health > /ftq/artifacts/health.txt; do
     sleep 2
     kill -0 $up || exit 1
   done
   touch /ftq/artifacts/healthy
-  until [ -e /ftq/artifacts/stop ]; do sleep 1; done
-  kill $up; wait $up' > "$home/worker.log" 2>&1 &
-for _ in $(seq 90); do
+  until [ -e /ftq/artifacts/stop ]; do sleep 1; done' > "$home/worker.log" 2>&1 &
+for _ in $(seq 120); do
   [ -e "$home/healthy" ] && break
   sleep 1
 done

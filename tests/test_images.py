@@ -22,17 +22,18 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", ["Dockerfile.cli", "Dockerfile.gpu"])
 def test_what_is_copied_is_there_and_in_the_build_context(name: str) -> None:
-    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / name).read_text(), re.MULTILINE)
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     copied = {path for line in lines for path in line.split()}
-    allowed = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
-    assert copied <= allowed
-    assert all((ROOT / path).exists() for path in copied)
+    allowed = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert {path for path in copied if not path.startswith(tuple(allowed))} == set()
+    assert {path for path in copied if not (ROOT / path).exists()} == set()
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.cli", "Dockerfile.gpu"])
 def test_requirements_come_before_the_source(name: str) -> None:
     text = (ROOT / name).read_text()
-    assert text.index("COPY requirements/ /tmp/") < text.index("pip install -r") < text.index("COPY ftq/")
+    assert text.index("COPY requirements/") < text.index("pip install -r") < text.index("COPY ftq/")
 
 
 # ---- make secrets ---------------------------------------------------------------------------------------

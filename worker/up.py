@@ -163,7 +163,8 @@ class Up:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # in one write, as print's isn't: the workers may write to the same place
+    sys.stderr.flush()
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
