@@ -111,7 +111,9 @@ def test_the_example_names_every_variable() -> None:
     sources = [path for folder in ("ftq", "cli", "worker") for path in (ROOT / folder).rglob("*.py")]
     used = {name for path in sources for name in re.findall(r"\b_?(FTQ_[A-Z_]*[A-Z])\b", path.read_text())}
     used |= set(re.findall(r"\bFTQ_[A-Z_]*[A-Z]\b", TEXT))
-    assert used - INTERNAL - set(re.findall(r"\bFTQ_[A-Z_]*[A-Z]\b", EXAMPLE)) == set()
+    named = set(re.findall(r"\bFTQ_[A-Z_]*[A-Z]\b", EXAMPLE))
+    # FTQ_BROKER in the code is the head of several names
+    assert {name for name in used - INTERNAL if not any(f"{other}_".startswith(f"{name}_") for other in named)} == set()
 
 
 def test_the_examples_defaults_are_those_of_the_compose_file() -> None:
