@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format drill bench secrets images clean
+.PHONY: help install demo test test-fast lint audit format drill bench secrets images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ lint: $(READY)  ## ruff, mypy, import-linter; the Dockerfiles and the compose fi
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile.gpu Dockerfile.cli
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+audit: $(READY)  ## known vulnerabilities of everything that is installed
+	$(BIN)/python .ci/audit.py
 
 format: $(READY)  ## put the code into its form
 	$(BIN)/ruff check --fix .

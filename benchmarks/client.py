@@ -146,7 +146,7 @@ def worker(client: Client) -> Iterator[None]:
     process = subprocess.Popen(command, env=environment(client.settings.home), stdout=log, stderr=log)
     try:
         until = time.monotonic() + 30
-        while client.store.live_queues() != {"cpu", "gpu"} and time.monotonic() < until:
+        while not {"cpu", "gpu"} <= client.store.live_queues() and time.monotonic() < until:
             time.sleep(0.1)
         yield
     finally:

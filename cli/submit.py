@@ -95,4 +95,6 @@ def _show_plan(client: Client, options: dict[str, Any], name: str | None, as_jso
     from cli.show import print_plan
 
     print_plan(spec, found)
+    if waits := client.would_wait(spec):
+        note(f"Note: it would wait. {waits}")
     note("Nothing was recorded or sent: leave out --dry-run to submit it.")

@@ -6,6 +6,7 @@ trains in 4 bit with batch 1 (Unsloth's published estimate, rounded up).
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def check(model: str) -> str:
         return _check_directory(path)
     if model.startswith((".", "/", "~")):
         raise NotFound(f"model {model}: no such directory", "Give a folder with config.json and *.safetensors.")
-    if _HUB_ID.fullmatch(model) and ".." not in model:
+    if is_hub_id(model):
         return model
     raise NotFound(
         f"unknown model {model}.{did_you_mean(model, list(ALIASES))}",
@@ -74,9 +75,35 @@ def check(model: str) -> str:
     )
 
 
+def is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and ".." not in model
+
+
+def weight_files(path: Path) -> list[str]:
+    """The names of a checkpoint's safetensors files, as its index has them; empty where it has none of either.
+
+    UserError for an index that names anything but safetensors files beside it.
+    """
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return [name for name in ("model.safetensors",) if (path / name).is_file()]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        wrong = next((name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: not an index of weights ({error})", "Get the model again.") from None
+    if wrong is not None:
+        raise UserError(f"{index}: {wrong} is not a safetensors file beside it", "Get the model again.")
+    return names
+
+
 def _check_directory(path: Path) -> str:
     if not (path / "config.json").is_file():
         raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
-    if not any(path.glob("*.safetensors")):
-        raise UserError(f"model {path}: no *.safetensors weights in it", "Save it with safe_serialization=True.")
+    names = weight_files(path)
+    if not names:
+        raise UserError(f"model {path}: no *.safetensors weights in it",
+                        "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.")  # fmt: skip
+    if missing := [name for name in names if not (path / name).is_file()]:
+        raise UserError(f"model {path}: {missing[0]} is missing", "Get the model again.")
     return str(path.resolve())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+MAX_GPUS = 8  # that train one run together
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,19 @@ class Run:
         return next(stage for stage in self.stages if stage.name == name)
 
 
+def gpu_queue(gpus: int) -> str:
+    """The queue of the runs that need so many GPUs together: gpu, gpu2, gpu3..."""
+    return "gpu" if gpus == 1 else f"gpu{gpus}"
+
+
+QUEUES = ("cpu", *map(gpu_queue, range(1, MAX_GPUS + 1)))
+
+
 def queue_of(stage: str, spec: dict[str, Any]) -> str:
-    """Training needs the GPU; so does an answer from the adapter."""
-    return "gpu" if stage == "train" or (stage == "infer" and spec.get("infer_with") == "adapter") else "cpu"
+    """Training needs the GPU, or several; an answer from the adapter needs one."""
+    if stage == "train":
+        return gpu_queue(spec.get("gpus", 1))
+    return "gpu" if stage == "infer" and spec.get("infer_with") == "adapter" else "cpu"
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.records import MAX_GPUS
 
 Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
 ]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+_SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Auto = Literal["auto"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
 
 
@@ -34,6 +38,7 @@ class RunSpec(BaseModel):
         2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
     )
     # train
+    gpus: int = Field(1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
     engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
     epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps, whatever epochs says")
@@ -41,21 +46,33 @@ class RunSpec(BaseModel):
     lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
-    batch_size: int = Field(2, ge=1, le=1024, description="rows on the device at once (micro-batch)")
-    gradient_accumulation_steps: int = Field(4, ge=1, le=1024, description="micro-batches in an optimiser step")
-    packing: bool | Auto = Field("auto", description="several examples in one row; auto: where there is a GPU")
-    load_in_4bit: bool | Auto = Field("auto", description="QLoRA: base model in 4 bit; auto: where there is a GPU")
+    batch_size: int | Auto = Field("auto", description="examples on a device at once (micro-batch)")
+    gradient_accumulation_steps: int | Auto = Field(
+        "auto", description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step"
+    )
+    packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
+    load_in_4bit: bool | Auto = Field(
+        "auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no quicker"
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="compute type")
     r: int = Field(64, ge=1, le=1024, description="LoRA rank")
     alpha: int = Field(16, ge=1, le=4096, description="LoRA scaling numerator")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
     target_modules: list[str] = Field(PROJECTIONS, min_length=1, description="layers that get an adapter")
-    gradient_checkpointing: bool | Literal["unsloth"] = Field("unsloth", description="trade time for memory")
+    gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field("auto", description="trade time for memory")
     optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field("auto", description="auto: 8 bit on a GPU")
+    early_stopping: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a better validation loss"
+    )
+    keep_best: bool = Field(False, description="keep the adapter of the best validation loss, not the last one")
+    eval_steps: int | Auto = Field("auto", description="steps between evaluations; auto: at the end of each epoch")
+    report_to: list[Tracker] = Field([], description="trackers that get the metrics too, where they are installed")
     dataset_num_proc: int | Auto = Field("auto", description="tokenising processes; auto: within the machine's limits")
     seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
     save_steps: int | Auto = Field("auto", description="steps between checkpoints; auto: about every five minutes")
-    logging_steps: int = Field(1, ge=1, description="steps between lines of metrics.jsonl")
+    logging_steps: int | Auto = Field(
+        "auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
+    )
     # export
     quantizations: list[Quantization] = Field(["q4_k_m"], min_length=1, description="GGUF files to write")
     keep_merged: bool = Field(True, description="keep merged/, the 16-bit model, beside the GGUF files")
@@ -65,7 +82,7 @@ class RunSpec(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
     max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
 
-    @field_validator("max_steps", mode="before")
+    @field_validator("max_steps", "early_stopping", mode="before")
     @classmethod
     def _no_limit(cls, value: Any) -> Any:
         return None if value in ("none", "None", "") else value
@@ -75,7 +92,7 @@ class RunSpec(BaseModel):
     def _one_prompt(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value  # a prompt may have commas
 
-    @field_validator("target_modules", "quantizations", mode="before")
+    @field_validator("target_modules", "quantizations", "report_to", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """`--set target_modules=q_proj,v_proj`: a list on the command line is one string with commas."""
@@ -86,7 +103,10 @@ class RunSpec(BaseModel):
     def _each_once(cls, value: list[str]) -> list[str]:
         return list(dict.fromkeys(value))
 
-    @field_validator("dataset_num_proc", "save_steps", mode="after")
+    @field_validator(
+        "batch_size", "gradient_accumulation_steps", "dataset_num_proc", "save_steps", "eval_steps", "logging_steps",
+        mode="after",
+    )  # fmt: skip
     @classmethod
     def _at_least_one(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
@@ -100,7 +120,10 @@ def parse(options: dict[str, Any]) -> RunSpec:
         return RunSpec.model_validate(options)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
-        raise UserError("\n".join(lines), "`ftq options` lists every option with its limits.") from None
+        hints = ["`ftq options` lists every option with its limits."]
+        if any(_is_secret(problem) for problem in error.errors()):
+            hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
+        raise UserError("\n".join(lines), "\n".join(hints)) from None
 
 
 def changed(spec: dict[str, Any]) -> dict[str, str]:
@@ -151,8 +174,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def _is_secret(problem: Any) -> bool:
+    return problem["type"] == "extra_forbidden" and bool(_SECRET.search(str(problem["loc"][0])))
+
+
 def _explain(problem: Any) -> str:
     name = str(problem["loc"][0])
+    if _is_secret(problem):
+        return f"{name}: ftq takes no secret as an option"
     if problem["type"] == "extra_forbidden":
         return f"unknown option {name}.{did_you_mean(name, list(RunSpec.model_fields))}"
     if problem["type"] == "missing":

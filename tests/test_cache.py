@@ -21,6 +21,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "model": ("qwen3-8b", [*STAGES]),
     "documents": ("elsewhere", []),
     "priority": ("high", []),
+    "gpus": (2, []),
     "valid_fraction": (0.1, [PREPARE, TRAIN]),
     "train_on_prompt": (True, [TRAIN]),
     "max_seq_length": (64, [PREPARE, TRAIN]),

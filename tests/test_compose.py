@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 # Set by ftq for its own processes, or by a test: nobody sets these in an environment file.
-INTERNAL = {"FTQ_COMPLETE", "FTQ_REPORT_FD", "FTQ_STAGE_SECONDS", "FTQ_JOURNAL"}
+INTERNAL = {"FTQ_COMPLETE", "FTQ_REPORT_FD", "FTQ_RANK_ZERO", "FTQ_STAGE_SECONDS", "FTQ_JOURNAL"}
 DEFAULTS = dict(re.findall(r"\$\{(FTQ_\w+):-([^}]*)\}", TEXT))
 
 

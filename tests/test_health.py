@@ -21,10 +21,14 @@ HOST = socket.gethostname()
 
 def test_nobody_there_is_said_for_each_queue(home: Path) -> None:
     home.mkdir()
-    assert health.check(Settings.from_env(), HOST, gpu_workers=2) == [
-        f"queue cpu: 0 of 1 workers of {HOST} at work",
-        f"queue gpu: 0 of 2 workers of {HOST} at work",
+    assert health.check(Settings.from_env(), HOST, gpus=2) == [
+        f"queue cpu: no worker of {HOST} serves it",
+        f"queue gpu: the workers of {HOST} serve it with 0 of 2 GPUs",
     ]
+
+
+def test_a_workers_queues_tell_its_gpus() -> None:
+    assert [health.gpus_of(queues) for queues in ({"cpu"}, {"cpu", "gpu"}, {"gpu", "gpu2", "gpu3"})] == [0, 1, 3]
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +54,15 @@ def test_a_worker_at_work_is_healthy_by_its_exit_code(machine: Machine) -> None:
 @pytest.mark.slow
 def test_a_worker_of_another_host_does_not_count(machine: Machine) -> None:
     assert health.check(machine.settings, "elsewhere", 1) == [
-        "queue cpu: 0 of 1 workers of elsewhere at work",
-        "queue gpu: 0 of 1 workers of elsewhere at work",
+        "queue cpu: no worker of elsewhere serves it",
+        "queue gpu: the workers of elsewhere serve it with 0 of 1 GPUs",
     ]
 
 
 @pytest.mark.slow
 def test_a_missing_gpu_worker_is_noticed(machine: Machine) -> None:
-    assert health.check(machine.settings, HOST, gpu_workers=2) == [f"queue gpu: 1 of 2 workers of {HOST} at work"]
+    problem = f"queue gpu: the workers of {HOST} serve it with 1 of 2 GPUs"
+    assert health.check(machine.settings, HOST, gpus=2) == [problem]
 
 
 @pytest.mark.slow
@@ -70,8 +75,8 @@ def test_a_frozen_worker_fails_and_a_thawed_one_is_healthy_again(machine: Machin
     assert asked.returncode == 1
     assert asked.stdout.splitlines() == [
         f"{worker.name}: alive, but it doesn't answer through the broker",
-        f"queue cpu: 0 of 1 workers of {HOST} at work",
-        f"queue gpu: 0 of 1 workers of {HOST} at work",
+        f"queue cpu: no worker of {HOST} serves it",
+        f"queue gpu: the workers of {HOST} serve it with 0 of 1 GPUs",
     ]
     assert health.check(machine.settings, HOST, 1) == []
 

@@ -13,7 +13,7 @@ from ftq.errors import NotFound, UserError
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal",
     "valid_fraction": 0.05, "train_on_prompt": False, "max_seq_length": 2048,
-    "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
+    "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
     "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": 2, "gradient_accumulation_steps": 4, "packing": "auto",
     "load_in_4bit": "auto", "dtype": "auto", "r": 64, "alpha": 16, "dropout": 0.0,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],

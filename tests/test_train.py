@@ -20,13 +20,15 @@ from ftq.spec import parse
 from tests.tiny import make_run, make_tiny_model
 from worker.stages import checkpoints, train, train_setup
 from worker.stages.checkpoints import Checkpoint
+from worker.stages.order import Order
 from worker.stages.runtime import STOPPED, Report
 
 ROOT = Path(__file__).parent.parent
 STEPS = 12
 OPTIONS = {
     "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": STEPS, "save_steps": 3,
-    "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2, "quantizations": ["q8_0"], "max_tokens": 8,
+    "logging_steps": 1, "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2, "max_tokens": 8,
+    "quantizations": ["q8_0"],
 }  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def test_the_order_is_a_permutation_drawn_from_seed_and_epoch_alone() -> None:
     lengths = [(n * 7) % 50 + 1 for n in range(101)]
 
     def order(seed: int, epoch: int) -> list[int]:
-        return list(train_setup.Order(lengths, 8, seed, lambda: epoch))
+        return list(Order(lengths, 8, 8, True, seed, lambda: epoch))
 
     assert sorted(order(1, 0)) == list(range(101))
     assert order(1, 0) == order(1, 0)
@@ -208,7 +210,7 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     new -= {path.relative_to(prepared).as_posix() for path in prepared.rglob("*")}
     assert new == {
         "adapter", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "metrics.jsonl",
-        "checkpoints", "checkpoints/0", "checkpoints/0/metrics.jsonl",
+        "checkpoints", "checkpoints/plan.json", "checkpoints/0", "checkpoints/0/metrics.jsonl",
     }  # fmt: skip
     assert [found.step for found in sorted(checkpoints.find_all(RunDir(unbroken)), key=lambda c: c.step)] == [9, 12]
     lines = list(read_jsonl(unbroken / "metrics.jsonl"))

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import ftq.prompt
-from ftq.artifacts import STAGES, RunDir, link_tree, remove, size_of
+from ftq.artifacts import STAGES, link_tree, remove, run_dir, size_of
 from ftq.runs import Run, RunStore
 
 _STAGES_FOLDER = Path(__file__).parent / "stages"
-_NOBODYS = {"documents", "priority"}  # the documents count by their content, not by where they lay
+# The documents count by their content, not by where they lay; more GPUs learn the same, only faster.
+_NOBODYS = {"documents", "priority", "gpus"}
 _OPTIONS = {
     "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
     "export": {"quantizations", "keep_merged"},
@@ -52,8 +53,10 @@ def take(store: RunStore, home: Path, run: Run, stage: str, key: str, partial: P
     source_id = store.find_cached(stage, key)
     if source_id is None:
         return False
-    source = RunDir(home / source_id)
+    source = run_dir(home, source_id)
     recorded = store.get(source_id).stage(stage).artifacts or []
+    if any(Path(file["path"]).name != file["path"] for file in recorded):  # what a stage publishes lies in its folder
+        return False
     if not recorded or any(not _intact(source.path / file["path"], file["bytes"]) for file in recorded):
         return False
     remove(partial)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections import Counter
 from collections.abc import Iterable
 
 from ftq.errors import FtqError
 from ftq.queue import make_impatient_app
+from ftq.records import MAX_GPUS, gpu_queue
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from worker import hardware
@@ -22,7 +22,7 @@ ANSWER_SECONDS = 5.0
 
 def main() -> None:
     try:
-        problems = check(Settings.from_env(), socket.gethostname(), max(1, len(hardware.gpus())))
+        problems = check(Settings.from_env(), socket.gethostname(), max(1, len(hardware.given())))
     except FtqError as error:
         problems = [error.message]
     for problem in problems:
@@ -30,20 +30,29 @@ def main() -> None:
     sys.exit(1 if problems else 0)
 
 
-def check(settings: Settings, host: str, gpu_workers: int) -> list[str]:
-    """What is wrong with the workers of this host; at least so many of them have to serve the queue `gpu`."""
+def check(settings: Settings, host: str, gpus: int) -> list[str]:
+    """What is wrong with the workers of this host, who have to serve the queue `cpu` and train on so many GPUs.
+
+    Where there is no GPU, `gpus` is 1: the CPU trains.
+    """
     store = RunStore(settings.database_url)
     try:
         alive = store.live_workers(host)
     finally:
         store.close()
     silent = sorted(set(alive) - answering(settings, alive)) if alive else []
-    served = Counter(queue for name, queues in alive.items() if name not in silent for queue in queues)
+    working = [queues for name, queues in alive.items() if name not in silent]
     problems = [f"{name}: alive, but it doesn't answer through the broker" for name in silent]
-    for queue, needed in (("cpu", 1), ("gpu", gpu_workers)):
-        if served[queue] < needed:
-            problems.append(f"queue {queue}: {served[queue]} of {needed} workers of {host} at work")
+    if not any("cpu" in queues for queues in working):
+        problems.append(f"queue cpu: no worker of {host} serves it")
+    if (trained_on := sum(map(gpus_of, working))) < gpus:
+        problems.append(f"queue gpu: the workers of {host} serve it with {trained_on} of {gpus} GPUs")
     return problems
+
+
+def gpus_of(queues: Iterable[str]) -> int:
+    """How many GPUs a worker has, by its queues: one with two serves `gpu` and `gpu2`."""
+    return max((count for count in range(1, MAX_GPUS + 1) if gpu_queue(count) in queues), default=0)
 
 
 def answering(settings: Settings, names: Iterable[str]) -> set[str]:

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from worker.stages.runtime import STOPPED
+from worker.stages import STOPPED
 
 # Why a stage was told to stop -> (event, message)
 STOPS = {

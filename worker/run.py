@@ -7,25 +7,63 @@ import os
 import socket
 import sys
 
-from ftq.errors import FtqError
-from ftq.queue import QUEUES
+from ftq.errors import FtqError, UserError
+from ftq.records import QUEUES, gpu_queue
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, protect_files
+from worker import hardware
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="ftq worker")
-    arguments.add_argument("--queues", default=",".join(QUEUES), help="cpu, gpu or both (default both)")
+    arguments.add_argument("--queues", default="cpu,gpu", help="cpu, gpu or both (default both)")
+    arguments.add_argument("--gpus", help="this worker's GPUs, such as 0 or 0,1 (default: the first)")
     arguments.add_argument("--name", default="", help="the worker's name (default: one of its own for each process)")
     arguments.add_argument("--concurrency", type=int, default=1, help="stages at the same time (default 1)")
     given = arguments.parse_args()
     try:
-        _start(given.queues, given.name, given.concurrency)
+        asked = given.queues.split(",")
+        queues = queues_for(asked, take_gpus(given.gpus, asked))
+        _start(",".join(queues), given.name, given.concurrency)
     except FtqError as error:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
 
 
+def take_gpus(wanted: str | None, queues: list[str]) -> int:
+    """How many GPUs this worker has; from now on it, and what it starts, sees no other.
+
+    Those of --gpus, or those that CUDA_VISIBLE_DEVICES gives it, or the first: a worker trains one run at a time, and
+    most runs take one GPU.
+    """
+    if wanted:
+        os.environ.update(hardware.visible(hardware.choose(wanted)))
+    found = hardware.given()
+    serves_gpus = any(queue.startswith("gpu") for queue in queues)
+    if len(found) > 1 and serves_gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        others = ",".join(found[1:])
+        print(f"This worker takes GPU 0 of {len(found)}. For the others: ftq worker --gpus {others}", file=sys.stderr)
+        os.environ.update(hardware.visible(found[:1]))
+    return len(hardware.given())
+
+
+def queues_for(wanted: list[str], gpus: int) -> list[str]:
+    """Celery's queues of a worker with so many GPUs: `gpu` stands for every run that they suffice for.
+
+    The widest come first, since few workers have room for them. UserError for what this worker couldn't run.
+    """
+    most = max(1, min(gpus, len(QUEUES) - 1))  # without a GPU the CPU trains
+    served = [gpu_queue(count) for count in range(most, 0, -1)]
+    found = [queue for name in wanted for queue in (served if name == "gpu" else [name])]
+    for queue in found:
+        if queue not in ("cpu", *served):
+            needs = queue.removeprefix("gpu")
+            raise UserError(f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
+                            "Give it more, for example --gpus 0,1.")  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
 def _start(queues: str, name: str, concurrency: int) -> None:
+    protect_files()
     RunStore(Settings.from_env().database_url).close()  # unreachable: said now, not in a log of Celery's
     from worker.app import app
 

@@ -1,7 +1,7 @@
 """`ftq up`: the whole of ftq on one machine, in the foreground. Ctrl-C stops all of it cleanly.
 
-A broker (unless FTQ_BROKER_URL names one), a worker for each GPU and one for the CPU's stages (without a GPU, one
-worker for both), and Flower.
+A broker (unless FTQ_BROKER_URL names one), a worker for each GPU (or for each two, --gpus-per-worker 2) and one for
+the CPU's stages (without a GPU, one worker for both), and Flower.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from ftq.errors import FtqError
+from ftq.errors import FtqError, UserError
 from ftq.runs import RunStore
-from ftq.settings import Settings, without_password
-from worker import appliance, broker, hardware
+from ftq.settings import Settings, protect_files, without_password
+from worker import appliance, broker, flower_login, hardware
 
 READY_SECONDS = 60.0
 WORKER = "worker.run"  # tests put a worker here whose stages take no time
@@ -32,11 +32,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="ftq up")
     arguments.add_argument("--port", type=int, default=5555, help="Flower's port on 127.0.0.1 (default 5555)")
     arguments.add_argument("--no-flower", action="store_true", help="without Flower")
+    arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
     arguments.add_argument("--log-to-stderr", action="store_true", help="the workers' logs here, not in files")
     given = arguments.parse_args()
     try:
+        protect_files()
+        groups = groups_of(hardware.given(), given.gpus_per_worker)
         port = None if given.no_flower else given.port
-        sys.exit(Up(Settings.from_env(), port, given.log_to_stderr).run())
+        sys.exit(Up(Settings.from_env(), port, groups, given.log_to_stderr).run())
     except FtqError as error:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
 
@@ -44,8 +47,9 @@ def main() -> None:
 class Up:
     """Starts the parts, watches over them, stops them in the order that loses nothing."""
 
-    def __init__(self, settings: Settings, port: int | None, log_to_stderr: bool = False) -> None:
-        self.settings, self.port, self.log_to_stderr = settings, port, log_to_stderr
+    def __init__(self, settings: Settings, port: int | None, gpus: list[list[str]], log_to_stderr: bool) -> None:
+        """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them."""
+        self.settings, self.port, self.gpus, self.log_to_stderr = settings, port, gpus, log_to_stderr
         self.logs = settings.home / "logs"
         self.workers: dict[str, tuple[list[str], dict[str, str], subprocess.Popen[bytes]]] = {}
         self.flower: subprocess.Popen[bytes] | None = None
@@ -53,7 +57,7 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
@@ -75,10 +79,9 @@ class Up:
             say(f"broker    {self.settings.broker_socket}")
         else:
             say(f"broker    {without_password(self.settings.broker_url)}")
-        gpus = hardware.gpus()
-        for index in range(len(gpus)):
-            self._start_worker(f"gpu{index}", "gpu", {"CUDA_VISIBLE_DEVICES": str(index)})
-        self._start_worker("cpu" if gpus else "all", "cpu" if gpus else "cpu,gpu", {})
+        for chosen in self.gpus:
+            self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
+        self._start_worker("cpu" if self.gpus else "all", "cpu" if self.gpus else "cpu,gpu", {})
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
@@ -95,12 +98,21 @@ class Up:
         if not _is_free(port):
             say(f"Flower    left out: port {port} is taken (another one: ftq up --port {port + 1})")
             return
+        environment = self._flower_environment()
+        flower_login.read(environment)  # a login that can't be read: said here, not in Flower's log
         config = Path(__file__).with_name("flowerconfig.py")
         options = [f"--conf={config}", "--address=127.0.0.1", f"--port={port}"]
-        self.flower = self._spawn(
-            [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options], "flower.log"
-        )
-        say(f"Flower    http://127.0.0.1:{port}")
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
+        self.flower = self._spawn(command, "flower.log", environment)
+        say(f"Flower    http://127.0.0.1:{port}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
+
+    def _flower_environment(self) -> dict[str, str]:
+        """A login of its own, as every account of a machine can reach 127.0.0.1; whoever has it may also Terminate."""
+        wanted = {name: os.environ[name] for name in os.environ if name.startswith("FTQ_FLOWER_")}
+        if not {"FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE"} & set(wanted):
+            wanted["FTQ_FLOWER_AUTH_FILE"] = str(self.settings.home / "flower" / "login")
+            flower_login.make(Path(wanted["FTQ_FLOWER_AUTH_FILE"]))
+        return {"FTQ_FLOWER_CONTROL": "1", **wanted}
 
     def _wait_until_ready(self, store: RunStore) -> None:
         until = time.monotonic() + READY_SECONDS
@@ -152,7 +164,7 @@ class Up:
         """One `ftq up` for a folder: two would each start a broker. With a broker elsewhere they may be several."""
         if not self.settings.embedded:
             return None
-        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -160,6 +172,13 @@ class Up:
                 f"ftq is already up for {self.settings.home}", "Use it, or set FTQ_HOME to another folder."
             ) from None
         return lock
+
+
+def groups_of(gpus: list[str], size: int) -> list[list[str]]:
+    """The GPUs of each worker; the last may get fewer. UserError for a group that no worker could fill."""
+    if size > max(1, len(gpus)):
+        raise UserError(f"--gpus-per-worker {size}: this machine has {len(gpus)}", "Leave it out for one each.")
+    return [gpus[start : start + size] for start in range(0, len(gpus), size)]
 
 
 def say(text: str) -> None:

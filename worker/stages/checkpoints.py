@@ -60,11 +60,12 @@ def is_finished(found: Checkpoint) -> bool:
     return bool(state["global_step"] >= state["max_steps"])
 
 
-def prune(run: RunDir, attempt: int) -> None:
-    """Keep the last two. What a later attempt wrote isn't touched: this one may have been replaced."""
+def prune(run: RunDir, attempt: int, keep: Path | None = None) -> None:
+    """Keep the last two, and `keep`. What a later attempt wrote isn't touched: this one may have been replaced."""
     own = [found for found in find_all(run) if found.attempt <= attempt and (found.path / SEAL).is_file()]
     for old in sorted(own, key=lambda found: (found.step, found.attempt))[:-KEPT]:
-        remove(old.path)
+        if old.path != keep:
+            remove(old.path)
 
 
 def find_all(run: RunDir) -> list[Checkpoint]:

@@ -4,7 +4,8 @@ A stage is `python -m worker.stages.<stage> RUN_DIR [--set key=value]...`: a fun
 it reports to the terminal and publishes what it made. Under the supervisor it writes its reports as JSON
 lines to the pipe FTQ_REPORT_FD and leaves publishing to the supervisor, who knows whether it still holds
 the lease. Its standard input is then the supervisor's heartbeat: silence for a lease, or its end, means
-that nobody is waiting for this process any more.
+that nobody is waiting for this process any more. A training on several GPUs is as many processes, of which
+only the first does all this (ranks.py).
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ from typing import Any
 
 from ftq.artifacts import RunDir, remove
 from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.settings import protect_files
 from ftq.spec import RunSpec, parse, parse_assignment
+from worker.stages import STOPPED as STOPPED
+from worker.stages import ranks
 
-STOPPED = 75  # exit code: told to stop, all that was worth keeping is kept (EX_TEMPFAIL)
 ORPHAN_GRACE = 10.0  # seconds a stage has to save a checkpoint after its supervisor died
 
 
 class Report:
-    """Sends JSON lines to the supervisor, or readable lines to the terminal when there is none."""
+    """Sends JSON lines to the supervisor, or readable lines to the terminal when there is none.
 
-    def __init__(self, fd: int | None = None) -> None:
+    A training's further ranks send only how they failed, and to rank 0 (`only_errors`).
+    """
+
+    def __init__(self, fd: int | None = None, only_errors: bool = False) -> None:
         self._pipe = os.fdopen(fd, "w", buffering=1, encoding="utf-8") if fd is not None else None
+        self._only_errors = only_errors
         self.stop_requested = False
 
     def progress(
@@ -56,6 +63,10 @@ class Report:
         """Something for the run's event log: `checkpoint`, `resumed`, `note`, `warning`."""
         self._send(kind, {"message": message, **data})
 
+    def plan(self, message: str, **values: Any) -> None:
+        """How this stage is going to work, or what came of it: kept with the stage beside its progress."""
+        self._send("plan", {"message": message, **values})
+
     def error(self, error: FtqError) -> None:
         self._send("error", {"kind": error.kind, "message": error.message, "hint": error.hint})
 
@@ -68,12 +79,16 @@ class Report:
 
     def stop_on_sigterm(self) -> None:
         """From now on SIGTERM only sets `stop_requested`; without this call it ends the process."""
+        if self._only_errors:
+            return  # rank 0 is told to stop, and tells the others
         signal.signal(signal.SIGTERM, self._note_stop)
 
     def _note_stop(self, *_: Any) -> None:
         self.stop_requested = True
 
     def _send(self, event: str, values: dict[str, Any]) -> None:
+        if self._only_errors and event != "error":
+            return
         if self._pipe is None:
             shown = " ".join(f"{key}={value}" for key, value in values.items() if value not in (None, ""))
             print(f"{event}: {shown}", file=sys.stderr, flush=True)
@@ -98,9 +113,13 @@ def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
     if ask:
         arguments.add_argument("--ask", metavar="QUESTION", help="answer one question instead of the run's prompts")
     given = arguments.parse_args()
+    protect_files()
+    follows = ranks.follow()
     fd = os.environ.get("FTQ_REPORT_FD")
-    report = Report(int(fd) if fd else None)
+    report = Report(int(fd) if fd else None, only_errors=follows)
     if fd:
+        os.set_inheritable(int(fd), False)  # nothing that this process starts may speak for it
+    if fd and not follows:
         _watch_supervisor(float(os.environ["FTQ_LEASE_SECONDS"]))
     run = RunDir(given.run_dir)
 
@@ -115,9 +134,11 @@ def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
 
 
 def _make(stage: Stage, run: RunDir, out: Path, spec: RunSpec, report: Report, publish: str | None) -> int:
-    remove(out)
-    out.mkdir(parents=True)
+    if ranks.current()[0] == 0:
+        remove(out)
+        out.mkdir(parents=True)
     stage(run, out, spec, report)
+    ranks.finish()
     if report.stop_requested:
         return STOPPED
     if publish:
@@ -129,13 +150,16 @@ def _guarded(work: Callable[[], int], report: Report) -> int:
     try:
         return work()
     except FtqError as error:
-        report.error(error)
+        failure = error
     except OSError as error:
-        report.error(_explain_os_error(error))
         traceback.print_exc()
+        failure = _explain_os_error(error)
     except Exception as error:
         traceback.print_exc()
-        report.error(_explain(error))
+        ranks.hear_others()
+        failure = _explain(error)
+    ranks.part()
+    report.error(failure)
     return 1
 
 

@@ -42,22 +42,32 @@ class Tokens:
 
     def row(self, example: dict[str, str], stop: str, train_on_prompt: bool = False) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of an example; the last of both is always the stop token."""
-        asked = self.prompt(example["instruction"], example["input"])
-        answer = [*self._answer(example, asked), self._id(stop)]
-        ids = asked + answer
-        return ids, ids.copy() if train_on_prompt else [IGNORED] * len(asked) + answer
+        return self.rows([example], stop, train_on_prompt)[0]
 
-    def _answer(self, example: dict[str, str], asked: list[int]) -> list[int]:
-        """The answer's tokens as they are after the prompt: some tokenizers add a space to a text's start."""
-        text = completion(example["output"], "")
-        whole = self._start + self._encode(prompt(example["instruction"], example["input"]) + text)
-        return whole[len(asked) :] if whole[: len(asked)] == asked else self._encode(text)
+    def rows(
+        self, examples: list[dict[str, str]], stop: str, train_on_prompt: bool = False
+    ) -> list[tuple[list[int], list[int]]]:
+        """`row` of each example; the tokenizer takes them all at once and uses every core."""
+        asked = [prompt(example["instruction"], example["input"]) for example in examples]
+        answers = [completion(example["output"], "") for example in examples]
+        whole = self._encode_all([a + b for a, b in zip(asked, answers, strict=True)])
+        end, rows = self._id(stop), []
+        for before, both, text in zip(self._encode_all(asked), whole, answers, strict=True):
+            # the answer's tokens as they are after the prompt: some tokenizers add a space to a text's start
+            same = both[: len(before)] == before
+            answer = [*(both[len(before) :] if same else self._encode(text)), end]
+            ids = self._start + before + answer
+            rows.append((ids, ids.copy() if train_on_prompt else [IGNORED] * (len(ids) - len(answer)) + answer))
+        return rows
 
     def _id(self, token: str) -> int:
         found = self.id_of(token)
         if found is None:
             raise UserError(f"stop token {token} is not a token of this model", "Choose another base model.")
         return found
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        return [found.ids for found in self._inner.encode_batch(texts, add_special_tokens=False)]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
@@ -76,7 +86,9 @@ def _load(model_dir: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model_dir, local_files_only=True).backend_tokenizer
+        return AutoTokenizer.from_pretrained(
+            model_dir, local_files_only=True, trust_remote_code=False
+        ).backend_tokenizer
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"model {model_dir}: no usable tokenizer in it ({error})", "It needs tokenizer.json.") from None
 

@@ -1,0 +1,71 @@
+"""The order of the examples in each epoch, drawn from seed and epoch alone: a resumed training finds its place."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+LIKE = 16  # batches' worth of rows among which those of like length are put together
+
+
+class Order:
+    """Indices in training order; `batch` of them make an optimiser step, `micro` a micro-batch.
+
+    With padding, rows of like length share a batch. Without, every step is a plain random draw, and inside a step
+    long and short rows are mixed so that its micro-batches hold about as many tokens each; the first step of all is
+    the one with the largest micro-batch: what doesn't fit the memory shows at once, not after hours.
+    """
+
+    def __init__(
+        self, lengths: list[int], batch: int, micro: int, padded: bool, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        self.lengths, self.batch, self.micro, self.padded = lengths, batch, micro, padded
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        steps = self._steps(self.epoch())
+        return iter([row for step in steps for row in step])
+
+    def largest(self, epochs: int) -> int:
+        """Tokens of the largest micro-batch in so many epochs, padding not counted."""
+        return max(self._largest(step) for epoch in range(epochs) for step in self._steps(epoch))
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        drawn = random.Random(f"{self.seed}.{epoch}")
+        order = list(range(len(self.lengths)))
+        drawn.shuffle(order)
+        if self.padded:
+            return self._alike(order, drawn)
+        steps = [self._balanced(step) for step in self._cut(order, self.batch)]
+        if epoch == 0 and len(steps) > 1:
+            largest = max(range(len(steps)), key=lambda step: self._largest(steps[step]))
+            steps.insert(0, steps.pop(largest) if largest < len(steps) - 1 else steps.pop(0))  # a short one stays last
+        return steps
+
+    def _largest(self, step: list[int]) -> int:
+        return max(sum(self.lengths[row] for row in rows) for rows in self._cut(step, self.micro))
+
+    def _alike(self, order: list[int], drawn: random.Random) -> list[list[int]]:
+        groups = [self._by_length(group) for group in self._cut(order, LIKE * self.batch)]
+        steps = self._cut([row for group in groups for row in group], self.batch)
+        last = steps.pop() if len(steps[-1]) < self.batch else []
+        drawn.shuffle(steps)
+        return [*steps, last]
+
+    def _balanced(self, step: list[int]) -> list[int]:
+        """Deal the rows out by length, there and back again, to as many hands as the step has micro-batches."""
+        hands: list[list[int]] = [[] for _ in range(-(-len(step) // self.micro))]
+        for turn, dealt in enumerate(self._cut(self._by_length(step), len(hands))):
+            for hand, row in zip(hands if turn % 2 == 0 else reversed(hands), dealt, strict=False):
+                hand.append(row)
+        return [row for hand in sorted(hands, key=len, reverse=True) for row in hand]
+
+    def _by_length(self, rows: list[int]) -> list[int]:
+        return sorted(rows, key=self.lengths.__getitem__)
+
+    @staticmethod
+    def _cut(rows: list[int], size: int) -> list[list[int]]:
+        return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -1,0 +1,267 @@
+"""Every `auto` decided, before the first step: by the machine, the model's shape and the dataset's lengths.
+
+The formulas are ftq.estimate's. What is learned depends on spec and dataset alone; the card decides only how a step
+is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ftq import estimate
+from ftq.artifacts import RunDir, write_json
+from ftq.errors import UserError
+from ftq.estimate import GIB, Card, Plan, Rows, Shape, Wanted
+from ftq.spec import RunSpec
+from worker.hardware import free_memory
+from worker.stages import base_model, ranks
+from worker.stages.order import Order
+from worker.stages.runtime import Report
+
+USABLE = 0.94  # of the free memory: the rest is the allocator's loss
+LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
+TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
+CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a training is done. `batch_size` examples go through a device at once, `examples` make an optimiser step."""
+
+    engine: str
+    gpu: bool
+    dtype: str
+    optimizer: str
+    padding_free: bool
+    load_in_4bit: bool
+    gradient_checkpointing: bool | str
+    batch_size: int
+    gradient_accumulation_steps: int
+    gpus: int
+
+    @property
+    def examples(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps
+
+
+def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], report: Report) -> Setup:
+    """Imports the engine (Unsloth has to be imported before everything it patches) and looks at the machine.
+
+    With several GPUs the first one's plan is everybody's.
+
+    An earlier attempt's choice is kept where it still fits, so that a resumed training computes the same bits.
+    """
+    engine = _engine(spec, report)
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(ranks.current()[0])
+        torch.cuda.set_per_process_memory_fraction(min(1.0, _limit() / torch.cuda.mem_get_info()[1]))
+    dtype = _dtype(spec, gpu)
+    optimizer = "adamw_torch" if not gpu else "adamw_8bit" if spec.optimizer == "auto" else spec.optimizer
+    padding_free = _padding_free(spec, engine, gpu, report)
+    bare = Setup(engine, gpu, dtype, optimizer, padding_free, False, False, 1, 1, spec.gpus)
+    setup: Setup = ranks.share(_plan(run, spec, model_dir, lengths, bare, report) if ranks.is_first() else None)
+    return setup
+
+
+def _plan(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], bare: Setup, report: Report) -> Setup:
+    card = look_at_card(bare.gpu, bare.dtype)
+    rows = Rows.of(lengths)
+    shape = Shape.from_config(base_model.read_config(model_dir))
+    if shape is None:
+        return _careful(spec, bare, rows, report)
+    plan = _choose(shape, lengths, card, spec, bare, _earlier(run, spec))
+    setup = replace(bare, load_in_4bit=plan.load_in_4bit, gradient_checkpointing=plan.checkpointing,
+                    batch_size=plan.batch_size, gradient_accumulation_steps=plan.accumulation)  # fmt: skip
+    _remember(run, setup)
+    report.plan(
+        describe(setup, plan, card), **asdict(setup), card=card.name, card_memory=card.memory, tokens=plan.tokens,
+        steps=plan.steps, predicted={"peak": plan.peak, "seconds": round(plan.seconds, 1)},
+    )  # fmt: skip
+    return setup
+
+
+def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Setup:
+    """In 16 bit where the weights fill no more than half of the device."""
+    engine = _engine(spec, report)
+    import torch
+
+    gpu = torch.cuda.is_available()
+    large = gpu and 2 * base_model.parameters(model_dir) > torch.cuda.mem_get_info()[0] / 2
+    four_bit = large if spec.load_in_4bit == "auto" else spec.load_in_4bit and gpu
+    return Setup(engine, gpu, _dtype(spec, gpu), "adamw_torch", False, four_bit, False, 1, 1, 1)
+
+
+def describe(setup: Setup, plan: Plan, card: Card) -> str:
+    """One line for people: "16-bit base, 64 examples at once ...: 56.9 of 79 GiB"."""
+    bits = "4-bit" if setup.load_in_4bit else "16-bit" if setup.dtype != "float32" else "32-bit"
+    batch = f"{setup.batch_size} of {setup.examples} examples at once"
+    if setup.batch_size == setup.examples:
+        batch = f"{setup.examples} examples at once"
+    padding = "without padding" if setup.padding_free else "padded"
+    saving = "checkpointing" if setup.gradient_checkpointing else "no checkpointing"
+    devices = f" on each of {setup.gpus} GPUs" if setup.gpus > 1 else ""
+    return (f"{bits} base, {batch}{devices}, {padding} (up to {plan.tokens:,} tokens), {saving}: "
+            f"{plan.peak / GIB:.1f} of {card.memory / GIB:.1f} GiB")  # fmt: skip
+
+
+def look_at_card(gpu: bool, dtype: str) -> Card:
+    """The device's free memory, bounded by FTQ_MEMORY_GB, and its speed by a few matrix products."""
+    import torch
+
+    if not gpu:
+        return Card("CPU", int(min(free_memory(), _limit()) * USABLE), _flops("cpu", dtype, 1024))
+    free = min(torch.cuda.mem_get_info()[0], _limit())
+    return Card(torch.cuda.get_device_name(), int(free * USABLE), _flops("cuda", dtype, 4096))
+
+
+def _limit() -> float:
+    """FTQ_MEMORY_GB in bytes: what a training may take of a device that it shares."""
+    return float(os.environ.get("FTQ_MEMORY_GB") or "inf") * GIB
+
+
+def _flops(device: str, dtype: str, size: int) -> float:
+    """FLOP/s of a large matrix product on this very device, now."""
+    import torch
+
+    a = torch.randn(size, size, device=device).to(getattr(torch, dtype))
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    a @ a
+    wait()
+    rounds, began = (20 if device == "cuda" else 2), time.perf_counter()
+    for _ in range(rounds):
+        a @ a
+    wait()
+    return float(rounds * 2 * size**3 / (time.perf_counter() - began))
+
+
+def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any]) -> Plan:
+    rows, wanted = Rows.of(lengths), _wanted(spec, bare)
+
+    @cache
+    def largest(batch: int) -> int:
+        examples = estimate.examples_in_step(wanted, rows)
+        order = Order(lengths, examples, batch, not bare.padding_free, spec.seed, lambda: 0)
+        return order.largest(min(math.ceil(spec.epochs), max(1, LOOKED_THROUGH // len(lengths))))
+
+    pinned = _wanted(spec.model_copy(update=earlier), bare)
+    plan = (estimate.choose(shape, rows, card, pinned, largest) if earlier else None) or (
+        estimate.choose(shape, rows, card, wanted, largest)
+    )
+    if plan is not None:
+        return plan
+    least = estimate.smallest(shape, rows, card, wanted, largest)
+    if least.peak <= card.memory * TOLERANCE:
+        return least
+    raise UserError(
+        f"{spec.model} can't be trained on {card.name}: it needs {least.peak / GIB:.1f} GiB at least"
+        f" ({4 if least.load_in_4bit else 16} bit, {least.tokens} tokens at once), {card.memory / GIB:.1f} are free",
+        "Take a smaller model, a smaller max_seq_length or r, load_in_4bit=true, or a larger GPU.",
+    )
+
+
+def _wanted(spec: RunSpec, bare: Setup) -> Wanted:
+    def given(value: Any) -> Any:
+        return None if value == "auto" else value
+
+    return Wanted(
+        r=spec.r, targets=spec.target_modules, epochs=spec.epochs, max_steps=spec.max_steps,
+        batch_size=given(spec.batch_size), accumulation=given(spec.gradient_accumulation_steps),
+        load_in_4bit=given(spec.load_in_4bit) if bare.gpu else False,
+        checkpointing=given(spec.gradient_checkpointing), adam_8bit=bare.optimizer == "adamw_8bit", gpus=spec.gpus,
+        engine=bare.engine, padded=not bare.padding_free, bytes_a_number=4 if bare.dtype == "float32" else 2,
+    )  # fmt: skip
+
+
+def _careful(spec: RunSpec, bare: Setup, rows: Rows, report: Report) -> Setup:
+    """A model whose shape the formula doesn't know: what needs least."""
+    wanted = _wanted(spec, bare)
+    batch = wanted.batch_size or 1
+    accumulation = wanted.accumulation or max(1, estimate.examples_in_step(wanted, rows) // batch)
+    saving = "unsloth" if bare.engine == "unsloth" else True
+    setup = replace(
+        bare, load_in_4bit=bare.gpu if wanted.load_in_4bit is None else wanted.load_in_4bit, batch_size=batch,
+        gradient_checkpointing=saving if wanted.checkpointing is None else wanted.checkpointing,
+        gradient_accumulation_steps=accumulation,
+    )  # fmt: skip
+    report.plan("a model of another kind: the plan that needs least memory", **asdict(setup))
+    return setup
+
+
+def _earlier(run: RunDir, spec: RunSpec) -> dict[str, Any]:
+    try:
+        found = json.loads((run.checkpoints / "plan.json").read_text(encoding="utf-8"))
+        return {name: found[name] for name in CHOSEN if getattr(spec, name) == "auto"}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _remember(run: RunDir, setup: Setup) -> None:
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_json(run.checkpoints / "plan.json", {name: getattr(setup, name) for name in CHOSEN})
+
+
+def _padding_free(spec: RunSpec, engine: str, gpu: bool, report: Report) -> bool:
+    quick = gpu and engine == "unsloth"  # attention by lengths; plain TRL masks the other examples' scores
+    if spec.packing is True and engine == "unsloth" and not gpu:
+        report.event("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")
+        return False
+    return quick if spec.packing == "auto" else spec.packing
+
+
+def _engine(spec: RunSpec, report: Report) -> str:
+    if spec.engine == "trl":
+        return "trl"
+    try:
+        import unsloth  # type: ignore[import-untyped]  # noqa: F401
+    except Exception as error:  # it checks its surroundings at import and raises whatever fits
+        if spec.engine == "unsloth":
+            raise UserError(f"engine=unsloth: Unsloth can't be imported ({error})", "Use engine=auto.") from error
+        report.event("warning", f"Unsloth can't be used here ({error}): training with plain TRL")
+        return "trl"
+    return "unsloth"
+
+
+def _dtype(spec: RunSpec, gpu: bool) -> str:
+    if gpu:
+        import torch
+
+        best = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    else:
+        best = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    if spec.dtype == "auto" or (spec.dtype == "float16" and not gpu):
+        return best
+    return spec.dtype
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def processes() -> int:
+    """Tokenising processes that the container's CPUs and memory allow, not the host's."""
+    cpus = len(os.sched_getaffinity(0))
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cpus = min(cpus, max(1, int(quota) // int(period)))
+    return max(1, min(cpus, free_memory() // (2 * GIB)))
+
+
+def _cgroup(name: str) -> str:
+    try:
+        return Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,214 @@
+"""Looks on at the end of each step of a training: reports, writes metrics, decides about checkpoints and stopping."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from ftq.artifacts import RunDir
+from ftq.errors import UserError
+from ftq.spec import RunSpec
+from worker.stages import checkpoints, ranks
+from worker.stages.checkpoints import Checkpoint
+from worker.stages.runtime import Report
+
+SAVE_SECONDS = 300.0  # save_steps=auto
+LOG_SECONDS = 1.0  # logging_steps=auto
+REPORT_SECONDS = 0.2
+SPEED_STEPS = 20  # tokens per second and time left are measured over the last so many steps
+CALMER = "A smaller learning_rate, or dtype=bfloat16 or float32, keeps it stable."
+
+
+class Watcher:
+    """With several GPUs one for each; the first decides for all of them, and alone reports and writes."""
+
+    def __init__(
+        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, evaluates: bool,
+        found: Checkpoint | None,
+    ) -> None:  # fmt: skip
+        self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
+        self.mark, self.evaluates = mark, evaluates
+        self.folder = run.checkpoints / str(attempt)
+        self.metrics = self.folder / "metrics.jsonl"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = lines_before(run, found)
+        if ranks.is_first():
+            self.metrics.write_text("".join(before), encoding="utf-8")
+        self.losses = [(line["valid_loss"], line["step"]) for line in map(json.loads, before) if "valid_loss" in line]
+        self.last = found.path if found else None  # the newest checkpoint
+        self.best_path = self._find_best()
+        self.steps_per_epoch = 0
+        self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
+        self.loss: float | None = None
+        self.line: dict[str, Any] = {}
+        self.saved_at = time.monotonic()
+        self.logged_at = self.reported_at = 0.0
+        self.began_at, self.began_step = time.monotonic(), 0
+        self.first_step_seconds: float | None = None
+        self.times: deque[tuple[float, Any]] = deque(maxlen=SPEED_STEPS + 1)
+        if found:
+            report.event("resumed", f"resumed from step {found.step}", step=found.step)
+
+    def begins(self, state: Any) -> None:
+        """The trainer has loaded what it resumes from, and starts with the next step."""
+        self.began_at, self.began_step = time.monotonic(), state.global_step
+
+    def ends(self, state: Any) -> None:
+        """Tell what the plan has come to."""
+        steps = state.global_step - self.began_step
+        if steps:
+            self.report.plan("", measured={
+                "seconds": round(time.monotonic() - self.began_at, 1), "steps": steps, "peak": _peak(),
+                "first_step_seconds": self.first_step_seconds, "tokens_per_second": self._speed()[0],
+            })  # fmt: skip
+
+    # ---- decisions --------------------------------------------------------------------------------------
+
+    def step_ends(self, state: Any, control: Any) -> None:
+        """Say what the trainer does next: log, evaluate, save, stop."""
+        self.times.append((time.monotonic(), self.tokens))
+        if self.first_step_seconds is None:
+            self.first_step_seconds = round(time.monotonic() - self.began_at, 1)
+        at_end = state.global_step >= state.max_steps
+        evaluate = self.evaluates and (at_end or self._is_due(state.global_step, self.spec.eval_steps))
+        stop, save, log = ranks.agree([
+            self.report.stop_requested, self._is_time_to_save(state.global_step),
+            self._is_time_to_log(state.global_step),
+        ])  # fmt: skip
+        control.should_evaluate = evaluate
+        control.should_training_stop = control.should_training_stop or stop
+        control.should_save = at_end or stop or save
+        control.should_log = log or control.should_save or evaluate
+        if not control.should_log and time.monotonic() - self.reported_at > REPORT_SECONDS:
+            self._progress(state)
+
+    def logs(self, state: Any, control: Any, values: dict[str, Any]) -> None:
+        """A line of metrics for a training log; the evaluation that follows adds its loss to the same line."""
+        if "loss" in values:
+            self.logged_at = time.monotonic()
+            self.loss = float(values["loss"])
+            if not math.isfinite(self.loss):
+                raise UserError(f"the training diverged: at step {state.global_step} the loss is {self.loss}", CALMER)
+            norm = values.get("grad_norm")
+            self.line = {
+                "step": state.global_step, "epoch": round(state.epoch, 4), "train_loss": self.loss,
+                "learning_rate": values["learning_rate"],
+                "grad_norm": norm if norm is not None and math.isfinite(norm) else None,  # float16 may skip a step
+                "tokens_per_second": self._speed()[0],
+            }  # fmt: skip
+            self._progress(state)
+            if not control.should_evaluate:
+                self._write_line()
+        elif "eval_loss" in values:
+            self.line["valid_loss"] = values["eval_loss"]
+            self._write_line()
+            self._judge(state, control, values["eval_loss"])
+
+    def _judge(self, state: Any, control: Any, loss: float) -> None:
+        """Early stopping, and which checkpoint is the best: by the validation losses up to now."""
+        better = all(loss < earlier for earlier, _ in self.losses)
+        self.losses.append((loss, state.global_step))
+        if better and self.spec.keep_best:
+            control.should_save = True
+        if self.has_stopped_early and state.global_step < state.max_steps and not control.should_training_stop:
+            control.should_training_stop = control.should_save = True
+            best = min(self.losses)
+            self.report.event("note", f"stopped early at step {state.global_step}: the validation loss was best at "
+                              f"step {best[1]} ({best[0]:.4f})", step=state.global_step)  # fmt: skip
+
+    @property
+    def has_stopped_early(self) -> bool:
+        """The last `early_stopping` evaluations brought nothing better."""
+        patience = self.spec.early_stopping
+        if patience is None or len(self.losses) <= patience:
+            return False
+        before, after = self.losses[:-patience], self.losses[-patience:]
+        return bool(min(before)[0] <= min(after)[0])
+
+    def _is_due(self, step: int, every: int | str) -> bool:
+        return step % (self.steps_per_epoch if every == "auto" else int(every)) == 0
+
+    def _is_time_to_save(self, step: int) -> bool:
+        if self.spec.save_steps == "auto":
+            return time.monotonic() - self.saved_at >= SAVE_SECONDS
+        return step % int(self.spec.save_steps) == 0
+
+    def _is_time_to_log(self, step: int) -> bool:
+        if self.spec.logging_steps == "auto":
+            return time.monotonic() - self.logged_at >= LOG_SECONDS
+        return step % int(self.spec.logging_steps) == 0
+
+    # ---- checkpoints ------------------------------------------------------------------------------------
+
+    def saved(self, state: Any) -> None:
+        """A checkpoint's files are written: seal it, and only then tell about it."""
+        step = state.global_step
+        self.last = self.folder / f"checkpoint-{step}"
+        self.saved_at = time.monotonic()
+        ranks.barrier()
+        if not ranks.is_first():
+            return
+        checkpoints.seal(self.last, self.mark)
+        self.report.event("checkpoint", f"checkpoint at step {step}", step=step)
+        self.best_path = self._find_best()
+        checkpoints.prune(self.run, self.attempt, keep=self.best_path)
+
+    @property
+    def result(self) -> Path:
+        """The checkpoint that the adapter is taken from."""
+        chosen = self.best_path or self.last
+        assert chosen is not None  # the last step always leaves a checkpoint
+        return chosen
+
+    def _find_best(self) -> Path | None:
+        """With keep_best, the checkpoint at the step of the best validation loss, if it is there."""
+        if not self.spec.keep_best or not self.losses:
+            return None
+        step = min(self.losses)[1]
+        there = [found for found in checkpoints.find_all(self.run) if found.step == step]
+        return max(there, key=lambda found: found.attempt).path if there else None
+
+    # ---- reports ----------------------------------------------------------------------------------------
+
+    def _progress(self, state: Any) -> None:
+        self.reported_at = time.monotonic()
+        tokens_per_second, seconds_per_step = self._speed()
+        left = None if seconds_per_step is None else round((state.max_steps - state.global_step) * seconds_per_step)
+        self.report.progress(
+            100 * state.global_step / state.max_steps, step=state.global_step, total_steps=state.max_steps,
+            loss=self.loss, tokens_per_second=tokens_per_second, eta_seconds=left,
+        )  # fmt: skip
+
+    def _speed(self) -> tuple[float | None, float | None]:
+        """(tokens a second, seconds a step) over the last steps; None before the second one."""
+        if len(self.times) < 2:
+            return None, None
+        (begin, before), (end, now) = self.times[0], self.times[-1]
+        tokens = (int(now) - int(before)) * self.spec.gpus
+        return round(tokens / (end - begin), 1), (end - begin) / (len(self.times) - 1)
+
+    def _write_line(self) -> None:
+        if ranks.is_first():
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.line) + "\n")
+
+
+def lines_before(run: RunDir, found: Checkpoint | None) -> list[str]:
+    """The metrics up to the step that is resumed from, as the attempt that saved it wrote them."""
+    if found is None:
+        return []
+    path = run.checkpoints / str(found.attempt) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    whole = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
+    return [line for line in whole if json.loads(line)["step"] <= found.step]
+
+
+def _peak() -> int | None:
+    """Most bytes of the GPU that were allocated at once; None without one."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
