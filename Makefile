@@ -4,14 +4,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint audit format drill bench clean
+.PHONY: help install demo test test-fast lint audit format drill bench secrets images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(READY)  ## make .venv with everything, client and worker
 
-$(READY): requirements/cli.txt requirements/worker.txt requirements/unsloth.txt requirements/dev.txt pyproject.toml
+$(READY): $(wildcard requirements/*.txt) pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt
@@ -27,11 +27,13 @@ test: $(READY)  ## all tests, the slow end-to-end tier included
 test-fast: $(READY)  ## the tests that need no model and no server
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-lint: $(READY)  ## ruff, mypy, import-linter
+lint: $(READY)  ## ruff, mypy, import-linter; the Dockerfiles and the compose file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile.gpu Dockerfile.cli
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 audit: $(READY)  ## known vulnerabilities of everything that is installed
 	$(BIN)/python .ci/audit.py
@@ -45,6 +47,13 @@ drill: $(READY)  ## a hundred random faults on real workers and a real broker
 
 bench: $(READY)  ## the client's and the queue's times, side by side with bare Python
 	$(BIN)/python -m benchmarks.client
+
+secrets:  ## what docker compose needs: .env, passwords in secrets/, the folders of the containers
+	images/secrets.sh
+
+images:  ## build ftq-cli and ftq-worker (by Docker, or by buildah as root) and try them with a small run
+	images/build.sh
+	images/try.sh
 
 clean:  ## remove the environment; artifacts stay
 	rm -rf .venv

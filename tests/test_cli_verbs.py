@@ -303,6 +303,7 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["up"], ["worker.up", "--port=5555"]),
         (["up", "--port", "80", "--no-flower"], ["worker.up", "--port=80", "--no-flower"]),
+        (["up", "--log-to-stderr"], ["worker.up", "--port=5555", "--log-to-stderr"]),
         (["up", "--gpus-per-worker", "2"], ["worker.up", "--port=5555", "--gpus-per-worker=2"]),
         (["worker"], ["worker.run", "--queues=cpu,gpu"]),
         (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.run", "--queues=gpu2", "--gpus=0,1"]),

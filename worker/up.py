@@ -16,14 +16,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ftq.errors import FtqError, UserError
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files, without_password
-from worker import broker, flower_login, hardware
+from worker import appliance, broker, flower_login, hardware
 
 READY_SECONDS = 60.0
+WORKER = "worker.run"  # tests put a worker here whose stages take no time
 _PR_SET_PDEATHSIG = 1
 
 
@@ -32,11 +33,13 @@ def main() -> None:
     arguments.add_argument("--port", type=int, default=5555, help="Flower's port on 127.0.0.1 (default 5555)")
     arguments.add_argument("--no-flower", action="store_true", help="without Flower")
     arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
+    arguments.add_argument("--log-to-stderr", action="store_true", help="the workers' logs here, not in files")
     given = arguments.parse_args()
     try:
         protect_files()
         groups = groups_of(hardware.given(), given.gpus_per_worker)
-        sys.exit(Up(Settings.from_env(), None if given.no_flower else given.port, groups).run())
+        port = None if given.no_flower else given.port
+        sys.exit(Up(Settings.from_env(), port, groups, given.log_to_stderr).run())
     except FtqError as error:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
 
@@ -44,9 +47,9 @@ def main() -> None:
 class Up:
     """Starts the parts, watches over them, stops them in the order that loses nothing."""
 
-    def __init__(self, settings: Settings, port: int | None, gpus: list[list[str]]) -> None:
+    def __init__(self, settings: Settings, port: int | None, gpus: list[list[str]], log_to_stderr: bool) -> None:
         """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them."""
-        self.settings, self.port, self.gpus = settings, port, gpus
+        self.settings, self.port, self.gpus, self.log_to_stderr = settings, port, gpus, log_to_stderr
         self.logs = settings.home / "logs"
         self.workers: dict[str, tuple[list[str], dict[str, str], subprocess.Popen[bytes]]] = {}
         self.flower: subprocess.Popen[bytes] | None = None
@@ -65,7 +68,8 @@ class Up:
                 self._restart_the_dead()
         finally:
             self._stop_all()
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
         return 0
 
     def _start(self) -> None:
@@ -83,10 +87,11 @@ class Up:
         self._wait_until_ready(store)
         say("Everything is up. In another terminal: ftq submit --model smollm2-135m")
         say("Ctrl-C stops it; what is running is handed back to the queue and goes on next time.")
+        appliance.start(self.settings, os.environ, say)
 
     def _start_worker(self, name: str, queues: str, environment: dict[str, str]) -> None:
         full = f"{name}-{os.getpid()}@{socket.gethostname()}"
-        command = [sys.executable, "-m", "worker.run", "--queues", queues, "--name", full]
+        command = [sys.executable, "-m", WORKER, "--queues", queues, "--name", full]
         self.workers[full] = (command, environment, self._spawn(command, f"worker-{name}.log", environment))
 
     def _start_flower(self, port: int) -> None:
@@ -113,7 +118,8 @@ class Up:
         until = time.monotonic() + READY_SECONDS
         while not self.stopping and time.monotonic() < until:
             if {"cpu", "gpu"} <= store.live_queues():
-                say(f"worker    {', '.join(name.partition('-')[0] for name in self.workers)}  (logs: {self.logs})")
+                where = "below" if self.log_to_stderr else self.logs
+                say(f"worker    {', '.join(name.partition('-')[0] for name in self.workers)}  (logs: {where})")
                 return
             time.sleep(0.1)
         if not self.stopping:
@@ -144,14 +150,20 @@ class Up:
     def _spawn(
         self, command: list[str], log: str, environment: dict[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        with (self.logs / log).open("ab") as output:
+        with self._log(log) as output:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | (environment or {}),
                 start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
 
-    def _lock(self) -> int:
-        """One `ftq up` for a folder: two would each start a broker."""
+    def _log(self, name: str) -> IO[bytes]:
+        """Where a part's output goes: its file, or this process's own standard error, which a container keeps."""
+        return os.fdopen(os.dup(2), "wb") if self.log_to_stderr else (self.logs / name).open("ab")
+
+    def _lock(self) -> int | None:
+        """One `ftq up` for a folder: two would each start a broker. With a broker elsewhere they may be several."""
+        if not self.settings.embedded:
+            return None
         lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +182,8 @@ def groups_of(gpus: list[str], size: int) -> list[list[str]]:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # in one write, as print's isn't: the workers may write to the same place
+    sys.stderr.flush()
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# What docker-compose.yml needs and no image may hold: .env, secrets/ and the folders that the containers write to.
+# What is there stays as it is, so this may be run again. A new password: delete its file first.
+set -euo pipefail
+cd "${1:-$(dirname "$0")/..}"
+umask 077
+
+# The containers' user: whoever calls this, but never root.
+owner=$(id -u):$(id -g)
+if [ "$(id -u)" = 0 ]; then owner=10001:10001; fi
+
+secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+mkdir -p secrets artifacts artifacts/flower
+if [ ! -s secrets/broker_password ]; then
+  rm -f secrets/broker_acl
+  secret > secrets/broker_password
+fi
+if [ ! -s secrets/broker_acl ]; then
+  hash=$(sha256sum < secrets/broker_password | cut -d' ' -f1)
+  {
+    echo "user default off"
+    echo "user ftq on #$hash resetkeys ~cpu* ~gpu* ~_kombu.* ~unacked* ~celeryev.* ~*.celery.pidbox*" \
+      "resetchannels &* +@all -@dangerous -@admin +info +keys"
+  } > secrets/broker_acl
+  chmod 644 secrets/broker_acl # the broker runs as a user of its own; there is only a hash in it
+fi
+[ -s secrets/flower_auth ] || echo "ftq:$(secret)" > secrets/flower_auth
+[ -e secrets/hub_token ] || touch secrets/hub_token
+if [ ! -e .env ]; then
+  sed -e "s/^FTQ_UID=.*/FTQ_UID=${owner%:*}/" -e "s/^FTQ_GID=.*/FTQ_GID=${owner#*:}/" .env.example > .env
+fi
+if [ "$(id -u)" = 0 ]; then chown "$owner" secrets/* artifacts artifacts/flower; fi
+echo "Flower's login: $(cat secrets/flower_auth)"

