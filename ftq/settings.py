@@ -17,7 +17,10 @@ _SOCKET_PATH_MAX = 107
 
 @dataclass(frozen=True)
 class Settings:
-    """`home` is the artifacts folder; an empty `broker_url` means the embedded server on a socket below it."""
+    """`home` is the artifacts folder; an empty `broker_url` means the embedded server on a socket below it.
+
+    `memory_gb` is the most GiB of device memory that a training may use; None is all that is free.
+    """
 
     home: Path
     broker_url: str
@@ -25,6 +28,7 @@ class Settings:
     lease_seconds: float = 60.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
+    memory_gb: float | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -33,9 +37,10 @@ class Settings:
             home=home,
             broker_url=environ.get("FTQ_BROKER_URL", ""),
             database_url=environ.get("FTQ_DATABASE_URL") or f"sqlite:///{home / 'ftq.db'}",
-            lease_seconds=_seconds(environ, "FTQ_LEASE_SECONDS", 60, least=2),
-            grace_seconds=_seconds(environ, "FTQ_GRACE_SECONDS", 60, least=1),
-            max_attempts=int(_seconds(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
+            grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
+            max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            memory_gb=_number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None,
         )
 
     @property
@@ -58,7 +63,7 @@ class Settings:
         return Path(tempfile.gettempdir()) / f"ftq-{os.getuid()}-{digest}" / "valkey.sock"
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
+def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
     text = environ.get(name) or str(default)
     try:
         value = float(text)

@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.estimate import PROJECTIONS
 from ftq.records import MAX_GPUS
 
 Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
 ]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Auto = Literal["auto"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
@@ -117,7 +117,7 @@ def parse(options: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(options)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
         raise UserError("\n".join(lines), "`ftq options` lists every option with its limits.") from None
 
 
@@ -180,6 +180,8 @@ def _explain(problem: Any) -> str:
         return (
             f"unknown quantisation {value}.{did_you_mean(value, list(QUANTIZATIONS))} Known: {', '.join(QUANTIZATIONS)}"
         )
+    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
+        return f"{name}={problem['input']}: expected {_allowed(RunSpec.model_json_schema()['properties'][name])}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
 
