@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """FTQ_HOME of this test: an artifacts folder of its own, not made yet; the other settings are the defaults."""
-    for name in ("BROKER_URL", "DATABASE_URL", "LEASE_SECONDS", "GRACE_SECONDS", "MAX_ATTEMPTS", "DEBUG"):
+    for name in ("BROKER_URL", "DATABASE_URL", "LEASE_SECONDS", "GRACE_SECONDS", "MAX_ATTEMPTS", "MEMORY_GB", "DEBUG"):
         monkeypatch.delenv(f"FTQ_{name}", raising=False)
     monkeypatch.setenv("FTQ_HOME", str(tmp_path / "artifacts"))
     return tmp_path / "artifacts"

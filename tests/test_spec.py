@@ -14,7 +14,8 @@ DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal",
     "valid_fraction": 0.05, "train_on_prompt": False, "max_seq_length": 2048,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
-    "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto", "packing": "auto",
+    "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",
+    "packing": "auto",
     "load_in_4bit": "auto", "dtype": "auto", "r": 64, "alpha": 16, "dropout": 0.0,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "gradient_checkpointing": "auto", "optimizer": "auto", "early_stopping": None, "keep_best": False,
@@ -79,7 +80,8 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("valid_fraction", 0.6), ("max_seq_length", 63), ("learning_rate", 0), ("learning_rate", "nan"),
         ("warmup_ratio", 1), ("dropout", 1), ("r", 0), ("seed", -1), ("target_modules", ""), ("quantizations", []),
         ("batch_size", 0), ("gradient_accumulation_steps", -1), ("early_stopping", 0), ("eval_steps", 0),
-        ("report_to", "clearml"), ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"), ("packing", "perhaps"),
+        ("report_to", "clearml"), ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"),
+        ("packing", "perhaps"),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:
