@@ -42,7 +42,7 @@ def parse(text: str) -> Card:
     squeezed = {name.lower().replace(" ", ""): name for name in KNOWN}
     known = squeezed.get(text.lower().replace(" ", "")) or find(text)
     if known is None:
-        raise NotFound(f"--card {text}: not in the table.{did_you_mean(text.upper(), list(KNOWN))}",
+        raise NotFound(f"--card {text}: not in the table.{did_you_mean(text, [name.lower() for name in KNOWN])}",
                        f"Known: {', '.join(KNOWN)}; or give its memory in GiB, for example --card 24.")  # fmt: skip
     memory, flops = KNOWN[known]
     return Card(known, int(memory * GIB * USABLE), flops)

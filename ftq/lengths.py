@@ -15,7 +15,7 @@ from typing import Any
 from ftq.prompt import completion, prompt
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
-_HEADING = re.compile(r"#{1,6}\s+(.*)")
+_HEADING = re.compile(r"(#{1,6})\s+(.*)")
 _FENCE = re.compile(r"\s{0,3}(```|~~~)")
 
 
@@ -40,7 +40,8 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _markdown(text: str, stem: str) -> Iterator[str]:
-    heading, lines, in_code = stem, list[str](), False
+    above: list[tuple[int, str]] = []
+    lines, in_code = list[str](), False
     for line in [*text.splitlines(), "# "]:
         in_code ^= bool(_FENCE.match(line))
         found = None if in_code else _HEADING.fullmatch(line)
@@ -48,8 +49,16 @@ def _markdown(text: str, stem: str) -> Iterator[str]:
             lines.append(line)
             continue
         if any(line.strip() for line in lines):
-            yield row(f'Explain "{heading}".', "", "\n".join(lines))
-        heading, lines = found[1], []
+            yield row(_question([name for _, name in above] or [stem]), "", "\n".join(lines))
+        depth, lines = len(found[1]), []
+        above = [(level, name) for level, name in above if level < depth] + [(depth, found[2])]
+
+
+def _question(path: list[str]) -> str:
+    *above, heading = path
+    if heading.endswith("?"):
+        return heading
+    return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 
 
 def _json(text: str, suffix: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ class Worker:
     def run(self, stage: str, attempt: int, package: str = "worker.stages") -> bool:
         self.monkeypatch.setattr(process, "PACKAGE", package)
         return self.supervisor.run("r", stage, attempt)
+
+    def prepare_another(self, run_id: str) -> None:
+        """A run with the same dataset, and another seed so that it doesn't come from the cache."""
+        record = self.folder.read_run()
+        copy = RunDir(shutil.copytree(self.folder.path, self.folder.path.with_name(run_id)))
+        copy.run_json.write_text(json.dumps({**record, "spec": {**record["spec"], "seed": 1}}))
+        self.store.create(run_id, run_id, {**self.store.get("r").spec, "seed": 1}, "hash")
+        token = self.store.claim(run_id, "prepare", 1, "w1", 60)
+        assert token
+        self.store.succeed(token, None, [])
 
     def said(self, *kinds: str) -> list[tuple[int | None, str, str]]:
         found = self.store.events("r")
@@ -108,10 +119,9 @@ def test_a_plan_is_stored_and_its_error_corrects_the_next_one(workers: Any) -> N
     (shown,) = worker.store.corrections("CPU", str(worker.store.get("r").model))
     assert (shown.engine, shown.peak) == ("trl", 1.0)
     assert 0.5 <= shown.seconds <= 2.0
-    worker.store.cancel("r")
-    worker.store.retry("r", "train")
-    assert worker.run("train", 2)
-    again = worker.store.get("r").stage("train").plan
+    worker.prepare_another("s")
+    assert worker.supervisor.run("s", "train", 1)
+    again = worker.store.get("s").stage("train").plan
     assert again["predicted"]["corrected"] == {"peak": 1.0, "seconds": shown.seconds}
 
 
