@@ -137,7 +137,7 @@ def _plan(run: Run) -> list[RenderableType]:
     if compared := calibration.compare(found):
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
-        measured = [f"{shown[name](one['measured'])} ({one['error']:+.0%})" for name, one in compared.items()]
+        measured = [f"{shown[name](one['measured'])} ({100 * one['error']:+.0f} %)" for name, one in compared.items()]
         parts.append(Text(f"predicted {' and '.join(predicted)}, measured {' and '.join(measured)}"))
     return parts
 

@@ -177,7 +177,7 @@ def test_a_plan_and_how_far_its_prediction_was_off(store: Store) -> None:
     store.at(2000).succeed(token, None, [])
     assert (
         "plan: 16-bit base, 8 examples at once: 52.2 of 79.1 GiB\n"
-        "predicted 52.2 GiB and 12:00, measured 50.3 GiB (-4%) and 12:58 (+8%)\n"
+        "predicted 52.2 GiB and 12:00, measured 50.3 GiB (-4 %) and 12:58 (+8 %)\n"
     ) in ok("status", "busy").stdout
     assert json.loads(ok("status", "busy", "--json").stdout)["stages"][1]["plan"] == {
         **PLAN, "message": "16-bit base, 8 examples at once: 52.2 of 79.1 GiB", "measured": measured,

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from ftq.records import Worker
+from ftq.runs import RunStore
+from ftq.settings import Settings
 from worker import hardware
+from worker.reconciler import Reconciler
 
 GIB = 2**30
 SMI = "NVIDIA H100 80GB HBM3, 81559\nNVIDIA RTX 4000 SFF Ada, 20475\nNVIDIA GH200, [N/A]\n"
@@ -35,6 +39,8 @@ def smi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("0", 24, (1, "NVIDIA H100 80GB HBM3", 24 * GIB)),
         ("0", 800, (1, "NVIDIA H100 80GB HBM3", 81559 * 2**20)),
         ("2", None, (1, "NVIDIA GH200", 0)),
+        ("GPU-5ebe9f43", None, (1, "NVIDIA H100 80GB HBM3", 81559 * 2**20)),
+        ("7", None, (0, "CPU", hardware.machine_memory())),
     ],
 )
 def test_the_facts_of_a_worker_with_gpus(
@@ -53,6 +59,17 @@ def test_the_facts_of_a_worker_without_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found["gpus"], found["gpu"], found["memory"]) == (0, "CPU", hardware.machine_memory())
     assert found["memory"] > GIB
     assert hardware.facts(0.5)["memory"] == GIB // 2
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ftq.db"
+    store = RunStore(url)
+    settings = Settings(tmp_path, f"redis+socket://{tmp_path}/nobody.sock", url, memory_gb=24)
+    Reconciler(settings, store, "w1", ["gpu"])._beat()
+    facts = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
+    assert store.workers() == [Worker("w1", ["gpu"], facts, True)]
+    store.close()
 
 
 def test_kills_for_lack_of_memory_are_counted_where_the_kernel_counts_them(

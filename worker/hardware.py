@@ -40,7 +40,8 @@ def facts(memory_gb: float | None = None) -> dict[str, Any]:
 
     `memory_gb` is the most GiB of it that a training may use (FTQ_MEMORY_GB).
     """
-    found = [cards()[int(index)] for index in given() if index.isdigit() and int(index) < len(cards())]
+    indices = [int(index) if index.isdigit() else 0 for index in given()]  # a UUID: alike, most likely
+    found = [cards()[index] for index in indices if index < len(cards())]
     name, memory = min(found, key=lambda card: card[1]) if found else ("CPU", machine_memory())
     return {"gpus": len(found), "gpu": name, "memory": int(min(memory, (memory_gb or math.inf) * 2**30))}
 
