@@ -71,7 +71,7 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
     if limit and (more := client.count() - len(runs)) > 0:
         note(f"{more:,} more: --all")
     waiting = [run for run in runs if run.status == "queued"]
-    if waiting and (missing := client.missing_worker(waiting[-1])):
+    if waiting and (missing := client.missing_worker(*reversed(waiting))):
         note(f"Note: {missing}")
 
 

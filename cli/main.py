@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 import ftq
-from cli import ask, control, look, room, serve, submit
+from cli import ask, control, doctor, look, room, serve, submit
 from cli.common import printable
 
 EXAMPLES = """\b
@@ -70,12 +70,13 @@ class FtqGroup(click.Group):
 
 def _translate(error: Exception) -> Failure:
     from ftq.errors import FtqError, Refused, UserError
+    from ftq.settings import without_password
 
     if isinstance(error, UserError) and not isinstance(error, Refused):
         return Misuse(error.message, error.hint)
     if isinstance(error, FtqError):
         return Failure(error.message, error.hint)
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    text = without_password(f"{type(error).__name__}: {error}".splitlines()[0])
     return Failure(f"this shouldn't happen: {text}", "Set FTQ_DEBUG=1 for the traceback.")
 
 
@@ -91,6 +92,9 @@ def _translate(error: Exception) -> Failure:
 @click.version_option(ftq.__version__, prog_name="ftq", message="%(prog)s %(version)s")
 def main() -> None:
     """A fine-tuning queue: a folder of documents in, a tuned and tested GGUF model out."""
+    from ftq.settings import protect_files
+
+    protect_files()
 
 
 for command in (
@@ -98,6 +102,6 @@ for command in (
     *(control.cancel, control.pause, control.resume, control.retry),
     *(ask.infer, look.models, look.options),
     *(room.rm, room.gc, room.keep),
-    *(serve.up, serve.worker),
+    *(serve.up, serve.worker, doctor.doctor),
 ):
     main.add_command(command)

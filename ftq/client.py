@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftq import artifacts, catalog, documents
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
-from ftq.records import Event, Run, queue_of
+from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
 from ftq.runs import RunStore
 from ftq.settings import Settings
 
@@ -45,7 +45,7 @@ class Client:
     @cached_property
     def store(self) -> RunStore:
         if self.settings.database_url.startswith(f"sqlite:///{self.settings.home}"):
-            _make_home(self.settings.home)
+            _make_home(self.settings)
         return RunStore(self.settings.database_url)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Client:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
         spec, found = validate(options, name, self.settings.home)
         self.store  # noqa: B018  a database that can't be reached: said before anything is made
-        _make_home(self.settings.home)
+        _make_home(self.settings)
         while True:
             try:
                 run, skipped = self._record(spec, name or self._free_name(spec["model"]))
@@ -84,7 +84,7 @@ class Client:
         run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
         final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
         try:
-            partial.documents.mkdir(parents=True, mode=0o700)
+            partial.documents.mkdir(parents=True)
             taken = documents.snapshot(Path(spec["documents"]), partial.documents, self.settings.home)
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
@@ -106,9 +106,8 @@ class Client:
         """
         from ftq.forecast import forecast
 
-        is_file = self.settings.database_url.startswith("sqlite:///")
-        there = not is_file or Path(self.settings.database_url.removeprefix("sqlite:///")).exists()
-        return forecast(spec, self.store if there else None, self.settings.home, card)
+        store = self.store if self._has_database() else None
+        return forecast(spec, store, self.settings.home, card)
 
     # ---- control ----------------------------------------------------------------------------------------
 
@@ -144,19 +143,29 @@ class Client:
     def count(self) -> int:
         return self.store.count()
 
-    def missing_worker(self, run: Run) -> str:
-        """Why nobody takes up a run that waits, and what to do; empty if somebody can."""
-        if run.wanted != "run" or run.is_finished:
-            return ""
-        needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
-        missing = sorted(needed - self.store.live_queues())
-        if not missing:
-            return ""
-        what = "No worker is up" if len(missing) == len(needed) else f"No worker serves the queue {missing[0]}"
-        return f"{what}. The run is recorded and starts as soon as one is there. {_START}"
+    def missing_worker(self, *found: Run) -> str:
+        """Why nobody takes up the first of these runs that waits in vain, and what to do; empty if somebody can."""
+        live = self.store.live_queues()
+        for run in found:
+            needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
+            if run.wanted == "run" and not run.is_finished and (missing := needed - live):
+                why, start = _explain_missing(run.name, needed, missing, live)
+                return f"{why}. The run is recorded and starts as soon as one is there. {start}"
+        return ""
+
+    def would_wait(self, spec: dict[str, Any]) -> str:
+        """The same for a run that isn't recorded. Nothing is written: where there is no database, no worker is up."""
+        live = self.store.live_queues() if self._has_database() else set[str]()
+        needed = {queue_of(stage, spec) for stage in artifacts.STAGES}
+        missing = needed - live
+        return ". ".join(_explain_missing("It", needed, missing, live)) if missing else ""
+
+    def _has_database(self) -> bool:
+        scheme, _, path = self.settings.database_url.partition(":///")
+        return scheme != "sqlite" or Path(path).is_file()
 
     def run_dir(self, run_id: str) -> RunDir:
-        return RunDir(self.settings.home / run_id)
+        return artifacts.run_dir(self.settings.home, run_id)
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
         """The run as it changes, once a second, until it is finished."""
@@ -261,6 +270,18 @@ class Client:
 _START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 
 
+def _explain_missing(name: str, needed: set[str], missing: set[str], live: set[str]) -> tuple[str, str]:
+    """(what is missing for the run of that name, how to start it)."""
+    wide = next((count for count in range(2, MAX_GPUS + 1) if gpu_queue(count) in missing), 0)
+    if wide and live:
+        most = next((count for count in range(MAX_GPUS, 1, -1) if gpu_queue(count) in live), 1)
+        example = ",".join(map(str, range(wide)))
+        return (f"{name} needs a worker with {wide} GPUs, and no worker here has more than {most}",
+                f"`ftq worker --gpus {example}` starts one.")  # fmt: skip
+    what = "No worker is up" if len(missing) == len(needed) else f"No worker serves the queue {min(missing)}"
+    return what, _START
+
+
 def validate(
     options: dict[str, Any], name: str | None, home: Path | None = None
 ) -> tuple[dict[str, Any], documents.Snapshot]:
@@ -292,9 +313,11 @@ def validate(
     return {**checked.model_dump(), "model": model, "documents": folder}, found
 
 
-def _make_home(home: Path) -> None:
+def _make_home(settings: Settings) -> None:
+    """The closed door: whoever may not enter here can read nothing below, whatever its mode."""
+    home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
     except OSError as error:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."

@@ -42,7 +42,9 @@ def snapshot(folder: Path, target: Path | None, leave_out: Path | None = None) -
     `leave_out` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
     """
     result, digest = Snapshot(), hashlib.sha256()
-    for path in find(folder, leave_out):
+    found = find(folder, leave_out)
+    result.skipped += [f"{path}: a link that leads out of the folder" for path in _links_out(folder)]
+    for path in found:
         relative = path.relative_to(folder)
         try:
             content = path.read_bytes()
@@ -60,8 +62,19 @@ def snapshot(folder: Path, target: Path | None, leave_out: Path | None = None) -
     return result
 
 
+def _links_out(folder: Path) -> list[Path]:
+    """Links to documents, or to folders, elsewhere: a link in a shared folder could lead to anybody's files."""
+    links = (path for path in folder.rglob("*") if path.is_symlink() and not _is_hidden(path, folder) and path.exists())
+    out = (path for path in links if not path.resolve().is_relative_to(folder.resolve()))
+    return sorted(path for path in out if path.is_dir() or path.suffix.lower() in SUFFIXES)
+
+
 def _belongs(path: Path, folder: Path) -> bool:
     """A plain file that isn't hidden and, if a link, doesn't lead out of the folder."""
-    if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+    if _is_hidden(path, folder) or not path.is_file():
         return False
     return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)

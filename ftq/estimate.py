@@ -10,7 +10,7 @@ Sizes are bytes, times seconds, lengths tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Shape:
     key: int  # key-value heads x their width
     vocabulary: int
     tied: bool  # the output layer is the embedding
+    fused: bool = False  # query, key and value are one module, gate and up another (Phi-3)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Shape | None:
@@ -49,7 +50,7 @@ class Shape:
         width = config.get("head_dim") or hidden // heads
         keys = (config.get("num_key_value_heads") or heads) * width
         return cls(layers, hidden, intermediate, heads * width, keys, vocabulary,
-                   bool(config.get("tie_word_embeddings", False)))  # fmt: skip
+                   bool(config.get("tie_word_embeddings", False)), config.get("model_type") == "phi3")  # fmt: skip
 
     @property
     def modules(self) -> dict[str, tuple[int, int]]:
@@ -75,8 +76,11 @@ class Shape:
         return self.linear + self.embeddings
 
     def adapter(self, r: int, targets: list[str]) -> int:
-        """Weights of a LoRA of rank r on these modules: r x (columns + rows) each."""
+        """Weights of a LoRA of rank r on these modules: r x (columns + rows) each, fused ones share their columns."""
         sizes = [sum(self.modules[name]) for name in targets if name in self.modules]
+        if self.fused:
+            groups = [{"q_proj", "k_proj", "v_proj"} & set(targets), {"gate_proj", "up_proj"} & set(targets)]
+            sizes += [-self.hidden * (len(group) - 1) for group in groups if group]
         return self.layers * r * sum(sizes)
 
 
@@ -199,8 +203,14 @@ def steps_of(wanted: Wanted, rows: Rows) -> int:
     return math.ceil(math.ceil(rows.examples / examples_in_step(wanted, rows)) * wanted.epochs)
 
 
-def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Iterator[Plan]:
-    """Every way to train that keeps what the spec fixes, whether it fits or not."""
+Largest = Callable[[int], int]  # examples of a micro-batch -> tokens that the largest one holds
+
+
+def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Iterator[Plan]:
+    """Every way to train that keeps what the spec fixes, whether it fits or not.
+
+    `largest` is for who knows the order of the rows; from their lengths alone it is estimated.
+    """
     effective = examples_in_step(wanted, rows)
     share = max(1, effective // wanted.gpus)
     bits = [wanted.load_in_4bit] if wanted.load_in_4bit is not None else [False, True]
@@ -209,18 +219,19 @@ def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Iterator[Plan
     for four_bit in bits:
         for checkpointing in keeping:
             for batch in _batches(wanted, effective, share):
-                yield _plan(shape, rows, card, wanted, four_bit, checkpointing, batch, effective // batch)
+                tokens = batch * rows.longest if wanted.padded else (largest or rows.largest)(batch)
+                yield _plan(shape, rows, card, wanted, four_bit, checkpointing, batch, effective // batch, tokens)
 
 
-def choose(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Plan | None:
+def choose(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan | None:
     """The quickest of the plans that fit the card, of two as quick the one that needs less; None if none fits."""
-    fitting = [plan for plan in plans(shape, rows, card, wanted) if plan.peak <= card.memory]
-    return min(fitting, key=lambda plan: (round(math.log(plan.step_seconds) * 50), plan.peak), default=None)
+    fitting = [plan for plan in plans(shape, rows, card, wanted, largest) if plan.peak <= card.memory]
+    return min(fitting, key=lambda plan: (round(math.log(plan.step_seconds) * 100), plan.peak), default=None)
 
 
-def smallest(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Plan:
+def smallest(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan:
     """The plan that needs least: what to say when none fits."""
-    return min(plans(shape, rows, card, wanted), key=lambda plan: plan.peak)
+    return min(plans(shape, rows, card, wanted, largest), key=lambda plan: plan.peak)
 
 
 def _batches(wanted: Wanted, effective: int, share: int) -> list[int]:
@@ -232,8 +243,7 @@ def _batches(wanted: Wanted, effective: int, share: int) -> list[int]:
 
 
 def _plan(shape: Shape, rows: Rows, card: Card, wanted: Wanted, four_bit: bool, checkpointing: Checkpointing,
-          batch: int, accumulation: int) -> Plan:  # fmt: skip
-    tokens = batch * rows.longest if wanted.padded else rows.largest(batch)
+          batch: int, accumulation: int, tokens: int) -> Plan:  # fmt: skip
     needed = peak(shape, wanted, four_bit, checkpointing, tokens)
     mean = batch * rows.mean
     micro = micro_batch_seconds(shape, wanted, four_bit, checkpointing, mean, rows.mean, card.flops)
@@ -247,11 +257,13 @@ def _plan(shape: Shape, rows: Rows, card: Card, wanted: Wanted, four_bit: bool, 
 
 BYTES_4BIT = 0.5 + 0.5 / 32  # NF4, and its scales quantised themselves: a byte for 64 weights
 ADAPTER_BYTES, ADAM_BYTES, ADAM_8BIT_BYTES = 4 + 4, 8, 2  # weight and gradient in 32 bit; two moments
-# Numbers that a layer keeps for a token until the backward pass, as multiples of its widths (measured: benchmarks).
-KEPT = {"hidden": 8.0, "query": 3.0, "key": 3.0, "intermediate": 3.0, "fixed": 0.0}
-HEAD = 6.0  # hidden states around the loss, as multiples of `hidden`; the logits are made in chunks
+# Numbers that a layer keeps for each token until the backward pass, as multiples of its widths: inputs and outputs of
+# both norms; query, key and value, the rotated query and key, what attention returns; gate and up. Unsloth's own
+# layers make the product of gate and up again; those of a fused model, which it compiles, keep it.
+KEPT = {"hidden": 4, "query": 3, "key": 3, "intermediate": 2}
+HEAD = 3  # hidden states around the loss, as multiples of `hidden`; the logits are made in chunks
 PLAIN_LOGITS_BYTES = 10  # plain TRL keeps a token's logits in 16 bit, their softmax and gradient in 32
-WORKSPACE = 0.3 * GIB  # matrix libraries, the allocator's rounding
+WORKSPACE = 0.75 * GIB  # a chunk of logits, the matrix libraries', the allocator's rounding
 
 
 def peak(shape: Shape, wanted: Wanted, four_bit: bool, checkpointing: Checkpointing, tokens: int) -> int:
@@ -267,7 +279,7 @@ def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> f
     """Bytes that each token of a micro-batch adds to the peak."""
     layer = wanted.bytes_a_number * (
         KEPT["hidden"] * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
-        + KEPT["intermediate"] * shape.intermediate + KEPT["fixed"]
+        + (KEPT["intermediate"] + shape.fused) * shape.intermediate
     )  # fmt: skip
     head = wanted.bytes_a_number * HEAD * shape.hidden
     if wanted.engine == "trl":
@@ -280,10 +292,11 @@ def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> f
 
 # ---- time -------------------------------------------------------------------------------------------------
 
-EFFICIENCY = {"unsloth": 0.75, "trl": 0.5}  # of a large matrix product's FLOP/s
-LAYER_SECONDS = 0.8e-3  # least time of a layer, forward and backward: the host has to launch its kernels
-DEQUANTISE_SECONDS = 6e-12  # a weight, from 4 to 16 bit, each time it is used
-ADAM_SECONDS = 3e-11  # a weight of the adapter
+EFFICIENCY = {"unsloth": 0.62, "trl": 0.4}  # of a large matrix product's FLOP/s
+LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host has to launch its kernels
+DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used
+ADAM_SECONDS = 4.5e-11  # a weight of the adapter
+STEP_SECONDS, MICRO_BATCH_SECONDS = 0.01, 0.02  # of the host, while the device waits
 
 
 def micro_batch_seconds(
@@ -296,11 +309,12 @@ def micro_batch_seconds(
     attention = shape.layers * shape.query * length  # multiply-adds of a token's half square of scores, twice
     compute = tokens * 2 * passes * (weights + attention) / (flops * EFFICIENCY[wanted.engine])
     launches = shape.layers * LAYER_SECONDS * passes / 2
-    return max(compute, launches) + (passes * shape.linear * DEQUANTISE_SECONDS if four_bit else 0.0)
+    both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: the longer one, more where they are alike
+    return MICRO_BATCH_SECONDS + both + (passes * shape.linear * DEQUANTISE_SECONDS if four_bit else 0.0)
 
 
 def optimiser_seconds(shape: Shape, wanted: Wanted) -> float:
-    return shape.adapter(wanted.r, wanted.targets) * ADAM_SECONDS + 0.01
+    return shape.adapter(wanted.r, wanted.targets) * ADAM_SECONDS + STEP_SECONDS
 
 
 STARTING_SECONDS = {"unsloth": 5.0, "trl": 1.0}  # the first step waits for kernels to be compiled

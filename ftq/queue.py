@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import time
+from typing import Any
 
 from celery import Celery, chain
 from kombu.entity import Exchange, Queue
@@ -16,6 +19,7 @@ from ftq.settings import Settings
 PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
 BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait
 _STEPS = (0, 1, 3, 4, 6, 7)
+_SIGNATURE = "ftq_signature"  # the message's header
 _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
 
 # In a task: wait out a broker that only starts again, but not so long that the worker can't stop in its grace time.
@@ -26,6 +30,7 @@ PATIENT_PUBLISHING = {"max_retries": 10, "interval_start": 0.2, "interval_step":
 def make_app(settings: Settings) -> Celery:
     """The app as client and worker share it. Each setting that isn't Celery's default is here for a measured reason."""
     app = Celery("ftq", broker=settings.broker, set_as_current=False)
+    app.signing_key = settings.signing_key  # not in app.conf, which workers show to whoever may ask them
     app.conf.update(
         # ids are all a message carries; results and states are the database's business
         task_serializer="json", accept_content=["json"], result_backend=None, task_ignore_result=True,
@@ -46,6 +51,8 @@ def make_app(settings: Settings) -> Celery:
         task_default_queue="cpu", task_create_missing_queues=False,
         worker_send_task_events=True, task_send_sent_event=True, timezone="UTC",
     )  # fmt: skip
+    if settings.tls:
+        app.conf.broker_use_ssl = settings.tls.options()
     return app
 
 
@@ -71,15 +78,7 @@ def send(app: Celery, run: Run) -> bool:
 
     Submit, retry, resume and recovery are all this call. Sent twice is harmless: a stage is claimed once.
     """
-    links = [
-        app.signature(f"ftq.{stage.name}", args=(run.id, stage.attempt), immutable=True).set(
-            task_id=task_id(run, stage),
-            queue=queue_of(stage.name, run.spec),
-            priority=_priority(run, stage),
-            argsrepr=f"{run.name} ({run.model})",
-        )
-        for stage in run.remaining
-    ]
+    links = [_link(app, run, stage) for stage in run.remaining]
     if not links or run.wanted != "run":
         return True
     try:
@@ -89,13 +88,48 @@ def send(app: Celery, run: Run) -> bool:
     return True
 
 
+def _link(app: Celery, run: Run, stage: Stage) -> Any:
+    """One stage's message. Each link has a signature of its own: the rest of a chain travels in its first message."""
+    name, arguments = f"ftq.{stage.name}", (run.id, stage.attempt)
+    return app.signature(name, args=arguments, immutable=True).set(
+        task_id=task_id(run, stage),
+        queue=queue_of(stage.name, run.spec),
+        priority=_priority(run, stage),
+        argsrepr=f"{run.name} ({run.model})",
+        **_signed(app, task_id(run, stage), name, arguments),
+    )
+
+
 def send_question(app: Celery, question: str) -> bool:
     """Ring for a question that the database holds; False if the broker can't be reached."""
+    task, arguments = f"answer.{question}", (question,)
+    signed = _signed(app, task, "ftq.answer", arguments)
     try:
-        app.send_task("ftq.answer", args=(question,), task_id=f"answer.{question}", queue="cpu", priority=0)
+        app.send_task("ftq.answer", args=arguments, task_id=task, queue="cpu", priority=0, **signed)
     except (OperationalError, OSError):
         return False
     return True
+
+
+def is_genuine(key: bytes, task: Any, *arguments: Any) -> bool:
+    """Whether the message that started this Celery task was signed with the key for just this; True without a key."""
+    if not key:
+        return True
+    given = task.request.get(_SIGNATURE)
+    wanted = _signature(key, task.request.id or "", task.name, arguments)
+    return isinstance(given, str) and hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _signed(app: Celery, task: str, name: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    if not app.signing_key:
+        return {}
+    return {"headers": {_SIGNATURE: _signature(app.signing_key, task, name, arguments)}}
+
+
+def _signature(key: bytes, task: str, name: str, arguments: tuple[Any, ...]) -> str:
+    """HMAC-SHA256 over the task's id, name and arguments. No time in it: one sent again is claimed once anyway."""
+    text = json.dumps([task, name, list(arguments)])
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def messages(app: Celery, handed_out: float) -> set[str]:

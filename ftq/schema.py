@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -134,7 +136,7 @@ def _upgrade(engine: sa.Engine) -> int | None:
 
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:
-    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    cause = without_password(str(getattr(error, "orig", None) or error).splitlines()[0])
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",
         "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
@@ -153,9 +155,17 @@ def _engine(url: str) -> sa.Engine:
     arguments = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
     if sqlite:
+        _touch(engine.url.database)
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _touch(file: str | None) -> None:
+    """SQLite would make its file 0644 and close it to a group that the umask lets in; -wal and -shm follow its mode."""
+    if file and not file.startswith((":", "file:")):
+        with contextlib.suppress(OSError):  # said when it is opened
+            Path(file).touch(mode=0o666)
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:

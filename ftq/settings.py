@@ -1,13 +1,20 @@
-"""The process's settings, read from the environment at the edges (cli/main.py, worker/app.py) and passed inward."""
+"""The process's settings, read from the environment at the edges (cli/main.py, worker/app.py) and passed inward.
+
+A secret comes from the environment or, better, from a file that the environment names: a file doesn't show in
+`docker inspect` and isn't inherited. docs/security.md lists them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 from ftq.errors import UserError
 
@@ -15,31 +22,67 @@ from ftq.errors import UserError
 _SOCKET_PATH_MAX = 107
 
 
+# Who knows these can act as the worker; a stage's process, which loads models from anywhere, has no need of them.
+NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE",
+                  "FTQ_SIGNING_KEY_FILE", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
+SIGNING_KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Which authority the broker's certificate has to come from, and the client's own certificate if it asks for one.
+
+    Without `ca_file` the system's authorities count. The certificate is always checked, the host's name too.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def options(self) -> dict[str, Any]:
+        """For Celery's broker_use_ssl, in redis-py's words."""
+        import ssl
+
+        files = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
+        named = {name: str(path) for name, path in files.items() if path}
+        return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **named}
+
+
 @dataclass(frozen=True)
 class Settings:
     """`home` is the artifacts folder; an empty `broker_url` means the embedded server on a socket below it.
 
     `memory_gb` is the most GiB of device memory that a training may use; None is all that is free.
+    The URLs hold their passwords and stay out of `repr`; `without_password` makes them fit to be shown.
     """
 
     home: Path
-    broker_url: str
-    database_url: str
+    broker_url: str = field(repr=False)
+    database_url: str = field(repr=False)
     lease_seconds: float = 60.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
+    standby: bool = True  # a worker that trains keeps a process ready that has imported everything
+    tls: Tls | None = None
+    signing_key: bytes = field(default=b"", repr=False)
+    umask: int = 0o077
     memory_gb: float | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         home = Path(environ.get("FTQ_HOME") or "artifacts").expanduser().resolve()
+        broker_url = _with_password(environ, "FTQ_BROKER")
         return cls(
             home=home,
-            broker_url=environ.get("FTQ_BROKER_URL", ""),
-            database_url=environ.get("FTQ_DATABASE_URL") or f"sqlite:///{home / 'ftq.db'}",
+            broker_url=broker_url,
+            database_url=_with_password(environ, "FTQ_DATABASE") or f"sqlite:///{home / 'ftq.db'}",
             lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            standby=bool(_number(environ, "FTQ_STANDBY", 1, least=0)),
+            tls=_tls(environ, broker_url),
+            signing_key=_signing_key(environ),
+            umask=_umask(environ),
             memory_gb=_number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None,
         )
 
@@ -74,11 +117,103 @@ def _number(environ: Mapping[str, str], name: str, default: float, least: float)
     return value
 
 
-def without_password(url: str) -> str:
-    """A URL as it may be shown: the password replaced."""
-    head, at, tail = url.rpartition("@")
-    if not at or "://" not in head:
+def protect_files(environ: Mapping[str, str] = os.environ) -> None:
+    """From now on what this process and its children write is their user's alone; FTQ_UMASK=007 lets the group in."""
+    os.umask(_umask(environ))
+
+
+def _umask(environ: Mapping[str, str]) -> int:
+    text = environ.get("FTQ_UMASK") or "077"
+    if not re.fullmatch("0?0[0-7]{2}", text):
+        raise UserError(f"FTQ_UMASK={text}: not a umask that leaves the files' owner alone",
+                        "077 keeps files to yourself, 007 shares them with the group.")  # fmt: skip
+    return int(text, 8)
+
+
+def _with_password(environ: Mapping[str, str], name: str) -> str:
+    """The URL in <name>_URL, the password of <name>_PASSWORD_FILE in it."""
+    url, file = environ.get(f"{name}_URL", ""), f"{name}_PASSWORD_FILE"
+    if url:
+        _check_url(url, name)
+    if not environ.get(file):
         return url
-    scheme, _, login = head.partition("://")
-    user, colon, _ = login.partition(":")
-    return f"{scheme}://{user}{':***' if colon else ''}@{tail}"
+    password = _read_secret(environ, file)
+    scheme, _, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    if not url or scheme.startswith("sqlite"):
+        raise UserError(f"{file} is set, but {name}_URL names no server", f"Set {name}_URL too, or unset {file}.")
+    if ":" in login:
+        raise UserError(f"{name}_URL has a password and {file} names another", "Take it out of the URL.")
+    return f"{scheme}://{login}:{quote(password, safe='')}@{place if at else rest}"
+
+
+def _check_url(url: str, name: str) -> None:
+    """What is no URL is often one whose password has a `/` or `#`: a library's error would show a part of it."""
+    try:
+        parts = urlsplit(url)
+        is_url = parts.port != 0 and not (parts.netloc and "@" in parts.path + parts.fragment)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise UserError(f"{name}_URL is not a URL, or its password holds characters that a URL can't",
+                        f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.")  # fmt: skip
+
+
+def _read_secret(environ: Mapping[str, str], name: str) -> str:
+    """The content of the file that the variable names, without the end of its line."""
+    path = _file(environ, name)
+    assert path is not None
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UserError(f"{name}={path}: not a text file", "It has to hold the secret and nothing else.") from None
+    if not text.strip():
+        raise UserError(f"{name}={path}: the file is empty", f"For example: openssl rand -hex 32 > {path}")
+    if "\n" in text:
+        raise UserError(
+            f"{name}={path}: the file has more than one line", "It has to hold the secret and nothing else."
+        )
+    return text
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    """The file that the variable names, seen to be readable; None if it names none."""
+    if not environ.get(name):
+        return None
+    path = Path(environ[name]).expanduser().absolute()
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{name}={path}: can't be read ({error.strerror})",
+                        "Correct the path, or the file's owner and mode.") from None  # fmt: skip
+    return path
+
+
+def _tls(environ: Mapping[str, str], broker_url: str) -> Tls | None:
+    files = {name: _file(environ, f"FTQ_BROKER_{name}_FILE") for name in ("CA", "CERT", "KEY")}
+    if not broker_url.startswith("rediss://"):
+        given = [f"FTQ_BROKER_{name}_FILE" for name, path in files.items() if path]
+        if given:
+            raise UserError(f"{given[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS",
+                            "It has to begin with rediss:// (two s).")  # fmt: skip
+        return None
+    if (files["CERT"] is None) != (files["KEY"] is None):
+        raise UserError("a client certificate needs both FTQ_BROKER_CERT_FILE and FTQ_BROKER_KEY_FILE")
+    return Tls(files["CA"], files["CERT"], files["KEY"])
+
+
+def _signing_key(environ: Mapping[str, str]) -> bytes:
+    name = "FTQ_SIGNING_KEY_FILE"
+    if not environ.get(name):
+        return b""
+    key = _read_secret(environ, name).encode()
+    if len(key) < SIGNING_KEY_BYTES:
+        raise UserError(f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",
+                        f"Make a new one: openssl rand -hex 32 > {environ[name]}")  # fmt: skip
+    return key
+
+
+def without_password(text: str) -> str:
+    """A URL, or a message with URLs in it, as it may be shown: the passwords replaced."""
+    text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
+    return re.sub(r"(?i)([?&][a-z_]*password=)[^\s&]*", r"\1***", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
 ]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+_SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 Auto = Literal["auto"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
@@ -118,7 +120,10 @@ def parse(options: dict[str, Any]) -> RunSpec:
         return RunSpec.model_validate(options)
     except ValidationError as error:
         lines = dict.fromkeys(_explain(problem) for problem in error.errors())
-        raise UserError("\n".join(lines), "`ftq options` lists every option with its limits.") from None
+        hints = ["`ftq options` lists every option with its limits."]
+        if any(_is_secret(problem) for problem in error.errors()):
+            hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
+        raise UserError("\n".join(lines), "\n".join(hints)) from None
 
 
 def changed(spec: dict[str, Any]) -> dict[str, str]:
@@ -169,8 +174,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def _is_secret(problem: Any) -> bool:
+    return problem["type"] == "extra_forbidden" and bool(_SECRET.search(str(problem["loc"][0])))
+
+
 def _explain(problem: Any) -> str:
     name = str(problem["loc"][0])
+    if _is_secret(problem):
+        return f"{name}: ftq takes no secret as an option"
     if problem["type"] == "extra_forbidden":
         return f"unknown option {name}.{did_you_mean(name, list(RunSpec.model_fields))}"
     if problem["type"] == "missing":

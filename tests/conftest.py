@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """FTQ_HOME of this test: an artifacts folder of its own, not made yet; the other settings are the defaults."""
-    for name in ("BROKER_URL", "DATABASE_URL", "LEASE_SECONDS", "GRACE_SECONDS", "MAX_ATTEMPTS", "MEMORY_GB", "DEBUG"):
-        monkeypatch.delenv(f"FTQ_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("FTQ_") and name != "FTQ_CACHE"]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("FTQ_HOME", str(tmp_path / "artifacts"))
     return tmp_path / "artifacts"
 

@@ -71,6 +71,7 @@ asked for beyond the defaults
     assert result.stderr == (
         "Note: no worker of the queue gpu is up or known: no memory and time here. "
         '`--card "RTX 4090"` or `--card 24` (GiB) says for which card\n'
+        f"Note: it would wait. No worker is up. {START}\n"
         "Nothing was recorded or sent: leave out --dry-run to submit it.\n"
     )
     assert not home.exists()
@@ -312,7 +313,9 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["up"], ["worker.up", "--port=5555"]),
         (["up", "--port", "80", "--no-flower"], ["worker.up", "--port=80", "--no-flower"]),
+        (["up", "--gpus-per-worker", "2"], ["worker.up", "--port=5555", "--gpus-per-worker=2"]),
         (["worker"], ["worker.run", "--queues=cpu,gpu"]),
+        (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.run", "--queues=gpu2", "--gpus=0,1"]),
         (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"],
          ["worker.run", "--queues=cpu", "--name=a", "--concurrency=2"]),
     ],

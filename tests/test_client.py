@@ -94,7 +94,7 @@ def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tm
     local = tmp_path / "my model!"
     local.mkdir()
     (local / "config.json").write_text("{}")
-    (local / "x.safetensors").write_bytes(b"")
+    (local / "model.safetensors").write_bytes(b"")
     models = ["qwen3-4b", "qwen3-4b", "Qwen/Qwen3-4B", str(local), "qwen3-4b"]
     assert [client.submit({**options, "model": model}).run.name for model in models] == [
         "qwen3-4b-1", "qwen3-4b-2", "Qwen3-4B-1", "my-model-1", "qwen3-4b-3",
@@ -137,6 +137,7 @@ def test_a_name_that_is_taken_leaves_no_files(client: Client, options: dict[str,
 
 def test_dry_run_says_what_submit_would_record_and_writes_nothing(client: Client, options: dict[str, Any]) -> None:
     asked, taken = client.dry_run(options, "mine")
+    assert client.would_wait(asked) == f"No worker is up. {START}"
     assert not client.settings.home.exists()
     run = client.submit(options, "mine").run
     assert (asked, taken.hash, taken.files) == (run.spec, run.documents_hash, 2)
@@ -205,6 +206,25 @@ def test_missing_worker_is_only_said_of_a_run_that_waits(client: Client, options
         client.store.succeed(token, None, [])
     client.store.see_worker("w1", "host", ["cpu"], None, 1)
     assert client.missing_worker(client.find(last)) == ""  # nothing is left for a GPU
+
+
+def test_a_run_that_needs_more_gpus_than_any_worker_has(client: Client, options: dict[str, Any]) -> None:
+    wide = {**options, "gpus": 4}
+    recorded = "The run is recorded and starts as soon as one is there."
+    run = client.submit(wide, "wide").run
+    assert client.missing_worker(run) == f"No worker is up. {recorded} {START}"
+    needs = "needs a worker with 4 GPUs, and no worker here has more than"
+    start = "`ftq worker --gpus 0,1,2,3` starts one."
+    client.store.see_worker("w1", "host", ["cpu", "gpu"], None, 1)
+    assert client.missing_worker(run) == f"wide {needs} 1. {recorded} {start}"
+    client.store.see_worker("w2", "host", ["gpu2", "gpu"], "2 x H100", 2)
+    assert client.missing_worker(run) == f"wide {needs} 2. {recorded} {start}"
+    assert client.would_wait(run.spec) == f"It {needs} 2. {start}"
+    other = client.submit(options, "other").run
+    assert client.missing_worker(other) == ""
+    assert client.missing_worker(other, run).startswith("wide needs")
+    client.store.see_worker("w3", "host", ["gpu4"], "4 x H100", 3)
+    assert (client.missing_worker(other, run), client.would_wait(run.spec)) == ("", "")
 
 
 def test_following_ends_with_the_run(client: Client, options: dict[str, Any]) -> None:
@@ -313,7 +333,7 @@ def test_settings_from_an_empty_environment(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     home = tmp_path / "artifacts"
     found = Settings.from_env({})
-    assert found == Settings(home, "", f"sqlite:///{home}/ftq.db", 60.0, 60.0, 3, None)
+    assert found == Settings(home, "", f"sqlite:///{home}/ftq.db", 60.0, 60.0, 3)
     assert (found.embedded, found.broker) == (True, f"redis+socket://{found.broker_socket}?virtual_host=0")
 
 
@@ -322,7 +342,7 @@ def test_settings_from_the_environment() -> None:
              "FTQ_LEASE_SECONDS": "2", "FTQ_GRACE_SECONDS": "1.5", "FTQ_MAX_ATTEMPTS": "1",
              "FTQ_MEMORY_GB": "7.5"}  # fmt: skip
     found = Settings.from_env(given)
-    assert found == Settings(Path("/x"), "redis://h", "postgresql://h/d", 2.0, 1.5, 1, 7.5)
+    assert found == Settings(Path("/x"), "redis://h", "postgresql://h/d", 2.0, 1.5, 1, memory_gb=7.5)
     assert (found.embedded, found.broker) == (False, "redis://h")
 
 

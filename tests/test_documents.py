@@ -10,6 +10,8 @@ import pytest
 from ftq import documents
 from ftq.errors import NotFound, UserError
 
+LEADS_OUT = "{}/leads-out.md: a link that leads out of the folder"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -45,7 +47,7 @@ def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_pa
     (folder / "a.md").write_text("changed")
     copied = {"a.md": "# A", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     assert files_in(tmp_path / "copy") == copied
-    assert (taken.files, taken.bytes, taken.skipped) == (3, sum(map(len, copied.values())), [])
+    assert (taken.files, taken.bytes, taken.skipped) == (3, sum(map(len, copied.values())), [LEADS_OUT.format(folder)])
 
 
 def test_looking_writes_nothing_and_finds_the_same(folder: Path, tmp_path: Path) -> None:
@@ -79,13 +81,14 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read everything
     taken = documents.snapshot(folder, tmp_path / "copy")
-    assert (taken.files, taken.skipped) == (2, [f"{folder}/a.md: can't be read (Permission denied)"])
+    unreadable = f"{folder}/a.md: can't be read (Permission denied)"
+    assert (taken.files, taken.skipped) == (2, [LEADS_OUT.format(folder), unreadable])
     assert files_in(tmp_path / "copy") == {"sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     monkeypatch.setattr(documents, "SUFFIXES", (".md",))
     with pytest.raises(UserError) as caught:
         documents.snapshot(folder, None)
     assert caught.value.message == f"documents {folder}: none of its files can be read"
-    assert caught.value.hint == taken.skipped[0]
+    assert caught.value.hint.splitlines() == taken.skipped
 
 
 def test_a_folder_that_is_none_or_has_none(folder: Path, tmp_path: Path) -> None:

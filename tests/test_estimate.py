@@ -50,6 +50,9 @@ def test_a_shape_from_a_config() -> None:
     )
     assert Shape.from_config({**config, "num_local_experts": 8}) is None
     assert Shape.from_config({"d_model": 768}) is None
+    assert Shape.from_config({**config, "model_type": "phi3"}) == replace(
+        catalog.ALIASES["qwen3-0.6b"].shape, fused=True
+    )
     plain = {name: value for name, value in config.items() if name not in ("head_dim", "num_key_value_heads")}
     found = Shape.from_config(plain)
     assert found is not None and (found.query, found.key) == (1024, 1024)

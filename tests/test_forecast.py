@@ -189,7 +189,7 @@ def test_sizes_on_the_disk(manual: Path) -> None:
     spec = asked(manual, "phi-3.5-mini", quantizations="q4_k_m,f16", r=16)
     found = look(None, spec, "H100")
     shape = catalog.ALIASES["phi-3.5-mini"].shape
-    weights = 32 * 16 * (2 * 6144 + 2 * 6144 + 2 * (3072 + 8192) + 8192 + 3072)
+    weights = 32 * 16 * ((3072 + 9216) + 6144 + (3072 + 16384) + (8192 + 3072))  # qkv, o, gate and up, down
     assert shape.adapter(16, spec["target_modules"]) == weights
     assert found.gguf == {"q4_k_m": int(shape.parameters * 4.9 / 8), "f16": shape.parameters * 2}
     assert found.disk == {"download": shape.parameters * 2, "checkpoints": weights * 6 * sizes.CHECKPOINTS,

@@ -42,6 +42,16 @@ def test_without_padding_the_micro_batches_of_a_step_hold_about_as_many_tokens()
     assert sum(spreads(order(micro=2, padded=False))) < sum(spreads(by_chance)) / 2
 
 
+def test_the_heaviest_steps_come_first_in_the_first_epoch_alone() -> None:
+    lengths = [10] * 40 + [90] + [30] * 8 + [10] * 15
+    first = list(Order(lengths, 8, 2, False, 1, lambda: 0))
+    weights = [sum(lengths[row] for row in step) for step in cut(first)[:-1]]
+    assert weights[0] == max(weights)
+    assert any(lengths[row] == 90 for step in cut(first)[:2] for row in step)
+    second = [cut(order(epoch=1, micro=2, padded=False))[n] for n in range(12)]
+    assert sum(LENGTHS[row] for row in second[0]) < max(sum(LENGTHS[row] for row in step) for step in second)
+
+
 def spreads(rows: list[int]) -> list[int]:
     """For each whole step, how much its largest and its smallest micro-batch of two differ in tokens."""
     steps = [[sum(LENGTHS[row] for row in micro) for micro in cut(step, 2)] for step in cut(rows)[:-1]]

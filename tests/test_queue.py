@@ -140,6 +140,24 @@ def test_no_worker_hoards_a_message(bench: Bench) -> None:
     until(lambda: all(bench.run(name).status == "succeeded" for name in "cd"))
 
 
+def test_a_run_on_two_gpus_waits_for_a_worker_that_has_them(bench: Bench) -> None:
+    bench.start_worker()
+    bench.submit("wide", gpus=2)
+    bench.submit("narrow")
+    until(lambda: bench.run("narrow").status == "succeeded")
+    until(lambda: bench.run("wide").stage("prepare").status == "succeeded")
+    assert "wide needs a worker with 2 GPUs" in bench.client.missing_worker(bench.run("wide"))
+    bench.stop_broker()
+    bench.wipe_broker()
+    bench.start_broker()
+    bench.environment["CUDA_VISIBLE_DEVICES"] = "0,1"
+    wide = bench.start_worker()
+    bench.wait_for_all()
+    workers = {stage.name: stage.worker for stage in bench.run("wide").stages}
+    assert workers["train"] == wide.name
+    assert bench.starts() == once("wide", "narrow")
+
+
 def test_a_cancelled_run_never_starts(bench: Bench) -> None:
     bench.submit("cancelled")
     bench.client.cancel("cancelled")  # no worker is up that could hear it

@@ -21,7 +21,7 @@ from worker.stages import STOPPED, ranks
 from worker.stages.runtime import Report
 
 LEASE = 60.0
-SECONDS = 20.0  # in which a process that waits for nothing more is gone
+SECONDS = 60.0  # in which a process that waits for nothing more is gone, on a machine with much else to do
 
 
 # ---- one rank ---------------------------------------------------------------------------------------------
@@ -128,15 +128,22 @@ def gone(pid: int) -> bool:
         return True
 
 
+TWO_GPUS = [pytest.mark.gpu, pytest.mark.skipif(len(hardware.gpus()) < 2, reason="needs two GPUs")]
+
+
 @pytest.mark.slow
-def test_two_ranks_learn_what_one_learns(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize(("gpus", "tolerance"), [("", 1e-5), pytest.param("0,1", 1e-3, marks=TWO_GPUS)])
+def test_two_ranks_learn_what_one_learns(
+    tmp_path: Path, model: Path, gpus: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from safetensors.torch import load_file
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     results = []
-    for gpus in (1, 2):
-        options = {"gpus": gpus, "batch_size": 2, "gradient_accumulation_steps": 4 // gpus}
-        with Training(tmp_path / str(gpus), model, max_steps=12, learning_rate=5e-2, **options) as training:
+    for count in (1, 2):
+        options = {"gpus": count, "batch_size": 2, "gradient_accumulation_steps": 4 // count}
+        with Training(tmp_path / str(count), model, max_steps=12, learning_rate=5e-2, **options) as training:
             assert training.end() == 0, (training.folder / "log").read_text()[-3000:]
         assert [report["step"] for report in training.events("progress")] == [*range(1, 13)]  # rank 0's, each once
         assert {report["event"] for report in training.reports} == {"progress"}
@@ -145,11 +152,11 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path, model: Path) -> None:
             (json.loads((adapter / "losses.json").read_text()), load_file(adapter / "adapter_model.safetensors"))
         )
     (losses, weights), (their_losses, their_weights) = results
-    assert losses == pytest.approx(their_losses, abs=1e-5)
+    assert losses == pytest.approx(their_losses, abs=tolerance)
     assert losses[6] < losses[0] - 0.05  # the same rows a pass later: it did learn
     assert weights.keys() == their_weights.keys()
     for name, value in weights.items():
-        torch.testing.assert_close(their_weights[name], value, atol=1e-5, rtol=0)
+        torch.testing.assert_close(their_weights[name], value, atol=tolerance, rtol=0)
 
 
 @pytest.mark.slow

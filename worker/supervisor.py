@@ -19,12 +19,13 @@ from typing import Any
 from celery import Celery
 
 from ftq import queue
-from ftq.artifacts import RunDir, remove, write_json
+from ftq.artifacts import RunDir, remove, run_dir, write_json
 from ftq.errors import FtqError, LeaseLost
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
 from worker import cache, hardware, policy
 from worker.process import StageProcess
+from worker.standby import Keeper, Standby
 
 log = logging.getLogger("ftq.supervisor")
 LOOK_SECONDS = 0.5  # how often the user's wishes are looked up
@@ -45,13 +46,14 @@ class Outcome:
 
 
 class Supervisor:
-    """`show_progress` gets every progress report, for whoever watches (Flower)."""
+    """`show_progress` gets every progress report, for whoever watches (Flower); `keeper` has a process for training."""
 
     def __init__(
-        self, app: Celery, settings: Settings, store: RunStore, worker: str, show_progress: Callable[[Any], None]
-    ) -> None:
+        self, app: Celery, settings: Settings, store: RunStore, worker: str, show_progress: Callable[[Any], None],
+        keeper: Keeper | None = None,
+    ) -> None:  # fmt: skip
         self.app, self.settings, self.store = app, settings, store
-        self.worker, self.show_progress = worker, show_progress
+        self.worker, self.show_progress, self.keeper = worker, show_progress, keeper
         self.terminated_at: float | None = None  # when SIGTERM came to this pool child
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
@@ -94,7 +96,7 @@ class Supervisor:
         return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
 
     def _attempt(self, run: Run, stage: str, attempt: int, token: str) -> bool:
-        folder = RunDir(self.settings.home / run.id)
+        folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
         folder.clear_partials(stage)
         key = cache.key(run, stage)
@@ -130,9 +132,11 @@ class Supervisor:
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
         outcome, watch = Outcome(), _Watch(self, token)
         with StageProcess(
-            stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease
-        ) as process:
-            self.store.note(token, "started", f"process {process.pid} started", pid=process.pid)
+            stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease,
+            lambda: self._standby(stage, {**run.spec, **changes}),
+        ) as process:  # fmt: skip
+            how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
+            self.store.note(token, "started", how, pid=process.pid)
             while process.running:
                 for report in process.reports(timeout=LOOK_SECONDS / 5):
                     watch.relay(report, outcome)
@@ -141,6 +145,17 @@ class Supervisor:
                 watch.relay(report, outcome)
             outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
         return outcome
+
+    def _standby(self, stage: str, spec: dict[str, Any]) -> Standby | None:
+        """The waiting process, if there is one and it fits."""
+        standby = self.keeper.take() if self.keeper and stage == "train" else None
+        if standby is None:
+            return None
+        # Unsloth, once imported, changes TRL; and several ranks have to be set up before torch is imported
+        if spec["engine"] == "trl" or int(spec.get("gpus", 1)) > 1:
+            standby.end()
+            return None
+        return standby
 
     def _publish(self, folder: RunDir, stage: str, attempt: int, token: str, key: str | None, *, cached: bool) -> None:
         with self.store.hold(token, self.settings.lease_seconds):  # whoever lost the lease stops here
@@ -192,7 +207,7 @@ class Supervisor:
             self.store.answer(question, None, {"kind": "bug", "message": message, "hint": hint})
 
     def _ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
-        folder = RunDir(self.settings.home / run_id)
+        folder = run_dir(self.settings.home, run_id)
         arguments = [str(folder.path), "--ask", prompt]
         arguments += [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
         outcome = Outcome()

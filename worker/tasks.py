@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import Ignore
 
+from ftq import queue
 from ftq.artifacts import STAGES
 from ftq.runs import RunStore
 from ftq.settings import Settings
-from worker.flower_events import progress_sender
+from worker.flower_events import progress_sender, show_end
+from worker.standby import Keeper
 from worker.supervisor import Supervisor
+
+log = logging.getLogger("ftq.worker")
 
 
 def register(app: Celery, settings: Settings) -> None:
     """Add `ftq.prepare`, `ftq.train`, `ftq.export`, `ftq.infer` and `ftq.answer` to the app."""
+
+    keeper = Keeper(settings)
+    signals.worker_process_init.connect(keeper.start)
+    signals.task_prerun.connect(keeper.busy)
+    signals.task_postrun.connect(keeper.idle)
 
     @cache  # opened in the pool child at its first task
     def store() -> RunStore:
         return RunStore(settings.database_url)
 
     def supervisor(task: Any) -> Supervisor:
-        return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task))
+        return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task), keeper)
+
+    def check(task: Any, *arguments: Any) -> None:
+        if not queue.is_genuine(settings.signing_key, task, *arguments):
+            log.warning("%r (%s): not signed with the key of FTQ_SIGNING_KEY_FILE: message dropped",
+                        task.request.id, task.name)  # fmt: skip
+            raise Ignore
 
     def add_stage(name: str) -> None:
         @app.task(name=f"ftq.{name}", bind=True)
         def run_stage(self: Any, run_id: str, attempt: int) -> None:
+            check(self, run_id, attempt)
             if not supervisor(self).run(run_id, name, attempt):
+                show_end(self, store(), run_id, name, attempt)
                 raise Ignore  # a plain return would let the chain go on
 
     for name in STAGES:
@@ -36,4 +54,5 @@ def register(app: Celery, settings: Settings) -> None:
 
     @app.task(name="ftq.answer", bind=True)
     def answer(self: Any, question: str) -> None:
+        check(self, question)
         supervisor(self).answer(question)

@@ -20,8 +20,8 @@ from typing import Any
 
 from ftq.errors import FtqError, UserError
 from ftq.runs import RunStore
-from ftq.settings import Settings, without_password
-from worker import broker, hardware
+from ftq.settings import Settings, protect_files, without_password
+from worker import broker, flower_login, hardware
 
 READY_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
@@ -34,6 +34,7 @@ def main() -> None:
     arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
     given = arguments.parse_args()
     try:
+        protect_files()
         groups = groups_of(hardware.given(), given.gpus_per_worker)
         sys.exit(Up(Settings.from_env(), None if given.no_flower else given.port, groups).run())
     except FtqError as error:
@@ -53,7 +54,7 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
@@ -92,12 +93,21 @@ class Up:
         if not _is_free(port):
             say(f"Flower    left out: port {port} is taken (another one: ftq up --port {port + 1})")
             return
+        environment = self._flower_environment()
+        flower_login.read(environment)  # a login that can't be read: said here, not in Flower's log
         config = Path(__file__).with_name("flowerconfig.py")
         options = [f"--conf={config}", "--address=127.0.0.1", f"--port={port}"]
-        self.flower = self._spawn(
-            [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options], "flower.log"
-        )
-        say(f"Flower    http://127.0.0.1:{port}")
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
+        self.flower = self._spawn(command, "flower.log", environment)
+        say(f"Flower    http://127.0.0.1:{port}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
+
+    def _flower_environment(self) -> dict[str, str]:
+        """A login of its own, as every account of a machine can reach 127.0.0.1; whoever has it may also Terminate."""
+        wanted = {name: os.environ[name] for name in os.environ if name.startswith("FTQ_FLOWER_")}
+        if not {"FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE"} & set(wanted):
+            wanted["FTQ_FLOWER_AUTH_FILE"] = str(self.settings.home / "flower" / "login")
+            flower_login.make(Path(wanted["FTQ_FLOWER_AUTH_FILE"]))
+        return {"FTQ_FLOWER_CONTROL": "1", **wanted}
 
     def _wait_until_ready(self, store: RunStore) -> None:
         until = time.monotonic() + READY_SECONDS
@@ -142,7 +152,7 @@ class Up:
 
     def _lock(self) -> int:
         """One `ftq up` for a folder: two would each start a broker."""
-        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -90,7 +90,10 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         time.sleep(STEP_SECONDS)
         steps.append(len(steps) + 1)
         journal(run, out, "step", len(steps))
-        report.progress(100 * len(steps) / total, step=len(steps), total_steps=total, loss=1 / len(steps))
+        left = (total - len(steps)) * STEP_SECONDS
+        report.progress(
+            100 * len(steps) / total, step=len(steps), total_steps=total, loss=1 / len(steps), eta_seconds=left
+        )
         if len(steps) * 2 >= total:
             misbehave(run, out, "train")
         if spec.save_steps == "auto" or len(steps) % spec.save_steps == 0:

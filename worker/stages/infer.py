@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftq.artifacts import RunDir, size_of, write_jsonl
+from ftq.artifacts import RunDir, write_jsonl
 from ftq.errors import UserError
 from ftq.spec import RunSpec
 from worker.stages import base_model, gguf, train_setup
 from worker.stages.answerers import AdapterAnswerer, Answer, ChatAnswerer, GgufAnswerer
+from worker.stages.merge import check_adapter
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
@@ -56,8 +57,7 @@ def open_gguf(run: RunDir, spec: RunSpec, prompts: list[str]) -> GgufAnswerer:
 
 def open_adapter(run: RunDir, spec: RunSpec) -> AdapterAnswerer:
     """Load base model and adapter for inference, in 4 bit on a GPU as they were trained."""
-    if not run.adapter.is_dir() or not size_of(run.adapter):
-        raise UserError(f"{run.adapter} is not there yet", "Run the train stage first.")
+    check_adapter(run.adapter)
     model_dir = base_model.resolve(spec.model)
     base_model.go_offline()
     model = train_setup.load_for_inference(model_dir, run.adapter, spec, Report())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.artifacts import write_json
-from ftq.errors import FtqError
+from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE
 from worker.stages.tokens import Tokens
 
@@ -19,6 +19,7 @@ LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
     """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and ftq's prompt."""
+    check_adapter(adapter)
     target.mkdir()
     _copy_side_files(model_dir, target)
     _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
@@ -31,6 +32,13 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
         raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
 
 
+def check_adapter(adapter: Path) -> None:
+    """UserError unless the adapter's weights are safetensors: PEFT would open adapter_model.bin, a pickle, instead."""
+    if not (adapter / "adapter_model.safetensors").is_file():
+        what = f"{adapter} has no adapter_model.safetensors" if adapter.is_dir() else f"{adapter} is not there yet"
+        raise UserError(what, "Run the train stage first: `ftq retry RUN`.")
+
+
 def _copy_side_files(model_dir: Path, target: Path) -> None:
     for pattern in SIDE_FILES:
         for file in model_dir.glob(pattern):
@@ -38,8 +46,13 @@ def _copy_side_files(model_dir: Path, target: Path) -> None:
 
 
 def _set_prompt_and_stop(target: Path, stop_id: int | None, stop: str) -> None:
-    """Whoever serves this model finds the trained prompt as its chat template, and ends at the stop token."""
+    """Whoever serves this model finds the trained prompt as its chat template, and ends at the stop token.
+
+    `auto_map` names code of the base model's that isn't copied; llama.cpp's converter would look for it and run it.
+    """
     (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        _change(target / name, "auto_map")
     _change(target / "tokenizer_config.json", chat_template=CHAT_TEMPLATE, eos_token=stop)
     _change(target / "config.json", eos_token_id=stop_id)
     if (target / "special_tokens_map.json").is_file():
@@ -50,9 +63,9 @@ def _set_prompt_and_stop(target: Path, stop_id: int | None, stop: str) -> None:
     _change(generation, eos_token_id=[end for end in ends if end is not None])
 
 
-def _change(path: Path, **values: Any) -> None:
+def _change(path: Path, without: str = "", **values: Any) -> None:
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_json(path, {**old, **values})
+    write_json(path, {name: value for name, value in {**old, **values}.items() if name != without})
 
 
 def _read_pairs(adapter: Path) -> dict[str, list[Any]]:

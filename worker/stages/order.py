@@ -12,7 +12,9 @@ class Order:
     """Indices in training order; `batch` of them make an optimiser step, `micro` a micro-batch.
 
     With padding, rows of like length share a batch. Without, every step is a plain random draw, and inside a step
-    long and short rows are mixed so that its micro-batches hold about as many tokens each.
+    long and short rows are mixed so that its micro-batches hold about as many tokens each; the first steps of all are
+    the one with most tokens and the one with the longest row: what doesn't fit the memory shows at once, not after
+    hours. The micro-batch has no say in it, for a training that goes on with a smaller one finds its place.
     """
 
     def __init__(
@@ -25,11 +27,33 @@ class Order:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        drawn = random.Random(f"{self.seed}.{self.epoch()}")
+        steps = self._steps(self.epoch())
+        return iter([row for step in steps for row in step])
+
+    def largest(self, epochs: int) -> int:
+        """Tokens of the largest micro-batch in so many epochs, padding not counted."""
+        return max(self._largest(step) for epoch in range(epochs) for step in self._steps(epoch))
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        drawn = random.Random(f"{self.seed}.{epoch}")
         order = list(range(len(self.lengths)))
         drawn.shuffle(order)
-        steps = self._alike(order, drawn) if self.padded else map(self._balanced, self._cut(order, self.batch))
-        return iter([row for step in steps for row in step])
+        if self.padded:
+            return self._alike(order, drawn)
+        steps = [self._balanced(step) for step in self._cut(order, self.batch)]
+        return self._heaviest_first(steps) if epoch == 0 else steps
+
+    def _heaviest_first(self, steps: list[list[int]]) -> list[list[int]]:
+        first, last = steps[:-1], steps[-1:]  # the last one may be shorter
+        for weigh in (max, sum) if first else ():
+            first.insert(0, first.pop(max(range(len(first)), key=lambda n: weigh(self._lengths(first[n])))))
+        return first + last
+
+    def _lengths(self, rows: list[int]) -> list[int]:
+        return [self.lengths[row] for row in rows]
+
+    def _largest(self, step: list[int]) -> int:
+        return max(sum(self.lengths[row] for row in rows) for rows in self._cut(step, self.micro))
 
     def _alike(self, order: list[int], drawn: random.Random) -> list[list[int]]:
         groups = [self._by_length(group) for group in self._cut(order, LIKE * self.batch)]

@@ -97,6 +97,17 @@ def agree(decisions: list[bool]) -> list[bool]:
     return [bool(value) for value in told.tolist()]
 
 
+def share(value: Any) -> Any:
+    """Rank 0's value, in every rank."""
+    if current()[1] == 1:
+        return value
+    import torch.distributed as dist
+
+    shared = [value]
+    dist.broadcast_object_list(shared, src=0, group=_meet())
+    return shared[0]
+
+
 def barrier() -> None:
     """Wait here until every rank has come."""
     if current()[1] > 1:
@@ -106,7 +117,7 @@ def barrier() -> None:
 
 
 def finish() -> None:
-    """All is done: part from each other. Rank 0 returns when the others are gone."""
+    """All is done: part from each other. Rank 0 returns when the others are gone, the others end here."""
     global _channel
     if _others:
         _others.part()
@@ -117,6 +128,9 @@ def finish() -> None:
         _channel = None
     if _others:
         _others.wait()
+    elif _is_follower():
+        sys.stdout.flush()
+        os._exit(0)  # an interpreter with torch in it takes seconds to end, and rank 0 waits
 
 
 def part() -> bool:

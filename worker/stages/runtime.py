@@ -25,6 +25,7 @@ from typing import Any
 
 from ftq.artifacts import RunDir, remove
 from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.settings import protect_files
 from ftq.spec import RunSpec, parse, parse_assignment
 from worker.stages import STOPPED as STOPPED
 from worker.stages import ranks
@@ -112,6 +113,7 @@ def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
     if ask:
         arguments.add_argument("--ask", metavar="QUESTION", help="answer one question instead of the run's prompts")
     given = arguments.parse_args()
+    protect_files()
     follows = ranks.follow()
     fd = os.environ.get("FTQ_REPORT_FD")
     report = Report(int(fd) if fd else None, only_errors=follows)

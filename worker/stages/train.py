@@ -114,10 +114,13 @@ def _make_trainer(
             watcher.saved(state)
 
     config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, watcher.report))
-    return Trainer(
+    trainer = Trainer(
         model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(valid) if valid else None, callbacks=[Callback()],
     )  # fmt: skip
+    if setup.padding_free:
+        train_setup.lay_end_to_end(trainer, setup)
+    return trainer
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:

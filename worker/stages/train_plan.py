@@ -7,9 +7,11 @@ is computed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from ftq.artifacts import RunDir, write_json
 from ftq.errors import UserError
 from ftq.estimate import GIB, TOLERANCE, USABLE, Card, Correction, Plan, Rows, Shape, Wanted
 from ftq.spec import RunSpec
-from worker.stages import base_model
+from worker.hardware import free_memory
+from worker.stages import base_model, ranks
+from worker.stages.order import Order
 from worker.stages.runtime import Report
 
+LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
 
@@ -47,22 +52,32 @@ class Setup:
 def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], report: Report) -> Setup:
     """Imports the engine (Unsloth has to be imported before everything it patches) and looks at the machine.
 
+    With several GPUs the first one's plan is everybody's.
+
     An earlier attempt's choice is kept where it still fits, so that a resumed training computes the same bits.
     """
     engine = _engine(spec, report)
     import torch
 
     gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(ranks.current()[0])
+        torch.cuda.set_per_process_memory_fraction(min(1.0, _limit() / torch.cuda.mem_get_info()[1]))
     dtype = _dtype(spec, gpu)
     optimizer = "adamw_torch" if not gpu else "adamw_8bit" if spec.optimizer == "auto" else spec.optimizer
     padding_free = _padding_free(spec, engine, gpu, report)
     bare = Setup(engine, gpu, dtype, optimizer, padding_free, False, False, 1, 1, spec.gpus)
-    card = replace(look_at_card(gpu, dtype), corrections=_known(run))
+    setup: Setup = ranks.share(_plan(run, spec, model_dir, lengths, bare, report) if ranks.is_first() else None)
+    return setup
+
+
+def _plan(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], bare: Setup, report: Report) -> Setup:
+    card = replace(look_at_card(bare.gpu, bare.dtype), corrections=_known(run))
     rows = Rows.of(lengths)
     shape = Shape.from_config(base_model.read_config(model_dir))
     if shape is None:
         return _careful(spec, bare, rows, report)
-    plan = _choose(shape, rows, card, spec, bare, _earlier(run, spec))
+    plan = _choose(shape, lengths, card, spec, bare, _earlier(run, spec))
     setup = replace(bare, load_in_4bit=plan.load_in_4bit, gradient_checkpointing=plan.checkpointing,
                     batch_size=plan.batch_size, gradient_accumulation_steps=plan.accumulation)  # fmt: skip
     _remember(run, setup)
@@ -120,14 +135,15 @@ def look_at_card(gpu: bool, dtype: str) -> Card:
     """The device's free memory, bounded by FTQ_MEMORY_GB, and its speed by a few matrix products."""
     import torch
 
-    limit = float(os.environ.get("FTQ_MEMORY_GB") or "inf") * GIB
     if not gpu:
-        return Card("CPU", int(min(_free_memory(), limit) * USABLE), _flops("cpu", dtype, 1024))
-    free, total = torch.cuda.mem_get_info()
-    if limit < total:
-        torch.cuda.set_per_process_memory_fraction(limit / total)
-    name = torch.cuda.get_device_name()
-    return Card(name, int(min(free, limit) * USABLE), _flops("cuda", dtype, 4096))
+        return Card("CPU", int(min(free_memory(), _limit()) * USABLE), _flops("cpu", dtype, 1024))
+    free = min(torch.cuda.mem_get_info()[0], _limit())
+    return Card(torch.cuda.get_device_name(), int(free * USABLE), _flops("cuda", dtype, 4096))
+
+
+def _limit() -> float:
+    """FTQ_MEMORY_GB in bytes: what a training may take of a device that it shares."""
+    return float(os.environ.get("FTQ_MEMORY_GB") or "inf") * GIB
 
 
 def _flops(device: str, dtype: str, size: int) -> float:
@@ -145,15 +161,22 @@ def _flops(device: str, dtype: str, size: int) -> float:
     return float(rounds * 2 * size**3 / (time.perf_counter() - began))
 
 
-def _choose(shape: Shape, rows: Rows, card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any]) -> Plan:
+def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any]) -> Plan:
+    rows, wanted = Rows.of(lengths), _wanted(spec, bare)
+
+    @cache
+    def largest(batch: int) -> int:
+        examples = estimate.examples_in_step(wanted, rows)
+        order = Order(lengths, examples, batch, not bare.padding_free, spec.seed, lambda: 0)
+        return order.largest(min(math.ceil(spec.epochs), max(1, LOOKED_THROUGH // len(lengths))))
+
     pinned = _wanted(spec.model_copy(update=earlier), bare)
-    wanted = _wanted(spec, bare)
-    plan = (estimate.choose(shape, rows, card, pinned) if earlier else None) or (
-        estimate.choose(shape, rows, card, wanted)
+    plan = (estimate.choose(shape, rows, card, pinned, largest) if earlier else None) or (
+        estimate.choose(shape, rows, card, wanted, largest)
     )
     if plan is not None:
         return plan
-    least = estimate.smallest(shape, rows, card, wanted)
+    least = estimate.smallest(shape, rows, card, wanted, largest)
     if least.peak <= card.memory * TOLERANCE:
         return least
     raise UserError(
@@ -205,10 +228,11 @@ def _remember(run: RunDir, setup: Setup) -> None:
 
 
 def _padding_free(spec: RunSpec, engine: str, gpu: bool, report: Report) -> bool:
-    possible = gpu and engine == "unsloth"
-    if spec.packing is True and not possible:
-        report.event("warning", "packing needs Unsloth on a GPU to keep examples apart: it is off")
-    return possible and spec.packing is not False
+    quick = gpu and engine == "unsloth"  # attention by lengths; plain TRL masks the other examples' scores
+    if spec.packing is True and engine == "unsloth" and not gpu:
+        report.event("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")
+        return False
+    return quick if spec.packing == "auto" else spec.packing
 
 
 def _engine(spec: RunSpec, report: Report) -> str:
@@ -250,20 +274,7 @@ def processes() -> int:
     quota, _, period = _cgroup("cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         cpus = min(cpus, max(1, int(quota) // int(period)))
-    return max(1, min(cpus, _free_memory() // (2 * GIB)))
-
-
-def _free_memory() -> int:
-    """Bytes that this container may still take."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    free = page * os.sysconf("SC_AVPHYS_PAGES")
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        pass
-    most, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return min(free, int(most) - int(used)) if most.isdigit() and used.isdigit() else free
+    return max(1, min(cpus, free_memory() // (2 * GIB)))
 
 
 def _cgroup(name: str) -> str:

@@ -90,10 +90,24 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[
         "warmup_steps": spec.warmup_ratio, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
         "bf16": setup.dtype == "bfloat16", "fp16": setup.dtype == "float16", "use_cpu": not setup.gpu,
         "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
-        "max_length": None if setup.padding_free else spec.max_seq_length, "padding_free": setup.padding_free,
+        "max_length": spec.max_seq_length, "padding_free": False,
         "loss_type": "nll", "dataset_kwargs": {"skip_prepare_dataset": True}, "ddp_find_unused_parameters": False,
         "dataset_num_proc": train_plan.processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
     }  # fmt: skip
+
+
+def lay_end_to_end(trainer: Any, setup: Setup) -> None:
+    """Micro-batches without padding: one row of examples, which attention keeps apart by their positions.
+
+    Unsloth sets this up itself only for rows that it may cut at max_length; these are tokens already, none too long.
+    """
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    trainer.data_collator = DataCollatorForLanguageModeling(trainer.processing_class.pad_token_id, padding_free=True)
+    if setup.engine == "unsloth":
+        from unsloth.utils.packing import enable_padding_free_metadata  # type: ignore[import-untyped]
+
+        enable_padding_free_metadata(trainer.model, trainer)
 
 
 def _trackers(spec: RunSpec, report: Report) -> list[str]:
@@ -105,14 +119,16 @@ def _trackers(spec: RunSpec, report: Report) -> list[str]:
 
 
 def _load_unsloth(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+    import torch
     from unsloth import FastLanguageModel
 
     model, tokenizer = _unsloth_base(model_dir, spec, setup)
-    model = FastLanguageModel.get_peft_model(
-        model, r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
-        target_modules=_present(model, spec.target_modules), bias="none", random_state=spec.seed,
-        use_gradient_checkpointing=setup.gradient_checkpointing,
-    )  # fmt: skip
+    with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
+        model = FastLanguageModel.get_peft_model(
+            model, r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
+            target_modules=_present(model, spec.target_modules), bias="none", random_state=spec.seed,
+            use_gradient_checkpointing=setup.gradient_checkpointing,
+        )  # fmt: skip
     return model, tokenizer
 
 
@@ -123,6 +139,7 @@ def _unsloth_base(model_dir: Path, spec: RunSpec, setup: Setup) -> Any:
     return FastLanguageModel.from_pretrained(
         model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
         load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
+        trust_remote_code=False,
     )  # fmt: skip
 
 
@@ -137,7 +154,7 @@ def _load_plain(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]
     set_seed(spec.seed)
     lora = LoraConfig(task_type="CAUSAL_LM", r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
                       target_modules=_present(model, spec.target_modules))  # fmt: skip
-    return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir)
+    return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
 def _plain_base(model_dir: Path, setup: Setup) -> Any:
@@ -150,6 +167,7 @@ def _plain_base(model_dir: Path, setup: Setup) -> Any:
     return AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=dtype, quantization_config=four_bit if setup.load_in_4bit else None,
         device_map={"": torch.cuda.current_device()} if setup.gpu else "cpu", attn_implementation="sdpa",
+        trust_remote_code=False, use_safetensors=True,
     )  # fmt: skip
 
 

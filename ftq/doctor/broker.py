@@ -1,0 +1,184 @@
+"""The broker, looked at over the same connection that ftq sends with."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any
+
+import kombu.transport.redis  # noqa: F401  loaded here once: two threads that load it at the same moment could meet
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+
+from ftq.doctor.clock import compare
+from ftq.doctor.findings import Finding
+from ftq.queue import make_impatient_app
+from ftq.settings import Settings, without_password
+
+PINGS = 5
+SLOW_MS = 50.0
+OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
+REDIS = ("redis://", "rediss://", "redis+socket://")
+
+
+def app(settings: Settings) -> Celery:
+    """One that says within 1.5 s that the broker is away."""
+    made = make_impatient_app(settings)
+    made.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
+    return made
+
+
+def broker(settings: Settings) -> Iterator[Finding]:
+    shown = str(settings.broker_socket) if settings.embedded else without_password(settings.broker_url)
+    if not settings.broker.startswith(REDIS):
+        yield Finding("broker", "problem", f"{shown} is no Redis", "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0")
+        return
+    try:
+        with connected(settings) as client:
+            yield from _look(client, shown, settings)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        yield _unreachable(error.__cause__ or error, shown, settings)
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[redis.Redis]:
+    with app(settings).connection_for_read() as connection:
+        yield connection.default_channel.client
+
+
+def _unreachable(error: BaseException, shown: str, settings: Settings) -> Finding:
+    if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in str(error) or "NOAUTH" in str(error):
+        mend = "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0 with the password that the server was given."
+        return Finding("broker", "problem", f"{shown} refuses the user or password ({error})", mend)
+    if settings.embedded:
+        return Finding("broker", "warning", f"the embedded broker isn't running ({shown})",
+                       "ftq up   (or set FTQ_BROKER_URL to a server)")  # fmt: skip
+    mend = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
+    return Finding("broker", "problem", f"{shown} can't be reached ({error})", mend)
+
+
+def _look(client: redis.Redis, shown: str, settings: Settings) -> Iterator[Finding]:
+    yield _latency(client, shown)
+    if (info := _allowed(client.info)) is None:
+        message = "not allowed to look at version, persistence and eviction (INFO)"
+        yield Finding("broker", "note", message, "ACL SETUSER ... +info lets the doctor see them.")
+    else:
+        for judge in (_version, _persistence, _eviction):
+            yield judge(info)
+    if settings.broker.startswith("redis+socket"):
+        yield from _socket(settings)
+    else:
+        yield from _network(client)
+    yield from _clock(client)
+
+
+def _latency(client: redis.Redis, shown: str) -> Finding:
+    times = [_milliseconds(client.ping) for _ in range(PINGS)]
+    middle = statistics.median(times)
+    slow = middle > SLOW_MS
+    mend = "Put broker and workers into one network." if slow else ""
+    return Finding("broker", "warning" if slow else "ok", f"{shown} answers in {middle:.1f} ms", mend)
+
+
+def _milliseconds(action: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    action()
+    return (time.perf_counter() - began) * 1000
+
+
+def _allowed(action: Callable[[], Any]) -> Any:
+    """What the server answers, None where the user's ACL doesn't let us ask."""
+    try:
+        return action()
+    except NoPermissionError:
+        return None
+
+
+def _version(info: dict[str, Any]) -> Finding:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    number = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    old = tuple(int(part) for part in number.split(".")[:2] if part.isdigit()) < OLDEST
+    mend = "Valkey 8 or Redis 7 is what ftq is tested with." if old else ""
+    return Finding("broker", "warning" if old else "ok", f"{name} {number}{' is old' if old else ''}", mend)
+
+
+def _persistence(info: dict[str, Any]) -> Finding:
+    if not info.get("aof_enabled"):
+        message = "no append-only file: a restart forgets the messages, and runs wait until they are sent again"
+        return Finding("broker", "warning", message, "CONFIG SET appendonly yes   (and in its configuration file)")
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return Finding("broker", "problem", "the append-only file can't be written", "Make room on the broker's disk.")
+    return Finding("broker", "ok", "append-only file on")
+
+
+def _eviction(info: dict[str, Any]) -> Finding:
+    policy, most = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
+    if policy != "noeviction":
+        message = f"maxmemory-policy {policy}: a full memory throws messages away"
+        mend = "CONFIG SET maxmemory-policy noeviction   (and in its configuration file)"
+        return Finding("broker", "problem", message, mend)
+    if most and int(info.get("used_memory", 0)) > 0.9 * most:
+        message = f"its memory is nearly full: {int(info['used_memory']) / 1e6:.0f} of {most / 1e6:.0f} MB"
+        return Finding("broker", "warning", message, "CONFIG SET maxmemory 0   (or more than it is)")
+    return Finding("broker", "ok", "maxmemory-policy noeviction")
+
+
+def _socket(settings: Settings) -> Iterator[Finding]:
+    path = settings.broker_socket
+    if settings.embedded and stat.S_IMODE(path.stat().st_mode) & 0o007:
+        yield Finding("broker", "problem", f"{path} is open to everybody on this machine", f"chmod 700 {path}")
+
+
+def _network(client: redis.Redis) -> Iterator[Finding]:
+    """Whoever may write to the broker may start runs' stages and stop workers."""
+    pool = client.connection_pool
+    options, encrypted = pool.connection_kwargs, issubclass(pool.connection_class, redis.SSLConnection)
+    near = _is_loopback(str(options["host"]))
+    if _answers_anybody(client):
+        message = f"{options['host']} asks for no password: whoever reaches it can stop workers and read run ids"
+        mend = "Start it with --requirepass or an ACL file, and put the password into FTQ_BROKER_URL."
+        yield Finding("broker", "warning" if near else "problem", message, mend)
+    else:
+        yield Finding("broker", "ok", "asks for a password")
+    if not near and not encrypted:
+        message = "not encrypted: password and messages can be read on the way"
+        yield Finding("broker", "note", message, "rediss:// in FTQ_BROKER_URL where the network isn't private.")
+
+
+def _answers_anybody(client: redis.Redis) -> bool:
+    pool = client.connection_pool
+    secret = ("username", "password", "credential_provider", "retry")
+    options = {name: value for name, value in pool.connection_kwargs.items() if name not in secret}
+    nobody = redis.ConnectionPool(pool.connection_class, **options, retry=Retry(NoBackoff(), 0))
+    try:
+        return bool(redis.Redis(connection_pool=nobody).ping())
+    except redis.RedisError:
+        return False
+    finally:
+        nobody.disconnect()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(ip_address(str(address[4][0]).partition("%")[0]).is_loopback for address in found)
+
+
+def _clock(client: redis.Redis) -> Iterator[Finding]:
+    before = time.time()
+    if (answer := _allowed(client.time)) is None:
+        yield Finding("clock", "note", "not allowed to look at the broker's clock (TIME)", "ACL SETUSER ... +time")
+        return
+    here = (before + time.time()) / 2
+    yield from compare("the broker", answer[0] + answer[1] / 1e6 - here)

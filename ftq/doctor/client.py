@@ -1,0 +1,40 @@
+"""The client's checks, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ftq.doctor.findings import Check, Finding
+from ftq.doctor.machine import artifacts, disk, python, versions
+from ftq.settings import Settings
+
+
+def checks(settings: Settings, flower_url: str) -> list[Check]:
+    def folder() -> Iterator[Finding]:
+        yield from artifacts(settings.home)
+        yield from disk("artifacts", settings.home)
+
+    return [
+        Check("python", python),
+        Check("versions", lambda: versions("cli")),
+        Check("artifacts", folder, mend="A network file system that hangs? Set FTQ_HOME to a local disk."),
+        *_services(settings, flower_url),
+    ]
+
+
+def _services(settings: Settings, flower_url: str) -> list[Check]:
+    """Imported here and not in their threads; an installation that lacks a package is the doctor's business too."""
+    try:
+        from ftq.doctor.broker import broker
+        from ftq.doctor.database import database
+        from ftq.doctor.web import flower
+        from ftq.doctor.workers import workers
+    except ImportError as error:
+        broken = Finding("versions", "problem", f"{error}: nothing else can be looked at", "make install")
+        return [Check("versions", lambda: [broken])]
+    return [
+        Check("database", lambda: database(settings), mend="Check FTQ_DATABASE_URL, and that its server is there."),
+        Check("broker", lambda: broker(settings), mend="Check FTQ_BROKER_URL, and that its server is there."),
+        Check("workers", lambda: workers(settings), silence="warning", mend="Database or broker hang: see there."),
+        Check("flower", lambda: flower(flower_url), silence="note"),
+    ]

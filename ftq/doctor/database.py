@@ -1,0 +1,82 @@
+"""The database: whether it opens, is whole, and lies where it may lie."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ftq import schema
+from ftq.doctor.clock import compare
+from ftq.doctor.findings import Finding
+from ftq.doctor.machine import disk, existing, network_type
+from ftq.errors import Unavailable
+from ftq.settings import Settings, without_password
+
+SERVER = "FTQ_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/ftq"
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    path = file_of(settings.database_url)
+    if path:
+        yield from _place(path, settings.home)
+    if path and not path.exists():
+        yield Finding("database", "note", f"{path} isn't there yet: the first run makes it")
+        return
+    try:
+        engine = schema.open_engine(settings.database_url)
+        try:
+            yield from _sqlite(engine, path) if path else _server(engine, without_password(settings.database_url))
+        finally:
+            engine.dispose()
+    except Unavailable as error:
+        yield Finding("database", "problem", error.message, error.hint)
+
+
+def file_of(url: str) -> Path | None:
+    """SQLite's file; None for a server."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return None  # opening it says so
+    return Path(parsed.database or "").resolve() if parsed.get_backend_name() == "sqlite" else None
+
+
+def _place(path: Path, home: Path) -> Iterator[Finding]:
+    if kind := network_type(existing(path)):
+        message = f"{path} is on a network file system ({kind}): SQLite's locks don't hold between machines there"
+        yield Finding("database", "warning", message, f"{SERVER}, or FTQ_HOME on a local disk")
+    if not path.is_relative_to(home):
+        yield from disk("database", path.parent, little=1)
+
+
+def _sqlite(engine: sa.Engine, path: Path) -> Iterator[Finding]:
+    with engine.connect().execution_options(read=True) as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        yield _journal(str(mode), path)
+        answer = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    if answer == "ok":
+        yield Finding("database", "ok", f"{path} is whole ({path.stat().st_size / 1e6:.1f} MB)")
+    else:
+        mend = f"Stop the workers, then: sqlite3 {path} .recover | sqlite3 new.db && mv new.db {path}"
+        yield Finding("database", "problem", f"{path} is damaged: {answer.splitlines()[-1]}", mend)
+
+
+def _journal(mode: str, path: Path) -> Finding:
+    if mode == "wal":
+        return Finding("database", "ok", "SQLite with a write-ahead log")
+    message = f"SQLite without a write-ahead log (journal_mode {mode}): readers and writers wait for each other"
+    return Finding("database", "warning", message, f"sqlite3 {path} 'PRAGMA journal_mode=WAL'   (on a local disk)")
+
+
+def _server(engine: sa.Engine, shown: str) -> Iterator[Finding]:
+    with engine.connect().execution_options(read=True) as connection:
+        began = time.time()
+        there = connection.scalar(sa.text("SELECT extract(epoch from clock_timestamp())"))
+        took = time.time() - began
+        version = ".".join(map(str, connection.dialect.server_version_info or ()))
+    yield Finding("database", "ok", f"{engine.dialect.name} {version} at {shown} answers in {took * 1000:.1f} ms")
+    if there is not None:
+        yield from compare("the database", float(there) - began - took / 2)

@@ -1,0 +1,49 @@
+"""Servers that answer HTTP: Flower, and the hub that the base models come from."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+
+import ftq
+from ftq.doctor.findings import Finding
+
+FLOWER_SECONDS, HUB_SECONDS = 1.5, 3.0
+
+
+def flower(url: str) -> Iterator[Finding]:
+    """Flower is a window, not a part: without it everything works."""
+    error = _refusal(f"{url.rstrip('/')}/healthcheck", FLOWER_SECONDS)
+    if error:
+        yield Finding("flower", "note", f"no Flower at {url} ({error})", "ftq up   (or --flower URL for another place)")
+    else:
+        yield Finding("flower", "ok", f"Flower answers at {url}")
+
+
+def hub(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
+            yield Finding("hub", "note", f"{name} is set: only models that are on this machine are used")
+            return
+    url = environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if error := _refusal(url, HUB_SECONDS):
+        message = f"{url} can't be reached ({error}): only models that are on this machine can be used"
+        mend = "Set HTTPS_PROXY, or HF_HUB_OFFLINE=1 and copy the model here: ftq submit --model FOLDER"
+        yield Finding("hub", "warning", message, mend)
+    else:
+        yield Finding("hub", "ok", f"{url} answers")
+
+
+def _refusal(url: str, seconds: float) -> str:
+    """Why nobody answers there; empty if somebody does, a refusal of this page included."""
+    try:
+        request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": f"ftq/{ftq.__version__}"})
+        urllib.request.urlopen(request, timeout=seconds).close()
+    except urllib.error.HTTPError as error:
+        return "" if error.code < 500 else f"HTTP {error.code}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return str(getattr(reason, "strerror", None) or reason)
+    return ""

@@ -1,0 +1,354 @@
+"""The doctor on a client: machine, folders, database, workers, and the command; each check with both outcomes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cli_tools
+import pytest
+from test_store import postgres  # noqa: F401  a server of its own
+
+from ftq.doctor import machine
+from ftq.doctor.clock import compare
+from ftq.doctor.database import database
+from ftq.doctor.findings import Check, Finding, examine, worst
+from ftq.doctor.workers import workers
+from ftq.runs import RunStore
+from ftq.settings import Settings
+
+
+def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    return [(finding.level, finding.message) for finding in findings]
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings.from_env({"FTQ_HOME": str(home)})
+
+
+# ---- looking at everything at once ------------------------------------------------------------------------
+
+
+def test_a_check_that_hangs_costs_its_time_and_nothing_else() -> None:
+    never = threading.Event()
+
+    def hangs() -> Iterator[Finding]:
+        yield Finding("a", "ok", "half")
+        never.wait()
+        yield Finding("a", "ok", "the other half")
+
+    checks = [Check("a", hangs, silence="warning", mend="wake it"), Check("b", lambda: [Finding("b", "ok", "whole")])]
+    found = examine(checks, seconds=0.2)
+    never.set()
+    assert found == [
+        Finding("a", "ok", "half"),
+        Finding("a", "warning", "no answer within 0.2 s", "wake it"),
+        Finding("b", "ok", "whole"),
+    ]
+
+
+def test_a_check_that_fails_is_a_finding() -> None:
+    def fails() -> Iterator[Finding]:
+        raise RuntimeError("no such thing\nand more")
+
+    assert examine([Check("a", fails, mend="m")]) == [
+        Finding("a", "problem", "the check itself failed: RuntimeError: no such thing", "m")
+    ]
+
+
+def test_the_worst_finding_is_the_verdict() -> None:
+    def of(*levels: Any) -> list[Finding]:
+        return [Finding("a", level, "") for level in levels]
+
+    assert [worst(of(*levels)) for levels in ((), ("ok", "note"), ("warning", "ok"), ("problem", "warning"))] == [
+        "ok", "note", "warning", "problem"
+    ]  # fmt: skip
+
+
+# ---- versions ---------------------------------------------------------------------------------------------
+
+
+def test_the_pins_are_those_of_the_requirements() -> None:
+    root = Path(__file__).parent.parent / "requirements"
+    lines = [line for line in (root / "cli.txt").read_text().splitlines() if "==" in line]
+    assert [f"{name}=={pin}" for name, pin in machine.pins("cli").items()] == lines
+    assert "torch" in machine.pins("worker") and "psycopg" in machine.pins("dev")
+    assert machine.pins("no-such-file") == {}
+
+
+def test_versions_are_compared_with_the_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = metadata.version("click")
+    monkeypatch.setattr(machine, "pins", lambda _: {"click": installed})
+    assert [level for level, _ in told(machine.versions("x"))] == ["ok"]
+    monkeypatch.setattr(machine, "pins", lambda _: {"click": "0.1", "no-such-package": "2.0", "rich": "15.0.0"})
+    assert list(machine.versions("x", "--no-deps")) == [
+        Finding("versions", "warning", f"click {installed} is installed, ftq is tested with 0.1",
+                "python -m pip install --no-deps click==0.1"),
+        Finding("versions", "problem", "no-such-package isn't installed, 2.0 is pinned",
+                "python -m pip install --no-deps no-such-package==2.0"),
+    ]  # fmt: skip
+    assert "warning" in [level for level, message in told(machine.versions("x", missing="warning")) if "no-" in message]
+    monkeypatch.setattr(machine, "pins", lambda _: {})
+    assert [level for level, _ in told(machine.versions("x"))] == ["note"]
+
+
+def test_a_build_for_cuda_is_the_pinned_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "pins", lambda _: {"torch": "2.13.0"})
+    monkeypatch.setattr(metadata, "version", lambda _: "2.13.0+cu130")
+    assert [level for level, _ in told(machine.versions("x"))] == ["ok"]
+
+
+# ---- folders ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder of root's in which this process has the rights of nobody: root may write everywhere."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+        yield folder
+        os.seteuid(0)
+    else:
+        yield folder
+    folder.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def test_an_artifacts_folder_that_cant_be_written(nobody: Path) -> None:
+    (denied,) = [finding for finding in machine.artifacts(nobody) if finding.level == "problem"]
+    assert denied.message == f"{nobody} can't be written (Permission denied)"
+    assert denied.mend.startswith(f"sudo chown -R {os.geteuid()} {nobody}")
+    (unmade,) = machine.artifacts(nobody / "artifacts")
+    message = f"{nobody}/artifacts can't be made: {nobody} can't be written (Permission denied)"
+    assert (unmade.level, unmade.message) == ("problem", message)
+
+
+def test_an_artifacts_folder_on_a_read_only_file_system() -> None:
+    assert [level for level, _ in told(machine.artifacts(Path("/proc/artifacts")))] == ["problem"]
+
+
+def test_the_artifacts_folder_is_private_or_somebody_may_look(home: Path) -> None:
+    assert told(machine.artifacts(home)) == [("note", f"{home} isn't there yet: the first run makes it")]
+    home.mkdir(mode=0o700)
+    assert told(machine.artifacts(home)) == [("ok", f"{home} is writable")]
+    home.chmod(0o755)
+    assert list(machine.artifacts(home))[1].level == "warning"
+    assert list(machine.artifacts(home))[1].mend == f"chmod 700 {home}"
+    home.chmod(0o770)
+    assert list(machine.artifacts(home))[1].level == "note"
+    home.rmdir()
+    home.write_text("")
+    assert told(machine.artifacts(home)) == [("problem", f"{home} is no folder")]
+
+
+def test_a_disk_that_gets_full(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, level in ((500e9, "ok"), (5e9, "warning"), (0.5e9, "problem")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(1e12, 0, free))
+        assert [finding.level for finding in machine.disk("artifacts", home)] == [level]
+
+
+def test_a_network_file_system_is_known_by_its_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "30 22 0:40 / /data rw shared:5 - nfs4 server:/data rw\n"
+        "31 30 8:2 / /data/local rw - xfs /dev/sdb1 rw\n"
+        "32 22 0:41 / /my\\040share rw - fuse.sshfs me@host:/ rw\n"
+    )
+    kinds = [machine.network_type(Path(path), mounts)
+             for path in ("/data/artifacts", "/data/local/artifacts", "/database", "/my share/a")]  # fmt: skip
+    assert kinds == ["nfs4", "", "", "fuse.sshfs"]
+    assert machine.network_type(Path("/data"), tmp_path / "none") == ""
+
+
+# ---- database ---------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_whole_or_not_there_yet(settings: Settings) -> None:
+    assert told(database(settings)) == [("note", f"{settings.home}/ftq.db isn't there yet: the first run makes it")]
+    assert not settings.home.exists()
+    settings.home.mkdir()
+    RunStore(settings.database_url).close()
+    assert [level for level, _ in told(database(settings))] == ["ok", "ok"]
+
+
+def test_a_damaged_database(settings: Settings, home: Path) -> None:
+    home.mkdir()
+    RunStore(settings.database_url).close()
+    path = home / "ftq.db"
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'stages'").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\x55" * 4096)
+    damaged = list(database(settings))[-1]
+    assert (damaged.level, damaged.message.split(":")[0]) == ("problem", f"{path} is damaged")
+    path.write_bytes(b"not a database " * 400)
+    (unreadable,) = database(settings)
+    assert (unreadable.level, "can't be used" in unreadable.message) == ("problem", True)
+
+
+def test_a_database_on_a_network_file_system(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftq.doctor.database.network_type", lambda _: "nfs4")
+    assert [level for level, _ in told(database(settings))] == ["warning", "note"]
+
+
+def test_a_database_server_that_is_away_or_has_no_driver(home: Path) -> None:
+    for url in ("postgresql+psycopg://ftq:secret@127.0.0.1:1/ftq", "nosuchdatabase://ftq:secret@host/ftq", "nonsense"):
+        (away,) = database(Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": url}))
+        assert away.level == "problem" and away.mend and "secret" not in away.message
+
+
+@pytest.mark.slow
+def test_a_database_server(home: Path, postgres: str) -> None:  # noqa: F811
+    found = list(database(Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": postgres})))
+    assert [(finding.check, finding.level) for finding in found] == [("database", "ok"), ("clock", "ok")]
+    assert found[0].message.startswith("postgresql ")
+
+
+# ---- workers and clocks -----------------------------------------------------------------------------------
+
+NOW = 1000.0
+
+
+def seen(settings: Settings, **ago: float) -> None:
+    """Workers that gave their last sign of life so many seconds ago, by their own clock; gpu0 serves gpu."""
+    settings.home.mkdir(exist_ok=True)
+    store = RunStore(settings.database_url)
+    for name, seconds in ago.items():
+        store.clock = lambda seconds=seconds: NOW - seconds
+        gpu = name.startswith("gpu")
+        store.see_worker(name, "box", ["gpu"] if gpu else ["cpu"], "NVIDIA L4" if gpu else None, 1)
+    store.close()
+
+
+def look(settings: Settings, *answering: str, away: bool = False) -> list[tuple[str, str, str]]:
+    found = workers(settings, lambda: NOW, lambda _, names: None if away else set(names) & set(answering))
+    return [(finding.check, finding.level, finding.message) for finding in found]
+
+
+def test_workers_that_are_alive(settings: Settings) -> None:
+    seen(settings, gpu0=3, cpu=1)
+    expected = [("workers", "ok", "cpu (cpu) is alive"), ("workers", "ok", "gpu0 (gpu, NVIDIA L4) is alive")]
+    assert look(settings, "gpu0", "cpu") == expected
+    assert look(settings, away=True) == expected
+
+
+def test_no_worker_at_all_or_none_for_a_queue(settings: Settings) -> None:
+    nobody = ("workers", "warning", "no worker is up: runs are recorded and wait")
+    assert look(settings) == [nobody]
+    seen(settings, gpu0=500, gpu1=2 * 86_400)
+    gone = ("workers", "note", "gpu0 (gpu, NVIDIA L4) is gone: silent for 500 s. Its runs go to another worker.")
+    assert look(settings) == [gone, nobody]
+    seen(settings, cpu=1)
+    assert look(settings, "cpu")[-1] == ("workers", "warning", "no worker serves the queue gpu: runs wait there")
+
+
+def test_a_worker_on_another_broker_or_about_to_stop(settings: Settings) -> None:
+    seen(settings, cpu=1, gpu0=1)
+    assert look(settings, "gpu0")[0][1:] == (
+        "warning", "cpu (cpu) is alive by the database, but doesn't answer through this broker"
+    )  # fmt: skip
+    store = RunStore(settings.database_url)
+    store.drain_worker("cpu", True)
+    store.close()
+    assert [finding[1:] for finding in look(settings, "gpu0", "cpu")][::2] == [
+        ("note", "cpu (cpu) is stopping"), ("warning", "no worker serves the queue cpu: runs wait there")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ago", "level", "words"),
+    [(100, "problem", "100 s behind"), (15, "warning", "15 s behind"), (-15, "warning", "15 s ahead of"),
+     (-100, "problem", "100 s ahead of"), (5, None, "")],
+)  # fmt: skip
+def test_a_worker_whose_clock_differs(settings: Settings, ago: float, level: str | None, words: str) -> None:
+    """It answers, so a sign of life that is old or of the future tells its clock; half a lease is 30 s."""
+    seen(settings, gpu0=ago, cpu=1)
+    found = [(kind, message) for check, kind, message in look(settings, "gpu0", "cpu") if check == "clock"]
+    assert [kind for kind, _ in found] == ([level] if level else [])
+    assert all(words in message for _, message in found)
+
+
+def test_workers_of_a_database_that_cant_be_read(home: Path) -> None:
+    url = "postgresql+psycopg://ftq@127.0.0.1:1/ftq"
+    away = Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": url})
+    assert look(away) == [("workers", "note", "unknown: the database can't be read")]
+
+
+def test_clocks_that_agree_and_differ() -> None:
+    assert [finding.level for finding in compare("the broker", 0.2)] == ["ok"]
+    assert [finding.level for finding in compare("the broker", -7)] == ["warning"]
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the client is installed."""
+    from importlib import util
+
+    find = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+
+
+def test_a_thin_client_leaves_the_worker_out_and_says_so(thin: None, home: Path) -> None:
+    result = cli_tools.ok("doctor", "--flower", "http://127.0.0.1:1")
+    assert "the worker isn't installed here (torch missing): its checks are left out" in result.stdout
+    assert "compiler" not in result.stdout
+    assert result.stderr == "2 warnings found.\n"
+    assert not home.exists()
+
+
+def test_an_installation_that_lacks_a_package(thin: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ftq.doctor.broker", None)  # importing it fails
+    result = cli_tools.run("doctor")
+    assert result.exit_code == 1
+    assert "nothing else can be looked at" in result.stdout
+
+
+def test_deep_on_a_thin_client_says_where_to_run_it(thin: None) -> None:
+    result = cli_tools.run("doctor", "--deep")
+    assert result.exit_code == 1 and "Run it where `ftq worker` runs." in result.stderr
+
+
+def test_a_problem_is_exit_code_1(thin: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTQ_BROKER_URL", "redis://:secret@127.0.0.1:1/0")
+    result = cli_tools.run("doctor", "--json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["verdict"]) == (1, "problem")
+    broker = next(finding for finding in answer["findings"] if finding["check"] == "broker")
+    assert broker["where"] == "client" and broker["mend"].startswith("Start it, or set FTQ_BROKER_URL")
+    assert "secret" not in result.output
+
+
+def test_the_workers_half_comes_from_a_process_of_its_own(home: Path) -> None:
+    home.mkdir(mode=0o700)
+    found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
+    checks = list(dict.fromkeys(finding["check"] for finding in found if finding["where"] == "worker"))
+    assert checks[:1] == ["versions"] and checks[-4:] == ["limits", "shared memory", "disk", "hub"]
+
+
+def test_a_workers_half_that_breaks_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [sys.executable, "-c", "import no_such_module"]
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: start(broken, **options))
+    result = cli_tools.run("doctor")
+    assert result.exit_code == 1
+    assert "the worker's checks failed: ModuleNotFoundError: No module named 'no_such_module'" in result.stdout

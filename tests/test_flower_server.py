@@ -1,0 +1,267 @@
+"""A real Flower, worker and broker: who gets in, what is shown, and that showing it never harms a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from flower_tools import LOGIN, Bench, free_port, until
+
+from worker import broker
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "artifacts", FTQ_LEASE_SECONDS="3")
+    bench.start_broker()
+    yield bench
+    bench.close()
+
+
+def test_nobody_gets_in_without_a_login(bench: Bench) -> None:
+    bench.start_flower()
+    paths = ["/", "/workers?json=1", "/worker/x", "/tasks", "/task/x", "/broker", "/metrics", "/logout", "/nowhere",
+             "/static/js/flower.js", "/api/workers", "/api/tasks", "/api/task/types", "/api/queues/length"]  # fmt: skip
+    posts = ["/tasks/datatable", "/api/task/revoke/x", "/api/task/async-apply/ftq.train", "/nowhere"]
+    for login in (None, "ann:", "ann:a-password-of-bob", LOGIN + "x", "ann:\xe9"):
+        assert {path: bench.ask(path, login=login) for path in paths} == dict.fromkeys(paths, (401, "Login needed"))
+        assert {path: bench.ask(path, "POST", login)[0] for path in posts} == dict.fromkeys(posts, 401)
+    assert bench.ask("/metrics")[0] == 200
+    assert bench.ask("/static/js/flower.js")[0] == 200
+    assert bench.ask("/login")[0] == 404
+    assert bench.ask("/healthcheck", login=None) == (200, "OK")
+
+
+def test_another_site_in_the_same_browser_can_do_nothing(bench: Bench) -> None:
+    bench.start_flower()
+    revoke = "/api/task/revoke/x"
+    assert bench.ask(revoke, "POST")[0] == 200
+    assert bench.ask(revoke, "POST", Sec_Fetch_Site="same-origin", Origin=bench.url)[0] == 200
+    for headers in (
+        {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}, {"Origin": "http://evil.example"},
+        {"Origin": "null"}, {"Origin": f"http://localhost:{bench.port}"},
+    ):  # fmt: skip
+        assert bench.ask(revoke, "POST", **headers)[0] == 403, headers
+    for host, status in {
+        "evil.example": 403, f"evil.example:{bench.port}": 403, "127.0.0.1.evil.example": 403,
+        f"localhost:{bench.port}": 200, "LOCALHOST": 200, f"[::1]:{bench.port}": 200, "10.1.2.3": 200,
+    }.items():  # fmt: skip
+        assert bench.ask("/tasks", Host=host)[0] == status, host
+        assert bench.ask("/healthcheck", login=None, Host=host)[0] == status, host
+
+
+def test_a_named_host_is_let_in(bench: Bench) -> None:
+    bench.environment["FTQ_FLOWER_HOSTS"] = "gpu-box.lan, flower"
+    bench.start_flower()
+    assert [bench.ask("/tasks", Host=host)[0] for host in ("gpu-box.lan:5555", "flower", "x.lan")] == [200, 200, 403]
+
+
+def test_read_only_refuses_every_control(bench: Bench) -> None:
+    from flower import urls
+
+    patterns = [route.regex.pattern if hasattr(route, "regex") else route[0] for route in urls.handlers]
+    controls = {
+        path.rstrip("$").replace("(.+)", "x")
+        for path in patterns
+        if re.search(r"/api/(worker|task)/(?!types|info|result)", path)
+    }
+    assert len(controls) == 14
+    bench.start_flower(control=False)
+    refused = {path: bench.ask(path, "POST") for path in controls}
+    assert {path: status for path, (status, _) in refused.items()} == dict.fromkeys(controls, 403)
+    assert all("Read only" in text for _, text in refused.values())
+    bench.stop_flower()
+    bench.start_flower(control=True)
+    assert bench.ask("/api/task/revoke/x", "POST")[0] == 200
+
+
+def test_the_state_of_every_attempt_is_its_end(bench: Bench) -> None:
+    """Celery itself says nothing of a task that ends without the chain going on: it would stay STARTED."""
+    bench.start_flower()
+    bench.start_worker()
+    failed = bench.submit("failed", {"train": {"1": "user"}})
+    lost = bench.submit("lost", {"train": {"1": "kill"}})
+    bench.wait_for(failed, "failed")
+    bench.wait_for(lost, "succeeded")
+    until(lambda: bench.task(f"{failed.id}.train.1")["state"] == "FAILURE")
+    assert bench.task(f"{failed.id}.train.1")["exception"] == "the documents are in Klingon"
+    until(lambda: bench.task(f"{lost.id}.train.1")["state"] == "RETRY")
+    assert bench.task(f"{lost.id}.train.1")["exception"] == "goes on as attempt 2"
+    until(lambda: bench.task(f"{lost.id}.train.2")["state"] == "SUCCESS")
+
+    cancelled = bench.start_long_run("cancelled")
+    bench.client.cancel(cancelled.id)
+    until(lambda: bench.task(f"{cancelled.id}.train.1")["state"] == "REVOKED")
+
+    dead = bench.start_long_run("its-worker-dies")
+    bench.workers[0].signal(signal.SIGKILL)
+    bench.workers[0].process.wait()
+    bench.replace_the_dead()
+    until(lambda: bench.task(f"{dead.id}.train.2").get("state") == "STARTED")
+    until(lambda: bench.task(f"{dead.id}.train.1")["state"] == "RETRY")
+
+
+def test_a_revoked_task_that_only_waits_is_a_cancelled_run(bench: Bench) -> None:
+    bench.start_flower()
+    bench.start_worker()
+    first = bench.start_long_run("first")
+    waiting = bench.submit("waiting")
+    assert bench.ask(f"/api/task/revoke/{waiting.id}.prepare.1", "POST")[0] == 200
+    time.sleep(1)  # the worker must have heard of it before it takes the message; what follows doesn't depend on it
+    bench.client.cancel(first.id)
+    bench.wait_for(waiting, "cancelled")
+
+
+def test_a_restarted_flower_knows_what_the_old_one_knew(bench: Bench) -> None:
+    bench.start_flower()
+    bench.start_worker()
+    done = bench.submit("done")
+    bench.wait_for(done, "succeeded")
+    running = bench.start_long_run("running")
+    until(lambda: bench.task(f"{running.id}.train.1").get("progress"))
+    tasks = [f"{done.id}.{stage}.1" for stage in ("prepare", "train", "export", "infer")]
+    until(lambda: bench.task(tasks[-1])["state"] == "SUCCESS")
+    until(lambda: bench.task(tasks[1])["progress"] == "100.0%")
+
+    def known(task: str) -> dict[str, Any]:
+        return bench.task(task) | {"children": ""}  # what Celery doesn't restore; each child still names its parent
+
+    before = {task: known(task) for task in tasks}
+    bench.stop_flower()
+    folder = bench.settings.home.parent / "flower"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    bench.start_flower()
+    assert {task: known(task) for task in tasks} == before
+    last = bench.task(f"{running.id}.train.1")["step"]
+    until(lambda: bench.task(f"{running.id}.train.1")["step"] != last)
+
+
+def test_a_flower_that_was_not_there_learns_all_of_a_running_task(bench: Bench) -> None:
+    bench.start_worker()
+    run = bench.start_long_run("running")
+    bench.start_flower()
+    task = until(lambda: bench.task(f"{run.id}.train.1"))
+    assert (task["name"], task["args"], task["state"]) == ("ftq.train", "running (smollm2-135m)", "STARTED")
+    assert task["started"] and task["worker"].startswith("w1@")
+
+
+# ---- what can't be shown harms nothing ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["gone", "frozen"])
+def test_a_training_does_not_need_the_broker(bench: Bench, fault: str) -> None:
+    """Gone: every connection is refused. Frozen: every send would hang for longer than the lease."""
+    bench.start_worker()
+    run = bench.submit("one", max_steps=400)
+    until(lambda: bench.steps(run) > 1)
+    assert bench.broker
+    if fault == "frozen":
+        bench.broker.send_signal(signal.SIGSTOP)
+    else:
+        bench.stop_broker()
+    until(lambda: bench.steps(run) > 300)  # 15 s of training: five leases
+    assert bench.client.find(run.id).stage("train").attempt == 1
+    if fault == "frozen":
+        bench.broker.send_signal(signal.SIGCONT)
+    else:
+        bench.start_broker()
+    bench.wait_for(run, "succeeded")
+    found = bench.client.find(run.id)
+    assert [stage.attempt for stage in found.stages] == [1, 1, 1, 1]
+    steps = json.loads((bench.client.run_dir(run.id).adapter / "steps.json").read_text())["steps"]
+    assert steps == list(range(1, 401))
+
+
+# ---- secrets --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Bench]:
+    """The same with a broker that listens on TCP and has a password."""
+    port, password = free_port(), "the-brokers-password"
+    command = [broker._binary(), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", password, "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    bench = Bench(tmp_path / "artifacts", FTQ_BROKER_URL=f"redis://:{password}@127.0.0.1:{port}/0")
+    yield bench
+    bench.close()
+    server.terminate()
+    server.wait()
+
+
+def test_no_password_is_shown_anywhere(guarded: Bench) -> None:
+    bench = guarded
+    bench.start_worker()
+    run = bench.start_long_run("one")
+    bench.start_flower()
+    until(lambda: bench.task(f"{run.id}.train.1"))
+    worker = f"/worker/{bench.workers[0].name}"
+    until(lambda: bench.ask(worker)[0] == 200)
+    task = f"{run.id}.train.1"
+    paths = ["/", "/workers?json=1", worker, "/tasks", f"/task/{task}", "/broker", "/metrics", "/nowhere",
+             "/api/workers?refresh=1", "/api/tasks", f"/api/task/info/{task}", f"/api/task/result/{task}"]  # fmt: skip
+    pages = {path: bench.ask(path)[1] for path in paths}
+    assert "redis://" in pages["/broker"] and "broker_url" in pages[worker]
+    bench.stop_flower()  # it writes its state now
+    files = {str(path): path.read_bytes().decode(errors="replace")
+             for folder in (bench.settings.home, bench.settings.home.parent / "flower", bench.logs)
+             for path in folder.rglob("*") if path.is_file()}  # fmt: skip
+    bench.start_flower()
+    assert bench.flower
+    commands = {str(process.pid): " ".join(process.cmdline())
+                for parent in (bench.flower.pid, bench.workers[0].process.pid)
+                for process in (psutil.Process(parent), *psutil.Process(parent).children(recursive=True))}  # fmt: skip
+    assert len(commands) >= 4
+    for secret in ("the-brokers-password", LOGIN.partition(":")[2]):
+        assert [where for where, text in (pages | files | commands).items() if secret in text] == []
+
+
+# ---- `ftq up` -------------------------------------------------------------------------------------------
+
+
+def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
+    port = free_port()
+    environment = os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    home.mkdir()
+    up = subprocess.Popen(
+        [sys.executable, "-m", "worker.up", f"--port={port}"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert up.stderr
+    try:
+        said = next(line for line in up.stderr if line.startswith("Flower"))
+        login = home / "flower" / "login"
+        assert said == f"Flower    http://127.0.0.1:{port}  (login: {login})\n"
+        asks = Bench.__new__(Bench)
+        asks.url = f"http://127.0.0.1:{port}"
+        until(lambda: _answers(asks))
+        assert asks.ask("/tasks", login=None)[0] == 401
+        assert asks.ask("/tasks", login=login.read_text().strip())[0] == 200
+        assert asks.ask("/api/task/revoke/x", "POST", login=login.read_text().strip())[0] == 200
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.stderr.read()
+        up.stderr.close()
+        assert up.wait(timeout=60) == 0
+    assert stat.S_IMODE((home / "flower").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (home / "flower").iterdir()} == {0o600}
+
+
+def _answers(bench: Bench) -> bool:
+    try:
+        return bench.ask("/healthcheck", login=None)[0] == 200
+    except OSError:
+        return False

@@ -1,0 +1,118 @@
+"""Which GPUs a worker takes, and which runs it serves with them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ftq.errors import UserError
+from worker import hardware, run, up
+
+FOUR = ["H100"] * 3 + ["A100"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_visible_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(name, "")  # so that what the code sets is undone
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpus", lambda: FOUR)
+
+
+@pytest.fixture
+def none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpus", list)
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("visible", "given", "name"),
+    [
+        (None, ["0", "1", "2", "3"], "4 x H100"), ("3", ["3"], "A100"), ("1,2", ["1", "2"], "2 x H100"),
+        ("GPU-8f1c, GPU-77aa", ["GPU-8f1c", "GPU-77aa"], "2 x H100"), ("", [], None), ("0,-1,2", ["0"], "H100"),
+    ],
+)  # fmt: skip
+def test_the_gpus_that_a_process_may_use(
+    visible: str | None, given: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert (hardware.given(), hardware.gpu_name()) == (given, name)
+
+
+@pytest.mark.usefixtures("none")
+def test_a_machine_without_a_gpu() -> None:
+    assert (hardware.given(), hardware.gpu_name(), run.take_gpus(None, ["cpu", "gpu"])) == ([], None, 0)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    with pytest.raises(UserError, match=r"--gpus 0: there is no GPU here \(nvidia-smi shows none\)"):
+        run.take_gpus("0", ["gpu"])
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize(
+    ("wanted", "message", "hint"),
+    [
+        ("4", "--gpus 4: no GPU 4 here", "This machine has 0: H100, 1: H100, 2: H100, 3: A100."),
+        ("0,x", "--gpus 0,x: no GPU x here", "This machine has 0: H100, 1: H100, 2: H100, 3: A100."),
+        ("1,1", "--gpus 1,1: a GPU is named twice", "Name each once, for example --gpus 0,1."),
+    ],
+)
+def test_gpus_that_cannot_be_had(wanted: str, message: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        run.take_gpus(wanted, ["gpu"])
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_more_gpus_than_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpus", lambda: ["H100"] * 16)
+    with pytest.raises(UserError, match="a run takes 8 GPUs at most"):
+        hardware.choose("0,1,2,3,4,5,6,7,8")
+
+
+@pytest.mark.usefixtures("four")
+def test_a_worker_takes_what_it_is_told_or_given_or_the_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.take_gpus(None, ["cpu"]) == 4  # it serves no GPU queue, and leaves them as they are
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert run.take_gpus(None, ["cpu", "gpu"]) == 1
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert capsys.readouterr().err == "This worker takes GPU 0 of 4. For the others: ftq worker --gpus 1,2,3\n"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert run.take_gpus(None, ["gpu"]) == 2
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert run.take_gpus("1, 0", ["gpu"]) == 2
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == ("1,0", "PCI_BUS_ID")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "queues"),
+    [
+        ("cpu,gpu", 0, "cpu,gpu"), ("cpu,gpu", 1, "cpu,gpu"), ("cpu,gpu", 3, "cpu,gpu3,gpu2,gpu"), ("cpu", 4, "cpu"),
+        ("gpu", 2, "gpu2,gpu"), ("gpu2", 2, "gpu2"), ("gpu,gpu2", 2, "gpu2,gpu"),
+        ("gpu", 16, "gpu8,gpu7,gpu6,gpu5,gpu4,gpu3,gpu2,gpu"),
+    ],
+)  # fmt: skip
+def test_the_queues_of_a_worker(wanted: str, gpus: int, queues: str) -> None:
+    assert run.queues_for(wanted.split(","), gpus) == queues.split(",")
+
+
+def test_a_queue_for_which_a_worker_has_too_few_gpus() -> None:
+    with pytest.raises(UserError, match="--queues gpu2: that needs 2 GPUs, this worker has 1"):
+        run.queues_for(["cpu", "gpu2"], 1)
+
+
+def test_the_gpus_of_each_worker_of_a_machine() -> None:
+    assert up.groups_of([], 1) == []
+    assert up.groups_of(["0", "1", "2"], 1) == [["0"], ["1"], ["2"]]
+    assert up.groups_of(["0", "1", "2"], 2) == [["0", "1"], ["2"]]
+    for gpus, size, message in [([], 2, "--gpus-per-worker 2: this machine has 0"), (["0"], 2, "this machine has 1")]:
+        with pytest.raises(UserError, match=message):
+            up.groups_of(gpus, size)

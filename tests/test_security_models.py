@@ -1,0 +1,204 @@
+"""What comes with a model is data: no code of its own is run, no pickle is opened, and no name leads elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import CONFIG, make_run, make_tiny_model
+
+from ftq import catalog
+from ftq.artifacts import STAGES, RunDir
+from ftq.errors import UserError
+from worker.stages import base_model, gguf, train_setup
+from worker.stages.merge import check_adapter, merge
+from worker.stages.train_plan import Setup
+
+SOURCES = [
+    path for folder in ("ftq", "cli", "worker", ".ci") for path in Path(__file__).parents[1].glob(f"{folder}/**/*.py")
+]
+
+
+class Bomb:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """Is there once somebody's code was run."""
+    return tmp_path / "code was run"
+
+
+def plant(folder: Path, mark: Path) -> None:
+    """Code and pickles where the libraries look for them."""
+    code = f"import os\nif not os.path.isdir({str(mark)!r}): os.mkdir({str(mark)!r})\n"
+    (folder / "evil.py").write_text(f"{code}class Evil: ...\n")
+    for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt", "model.pt"):
+        (folder / name).write_bytes(pickle.dumps(Bomb(mark)))
+    autos = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM")}
+    add(folder / "config.json", auto_map=autos)
+    add(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", "evil.Evil"]})
+
+
+def bare(folder: Path, **config: Any) -> Path:
+    """What a checkpoint has at least, without its weights."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def add(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_model_that_needs_its_own_code_is_refused(tmp_path: Path, mark: Path) -> None:
+    folder = bare(tmp_path / "model", model_type="evil")
+    plant(folder, mark)
+    with pytest.raises(UserError, match=r"^model .*/model needs code of its own \(auto_map in its config\.json\)"):
+        base_model.resolve(str(folder))
+    assert not mark.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["trl", "unsloth"])
+def test_the_code_beside_a_known_model_is_ignored(tmp_path: Path, mark: Path, engine: str) -> None:
+    """All of the stages on a model with traps: the tokenizer's, the model's, pickles of each kind. None goes off."""
+    model = make_tiny_model(tmp_path / "model")
+    plant(model, mark)
+    options = {"engine": engine, "max_steps": 1, "r": 2, "max_seq_length": 64, "quantizations": ["f16"],
+               "max_tokens": 4, "infer_with": "adapter"}  # fmt: skip
+    run = RunDir(make_run(tmp_path / "run", model, **options))
+    rows = [{"question": f"What is {n}?", "answer": f"{n} is a number."} for n in range(8)]
+    (run.documents / "faq.json").write_text(json.dumps(rows))
+    for stage in STAGES:
+        command = [sys.executable, "-m", f"worker.stages.{stage}", str(run.path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
+        if stage == "train":
+            plant_pickles(run.adapter, mark)
+    assert run.answers.is_file() and not mark.exists()
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        assert "auto_map" not in json.loads((run.merged / name).read_text())
+    assert not [path.name for path in run.merged.iterdir() if path.suffix in (".py", ".bin", ".pt")]
+
+
+def plant_pickles(adapter: Path, mark: Path) -> None:
+    for name in ("adapter_model.bin", "pytorch_model.bin"):
+        (adapter / name).write_bytes(pickle.dumps(Bomb(mark)))
+
+
+@pytest.mark.slow
+def test_the_traps_would_go_off(tmp_path: Path, mark: Path) -> None:
+    """Otherwise the tests above would prove nothing."""
+    from transformers import AutoTokenizer
+
+    folder = make_tiny_model(tmp_path / "model")
+    plant(folder, mark)
+    with contextlib.suppress(AttributeError):  # the class is no tokenizer, but its module was run
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    assert mark.exists()
+    mark.rmdir()
+    pickle.loads((folder / "pytorch_model.bin").read_bytes())
+    assert mark.exists()
+
+
+def test_a_checkpoint_that_names_code_is_not_converted(tmp_path: Path, mark: Path) -> None:
+    folder = bare(tmp_path / "model")
+    plant(folder, mark)
+    with pytest.raises(UserError, match=r"names code of its own \(auto_map\)"):
+        gguf.convert(folder, tmp_path / "model.gguf", "f16")
+    assert not mark.exists()
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, mark: Path) -> None:
+    folder = bare(tmp_path / "model")
+    plant_pickles(folder, mark)
+    (folder / "model.safetensors").rename(folder / "unrelated.safetensors")
+    for check in (catalog.check, base_model.resolve):
+        with pytest.raises(UserError, match=r"no \*\.safetensors weights in it") as caught:
+            check(str(folder))
+        assert "ftq opens no pickle" in caught.value.hint
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):  # what from_pretrained itself does
+        train_setup._plain_base(folder, Setup("trl", False, "float32", "adamw_torch", False, False, False, 1, 1, 1))
+    assert not mark.exists()
+
+
+def test_a_pickled_adapter_is_refused(tmp_path: Path, mark: Path) -> None:
+    plant_pickles(tmp_path, mark)
+    with pytest.raises(UserError, match=r"has no adapter_model\.safetensors"):
+        check_adapter(tmp_path)
+    with pytest.raises(UserError, match=r"has no adapter_model\.safetensors"):
+        merge(tmp_path, tmp_path, tmp_path / "merged", "</s>")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "weights.bin", "a/b.safetensors", 7, None])
+def test_an_index_of_weights_names_files_beside_it(tmp_path: Path, name: Any) -> None:
+    folder = bare(tmp_path / "model")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    for check in (catalog.check, base_model.resolve):
+        with pytest.raises(UserError, match=r"index\.json: "):
+            check(str(folder))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "../x",
+        "a/../b",
+        "owner/name/more",
+        "https://evil/x",
+        "file:///etc",
+        "owner/",
+        "/nowhere",
+        "a b/c",
+        "o/n\n",
+        "",
+        ".",
+    ],
+)
+def test_a_name_is_an_alias_a_hub_id_or_a_checkpoint(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for check in (catalog.check, base_model.resolve):
+        with pytest.raises(UserError):
+            check(model)
+
+
+def test_a_folder_in_the_working_directory_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes a folder only by its path, as the run has it; where the worker was started says nothing."""
+    bare(tmp_path / "owner" / "name")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(base_model, "_download", lambda hub_id: tmp_path / "owner" / "name" / ".." / "name")
+    monkeypatch.setattr(base_model, "_in_hub_cache", lambda hub_id: None)
+    assert ".." in base_model.resolve("owner/name").parts  # asked the hub
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_nothing_in_the_source_runs_what_it_reads(path: Path) -> None:
+    """No trust, no pickle, no archive, no shell, no loader of YAML but the safe one."""
+    text = path.read_text(encoding="utf-8").replace("trust_remote_code=False", "").replace("torch.float", "")
+    forbidden = ["trust_remote_code=", "import pickle", "pickle.load", "torch.load", "joblib", "shelve", "marshal",
+                 "tarfile", "zipfile", "unpack_archive", "yaml.load", "yaml.unsafe", "shell=True", "os.system",
+                 "eval(", "exec(", "mktemp("]  # fmt: skip
+    known = {"gguf.py": ['"""The converter loads tokenizers with trust_remote_code=True']}
+    for words in known.get(path.name, []):
+        assert words in text
+        text = text.replace(words, "")
+    assert [word for word in forbidden if f".{word}" not in text and word in text] == []

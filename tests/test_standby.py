@@ -1,0 +1,390 @@
+"""The standby: a process that waits with everything imported does a stage exactly as one that is started for it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.drill_machine import Machine
+from ftq.artifacts import STAGES, RunDir, read_jsonl, write_json
+from ftq.settings import Settings
+from tests.tiny import make_run, make_tiny_model
+from worker import hardware, process, standby
+from worker.process import StageProcess
+from worker.stages.runtime import STOPPED
+from worker.standby import Keeper, Standby
+from worker.supervisor import Supervisor
+
+ROOT = Path(__file__).parent.parent
+LEASE = 60.0
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages and a standby that take no time."""
+    monkeypatch.setattr(process, "PACKAGE", "tests.fake_stages")
+    monkeypatch.chdir(ROOT)  # where their processes find `tests`
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Callable[[], Standby]]:
+    """Starts standbys; at the end none is left."""
+    started: list[Standby] = []
+
+    def start() -> Standby:
+        started.append(Standby(tmp_path / "standby.log", LEASE))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each._orders.fileno() != -1:  # it was neither handed a stage nor ended
+            each.end()
+
+
+def run_dir(path: Path, behave: dict[str, Any] | None = None, **options: Any) -> RunDir:
+    run = RunDir(make_run(path, Path("qwen3-4b"), **{"max_steps": 3, "save_steps": 1, **options}))
+    if behave:
+        write_json(run.documents / "behave.json", behave)
+    return run
+
+
+def begin(run: RunDir, ready: Standby | None = None, stage: str = "train") -> StageProcess:
+    arguments = [str(run.path), "--attempt", "1"]
+    return StageProcess(stage, arguments, run.log(stage), LEASE, run.path, take_standby=lambda: ready)
+
+
+def finish(running: StageProcess) -> list[dict[str, Any]]:
+    """All its reports."""
+    reports = []
+    while running.running:
+        reports += running.reports(timeout=0.05)
+        running.beat()
+    return reports + running.last_reports()
+
+
+def until(reached: Callable[[], Any], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, f"not reached within {seconds} s"
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- one stage -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wish", [None, "user", "bug", "exit", "abort", "kill"])
+def test_reports_exit_code_and_files_are_those_of_an_ordinary_start(
+    fakes: None, waiting: Callable[[], Standby], tmp_path: Path, wish: str | None
+) -> None:
+    runs = [run_dir(tmp_path / name, {"train": {"1": wish}}) for name in ("ordinary", "standby")]
+    ready = waiting()
+    outcomes = []
+    for run, using in zip(runs, (None, ready), strict=True):
+        with begin(run, using) as running:
+            outcomes.append((finish(running), running.exit_code))
+            assert running.stood_by is (using is not None)
+            assert (running.pid == ready.pid) is running.stood_by
+            assert gone(running.pid)
+    assert outcomes[0] == outcomes[1]
+    made = [files(run.partial("train", 1)) for run in runs]
+    assert made[0] == made[1] and (wish is not None or "adapter/steps.json" in made[0])
+    assert outcomes[1][1] == {None: 0, "user": 1, "bug": 1, "exit": 3, "abort": -6, "kill": -9}[wish]
+    log = runs[1].log("train").read_text()
+    assert log.startswith("--- ") and "standby: had imported everything in" in log.splitlines()[1]
+    assert ("this is a bug" in log) is (wish == "bug")
+    assert (tmp_path / "standby.log").read_text() == ""
+
+
+def test_an_order_that_comes_while_it_still_imports_is_done_when_it_has(
+    fakes: None, waiting: Callable[[], Standby], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTQ_PRELOAD", "1.5")
+    ready = waiting()
+    assert not ready.ready
+    with begin(run_dir(tmp_path / "run"), ready) as running:
+        reports = finish(running)
+        assert (running.pid, running.exit_code) == (ready.pid, 0)
+        assert [report["step"] for report in reports if report["event"] == "progress"] == [1, 2, 3]
+
+
+def test_one_whose_imports_fail_becomes_an_ordinary_start(
+    fakes: None, waiting: Callable[[], Standby], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTQ_PRELOAD", "fail")
+    ready = waiting()
+    run = run_dir(tmp_path / "run")
+    with begin(run, ready) as running:
+        finish(running)
+        assert (running.pid, running.exit_code) == (ready.pid, 0)
+        with pytest.raises(BlockingIOError):
+            take_lock(run)
+    assert "its imports failed" in run.log("train").read_text()
+    assert "ImportError: no such thing as Unsloth" in (tmp_path / "standby.log").read_text()
+
+
+def test_one_that_was_killed_while_it_waited_is_not_missed(
+    fakes: None, waiting: Callable[[], Standby], tmp_path: Path
+) -> None:
+    ready = waiting()
+    until(lambda: ready.ready)
+    os.kill(ready.pid, signal.SIGKILL)
+    until(lambda: gone(ready.pid))
+    with begin(run_dir(tmp_path / "run"), ready) as running:
+        assert not running.stood_by
+        finish(running)
+        assert running.exit_code == 0
+
+
+def test_told_to_stop_it_saves_and_says_so(fakes: None, waiting: Callable[[], Standby], tmp_path: Path) -> None:
+    run = run_dir(tmp_path / "run", max_steps=1000, save_steps=1000)
+    with begin(run, waiting()) as running:
+        while not running.reports(timeout=1):
+            pass
+        running.terminate()
+        assert finish(running)[-1]["event"] == "checkpoint"
+        assert running.exit_code == STOPPED
+
+
+def test_told_to_stop_while_it_still_imports_it_just_ends(
+    fakes: None, waiting: Callable[[], Standby], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTQ_PRELOAD", "60")
+    with begin(run_dir(tmp_path / "run"), waiting()) as running:
+        running.terminate()
+        assert (finish(running), running.exit_code) == ([], -signal.SIGTERM)
+
+
+def take_lock(run: RunDir) -> None:
+    """BlockingIOError while somebody else holds the lock of the train stage."""
+    with (run.path / ".train.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_it_holds_the_lock_until_it_is_gone(fakes: None, waiting: Callable[[], Standby], tmp_path: Path) -> None:
+    run = run_dir(tmp_path / "run", {"train": {"1": "hang"}})
+    with begin(run, waiting()) as running, open(os.devnull) as nothing:
+        while not running.reports(timeout=1):
+            pass
+        os.dup2(nothing.fileno(), running._lock)  # the supervisor's own hold on it is gone
+        with pytest.raises(BlockingIOError):
+            take_lock(run)
+        running.kill()
+        assert running.exit_code == -signal.SIGKILL
+        take_lock(run)
+
+
+@pytest.mark.parametrize("preload", ["0", "60"])
+def test_it_ends_when_its_supervisor_is_killed(tmp_path: Path, preload: str) -> None:
+    code = f"""
+import pathlib, time
+from worker import hardware, process, standby
+process.PACKAGE = "tests.fake_stages"
+ready = standby.Standby(pathlib.Path({str(tmp_path / "standby.log")!r}), {LEASE})
+while {preload} == 0 and not ready.ready:
+    time.sleep(0.02)
+print(ready.pid, flush=True)
+time.sleep(60)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FTQ_PRELOAD": preload}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, env=environment) as owner:
+        assert owner.stdout
+        pid = int(owner.stdout.readline())
+        assert not gone(pid)
+        owner.kill()
+    until(lambda: gone(pid))
+
+
+# ---- the one that is kept ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeper(fakes: None, tmp_path: Path) -> Iterator[Keeper]:
+    keeper = Keeper(Settings.from_env({"FTQ_HOME": str(tmp_path)}))
+    yield keeper
+    keeper.busy()
+    if left := keeper.take():
+        left.end()
+
+
+def test_there_is_one_until_it_is_taken(keeper: Keeper) -> None:
+    assert keeper.take() is None
+    keeper.start()
+    keeper.start()
+    taken = keeper.take()
+    assert taken and taken.alive and keeper.take() is None
+    taken.end()
+    assert gone(taken.pid)
+
+
+def test_one_that_died_is_replaced(keeper: Keeper) -> None:
+    keeper.start()
+    assert keeper._standby
+    first = keeper._standby.pid
+    os.kill(first, signal.SIGKILL)
+    until(lambda: gone(first))
+    keeper.start()
+    assert keeper._standby.pid != first and keeper._standby.alive
+
+
+def test_it_can_be_turned_off(fakes: None, tmp_path: Path) -> None:
+    keeper = Keeper(Settings.from_env({"FTQ_HOME": str(tmp_path), "FTQ_STANDBY": "0"}))
+    keeper.start()
+    assert keeper.take() is None
+
+
+def test_there_is_none_where_memory_is_short(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(standby, "free_memory", lambda: 3 * 2**30)
+    with caplog.at_level(logging.INFO):
+        keeper.start()
+    assert keeper.take() is None
+    assert caplog.messages == ["no standby: 3.0 GiB of memory are free, it wants 4"]
+
+
+def test_free_memory_is_a_part_of_the_memory() -> None:
+    assert 0 < hardware.free_memory() <= psutil.virtual_memory().total
+
+
+def test_the_next_one_waits_until_the_worker_has_nothing_to_do(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper.idle()
+    keeper.busy()
+    assert keeper._timer and keeper._timer.finished.is_set()
+    assert keeper.take() is None
+    monkeypatch.setattr(standby, "IDLE_SECONDS", 0.0)
+    keeper.idle()
+    until(lambda: keeper._standby)
+
+
+@pytest.mark.parametrize(
+    ("stage", "engine", "outcome"),
+    [("train", "auto", "used"), ("train", "unsloth", "used"), ("train", "trl", "ended"), ("export", "auto", "kept")],
+)
+def test_only_a_training_that_wants_unsloth_uses_it(keeper: Keeper, stage: str, engine: str, outcome: str) -> None:
+    keeper.start()
+    kept, nothing = keeper._standby, SimpleNamespace()
+    supervisor: Any = Supervisor(nothing, nothing, nothing, "w", print, keeper)  # type: ignore[arg-type]
+    used = supervisor._standby(stage, {"engine": engine})
+    assert kept and kept.alive is (outcome != "ended")
+    assert (used is kept) is (outcome == "used")
+    assert (keeper._standby is kept) is (outcome == "kept")
+    if used:
+        used.end()
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "queues", "left"), [(1, {"gpu", "cpu"}, "1"), (1, {"cpu"}, "0"), (2, {"gpu"}, "0")]
+)
+def test_only_a_worker_that_trains_one_run_at_a_time_keeps_one(
+    monkeypatch: pytest.MonkeyPatch, concurrency: int, queues: set[str], left: str
+) -> None:
+    from worker import app
+
+    monkeypatch.setenv("FTQ_STANDBY", "1")
+    amqp = SimpleNamespace(queues=SimpleNamespace(consume_from=queues))
+    app._decide_about_the_standby(SimpleNamespace(concurrency=concurrency, app=SimpleNamespace(amqp=amqp)))
+    assert os.environ["FTQ_STANDBY"] == left
+
+
+# ---- a real worker, real imports -----------------------------------------------------------------------
+
+
+def standbys(machine: Machine) -> list[int]:
+    """The waiting processes of the machine's one worker."""
+    child = machine.workers[-1].child()
+    found = psutil.Process(child).children() if child else []
+    return [each.pid for each in found if "tests.fake_stages.standby" in each.cmdline()]
+
+
+@pytest.mark.slow
+def test_a_worker_has_one_from_the_start_and_it_ends_with_the_worker(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "artifacts", "tests.fake_worker", FTQ_STANDBY="1")
+    try:
+        machine.start_broker()
+        worker = machine.start_worker()
+        until(lambda: standbys(machine))
+        (pid,) = standbys(machine)
+        (tmp_path / "texts").mkdir()
+        (tmp_path / "texts" / "text.md").write_text("# Text\n\nThis is a text.\n" * 12)
+        given = {"model": "smollm2-135m", "documents": str(tmp_path / "texts"), "max_steps": 2}
+        run = machine.client.submit(given).run
+        until(lambda: machine.client.find(run.id).is_finished)
+        assert machine.client.find(run.id).status == "succeeded"
+        started = {e.stage: e.message for e in machine.client.store.events(run.id) if e.kind == "started"}
+        assert started.pop("train") == f"standby process {pid} took it"
+        assert set(started) == {*STAGES} - {"train"}
+        assert all(message.endswith("started") for message in started.values())
+        until(lambda: standbys(machine))
+        (second,) = standbys(machine)
+        assert second != pid
+        worker.signal(signal.SIGKILL)
+        until(lambda: gone(second))
+    finally:
+        machine.close()
+
+
+@pytest.mark.slow
+def test_importing_leaves_the_hub_within_reach() -> None:
+    code = """
+import os
+before = dict(os.environ)
+from worker.stages import standby
+standby.preload()
+import datasets, huggingface_hub.constants, sys
+assert {"unsloth", "torch", "transformers", "trl", "peft"} <= set(sys.modules)
+assert datasets.config.HF_HUB_OFFLINE and not huggingface_hub.constants.HF_HUB_OFFLINE
+assert not {name for name in standby.HUB_SWITCHES if name in os.environ}
+assert {os.environ[name] for name in ("DO_NOT_TRACK", "UNSLOTH_DISABLE_STATISTICS")} == {"1"}
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_training_in_a_standby_gives_the_same_bits(
+    tmp_path: Path, waiting: Callable[[], Standby], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    options = {"max_seq_length": 128, "batch_size": 2, "max_steps": 4, "save_steps": 2, "dropout": 0.1, "r": 8}
+    first = RunDir(make_run(tmp_path / "first", make_tiny_model(tmp_path / "tiny"), valid_fraction=0.2, **options))
+    rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}."} for n in range(20)]
+    (first.documents / "faq.json").write_text(json.dumps(rows))
+    with begin(first, stage="prepare") as running:
+        finish(running)
+    first.publish("prepare", first.partial("prepare", 1))
+    second = RunDir(shutil.copytree(first.path, tmp_path / "second"))
+    made = []
+    for run, ready in ((first, None), (second, waiting())):
+        with begin(run, ready) as running:
+            reports = finish(running)
+            assert running.exit_code == 0, run.log("train").read_text()
+        out = run.partial("train", 1)
+        metrics = [{**line, "tokens_per_second": None} for line in read_jsonl(out / "metrics.jsonl")]
+        made.append((metrics, (out / "adapter/adapter_model.safetensors").read_bytes(), len(reports)))
+    assert made[0] == made[1]

@@ -1,0 +1,91 @@
+"""The worker's half of `ftq doctor`: `python -m worker.doctor` prints its findings as JSON. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from ftq.doctor.findings import Check, Finding, examine
+from ftq.doctor.machine import GB, disk, in_container, versions
+from ftq.doctor.web import hub
+from worker.doctor_gpu import gpus
+from worker.doctor_limits import limits
+
+SECONDS = 3.2  # the hub has 3
+SHARED_GB = 1.0  # PyTorch and NCCL pass data between processes there; a container has 64 MB unless told otherwise
+
+
+def main() -> None:
+    print(json.dumps([dataclasses.asdict(finding) for finding in examine(checks(), SECONDS)]))
+    sys.stdout.flush()
+    os._exit(0)  # not waiting for a check that hangs
+
+
+def checks() -> list[Check]:
+    return [
+        Check("versions", packages),
+        Check("gpu", gpus, mend="nvidia-smi hangs: restart the machine, or see `dmesg`."),
+        Check("compiler", compiler),
+        Check("limits", limits),
+        Check("shared memory", shared_memory),
+        Check("disk", folders, silence="warning"),
+        Check("hub", hub, silence="warning", mend="HF_HUB_OFFLINE=1 uses only models that are on this machine."),
+    ]
+
+
+def packages() -> Iterator[Finding]:
+    yield from versions("worker")
+    yield from versions("unsloth", "--no-deps", missing="warning")  # engine=trl trains without them
+
+
+def compiler(include: Path | None = None, path: str | None = None) -> Iterator[Finding]:
+    """Triton compiles a launcher for each kernel when a training begins, with the C compiler and Python's headers."""
+    header = (include or Path(sysconfig.get_path("include"))) / "Python.h"
+    found = next((where for name in _compilers() if (where := shutil.which(name, path=path))), None)
+    if found is None:
+        yield Finding("compiler", "problem", "no C compiler, Triton needs one", "apt-get install build-essential")
+    elif not header.is_file():
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-dev"
+        yield Finding("compiler", "problem", f"no {header}, Triton needs it", f"apt-get install {package}")
+    else:
+        yield Finding("compiler", "ok", f"{found}, and Python's headers are there")
+
+
+def _compilers() -> tuple[str, ...]:
+    return tuple(name for name in (os.environ.get("CC"), "gcc", "clang") if name)
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding("shared memory", "note", f"there is no {folder}")
+        return
+    usage = shutil.disk_usage(folder)
+    text = f"{folder} has {usage.free / GB:.1f} of {usage.total / GB:.1f} GB free"
+    if usage.free < SHARED_GB * GB:
+        mend = "docker run --shm-size=8g (shm_size: 8g in compose)" if in_container() else f"Make room in {folder}."
+        yield Finding("shared memory", "warning", text, mend)
+    else:
+        yield Finding("shared memory", "ok", text)
+
+
+def folders() -> Iterator[Finding]:
+    """Where base models, kernels and temporary files go."""
+    home = Path.home() / ".cache"
+    models = Path(os.environ.get("HF_HOME") or home / "huggingface").expanduser()
+    cache = Path(os.environ.get("FTQ_CACHE") or home / "ftq").expanduser()
+    look = partial(disk, "disk")
+    yield from look(models)
+    yield from look(cache, little=1)
+    yield from look(Path(tempfile.gettempdir()), little=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The logins of Flower: from a file or the environment, never from a command line, which `ps` shows to everybody."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from ftq.errors import UserError
+
+_HOW = "Put user:password into a file (mode 0600) and its path into FTQ_FLOWER_AUTH_FILE."
+
+
+def read(environ: Mapping[str, str]) -> list[str]:
+    """["user:password"] of FTQ_FLOWER_AUTH_FILE (one a line) or FTQ_FLOWER_AUTH; UserError where there is none."""
+    file = environ.get("FTQ_FLOWER_AUTH_FILE")
+    text = _text(Path(file)) if file else environ.get("FTQ_FLOWER_AUTH", "")
+    where = file or "FTQ_FLOWER_AUTH"
+    logins = [line.strip() for line in text.splitlines() if line.strip()]
+    if not logins:
+        raise UserError("Flower has no login, and without one it isn't started", _HOW)
+    for number, login in enumerate(logins, 1):
+        user, _, password = login.partition(":")
+        if not (user and password and login.isascii()):
+            raise UserError(f"{where}, line {number}: not user:password in ASCII", _HOW)  # never shows the line itself
+    return logins
+
+
+def make(file: Path) -> None:
+    """A login with a random password in a file that only its owner reads, unless the file is there."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as output:
+        output.write(f"ftq:{secrets.token_urlsafe(16)}\n")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"FTQ_FLOWER_AUTH_FILE={file}: {error}", _HOW) from None
