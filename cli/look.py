@@ -176,7 +176,8 @@ def _event_line(event: Event) -> str:
 def models(as_json: bool) -> None:
     """List the base models that have an alias.
 
-    A hub id or a local checkpoint directory works as well.
+    A hub id or a local checkpoint directory works as well. The last numbers are the least GPU memory in GiB that
+    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the quickest).
 
     \b
     Example:
@@ -187,7 +188,8 @@ def models(as_json: bool) -> None:
     from ftq.catalog import MODELS
 
     if as_json:
-        print_json([{**asdict(model), "download_gb": model.download_gb} for model in MODELS])
+        found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
+        print_json([{**asdict(model), **more, "least_memory": model.least} for model, more in found])
         return
     from cli.show import print_models
 

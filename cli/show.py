@@ -15,10 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.common import plural, printable, size
-from ftq import view
-from ftq.artifacts import STAGES
-from ftq.records import Run, Stage, queue_of
+from cli.common import printable, size
+from ftq import calibration, view
+from ftq.records import Run, Stage
 
 # status -> (colour, symbol, symbol where the terminal has no UTF-8)
 LOOKS = {
@@ -79,11 +78,12 @@ def print_runs(runs: list[Run]) -> None:
 def run_view(run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True,
              symbols: bool = True) -> RenderableType:  # fmt: skip
     """The run from top to bottom; what doesn't change while it works only in the `whole` view."""
-    parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_progress(run, now)]
+    parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_plan(run),
+                                     *_progress(run, now)]  # fmt: skip
     parts += [Text(f"! {note}", "yellow") for note in notes]
     parts += _failure(run)
     if whole:
-        parts += [*_artifacts(run, home), *_asked(run)]
+        parts += [*_artifacts(run, home), "", *asked_for(run.spec)]
     parts += _next(run)
     return Group(*parts)
 
@@ -126,6 +126,20 @@ def _remark(stage: Stage) -> str:
     if stage.changes:
         remarks.append("adapted: " + ", ".join(f"{key}={value}" for key, value in stage.changes.items()))
     return "; ".join(remarks)
+
+
+def _plan(run: Run) -> list[RenderableType]:
+    """How it is trained, and how far the prediction was off."""
+    found = run.stage("train").plan or {}
+    if not found.get("message"):
+        return []
+    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(printable(found["message"]))]
+    if compared := calibration.compare(found):
+        shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": duration}
+        predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
+        measured = [f"{shown[name](one['measured'])} ({100 * one['error']:+.0f} %)" for name, one in compared.items()]
+        parts.append(Text(f"predicted {' and '.join(predicted)}, measured {' and '.join(measured)}"))
+    return parts
 
 
 def _progress(run: Run, now: float) -> list[RenderableType]:
@@ -181,16 +195,13 @@ def _artifacts(run: Run, home: Path) -> list[RenderableType]:
     return ["", table]
 
 
-def _asked(run: Run) -> list[RenderableType]:
+def asked_for(spec: dict[str, Any]) -> list[RenderableType]:
     from ftq.spec import changed  # pydantic: not for the list of runs
 
-    return ["", *_options(changed(run.spec))]
-
-
-def _options(changed: dict[str, str]) -> list[RenderableType]:
-    if not changed:
+    asked = changed(spec)
+    if not asked:
         return [Text("asked for: the defaults (`ftq options`)", "dim")]
-    shown = [f"{name}={value if len(value) <= 60 else value[:59] + '…'}" for name, value in changed.items()]
+    shown = [f"{name}={value if len(value) <= 60 else value[:59] + '…'}" for name, value in asked.items()]
     return [Text("asked for beyond the defaults", "dim"), *(Text(printable(f"  {line}")) for line in shown)]
 
 
@@ -212,32 +223,17 @@ def _next(run: Run) -> list[RenderableType]:
 # ---- other tables -----------------------------------------------------------------------------------------
 
 
-def print_plan(spec: dict[str, Any], found: Any) -> None:
-    """What a submit would do: `found` is the snapshot that it would take."""
-    from ftq.spec import changed
-
-    out = console()
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
-    grid.add_row(Text("model", "dim"), spec["model"])
-    taken = f"{plural(found.files, 'document')} ({size(found.bytes)}) from {spec['documents']}"
-    grid.add_row(Text("documents", "dim"), Text(printable(taken)))
-    for skipped in found.skipped:
-        grid.add_row("", Text(f"skipped: {printable(skipped)}", "yellow"))
-    grid.add_row(Text("stages", "dim"), f"{stages}")
-    put(out, Group(grid, "", *_options(changed(spec))))
-
-
 def print_models(models: Iterable[Any]) -> None:
+    """The three last columns of numbers: least GPU memory in GiB, one row of 2048 tokens at a time."""
     table = _table("ALIAS", "HUB ID")
-    for heading in ("SIZE", "CONTEXT", "4 BIT"):
+    for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "QUICKEST"):
         table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
     table.add_column(Text("LICENCE", "dim"), no_wrap=True)
     _give_way(table, 1)
     for model in models:
-        size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 0.2 else f"{model.parameters_b * 1000:g}M"
-        memory = f"{model.memory_4bit_gb:g} GB"
-        table.add_row(Text(model.alias, "bold"), _cut(model.hub_id), size_b, str(model.context), memory, model.licence)
+        size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
+        memory = [f"{number / 2**30:.1f}" for number in model.least.values()]
+        table.add_row(Text(model.alias, "bold"), _cut(model.hub_id), size_b, str(model.context), *memory, model.licence)
     put(console(), table)
 
 

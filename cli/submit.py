@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 @click.option("--quant", metavar="TYPE", multiple=True, help="GGUF file to write, such as q4_k_m or q8_0.")
 @click.option("--prompt", metavar="TEXT", multiple=True, help="Question that the finished model answers.")
 @click.option("--priority", metavar="LEVEL", help="high, normal or low.")
-@click.option("--dry-run", is_flag=True, help="Check everything, show the spec, write and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything, estimate it, write and send nothing.")
+@click.option("--card", metavar="CARD", help="With --dry-run: for this GPU, such as 'RTX 4090', or GiB.")
 @click.option("--wait", is_flag=True, help="Follow the run; the exit code is its result.")
 @json_option
 def submit(
-    config: Path | None, assignments: tuple[str, ...], name: str | None, dry_run: bool, wait: bool, as_json: bool,
-    **flags: Any,
+    config: Path | None, assignments: tuple[str, ...], name: str | None, dry_run: bool, card: str | None, wait: bool,
+    as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Check, record and send a run.
 
@@ -38,11 +39,14 @@ def submit(
       ftq submit --model smollm2-135m
       ftq submit --model phi-3.5-mini --documents handbook --quant q8_0
       ftq submit --config run.yaml --set epochs=5 --wait
+      ftq submit --model phi-3-medium --dry-run --card "RTX 4090"
     """
+    if card and not dry_run:
+        raise click.UsageError("--card belongs to --dry-run: a run lands on the worker that takes it")
     client = open_client()
     options = _options(config, assignments, flags)
     if dry_run:
-        _show_plan(client, options, name, as_json)
+        _show_forecast(client, options, name, card, as_json)
         return
     submitted = client.submit(options, name)
     if as_json:
@@ -87,14 +91,15 @@ def _follow(client: Client, submitted: Submitted) -> None:
     click.get_current_context().exit(0 if finished.status == "succeeded" else 1)
 
 
-def _show_plan(client: Client, options: dict[str, Any], name: str | None, as_json: bool) -> None:
+def _show_forecast(client: Client, options: dict[str, Any], name: str | None, card: str | None, as_json: bool) -> None:
     spec, found = client.dry_run(options, name)
+    forecast = client.forecast(spec, card)
     if as_json:
-        print_json(spec)
+        print_json({"spec": spec, "forecast": forecast.as_dict()})
         return
-    from cli.show import print_plan
+    from cli.dry_run import print_forecast
 
-    print_plan(spec, found)
+    print_forecast(spec, found, forecast)
     if waits := client.would_wait(spec):
         note(f"Note: it would wait. {waits}")
     note("Nothing was recorded or sent: leave out --dry-run to submit it.")

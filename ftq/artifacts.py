@@ -69,6 +69,11 @@ class RunDir:
         """checkpoints/<attempt>/checkpoint-<step>: a folder an attempt, so that a frozen one can't tear another's."""
         return self.path / "checkpoints"
 
+    @property
+    def corrections(self) -> Path:
+        """checkpoints/corrections.json: how far predictions were off on this kind of card, laid there for train."""
+        return self.checkpoints / "corrections.json"
+
     def gguf(self, quantization: str) -> Path:
         return self.path / f"model-{quantization}.gguf"
 

@@ -1,7 +1,6 @@
-"""The base models people fine-tune most: alias -> hub id, context length, stop token, size.
+"""The base models people fine-tune most: alias -> hub id, context length, stop token, shape.
 
-Sizes are in GB (10^9 bytes): `download_gb` is the 16-bit checkpoint, `memory_4bit_gb` the least GPU memory that
-trains in 4 bit with batch 1 (Unsloth's published estimate, rounded up).
+Everything about sizes follows from the shape (ftq/estimate.py), which is that of the model's config.json.
 """
 
 from __future__ import annotations
@@ -11,7 +10,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftq import estimate
 from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.estimate import PROJECTIONS, Card, Rows, Shape, Wanted
+
+ROW = 2048  # tokens of the longest row that `least_memory` counts with, and the rank of its adapter
+RANK = 64
 
 
 @dataclass(frozen=True)
@@ -20,31 +24,65 @@ class BaseModel:
 
     alias: str
     hub_id: str
-    parameters_b: float
     context: int
     stop: str
     licence: str
-    memory_4bit_gb: float
+    shape: Shape
+
+    @property
+    def parameters_b(self) -> float:
+        """Billions of weights, to three digits."""
+        norms = (2 * self.shape.layers + 1) * self.shape.hidden
+        return float(f"{(self.shape.parameters + norms) / 1e9:.3g}")
 
     @property
     def download_gb(self) -> float:
-        return round(self.parameters_b * 2, 1)
+        """GB (10^9 bytes) of the 16-bit checkpoint."""
+        return round(self.shape.parameters * 2 / 1e9, 1)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """Least memory in each mode, from the smallest to the quickest."""
+        return {
+            "4bit": self.least_memory(True, True), "16bit": self.least_memory(False, True),
+            "16bit_without_checkpointing": self.least_memory(False, False),
+        }  # fmt: skip
+
+    def least_memory(self, load_in_4bit: bool, checkpointing: bool, row: int = ROW) -> int:
+        """Bytes of device memory that train it, one row of so many tokens at a time, with the default adapter."""
+        how = Wanted(r=RANK, targets=PROJECTIONS, epochs=1, batch_size=1, accumulation=1, load_in_4bit=load_in_4bit,
+                     checkpointing="unsloth" if checkpointing else False)  # fmt: skip
+        return estimate.smallest(self.shape, Rows(1, row, row), Card("any", 0, 1.0), how).peak
 
 
+# Shape: layers, hidden, intermediate, heads x their width, key-value heads x theirs, vocabulary, tied embeddings, and
+# for Phi-3's family that its projections are fused.
 MODELS = [
-    BaseModel("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", 0.135, 8192, "<|im_end|>", "Apache-2.0", 1),
-    BaseModel("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 1.7, 8192, "<|im_end|>", "Apache-2.0", 3),
-    BaseModel("phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct", 3.8, 131072, "<|end|>", "MIT", 5),
-    BaseModel("phi-3-medium", "microsoft/Phi-3-medium-4k-instruct", 14.0, 4096, "<|end|>", "MIT", 12),
-    BaseModel("phi-4-mini", "microsoft/Phi-4-mini-instruct", 3.8, 131072, "<|end|>", "MIT", 5),
-    BaseModel("qwen3-0.6b", "Qwen/Qwen3-0.6B", 0.6, 40960, "<|im_end|>", "Apache-2.0", 2),
-    BaseModel("qwen3-4b", "Qwen/Qwen3-4B", 4.0, 40960, "<|im_end|>", "Apache-2.0", 6),
-    BaseModel("qwen3-8b", "Qwen/Qwen3-8B", 8.2, 40960, "<|im_end|>", "Apache-2.0", 9),
-    BaseModel("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", 3.2, 131072, "<|eot_id|>", "Llama 3.2", 5),
-    BaseModel("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct", 8.0, 131072, "<|eot_id|>", "Llama 3.1", 9),
-    BaseModel("mistral-7b", "mistralai/Mistral-7B-Instruct-v0.3", 7.2, 32768, "</s>", "Apache-2.0", 8),
-    BaseModel("gemma-2-2b", "google/gemma-2-2b-it", 2.6, 8192, "<end_of_turn>", "Gemma", 5),
-]
+    BaseModel("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", 8192, "<|im_end|>", "Apache-2.0",
+              Shape(30, 576, 1536, 9 * 64, 3 * 64, 49152, True)),
+    BaseModel("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 8192, "<|im_end|>", "Apache-2.0",
+              Shape(24, 2048, 8192, 32 * 64, 32 * 64, 49152, True)),
+    BaseModel("phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct", 131072, "<|end|>", "MIT",
+              Shape(32, 3072, 8192, 32 * 96, 32 * 96, 32064, False, True)),
+    BaseModel("phi-3-medium", "microsoft/Phi-3-medium-4k-instruct", 4096, "<|end|>", "MIT",
+              Shape(40, 5120, 17920, 40 * 128, 10 * 128, 32064, False, True)),
+    BaseModel("phi-4-mini", "microsoft/Phi-4-mini-instruct", 131072, "<|end|>", "MIT",
+              Shape(32, 3072, 8192, 24 * 128, 8 * 128, 200064, True, True)),
+    BaseModel("qwen3-0.6b", "Qwen/Qwen3-0.6B", 40960, "<|im_end|>", "Apache-2.0",
+              Shape(28, 1024, 3072, 16 * 128, 8 * 128, 151936, True)),
+    BaseModel("qwen3-4b", "Qwen/Qwen3-4B", 40960, "<|im_end|>", "Apache-2.0",
+              Shape(36, 2560, 9728, 32 * 128, 8 * 128, 151936, True)),
+    BaseModel("qwen3-8b", "Qwen/Qwen3-8B", 40960, "<|im_end|>", "Apache-2.0",
+              Shape(36, 4096, 12288, 32 * 128, 8 * 128, 151936, False)),
+    BaseModel("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", 131072, "<|eot_id|>", "Llama 3.2",
+              Shape(28, 3072, 8192, 24 * 128, 8 * 128, 128256, True)),
+    BaseModel("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct", 131072, "<|eot_id|>", "Llama 3.1",
+              Shape(32, 4096, 14336, 32 * 128, 8 * 128, 128256, False)),
+    BaseModel("mistral-7b", "mistralai/Mistral-7B-Instruct-v0.3", 32768, "</s>", "Apache-2.0",
+              Shape(32, 4096, 14336, 32 * 128, 8 * 128, 32768, False)),
+    BaseModel("gemma-2-2b", "google/gemma-2-2b-it", 8192, "<end_of_turn>", "Gemma",
+              Shape(26, 2304, 9216, 8 * 256, 4 * 256, 256000, True)),
+]  # fmt: skip
 ALIASES = {model.alias: model for model in MODELS}
 _BY_HUB_ID = {model.hub_id.lower(): model for model in MODELS}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -53,6 +91,16 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 def find(model: str) -> BaseModel | None:
     """The catalogue's entry for an alias or a hub id, or None."""
     return ALIASES.get(model.lower()) or _BY_HUB_ID.get(model.lower())
+
+
+def shape_of(model: str) -> Shape | None:
+    """A catalogue model's shape, or that in a local checkpoint's config.json; None where only a worker can know it."""
+    if known := find(model):
+        return known.shape
+    try:
+        return Shape.from_config(json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def check(model: str) -> str:

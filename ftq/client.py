@@ -21,6 +21,8 @@ from ftq.settings import Settings
 if TYPE_CHECKING:
     from celery import Celery
 
+    from ftq.forecast import Forecast
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
@@ -96,6 +98,16 @@ class Client:
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
         """What submit would record: (spec, the documents it would take). Nothing is written."""
         return validate(options, name, self.settings.home)
+
+    def forecast(self, spec: dict[str, Any], card: str | None = None) -> Forecast:
+        """Memory, time and disk for a spec of `dry_run`, on the worker's card or on another. UserError if it can't fit.
+
+        Nothing is written: where there is no database yet, there is no worker either.
+        """
+        from ftq.forecast import forecast
+
+        store = self.store if self._has_database() else None
+        return forecast(spec, store, self.settings.home, card)
 
     # ---- control ----------------------------------------------------------------------------------------
 

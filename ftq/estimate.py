@@ -19,8 +19,11 @@ GIB = 2**30
 # a GPU gets no faster. The examples of a step depend on the dataset alone, never on the card.
 STEPS_WANTED, TOKENS_WANTED = 200, 16384
 FEWEST, MOST = 8, 64  # examples in a step
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # a layer's linear modules
 
 Checkpointing = bool | str
+USABLE = 0.94  # of the free memory: the rest is the allocator's loss
+TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,34 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """measured / predicted of an earlier training: of the peak memory and of a step's time."""
+
+    engine: str
+    load_in_4bit: bool
+    checkpointing: bool
+    peak: float = 1.0
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class Card:
-    """The device that trains: the memory a training may use, and the FLOP/s that a large matrix product reaches."""
+    """The device that trains: the memory a training may use, and the FLOP/s that a large matrix product reaches.
+
+    `corrections` is what earlier trainings on this kind of card have shown, the most alike first.
+    """
 
     name: str
     memory: int
     flops: float
+    corrections: tuple[Correction, ...] = ()
+
+    def correction(self, engine: str, load_in_4bit: bool, checkpointing: Checkpointing) -> Correction:
+        """That of the first training done this way, or of the first with this engine."""
+        mode = (load_in_4bit, bool(checkpointing))
+        alike = [known for known in self.corrections if known.engine == engine]
+        same = [known for known in alike if (known.load_in_4bit, known.checkpointing) == mode]
+        return next(iter(same or alike), Correction(engine, *mode))
 
 
 @dataclass(frozen=True)
@@ -154,6 +179,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
+        """Of the steps alone; see `training_seconds`."""
         return self.steps * self.step_seconds
 
 
@@ -222,6 +248,8 @@ def _plan(shape: Shape, rows: Rows, card: Card, wanted: Wanted, four_bit: bool, 
     mean = batch * rows.mean
     micro = micro_batch_seconds(shape, wanted, four_bit, checkpointing, mean, rows.mean, card.flops)
     step = accumulation / wanted.gpus * micro + optimiser_seconds(shape, wanted)
+    shown = card.correction(wanted.engine, four_bit, checkpointing)
+    needed, step = int(needed * shown.peak), step * shown.seconds
     return Plan(four_bit, checkpointing, batch, accumulation, wanted.gpus, tokens, steps_of(wanted, rows), needed, step)
 
 
@@ -287,3 +315,21 @@ def micro_batch_seconds(
 
 def optimiser_seconds(shape: Shape, wanted: Wanted) -> float:
     return shape.adapter(wanted.r, wanted.targets) * ADAM_SECONDS + STEP_SECONDS
+
+
+STARTING_SECONDS = {"unsloth": 5.0, "trl": 1.0}  # the first step waits for kernels to be compiled
+
+
+def training_seconds(plan: Plan, wanted: Wanted, held_out: int, evaluations: int) -> float:
+    """The training loop, which is what a training measures of itself: its steps, so many evaluations of the examples
+    held out (forward passes), and what the first step takes to compile. Importing and loading the model are not in it.
+    """
+    example = plan.step_seconds / plan.examples_in_step / (3 if plan.checkpointing else 2)
+    return STARTING_SECONDS[wanted.engine] + plan.seconds + evaluations * held_out * example
+
+
+def evaluations(plan: Plan, epochs: float, every: int | None) -> int:
+    """How often the validation loss is looked at: each so many steps (None: each epoch), and at the end."""
+    if every is None:
+        return math.ceil(epochs)
+    return math.ceil(plan.steps / every)

@@ -26,6 +26,7 @@ class Stage:
     started_at: float | None
     finished_at: float | None
     progress: dict[str, Any] | None
+    plan: dict[str, Any] | None
     changes: dict[str, Any] | None
     error: dict[str, str] | None
     artifacts: list[dict[str, Any]] | None
@@ -98,6 +99,16 @@ def queue_of(stage: str, spec: dict[str, Any]) -> str:
     if stage == "train":
         return gpu_queue(spec.get("gpus", 1))
     return "gpu" if stage == "infer" and spec.get("infer_with") == "adapter" else "cpu"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """`facts` is what it has: {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}."""
+
+    name: str
+    queues: list[str]
+    facts: dict[str, Any]
+    is_live: bool
 
 
 @dataclass(frozen=True)

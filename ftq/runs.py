@@ -1,38 +1,30 @@
-"""RunStore: runs, stages and events. The only module with SQL, and its verbs are the only writers.
+"""RunStore: runs, stages and events. The one door to the database, and its verbs are the only writers.
 
 A stage is claimed by one guarded UPDATE that takes a lease with an owner's token; every later write is guarded by
 that token, so a process that lost its lease can change nothing. Times are seconds since the epoch (UTC).
+SQL stands here and in the parts that RunStore is made of: database.py, questions.py, workers.py, plans.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ftq import schema
 from ftq.artifacts import STAGES
 from ftq.errors import LeaseLost, NameTaken, NotFound, Refused, Unavailable
+from ftq.plans import Plans
+from ftq.questions import Questions
 from ftq.records import FINISHED, Event, Run, Stage
 from ftq.schema import events, questions, runs, stages, workers
+from ftq.workers import Workers
 
-WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
 
-
-class RunStore:
-    """`clock` is an argument so that tests can step it."""
-
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self.engine = schema.open_engine(url)
-        self.clock = clock
-
-    def close(self) -> None:
-        self.engine.dispose()
+class RunStore(Questions, Workers, Plans):
+    """The whole store: the verbs of runs and stages here, and those of its parts."""
 
     # ---- what the user asks for -------------------------------------------------------------------------
 
@@ -109,7 +101,7 @@ class RunStore:
                 db.execute(stages.update().where(self._is(run_id, stage.name)).values(
                     status="queued", attempt=stage.attempt + 1, tries=0, cached=False, key=None, owner=None,
                     lease_until=None, queued_at=None, started_at=None, finished_at=None, progress=None, error=None,
-                    changes=None if anew else stage.changes,
+                    plan=None if anew else stage.plan, changes=None if anew else stage.changes,
                     fresh_from=stage.attempt + 1 if anew else stage.fresh_from))  # fmt: skip
             self._touch_queue(db, run_id, first)
             self._event(db, run_id, "retried", f"retried by the user from {first}", first)
@@ -329,120 +321,7 @@ class RunStore:
         with self._read() as db:
             return [self._load(db, run_id) for run_id in db.execute(query).scalars().all()]
 
-    # ---- questions to a finished run --------------------------------------------------------------------
-
-    def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
-        question = secrets.token_hex(8)
-        with self._write() as db:
-            db.execute(questions.insert().values(id=question, run_id=run_id, prompt=prompt, options=options,
-                                                 created_at=self.clock()))  # fmt: skip
-        return question
-
-    def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
-        """(run id, prompt, options) for the one process that gets it, None for every other."""
-        with self._write() as db:
-            mine = (questions.c.id == question) & (questions.c.status == "queued")
-            if db.execute(questions.update().where(mine).values(status="running")).rowcount != 1:
-                return None
-            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
-        return row.run_id, row.prompt, row.options
-
-    def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
-        with self._write() as db:
-            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
-            db.execute(questions.update().where(questions.c.id == question).values(**values))
-
-    def read_answer(self, question: str) -> tuple[str, dict[str, Any] | None, dict[str, str] | None]:
-        """(status, answer, error)."""
-        with self._read() as db:
-            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
-        return row.status, row.answer, row.error
-
-    # ---- workers ----------------------------------------------------------------------------------------
-
-    def see_worker(self, name: str, host: str, queues: Iterable[str], gpu: str | None, pid: int) -> None:
-        """A worker's sign of life."""
-        values = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "seen_at": self.clock()}
-        with self._write() as db:
-            if db.execute(workers.update().where(workers.c.name == name).values(**values)).rowcount == 0:
-                db.execute(workers.insert().values(name=name, draining=False, **values))
-
-    def drain_worker(self, name: str, draining: bool) -> None:
-        """Ask the supervisors of a worker to hand their runs back (True), or start with a clean slate (False)."""
-        with self._write() as db:
-            db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
-
-    def forget_worker(self, name: str) -> None:
-        with self._write() as db:
-            db.execute(workers.delete().where(workers.c.name == name))
-
-    def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
-        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't told to stop."""
-        live = (workers.c.seen_at > self.clock() - WORKER_SILENCE) & ~workers.c.draining
-        if host is not None:
-            live &= workers.c.host == host
-        with self._read() as db:
-            rows = db.execute(sa.select(workers.c.name, workers.c.queues).where(live)).all()
-        return {row.name: set(row.queues.split(",")) for row in rows}
-
-    def live_queues(self) -> set[str]:
-        """The queues that some worker was serving in the last moments."""
-        return set[str]().union(*self.live_workers().values())
-
     # ---- inside -----------------------------------------------------------------------------------------
-
-    def _read(self) -> AbstractContextManager[sa.Connection]:
-        return self.engine.connect().execution_options(read=True)
-
-    def _write(self) -> AbstractContextManager[sa.Connection]:
-        return self.engine.begin()
-
-    def _is(self, run_id: str, stage: str) -> sa.ColumnElement[bool]:
-        return (stages.c.run_id == run_id) & (stages.c.name == stage)
-
-    def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
-        """What the user wants, who can't change it before this transaction has ended."""
-        query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
-        return db.execute(query).scalar()
-
-    def _locked(self, db: sa.Connection, run_id: str) -> Run:
-        """The run, which nobody else can change meanwhile (SQLite has locked everything anyway)."""
-        self._wanted(db, run_id)
-        return self._load(db, run_id)
-
-    def _load(self, db: sa.Connection, run_id: str) -> Run:
-        found = self._runs(db, sa.select(runs).where(runs.c.id == run_id))
-        if not found:
-            raise NotFound(f"no run {run_id}", "`ftq status` lists the runs.")
-        return found[0]
-
-    def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
-        found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
-        wanted = query.with_only_columns(runs.c.id).subquery()
-        parts = sa.select(stages).join(wanted, wanted.c.id == stages.c.run_id)
-        parts = parts.order_by(stages.c.run_id, stages.c.position)
-        for row in db.execute(parts).mappings():
-            if row["run_id"] in found:
-                found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
-        return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
-
-    def _owned(self, db: sa.Connection, token: str) -> Any:
-        query = sa.select(stages).where(stages.c.owner == token, stages.c.status == "running")
-        stage = db.execute(query.with_for_update()).first()
-        if stage is None:
-            raise LeaseLost("another process holds this stage now")
-        return stage
-
-    def _guarded(self, token: str, **values: Any) -> None:
-        with self._write() as db:
-            mine = (stages.c.owner == token) & (stages.c.status == "running")
-            if db.execute(stages.update().where(mine).values(**values)).rowcount != 1:
-                raise LeaseLost("another process holds this stage now")
-
-    def _update_owned(self, db: sa.Connection, token: str, **values: Any) -> None:
-        """The last write of an attempt: it gives up the lease."""
-        mine = stages.c.owner == token
-        db.execute(stages.update().where(mine).values(owner=None, lease_until=None, finished_at=self.clock(), **values))
 
     def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, changes: dict[str, Any] | None,
                  counts: bool) -> None:  # fmt: skip
@@ -458,11 +337,6 @@ class RunStore:
 
     def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
         db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self.clock()))
-
-    def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
-               attempt: int | None = None, **data: Any) -> None:  # fmt: skip
-        db.execute(events.insert().values(run_id=run_id, at=self.clock(), kind=kind, message=message, stage=stage,
-                                          attempt=attempt, data=data or None))  # fmt: skip
 
 
 __all__ = ["FINISHED", "Event", "Run", "RunStore", "Stage", "Unavailable"]

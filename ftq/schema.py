@@ -1,4 +1,4 @@
-"""The database's tables, and how an engine for them is opened. Only runs.py uses this."""
+"""The database's tables, and how an engine for them is opened. Only RunStore and its parts use this."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable
 from ftq.settings import without_password
 
-VERSION = 1
+VERSION = 2
+# What brings a database of each earlier version to the next one.
+UPGRADES = {1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON")}
 CONNECT_SECONDS = 4
 
 metadata = sa.MetaData()
@@ -46,6 +48,7 @@ stages = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
     sa.Column("progress", sa.JSON(none_as_null=True)),
+    sa.Column("plan", sa.JSON(none_as_null=True)),  # how it was going to be done, and what came of it
     sa.Column("changes", sa.JSON(none_as_null=True)),  # options that an adaptation replaced
     sa.Column("error", sa.JSON(none_as_null=True)),  # {"kind", "message", "hint"}
     sa.Column("artifacts", sa.JSON(none_as_null=True)),
@@ -84,6 +87,7 @@ workers = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("draining", sa.Boolean, nullable=False, default=False),
     sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("facts", sa.JSON(none_as_null=True)),  # see records.Worker
 )  # fmt: skip
 
 schema = sa.Table("ftq_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
@@ -109,13 +113,26 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def _version(engine: sa.Engine) -> int | None:
-    """The schema's version; the tables are made where there are none."""
+    """The schema's version; the tables are made where there are none, and brought up to date where they are older."""
     with engine.connect().execution_options(read=True) as connection:
         ready = sa.inspect(connection).has_table("ftq_schema")
     if not ready:
         _create(engine)
     with engine.connect().execution_options(read=True) as connection:
-        return connection.scalar(sa.select(schema.c.version))
+        version = connection.scalar(sa.select(schema.c.version))
+    return _upgrade(engine) if version in UPGRADES else version
+
+
+def _upgrade(engine: sa.Engine) -> int | None:
+    """Add what later versions have. Others wait for the lock on the version (SQLite locks everything), then see it."""
+    with engine.begin() as connection:
+        version = connection.scalar(sa.select(schema.c.version).with_for_update())
+        while version in UPGRADES:
+            for statement in UPGRADES[version]:
+                connection.exec_driver_sql(statement)
+            version += 1
+            connection.execute(schema.update().values(version=version))
+    return version
 
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:

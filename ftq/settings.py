@@ -52,6 +52,7 @@ class Tls:
 class Settings:
     """`home` is the artifacts folder; an empty `broker_url` means the embedded server on a socket below it.
 
+    `memory_gb` is the most GiB of device memory that a training may use; None is all that is free.
     The URLs hold their passwords and stay out of `repr`; `without_password` makes them fit to be shown.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     tls: Tls | None = None
     signing_key: bytes = field(default=b"", repr=False)
     umask: int = 0o077
+    memory_gb: float | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -74,13 +76,14 @@ class Settings:
             home=home,
             broker_url=broker_url,
             database_url=_with_password(environ, "FTQ_DATABASE") or f"sqlite:///{home / 'ftq.db'}",
-            lease_seconds=_seconds(environ, "FTQ_LEASE_SECONDS", 60, least=2),
-            grace_seconds=_seconds(environ, "FTQ_GRACE_SECONDS", 60, least=1),
-            max_attempts=int(_seconds(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
-            standby=bool(_seconds(environ, "FTQ_STANDBY", 1, least=0)),
+            lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
+            grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
+            max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            standby=bool(_number(environ, "FTQ_STANDBY", 1, least=0)),
             tls=_tls(environ, broker_url),
             signing_key=_signing_key(environ),
             umask=_umask(environ),
+            memory_gb=_number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None,
         )
 
     @property
@@ -103,7 +106,7 @@ class Settings:
         return Path(tempfile.gettempdir()) / f"ftq-{os.getuid()}-{digest}" / "valkey.sock"
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
+def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
     text = environ.get(name) or str(default)
     try:
         value = float(text)

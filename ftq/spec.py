@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.estimate import PROJECTIONS
 from ftq.records import MAX_GPUS
 
 Quantization = Literal[
@@ -16,7 +17,6 @@ Quantization = Literal[
 ]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
 _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Auto = Literal["auto"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
@@ -119,7 +119,7 @@ def parse(options: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(options)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
         hints = ["`ftq options` lists every option with its limits."]
         if any(_is_secret(problem) for problem in error.errors()):
             hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
@@ -191,6 +191,8 @@ def _explain(problem: Any) -> str:
         return (
             f"unknown quantisation {value}.{did_you_mean(value, list(QUANTIZATIONS))} Known: {', '.join(QUANTIZATIONS)}"
         )
+    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
+        return f"{name}={problem['input']}: expected {_allowed(RunSpec.model_json_schema()['properties'][name])}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftq import calibration
 from ftq.records import FINISHED, Event, Run, Stage
 
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds")
@@ -97,4 +98,5 @@ def _stage(stage: Stage, now: float) -> dict[str, Any]:
         "started_at": None if waiting else iso(stage.started_at),
         "finished_at": iso(stage.finished_at) if stage.status in FINISHED else None,
         "seconds": None if taken is None else round(taken, 3),
+        "plan": {**stage.plan, "compared": calibration.compare(stage.plan)} if stage.plan else None,
     }

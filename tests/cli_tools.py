@@ -68,6 +68,6 @@ class Store:
         self.at(reported).renew(token, 60)
         self.runs.progress(token, TRAINING)
 
-    def worker(self) -> None:
+    def worker(self, facts: dict[str, Any] | None = None) -> None:
         self.now = time.clock_gettime(time.CLOCK_REALTIME)  # the client's own store doesn't see the test's clock
-        self.runs.see_worker("box", "box", ["cpu", "gpu"], None, 1)
+        self.runs.see_worker("box", "box", ["cpu", "gpu"], None, 1, facts)

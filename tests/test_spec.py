@@ -14,11 +14,13 @@ DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal",
     "valid_fraction": 0.05, "train_on_prompt": False, "max_seq_length": 2048,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
-    "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": 2, "gradient_accumulation_steps": 4, "packing": "auto",
+    "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",
+    "packing": "auto",
     "load_in_4bit": "auto", "dtype": "auto", "r": 64, "alpha": 16, "dropout": 0.0,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "gradient_checkpointing": "unsloth", "optimizer": "auto", "dataset_num_proc": "auto", "seed": 3407,
-    "save_steps": "auto", "logging_steps": 1, "quantizations": ["q4_k_m"], "keep_merged": True,
+    "gradient_checkpointing": "auto", "optimizer": "auto", "early_stopping": None, "keep_best": False,
+    "eval_steps": "auto", "report_to": [], "dataset_num_proc": "auto", "seed": 3407,
+    "save_steps": "auto", "logging_steps": "auto", "quantizations": ["q4_k_m"], "keep_merged": True,
     "prompts": ["What is this about?"], "infer_with": "gguf", "temperature": 0.0, "max_tokens": 256,
 }  # fmt: skip
 
@@ -42,6 +44,12 @@ def test_a_recorded_spec_is_read_back_unchanged() -> None:
         ({"packing": "auto"}, "packing", "auto"),
         ({"save_steps": "20"}, "save_steps", 20),
         ({"gradient_checkpointing": "unsloth"}, "gradient_checkpointing", "unsloth"),
+        ({"batch_size": "4"}, "batch_size", 4),
+        ({"batch_size": "auto"}, "batch_size", "auto"),
+        ({"gradient_checkpointing": "true"}, "gradient_checkpointing", True),
+        ({"early_stopping": "none"}, "early_stopping", None),
+        ({"report_to": "wandb,trackio"}, "report_to", ["wandb", "trackio"]),
+        ({"report_to": ""}, "report_to", []),
         ({"target_modules": "q_proj, v_proj,"}, "target_modules", ["q_proj", "v_proj"]),
         ({"quantizations": "q8_0,f16,q8_0"}, "quantizations", ["q8_0", "f16"]),
         ({"prompts": "One question, with a comma?"}, "prompts", ["One question, with a comma?"]),
@@ -56,7 +64,7 @@ def test_every_problem_is_named_in_one_error() -> None:
         spec.parse({"learningrate": 1, "epochs": 0, "batch_size": "two", "quantizations": "q4km", "save_steps": 0})
     assert (caught.value.kind, caught.value.hint) == ("user", "`ftq options` lists every option with its limits.")
     assert sorted(caught.value.message.splitlines()) == [
-        "batch_size=two: input should be a valid integer, unable to parse string as an integer",
+        "batch_size=two: expected integer or auto",
         "epochs=0: input should be greater than 0",
         "model is missing: name one with --model (`ftq models` lists them) or in --config",
         "save_steps=0: must be 1 or more, or auto",
@@ -71,7 +79,9 @@ def test_every_problem_is_named_in_one_error() -> None:
     [
         ("valid_fraction", 0.6), ("max_seq_length", 63), ("learning_rate", 0), ("learning_rate", "nan"),
         ("warmup_ratio", 1), ("dropout", 1), ("r", 0), ("seed", -1), ("target_modules", ""), ("quantizations", []),
-        ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"), ("packing", "perhaps"),
+        ("batch_size", 0), ("gradient_accumulation_steps", -1), ("early_stopping", 0), ("eval_steps", 0),
+        ("report_to", "clearml"), ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"),
+        ("packing", "perhaps"),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:

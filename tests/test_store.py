@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pwd
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from ftq import schema
 from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
-from ftq.records import QUEUES, Event, Run, Stage, queue_of
+from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
 
 SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
@@ -290,6 +292,7 @@ LATE: list[Callable[[RunStore, str], Any]] = [
     lambda store, token: store.check(token),
     lambda store, token: store.progress(token, {"percent": 50}),
     lambda store, token: store.note(token, "checkpoint", "checkpoint at step 5"),
+    lambda store, token: store.plan(token, "16-bit base", {"steps": 5}),
     lambda store, token: store.succeed(token, "key", FILES),
     lambda store, token: store.fail(token, ERROR),
     lambda store, token: store.release(token, "handed_back", "back"),
@@ -678,6 +681,90 @@ def test_a_draining_worker_is_told_so(store: RunStore, run: Run) -> None:
     assert store.check(token) == ("run", True)
 
 
+def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:
+    facts = {"gpus": 2, "gpu": "H100", "memory": 80 * 2**30}
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    clock.now += 30
+    store.see_worker("w2", "host", ["gpu2", "gpu"], "2 x H100", 2, facts)
+    store.see_worker("w3", "host", ["gpu"], None, 3)
+    store.drain_worker("w3", True)
+    assert store.workers() == [
+        Worker("w2", ["gpu2", "gpu"], facts, True), Worker("w3", ["gpu"], {}, False), Worker("w1", ["cpu"], {}, False),
+    ]  # fmt: skip
+
+
+# ---- plans ----------------------------------------------------------------------------------------------
+
+CHOSEN = {"card": "H100", "engine": "unsloth", "load_in_4bit": False, "gradient_checkpointing": False, "steps": 10,
+          "predicted": {"peak": 1000, "seconds": 10.0, "step_seconds": 1.0}}  # fmt: skip
+MEASURED = {"measured": {"peak": 1100, "seconds": 13.5, "steps": 10, "first_step_seconds": 0.0}}
+
+
+def test_a_plan_is_told_once_and_grows_by_what_is_measured(store: RunStore, run: Run) -> None:
+    succeed(store, "prepare")
+    token = claim(store, "train")
+    store.plan(token, "16-bit base", CHOSEN)
+    store.plan(token, "", MEASURED)
+    found = store.get("abc").stage("train").plan
+    assert found == {**CHOSEN, **MEASURED, "message": "16-bit base"}
+    assert said(store)[-1] == ("train", 1, "plan", "16-bit base")
+    store.release(token, "handed_back", "back")
+    again = claim(store, "train", 2)
+    assert store.get("abc").stage("train").plan == found
+    store.plan(again, "4-bit base", {**CHOSEN, "load_in_4bit": True})
+    assert store.get("abc").stage("train").plan == {**CHOSEN, "load_in_4bit": True, "message": "4-bit base"}
+
+
+def test_retry_keeps_a_plan_and_retry_from_a_stage_forgets_it(store: RunStore, run: Run) -> None:
+    succeed(store, "prepare")
+    token = claim(store, "train")
+    store.plan(token, "16-bit base", CHOSEN)
+    store.fail(token, ERROR)
+    assert store.retry("abc").stage("train").plan == {**CHOSEN, "message": "16-bit base"}
+    store.cancel("abc")
+    assert store.retry("abc", "train").stage("train").plan is None
+
+
+def train(store: RunStore, run_id: str, model: str = "qwen3-4b", **plan: Any) -> None:
+    store.create(run_id, run_id, {**SPEC, "model": model}, "hash")
+    store.succeed(claim(store, "prepare", run_id=run_id), None, FILES)
+    token = claim(store, "train", run_id=run_id)
+    store.plan(token, "", {**CHOSEN, **MEASURED, **plan})
+    store.succeed(token, None, FILES)
+
+
+def test_corrections_come_from_the_same_card_the_same_model_first_the_newest_first(
+    store: RunStore, clock: Clock
+) -> None:
+    def measured(seconds: float) -> dict[str, Any]:
+        return {"measured": {**MEASURED["measured"], "seconds": seconds}}
+
+    for run_id, options in {
+        "old": measured(9.0), "new": measured(10.8), "other": {"model": "qwen3-8b", **measured(12.6)},
+        "elsewhere": {"card": "L4"}, "half": {"measured": None},
+    }.items():  # fmt: skip
+        clock.now += 1
+        train(store, run_id, **options)
+    store.create("failed", "failed", SPEC, "hash")
+    store.succeed(claim(store, "prepare", run_id="failed"), None, FILES)
+    token = claim(store, "train", run_id="failed")
+    store.plan(token, "", {**CHOSEN, **measured(18.0)})
+    store.fail(token, ERROR)
+    assert [known.seconds for known in store.corrections("H100", "qwen3-4b")] == [1.2, 1.0, 1.4]
+    assert [known.seconds for known in store.corrections("H100", "qwen3-8b")] == [1.4, 1.2, 1.0]
+    assert [known.peak for known in store.corrections("L4", "any")] == [1.1]
+    assert store.corrections("T4", "qwen3-4b") == []
+
+
+def test_the_last_plan(store: RunStore, clock: Clock) -> None:
+    assert store.last_plan() is None
+    for number, card in enumerate(["H100", "L4", "H100"]):
+        clock.now += 1
+        train(store, f"r{number}", card=card, steps=number)
+    store.create("queued", "queued", SPEC, "hash")
+    assert [(store.last_plan(card) or {}).get("steps") for card in (None, "H100", "L4", "T4")] == [2, 2, 1, None]
+
+
 # ---- the database itself --------------------------------------------------------------------------------
 
 
@@ -691,8 +778,73 @@ def test_what_was_written_is_there_for_another_process(url: str, store: RunStore
 def test_a_database_of_another_version_is_refused(url: str, store: RunStore) -> None:
     with store.engine.begin() as db:
         db.exec_driver_sql("UPDATE ftq_schema SET version = 99")
-    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 1$"):
+    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 2$"):
         RunStore(url)
+
+
+VERSION_1 = """
+CREATE TABLE ftq_schema (version INTEGER NOT NULL PRIMARY KEY);
+CREATE TABLE runs (id VARCHAR(16) NOT NULL PRIMARY KEY, name VARCHAR(120) NOT NULL UNIQUE, model VARCHAR(400) NOT NULL,
+    spec JSON NOT NULL, documents_hash VARCHAR(64) NOT NULL, wanted VARCHAR(8) NOT NULL, kept BOOLEAN NOT NULL,
+    created_at FLOAT NOT NULL);
+CREATE TABLE workers (name VARCHAR(200) NOT NULL PRIMARY KEY, host VARCHAR(200) NOT NULL, queues VARCHAR(200) NOT NULL,
+    gpu VARCHAR(200), pid INTEGER NOT NULL, draining BOOLEAN NOT NULL, seen_at FLOAT NOT NULL);
+CREATE TABLE stages (run_id VARCHAR(16) NOT NULL REFERENCES runs (id) ON DELETE CASCADE, name VARCHAR(16) NOT NULL,
+    position INTEGER NOT NULL, status VARCHAR(12) NOT NULL, attempt INTEGER NOT NULL, tries INTEGER NOT NULL,
+    fresh_from INTEGER NOT NULL, cached BOOLEAN NOT NULL, key VARCHAR(64), owner VARCHAR(32), worker VARCHAR(200),
+    lease_until FLOAT, queued_at FLOAT, started_at FLOAT, finished_at FLOAT, progress JSON, changes JSON, error JSON,
+    artifacts JSON, PRIMARY KEY (run_id, name));
+CREATE TABLE events (id {serial}, run_id VARCHAR(16) NOT NULL REFERENCES runs (id) ON DELETE CASCADE, at FLOAT NOT NULL,
+    stage VARCHAR(16), attempt INTEGER, kind VARCHAR(24) NOT NULL, message TEXT NOT NULL, data JSON);
+CREATE TABLE questions (id VARCHAR(16) NOT NULL PRIMARY KEY, run_id VARCHAR(16) NOT NULL REFERENCES runs (id),
+    prompt TEXT NOT NULL, options JSON NOT NULL, status VARCHAR(12) NOT NULL, answer JSON, error JSON,
+    created_at FLOAT NOT NULL);
+INSERT INTO ftq_schema VALUES (1);
+INSERT INTO runs VALUES ('abc', 'first', 'qwen3-4b', '{spec}', 'hash', 'run', false, 1000.0);
+INSERT INTO stages VALUES ('abc', 'prepare', 0, 'queued', 1, 0, 0, false, NULL, NULL, NULL, NULL, 1000.0, NULL, NULL,
+    NULL, NULL, NULL, NULL);
+INSERT INTO stages VALUES ('abc', 'train', 1, 'queued', 1, 0, 0, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL);
+INSERT INTO workers VALUES ('w1', 'host', 'cpu', NULL, 1, false, 1000.0)
+"""
+
+
+def make_version_1(url: str) -> None:
+    """A database as the first ftq made it, with a run and a worker."""
+    engine = sa.create_engine(url)
+    serial = "INTEGER PRIMARY KEY AUTOINCREMENT" if url.startswith("sqlite") else "SERIAL PRIMARY KEY"
+    with engine.begin() as db:
+        for statement in VERSION_1.format(serial=serial, spec=json.dumps(SPEC)).split(";\n"):
+            db.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_a_database_of_the_version_before_is_brought_up_to_date_and_keeps_its_rows(url: str, clock: Clock) -> None:
+    make_version_1(url)
+    store = RunStore(url, clock)
+    assert store.get("abc") == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START,
+                                   [stage("prepare", queued_at=START), stage("train")])  # fmt: skip
+    assert store.workers() == [Worker("w1", ["cpu"], {}, True)]
+    token = claim(store, "prepare")
+    store.plan(token, "a plan", {"steps": 3})
+    store.see_worker("w1", "host", ["cpu"], None, 1, {"memory": 5})
+    store.close()
+    again = RunStore(url, clock)
+    assert again.get("abc").stages[0].plan == {"steps": 3, "message": "a plan"}
+    assert again.workers()[0].facts == {"memory": 5}
+    with again.engine.begin() as db:
+        assert db.exec_driver_sql("SELECT version FROM ftq_schema").scalars().all() == [schema.VERSION]
+    again.close()
+
+
+def _open(number: int, url: str) -> list[str]:
+    store = RunStore(url)
+    return [run.id for run in store.all()]
+
+
+def test_processes_that_upgrade_at_once_do_it_once(url: str) -> None:
+    make_version_1(url)
+    assert in_processes(6, _open, url) == [["abc"]] * 6
 
 
 def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path: Path) -> None:

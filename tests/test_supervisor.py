@@ -219,8 +219,29 @@ def test_memory_is_adapted(rig: Rig) -> None:
     assert rig.store.get("r").stage("train").changes == {"batch_size": 1, "gradient_accumulation_steps": 8}
     assert rig.supervisor.run("r", "train", 2) is True
     assert json.loads((folder.adapter / "steps.json").read_text()) == {"steps": [1], "batch_size": 1}
+    plan = rig.store.get("r").stage("train").plan
+    assert plan and (plan["batch_size"], plan["gradient_accumulation_steps"]) == (1, 8)
     headers = [line.partition("UTC ")[2] for line in folder.log("train").read_text().splitlines() if line[:3] == "---"]
     assert headers == ["--attempt 1", "--attempt 2 --set batch_size=1 --set gradient_accumulation_steps=8"]
+
+
+def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig) -> None:
+    plan = {"card": "CPU", "engine": "trl", "load_in_4bit": False, "gradient_checkpointing": False, "steps": 10,
+            "predicted": {"peak": 1000, "seconds": 10.0, "step_seconds": 1.0},
+            "measured": {"peak": None, "seconds": 13.5, "steps": 10, "first_step_seconds": 0.0}}  # fmt: skip
+    rig.submit("old", done=1)
+    token = rig.store.claim("old", "train", 1, WORKER, 60)
+    assert token
+    rig.store.plan(token, "", plan)
+    rig.store.succeed(token, None, [])
+    folder = rig.submit("r", {"train": {"1": "kill"}}, done=1, max_steps=1)
+    assert rig.supervisor.run("r", "train", 1) is False
+    assert json.loads(folder.corrections.read_text()) == [
+        {"engine": "trl", "load_in_4bit": False, "checkpointing": False, "peak": 1.0, "seconds": 1.5}
+    ]
+    rig.store.delete("old")
+    assert rig.supervisor.run("r", "train", 2) is True
+    assert not folder.corrections.exists()
 
 
 # ---- told to stop ---------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,17 +17,17 @@ from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
 from ftq.spec import parse
 from tests.tiny import make_run, make_tiny_model
-from worker.stages import checkpoints, train, train_setup
+from worker.stages import checkpoints, train_setup
 from worker.stages.checkpoints import Checkpoint
-from worker.stages.order import Order
 from worker.stages.runtime import STOPPED, Report
+from worker.stages.train_plan import Setup
 
 ROOT = Path(__file__).parent.parent
 STEPS = 12
 OPTIONS = {
     "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": STEPS, "save_steps": 3,
-    "logging_steps": 1, "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2, "max_tokens": 8,
-    "quantizations": ["q8_0"],
+    "logging_steps": 1, "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2,
+    "quantizations": ["q8_0"], "max_tokens": 8,
 }  # fmt: skip
 
 
@@ -46,23 +45,15 @@ def test_a_row_without_the_stop_token_or_too_long_is_refused() -> None:
             train_setup.check_row(ids, labels, 2, limit, "train.jsonl:1")
 
 
-def test_the_order_is_a_permutation_drawn_from_seed_and_epoch_alone() -> None:
-    lengths = [(n * 7) % 50 + 1 for n in range(101)]
-
-    def order(seed: int, epoch: int) -> list[int]:
-        return list(Order(lengths, 8, 8, True, seed, lambda: epoch))
-
-    assert sorted(order(1, 0)) == list(range(101))
-    assert order(1, 0) == order(1, 0)
-    assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
-    batches = [order(1, 0)[start : start + 8] for start in range(0, 101, 8)]
-    spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches]
-    assert sum(spread) / len(spread) < 10  # of 49: like lengths share a batch
+def setup_for(batch: int, accumulation: int, gpus: int = 1, **others: Any) -> Setup:
+    how: dict[str, Any] = {"engine": "trl", "gpu": False, "dtype": "float32", "optimizer": "adamw_torch",
+                           "padding_free": False, "load_in_4bit": False, "gradient_checkpointing": False}  # fmt: skip
+    return Setup(**{**how, "batch_size": batch, "gradient_accumulation_steps": accumulation, "gpus": gpus, **others})
 
 
 def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
-    spec = parse({"model": "m", "batch_size": 4, "gradient_accumulation_steps": 2})
-    assert [train_setup.steps_per_epoch(rows, spec) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
+    for setup in (setup_for(4, 2), setup_for(2, 4, gpus=2), setup_for(1, 8, gpus=4)):
+        assert [train_setup.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
 
 
 def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
@@ -102,41 +93,27 @@ def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_
     for name in ("train.jsonl", "valid.jsonl"):
         (run.dataset / name).write_text(name)
 
-    def mark(**changes: Any) -> str:
-        spec = parse({"model": "m", "batch_size": 4, "gradient_accumulation_steps": 2, **changes})
-        batch = spec.batch_size * spec.gradient_accumulation_steps
-        plan = train_setup.Plan("m", "trl", False, "float32", False, False, "adamw_torch", batch)
-        return train_setup.fingerprint(run, spec, plan)
+    def mark(setup: Setup | None = None, **changes: Any) -> str:
+        return train_setup.fingerprint(run, parse({"model": "m", **changes}), setup or setup_for(4, 2))
 
-    same = [{}, {"save_steps": 7}, {"prompts": ["x"]}, {"batch_size": 2, "gradient_accumulation_steps": 4}]
-    assert len({mark(**changes) for changes in same}) == 1
-    other = [{"seed": 1}, {"learning_rate": 0.1}, {"r": 8}, {"epochs": 4}, {"batch_size": 8}]
-    assert len({mark(), *(mark(**changes) for changes in other)}) == 6
+    smaller = setup_for(2, 4, load_in_4bit=True, gradient_checkpointing=True)
+    same = [mark(), mark(save_steps=7), mark(prompts=["x"]), mark(report_to=["wandb"]), mark(setup_for(2, 4)),
+            mark(smaller), mark(setup_for(2, 4, gpus=2), gpus=2)]  # fmt: skip
+    assert len({*same}) == 1
+    options: list[dict[str, Any]] = [{"seed": 1}, {"learning_rate": 0.1}, {"r": 8}, {"epochs": 4}]
+    other = [setup_for(8, 2), setup_for(4, 2, dtype="bfloat16"), setup_for(4, 2, padding_free=True)]
+    assert len({mark(), *(mark(**changes) for changes in options), *map(mark, other)}) == 8
     before = mark()
     (run.dataset / "train.jsonl").write_text("more")
     assert mark() != before
 
 
-def test_packing_without_a_gpu_is_off_and_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch = type(sys)("torch")
-    torch.cuda = type("cuda", (), {"is_available": staticmethod(lambda: False)})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    plan = train_setup.decide(parse({"model": "m", "engine": "trl", "packing": True, "dtype": "float32"}), Report())
-    assert plan == train_setup.Plan("m", "trl", False, "float32", False, False, "adamw_torch", 8)
-    assert "packing needs Unsloth on a GPU" in capsys.readouterr().err
-
-
-def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
-    spec = parse({"model": "m"})
-    watcher = train.Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", evaluates=False, found=None)
-    state = SimpleNamespace(global_step=3, max_steps=9, epoch=0.5)
-    control = SimpleNamespace(should_evaluate=False)
-    watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": float("inf")})
-    assert [line["grad_norm"] for line in read_jsonl(watcher.metrics)] == [None]
-    with pytest.raises(UserError, match="the training diverged: at step 3 the loss is nan"):
-        watcher.logs(state, control, {"loss": float("nan"), "learning_rate": 0.1})
+def test_a_tracker_that_is_not_installed_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = parse({"model": "m", "report_to": ["mlflow", "tensorboard"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_setup, "find_spec", lambda name: None if name == "mlflow" else object())
+        assert train_setup._trackers(spec, Report()) == ["tensorboard"]
+    assert capsys.readouterr().err == ("warning: message=report_to: mlflow isn't installed on this worker: left out\n")
 
 
 # ---- real trainings of the tiny model, each in a process of its own --------------------------------------
@@ -217,7 +194,7 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     fields = {"step", "epoch", "train_loss", "learning_rate", "grad_norm", "tokens_per_second"}
     rows = sum(1 for _ in read_jsonl(unbroken / "dataset/train.jsonl"))
-    epoch = train_setup.steps_per_epoch(rows, parse({"model": "m", **OPTIONS}))
+    epoch = train_setup.steps_per_epoch(rows, setup_for(2, 2))
     assert [line["step"] for line in lines if set(line) == fields | {"valid_loss"}] == [epoch, STEPS]
     assert all(set(line) in (fields, fields | {"valid_loss"}) for line in lines)
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]

@@ -11,13 +11,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ftq.estimate
 import ftq.prompt
 from ftq.artifacts import STAGES, link_tree, remove, run_dir, size_of
 from ftq.runs import Run, RunStore
 
 _STAGES_FOLDER = Path(__file__).parent / "stages"
-# The documents count by their content, not by where they lay; more GPUs learn the same, only faster.
-_NOBODYS = {"documents", "priority", "gpus"}
+# The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
+# look on.
+_NOBODYS = {"documents", "priority", "gpus", "report_to"}
 _OPTIONS = {
     "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
     "export": {"quantizations", "keep_merged"},
@@ -67,9 +69,10 @@ def take(store: RunStore, home: Path, run: Run, stage: str, key: str, partial: P
 
 
 def code_version(stage: str) -> str:
-    """A hash of the stage's source, and of what all stages share."""
+    """A hash of the stage's source, and of what all stages share. The estimate decides how much a step learns from."""
     shared = [path for path in _STAGES_FOLDER.glob("*.py") if path.stem not in STAGES]
     files = [*sorted(shared), _STAGES_FOLDER / f"{stage}.py", Path(ftq.prompt.__file__)]
+    files += [Path(ftq.estimate.__file__)] if stage == "train" else []
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ftq.errors import UserError
 from ftq.records import MAX_GPUS
 
 
 @cache
-def gpus() -> list[str]:
-    """The names of the GPUs that the driver shows, for example ['NVIDIA H100 80GB HBM3']."""
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+def cards() -> list[tuple[str, int]]:
+    """(name, bytes of memory) of the GPUs that the driver shows, for example ('NVIDIA H100 80GB HBM3', 85520809984)."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return answer.stdout.strip().splitlines()
+    lines = [line.rpartition(",") for line in answer.stdout.strip().splitlines()]
+    return [(name.strip(), _bytes(mib)) for name, _, mib in lines]
+
+
+def _bytes(mib: str) -> int:
+    """0 for a card that doesn't say (it shares the machine's memory)."""
+    return int(mib) * 2**20 if mib.strip().isdigit() else 0
+
+
+def gpus() -> list[str]:
+    """The names of the GPUs that the driver shows."""
+    return [name for name, _ in cards()]
+
+
+def facts(memory_gb: float | None = None) -> dict[str, Any]:
+    """{"gpus", "gpu", "memory"} of what this process was given: see ftq.records.Worker. Without a GPU the CPU trains.
+
+    `memory_gb` is the most GiB of it that a training may use (FTQ_MEMORY_GB).
+    """
+    indices = [int(index) if index.isdigit() else 0 for index in given()]  # a UUID: alike, most likely
+    found = [cards()[index] for index in indices if index < len(cards())]
+    name, memory = min(found, key=lambda card: card[1]) if found else ("CPU", machine_memory())
+    return {"gpus": len(found), "gpu": name, "memory": int(min(memory, (memory_gb or math.inf) * 2**30))}
+
+
+def machine_memory() -> int:
+    """Bytes of main memory that this container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def given() -> list[str]:
@@ -63,9 +97,14 @@ def gpu_name() -> str | None:
 
 
 def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed in this container (cgroup v2) for lack of memory; 0 if unknown."""
+    """How many processes the kernel has killed for lack of memory: in this container and on this machine together."""
+    return _count("/sys/fs/cgroup/memory.events") + _count("/proc/vmstat")
+
+
+def _count(path: str) -> int:
+    """The value of `oom_kill` in a file of `name value` lines; 0 if it isn't there."""
     try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
+        lines = Path(path).read_text().splitlines()
         return int(dict(line.split() for line in lines).get("oom_kill", "0"))
     except (OSError, ValueError):
         return 0

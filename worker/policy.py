@@ -6,7 +6,10 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from ftq.records import Stage
 from worker.stages import STOPPED
+
+ADAPTED = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
 # Why a stage was told to stop -> (event, message)
 STOPS = {
@@ -26,40 +29,49 @@ class Decision:
     changes: dict[str, Any] | None = None
 
 
-def decide(
-    stage: str,
-    error: dict[str, str],
-    spec: dict[str, Any],
-    changes: dict[str, Any] | None,
-    tries: int,
-    max_attempts: int,
-) -> Decision:
-    """`tries` counts the attempts in a row that brought nothing, this one included."""
-    if error["kind"] not in ("memory", "lost"):
-        return Decision(False, "", error)
-    if tries >= max_attempts:
-        message = f"{error['message']} ({tries} attempts)"
+def decide(stage: str, error: dict[str, str], spec: dict[str, Any], current: Stage, max_attempts: int) -> Decision:
+    """`current.tries` counts the attempts in a row that brought nothing, this one included.
+
+    An adaptation isn't such an attempt: each needs less than the one before, so they end by themselves.
+    """
+    if error["kind"] == "lost" and current.tries >= max_attempts:
+        message = f"{error['message']} ({current.tries} attempts)"
         return Decision(False, "", {**error, "message": message})
     if error["kind"] == "lost":
         return Decision(True, f"retried: {error['message']}", error)
-    smaller = need_less_memory({**spec, **(changes or {})}) if stage == "train" else None
+    smaller = None
+    if error["kind"] == "memory" and stage == "train":
+        smaller = need_less_memory(spec, current.plan or {}, current.changes or {})
     if smaller is None:
         return Decision(False, "", error)
     shown = ", ".join(f"{name}={value}" for name, value in smaller.items())
-    return Decision(True, f"retried with less memory: {shown}", error, {**(changes or {}), **smaller})
+    return Decision(True, f"retried with less memory: {shown}", error, {**(current.changes or {}), **smaller})
 
 
-def need_less_memory(spec: dict[str, Any]) -> dict[str, Any] | None:
-    """What to try next, the effective batch kept: smaller micro-batch, checkpointing, 4 bit. None: no more."""
-    batch = spec["batch_size"]
-    if batch > 1:
-        smaller = next(size for size in range(batch // 2, 0, -1) if batch % size == 0)
-        accumulation = spec["gradient_accumulation_steps"] * (batch // smaller)
-        return {"batch_size": smaller, "gradient_accumulation_steps": accumulation}
-    if spec["gradient_checkpointing"] is False:
-        return {"gradient_checkpointing": "unsloth"}
-    if spec["load_in_4bit"] is False:
+def need_less_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any] | None:
+    """What to try next, the effective batch kept: smaller micro-batch, checkpointing, 4 bit. None: no more.
+
+    `plan` is what the train stage chose where the spec says auto. A process that died before it could tell leaves the
+    spec's own numbers; an auto among them can't be made smaller.
+    """
+    how = {**spec, **{name: plan[name] for name in ADAPTED if name in plan}, **changes}
+    if smaller := _smaller_batch(how["batch_size"], how["gradient_accumulation_steps"], how.get("gpus", 1)):
+        return smaller
+    if how["gradient_checkpointing"] is False:
+        return {"gradient_checkpointing": True if "trl" in (plan.get("engine"), spec.get("engine")) else "unsloth"}
+    if how["load_in_4bit"] is False and plan.get("gpu", True):
         return {"load_in_4bit": True}
+    return None
+
+
+def _smaller_batch(batch: int | str, accumulation: int | str, gpus: int) -> dict[str, Any] | None:
+    """About half of the micro-batch and as much more accumulation, which the GPUs share out evenly."""
+    if isinstance(batch, str) or isinstance(accumulation, str):
+        return None
+    examples = batch * accumulation
+    for size in range(batch // 2, 0, -1):
+        if batch % size == 0 and (accumulation % gpus or examples // size % gpus == 0):
+            return {"batch_size": size, "gradient_accumulation_steps": examples // size}
     return None
 
 

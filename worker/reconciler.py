@@ -17,7 +17,7 @@ from typing import Any
 from ftq import queue
 from ftq.runs import RunStore
 from ftq.settings import Settings
-from worker.hardware import gpu_name
+from worker import hardware
 
 log = logging.getLogger("ftq.reconciler")
 
@@ -82,7 +82,8 @@ class Reconciler:
         self._try(lambda: self.store.drain_worker(self.worker, True))
 
     def _beat(self) -> None:
-        self.store.see_worker(self.worker, socket.gethostname(), self.queues, gpu_name(), os.getpid())
+        facts = hardware.facts(self.settings.memory_gb)
+        self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
 
     def _try(self, action: Any) -> Any:
         """The broker or the database may be away for a while: that must not end the thread."""

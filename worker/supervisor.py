@@ -13,17 +13,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from celery import Celery
 
 from ftq import queue
-from ftq.artifacts import RunDir, remove, run_dir
+from ftq.artifacts import RunDir, remove, run_dir, write_json
 from ftq.errors import FtqError, LeaseLost
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
-from worker import cache, policy
+from worker import cache, hardware, policy
 from worker.process import StageProcess
 from worker.standby import Keeper, Standby
 
@@ -106,6 +106,8 @@ class Supervisor:
             return True
         if stage == "train" and fresh_from == attempt:
             remove(folder.checkpoints)
+        if stage == "train":
+            self._hand_over_corrections(run, folder)
         outcome = self._execute(run, folder, stage, attempt, token)
         if outcome.exit_code == 0 and not outcome.error:
             self._publish(folder, stage, attempt, token, key, cached=False)
@@ -113,6 +115,15 @@ class Supervisor:
         remove(partial)
         self._settle(run, stage, token, outcome)
         return False
+
+    def _hand_over_corrections(self, run: Run, folder: RunDir) -> None:
+        """What earlier trainings on this kind of card have shown, for the plan of this one."""
+        card = hardware.facts(self.settings.memory_gb)["gpu"]
+        found = [asdict(known) for known in self.store.corrections(card, run.spec["model"])]
+        remove(folder.corrections)
+        if found:
+            folder.checkpoints.mkdir(exist_ok=True)
+            write_json(folder.corrections, found)
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, token: str) -> Outcome:
         """Run the stage's process to its end, the lease renewed all the while."""
@@ -160,9 +171,10 @@ class Supervisor:
         else:
             error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
             current = self.store.get(run.id).stage(stage)
-            decision = policy.decide(stage, error, run.spec, current.changes, current.tries, self.settings.max_attempts)
+            decision = policy.decide(stage, error, run.spec, current, self.settings.max_attempts)
             if decision.retry:
-                self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=True)
+                counts = decision.changes is None  # an adaptation is no attempt that brought nothing
+                self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
             else:
                 self.store.fail(token, decision.error)
         queue.send(self.app, self.store.get(run.id))
@@ -239,6 +251,9 @@ class _Watch:
         elif event == "progress":
             self.show_progress(report)
             self._if_reachable(lambda: self._record(report))
+        elif event == "plan":
+            message = report.pop("message")
+            self._if_reachable(lambda: self.store.plan(self.token, message, report))
         else:
             self._if_reachable(lambda: self.store.note(self.token, event, **report))
 

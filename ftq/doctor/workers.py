@@ -17,8 +17,8 @@ from ftq.doctor.clock import compare
 from ftq.doctor.database import file_of
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.runs import WORKER_SILENCE
 from ftq.settings import Settings
+from ftq.workers import WORKER_SILENCE
 
 FORGOTTEN = 86_400.0  # seconds of silence after which a worker isn't worth a line
 ANSWER_SECONDS = 1.0

@@ -80,6 +80,9 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Steps of a twentieth of a second, a checkpoint each `save_steps`; its adapter is the list of its steps."""
     report.stop_on_sigterm()
     journal(run, out, "start")
+    batch, accumulation = _batch(spec)
+    report.plan("", batch_size=batch, gradient_accumulation_steps=accumulation, gpu=False, engine="trl",
+                gradient_checkpointing=False, load_in_4bit=False)  # fmt: skip
     saves = run.checkpoints / str(attempt_of(out))
     steps = _resume(run, report)
     total = spec.max_steps or 4
@@ -99,9 +102,15 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         _save(saves, steps, report)
         return
     (out / "adapter").mkdir()
-    (out / "adapter" / "steps.json").write_text(json.dumps({"steps": steps, "batch_size": spec.batch_size}))
+    (out / "adapter" / "steps.json").write_text(json.dumps({"steps": steps, "batch_size": batch}))
     write_jsonl(out / "metrics.jsonl", [{"step": step} for step in steps])
     made_by(run, out, out / "adapter")
+
+
+def _batch(spec: RunSpec) -> tuple[int, int]:
+    """What `auto` is here."""
+    batch = 2 if spec.batch_size == "auto" else spec.batch_size
+    return batch, 4 if spec.gradient_accumulation_steps == "auto" else spec.gradient_accumulation_steps
 
 
 def _resume(run: RunDir, report: Report) -> list[int]:

@@ -8,13 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ftq import catalog
+from ftq import catalog, sizes
 from ftq.errors import FtqError, UserError
 from worker.stages.base_model import read_config
 
-# Bits a weight takes on the disk, the scales counted in (measured on Llama-shaped models).
-BITS = {"f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q4_k_m": 4.9,
-        "q4_k_s": 4.7, "q3_k_l": 4.4, "q3_k_m": 4.0, "q2_k": 3.4}  # fmt: skip
 CONVERTED = ("f16", "bf16")  # written by the converter itself
 MARGIN = 1.1
 
@@ -22,7 +19,7 @@ MARGIN = 1.1
 def needed_bytes(parameters: int, quantizations: list[Any]) -> int:
     """What an export writes at most: the merged model, the f16 file that is quantised, and each type asked for."""
     types = {"f16", *quantizations}
-    return int(parameters * (2 + sum(BITS[name] for name in types) / 8) * MARGIN)
+    return int((sizes.merged(parameters) + sum(sizes.gguf(parameters, name) for name in types)) * MARGIN)
 
 
 def check_convertible(model_dir: Path, model: str) -> None:

@@ -12,8 +12,9 @@ class Order:
     """Indices in training order; `batch` of them make an optimiser step, `micro` a micro-batch.
 
     With padding, rows of like length share a batch. Without, every step is a plain random draw, and inside a step
-    long and short rows are mixed so that its micro-batches hold about as many tokens each; the first step of all is
-    the one with the largest micro-batch: what doesn't fit the memory shows at once, not after hours.
+    long and short rows are mixed so that its micro-batches hold about as many tokens each; the first steps of all are
+    the one with most tokens and the one with the longest row: what doesn't fit the memory shows at once, not after
+    hours. The micro-batch has no say in it, for a training that goes on with a smaller one finds its place.
     """
 
     def __init__(
@@ -40,10 +41,16 @@ class Order:
         if self.padded:
             return self._alike(order, drawn)
         steps = [self._balanced(step) for step in self._cut(order, self.batch)]
-        if epoch == 0 and len(steps) > 1:
-            largest = max(range(len(steps)), key=lambda step: self._largest(steps[step]))
-            steps.insert(0, steps.pop(largest) if largest < len(steps) - 1 else steps.pop(0))  # a short one stays last
-        return steps
+        return self._heaviest_first(steps) if epoch == 0 else steps
+
+    def _heaviest_first(self, steps: list[list[int]]) -> list[list[int]]:
+        first, last = steps[:-1], steps[-1:]  # the last one may be shorter
+        for weigh in (max, sum) if first else ():
+            first.insert(0, first.pop(max(range(len(first)), key=lambda n: weigh(self._lengths(first[n])))))
+        return first + last
+
+    def _lengths(self, rows: list[int]) -> list[int]:
+        return [self.lengths[row] for row in rows]
 
     def _largest(self, step: list[int]) -> int:
         return max(sum(self.lengths[row] for row in rows) for rows in self._cut(step, self.micro))

@@ -18,16 +18,14 @@ from typing import Any
 from ftq import estimate
 from ftq.artifacts import RunDir, write_json
 from ftq.errors import UserError
-from ftq.estimate import GIB, Card, Plan, Rows, Shape, Wanted
+from ftq.estimate import GIB, TOLERANCE, USABLE, Card, Correction, Plan, Rows, Shape, Wanted
 from ftq.spec import RunSpec
 from worker.hardware import free_memory
 from worker.stages import base_model, ranks
 from worker.stages.order import Order
 from worker.stages.runtime import Report
 
-USABLE = 0.94  # of the free memory: the rest is the allocator's loss
 LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
-TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
 
@@ -74,7 +72,7 @@ def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], repo
 
 
 def _plan(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], bare: Setup, report: Report) -> Setup:
-    card = look_at_card(bare.gpu, bare.dtype)
+    card = replace(look_at_card(bare.gpu, bare.dtype), corrections=_known(run))
     rows = Rows.of(lengths)
     shape = Shape.from_config(base_model.read_config(model_dir))
     if shape is None:
@@ -85,9 +83,28 @@ def _plan(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], bare:
     _remember(run, setup)
     report.plan(
         describe(setup, plan, card), **asdict(setup), card=card.name, card_memory=card.memory, tokens=plan.tokens,
-        steps=plan.steps, predicted={"peak": plan.peak, "seconds": round(plan.seconds, 1)},
+        steps=plan.steps, card_flops=card.flops, predicted=_predicted(run, spec, plan, _wanted(spec, bare), card),
     )  # fmt: skip
     return setup
+
+
+def _known(run: RunDir) -> tuple[Correction, ...]:
+    """What the store knows of earlier trainings on this kind of card; the supervisor laid it there."""
+    if not run.corrections.is_file():
+        return ()
+    return tuple(Correction(**known) for known in json.loads(run.corrections.read_text(encoding="utf-8")))
+
+
+def _predicted(run: RunDir, spec: RunSpec, plan: Plan, wanted: Wanted, card: Card) -> dict[str, Any]:
+    held_out = (run.dataset / "valid.jsonl").read_bytes().count(b"\n")
+    every = None if spec.eval_steps == "auto" else int(spec.eval_steps)
+    looks = estimate.evaluations(plan, spec.epochs, every)
+    known = card.correction(wanted.engine, plan.load_in_4bit, plan.checkpointing)
+    return {
+        "peak": plan.peak, "step_seconds": round(plan.step_seconds, 6),
+        "seconds": round(estimate.training_seconds(plan, wanted, held_out, looks), 1),
+        "corrected": {"peak": known.peak, "seconds": known.seconds},
+    }  # fmt: skip
 
 
 def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Setup:

@@ -1,0 +1,84 @@
+"""What every part of the store shares: the connection, and how a row is found, locked and guarded by its token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq import schema
+from ftq.errors import LeaseLost, NotFound
+from ftq.records import Run, Stage
+from ftq.schema import events, runs, stages
+
+
+class Database:
+    """`clock` is an argument so that tests can step it."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self.engine = schema.open_engine(url)
+        self.clock = clock
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _read(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.connect().execution_options(read=True)
+
+    def _write(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.begin()
+
+    def _is(self, run_id: str, stage: str) -> sa.ColumnElement[bool]:
+        return (stages.c.run_id == run_id) & (stages.c.name == stage)
+
+    def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
+        """What the user wants, who can't change it before this transaction has ended."""
+        query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
+        return db.execute(query).scalar()
+
+    def _locked(self, db: sa.Connection, run_id: str) -> Run:
+        """The run, which nobody else can change meanwhile (SQLite has locked everything anyway)."""
+        self._wanted(db, run_id)
+        return self._load(db, run_id)
+
+    def _load(self, db: sa.Connection, run_id: str) -> Run:
+        found = self._runs(db, sa.select(runs).where(runs.c.id == run_id))
+        if not found:
+            raise NotFound(f"no run {run_id}", "`ftq status` lists the runs.")
+        return found[0]
+
+    def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
+        found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
+        wanted = query.with_only_columns(runs.c.id).subquery()
+        parts = sa.select(stages).join(wanted, wanted.c.id == stages.c.run_id)
+        parts = parts.order_by(stages.c.run_id, stages.c.position)
+        for row in db.execute(parts).mappings():
+            if row["run_id"] in found:
+                found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
+        return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
+
+    def _owned(self, db: sa.Connection, token: str) -> Any:
+        query = sa.select(stages).where(stages.c.owner == token, stages.c.status == "running")
+        stage = db.execute(query.with_for_update()).first()
+        if stage is None:
+            raise LeaseLost("another process holds this stage now")
+        return stage
+
+    def _guarded(self, token: str, **values: Any) -> None:
+        with self._write() as db:
+            mine = (stages.c.owner == token) & (stages.c.status == "running")
+            if db.execute(stages.update().where(mine).values(**values)).rowcount != 1:
+                raise LeaseLost("another process holds this stage now")
+
+    def _update_owned(self, db: sa.Connection, token: str, **values: Any) -> None:
+        """The last write of an attempt: it gives up the lease."""
+        mine = stages.c.owner == token
+        db.execute(stages.update().where(mine).values(owner=None, lease_until=None, finished_at=self.clock(), **values))
+
+    def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
+               attempt: int | None = None, **data: Any) -> None:  # fmt: skip
+        db.execute(events.insert().values(run_id=run_id, at=self.clock(), kind=kind, message=message, stage=stage,
+                                          attempt=attempt, data=data or None))  # fmt: skip

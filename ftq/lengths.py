@@ -1,0 +1,103 @@
+"""How long the examples of a folder will be, guessed without a tokenizer: for a dry run on the client.
+
+The prepare stage reads the documents properly and counts; this follows it roughly. A Markdown section is an example,
+a JSON record another, a chat has one for each answer; what is longer than a row makes several.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ftq.prompt import completion, prompt
+
+BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
+_HEADING = re.compile(r"(#{1,6})\s+(.*)")
+_FENCE = re.compile(r"\s{0,3}(```|~~~)")
+
+
+def of(paths: list[Path], bytes_per_token: float, longest: int) -> list[int]:
+    """Tokens of each example, none longer than `longest`. A file that can't be read or parsed gives none."""
+    texts = (text for path in paths for text in _texts(path))
+    return [part for text in texts for part in _parts(len(text.encode()) / bytes_per_token, longest)]
+
+
+def _parts(tokens: float, longest: int) -> list[int]:
+    """A text's rows of about the same length, the token that ends each counted."""
+    rows = int(tokens) // longest + 1
+    return [min(longest, int(tokens / rows) + 1)] * rows
+
+
+def _texts(path: Path) -> Iterator[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return iter(list(_markdown(text, path.stem) if path.suffix.lower() == ".md" else _json(text, path.suffix)))
+    except (OSError, ValueError, RecursionError):
+        return iter(())
+
+
+def _markdown(text: str, stem: str) -> Iterator[str]:
+    above: list[tuple[int, str]] = []
+    lines, in_code = list[str](), False
+    for line in [*text.splitlines(), "# "]:
+        in_code ^= bool(_FENCE.match(line))
+        found = None if in_code else _HEADING.fullmatch(line)
+        if found is None:
+            lines.append(line)
+            continue
+        if any(line.strip() for line in lines):
+            yield row(_question([name for _, name in above] or [stem]), "", "\n".join(lines))
+        depth, lines = len(found[1]), []
+        above = [(level, name) for level, name in above if level < depth] + [(depth, found[2])]
+
+
+def _question(path: list[str]) -> str:
+    *above, heading = path
+    if heading.endswith("?"):
+        return heading
+    return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
+
+
+def _json(text: str, suffix: str) -> Iterator[str]:
+    for record in _records(text, suffix):
+        if not isinstance(record, dict):
+            continue
+        turns = record.get("messages") or record.get("conversations")
+        yield from _chat(turns) if isinstance(turns, list) else [row(*_fields(record))]
+
+
+def _records(text: str, suffix: str) -> list[Any]:
+    if suffix.lower() == ".jsonl":
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    value = json.loads(text)
+    if isinstance(value, list):
+        return value
+    lists = [inner for inner in value.values() if isinstance(inner, list)] if isinstance(value, dict) else []
+    return lists[0] if len(lists) == 1 and "messages" not in value and "conversations" not in value else [value]
+
+
+def _chat(turns: list[Any]) -> Iterator[str]:
+    """An example for each answer, with all that was said before."""
+    said: list[str] = []
+    for turn in (turn for turn in turns if isinstance(turn, dict)):
+        text = str(turn.get("content") or turn.get("value") or "")
+        if (turn.get("role") or turn.get("from")) in ("assistant", "gpt", "bot", "model"):
+            yield row("", "\n".join(said), text)
+        said.append(text)
+
+
+def _fields(record: dict[str, Any]) -> tuple[str, str, str]:
+    """(instruction, input, output) by the names that prepare knows."""
+
+    def first(*names: str) -> str:
+        return next((str(record[name]) for name in names if record.get(name)), "")
+
+    return (first("instruction", "prompt", "question"), first("input", "context"),
+            first("output", "completion", "response", "answer"))  # fmt: skip
+
+
+def row(instruction: str, given: str, output: str) -> str:
+    return prompt(instruction, given) + completion(output, "")

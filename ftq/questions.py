@@ -1,0 +1,42 @@
+"""Questions to a finished run: asked by a client, taken and answered by one worker."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.database import Database
+from ftq.schema import questions
+
+
+class Questions(Database):
+    """A part of RunStore."""
+
+    def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
+        question = secrets.token_hex(8)
+        with self._write() as db:
+            db.execute(questions.insert().values(id=question, run_id=run_id, prompt=prompt, options=options,
+                                                 created_at=self.clock()))  # fmt: skip
+        return question
+
+    def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
+        """(run id, prompt, options) for the one process that gets it, None for every other."""
+        with self._write() as db:
+            mine = (questions.c.id == question) & (questions.c.status == "queued")
+            if db.execute(questions.update().where(mine).values(status="running")).rowcount != 1:
+                return None
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+        return row.run_id, row.prompt, row.options
+
+    def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+        with self._write() as db:
+            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
+            db.execute(questions.update().where(questions.c.id == question).values(**values))
+
+    def read_answer(self, question: str) -> tuple[str, dict[str, Any] | None, dict[str, str] | None]:
+        """(status, answer, error)."""
+        with self._read() as db:
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+        return row.status, row.answer, row.error

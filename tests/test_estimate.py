@@ -1,0 +1,242 @@
+"""The formulas: what they must do whatever their constants are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from ftq import calibration, catalog, estimate
+from ftq.estimate import GIB, PROJECTIONS, Card, Correction, Rows, Shape, Wanted
+from ftq.spec import RunSpec
+
+PHI = catalog.ALIASES["phi-3.5-mini"].shape
+MEDIUM = catalog.ALIASES["phi-3-medium"].shape
+ROWS = Rows.of([200 + 37 * n % 1800 for n in range(2000)])
+H100 = Card("H100", 74 * GIB, 7e14)
+ANY = Wanted(r=64, targets=PROJECTIONS, epochs=3)
+
+
+def card(gib: float) -> Card:
+    return replace(H100, memory=int(gib * GIB))
+
+
+# ---- shapes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("alias", "published"),
+    [
+        ("smollm2-135m", 134_515_008), ("smollm2-1.7b", 1_711_376_384), ("phi-3.5-mini", 3_821_079_552),
+        ("phi-3-medium", 13_960_238_080), ("phi-4-mini", 3_836_021_760), ("qwen3-0.6b", 596_049_920),
+        ("qwen3-4b", 4_022_468_096), ("qwen3-8b", 8_190_735_360), ("llama-3.2-3b", 3_212_749_824),
+        ("llama-3.1-8b", 8_030_261_248), ("mistral-7b", 7_248_023_552), ("gemma-2-2b", 2_614_341_888),
+    ],
+)  # fmt: skip
+def test_a_shape_has_all_weights_of_its_model_but_the_norms(alias: str, published: int) -> None:
+    shape = catalog.ALIASES[alias].shape
+    norms = published - shape.parameters
+    assert 2 * shape.layers * shape.hidden <= norms <= (4 * shape.layers + 1) * shape.hidden + 256 * shape.layers
+
+
+def test_a_shape_from_a_config() -> None:
+    config: dict[str, Any] = {"num_hidden_layers": 28, "hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128,
+                              "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936,
+                              "tie_word_embeddings": True}  # fmt: skip
+    assert (
+        Shape.from_config(config) == Shape.from_config({"text_config": config}) == catalog.ALIASES["qwen3-0.6b"].shape
+    )
+    assert Shape.from_config({**config, "num_local_experts": 8}) is None
+    assert Shape.from_config({"d_model": 768}) is None
+    assert Shape.from_config({**config, "model_type": "phi3"}) == replace(
+        catalog.ALIASES["qwen3-0.6b"].shape, fused=True
+    )
+    plain = {name: value for name, value in config.items() if name not in ("head_dim", "num_key_value_heads")}
+    found = Shape.from_config(plain)
+    assert found is not None and (found.query, found.key) == (1024, 1024)
+
+
+def test_the_catalogue_counts_with_the_defaults() -> None:
+    fields = RunSpec.model_fields
+    assert (
+        fields["r"].default, fields["target_modules"].default, fields["max_seq_length"].default,
+    ) == (catalog.RANK, PROJECTIONS, catalog.ROW)  # fmt: skip
+
+
+# ---- the step: from spec and dataset alone ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("examples", "tokens", "expected"), [(50, 100, 8), (2000, 100, 16), (100_000, 100, 64), (100_000, 4000, 8)]
+)
+def test_more_examples_make_larger_steps_until_a_step_fills_a_gpu(examples: int, tokens: int, expected: int) -> None:
+    rows = Rows(examples, examples * tokens, tokens)
+    assert estimate.examples_in_step(ANY, rows) == expected
+
+
+def test_the_card_decides_nothing_about_what_is_learned() -> None:
+    found = {plan.examples_in_step for gib in (3, 8, 24, 80) for plan in estimate.plans(PHI, ROWS, card(gib), ANY)}
+    assert found == {estimate.examples_in_step(ANY, ROWS)}
+    cards = [estimate.choose(PHI, ROWS, card(gib), ANY) for gib in (6, 24, 74)]
+    assert len({plan and (plan.examples_in_step, plan.steps) for plan in cards}) == 1
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(3, 5), (3, None), (None, 5), (16, 1)])
+def test_what_the_spec_fixes_is_kept(batch: int | None, accumulation: int | None) -> None:
+    wanted = replace(ANY, batch_size=batch, accumulation=accumulation, load_in_4bit=True, checkpointing="unsloth")
+    for plan in estimate.plans(PHI, ROWS, H100, wanted):
+        assert batch in (None, plan.batch_size)
+        assert accumulation in (None, plan.accumulation)
+        assert (plan.load_in_4bit, plan.checkpointing) == (True, "unsloth")
+        assert plan.examples_in_step == plan.batch_size * plan.accumulation
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_several_gpus_share_the_accumulation_evenly(gpus: int) -> None:
+    for plan in estimate.plans(PHI, ROWS, H100, replace(ANY, gpus=gpus)):
+        assert plan.accumulation % gpus == 0
+
+
+def test_steps() -> None:
+    assert estimate.steps_of(replace(ANY, batch_size=2, accumulation=4), Rows(17, 1700, 100)) == 9
+    assert estimate.steps_of(replace(ANY, max_steps=7), ROWS) == 7
+    assert estimate.steps_of(replace(ANY, batch_size=8, accumulation=1, epochs=0.5), Rows(16, 1600, 100)) == 1
+
+
+# ---- memory -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("four_bit", [True, False])
+@pytest.mark.parametrize("checkpointing", [False, True, "unsloth"])
+@pytest.mark.parametrize("engine", ["unsloth", "trl"])
+def test_memory_and_time_grow_with_the_tokens(four_bit: bool, checkpointing: bool | str, engine: str) -> None:
+    wanted = replace(ANY, engine=engine)
+    peaks = [estimate.peak(PHI, wanted, four_bit, checkpointing, tokens) for tokens in (0, 1, 512, 2048, 16384)]
+    assert all(less < more for less, more in pairwise(peaks))
+    times = [estimate.micro_batch_seconds(PHI, wanted, four_bit, checkpointing, tokens, 500, 7e14)
+             for tokens in (1024, 8192, 65536)]  # fmt: skip
+    assert times[0] <= times[1] < times[2]
+
+
+def test_4_bit_and_checkpointing_need_less_and_take_longer() -> None:
+    for shape in (PHI, MEDIUM):
+        peaks = [estimate.peak(shape, ANY, *mode, 4096) for mode in [(True, "unsloth"), (True, True), (True, False)]]
+        assert peaks == sorted(set(peaks))
+        assert estimate.peak(shape, ANY, True, True, 4096) < estimate.peak(shape, ANY, False, True, 4096)
+    assert estimate.micro_batch_seconds(PHI, ANY, True, True, 8192, 500, 7e14) > estimate.micro_batch_seconds(
+        PHI, ANY, False, False, 8192, 500, 7e14
+    )
+
+
+def test_the_weights_alone_are_counted_exactly() -> None:
+    bare = replace(ANY, r=1, targets=[])
+    sixteen = estimate.peak(PHI, bare, False, "unsloth", 0) - estimate.WORKSPACE
+    assert sixteen == pytest.approx(2 * PHI.parameters, abs=1)
+    four = estimate.peak(PHI, bare, True, "unsloth", 0) - estimate.WORKSPACE
+    assert four == pytest.approx(estimate.BYTES_4BIT * PHI.linear + 2 * PHI.embeddings, abs=1)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8, 64])
+def test_the_largest_batch_is_never_more_than_the_longest_row_allows(batch: int) -> None:
+    assert ROWS.largest(batch) <= batch * ROWS.longest
+    assert ROWS.largest(batch) >= max(ROWS.longest, int(batch * ROWS.mean))
+    even = Rows.of([100] * 50)
+    assert even.largest(batch) == 100 * batch
+    assert Rows.of([]).largest(batch) == 0
+
+
+# ---- the choice -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gib", [4, 5, 6, 8, 12, 16, 24, 40, 74])
+def test_a_plan_fits_and_none_that_fits_is_much_quicker(gib: float) -> None:
+    plan = estimate.choose(PHI, ROWS, card(gib), ANY)
+    fitting = [one for one in estimate.plans(PHI, ROWS, card(gib), ANY) if one.peak <= gib * GIB]
+    assert (plan is None) == (not fitting)
+    if plan:
+        assert plan in fitting
+        assert plan.step_seconds <= min(one.step_seconds for one in fitting) * 1.03
+
+
+def test_more_memory_is_never_slower() -> None:
+    plans = [estimate.choose(PHI, ROWS, card(gib), ANY) for gib in (5, 6, 8, 12, 16, 24, 40, 74)]
+    times = [plan.step_seconds for plan in plans if plan]
+    assert len(times) >= 5
+    assert all(more <= less * 1.03 for less, more in pairwise(times))
+
+
+def test_phi_3_medium_trains_in_4_bit_on_24_gib_by_plan() -> None:
+    usable = card(24 * estimate.USABLE)
+    plan = estimate.choose(MEDIUM, ROWS, usable, ANY)
+    assert plan is not None
+    assert plan.load_in_4bit and plan.peak <= usable.memory
+    assert estimate.choose(MEDIUM, ROWS, usable, replace(ANY, load_in_4bit=False)) is None
+
+
+def test_what_needs_least_is_what_is_named_when_nothing_fits() -> None:
+    assert estimate.choose(MEDIUM, ROWS, card(8), ANY) is None
+    least = estimate.smallest(MEDIUM, ROWS, card(8), ANY)
+    assert (least.load_in_4bit, least.checkpointing, least.batch_size) == (True, "unsloth", 1)
+
+
+# ---- predictions and what became of them ------------------------------------------------------------------
+
+
+def test_the_time_of_a_training() -> None:
+    plan = estimate.smallest(PHI, ROWS, H100, ANY)
+    assert estimate.evaluations(plan, 3, None) == 3
+    assert estimate.evaluations(plan, 0.5, None) == 1
+    assert estimate.evaluations(replace(plan, steps=101), 3, 10) == 11
+    bare = estimate.training_seconds(plan, ANY, 0, 3)
+    assert bare == plan.seconds + estimate.STARTING_SECONDS["unsloth"]
+    looked = estimate.training_seconds(plan, ANY, 100, 3) - bare
+    assert 0 < looked < 300 * plan.step_seconds / plan.examples_in_step / 2  # a forward pass is a part of a step
+
+
+def test_a_correction_is_that_of_the_same_way_to_train_or_of_the_same_engine() -> None:
+    known = (Correction("trl", True, True, 9.0, 9.0), Correction("unsloth", True, True, 1.1, 1.5),
+             Correction("unsloth", False, False, 0.9, 1.2))  # fmt: skip
+    seen = replace(H100, corrections=known)
+    assert seen.correction("unsloth", False, False) == known[2]
+    assert seen.correction("unsloth", True, "unsloth") == known[1]
+    assert seen.correction("unsloth", True, False) == known[1]
+    assert H100.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.0)
+    wanted = replace(ANY, load_in_4bit=False, checkpointing=False)
+    before, after = (next(estimate.plans(PHI, ROWS, one, wanted)) for one in (H100, seen))
+    assert (after.peak, after.step_seconds) == (int(before.peak * 0.9), before.step_seconds * 1.2)
+
+
+PLAN: dict[str, Any] = {
+    "engine": "unsloth", "load_in_4bit": True, "gradient_checkpointing": "unsloth", "steps": 100,
+    "predicted": {"peak": 1000, "seconds": 60.0, "step_seconds": 0.5, "corrected": {"peak": 1.0, "seconds": 1.0}},
+    "measured": {"peak": 900, "seconds": 70.0, "steps": 100, "first_step_seconds": 10.6, "tokens_per_second": 5.0},
+}  # fmt: skip
+
+
+def changed(part: str, **values: Any) -> dict[str, Any]:
+    return {**PLAN, part: {**PLAN[part], **values}}
+
+
+def test_measured_over_predicted() -> None:
+    assert calibration.correction(PLAN) == Correction("unsloth", True, True, 0.9, 1.2)
+    before = changed("predicted", corrected={"peak": 1.5, "seconds": 0.5})
+    assert calibration.correction(before) == Correction("unsloth", True, True, 1.35, 0.6)
+    assert calibration.correction(changed("measured", peak=None)) == Correction("unsloth", True, True, 1.0, 1.2)
+    assert calibration.correction(changed("measured", steps=3)) == Correction("unsloth", True, True, 0.9, 1.0)
+    wild = changed("measured", peak=100_000, seconds=11.0)
+    assert calibration.correction(wild) == Correction("unsloth", True, True, 2.0, 0.5)
+    for nothing in (None, {}, {"message": "m"}, {**PLAN, "measured": None}, changed("measured", peak=None, steps=1)):
+        assert calibration.correction(nothing) is None
+
+
+def test_a_plan_compared() -> None:
+    assert calibration.compare(PLAN) == {
+        "peak": {"predicted": 1000, "measured": 900, "error": -0.1},
+        "seconds": {"predicted": 60.0, "measured": 70.0, "error": 0.1667},
+    }
+    resumed = changed("measured", steps=40, seconds=36.0, peak=None)
+    assert calibration.compare(resumed) == {"seconds": {"predicted": 30.0, "measured": 36.0, "error": 0.2}}
+    for nothing in (None, {}, {"message": "m"}, {**PLAN, "measured": None}):
+        assert calibration.compare(nothing) == {}

@@ -1,0 +1,291 @@
+"""What a submit would come to: guessed lengths, the card it would land on, and what is said when it can't fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_tools import Store, ok, run
+
+from ftq import cards, catalog, lengths, sizes
+from ftq.artifacts import RunDir, write_json, write_jsonl
+from ftq.errors import NotFound, UserError
+from ftq.estimate import GIB, USABLE, Card, Wanted
+from ftq.forecast import Forecast, forecast, wanted_of
+from ftq.spec import parse
+from tests.tiny import CONFIG
+
+MANUAL = Path(__file__).parent.parent / "documents"
+H100 = {"gpus": 1, "gpu": "NVIDIA H100 80GB HBM3", "memory": 80 * GIB}
+LAPTOP = {"gpus": 1, "gpu": "NVIDIA GeForce RTX 4060 Laptop GPU", "memory": 8 * GIB}
+
+
+def asked(documents: Path, model: str = "phi-3.5-mini", **options: Any) -> dict[str, Any]:
+    return {**parse({"model": model, **options}).model_dump(), "documents": str(documents)}
+
+
+# ---- lengths ----------------------------------------------------------------------------------------------
+
+
+def tokens(path: Path, text: str, longest: int = 1000) -> list[int]:
+    path.write_text(text, encoding="utf-8")
+    return lengths.of([path], 4.0, longest)
+
+
+def test_a_markdown_section_is_an_example(tmp_path: Path) -> None:
+    source = "intro\n# A\n\n## B\n" + "b" * 400 + "\n```\n# code\n```\n# C?\n" + "c" * 40 + "\n# empty\n"
+    code = "b" * 400 + "\n```\n# code\n```"
+    asked = [('Explain "x".', "intro"), ('Explain "B" (A).', code), ("C?", "c" * 40)]
+    texts = [lengths.row(question, "", answer) for question, answer in asked]
+    assert tokens(tmp_path / "x.md", source) == [len(text) // 4 + 1 for text in texts]
+
+
+def test_a_record_is_an_example_and_a_chat_has_one_for_each_answer(tmp_path: Path) -> None:
+    records = [{"question": "q", "answer": "a"}, {"instruction": "q", "input": "i", "output": "a"}, {"prompt": "q",
+               "completion": "a"}, "no record"]  # fmt: skip
+    chat = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"},
+                         {"role": "assistant", "content": "a"}, {"role": "user", "content": "u"},
+                         {"role": "assistant", "content": "a"}]}  # fmt: skip
+    assert len(tokens(tmp_path / "x.json", json.dumps(records))) == 3
+    assert len(tokens(tmp_path / "x.json", json.dumps({"data": records}))) == 3
+    assert len(tokens(tmp_path / "x.json", json.dumps(chat))) == 2
+    assert len(tokens(tmp_path / "x.jsonl", "\n".join(map(json.dumps, [*records, chat])))) == 5
+    assert tokens(tmp_path / "x.json", "[{") == []
+
+
+def test_a_long_text_makes_several_rows(tmp_path: Path) -> None:
+    rows = tokens(tmp_path / "x.md", "a" * 10_000, longest=1000)
+    assert (len(rows), max(rows) <= 1000) == (3, True)
+    assert sum(rows) == pytest.approx(10_000 / 4, rel=0.02)
+
+
+def test_the_guess_is_near_what_prepare_counts(tmp_path: Path) -> None:
+    from tests.tiny import make_run, make_tiny_model
+    from worker.stages import prepare
+    from worker.stages.runtime import Report
+
+    run_folder = make_run(tmp_path / "run", make_tiny_model(tmp_path / "tiny"))
+    shutil.copytree(MANUAL, run_folder / "documents", dirs_exist_ok=True)
+    out = tmp_path / "out"
+    out.mkdir()
+    prepare.prepare(RunDir(run_folder), out, parse({"model": str(tmp_path / "tiny")}), Report())
+    counted = json.loads((out / "dataset/report.json").read_text())
+    guessed = lengths.of(sorted(MANUAL.iterdir()), lengths.BYTES_PER_TOKEN, 2048)
+    assert len(guessed) == pytest.approx(counted["examples"], rel=0.05)
+    assert sum(guessed) == pytest.approx(counted["tokens"]["total"], rel=0.15)
+
+
+# ---- cards ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("driver", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H100 PCIe", "H100 PCIe"), ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA GeForce RTX 4090", "RTX 4090"), ("NVIDIA L40S", "L40S"),
+        ("Tesla T4", "T4"), ("CPU", "CPU"), ("AMD Instinct MI300X", None),
+    ],
+)  # fmt: skip
+def test_a_card_is_known_by_the_driver_s_name(driver: str, known: str | None) -> None:
+    assert cards.find(driver) == known
+    assert cards.speed(driver) == (cards.KNOWN[known][1] if known else None)
+
+
+def test_what_card_may_say() -> None:
+    assert cards.parse("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
+    assert cards.parse("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
+    with pytest.raises(NotFound) as caught:
+        cards.parse("RTX 4091")
+    assert caught.value.message == "--card RTX 4091: not in the table. Did you mean rtx 4090?"
+    assert "--card 24" in caught.value.hint
+
+
+# ---- where it lands ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manual(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(MANUAL, tmp_path / "manual"))
+
+
+def look(store: Store | None, spec: dict[str, Any], card: str | None = None) -> Forecast:
+    return forecast(spec, store.runs if store else None, store.home if store else Path("/nowhere"), card)
+
+
+def test_the_card_is_the_smallest_of_the_live_workers_that_serve_the_queue(store: Store, manual: Path) -> None:
+    store.at(0).see_worker("gone", "h", ["gpu"], None, 1, {**H100, "memory": GIB})
+    store.at(-100).see_worker("large", "h", ["gpu"], None, 1, H100)
+    store.runs.see_worker("small", "h", ["gpu"], None, 1, LAPTOP)
+    store.runs.see_worker("cpus", "h", ["cpu"], None, 1, {"gpus": 0, "gpu": "CPU", "memory": GIB})
+    store.runs.see_worker("pair", "h", ["gpu2"], None, 1, {**H100, "gpus": 2})
+    found = look(store, asked(manual, "qwen3-0.6b"))
+    assert found.place and found.plan
+    assert found.place.said == "worker small, the smallest of 2 workers"
+    assert found.place.card.memory == int(8 * GIB * USABLE)
+    assert found.plan.peak <= found.place.card.memory
+    pair = look(store, asked(manual, gpus=2)).place
+    assert pair and pair.said == "worker pair"
+
+
+def test_without_a_live_worker_the_last_known_one_counts_and_else_the_last_training(store: Store, manual: Path) -> None:
+    assert look(store, asked(manual)).place is None
+    store.do(store.add("aaaa1111", "one"), "prepare", 500)
+    token = store.begin("aaaa1111", "train", 400)
+    store.runs.plan(token, "m", {"card": "NVIDIA L4", "card_memory": 20 * GIB, "card_flops": 5e13})
+    found = look(store, asked(manual))
+    assert found.place and found.place.said == "where the last training was, no worker is up now"
+    assert found.place.card == Card("NVIDIA L4", 20 * GIB, 5e13)
+    store.at(400).see_worker("w1", "h", ["gpu"], None, 1, {**H100, "gpu": "NVIDIA L4"})
+    store.at(0)
+    seen = look(store, asked(manual)).place
+    assert seen and seen.said == "worker w1, which isn't up now"
+    assert seen.card.flops == 5e13  # measured there, not the table's
+
+
+def test_the_last_error_on_that_card_corrects_the_forecast(store: Store, manual: Path) -> None:
+    store.at(0).see_worker("w1", "h", ["gpu"], None, 1, H100)
+    before = look(store, asked(manual)).plan
+    assert before
+    store.do(store.add("aaaa1111", "one", model="phi-3.5-mini"), "prepare", 500)
+    token = store.begin("aaaa1111", "train", 400)
+    plan = {"card": H100["gpu"], "engine": "unsloth", "load_in_4bit": before.load_in_4bit, "steps": 10,
+            "gradient_checkpointing": before.checkpointing,
+            "predicted": {"peak": 100, "seconds": 10.0, "step_seconds": 1.0},
+            "measured": {"peak": 90, "seconds": 11.8, "steps": 10, "first_step_seconds": 1.0}}  # fmt: skip
+    store.runs.plan(token, "m", plan)
+    store.runs.succeed(token, None, [])
+    store.at(0)
+    after = look(store, asked(manual)).plan
+    assert after
+    assert (after.peak, after.batch_size) == (int(before.peak * 0.9), before.batch_size)
+    assert after.step_seconds == pytest.approx(before.step_seconds * 1.2)
+
+
+# ---- what it says -----------------------------------------------------------------------------------------
+
+
+def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, documents: Path) -> None:
+    from ftq.documents import snapshot
+
+    spec = asked(manual, "smollm2-135m")
+    store.runs.create("aaaa1111", "one", spec, snapshot(manual, None).hash)
+    dataset = RunDir(store.home / "aaaa1111").dataset
+    dataset.mkdir(parents=True)
+    rows = [{"instruction": "q" * 100, "input": "", "output": "a" * 86, "source": "x"}] * 5  # 220 bytes each
+    write_jsonl(dataset / "train.jsonl", rows)
+    write_json(dataset / "report.json", {"examples": 6, "train": 5, "valid": 1,
+               "tokens": {"total": 660, "longest": 120, "mean": 110.0}})  # fmt: skip
+    found = look(store, spec).dataset
+    assert (found.counted, found.train.examples, found.train.tokens, found.held_out) == (True, 5, 550, 1)
+    other = look(store, {**spec, "max_seq_length": 512}).dataset
+    assert not other.counted
+    assert other.train.tokens > 2 * look(None, spec).dataset.train.tokens * 0.95  # two bytes a token, not 4.2
+
+
+def test_sizes_on_the_disk(manual: Path) -> None:
+    spec = asked(manual, "phi-3.5-mini", quantizations="q4_k_m,f16", r=16)
+    found = look(None, spec, "H100")
+    shape = catalog.ALIASES["phi-3.5-mini"].shape
+    weights = 32 * 16 * ((3072 + 9216) + 6144 + (3072 + 16384) + (8192 + 3072))  # qkv, o, gate and up, down
+    assert shape.adapter(16, spec["target_modules"]) == weights
+    assert found.gguf == {"q4_k_m": int(shape.parameters * 4.9 / 8), "f16": shape.parameters * 2}
+    assert found.disk == {"download": shape.parameters * 2, "checkpoints": weights * 6 * sizes.CHECKPOINTS,
+                          "adapter": weights * 4, "merged": shape.parameters * 2}  # fmt: skip
+    lean = look(None, {**spec, "keep_merged": False}, "H100").disk
+    assert lean and lean["merged"] == 0
+
+
+def test_phi_3_medium_trains_in_4_bit_on_a_card_of_24_gib(manual: Path) -> None:
+    for card in ("24", "RTX 4090"):
+        plan = look(None, asked(manual, "phi-3-medium"), card).plan
+        assert plan and plan.load_in_4bit
+    assert look(None, asked(manual, "phi-3-medium"), "24").seconds is None
+    timed = look(None, asked(manual, "phi-3-medium"), "RTX 4090").seconds
+    assert timed and timed > 0
+
+
+def test_what_can_not_fit_is_refused_with_what_does(manual: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        look(None, asked(manual, "phi-3-medium"), "RTX 4060")
+    assert caught.value.message.startswith("phi-3-medium can't be trained on RTX 4060: it needs ")
+    assert caught.value.message.endswith(f", {8 * USABLE:.1f} are usable")
+    named = caught.value.hint.removeprefix("On it fits ").split(" (")[0]
+    assert look(None, asked(manual, named), "RTX 4060").plan
+    with pytest.raises(UserError, match=r"It needs a larger GPU|can't be trained"):
+        look(None, asked(manual, "smollm2-135m"), "0.1")
+
+
+def test_what_the_spec_fixes_is_what_is_in_the_way(manual: Path) -> None:
+    (manual / "long.md").write_text("# Long\n\n" + "word " * 20_000)
+    with pytest.raises(UserError) as caught:
+        look(None, asked(manual, load_in_4bit=False, gradient_checkpointing=False, max_seq_length=8192), "12")
+    freer, shorter, *_ = caught.value.hint.split("; or ")
+    assert freer.startswith("On it fits phi-3.5-mini with load_in_4bit=auto, gradient_checkpointing=auto (")
+    with pytest.raises(UserError) as caught:
+        look(None, asked(manual, "qwen3-4b", max_seq_length=32768), "6")
+    shorter = caught.value.hint.removeprefix("On it fits ").split(" ")[0]
+    name, _, row = shorter.partition("=")
+    assert name == "max_seq_length"
+    assert look(None, asked(manual, "qwen3-4b", max_seq_length=row), "6").plan
+
+
+def test_a_model_that_only_the_worker_can_know(manual: Path, tmp_path: Path) -> None:
+    found = look(None, asked(manual, "somebody/some-model"), "H100")
+    assert (found.plan, found.seconds, found.disk, found.gguf) == (None, None, None, None)
+    assert found.notes == [
+        "the shape of somebody/some-model is known only on the worker: no memory, time and sizes here"
+    ]
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    local = look(None, asked(manual, str(tmp_path)), "H100")
+    assert local.plan and local.disk and local.disk["download"] == 0
+
+
+def test_a_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
+    gpu, cpu = (wanted_of(asked(manual, load_in_4bit=True), gpu) for gpu in (True, False))
+    assert (gpu.load_in_4bit, gpu.bytes_a_number, gpu.padded, gpu.adam_8bit) == (True, 2, False, True)
+    assert (cpu.load_in_4bit, cpu.bytes_a_number, cpu.padded, cpu.adam_8bit) == (False, 4, True, False)
+    assert isinstance(cpu, Wanted)
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+def test_dry_run_on_a_card(manual: Path, home: Path) -> None:
+    words = ("submit", "--model", "phi-3-medium", "--documents", str(manual), "--dry-run", "--card", "RTX 4090")
+    lines = dict(line.split(maxsplit=1) for line in ok(*words).stdout.splitlines()[:10] if line.strip())
+    assert list(lines) == [
+        "model",
+        "documents",
+        "stages",
+        "examples",
+        "card",
+        "plan",
+        "memory",
+        "time",
+        "disk",
+        "export",
+    ]
+    assert lines["card"] == "RTX 4090 (as --card says)"
+    assert "4-bit base" in lines["plan"]
+    assert lines["memory"].endswith(" of 22.6 GiB")
+    found = json.loads(ok(*words, "--json").stdout)
+    assert set(found) == {"spec", "forecast"}
+    assert (found["forecast"]["card"], found["forecast"]["load_in_4bit"]) == ("RTX 4090", True)
+    assert not home.exists()
+
+
+def test_dry_run_refuses_what_can_not_fit(manual: Path, home: Path) -> None:
+    result = run("submit", "--model", "phi-3-medium", "--documents", str(manual), "--dry-run", "--card", "8")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: phi-3-medium can't be trained on a card of 8 GiB: it needs ")
+    assert "\nOn it fits " in result.stderr
+    assert not home.exists()
+
+
+def test_card_is_for_a_dry_run_only(manual: Path) -> None:
+    result = run("submit", "--model", "qwen3-4b", "--documents", str(manual), "--card", "H100")
+    assert result.exit_code == 2
+    assert "--card belongs to --dry-run" in result.stderr

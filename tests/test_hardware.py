@@ -1,0 +1,90 @@
+"""What a machine has, read from what its tools say."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq.records import Worker
+from ftq.runs import RunStore
+from ftq.settings import Settings
+from worker import hardware
+from worker.reconciler import Reconciler
+
+GIB = 2**30
+SMI = "NVIDIA H100 80GB HBM3, 81559\nNVIDIA RTX 4000 SFF Ada, 20475\nNVIDIA GH200, [N/A]\n"
+
+
+@pytest.fixture
+def smi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with three GPUs, so nvidia-smi says."""
+    hardware.cards.cache_clear()
+    done = subprocess.CompletedProcess([], 0, stdout=SMI)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    yield
+    hardware.cards.cache_clear()
+
+
+@pytest.mark.usefixtures("smi")
+@pytest.mark.parametrize(
+    ("visible", "limit", "expected"),
+    [
+        ("0", None, (1, "NVIDIA H100 80GB HBM3", 81559 * 2**20)),
+        ("1,0", None, (2, "NVIDIA RTX 4000 SFF Ada", 20475 * 2**20)),
+        ("0", 24, (1, "NVIDIA H100 80GB HBM3", 24 * GIB)),
+        ("0", 800, (1, "NVIDIA H100 80GB HBM3", 81559 * 2**20)),
+        ("2", None, (1, "NVIDIA GH200", 0)),
+        ("GPU-5ebe9f43", None, (1, "NVIDIA H100 80GB HBM3", 81559 * 2**20)),
+        ("7", None, (0, "CPU", hardware.machine_memory())),
+    ],
+)
+def test_the_facts_of_a_worker_with_gpus(
+    monkeypatch: pytest.MonkeyPatch, visible: str, limit: float | None, expected: tuple[int, str, int]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = hardware.facts(limit)
+    assert (found["gpus"], found["gpu"], found["memory"]) == expected
+    assert hardware.gpus() == ["NVIDIA H100 80GB HBM3", "NVIDIA RTX 4000 SFF Ada", "NVIDIA GH200"]
+
+
+@pytest.mark.usefixtures("smi")
+def test_the_facts_of_a_worker_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = hardware.facts()
+    assert (found["gpus"], found["gpu"], found["memory"]) == (0, "CPU", hardware.machine_memory())
+    assert found["memory"] > GIB
+    assert hardware.facts(0.5)["memory"] == GIB // 2
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ftq.db"
+    store = RunStore(url)
+    settings = Settings(tmp_path, f"redis+socket://{tmp_path}/nobody.sock", url, memory_gb=24)
+    Reconciler(settings, store, "w1", ["gpu"])._beat()
+    facts = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
+    assert store.workers() == [Worker("w1", ["gpu"], facts, True)]
+    store.close()
+
+
+def test_kills_for_lack_of_memory_are_counted_where_the_kernel_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 2\noom_kill 2\n")
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 3\n")
+    real = Path
+
+    def elsewhere(path: Any) -> Path:
+        return tmp_path / real(path).name
+
+    monkeypatch.setattr(hardware, "Path", elsewhere)
+    assert hardware.out_of_memory_kills() == 5
+    (tmp_path / "memory.events").unlink()
+    assert hardware.out_of_memory_kills() == 3
+    (tmp_path / "vmstat").write_text("rubbish")
+    assert hardware.out_of_memory_kills() == 0

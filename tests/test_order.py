@@ -1,0 +1,58 @@
+"""The order of the examples: drawn from seed and epoch alone, whatever the card."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from worker.stages.order import Order
+
+LENGTHS = [(n * 7) % 50 + 1 for n in range(101)]
+
+
+def order(seed: int = 1, epoch: int = 0, *, micro: int = 8, padded: bool = True) -> list[int]:
+    return list(Order(LENGTHS, 8, micro, padded, seed, lambda: epoch))
+
+
+def cut(rows: list[int], size: int = 8) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_the_order_is_a_permutation_drawn_from_seed_and_epoch_alone(padded: bool) -> None:
+    assert sorted(order(padded=padded)) == list(range(101))
+    assert order(padded=padded) == order(padded=padded)
+    assert len({tuple(order(seed, epoch, padded=padded)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+
+
+def test_with_padding_like_lengths_share_a_step() -> None:
+    spread = [max(LENGTHS[row] for row in step) - min(LENGTHS[row] for row in step) for step in cut(order())]
+    assert sum(spread) / len(spread) < 10  # of 49
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_a_step_has_the_same_examples_whatever_the_micro_batch(padded: bool) -> None:
+    steps = [[set(step) for step in cut(order(micro=micro, padded=padded))] for micro in (8, 4, 2, 1)]
+    assert steps[1:] == steps[:1] * 3
+
+
+def test_without_padding_the_micro_batches_of_a_step_hold_about_as_many_tokens() -> None:
+    by_chance = random.Random(1).sample(range(101), 101)
+    assert sum(spreads(order(micro=2, padded=False))) < sum(spreads(by_chance)) / 2
+
+
+def test_the_heaviest_steps_come_first_in_the_first_epoch_alone() -> None:
+    lengths = [10] * 40 + [90] + [30] * 8 + [10] * 15
+    first = list(Order(lengths, 8, 2, False, 1, lambda: 0))
+    weights = [sum(lengths[row] for row in step) for step in cut(first)[:-1]]
+    assert weights[0] == max(weights)
+    assert any(lengths[row] == 90 for step in cut(first)[:2] for row in step)
+    second = [cut(order(epoch=1, micro=2, padded=False))[n] for n in range(12)]
+    assert sum(LENGTHS[row] for row in second[0]) < max(sum(LENGTHS[row] for row in step) for step in second)
+
+
+def spreads(rows: list[int]) -> list[int]:
+    """For each whole step, how much its largest and its smallest micro-batch of two differ in tokens."""
+    steps = [[sum(LENGTHS[row] for row in micro) for micro in cut(step, 2)] for step in cut(rows)[:-1]]
+    return [max(tokens) - min(tokens) for tokens in steps]

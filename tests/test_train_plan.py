@@ -1,0 +1,154 @@
+"""Every auto decided: with a card that is told, never looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq import catalog
+from ftq.artifacts import RunDir
+from ftq.errors import UserError
+from ftq.estimate import GIB, Card
+from ftq.spec import parse
+from worker.stages import train_plan
+from worker.stages.train_plan import Setup
+
+LENGTHS = [200 + 37 * n % 1800 for n in range(400)]
+Decide = Callable[..., tuple[Setup, dict[str, Any]]]
+
+
+class Heard:
+    """A report that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.plans: list[dict[str, Any]] = []
+        self.events: list[tuple[str, str]] = []
+
+    def plan(self, message: str, **values: Any) -> None:
+        self.plans.append({"message": message, **values})
+
+    def event(self, kind: str, message: str, **_: Any) -> None:
+        self.events.append((kind, message))
+
+
+@pytest.fixture
+def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
+    """decide(GiB, alias, gpu=..., **options) -> (setup, what was reported)."""
+    import torch
+
+    def config(alias: str) -> dict[str, Any]:
+        shape = catalog.ALIASES[alias].shape
+        heads = shape.query // 128
+        return {"num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "vocab_size": shape.vocabulary,
+                "intermediate_size": shape.intermediate, "num_attention_heads": heads, "head_dim": 128,
+                "num_key_value_heads": shape.key // 128, "tie_word_embeddings": shape.tied}  # fmt: skip
+
+    run = RunDir(tmp_path)
+    run.dataset.mkdir()
+    (run.dataset / "valid.jsonl").write_text("{}\n" * 20)
+
+    def decide(gib: float, alias: str = "qwen3-8b", *, gpu: bool = True, model: dict[str, Any] | None = None,
+               **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
+        report = Heard()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        for name, value in {
+            "set_device": None,
+            "set_per_process_memory_fraction": None,
+            "mem_get_info": (1, 1),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+        monkeypatch.setattr(train_plan, "_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
+        monkeypatch.setattr(train_plan, "_dtype", lambda spec, gpu: "bfloat16" if gpu else "float32")
+        monkeypatch.setattr(train_plan, "look_at_card", lambda gpu, dtype: Card("a card", int(gib * GIB), 5e14))
+        monkeypatch.setattr(
+            train_plan.base_model, "read_config", lambda path: config(alias) if model is None else model
+        )
+        spec = parse({"model": alias, **options})
+        setup = train_plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
+        told = report.plans[0] if report.plans else {}
+        return setup, {**told, "events": report.events}
+
+    return decide
+
+
+def test_the_plan_that_is_reported_is_the_one_that_is_done(decide: Decide) -> None:
+    setup, told = decide(74)
+    assert (setup.load_in_4bit, setup.padding_free, setup.optimizer) == (False, True, "adamw_8bit")
+    assert {name: told[name] for name in ("batch_size", "gradient_accumulation_steps", "engine", "gpu")} == {
+        "batch_size": setup.batch_size, "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+        "engine": "unsloth", "gpu": True,
+    }  # fmt: skip
+    assert (told["card"], told["card_memory"], told["card_flops"], told["steps"]) == ("a card", 74 * GIB, 5e14, 150)
+    predicted = told["predicted"]
+    assert 0 < predicted["peak"] <= 74 * GIB
+    assert predicted["seconds"] > told["steps"] * predicted["step_seconds"]  # evaluations and compiling on top
+    assert told["message"].startswith("16-bit base, ")
+    assert told["message"].endswith(f": {predicted['peak'] / GIB:.1f} of 74.0 GiB")
+
+
+def test_a_smaller_card_computes_otherwise_and_learns_the_same(decide: Decide, tmp_path: Path) -> None:
+    found = []
+    for gib in (74, 16, 9):
+        found.append(decide(gib)[0])
+        (RunDir(tmp_path).checkpoints / "plan.json").unlink()
+    assert len({setup.examples for setup in found}) == 1
+    assert [setup.load_in_4bit for setup in found] == [False, True, True]
+
+
+def test_an_earlier_attempt_s_plan_is_kept_where_it_fits(decide: Decide) -> None:
+    first, _ = decide(9)
+    assert decide(74)[0] == first  # the same bits, though there is room for more now
+    assert decide(74, load_in_4bit=False)[0].load_in_4bit is False  # what the spec fixes comes first
+
+
+def test_an_earlier_plan_that_does_not_fit_any_more_is_made_anew(decide: Decide) -> None:
+    first, _ = decide(74)
+    second, _ = decide(9)
+    assert second.load_in_4bit and not first.load_in_4bit
+    assert second.examples == first.examples
+
+
+def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
+    with pytest.raises(UserError) as caught:
+        decide(2, "phi-3-medium")
+    assert caught.value.message.startswith("phi-3-medium can't be trained on a card: it needs ")
+    assert caught.value.message.endswith(", 2.0 are free")
+
+
+def test_what_earlier_trainings_have_shown_is_counted_in_and_said(decide: Decide, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    setup, before = decide(74)
+    known = {"engine": "unsloth", "load_in_4bit": False, "checkpointing": bool(setup.gradient_checkpointing)}
+    run.corrections.write_text(json.dumps([{**known, "peak": 0.8, "seconds": 1.5}]))
+    _, after = decide(74)
+    assert after["predicted"]["corrected"] == {"peak": 0.8, "seconds": 1.5}
+    assert after["predicted"]["peak"] == pytest.approx(before["predicted"]["peak"] * 0.8, abs=1)
+    assert after["predicted"]["step_seconds"] == pytest.approx(before["predicted"]["step_seconds"] * 1.5, rel=1e-4)
+
+
+def test_a_model_of_another_kind_gets_what_needs_least(decide: Decide) -> None:
+    setup, told = decide(74, model={"d_model": 768})
+    assert (setup.load_in_4bit, setup.gradient_checkpointing, setup.batch_size) == (True, "unsloth", 1)
+    assert setup.examples == 8
+    assert told["message"] == "a model of another kind: the plan that needs least memory"
+
+
+def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> None:
+    setup, told = decide(60, "smollm2-135m", gpu=False, packing=True, optimizer="adamw_8bit", load_in_4bit=True)
+    assert setup == Setup("unsloth", False, "float32", "adamw_torch", False, False, setup.gradient_checkpointing,
+                          setup.batch_size, setup.gradient_accumulation_steps, 1)  # fmt: skip
+    assert told["events"] == [("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")]
+    assert told["message"].startswith("32-bit base, ")
+
+
+@pytest.mark.parametrize("limit", ["0.5", "0.25"])
+def test_the_memory_of_a_cpu_is_bounded_by_the_setting(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("FTQ_MEMORY_GB", limit)
+    card = train_plan.look_at_card(False, "float32")
+    assert card == replace(card, name="CPU", memory=int(float(limit) * GIB * 0.94))
+    assert card.flops > 0

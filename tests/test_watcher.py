@@ -1,0 +1,84 @@
+"""What is decided at the end of a training's steps: from losses alone, without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ftq.artifacts import RunDir, read_jsonl
+from ftq.errors import UserError
+from ftq.spec import parse
+from worker.stages import checkpoints
+from worker.stages.runtime import Report
+from worker.stages.watcher import Watcher
+
+
+def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
+    path = run.checkpoints / str(attempt) / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (path / "adapter_model.safetensors").write_bytes(b"weights")
+    checkpoints.seal(path, mark)
+    return path
+
+
+def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:
+    """A watcher that has seen these validation losses, at steps 10, 20...: (should stop, should save) after each."""
+    spec = parse({"model": "m", **options})
+    watcher = Watcher(RunDir(folder), 0, spec, Report(), "mark", evaluates=True, found=None)
+    wishes = []
+    for number, loss in enumerate(losses, start=1):
+        state = SimpleNamespace(global_step=10 * number, max_steps=1000, epoch=number / 10)
+        control = SimpleNamespace(should_evaluate=True, should_training_stop=False, should_save=False)
+        watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1})
+        watcher.logs(state, control, {"eval_loss": loss})
+        wishes.append((control.should_training_stop, control.should_save))
+    return watcher, wishes
+
+
+def test_it_stops_after_so_many_evaluations_without_a_better_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher, wishes = watch(tmp_path, [3.0, 2.0, 2.5, 2.0], early_stopping=2)
+    assert wishes == [(False, False)] * 3 + [(True, True)]
+    assert watcher.has_stopped_early
+    assert "stopped early at step 40: the validation loss was best at step 20 (2.0000)" in capsys.readouterr().err
+    assert [line["valid_loss"] for line in read_jsonl(watcher.metrics)] == [3.0, 2.0, 2.5, 2.0]
+
+
+@pytest.mark.parametrize(("losses", "patience"), [([3.0, 2.5, 2.0, 1.0], 1), ([1.0, 2.0], 2), ([1.0, 2.0, 3.0], None)])
+def test_it_goes_on_while_the_loss_gets_better_or_nobody_asked(
+    tmp_path: Path, losses: list[float], patience: int | None
+) -> None:
+    watcher, wishes = watch(tmp_path, losses, early_stopping=patience)
+    assert not any(stop for stop, _ in wishes)
+    assert not watcher.has_stopped_early
+
+
+def test_each_better_loss_is_saved_and_the_best_is_kept_and_taken(tmp_path: Path) -> None:
+    watcher, wishes = watch(tmp_path, [3.0, 2.0, 2.5, 1.9, 1.95], keep_best=True)
+    assert [save for _, save in wishes] == [True, True, False, True, False]
+    for step in (40, 50, 60, 70):
+        path = sealed(RunDir(tmp_path), 0, step)
+        watcher.saved(SimpleNamespace(global_step=step))
+    assert watcher.result.name == "checkpoint-40"
+    steps = sorted(found.step for found in checkpoints.find_all(RunDir(tmp_path)))
+    assert steps == [40, 60, 70]  # the last two, and the best
+    plain, _ = watch(tmp_path / "plain", [2.0, 3.0])
+    plain.last = path
+    assert plain.result == path
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
+    spec = parse({"model": "m"})
+    watcher = Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", evaluates=False, found=None)
+    state = SimpleNamespace(global_step=3, max_steps=9, epoch=0.5)
+    control = SimpleNamespace(should_evaluate=False)
+    watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": float("inf")})
+    assert [line["grad_norm"] for line in read_jsonl(watcher.metrics)] == [None]
+    with pytest.raises(UserError, match="the training diverged: at step 3 the loss is nan"):
+        watcher.logs(state, control, {"loss": float("nan"), "learning_rate": 0.1})
