@@ -55,7 +55,7 @@ def facts(home: Path, **environment: str) -> dict[str, Any]:
 
 def test_flower_is_the_one_that_the_configuration_was_made_for() -> None:
     assert version("flower").startswith("2.2.")
-    assert f"flower=={version('flower')}\n" in (ROOT / "requirements" / "worker.txt").read_text()
+    assert f"flower=={version('flower')}\n" in (ROOT / "requirements" / "flower.txt").read_text()
 
 
 def test_the_configuration_takes_hold(home: Path) -> None:

@@ -33,12 +33,18 @@ def in_container(root: Path = Path("/")) -> bool:
 
 
 def pins(name: str) -> dict[str, str]:
-    """{package: version} of requirements/<name>.txt; empty where that wasn't installed with ftq."""
+    """{package: version} of requirements/<name>.txt and those it takes in (-r); empty where it isn't installed."""
     file = resources.files("ftq") / "requirements" / f"{name}.txt"
     if not file.is_file():
         return {}
-    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
-    return dict(_pin(line) for line in lines if "==" in line)
+    found: dict[str, str] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.partition("#")[0].strip()
+        if text.startswith("-r"):
+            found |= pins(text.removeprefix("-r").strip().removesuffix(".txt"))
+        elif "==" in text:
+            found |= dict([_pin(text)])
+    return found
 
 
 def versions(name: str, options: str = "", missing: Level = "problem") -> Iterator[Finding]:
