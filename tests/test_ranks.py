@@ -79,7 +79,7 @@ class Training:
     def until(self, reached: Callable[[], Any], seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while not reached():
-            assert time.monotonic() < end, (self.folder / "log").read_text()[-3000:]
+            assert time.monotonic() < end and self.process.running, (self.folder / "log").read_text()[-3000:]
             self.process.beat()
             self.reports += self.process.reports(0.05)
 
@@ -111,12 +111,15 @@ def _stages_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
+ONE_BATCH = {"batch_size": 2, "gradient_accumulation_steps": 1}
+
+
 @pytest.fixture
 def two(tmp_path: Path, model: Path) -> Iterator[Training]:
     """A training on two ranks that would go on for long."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run/slow").touch()
-    with Training(tmp_path / "run", model, gpus=2, max_steps=100_000, gradient_accumulation_steps=1) as training:
+    with Training(tmp_path / "run", model, gpus=2, max_steps=100_000, **ONE_BATCH) as training:
         yield training
 
 
