@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ NOT_FOR_FLOWER: list[tuple[str, ...]] = [
     ("LPUSH", "cpu", "{}"), ("LRANGE", "cpu", "0", "-1"), ("BRPOP", "gpu", "1"), ("DEL", "cpu"), ("HGETALL", "unacked"),
     ("SADD", "_kombu.binding.cpu", "x"), ("ZADD", "unacked_index", "1", "x"),
 ]  # fmt: skip
+
+LOGIN = "me:a long password"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
 def start_flower(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
     config = Path(__file__).parent.parent / "worker" / "flowerconfig.py"
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--conf={config}", f"--port={port}"]
-    extra = {"FLOWER_UNAUTHENTICATED_API": "true", "FTQ_FLOWER_CONTROL": "1"}
+    extra = {"FTQ_FLOWER_AUTH": LOGIN, "FTQ_FLOWER_CONTROL": "1"}
     with log.open("wb") as output:
         flower = subprocess.Popen(command, env=environment | extra, stdout=output, stderr=output)
     until(lambda: ask(port, "/api/tasks") is not None)
@@ -118,8 +121,10 @@ def start_flower(environment: dict[str, str], port: int, log: Path) -> subproces
 
 
 def ask(port: int, path: str, data: bytes | None = None) -> str:
+    login = {"Authorization": f"Basic {b64encode(LOGIN.encode()).decode()}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, login)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=data, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             text: str = answer.read().decode()
             return text
     except ConnectionError:
