@@ -10,7 +10,7 @@ Sizes are bytes, times seconds, lengths tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,21 @@ class Wanted:
     engine: str = "unsloth"
     padded: bool = False  # rows of a batch are filled up to the longest
     bytes_a_number: int = 2  # of the compute type
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], *, engine: str, gpu: bool, padded: bool, adam_8bit: bool,
+           bytes_a_number: int) -> Wanted:  # fmt: skip
+        """From a spec's options, `auto` left open, and what its machine has decided."""
+        open_ = {
+            name: None if spec[name] == "auto" else spec[name]
+            for name in ("batch_size", "gradient_accumulation_steps", "load_in_4bit", "gradient_checkpointing")
+        }
+        return cls(
+            r=spec["r"], targets=spec["target_modules"], epochs=spec["epochs"], max_steps=spec["max_steps"],
+            batch_size=open_["batch_size"], accumulation=open_["gradient_accumulation_steps"],
+            load_in_4bit=open_["load_in_4bit"] if gpu else False, checkpointing=open_["gradient_checkpointing"],
+            adam_8bit=adam_8bit, gpus=spec["gpus"], engine=engine, padded=padded, bytes_a_number=bytes_a_number,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -97,17 +97,10 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
 
 def wanted_of(spec: dict[str, Any], gpu: bool) -> Wanted:
     """What the spec fixes, on a GPU with Unsloth or on a CPU."""
-
-    def given(name: str) -> Any:
-        return None if spec[name] == "auto" else spec[name]
-
     engine = "trl" if spec["engine"] == "trl" else "unsloth"
-    return Wanted(
-        r=spec["r"], targets=spec["target_modules"], epochs=spec["epochs"], max_steps=spec["max_steps"],
-        batch_size=given("batch_size"), accumulation=given("gradient_accumulation_steps"),
-        load_in_4bit=given("load_in_4bit") if gpu else False, checkpointing=given("gradient_checkpointing"),
-        adam_8bit=gpu and spec["optimizer"] != "adamw_torch", gpus=spec["gpus"], engine=engine,
-        padded=not gpu or engine == "trl" or spec["packing"] is False,
+    return Wanted.of(
+        spec, engine=engine, gpu=gpu, padded=not gpu or engine == "trl" or spec["packing"] is False,
+        adam_8bit=gpu and spec["optimizer"] != "adamw_torch",
         bytes_a_number=4 if spec["dtype"] == "float32" or not gpu else 2,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import pytest
 from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
 from ftq.spec import parse
-from tests.tiny import make_run, make_tiny_model
+from tests.tiny import make_run, make_tiny_model, sealed
 from worker.stages import checkpoints, train_setup
 from worker.stages.checkpoints import Checkpoint
 from worker.stages.runtime import STOPPED, Report
@@ -54,15 +54,6 @@ def setup_for(batch: int, accumulation: int, gpus: int = 1, **others: Any) -> Se
 def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
     for setup in (setup_for(4, 2), setup_for(2, 4, gpus=2), setup_for(1, 8, gpus=4)):
         assert [train_setup.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
-
-
-def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
-    path = run.checkpoints / str(attempt) / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    (path / "adapter_model.safetensors").write_bytes(b"weights")
-    checkpoints.seal(path, mark)
-    return path
 
 
 def test_the_furthest_whole_checkpoint_of_this_training_is_taken(tmp_path: Path) -> None:

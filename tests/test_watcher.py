@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +11,10 @@ import pytest
 from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
 from ftq.spec import parse
+from tests.tiny import sealed
 from worker.stages import checkpoints
 from worker.stages.runtime import Report
 from worker.stages.watcher import Watcher
-
-
-def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
-    path = run.checkpoints / str(attempt) / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    (path / "adapter_model.safetensors").write_bytes(b"weights")
-    checkpoints.seal(path, mark)
-    return path
 
 
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:

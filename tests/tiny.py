@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from ftq.artifacts import RunDir
+from worker.stages import checkpoints
 from worker.stages.smollm2 import packaged_gguf, write_tokenizer
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, MIDDLE, VOCABULARY = 64, 2, 4, 2, 128, 49152
@@ -37,6 +39,16 @@ def make_run(path: Path, model: Path, **options: Any) -> Path:
     (path / "documents").mkdir(parents=True)
     spec = {"model": str(model), "documents": "documents", **options}
     (path / "run.json").write_text(json.dumps({"id": "r", "name": "r", "spec": spec, "documents_hash": ""}))
+    return path
+
+
+def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
+    """A checkpoint that is whole, with next to nothing in it."""
+    path = run.checkpoints / str(attempt) / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (path / "adapter_model.safetensors").write_bytes(b"weights")
+    checkpoints.seal(path, mark)
     return path
 
 

@@ -187,15 +187,9 @@ def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: S
 
 
 def _wanted(spec: RunSpec, bare: Setup) -> Wanted:
-    def given(value: Any) -> Any:
-        return None if value == "auto" else value
-
-    return Wanted(
-        r=spec.r, targets=spec.target_modules, epochs=spec.epochs, max_steps=spec.max_steps,
-        batch_size=given(spec.batch_size), accumulation=given(spec.gradient_accumulation_steps),
-        load_in_4bit=given(spec.load_in_4bit) if bare.gpu else False,
-        checkpointing=given(spec.gradient_checkpointing), adam_8bit=bare.optimizer == "adamw_8bit", gpus=spec.gpus,
-        engine=bare.engine, padded=not bare.padding_free, bytes_a_number=4 if bare.dtype == "float32" else 2,
+    return Wanted.of(
+        spec.model_dump(), engine=bare.engine, gpu=bare.gpu, padded=not bare.padding_free,
+        adam_8bit=bare.optimizer == "adamw_8bit", bytes_a_number=4 if bare.dtype == "float32" else 2,
     )  # fmt: skip
 
 
