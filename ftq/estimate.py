@@ -249,6 +249,13 @@ def smallest(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Larg
     return min(plans(shape, rows, card, wanted, largest), key=lambda plan: plan.peak)
 
 
+def worth_trying(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan | None:
+    """What `choose` says; where nothing fits, the smallest if it is so near that the formula may be wrong."""
+    least = smallest(shape, rows, card, wanted, largest)
+    fits = choose(shape, rows, card, wanted, largest)
+    return fits or (least if least.peak <= card.memory * TOLERANCE else None)
+
+
 def _batches(wanted: Wanted, effective: int, share: int) -> list[int]:
     if wanted.batch_size:
         return [wanted.batch_size]

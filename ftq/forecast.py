@@ -16,7 +16,7 @@ from typing import Any
 from ftq import cards, catalog, documents, estimate, lengths, sizes
 from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
-from ftq.estimate import GIB, TOLERANCE, USABLE, Card, Plan, Rows, Shape, Wanted
+from ftq.estimate import GIB, USABLE, Card, Plan, Rows, Shape, Wanted
 from ftq.records import Run, Worker, queue_of
 from ftq.runs import RunStore
 
@@ -187,8 +187,7 @@ def _corrected(store: RunStore, spec: dict[str, Any], card: Card) -> Card:
 
 def _fitting(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Plan | None:
     """What the train stage would choose: see worker/stages/train_plan.py."""
-    least = estimate.smallest(shape, rows, _timed(card), wanted)
-    return _choose(shape, rows, card, wanted) or (least if least.peak <= card.memory * TOLERANCE else None)
+    return estimate.worth_trying(shape, rows, _timed(card), wanted)
 
 
 def _choose(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Plan | None:

@@ -83,7 +83,7 @@ class Settings:
             tls=_tls(environ, broker_url),
             signing_key=_signing_key(environ),
             umask=_umask(environ),
-            memory_gb=_number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None,
+            memory_gb=memory_gb(environ),
         )
 
     @property
@@ -211,6 +211,11 @@ def _signing_key(environ: Mapping[str, str]) -> bytes:
         raise UserError(f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",
                         f"Make a new one: openssl rand -hex 32 > {environ[name]}")  # fmt: skip
     return key
+
+
+def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
+    """FTQ_MEMORY_GB: the most GiB of device memory that a training may use."""
+    return _number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None
 
 
 def without_password(text: str) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 from ftq import estimate
 from ftq.artifacts import RunDir, write_json
 from ftq.errors import UserError
-from ftq.estimate import GIB, TOLERANCE, USABLE, Card, Correction, Plan, Rows, Shape, Wanted
+from ftq.estimate import GIB, USABLE, Card, Correction, Plan, Rows, Shape, Wanted
+from ftq.settings import memory_gb
 from ftq.spec import RunSpec
 from worker.hardware import free_memory
 from worker.stages import base_model, ranks
@@ -142,8 +143,8 @@ def look_at_card(gpu: bool, dtype: str) -> Card:
 
 
 def _limit() -> float:
-    """FTQ_MEMORY_GB in bytes: what a training may take of a device that it shares."""
-    return float(os.environ.get("FTQ_MEMORY_GB") or "inf") * GIB
+    """In bytes, what a training may take of a device that it shares."""
+    return (memory_gb() or math.inf) * GIB
 
 
 def _flops(device: str, dtype: str, size: int) -> float:
@@ -172,13 +173,11 @@ def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: S
 
     pinned = _wanted(spec.model_copy(update=earlier), bare)
     plan = (estimate.choose(shape, rows, card, pinned, largest) if earlier else None) or (
-        estimate.choose(shape, rows, card, wanted, largest)
+        estimate.worth_trying(shape, rows, card, wanted, largest)
     )
     if plan is not None:
         return plan
     least = estimate.smallest(shape, rows, card, wanted, largest)
-    if least.peak <= card.memory * TOLERANCE:
-        return least
     raise UserError(
         f"{spec.model} can't be trained on {card.name}: it needs {least.peak / GIB:.1f} GiB at least"
         f" ({4 if least.load_in_4bit else 16} bit, {least.tokens} tokens at once), {card.memory / GIB:.1f} are free",
