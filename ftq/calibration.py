@@ -2,7 +2,7 @@
 
 A plan is what the train stage reported and the store keeps: {"engine", "load_in_4bit", "gradient_checkpointing",
 "steps", "predicted": {"peak", "seconds", "step_seconds", "corrected"}, "measured": {"seconds", "steps", "peak",
-"first_step_seconds"}, ...}. Sizes are bytes, times seconds of the training loop.
+"step_seconds"}, ...}. Sizes are bytes, times seconds of the training loop.
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ def _both(plan: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _step_seconds(measured: dict[str, Any]) -> float | None:
     """Seconds of a step once the kernels are compiled."""
-    steps, first = measured.get("steps", 0), measured.get("first_step_seconds")
-    if steps < STEPS or first is None:
-        return None
-    return float((measured["seconds"] - first) / (steps - 1))
+    return measured.get("step_seconds") if measured.get("steps", 0) >= STEPS else None
 
 
 def _ratio(measured: float | None, predicted: float | None, corrected: float) -> float | None:

@@ -172,7 +172,7 @@ def test_a_plan_and_how_far_its_prediction_was_off(store: Store) -> None:
     shown = ok("status", "busy").stdout
     assert "\n\nplan: 16-bit base, 8 examples at once: 52.2 of 79.1 GiB\n" in shown
     assert "predicted" not in shown
-    measured = {"peak": 54_000_000_000, "seconds": 778.0, "steps": 190, "first_step_seconds": 9.0}
+    measured = {"peak": 54_000_000_000, "seconds": 778.0, "steps": 190, "step_seconds": 4.069}
     store.runs.plan(token, "", {"measured": measured})
     store.at(2000).succeed(token, None, [])
     assert (

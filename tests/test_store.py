@@ -697,7 +697,7 @@ def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:
 
 CHOSEN = {"card": "H100", "engine": "unsloth", "load_in_4bit": False, "gradient_checkpointing": False, "steps": 10,
           "predicted": {"peak": 1000, "seconds": 10.0, "step_seconds": 1.0}}  # fmt: skip
-MEASURED = {"measured": {"peak": 1100, "seconds": 13.5, "steps": 10, "first_step_seconds": 0.0}}
+MEASURED = {"measured": {"peak": 1100, "seconds": 13.5, "steps": 10, "step_seconds": 1.5}}
 
 
 def test_a_plan_is_told_once_and_grows_by_what_is_measured(store: RunStore, run: Run) -> None:
@@ -737,7 +737,7 @@ def test_corrections_come_from_the_same_card_the_same_model_first_the_newest_fir
     store: RunStore, clock: Clock
 ) -> None:
     def measured(seconds: float) -> dict[str, Any]:
-        return {"measured": {**MEASURED["measured"], "seconds": seconds}}
+        return {"measured": {**MEASURED["measured"], "step_seconds": round(seconds / 9, 9)}}
 
     for run_id, options in {
         "old": measured(9.0), "new": measured(10.8), "other": {"model": "qwen3-8b", **measured(12.6)},

@@ -228,7 +228,7 @@ def test_memory_is_adapted(rig: Rig) -> None:
 def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig) -> None:
     plan = {"card": "CPU", "engine": "trl", "load_in_4bit": False, "gradient_checkpointing": False, "steps": 10,
             "predicted": {"peak": 1000, "seconds": 10.0, "step_seconds": 1.0},
-            "measured": {"peak": None, "seconds": 13.5, "steps": 10, "first_step_seconds": 0.0}}  # fmt: skip
+            "measured": {"peak": None, "seconds": 13.5, "steps": 10, "step_seconds": 1.5}}  # fmt: skip
     rig.submit("old", done=1)
     token = rig.store.claim("old", "train", 1, WORKER, 60)
     assert token

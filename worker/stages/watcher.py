@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import time
@@ -20,6 +21,7 @@ SAVE_SECONDS = 300.0  # save_steps=auto
 LOG_SECONDS = 1.0  # logging_steps=auto
 REPORT_SECONDS = 0.2
 SPEED_STEPS = 20  # tokens per second and time left are measured over the last so many steps
+COMPILING_STEPS = 2  # that wait for kernels: left out of the speed
 CALMER = "A smaller learning_rate, or dtype=bfloat16 or float32, keeps it stable."
 
 
@@ -48,8 +50,7 @@ class Watcher:
         self.saved_at = time.monotonic()
         self.logged_at = self.reported_at = 0.0
         self.began_at, self.began_step = time.monotonic(), 0
-        self.first_step_seconds: float | None = None
-        self.times: deque[tuple[float, Any]] = deque(maxlen=SPEED_STEPS + 1)
+        self.times: deque[tuple[Moment, Any]] = deque(maxlen=SPEED_STEPS + 1)
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
 
@@ -61,19 +62,22 @@ class Watcher:
         """Tell what the plan has come to."""
         steps = state.global_step - self.began_step
         if steps:
+            tokens_per_second, step_seconds = self._speed()
             self.report.plan("", measured={
                 "seconds": round(time.monotonic() - self.began_at, 1), "steps": steps, "peak": _peak(),
-                "first_step_seconds": self.first_step_seconds, "tokens_per_second": self._speed()[0],
+                "step_seconds": step_seconds, "tokens_per_second": tokens_per_second,
             })  # fmt: skip
 
     # ---- decisions --------------------------------------------------------------------------------------
 
     def step_ends(self, state: Any, control: Any) -> None:
         """Say what the trainer does next: log, evaluate, save, stop."""
-        self.times.append((time.monotonic(), self.tokens))
-        if self.first_step_seconds is None:
-            self.first_step_seconds = round(time.monotonic() - self.began_at, 1)
         at_end = state.global_step >= state.max_steps
+        if state.global_step == self.began_step + COMPILING_STEPS:
+            self.times.clear()
+            gc.collect()
+            gc.freeze()  # what was compiled stays: no later search for garbage goes through it
+        self.times.append((Moment(), self.tokens))
         evaluate = self.evaluates and (at_end or self._is_due(state.global_step, self.spec.eval_steps))
         stop, save, log = ranks.agree([
             self.report.stop_requested, self._is_time_to_save(state.global_step),
@@ -185,11 +189,12 @@ class Watcher:
 
     def _speed(self) -> tuple[float | None, float | None]:
         """(tokens a second, seconds a step) over the last steps; None before the second one."""
-        if len(self.times) < 2:
+        done = [(moment, tokens) for moment, tokens in self.times if moment.is_past]
+        if len(done) < 2:
             return None, None
-        (begin, before), (end, now) = self.times[0], self.times[-1]
-        tokens = (int(now) - int(before)) * self.spec.gpus
-        return round(tokens / (end - begin), 1), (end - begin) / (len(self.times) - 1)
+        (begin, before), (end, now) = done[0], done[-1]
+        tokens, seconds = (int(now) - int(before)) * self.spec.gpus, begin.until(end)
+        return round(tokens / seconds, 1), seconds / (len(done) - 1)
 
     def _write_line(self) -> None:
         if ranks.is_first():
@@ -205,6 +210,28 @@ def lines_before(run: RunDir, found: Checkpoint | None) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
     return [line for line in whole if json.loads(line)["step"] <= found.step]
+
+
+class Moment:
+    """When the device got this far in its work, which is up to a step later than the host asked for it."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.time, self.event = time.monotonic(), None
+        if torch.cuda.is_available():
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record()
+
+    @property
+    def is_past(self) -> bool:
+        return self.event is None or bool(self.event.query())
+
+    def until(self, later: Moment) -> float:
+        """Seconds; both are past."""
+        if self.event is None or later.event is None:
+            return later.time - self.time
+        return float(self.event.elapsed_time(later.event)) / 1000
 
 
 def _peak() -> int | None:
