@@ -2,10 +2,13 @@
 
     python -m benchmarks.train_gpu WORK_DIR [--models phi-3.5-mini llama-3.1-8b] [--only NAME ...] [--json FILE]
 
-WORK_DIR holds what `benchmarks/peers` made: a folder for each model, rows-N.jsonl, and in lf/ and axolotl/ the
-packages of those peers. Every case is a process of its own. While one has the GPU the next does its imports; the GPU
-itself is one's alone. ftq's cases are started as its supervisor does it, from a standby: their clock runs from the
-message to the process, the peers' from their own start.
+WORK_DIR holds what `benchmarks/peers` made: a folder for each model, rows-N.jsonl, in lf/ and axolotl/ the packages
+of those peers, in site/ those of the others. Every case is a process of its own. While one has the GPU the next does
+its imports; the GPU itself is one's alone. ftq's cases are started as its supervisor does it, from a standby: their
+clock runs from the message to the process, the peers' from their own start.
+
+Speeds: ftq's own figure over its last 20 steps of 28, the peers' over the second half of 16 (8 where a step is slow),
+real tokens only, the GPU waited for at the end.
 """
 
 from __future__ import annotations
@@ -13,22 +16,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import importlib.metadata
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ftq.artifacts import RunDir, write_json
+from ftq.calibration import compare, correction
+from ftq.estimate import Correction
 from worker.process import StageProcess
+from worker.stages.base_model import parameters
 from worker.standby import Standby
 
-STEPS = 24
+STEPS, PEER_STEPS, FEW_STEPS = 28, 16, 8
+AHEAD = 1  # cases that import while one trains
 LEASE = 3600.0
 PATIENCE = 240.0  # seconds for one case
 STOP = "<|im_end|>"  # of the tokenizer that every model here has
@@ -44,31 +54,51 @@ class Case:
     module: str = ""
     options: tuple[str, ...] = ()
     limit: float | None = None
-    path: tuple[str, ...] = ()  # folders of WORK_DIR that go before the others on PYTHONPATH
+    steps: int = STEPS
+    gpus: int = 1
+    path: tuple[str, ...] = ()  # folders of WORK_DIR that are on PYTHONPATH instead of what is there now
 
 
-PACKED = ("--bs", "8", "--ga", "1", "--packing")
+def packed(rows: int) -> tuple[str, ...]:
+    """8 packed rows of 2048 tokens to a step, so many of them at once."""
+    return "--bs", str(rows), "--ga", str(8 // rows), "--packing"
+
+
 SIXTEEN, FOUR = ("--no-four", "--ckpt", "none"), ("--ckpt", "unsloth")
+
+
+def old_attention() -> bool:
+    """Whether Unsloth's own layers start attention once for each example: before PyTorch 2.12."""
+    return tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) < (2, 12)
 
 
 def cases(model: str) -> list[Case]:
     """In the order in which they run: ftq's first one finds no compiled kernels, the second those of the first."""
+
+    def peer(name: str, module: str, *options: str, steps: int = PEER_STEPS, limit: float | None = None) -> Case:
+        if module == "unsloth_script" and old_attention():
+            options += ("--generic",)  # its own layers took 6,100 tokens/s for Llama's shape there
+        path = {"llamafactory": ("lf", "bnb"), "axolotl": ("axolotl", "site")}.get(module, ())
+        return Case(name, model, module, options, limit, steps, path=path)
+
+    full, eight, one = packed(8 if model.startswith("phi") else 4), packed(8), packed(1)
     return [
         Case("ftq, first run", model),
         Case("ftq, later run", model),
-        Case("unsloth 16 bit", model, "unsloth_script", (*PACKED, *SIXTEEN)),
-        Case("unsloth 4 bit", model, "unsloth_script", (*PACKED, *FOUR)),
-        Case("llama-factory 16 bit", model, "llamafactory", (*PACKED, *SIXTEEN, "--kernels"), path=("lf", "bnb")),
-        Case("llama-factory 4 bit", model, "llamafactory", (*PACKED, "--kernels"), path=("lf", "bnb")),
-        Case("axolotl 16 bit", model, "axolotl", (*PACKED, *SIXTEEN), path=("axolotl",)),
-        Case("axolotl 4 bit", model, "axolotl", PACKED, path=("axolotl",)),
-        Case("plain trl 16 bit", model, "plain", (*PACKED, "--no-four", "--ckpt", "true")),
-        Case("plain trl 4 bit", model, "plain", ("--bs", "2", "--ga", "4")),
+        peer("unsloth 16 bit", "unsloth_script", *full, *SIXTEEN),
+        peer("llama-factory 16 bit", "llamafactory", *full, *SIXTEEN, "--kernels"),
+        peer("axolotl 16 bit", "axolotl", *full, *SIXTEEN, "--kernels"),
+        peer("plain trl 16 bit", "plain", *eight, "--no-four", "--ckpt", "true", steps=FEW_STEPS),
         Case("ftq in 24 GiB", model, limit=24),
-        Case("unsloth in 24 GiB", model, "unsloth_script", (*PACKED, "--no-four", "--ckpt", "unsloth"), limit=24),
+        peer("unsloth 16 bit in 24 GiB", "unsloth_script", *eight, "--no-four", "--ckpt", "unsloth", limit=24),
+        peer("unsloth 16 bit in 24 GiB, 1 x 8 rows", "unsloth_script", *one, *SIXTEEN, limit=24),
         Case("ftq in 8 GiB", model, limit=8),
-        Case("unsloth in 8 GiB", model, "unsloth_script", (*PACKED, *FOUR), limit=8),
+        peer("unsloth 4 bit in 8 GiB", "unsloth_script", *eight, *FOUR, limit=8),
         Case("ftq in 6 GiB", model, limit=6),
+        Case("ftq on two GPUs", model, gpus=2),
+        peer("llama-factory 4 bit", "llamafactory", *eight, "--kernels"),
+        peer("axolotl 4 bit", "axolotl", *eight),
+        peer("plain trl 4 bit, padded, 8 rows a step", "plain", "--bs", "2", "--ga", "4", steps=FEW_STEPS),
     ]
 
 
@@ -80,38 +110,46 @@ class Started:
     standby: Standby | None = None
     process: subprocess.Popen[str] | None = None
     lock: Any = None
-    facts: dict[str, Any] = field(default_factory=dict)
+
+    def end(self) -> None:
+        if self.standby:
+            self.standby.end()
+        if self.process:
+            self.process.kill()
 
 
 class Bench:
     def __init__(self, work: Path, rows: Path, caches: Path) -> None:
         self.work, self.rows, self.caches = work, rows, caches
+        self.corrections: list[Correction] = []  # what ftq's store would know, the newest first
 
     def start(self, case: Case) -> Started:
         """Let it do everything that needs no GPU to itself."""
+        if case.gpus > 1:
+            return Started(case)  # its ranks are started with it
         if not case.module:
             with _environment(self._ftq_environment(case)):
                 return Started(case, standby=Standby(self.work / "logs" / "standby.log", LEASE))
-        path = self.work / "locks" / case.name.replace(" ", "-")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
+        lock_path = self.work / "locks" / f"{case.model}-{case.name.replace(' ', '-').replace(',', '')}"
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_path.open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
         limit = () if case.limit is None else ("--limit-gib", str(case.limit))
         command = [sys.executable, "-m", f"benchmarks.peers.{case.module}", str(self.work / case.model), str(self.rows),
-                   *case.options, *limit, "--steps", str(STEPS), "--gpu-lock", str(path)]  # fmt: skip
-        before = [str(self.work / name) for name in case.path]
+                   *case.options, *limit, "--steps", str(case.steps), "--gpu-lock", str(lock_path)]  # fmt: skip
+        path = [str(self.work / name) for name in case.path] or [os.environ.get("PYTHONPATH", "")]
         environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join([*before, os.environ.get("PYTHONPATH", ""), os.getcwd()]),
+            **os.environ, "PYTHONPATH": os.pathsep.join([*path, os.getcwd()]),
             "DISABLE_VERSION_CHECK": "1", "AXOLOTL_DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        log = (self.work / "logs" / f"{case.model}-{path.name}.log").open("w")
+        log = (self.work / "logs" / f"{lock_path.name}.log").open("w")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         return Started(case, process=process, lock=lock)
 
     def finish(self, started: Started) -> dict[str, Any]:
         """Give it the GPU and wait for its result."""
         case = started.case
-        facts = self._finish_ftq(started) if started.standby else _finish_peer(started)
+        facts = _finish_peer(started) if case.module else self._finish_ftq(started)
         return {"case": case.name, "model": case.model, "limit_gib": case.limit, **facts}
 
     def _ftq_environment(self, case: Case) -> dict[str, str]:
@@ -122,22 +160,27 @@ class Bench:
 
     def _finish_ftq(self, started: Started) -> dict[str, Any]:
         case, standby = started.case, started.standby
-        assert standby
         run = self._run(case)
         until = time.monotonic() + PATIENCE
-        while not standby.ready and standby.alive and time.monotonic() < until:
+        while standby and not standby.ready and standby.alive and time.monotonic() < until:
             time.sleep(0.1)
-        facts: dict[str, Any] = {"steps": STEPS}
+        facts: dict[str, Any] = {"steps": case.steps}
         began = time.monotonic()
-        arguments = [str(run.path), "--attempt", "1", "--set", f"max_steps={STEPS}"]
-        with StageProcess("train", arguments, run.log("train"), LEASE, run.path, take_standby=lambda: standby) as stage:
+        arguments = [str(run.path), "--attempt", "1", "--set", f"max_steps={case.steps}"]
+        if case.gpus > 1:  # as many examples for each as one would have
+            arguments += ["--set", f"gpus={case.gpus}", "--set", "batch_size=64",
+                          "--set", f"gradient_accumulation_steps={case.gpus}"]  # fmt: skip
+        take = partial(StageProcess, "train", arguments, run.log("train"), LEASE, run.path)
+        with _environment(self._ftq_environment(case)), take(take_standby=lambda: standby) as stage:
             facts["from_standby"] = stage.stood_by
             while stage.running and time.monotonic() < until:
                 for report in stage.reports(timeout=0.2):
                     _take(report, facts, time.monotonic() - began)
             for report in stage.last_reports():
                 _take(report, facts, time.monotonic() - began)
-        return facts
+        if learned := correction(facts.get("plan")):
+            self.corrections.insert(0, learned)
+        return facts | {"error_of_prediction": {name: one["error"] for name, one in compare(facts.get("plan")).items()}}
 
     def _run(self, case: Case) -> RunDir:
         """A run with its dataset, as prepare would leave it."""
@@ -149,6 +192,8 @@ class Bench:
         write_json(run.dataset / "report.json", {"stop": STOP, "max_seq_length": 2048})
         spec = {"model": str(self.work / case.model), "documents": "documents"}
         write_json(run.path / "run.json", {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
+        run.checkpoints.mkdir()
+        write_json(run.corrections, [asdict(known) for known in self.corrections])
         return run
 
 
@@ -205,19 +250,28 @@ def matrix_flops() -> float | None:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    lines = ["| model | what | tokens/s | of ftq's first run | peak GiB | predicted | first step after |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
-    base = {row["model"]: row.get("tokens_per_s") for row in results if row["case"] == "ftq, first run"}
+    lines = ["| model | what | tokens/s | ftq's later run is ahead by | peak GiB | prediction off by: memory, time "
+             "| first step after |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    base = {row["model"]: row.get("tokens_per_s") for row in results if row["case"] == "ftq, later run"}
     for row in results:
         speed, ours = row.get("tokens_per_s"), base.get(row["model"])
-        ratio = f"{speed / ours:.2f}" if speed and ours else ""
-        predicted = row.get("plan", {}).get("predicted", {}).get("peak")
+        ratio = f"{ours / speed:.2f} x" if speed and ours else ""
+        off = ", ".join(f"{error:+.1%}" for error in row.get("error_of_prediction", {}).values())
         lines.append(
             f"| {row['model']} | {row['case']} | {f'{speed:,.0f}' if speed else row.get('error') or ''} | {ratio} | "
-            f"{row.get('peak_gib') or ''} | {f'{predicted / GIB:.2f}' if predicted else ''} | "
-            f"{row.get('seconds_to_first_step') or ''} |"
+            f"{row.get('peak_gib') or ''} | {off} | {row.get('seconds_to_first_step') or ''} |"
         )
     return "\n".join(lines)
+
+
+def arithmetic(results: list[dict[str, Any]], flops: float, weights: dict[str, int]) -> str:
+    """How much of the card's arithmetic the training itself needs: 4 FLOPs a weight and token."""
+    return "\n".join(
+        f"{row['model']}, {row['case']}: {4 * weights[row['model']] * row['tokens_per_s'] / flops:.0%} of "
+        f"{flops / 1e12:.0f} TFLOP/s"
+        for row in results
+        if row.get("tokens_per_s") and row["case"].startswith("ftq")
+    )
 
 
 def main() -> None:
@@ -226,27 +280,37 @@ def main() -> None:
     arguments.add_argument("--models", nargs="+", default=["phi-3.5-mini", "llama-3.1-8b"])
     arguments.add_argument("--rows", type=int, default=20000)
     arguments.add_argument("--only", nargs="+", help="names of cases")
+    arguments.add_argument("--card", type=float, help="GiB of memory, as if the card had no more")
+    arguments.add_argument("--seconds", type=float, default=math.inf, help="start no case later than that")
     arguments.add_argument("--json", type=Path, help="where the raw results go")
     given = arguments.parse_args()
     bench = Bench(
         given.work.resolve(), given.work.resolve() / f"rows-{given.rows}.jsonl", given.work.resolve() / "caches"
     )
     (bench.work / "logs").mkdir(exist_ok=True)
-    wanted = [case for model in given.models for case in cases(model) if not given.only or case.name in given.only]
-    results: list[dict[str, Any]] = []
-    following = bench.start(wanted[0])
-    for at, _ in enumerate(wanted):
-        current = following
-        if at + 1 < len(wanted):
-            following = bench.start(wanted[at + 1])
-        results.append(bench.finish(current))
-        print(json.dumps({key: value for key, value in results[-1].items() if key != "result"}), flush=True)
+    waiting = [case for model in given.models for case in cases(model) if not given.only or case.name in given.only]
+    waiting = [replace(case, limit=case.limit or given.card) for case in waiting]
+    found: dict[str, Any] = {
+        "matrix_flops": matrix_flops(), "results": [],
+        "parameters": {model: parameters(bench.work / model) for model in given.models},
+    }  # fmt: skip
+    started: list[Started] = []
+    began = time.monotonic()
+    while started or waiting:
+        while waiting and len(started) <= AHEAD:
+            started.append(bench.start(waiting.pop(0)))
+        if time.monotonic() - began > given.seconds:
+            break
+        result = bench.finish(started.pop(0))
+        found["results"].append(result)
+        print(json.dumps({key: value for key, value in result.items() if key not in ("result", "plan")}), flush=True)
         if given.json:
-            given.json.write_text(json.dumps({"matrix_flops": None, "results": results}, indent=1) + "\n")
-    flops = matrix_flops()
-    if given.json:
-        given.json.write_text(json.dumps({"matrix_flops": flops, "results": results}, indent=1) + "\n")
-    print(table(results))
+            given.json.write_text(json.dumps(found, indent=1) + "\n")
+    for left in started:
+        left.end()
+    print(table(found["results"]))
+    if found["matrix_flops"]:
+        print(arithmetic(found["results"], found["matrix_flops"], found["parameters"]))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,13 @@ def main() -> None:
 def config(given: argparse.Namespace) -> dict[str, Any]:
     """Its configuration. Packed rows are kept apart, by PyTorch's variable-length attention where that is to be had.
 
-    Its LoRA kernels, on by themselves, are written in Triton: off on a CPU, where this file is only tried.
+    Its LoRA kernels, on by themselves, don't know Phi-3's fused layers, and are written in Triton: off for that model,
+    and on a CPU, where this file is only tried.
     """
     import torch
 
+    fused = json.loads((given.model / "config.json").read_text(encoding="utf-8"))["model_type"] == "phi3"
+    without = fused or not torch.cuda.is_available()
     settings = runner.trainer_settings(given, str(Path(given.out, "saved")))
     passed = {"output_dir", "max_steps", "gradient_accumulation_steps", "learning_rate", "warmup_steps",
               "logging_steps", "bf16", "seed"}  # fmt: skip
@@ -60,7 +63,7 @@ def config(given: argparse.Namespace) -> dict[str, Any]:
         "pad_to_sequence_len": given.packing, "attn_implementation": "sdpa",
         "gradient_checkpointing": given.ckpt != "none", "optimizer": settings["optim"], "lr_scheduler": "linear",
         "save_strategy": "no", **{name: settings[name] for name in sorted(passed)},
-        **(liger if given.kernels else {}), **({} if torch.cuda.is_available() else dict.fromkeys(KERNELS, False)),
+        **(liger if given.kernels else {}), **(dict.fromkeys(KERNELS, False) if without else {}),
     }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def make(shape: str, tokenizer: Path, out: Path, device: str, tiny: bool) -> int
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**_shape(shape, tiny)), dtype=torch.bfloat16)
     model.save_pretrained(out, max_shard_size="4GB")
-    _copy_tokenizer(tokenizer, out)
+    copy_tokenizer(tokenizer, out)
     return int(model.num_parameters())
 
 
@@ -55,7 +55,7 @@ def _shape(name: str, tiny: bool) -> dict[str, Any]:
     return shape
 
 
-def _copy_tokenizer(source: Path, out: Path) -> None:
+def copy_tokenizer(source: Path, out: Path) -> None:
     for name in ("tokenizer.json", "chat_template.jinja"):
         shutil.copyfile(source / name, out / name)
     config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))

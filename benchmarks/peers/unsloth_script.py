@@ -26,11 +26,12 @@ def main() -> None:
     from trl import SFTConfig, SFTTrainer
 
     with runner.measured(given) as meter:
-        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+        loader = unsloth.FastModel if given.generic else unsloth.FastLanguageModel
+        model, tokenizer = loader.from_pretrained(
             str(given.model), max_seq_length=given.max_length, dtype=torch.bfloat16, load_in_4bit=given.four,
             use_gradient_checkpointing=CHECKPOINTING[given.ckpt],
         )  # fmt: skip
-        model = unsloth.FastLanguageModel.get_peft_model(
+        model = loader.get_peft_model(
             model, r=given.rank, lora_alpha=given.alpha, lora_dropout=0, bias="none", random_state=3407,
             target_modules=_projections(given.model), use_gradient_checkpointing=CHECKPOINTING[given.ckpt],
         )  # fmt: skip

@@ -1,0 +1,81 @@
+"""Does a plan change what is learned? The same training in several ways, and its validation loss each time.
+
+    python -m benchmarks.train_loss BASE_DIR [--json FILE]      BASE_DIR as benchmarks/peers/make_base.py makes it
+
+Same rows, options, seed and number of examples; another is only how a step is computed: examples end to end or padded,
+one micro-batch or four, a base in 16 or in 4 bit, kept activations or checkpointing. What "the same" can mean, two
+other seeds show. All run at once: the base is small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ftq.artifacts import RunDir, read_jsonl, write_json
+
+EXAMPLES = 32
+ONCE = {"batch_size": EXAMPLES, "gradient_accumulation_steps": 1}
+WAYS: dict[str, dict[str, Any]] = {
+    "16 bit, end to end": {**ONCE},
+    "another seed": {**ONCE, "seed": 1},
+    "a third seed": {**ONCE, "seed": 2},
+    "four micro-batches": {"batch_size": EXAMPLES // 4, "gradient_accumulation_steps": 4},
+    "4 bit, end to end": {**ONCE, "load_in_4bit": "true"},
+    "checkpointing": {**ONCE, "gradient_checkpointing": "true"},
+    "16 bit, padded": {**ONCE, "packing": "false"},
+}
+
+
+def start(base: Path, work: Path, name: str, steps: int) -> tuple[RunDir, subprocess.Popen[str]]:
+    """One training by the stage itself."""
+    run = RunDir(work / name.replace(" ", "-").replace(",", ""))
+    run.dataset.mkdir(parents=True)
+    for part in ("train.jsonl", "valid.jsonl"):
+        shutil.copyfile(base / "rows" / part, run.dataset / part)
+    write_json(run.dataset / "report.json", {"stop": "<|im_end|>", "max_seq_length": 2048})
+    spec = {"model": str(base), "documents": "documents"}
+    write_json(run.path / "run.json", {"id": name, "name": name, "spec": spec, "documents_hash": ""})
+    usual = {"load_in_4bit": "false", "gradient_checkpointing": "false", "max_steps": steps, "eval_steps": steps // 2}
+    command = [sys.executable, "-m", "worker.stages.train", str(run.path)]
+    command += [text for key, value in {**usual, **WAYS[name]}.items() for text in ("--set", f"{key}={value}")]
+    log = run.log("train")
+    log.parent.mkdir()
+    with log.open("w") as output:
+        return run, subprocess.Popen(command, stdout=output, stderr=output, text=True, stdin=subprocess.DEVNULL)
+
+
+def result(name: str, run: RunDir, process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Its validation losses, at the middle and at the end."""
+    if process.wait():
+        said = run.log("train").read_text(encoding="utf-8").strip().splitlines() or ["no output"]
+        return {"way": name, "error": said[-1][:300]}
+    lines = [line for line in read_jsonl(run.path / "metrics.jsonl") if "valid_loss" in line]
+    return {"way": name, "losses": {line["step"]: round(line["valid_loss"], 4) for line in lines}}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.train_loss", description=__doc__)
+    arguments.add_argument("base", type=Path)
+    arguments.add_argument("--steps", type=int, default=120)
+    arguments.add_argument("--only", nargs="+", choices=WAYS, metavar="WAY")
+    arguments.add_argument("--json", type=Path, help="where the results go")
+    given = arguments.parse_args()
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="ftq-loss-") as work:
+        started = {name: start(given.base.resolve(), Path(work), name, given.steps) for name in given.only or WAYS}
+        for name, (run, process) in started.items():
+            found.append(result(name, run, process))
+            print(json.dumps(found[-1]), flush=True)
+            if given.json:
+                given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
