@@ -23,6 +23,8 @@ PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 Checkpointing = bool | str
 USABLE = 0.94  # of the free memory: the rest is the allocator's loss
+MOMENTS = 0.05  # of a card's memory may be spent on AdamW's moments in 32 instead of 8 bit
+EXACT = 1.05  # a 16-bit base may take so much longer than a 4-bit one, for nothing of it is rounded
 TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 
 
@@ -107,12 +109,23 @@ class Card:
     flops: float
     corrections: tuple[Correction, ...] = ()
 
+    @property
+    def gpu(self) -> bool:
+        return self.name != "CPU"
+
     def correction(self, engine: str, load_in_4bit: bool, checkpointing: Checkpointing) -> Correction:
         """That of the first training done this way, or of the first with this engine."""
-        mode = (load_in_4bit, bool(checkpointing))
         alike = [known for known in self.corrections if known.engine == engine]
-        same = [known for known in alike if (known.load_in_4bit, known.checkpointing) == mode]
-        return next(iter(same or alike), Correction(engine, *mode))
+        known = self._same_way(engine, load_in_4bit, checkpointing) or alike
+        return next(iter(known), Correction(engine, load_in_4bit, bool(checkpointing)))
+
+    def compiles(self, engine: str, load_in_4bit: bool, checkpointing: Checkpointing) -> bool:
+        """Whether a training's kernels have to be compiled first: none was done this way on this kind of card."""
+        return self.gpu and engine == "unsloth" and not self._same_way(engine, load_in_4bit, checkpointing)
+
+    def _same_way(self, engine: str, load_in_4bit: bool, checkpointing: Checkpointing) -> list[Correction]:
+        way = (engine, load_in_4bit, bool(checkpointing))
+        return [known for known in self.corrections if (known.engine, known.load_in_4bit, known.checkpointing) == way]
 
 
 @dataclass(frozen=True)
@@ -157,10 +170,11 @@ class Wanted:
     engine: str = "unsloth"
     padded: bool = False  # rows of a batch are filled up to the longest
     bytes_a_number: int = 2  # of the compute type
+    spread_keys: bool = False  # attention gets a copy of key and value for each query head
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], *, engine: str, gpu: bool, padded: bool, adam_8bit: bool,
-           bytes_a_number: int) -> Wanted:  # fmt: skip
+           bytes_a_number: int, spread_keys: bool = False) -> Wanted:  # fmt: skip
         """From a spec's options, `auto` left open, and what its machine has decided."""
         open_ = {
             name: None if spec[name] == "auto" else spec[name]
@@ -171,6 +185,7 @@ class Wanted:
             batch_size=open_["batch_size"], accumulation=open_["gradient_accumulation_steps"],
             load_in_4bit=open_["load_in_4bit"] if gpu else False, checkpointing=open_["gradient_checkpointing"],
             adam_8bit=adam_8bit, gpus=spec["gpus"], engine=engine, padded=padded, bytes_a_number=bytes_a_number,
+            spread_keys=spread_keys,
         )  # fmt: skip
 
 
@@ -218,6 +233,15 @@ def steps_of(wanted: Wanted, rows: Rows) -> int:
     return math.ceil(math.ceil(rows.examples / examples_in_step(wanted, rows)) * wanted.epochs)
 
 
+def takes_adam_8bit(spec: Mapping[str, Any], card: Card, shape: Shape | None) -> bool:
+    """Whether AdamW keeps its moments in 8 bit: asked for, or where 32 bit would take a large part of the card. They
+    save 6 bytes a weight, but are a launch for each matrix, where AdamW in 32 bit is a few for all."""
+    if not card.gpu or spec["optimizer"] != "auto":
+        return card.gpu and spec["optimizer"] == "adamw_8bit"
+    saved = ADAM_BYTES - ADAM_8BIT_BYTES
+    return shape is None or shape.adapter(spec["r"], spec["target_modules"]) * saved > card.memory * MOMENTS
+
+
 Largest = Callable[[int], int]  # examples of a micro-batch -> tokens that the largest one holds
 
 
@@ -241,7 +265,11 @@ def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest
 def choose(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan | None:
     """The quickest of the plans that fit the card, of two as quick the one that needs less; None if none fits."""
     fitting = [plan for plan in plans(shape, rows, card, wanted, largest) if plan.peak <= card.memory]
-    return min(fitting, key=lambda plan: (round(math.log(plan.step_seconds) * 100), plan.peak), default=None)
+
+    def slowness(plan: Plan) -> int:
+        return round(100 * math.log(plan.step_seconds * (EXACT if plan.load_in_4bit else 1.0)))
+
+    return min(fitting, key=lambda plan: (slowness(plan), plan.peak), default=None)
 
 
 def smallest(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest | None = None) -> Plan:
@@ -268,7 +296,8 @@ def _plan(shape: Shape, rows: Rows, card: Card, wanted: Wanted, four_bit: bool, 
           batch: int, accumulation: int, tokens: int) -> Plan:  # fmt: skip
     needed = peak(shape, wanted, four_bit, checkpointing, tokens)
     mean = batch * rows.mean
-    micro = micro_batch_seconds(shape, wanted, four_bit, checkpointing, mean, rows.mean, card.flops)
+    reached = card.flops * (EFFICIENCY[wanted.engine] if card.gpu else CPU_EFFICIENCY)
+    micro = micro_batch_seconds(shape, wanted, four_bit, checkpointing, mean, rows.mean, reached)
     step = accumulation / wanted.gpus * micro + optimiser_seconds(shape, wanted)
     shown = card.correction(wanted.engine, four_bit, checkpointing)
     needed, step = int(needed * shown.peak), step * shown.seconds
@@ -303,6 +332,8 @@ def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> f
         KEPT["hidden"] * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
         + (KEPT["intermediate"] + shape.fused) * shape.intermediate
     )  # fmt: skip
+    if wanted.spread_keys and shape.key < shape.query:
+        layer += wanted.bytes_a_number * 2 * shape.query
     head = wanted.bytes_a_number * HEAD * shape.hidden
     if wanted.engine == "trl":
         head += PLAIN_LOGITS_BYTES * shape.vocabulary
@@ -314,7 +345,8 @@ def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> f
 
 # ---- time -------------------------------------------------------------------------------------------------
 
-EFFICIENCY = {"unsloth": 0.62, "trl": 0.4}  # of a large matrix product's FLOP/s
+EFFICIENCY = {"unsloth": 0.62, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
+CPU_EFFICIENCY = 0.35
 LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host has to launch its kernels
 DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used
 ADAM_SECONDS = 4.5e-11  # a weight of the adapter
@@ -325,11 +357,11 @@ def micro_batch_seconds(
     shape: Shape, wanted: Wanted, four_bit: bool, checkpointing: Checkpointing, tokens: float, length: float,
     flops: float,
 ) -> float:  # fmt: skip
-    """Forward and backward of a micro-batch. `length` is the mean row's: attention grows with it."""
+    """Forward and backward of a micro-batch, at so many FLOP/s. `length` is the mean row's: attention grows with it."""
     passes = 3 if checkpointing else 2
     weights = shape.linear + shape.vocabulary * shape.hidden + 1.5 * shape.adapter(wanted.r, wanted.targets)
     attention = shape.layers * shape.query * length  # multiply-adds of a token's half square of scores, twice
-    compute = tokens * 2 * passes * (weights + attention) / (flops * EFFICIENCY[wanted.engine])
+    compute = tokens * 2 * passes * (weights + attention) / flops
     launches = shape.layers * LAYER_SECONDS * passes / 2
     both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: the longer one, more where they are alike
     return MICRO_BATCH_SECONDS + both + (passes * shape.linear * DEQUANTISE_SECONDS if four_bit else 0.0)
@@ -339,15 +371,19 @@ def optimiser_seconds(shape: Shape, wanted: Wanted) -> float:
     return shape.adapter(wanted.r, wanted.targets) * ADAM_SECONDS + STEP_SECONDS
 
 
-STARTING_SECONDS = {"unsloth": 5.0, "trl": 1.0}  # the first step waits for kernels to be compiled
+# The first two steps wait for kernels: to be found in the cache and loaded, or first to be compiled.
+STARTING_SECONDS, COMPILING_SECONDS = {"unsloth": 8.0, "trl": 1.0}, 22.0
 
 
-def training_seconds(plan: Plan, wanted: Wanted, held_out: int, evaluations: int) -> float:
+def training_seconds(plan: Plan, wanted: Wanted, card: Card, held_out: int, evaluations: int) -> float:
     """The training loop, which is what a training measures of itself: its steps, so many evaluations of the examples
-    held out (forward passes), and what the first step takes to compile. Importing and loading the model are not in it.
+    held out (forward passes), and what the first steps wait. Importing and loading the model are not in it.
     """
     example = plan.step_seconds / plan.examples_in_step / (3 if plan.checkpointing else 2)
-    return STARTING_SECONDS[wanted.engine] + plan.seconds + evaluations * held_out * example
+    starting = STARTING_SECONDS[wanted.engine]
+    if card.compiles(wanted.engine, plan.load_in_4bit, plan.checkpointing):
+        starting += COMPILING_SECONDS
+    return starting + plan.seconds + evaluations * held_out * example
 
 
 def evaluations(plan: Plan, epochs: float, every: int | None) -> int:

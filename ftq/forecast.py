@@ -23,6 +23,7 @@ from ftq.runs import RunStore
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed
+ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
 SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
 
 
@@ -82,25 +83,26 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
-    disk, gguf = _disk(spec, shape, wanted_of(spec, gpu=True))
+    disk, gguf = _disk(spec, shape, wanted_of(spec, place.card if place else ANY_GPU, shape))
     if place is None:
         return Forecast(dataset, None, None, None, disk, gguf, notes)
-    wanted = wanted_of(spec, place.card.name != "CPU")
+    wanted = wanted_of(spec, place.card, shape)
     plan = _fitting(shape, dataset.train, place.card, wanted)
     if plan is None:
         raise _refusal(spec, shape, dataset.train, place.card, wanted)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
-    seconds = _seconds(spec, plan, wanted, dataset.held_out) if place.timed else None
+    seconds = _seconds(spec, plan, wanted, place.card, dataset.held_out) if place.timed else None
     return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
 
 
-def wanted_of(spec: dict[str, Any], gpu: bool) -> Wanted:
+def wanted_of(spec: dict[str, Any], card: Card, shape: Shape) -> Wanted:
     """What the spec fixes, on a GPU with Unsloth or on a CPU."""
+    gpu = card.gpu
     engine = "trl" if spec["engine"] == "trl" else "unsloth"
     return Wanted.of(
         spec, engine=engine, gpu=gpu, padded=not gpu or engine == "trl" or spec["packing"] is False,
-        adam_8bit=gpu and spec["optimizer"] != "adamw_torch",
+        adam_8bit=estimate.takes_adam_8bit(spec, card, shape),
         bytes_a_number=4 if spec["dtype"] == "float32" or not gpu else 2,
     )  # fmt: skip
 
@@ -198,10 +200,10 @@ def _timed(card: Card) -> Card:
     return card if card.flops else replace(card, flops=SOME_SPEED)
 
 
-def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, held_out: int) -> float:
+def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, card: Card, held_out: int) -> float:
     every = None if spec["eval_steps"] == "auto" else int(spec["eval_steps"])
     looks = estimate.evaluations(plan, spec["epochs"], every) if held_out else 0
-    return estimate.training_seconds(plan, wanted, held_out, looks)
+    return estimate.training_seconds(plan, wanted, card, held_out, looks)
 
 
 def _disk(spec: dict[str, Any], shape: Shape, wanted: Wanted) -> tuple[dict[str, int], dict[str, int]]:
@@ -233,7 +235,7 @@ def _freer(spec: dict[str, Any], shape: Shape, rows: Rows, card: Card) -> str:
     fixed = [name for name in deciding if spec[name] != "auto"]
     if not fixed:
         return ""
-    wanted = wanted_of({**spec, **dict.fromkeys(fixed, "auto")}, card.name != "CPU")
+    wanted = wanted_of({**spec, **dict.fromkeys(fixed, "auto")}, card, shape)
     plan = _choose(shape, rows, card, wanted)
     return f"{spec['model']} with {', '.join(f'{name}=auto' for name in fixed)} ({_gib(plan.peak)} GiB)" if plan else ""
 
@@ -251,10 +253,9 @@ def _shorter(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> str:
 
 def _smaller(spec: dict[str, Any], shape: Shape, rows: Rows, card: Card) -> str:
     """The largest model of the catalogue that fits with the same options."""
-    wanted = wanted_of(spec, card.name != "CPU")
     smaller = [model for model in catalog.MODELS if model.shape.parameters < shape.parameters]
     for model in sorted(smaller, key=lambda model: model.shape.parameters, reverse=True):
-        if plan := _choose(model.shape, rows, card, wanted):
+        if plan := _choose(model.shape, rows, card, wanted_of(spec, card, model.shape)):
             return f"{model.alias} ({_gib(plan.peak)} GiB)"
     return ""
 

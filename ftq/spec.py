@@ -60,7 +60,9 @@ class RunSpec(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
     target_modules: list[str] = Field(PROJECTIONS, min_length=1, description="layers that get an adapter")
     gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field("auto", description="trade time for memory")
-    optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field("auto", description="auto: 8 bit on a GPU")
+    optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field(
+        "auto", description="auto: 8 bit where memory is short"
+    )
     early_stopping: int | None = Field(
         None, ge=1, description="stop after so many evaluations without a better validation loss"
     )

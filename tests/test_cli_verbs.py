@@ -61,7 +61,7 @@ model      smollm2-135m
 documents  2 documents (14 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu)
 examples   ~1 with ~13 tokens, ~13 in the longest
-disk       ~269 MB to download unless the worker has it, 352 MB checkpoints while it trains, 78.2 MB adapter, 269 MB merged model
+disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 78.2 MB adapter, 269 MB merged model
 export     ~82.4 MB q4_k_m
 
 asked for beyond the defaults

@@ -189,10 +189,61 @@ def test_the_time_of_a_training() -> None:
     assert estimate.evaluations(plan, 3, None) == 3
     assert estimate.evaluations(plan, 0.5, None) == 1
     assert estimate.evaluations(replace(plan, steps=101), 3, 10) == 11
-    bare = estimate.training_seconds(plan, ANY, 0, 3)
+    known = replace(H100, corrections=(Correction("unsloth", True, True),))
+    bare = estimate.training_seconds(plan, ANY, known, 0, 3)
     assert bare == plan.seconds + estimate.STARTING_SECONDS["unsloth"]
-    looked = estimate.training_seconds(plan, ANY, 100, 3) - bare
+    looked = estimate.training_seconds(plan, ANY, known, 100, 3) - bare
     assert 0 < looked < 300 * plan.step_seconds / plan.examples_in_step / 2  # a forward pass is a part of a step
+
+
+def test_the_first_training_done_one_way_on_a_kind_of_card_compiles() -> None:
+    plan, known = estimate.smallest(PHI, ROWS, H100, ANY), (Correction("unsloth", True, True),)
+    assert plan.load_in_4bit and plan.checkpointing
+
+    def seconds(card: Card, wanted: Wanted) -> float:
+        return estimate.training_seconds(plan, wanted, card, 0, 0)
+
+    again = replace(H100, corrections=known)
+    assert seconds(H100, ANY) - seconds(again, ANY) == pytest.approx(estimate.COMPILING_SECONDS)
+    plain = replace(ANY, engine="trl")
+    assert seconds(H100, plain) == seconds(again, plain)
+    otherwise = replace(H100, corrections=(Correction("unsloth", False, False),))
+    assert seconds(otherwise, ANY) == seconds(H100, ANY)
+    cpu = replace(H100, name="CPU")
+    assert seconds(cpu, ANY) == seconds(replace(cpu, corrections=known), ANY)
+
+
+@pytest.mark.parametrize(
+    ("alias", "gib", "option", "expected"),
+    [
+        ("phi-3.5-mini", 80, "auto", False), ("phi-3.5-mini", 24, "auto", False), ("phi-3.5-mini", 8, "auto", True),
+        ("phi-3-medium", 24, "auto", True), ("phi-3.5-mini", 80, "adamw_8bit", True),
+        ("phi-3.5-mini", 8, "adamw_torch", False),
+    ],
+)  # fmt: skip
+def test_moments_in_8_bit_where_they_would_take_a_large_part_of_the_card(
+    alias: str, gib: float, option: str, expected: bool
+) -> None:
+    spec = {**RunSpec(model=alias, documents="/d").model_dump(), "optimizer": option}
+    shape = catalog.ALIASES[alias].shape
+    assert estimate.takes_adam_8bit(spec, card(gib), shape) is expected
+    assert not estimate.takes_adam_8bit(spec, replace(card(gib), name="CPU"), shape)
+    assert estimate.takes_adam_8bit(spec, card(gib), None) is (option != "adamw_torch")  # a model of another kind
+
+
+def test_of_two_plans_about_as_quick_the_one_that_rounds_nothing() -> None:
+    wanted = replace(ANY, batch_size=64, accumulation=1, checkpointing="unsloth")
+    sixteen, four = estimate.plans(PHI, ROWS, H100, wanted)
+    assert sixteen.step_seconds < four.step_seconds * estimate.EXACT and four.peak < sixteen.peak
+    assert estimate.choose(PHI, ROWS, H100, wanted) == sixteen
+
+
+def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
+    spread = replace(ANY, spread_keys=True)
+    llama = catalog.ALIASES["llama-3.1-8b"].shape
+    more = estimate.token_bytes(llama, spread, False) - estimate.token_bytes(llama, ANY, False)
+    assert more == llama.layers * 2 * 2 * llama.query
+    assert estimate.token_bytes(PHI, spread, False) == estimate.token_bytes(PHI, ANY, False)  # as many as queries
 
 
 def test_a_correction_is_that_of_the_same_way_to_train_or_of_the_same_engine() -> None:
@@ -211,7 +262,7 @@ def test_a_correction_is_that_of_the_same_way_to_train_or_of_the_same_engine() -
 PLAN: dict[str, Any] = {
     "engine": "unsloth", "load_in_4bit": True, "gradient_checkpointing": "unsloth", "steps": 100,
     "predicted": {"peak": 1000, "seconds": 60.0, "step_seconds": 0.5, "corrected": {"peak": 1.0, "seconds": 1.0}},
-    "measured": {"peak": 900, "seconds": 70.0, "steps": 100, "first_step_seconds": 10.6, "tokens_per_second": 5.0},
+    "measured": {"peak": 900, "seconds": 70.0, "steps": 100, "step_seconds": 0.6, "tokens_per_second": 5.0},
 }  # fmt: skip
 
 
@@ -225,7 +276,7 @@ def test_measured_over_predicted() -> None:
     assert calibration.correction(before) == Correction("unsloth", True, True, 1.35, 0.6)
     assert calibration.correction(changed("measured", peak=None)) == Correction("unsloth", True, True, 1.0, 1.2)
     assert calibration.correction(changed("measured", steps=3)) == Correction("unsloth", True, True, 0.9, 1.0)
-    wild = changed("measured", peak=100_000, seconds=11.0)
+    wild = changed("measured", peak=100_000, step_seconds=0.01)
     assert calibration.correction(wild) == Correction("unsloth", True, True, 2.0, 0.5)
     for nothing in (None, {}, {"message": "m"}, {**PLAN, "measured": None}, changed("measured", peak=None, steps=1)):
         assert calibration.correction(nothing) is None

@@ -18,6 +18,8 @@ from ftq.forecast import Forecast, forecast, wanted_of
 from ftq.spec import parse
 from tests.tiny import CONFIG
 
+PHI = catalog.ALIASES["phi-3.5-mini"].shape
+
 MANUAL = Path(__file__).parent.parent / "documents"
 H100 = {"gpus": 1, "gpu": "NVIDIA H100 80GB HBM3", "memory": 80 * GIB}
 LAPTOP = {"gpus": 1, "gpu": "NVIDIA GeForce RTX 4060 Laptop GPU", "memory": 8 * GIB}
@@ -154,7 +156,7 @@ def test_the_last_error_on_that_card_corrects_the_forecast(store: Store, manual:
     plan = {"card": H100["gpu"], "engine": "unsloth", "load_in_4bit": before.load_in_4bit, "steps": 10,
             "gradient_checkpointing": before.checkpointing,
             "predicted": {"peak": 100, "seconds": 10.0, "step_seconds": 1.0},
-            "measured": {"peak": 90, "seconds": 11.8, "steps": 10, "first_step_seconds": 1.0}}  # fmt: skip
+            "measured": {"peak": 90, "seconds": 11.8, "steps": 10, "step_seconds": 1.2}}  # fmt: skip
     store.runs.plan(token, "m", plan)
     store.runs.succeed(token, None, [])
     store.at(0)
@@ -188,11 +190,11 @@ def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, d
 def test_sizes_on_the_disk(manual: Path) -> None:
     spec = asked(manual, "phi-3.5-mini", quantizations="q4_k_m,f16", r=16)
     found = look(None, spec, "H100")
-    shape = catalog.ALIASES["phi-3.5-mini"].shape
+    shape = PHI
     weights = 32 * 16 * ((3072 + 9216) + 6144 + (3072 + 16384) + (8192 + 3072))  # qkv, o, gate and up, down
     assert shape.adapter(16, spec["target_modules"]) == weights
     assert found.gguf == {"q4_k_m": int(shape.parameters * 4.9 / 8), "f16": shape.parameters * 2}
-    assert found.disk == {"download": shape.parameters * 2, "checkpoints": weights * 6 * sizes.CHECKPOINTS,
+    assert found.disk == {"download": shape.parameters * 2, "checkpoints": weights * 12 * sizes.CHECKPOINTS,
                           "adapter": weights * 4, "merged": shape.parameters * 2}  # fmt: skip
     lean = look(None, {**spec, "keep_merged": False}, "H100").disk
     assert lean and lean["merged"] == 0
@@ -244,7 +246,7 @@ def test_a_model_that_only_the_worker_can_know(manual: Path, tmp_path: Path) -> 
 
 
 def test_a_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
-    gpu, cpu = (wanted_of(asked(manual, load_in_4bit=True), gpu) for gpu in (True, False))
+    gpu, cpu = (wanted_of(asked(manual, load_in_4bit=True), cards.parse(name), PHI) for name in ("RTX 4060", "CPU"))
     assert (gpu.load_in_4bit, gpu.bytes_a_number, gpu.padded, gpu.adam_8bit) == (True, 2, False, True)
     assert (cpu.load_in_4bit, cpu.bytes_a_number, cpu.padded, cpu.adam_8bit) == (False, 4, True, False)
     assert isinstance(cpu, Wanted)

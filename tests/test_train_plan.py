@@ -59,7 +59,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
         for name, value in {
             "set_device": None,
             "set_per_process_memory_fraction": None,
-            "mem_get_info": (1, 1),
+            "mem_get_info": (int(gib * GIB), int(gib * GIB)),
         }.items():
             monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
         monkeypatch.setattr(train_plan, "_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
@@ -78,7 +78,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
 
 def test_the_plan_that_is_reported_is_the_one_that_is_done(decide: Decide) -> None:
     setup, told = decide(74)
-    assert (setup.load_in_4bit, setup.padding_free, setup.optimizer) == (False, True, "adamw_8bit")
+    assert (setup.load_in_4bit, setup.padding_free, setup.optimizer) == (False, True, "adamw_torch_fused")
     assert {name: told[name] for name in ("batch_size", "gradient_accumulation_steps", "engine", "gpu")} == {
         "batch_size": setup.batch_size, "gradient_accumulation_steps": setup.gradient_accumulation_steps,
         "engine": "unsloth", "gpu": True,
@@ -89,6 +89,12 @@ def test_the_plan_that_is_reported_is_the_one_that_is_done(decide: Decide) -> No
     assert predicted["seconds"] > told["steps"] * predicted["step_seconds"]  # evaluations and compiling on top
     assert told["message"].startswith("16-bit base, ")
     assert told["message"].endswith(f": {predicted['peak'] / GIB:.1f} of 74.0 GiB")
+
+
+def test_a_run_keeps_its_optimizer_on_whatever_card_it_goes_on(decide: Decide) -> None:
+    assert decide(74)[0].optimizer == "adamw_torch_fused"
+    assert decide(11)[0].optimizer == "adamw_torch_fused"
+    assert decide(11, optimizer="adamw_8bit")[0].optimizer == "adamw_8bit"
 
 
 def test_a_smaller_card_computes_otherwise_and_learns_the_same(decide: Decide, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Only safetensors weights are ever loaded, and code that lies beside them is neve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -120,6 +121,13 @@ def read_header(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, struct.error, MemoryError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", "Get the model again.") from None
     return header
+
+
+def read_ahead(model_dir: Path) -> None:
+    """Have the kernel read the weights from the disk while other things are done; returns at once."""
+    for path in model_dir.glob("*.safetensors"):
+        with contextlib.suppress(OSError, AttributeError), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _in_hub_cache(hub_id: str) -> Path | None:

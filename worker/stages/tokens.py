@@ -67,7 +67,7 @@ class Tokens:
         return found
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
-        return [found.ids for found in self._inner.encode_batch(texts, add_special_tokens=False)]
+        return [found.ids for found in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids

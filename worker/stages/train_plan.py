@@ -6,6 +6,7 @@ is computed.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -65,17 +66,17 @@ def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], repo
         torch.cuda.set_device(ranks.current()[0])
         torch.cuda.set_per_process_memory_fraction(min(1.0, _limit() / torch.cuda.mem_get_info()[1]))
     dtype = _dtype(spec, gpu)
-    optimizer = "adamw_torch" if not gpu else "adamw_8bit" if spec.optimizer == "auto" else spec.optimizer
+    shape = Shape.from_config(base_model.read_config(model_dir))
+    optimizer = _optimizer(run, spec, shape, gpu)
     padding_free = _padding_free(spec, engine, gpu, report)
     bare = Setup(engine, gpu, dtype, optimizer, padding_free, False, False, 1, 1, spec.gpus)
-    setup: Setup = ranks.share(_plan(run, spec, model_dir, lengths, bare, report) if ranks.is_first() else None)
+    setup: Setup = ranks.share(_plan(run, spec, shape, lengths, bare, report) if ranks.is_first() else None)
     return setup
 
 
-def _plan(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], bare: Setup, report: Report) -> Setup:
+def _plan(run: RunDir, spec: RunSpec, shape: Shape | None, lengths: list[int], bare: Setup, report: Report) -> Setup:
     card = replace(look_at_card(bare.gpu, bare.dtype), corrections=_known(run))
     rows = Rows.of(lengths)
-    shape = Shape.from_config(base_model.read_config(model_dir))
     if shape is None:
         return _careful(spec, bare, rows, report)
     plan = _choose(shape, lengths, card, spec, bare, _earlier(run, spec))
@@ -103,7 +104,7 @@ def _predicted(run: RunDir, spec: RunSpec, plan: Plan, wanted: Wanted, card: Car
     known = card.correction(wanted.engine, plan.load_in_4bit, plan.checkpointing)
     return {
         "peak": plan.peak, "step_seconds": round(plan.step_seconds, 6),
-        "seconds": round(estimate.training_seconds(plan, wanted, held_out, looks), 1),
+        "seconds": round(estimate.training_seconds(plan, wanted, card, held_out, looks), 1),
         "corrected": {"peak": known.peak, "seconds": known.seconds},
     }  # fmt: skip
 
@@ -189,6 +190,7 @@ def _wanted(spec: RunSpec, bare: Setup) -> Wanted:
     return Wanted.of(
         spec.model_dump(), engine=bare.engine, gpu=bare.gpu, padded=not bare.padding_free,
         adam_8bit=bare.optimizer == "adamw_8bit", bytes_a_number=4 if bare.dtype == "float32" else 2,
+        spread_keys=bare.gpu and not takes_groups(),
     )  # fmt: skip
 
 
@@ -207,17 +209,35 @@ def _careful(spec: RunSpec, bare: Setup, rows: Rows, report: Report) -> Setup:
     return setup
 
 
+def _optimizer(run: RunDir, spec: RunSpec, shape: Shape | None, gpu: bool) -> str:
+    """transformers' name of it. A run keeps its first one wherever it goes on, for checkpoints hold its moments."""
+    if not gpu:
+        return "adamw_torch"
+    kept = _remembered(run).get("optimizer") if spec.optimizer == "auto" else None
+    if kept:
+        return str(kept)
+    import torch
+
+    whole = Card("a GPU", int(min(torch.cuda.mem_get_info()[1], _limit())), 0.0)
+    return "adamw_8bit" if estimate.takes_adam_8bit(spec.model_dump(), whole, shape) else "adamw_torch_fused"
+
+
 def _earlier(run: RunDir, spec: RunSpec) -> dict[str, Any]:
+    found = _remembered(run)
+    return {name: found[name] for name in CHOSEN if name in found and getattr(spec, name) == "auto"}
+
+
+def _remembered(run: RunDir) -> dict[str, Any]:
     try:
-        found = json.loads((run.checkpoints / "plan.json").read_text(encoding="utf-8"))
-        return {name: found[name] for name in CHOSEN if getattr(spec, name) == "auto"}
-    except (OSError, ValueError, KeyError, TypeError):
+        found: dict[str, Any] = json.loads((run.checkpoints / "plan.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
         return {}
 
 
 def _remember(run: RunDir, setup: Setup) -> None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    write_json(run.checkpoints / "plan.json", {name: getattr(setup, name) for name in CHOSEN})
+    write_json(run.checkpoints / "plan.json", {name: getattr(setup, name) for name in (*CHOSEN, "optimizer")})
 
 
 def _padding_free(spec: RunSpec, engine: str, gpu: bool, report: Report) -> bool:
@@ -251,6 +271,15 @@ def _dtype(spec: RunSpec, gpu: bool) -> str:
     if spec.dtype == "auto" or (spec.dtype == "float16" and not gpu):
         return best
     return spec.dtype
+
+
+def takes_groups() -> bool:
+    """Whether PyTorch's attention over examples laid end to end takes fewer key than query heads: from 2.12 on."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -92,6 +92,7 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[
         "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
         "max_length": spec.max_seq_length, "padding_free": False,
         "loss_type": "nll", "dataset_kwargs": {"skip_prepare_dataset": True}, "ddp_find_unused_parameters": False,
+        "accelerator_config": {"non_blocking": True},  # the next batch goes to the GPU while that works
         "dataset_num_proc": train_plan.processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
     }  # fmt: skip
 
@@ -134,9 +135,11 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, An
 
 def _unsloth_base(model_dir: Path, spec: RunSpec, setup: Setup) -> Any:
     import torch
-    from unsloth import FastLanguageModel
+    from unsloth import FastLanguageModel, FastModel
 
-    return FastLanguageModel.from_pretrained(
+    # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't.
+    old = setup.padding_free and not train_plan.takes_groups()
+    return (FastModel if old else FastLanguageModel).from_pretrained(
         model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
         load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
         trust_remote_code=False,
