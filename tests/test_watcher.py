@@ -13,8 +13,9 @@ from ftq.errors import UserError
 from ftq.spec import parse
 from tests.tiny import sealed
 from worker.stages import checkpoints
+from worker.stages import watcher as module
 from worker.stages.runtime import Report
-from worker.stages.watcher import Watcher
+from worker.stages.watcher import Moment, Watcher
 
 
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:
@@ -73,3 +74,38 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     assert [line["grad_norm"] for line in read_jsonl(watcher.metrics)] == [None]
     with pytest.raises(UserError, match="the training diverged: at step 3 the loss is nan"):
         watcher.logs(state, control, {"loss": float("nan"), "learning_rate": 0.1})
+
+
+class Point:
+    """A moment of a device whose clock the test sets."""
+
+    def __init__(self, now: float, is_past: bool = True) -> None:
+        self.now, self.is_past = now, is_past
+
+    def until(self, later: Point) -> float:
+        return later.now - self.now
+
+
+def test_the_speed_is_that_of_whole_steps_without_those_that_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watcher, _ = watch(tmp_path, [])
+    monkeypatch.setattr(module.gc, "freeze", lambda: None)
+    ends = iter([20.0, 28.0, 29.0, 30.0, 31.0])
+    monkeypatch.setattr(module, "Moment", lambda: Point(next(ends)))
+    watcher.steps_per_epoch = 5
+    watcher.begins(SimpleNamespace(global_step=0))
+    control = SimpleNamespace(should_evaluate=False, should_training_stop=False, should_save=False)
+    for step in range(1, 6):
+        watcher.tokens += 100
+        watcher.step_ends(SimpleNamespace(global_step=step, max_steps=5), control)
+    assert watcher._speed() == (100.0, 1.0)
+    watcher.times.append((Point(99.0, is_past=False), 1000))  # the device hasn't got that far
+    assert watcher._speed() == (100.0, 1.0)
+    watcher.ends(SimpleNamespace(global_step=5))
+    assert "'step_seconds': 1.0, 'tokens_per_second': 100.0" in capsys.readouterr().err
+
+
+def test_a_moment_is_told_by_the_host_s_clock_where_there_is_no_gpu() -> None:
+    first, second = Moment(), Moment()
+    assert first.is_past and first.until(second) >= 0
