@@ -132,11 +132,17 @@ def _make_trainer(
         model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(rows[:1]),
         callbacks=[Callback()],
     )  # fmt: skip
-    # It wants Arrow's type at its start only. From lists a batch is made in a tenth of the time, between two steps.
-    trainer.train_dataset, trainer.eval_dataset = rows, valid or None
+    # It wants Arrow's type at its start only. From arrays a batch is made in a quarter of the time, between two steps.
+    trainer.train_dataset, trainer.eval_dataset = _arrays(rows), _arrays(valid) or None
     if setup.padding_free:
         train_setup.lay_end_to_end(trainer, setup)
     return trainer
+
+
+def _arrays(rows: list[dict[str, list[int]]]) -> list[dict[str, Any]]:
+    import numpy
+
+    return [{name: numpy.array(values) for name, values in row.items()} for row in rows]
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
