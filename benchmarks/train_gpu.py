@@ -7,8 +7,8 @@ of those peers, in site/ those of the others. Every case is a process of its own
 its imports; the GPU itself is one's alone. ftq's cases are started as its supervisor does it, from a standby: their
 clock runs from the message to the process, the peers' from their own start.
 
-Speeds: ftq's own figure over its last 20 steps of 28, the peers' over the second half of 16 (8 where a step is slow),
-real tokens only, the GPU waited for at the end.
+Speeds: ftq's own figure over its last 20 steps of 28, by the GPU's clock; the peers' over the second half of 16 (8
+where a step is slow), the GPU waited for at both ends. Real tokens only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
@@ -67,17 +66,10 @@ def packed(rows: int) -> tuple[str, ...]:
 SIXTEEN, FOUR = ("--no-four", "--ckpt", "none"), ("--ckpt", "unsloth")
 
 
-def old_attention() -> bool:
-    """Whether Unsloth's own layers start attention once for each example: before PyTorch 2.12."""
-    return tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) < (2, 12)
-
-
 def cases(model: str) -> list[Case]:
     """In the order in which they run: ftq's first one finds no compiled kernels, the second those of the first."""
 
     def peer(name: str, module: str, *options: str, steps: int = PEER_STEPS, limit: float | None = None) -> Case:
-        if module == "unsloth_script" and old_attention():
-            options += ("--generic",)  # its own layers took 6,100 tokens/s for Llama's shape there
         path = {"llamafactory": ("lf", "bnb"), "axolotl": ("axolotl", "site")}.get(module, ())
         return Case(name, model, module, options, limit, steps, path=path)
 
@@ -130,7 +122,7 @@ class Bench:
         if not case.module:
             with _environment(self._ftq_environment(case)):
                 return Started(case, standby=Standby(self.work / "logs" / "standby.log", LEASE))
-        lock_path = self.work / "locks" / f"{case.model}-{case.name.replace(' ', '-').replace(',', '')}"
+        lock_path = self.work / "locks" / f"{case.model}-{slug(case.name)}"
         lock_path.parent.mkdir(parents=True, exist_ok=True)
         lock = lock_path.open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -183,18 +175,30 @@ class Bench:
         return facts | {"error_of_prediction": {name: one["error"] for name, one in compare(facts.get("plan")).items()}}
 
     def _run(self, case: Case) -> RunDir:
-        """A run with its dataset, as prepare would leave it."""
-        run = RunDir(self.work / "runs" / f"{case.model}-{case.name.replace(' ', '-').replace(',', '')}")
-        shutil.rmtree(run.path, ignore_errors=True)
-        run.dataset.mkdir(parents=True)
-        shutil.copyfile(self.rows, run.dataset / "train.jsonl")
-        (run.dataset / "valid.jsonl").write_text("")
-        write_json(run.dataset / "report.json", {"stop": STOP, "max_seq_length": 2048})
-        spec = {"model": str(self.work / case.model), "documents": "documents"}
-        write_json(run.path / "run.json", {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
+        """A run that knows what those before it have shown."""
+        path = self.work / "runs" / f"{case.model}-{slug(case.name)}"
+        shutil.rmtree(path, ignore_errors=True)
+        run = prepared(path, self.work / case.model, self.rows, Path(os.devnull))
         run.checkpoints.mkdir()
         write_json(run.corrections, [asdict(known) for known in self.corrections])
         return run
+
+
+def slug(name: str) -> str:
+    """A case's name as a file's."""
+    return name.replace(" ", "-").replace(",", "")
+
+
+def prepared(path: Path, model: Path, train: Path, valid: Path) -> RunDir:
+    """A run with its dataset, as prepare would leave it."""
+    run = RunDir(path)
+    run.dataset.mkdir(parents=True)
+    shutil.copyfile(train, run.dataset / "train.jsonl")
+    shutil.copyfile(valid, run.dataset / "valid.jsonl")
+    write_json(run.dataset / "report.json", {"stop": STOP, "max_seq_length": 2048})
+    spec = {"model": str(model), "documents": "documents"}
+    write_json(run.run_json, {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
+    return run
 
 
 def _take(report: dict[str, Any], facts: dict[str, Any], seconds: float) -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir, read_jsonl, write_json
+from benchmarks.train_gpu import prepared, slug
+from ftq.artifacts import RunDir, read_jsonl
 
 EXAMPLES = 32
 ONCE = {"batch_size": EXAMPLES, "gradient_accumulation_steps": 1}
@@ -35,13 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def start(base: Path, work: Path, name: str, steps: int) -> tuple[RunDir, subprocess.Popen[str]]:
     """One training by the stage itself."""
-    run = RunDir(work / name.replace(" ", "-").replace(",", ""))
-    run.dataset.mkdir(parents=True)
-    for part in ("train.jsonl", "valid.jsonl"):
-        shutil.copyfile(base / "rows" / part, run.dataset / part)
-    write_json(run.dataset / "report.json", {"stop": "<|im_end|>", "max_seq_length": 2048})
-    spec = {"model": str(base), "documents": "documents"}
-    write_json(run.path / "run.json", {"id": name, "name": name, "spec": spec, "documents_hash": ""})
+    run = prepared(work / slug(name), base, base / "rows/train.jsonl", base / "rows/valid.jsonl")
     usual = {"load_in_4bit": "false", "gradient_checkpointing": "false", "max_steps": steps, "eval_steps": steps // 2}
     command = [sys.executable, "-m", "worker.stages.train", str(run.path)]
     command += [text for key, value in {**usual, **WAYS[name]}.items() for text in ("--set", f"{key}={value}")]
@@ -56,7 +50,7 @@ def result(name: str, run: RunDir, process: subprocess.Popen[str]) -> dict[str, 
     if process.wait():
         said = run.log("train").read_text(encoding="utf-8").strip().splitlines() or ["no output"]
         return {"way": name, "error": said[-1][:300]}
-    lines = [line for line in read_jsonl(run.path / "metrics.jsonl") if "valid_loss" in line]
+    lines = [line for line in read_jsonl(run.metrics) if "valid_loss" in line]
     return {"way": name, "losses": {line["step"]: round(line["valid_loss"], 4) for line in lines}}
 
 

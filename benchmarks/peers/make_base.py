@@ -23,6 +23,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from benchmarks.peers.make_model import VOCABULARY, copy_tokenizer
+from ftq.artifacts import write_jsonl
 
 READ, ASKED = ("torch", "transformers"), ("numpy", "scipy", "pandas")
 LENGTH, CHARACTERS = 512, 60_000_000
@@ -51,7 +52,7 @@ def write_rows(out: Path) -> dict[str, int]:
     out.mkdir(parents=True, exist_ok=True)
     parts = {"train": rows[:-HELD_OUT], "valid": rows[-HELD_OUT:]}
     for name, part in parts.items():
-        (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+        write_jsonl(out / f"{name}.jsonl", part)
     return {name: len(part) for name, part in parts.items()}
 
 

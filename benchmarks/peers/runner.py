@@ -42,9 +42,6 @@ def options(peer: str, doc: str | None) -> argparse.Namespace:
     parser.add_argument("--four", action=switch, default=True, help="4-bit base")
     parser.add_argument("--ckpt", choices=("true", "none", "unsloth"), default="true", help="gradient checkpointing")
     parser.add_argument("--kernels", action=switch, default=False, help="Liger kernels, where the peer offers them")
-    parser.add_argument(
-        "--generic", action=switch, default=False, help="Unsloth: transformers' layers, compiled, not its own"
-    )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--rank", type=int, default=64)

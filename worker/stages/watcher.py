@@ -188,7 +188,7 @@ class Watcher:
         )  # fmt: skip
 
     def _speed(self) -> tuple[float | None, float | None]:
-        """(tokens a second, seconds a step) over the last steps; None before the second one."""
+        """(tokens a second, seconds a step) over the last steps; None before there are two that don't compile."""
         done = [(moment, tokens) for moment, tokens in self.times if moment.is_past]
         if len(done) < 2:
             return None, None
