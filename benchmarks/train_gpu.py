@@ -33,6 +33,7 @@ from ftq.artifacts import RunDir, write_json
 from ftq.calibration import compare, correction
 from ftq.estimate import Correction
 from worker.process import StageProcess
+from worker.stages import rows
 from worker.stages.base_model import parameters
 from worker.standby import Standby
 
@@ -195,6 +196,7 @@ def prepared(path: Path, model: Path, train: Path, valid: Path) -> RunDir:
     run.dataset.mkdir(parents=True)
     shutil.copyfile(train, run.dataset / "train.jsonl")
     shutil.copyfile(valid, run.dataset / "valid.jsonl")
+    rows.write(run.dataset, model, STOP)
     write_json(run.dataset / "report.json", {"stop": STOP, "max_seq_length": 2048})
     spec = {"model": str(model), "documents": "documents"}
     write_json(run.run_json, {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})

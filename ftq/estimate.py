@@ -310,7 +310,8 @@ BYTES_4BIT = 0.5 + 0.5 / 32  # NF4, and its scales quantised themselves: a byte 
 ADAPTER_BYTES, ADAM_BYTES, ADAM_8BIT_BYTES = 4 + 4, 8, 2  # weight and gradient in 32 bit; two moments
 # Numbers that a layer keeps for each token until the backward pass, as multiples of its widths: inputs and outputs of
 # both norms; query, key and value, the rotated query and key, what attention returns; gate and up. Unsloth's own
-# layers make the product of gate and up again; those of a fused model, which it compiles, keep it.
+# layers make the product of gate and up again; those of a fused model, which it compiles, keep it, but add an
+# adapter's product in place, and with it what would be kept beside the sum.
 KEPT = {"hidden": 4, "query": 3, "key": 3, "intermediate": 2}
 HEAD = 3  # hidden states around the loss, as multiples of `hidden`; the logits are made in chunks
 PLAIN_LOGITS_BYTES = 10  # plain TRL keeps a token's logits in 16 bit, their softmax and gradient in 32
@@ -328,8 +329,9 @@ def peak(shape: Shape, wanted: Wanted, four_bit: bool, checkpointing: Checkpoint
 
 def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> float:
     """Bytes that each token of a micro-batch adds to the peak."""
+    compiled = shape.fused and wanted.engine == "unsloth"
     layer = wanted.bytes_a_number * (
-        KEPT["hidden"] * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
+        (KEPT["hidden"] - compiled) * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
         + (KEPT["intermediate"] + shape.fused) * shape.intermediate
     )  # fmt: skip
     if wanted.spread_keys and shape.key < shape.query:
@@ -345,7 +347,7 @@ def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> f
 
 # ---- time -------------------------------------------------------------------------------------------------
 
-EFFICIENCY = {"unsloth": 0.62, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
+EFFICIENCY = {"unsloth": 0.65, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
 CPU_EFFICIENCY = 0.35
 LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host has to launch its kernels
 DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from ftq.artifacts import RunDir, read_jsonl
-from ftq.errors import UserError
 from ftq.spec import parse
 from tests.tiny import make_run, make_tiny_model, sealed
 from worker.stages import checkpoints, train_setup
@@ -32,17 +31,6 @@ OPTIONS = {
 
 
 # ---- rows, order, checkpoints: no training needed ------------------------------------------------------
-
-
-def test_a_row_without_the_stop_token_or_too_long_is_refused() -> None:
-    train_setup.check_row([5, 6, 2], [-100, 6, 2], 2, 3, "train.jsonl:1")
-    for ids, labels, limit, message in [
-        ([5, 6, 7], [-100, 6, 7], 3, "train.jsonl:1: the answer doesn't end with the stop token"),
-        ([5, 6, 2], [-100, 6, -100], 3, "train.jsonl:1: the answer doesn't end with the stop token"),
-        ([5, 6, 2], [-100, 6, 2], 2, r"train.jsonl:1: 3 tokens, but a row holds 2 \(max_seq_length\)"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            train_setup.check_row(ids, labels, 2, limit, "train.jsonl:1")
 
 
 def setup_for(batch: int, accumulation: int, gpus: int = 1, **others: Any) -> Setup:

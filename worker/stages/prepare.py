@@ -1,4 +1,4 @@
-"""Documents -> dataset/{train,valid}.jsonl and dataset/report.json.
+"""Documents -> dataset/{train,valid}.jsonl, their tokens and report.json.
 
 Nothing is cut silently: every file and every record is used, or skipped with a reason. What a later stage
 would fail on (no base model, no room for the export) is said here, before any time is spent.
@@ -17,7 +17,7 @@ from typing import Any
 from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, gguf, markdown, records
+from worker.stages import base_model, gguf, markdown, records, rows
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
@@ -47,11 +47,8 @@ class Limit:
     stop: str
     tokens: int
 
-    def length(self, example: Example) -> int:
-        return len(self.tokenizer.row(example, self.stop)[0])
-
     def fits(self, example: Example) -> bool:
-        return self.length(example) <= self.tokens
+        return len(self.tokenizer.row(example, self.stop)[0]) <= self.tokens
 
 
 def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
@@ -67,7 +64,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     dataset.mkdir()
     write_jsonl(dataset / "train.jsonl", train)
     write_jsonl(dataset / "valid.jsonl", valid)
-    write_json(dataset / "report.json", _summary(found, train, valid, limit))
+    lengths = rows.write(dataset, model_dir, limit.stop)
+    write_json(dataset / "report.json", _summary(found, train, valid, limit, lengths))
     report.progress(100)
 
 
@@ -241,8 +239,9 @@ def _share(example: Example, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
 
 
-def _summary(found: Found, train: list[Example], valid: list[Example], limit: Limit) -> dict[str, Any]:
-    lengths = [limit.length(example) for example in found.examples]
+def _summary(
+    found: Found, train: list[Example], valid: list[Example], limit: Limit, lengths: list[int]
+) -> dict[str, Any]:
     return {
         "documents": {"used": found.used, "skipped": found.skipped},
         "records_skipped": found.records_skipped,

@@ -40,13 +40,11 @@ class Tokens:
         """What the model gets to see before it answers, with the start token if it has one."""
         return self._start + self._encode(prompt(instruction, input))
 
-    def row(self, example: dict[str, str], stop: str, train_on_prompt: bool = False) -> tuple[list[int], list[int]]:
+    def row(self, example: dict[str, str], stop: str) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of an example; the last of both is always the stop token."""
-        return self.rows([example], stop, train_on_prompt)[0]
+        return self.rows([example], stop)[0]
 
-    def rows(
-        self, examples: list[dict[str, str]], stop: str, train_on_prompt: bool = False
-    ) -> list[tuple[list[int], list[int]]]:
+    def rows(self, examples: list[dict[str, str]], stop: str) -> list[tuple[list[int], list[int]]]:
         """`row` of each example; the tokenizer takes them all at once and uses every core."""
         asked = [prompt(example["instruction"], example["input"]) for example in examples]
         answers = [completion(example["output"], "") for example in examples]
@@ -57,7 +55,7 @@ class Tokens:
             same = both[: len(before)] == before
             answer = [*(both[len(before) :] if same else self._encode(text)), end]
             ids = self._start + before + answer
-            rows.append((ids, ids.copy() if train_on_prompt else [IGNORED] * (len(ids) - len(answer)) + answer))
+            rows.append((ids, [IGNORED] * (len(ids) - len(answer)) + answer))
         return rows
 
     def _id(self, token: str) -> int:

@@ -20,7 +20,7 @@ from ftq import catalog
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, checkpoints, ranks, train_plan, train_setup
+from worker.stages import base_model, checkpoints, ranks, rows, train_plan, train_setup
 from worker.stages.checkpoints import Checkpoint
 from worker.stages.order import Order
 from worker.stages.runtime import Report, main
@@ -40,18 +40,17 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     base_model.read_ahead(model_dir)
     ranks.start(spec.gpus, report)
     report.progress(0)
-    rows = train_setup.read_rows(run.dataset / "train.jsonl", model_dir, summary, spec)
-    valid = train_setup.read_rows(run.dataset / "valid.jsonl", model_dir, summary, spec)
-    lap("the rows are tokens")
-    setup = train_plan.decide(run, spec, model_dir, [len(row["input_ids"]) for row in rows], report)
+    train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
+    lap("the rows are read")
+    setup = train_plan.decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
     mark = train_setup.fingerprint(run, spec, setup)
     found = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, bool(valid), found)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, bool(valid_rows), found)
     if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
         model, tokenizer = train_setup.load_model(model_dir, spec, setup)
         lap("the model is loaded")
-        trainer = _make_trainer(model, tokenizer, rows, valid, spec, setup, watcher)
+        trainer = _make_trainer(model, tokenizer, train_rows, valid_rows, spec, setup, watcher)
         lap("the trainer is ready")
         report.stop_on_sigterm()  # up to here there was nothing to save
         _run(trainer, found, watcher)
@@ -82,15 +81,16 @@ def _attempt(out: Path) -> int:
 
 
 def _make_trainer(
-    model: Any, tokenizer: Any, rows: list[Any], valid: list[Any], spec: RunSpec, setup: Setup, watcher: Watcher
-) -> Any:
+    model: Any, tokenizer: Any, train_rows: list[rows.Row], valid_rows: list[rows.Row], spec: RunSpec, setup: Setup,
+    watcher: Watcher,
+) -> Any:  # fmt: skip
     """TRL's SFTTrainer (as Unsloth patched it, if it did) on rows that are tokens already."""
     import transformers
     from datasets import Dataset  # type: ignore[import-untyped]
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
-    lengths = [len(row["input_ids"]) for row in rows]
-    watcher.steps_per_epoch = train_setup.steps_per_epoch(len(rows), setup)
+    lengths = [len(row["input_ids"]) for row in train_rows]
+    watcher.steps_per_epoch = train_setup.steps_per_epoch(len(train_rows), setup)
 
     class Trainer(SFTTrainer):
         def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -129,20 +129,14 @@ def _make_trainer(
 
     config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, watcher.report))
     trainer = Trainer(
-        model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(rows[:1]),
+        model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(train_rows[:1]),
         callbacks=[Callback()],
     )  # fmt: skip
     # It wants Arrow's type at its start only. From arrays a batch is made in a quarter of the time, between two steps.
-    trainer.train_dataset, trainer.eval_dataset = _arrays(rows), _arrays(valid) or None
+    trainer.train_dataset, trainer.eval_dataset = train_rows, valid_rows or None
     if setup.padding_free:
         train_setup.lay_end_to_end(trainer, setup)
     return trainer
-
-
-def _arrays(rows: list[dict[str, list[int]]]) -> list[dict[str, Any]]:
-    import numpy
-
-    return [{name: numpy.array(values) for name, values in row.items()} for row in rows]
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:

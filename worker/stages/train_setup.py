@@ -1,4 +1,4 @@
-"""What a training is made of: the model with its adapter, the rows, the trainer's settings."""
+"""What a training is made of: the model with its adapter, the trainer's settings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir, read_jsonl
+from ftq.artifacts import RunDir
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import train_plan
+from worker.stages import inductor, train_plan
 from worker.stages.runtime import Report
-from worker.stages.tokens import Tokens
 from worker.stages.train_plan import Setup
 
 # Options that change what is learned. How a step is computed isn't among them: micro-batch, checkpointing, 4 bit. A
@@ -43,24 +42,6 @@ def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Re
         base, _ = _unsloth_base(model_dir, spec, setup)
         return FastLanguageModel.for_inference(PeftModel.from_pretrained(base, str(adapter)))
     return PeftModel.from_pretrained(_plain_base(model_dir, setup), str(adapter)).eval()
-
-
-def read_rows(path: Path, model_dir: Path, summary: dict[str, Any], spec: RunSpec) -> list[dict[str, Any]]:
-    """The examples as {"input_ids", "labels"}: none is cut, each ends with the stop token and learns it."""
-    tokens, stop = Tokens(model_dir), summary["stop"]
-    rows = tokens.rows(list(read_jsonl(path)), stop, spec.train_on_prompt)
-    for number, (ids, labels) in enumerate(rows, start=1):
-        check_row(ids, labels, tokens.id_of(stop), summary["max_seq_length"], f"{path.name}:{number}")
-    return [{"input_ids": ids, "labels": labels} for ids, labels in rows]
-
-
-def check_row(ids: list[int], labels: list[int], stop: int | None, limit: int, where: str) -> None:
-    """UserError for a row that the trainer would cut, or that would teach the model never to stop."""
-    hint = "The dataset was made for another model or max_seq_length: `ftq retry RUN --from prepare` makes it again."
-    if len(ids) > limit:
-        raise UserError(f"{where}: {len(ids)} tokens, but a row holds {limit} (max_seq_length)", hint)
-    if stop is None or ids[-1] != stop or labels[-1] != stop:
-        raise UserError(f"{where}: the answer doesn't end with the stop token", hint)
 
 
 def fingerprint(run: RunDir, spec: RunSpec, setup: Setup) -> str:
@@ -123,6 +104,7 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, An
     import torch
     from unsloth import FastLanguageModel
 
+    inductor.copy_less()
     model, tokenizer = _unsloth_base(model_dir, spec, setup)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(
