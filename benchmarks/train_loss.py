@@ -30,6 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "4 bit, end to end": {**ONCE, "load_in_4bit": "true"},
     "checkpointing": {**ONCE, "gradient_checkpointing": "true"},
     "16 bit, padded": {**ONCE, "packing": "false"},
+    "plain TRL and PEFT": {**ONCE, "engine": "trl"},
 }
 
 

@@ -11,6 +11,7 @@ lock that a stage's process holds. Report pipe, heartbeat and lease it has had f
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -49,11 +50,16 @@ def preload() -> None:
 
 
 def _warm_up() -> None:
-    """What is imported and started only when a model is loaded and its first step compiled, on the GPU."""
+    """What is imported, read and started only when a model is loaded and its first step compiled, on the GPU."""
     import torch
+    from transformers import LlamaConfig, Phi3ForCausalLM  # noqa: F401  of the catalogue only Phi-3 isn't Unsloth's own
 
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, AttributeError):  # another Unsloth may have no use for them
         import unsloth.kernels.large_head_attention  # type: ignore[import-untyped]  # noqa: F401
+        from unsloth_zoo import compiler, hf_utils  # type: ignore[import-untyped]
+
+        hf_utils.get_transformers_model_type(LlamaConfig())  # it remembers the names of all models, in a quarter second
+        compiler.importlib_version = functools.cache(compiler.importlib_version)  # of four packages, for each function
     start = torch.ones(64, device="cuda", requires_grad=True)
     torch.compile(lambda x: (x * 2 + 1).sum())(start).backward()
 
