@@ -39,7 +39,6 @@ from worker.stages.base_model import parameters
 from worker.standby import Standby
 
 STEPS, MORE_STEPS, PEER_STEPS, FEW_STEPS = 28, 64, 16, 8
-AHEAD = 1  # cases that import while one trains
 LEASE = 3600.0
 PATIENCE = 240.0  # seconds for one case
 STOP = "<|im_end|>"  # of the tokenizer that every model here has
@@ -288,6 +287,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=20000)
     arguments.add_argument("--only", nargs="+", help="names of cases")
     arguments.add_argument("--card", type=float, help="GiB of memory, as if the card had no more")
+    arguments.add_argument("--ahead", type=int, default=1, help="cases that import while one trains")
     arguments.add_argument("--seconds", type=float, default=math.inf, help="start no case later than that")
     arguments.add_argument("--json", type=Path, help="where the raw results go")
     given = arguments.parse_args()
@@ -304,7 +304,7 @@ def main() -> None:
     started: list[Started] = []
     began = time.monotonic()
     while started or waiting:
-        while waiting and len(started) <= AHEAD:
+        while waiting and len(started) <= given.ahead:
             started.append(bench.start(waiting.pop(0)))
         if time.monotonic() - began > given.seconds:
             break
