@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,14 +63,19 @@ def main() -> None:
     arguments.add_argument("--only", nargs="+", choices=WAYS, metavar="WAY")
     arguments.add_argument("--json", type=Path, help="where the results go")
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # and with it all that it started
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="ftq-loss-") as work:
         started = {name: start(given.base.resolve(), Path(work), name, given.steps) for name in given.only or WAYS}
-        for name, (run, process) in started.items():
-            found.append(result(name, run, process))
-            print(json.dumps(found[-1]), flush=True)
-            if given.json:
-                given.json.write_text(json.dumps(found, indent=1) + "\n")
+        try:
+            for name, (run, process) in started.items():
+                found.append(result(name, run, process))
+                print(json.dumps(found[-1]), flush=True)
+                if given.json:
+                    given.json.write_text(json.dumps(found, indent=1) + "\n")
+        finally:
+            for _, process in started.values():
+                process.kill()
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def train(ids: Any, out: Path, seconds: float) -> tuple[float, int]:
         if device == "cuda":
             torch.cuda.synchronize()
     model.to(torch.bfloat16).save_pretrained(out)
-    return float(loss), steps * many * LENGTH
+    return float(loss.detach()), steps * many * LENGTH
 
 
 if __name__ == "__main__":
