@@ -260,6 +260,32 @@ def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in (home / "flower").iterdir()} == {0o600}
 
 
+def test_ftq_up_starts_a_dead_flower_and_a_dead_worker_again(home: Path) -> None:
+    port = free_port()
+    home.mkdir()
+    up = subprocess.Popen(
+        [sys.executable, "-m", "tests.fake_up", f"--port={port}"], stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert up.stderr
+    try:
+        next(line for line in up.stderr if line.startswith("Ctrl-C"))
+        asks = Bench.__new__(Bench)
+        asks.url = f"http://127.0.0.1:{port}"
+        until(lambda: _answers(asks))
+        for module in ("flower", "tests.fake_worker"):
+            (part,) = (one for one in psutil.Process(up.pid).children() if module in one.cmdline())
+            part.kill()
+            assert "ended with exit code -9: starts again in 2 s" in next(up.stderr)
+            until(lambda module=module: any(module in one.cmdline() for one in psutil.Process(up.pid).children()))
+        until(lambda: _answers(asks))
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.stderr.read()
+        up.stderr.close()
+        assert up.wait(timeout=60) == 0
+
+
 def _answers(bench: Bench) -> bool:
     try:
         return bench.ask("/healthcheck", login=None)[0] == 200

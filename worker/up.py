@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from ftq.settings import Settings, protect_files, without_password
 from worker import appliance, broker, flower_login, hardware
 
 READY_SECONDS = 60.0
+SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound
 WORKER = "worker.run"  # tests put a worker here whose stages take no time
 _PR_SET_PDEATHSIG = 1
 
@@ -44,6 +46,20 @@ def main() -> None:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
 
 
+@dataclass
+class Part:
+    """A process of `ftq up`, and how to start it again when it ends by itself."""
+
+    name: str
+    command: list[str]
+    log: str
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+    started: float
+    wait: float = SOON  # before the next start: doubled each time that it ends soon
+    again: float | None = None  # when that is
+
+
 class Up:
     """Starts the parts, watches over them, stops them in the order that loses nothing."""
 
@@ -51,8 +67,8 @@ class Up:
         """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them."""
         self.settings, self.port, self.gpus, self.log_to_stderr = settings, port, gpus, log_to_stderr
         self.logs = settings.home / "logs"
-        self.workers: dict[str, tuple[list[str], dict[str, str], subprocess.Popen[bytes]]] = {}
-        self.flower: subprocess.Popen[bytes] | None = None
+        self.workers: list[Part] = []
+        self.flower: Part | None = None
         self.broker: subprocess.Popen[bytes] | None = None
         self.stopping = False
 
@@ -92,7 +108,7 @@ class Up:
     def _start_worker(self, name: str, queues: str, environment: dict[str, str]) -> None:
         full = f"{name}-{os.getpid()}@{socket.gethostname()}"
         command = [sys.executable, "-m", WORKER, "--queues", queues, "--name", full]
-        self.workers[full] = (command, environment, self._spawn(command, f"worker-{name}.log", environment))
+        self.workers.append(self._start_part(full, command, f"worker-{name}.log", environment))
 
     def _start_flower(self, port: int) -> None:
         if not _is_free(port):
@@ -103,7 +119,7 @@ class Up:
         config = Path(__file__).with_name("flowerconfig.py")
         options = [f"--conf={config}", "--address=127.0.0.1", f"--port={port}"]
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
-        self.flower = self._spawn(command, "flower.log", environment)
+        self.flower = self._start_part("Flower", command, "flower.log", environment)
         say(f"Flower    http://127.0.0.1:{port}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
 
     def _flower_environment(self) -> dict[str, str]:
@@ -119,19 +135,32 @@ class Up:
         while not self.stopping and time.monotonic() < until:
             if {"cpu", "gpu"} <= store.live_queues():
                 where = "below" if self.log_to_stderr else self.logs
-                say(f"worker    {', '.join(name.partition('-')[0] for name in self.workers)}  (logs: {where})")
+                say(f"worker    {', '.join(one.name.partition('-')[0] for one in self.workers)}  (logs: {where})")
                 return
             time.sleep(0.1)
         if not self.stopping:
             raise FtqError(f"no worker was ready within {READY_SECONDS:.0f} s", f"Their logs are in {self.logs}")
 
+    def _start_part(self, name: str, command: list[str], log: str, environment: dict[str, str]) -> Part:
+        process = self._spawn(command, log, environment)
+        return Part(name, command, log, environment, process, time.monotonic())
+
     def _restart_the_dead(self) -> None:
-        for name, (command, environment, process) in list(self.workers.items()):
-            if process.poll() is not None:
-                say(f"worker {name} ended with exit code {process.returncode}: started again")
-                time.sleep(1)
-                log = f"worker-{name.partition('-')[0]}.log"
-                self.workers[name] = (command, environment, self._spawn(command, log, environment))
+        now = time.monotonic()
+        for part in [*self.workers, *([self.flower] if self.flower else [])]:
+            if part.process.poll() is None:
+                continue
+            if part.again is None:
+                part.wait = SOON if now - part.started > SOUND else min(2 * part.wait, LATE)
+                part.again = now + part.wait
+                say(f"{part.name} ended with exit code {part.process.returncode}: starts again in {part.wait:.0f} s "
+                    f"({part.log} says why)")  # fmt: skip
+            elif now >= part.again:
+                part.process, part.started, part.again = (
+                    self._spawn(part.command, part.log, part.environment),
+                    now,
+                    None,
+                )
 
     def _stop(self, *_: Any) -> None:
         if self.stopping:
@@ -141,18 +170,15 @@ class Up:
 
     def _stop_all(self) -> None:
         """Workers first: they hand their runs back through the broker. The broker last."""
-        workers = [process for _, _, process in self.workers.values()]
-        _end(workers, self.settings.grace_seconds + 10)
-        _end([self.flower] if self.flower else [], 10)
+        _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
+        _end([self.flower.process] if self.flower else [], 10)
         _end([self.broker] if self.broker else [], 10)
         say("stopped")
 
-    def _spawn(
-        self, command: list[str], log: str, environment: dict[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self._log(log) as output:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | (environment or {}),
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | environment,
                 start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
 
