@@ -11,6 +11,7 @@ from typing import Any
 
 from ftq.errors import UserError
 from ftq.records import MAX_GPUS
+from worker import cgroup
 
 
 @cache
@@ -49,11 +50,7 @@ def facts(memory_gb: float | None = None) -> dict[str, Any]:
 def machine_memory() -> int:
     """Bytes of main memory that this container may use."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
+    return min(total, cgroup.memory_limit() or total)
 
 
 def given() -> list[str]:
@@ -117,9 +114,5 @@ def free_memory() -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return 0
-    try:
-        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no cgroup v2 here, or "max": no limit
-        return free
-    return min(free, limit - used + int(stat["inactive_file"]))  # the page cache gives way
+    left = cgroup.memory_left()
+    return free if left is None else min(free, left)

@@ -22,6 +22,7 @@ from ftq.errors import UserError
 from ftq.estimate import GIB, USABLE, Card, Correction, Plan, Rows, Shape, Wanted
 from ftq.settings import memory_gb
 from ftq.spec import RunSpec
+from worker import cgroup
 from worker.hardware import free_memory
 from worker.stages import base_model, ranks
 from worker.stages.order import Order
@@ -293,14 +294,5 @@ def _cpu_has_bfloat16() -> bool:
 def processes() -> int:
     """Tokenising processes that the container's CPUs and memory allow, not the host's."""
     cpus = len(os.sched_getaffinity(0))
-    quota, _, period = _cgroup("cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit():
-        cpus = min(cpus, max(1, int(quota) // int(period)))
+    cpus = min(cpus, int(cgroup.processor_limit() or cpus))
     return max(1, min(cpus, free_memory() // (2 * GIB)))
-
-
-def _cgroup(name: str) -> str:
-    try:
-        return Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
