@@ -153,14 +153,10 @@ class Up:
             if part.again is None:
                 part.wait = SOON if now - part.started > SOUND else min(2 * part.wait, LATE)
                 part.again = now + part.wait
-                say(f"{part.name} ended with exit code {part.process.returncode}: starts again in {part.wait:.0f} s "
-                    f"({part.log} says why)")  # fmt: skip
+                say(f"{part.name} ended with exit code {part.process.returncode}: starts again in {part.wait:.0f} s")
             elif now >= part.again:
-                part.process, part.started, part.again = (
-                    self._spawn(part.command, part.log, part.environment),
-                    now,
-                    None,
-                )
+                part.process = self._spawn(part.command, part.log, part.environment)
+                part.started, part.again = now, None
 
     def _stop(self, *_: Any) -> None:
         if self.stopping:
