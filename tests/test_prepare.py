@@ -55,7 +55,7 @@ def prepared(run: RunDir, documents: dict[str, str | bytes], **options: Any) -> 
     out.mkdir()
     prepare.prepare(run, out, parse({**run.read_run()["spec"], **options}), report)
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
-        "dataset", "dataset/report.json", "dataset/tokens.npz", "dataset/train.jsonl", "dataset/valid.jsonl",
+        "dataset", "dataset/report.json", "dataset/tokens.safetensors", "dataset/train.jsonl", "dataset/valid.jsonl",
     ]  # fmt: skip
     rows = [list(read_jsonl(out / "dataset" / name)) for name in ("train.jsonl", "valid.jsonl")]
     return rows, json.loads((out / "dataset/report.json").read_text()), report

@@ -1,14 +1,13 @@
 """The examples as tokens: prepare leaves them beside the dataset, train reads them back.
 
-dataset/tokens.npz holds, for train and for valid, the tokens of all examples end to end, how many each has, and how
-many of those are its answer with the stop token. It also names what it was made of: where the dataset, the tokenizer,
-the prompt or the stop token are others by now, the examples are tokenised again.
+dataset/tokens.safetensors holds, for train and for valid, the tokens of all examples end to end, how many each has, and
+how many of those are its answer with the stop token. It also names what it was made of: where the dataset, the
+tokenizer, the prompt or the stop token are others by now, the examples are tokenised again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,17 @@ from ftq.prompt import completion, prompt
 from worker.stages.tokens import IGNORED, Tokens
 
 PARTS = ("train", "valid")
-FILE = "tokens.npz"
+FILE = "tokens.safetensors"
 
 Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
 
 
 def write(dataset: Path, model_dir: Path, stop: str) -> list[int]:
-    """Tokenise the folder's train.jsonl and valid.jsonl into tokens.npz; the examples' lengths in tokens."""
-    import numpy
+    """Tokenise the folder's train.jsonl and valid.jsonl into tokens.safetensors; the examples' lengths in tokens."""
+    from safetensors.numpy import save_file
 
     made = _tokenise(dataset, model_dir, stop)
-    numpy.savez(dataset / FILE, made_of=_made_of(dataset, model_dir, stop), **made)
+    save_file(made, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop)})
     return [int(length) for part in PARTS for length in made[f"{part}_lengths"]]
 
 
@@ -86,14 +85,14 @@ def _rows(made: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
 
 def _kept(dataset: Path, made_of: str) -> dict[str, Any] | None:
     """What prepare left, if it is whole and was made of the same."""
-    import numpy
+    from safetensors import SafetensorError, safe_open
 
     try:
-        with (dataset / FILE).open("rb") as opened, numpy.load(opened) as file:
-            if str(file["made_of"]) != made_of:
+        with safe_open(dataset / FILE, framework="numpy") as file:
+            if (file.metadata() or {}).get("made_of") != made_of:
                 return None
-            return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            return {name: file.get_tensor(name) for name in list(file.keys())}
+    except (OSError, SafetensorError):
         return None
 
 
