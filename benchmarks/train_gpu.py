@@ -59,9 +59,9 @@ class Case:
     path: tuple[str, ...] = ()  # folders of WORK_DIR that are on PYTHONPATH instead of what is there now
 
 
-def packed(rows: int) -> tuple[str, ...]:
+def packed(at_once: int) -> tuple[str, ...]:
     """8 packed rows of 2048 tokens to a step, so many of them at once."""
-    return "--bs", str(rows), "--ga", str(8 // rows), "--packing"
+    return "--bs", str(at_once), "--ga", str(8 // at_once), "--packing"
 
 
 SIXTEEN, FOUR = ("--no-four", "--ckpt", "none"), ("--ckpt", "unsloth")
@@ -112,8 +112,8 @@ class Started:
 
 
 class Bench:
-    def __init__(self, work: Path, rows: Path, caches: Path) -> None:
-        self.work, self.rows, self.caches = work, rows, caches
+    def __init__(self, work: Path, examples: Path, caches: Path) -> None:
+        self.work, self.examples, self.caches = work, examples, caches
         self.corrections: list[Correction] = []  # what ftq's store would know, the newest first
 
     def start(self, case: Case) -> Started:
@@ -128,8 +128,9 @@ class Bench:
         lock = lock_path.open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
         limit = () if case.limit is None else ("--limit-gib", str(case.limit))
-        command = [sys.executable, "-m", f"benchmarks.peers.{case.module}", str(self.work / case.model), str(self.rows),
-                   *case.options, *limit, "--steps", str(case.steps), "--gpu-lock", str(lock_path)]  # fmt: skip
+        command = [sys.executable, "-m", f"benchmarks.peers.{case.module}", str(self.work / case.model),
+                   str(self.examples), *case.options, *limit, "--steps", str(case.steps),
+                   "--gpu-lock", str(lock_path)]  # fmt: skip
         path = [str(self.work / name) for name in case.path] or [os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join([*path, os.getcwd()]),
@@ -179,7 +180,7 @@ class Bench:
         """A run that knows what those before it have shown."""
         path = self.work / "runs" / f"{case.model}-{slug(case.name)}"
         shutil.rmtree(path, ignore_errors=True)
-        run = prepared(path, self.work / case.model, self.rows, Path(os.devnull))
+        run = prepared(path, self.work / case.model, self.examples, Path(os.devnull))
         run.checkpoints.mkdir()
         write_json(run.corrections, [asdict(known) for known in self.corrections])
         return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -233,57 +234,47 @@ def test_no_password_is_shown_anywhere(guarded: Bench) -> None:
 # ---- `ftq up` -------------------------------------------------------------------------------------------
 
 
-def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
-    port = free_port()
-    environment = os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)}
+@contextlib.contextmanager
+def ftq_up(home: Path, module: str, line: str) -> Iterator[tuple[subprocess.Popen[str], Bench, str]]:
+    """(`ftq up`, its Flower that answers, the first line that starts so); at the end Ctrl-C stops it cleanly."""
     home.mkdir()
-    up = subprocess.Popen(
-        [sys.executable, "-m", "worker.up", f"--port={port}"], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    asks, port = Bench.__new__(Bench), free_port()
+    asks.url = f"http://127.0.0.1:{port}"
+    environment = os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", module, f"--port={port}"]
+    up = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert up.stderr
     try:
-        said = next(line for line in up.stderr if line.startswith("Flower"))
-        login = home / "flower" / "login"
-        assert said == f"Flower    http://127.0.0.1:{port}  (login: {login})\n"
-        asks = Bench.__new__(Bench)
-        asks.url = f"http://127.0.0.1:{port}"
+        said = next(one for one in up.stderr if one.startswith(line))
         until(lambda: _answers(asks))
-        assert asks.ask("/tasks", login=None)[0] == 401
-        assert asks.ask("/tasks", login=login.read_text().strip())[0] == 200
-        assert asks.ask("/api/task/revoke/x", "POST", login=login.read_text().strip())[0] == 200
+        yield up, asks, said
     finally:
         up.send_signal(signal.SIGINT)
         up.stderr.read()
         up.stderr.close()
         assert up.wait(timeout=60) == 0
+
+
+def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
+    with ftq_up(home, "worker.up", "Flower") as (_, asks, said):
+        login = home / "flower" / "login"
+        assert said == f"Flower    {asks.url}  (login: {login})\n"
+        assert asks.ask("/tasks", login=None)[0] == 401
+        assert asks.ask("/tasks", login=login.read_text().strip())[0] == 200
+        assert asks.ask("/api/task/revoke/x", "POST", login=login.read_text().strip())[0] == 200
     assert stat.S_IMODE((home / "flower").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (home / "flower").iterdir()} == {0o600}
 
 
 def test_ftq_up_starts_a_dead_flower_and_a_dead_worker_again(home: Path) -> None:
-    port = free_port()
-    home.mkdir()
-    up = subprocess.Popen(
-        [sys.executable, "-m", "tests.fake_up", f"--port={port}"], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert up.stderr
-    try:
-        next(line for line in up.stderr if line.startswith("Ctrl-C"))
-        asks = Bench.__new__(Bench)
-        asks.url = f"http://127.0.0.1:{port}"
-        until(lambda: _answers(asks))
+    with ftq_up(home, "tests.fake_up", "Ctrl-C") as (up, asks, _):
+        assert up.stderr
         for module in ("flower", "tests.fake_worker"):
             (part,) = (one for one in psutil.Process(up.pid).children() if module in one.cmdline())
             part.kill()
             assert "ended with exit code -9: starts again in 2 s" in next(up.stderr)
             until(lambda module=module: any(module in one.cmdline() for one in psutil.Process(up.pid).children()))
         until(lambda: _answers(asks))
-    finally:
-        up.send_signal(signal.SIGINT)
-        up.stderr.read()
-        up.stderr.close()
-        assert up.wait(timeout=60) == 0
 
 
 def _answers(bench: Bench) -> bool:

@@ -24,7 +24,7 @@ def memory_left(root: Path = ROOT) -> int | None:
     for folder, limit in _memory_limits(root):
         new = (folder / "memory.max").is_file()
         used = _number(folder / ("memory.current" if new else "memory.usage_in_bytes"))
-        cache = _stat(folder / "memory.stat", "inactive_file" if new else "total_inactive_file")
+        cache = value(folder / "memory.stat", "inactive_file" if new else "total_inactive_file")
         left.append(max(0, limit - used + cache))
     return min(left, default=None)
 
@@ -39,6 +39,12 @@ def processor_limit(root: Path = ROOT) -> float | None:
         quota, period = (_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
         cores += [int(quota) / int(period)] if quota.isdigit() and period.isdigit() else []
     return min(cores, default=None)
+
+
+def value(path: Path, name: str) -> int:
+    """A number in a file of `name value` lines; 0 if it isn't there."""
+    found = next((line.split()[1] for line in _text(path).splitlines() if line.startswith(f"{name} ")), "")
+    return int(found) if found.isdigit() else 0
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[Path, int]]:
@@ -76,9 +82,3 @@ def _text(path: Path) -> str:
 def _number(path: Path) -> int:
     text = _text(path)
     return int(text) if text.isdigit() else 0
-
-
-def _stat(path: Path, name: str) -> int:
-    """A value of a file of `name value` lines; 0 if it isn't there."""
-    lines = (line.split() for line in _text(path).splitlines())
-    return next((int(value) for key, value in lines if key == name), 0)

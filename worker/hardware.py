@@ -95,16 +95,7 @@ def gpu_name() -> str | None:
 
 def out_of_memory_kills() -> int:
     """How many processes the kernel has killed for lack of memory: in this container and on this machine together."""
-    return _count("/sys/fs/cgroup/memory.events") + _count("/proc/vmstat")
-
-
-def _count(path: str) -> int:
-    """The value of `oom_kill` in a file of `name value` lines; 0 if it isn't there."""
-    try:
-        lines = Path(path).read_text().splitlines()
-        return int(dict(line.split() for line in lines).get("oom_kill", "0"))
-    except (OSError, ValueError):
-        return 0
+    return sum(cgroup.value(Path(file), "oom_kill") for file in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"))
 
 
 def free_memory() -> int:
