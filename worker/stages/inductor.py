@@ -31,9 +31,13 @@ def _add_products_in_place() -> None:
     reads it later, isn't told of `addmm`.
     """
     import torch
+    from torch._inductor import lowering
     from torch._inductor.fx_passes import reinplace
 
     aten = torch.ops.aten
+    # Left to itself, Inductor asks the matrix library for `addmm_` too, but refuses to where $CI is set.
+    if aten.addmm_.default not in lowering.lowerings:
+        lowering.make_fallback(aten.addmm_.default, warn=False)
 
     def onto_a_product(node: Any) -> bool:
         return getattr(node.args[0], "target", None) is aten.mm.default
