@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir, write_json
+from ftq.artifacts import RunDir, read_jsonl, write_json
 from ftq.calibration import compare, correction
 from ftq.estimate import Correction
 from worker.process import StageProcess
@@ -56,6 +56,7 @@ class Case:
     limit: float | None = None
     steps: int = STEPS
     gpus: int = 1
+    held_out: int = 0  # one of so many examples is for validation
     path: tuple[str, ...] = ()  # folders of WORK_DIR that are on PYTHONPATH instead of what is there now
 
 
@@ -78,6 +79,7 @@ def cases(model: str) -> list[Case]:
     return [
         Case("ftq, first run", model),
         Case("ftq, later run", model, steps=MORE_STEPS),
+        Case("ftq, one of 20 held out", model, held_out=20),
         peer("unsloth 16 bit", "unsloth_script", *full, *SIXTEEN),
         peer("llama-factory 16 bit", "llamafactory", *full, *SIXTEEN, "--kernels"),
         peer("axolotl 16 bit", "axolotl", *full, *SIXTEEN, "--kernels"),
@@ -164,6 +166,8 @@ class Bench:
         if case.gpus > 1:  # as many examples for each as one would have
             arguments += ["--set", f"gpus={case.gpus}", "--set", "batch_size=64",
                           "--set", f"gradient_accumulation_steps={case.gpus}"]  # fmt: skip
+        if case.held_out:
+            arguments += ["--set", f"eval_steps={case.steps // 2}"]
         take = partial(StageProcess, "train", arguments, run.log("train"), LEASE, run.path)
         with _environment(self._ftq_environment(case)), take(take_standby=lambda: standby) as stage:
             facts["from_standby"] = stage.stood_by
@@ -174,13 +178,19 @@ class Bench:
                 _take(report, facts, time.monotonic() - began)
         if learned := correction(facts.get("plan")):
             self.corrections.insert(0, learned)
+        if case.held_out:
+            facts["evaluation"] = evaluation(run, facts.get("tokens_per_s"))
         return facts | {"error_of_prediction": {name: one["error"] for name, one in compare(facts.get("plan")).items()}}
 
     def _run(self, case: Case) -> RunDir:
         """A run that knows what those before it have shown."""
         path = self.work / "runs" / f"{case.model}-{slug(case.name)}"
         shutil.rmtree(path, ignore_errors=True)
-        run = prepared(path, self.work / case.model, self.examples, Path(os.devnull))
+        train, valid = lines_of(self.examples), []
+        if case.held_out:
+            valid = train[:: case.held_out]
+            del train[:: case.held_out]
+        run = prepared(path, self.work / case.model, train, valid)
         run.checkpoints.mkdir()
         write_json(run.corrections, [asdict(known) for known in self.corrections])
         return run
@@ -191,17 +201,35 @@ def slug(name: str) -> str:
     return name.replace(" ", "-").replace(",", "")
 
 
-def prepared(path: Path, model: Path, train: Path, valid: Path) -> RunDir:
-    """A run with its dataset, as prepare would leave it."""
+def lines_of(path: Path) -> list[str]:
+    """A file's lines, each with its end."""
+    with path.open(encoding="utf-8") as file:
+        return list(file)
+
+
+def prepared(path: Path, model: Path, train: list[str], valid: list[str]) -> RunDir:
+    """A run with its dataset, as prepare would leave it; an example is a line of JSON."""
     run = RunDir(path)
     run.dataset.mkdir(parents=True)
-    shutil.copyfile(train, run.dataset / "train.jsonl")
-    shutil.copyfile(valid, run.dataset / "valid.jsonl")
+    (run.dataset / "train.jsonl").write_text("".join(train), encoding="utf-8")
+    (run.dataset / "valid.jsonl").write_text("".join(valid), encoding="utf-8")
     rows.write(run.dataset, model, STOP)
     write_json(run.dataset / "report.json", {"stop": STOP, "max_seq_length": 2048})
     spec = {"model": str(model), "documents": "documents"}
     write_json(run.run_json, {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
     return run
+
+
+def evaluation(run: RunDir, tokens_per_s: float | None) -> dict[str, Any]:
+    """How long each look at the held out examples took, in seconds; the last one's share of an epoch's time."""
+    from safetensors.numpy import load_file
+
+    metrics = read_jsonl(run.checkpoints / "1" / run.metrics.name)  # of the first attempt, which nobody has accepted
+    seconds = [line["valid_seconds"] for line in metrics if "valid_seconds" in line]
+    if not seconds or not tokens_per_s:
+        return {"seconds": seconds}
+    training = float(load_file(run.dataset / rows.FILE)["train_lengths"].sum()) / tokens_per_s
+    return {"seconds": seconds, "share": round(seconds[-1] / (seconds[-1] + training), 4)}
 
 
 def _take(report: dict[str, Any], facts: dict[str, Any], seconds: float) -> None:

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train_gpu import prepared, slug
+from benchmarks.train_gpu import lines_of, prepared, slug
 from ftq.artifacts import RunDir, read_jsonl
 
 EXAMPLES = 32
@@ -37,7 +37,8 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def start(base: Path, work: Path, name: str, steps: int) -> tuple[RunDir, subprocess.Popen[str]]:
     """One training by the stage itself."""
-    run = prepared(work / slug(name), base, base / "rows/train.jsonl", base / "rows/valid.jsonl")
+    train, valid = (lines_of(base / "rows" / f"{part}.jsonl") for part in ("train", "valid"))
+    run = prepared(work / slug(name), base, train, valid)
     usual = {"load_in_4bit": "false", "gradient_checkpointing": "false", "max_steps": steps, "eval_steps": steps // 2}
     command = [sys.executable, "-m", "worker.stages.train", str(run.path)]
     command += [text for key, value in {**usual, **WAYS[name]}.items() for text in ("--set", f"{key}={value}")]
@@ -52,8 +53,8 @@ def result(name: str, run: RunDir, process: subprocess.Popen[str]) -> dict[str, 
     if process.wait():
         said = run.log("train").read_text(encoding="utf-8").strip().splitlines() or ["no output"]
         return {"way": name, "error": said[-1][:300]}
-    lines = [line for line in read_jsonl(run.metrics) if "valid_loss" in line]
-    return {"way": name, "losses": {line["step"]: round(line["valid_loss"], 4) for line in lines}}
+    looks = [line for line in read_jsonl(run.metrics) if "valid_loss" in line]
+    return {"way": name, "losses": {line["step"]: round(line["valid_loss"], 4) for line in looks}}
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, l
         state = SimpleNamespace(global_step=10 * number, max_steps=1000, epoch=number / 10)
         control = SimpleNamespace(should_evaluate=True, should_training_stop=False, should_save=False)
         watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1})
-        watcher.logs(state, control, {"eval_loss": loss})
+        watcher.logs(state, control, {"eval_loss": loss, "eval_runtime": 1.234})
         wishes.append((control.should_training_stop, control.should_save))
     return watcher, wishes
 
@@ -39,7 +39,10 @@ def test_it_stops_after_so_many_evaluations_without_a_better_loss(
     assert wishes == [(False, False)] * 3 + [(True, True)]
     assert watcher.has_stopped_early
     assert "stopped early at step 40: the validation loss was best at step 20 (2.0000)" in capsys.readouterr().err
-    assert [line["valid_loss"] for line in read_jsonl(watcher.metrics)] == [3.0, 2.0, 2.5, 2.0]
+    lines = list(read_jsonl(watcher.metrics))
+    assert [(line["valid_loss"], line["valid_seconds"]) for line in lines] == [
+        (loss, 1.23) for loss in (3.0, 2.0, 2.5, 2.0)
+    ]
 
 
 @pytest.mark.parametrize(("losses", "patience"), [([3.0, 2.5, 2.0, 1.0], 1), ([1.0, 2.0], 2), ([1.0, 2.0, 3.0], None)])

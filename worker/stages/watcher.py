@@ -108,7 +108,7 @@ class Watcher:
             if not control.should_evaluate:
                 self._write_line()
         elif "eval_loss" in values:
-            self.line["valid_loss"] = values["eval_loss"]
+            self.line |= {"valid_loss": values["eval_loss"], "valid_seconds": round(values["eval_runtime"], 2)}
             self._write_line()
             self._judge(state, control, values["eval_loss"])
 
