@@ -152,7 +152,7 @@ def copy(prepared: Path, name: str) -> Path:
 
 def learned(run: Path) -> list[dict[str, Any]]:
     """The metrics without what depends on the clock."""
-    return [{key: value for key, value in line.items() if key != "tokens_per_second"}
+    return [{key: value for key, value in line.items() if key not in ("tokens_per_second", "valid_seconds")}
             for line in read_jsonl(run / "metrics.jsonl")]  # fmt: skip
 
 
