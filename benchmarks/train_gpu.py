@@ -178,8 +178,8 @@ class Bench:
                 _take(report, facts, time.monotonic() - began)
         if learned := correction(facts.get("plan")):
             self.corrections.insert(0, learned)
-        if case.held_out:
-            facts["evaluation"] = evaluation(run, facts.get("tokens_per_s"))
+        if case.held_out and facts.get("tokens_per_s"):
+            facts["evaluation"] = evaluation(run, facts["tokens_per_s"])
         return facts | {"error_of_prediction": {name: one["error"] for name, one in compare(facts.get("plan")).items()}}
 
     def _run(self, case: Case) -> RunDir:
@@ -220,14 +220,12 @@ def prepared(path: Path, model: Path, train: list[str], valid: list[str]) -> Run
     return run
 
 
-def evaluation(run: RunDir, tokens_per_s: float | None) -> dict[str, Any]:
+def evaluation(run: RunDir, tokens_per_s: float) -> dict[str, Any]:
     """How long each look at the held out examples took, in seconds; the last one's share of an epoch's time."""
     from safetensors.numpy import load_file
 
     metrics = read_jsonl(run.checkpoints / "1" / run.metrics.name)  # of the first attempt, which nobody has accepted
     seconds = [line["valid_seconds"] for line in metrics if "valid_seconds" in line]
-    if not seconds or not tokens_per_s:
-        return {"seconds": seconds}
     training = float(load_file(run.dataset / rows.FILE)["train_lengths"].sum()) / tokens_per_s
     return {"seconds": seconds, "share": round(seconds[-1] / (seconds[-1] + training), 4)}
 

@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,20 @@ def _refuse_its_code(folder: Path, model: str) -> None:
 def cache_dir() -> Path:
     """Where ftq keeps what it can make again: $FTQ_CACHE, else ~/.cache/ftq."""
     return Path(os.environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
+
+
+@contextlib.contextmanager
+def into_cache(made: Path) -> Iterator[Path]:
+    """A folder of this process to fill, which is renamed to `made` once it is whole; another process may be first."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{made.name}.", dir=made.parent) as partial:
+        yield Path(partial)
+        try:
+            os.rename(partial, made)
+            Path(partial).mkdir()  # TemporaryDirectory wants something to remove
+        except OSError:
+            if not made.is_dir():
+                raise
 
 
 def go_offline() -> None:
@@ -177,20 +192,13 @@ def _unreachable(hub_id: str, error: Exception) -> FtqError:
 
 
 def _from_package() -> Path | None:
-    """The cached checkpoint, made now if need be: in a folder of this process, then renamed into place."""
+    """The cached checkpoint, made now if need be."""
     made = cache_dir() / "smollm2-135m"
     gguf = packaged_gguf()
     if made.is_dir() or gguf is None:
         return made if made.is_dir() else None
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="smollm2-135m.", dir=made.parent) as partial:
-        write_checkpoint(gguf, Path(partial))
-        try:
-            os.rename(partial, made)
-            Path(partial).mkdir()  # TemporaryDirectory wants something to remove
-        except OSError:  # another process was first
-            if not made.is_dir():
-                raise
+    with into_cache(made) as partial:
+        write_checkpoint(gguf, partial)
     made.chmod(0o755)
     return made
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import remove
+from ftq.artifacts import remove, write_json
 from worker.stages import base_model
 
 ROOM = 4  # times their size has to be free on the disk before the weights are kept
@@ -56,18 +54,16 @@ def keep(model: Any, model_dir: Path, dtype: str) -> None:
         return
     state = {name.replace(".base_layer.", "."): tensor for name, tensor in base.state_dict().items()
              if ".lora_" not in name}  # fmt: skip
-    made = _folder() / f"{_key(model_dir)}-{dtype}"
-    made.parent.mkdir(parents=True, exist_ok=True)
+    _folder().mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if shutil.disk_usage(made.parent).free < ROOM * size:
+    if shutil.disk_usage(_folder()).free < ROOM * size:
         return
-    with tempfile.TemporaryDirectory(prefix="partial.", dir=made.parent) as partial:
+    older = list(_folder().glob(f"{_place(model_dir)}-*-{dtype}"))  # of a model that has changed since
+    with base_model.into_cache(_folder() / f"{_key(model_dir)}-{dtype}") as partial:
         config["quantization_config"] = base.config.quantization_config.to_dict()
-        _write(Path(partial), state, config, model_dir)
-        for older in made.parent.glob(f"{_place(model_dir)}-*-{dtype}"):  # of a model that has changed since
-            remove(older)
-        os.rename(partial, made)
-        Path(partial).mkdir()  # TemporaryDirectory wants something to remove
+        _write(partial, state, config, model_dir)
+    for folder in older:
+        remove(folder)
 
 
 def _write(folder: Path, state: dict[str, Any], config: dict[str, Any], model_dir: Path) -> None:
@@ -77,7 +73,7 @@ def _write(folder: Path, state: dict[str, Any], config: dict[str, Any], model_di
         for file in model_dir.glob(pattern):
             if not file.name.endswith(".index.json"):
                 shutil.copyfile(file, folder / file.name)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)
     save_torch_state_dict(state, folder, max_shard_size=SHARD, metadata={"format": "pt"})
 
 

@@ -37,7 +37,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     summary = _read_summary(run)
     model_dir = base_model.resolve(spec.model)
     base_model.go_offline()
-    base_model.read_ahead(four_bit.weights(model_dir))
+    base_model.read_ahead(model_dir if spec.load_in_4bit is False else four_bit.weights(model_dir))
     ranks.start(spec.gpus, report)
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
@@ -173,7 +173,7 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
 
 
 def _keep(model: Any, model_dir: Path, setup: Setup) -> None:
-    """For the next training of this base model. Nobody waits for it, and nothing is lost without it."""
+    """For the next training of this base model: some seconds, once. Nothing is lost without it."""
     try:
         four_bit.keep(model, model_dir, setup.dtype)
     except Exception as error:
