@@ -37,6 +37,10 @@ train_setup.four_bit.load = lambda read_one, *rest: real(lambda path: (read.appe
 def load():
     read.clear()
     model, _ = train_setup.load_model(tiny, parse({"model": str(tiny)}), setup)
+    if engine == "unsloth":  # on a GPU it says it so
+        base = model.get_base_model()
+        said = base.config.quantization_config.to_dict()
+        base.config.update({"quantization_config": {**said, "bnb_4bit_compute_dtype": torch.bfloat16}})
     state = sorted(model.state_dict().items())
     bits = hashlib.sha256()
     for name, one in state:

@@ -60,10 +60,20 @@ def keep(model: Any, model_dir: Path, dtype: str) -> None:
         return
     older = list(_folder().glob(f"{_place(model_dir)}-*-{dtype}"))  # of a model that has changed since
     with base_model.into_cache(_folder() / f"{_key(model_dir)}-{dtype}") as partial:
-        config["quantization_config"] = base.config.quantization_config.to_dict()
+        config["quantization_config"] = _quantization(base.config)
         _write(partial, state, config, model_dir)
     for folder in older:
         remove(folder)
+
+
+def _quantization(config: Any) -> dict[str, Any]:
+    """How the weights were quantised, as JSON can say it."""
+    from transformers import BitsAndBytesConfig
+
+    said = config.quantization_config
+    if isinstance(said, dict):  # as Unsloth leaves it on a GPU, with a dtype of PyTorch's in it
+        said = BitsAndBytesConfig.from_dict(said)
+    return said.to_dict()
 
 
 def _write(folder: Path, state: dict[str, Any], config: dict[str, Any], model_dir: Path) -> None:
