@@ -89,21 +89,23 @@ class Point:
         return later.now - self.now
 
 
-def test_the_speed_is_that_of_whole_steps_without_those_that_compile(
+def test_the_speed_is_that_of_steps_without_those_that_compile_and_what_lies_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watcher, _ = watch(tmp_path, [])
     monkeypatch.setattr(module.gc, "freeze", lambda: None)
-    ends = iter([20.0, 28.0, 29.0, 30.0, 31.0])
-    monkeypatch.setattr(module, "Moment", lambda: Point(next(ends)))
+    moments = iter([0.0, 20.0, 28.0, 29.0, 45.0, 46.0, 47.0])
+    monkeypatch.setattr(module, "Moment", lambda: Point(next(moments)))
     watcher.steps_per_epoch = 5
     watcher.begins(SimpleNamespace(global_step=0))
     control = SimpleNamespace(should_evaluate=False, should_training_stop=False, should_save=False)
     for step in range(1, 6):
         watcher.tokens += 100
         watcher.step_ends(SimpleNamespace(global_step=step, max_steps=5), control)
+        if step == 3:
+            watcher.goes_on()  # after an evaluation of 16 seconds
     assert watcher._speed() == (100.0, 1.0)
-    watcher.times.append((Point(99.0, is_past=False), 1000))  # the device hasn't got that far
+    watcher.steps.append(module.Step(Point(47.0), 500, Point(99.0, is_past=False), 1000))  # the device isn't there yet
     assert watcher._speed() == (100.0, 1.0)
     watcher.ends(SimpleNamespace(global_step=5))
     assert "'step_seconds': 1.0, 'tokens_per_second': 100.0" in capsys.readouterr().err

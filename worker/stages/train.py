@@ -126,8 +126,12 @@ def _make_trainer(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             watcher.logs(state, control, logs or {})
 
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            watcher.goes_on()
+
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             watcher.saved(state)
+            watcher.goes_on()
 
     config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, watcher.report))
     trainer = Trainer(

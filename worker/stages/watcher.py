@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftq.artifacts import RunDir
 from ftq.errors import UserError
@@ -50,13 +50,19 @@ class Watcher:
         self.saved_at = time.monotonic()
         self.logged_at = self.reported_at = 0.0
         self.began_at, self.began_step = time.monotonic(), 0
-        self.times: deque[tuple[Moment, Any]] = deque(maxlen=SPEED_STEPS + 1)
+        self.steps: deque[Step] = deque(maxlen=SPEED_STEPS)
+        self.here: tuple[Moment, Any]  # when the step that runs began, and the tokens seen before it
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
 
     def begins(self, state: Any) -> None:
         """The trainer has loaded what it resumes from, and starts with the next step."""
         self.began_at, self.began_step = time.monotonic(), state.global_step
+        self.goes_on()
+
+    def goes_on(self) -> None:
+        """The next step begins here: what came before it, an evaluation or a checkpoint, is in no step's time."""
+        self.here = Moment(), self.tokens
 
     def ends(self, state: Any) -> None:
         """Tell what the plan has come to."""
@@ -73,11 +79,13 @@ class Watcher:
     def step_ends(self, state: Any, control: Any) -> None:
         """Say what the trainer does next: log, evaluate, save, stop."""
         at_end = state.global_step >= state.max_steps
-        if state.global_step == self.began_step + COMPILING_STEPS:
-            self.times.clear()
+        began, ended = self.here, (Moment(), self.tokens)
+        if state.global_step > self.began_step + COMPILING_STEPS:
+            self.steps.append(Step(*began, *ended))
+        elif state.global_step == self.began_step + COMPILING_STEPS:
             gc.collect()
             gc.freeze()  # what was compiled stays: no later search for garbage goes through it
-        self.times.append((Moment(), self.tokens))
+        self.here = ended
         evaluate = self.evaluates and (at_end or self._is_due(state.global_step, self.spec.eval_steps))
         stop, save, log = ranks.agree([
             self.report.stop_requested, self._is_time_to_save(state.global_step),
@@ -188,13 +196,13 @@ class Watcher:
         )  # fmt: skip
 
     def _speed(self) -> tuple[float | None, float | None]:
-        """(tokens a second, seconds a step) over the last steps; None before there are two that don't compile."""
-        done = [(moment, tokens) for moment, tokens in self.times if moment.is_past]
-        if len(done) < 2:
+        """(tokens a second, seconds a step) of the last steps; None before there is one that doesn't compile."""
+        done = [step for step in self.steps if step.end.is_past]
+        if not done:
             return None, None
-        (begin, before), (end, now) = done[0], done[-1]
-        tokens, seconds = (int(now) - int(before)) * self.spec.gpus, begin.until(end)
-        return round(tokens / seconds, 1), seconds / (len(done) - 1)
+        tokens = int(sum(step.tokens_after - step.tokens_before for step in done)) * self.spec.gpus
+        seconds = sum(step.begin.until(step.end) for step in done)
+        return round(tokens / seconds, 1), seconds / len(done)
 
     def _write_line(self) -> None:
         if ranks.is_first():
@@ -232,6 +240,15 @@ class Moment:
         if self.event is None or later.event is None:
             return later.time - self.time
         return float(self.event.elapsed_time(later.event)) / 1000
+
+
+class Step(NamedTuple):
+    """One whose speed counts. The tokens seen before and after it are tensors, of which nobody has asked the value."""
+
+    begin: Moment
+    tokens_before: Any
+    end: Moment
+    tokens_after: Any
 
 
 def _peak() -> int | None:
