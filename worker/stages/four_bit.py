@@ -73,7 +73,8 @@ def _quantization(config: Any) -> dict[str, Any]:
     said = config.quantization_config
     if isinstance(said, dict):  # as Unsloth leaves it on a GPU, with a dtype of PyTorch's in it
         said = BitsAndBytesConfig.from_dict(said)
-    return said.to_dict()
+    asked: dict[str, Any] = said.to_dict()
+    return asked
 
 
 def _write(folder: Path, state: dict[str, Any], config: dict[str, Any], model_dir: Path) -> None:
