@@ -1,7 +1,4 @@
-"""Compiled layers with adapters: the same numbers, but products and parts are written where they belong.
-
-In a process of its own: what Inductor is told holds for the rest of a process.
-"""
+"""Compiled layers with adapters: the same numbers, but products and parts are written where they belong."""
 
 from __future__ import annotations
 
@@ -14,82 +11,72 @@ from typing import Any
 
 import pytest
 
-CODE = """
-import json, sys
-import torch
-import torch._inductor.config
-from torch._inductor.utils import run_and_get_code
-from worker.stages import inductor
-if sys.argv[1] == "less":
-    inductor.WIDE = 64
-    inductor.copy_less()
-torch._inductor.config.force_pointwise_cat = True  # as on a GPU
-torch.manual_seed(0)
-x = torch.randn(1, 37, 64, requires_grad=True)
-up, down = torch.randn(256, 64), torch.randn(64, 128)
-a, b = (torch.nn.Parameter(torch.randn(*size)) for size in ((8, 64), (256, 8)))
-
-def adapted(x):
-    whole = torch.nn.functional.linear(x, up)
-    low = x @ a.t()
-    return torch.addmm(whole.view(-1, 256), low.view(-1, 8), b.t(), alpha=0.25).view(whole.shape)
-
-def layer(x):
-    gate, value = adapted(x).chunk(2, dim=-1)
-    return ((torch.nn.functional.silu(gate) * value) @ down.t()).square().sum()
-
-def step(layer):
-    x.grad = a.grad = b.grad = None
-    loss = layer(x)
-    loss.backward()
-    return [loss.detach(), x.grad, a.grad, b.grad]
-
-plain = step(layer)
-compiled, codes = run_and_get_code(step, torch.compile(layer, dynamic=True))
-off = [float((one - other).abs().max() / other.abs().max()) for one, other in zip(compiled, plain)]
-print(json.dumps({"off": off, "code": "\\n".join(codes)}))
-"""
+Compiled = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return {how: run(how, tmp_path_factory.mktemp(how)) for how in ("usual", "less")}
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("inductor")
 
 
-def run(how: str, cache: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def usual(cache: Path) -> Compiled:
+    return run("usual", "joined", cache)
+
+
+@pytest.fixture(scope="module")
+def joined(cache: Path) -> Compiled:
+    return run("less", "joined", cache)
+
+
+@pytest.fixture(scope="module")
+def apart(cache: Path) -> Compiled:
+    return run("less", "apart", cache)
+
+
+def run(how: str, layers: str, cache: Path) -> Compiled:
+    root = Path(__file__).parent.parent
     environment = {
-        **os.environ,
-        "TORCHINDUCTOR_CACHE_DIR": str(cache),
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        **os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache),
         "CI": "1",  # there PyTorch refuses what it lets pass elsewhere
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, how], capture_output=True, text=True, check=False, env=environment
-    )
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tests.compiled_blocks", how, layers]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: Compiled = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 @pytest.mark.slow
-def test_losses_and_gradients_are_the_same(compiled: dict[str, dict[str, Any]]) -> None:
-    for found in compiled.values():
-        assert max(found["off"]) < 1e-4
+def test_losses_and_gradients_are_the_same(usual: Compiled, joined: Compiled, apart: Compiled) -> None:
+    assert max(found["off"] for found in (usual, joined, apart)) < 1e-4
 
 
 @pytest.mark.slow
-def test_the_adapters_product_is_added_where_the_layers_lies(compiled: dict[str, dict[str, Any]]) -> None:
-    assert "extern_kernels.addmm(" in compiled["usual"]["code"]
-    assert "extern_kernels.addmm(" not in compiled["less"]["code"]
-    assert "aten.addmm_" in compiled["less"]["code"]
+def test_the_adapters_product_is_added_where_the_layers_lies(
+    usual: Compiled, joined: Compiled, apart: Compiled
+) -> None:
+    copied, *in_place = (additions(found["code"]) for found in (usual, joined, apart))
+    assert len(copied) >= 4 and not any(onto == out for onto, out in copied)
+    for found, many in zip(in_place, (4, 7), strict=True):
+        assert len(found) >= many and all(onto == out for onto, out in found)
 
 
 @pytest.mark.slow
-def test_both_halves_of_a_gradient_are_written_to_their_place(compiled: dict[str, dict[str, Any]]) -> None:
-    assert "_cat_" in kernels(compiled["usual"]["code"])
-    assert "_cat_" not in kernels(compiled["less"]["code"])
+def test_both_halves_of_a_gradient_are_written_to_their_place(usual: Compiled, joined: Compiled) -> None:
+    by_default, in_place = (
+        [name for name in kernels(found["code"]) if "silu_backward" in name] for found in (usual, joined)
+    )
+    assert any("_cat_" in name for name in by_default)
+    assert in_place and not any("_cat_" in name for name in in_place)
 
 
-def kernels(code: str) -> str:
+def additions(code: str) -> list[tuple[str, str]]:
+    """What each product is added onto, and where the sum goes."""
+    calls = [line.strip() for line in code.splitlines() if "extern_kernels.addmm(" in line]
+    return [(call.split("(", 1)[1].split(",")[0], call.rsplit("out=", 1)[1].rstrip(")")) for call in calls]
+
+
+def kernels(code: str) -> list[str]:
     """The names of the kernels that were generated; each says what is fused in it."""
-    return " ".join(word for word in code.split() if word.startswith("cpp_fused"))
+    return [word for word in code.split() if word.startswith("cpp_fused")]

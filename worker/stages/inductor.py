@@ -10,7 +10,7 @@ import contextlib
 from typing import Any
 
 WIDE = 4096  # columns; narrower parts are joined inside the kernel that reads them, as Inductor would
-MARK = "ftq 1"  # raise it when what is done here changes: kernels cached before were made without
+MARK = "ftq 2"  # raise it when what is done here changes: kernels cached before were made without
 
 
 def copy_less() -> None:
@@ -31,17 +31,51 @@ def _add_products_in_place() -> None:
     reads it later, isn't told of `addmm`.
     """
     import torch
-    from torch._inductor import lowering
+    from torch._inductor import ir, lowering
     from torch._inductor.fx_passes import reinplace
+    from torch._inductor.virtualized import V
+    from torch.utils._ordered_set import OrderedSet
 
     aten = torch.ops.aten
-    # Left to itself, Inductor asks the matrix library for `addmm_` too, but refuses to where $CI is set.
-    if aten.addmm_.default not in lowering.lowerings:
-        lowering.make_fallback(aten.addmm_.default, warn=False)
+
+    class AddProduct(ir.ExternKernel):
+        """onto = beta onto + alpha left right, where `onto` lies.
+
+        Inductor's general way to call an operation that it doesn't know gives the result a name of its own. The memory
+        then looks free once `onto` isn't read any more, and is used again while the result is still needed.
+        """
+
+        def __init__(self, onto: Any, left: Any, right: Any, factors: dict[str, float]) -> None:
+            realized = [self.realize_input(one) for one in (onto, left, right)]
+            super().__init__(None, ir.NoneLayout(device=onto.get_device()), self.unwrap_storage(realized))
+            self.factors = factors
+            V.graph.mark_buffer_mutated(self.input_name(0))
+            self.name = V.graph.register_buffer(self)
+            V.graph.register_operation(self)
+
+        def codegen(self, wrapper: Any) -> None:
+            given: Any = self.inputs
+            onto, left, right = (one.codegen_reference() for one in given)
+            factors = "".join(f"{name}={value!r}, " for name, value in self.factors.items())
+            wrapper.writeline(f"extern_kernels.addmm({onto}, {left}, {right}, {factors}out={onto})")
+
+        def should_allocate(self) -> bool:
+            return False
+
+        def get_mutation_names(self) -> list[str]:
+            return [self.input_name(0)]
+
+        def get_unbacked_symbol_defs(self) -> Any:
+            return OrderedSet()
+
+    def add_product(onto: Any, left: Any, right: Any, **factors: float) -> Any:
+        AddProduct(onto, left, right, factors)
+        return onto
 
     def onto_a_product(node: Any) -> bool:
         return getattr(node.args[0], "target", None) is aten.mm.default
 
+    lowering.register_lowering(aten.addmm_.default, type_promotion_kind=None)(add_product)
     reinplace.inplaceable_ops[aten.addmm.default] = reinplace.InplaceableOp(
         aten.addmm_.default, 0, extra_check=onto_a_product
     )
