@@ -3,8 +3,9 @@
     python -m benchmarks.train_loss BASE_DIR [--json FILE]      BASE_DIR as benchmarks/peers/make_base.py makes it
 
 Same rows, options, seed and number of examples; another is only how a step is computed: examples end to end or padded,
-one micro-batch or four, a base in 16 or in 4 bit, kept activations or checkpointing. What "the same" can mean, two
-other seeds show. All run at once: the base is small.
+one micro-batch or four, a base in 16 or in 4 bit, kept activations or checkpointing, compiled or not. What "the same"
+can mean, two other seeds show: the command ends with exit code 1 if a way is further from the first one than any two
+seeds are from each other. All run at once: the base is small.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from ftq.artifacts import RunDir, read_jsonl
 
 EXAMPLES = 32
 ONCE = {"batch_size": EXAMPLES, "gradient_accumulation_steps": 1}
+FIRST = "16 bit, end to end"
 WAYS: dict[str, dict[str, Any]] = {
-    "16 bit, end to end": {**ONCE},
+    FIRST: {**ONCE},
     "another seed": {**ONCE, "seed": 1},
     "a third seed": {**ONCE, "seed": 2},
     "four micro-batches": {"batch_size": EXAMPLES // 4, "gradient_accumulation_steps": 4},
@@ -57,6 +59,24 @@ def result(name: str, run: RunDir, process: subprocess.Popen[str]) -> dict[str, 
     return {"way": name, "losses": {line["step"]: round(line["valid_loss"], 4) for line in looks}}
 
 
+def table(found: list[dict[str, Any]]) -> tuple[str, bool]:
+    """(A row for each way, whether all that differ in no seed agree within what seeds differ by)."""
+    last = {row["way"]: list(row["losses"].values())[-1] for row in found if row.get("losses")}
+    first = last.get(FIRST)
+    seeds = [loss for way, loss in last.items() if way == FIRST or "seed" in WAYS[way]]
+    noise = max(seeds) - min(seeds) if len(seeds) > 1 else 0.0
+    lines, agree = ["| way | validation loss | less the first |", "|---|---|---|"], first is not None
+    for row in found:
+        loss = last.get(row["way"])
+        if loss is None or first is None:
+            lines.append(f"| {row['way']} | {row.get('error', 'none')} | |")
+            agree = False
+            continue
+        lines.append(f"| {row['way']} | {loss:.4f} | {loss - first:+.4f} |")
+        agree = agree and ("seed" in WAYS[row["way"]] or abs(loss - first) <= noise)
+    return "\n".join([*lines, "", f"Seeds differ by {noise:.4f}."]), agree
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.train_loss", description=__doc__)
     arguments.add_argument("base", type=Path)
@@ -77,6 +97,9 @@ def main() -> None:
         finally:
             for _, process in started.values():
                 process.kill()
+    text, agree = table(found)
+    print(text)
+    sys.exit(0 if agree else 1)
 
 
 if __name__ == "__main__":

@@ -310,8 +310,7 @@ BYTES_4BIT = 0.5 + 0.5 / 32  # NF4, and its scales quantised themselves: a byte 
 ADAPTER_BYTES, ADAM_BYTES, ADAM_8BIT_BYTES = 4 + 4, 8, 2  # weight and gradient in 32 bit; two moments
 # Numbers that a layer keeps for each token until the backward pass, as multiples of its widths: inputs and outputs of
 # both norms; query, key and value, the rotated query and key, what attention returns; gate and up. Unsloth's own
-# layers make the product of gate and up again; those of a fused model, which it compiles, keep it, but add an
-# adapter's product in place, and with it what would be kept beside the sum.
+# layers make the product of gate and up again; those of a fused model, which it compiles, keep it.
 KEPT = {"hidden": 4, "query": 3, "key": 3, "intermediate": 2}
 HEAD = 3  # hidden states around the loss, as multiples of `hidden`; the logits are made in chunks
 PLAIN_LOGITS_BYTES = 10  # plain TRL keeps a token's logits in 16 bit, their softmax and gradient in 32
@@ -329,9 +328,8 @@ def peak(shape: Shape, wanted: Wanted, four_bit: bool, checkpointing: Checkpoint
 
 def token_bytes(shape: Shape, wanted: Wanted, checkpointing: Checkpointing) -> float:
     """Bytes that each token of a micro-batch adds to the peak."""
-    compiled = shape.fused and wanted.engine == "unsloth"
     layer = wanted.bytes_a_number * (
-        (KEPT["hidden"] - compiled) * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
+        KEPT["hidden"] * shape.hidden + KEPT["query"] * shape.query + KEPT["key"] * shape.key
         + (KEPT["intermediate"] + shape.fused) * shape.intermediate
     )  # fmt: skip
     if wanted.spread_keys and shape.key < shape.query:

@@ -4,8 +4,8 @@
 
 In a process of its own: what Inductor is told holds for the rest of a process. `less` tells it what ftq does
 (worker/stages/inductor.py). Query, key, value, gate and up are apart, as Llama has them, or joined, as Phi-3 has them.
-Prints JSON: the largest difference of the loss and of any gradient, relative to the largest of its numbers, and the
-generated code.
+On a GPU where there is one. Prints JSON: the largest difference of the loss and of any gradient, relative to the
+largest of its numbers, and the generated code.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def step(blocks: nn.ModuleList, forward: Any, x: torch.Tensor) -> list[torch.Ten
 
 def compare(joined: bool) -> dict[str, Any]:
     torch.manual_seed(0)
+    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
     blocks, x = nn.ModuleList(Block(joined) for _ in range(BLOCKS)), torch.randn(1, TOKENS, WIDTH, requires_grad=True)
     plain = step(blocks, Block.forward, x)
     compiled, codes = run_and_get_code(lambda: step(blocks, torch.compile(Block.forward, dynamic=True), x))

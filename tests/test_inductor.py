@@ -79,4 +79,4 @@ def additions(code: str) -> list[tuple[str, str]]:
 
 def kernels(code: str) -> list[str]:
     """The names of the kernels that were generated; each says what is fused in it."""
-    return [word for word in code.split() if word.startswith("cpp_fused")]
+    return [word for word in code.split() if word.startswith(("cpp_fused", "triton_"))]
