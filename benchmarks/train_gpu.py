@@ -58,6 +58,7 @@ class Case:
     gpus: int = 1
     held_out: int = 0  # one of so many examples is for validation
     path: tuple[str, ...] = ()  # folders of WORK_DIR that are on PYTHONPATH instead of what is there now
+    attention: str = ""  # UNSLOTH_FLASH_ATTENTION_IMPL
 
 
 def packed(at_once: int) -> tuple[str, ...]:
@@ -79,6 +80,7 @@ def cases(model: str) -> list[Case]:
     return [
         Case("ftq, first run", model),
         Case("ftq, later run", model, steps=MORE_STEPS),
+        Case("ftq, PyTorch's own attention", model, attention="off"),  # the same where there is no other one
         Case("ftq, one of 20 held out", model, held_out=20),
         peer("unsloth 16 bit", "unsloth_script", *full, *SIXTEEN),
         peer("llama-factory 16 bit", "llamafactory", *full, *SIXTEEN, "--kernels"),
@@ -152,6 +154,7 @@ class Bench:
         return {
             "FTQ_CACHE": str(self.caches / case.model),
             "FTQ_MEMORY_GB": "" if case.limit is None else str(case.limit),
+            **({"UNSLOTH_FLASH_ATTENTION_IMPL": case.attention} if case.attention else {}),
         }
 
     def _finish_ftq(self, started: Started) -> dict[str, Any]:
@@ -198,7 +201,7 @@ class Bench:
 
 def slug(name: str) -> str:
     """A case's name as a file's."""
-    return name.replace(" ", "-").replace(",", "")
+    return name.replace(" ", "-").replace(",", "").replace("'", "")
 
 
 def lines_of(path: Path) -> list[str]:
