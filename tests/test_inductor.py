@@ -1,4 +1,4 @@
-"""Compiled layers with adapters: the same numbers, but products and parts are written where they belong."""
+"""Compiled layers with adapters: the same numbers, but written where they belong; and what is compiled only once."""
 
 from __future__ import annotations
 
@@ -69,6 +69,38 @@ def test_both_halves_of_a_gradient_are_written_to_their_place(usual: Compiled, j
     )
     assert any("_cat_" in name for name in by_default)
     assert in_place and not any("_cat_" in name for name in in_place)
+
+
+SIZES = """
+import json, sys
+import torch
+from torch._dynamo.utils import counters
+from worker.stages import inductor
+
+inductor.remember_sizes({"hidden_size": 1}, int(sys.argv[1]))
+layer = torch.compile(lambda x, longest: (torch.sin(x) * longest).sum())
+for size in map(int, sys.argv[2:]):
+    layer(torch.ones(2, size, requires_grad=True), size // 2).backward()
+print(json.dumps([counters["stats"]["unique_graphs"], counters["inductor"]["fxgraph_cache_miss"]]))
+"""
+
+
+def compile_sizes(name: int, sizes: list[int], cache: Path) -> tuple[int, int]:
+    """(graphs that were needed, kernels that had to be compiled) for batches of these sizes."""
+    root = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "PYTHONPATH": root}
+    command = [sys.executable, "-c", SIZES, str(name), *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    graphs, missed = json.loads(done.stdout.splitlines()[-1])
+    return graphs, missed
+
+
+@pytest.mark.slow
+def test_a_later_training_on_other_data_compiles_nothing(cache: Path) -> None:
+    assert compile_sizes(1, [37, 51], cache)[0] == 2
+    assert compile_sizes(1, [77, 81, 90], cache) == (1, 0)
+    assert compile_sizes(2, [41, 43], cache)[0] == 2  # another kind of training has sizes of its own
 
 
 def additions(code: str) -> list[tuple[str, str]]:

@@ -1,12 +1,14 @@
-"""What PyTorch's compiler can do better for layers with adapters: the same numbers, with less copying.
+"""What PyTorch's compiler can do better for layers with adapters: the same numbers, with less copying and compiling.
 
-Both are memory traffic that a training's forward and backward pass would spend on every layer; benchmarks/README.md
-says what they bring. They change how Inductor lowers two operations, not what is computed.
+What is copied less is memory traffic that a training's forward and backward pass would spend on every layer;
+benchmarks/README.md says what it brings. It changes how Inductor lowers two operations, not what is computed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from typing import Any
 
 WIDE = 4096  # columns; narrower parts are joined inside the kernel that reads them, as Inductor would
@@ -21,6 +23,18 @@ def copy_less() -> None:
         with contextlib.suppress(ImportError, AttributeError):  # PyTorch's private names: another one trains without
             improve()
     torch.compiler.config.cache_key_tag = MARK
+
+
+def remember_sizes(*trainings: Any) -> None:
+    """What is compiled for the sizes of a first batch, and again once they vary, is compiled once in later trainings.
+
+    They know from an earlier one which sizes vary, and find its kernels, whatever their own data: PyTorch keeps that
+    beside the kernels, under a name. `trainings` is what all those of one name have in common, as JSON can say it.
+    """
+    import torch
+
+    text = json.dumps([torch.__version__, *trainings], sort_keys=True)
+    torch.compiler.config.job_id = f"ftq-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _add_products_in_place() -> None:

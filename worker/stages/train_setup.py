@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ftq.artifacts import RunDir
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import four_bit, inductor, train_plan
+from worker.stages import base_model, four_bit, inductor, train_plan
 from worker.stages.runtime import Report
 from worker.stages.train_plan import Setup
 
@@ -105,6 +106,7 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, An
     from unsloth import FastLanguageModel
 
     inductor.copy_less()
+    inductor.remember_sizes(base_model.read_config(model_dir), asdict(setup))
     model, tokenizer = _unsloth_base(model_dir, spec, setup)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(
