@@ -83,6 +83,8 @@ def _add_products_in_place() -> None:
             return OrderedSet()
 
     def add_product(onto: Any, left: Any, right: Any, **factors: float) -> Any:
+        if not isinstance(onto.data, ir.StorageBox):  # a view of something else: only a copy of it would be written
+            return lowering.lowerings[aten.addmm.default](onto, left, right, **factors)
         AddProduct(onto, left, right, factors)
         return onto
 
