@@ -35,16 +35,20 @@ def apart(cache: Path) -> Compiled:
 
 
 def run(how: str, layers: str, cache: Path) -> Compiled:
-    root = Path(__file__).parent.parent
+    found: Compiled = printed(["-m", "tests.compiled_blocks", how, layers], cache)
+    return found
+
+
+def printed(arguments: list[str], cache: Path) -> Any:
+    """What a process of its own prints as JSON: what Inductor is told holds for the rest of a process."""
+    root = str(Path(__file__).parent.parent)
     environment = {
-        **os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache),
+        **os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "PYTHONPATH": root,
         "CI": "1",  # there PyTorch refuses what it lets pass elsewhere
     }  # fmt: skip
-    command = [sys.executable, "-m", "tests.compiled_blocks", how, layers]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    found: Compiled = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -87,12 +91,7 @@ print(json.dumps([counters["stats"]["unique_graphs"], counters["inductor"]["fxgr
 
 def compile_sizes(name: int, sizes: list[int], cache: Path) -> tuple[int, int]:
     """(graphs that were needed, kernels that had to be compiled) for batches of these sizes."""
-    root = str(Path(__file__).parent.parent)
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "PYTHONPATH": root}
-    command = [sys.executable, "-c", SIZES, str(name), *map(str, sizes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    graphs, missed = json.loads(done.stdout.splitlines()[-1])
+    graphs, missed = printed(["-c", SIZES, *map(str, [name, *sizes])], cache)
     return graphs, missed
 
 
