@@ -16,9 +16,10 @@ import pytest
 from ftq.artifacts import RunDir, read_jsonl
 from ftq.spec import parse
 from tests.tiny import make_run, make_tiny_model, sealed
-from worker.stages import checkpoints, train_setup
+from worker.stages import checkpoints, rows, train_setup
 from worker.stages.checkpoints import Checkpoint
 from worker.stages.runtime import STOPPED, Report
+from worker.stages.tokens import IGNORED
 from worker.stages.train_plan import Setup
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +159,35 @@ def learned(run: Path) -> list[dict[str, Any]]:
 
 def adapter(run: Path) -> bytes:
     return (run / "adapter/adapter_model.safetensors").read_bytes()
+
+
+def loss_of(adapter: Path, model_dir: Path, examples: list[rows.Row]) -> float:
+    """The mean over all tokens that are learned, one example at a time."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_dir), adapter).eval()
+    loss, learned = 0.0, 0
+    for row in examples:
+        ids, labels = (torch.tensor(row[name][None]) for name in ("input_ids", "labels"))
+        with torch.no_grad():
+            logits = model(ids).logits
+        loss += float(torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="sum"))
+        learned += int((labels[0, 1:] != IGNORED).sum())
+    return loss / learned
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0, 0.1])
+def test_the_validation_loss_is_a_mean_over_tokens_without_dropout(prepared: Path, dropout: float) -> None:
+    run = copy(prepared, f"validated-{dropout}")
+    done = stage("train", run, f"dropout={dropout}", "batch_size=4", "gradient_accumulation_steps=1")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((run / "dataset/report.json").read_text())
+    _, valid = rows.read(run / "dataset", prepared.parent / "tiny", summary, train_on_prompt=False)
+    *_, told = [line["valid_loss"] for line in read_jsonl(run / "metrics.jsonl") if "valid_loss" in line]
+    assert told == pytest.approx(loss_of(run / "adapter", prepared.parent / "tiny", valid), rel=1e-4)
 
 
 @pytest.mark.slow

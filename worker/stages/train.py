@@ -24,6 +24,7 @@ from worker.stages import base_model, checkpoints, four_bit, ranks, rows, train_
 from worker.stages.checkpoints import Checkpoint
 from worker.stages.order import Order
 from worker.stages.runtime import Report, main
+from worker.stages.tokens import IGNORED
 from worker.stages.train_plan import Setup
 from worker.stages.watcher import CALMER, Watcher
 
@@ -87,11 +88,14 @@ def _make_trainer(
     watcher: Watcher,
 ) -> Any:  # fmt: skip
     """TRL's SFTTrainer (as Unsloth patched it, if it did) on rows that are tokens already."""
+    import torch
     import transformers
     from datasets import Dataset  # type: ignore[import-untyped]
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
     lengths = [len(row["input_ids"]) for row in train_rows]
+    # What checkpointing keeps in a forward pass has to be taken away by a backward pass.
+    as_trained = not (setup.gradient_checkpointing or train_setup.has_dropout(model))
     watcher.steps_per_epoch = train_setup.steps_per_epoch(len(train_rows), setup)
 
     class Trainer(SFTTrainer):
@@ -115,6 +119,26 @@ def _make_trainer(
             counts = mask is not None and mask.shape == inputs["input_ids"].shape
             watcher.tokens = watcher.tokens + (mask.sum() if counts else inputs["input_ids"].numel())
             return super().training_step(model, inputs, *rest, **named)
+
+        def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+            """The validation loss is a mean over tokens, however they lie in batches; theirs is one over batches."""
+            self.validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+            output = super().evaluation_loop(*given, **named)
+            loss, learned = self.accelerator.reduce(self.validated, "sum").tolist()
+            return output._replace(metrics={**(output.metrics or {}), "eval_loss": loss / learned})
+
+        def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Any, None, None]:
+            """By the kernels of training where they give the same, for Unsloth compiles no others."""
+            inputs = self._prepare_inputs(inputs)
+            learned = (inputs["labels"][..., 1:] != IGNORED).sum()
+            for part in model.children():  # not the model itself, for TRL counts by it what was trained on
+                if part.training != as_trained:
+                    part.train(as_trained)
+            with torch.set_grad_enabled(as_trained), self.compute_loss_context_manager():
+                everywhere = learned * self.args.world_size  # as in training, where every rank counts the others' too
+                loss = self.compute_loss(model, inputs, num_items_in_batch=everywhere).detach()
+            self.validated += torch.stack([loss.double() * learned, learned])
+            return loss, None, None
 
     class Callback(transformers.TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

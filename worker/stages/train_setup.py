@@ -61,12 +61,15 @@ def steps_per_epoch(rows: int, setup: Setup) -> int:
 
 
 def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[str, Any]:
-    """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save."""
+    """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
+
+    Half a micro-batch is evaluated at once: the plan knows how long the rows of training are, not those of validation.
+    """
     return {
         "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
         "logging_strategy": "no", "disable_tqdm": True, "logging_nan_inf_filter": False, "run_name": folder.parts[-3],
         "num_train_epochs": spec.epochs, "max_steps": spec.max_steps or -1, "seed": spec.seed, "data_seed": spec.seed,
-        "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": setup.batch_size,
+        "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": -(-setup.batch_size // 2),
         "gradient_accumulation_steps": setup.gradient_accumulation_steps // setup.gpus, "prediction_loss_only": True,
         "learning_rate": spec.learning_rate, "lr_scheduler_type": spec.lr_scheduler,
         "warmup_steps": spec.warmup_ratio, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
@@ -77,6 +80,16 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[
         "accelerator_config": {"non_blocking": True},  # the next batch goes to the GPU while that works
         "dataset_num_proc": train_plan.processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
     }  # fmt: skip
+
+
+def has_dropout(model: Any) -> bool:
+    """Whether a step of training drops anything at random; without it, training and evaluation compute the same."""
+    import torch
+
+    layers = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+    settings = model.config.get_text_config().to_dict()
+    rates = [value for name, value in settings.items() if "drop" in name or "jitter" in name]
+    return layers or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
 def lay_end_to_end(trainer: Any, setup: Setup) -> None:
