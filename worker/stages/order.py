@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-LIKE = 16  # batches' worth of rows among which those of like length are put together
-
 
 class Order:
     """Indices in training order; `batch` of them make an optimiser step, `micro` a micro-batch.
 
-    With padding, rows of like length share a batch. Without, every step is a plain random draw, and inside a step
-    long and short rows are mixed so that its micro-batches hold about as many tokens each; the first steps of all are
-    the one with most tokens and the one with the longest row: what doesn't fit the memory shows at once, not after
-    hours. The micro-batch has no say in it, for a training that goes on with a smaller one finds its place.
+    Every step is a plain random draw, however it is computed: steps of like lengths would need less padding, and learn
+    worse. Inside a step, rows of like length share a micro-batch where they are padded; elsewhere long and short ones
+    are mixed, so that its micro-batches hold about as many tokens each. The first steps of all are the one with most
+    tokens and the one with the longest row: what doesn't fit the memory shows at once, not after hours. The micro-batch
+    has no say in it, for a training that goes on with a smaller one finds its place.
     """
 
     def __init__(
@@ -35,12 +34,10 @@ class Order:
         return max(self._largest(step) for epoch in range(epochs) for step in self._steps(epoch))
 
     def _steps(self, epoch: int) -> list[list[int]]:
-        drawn = random.Random(f"{self.seed}.{epoch}")
         order = list(range(len(self.lengths)))
-        drawn.shuffle(order)
-        if self.padded:
-            return self._alike(order, drawn)
-        steps = [self._balanced(step) for step in self._cut(order, self.batch)]
+        random.Random(f"{self.seed}.{epoch}").shuffle(order)
+        arrange = self._by_length if self.padded else self._balanced
+        steps = [arrange(step) for step in self._cut(order, self.batch)]
         return self._heaviest_first(steps) if epoch == 0 else steps
 
     def _heaviest_first(self, steps: list[list[int]]) -> list[list[int]]:
@@ -54,13 +51,6 @@ class Order:
 
     def _largest(self, step: list[int]) -> int:
         return max(sum(self.lengths[row] for row in rows) for rows in self._cut(step, self.micro))
-
-    def _alike(self, order: list[int], drawn: random.Random) -> list[list[int]]:
-        groups = [self._by_length(group) for group in self._cut(order, LIKE * self.batch)]
-        steps = self._cut([row for group in groups for row in group], self.batch)
-        last = steps.pop() if len(steps[-1]) < self.batch else []
-        drawn.shuffle(steps)
-        return [*steps, last]
 
     def _balanced(self, step: list[int]) -> list[int]:
         """Deal the rows out by length, there and back again, to as many hands as the step has micro-batches."""
