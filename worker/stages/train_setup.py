@@ -64,6 +64,7 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[
     """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
 
     Half a micro-batch is evaluated at once: the plan knows how long the rows of training are, not those of validation.
+    Unsloth's own number of `eval_accumulation_steps` gives the GPU's memory back after every second one.
     """
     return {
         "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
@@ -75,7 +76,7 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[
         "warmup_steps": spec.warmup_ratio, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
         "bf16": setup.dtype == "bfloat16", "fp16": setup.dtype == "float16", "use_cpu": not setup.gpu,
         "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
-        "max_length": spec.max_seq_length, "padding_free": False,
+        "max_length": spec.max_seq_length, "padding_free": False, "eval_accumulation_steps": None,
         "loss_type": "nll", "dataset_kwargs": {"skip_prepare_dataset": True}, "ddp_find_unused_parameters": False,
         "accelerator_config": {"non_blocking": True},  # the next batch goes to the GPU while that works
         "dataset_num_proc": train_plan.processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
