@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -147,6 +148,14 @@ def test_the_largest_batch_is_never_more_than_the_longest_row_allows(batch: int)
     assert Rows.of([]).largest(batch) == 0
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4, 8])
+def test_padded_rows_are_about_as_long_as_their_order_makes_them(batch: int) -> None:
+    lengths = [int(40 + 1600 * (n / 999) ** 3) for n in range(1000)]  # most are short
+    steps = [sorted(random.Random(draw).sample(lengths, 8)) for draw in range(500)]
+    filled = [step[end - 1] for step in steps for end in range(batch, 9, batch)]
+    assert Rows.of(lengths).filled(batch, 8) == pytest.approx(sum(filled) / len(filled), rel=0.1)
+
+
 # ---- the choice -------------------------------------------------------------------------------------------
 
 
@@ -246,13 +255,13 @@ def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
     assert estimate.token_bytes(PHI, spread, False) == estimate.token_bytes(PHI, ANY, False)  # as many as queries
 
 
-def test_a_correction_is_that_of_the_same_way_to_train_or_of_the_same_engine() -> None:
+def test_a_correction_is_that_of_the_same_way_to_train_and_of_another_the_time() -> None:
     known = (Correction("trl", True, True, 9.0, 9.0), Correction("unsloth", True, True, 1.1, 1.5),
              Correction("unsloth", False, False, 0.9, 1.2))  # fmt: skip
     seen = replace(H100, corrections=known)
     assert seen.correction("unsloth", False, False) == known[2]
     assert seen.correction("unsloth", True, "unsloth") == known[1]
-    assert seen.correction("unsloth", True, False) == known[1]
+    assert seen.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.5)
     assert H100.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.0)
     wanted = replace(ANY, load_in_4bit=False, checkpointing=False)
     before, after = (next(estimate.plans(PHI, ROWS, one, wanted)) for one in (H100, seen))
