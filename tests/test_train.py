@@ -179,10 +179,10 @@ def loss_of(adapter: Path, model_dir: Path, examples: list[rows.Row]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dropout", [0, 0.1])
-def test_the_validation_loss_is_a_mean_over_tokens_without_dropout(prepared: Path, dropout: float) -> None:
-    run = copy(prepared, f"validated-{dropout}")
-    done = stage("train", run, f"dropout={dropout}", "batch_size=4", "gradient_accumulation_steps=1")
+@pytest.mark.parametrize("changes", [("dropout=0",), ("dropout=0.1",), ("dropout=0", "gpus=2")])
+def test_the_validation_loss_is_a_mean_over_tokens_without_dropout(prepared: Path, changes: tuple[str, ...]) -> None:
+    run = copy(prepared, "-".join(["validated", *changes]))
+    done = stage("train", run, *changes, "batch_size=4", "gradient_accumulation_steps=2")
     assert done.returncode == 0, done.stderr
     summary = json.loads((run / "dataset/report.json").read_text())
     _, valid = rows.read(run / "dataset", prepared.parent / "tiny", summary, train_on_prompt=False)

@@ -46,6 +46,15 @@ def read(dataset: Path, model_dir: Path, summary: dict[str, Any], train_on_promp
     return train, valid
 
 
+def even(rows: list[Row], batch: int) -> list[Row]:
+    """The rows, and up to a multiple of `batch` such as nothing is learned from: ranks that share rows that don't come
+    out even would count some twice."""
+    import numpy
+
+    nothing = {"input_ids": rows[0]["input_ids"][:1], "labels": numpy.array([IGNORED])} if rows else {}
+    return rows + [nothing] * (-len(rows) % batch)
+
+
 def check(ids: Any, labels: Any, stop: int | None, limit: int, where: str) -> None:
     """UserError for a row that the trainer would cut, or that would teach the model never to stop."""
     hint = "The dataset was made for another model or max_seq_length: `ftq retry RUN --from prepare` makes it again."

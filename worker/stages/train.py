@@ -135,7 +135,8 @@ def _make_trainer(
                 if part.training != as_trained:
                     part.train(as_trained)
             with torch.set_grad_enabled(as_trained), self.compute_loss_context_manager():
-                everywhere = learned * self.args.world_size  # as in training, where every rank counts the others' too
+                # As in training, where every rank counts the others' too; a batch that fills up may learn nothing.
+                everywhere = learned.clamp(min=1) * self.args.world_size
                 loss = self.compute_loss(model, inputs, num_items_in_batch=everywhere).detach()
             self.validated += torch.stack([loss.double() * learned, learned])
             return loss, None, None
@@ -163,7 +164,9 @@ def _make_trainer(
         callbacks=[Callback()],
     )  # fmt: skip
     # It wants Arrow's type at its start only. From arrays a batch is made in a quarter of the time, between two steps.
-    trainer.train_dataset, trainer.eval_dataset = train_rows, valid_rows or None
+    trainer.train_dataset = train_rows
+    at_once = config.per_device_eval_batch_size * setup.gpus
+    trainer.eval_dataset = (rows.even(valid_rows, at_once) if setup.gpus > 1 else valid_rows) or None
     if setup.padding_free:
         train_setup.lay_end_to_end(trainer, setup)
     return trainer

@@ -88,8 +88,8 @@ def has_dropout(model: Any) -> bool:
     import torch
 
     layers = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
-    settings = model.config.get_text_config().to_dict()
-    rates = [value for name, value in settings.items() if "drop" in name or "jitter" in name]
+    config = model.config.get_text_config().to_dict()
+    rates = [value for name, value in config.items() if "drop" in name or "jitter" in name]
     return layers or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
