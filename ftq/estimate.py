@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -117,9 +117,10 @@ class Card:
     def correction(self, engine: str, load_in_4bit: bool, checkpointing: Checkpointing) -> Correction:
         """That of the first training done this way. Another way's, with this engine, says something of the time only:
         how quick the card is shows in all of them, what each one keeps in memory doesn't."""
-        none = Correction(engine, load_in_4bit, bool(checkpointing))
-        alike = [replace(none, seconds=known.seconds) for known in self.corrections if known.engine == engine]
-        return next(iter([*self._same_way(engine, load_in_4bit, checkpointing), *alike]), none)
+        if same := self._same_way(engine, load_in_4bit, checkpointing):
+            return same[0]
+        seconds = next((known.seconds for known in self.corrections if known.engine == engine), 1.0)
+        return Correction(engine, load_in_4bit, bool(checkpointing), seconds=seconds)
 
     def compiles(self, engine: str, load_in_4bit: bool, checkpointing: Checkpointing) -> bool:
         """Whether a training's kernels have to be compiled first: none was done this way on this kind of card."""

@@ -127,8 +127,9 @@ def _make_trainer(
             loss, learned = self.accelerator.reduce(self.validated, "sum").tolist()
             return output._replace(metrics={**(output.metrics or {}), "eval_loss": loss / learned})
 
-        def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[Any, None, None]:
-            """By the kernels of training where they give the same, for Unsloth compiles no others."""
+        def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[None, None, None]:
+            """By the kernels of training where they give the same, for Unsloth compiles no others. Returns nothing that
+            the loop would gather from all ranks and average."""
             inputs = self._prepare_inputs(inputs)
             learned = (inputs["labels"][..., 1:] != IGNORED).sum()
             for part in model.children():  # not the model itself, for TRL counts by it what was trained on
@@ -139,7 +140,7 @@ def _make_trainer(
                 everywhere = learned.clamp(min=1) * self.args.world_size
                 loss = self.compute_loss(model, inputs, num_items_in_batch=everywhere).detach()
             self.validated += torch.stack([loss.double() * learned, learned])
-            return loss, None, None
+            return None, None, None
 
     class Callback(transformers.TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
