@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from worker.stages.order import Order
+from worker.stages.order import Order, batch_within
 
 LENGTHS = [(n * 7) % 50 + 1 for n in range(101)]
 
@@ -51,6 +51,25 @@ def test_the_heaviest_steps_come_first_in_the_first_epoch_alone() -> None:
     assert any(lengths[row] == 90 for step in cut(first)[:2] for row in step)
     second = [cut(order(epoch=1, micro=2, padded=False))[n] for n in range(12)]
     assert sum(LENGTHS[row] for row in second[0]) < max(sum(LENGTHS[row] for row in step) for step in second)
+
+
+@pytest.mark.parametrize(("padded", "largest"), [(True, 4 * 90), (False, 90 + 3 * 10)])
+def test_the_largest_micro_batch_counts_its_padding(padded: bool, largest: int) -> None:
+    lengths = [90, 90] + [10] * 6
+    assert Order(lengths, 8, 4, padded, 1, lambda: 0).largest(2) == largest
+
+
+@pytest.mark.parametrize(
+    ("padded", "tokens", "batch"),
+    [(False, 150, 8), (False, 149, 7), (False, 89, 1), (True, 640, 8), (True, 639, 7), (True, 5, 1)],
+)
+def test_held_out_rows_are_looked_at_together_as_far_as_they_fit(padded: bool, tokens: int, batch: int) -> None:
+    lengths = [10] * 8 + [80] + [10] * 8
+    assert batch_within(lengths, 8, tokens, padded) == batch
+
+
+def test_no_held_out_row_is_too_many() -> None:
+    assert batch_within([], 8, 0, True) == 8
 
 
 def spreads(rows: list[int]) -> list[int]:

@@ -30,7 +30,7 @@ class Order:
         return iter([row for step in steps for row in step])
 
     def largest(self, epochs: int) -> int:
-        """Tokens of the largest micro-batch in so many epochs, padding not counted."""
+        """Tokens of the largest micro-batch in so many epochs, its padding among them."""
         return max(self._largest(step) for epoch in range(epochs) for step in self._steps(epoch))
 
     def _steps(self, epoch: int) -> list[list[int]]:
@@ -50,7 +50,7 @@ class Order:
         return [self.lengths[row] for row in rows]
 
     def _largest(self, step: list[int]) -> int:
-        return max(sum(self.lengths[row] for row in rows) for rows in self._cut(step, self.micro))
+        return max(held(self._lengths(rows), self.padded) for rows in self._cut(step, self.micro))
 
     def _balanced(self, step: list[int]) -> list[int]:
         """Deal the rows out by length, there and back again, to as many hands as the step has micro-batches."""
@@ -66,3 +66,18 @@ class Order:
     @staticmethod
     def _cut(rows: list[int], size: int) -> list[list[int]]:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def held(lengths: list[int], padded: bool) -> int:
+    """Tokens of a batch of rows so long."""
+    return len(lengths) * max(lengths) if padded else sum(lengths)
+
+
+def batch_within(lengths: list[int], most: int, tokens: int, padded: bool) -> int:
+    """The largest batch, up to `most` and 1 at least, with which rows so long, one after the other, make none that
+    holds over `tokens`."""
+    fits = (
+        batch for batch in range(most, 1, -1)
+        if all(held(lengths[at : at + batch], padded) <= tokens for at in range(0, len(lengths), batch))
+    )  # fmt: skip
+    return next(fits, 1)

@@ -22,7 +22,7 @@ from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.spec import RunSpec
 from worker.stages import base_model, checkpoints, four_bit, ranks, rows, train_plan, train_setup
 from worker.stages.checkpoints import Checkpoint
-from worker.stages.order import Order
+from worker.stages.order import Order, batch_within
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import IGNORED
 from worker.stages.train_plan import Setup
@@ -98,12 +98,12 @@ def _make_trainer(
     as_trained = not (setup.gradient_checkpointing or train_setup.has_dropout(model))
     watcher.steps_per_epoch = train_setup.steps_per_epoch(len(train_rows), setup)
 
+    def order(epoch: Callable[[], int]) -> Order:
+        return Order(lengths, setup.examples, setup.batch_size, not setup.padding_free, spec.seed, epoch)
+
     class Trainer(SFTTrainer):
         def _get_train_sampler(self, dataset: Any = None) -> Any:
-            def epoch() -> int:
-                return int(self.state.global_step // watcher.steps_per_epoch)
-
-            return Order(lengths, setup.examples, setup.batch_size, not setup.padding_free, spec.seed, epoch)
+            return order(lambda: int(self.state.global_step // watcher.steps_per_epoch))
 
         def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
             if setup.engine == "trl" and not setup.gpu:  # TRL's own loss is written in Triton
@@ -159,15 +159,18 @@ def _make_trainer(
             watcher.saved(state)
             watcher.goes_on()
 
-    config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, watcher.report))
+    # What went through training fits, by the same kernels; by others, half of it is known to.
+    tokens = order(lambda: 0).largest(1) // (1 if as_trained else 2)
+    held_out = [len(row["input_ids"]) for row in valid_rows]
+    evaluated = batch_within(held_out, setup.batch_size, tokens, not setup.padding_free)
+    config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, evaluated, watcher.report))
     trainer = Trainer(
         model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(train_rows[:1]),
         callbacks=[Callback()],
     )  # fmt: skip
     # It wants Arrow's type at its start only. From arrays a batch is made in a quarter of the time, between two steps.
     trainer.train_dataset = train_rows
-    at_once = config.per_device_eval_batch_size * setup.gpus
-    trainer.eval_dataset = (rows.even(valid_rows, at_once) if setup.gpus > 1 else valid_rows) or None
+    trainer.eval_dataset = (rows.even(valid_rows, evaluated * setup.gpus) if setup.gpus > 1 else valid_rows) or None
     if setup.padding_free:
         train_setup.lay_end_to_end(trainer, setup)
     return trainer

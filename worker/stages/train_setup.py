@@ -60,17 +60,17 @@ def steps_per_epoch(rows: int, setup: Setup) -> int:
     return -(-batches // (setup.gradient_accumulation_steps // setup.gpus))
 
 
-def settings(folder: Path, spec: RunSpec, setup: Setup, report: Report) -> dict[str, Any]:
+def settings(folder: Path, spec: RunSpec, setup: Setup, evaluated: int, report: Report) -> dict[str, Any]:
     """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
 
-    Half a micro-batch is evaluated at once: the plan knows how long the rows of training are, not those of validation.
-    Unsloth's own number of `eval_accumulation_steps` gives the GPU's memory back after every second one.
+    `evaluated` held-out examples are looked at together. Unsloth's own number of `eval_accumulation_steps` would give
+    the GPU's memory back after every second batch of them.
     """
     return {
         "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
         "logging_strategy": "no", "disable_tqdm": True, "logging_nan_inf_filter": False, "run_name": folder.parts[-3],
         "num_train_epochs": spec.epochs, "max_steps": spec.max_steps or -1, "seed": spec.seed, "data_seed": spec.seed,
-        "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": -(-setup.batch_size // 2),
+        "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": evaluated,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps // setup.gpus, "prediction_loss_only": True,
         "learning_rate": spec.learning_rate, "lr_scheduler_type": spec.lr_scheduler,
         "warmup_steps": spec.warmup_ratio, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
