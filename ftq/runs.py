@@ -137,13 +137,12 @@ class RunStore(Questions, Workers, Plans):
             return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
 
     def find(self, wanted: str) -> Run:
-        """A run by id, by name or by a unique prefix of its id. NotFound names what there is."""
+        """A run by id, else by name, else by a unique prefix of its id. NotFound names what there is."""
+        blank, matches = not wanted.strip(), list[str]()  # an empty text would be a prefix of every id
+        ways = (runs.c.id == wanted, runs.c.name == wanted, runs.c.id.startswith(wanted, autoescape=True))
         with self._read() as db:
-            exact = (
-                db.execute(sa.select(runs.c.id).where((runs.c.id == wanted) | (runs.c.name == wanted))).scalars().all()
-            )
-            prefix = runs.c.id.startswith(wanted, autoescape=True)
-            matches = exact or db.execute(sa.select(runs.c.id).where(prefix)).scalars().all()
+            for way in () if blank else ways:
+                matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
             if len(matches) == 1:
                 return self._load(db, matches[0])
             latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
@@ -152,9 +151,8 @@ class RunStore(Questions, Workers, Plans):
             raise NotFound(
                 f"{wanted} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
             )
-        raise NotFound(
-            f"no run matches {wanted}", f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`."
-        )
+        message = "no run is named: the name is empty" if blank else f"no run matches {wanted}"
+        raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
     def names(self, prefix: str) -> set[str]:
         with self._read() as db:
