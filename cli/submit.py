@@ -65,7 +65,7 @@ def _options(config: Path | None, assignments: tuple[str, ...], flags: dict[str,
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     lists = {"quantizations": list(flags.pop("quant")), "prompts": list(flags.pop("prompt"))}
-    named = {key: value for key, value in {**flags, **lists}.items() if value}
+    named = {key: value for key, value in {**flags, **lists}.items() if value not in (None, [])}
     return {**(read_config(config) if config else {}), **given, **named}
 
 

@@ -300,8 +300,9 @@ def validate(
             model = catalog.check(model)
     except UserError as error:
         problems.append(error)
+    folder = checked.documents if checked else str(options.get("documents", "documents"))
     try:
-        found = documents.snapshot(Path(str(options.get("documents") or "documents")).expanduser(), None, home)
+        found = documents.snapshot(Path(folder).expanduser(), None, home) if folder else None
     except UserError as error:
         problems.append(error)
     if name is not None and not _NAME.fullmatch(name):
@@ -309,8 +310,7 @@ def validate(
     if problems or checked is None or found is None:
         kind = NotFound if len(problems) == 1 and isinstance(problems[0], NotFound) else UserError
         raise kind("\n".join(p.message for p in problems), "\n".join(dict.fromkeys(p.hint for p in problems if p.hint)))
-    folder = str(Path(checked.documents).expanduser().resolve())
-    return {**checked.model_dump(), "model": model, "documents": folder}, found
+    return {**checked.model_dump(), "model": model, "documents": str(Path(folder).expanduser().resolve())}, found
 
 
 def _make_home(settings: Settings) -> None:

@@ -98,6 +98,7 @@ def test_every_problem_of_a_submit_is_in_one_message(home: Path) -> None:
     [
         ([], "Error: model is missing: name one with --model (`ftq models` lists them) or in --config\n"),
         (["--set", "epochs"], "Error: --set epochs: expected key=value, for example --set epochs=5\n"),
+        (["--model", "smollm2-135m", "--documents", ""], "documents=: string should have at least 1 character\n"),
         (["--config", "bad.yaml"], "Error: bad.yaml:2: not valid YAML (mapping values are not allowed here)\n"),
         (["--config", "none.yaml"], "Error: none.yaml: can't be read (No such file or directory)\n"),
     ],

@@ -121,6 +121,15 @@ def test_names_that_are_none(client: Client, options: dict[str, Any], name: str)
         client.submit(options, name)
 
 
+@pytest.mark.parametrize("name", ["model", "documents"])
+def test_an_empty_option_is_not_the_current_folder(client: Client, options: dict[str, Any], name: str) -> None:
+    for verb in (client.submit, client.dry_run):
+        with pytest.raises(UserError) as caught:
+            verb({**options, name: ""})
+        assert caught.value.message == f"{name}=: string should have at least 1 character"
+    assert not client.settings.home.exists()
+
+
 def test_one_missing_thing_is_not_found(client: Client, options: dict[str, Any]) -> None:
     with pytest.raises(NotFound):
         client.submit({**options, "model": "nonsense"})
