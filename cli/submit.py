@@ -73,7 +73,8 @@ def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
     run = submitted.run
     if not as_json:
         click.echo(f"{run.id}  {run.name}")
-        note(f"Taken: {plural(submitted.documents, 'document')} from {run.spec['documents']}")
+        others = f" ({submitted.others})" if submitted.others else ""
+        note(f"Taken: {plural(submitted.documents, 'document')} from {run.spec['documents']}{others}")
     for text in submitted.notes:
         note(f"Note: {text}")
     if as_json or wait:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -29,11 +30,12 @@ _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like an
 
 @dataclass
 class Submitted:
-    """`notes` are for people: files left behind, nobody there yet to start it."""
+    """`notes` are for people: documents left behind, nobody there yet to start it; `others` a word on other files."""
 
     run: Run
     documents: int
     notes: list[str] = field(default_factory=list)
+    others: str = ""
 
 
 class Client:
@@ -67,20 +69,20 @@ class Client:
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
-        spec, found = validate(options, name, self.settings.home)
+        spec, _ = validate(options, name, self.settings.home)
         self.store  # noqa: B018  a database that can't be reached: said before anything is made
         _make_home(self.settings)
         while True:
             try:
-                run, skipped = self._record(spec, name or self._free_name(spec["model"]))
+                run, taken = self._record(spec, name or self._free_name(spec["model"]))
                 break
             except NameTaken:
                 if name:
                     raise  # a name of ours was taken at the same moment by another submit: take the next
-        return Submitted(run, found.files, skipped + self._send(run))
+        return Submitted(run, taken.files, taken.skipped + self._send(run), taken.others)
 
-    def _record(self, spec: dict[str, Any], name: str) -> tuple[Run, list[str]]:
-        """(the run, its files and its row in place; the documents that were left behind)."""
+    def _record(self, spec: dict[str, Any], name: str) -> tuple[Run, documents.Snapshot]:
+        """(the run, its files and its row in place; the documents that it took)."""
         run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
         final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
         try:
@@ -89,7 +91,7 @@ class Client:
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
             partial.path.rename(final.path)
-            return self.store.create(run_id, name, spec, taken.hash), taken.skipped
+            return self.store.create(run_id, name, spec, taken.hash), taken
         except BaseException:
             artifacts.remove(partial.path)
             artifacts.remove(final.path)
@@ -302,7 +304,7 @@ def validate(
         problems.append(error)
     folder = checked.documents if checked else str(options.get("documents", "documents"))
     try:
-        found = documents.snapshot(Path(folder).expanduser(), None, home) if folder else None
+        found = documents.snapshot(Path(os.path.expanduser(folder)), None, home) if folder else None
     except UserError as error:
         problems.append(error)
     if name is not None and not _NAME.fullmatch(name):
@@ -310,7 +312,7 @@ def validate(
     if problems or checked is None or found is None:
         kind = NotFound if len(problems) == 1 and isinstance(problems[0], NotFound) else UserError
         raise kind("\n".join(p.message for p in problems), "\n".join(dict.fromkeys(p.hint for p in problems if p.hint)))
-    return {**checked.model_dump(), "model": model, "documents": str(Path(folder).expanduser().resolve())}, found
+    return {**checked.model_dump(), "model": model, "documents": os.path.realpath(os.path.expanduser(folder))}, found
 
 
 def _make_home(settings: Settings) -> None:

@@ -38,6 +38,14 @@ Note: The broker can't be reached. The run is recorded and starts as soon as it 
     assert {path.name for path in (home / run_id / "documents").iterdir()} == {"a.md", "b.json"}
 
 
+def test_files_of_other_kinds_are_said_in_a_line(documents: Path) -> None:
+    for name in ("c.pdf", "d.txt"):
+        (documents / name).write_text("text")
+    others = f"from {documents} (2 other files left out: .pdf, .txt)\n"
+    assert f"Taken: 2 documents {others}" in ok("submit", "--model", "smollm2-135m").stderr
+    assert f"documents  2 documents (14 B) {others}" in ok("submit", "--model", "smollm2-135m", "--dry-run").stdout
+
+
 def test_submit_json_is_the_id_and_the_name(documents: Path) -> None:
     answer = json.loads(ok("submit", "--model", "smollm2-135m", "--name", "handbook", "--json").stdout)
     assert answer == {"id": answer["id"], "name": "handbook"}
