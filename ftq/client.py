@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq import artifacts, catalog, documents
+from ftq import artifacts, catalog, documents, room
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
@@ -92,9 +92,12 @@ class Client:
             artifacts.write_json(partial.run_json, record)
             partial.path.rename(final.path)
             return self.store.create(run_id, name, spec, taken.hash), taken
-        except BaseException:
+        except BaseException as error:
             artifacts.remove(partial.path)
-            artifacts.remove(final.path)
+            if not room.is_recorded(self.store, run_id):  # an answer can be lost after the commit
+                artifacts.remove(final.path)
+            if isinstance(error, OSError):
+                raise room.cannot_write(self.settings.home, error) from None
             raise
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
@@ -244,10 +247,20 @@ class Client:
         """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
         return artifacts.freed_by([self.run_dir(run.id).path for run in runs])
 
-    def remove(self, run: Run) -> None:
-        """Delete a run's record, then its files. Refused while it is running."""
-        self.store.delete(run.id)
-        artifacts.remove(self.run_dir(run.id).path)
+    def staying(self, runs: list[Run]) -> int:
+        """Bytes of these runs' files that deleting them doesn't give back."""
+        return artifacts.staying_of([self.run_dir(run.id).path for run in runs])
+
+    def leftovers(self) -> list[tuple[Path, int]]:
+        """(folder, bytes) of what a deletion or a submit that was stopped has left; `clear` deletes one."""
+        return [(path, artifacts.size_of(path)) for path in room.leftovers(self.settings.home)]
+
+    def remove(self, run: Run, old: bool = False) -> None:
+        """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""
+        room.remove(self.store, self.run_dir(run.id).path, run.id, old)
+
+    def clear(self, leftover: Path) -> None:
+        room.clear(leftover)
 
     # ---- inside -----------------------------------------------------------------------------------------
 

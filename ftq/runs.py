@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,15 +111,21 @@ class RunStore(Questions, Workers, Plans):
         with self._write() as db:
             db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
 
-    def delete(self, run_id: str) -> None:
-        """Forget a run. Refused while it is running."""
+    def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
+        """Forget a run; `put_away` takes its files aside meanwhile. Refused while it is running.
+
+        With `old` also if it is kept or not finished any more: a person has been asked since the run was chosen.
+        """
         with self._write() as db:
             run = self._locked(db, run_id)
             if run.status == "running":
                 raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
+            if old and (run.kept or not run.is_finished):
+                raise Refused(f"run {run.name} is {'kept' if run.kept else run.status} now", f"`ftq rm {run.name}`")
             for table in (events, questions, stages):
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(runs.delete().where(runs.c.id == run_id))
+            put_away()
 
     # ---- what anybody may read --------------------------------------------------------------------------
 

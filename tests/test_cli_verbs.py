@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from cli_tools import START, Store, ok, run
 
-from cli import serve
+from cli import room, serve
 from ftq.client import Client
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -270,6 +271,62 @@ def test_files_that_another_run_shares_free_no_room(store: Store) -> None:
     assert ok("rm", "second", "--yes").stderr == (
         "1 run: deleting frees 10 B (1.0 kB of it are shared with other runs and stay).\nDeleted 1 run.\n"
     )
+
+
+def test_runs_that_share_a_file_free_it_together(store: Store) -> None:
+    first = finished(store, "aaaa1111", "first", 600, size=0)
+    (first / "model-q8_0.gguf").write_bytes(b"x" * 1000)
+    for run_id, name in (("bbbb2222", "second"), ("cccc3333", "third")):
+        os.link(first / "model-q8_0.gguf", finished(store, run_id, name, 500, size=0) / "model-q8_0.gguf")
+    assert ok("gc", "--last", "1", "--dry-run").stderr == (
+        "2 runs: deleting frees 0 B (1.0 kB of it are shared with other runs and stay).\n"
+    )
+    assert ok("gc", "--last", "0", "--dry-run").stderr == "3 runs: deleting frees 1.0 kB.\n"
+
+
+def test_gc_looks_once_more_at_what_changed_since_it_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("old", "kept", "again", "gone")):
+        finished(store, f"aaaa111{number}", name, 600)
+
+    def meanwhile(question: str, yes: bool) -> None:
+        store.runs.keep("aaaa1111", True)
+        store.runs.retry("aaaa1112")
+        store.runs.delete("aaaa1113")
+
+    monkeypatch.setattr(room, "confirm", meanwhile)
+    result = ok("gc", "--last", "0")
+    assert result.stderr.splitlines()[1:] == [
+        "Spared: run kept is kept now.", "Spared: run again is queued now.", "Deleted 2 runs.",
+    ]  # fmt: skip
+    assert {found.name for found in store.runs.all()} == {"kept", "again"}
+    assert sorted(path.name for path in store.home.glob("aaaa*")) == ["aaaa1111", "aaaa1112", "aaaa1113"]
+
+
+def test_what_cannot_be_deleted_does_not_hold_up_the_rest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        finished(store, f"aaaa111{number}", f"run-{number}", 600 - number)
+    real, stuck = shutil.rmtree, store.home / ".aaaa1111.deleted"
+
+    def rmtree(path: Path) -> None:
+        if path == stuck:
+            raise PermissionError(13, "Permission denied", "model-f16.gguf")
+        real(path)
+
+    denied = (
+        f"Error: {stuck} can't be deleted: model-f16.gguf (Permission denied)\n"
+        f"`chmod -R u+w {stuck}` as its owner, then `ftq gc` deletes it.\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)  # root may delete everything
+        result = run("gc", "--last", "0", "--yes")
+        assert (result.exit_code, result.stderr) == (
+            1, f"3 runs: deleting frees 3.0 kB.\nDeleted 2 runs.\n{denied}",
+        )  # fmt: skip
+    assert (store.runs.all(), [path.name for path in store.home.glob("*aaaa*")]) == ([], [stuck.name])
+    result = ok("gc", "--last", "0", "--yes")
+    assert result.stdout == ".aaaa1111.deleted  a deletion was stopped there  1.0 kB\n"
+    assert result.stderr == "0 runs and 1 leftover: deleting frees 1.0 kB.\nDeleted 0 runs and 1 leftover.\n"
+    assert not stuck.exists()
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
