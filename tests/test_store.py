@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from ftq import schema
-from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
 from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
 
@@ -657,6 +657,15 @@ def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> Non
     store.answer(other, None, ERROR)
     assert store.read_answer(question) == ("succeeded", {"answer": "because"}, None)
     assert store.read_answer(other) == ("failed", None, ERROR)
+
+
+def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None:
+    question = store.ask("abc", "why?", {})
+    store.delete("abc")
+    with pytest.raises(FtqError, match=r"^the run was deleted meanwhile, and the question with it$"):
+        store.read_answer(question)
+    with pytest.raises(NotFound, match=r"^run abc was deleted$"):
+        store.ask("abc", "why?", {})
 
 
 # ---- workers --------------------------------------------------------------------------------------------
