@@ -32,7 +32,8 @@ def print_forecast(spec: dict[str, Any], found: Snapshot, forecast: Forecast) ->
 
 def _documents(spec: dict[str, Any], found: Snapshot) -> list[tuple[str, str]]:
     stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
-    taken = f"{plural(found.files, 'document')} ({size(found.bytes)}) from {spec['documents']}"
+    others = f" ({found.others})" if found.others else ""
+    taken = f"{plural(found.files, 'document')} ({size(found.bytes)}) from {spec['documents']}{others}"
     skipped = [("", f"skipped: {text}") for text in found.skipped]
     return [("model", spec["model"]), ("documents", taken), *skipped, ("stages", stages)]
 

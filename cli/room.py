@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, confirm, note, open_client, plural, run_argument, size
+from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ftq.client import Client
     from ftq.records import Run
 
@@ -33,7 +37,7 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
     found = list({run.id: run for run in map(client.find, runs)}.values())
     if running := [run.name for run in found if run.status == "running"]:
         raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
-    _delete(client, [(run, client.size(run)) for run in found], yes)
+    _delete(client, [(run, client.size(run)) for run in found], [], yes)
 
 
 @click.command()
@@ -43,18 +47,19 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 def gc(last: int, dry_run: bool, yes: bool) -> None:
     """Delete old runs.
 
-    The finished ones, but for the last N and those marked by `ftq keep`. Shows first how much room that frees.
+    The finished ones, but for the last N and those marked by `ftq keep`; and what a stopped deletion or submit has
+    left. Shows first how much room that frees.
 
     \b
     Example:
       ftq gc --last 5
     """
     client = open_client()
-    old = client.removable(last)
-    if not old:
+    old, leftovers = client.removable(last), client.leftovers()
+    if not old and not leftovers:
         note(f"Nothing to delete: no finished run besides the last {last} and the kept ones.")
         return
-    _delete(client, old, yes, dry_run)
+    _delete(client, old, leftovers, yes, dry_run=dry_run, old=True)
 
 
 @click.command()
@@ -71,16 +76,48 @@ def keep(run: str, undo: bool) -> None:
     click.echo(f"{kept.name} may be deleted by gc again." if undo else f"{kept.name} is kept: gc spares it.")
 
 
-def _delete(client: Client, runs: list[tuple[Run, int]], yes: bool, dry_run: bool = False) -> None:
-    from cli.show import print_sizes
-
-    print_sizes(runs)
-    frees, total = client.freed([run for run, _ in runs]), sum(number for _, number in runs)
-    shared = f" ({size(total - frees)} of it are shared with other runs and stay)" if total - frees else ""
-    note(f"{plural(len(runs), 'run')}: deleting frees {size(frees)}{shared}.")
+def _delete(
+    client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], yes: bool, *,
+    dry_run: bool = False, old: bool = False,
+) -> None:  # fmt: skip
+    """Show, ask, delete. What can't be deleted doesn't hold up the rest."""
+    _show(client, runs, leftovers)
     if dry_run:
         return
     confirm("Delete?", yes)
-    for run, _ in runs:
-        client.remove(run)
-    note(f"Deleted {plural(len(runs), 'run')}.")
+    from ftq.errors import FtqError, NotFound, Refused
+
+    done, problems = [0, 0], list[FtqError]()
+    clear = [(1, partial(client.clear, path)) for path, _ in leftovers]
+    for kind, delete in [*clear, *((0, partial(client.remove, run, old)) for run, _ in runs)]:
+        try:
+            with contextlib.suppress(NotFound):  # another client has deleted it
+                delete()
+            done[kind] += 1
+        except FtqError as error:
+            if old and isinstance(error, Refused):
+                note(f"Spared: {error.message}.")
+            else:
+                problems.append(error)
+    note(f"Deleted {_count(*done)}.")
+    if problems:
+        hints = dict.fromkeys(problem.hint for problem in problems)
+        raise FtqError("\n".join(dict.fromkeys(problem.message for problem in problems)), "\n".join(hints))
+
+
+def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]]) -> None:
+    from cli.show import print_sizes
+
+    if runs:
+        print_sizes(runs)
+    for path, number in leftovers:
+        what = "a submit was stopped there" if path.suffix == ".partial" else "a deletion was stopped there"
+        click.echo(f"{printable(path.name)}  {what}  {size(number)}")
+    deleted = [run for run, _ in runs]
+    frees, stays = client.freed(deleted) + sum(number for _, number in leftovers), client.staying(deleted)
+    shared = f" ({size(stays)} of it are shared with other runs and stay)" if stays else ""
+    note(f"{_count(len(runs), len(leftovers))}: deleting frees {size(frees)}{shared}.")
+
+
+def _count(runs: int, leftovers: int) -> str:
+    return plural(runs, "run") + (f" and {plural(leftovers, 'leftover')}" if leftovers else "")

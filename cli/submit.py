@@ -65,7 +65,7 @@ def _options(config: Path | None, assignments: tuple[str, ...], flags: dict[str,
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     lists = {"quantizations": list(flags.pop("quant")), "prompts": list(flags.pop("prompt"))}
-    named = {key: value for key, value in {**flags, **lists}.items() if value}
+    named = {key: value for key, value in {**flags, **lists}.items() if value not in (None, [])}
     return {**(read_config(config) if config else {}), **given, **named}
 
 
@@ -73,7 +73,8 @@ def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
     run = submitted.run
     if not as_json:
         click.echo(f"{run.id}  {run.name}")
-        note(f"Taken: {plural(submitted.documents, 'document')} from {run.spec['documents']}")
+        others = f" ({submitted.others})" if submitted.others else ""
+        note(f"Taken: {plural(submitted.documents, 'document')} from {run.spec['documents']}{others}")
     for text in submitted.notes:
         note(f"Note: {text}")
     if as_json or wait:

@@ -6,6 +6,7 @@ into place at the end, after it was checked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -167,17 +168,36 @@ def remove(path: Path) -> None:
 
 def freed_by(folders: list[Path]) -> int:
     """Bytes that deleting these folders gives back: a file that another run links to stays on the disk."""
+    return sum(links[0].st_size for links in _by_inode(folders) if len(links) >= links[0].st_nlink)
+
+
+def staying_of(folders: list[Path]) -> int:
+    """Bytes of the files that stay: each counted once, however many of these folders link to it."""
+    return sum(links[0].st_size for links in _by_inode(folders) if len(links) < links[0].st_nlink)
+
+
+def _by_inode(folders: list[Path]) -> list[list[os.stat_result]]:
     found: dict[tuple[int, int], list[os.stat_result]] = {}
-    for folder in folders:
-        for file in folder.rglob("*"):
-            info = file.lstat()
-            if stat.S_ISREG(info.st_mode):
-                found.setdefault((info.st_dev, info.st_ino), []).append(info)
-    return sum(links[0].st_size for links in found.values() if len(links) >= links[0].st_nlink)
+    for info in (info for folder in folders for info in _files(folder)):
+        found.setdefault((info.st_dev, info.st_ino), []).append(info)
+    return list(found.values())
 
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size if path.is_file() else sum(info.st_size for info in _files(path))
+
+
+def last_written(folder: Path) -> float:
+    """When the newest file below the folder was written; the folder itself where there is none."""
+    return max((info.st_mtime for info in _files(folder)), default=folder.lstat().st_mtime)
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    """Of each file below a folder, but for what can't be looked at or is gone by now."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                info = os.lstat(os.path.join(place, name))
+                if stat.S_ISREG(info.st_mode):
+                    yield info

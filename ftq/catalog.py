@@ -6,6 +6,7 @@ Everything about sizes follows from the shape (ftq/estimate.py), which is that o
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,12 @@ def check(model: str) -> str:
     """
     if find(model):
         return model.lower() if model.lower() in ALIASES else model
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return _check_directory(path)
+    path = Path(os.path.expanduser(model))
+    try:
+        if path.is_dir():
+            return _check_directory(path)
+    except OSError as error:
+        raise UserError(f"model {model}: can't be read ({error.strerror})", "Name one that you may read.") from None
     if model.startswith((".", "/", "~")):
         raise NotFound(f"model {model}: no such directory", "Give a folder with config.json and *.safetensors.")
     if is_hub_id(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -11,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq import artifacts, catalog, documents
+from ftq import artifacts, catalog, documents, room
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
@@ -29,11 +30,12 @@ _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like an
 
 @dataclass
 class Submitted:
-    """`notes` are for people: files left behind, nobody there yet to start it."""
+    """`notes` are for people: documents left behind, nobody there yet to start it; `others` a word on other files."""
 
     run: Run
     documents: int
     notes: list[str] = field(default_factory=list)
+    others: str = ""
 
 
 class Client:
@@ -67,20 +69,20 @@ class Client:
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
-        spec, found = validate(options, name, self.settings.home)
+        spec, _ = validate(options, name, self.settings.home)
         self.store  # noqa: B018  a database that can't be reached: said before anything is made
         _make_home(self.settings)
         while True:
             try:
-                run, skipped = self._record(spec, name or self._free_name(spec["model"]))
+                run, taken = self._record(spec, name or self._free_name(spec["model"]))
                 break
             except NameTaken:
                 if name:
                     raise  # a name of ours was taken at the same moment by another submit: take the next
-        return Submitted(run, found.files, skipped + self._send(run))
+        return Submitted(run, taken.files, taken.skipped + self._send(run), taken.others)
 
-    def _record(self, spec: dict[str, Any], name: str) -> tuple[Run, list[str]]:
-        """(the run, its files and its row in place; the documents that were left behind)."""
+    def _record(self, spec: dict[str, Any], name: str) -> tuple[Run, documents.Snapshot]:
+        """(the run, its files and its row in place; the documents that it took)."""
         run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
         final, partial = self.run_dir(run_id), RunDir(self.settings.home / f".{run_id}.partial")
         try:
@@ -89,10 +91,13 @@ class Client:
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
             partial.path.rename(final.path)
-            return self.store.create(run_id, name, spec, taken.hash), taken.skipped
-        except BaseException:
+            return self.store.create(run_id, name, spec, taken.hash), taken
+        except BaseException as error:
             artifacts.remove(partial.path)
-            artifacts.remove(final.path)
+            if not room.is_recorded(self.store, run_id):  # an answer can be lost after the commit
+                artifacts.remove(final.path)
+            if isinstance(error, OSError):
+                raise room.cannot_write(self.settings.home, error) from None
             raise
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
@@ -242,10 +247,20 @@ class Client:
         """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
         return artifacts.freed_by([self.run_dir(run.id).path for run in runs])
 
-    def remove(self, run: Run) -> None:
-        """Delete a run's record, then its files. Refused while it is running."""
-        self.store.delete(run.id)
-        artifacts.remove(self.run_dir(run.id).path)
+    def staying(self, runs: list[Run]) -> int:
+        """Bytes of these runs' files that deleting them doesn't give back."""
+        return artifacts.staying_of([self.run_dir(run.id).path for run in runs])
+
+    def leftovers(self) -> list[tuple[Path, int]]:
+        """(folder, bytes) of what a deletion or a submit that was stopped has left; `clear` deletes one."""
+        return [(path, artifacts.size_of(path)) for path in room.leftovers(self.settings.home)]
+
+    def remove(self, run: Run, old: bool = False) -> None:
+        """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""
+        room.remove(self.store, self.run_dir(run.id).path, run.id, old)
+
+    def clear(self, leftover: Path) -> None:
+        room.clear(leftover)
 
     # ---- inside -----------------------------------------------------------------------------------------
 
@@ -300,8 +315,9 @@ def validate(
             model = catalog.check(model)
     except UserError as error:
         problems.append(error)
+    folder = checked.documents if checked else str(options.get("documents", "documents"))
     try:
-        found = documents.snapshot(Path(str(options.get("documents") or "documents")).expanduser(), None, home)
+        found = documents.snapshot(Path(os.path.expanduser(folder)), None, home) if folder else None
     except UserError as error:
         problems.append(error)
     if name is not None and not _NAME.fullmatch(name):
@@ -309,8 +325,7 @@ def validate(
     if problems or checked is None or found is None:
         kind = NotFound if len(problems) == 1 and isinstance(problems[0], NotFound) else UserError
         raise kind("\n".join(p.message for p in problems), "\n".join(dict.fromkeys(p.hint for p in problems if p.hint)))
-    folder = str(Path(checked.documents).expanduser().resolve())
-    return {**checked.model_dump(), "model": model, "documents": folder}, found
+    return {**checked.model_dump(), "model": model, "documents": os.path.realpath(os.path.expanduser(folder))}, found
 
 
 def _make_home(settings: Settings) -> None:

@@ -4,52 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftq.errors import NotFound, UserError
 
-SUFFIXES = (".md", ".json", ".jsonl")
+SUFFIXES = (".md", ".markdown", ".json", ".jsonl")
+SHOWN = 5  # kinds of other files that are named
 
 
 @dataclass
 class Snapshot:
-    """`hash` covers names and contents; `skipped` says which files stayed behind and why."""
+    """`hash` covers names and contents; `skipped` says which documents stayed behind and why, `others` what else."""
 
     files: int = 0
     bytes: int = 0
     hash: str = ""
     skipped: list[str] = field(default_factory=list)
+    others: str = ""
 
 
-def find(folder: Path, leave_out: Path | None = None) -> list[Path]:
-    """The documents below a folder, in a fixed order, but none below `leave_out`. UserError if there is none."""
-    if not folder.is_dir():
-        kind = "is a file, not a folder" if folder.exists() else "there is no such folder"
-        raise NotFound(f"documents {folder}: {kind}", "Name a folder with .md, .json or .jsonl files: --documents DIR")
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _belongs(path, folder))
-    found = sorted(path for path in paths if leave_out is None or not path.resolve().is_relative_to(leave_out))
-    if not found:
-        others = sum(1 for path in folder.rglob("*") if path.is_file())
-        what = f"documents {folder}: no .md, .json or .jsonl file in it ({others} other files)"
-        raise UserError(what, "Convert what you have to Markdown or JSON, or name another folder: --documents DIR")
-    return found
+def find(folder: Path, home: Path | None = None) -> list[Path]:
+    """The documents below a folder, in a fixed order; none of the runs in `home`. UserError if there is none."""
+    return _look(folder, home)[0]
 
 
-def snapshot(folder: Path, target: Path | None, leave_out: Path | None = None) -> Snapshot:
-    """Copy the documents into `target` (None: only look). Files that can't be read are named; the others go on.
+def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Snapshot:
+    """Copy the documents into `target` (None: only look). What can't be taken is named; the others go on.
 
-    `leave_out` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
+    `home` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
     """
-    result, digest = Snapshot(), hashlib.sha256()
-    found = find(folder, leave_out)
-    result.skipped += [f"{path}: a link that leads out of the folder" for path in _links_out(folder)]
+    found, skipped, others = _look(folder, home)
+    result, digest = Snapshot(skipped=skipped, others=others), hashlib.sha256()
     for path in found:
         relative = path.relative_to(folder)
         try:
             content = path.read_bytes()
         except OSError as error:
-            result.skipped.append(f"{path}: can't be read ({error.strerror})")
+            result.skipped.append(f"{path}: {_unreadable(error)}")
             continue
         digest.update(os.fsencode(relative) + b"\0" + hashlib.sha256(content).digest())
         result.files, result.bytes = result.files + 1, result.bytes + len(content)
@@ -57,24 +51,87 @@ def snapshot(folder: Path, target: Path | None, leave_out: Path | None = None) -
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             (target / relative).write_bytes(content)
     if not result.files:
-        raise UserError(f"documents {folder}: none of its files can be read", "\n".join(result.skipped))
+        raise _nothing(folder, result.skipped, others)
     result.hash = digest.hexdigest()
     return result
 
 
-def _links_out(folder: Path) -> list[Path]:
-    """Links to documents, or to folders, elsewhere: a link in a shared folder could lead to anybody's files."""
-    links = (path for path in folder.rglob("*") if path.is_symlink() and not _is_hidden(path, folder) and path.exists())
-    out = (path for path in links if not path.resolve().is_relative_to(folder.resolve()))
-    return sorted(path for path in out if path.is_dir() or path.suffix.lower() in SUFFIXES)
+def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
+    """(the documents, what can't be taken and why, a word on files of other kinds). Hidden ones are left aside."""
+    _check(folder)
+    root, found, skipped, others = Path(os.path.realpath(folder)), list[Path](), list[str](), Counter[str]()
+    for place, folders, names in os.walk(folder, onerror=lambda e: skipped.append(f"{e.filename}: {_unreadable(e)}")):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(Path(place, name), home)]
+        barred = [name for name in folders if os.path.islink(Path(place, name)) or not _is_utf8(name)]
+        folders[:] = sorted(set(folders) - set(barred))
+        for path in (Path(place, name) for name in [*barred, *names] if not name.startswith(".")):
+            if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
+                others[path.suffix.lower()] += 1
+            elif reason := _why_not(path, root):
+                skipped.append(f"{path}: {reason}")
+            else:
+                found.append(path)
+    left = sorted(_printable(line) for line in skipped)
+    if not found:
+        raise _nothing(folder, left, _count(others))
+    return sorted(found), left, _count(others)
 
 
-def _belongs(path: Path, folder: Path) -> bool:
-    """A plain file that isn't hidden and, if a link, doesn't lead out of the folder."""
-    if _is_hidden(path, folder) or not path.is_file():
-        return False
-    return path.resolve().is_relative_to(folder.resolve())
+def _check(folder: Path) -> None:
+    """NotFound if it is no folder, UserError if it can't be read."""
+    try:
+        os.scandir(folder).close()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        kind = "is a file, not a folder" if os.path.exists(folder) else "there is no such folder"
+        hint = "Name a folder with .md, .json or .jsonl files: --documents DIR"
+        raise NotFound(f"documents {folder}: {kind}", hint) from None
+    except OSError as error:
+        hint = "Name a folder that you may read: --documents DIR"
+        raise UserError(f"documents {folder}: {_unreadable(error)}", hint) from None
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _is_run(path: Path, home: Path | None) -> bool:
+    """Whether ftq wrote this folder for a run. Others may lie in the artifacts folder as well."""
+    return home is not None and os.path.isfile(path / "run.json") and os.path.realpath(path.parent) == str(home)
+
+
+def _why_not(path: Path, root: Path) -> str:
+    """Why it stays behind; empty for a plain file, or for a link to one below `root`."""
+    if not _is_utf8(path.name):
+        return "its name isn't UTF-8"
+    if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):
+        return "a link that leads out of the folder"  # in a shared folder, it could lead to anybody's files
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to nothing"
+    except OSError as error:
+        return _unreadable(error)
+    return "" if stat.S_ISREG(mode) else "a link to a folder" if stat.S_ISDIR(mode) else "not a file"
+
+
+def _is_utf8(name: str) -> bool:
+    return _printable(name) == name
+
+
+def _printable(text: str) -> str:
+    """With `?` for each byte that isn't UTF-8: neither a terminal nor a database takes those."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _unreadable(error: OSError) -> str:
+    return f"can't be read ({error.strerror})"
+
+
+def _nothing(folder: Path, skipped: list[str], others: str) -> UserError:
+    why = "none of its documents can be taken" if skipped else "no .md, .json or .jsonl file in it"
+    hint = "Convert what you have to Markdown or JSON, or name another folder: --documents DIR"
+    return UserError(f"documents {folder}: {why}{f' ({others})' if others else ''}", "\n".join(skipped) or hint)
+
+
+def _count(others: Counter[str]) -> str:
+    """'3 other files left out: .pdf, .txt', or nothing."""
+    number, kinds = others.total(), sorted(filter(None, others), key=lambda kind: (-others[kind], kind))
+    named = ", ".join([*kinds[:SHOWN], "..."] if len(kinds) > SHOWN else kinds)
+    files = f"{number:,} other {'file' if number == 1 else 'files'} left out"
+    return _printable(f"{files}: {named}" if named else files) if number else ""

@@ -34,7 +34,8 @@ def _parts(tokens: float, longest: int) -> list[int]:
 def _texts(path: Path) -> Iterator[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        return iter(list(_markdown(text, path.stem) if path.suffix.lower() == ".md" else _json(text, path.suffix)))
+        is_json = path.suffix.lower() in (".json", ".jsonl")
+        return iter(list(_json(text, path.suffix) if is_json else _markdown(text, path.stem)))
     except (OSError, ValueError, RecursionError):
         return iter(())
 

@@ -8,17 +8,24 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.database import Database
+from ftq.errors import FtqError, NotFound
 from ftq.schema import questions
+
+_LIST = "`ftq status` lists the runs."
 
 
 class Questions(Database):
     """A part of RunStore."""
 
     def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
+        """The question's id. NotFound if the run was deleted since it was found."""
         question = secrets.token_hex(8)
-        with self._write() as db:
-            db.execute(questions.insert().values(id=question, run_id=run_id, prompt=prompt, options=options,
-                                                 created_at=self.clock()))  # fmt: skip
+        try:
+            with self._write() as db:
+                db.execute(questions.insert().values(id=question, run_id=run_id, prompt=prompt, options=options,
+                                                     created_at=self.clock()))  # fmt: skip
+        except sa.exc.IntegrityError:
+            raise NotFound(f"run {run_id} was deleted", _LIST) from None
         return question
 
     def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
@@ -36,7 +43,9 @@ class Questions(Database):
             db.execute(questions.update().where(questions.c.id == question).values(**values))
 
     def read_answer(self, question: str) -> tuple[str, dict[str, Any] | None, dict[str, str] | None]:
-        """(status, answer, error)."""
+        """(status, answer, error). FtqError if it is gone with its run."""
         with self._read() as db:
-            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).first()
+        if row is None:
+            raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
         return row.status, row.answer, row.error

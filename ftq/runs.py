@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,15 +111,21 @@ class RunStore(Questions, Workers, Plans):
         with self._write() as db:
             db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
 
-    def delete(self, run_id: str) -> None:
-        """Forget a run. Refused while it is running."""
+    def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
+        """Forget a run; `put_away` takes its files aside meanwhile. Refused while it is running.
+
+        With `old` also if it is kept or not finished any more: a person has been asked since the run was chosen.
+        """
         with self._write() as db:
             run = self._locked(db, run_id)
             if run.status == "running":
                 raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
+            if old and (run.kept or not run.is_finished):
+                raise Refused(f"run {run.name} is {'kept' if run.kept else run.status} now", f"`ftq rm {run.name}`")
             for table in (events, questions, stages):
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(runs.delete().where(runs.c.id == run_id))
+            put_away()
 
     # ---- what anybody may read --------------------------------------------------------------------------
 
@@ -137,13 +143,12 @@ class RunStore(Questions, Workers, Plans):
             return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
 
     def find(self, wanted: str) -> Run:
-        """A run by id, by name or by a unique prefix of its id. NotFound names what there is."""
+        """A run by id, else by name, else by a unique prefix of its id. NotFound names what there is."""
+        blank, matches = not wanted.strip(), list[str]()  # an empty text would be a prefix of every id
+        ways = (runs.c.id == wanted, runs.c.name == wanted, runs.c.id.startswith(wanted, autoescape=True))
         with self._read() as db:
-            exact = (
-                db.execute(sa.select(runs.c.id).where((runs.c.id == wanted) | (runs.c.name == wanted))).scalars().all()
-            )
-            prefix = runs.c.id.startswith(wanted, autoescape=True)
-            matches = exact or db.execute(sa.select(runs.c.id).where(prefix)).scalars().all()
+            for way in () if blank else ways:
+                matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
             if len(matches) == 1:
                 return self._load(db, matches[0])
             latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
@@ -152,9 +157,8 @@ class RunStore(Questions, Workers, Plans):
             raise NotFound(
                 f"{wanted} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
             )
-        raise NotFound(
-            f"no run matches {wanted}", f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`."
-        )
+        message = "no run is named: the name is empty" if blank else f"no run matches {wanted}"
+        raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
     def names(self, prefix: str) -> set[str]:
         with self._read() as db:

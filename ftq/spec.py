@@ -28,8 +28,8 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     # what is trained on what
-    model: str = Field(description="catalogue alias, hub id or local checkpoint directory")
-    documents: str = Field("documents", description="folder of .md, .json and .jsonl files")
+    model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
+    documents: str = Field("documents", min_length=1, description="folder of .md, .json and .jsonl files")
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
     # prepare
     valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")

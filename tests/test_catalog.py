@@ -84,6 +84,10 @@ def test_a_typing_error_names_the_nearest_model() -> None:
 def test_a_directory_without_config_or_with_pickled_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=rf"^model {tmp_path}/none: no such directory$"):
         catalog.check(f"{tmp_path}/none")
+    with pytest.raises(NotFound, match=r"^model ~nobody-at-all/x: no such directory$"):
+        catalog.check("~nobody-at-all/x")
+    with pytest.raises(UserError, match=r": can't be read \(File name too long\)$"):
+        catalog.check(f"{tmp_path}/{'x' * 300}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match=r": no config\.json in it$"):
         catalog.check(str(tmp_path))

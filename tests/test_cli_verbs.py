@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from cli_tools import START, Store, ok, run
 
-from cli import serve
+from cli import room, serve
 from ftq.client import Client
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -36,6 +37,14 @@ Note: The broker can't be reached. The run is recorded and starts as soon as it 
 """
     )
     assert {path.name for path in (home / run_id / "documents").iterdir()} == {"a.md", "b.json"}
+
+
+def test_files_of_other_kinds_are_said_in_a_line(documents: Path) -> None:
+    for name in ("c.pdf", "d.txt"):
+        (documents / name).write_text("text")
+    others = f"from {documents} (2 other files left out: .pdf, .txt)\n"
+    assert f"Taken: 2 documents {others}" in ok("submit", "--model", "smollm2-135m").stderr
+    assert f"documents  2 documents (14 B) {others}" in ok("submit", "--model", "smollm2-135m", "--dry-run").stdout
 
 
 def test_submit_json_is_the_id_and_the_name(documents: Path) -> None:
@@ -98,6 +107,7 @@ def test_every_problem_of_a_submit_is_in_one_message(home: Path) -> None:
     [
         ([], "Error: model is missing: name one with --model (`ftq models` lists them) or in --config\n"),
         (["--set", "epochs"], "Error: --set epochs: expected key=value, for example --set epochs=5\n"),
+        (["--model", "smollm2-135m", "--documents", ""], "documents=: string should have at least 1 character\n"),
         (["--config", "bad.yaml"], "Error: bad.yaml:2: not valid YAML (mapping values are not allowed here)\n"),
         (["--config", "none.yaml"], "Error: none.yaml: can't be read (No such file or directory)\n"),
     ],
@@ -261,6 +271,62 @@ def test_files_that_another_run_shares_free_no_room(store: Store) -> None:
     assert ok("rm", "second", "--yes").stderr == (
         "1 run: deleting frees 10 B (1.0 kB of it are shared with other runs and stay).\nDeleted 1 run.\n"
     )
+
+
+def test_runs_that_share_a_file_free_it_together(store: Store) -> None:
+    first = finished(store, "aaaa1111", "first", 600, size=0)
+    (first / "model-q8_0.gguf").write_bytes(b"x" * 1000)
+    for run_id, name in (("bbbb2222", "second"), ("cccc3333", "third")):
+        os.link(first / "model-q8_0.gguf", finished(store, run_id, name, 500, size=0) / "model-q8_0.gguf")
+    assert ok("gc", "--last", "1", "--dry-run").stderr == (
+        "2 runs: deleting frees 0 B (1.0 kB of it are shared with other runs and stay).\n"
+    )
+    assert ok("gc", "--last", "0", "--dry-run").stderr == "3 runs: deleting frees 1.0 kB.\n"
+
+
+def test_gc_looks_once_more_at_what_changed_since_it_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("old", "kept", "again", "gone")):
+        finished(store, f"aaaa111{number}", name, 600)
+
+    def meanwhile(question: str, yes: bool) -> None:
+        store.runs.keep("aaaa1111", True)
+        store.runs.retry("aaaa1112")
+        store.runs.delete("aaaa1113")
+
+    monkeypatch.setattr(room, "confirm", meanwhile)
+    result = ok("gc", "--last", "0")
+    assert result.stderr.splitlines()[1:] == [
+        "Spared: run kept is kept now.", "Spared: run again is queued now.", "Deleted 2 runs.",
+    ]  # fmt: skip
+    assert {found.name for found in store.runs.all()} == {"kept", "again"}
+    assert sorted(path.name for path in store.home.glob("aaaa*")) == ["aaaa1111", "aaaa1112", "aaaa1113"]
+
+
+def test_what_cannot_be_deleted_does_not_hold_up_the_rest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        finished(store, f"aaaa111{number}", f"run-{number}", 600 - number)
+    real, stuck = shutil.rmtree, store.home / ".aaaa1111.deleted"
+
+    def rmtree(path: Path) -> None:
+        if path == stuck:
+            raise PermissionError(13, "Permission denied", "model-f16.gguf")
+        real(path)
+
+    denied = (
+        f"Error: {stuck} can't be deleted: model-f16.gguf (Permission denied)\n"
+        f"`chmod -R u+w {stuck}` as its owner, then `ftq gc` deletes it.\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)  # root may delete everything
+        result = run("gc", "--last", "0", "--yes")
+        assert (result.exit_code, result.stderr) == (
+            1, f"3 runs: deleting frees 3.0 kB.\nDeleted 2 runs.\n{denied}",
+        )  # fmt: skip
+    assert (store.runs.all(), [path.name for path in store.home.glob("*aaaa*")]) == ([], [stuck.name])
+    result = ok("gc", "--last", "0", "--yes")
+    assert result.stdout == ".aaaa1111.deleted  a deletion was stopped there  1.0 kB\n"
+    assert result.stderr == "0 runs and 1 leftover: deleting frees 1.0 kB.\nDeleted 0 runs and 1 leftover.\n"
+    assert not stuck.exists()
 
 
 # ---- errors -----------------------------------------------------------------------------------------------

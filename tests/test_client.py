@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from ftq import queue, spec
 from ftq.artifacts import RunDir, write_jsonl
 from ftq.client import Client
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
+from ftq.records import Run
+from ftq.runs import RunStore
 from ftq.settings import Settings, without_password
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
@@ -121,6 +126,15 @@ def test_names_that_are_none(client: Client, options: dict[str, Any], name: str)
         client.submit(options, name)
 
 
+@pytest.mark.parametrize("name", ["model", "documents"])
+def test_an_empty_option_is_not_the_current_folder(client: Client, options: dict[str, Any], name: str) -> None:
+    for verb in (client.submit, client.dry_run):
+        with pytest.raises(UserError) as caught:
+            verb({**options, name: ""})
+        assert caught.value.message == f"{name}=: string should have at least 1 character"
+    assert not client.settings.home.exists()
+
+
 def test_one_missing_thing_is_not_found(client: Client, options: dict[str, Any]) -> None:
     with pytest.raises(NotFound):
         client.submit({**options, "model": "nonsense"})
@@ -149,6 +163,40 @@ def test_files_left_behind_are_said(client: Client, options: dict[str, Any], mon
     submitted = client.submit(options)
     left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
     assert (submitted.documents, submitted.notes) == (1, [left, NO_BROKER])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device"), r"the disk is full \({home}\)"),
+        (OSError(30, "Read-only file system", "/x"), r"/x can't be written \(Read-only file system\)"),
+    ],
+)
+def test_a_home_that_cannot_be_written_is_said_and_nothing_stays_there(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    def write_bytes(path: Path, data: bytes) -> int:
+        raise error
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(Unavailable, match=f"^{message.format(home=client.settings.home)}$") as caught:
+        client.submit(options)
+    assert "FTQ_HOME" in caught.value.hint
+    assert (client.all(), {name for name in tree(client.settings.home) if "ftq.db" not in name}) == ([], set())
+
+
+def test_a_run_is_whole_when_its_submit_ends_after_the_commit(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(store: RunStore, run_id: str) -> Run:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "get", get)
+    with pytest.raises(KeyboardInterrupt):
+        client.submit(options)
+    [run] = client.all()
+    assert client.run_dir(run.id).read_run()["id"] == run.id
 
 
 def _deny() -> bytes:
@@ -324,6 +372,68 @@ def test_removing_a_run(client: Client, options: dict[str, Any]) -> None:
     assert [found.id for found in client.all()] == [other.id]
     assert not client.run_dir(run.id).path.exists()
     assert client.run_dir(other.id).answers.exists()
+
+
+@pytest.mark.parametrize("stop", [PermissionError(13, "Permission denied", "a.md"), KeyboardInterrupt()])
+def test_what_a_stopped_deletion_leaves_can_be_cleared(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
+    run = client.submit(options).run
+    size, left = client.size(run), client.settings.home / f".{run.id}.deleted"
+
+    def rmtree(path: Path) -> None:
+        raise stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)  # root may delete everything
+        with pytest.raises((Unavailable, KeyboardInterrupt)) as caught:
+            client.remove(run)
+        if isinstance(stop, OSError):
+            assert str(caught.value) == f"{left} can't be deleted: a.md (Permission denied)"
+    assert (client.all(), client.leftovers()) == ([], [(left, size)])
+    client.clear(left)
+    client.clear(left)
+    assert client.leftovers() == []
+
+
+def test_a_run_that_stays_recorded_keeps_its_files(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.submit(options).run
+    folder = client.run_dir(run.id).path
+    before = tree(client.settings.home)
+
+    def rename(path: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(Unavailable, match=rf"^{folder} can't be written \(Permission denied\)$"):
+            client.remove(run)
+    sa.event.listen(client.store.engine, "commit", raise_lost)
+    with pytest.raises(RuntimeError):
+        client.remove(run)
+    sa.event.remove(client.store.engine, "commit", raise_lost)
+    assert (client.all(), tree(client.settings.home)) == ([run], before)
+    client.remove(run)
+    assert {path.name for path in client.settings.home.iterdir()} <= {"ftq.db", "ftq.db-wal", "ftq.db-shm"}
+
+
+def raise_lost(_: object) -> None:
+    raise RuntimeError("the server went away")
+
+
+def test_a_submit_that_was_killed_is_a_leftover_after_an_hour(client: Client, options: dict[str, Any]) -> None:
+    client.submit(options)
+    for name, hours in [("old", 2), ("new", 0), ("empty", 2)]:
+        folder = client.settings.home / f".{name}.partial"
+        (folder / "documents").mkdir(parents=True)
+        if name != "empty":
+            (folder / "documents" / "a.md").write_text("12345")
+            os.utime(folder / "documents" / "a.md", (1, time.time() - hours * 3600))
+        os.utime(folder, (1, 1))
+    home = client.settings.home
+    assert client.leftovers() == [(home / ".empty.partial", 0), (home / ".old.partial", 5)]
 
 
 # ---- settings -------------------------------------------------------------------------------------------

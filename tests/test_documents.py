@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftq import documents
 from ftq.errors import NotFound, UserError
 
-LEADS_OUT = "{}/leads-out.md: a link that leads out of the folder"
+LEFT = ["{}/dangling.md: a link to nothing", "{}/leads-out.md: a link that leads out of the folder"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three documents, and everything that is none."""
+    """Four documents, and everything that is none."""
     path = tmp_path / "documents"
     for name, text in {
-        "a.md": "# A", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n", "notes.txt": "no", ".hidden.md": "no",
-        ".git/x.md": "no", "folder.md/inside.txt": "no",
+        "a.md": "# A", "page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n",
+        "notes.txt": "no", ".hidden.md": "no", ".git/x.md": "no", "folder.md/inside.txt": "no",
     }.items():  # fmt: skip
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
@@ -29,12 +30,17 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def left(folder: Path, *more: str) -> list[str]:
+    return [line.format(folder) for line in (*LEFT, *more)]
+
+
 def files_in(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_find_takes_documents_in_a_fixed_order_and_nothing_else(folder: Path) -> None:
-    assert documents.find(folder) == [folder / "a.md", folder / "sub" / "b.JSON", folder / "sub" / "deep" / "c.jsonl"]
+    names = ["a.md", "page.markdown", "sub/b.JSON", "sub/deep/c.jsonl"]
+    assert documents.find(folder) == [folder / name for name in names]
 
 
 def test_a_link_inside_the_folder_is_a_document(folder: Path) -> None:
@@ -45,9 +51,10 @@ def test_a_link_inside_the_folder_is_a_document(folder: Path) -> None:
 def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_path: Path) -> None:
     taken = documents.snapshot(folder, tmp_path / "copy")
     (folder / "a.md").write_text("changed")
-    copied = {"a.md": "# A", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
+    copied = {"a.md": "# A", "page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     assert files_in(tmp_path / "copy") == copied
-    assert (taken.files, taken.bytes, taken.skipped) == (3, sum(map(len, copied.values())), [LEADS_OUT.format(folder)])
+    assert (taken.files, taken.bytes, taken.skipped) == (4, sum(map(len, copied.values())), left(folder))
+    assert taken.others == "2 other files left out: .txt"
 
 
 def test_looking_writes_nothing_and_finds_the_same(folder: Path, tmp_path: Path) -> None:
@@ -81,21 +88,29 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read everything
     taken = documents.snapshot(folder, tmp_path / "copy")
-    unreadable = f"{folder}/a.md: can't be read (Permission denied)"
-    assert (taken.files, taken.skipped) == (2, [LEADS_OUT.format(folder), unreadable])
-    assert files_in(tmp_path / "copy") == {"sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
+    assert (taken.files, taken.skipped) == (3, left(folder, "{}/a.md: can't be read (Permission denied)"))
+    assert files_in(tmp_path / "copy") == {"page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     monkeypatch.setattr(documents, "SUFFIXES", (".md",))
     with pytest.raises(UserError) as caught:
         documents.snapshot(folder, None)
-    assert caught.value.message == f"documents {folder}: none of its files can be read"
+    others = "5 other files left out: .txt, .json, .jsonl, .markdown"
+    assert caught.value.message == f"documents {folder}: none of its documents can be taken ({others})"
     assert caught.value.hint.splitlines() == taken.skipped
 
 
 def test_a_folder_that_is_none_or_has_none(folder: Path, tmp_path: Path) -> None:
+    (folder / ".hidden").mkdir()
+    (folder / "links").mkdir()
+    (folder / "links" / "out.md").symlink_to(tmp_path / "secret.md")
+    (folder / "loop").symlink_to(folder / "loop")
     for path, kind, message in [
         (tmp_path / "none", NotFound, "there is no such folder"),
         (tmp_path / "secret.md", NotFound, "is a file, not a folder"),
-        (folder / "folder.md", UserError, "no .md, .json or .jsonl file in it (1 other files)"),
+        (folder / "folder.md", UserError, "no .md, .json or .jsonl file in it (1 other file left out: .txt)"),
+        (folder / ".hidden", UserError, "no .md, .json or .jsonl file in it"),
+        (folder / "links", UserError, "none of its documents can be taken"),
+        (folder / "loop", UserError, "can't be read (Too many levels of symbolic links)"),
+        (folder / ("x" * 300), UserError, "can't be read (File name too long)"),
     ]:
         with pytest.raises(UserError) as caught:
             documents.find(path)
@@ -104,8 +119,48 @@ def test_a_folder_that_is_none_or_has_none(folder: Path, tmp_path: Path) -> None
 
 def test_the_artifacts_of_earlier_runs_are_no_documents(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# A")
-    run = tmp_path / "artifacts" / "abc"
-    run.mkdir(parents=True)
-    (run / "README.md").write_text("# a model card")
-    assert documents.find(tmp_path, tmp_path / "artifacts") == [tmp_path / "a.md"]
-    assert documents.snapshot(tmp_path, None, tmp_path / "artifacts").files == 1
+    home = tmp_path / "artifacts"
+    for name in ("abc/README.md", "abc/run.json", ".def.partial/documents/x.md", "documents/mine.md"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("# text")
+    mine = home / "documents" / "mine.md"  # beside the runs, but not of ftq
+    assert documents.find(tmp_path, home) == [tmp_path / "a.md", mine]
+    assert documents.find(home / "documents", home) == [mine]
+    assert documents.snapshot(tmp_path, None, home).files == 2
+
+
+def test_whatever_stays_behind_is_named_with_its_reason(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (b"M\xfcller.md", b"\xe9t\xe9/inside.md"):
+        path = Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("# M")
+    os.mkfifo(folder / "pipe.md")
+    (folder / "unmounted").symlink_to(folder / "none")
+    (folder / "again").symlink_to(folder / "sub", target_is_directory=True)
+    (folder / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
+    taken = documents.snapshot(folder, tmp_path / "copy")
+    assert taken.skipped == sorted(left(
+        folder, "{}/M?ller.md: its name isn't UTF-8", "{}/?t?: its name isn't UTF-8", "{}/pipe.md: not a file",
+        "{}/unmounted: a link to nothing", "{}/again: a link to a folder",
+        "{}/closed: can't be read (Permission denied)",
+    ))  # fmt: skip
+    assert (taken.files, len(files_in(tmp_path / "copy"))) == (4, 4)
+    assert [str(path).encode() for path in documents.find(folder)]
+    with pytest.raises(UserError, match=r"closed: can't be read \(Permission denied\)$"):
+        documents.find(folder / "closed")
+
+
+def test_the_kinds_of_other_files_are_a_few_words(tmp_path: Path) -> None:
+    for name in ["a.md", "Makefile", "1.PDF", "2.pdf", *(f"x.{letter}" for letter in "cdefg")]:
+        (tmp_path / name).write_text("text")
+    assert documents.snapshot(tmp_path, None).others == "8 other files left out: .pdf, .c, .d, .e, .f, ..."

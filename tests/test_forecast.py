@@ -42,7 +42,8 @@ def test_a_markdown_section_is_an_example(tmp_path: Path) -> None:
     code = "b" * 400 + "\n```\n# code\n```"
     asked = [('Explain "x".', "intro"), ('Explain "B" (A).', code), ("C?", "c" * 40)]
     texts = [lengths.row(question, "", answer) for question, answer in asked]
-    assert tokens(tmp_path / "x.md", source) == [len(text) // 4 + 1 for text in texts]
+    for name in ("x.md", "x.markdown"):
+        assert tokens(tmp_path / name, source) == [len(text) // 4 + 1 for text in texts]
 
 
 def test_a_record_is_an_example_and_a_chat_has_one_for_each_answer(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from ftq import schema
-from ftq.errors import LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
 from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
 
@@ -155,18 +155,25 @@ def test_find_by_id_name_and_unique_prefix(store: RunStore, clock: Clock) -> Non
     for run_id, name in [("abc1", "one"), ("abd2", "two"), ("xyz3", "abc1x"), ("q_r4", "abd2")]:
         clock.now += 1
         store.create(run_id, name, SPEC, "hash")
-    assert [store.find(wanted).id for wanted in ("abc1", "abc", "one", "x", "abc1x", "q_")] == [
-        "abc1", "abc1", "abc1", "xyz3", "xyz3", "q_r4",
+    assert [store.find(wanted).id for wanted in ("abc1", "abc", "one", "x", "abc1x", "q_", "abd2")] == [
+        "abc1", "abc1", "abc1", "xyz3", "xyz3", "q_r4", "abd2",  # the last one's id is another's name
     ]  # fmt: skip
     for wanted, message, hint in [
         ("ab", "ab matches 2 runs: abc1, abd2", "Type more of the id."),
-        ("abd2", "abd2 matches 2 runs: abd2, q_r4", "Type more of the id."),  # one's id is another's name
         ("a%", "no run matches a%", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
         ("on", "no run matches on", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
     ]:
         with pytest.raises(NotFound) as caught:
             store.find(wanted)
         assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize("wanted", ["", " ", "\t"])
+def test_an_empty_name_is_not_a_prefix_of_the_only_run(store: RunStore, run: Run, wanted: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        store.find(wanted)
+    said = ("no run is named: the name is empty", "Recent runs: abc (first)")
+    assert (caught.value.message, caught.value.hint) == said
 
 
 def test_nothing_there(store: RunStore) -> None:
@@ -650,6 +657,15 @@ def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> Non
     store.answer(other, None, ERROR)
     assert store.read_answer(question) == ("succeeded", {"answer": "because"}, None)
     assert store.read_answer(other) == ("failed", None, ERROR)
+
+
+def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None:
+    question = store.ask("abc", "why?", {})
+    store.delete("abc")
+    with pytest.raises(FtqError, match=r"^the run was deleted meanwhile, and the question with it$"):
+        store.read_answer(question)
+    with pytest.raises(NotFound, match=r"^run abc was deleted$"):
+        store.ask("abc", "why?", {})
 
 
 # ---- workers --------------------------------------------------------------------------------------------

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ftq.artifacts import RunDir, write_json, write_jsonl
+from ftq.documents import SUFFIXES
 from ftq.errors import UserError
 from ftq.spec import RunSpec
 from worker.stages import base_model, gguf, markdown, records, rows
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
-ENDINGS = (".md", ".markdown", ".json", ".jsonl")
 SHOWN = 20  # skipped files and records that are told one by one; report.json has them all
 
 Example = dict[str, str]  # instruction, input, output, source
@@ -121,7 +121,7 @@ def _files(folder: Path, found: Found) -> Iterator[Path]:
 def _left_out(path: Path, root: Path) -> str:
     if path.name.startswith("."):
         return "hidden file"
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in SUFFIXES:
         return "not .md, .json or .jsonl"
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         return "a link that leaves the documents folder"
