@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from ftq.errors import UserError
 
@@ -26,6 +26,7 @@ _SOCKET_PATH_MAX = 107
 NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE",
                   "FTQ_SIGNING_KEY_FILE", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
 SIGNING_KEY_BYTES = 32
+_BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         home = Path(environ.get("FTQ_HOME") or "artifacts").expanduser().resolve()
         broker_url = _with_password(environ, "FTQ_BROKER")
+        _check_broker(broker_url)
         return cls(
             home=home,
             broker_url=broker_url,
@@ -157,6 +159,17 @@ def _check_url(url: str, name: str) -> None:
     if not is_url:
         raise UserError(f"{name}_URL is not a URL, or its password holds characters that a URL can't",
                         f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.")  # fmt: skip
+
+
+def _check_broker(url: str) -> None:
+    """kombu would find out only after a run was recorded. It takes several URLs, too, with `;` between them."""
+    for server in url.split(";") if url else []:
+        parts = urlsplit(server)
+        on_socket = parts.scheme == "redis+socket"
+        database = parse_qs(parts.query).get("virtual_host", [""])[0] if on_socket else parts.path.strip("/")
+        if parts.scheme not in _BROKERS or (database and not database.isdecimal()):
+            raise UserError(f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database "
+                            "is no number", "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0")  # fmt: skip
 
 
 def _read_secret(environ: Mapping[str, str], name: str) -> str:

@@ -305,6 +305,20 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h/abc", "redis://h/-1", "redis+socket:///x?virtual_host=a", "http://h", "h:6379", "amqp://me:secret@h/"],
+)
+def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
+    documents: Path, home: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("FTQ_BROKER_URL", url)
+    result = run("submit", "--model", "smollm2-135m")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Error: FTQ_BROKER_URL={url.replace('secret', '***')}: not a Redis or Valkey")
+    assert not home.exists()
+
+
 # ---- the worker's programs --------------------------------------------------------------------------------
 
 

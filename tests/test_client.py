@@ -346,6 +346,15 @@ def test_settings_from_the_environment() -> None:
     assert (found.embedded, found.broker) == (False, "redis://h")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h/", "redis://h:1/12", "rediss://me@h/0", "redis+socket:///x.sock?virtual_host=3",
+     "redis+socket:///x.sock", "redis://a/0;redis://b/0"],
+)  # fmt: skip
+def test_brokers_that_are_some(url: str) -> None:
+    assert Settings.from_env({"FTQ_BROKER_URL": url}).broker_url == url
+
+
 @pytest.mark.parametrize("value", ["soon", "1", "-5", "nan"])
 def test_a_lease_that_is_none(value: str) -> None:
     with pytest.raises(UserError, match=f"^FTQ_LEASE_SECONDS={value}: "):
