@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -208,14 +209,19 @@ class Client:
         run = self.store.find(wanted)
         if not self.run_dir(run.id).ggufs():
             raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        if "cpu" not in self.store.live_queues():
+            raise FtqError("no worker is up, so nobody can answer", _START)
         from ftq.queue import send_question
 
         question = self.store.ask(run.id, prompt, options)
-        if not send_question(self._app, question):
-            raise FtqError("the broker can't be reached, so nobody can answer", _START)
-        if "cpu" not in self.store.live_queues():
-            raise FtqError("no worker is up, so nobody can answer", _START)
-        return self._wait_for_answer(question, timeout)
+        try:
+            if not send_question(self._app, question):
+                raise FtqError("the broker can't be reached, so nobody can answer", _START)
+            return self._wait_for_answer(question, timeout)
+        except BaseException:  # also Ctrl-C: no worker shall work for somebody who has left
+            with contextlib.suppress(Unavailable):
+                self.store.withdraw(question)
+            raise
 
     def _wait_for_answer(self, question: str, timeout: float) -> dict[str, Any]:
         until = time.monotonic() + timeout

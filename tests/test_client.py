@@ -259,14 +259,40 @@ def test_asking_a_run_that_cannot_answer(
     with pytest.raises(Refused, match=r"^run mine has no exported model"):
         client.ask("mine", "why?")
     client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
-    with pytest.raises(FtqError, match=r"^the broker can't be reached, so nobody can answer$"):
-        client.ask("mine", "why?")
-    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
     with pytest.raises(FtqError, match=r"^no worker is up, so nobody can answer$"):
         client.ask("mine", "why?")
     client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match=r"^the broker can't be reached, so nobody can answer$"):
+        client.ask("mine", "why?")
+    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
     with pytest.raises(FtqError, match=r"^no answer within 0 s$"):
         client.ask("mine", "why?", timeout=0.01)
+
+
+def test_a_question_whose_asker_has_left_is_withdrawn(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = client.submit(options, "mine").run, []
+    client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
+    real = client.store.ask
+    monkeypatch.setattr(client.store, "ask", lambda *arguments: asked.append(real(*arguments)) or asked[-1])
+    with pytest.raises(FtqError, match="no worker is up"):
+        client.ask("mine", "why?")
+    assert asked == []
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match="the broker can't be reached"):
+        client.ask("mine", "why?")
+    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
+    with pytest.raises(FtqError, match="no answer within"):
+        client.ask("mine", "why?", timeout=0)
+    monkeypatch.setattr(queue, "send_question", lambda app, question: _ctrl_c())
+    with pytest.raises(KeyboardInterrupt):
+        client.ask("mine", "why?")
+    assert [client.store.read_answer(question)[0] for question in asked] == ["withdrawn"] * 3
+
+
+def _ctrl_c() -> bool:
+    raise KeyboardInterrupt
 
 
 def test_an_answer_or_its_error(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -652,6 +652,15 @@ def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> Non
     assert store.read_answer(other) == ("failed", None, ERROR)
 
 
+def test_a_question_is_withdrawn_until_it_is_taken(store: RunStore, run: Run) -> None:
+    question, other = store.ask("abc", "why?", {}), store.ask("abc", "how?", {})
+    store.withdraw(question)
+    assert (store.take_question(question), store.read_answer(question)) == (None, ("withdrawn", None, None))
+    store.take_question(other)
+    store.withdraw(other)
+    assert store.read_answer(other) == ("running", None, None)
+
+
 # ---- workers --------------------------------------------------------------------------------------------
 
 
