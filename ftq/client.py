@@ -17,7 +17,7 @@ from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, without_password
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -216,7 +216,7 @@ class Client:
         question = self.store.ask(run.id, prompt, options)
         try:
             if not send_question(self._app, question):
-                raise FtqError("the broker can't be reached, so nobody can answer", _START)
+                raise FtqError("the broker can't be reached, so nobody can answer", self._find_broker())
             return self._wait_for_answer(question, timeout)
         except BaseException:  # also Ctrl-C: no worker shall work for somebody who has left
             with contextlib.suppress(Unavailable):
@@ -260,9 +260,17 @@ class Client:
         from ftq.queue import send
 
         if not send(self._app, run):
-            return [f"The broker can't be reached. The run is recorded and starts as soon as it is there. {_START}"]
+            recorded = "The run is recorded and starts as soon as it is there."
+            return [f"The broker can't be reached. {recorded} {self._find_broker()}"]
         missing = self.missing_worker(run)
         return [missing] if missing else []
+
+    def _find_broker(self) -> str:
+        """What to do when none answers."""
+        if self.settings.embedded:
+            return ("`ftq up` starts it; where the workers run in Docker, "
+                    "`docker compose run --rm cli` takes the place of `ftq`.")  # fmt: skip
+        return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
 
     def _free_name(self, model: str) -> str:
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"

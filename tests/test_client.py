@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,15 @@ from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
 from ftq.settings import Settings, without_password
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
-NO_BROKER = f"The broker can't be reached. The run is recorded and starts as soon as it is there. {START}"
+AWAY = "The broker can't be reached. The run is recorded and starts as soon as it is there."
 
 
 def make_settings(home: Path) -> Settings:
     return Settings(home, f"redis+socket://{home}/nobody.sock", f"sqlite:///{home / 'ftq.db'}")
+
+
+def no_broker(client: Client) -> str:
+    return f"{AWAY} Check that a server is there: FTQ_BROKER_URL={client.settings.broker_url}"
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ def finish(client: Client, run_id: str, key: str | None = None) -> None:
 def test_submit_records_the_run_and_snapshots_its_documents(client: Client, options: dict[str, Any]) -> None:
     submitted = client.submit({**options, "epochs": "5"}, "mine")
     run, home = submitted.run, client.settings.home
-    assert (submitted.documents, submitted.notes) == (2, [NO_BROKER])
+    assert (submitted.documents, submitted.notes) == (2, [no_broker(client)])
     assert {name for name in tree(home) if not name.startswith("ftq.db")} == {
         run.id, *(f"{run.id}/{name}" for name in
                   ("run.json", "documents", "documents/a.md", "documents/sub", "documents/sub/b.json")),
@@ -88,6 +94,16 @@ def test_a_broker_with_a_worker_leaves_nothing_to_say(
     client.store.see_worker("w2", "host", ["gpu"], "H100", 2)
     assert client.submit(options).notes == []
     assert sent == [run.id for run in reversed(client.all())]
+
+
+def test_a_broker_that_is_away_is_named_or_started(client: Client, options: dict[str, Any]) -> None:
+    named = replace(client.settings, broker_url="redis://me:s3cr3t@127.0.0.1:1/0")
+    check = "Check that a server is there: FTQ_BROKER_URL=redis://me:***@127.0.0.1:1/0"
+    with closing(Client(named)) as other:
+        assert other.submit(options).notes == [f"{AWAY} {check}"]
+    with closing(Client(replace(client.settings, broker_url=""))) as other:
+        (note,) = other.submit(options).notes
+    assert note.startswith(f"{AWAY} `ftq up` starts it;") and "`docker compose run --rm cli`" in note
 
 
 def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tmp_path: Path) -> None:
@@ -148,7 +164,7 @@ def test_files_left_behind_are_said(client: Client, options: dict[str, Any], mon
     monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) if path.suffix == ".md" else _deny())
     submitted = client.submit(options)
     left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
-    assert (submitted.documents, submitted.notes) == (1, [left, NO_BROKER])
+    assert (submitted.documents, submitted.notes) == (1, [left, no_broker(client)])
 
 
 def _deny() -> bytes:
@@ -184,10 +200,10 @@ def test_control_by_name(client: Client, options: dict[str, Any]) -> None:
     run_id = client.submit(options, "mine").run.id
     assert client.pause("mine").status == "paused"
     resumed, notes = client.resume("mine")
-    assert (resumed.status, notes) == ("queued", [NO_BROKER])
+    assert (resumed.status, notes) == ("queued", [no_broker(client)])
     assert client.cancel(run_id[:4]).status == "cancelled"
     retried, notes = client.retry("mine")
-    assert (retried.status, retried.stages[0].attempt, notes) == ("queued", 2, [NO_BROKER])
+    assert (retried.status, retried.stages[0].attempt, notes) == ("queued", 2, [no_broker(client)])
     assert [client.keep("mine").kept, client.keep("mine", False).kept] == [True, False]
     for verb in (client.pause, client.resume, client.cancel, client.retry, client.keep, client.find):
         with pytest.raises(NotFound, match=r"^no run matches nobody$"):
