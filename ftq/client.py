@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq import artifacts, catalog, documents
+from ftq import artifacts, catalog, documents, following
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
@@ -169,38 +169,19 @@ class Client:
         return artifacts.run_dir(self.settings.home, run_id)
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
-        """The run as it changes, once a second, until it is finished."""
-        while True:
-            run = self.store.get(run_id)
-            yield run
-            if run.is_finished:
-                return
-            time.sleep(seconds)
+        """The run as it changes, once a second, until it is finished. A database away for a lease is an error."""
+        return following.states(self.store, run_id, seconds, self.settings.lease_seconds)
 
     def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
         """The run's events; with `follow` the coming ones too, until the run is finished."""
-        last = 0
-        while True:
-            finished = self.store.get(run_id).is_finished
-            for event in self.store.events(run_id, after=last):
-                last = event.id
-                yield event
-            if finished or not follow:
-                return
-            time.sleep(0.5)
+        return following.events(self.store, self._states(run_id, follow, 0.5), self.settings.lease_seconds)
 
     def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
         """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
-        read = dict.fromkeys(stages, 0)
-        while True:
-            finished = self.store.get(run_id).is_finished
-            for stage in stages:
-                for piece in _read_from(self.run_dir(run_id).log(stage), read[stage]):
-                    read[stage] += len(piece)
-                    yield stage, piece
-            if finished or not follow:
-                return
-            time.sleep(0.3)
+        return following.logs(self.run_dir(run_id), self._states(run_id, follow, 0.3), stages)
+
+    def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
+        return self.follow(run_id, seconds) if follow else iter([self.store.get(run_id)])
 
     # ---- ask --------------------------------------------------------------------------------------------
 
@@ -336,12 +317,3 @@ def _make_home(settings: Settings) -> None:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
         ) from None
-
-
-def _read_from(path: Path, offset: int) -> Iterator[bytes]:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        file.seek(offset)
-        while piece := file.read(65536):
-            yield piece

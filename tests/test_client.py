@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -252,6 +253,46 @@ def test_following_ends_with_the_run(client: Client, options: dict[str, Any]) ->
             client.cancel(run.id)
     assert seen == ["queued", "queued", "cancelled"]
     assert [event.kind for event in client.follow_events(run.id, follow=True)] == ["submitted", "cancelled"]
+
+
+@pytest.mark.parametrize("verb", ["get", "events"])
+def test_following_outlasts_a_database_that_is_away_for_less_than_a_lease(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    run, real = client.submit(options).run, getattr(client.store, verb)
+    away = [Unavailable("the server is starting")] * 3
+
+    def flaky(*arguments: Any, **more: Any) -> Any:
+        if steps == [] and away:
+            raise away.pop()
+        return real(*arguments, **more)
+
+    steps = [lambda: client.pause(run.id)]
+    monkeypatch.setattr(time, "sleep", lambda seconds: (steps or [lambda: client.cancel(run.id)]).pop(0)())
+    monkeypatch.setattr(client.store, verb, flaky)
+    seen = [event.kind for event in client.follow_events(run.id, follow=True)]
+    assert (seen, away) == (["submitted", "paused", "cancelled"], [])
+
+
+def test_following_without_a_database_for_a_lease_is_an_error(client: Client, options: dict[str, Any]) -> None:
+    client.settings = replace(client.settings, lease_seconds=0)
+    states = client.follow(client.submit(options).run.id, seconds=0)
+    next(states)
+    client.store.engine.dispose()
+    (client.settings.home / "ftq.db").unlink()
+    (client.settings.home / "ftq.db").mkdir()
+    with pytest.raises(Unavailable):
+        next(states)
+
+
+def test_a_run_that_is_deleted_while_it_is_followed_is_no_bad_usage(client: Client, options: dict[str, Any]) -> None:
+    run = client.submit(options, "mine").run
+    states = client.follow(run.id, seconds=0)
+    next(states)
+    client.remove(run)
+    with pytest.raises(FtqError, match=r"^run mine was deleted meanwhile$") as caught:
+        next(states)
+    assert not isinstance(caught.value, UserError)
 
 
 def test_logs_in_pieces_with_nothing_left_out(client: Client, options: dict[str, Any]) -> None:
