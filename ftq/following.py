@@ -14,6 +14,7 @@ from ftq.records import Event, Run
 from ftq.runs import RunStore
 
 Answer = TypeVar("Answer")
+REREAD = 50  # of the last events: PostgreSQL may show one after another whose id is greater
 
 
 def patiently(read: Callable[[], Answer], patience: float) -> Answer:
@@ -44,11 +45,12 @@ def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Ite
 
 def events(store: RunStore, found: Iterator[Run], patience: float) -> Iterator[Event]:
     """The events that each of the states finds new."""
-    last = 0
+    seen = [0]
     for run in found:
-        for event in patiently(partial(store.events, run.id, last), patience):
-            last = event.id
-            yield event
+        read = patiently(partial(store.events, run.id, seen[0]), patience)
+        new = [event for event in read if event.id not in seen]
+        seen = sorted([*seen, *(event.id for event in new)])[-REREAD:]
+        yield from new
 
 
 def logs(folder: RunDir, found: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:

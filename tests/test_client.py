@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ftq import queue, spec
+from ftq import queue, schema, spec
 from ftq.artifacts import RunDir, write_jsonl
 from ftq.client import Client
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
@@ -253,6 +253,23 @@ def test_following_ends_with_the_run(client: Client, options: dict[str, Any]) ->
             client.cancel(run.id)
     assert seen == ["queued", "queued", "cancelled"]
     assert [event.kind for event in client.follow_events(run.id, follow=True)] == ["submitted", "cancelled"]
+
+
+def test_an_event_that_is_committed_after_a_later_one_is_followed_too(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.submit(options).run
+
+    def commit(*ids: int) -> None:
+        with client.store.engine.begin() as db:
+            for event in ids:
+                db.execute(schema.events.insert().values(id=event, run_id=run.id, at=0, kind="note", message=""))
+
+    steps = [lambda: commit(*range(10, 100), 102), lambda: commit(101), lambda: commit(104), lambda: commit(103),
+             lambda: client.cancel(run.id)]  # fmt: skip
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    seen = [event.id for event in client.follow_events(run.id, follow=True)]
+    assert seen == [1, *range(10, 100), 102, 101, 104, 103, 105]
 
 
 @pytest.mark.parametrize("verb", ["get", "events"])
