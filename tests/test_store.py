@@ -767,6 +767,12 @@ def test_corrections_come_from_the_same_card_the_same_model_first_the_newest_fir
 
 def test_the_last_plan(store: RunStore, clock: Clock) -> None:
     assert store.last_plan() is None
+    store.create("retried", "retried", SPEC, "hash")
+    store.succeed(claim(store, "prepare", run_id="retried"), None, FILES)
+    token = claim(store, "train", run_id="retried")
+    store.plan(token, "", {**CHOSEN, "card": "H100", "steps": 99})
+    store.fail(token, ERROR)
+    store.retry("retried")  # it keeps its plan and hasn't started again: PostgreSQL puts that first
     for number, card in enumerate(["H100", "L4", "H100"]):
         clock.now += 1
         train(store, f"r{number}", card=card, steps=number)
