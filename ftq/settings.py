@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ftq.errors import UserError
 
@@ -77,7 +77,7 @@ class Settings:
         return cls(
             home=home,
             broker_url=broker_url,
-            database_url=_with_password(environ, "FTQ_DATABASE") or f"sqlite:///{home / 'ftq.db'}",
+            database_url=_with_password(environ, "FTQ_DATABASE") or f"sqlite:///{_in_url(home / 'ftq.db')}",
             lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
@@ -96,7 +96,7 @@ class Settings:
     @property
     def broker(self) -> str:
         """The broker's URL, the embedded server's if no other was named."""
-        return self.broker_url or f"redis+socket://{self.broker_socket}?virtual_host=0"
+        return self.broker_url or f"redis+socket://{_in_url(self.broker_socket)}?virtual_host=0"
 
     @property
     def broker_socket(self) -> Path:
@@ -106,6 +106,17 @@ class Settings:
             return near
         digest = hashlib.sha256(os.fsencode(near)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"ftq-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None if the URL names a server."""
+    scheme, _, path = url.partition(":///")
+    return Path(unquote(path.partition("?")[0])).absolute() if path and scheme.startswith("sqlite") else None
+
+
+def _in_url(path: Path) -> str:
+    """What has a meaning in a URL (`;` stands between two of kombu's) is written so that it has none."""
+    return re.sub("[%?#;]", lambda found: quote(found[0]), str(path))
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:

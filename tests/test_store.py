@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -881,6 +882,15 @@ def test_a_database_that_goes_away_later_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no such table"):
         store.all()
     store.close()
+
+
+def test_a_full_disk_is_said_with_what_may_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    (tmp_path / "ftq.db").mkdir()  # SQLite has another word for it, as it has for a full disk
+    with pytest.raises(Unavailable) as caught:
+        RunStore(f"sqlite:///{tmp_path}/ftq.db")
+    assert caught.value.message == f"database sqlite:///{tmp_path}/ftq.db can't be used: its disk is full"
+    assert "Make a few MB of room by hand" in caught.value.hint and "`ftq gc`" in caught.value.hint
 
 
 # ---- many processes at once -----------------------------------------------------------------------------
