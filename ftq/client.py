@@ -17,7 +17,7 @@ from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
 from ftq.runs import RunStore
-from ftq.settings import Settings, without_password
+from ftq.settings import Settings, sqlite_file, without_password
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -45,7 +45,8 @@ class Client:
 
     @cached_property
     def store(self) -> RunStore:
-        if self.settings.database_url.startswith(f"sqlite:///{self.settings.home}"):
+        file = sqlite_file(self.settings.database_url)
+        if file and file.is_relative_to(self.settings.home):
             _make_home(self.settings)
         return RunStore(self.settings.database_url)
 
@@ -162,8 +163,8 @@ class Client:
         return ". ".join(_explain_missing("It", needed, missing, live)) if missing else ""
 
     def _has_database(self) -> bool:
-        scheme, _, path = self.settings.database_url.partition(":///")
-        return scheme != "sqlite" or Path(path).is_file()
+        file = sqlite_file(self.settings.database_url)
+        return file is None or file.is_file()
 
     def run_dir(self, run_id: str) -> RunDir:
         return artifacts.run_dir(self.settings.home, run_id)

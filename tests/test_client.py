@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from ftq import queue, schema, spec
 from ftq.artifacts import RunDir, write_jsonl
@@ -435,6 +437,17 @@ def test_settings_from_an_empty_environment(tmp_path: Path, monkeypatch: pytest.
     found = Settings.from_env({})
     assert found == Settings(home, "", f"sqlite:///{home}/ftq.db", 60.0, 60.0, 3)
     assert (found.embedded, found.broker) == (True, f"redis+socket://{found.broker_socket}?virtual_host=0")
+
+
+def test_a_home_whose_name_has_a_meaning_in_a_url(tmp_path: Path, options: dict[str, Any], client: Client) -> None:
+    home = tmp_path / "C#;50%20 ä?b=c"
+    with closing(Client(Settings.from_env({"FTQ_HOME": str(home)}))) as odd:
+        assert not odd._has_database()
+        odd.submit(options)
+        assert odd._has_database() and (home / "ftq.db").is_file()
+        with pytest.raises(redis.ConnectionError, match=re.escape(f"connecting to {home}/broker/valkey.sock. ")):
+            odd._app.connection_for_write().connect()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("C#")] == [home.name]
 
 
 def test_settings_from_the_environment() -> None:

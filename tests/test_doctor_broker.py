@@ -78,8 +78,9 @@ def test_a_good_broker(serve: Serve, home: Path) -> None:
         "Valkey", "append-only", "maxmemory-policy", "asks", "the"]  # fmt: skip
 
 
-def test_the_embedded_broker_and_none(home: Path) -> None:
-    settings = Settings.from_env({"FTQ_HOME": str(home)})
+@pytest.mark.parametrize("name", ["artifacts", "C#;50%20 ä?b=c"])
+def test_the_embedded_broker_and_none(home: Path, name: str) -> None:
+    settings = Settings.from_env({"FTQ_HOME": str(home / name)})
     (missing,) = broker(settings)
     assert (missing.level, missing.mend.split("   ")[0]) == ("warning", "ftq up")
     process = embedded.start(settings)
