@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ftq.forecast import Forecast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
 
@@ -188,6 +189,7 @@ class Client:
 
     def ask(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> dict[str, Any]:
         """{"prompt", "answer", "stopped", "tokens", "seconds"} from the run's exported model, through the queue."""
+        _check_prompt(prompt)
         run = self.store.find(wanted)
         if not self.run_dir(run.id).ggufs():
             raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
@@ -307,6 +309,17 @@ def validate(
         raise kind("\n".join(p.message for p in problems), "\n".join(dict.fromkeys(p.hint for p in problems if p.hint)))
     folder = str(Path(checked.documents).expanduser().resolve())
     return {**checked.model_dump(), "model": model, "documents": folder}, found
+
+
+def _check_prompt(prompt: str) -> None:
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:  # bytes of a command line that were no UTF-8
+        size = 0
+    if "\0" in prompt or not size:
+        raise UserError("the question is no text", "It has to be UTF-8, and to have no NUL character.")
+    if size > MAX_PROMPT:
+        raise UserError(f"the question has {size:,} bytes, {MAX_PROMPT:,} are the most", "Ask about a part of it.")
 
 
 def _make_home(settings: Settings) -> None:

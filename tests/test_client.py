@@ -393,6 +393,21 @@ def test_an_answer_or_its_error(client: Client, options: dict[str, Any], monkeyp
     assert asked == [(run.id, "why?", {"max_tokens": 5}), (run.id, "how?", {})]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("x" * 1_000_001, "the question has 1,000,001 bytes, 1,000,000 are the most"),
+        ("a\0b", "the question is no text"),
+        ("\udcff", "the question is no text"),
+        ("", "the question is no text"),
+    ],
+)
+def test_a_question_that_cannot_be_asked(client: Client, prompt: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        client.ask("mine", prompt)
+    assert caught.value.message == message and caught.value.hint
+
+
 # ---- make room ------------------------------------------------------------------------------------------
 
 
