@@ -259,6 +259,15 @@ def test_logs_of_all_stages_or_one(store: Store) -> None:
     assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
 
 
+def test_the_log_of_questions_is_one_of_its_own(store: Store) -> None:
+    log = store.home / store.add("aaaa1111", "handbook") / "logs" / "ask.log"
+    nobody = "No log of questions to handbook: `ftq infer handbook` asks one.\n"
+    assert ok("logs", "handbook", "--stage", "ask").stderr == nobody
+    log.write_text("llama.cpp\n")
+    assert ok("logs", "handbook", "--stage", "ask").stdout == "llama.cpp\n"
+    assert "llama.cpp" not in ok("logs", "handbook").stdout
+
+
 def test_logs_follow_across_stages_until_the_run_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = store.add("aaaa1111", "handbook")
     logs = store.home / made / "logs"
