@@ -23,8 +23,9 @@ _SOCKET_PATH_MAX = 107
 
 
 # Who knows these can act as the worker; a stage's process, which loads models from anywhere, has no need of them.
-NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE",
-                  "FTQ_SIGNING_KEY_FILE", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
+NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_BROKER_CA_FILE", "FTQ_BROKER_CERT_FILE",
+                  "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_SIGNING_KEY_FILE",
+                  "FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
 SIGNING_KEY_BYTES = 32
 _BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 
