@@ -37,10 +37,10 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
     """Names and ids of the latest runs. Nothing to offer is better than an error in the middle of a line."""
     try:
         from ftq.client import Client
-        from ftq.settings import Settings
+        from ftq.settings import Settings, sqlite_file
 
         settings = Settings.from_env()
-        if settings.database_url.startswith("sqlite:///") and not (settings.home / "ftq.db").exists():
+        if (file := sqlite_file(settings.database_url)) and not file.exists():
             return []
         runs = Client(settings).all(200)
     except Exception:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ftq.records import Event, Run
 
 SHOWN = 20
+ASK = "ask"  # what the questions of `ftq infer` are logged as
 KIND_COLOURS = {"failed": "red", "lost": "red", "lease_lost": "red", "retried": "yellow", "warning": "yellow",
                 "succeeded": "green", "cache_hit": "green", "cancelled": "yellow", "paused": "magenta"}  # fmt: skip
 
@@ -97,7 +98,7 @@ def _watch(client: Client, run: Run) -> None:
 
 @click.command()
 @run_argument
-@click.option("--stage", type=click.Choice(STAGES), help="Only this stage's log.")
+@click.option("--stage", type=click.Choice((*STAGES, ASK)), help="Only this stage's log; ask: that of `ftq infer`.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run is finished.")
 def logs(run: str, stage: str | None, follow: bool) -> None:
     """Print the logs of a run's stages.
@@ -125,6 +126,9 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
 
 
 def _say_no_log(client: Client, run: Run, stage: str | None) -> None:
+    if stage == ASK:
+        note(f"No log of questions to {run.name}: `ftq infer {run.name}` asks one.")
+        return
     what = f"the {stage} stage of {run.name}" if stage else run.name
     cached = [part.name for part in run.stages if part.cached and stage in (None, part.name)]
     if cached:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from cli import show
 from ftq import view
+from ftq.following import patiently
 from ftq.records import Run
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ SECONDS = 1.0
 def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
     """Show the run until it is finished."""
     out = show.console(stderr)
-    home = client.settings.home
+    home, lease = client.settings.home, client.settings.lease_seconds
     if not out.is_terminal:
         run = _print_changes(client, run_id, out)
     else:
@@ -30,7 +32,8 @@ def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
         with Live(console=out, auto_refresh=False, transient=True) as live:
             for run in client.follow(run_id, SECONDS):
                 now = time.time()
-                seen = show.run_view(run, home, now, warnings(client, run, now), whole=False, symbols=symbols)
+                found = patiently(partial(warnings, client, run, now), lease)
+                seen = show.run_view(run, home, now, found, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
     show.print_run(run, home, stderr=stderr)
     return run
@@ -43,7 +46,8 @@ def watch_list(client: Client, limit: int | None) -> None:
         _print_all_changes(client, limit, out)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            live.update(_list(client, limit, show.has_symbols(out)), refresh=True)
+            seen = patiently(lambda: _list(client, limit, show.has_symbols(out)), client.settings.lease_seconds)
+            live.update(seen, refresh=True)
             time.sleep(SECONDS)
 
 
@@ -89,7 +93,7 @@ def _print_changes(client: Client, run_id: str, out: Console) -> Run:
 def _print_all_changes(client: Client, limit: int | None, out: Console) -> NoReturn:
     seen: dict[str, str] = {}
     while True:
-        for run in reversed(client.all(limit)):
+        for run in reversed(patiently(lambda: client.all(limit), client.settings.lease_seconds)):
             _print_if_changed(run, seen, out)
         time.sleep(SECONDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -12,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq import artifacts, catalog, documents, room
+from ftq import artifacts, catalog, documents, following, room
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
 from ftq.runs import RunStore
-from ftq.settings import Settings
+from ftq.settings import Settings, sqlite_file, without_password
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ftq.forecast import Forecast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
 
@@ -46,7 +48,8 @@ class Client:
 
     @cached_property
     def store(self) -> RunStore:
-        if self.settings.database_url.startswith(f"sqlite:///{self.settings.home}"):
+        file = sqlite_file(self.settings.database_url)
+        if file and file.is_relative_to(self.settings.home):
             _make_home(self.settings)
         return RunStore(self.settings.database_url)
 
@@ -166,61 +169,48 @@ class Client:
         return ". ".join(_explain_missing("It", needed, missing, live)) if missing else ""
 
     def _has_database(self) -> bool:
-        scheme, _, path = self.settings.database_url.partition(":///")
-        return scheme != "sqlite" or Path(path).is_file()
+        file = sqlite_file(self.settings.database_url)
+        return file is None or file.is_file()
 
     def run_dir(self, run_id: str) -> RunDir:
         return artifacts.run_dir(self.settings.home, run_id)
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
-        """The run as it changes, once a second, until it is finished."""
-        while True:
-            run = self.store.get(run_id)
-            yield run
-            if run.is_finished:
-                return
-            time.sleep(seconds)
+        """The run as it changes, once a second, until it is finished. A database away for a lease is an error."""
+        return following.states(self.store, run_id, seconds, self.settings.lease_seconds)
 
     def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
         """The run's events; with `follow` the coming ones too, until the run is finished."""
-        last = 0
-        while True:
-            finished = self.store.get(run_id).is_finished
-            for event in self.store.events(run_id, after=last):
-                last = event.id
-                yield event
-            if finished or not follow:
-                return
-            time.sleep(0.5)
+        return following.events(self.store, self._states(run_id, follow, 0.5), self.settings.lease_seconds)
 
     def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
         """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
-        read = dict.fromkeys(stages, 0)
-        while True:
-            finished = self.store.get(run_id).is_finished
-            for stage in stages:
-                for piece in _read_from(self.run_dir(run_id).log(stage), read[stage]):
-                    read[stage] += len(piece)
-                    yield stage, piece
-            if finished or not follow:
-                return
-            time.sleep(0.3)
+        return following.logs(self.run_dir(run_id), self._states(run_id, follow, 0.3), stages)
+
+    def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
+        return self.follow(run_id, seconds) if follow else iter([self.store.get(run_id)])
 
     # ---- ask --------------------------------------------------------------------------------------------
 
     def ask(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> dict[str, Any]:
         """{"prompt", "answer", "stopped", "tokens", "seconds"} from the run's exported model, through the queue."""
+        _check_prompt(prompt)
         run = self.store.find(wanted)
         if not self.run_dir(run.id).ggufs():
             raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        if "cpu" not in self.store.live_queues():
+            raise FtqError("no worker is up, so nobody can answer", _START)
         from ftq.queue import send_question
 
         question = self.store.ask(run.id, prompt, options)
-        if not send_question(self._app, question):
-            raise FtqError("the broker can't be reached, so nobody can answer", _START)
-        if "cpu" not in self.store.live_queues():
-            raise FtqError("no worker is up, so nobody can answer", _START)
-        return self._wait_for_answer(question, timeout)
+        try:
+            if not send_question(self._app, question):
+                raise FtqError("the broker can't be reached, so nobody can answer", self._find_broker())
+            return self._wait_for_answer(question, timeout)
+        except BaseException:  # also Ctrl-C: no worker shall work for somebody who has left
+            with contextlib.suppress(Unavailable):
+                self.store.withdraw(question)
+            raise
 
     def _wait_for_answer(self, question: str, timeout: float) -> dict[str, Any]:
         until = time.monotonic() + timeout
@@ -269,9 +259,17 @@ class Client:
         from ftq.queue import send
 
         if not send(self._app, run):
-            return [f"The broker can't be reached. The run is recorded and starts as soon as it is there. {_START}"]
+            recorded = "The run is recorded and starts as soon as it is there."
+            return [f"The broker can't be reached. {recorded} {self._find_broker()}"]
         missing = self.missing_worker(run)
         return [missing] if missing else []
+
+    def _find_broker(self) -> str:
+        """What to do when none answers."""
+        if self.settings.embedded:
+            return ("`ftq up` starts it; where the workers run in Docker, "
+                    "`docker compose run --rm cli` takes the place of `ftq`.")  # fmt: skip
+        return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
 
     def _free_name(self, model: str) -> str:
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
@@ -328,6 +326,17 @@ def validate(
     return {**checked.model_dump(), "model": model, "documents": os.path.realpath(os.path.expanduser(folder))}, found
 
 
+def _check_prompt(prompt: str) -> None:
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:  # bytes of a command line that were no UTF-8
+        size = 0
+    if "\0" in prompt or not size:
+        raise UserError("the question is no text", "It has to be UTF-8, and to have no NUL character.")
+    if size > MAX_PROMPT:
+        raise UserError(f"the question has {size:,} bytes, {MAX_PROMPT:,} are the most", "Ask about a part of it.")
+
+
 def _make_home(settings: Settings) -> None:
     """The closed door: whoever may not enter here can read nothing below, whatever its mode."""
     home = settings.home
@@ -337,12 +346,3 @@ def _make_home(settings: Settings) -> None:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
         ) from None
-
-
-def _read_from(path: Path, offset: int) -> Iterator[bytes]:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        file.seek(offset)
-        while piece := file.read(65536):
-            yield piece

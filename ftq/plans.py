@@ -47,7 +47,7 @@ class Plans(Database):
         named = _card() == card if card else _card().is_not(None)
         query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
         with self._read() as db:
-            return db.execute(query.order_by(stages.c.started_at.desc()).limit(1)).scalar()
+            return db.execute(query.order_by(stages.c.started_at.desc().nulls_last()).limit(1)).scalar()
 
 
 def _card() -> sa.ColumnElement[str]:

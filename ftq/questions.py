@@ -31,11 +31,16 @@ class Questions(Database):
     def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
         """(run id, prompt, options) for the one process that gets it, None for every other."""
         with self._write() as db:
-            mine = (questions.c.id == question) & (questions.c.status == "queued")
-            if db.execute(questions.update().where(mine).values(status="running")).rowcount != 1:
+            taken = db.execute(questions.update().where(_is_queued(question)).values(status="running"))
+            if taken.rowcount != 1:
                 return None
             row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
         return row.run_id, row.prompt, row.options
+
+    def withdraw(self, question: str) -> None:
+        """Nobody waits for the answer any more: a question that no worker has taken is never answered."""
+        with self._write() as db:
+            db.execute(questions.update().where(_is_queued(question)).values(status="withdrawn"))
 
     def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
         with self._write() as db:
@@ -49,3 +54,7 @@ class Questions(Database):
         if row is None:
             raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
         return row.status, row.answer, row.error
+
+
+def _is_queued(question: str) -> sa.ColumnElement[bool]:
+    return (questions.c.id == question) & (questions.c.status == "queued")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.errors import Unavailable
-from ftq.settings import without_password
+from ftq.settings import sqlite_file, without_password
 
 VERSION = 2
 # What brings a database of each earlier version to the next one.
 UPGRADES = {1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON")}
 CONNECT_SECONDS = 4
+ROOM = 2**20  # bytes that SQLite needs beside its file at the least, -wal and -shm
 
 metadata = sa.MetaData()
 
@@ -139,10 +141,24 @@ def _upgrade(engine: sa.Engine) -> int | None:
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:
     cause = without_password(str(getattr(error, "orig", None) or error).splitlines()[0])
+    if (file := sqlite_file(url)) and _is_full(file.parent):
+        return Unavailable(
+            f"database {url} can't be used: its disk is full",
+            "Make a few MB of room by hand: ~/.cache/ftq is made again, and the folder `merged` of a finished run "
+            "isn't needed to ask it. Then `ftq gc` deletes old runs.",
+        )
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",
         "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
     )
+
+
+def _is_full(folder: Path) -> bool:
+    """SQLite itself says "disk I/O error" where there is no room for its -shm."""
+    try:
+        return shutil.disk_usage(folder).free < ROOM
+    except OSError:
+        return False
 
 
 def _translate(context: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ftq.errors import UserError
 
@@ -23,9 +23,11 @@ _SOCKET_PATH_MAX = 107
 
 
 # Who knows these can act as the worker; a stage's process, which loads models from anywhere, has no need of them.
-NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE",
-                  "FTQ_SIGNING_KEY_FILE", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
+NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_BROKER_CA_FILE", "FTQ_BROKER_CERT_FILE",
+                  "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_SIGNING_KEY_FILE",
+                  "FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
 SIGNING_KEY_BYTES = 32
+_BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         home = Path(environ.get("FTQ_HOME") or "artifacts").expanduser().resolve()
         broker_url = _with_password(environ, "FTQ_BROKER")
+        _check_broker(broker_url)
         return cls(
             home=home,
             broker_url=broker_url,
-            database_url=_with_password(environ, "FTQ_DATABASE") or f"sqlite:///{home / 'ftq.db'}",
+            database_url=_with_password(environ, "FTQ_DATABASE") or f"sqlite:///{_in_url(home / 'ftq.db')}",
             lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
@@ -94,7 +97,7 @@ class Settings:
     @property
     def broker(self) -> str:
         """The broker's URL, the embedded server's if no other was named."""
-        return self.broker_url or f"redis+socket://{self.broker_socket}?virtual_host=0"
+        return self.broker_url or f"redis+socket://{_in_url(self.broker_socket)}?virtual_host=0"
 
     @property
     def broker_socket(self) -> Path:
@@ -104,6 +107,17 @@ class Settings:
             return near
         digest = hashlib.sha256(os.fsencode(near)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"ftq-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None if the URL names a server."""
+    scheme, _, path = url.partition(":///")
+    return Path(unquote(path.partition("?")[0])).absolute() if path and scheme.startswith("sqlite") else None
+
+
+def _in_url(path: Path) -> str:
+    """What has a meaning in a URL (`;` stands between two of kombu's) is written so that it has none."""
+    return re.sub("[%?#;]", lambda found: quote(found[0]), str(path))
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
@@ -157,6 +171,17 @@ def _check_url(url: str, name: str) -> None:
     if not is_url:
         raise UserError(f"{name}_URL is not a URL, or its password holds characters that a URL can't",
                         f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.")  # fmt: skip
+
+
+def _check_broker(url: str) -> None:
+    """kombu would find out only after a run was recorded. It takes several URLs, too, with `;` between them."""
+    for server in url.split(";") if url else []:
+        parts = urlsplit(server)
+        on_socket = parts.scheme == "redis+socket"
+        database = parse_qs(parts.query).get("virtual_host", [""])[0] if on_socket else parts.path.strip("/")
+        if parts.scheme not in _BROKERS or (database and not database.isdecimal()):
+            raise UserError(f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database "
+                            "is no number", "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0")  # fmt: skip
 
 
 def _read_secret(environ: Mapping[str, str], name: str) -> str:

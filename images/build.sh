@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Build ftq-cli and ftq-worker: by Docker where its engine answers, otherwise by buildah (root; no daemon, no registry).
 #
-#   images/build.sh               both; by buildah the worker is its CPU variant, over a Debian made by images/base.sh
+#   images/build.sh               both; where there is no GPU to try the worker on, its CPU variant too
 #   images/build.sh cli|worker|worker-cpu
 #
+# By buildah the worker is only ever its CPU variant, over a Debian made by images/base.sh.
 # MOUNTS: further folders or files that buildah's builds may read at the same place, such as a local package index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,7 +45,10 @@ bud() {  # the host's certificates and pip configuration are lent to the build, 
 }
 
 engine=by_buildah
-if docker info >/dev/null 2>&1; then engine=by_docker; fi
-for image in "${@:-cli worker}"; do
-  for one in $image; do "$engine" "$one"; done
-done
+all=(cli worker)
+if docker info >/dev/null 2>&1; then
+  engine=by_docker
+  nvidia-smi -L 2>/dev/null | grep -q GPU || all+=(worker-cpu)
+fi
+[ $# -gt 0 ] || set -- "${all[@]}"
+for image; do "$engine" "$image"; done

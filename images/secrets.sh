@@ -11,7 +11,17 @@ if [ "$(id -u)" = 0 ]; then owner=10001:10001; fi
 
 secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-mkdir -p secrets artifacts artifacts/flower
+setting() { # its value in .env, without quotes and comment
+  sed -nE "s/^$1=//p" .env | tail -n 1 | sed -E "s/[[:space:]]+(#.*)?$//; s/^([\"'])(.*)\1$/\2/"
+}
+
+if [ ! -e .env ]; then
+  sed -e "s/^FTQ_UID=.*/FTQ_UID=${owner%:*}/" -e "s/^FTQ_GID=.*/FTQ_GID=${owner#*:}/" .env.example > .env
+fi
+artifacts=${FTQ_ARTIFACTS:-$(setting FTQ_ARTIFACTS)}
+artifacts=${artifacts:-artifacts}
+artifacts=${artifacts/#\~/$HOME}
+mkdir -p secrets "$artifacts/flower"
 if [ ! -s secrets/broker_password ]; then
   rm -f secrets/broker_acl
   secret > secrets/broker_password
@@ -27,8 +37,7 @@ if [ ! -s secrets/broker_acl ]; then
 fi
 [ -s secrets/flower_auth ] || echo "ftq:$(secret)" > secrets/flower_auth
 [ -e secrets/hub_token ] || touch secrets/hub_token
-if [ ! -e .env ]; then
-  sed -e "s/^FTQ_UID=.*/FTQ_UID=${owner%:*}/" -e "s/^FTQ_GID=.*/FTQ_GID=${owner#*:}/" .env.example > .env
+if [ "$(id -u)" = 0 ]; then
+  chown "$(setting FTQ_UID):$(setting FTQ_GID)" secrets/* "$artifacts" "$artifacts/flower"
 fi
-if [ "$(id -u)" = 0 ]; then chown "$owner" secrets/* artifacts artifacts/flower; fi
 echo "Flower's login: $(cat secrets/flower_auth)"

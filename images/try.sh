@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Try the built images as they are: the client's size and entry point, then one small run through all four stages,
-# submitted and asked from the client's image, done by the worker's CPU variant over its embedded broker.
+# submitted and asked from the client's image, done by the worker over its embedded broker. Without a GPU, and by
+# buildah, that is the worker's CPU variant.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TAG=${TAG:-latest}
 MOST_MB=250
+image=ftq-worker-cpu
 RUN=(submit --model smollm2-135m --name tried --quant q8_0 --set max_steps=2 --set max_seq_length=256
   --set batch_size=2 --set gradient_accumulation_steps=1 --set gradient_checkpointing=false --set max_tokens=16)
 
@@ -12,11 +14,13 @@ if docker info >/dev/null 2>&1; then
   size() { docker image inspect --format '{{.Size}}' "$1"; }
   user=$(id -u)
   if [ "$user" = 0 ]; then user=10001; fi
+  gpus=()
+  if nvidia-smi -L 2>/dev/null | grep -q GPU; then image=ftq-worker gpus=(--gpus all); fi
   start() {
     docker run --rm --user "$user" --volume "$home:/ftq/artifacts" --volume "$PWD/documents:/ftq/documents:ro" "$@"
   }
   client() { start "ftq-cli:$TAG" "$@"; }
-  worker() { start --entrypoint bash "ftq-worker-cpu:$TAG" -c "$1"; }
+  worker() { start "${gpus[@]}" --entrypoint bash "$image:$TAG" -c "$1"; }
 else
   size() { buildah images --json "$1" | python3 -c '
 import json, re, sys
@@ -30,7 +34,7 @@ print(int(float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit.upper()]))'
   client() { start "$cli" -- ftq "$@"; }
   worker() { start "$gpu" -- bash -c "$1"; }
   cli=$(buildah from "localhost/ftq-cli:$TAG")
-  gpu=$(buildah from "localhost/ftq-worker-cpu:$TAG")
+  gpu=$(buildah from "localhost/$image:$TAG")
   containers=("$cli" "$gpu")
 fi
 
@@ -63,7 +67,7 @@ for _ in $(seq 120); do
   sleep 1
 done
 [ -e "$home/healthy" ] || { cat "$home/worker.log" "$home/health.txt" >&2; echo "Error: the worker isn't healthy" >&2; exit 1; }
-echo "ftq-worker-cpu: healthy"
+echo "$image: healthy"
 client "${RUN[@]}" --wait
 client status tried
 client infer tried "What is ftq?"

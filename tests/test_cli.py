@@ -18,6 +18,8 @@ import ftq
 from cli import show
 from cli.main import main
 from cli.show import duration, short
+from ftq.errors import Unavailable
+from ftq.runs import RunStore
 
 pytestmark = pytest.mark.usefixtures("utc")
 MANUAL = Path(__file__).parent.parent / "documents"
@@ -225,6 +227,24 @@ def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypa
     assert shown.rstrip().endswith("next: ftq retry busy")
 
 
+def test_watch_outlasts_a_database_that_is_away_for_a_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, away = store.add("cccc3333", "busy", ago=300), [Unavailable("the server is starting")] * 3
+    real = RunStore.live_queues
+
+    def live_queues(self: RunStore) -> set[str]:
+        if away:
+            raise away.pop()
+        return real(self)
+
+    screen = io.StringIO()
+    monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(RunStore, "live_queues", live_queues)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None if away else store.runs.cancel(busy))
+    result = run("status", "busy", "--watch")
+    assert (result.exit_code, result.stderr, away) == (1, "", [])
+    assert "cancelled" in screen.getvalue()
+
+
 # ---- logs and events --------------------------------------------------------------------------------------
 
 
@@ -237,6 +257,15 @@ def test_logs_of_all_stages_or_one(store: Store) -> None:
     assert result.stderr == "==> prepare <==\n==> train <==\n"
     one = ok("logs", "handbook", "--stage", "train")
     assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
+
+
+def test_the_log_of_questions_is_one_of_its_own(store: Store) -> None:
+    log = store.home / store.add("aaaa1111", "handbook") / "logs" / "ask.log"
+    nobody = "No log of questions to handbook: `ftq infer handbook` asks one.\n"
+    assert ok("logs", "handbook", "--stage", "ask").stderr == nobody
+    log.write_text("llama.cpp\n")
+    assert ok("logs", "handbook", "--stage", "ask").stdout == "llama.cpp\n"
+    assert "llama.cpp" not in ok("logs", "handbook").stdout
 
 
 def test_logs_follow_across_stages_until_the_run_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

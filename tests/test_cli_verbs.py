@@ -29,7 +29,8 @@ def test_submit_prints_the_id_and_says_the_rest_on_standard_error(documents: Pat
         result.stderr
         == f"""\
 Taken: 2 documents from {documents}
-Note: The broker can't be reached. The run is recorded and starts as soon as it is there. {START}
+Note: The broker can't be reached. The run is recorded and starts as soon as it is there. `ftq up` starts it; \
+where the workers run in Docker, `docker compose run --rm cli` takes the place of `ftq`.
 
   ftq status smollm2-135m-1 --watch   follow it
   ftq logs smollm2-135m-1 -f          read along
@@ -369,6 +370,20 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         2,
         "Error: FTQ_LEASE_SECONDS=soon: not a number\nFor example: FTQ_LEASE_SECONDS=60\n",
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h/abc", "redis://h/-1", "redis+socket:///x?virtual_host=a", "http://h", "h:6379", "amqp://me:secret@h/"],
+)
+def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
+    documents: Path, home: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("FTQ_BROKER_URL", url)
+    result = run("submit", "--model", "smollm2-135m")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Error: FTQ_BROKER_URL={url.replace('secret', '***')}: not a Redis or Valkey")
+    assert not home.exists()
 
 
 # ---- the worker's programs --------------------------------------------------------------------------------

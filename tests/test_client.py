@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import sqlalchemy as sa
 
-from ftq import queue, spec
+from ftq import queue, schema, spec
 from ftq.artifacts import RunDir, write_jsonl
 from ftq.client import Client
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
@@ -23,11 +27,15 @@ from ftq.runs import RunStore
 from ftq.settings import Settings, without_password
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
-NO_BROKER = f"The broker can't be reached. The run is recorded and starts as soon as it is there. {START}"
+AWAY = "The broker can't be reached. The run is recorded and starts as soon as it is there."
 
 
 def make_settings(home: Path) -> Settings:
     return Settings(home, f"redis+socket://{home}/nobody.sock", f"sqlite:///{home / 'ftq.db'}")
+
+
+def no_broker(client: Client) -> str:
+    return f"{AWAY} Check that a server is there: FTQ_BROKER_URL={client.settings.broker_url}"
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def finish(client: Client, run_id: str, key: str | None = None) -> None:
 def test_submit_records_the_run_and_snapshots_its_documents(client: Client, options: dict[str, Any]) -> None:
     submitted = client.submit({**options, "epochs": "5"}, "mine")
     run, home = submitted.run, client.settings.home
-    assert (submitted.documents, submitted.notes) == (2, [NO_BROKER])
+    assert (submitted.documents, submitted.notes) == (2, [no_broker(client)])
     assert {name for name in tree(home) if not name.startswith("ftq.db")} == {
         run.id, *(f"{run.id}/{name}" for name in
                   ("run.json", "documents", "documents/a.md", "documents/sub", "documents/sub/b.json")),
@@ -93,6 +101,16 @@ def test_a_broker_with_a_worker_leaves_nothing_to_say(
     client.store.see_worker("w2", "host", ["gpu"], "H100", 2)
     assert client.submit(options).notes == []
     assert sent == [run.id for run in reversed(client.all())]
+
+
+def test_a_broker_that_is_away_is_named_or_started(client: Client, options: dict[str, Any]) -> None:
+    named = replace(client.settings, broker_url="redis://me:s3cr3t@127.0.0.1:1/0")
+    check = "Check that a server is there: FTQ_BROKER_URL=redis://me:***@127.0.0.1:1/0"
+    with closing(Client(named)) as other:
+        assert other.submit(options).notes == [f"{AWAY} {check}"]
+    with closing(Client(replace(client.settings, broker_url=""))) as other:
+        (note,) = other.submit(options).notes
+    assert note.startswith(f"{AWAY} `ftq up` starts it;") and "`docker compose run --rm cli`" in note
 
 
 def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tmp_path: Path) -> None:
@@ -162,7 +180,7 @@ def test_files_left_behind_are_said(client: Client, options: dict[str, Any], mon
     monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) if path.suffix == ".md" else _deny())
     submitted = client.submit(options)
     left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
-    assert (submitted.documents, submitted.notes) == (1, [left, NO_BROKER])
+    assert (submitted.documents, submitted.notes) == (1, [left, no_broker(client)])
 
 
 @pytest.mark.parametrize(
@@ -232,10 +250,10 @@ def test_control_by_name(client: Client, options: dict[str, Any]) -> None:
     run_id = client.submit(options, "mine").run.id
     assert client.pause("mine").status == "paused"
     resumed, notes = client.resume("mine")
-    assert (resumed.status, notes) == ("queued", [NO_BROKER])
+    assert (resumed.status, notes) == ("queued", [no_broker(client)])
     assert client.cancel(run_id[:4]).status == "cancelled"
     retried, notes = client.retry("mine")
-    assert (retried.status, retried.stages[0].attempt, notes) == ("queued", 2, [NO_BROKER])
+    assert (retried.status, retried.stages[0].attempt, notes) == ("queued", 2, [no_broker(client)])
     assert [client.keep("mine").kept, client.keep("mine", False).kept] == [True, False]
     for verb in (client.pause, client.resume, client.cancel, client.retry, client.keep, client.find):
         with pytest.raises(NotFound, match=r"^no run matches nobody$"):
@@ -286,6 +304,63 @@ def test_following_ends_with_the_run(client: Client, options: dict[str, Any]) ->
     assert [event.kind for event in client.follow_events(run.id, follow=True)] == ["submitted", "cancelled"]
 
 
+def test_an_event_that_is_committed_after_a_later_one_is_followed_too(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.submit(options).run
+
+    def commit(*ids: int) -> None:
+        with client.store.engine.begin() as db:
+            for event in ids:
+                db.execute(schema.events.insert().values(id=event, run_id=run.id, at=0, kind="note", message=""))
+
+    steps = [lambda: commit(*range(10, 100), 102), lambda: commit(101), lambda: commit(104), lambda: commit(103),
+             lambda: client.cancel(run.id)]  # fmt: skip
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    seen = [event.id for event in client.follow_events(run.id, follow=True)]
+    assert seen == [1, *range(10, 100), 102, 101, 104, 103, 105]
+
+
+@pytest.mark.parametrize("verb", ["get", "events"])
+def test_following_outlasts_a_database_that_is_away_for_less_than_a_lease(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    run, real = client.submit(options).run, getattr(client.store, verb)
+    away = [Unavailable("the server is starting")] * 3
+
+    def flaky(*arguments: Any, **more: Any) -> Any:
+        if steps == [] and away:
+            raise away.pop()
+        return real(*arguments, **more)
+
+    steps = [lambda: client.pause(run.id)]
+    monkeypatch.setattr(time, "sleep", lambda seconds: (steps or [lambda: client.cancel(run.id)]).pop(0)())
+    monkeypatch.setattr(client.store, verb, flaky)
+    seen = [event.kind for event in client.follow_events(run.id, follow=True)]
+    assert (seen, away) == (["submitted", "paused", "cancelled"], [])
+
+
+def test_following_without_a_database_for_a_lease_is_an_error(client: Client, options: dict[str, Any]) -> None:
+    client.settings = replace(client.settings, lease_seconds=0)
+    states = client.follow(client.submit(options).run.id, seconds=0)
+    next(states)
+    client.store.engine.dispose()
+    (client.settings.home / "ftq.db").unlink()
+    (client.settings.home / "ftq.db").mkdir()
+    with pytest.raises(Unavailable):
+        next(states)
+
+
+def test_a_run_that_is_deleted_while_it_is_followed_is_no_bad_usage(client: Client, options: dict[str, Any]) -> None:
+    run = client.submit(options, "mine").run
+    states = client.follow(run.id, seconds=0)
+    next(states)
+    client.remove(run)
+    with pytest.raises(FtqError, match=r"^run mine was deleted meanwhile$") as caught:
+        next(states)
+    assert not isinstance(caught.value, UserError)
+
+
 def test_logs_in_pieces_with_nothing_left_out(client: Client, options: dict[str, Any]) -> None:
     run = client.submit(options).run
     folder = client.run_dir(run.id)
@@ -307,14 +382,40 @@ def test_asking_a_run_that_cannot_answer(
     with pytest.raises(Refused, match=r"^run mine has no exported model"):
         client.ask("mine", "why?")
     client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
-    with pytest.raises(FtqError, match=r"^the broker can't be reached, so nobody can answer$"):
-        client.ask("mine", "why?")
-    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
     with pytest.raises(FtqError, match=r"^no worker is up, so nobody can answer$"):
         client.ask("mine", "why?")
     client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match=r"^the broker can't be reached, so nobody can answer$"):
+        client.ask("mine", "why?")
+    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
     with pytest.raises(FtqError, match=r"^no answer within 0 s$"):
         client.ask("mine", "why?", timeout=0.01)
+
+
+def test_a_question_whose_asker_has_left_is_withdrawn(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = client.submit(options, "mine").run, []
+    client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
+    real = client.store.ask
+    monkeypatch.setattr(client.store, "ask", lambda *arguments: asked.append(real(*arguments)) or asked[-1])
+    with pytest.raises(FtqError, match="no worker is up"):
+        client.ask("mine", "why?")
+    assert asked == []
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match="the broker can't be reached"):
+        client.ask("mine", "why?")
+    monkeypatch.setattr(queue, "send_question", lambda app, question: True)
+    with pytest.raises(FtqError, match="no answer within"):
+        client.ask("mine", "why?", timeout=0)
+    monkeypatch.setattr(queue, "send_question", lambda app, question: _ctrl_c())
+    with pytest.raises(KeyboardInterrupt):
+        client.ask("mine", "why?")
+    assert [client.store.read_answer(question)[0] for question in asked] == ["withdrawn"] * 3
+
+
+def _ctrl_c() -> bool:
+    raise KeyboardInterrupt
 
 
 def test_an_answer_or_its_error(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +438,21 @@ def test_an_answer_or_its_error(client: Client, options: dict[str, Any], monkeyp
         client.ask("mine", "how?")
     assert (caught.value.message, caught.value.hint) == ("too small", "buy more")
     assert asked == [(run.id, "why?", {"max_tokens": 5}), (run.id, "how?", {})]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("x" * 1_000_001, "the question has 1,000,001 bytes, 1,000,000 are the most"),
+        ("a\0b", "the question is no text"),
+        ("\udcff", "the question is no text"),
+        ("", "the question is no text"),
+    ],
+)
+def test_a_question_that_cannot_be_asked(client: Client, prompt: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        client.ask("mine", prompt)
+    assert caught.value.message == message and caught.value.hint
 
 
 # ---- make room ------------------------------------------------------------------------------------------
@@ -447,6 +563,17 @@ def test_settings_from_an_empty_environment(tmp_path: Path, monkeypatch: pytest.
     assert (found.embedded, found.broker) == (True, f"redis+socket://{found.broker_socket}?virtual_host=0")
 
 
+def test_a_home_whose_name_has_a_meaning_in_a_url(tmp_path: Path, options: dict[str, Any], client: Client) -> None:
+    home = tmp_path / "C#;50%20 ä?b=c"
+    with closing(Client(Settings.from_env({"FTQ_HOME": str(home)}))) as odd:
+        assert not odd._has_database()
+        odd.submit(options)
+        assert odd._has_database() and (home / "ftq.db").is_file()
+        with pytest.raises(redis.ConnectionError, match=re.escape(f"connecting to {home}/broker/valkey.sock. ")):
+            odd._app.connection_for_write().connect()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("C#")] == [home.name]
+
+
 def test_settings_from_the_environment() -> None:
     given = {"FTQ_HOME": "/x", "FTQ_BROKER_URL": "redis://h", "FTQ_DATABASE_URL": "postgresql://h/d",
              "FTQ_LEASE_SECONDS": "2", "FTQ_GRACE_SECONDS": "1.5", "FTQ_MAX_ATTEMPTS": "1",
@@ -454,6 +581,15 @@ def test_settings_from_the_environment() -> None:
     found = Settings.from_env(given)
     assert found == Settings(Path("/x"), "redis://h", "postgresql://h/d", 2.0, 1.5, 1, memory_gb=7.5)
     assert (found.embedded, found.broker) == (False, "redis://h")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h/", "redis://h:1/12", "rediss://me@h/0", "redis+socket:///x.sock?virtual_host=3",
+     "redis+socket:///x.sock", "redis://a/0;redis://b/0"],
+)  # fmt: skip
+def test_brokers_that_are_some(url: str) -> None:
+    assert Settings.from_env({"FTQ_BROKER_URL": url}).broker_url == url
 
 
 @pytest.mark.parametrize("value", ["soon", "1", "-5", "nan"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 import stat
@@ -84,6 +85,47 @@ def test_a_deleted_password_is_made_anew_with_its_hash(folder: Path) -> None:
     after = read(folder)
     assert after["broker_password"] != before["broker_password"]
     assert f"#{hashlib.sha256(after['broker_password'].encode()).hexdigest()} " in after["broker_acl"]
+
+
+@pytest.mark.parametrize("line", ["{}", '"{}"  # on the large disk'])
+def test_the_artifacts_folder_is_made_where_the_settings_have_it(tmp_path: Path, line: str) -> None:
+    elsewhere, owner = tmp_path / "a disk" / "runs", os.getuid() or 4242
+    example = (ROOT / ".env.example").read_text().replace("FTQ_UID=1000", f"FTQ_UID={owner}")
+    (tmp_path / "ftq").mkdir()
+    (tmp_path / "ftq" / ".env").write_text(example + f"\nFTQ_ARTIFACTS={line.format(elsewhere)}\n")
+    make_secrets(tmp_path / "ftq")
+    assert [path.stat().st_uid for path in (elsewhere, elsewhere / "flower")] == [owner, owner]
+    assert not (tmp_path / "ftq" / "artifacts").exists()
+
+
+# ---- make images ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "built", "tried"),
+    [
+        (True, ["ftq-cli:t", "ftq-worker:t"], "--gpus all --entrypoint bash ftq-worker:t"),
+        (False, ["ftq-cli:t", "ftq-worker:t", "ftq-worker-cpu:t"], "documents:ro --entrypoint bash ftq-worker-cpu:t"),
+    ],
+)
+def test_docker_tries_a_worker_that_it_built(tmp_path: Path, gpu: bool, built: list[str], tried: str) -> None:
+    said = tmp_path / "said"
+    stubs = {
+        "docker": f"""echo "$*" >> {said}
+[ "$1" != image ] || echo 1000000
+for word; do case $word in *:/ftq/artifacts) home=${{word%:*}} ;; bash) touch "$home/healthy" ;; esac; done""",
+        "nvidia-smi": "echo 'GPU 0: H100'" if gpu else "echo 'No devices were found'",
+    }
+    for name, script in stubs.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TAG": "t"}
+    for script in ("build.sh", "try.sh"):
+        subprocess.run([ROOT / "images" / script], env=environment, check=True, capture_output=True, timeout=30)
+    lines = said.read_text()
+    assert re.findall(r"^build .*?--tag (\S+)", lines, re.MULTILINE) == built
+    (worker,) = [line for line in lines.splitlines() if "--entrypoint bash" in line]
+    assert tried in worker
 
 
 # ---- the broker with these users ------------------------------------------------------------------------

@@ -296,6 +296,24 @@ def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: py
     assert caught.value.hint.startswith("Run `hf download Qwen/Qwen3-0.6B` where there is network")
 
 
+@pytest.mark.parametrize("error", ["GatedRepoError", "RepositoryNotFoundError"])
+def test_a_model_that_needs_a_login_says_where_the_token_goes_also_in_docker(
+    monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    import httpx
+    import huggingface_hub
+
+    def refuse(*_: object, **__: object) -> None:
+        raise getattr(huggingface_hub.errors, error)(
+            "no", response=httpx.Response(403, request=httpx.Request("GET", "/"))
+        )
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    with pytest.raises(UserError) as caught:
+        base_model.resolve("owner/gated")
+    assert "`hf auth login` on the worker" in caught.value.hint and "secrets/hub_token" in caught.value.hint
+
+
 def test_stop_token_of_a_local_model(model: Path, tmp_path: Path) -> None:
     assert base_model.stop_token(model, str(model)) == "<|im_end|>"
     other = tmp_path / "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from ftq.client import Client
 from ftq.errors import FtqError, UserError
 from ftq.settings import Settings, protect_files
 from worker import broker, cache
+from worker.process import spawn
 
+ROOT = Path(__file__).parent.parent
 OUT = ["../outside", "..", ".", "", "/etc", "a/b", "a\0b", "a\n", "-rf", ".hidden", "é"]
 
 
@@ -259,6 +262,24 @@ def test_a_password_without_a_server(tmp_path: Path, name: str) -> None:
     (tmp_path / "password").write_text("secret")
     with pytest.raises(UserError, match=f"^{name}_PASSWORD_FILE is set, but {name}_URL names no server"):
         Settings.from_env({f"{name}_PASSWORD_FILE": str(tmp_path / "password")})
+
+
+def test_a_stage_s_process_has_no_settings_that_let_it_act_as_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manual = "".join((ROOT / name).read_text() for name in (".env.example", "docs/security.md"))
+    secret = set(re.findall(r"FTQ_(?:[A-Z]+_)+(?:URL|FILE|AUTH)\b", manual))
+    assert {"FTQ_FLOWER_AUTH", "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL"} <= secret
+    for name in secret | {"HF_TOKEN"}:
+        monkeypatch.setenv(name, "x")
+    shown = tmp_path / "shown"
+    with shown.open("wb") as output:
+        command = ["timeit", "-n1", "-r1", "import os; print(*os.environ)"]  # a module that runs what it is given
+        process, pipe = spawn(command, output, 60, output.fileno())
+        process.communicate(timeout=30)
+        os.close(pipe)
+    given = set(shown.read_text().split())
+    assert "HF_TOKEN" in given and not secret & given
 
 
 def test_a_short_key_signs_nothing(tmp_path: Path) -> None:

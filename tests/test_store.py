@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -668,6 +669,15 @@ def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None
         store.ask("abc", "why?", {})
 
 
+def test_a_question_is_withdrawn_until_it_is_taken(store: RunStore, run: Run) -> None:
+    question, other = store.ask("abc", "why?", {}), store.ask("abc", "how?", {})
+    store.withdraw(question)
+    assert (store.take_question(question), store.read_answer(question)) == (None, ("withdrawn", None, None))
+    store.take_question(other)
+    store.withdraw(other)
+    assert store.read_answer(other) == ("running", None, None)
+
+
 # ---- workers --------------------------------------------------------------------------------------------
 
 
@@ -774,6 +784,12 @@ def test_corrections_come_from_the_same_card_the_same_model_first_the_newest_fir
 
 def test_the_last_plan(store: RunStore, clock: Clock) -> None:
     assert store.last_plan() is None
+    store.create("retried", "retried", SPEC, "hash")
+    store.succeed(claim(store, "prepare", run_id="retried"), None, FILES)
+    token = claim(store, "train", run_id="retried")
+    store.plan(token, "", {**CHOSEN, "card": "H100", "steps": 99})
+    store.fail(token, ERROR)
+    store.retry("retried")  # it keeps its plan and hasn't started again: PostgreSQL puts that first
     for number, card in enumerate(["H100", "L4", "H100"]):
         clock.now += 1
         train(store, f"r{number}", card=card, steps=number)
@@ -882,6 +898,15 @@ def test_a_database_that_goes_away_later_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no such table"):
         store.all()
     store.close()
+
+
+def test_a_full_disk_is_said_with_what_may_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    (tmp_path / "ftq.db").mkdir()  # SQLite has another word for it, as it has for a full disk
+    with pytest.raises(Unavailable) as caught:
+        RunStore(f"sqlite:///{tmp_path}/ftq.db")
+    assert caught.value.message == f"database sqlite:///{tmp_path}/ftq.db can't be used: its disk is full"
+    assert "Make a few MB of room by hand" in caught.value.hint and "`ftq gc`" in caught.value.hint
 
 
 # ---- many processes at once -----------------------------------------------------------------------------

@@ -478,13 +478,13 @@ def test_a_question_whose_process_fails_is_answered_with_the_error_once(rig: Rig
     folder = rig.submit("r")
     if not folder_is_there:
         folder.path.rename(folder.path.with_name("elsewhere"))
-    question = rig.store.ask("r", "why?", {"max_tokens": 5})
+    question = rig.store.ask("r", "exit", {"max_tokens": 5})
     rig.supervisor.answer(question)
     status, answer, error = rig.store.read_answer(question)
     assert (status, answer) == ("failed", None)
     assert error is not None
-    if folder_is_there:  # the fake can't be asked
-        assert error["message"] == "ask ended with exit code 2 and said nothing"
+    if folder_is_there:
+        assert error["message"] == "ask ended with exit code 3 and said nothing"
         assert folder.log("ask").read_text().startswith("---")
     else:
         assert "No such file or directory" in error["message"]
@@ -493,25 +493,15 @@ def test_a_question_whose_process_fails_is_answered_with_the_error_once(rig: Rig
     assert rig.store.read_answer(question) == before
 
 
-def test_an_answer_comes_from_the_process(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Process:
-        running, exit_code, out_of_memory = False, 0, False
-
-        def __init__(self, stage: str, arguments: list[str], *_: Any) -> None:
-            self.asked = [stage, *arguments]
-
-        def last_reports(self) -> list[dict[str, Any]]:
-            return [{"event": "answer", "answer": self.asked}]
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: Any) -> None:
-            pass
-
+@pytest.mark.parametrize("prompt", ["why?", "--watch", "a\r\nb\n", "\0", "ä" * 100_000])
+def test_an_answer_comes_from_the_process_and_its_question_is_in_no_command_line(rig: Rig, prompt: str) -> None:
     folder = rig.submit("r")
-    monkeypatch.setattr(supervisor, "StageProcess", Process)
-    question = rig.store.ask("r", "why?", {"max_tokens": 5})
+    before = names(folder)
+    question = rig.store.ask("r", prompt, {"max_tokens": 5})
     rig.supervisor.answer(question)
-    asked = ["infer", str(folder.path), "--ask", "why?", "--set", "max_tokens=5"]
-    assert rig.store.read_answer(question) == ("succeeded", {"answer": asked}, None)
+    status, answer, error = rig.store.read_answer(question)
+    assert (status, error) == ("succeeded", None) and answer
+    assert (answer["prompt"], answer["tokens"]) == (prompt, 5)
+    assert answer["arguments"] == ["--ask", answer["arguments"][1], "--set", "max_tokens=5"]
+    assert Path(answer["arguments"][1]).parent == folder.path
+    assert names(folder) - before == {"logs/ask.log"}

@@ -129,7 +129,10 @@ def stage(
     name: str, run: Path, *changes: str, attempt: int = 0, cwd: Path = ROOT, question: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = command(name, run, attempt, *changes) + ([] if question is None else ["--ask", question])
+    words = command(name, run, attempt, *changes)
+    if question is not None:
+        (run / "question").write_text(question)
+        words += ["--ask", str(run / "question")]
     return subprocess.run(words, text=True, capture_output=True, cwd=cwd, env=environment)
 
 

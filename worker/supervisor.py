@@ -10,6 +10,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,17 +209,20 @@ class Supervisor:
 
     def _ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
         folder = run_dir(self.settings.home, run_id)
-        arguments = [str(folder.path), "--ask", prompt]
-        arguments += [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
-        outcome = Outcome()
-        with StageProcess("infer", arguments, folder.log("ask"), self.settings.lease_seconds, folder.path) as process:
-            while process.running:
-                for report in process.reports(timeout=LOOK_SECONDS / 5):
+        changes = [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
+        outcome, log = Outcome(), folder.log("ask")
+        with tempfile.NamedTemporaryFile(dir=folder.path, prefix=".question.") as file:
+            file.write(prompt.encode())
+            file.flush()
+            arguments = [str(folder.path), "--ask", file.name, *changes]
+            with StageProcess("infer", arguments, log, self.settings.lease_seconds, folder.path) as process:
+                while process.running:
+                    for report in process.reports(timeout=LOOK_SECONDS / 5):
+                        self._keep_answer(report, outcome)
+                    process.beat()
+                for report in process.last_reports():
                     self._keep_answer(report, outcome)
-                process.beat()
-            for report in process.last_reports():
-                self._keep_answer(report, outcome)
-            outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
+                outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
         if outcome.exit_code == 0 and outcome.answers:
             return outcome.answers[0]
         error = policy.explain(run_id, "ask", outcome.exit_code, outcome.error, outcome.out_of_memory)

@@ -27,7 +27,6 @@ from ftq.settings import Settings, without_password
 PINGS = 5
 SLOW_MS = 50.0
 OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
-REDIS = ("redis://", "rediss://", "redis+socket://")
 
 
 def app(settings: Settings) -> Celery:
@@ -39,9 +38,6 @@ def app(settings: Settings) -> Celery:
 
 def broker(settings: Settings) -> Iterator[Finding]:
     shown = str(settings.broker_socket) if settings.embedded else without_password(settings.broker_url)
-    if not settings.broker.startswith(REDIS):
-        yield Finding("broker", "problem", f"{shown} is no Redis", "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0")
-        return
     try:
         with connected(settings) as client:
             yield from _look(client, shown, settings)

@@ -13,13 +13,13 @@ from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import disk, existing, network_type
 from ftq.errors import Unavailable
-from ftq.settings import Settings, without_password
+from ftq.settings import Settings, sqlite_file, without_password
 
 SERVER = "FTQ_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/ftq"
 
 
 def database(settings: Settings) -> Iterator[Finding]:
-    path = file_of(settings.database_url)
+    path = sqlite_file(settings.database_url)
     if path:
         yield from _place(path, settings.home)
     if path and not path.exists():
@@ -33,15 +33,6 @@ def database(settings: Settings) -> Iterator[Finding]:
             engine.dispose()
     except Unavailable as error:
         yield Finding("database", "problem", error.message, error.hint)
-
-
-def file_of(url: str) -> Path | None:
-    """SQLite's file; None for a server."""
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        return None  # opening it says so
-    return Path(parsed.database or "").resolve() if parsed.get_backend_name() == "sqlite" else None
 
 
 def _place(path: Path, home: Path) -> Iterator[Finding]:

@@ -14,10 +14,9 @@ from kombu.exceptions import OperationalError
 from ftq import schema
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
-from ftq.doctor.database import file_of
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.settings import Settings
+from ftq.settings import Settings, sqlite_file
 from ftq.workers import WORKER_SILENCE
 
 FORGOTTEN = 86_400.0  # seconds of silence after which a worker isn't worth a line
@@ -51,7 +50,7 @@ def answers(settings: Settings, names: Sequence[str]) -> set[str] | None:
 
 
 def _rows(settings: Settings) -> Sequence[sa.Row[Any]]:
-    path = file_of(settings.database_url)
+    path = sqlite_file(settings.database_url)
     if path and not path.exists():
         return []
     engine = schema.open_engine(settings.database_url)

@@ -1,5 +1,5 @@
-from tests.fake_stages import infer
+from tests.fake_stages import answer, infer
 from worker.stages.runtime import main
 
 if __name__ == "__main__":
-    main("infer", infer)
+    main("infer", infer, answer)

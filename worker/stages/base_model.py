@@ -21,6 +21,7 @@ from ftq.errors import FtqError, UserError
 from worker.stages.smollm2 import packaged_gguf, write_checkpoint
 
 FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
+LOG_IN = "`hf auth login` on the worker (with Docker: put the token into the file secrets/hub_token)"
 HUB_SECONDS = 5.0  # how long the hub may take to answer at all
 TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
 
@@ -171,10 +172,10 @@ def _download(hub_id: str) -> Path:
         HfApi().model_info(hub_id, timeout=HUB_SECONDS)  # fails at once where the download would retry for minutes
         path = Path(snapshot_download(hub_id, allow_patterns=FILES))
     except GatedRepoError:
-        hint = f"Accept its licence on https://huggingface.co/{hub_id}, then `hf auth login` on the worker."
+        hint = f"Accept its licence on https://huggingface.co/{hub_id}, then {LOG_IN}."
         raise UserError(f"model {hub_id} is gated on the hub", hint) from None
     except RepositoryNotFoundError:
-        hint = "Check the name; a private one needs `hf auth login` on the worker."
+        hint = f"Check the name; a private one needs this: {LOG_IN}."
         raise UserError(f"model {hub_id}: the hub has no such model", hint) from None
     except Exception as error:
         raise _unreachable(hub_id, error) from None

@@ -1,6 +1,6 @@
 """The finished model answers: the run's prompts into answers.jsonl, or a question from `ftq infer`.
 
-`python -m worker.stages.infer RUN_DIR --ask QUESTION` answers that one and writes no file.
+`python -m worker.stages.infer RUN_DIR --ask FILE` answers the question in it and writes no file.
 """
 
 from __future__ import annotations

@@ -104,14 +104,17 @@ Ask = Callable[[RunDir, str, RunSpec, Report], None]
 def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
     """Run `stage(run, out, spec, report)`: everything it makes goes into the folder `out`.
 
-    `--ask QUESTION` runs `ask(run, question, spec, report)` instead, which makes nothing but an answer.
+    `--ask FILE` runs `ask(run, question, spec, report)` instead, which makes nothing but an answer. The question is in
+    a file because a command line has room for less, and shows it to everybody on the machine.
     """
     arguments = argparse.ArgumentParser(prog=f"python -m worker.stages.{name}")
     arguments.add_argument("run_dir", type=Path)
     arguments.add_argument("--attempt", type=int, default=0, help="number of this try (default 0: by hand)")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of an option")
     if ask:
-        arguments.add_argument("--ask", metavar="QUESTION", help="answer one question instead of the run's prompts")
+        arguments.add_argument(
+            "--ask", metavar="FILE", type=Path, help="answer the question in it, not the run's prompts"
+        )
     given = arguments.parse_args()
     protect_files()
     follows = ranks.follow()
@@ -126,7 +129,7 @@ def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
     def work() -> int:
         spec = parse({**run.read_run()["spec"], **dict(map(parse_assignment, given.set))})
         if ask and given.ask is not None:
-            ask(run, given.ask, spec, report)
+            ask(run, given.ask.read_bytes().decode(), spec, report)
             return 0
         return _make(stage, run, run.partial(name, given.attempt), spec, report, publish=None if fd else name)
 
