@@ -77,9 +77,12 @@ class Forecast:
 
 def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None) -> Forecast:
     """`card` is what `--card` says; without it the worker's that the run would land on. UserError if it can't fit."""
-    shape = catalog.shape_of(spec["model"])
-    dataset = _dataset(spec, store, home)
+    shape, context = catalog.shape_of(spec["model"]), catalog.context_of(spec["model"])
     place, notes = _place(spec, store, card)
+    if context and context < spec["max_seq_length"]:
+        notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
+        spec = {**spec, "max_seq_length": context}
+    dataset = _dataset(spec, store, home)
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
@@ -115,7 +118,8 @@ def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Datase
     for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
         if number == 0:
             bytes_per_token = _bytes_per_token(RunDir(home / run.id), report) or bytes_per_token
-        same = all(run.spec.get(name) == spec[name] for name in ("max_seq_length", "valid_fraction", "seed"))
+        same = all(run.spec.get(name) == spec[name] for name in ("valid_fraction", "seed"))
+        same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.get("max_seq_length"))
         if same and run.documents_hash == documents.snapshot(folder, None, home).hash:
             return _counted(report)
     found = lengths.of(documents.find(folder, home), bytes_per_token, spec["max_seq_length"])

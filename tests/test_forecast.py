@@ -245,6 +245,18 @@ def test_a_model_that_only_the_worker_can_know(manual: Path, tmp_path: Path) -> 
     assert local.plan and local.disk and local.disk["download"] == 0
 
 
+def test_rows_are_no_longer_than_the_model_s_context(store: Store, manual: Path, tmp_path: Path) -> None:
+    (manual / "long.md").write_text("# Long\n\n" + "word " * 200_000)
+    whole = look(store, asked(manual, "gemma-2-2b", max_seq_length=8192), "RTX 4090")
+    cut = look(store, asked(manual, "gemma-2-2b", max_seq_length=1_000_000), "RTX 4090")
+    assert (cut.dataset, cut.plan, cut.seconds) == (whole.dataset, whole.plan, whole.seconds)
+    assert (whole.notes, cut.notes) == (
+        [], ["gemma-2-2b reads at most 8192 tokens: max_seq_length=8192 would be used"],
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert look(store, asked(manual, str(tmp_path), max_seq_length=4096), "CPU").dataset.train.longest <= 2048
+
+
 def test_a_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
     gpu, cpu = (wanted_of(asked(manual, load_in_4bit=True), cards.parse(name), PHI) for name in ("RTX 4060", "CPU"))
     assert (gpu.load_in_4bit, gpu.bytes_a_number, gpu.padded, gpu.adam_8bit) == (True, 2, False, True)
