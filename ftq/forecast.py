@@ -23,6 +23,9 @@ from ftq.runs import RunStore
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed
+KNOWN = (
+    "It takes .md with text, .json and .jsonl with instruction/output, prompt/completion, question/answer or messages"
+)
 ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
 SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
 
@@ -83,6 +86,8 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
         spec = {**spec, "max_seq_length": context}
     dataset = _dataset(spec, store, home)
+    if not dataset.train.examples:
+        notes.append(f"no example was found in the documents, prepare would fail. {KNOWN}")
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)

@@ -58,6 +58,27 @@ def test_a_record_is_an_example_and_a_chat_has_one_for_each_answer(tmp_path: Pat
     assert tokens(tmp_path / "x.json", "[{") == []
 
 
+def test_one_bad_line_costs_no_other(tmp_path: Path) -> None:
+    good = json.dumps({"question": "q", "answer": "a\u2028b\x85c"}, ensure_ascii=False)
+    odd = [
+        json.dumps({"question": "q", "answer": "\ud800"}),
+        "9" * 5000,
+        "{half",
+        '{"question": "q"}',
+        "[" * 99_999,
+        "",
+    ]
+    assert len(tokens(tmp_path / "x.jsonl", "\n".join([good, *odd, good]))) == 3
+    assert len(tokens(tmp_path / "x.json", f"{good}\n\n{good}\n")) == 2
+    assert tokens(tmp_path / "x.json", f"{good}\n{{half\n") == []  # prepare takes none of it either
+    assert len(tokens(tmp_path / "x.md", "# A\u2028# B\na\n")) == 1
+
+
+def test_no_example_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('[{"text": "a"}]')
+    assert look(None, asked(tmp_path), "H100").notes[0].startswith("no example was found in the documents, prepare")
+
+
 def test_a_long_text_makes_several_rows(tmp_path: Path) -> None:
     rows = tokens(tmp_path / "x.md", "a" * 10_000, longest=1000)
     assert (len(rows), max(rows) <= 1000) == (3, True)
