@@ -331,7 +331,8 @@ class RunStore(Questions, Workers, Plans):
             kind, message = "cancelled", "stopped: cancelled by the user"
         else:
             values |= {"status": "queued", "attempt": stage.attempt + 1, "queued_at": self.clock(),
-                       "tries": stage.tries if counts else 0, "changes": changes or stage.changes}  # fmt: skip
+                       "started_at": None, "tries": stage.tries if counts else 0,
+                       "changes": changes or stage.changes}  # fmt: skip
         db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(**values))
         self._event(db, stage.run_id, kind, message, stage.name, stage.attempt)
 

@@ -152,6 +152,22 @@ def test_the_json_of_a_run(store: Store) -> None:
     }  # fmt: skip
 
 
+def test_waiting_is_no_running_time(store: Store) -> None:
+    busy = store.add("cccc3333", "busy", ago=300_000)
+    store.do(busy, "prepare", 290_000)
+    token = store.begin(busy, "train", 280_000)
+    store.at(279_950).progress(token, TRAINING)
+    store.runs.pause(busy)
+    store.at(279_940).release(token, "paused", "saved")
+    assert " left" not in ok("status", "busy").stdout
+    shown = json.loads(ok("status", "busy", "--json").stdout)
+    assert (shown["progress"]["step"], shown["progress"]["eta_seconds"]) == (120, None)
+    store.at(20_000).cancel(busy)
+    assert re.search(r"^train      not started +2 *$|^train +– cancelled +2 *$", ok("status", "busy").stdout, re.M)
+    train = json.loads(ok("status", "busy", "--json").stdout)["stages"][1]
+    assert (train["attempt"], train["started_at"], train["seconds"]) == (2, None, None)
+
+
 def test_the_json_of_a_failed_run(store: Store) -> None:
     error = {"kind": "bug", "message": "it broke", "hint": ""}
     store.fail(store.add("bbbb2222", "broken"), "prepare", 480, error)
