@@ -70,6 +70,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def say(text: str) -> None:
+    """A line of the answer."""
+    click.echo(printable(text))
+
+
 def note(text: str) -> None:
     """Something for people, not for pipes."""
     click.echo(printable(text), err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def runs_table(runs: list[Run], now: float, symbols: bool = True) -> RenderableT
     for heading in ("%", "LOSS", "AGE"):
         table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
     _give_way(table, 1, 2)
-    for run in runs:
+    for run in map(clean, runs):
         at_work = run.current if run.status in ("running", "paused", "failed") else None
         percent = (view.progress(run) or {}).get("percent") if at_work else None
         table.add_row(
@@ -78,9 +79,10 @@ def print_runs(runs: list[Run]) -> None:
 def run_view(run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True,
              symbols: bool = True) -> RenderableType:  # fmt: skip
     """The run from top to bottom; what doesn't change while it works only in the `whole` view."""
+    run = clean(run)
     parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_plan(run),
                                      *_progress(run, now)]  # fmt: skip
-    parts += [Text(f"! {note}", "yellow") for note in notes]
+    parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
     parts += _failure(run)
     if whole:
         parts += [*_artifacts(run, home), "", *asked_for(run.spec)]
@@ -133,7 +135,7 @@ def _plan(run: Run) -> list[RenderableType]:
     found = run.stage("train").plan or {}
     if not found.get("message"):
         return []
-    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(printable(found["message"]))]
+    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(found["message"])]
     if compared := calibration.compare(found):
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
@@ -178,8 +180,8 @@ def numbers(progress: dict[str, Any]) -> str:
 def _failure(run: Run) -> list[RenderableType]:
     if not run.error or run.current is None:
         return []
-    head = Text(f"{run.current.name} failed ({run.error['kind']}): {printable(run.error['message'])}", "red")
-    hint = printable(run.error.get("hint", "")).replace(" RUN`", f" {run.name}`")
+    head = Text(f"{run.current.name} failed ({run.error['kind']}): {run.error['message']}", "red")
+    hint = run.error.get("hint", "").replace(" RUN`", f" {run.name}`")
     return ["", head, *([Text(hint)] if hint else [])]
 
 
@@ -252,13 +254,26 @@ def print_sizes(runs: list[tuple[Run, int]]) -> None:
     table = _table("ID", "NAME", "STATUS", "AGE")
     table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
     out = console()
-    for run, number in runs:
+    for run, number in ((clean(run), number) for run, number in runs):
         age = short(time.time() - run.created_at)
         table.add_row(Text(run.id, "dim"), Text(run.name, "bold"), _status(run, has_symbols(out)), age, size(number))
     put(out, table)
 
 
 # ---- words and numbers ------------------------------------------------------------------------------------
+
+
+def clean(value: Any) -> Any:
+    """A run, or a part of it, with all its text printable: any user of the database may have written it."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [clean(part) for part in value]
+    if isinstance(value, dict):
+        return {clean(name): clean(part) for name, part in value.items()}
+    if isinstance(value, (Run, Stage)):
+        return replace(value, **{name: clean(part) for name, part in vars(value).items()})
+    return value
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cli import show
+from cli.common import printable
 from ftq import view
 from ftq.records import Run
 
@@ -72,10 +73,10 @@ def _list(client: Client, limit: int | None, symbols: bool) -> RenderableType:
     if limit and (more := client.count() - len(runs)) > 0:
         parts.append(Text(f"{more:,} more: --all", "dim"))
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
-    parts += [Text(f"! {name}: {text}", "yellow") for name, text in silences if text]
+    parts += [Text(printable(f"! {name}: {text}"), "yellow") for name, text in silences if text]
     waiting = [run for run in runs if run.status == "queued"]
     if waiting and (missing := client.missing_worker(*reversed(waiting))):
-        parts.append(Text(f"! {missing}", "yellow"))
+        parts.append(Text(printable(f"! {missing}"), "yellow"))
     return Group(*parts)
 
 
@@ -107,4 +108,4 @@ def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
         words.append(stage.name)
     if percent:
         words += [f"{percent} %", show.numbers(found), show.time_left(found)]
-    out.print("  ".join(word for word in words if word))
+    out.print(printable("  ".join(word for word in words if word)))

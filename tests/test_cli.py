@@ -18,6 +18,7 @@ import ftq
 from cli import show
 from cli.main import main
 from cli.show import duration, short
+from ftq.spec import parse
 
 pytestmark = pytest.mark.usefixtures("utc")
 MANUAL = Path(__file__).parent.parent / "documents"
@@ -200,6 +201,39 @@ def test_a_plan_and_how_far_its_prediction_was_off(store: Store) -> None:
         "compared": {"peak": {"predicted": 56_000_000_000, "measured": 54_000_000_000, "error": -0.0357},
                      "seconds": {"predicted": 720.0, "measured": 778.0, "error": 0.0806}},
     }  # fmt: skip
+
+
+def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    plain = Console(file=screen, force_terminal=True, color_system=None, width=200)
+    monkeypatch.setattr(show, "console", lambda stderr=False: plain)
+    title = "\x1b]0;owned\x07\x9b"
+    spec = {
+        **parse({"model": "m"}).model_dump(),
+        "model": f"m{title}",
+        "documents": f"/docs{title}",
+        "prompts": [title],
+        title: title,
+    }
+    store.at(300).create("cccc3333", f"busy{title}", spec, "0" * 64)
+    token = store.at(200).claim("cccc3333", "prepare", 1, f"box{title}", 60)
+    assert token
+    store.runs.progress(token, {"step": title, "percent": 5, "eta_seconds": 8})
+    store.runs.plan(token, title, {})
+    store.at(190).release(token, "retried", title, changes={title: title}, counts=True)
+    error = {"kind": title, "message": title, "hint": title}
+    first = store.at(180).claim("cccc3333", "prepare", 2, f"box{title}", 60)
+    assert first
+    for command in (["status"], ["status", "cccc"]):
+        ok(*command)
+    store.at(170).fail(first, error)
+    said = [ok(*command).output for command in (["status"], ["status", "cccc"], ["retry", "cccc"], ["cancel", "cccc"])]
+    ok("rm", "cccc", "--yes")
+    shown = "".join([screen.getvalue(), *said])
+    assert "/docs\ufffd]0;owned" in shown and "on box\ufffd]0;owned" in shown
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
 
 
 def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
