@@ -52,25 +52,41 @@ def put(out: Console, what: RenderableType) -> None:
 # ---- the list of runs -------------------------------------------------------------------------------------
 
 
-def runs_table(runs: list[Run], now: float, symbols: bool = True) -> RenderableType:
-    table = _table("ID", "NAME", "MODEL", "STATUS", "STAGE")
-    for heading in ("%", "LOSS", "AGE"):
-        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
-    _give_way(table, 1, 2)
+LOST_FIRST = ("MODEL", "LOSS", "AGE", "%", "STAGE", "ID")  # of the list's columns, where the terminal is narrow
+NAME_WIDTH = 16  # a longer name goes on in the next line before a column is lost for it
+
+
+def runs_table(runs: list[Run], now: float, width: int, symbols: bool = True) -> RenderableType:
+    """The columns for which there is room. Nothing is cut."""
+    columns: dict[str, list[Text]] = {
+        name: [Text(name, "dim")] for name in ("ID", "NAME", "MODEL", "STATUS", "STAGE", "%", "LOSS", "AGE")
+    }
     for run in map(clean, runs):
         at_work = run.current if run.status in ("running", "paused", "failed") else None
         percent = (view.progress(run) or {}).get("percent") if at_work else None
-        table.add_row(
-            Text(run.id, "dim"), _cut(run.name, "bold"), _cut(run.model.rpartition("/")[2]), _status(run, symbols),
-            at_work.name if at_work else "", "" if percent is None else f"{percent:.0f}", _loss(view.loss(run)),
-            short(now - run.created_at),
+        cells = (
+            Text(run.id, "dim"), Text(run.name, "bold"), Text(run.model.rpartition("/")[2]), _status(run, symbols),
+            Text(at_work.name if at_work else ""), Text("" if percent is None else f"{percent:.0f}"),
+            Text(_loss(view.loss(run))), Text(short(now - run.created_at)),
         )  # fmt: skip
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
+    for name in LOST_FIRST:
+        widths = {name: max(cell.cell_len for cell in column) for name, column in columns.items()}
+        if sum(widths.values()) + 2 * len(widths) - 2 + min(0, NAME_WIDTH - widths["NAME"]) > width:
+            del columns[name]
+    table = _table()
+    for name, column in columns.items():
+        right, whole = name in ("%", "LOSS", "AGE"), name != "NAME"
+        table.add_column(column[0], justify="right" if right else "left", no_wrap=whole, overflow="fold")
+    for row in list(zip(*columns.values(), strict=True))[1:]:
+        table.add_row(*row)
     return table
 
 
 def print_runs(runs: list[Run]) -> None:
     out = console()
-    put(out, runs_table(runs, time.time(), has_symbols(out)))
+    put(out, runs_table(runs, time.time(), out.width, has_symbols(out)))
 
 
 # ---- one run ----------------------------------------------------------------------------------------------
@@ -231,11 +247,12 @@ def print_models(models: Iterable[Any]) -> None:
     for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "QUICKEST"):
         table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
     table.add_column(Text("LICENCE", "dim"), no_wrap=True)
-    _give_way(table, 1)
+    table.columns[1].no_wrap, table.columns[1].min_width = False, 8  # it gives way where the terminal is narrow
     for model in models:
         size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
         memory = [f"{number / 2**30:.1f}" for number in model.least.values()]
-        table.add_row(Text(model.alias, "bold"), _cut(model.hub_id), size_b, str(model.context), *memory, model.licence)
+        hub_id = Text(model.hub_id, no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(model.alias, "bold"), hub_id, size_b, str(model.context), *memory, model.licence)
     put(console(), table)
 
 
@@ -331,14 +348,3 @@ def _table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(Text(heading, "dim"), no_wrap=True)
     return table
-
-
-def _give_way(table: Table, *columns: int) -> None:
-    """These columns get narrower first where the terminal is too narrow; the others stay whole."""
-    for column in columns:
-        table.columns[column].no_wrap, table.columns[column].min_width = False, 8
-
-
-def _cut(text: str, style: str = "") -> Text:
-    """A cell of one line, cut where its column has given way."""
-    return Text(text, style, no_wrap=True, overflow="ellipsis")

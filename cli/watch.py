@@ -44,7 +44,7 @@ def watch_list(client: Client, limit: int | None) -> None:
         _print_all_changes(client, limit, out)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            live.update(_list(client, limit, show.has_symbols(out)), refresh=True)
+            live.update(_list(client, limit, out), refresh=True)
             time.sleep(SECONDS)
 
 
@@ -65,11 +65,11 @@ def silent(run: Run, lease: float, now: float) -> str:
     )
 
 
-def _list(client: Client, limit: int | None, symbols: bool) -> RenderableType:
+def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
     runs, now = client.all(limit), time.time()
     if not runs:
         return Text("No runs yet: `ftq submit` makes one.", "dim")
-    parts: list[RenderableType] = [show.runs_table(runs, now, symbols)]
+    parts: list[RenderableType] = [show.runs_table(runs, now, out.width, show.has_symbols(out))]
     if limit and (more := client.count() - len(runs)) > 0:
         parts.append(Text(f"{more:,} more: --all", "dim"))
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]

@@ -53,14 +53,40 @@ def test_the_list_is_newest_first_and_says_who_is_missing(store: Store) -> None:
     store.add("dddd4444", "next", ago=5)
     result = ok("status")
     assert result.stdout == (
-        "ID        NAME      MODEL         STATUS       STAGE     %   LOSS  AGE\n"
-        "dddd4444  next      smollm2-135m  ○ queued                          5s\n"
-        "cccc3333  busy      smollm2-135m  ● running    train    63  1.834   5m\n"
-        "bbbb2222  broken    smollm2-135m  ✗ failed     prepare              2h\n"
-        "aaaa1111  old       smollm2-135m  ✓ succeeded               1.834   1d\n"
+        "ID        NAME    MODEL         STATUS       STAGE     %   LOSS  AGE\n"
+        "dddd4444  next    smollm2-135m  ○ queued                          5s\n"
+        "cccc3333  busy    smollm2-135m  ● running    train    63  1.834   5m\n"
+        "bbbb2222  broken  smollm2-135m  ✗ failed     prepare              2h\n"
+        "aaaa1111  old     smollm2-135m  ✓ succeeded               1.834   1d\n"
     )
     expected = f"Note: No worker is up. The run is recorded and starts as soon as one is there. {START}\n"
     assert result.stderr == expected
+
+
+def test_a_narrow_list_loses_columns_and_cuts_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = store.add("aaaa1111", "smollm2-135m-with-a-long-name", ago=90_000)
+    store.do(done, "prepare", 80_000)
+    store.do(done, "train", 70_000, progress=TRAINING)
+    store.begin(done, "export", 10)
+    shown = {}
+    for width in (100, 75, 59, 50, 40, 30):
+        screen = io.StringIO()
+        out = Console(file=screen, force_terminal=True, color_system=None, width=width)
+        monkeypatch.setattr(show, "console", lambda stderr=False, out=out: out)
+        ok("status")
+        shown[width] = [line.rstrip() for line in screen.getvalue().splitlines()]
+    columns = "ID NAME MODEL STATUS STAGE % LOSS AGE"
+    assert shown[100][0].split() == columns.split()
+    assert shown[75] == [
+        "ID        NAME               MODEL         STATUS     STAGE   %   LOSS  AGE",
+        "aaaa1111  smollm2-135m-with  smollm2-135m  ● running  export     1.834   1d",
+        "          -a-long-name",
+    ]
+    assert [shown[width][0].split() for width in (59, 50, 40, 30)] == [
+        name.split()
+        for name in ("ID NAME STATUS STAGE % AGE", "ID NAME STATUS STAGE %", "ID NAME STATUS", "NAME STATUS")
+    ]
+    assert "".join(line.split()[0] for line in shown[30][1:]) == "smollm2-135m-with-a-long-name"
 
 
 def test_the_list_shows_twenty_unless_asked_for_all(store: Store) -> None:
