@@ -399,8 +399,6 @@ def training_seconds(plan: Plan, wanted: Wanted, card: Card, held_out: int, eval
     return starting + plan.seconds + evaluations * held_out * example
 
 
-def evaluations(plan: Plan, epochs: float, every: int | None) -> int:
+def evaluations(plan: Plan, examples: int, every: int | None) -> int:
     """How often the validation loss is looked at: each so many steps (None: each epoch), and at the end."""
-    if every is None:
-        return math.ceil(epochs)
-    return math.ceil(plan.steps / every)
+    return math.ceil(plan.steps / (every or math.ceil(examples / plan.examples_in_step)))

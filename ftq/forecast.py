@@ -100,7 +100,7 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
         raise _refusal(spec, shape, dataset.train, place.card, wanted)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
-    seconds = _seconds(spec, plan, wanted, place.card, dataset.held_out) if place.timed else None
+    seconds = _seconds(spec, plan, wanted, place.card, dataset) if place.timed else None
     return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
 
 
@@ -209,10 +209,10 @@ def _timed(card: Card) -> Card:
     return card if card.flops else replace(card, flops=SOME_SPEED)
 
 
-def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, card: Card, held_out: int) -> float:
+def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, card: Card, dataset: Dataset) -> float:
     every = None if spec["eval_steps"] == "auto" else int(spec["eval_steps"])
-    looks = estimate.evaluations(plan, spec["epochs"], every) if held_out else 0
-    return estimate.training_seconds(plan, wanted, card, held_out, looks)
+    looks = estimate.evaluations(plan, dataset.train.examples, every) if dataset.held_out else 0
+    return estimate.training_seconds(plan, wanted, card, dataset.held_out, looks)
 
 
 def _disk(spec: dict[str, Any], shape: Shape, wanted: Wanted) -> tuple[dict[str, int], dict[str, int]]:
