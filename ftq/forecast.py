@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,17 @@ def wanted_of(spec: dict[str, Any], card: Card, shape: Shape) -> Wanted:
 
 def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Dataset:
     folder, bytes_per_token = Path(spec["documents"]), lengths.BYTES_PER_TOKEN
+
+    @cache
+    def hashed() -> str:
+        return documents.snapshot(folder, None, home).hash
+
     for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
         if number == 0:
             bytes_per_token = _bytes_per_token(RunDir(home / run.id), report) or bytes_per_token
         same = all(run.spec.get(name) == spec[name] for name in ("valid_fraction", "seed"))
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.get("max_seq_length"))
-        if same and run.documents_hash == documents.snapshot(folder, None, home).hash:
+        if same and run.documents_hash == hashed():
             return _counted(report)
     found = lengths.of(documents.find(folder, home), bytes_per_token, spec["max_seq_length"])
     held_out = round(len(found) * spec["valid_fraction"])

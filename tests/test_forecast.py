@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_tools import Store, ok, run
 
-from ftq import cards, catalog, lengths, sizes
+from ftq import cards, catalog, documents, lengths, sizes
 from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.errors import NotFound, UserError
 from ftq.estimate import GIB, USABLE, Card, Wanted
@@ -206,6 +206,21 @@ def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, d
     other = look(store, {**spec, "max_seq_length": 512}).dataset
     assert not other.counted
     assert other.train.tokens > 2 * look(None, spec).dataset.train.tokens * 0.95  # two bytes a token, not 4.2
+
+
+def test_the_documents_are_read_once_whatever_the_number_of_earlier_runs(
+    store: Store, manual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = asked(manual, "smollm2-135m")
+    for number in range(3):
+        store.runs.create(f"aaaa111{number}", f"run-{number}", spec, "of other documents")
+        RunDir(store.home / f"aaaa111{number}").dataset.mkdir(parents=True)
+        write_jsonl(RunDir(store.home / f"aaaa111{number}").dataset / "train.jsonl", [])
+        write_json(RunDir(store.home / f"aaaa111{number}").dataset / "report.json", {"tokens": {"mean": 1.0}})
+    taken, snapshot = [], documents.snapshot
+    monkeypatch.setattr(documents, "snapshot", lambda *given: taken.append(given) or snapshot(*given))
+    look(store, spec)
+    assert len(taken) == 1
 
 
 def test_sizes_on_the_disk(manual: Path) -> None:
