@@ -226,6 +226,7 @@ def _disk(spec: dict[str, Any], shape: Shape, wanted: Wanted) -> tuple[dict[str,
     local = Path(spec["model"]).is_absolute()
     disk = {
         "download": 0 if local else sizes.merged(parameters), "checkpoints": sizes.checkpoints(shape, wanted),
+        "export": sizes.export(parameters, spec["quantizations"]),
         "adapter": sizes.adapter(shape, wanted), "merged": sizes.merged(parameters) if spec["keep_merged"] else 0,
     }  # fmt: skip
     return disk, {name: sizes.gguf(parameters, name) for name in spec["quantizations"]}

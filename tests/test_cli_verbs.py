@@ -61,12 +61,12 @@ model      smollm2-135m
 documents  2 documents (14 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu)
 examples   ~1 with ~13 tokens, ~13 in the longest
-disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 78.2 MB adapter, 269 MB merged model
-export     ~82.4 MB q4_k_m
+disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 682 MB free for the export
+kept       ~78.2 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
 
 asked for beyond the defaults
   epochs=5
-"""  # noqa: E501
+"""
     )
     assert result.stderr == (
         "Note: no worker of the queue gpu is up or known: no memory and time here. "

@@ -231,9 +231,10 @@ def test_sizes_on_the_disk(manual: Path) -> None:
     assert shape.adapter(16, spec["target_modules"]) == weights
     assert found.gguf == {"q4_k_m": int(shape.parameters * 4.9 / 8), "f16": shape.parameters * 2}
     assert found.disk == {"download": shape.parameters * 2, "checkpoints": weights * 12 * sizes.CHECKPOINTS,
+                          "export": sizes.export(shape.parameters, ["q4_k_m", "f16"]),
                           "adapter": weights * 4, "merged": shape.parameters * 2}  # fmt: skip
     lean = look(None, {**spec, "keep_merged": False}, "H100").disk
-    assert lean and lean["merged"] == 0
+    assert lean and found.disk and (lean["merged"], lean["export"]) == (0, found.disk["export"])
 
 
 def test_phi_3_medium_trains_in_4_bit_on_a_card_of_24_gib(manual: Path) -> None:
@@ -316,7 +317,7 @@ def test_dry_run_on_a_card(manual: Path, home: Path) -> None:
         "memory",
         "time",
         "disk",
-        "export",
+        "kept",
     ]
     assert lines["card"] == "RTX 4090 (as --card says)"
     assert "4-bit base" in lines["plan"]
