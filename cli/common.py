@@ -86,7 +86,7 @@ def printable(text: str) -> str:
 
 def on_terminal() -> bool:
     """Whether there is somebody to ask."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def confirm(question: str, yes: bool) -> None:

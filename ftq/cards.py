@@ -37,7 +37,7 @@ def speed(name: str) -> float | None:
 
 def parse(text: str) -> Card:
     """The card of `--card`: a name from the table (`RTX 4090`), or gigabytes of memory (`24`). NotFound for others."""
-    if text.replace(".", "", 1).isdigit():
+    if text.replace(".", "", 1).isdecimal():
         return Card(f"a card of {text} GiB", int(float(text) * GIB * USABLE), 0.0)
     squeezed = {name.lower().replace(" ", ""): name for name in KNOWN}
     known = squeezed.get(text.lower().replace(" ", "")) or find(text)

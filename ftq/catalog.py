@@ -164,6 +164,8 @@ def weight_files(path: Path) -> list[str]:
 def _check_directory(path: Path) -> str:
     if not (path / "config.json").is_file():
         raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
+    if _config(str(path)) is None:
+        raise UserError(f"model {path}: its config.json can't be read as a JSON object", "Get the model again.")
     names = weight_files(path)
     if not names:
         raise UserError(f"model {path}: no *.safetensors weights in it",

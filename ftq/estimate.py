@@ -45,7 +45,8 @@ class Shape:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Shape | None:
         """From a checkpoint's config.json; None for a model that is built otherwise (experts, state spaces)."""
-        config = config.get("text_config", config)
+        inner = config.get("text_config")
+        config = inner if isinstance(inner, dict) else config
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
         if any(not isinstance(config.get(name), int) for name in names) or config.get("num_local_experts"):
             return None

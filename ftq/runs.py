@@ -138,6 +138,7 @@ class RunStore(Questions, Workers, Plans):
 
     def find(self, wanted: str) -> Run:
         """A run by id, by name or by a unique prefix of its id. NotFound names what there is."""
+        wanted = wanted.encode(errors="replace").decode()  # bytes that are no text, which no database compares
         with self._read() as db:
             exact = (
                 db.execute(sa.select(runs.c.id).where((runs.c.id == wanted) | (runs.c.name == wanted))).scalars().all()

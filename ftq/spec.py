@@ -84,6 +84,15 @@ class RunSpec(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
     max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """Neither a file nor a database holds half a character, which bytes on the command line or an escape can be."""
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, str) and part != part.encode(errors="replace").decode():
+                raise ValueError("not UTF-8 text")
+        return value
+
     @field_validator("max_steps", "early_stopping", mode="before")
     @classmethod
     def _no_limit(cls, value: Any) -> Any:
@@ -167,7 +176,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, a number of 5,000 digits
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None

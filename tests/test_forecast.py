@@ -120,6 +120,8 @@ def test_a_card_is_known_by_the_driver_s_name(driver: str, known: str | None) ->
 def test_what_card_may_say() -> None:
     assert cards.parse("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
     assert cards.parse("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
+    with pytest.raises(NotFound, match=r"^--card ²: not in the table\.$"):
+        cards.parse("²")
     with pytest.raises(NotFound) as caught:
         cards.parse("RTX 4091")
     assert caught.value.message == "--card RTX 4091: not in the table. Did you mean rtx 4090?"

@@ -81,7 +81,7 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("warmup_ratio", 1), ("dropout", 1), ("r", 0), ("seed", -1), ("target_modules", ""), ("quantizations", []),
         ("batch_size", 0), ("gradient_accumulation_steps", -1), ("early_stopping", 0), ("eval_steps", 0),
         ("report_to", "clearml"), ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"),
-        ("packing", "perhaps"),
+        ("packing", "perhaps"), ("prompts", ["a\ud800"]), ("documents", "\udcff"), ("report_to", "\udcff"),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:
@@ -145,6 +145,9 @@ def test_read_config(tmp_path: Path) -> None:
         (b"- model\n", UserError, "{path}: expected options as `key: value` lines"),
         (b"", UserError, "{path}: expected options as `key: value` lines"),
         (b"model: \xff\n", UserError, "{path}: not UTF-8 text (invalid start byte at byte 7)"),
+        (b"epochs: 2020-13-45\n", UserError, "{path}: not valid YAML (month must be in 1..12)"),
+        (b"epochs: " + b"9" * 5000, UserError, "{path}: not valid YAML (Exceeds the limit (4300 digits) for integer "
+         "string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit)"),
         (None, NotFound, "{path}: can't be read (No such file or directory)"),
     ],
 )  # fmt: skip
