@@ -211,8 +211,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return str(schema["const"])
     if schema.get("type") == "array":
         return f"list of {_allowed(schema['items'])}" if "enum" in schema["items"] else "list, separated by commas"
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    low = schema.get("minimum", f"over {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else None)
+    high = schema.get("maximum", f"under {schema['exclusiveMaximum']}" if "exclusiveMaximum" in schema else None)
     word = {"number": "number", "integer": "integer", "boolean": "true/false", "string": "text"}[schema["type"]]
     if low is None and high is None:
         return word

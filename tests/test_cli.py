@@ -352,7 +352,7 @@ def test_models_and_options() -> None:
     first = json.loads(ok("models", "--json").stdout)[0]
     assert (first["hub_id"], first["parameters_b"]) == ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135)
     assert set(first["least_memory"]) == {"4bit", "16bit", "16bit_without_checkpointing"}
-    assert re.search(r"^epochs +3 +number from 0 to 1000|^epochs +3 +number 0 to 1000", ok("options").stdout, re.M)
+    assert re.search(r"^epochs +3 +number over 0 to 1000", ok("options").stdout, re.M)
     assert json.loads(ok("options", "--json").stdout)[0]["name"] == "model"
 
 

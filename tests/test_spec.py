@@ -105,9 +105,13 @@ def test_options_lists_each_option_with_default_limits_and_help() -> None:
     assert list(rows) == list(DEFAULTS)
     assert all(row["help"] and row["allowed"] for row in rows.values())
     shown = {name: (rows[name]["default"], rows[name]["allowed"]) for name in rows}
-    assert {name: shown[name] for name in ("model", "epochs", "max_steps", "packing", "dtype", "quantizations")} == {
+    assert {
+        name: shown[name]
+        for name in ("model", "epochs", "warmup_ratio", "max_steps", "packing", "dtype", "quantizations")
+    } == {
         "model": ("", "text"),
-        "epochs": ("3", "number 0 to 1000"),
+        "epochs": ("3", "number over 0 to 1000"),
+        "warmup_ratio": ("0.05", "number 0 to under 1"),
         "max_steps": ("", "integer 1 to 1000000000"),
         "packing": ("auto", "true/false or auto"),
         "dtype": ("auto", "auto, bfloat16, float16, float32"),
