@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,9 @@ def test_a_card_is_known_by_the_driver_s_name(driver: str, known: str | None) ->
 def test_what_card_may_say() -> None:
     assert cards.parse("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
     assert cards.parse("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
+    for text, near in {"4090": " Did you mean RTX 4090?", "6000": " Did you mean RTX 6000 Ada?", "9999": ""}.items():
+        with pytest.raises(NotFound, match=rf"^--card {text}: not in the table\.{re.escape(near)}$"):
+            cards.parse(text)
     with pytest.raises(NotFound, match=r"^--card ²: not in the table\.$"):
         cards.parse("²")
     with pytest.raises(NotFound) as caught:
