@@ -354,6 +354,8 @@ def test_models_and_options() -> None:
     assert set(first["least_memory"]) == {"4bit", "16bit", "16bit_without_checkpointing"}
     assert re.search(r"^epochs +3 +number over 0 to 1000", ok("options").stdout, re.M)
     assert json.loads(ok("options", "--json").stdout)[0]["name"] == "model"
+    example = re.search(r"ftq options \| grep (-i )?(\w+)\n", ok("options", "--help").stdout)
+    assert example and re.search(example[2], ok("options").stdout, re.I if example[1] else 0)
 
 
 def test_durations_and_ages() -> None:
