@@ -39,10 +39,8 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
         from ftq.client import Client
         from ftq.settings import Settings
 
-        settings = Settings.from_env()
-        if settings.database_url.startswith("sqlite:///") and not (settings.home / "ftq.db").exists():
-            return []
-        runs = Client(settings).all(200)
+        client = Client(Settings.from_env())
+        runs = client.all(200) if client.has_database() else []
     except Exception:
         return []
     names = [(run.name, run) for run in runs] + [(run.id, run) for run in runs if incomplete]

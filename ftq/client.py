@@ -106,7 +106,7 @@ class Client:
         """
         from ftq.forecast import forecast
 
-        store = self.store if self._has_database() else None
+        store = self.store if self.has_database() else None
         return forecast(spec, store, self.settings.home, card)
 
     # ---- control ----------------------------------------------------------------------------------------
@@ -155,12 +155,13 @@ class Client:
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         """The same for a run that isn't recorded. Nothing is written: where there is no database, no worker is up."""
-        live = self.store.live_queues() if self._has_database() else set[str]()
+        live = self.store.live_queues() if self.has_database() else set[str]()
         needed = {queue_of(stage, spec) for stage in artifacts.STAGES}
         missing = needed - live
         return ". ".join(_explain_missing("It", missing, live)) if missing else ""
 
-    def _has_database(self) -> bool:
+    def has_database(self) -> bool:
+        """Whether a database is there: looking into one that isn't would make it."""
         scheme, _, path = self.settings.database_url.partition(":///")
         return scheme != "sqlite" or Path(path).is_file()
 

@@ -375,5 +375,11 @@ def test_completion_offers_names_ids_and_models(store: Store, monkeypatch: pytes
     assert complete("ftq status hand") == "plain,handbook\n"
     assert complete("ftq rm aaaa") == "plain,aaaa1111\n"
     assert complete("ftq submit --model phi-3-") == "plain,phi-3-medium\n"
+    other = store.home.parent / "other"
+    monkeypatch.setenv("FTQ_HOME", str(other))
+    assert complete("ftq status hand").strip() == ""
+    assert not other.exists()  # a look makes no database
+    monkeypatch.setenv("FTQ_DATABASE_URL", f"sqlite:///{store.home}/ftq.db")
+    assert complete("ftq status hand") == "plain,handbook\n"
     monkeypatch.setenv("FTQ_DATABASE_URL", "sqlite:////nonexistent/x.db")
     assert complete("ftq status hand").strip() == ""
