@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
     from ftq.client import Client
 
 
+def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """FloatRange takes nan, which is on no side of a limit."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number")
+    return value
+
+
 @click.command()
 @run_argument
 @click.argument("prompt", required=False)
 @click.option("--max-tokens", type=click.IntRange(1), help="Most tokens of the answer.  [default: the run's]")
-@click.option("--temperature", type=click.FloatRange(0, 2), help="0 is greedy.  [default: the run's]")
+@click.option("--temperature", type=click.FloatRange(0, 2), callback=_number, help="0 is greedy.  [default: the run's]")
 @json_option
 def infer(run: str, prompt: str | None, as_json: bool, **options: Any) -> None:
     """Ask the model of a finished run.
@@ -35,13 +43,22 @@ def infer(run: str, prompt: str | None, as_json: bool, **options: Any) -> None:
     client = open_client()
     found = client.find(run)
     given = {key: value for key, value in options.items() if value is not None}
-    if prompt is None and sys.stdin.isatty():
+    if prompt is None and sys.stdin and sys.stdin.isatty():  # it is None where it was closed
         _converse(client, found.id, given, as_json)
         return
-    text = (sys.stdin.read() if prompt is None else prompt).strip()
+    _answer(client, found.id, _text(prompt), given, as_json)
+
+
+def _text(prompt: str | None) -> str:
+    """The question from the command line, else from standard input."""
+    try:
+        text = (prompt if prompt is not None else sys.stdin.read() if sys.stdin else "").strip()
+        text.encode()
+    except UnicodeError:
+        raise click.UsageError("the prompt isn't UTF-8 text") from None
     if not text:
         raise click.UsageError('the prompt is empty: ftq infer RUN "A question?"')
-    _answer(client, found.id, text, given, as_json)
+    return text
 
 
 def _answer(client: Client, run_id: str, prompt: str, options: dict[str, Any], as_json: bool) -> None:

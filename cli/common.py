@@ -37,12 +37,10 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
     """Names and ids of the latest runs. Nothing to offer is better than an error in the middle of a line."""
     try:
         from ftq.client import Client
-        from ftq.settings import Settings, sqlite_file
+        from ftq.settings import Settings
 
-        settings = Settings.from_env()
-        if (file := sqlite_file(settings.database_url)) and not file.exists():
-            return []
-        runs = Client(settings).all(200)
+        client = Client(Settings.from_env())
+        runs = client.all(200) if client.has_database() else []
     except Exception:
         return []
     names = [(run.name, run) for run in runs] + [(run.id, run) for run in runs if incomplete]
@@ -70,6 +68,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def say(text: str) -> None:
+    """A line of the answer."""
+    click.echo(printable(text))
+
+
 def note(text: str) -> None:
     """Something for people, not for pipes."""
     click.echo(printable(text), err=True)
@@ -81,7 +84,7 @@ def printable(text: str) -> str:
 
 def on_terminal() -> bool:
     """Whether there is somebody to ask."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from cli.common import note, open_client, run_argument
+from cli.common import note, open_client, run_argument, say
 from ftq.artifacts import STAGES
 from ftq.view import silence
 
@@ -27,14 +27,14 @@ def cancel(run: str) -> None:
     after = client.cancel(before.id)
     if before.is_finished:
         said = "is already cancelled" if before.status == "cancelled" else f"has already {_ended(before.status)}"
-        click.echo(f"{after.name} {said}: nothing to cancel.")
+        say(f"{after.name} {said}: nothing to cancel.")
         return
     if after.is_finished:
-        click.echo(f"{after.name} is cancelled: it never starts again by itself.")
+        say(f"{after.name} is cancelled: it never starts again by itself.")
     elif before.wanted == "cancel":
-        click.echo(f"{after.name} is already being cancelled.")
+        say(f"{after.name} is already being cancelled.")
     else:
-        click.echo(f"{after.name} is being cancelled: its {_stage(after.current)} stage stops within 10 seconds.")
+        say(f"{after.name} is being cancelled: its {_stage(after.current)} stage stops within 10 seconds.")
         silent = silence(after, client.settings.lease_seconds, time.time())
         if silent is not None and silent > client.settings.lease_seconds:
             note(f"Note: its worker hasn't been heard of for {silent:.0f} s. The next worker that is up ends it.")
@@ -56,15 +56,15 @@ def pause(run: str) -> None:
     before = client.find(run)
     after = client.pause(before.id)
     if before.is_finished:
-        click.echo(f"{after.name} has already {_ended(before.status)}: nothing to pause.")
+        say(f"{after.name} has already {_ended(before.status)}: nothing to pause.")
     elif before.wanted == "cancel":
-        click.echo(f"{after.name} is being cancelled: nothing to pause.")
+        say(f"{after.name} is being cancelled: nothing to pause.")
     elif before.wanted == "pause":
-        click.echo(f"{after.name} is already paused." if after.status == "paused" else f"{after.name} is being paused.")
+        say(f"{after.name} is already paused." if after.status == "paused" else f"{after.name} is being paused.")
     elif after.status == "running":
-        click.echo(f"{after.name} is being paused: its {_stage(after.current)} stage saves what it has and stops.")
+        say(f"{after.name} is being paused: its {_stage(after.current)} stage saves what it has and stops.")
     else:
-        click.echo(f"{after.name} is paused.")
+        say(f"{after.name} is paused.")
     if after.wanted == "pause":
         note(f"`ftq resume {after.name}` lets it go on, on any worker.")
 
@@ -82,9 +82,9 @@ def resume(run: str) -> None:
     before = client.find(run)
     after, notes = client.resume(before.id)
     if before.wanted != "pause" or before.is_finished:
-        click.echo(f"{after.name} isn't paused: it {_state(before.status)}.")
+        say(f"{after.name} isn't paused: it {_state(before.status)}.")
         return
-    click.echo(f"{after.name} goes on with {_stage(after.current)}.")
+    say(f"{after.name} goes on with {_stage(after.current)}.")
     for text in notes:
         note(f"Note: {text}")
 
@@ -105,7 +105,7 @@ def retry(run: str, from_stage: str | None) -> None:
     after, notes = open_client().retry(run, from_stage)
     done = [stage.name for stage in after.stages if stage.status == "succeeded"]
     kept = f" ({', '.join(done)}: kept)" if done else ""
-    click.echo(f"{after.name} goes on with {_stage(after.current)}{kept}.")
+    say(f"{after.name} goes on with {_stage(after.current)}{kept}.")
     for text in notes:
         note(f"Note: {text}")
     note(f"`ftq status {after.name} --watch` follows it.")

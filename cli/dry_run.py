@@ -62,8 +62,11 @@ def _plan(plan: Plan, card: str) -> str:
 def _disk(forecast: Forecast) -> list[tuple[str, str]]:
     if forecast.disk is None or forecast.gguf is None:
         return []
-    words = {"download": "to download unless the worker has it", "checkpoints": "checkpoints while it trains",
-             "adapter": "adapter", "merged": "merged model"}  # fmt: skip
-    parts = [f"{size(number)} {words[name]}" for name, number in forecast.disk.items() if number]
-    export = [f"{size(number)} {name}" for name, number in forecast.gguf.items()]
-    return [("disk", "~" + ", ".join(parts)), ("export", "~" + ", ".join(export))]
+    needed = {"download": "to download unless the worker has it", "checkpoints": "checkpoints while it trains",
+              "export": "free for the export"}  # fmt: skip
+    kept = {"adapter": "adapter", "merged": "merged model", **{name: name for name in forecast.gguf}}
+    found = {**forecast.disk, **forecast.gguf}
+    return [
+        (row, "~" + ", ".join(f"{size(found[name])} {word}" for name, word in words.items() if found[name]))
+        for row, words in (("disk", needed), ("kept", kept))
+    ]

@@ -209,7 +209,7 @@ def options(as_json: bool) -> None:
 
     \b
     Example:
-      ftq options | grep lora
+      ftq options | grep -i lora
     """
     from ftq.spec import options as all_options
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, size
+from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, say, size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def keep(run: str, undo: bool) -> None:
       ftq keep handbook
     """
     kept = open_client().keep(run, not undo)
-    click.echo(f"{kept.name} may be deleted by gc again." if undo else f"{kept.name} is kept: gc spares it.")
+    say(f"{kept.name} may be deleted by gc again." if undo else f"{kept.name} is kept: gc spares it.")
 
 
 def _delete(

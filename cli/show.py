@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,25 +52,41 @@ def put(out: Console, what: RenderableType) -> None:
 # ---- the list of runs -------------------------------------------------------------------------------------
 
 
-def runs_table(runs: list[Run], now: float, symbols: bool = True) -> RenderableType:
-    table = _table("ID", "NAME", "MODEL", "STATUS", "STAGE")
-    for heading in ("%", "LOSS", "AGE"):
-        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
-    _give_way(table, 1, 2)
-    for run in runs:
+LOST_FIRST = ("MODEL", "LOSS", "AGE", "%", "STAGE", "ID")  # of the list's columns, where the terminal is narrow
+NAME_WIDTH = 16  # a longer name goes on in the next line before a column is lost for it
+
+
+def runs_table(runs: list[Run], now: float, width: int, symbols: bool = True) -> RenderableType:
+    """The columns for which there is room. Nothing is cut."""
+    columns: dict[str, list[Text]] = {
+        name: [Text(name, "dim")] for name in ("ID", "NAME", "MODEL", "STATUS", "STAGE", "%", "LOSS", "AGE")
+    }
+    for run in map(clean, runs):
         at_work = run.current if run.status in ("running", "paused", "failed") else None
         percent = (view.progress(run) or {}).get("percent") if at_work else None
-        table.add_row(
-            Text(run.id, "dim"), _cut(run.name, "bold"), _cut(run.model.rpartition("/")[2]), _status(run, symbols),
-            at_work.name if at_work else "", "" if percent is None else f"{percent:.0f}", _loss(view.loss(run)),
-            short(now - run.created_at),
+        cells = (
+            Text(run.id, "dim"), Text(run.name, "bold"), Text(run.model.rpartition("/")[2]), _status(run, symbols),
+            Text(at_work.name if at_work else ""), Text("" if percent is None else f"{percent:.0f}"),
+            Text(_loss(view.loss(run))), Text(short(now - run.created_at)),
         )  # fmt: skip
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
+    for name in LOST_FIRST:
+        widths = {name: max(cell.cell_len for cell in column) for name, column in columns.items()}
+        if sum(widths.values()) + 2 * len(widths) - 2 + min(0, NAME_WIDTH - widths["NAME"]) > width:
+            del columns[name]
+    table = _table()
+    for name, column in columns.items():
+        right, whole = name in ("%", "LOSS", "AGE"), name != "NAME"
+        table.add_column(column[0], justify="right" if right else "left", no_wrap=whole, overflow="fold")
+    for row in list(zip(*columns.values(), strict=True))[1:]:
+        table.add_row(*row)
     return table
 
 
 def print_runs(runs: list[Run]) -> None:
     out = console()
-    put(out, runs_table(runs, time.time(), has_symbols(out)))
+    put(out, runs_table(runs, time.time(), out.width, has_symbols(out)))
 
 
 # ---- one run ----------------------------------------------------------------------------------------------
@@ -78,9 +95,10 @@ def print_runs(runs: list[Run]) -> None:
 def run_view(run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True,
              symbols: bool = True) -> RenderableType:  # fmt: skip
     """The run from top to bottom; what doesn't change while it works only in the `whole` view."""
+    run = clean(run)
     parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_plan(run),
                                      *_progress(run, now)]  # fmt: skip
-    parts += [Text(f"! {note}", "yellow") for note in notes]
+    parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
     parts += _failure(run)
     if whole:
         parts += [*_artifacts(run, home), "", *asked_for(run.spec)]
@@ -133,7 +151,7 @@ def _plan(run: Run) -> list[RenderableType]:
     found = run.stage("train").plan or {}
     if not found.get("message"):
         return []
-    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(printable(found["message"]))]
+    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(found["message"])]
     if compared := calibration.compare(found):
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
@@ -178,8 +196,8 @@ def numbers(progress: dict[str, Any]) -> str:
 def _failure(run: Run) -> list[RenderableType]:
     if not run.error or run.current is None:
         return []
-    head = Text(f"{run.current.name} failed ({run.error['kind']}): {printable(run.error['message'])}", "red")
-    hint = printable(run.error.get("hint", "")).replace(" RUN`", f" {run.name}`")
+    head = Text(f"{run.current.name} failed ({run.error['kind']}): {run.error['message']}", "red")
+    hint = run.error.get("hint", "").replace(" RUN`", f" {run.name}`")
     return ["", head, *([Text(hint)] if hint else [])]
 
 
@@ -229,11 +247,12 @@ def print_models(models: Iterable[Any]) -> None:
     for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "QUICKEST"):
         table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
     table.add_column(Text("LICENCE", "dim"), no_wrap=True)
-    _give_way(table, 1)
+    table.columns[1].no_wrap, table.columns[1].min_width = False, 8  # it gives way where the terminal is narrow
     for model in models:
         size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
         memory = [f"{number / 2**30:.1f}" for number in model.least.values()]
-        table.add_row(Text(model.alias, "bold"), _cut(model.hub_id), size_b, str(model.context), *memory, model.licence)
+        hub_id = Text(model.hub_id, no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(model.alias, "bold"), hub_id, size_b, str(model.context), *memory, model.licence)
     put(console(), table)
 
 
@@ -252,13 +271,26 @@ def print_sizes(runs: list[tuple[Run, int]]) -> None:
     table = _table("ID", "NAME", "STATUS", "AGE")
     table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
     out = console()
-    for run, number in runs:
+    for run, number in ((clean(run), number) for run, number in runs):
         age = short(time.time() - run.created_at)
         table.add_row(Text(run.id, "dim"), Text(run.name, "bold"), _status(run, has_symbols(out)), age, size(number))
     put(out, table)
 
 
 # ---- words and numbers ------------------------------------------------------------------------------------
+
+
+def clean(value: Any) -> Any:
+    """A run, or a part of it, with all its text printable: any user of the database may have written it."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [clean(part) for part in value]
+    if isinstance(value, dict):
+        return {clean(name): clean(part) for name, part in value.items()}
+    if isinstance(value, (Run, Stage)):
+        return replace(value, **{name: clean(part) for name, part in vars(value).items()})
+    return value
 
 
 def duration(seconds: float) -> str:
@@ -316,14 +348,3 @@ def _table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(Text(heading, "dim"), no_wrap=True)
     return table
-
-
-def _give_way(table: Table, *columns: int) -> None:
-    """These columns get narrower first where the terminal is too narrow; the others stay whole."""
-    for column in columns:
-        table.columns[column].no_wrap, table.columns[column].min_width = False, 8
-
-
-def _cut(text: str, style: str = "") -> Text:
-    """A cell of one line, cut where its column has given way."""
-    return Text(text, style, no_wrap=True, overflow="ellipsis")

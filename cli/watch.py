@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cli import show
+from cli.common import printable
 from ftq import view
 from ftq.following import patiently
 from ftq.records import Run
@@ -46,7 +47,7 @@ def watch_list(client: Client, limit: int | None) -> None:
         _print_all_changes(client, limit, out)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            seen = patiently(lambda: _list(client, limit, show.has_symbols(out)), client.settings.lease_seconds)
+            seen = patiently(lambda: _list(client, limit, out), client.settings.lease_seconds)
             live.update(seen, refresh=True)
             time.sleep(SECONDS)
 
@@ -68,18 +69,18 @@ def silent(run: Run, lease: float, now: float) -> str:
     )
 
 
-def _list(client: Client, limit: int | None, symbols: bool) -> RenderableType:
+def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
     runs, now = client.all(limit), time.time()
     if not runs:
         return Text("No runs yet: `ftq submit` makes one.", "dim")
-    parts: list[RenderableType] = [show.runs_table(runs, now, symbols)]
+    parts: list[RenderableType] = [show.runs_table(runs, now, out.width, show.has_symbols(out))]
     if limit and (more := client.count() - len(runs)) > 0:
         parts.append(Text(f"{more:,} more: --all", "dim"))
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
-    parts += [Text(f"! {name}: {text}", "yellow") for name, text in silences if text]
+    parts += [Text(printable(f"! {name}: {text}"), "yellow") for name, text in silences if text]
     waiting = [run for run in runs if run.status == "queued"]
     if waiting and (missing := client.missing_worker(*reversed(waiting))):
-        parts.append(Text(f"! {missing}", "yellow"))
+        parts.append(Text(printable(f"! {missing}"), "yellow"))
     return Group(*parts)
 
 
@@ -111,4 +112,4 @@ def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
         words.append(stage.name)
     if percent:
         words += [f"{percent} %", show.numbers(found), show.time_left(found)]
-    out.print("  ".join(word for word in words if word))
+    out.print(printable("  ".join(word for word in words if word)))

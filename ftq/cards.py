@@ -10,6 +10,7 @@ from ftq.errors import NotFound, did_you_mean
 from ftq.estimate import GIB, USABLE, Card
 
 TERA = 1e12
+MOST_GIB = 1000  # of a card's memory; a larger number is a card's name: 4090
 # name -> (GiB, FLOP/s); the first whose words are all in the driver's name is taken.
 KNOWN: dict[str, tuple[int, float]] = {
     "B200": (180, 1600 * TERA), "H200": (141, 700 * TERA), "GH200": (96, 700 * TERA),
@@ -37,12 +38,14 @@ def speed(name: str) -> float | None:
 
 def parse(text: str) -> Card:
     """The card of `--card`: a name from the table (`RTX 4090`), or gigabytes of memory (`24`). NotFound for others."""
-    if text.replace(".", "", 1).isdigit():
+    if text.replace(".", "", 1).isdecimal() and float(text) <= MOST_GIB:
         return Card(f"a card of {text} GiB", int(float(text) * GIB * USABLE), 0.0)
     squeezed = {name.lower().replace(" ", ""): name for name in KNOWN}
     known = squeezed.get(text.lower().replace(" ", "")) or find(text)
     if known is None:
-        raise NotFound(f"--card {text}: not in the table.{did_you_mean(text, [name.lower() for name in KNOWN])}",
+        named = next((f" Did you mean {name}?" for name in KNOWN if text.lower() in name.lower().split()), "")
+        near = named or did_you_mean(text, [name.lower() for name in KNOWN])
+        raise NotFound(f"--card {text}: not in the table.{near}",
                        f"Known: {', '.join(KNOWN)}; or give its memory in GiB, for example --card 24.")  # fmt: skip
     memory, flops = KNOWN[known]
     return Card(known, int(memory * GIB * USABLE), flops)

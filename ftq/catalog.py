@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ftq import estimate
 from ftq.errors import NotFound, UserError, did_you_mean
@@ -98,10 +99,25 @@ def shape_of(model: str) -> Shape | None:
     """A catalogue model's shape, or that in a local checkpoint's config.json; None where only a worker can know it."""
     if known := find(model):
         return known.shape
+    config = _config(model)
+    return Shape.from_config(config) if config else None
+
+
+def context_of(model: str) -> int | None:
+    """The most tokens that the model reads, known likewise; prepare cuts max_seq_length down to it."""
+    if known := find(model):
+        return known.context
+    context = (_config(model) or {}).get("max_position_embeddings")
+    return context if isinstance(context, int) and context > 0 else None
+
+
+def _config(model: str) -> dict[str, Any] | None:
+    """A local checkpoint's config.json; None where there is none that is an object."""
     try:
-        return Shape.from_config(json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        value = json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def check(model: str) -> str:
@@ -152,6 +168,8 @@ def weight_files(path: Path) -> list[str]:
 def _check_directory(path: Path) -> str:
     if not (path / "config.json").is_file():
         raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
+    if _config(str(path)) is None:
+        raise UserError(f"model {path}: its config.json can't be read as a JSON object", "Get the model again.")
     names = weight_files(path)
     if not names:
         raise UserError(f"model {path}: no *.safetensors weights in it",

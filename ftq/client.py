@@ -114,7 +114,7 @@ class Client:
         """
         from ftq.forecast import forecast
 
-        store = self.store if self._has_database() else None
+        store = self.store if self.has_database() else None
         return forecast(spec, store, self.settings.home, card)
 
     # ---- control ----------------------------------------------------------------------------------------
@@ -157,18 +157,19 @@ class Client:
         for run in found:
             needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
             if run.wanted == "run" and not run.is_finished and (missing := needed - live):
-                why, start = _explain_missing(run.name, needed, missing, live)
+                why, start = _explain_missing(run.name, missing, live)
                 return f"{why}. The run is recorded and starts as soon as one is there. {start}"
         return ""
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         """The same for a run that isn't recorded. Nothing is written: where there is no database, no worker is up."""
-        live = self.store.live_queues() if self._has_database() else set[str]()
+        live = self.store.live_queues() if self.has_database() else set[str]()
         needed = {queue_of(stage, spec) for stage in artifacts.STAGES}
         missing = needed - live
-        return ". ".join(_explain_missing("It", needed, missing, live)) if missing else ""
+        return ". ".join(_explain_missing("It", missing, live)) if missing else ""
 
-    def _has_database(self) -> bool:
+    def has_database(self) -> bool:
+        """Whether a database is there: looking into one that isn't would make it."""
         file = sqlite_file(self.settings.database_url)
         return file is None or file.is_file()
 
@@ -283,7 +284,7 @@ class Client:
 _START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 
 
-def _explain_missing(name: str, needed: set[str], missing: set[str], live: set[str]) -> tuple[str, str]:
+def _explain_missing(name: str, missing: set[str], live: set[str]) -> tuple[str, str]:
     """(what is missing for the run of that name, how to start it)."""
     wide = next((count for count in range(2, MAX_GPUS + 1) if gpu_queue(count) in missing), 0)
     if wide and live:
@@ -291,8 +292,10 @@ def _explain_missing(name: str, needed: set[str], missing: set[str], live: set[s
         example = ",".join(map(str, range(wide)))
         return (f"{name} needs a worker with {wide} GPUs, and no worker here has more than {most}",
                 f"`ftq worker --gpus {example}` starts one.")  # fmt: skip
-    what = "No worker is up" if len(missing) == len(needed) else f"No worker serves the queue {min(missing)}"
-    return what, _START
+    if not live:
+        return "No worker is up", _START
+    queues = sorted(missing)
+    return f"No worker serves the queue {' or '.join(queues)}", f"`ftq worker --queues {','.join(queues)}` starts one."
 
 
 def validate(

@@ -45,7 +45,8 @@ class Shape:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Shape | None:
         """From a checkpoint's config.json; None for a model that is built otherwise (experts, state spaces)."""
-        config = config.get("text_config", config)
+        inner = config.get("text_config")
+        config = inner if isinstance(inner, dict) else config
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
         if any(not isinstance(config.get(name), int) for name in names) or config.get("num_local_experts"):
             return None
@@ -399,8 +400,6 @@ def training_seconds(plan: Plan, wanted: Wanted, card: Card, held_out: int, eval
     return starting + plan.seconds + evaluations * held_out * example
 
 
-def evaluations(plan: Plan, epochs: float, every: int | None) -> int:
+def evaluations(plan: Plan, examples: int, every: int | None) -> int:
     """How often the validation loss is looked at: each so many steps (None: each epoch), and at the end."""
-    if every is None:
-        return math.ceil(epochs)
-    return math.ceil(plan.steps / every)
+    return math.ceil(plan.steps / (every or math.ceil(examples / plan.examples_in_step)))

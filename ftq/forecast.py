@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from ftq.runs import RunStore
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed
+KNOWN = (
+    "It takes .md with text, .json and .jsonl with instruction/output, prompt/completion, question/answer or messages"
+)
 ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
 SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
 
@@ -77,9 +81,14 @@ class Forecast:
 
 def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None) -> Forecast:
     """`card` is what `--card` says; without it the worker's that the run would land on. UserError if it can't fit."""
-    shape = catalog.shape_of(spec["model"])
-    dataset = _dataset(spec, store, home)
+    shape, context = catalog.shape_of(spec["model"]), catalog.context_of(spec["model"])
     place, notes = _place(spec, store, card)
+    if context and context < spec["max_seq_length"]:
+        notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
+        spec = {**spec, "max_seq_length": context}
+    dataset = _dataset(spec, store, home)
+    if not dataset.train.examples:
+        notes.append(f"no example was found in the documents, prepare would fail. {KNOWN}")
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
@@ -92,7 +101,7 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
         raise _refusal(spec, shape, dataset.train, place.card, wanted)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
-    seconds = _seconds(spec, plan, wanted, place.card, dataset.held_out) if place.timed else None
+    seconds = _seconds(spec, plan, wanted, place.card, dataset) if place.timed else None
     return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
 
 
@@ -112,11 +121,17 @@ def wanted_of(spec: dict[str, Any], card: Card, shape: Shape) -> Wanted:
 
 def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Dataset:
     folder, bytes_per_token = Path(spec["documents"]), lengths.BYTES_PER_TOKEN
+
+    @cache
+    def hashed() -> str:
+        return documents.snapshot(folder, None, home).hash
+
     for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
         if number == 0:
             bytes_per_token = _bytes_per_token(RunDir(home / run.id), report) or bytes_per_token
-        same = all(run.spec.get(name) == spec[name] for name in ("max_seq_length", "valid_fraction", "seed"))
-        if same and run.documents_hash == documents.snapshot(folder, None, home).hash:
+        same = all(run.spec.get(name) == spec[name] for name in ("valid_fraction", "seed"))
+        same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.get("max_seq_length"))
+        if same and run.documents_hash == hashed():
             return _counted(report)
     found = lengths.of(documents.find(folder, home), bytes_per_token, spec["max_seq_length"])
     held_out = round(len(found) * spec["valid_fraction"])
@@ -200,10 +215,10 @@ def _timed(card: Card) -> Card:
     return card if card.flops else replace(card, flops=SOME_SPEED)
 
 
-def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, card: Card, held_out: int) -> float:
+def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, card: Card, dataset: Dataset) -> float:
     every = None if spec["eval_steps"] == "auto" else int(spec["eval_steps"])
-    looks = estimate.evaluations(plan, spec["epochs"], every) if held_out else 0
-    return estimate.training_seconds(plan, wanted, card, held_out, looks)
+    looks = estimate.evaluations(plan, dataset.train.examples, every) if dataset.held_out else 0
+    return estimate.training_seconds(plan, wanted, card, dataset.held_out, looks)
 
 
 def _disk(spec: dict[str, Any], shape: Shape, wanted: Wanted) -> tuple[dict[str, int], dict[str, int]]:
@@ -211,6 +226,7 @@ def _disk(spec: dict[str, Any], shape: Shape, wanted: Wanted) -> tuple[dict[str,
     local = Path(spec["model"]).is_absolute()
     disk = {
         "download": 0 if local else sizes.merged(parameters), "checkpoints": sizes.checkpoints(shape, wanted),
+        "export": sizes.export(parameters, spec["quantizations"]),
         "adapter": sizes.adapter(shape, wanted), "merged": sizes.merged(parameters) if spec["keep_merged"] else 0,
     }  # fmt: skip
     return disk, {name: sizes.gguf(parameters, name) for name in spec["quantizations"]}

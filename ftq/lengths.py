@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ _FENCE = re.compile(r"\s{0,3}(```|~~~)")
 
 
 def of(paths: list[Path], bytes_per_token: float, longest: int) -> list[int]:
-    """Tokens of each example, none longer than `longest`. A file that can't be read or parsed gives none."""
-    texts = (text for path in paths for text in _texts(path))
-    return [part for text in texts for part in _parts(len(text.encode()) / bytes_per_token, longest)]
+    """Tokens of each example, none longer than `longest`. What can't be read or parsed gives none."""
+    sizes = (len(text.encode(errors="replace")) for path in paths for text in _texts(path))
+    return [part for size in sizes for part in _parts(size / bytes_per_token, longest)]
 
 
 def _parts(tokens: float, longest: int) -> list[int]:
@@ -43,7 +44,7 @@ def _texts(path: Path) -> Iterator[str]:
 def _markdown(text: str, stem: str) -> Iterator[str]:
     above: list[tuple[int, str]] = []
     lines, in_code = list[str](), False
-    for line in [*text.splitlines(), "# "]:
+    for line in [*text.split("\n"), "# "]:
         in_code ^= bool(_FENCE.match(line))
         found = None if in_code else _HEADING.fullmatch(line)
         if found is None:
@@ -67,17 +68,33 @@ def _json(text: str, suffix: str) -> Iterator[str]:
         if not isinstance(record, dict):
             continue
         turns = record.get("messages") or record.get("conversations")
-        yield from _chat(turns) if isinstance(turns, list) else [row(*_fields(record))]
+        asked, given, answer = _fields(record)
+        if isinstance(turns, list):
+            yield from _chat(turns)
+        elif asked and answer:
+            yield row(asked, given, answer)
 
 
 def _records(text: str, suffix: str) -> list[Any]:
     if suffix.lower() == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    value = json.loads(text)
+        return list(_lines(text))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        return [json.loads(line) for line in text.split("\n") if line.strip()]  # JSON Lines in a file named .json
     if isinstance(value, list):
         return value
     lists = [inner for inner in value.values() if isinstance(inner, list)] if isinstance(value, dict) else []
     return lists[0] if len(lists) == 1 and "messages" not in value and "conversations" not in value else [value]
+
+
+def _lines(text: str) -> Iterator[Any]:
+    """The records of the lines; prepare skips a malformed one alone, and ends a line nowhere but at a newline."""
+    for line in text.split("\n"):
+        with suppress(ValueError, RecursionError):
+            yield json.loads(line)
 
 
 def _chat(turns: list[Any]) -> Iterator[str]:

@@ -46,8 +46,9 @@ class Plans(Database):
         """The plan of the newest training, on any kind of card or on this one."""
         named = _card() == card if card else _card().is_not(None)
         query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
+        newest = sa.func.coalesce(stages.c.started_at, stages.c.queued_at).desc().nulls_last()  # it may wait again
         with self._read() as db:
-            return db.execute(query.order_by(stages.c.started_at.desc().nulls_last()).limit(1)).scalar()
+            return db.execute(query.order_by(newest).limit(1)).scalar()
 
 
 def _card() -> sa.ColumnElement[str]:

@@ -144,6 +144,7 @@ class RunStore(Questions, Workers, Plans):
 
     def find(self, wanted: str) -> Run:
         """A run by id, else by name, else by a unique prefix of its id. NotFound names what there is."""
+        wanted = wanted.encode(errors="replace").decode()  # bytes that are no text, which no database compares
         blank, matches = not wanted.strip(), list[str]()  # an empty text would be a prefix of every id
         ways = (runs.c.id == wanted, runs.c.name == wanted, runs.c.id.startswith(wanted, autoescape=True))
         with self._read() as db:
@@ -335,7 +336,8 @@ class RunStore(Questions, Workers, Plans):
             kind, message = "cancelled", "stopped: cancelled by the user"
         else:
             values |= {"status": "queued", "attempt": stage.attempt + 1, "queued_at": self.clock(),
-                       "tries": stage.tries if counts else 0, "changes": changes or stage.changes}  # fmt: skip
+                       "started_at": None, "tries": stage.tries if counts else 0,
+                       "changes": changes or stage.changes}  # fmt: skip
         db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(**values))
         self._event(db, stage.run_id, kind, message, stage.name, stage.attempt)
 

@@ -7,6 +7,7 @@ A secret comes from the environment or, better, from a file that the environment
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -126,6 +127,8 @@ def _number(environ: Mapping[str, str], name: str, default: float, least: float)
         value = float(text)
     except ValueError:
         raise UserError(f"{name}={text}: not a number", f"For example: {name}={default}") from None
+    if value == math.inf:
+        raise UserError(f"{name}={text}: must be finite", f"For example: {name}={default}")
     if not value >= least:  # also of nan
         raise UserError(f"{name}={text}: must be {least} or more")
     return value

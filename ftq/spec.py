@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -18,6 +18,8 @@ Quantization = Literal[
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
 _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
+Steps = Annotated[int, Field(ge=1, le=10**9)]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
 
@@ -41,13 +43,13 @@ class RunSpec(BaseModel):
     gpus: int = Field(1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
     engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
     epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps, whatever epochs says")
+    max_steps: Steps | None = Field(None, description="stop after so many optimiser steps, whatever epochs says")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
     lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
-    batch_size: int | Auto = Field("auto", description="examples on a device at once (micro-batch)")
-    gradient_accumulation_steps: int | Auto = Field(
+    batch_size: Count | Auto = Field("auto", description="examples on a device at once (micro-batch)")
+    gradient_accumulation_steps: Count | Auto = Field(
         "auto", description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step"
     )
     packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
@@ -63,16 +65,18 @@ class RunSpec(BaseModel):
     optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field(
         "auto", description="auto: 8 bit where memory is short"
     )
-    early_stopping: int | None = Field(
-        None, ge=1, description="stop after so many evaluations without a better validation loss"
+    early_stopping: Steps | None = Field(
+        None, description="stop after so many evaluations without a better validation loss"
     )
     keep_best: bool = Field(False, description="keep the adapter of the best validation loss, not the last one")
-    eval_steps: int | Auto = Field("auto", description="steps between evaluations; auto: at the end of each epoch")
+    eval_steps: Steps | Auto = Field("auto", description="steps between evaluations; auto: at the end of each epoch")
     report_to: list[Tracker] = Field([], description="trackers that get the metrics too, where they are installed")
-    dataset_num_proc: int | Auto = Field("auto", description="tokenising processes; auto: within the machine's limits")
+    dataset_num_proc: Count | Auto = Field(
+        "auto", description="tokenising processes; auto: within the machine's limits"
+    )
     seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
-    save_steps: int | Auto = Field("auto", description="steps between checkpoints; auto: about every five minutes")
-    logging_steps: int | Auto = Field(
+    save_steps: Steps | Auto = Field("auto", description="steps between checkpoints; auto: about every five minutes")
+    logging_steps: Steps | Auto = Field(
         "auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
     )
     # export
@@ -83,6 +87,15 @@ class RunSpec(BaseModel):
     infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
     max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """Neither a file nor a database holds half a character, which bytes on the command line or an escape can be."""
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, str) and part != part.encode(errors="replace").decode():
+                raise ValueError("not UTF-8 text")
+        return value
 
     @field_validator("max_steps", "early_stopping", mode="before")
     @classmethod
@@ -104,16 +117,6 @@ class RunSpec(BaseModel):
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
         return list(dict.fromkeys(value))
-
-    @field_validator(
-        "batch_size", "gradient_accumulation_steps", "dataset_num_proc", "save_steps", "eval_steps", "logging_steps",
-        mode="after",
-    )  # fmt: skip
-    @classmethod
-    def _at_least_one(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("must be 1 or more, or auto")
-        return value
 
 
 def parse(options: dict[str, Any]) -> RunSpec:
@@ -167,7 +170,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, a number of 5,000 digits
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
@@ -208,8 +211,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return str(schema["const"])
     if schema.get("type") == "array":
         return f"list of {_allowed(schema['items'])}" if "enum" in schema["items"] else "list, separated by commas"
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    low = schema.get("minimum", f"over {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else None)
+    high = schema.get("maximum", f"under {schema['exclusiveMaximum']}" if "exclusiveMaximum" in schema else None)
     word = {"number": "number", "integer": "integer", "boolean": "true/false", "string": "text"}[schema["type"]]
     if low is None and high is None:
         return word

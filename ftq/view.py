@@ -48,8 +48,9 @@ def event_as_dict(event: Event) -> dict[str, Any]:
 
 
 def progress(run: Run) -> dict[str, Any] | None:
-    """The last report of the stage at work; of the training once the run has succeeded."""
-    return (run.current or run.stage("train")).progress
+    """The last report of the stage at work; of the training once the run has succeeded. Time is left of what runs."""
+    stage = run.current or run.stage("train")
+    return stage.progress if stage.status == "running" or not stage.progress else stage.progress | {"eta_seconds": None}
 
 
 def loss(run: Run) -> float | None:

@@ -34,8 +34,9 @@ def test_the_shape_of_a_model(tmp_path: Path) -> None:
     assert catalog.shape_of("Qwen/Qwen3-4B") == catalog.shape_of("qwen3-4b") == catalog.ALIASES["qwen3-4b"].shape
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert catalog.shape_of(str(tmp_path)) == Shape(2, 64, 128, 64, 32, 49152, True)
-    (tmp_path / "config.json").write_text("{half")
-    assert catalog.shape_of(str(tmp_path)) is None
+    for unknown in ("{half", "[]", '{"text_config": null}'):
+        (tmp_path / "config.json").write_text(unknown)
+        assert catalog.shape_of(str(tmp_path)) is None
     assert catalog.shape_of("somebody/some-model") is None
 
 
@@ -90,6 +91,9 @@ def test_a_directory_without_config_or_with_pickled_weights_is_refused(tmp_path:
         catalog.check(f"{tmp_path}/{'x' * 300}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match=r": no config\.json in it$"):
+        catalog.check(str(tmp_path))
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r": its config\.json can't be read as a JSON object$"):
         catalog.check(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r": no \*\.safetensors weights in it$"):

@@ -20,6 +20,7 @@ from cli.main import main
 from cli.show import duration, short
 from ftq.errors import Unavailable
 from ftq.runs import RunStore
+from ftq.spec import parse
 
 pytestmark = pytest.mark.usefixtures("utc")
 MANUAL = Path(__file__).parent.parent / "documents"
@@ -54,14 +55,40 @@ def test_the_list_is_newest_first_and_says_who_is_missing(store: Store) -> None:
     store.add("dddd4444", "next", ago=5)
     result = ok("status")
     assert result.stdout == (
-        "ID        NAME      MODEL         STATUS       STAGE     %   LOSS  AGE\n"
-        "dddd4444  next      smollm2-135m  ○ queued                          5s\n"
-        "cccc3333  busy      smollm2-135m  ● running    train    63  1.834   5m\n"
-        "bbbb2222  broken    smollm2-135m  ✗ failed     prepare              2h\n"
-        "aaaa1111  old       smollm2-135m  ✓ succeeded               1.834   1d\n"
+        "ID        NAME    MODEL         STATUS       STAGE     %   LOSS  AGE\n"
+        "dddd4444  next    smollm2-135m  ○ queued                          5s\n"
+        "cccc3333  busy    smollm2-135m  ● running    train    63  1.834   5m\n"
+        "bbbb2222  broken  smollm2-135m  ✗ failed     prepare              2h\n"
+        "aaaa1111  old     smollm2-135m  ✓ succeeded               1.834   1d\n"
     )
     expected = f"Note: No worker is up. The run is recorded and starts as soon as one is there. {START}\n"
     assert result.stderr == expected
+
+
+def test_a_narrow_list_loses_columns_and_cuts_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = store.add("aaaa1111", "smollm2-135m-with-a-long-name", ago=90_000)
+    store.do(done, "prepare", 80_000)
+    store.do(done, "train", 70_000, progress=TRAINING)
+    store.begin(done, "export", 10)
+    shown = {}
+    for width in (100, 75, 59, 50, 40, 30):
+        screen = io.StringIO()
+        out = Console(file=screen, force_terminal=True, color_system=None, width=width)
+        monkeypatch.setattr(show, "console", lambda stderr=False, out=out: out)
+        ok("status")
+        shown[width] = [line.rstrip() for line in screen.getvalue().splitlines()]
+    columns = "ID NAME MODEL STATUS STAGE % LOSS AGE"
+    assert shown[100][0].split() == columns.split()
+    assert shown[75] == [
+        "ID        NAME               MODEL         STATUS     STAGE   %   LOSS  AGE",
+        "aaaa1111  smollm2-135m-with  smollm2-135m  ● running  export     1.834   1d",
+        "          -a-long-name",
+    ]
+    assert [shown[width][0].split() for width in (59, 50, 40, 30)] == [
+        name.split()
+        for name in ("ID NAME STATUS STAGE % AGE", "ID NAME STATUS STAGE %", "ID NAME STATUS", "NAME STATUS")
+    ]
+    assert "".join(line.split()[0] for line in shown[30][1:]) == "smollm2-135m-with-a-long-name"
 
 
 def test_the_list_shows_twenty_unless_asked_for_all(store: Store) -> None:
@@ -154,6 +181,22 @@ def test_the_json_of_a_run(store: Store) -> None:
     }  # fmt: skip
 
 
+def test_waiting_is_no_running_time(store: Store) -> None:
+    busy = store.add("cccc3333", "busy", ago=300_000)
+    store.do(busy, "prepare", 290_000)
+    token = store.begin(busy, "train", 280_000)
+    store.at(279_950).progress(token, TRAINING)
+    store.runs.pause(busy)
+    store.at(279_940).release(token, "paused", "saved")
+    assert " left" not in ok("status", "busy").stdout
+    shown = json.loads(ok("status", "busy", "--json").stdout)
+    assert (shown["progress"]["step"], shown["progress"]["eta_seconds"]) == (120, None)
+    store.at(20_000).cancel(busy)
+    assert re.search(r"^train      not started +2 *$|^train +– cancelled +2 *$", ok("status", "busy").stdout, re.M)
+    train = json.loads(ok("status", "busy", "--json").stdout)["stages"][1]
+    assert (train["attempt"], train["started_at"], train["seconds"]) == (2, None, None)
+
+
 def test_the_json_of_a_failed_run(store: Store) -> None:
     error = {"kind": "bug", "message": "it broke", "hint": ""}
     store.fail(store.add("bbbb2222", "broken"), "prepare", 480, error)
@@ -186,6 +229,39 @@ def test_a_plan_and_how_far_its_prediction_was_off(store: Store) -> None:
         "compared": {"peak": {"predicted": 56_000_000_000, "measured": 54_000_000_000, "error": -0.0357},
                      "seconds": {"predicted": 720.0, "measured": 778.0, "error": 0.0806}},
     }  # fmt: skip
+
+
+def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    plain = Console(file=screen, force_terminal=True, color_system=None, width=200)
+    monkeypatch.setattr(show, "console", lambda stderr=False: plain)
+    title = "\x1b]0;owned\x07\x9b"
+    spec = {
+        **parse({"model": "m"}).model_dump(),
+        "model": f"m{title}",
+        "documents": f"/docs{title}",
+        "prompts": [title],
+        title: title,
+    }
+    store.at(300).create("cccc3333", f"busy{title}", spec, "0" * 64)
+    token = store.at(200).claim("cccc3333", "prepare", 1, f"box{title}", 60)
+    assert token
+    store.runs.progress(token, {"step": title, "percent": 5, "eta_seconds": 8})
+    store.runs.plan(token, title, {})
+    store.at(190).release(token, "retried", title, changes={title: title}, counts=True)
+    error = {"kind": title, "message": title, "hint": title}
+    first = store.at(180).claim("cccc3333", "prepare", 2, f"box{title}", 60)
+    assert first
+    for command in (["status"], ["status", "cccc"]):
+        ok(*command)
+    store.at(170).fail(first, error)
+    said = [ok(*command).output for command in (["status"], ["status", "cccc"], ["retry", "cccc"], ["cancel", "cccc"])]
+    ok("rm", "cccc", "--yes")
+    shown = "".join([screen.getvalue(), *said])
+    assert "/docs\ufffd]0;owned" in shown and "on box\ufffd]0;owned" in shown
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
 
 
 def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
@@ -305,8 +381,10 @@ def test_models_and_options() -> None:
     first = json.loads(ok("models", "--json").stdout)[0]
     assert (first["hub_id"], first["parameters_b"]) == ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135)
     assert set(first["least_memory"]) == {"4bit", "16bit", "16bit_without_checkpointing"}
-    assert re.search(r"^epochs +3 +number from 0 to 1000|^epochs +3 +number 0 to 1000", ok("options").stdout, re.M)
+    assert re.search(r"^epochs +3 +number over 0 to 1000", ok("options").stdout, re.M)
     assert json.loads(ok("options", "--json").stdout)[0]["name"] == "model"
+    example = re.search(r"ftq options \| grep (-i )?(\w+)\n", ok("options", "--help").stdout)
+    assert example and re.search(example[2], ok("options").stdout, re.I if example[1] else 0)
 
 
 def test_durations_and_ages() -> None:
@@ -326,5 +404,11 @@ def test_completion_offers_names_ids_and_models(store: Store, monkeypatch: pytes
     assert complete("ftq status hand") == "plain,handbook\n"
     assert complete("ftq rm aaaa") == "plain,aaaa1111\n"
     assert complete("ftq submit --model phi-3-") == "plain,phi-3-medium\n"
+    other = store.home.parent / "other"
+    monkeypatch.setenv("FTQ_HOME", str(other))
+    assert complete("ftq status hand").strip() == ""
+    assert not other.exists()  # a look makes no database
+    monkeypatch.setenv("FTQ_DATABASE_URL", f"sqlite:///{store.home}/ftq.db")
+    assert complete("ftq status hand") == "plain,handbook\n"
     monkeypatch.setenv("FTQ_DATABASE_URL", "sqlite:////nonexistent/x.db")
     assert complete("ftq status hand").strip() == ""

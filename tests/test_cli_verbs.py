@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from cli_tools import START, Store, ok, run
+from click.testing import CliRunner
 
 from cli import room, serve
+from cli.main import main
 from ftq.client import Client
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -71,12 +75,12 @@ model      smollm2-135m
 documents  2 documents (14 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu)
 examples   ~1 with ~13 tokens, ~13 in the longest
-disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 78.2 MB adapter, 269 MB merged model
-export     ~82.4 MB q4_k_m
+disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 682 MB free for the export
+kept       ~78.2 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
 
 asked for beyond the defaults
   epochs=5
-"""  # noqa: E501
+"""
     )
     assert result.stderr == (
         "Note: no worker of the queue gpu is up or known: no memory and time here. "
@@ -185,6 +189,7 @@ def test_an_unknown_run_is_bad_usage(store: Store, command: str) -> None:
     result = run(command, "hanbook")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "Error: no run matches hanbook\nRecent runs: aaaa1111 (handbook)\n"
+    assert run(command, "hand\udcff").stderr.startswith("Error: no run matches hand?\n")  # bytes that are no UTF-8
 
 
 # ---- infer ------------------------------------------------------------------------------------------------
@@ -207,6 +212,21 @@ def test_only_the_answer_is_on_standard_output(model: None) -> None:
     assert ok("infer", "handbook", stdin="Who\nthen?\n").stdout == "aaaa1111: Who\nthen? {}\n"
     assert json.loads(ok("infer", "handbook", "Who?", "--json").stdout)["answer"] == "aaaa1111: Who? {}"
     assert run("infer", "handbook", stdin=" \n").exit_code == 2
+
+
+def test_what_is_no_question_is_bad_usage(model: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for result in (
+        run("infer", "handbook", "Who\udcff?"),
+        CliRunner().invoke(main, ["infer", "handbook"], b"Who\xff?"),
+    ):
+        assert result.exit_code == 2
+        assert "the prompt isn't UTF-8 text" in result.stderr
+    assert run("infer", "handbook", "Who?", "--temperature", "nan").exit_code == 2
+    monkeypatch.setattr(sys, "stdin", None)  # as `<&-` leaves it
+    with pytest.raises(click.UsageError, match="the prompt is empty"):
+        main(["infer", "handbook"], standalone_mode=False)
+    with pytest.raises(click.UsageError, match="there is no terminal to ask on"):
+        main(["rm", "handbook"], standalone_mode=False)
 
 
 def test_a_run_without_a_model_has_no_answer(store: Store) -> None:
@@ -363,13 +383,15 @@ def test_a_submit_without_a_database_leaves_nothing_behind(
     assert not home.exists()
 
 
-def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FTQ_LEASE_SECONDS", "soon")
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [("FTQ_LEASE_SECONDS=60", "soon", "not a number"), ("FTQ_MAX_ATTEMPTS=3", "inf", "must be finite")],
+)
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str) -> None:
+    monkeypatch.setenv(name.partition("=")[0], value)
     result = run("status")
-    assert (result.exit_code, result.stderr) == (
-        2,
-        "Error: FTQ_LEASE_SECONDS=soon: not a number\nFor example: FTQ_LEASE_SECONDS=60\n",
-    )
+    said = f"Error: {name.partition('=')[0]}={value}: {problem}\nFor example: {name}\n"
+    assert (result.exit_code, result.stderr) == (2, said)
 
 
 @pytest.mark.parametrize(

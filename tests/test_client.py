@@ -97,7 +97,7 @@ def test_a_broker_with_a_worker_leaves_nothing_to_say(
     assert client.submit(options).notes == [nobody]
     client.store.see_worker("w1", "host", ["cpu"], None, 1)
     no_gpu = nobody.replace("No worker is up", "No worker serves the queue gpu")
-    assert client.submit(options).notes == [no_gpu]
+    assert client.submit(options).notes == [no_gpu.replace(START, "`ftq worker --queues gpu` starts one.")]
     client.store.see_worker("w2", "host", ["gpu"], "H100", 2)
     assert client.submit(options).notes == []
     assert sent == [run.id for run in reversed(client.all())]
@@ -272,6 +272,11 @@ def test_missing_worker_is_only_said_of_a_run_that_waits(client: Client, options
         client.store.succeed(token, None, [])
     client.store.see_worker("w1", "host", ["cpu"], None, 1)
     assert client.missing_worker(client.find(last)) == ""  # nothing is left for a GPU
+    client.store.see_worker("w1", "host", ["gpu"], "H100", 1)
+    said = client.missing_worker(client.find(last))
+    assert said.startswith("No worker serves the queue cpu. ") and said.endswith(
+        "`ftq worker --queues cpu` starts one."
+    )
 
 
 def test_a_run_that_needs_more_gpus_than_any_worker_has(client: Client, options: dict[str, Any]) -> None:
@@ -566,9 +571,9 @@ def test_settings_from_an_empty_environment(tmp_path: Path, monkeypatch: pytest.
 def test_a_home_whose_name_has_a_meaning_in_a_url(tmp_path: Path, options: dict[str, Any], client: Client) -> None:
     home = tmp_path / "C#;50%20 ä?b=c"
     with closing(Client(Settings.from_env({"FTQ_HOME": str(home)}))) as odd:
-        assert not odd._has_database()
+        assert not odd.has_database()
         odd.submit(options)
-        assert odd._has_database() and (home / "ftq.db").is_file()
+        assert odd.has_database() and (home / "ftq.db").is_file()
         with pytest.raises(redis.ConnectionError, match=re.escape(f"connecting to {home}/broker/valkey.sock. ")):
             odd._app.connection_for_write().connect()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("C#")] == [home.name]

@@ -195,9 +195,12 @@ def test_what_needs_least_is_what_is_named_when_nothing_fits() -> None:
 
 def test_the_time_of_a_training() -> None:
     plan = estimate.smallest(PHI, ROWS, H100, ANY)
-    assert estimate.evaluations(plan, 3, None) == 3
-    assert estimate.evaluations(plan, 0.5, None) == 1
-    assert estimate.evaluations(replace(plan, steps=101), 3, 10) == 11
+    part = estimate.smallest(PHI, ROWS, H100, replace(ANY, epochs=0.5))
+    epoch = plan.steps // 3
+    for looks, steps in {3: plan.steps, 1: part.steps, 2: epoch + 1, 10: 10 * epoch}.items():
+        assert estimate.evaluations(replace(plan, steps=steps), ROWS.examples, None) == looks
+    assert estimate.evaluations(replace(plan, steps=10), ROWS.examples, None) == 1  # max_steps=10, whatever epochs says
+    assert estimate.evaluations(replace(plan, steps=101), ROWS.examples, 10) == 11
     known = replace(H100, corrections=(Correction("unsloth", True, True),))
     bare = estimate.training_seconds(plan, ANY, known, 0, 3)
     assert bare == plan.seconds + estimate.STARTING_SECONDS["unsloth"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from cli_tools import Store, ok, run
 
-from ftq import cards, catalog, lengths, sizes
+from ftq import cards, catalog, documents, lengths, sizes
 from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.errors import NotFound, UserError
 from ftq.estimate import GIB, USABLE, Card, Wanted
@@ -59,6 +60,27 @@ def test_a_record_is_an_example_and_a_chat_has_one_for_each_answer(tmp_path: Pat
     assert tokens(tmp_path / "x.json", "[{") == []
 
 
+def test_one_bad_line_costs_no_other(tmp_path: Path) -> None:
+    good = json.dumps({"question": "q", "answer": "a\u2028b\x85c"}, ensure_ascii=False)
+    odd = [
+        json.dumps({"question": "q", "answer": "\ud800"}),
+        "9" * 5000,
+        "{half",
+        '{"question": "q"}',
+        "[" * 99_999,
+        "",
+    ]
+    assert len(tokens(tmp_path / "x.jsonl", "\n".join([good, *odd, good]))) == 3
+    assert len(tokens(tmp_path / "x.json", f"{good}\n\n{good}\n")) == 2
+    assert tokens(tmp_path / "x.json", f"{good}\n{{half\n") == []  # prepare takes none of it either
+    assert len(tokens(tmp_path / "x.md", "# A\u2028# B\na\n")) == 1
+
+
+def test_no_example_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('[{"text": "a"}]')
+    assert look(None, asked(tmp_path), "H100").notes[0].startswith("no example was found in the documents, prepare")
+
+
 def test_a_long_text_makes_several_rows(tmp_path: Path) -> None:
     rows = tokens(tmp_path / "x.md", "a" * 10_000, longest=1000)
     assert (len(rows), max(rows) <= 1000) == (3, True)
@@ -100,6 +122,11 @@ def test_a_card_is_known_by_the_driver_s_name(driver: str, known: str | None) ->
 def test_what_card_may_say() -> None:
     assert cards.parse("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
     assert cards.parse("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
+    for text, near in {"4090": " Did you mean RTX 4090?", "6000": " Did you mean RTX 6000 Ada?", "9999": ""}.items():
+        with pytest.raises(NotFound, match=rf"^--card {text}: not in the table\.{re.escape(near)}$"):
+            cards.parse(text)
+    with pytest.raises(NotFound, match=r"^--card ²: not in the table\.$"):
+        cards.parse("²")
     with pytest.raises(NotFound) as caught:
         cards.parse("RTX 4091")
     assert caught.value.message == "--card RTX 4091: not in the table. Did you mean rtx 4090?"
@@ -188,6 +215,21 @@ def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, d
     assert other.train.tokens > 2 * look(None, spec).dataset.train.tokens * 0.95  # two bytes a token, not 4.2
 
 
+def test_the_documents_are_read_once_whatever_the_number_of_earlier_runs(
+    store: Store, manual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = asked(manual, "smollm2-135m")
+    for number in range(3):
+        store.runs.create(f"aaaa111{number}", f"run-{number}", spec, "of other documents")
+        RunDir(store.home / f"aaaa111{number}").dataset.mkdir(parents=True)
+        write_jsonl(RunDir(store.home / f"aaaa111{number}").dataset / "train.jsonl", [])
+        write_json(RunDir(store.home / f"aaaa111{number}").dataset / "report.json", {"tokens": {"mean": 1.0}})
+    taken, snapshot = [], documents.snapshot
+    monkeypatch.setattr(documents, "snapshot", lambda *given: taken.append(given) or snapshot(*given))
+    look(store, spec)
+    assert len(taken) == 1
+
+
 def test_sizes_on_the_disk(manual: Path) -> None:
     spec = asked(manual, "phi-3.5-mini", quantizations="q4_k_m,f16", r=16)
     found = look(None, spec, "H100")
@@ -196,9 +238,10 @@ def test_sizes_on_the_disk(manual: Path) -> None:
     assert shape.adapter(16, spec["target_modules"]) == weights
     assert found.gguf == {"q4_k_m": int(shape.parameters * 4.9 / 8), "f16": shape.parameters * 2}
     assert found.disk == {"download": shape.parameters * 2, "checkpoints": weights * 12 * sizes.CHECKPOINTS,
+                          "export": sizes.export(shape.parameters, ["q4_k_m", "f16"]),
                           "adapter": weights * 4, "merged": shape.parameters * 2}  # fmt: skip
     lean = look(None, {**spec, "keep_merged": False}, "H100").disk
-    assert lean and lean["merged"] == 0
+    assert lean and found.disk and (lean["merged"], lean["export"]) == (0, found.disk["export"])
 
 
 def test_phi_3_medium_trains_in_4_bit_on_a_card_of_24_gib(manual: Path) -> None:
@@ -246,6 +289,18 @@ def test_a_model_that_only_the_worker_can_know(manual: Path, tmp_path: Path) -> 
     assert local.plan and local.disk and local.disk["download"] == 0
 
 
+def test_rows_are_no_longer_than_the_model_s_context(store: Store, manual: Path, tmp_path: Path) -> None:
+    (manual / "long.md").write_text("# Long\n\n" + "word " * 200_000)
+    whole = look(store, asked(manual, "gemma-2-2b", max_seq_length=8192), "RTX 4090")
+    cut = look(store, asked(manual, "gemma-2-2b", max_seq_length=1_000_000), "RTX 4090")
+    assert (cut.dataset, cut.plan, cut.seconds) == (whole.dataset, whole.plan, whole.seconds)
+    assert (whole.notes, cut.notes) == (
+        [], ["gemma-2-2b reads at most 8192 tokens: max_seq_length=8192 would be used"],
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert look(store, asked(manual, str(tmp_path), max_seq_length=4096), "CPU").dataset.train.longest <= 2048
+
+
 def test_a_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
     gpu, cpu = (wanted_of(asked(manual, load_in_4bit=True), cards.parse(name), PHI) for name in ("RTX 4060", "CPU"))
     assert (gpu.load_in_4bit, gpu.bytes_a_number, gpu.padded, gpu.adam_8bit) == (True, 2, False, True)
@@ -269,7 +324,7 @@ def test_dry_run_on_a_card(manual: Path, home: Path) -> None:
         "memory",
         "time",
         "disk",
-        "export",
+        "kept",
     ]
     assert lines["card"] == "RTX 4090 (as --card says)"
     assert "4-bit base" in lines["plan"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ftq import sizes
 from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
 from ftq.spec import parse
@@ -269,8 +270,8 @@ def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: 
 
 
 def test_the_room_an_export_needs() -> None:
-    assert gguf.needed_bytes(10**9, ["q8_0"]) == int(10**9 * (2 + 2 + 8.5 / 8) * 1.1)
-    assert gguf.needed_bytes(10**9, ["f16"]) == int(10**9 * 4 * 1.1)
+    assert sizes.export(10**9, ["q8_0"]) == int(10**9 * (2 + 2 + 8.5 / 8) * 1.1)
+    assert sizes.export(10**9, ["f16"]) == int(10**9 * 4 * 1.1)
 
 
 def test_special_tokens_in_documents_are_plain_text(model: Path) -> None:

@@ -64,10 +64,10 @@ def test_every_problem_is_named_in_one_error() -> None:
         spec.parse({"learningrate": 1, "epochs": 0, "batch_size": "two", "quantizations": "q4km", "save_steps": 0})
     assert (caught.value.kind, caught.value.hint) == ("user", "`ftq options` lists every option with its limits.")
     assert sorted(caught.value.message.splitlines()) == [
-        "batch_size=two: expected integer or auto",
+        "batch_size=two: expected integer 1 to 65536 or auto",
         "epochs=0: input should be greater than 0",
         "model is missing: name one with --model (`ftq models` lists them) or in --config",
-        "save_steps=0: must be 1 or more, or auto",
+        "save_steps=0: expected integer 1 to 1000000000 or auto",
         "unknown option learningrate. Did you mean learning_rate?",
         "unknown quantisation q4km. Did you mean q4_k_m? Known: "
         "f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_m, q3_k_l, q2_k",
@@ -81,7 +81,9 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("warmup_ratio", 1), ("dropout", 1), ("r", 0), ("seed", -1), ("target_modules", ""), ("quantizations", []),
         ("batch_size", 0), ("gradient_accumulation_steps", -1), ("early_stopping", 0), ("eval_steps", 0),
         ("report_to", "clearml"), ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"),
-        ("packing", "perhaps"), ("model", ""), ("documents", ""),
+        ("batch_size", 65_537), ("gradient_accumulation_steps", 10**8), ("dataset_num_proc", 10**30),
+        ("max_steps", 10**400), ("early_stopping", 10**30), ("save_steps", 10**30), ("packing", "perhaps"),
+        ("model", ""), ("documents", ""), ("prompts", ["a\ud800"]), ("documents", "\udcff"), ("report_to", "\udcff"),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:
@@ -103,10 +105,14 @@ def test_options_lists_each_option_with_default_limits_and_help() -> None:
     assert list(rows) == list(DEFAULTS)
     assert all(row["help"] and row["allowed"] for row in rows.values())
     shown = {name: (rows[name]["default"], rows[name]["allowed"]) for name in rows}
-    assert {name: shown[name] for name in ("model", "epochs", "max_steps", "packing", "dtype", "quantizations")} == {
+    assert {
+        name: shown[name]
+        for name in ("model", "epochs", "warmup_ratio", "max_steps", "packing", "dtype", "quantizations")
+    } == {
         "model": ("", "text"),
-        "epochs": ("3", "number 0 to 1000"),
-        "max_steps": ("", "integer from 1"),
+        "epochs": ("3", "number over 0 to 1000"),
+        "warmup_ratio": ("0.05", "number 0 to under 1"),
+        "max_steps": ("", "integer 1 to 1000000000"),
         "packing": ("auto", "true/false or auto"),
         "dtype": ("auto", "auto, bfloat16, float16, float32"),
         "quantizations": (
@@ -145,6 +151,9 @@ def test_read_config(tmp_path: Path) -> None:
         (b"- model\n", UserError, "{path}: expected options as `key: value` lines"),
         (b"", UserError, "{path}: expected options as `key: value` lines"),
         (b"model: \xff\n", UserError, "{path}: not UTF-8 text (invalid start byte at byte 7)"),
+        (b"epochs: 2020-13-45\n", UserError, "{path}: not valid YAML (month must be in 1..12)"),
+        (b"epochs: " + b"9" * 5000, UserError, "{path}: not valid YAML (Exceeds the limit (4300 digits) for integer "
+         "string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit)"),
         (None, NotFound, "{path}: can't be read (No such file or directory)"),
     ],
 )  # fmt: skip

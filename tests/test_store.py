@@ -398,7 +398,7 @@ def test_release_gives_a_new_attempt_with_changes_that_stay(store: RunStore, run
     clock.now += 3
     store.release(token, "retried", "less memory", changes={"batch_size": 1}, counts=True)
     assert store.get("abc").stages[0] == stage(
-        "prepare", attempt=2, tries=1, worker="w1", queued_at=1003.0, started_at=START,
+        "prepare", attempt=2, tries=1, worker="w1", queued_at=1003.0,
         progress={"percent": 10, "updated_at": START}, changes={"batch_size": 1},
     )  # fmt: skip
     store.release(claim(store, "prepare", 2), "handed_back", "back")
@@ -795,6 +795,16 @@ def test_the_last_plan(store: RunStore, clock: Clock) -> None:
         train(store, f"r{number}", card=card, steps=number)
     store.create("queued", "queued", SPEC, "hash")
     assert [(store.last_plan(card) or {}).get("steps") for card in (None, "H100", "L4", "T4")] == [2, 2, 1, None]
+    clock.now += 1
+    store.create("r3", "r3", SPEC, "hash")
+    store.succeed(claim(store, "prepare", run_id="r3"), None, FILES)
+    token = claim(store, "train", run_id="r3")
+    store.plan(token, "", {"card": "H100", "steps": 3})
+    store.release(token, "paused", "it waits for its next attempt")
+    assert (store.last_plan() or {}).get("steps") == 3
+    clock.now += 1
+    train(store, "r4", card="H100", steps=4)
+    assert (store.last_plan() or {}).get("steps") == 4
 
 
 # ---- the database itself --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ftq import sizes
 from ftq.artifacts import RunDir, read_jsonl, remove
 from ftq.errors import FtqError, UserError
 from ftq.spec import RunSpec
@@ -47,7 +48,7 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 
 def _check_disk(out: Path, model_dir: Path, spec: RunSpec) -> None:
-    need = gguf.needed_bytes(base_model.parameters(model_dir), spec.quantizations)
+    need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(out).free
     if have < need:
         raise UserError(

@@ -1,4 +1,4 @@
-"""llama.cpp's files: converting a checkpoint to GGUF, quantising it, and how much room that takes."""
+"""llama.cpp's files: converting a checkpoint to GGUF and quantising it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ftq import catalog, sizes
+from ftq import catalog
 from ftq.errors import FtqError, UserError
 from worker.stages.base_model import read_config
 
 CONVERTED = ("f16", "bf16")  # written by the converter itself
-MARGIN = 1.1
-
-
-def needed_bytes(parameters: int, quantizations: list[Any]) -> int:
-    """What an export writes at most: the merged model, the f16 file that is quantised, and each type asked for."""
-    types = {"f16", *quantizations}
-    return int((sizes.merged(parameters) + sum(sizes.gguf(parameters, name) for name in types)) * MARGIN)
 
 
 def check_convertible(model_dir: Path, model: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftq import sizes
 from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.documents import SUFFIXES
 from ftq.errors import UserError
@@ -80,7 +81,7 @@ def _limit(model_dir: Path, spec: RunSpec, report: Report) -> Limit:
 def _check_export(run: RunDir, model_dir: Path, spec: RunSpec) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
     gguf.check_convertible(model_dir, spec.model)
-    need = gguf.needed_bytes(base_model.parameters(model_dir), spec.quantizations)
+    need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(run.path).free
     if have < need:
         raise UserError(

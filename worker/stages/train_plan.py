@@ -86,7 +86,8 @@ def _plan(run: RunDir, spec: RunSpec, shape: Shape | None, lengths: list[int], b
     _remember(run, setup)
     report.plan(
         describe(setup, plan, card), **asdict(setup), card=card.name, card_memory=card.memory, tokens=plan.tokens,
-        steps=plan.steps, card_flops=card.flops, predicted=_predicted(run, spec, plan, _wanted(spec, bare), card),
+        steps=plan.steps, card_flops=card.flops,
+        predicted=_predicted(run, spec, plan, _wanted(spec, bare), card, rows.examples),
     )  # fmt: skip
     return setup
 
@@ -98,10 +99,10 @@ def _known(run: RunDir) -> tuple[Correction, ...]:
     return tuple(Correction(**known) for known in json.loads(run.corrections.read_text(encoding="utf-8")))
 
 
-def _predicted(run: RunDir, spec: RunSpec, plan: Plan, wanted: Wanted, card: Card) -> dict[str, Any]:
+def _predicted(run: RunDir, spec: RunSpec, plan: Plan, wanted: Wanted, card: Card, examples: int) -> dict[str, Any]:
     held_out = (run.dataset / "valid.jsonl").read_bytes().count(b"\n")
     every = None if spec.eval_steps == "auto" else int(spec.eval_steps)
-    looks = estimate.evaluations(plan, spec.epochs, every)
+    looks = estimate.evaluations(plan, examples, every)
     known = card.correction(wanted.engine, plan.load_in_4bit, plan.checkpointing)
     return {
         "peak": plan.peak, "step_seconds": round(plan.step_seconds, 6),
