@@ -1,9 +1,10 @@
-"""How many of the 20 fixed questions about ftq each model answers right.
+"""How many questions about ftq each model answers right: 20 fixed ones, and others in words further from the manual.
 
     python -m benchmarks.questions RUN [--show]
 
-An answer is right if each of a question's expectations occurs in it (tests/demo_questions.json): exact, blind to
-case, no judge. The base model is asked by its own chat template, the tuned one through the exported GGUF.
+An answer is right if each of a question's expectations occurs in it (tests/demo_questions.json and
+benchmarks/other_questions.json): exact, blind to case, no judge. The base model is asked by its own chat template, the
+tuned one through the exported GGUF. The others are what the demo's options were chosen by.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ftq.client import Client
 from ftq.settings import Settings
 from ftq.spec import RunSpec
 
-QUESTIONS = Path(__file__).parent.parent / "tests" / "demo_questions.json"
+HERE = Path(__file__).parent
+FILES = (HERE.parent / "tests" / "demo_questions.json", HERE / "other_questions.json")
 
 
 def is_right(answer: str, expect: list[list[str]]) -> bool:
@@ -33,13 +35,15 @@ def main() -> None:
     given = arguments.parse_args()
     client = Client(Settings.from_env())
     run = client.find(given.run)
-    questions = json.loads(QUESTIONS.read_text(encoding="utf-8"))
-    prompts = [question["question"] for question in questions]
     from worker.stages.infer import ask, ask_base
 
-    tuned = list(ask(client.run_dir(run.id), prompts, RunSpec(**run.spec)))
-    report("base model", questions, ask_base(run.model, prompts), given.show)
-    report(f"{run.name}, {run.spec['quantizations'][0]} GGUF", questions, tuned, given.show)
+    for file in FILES:
+        questions = json.loads(file.read_text(encoding="utf-8"))
+        prompts = [question["question"] for question in questions]
+        tuned = list(ask(client.run_dir(run.id), prompts, RunSpec(**run.spec)))
+        print(f"{file.name}:")
+        report("base model", questions, ask_base(run.model, prompts), given.show)
+        report(f"{run.name}, {run.spec['quantizations'][0]} GGUF", questions, tuned, given.show)
 
 
 def report(name: str, questions: list[dict[str, Any]], answers: list[dict[str, Any]], show: bool) -> None:
