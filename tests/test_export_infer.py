@@ -60,13 +60,15 @@ def test_the_chat_template_renders_the_trained_prompt() -> None:
 
 def test_the_chat_template_renders_a_chat_as_it_was_trained() -> None:
     chat = said(
-        ("system", "You are the help desk."), ("user", "My model is the X200."), ("assistant", "Noted. "),
+        ("system", "You are the help desk."), ("assistant", "Hello."), ("assistant", "How can I help?"),
+        ("user", "My model is the X200."), ("assistant", "Noted. "),
         ("developer", "Be brief."), ("user", "Well:"), ("user", " how do I reset it?"), ("assistant", "Hold A."),
         ("user", "How long?"), ("assistant", "3 s."),
     )  # fmt: skip
-    trained = [prompt(one["instruction"], one["input"]) for one in records.read({"messages": chat})]
-    assert [rendered(chat[:turn]) for turn in (2, 6, 8)] == trained
-    assert trained[0] == prompt("My model is the X200.", "You are the help desk.")
+    examples = [one for one in records.read({"messages": chat}) if isinstance(one, dict)]
+    trained = [prompt(one["instruction"], one["input"]) for one in examples]
+    assert [rendered(chat[:turn]) for turn in (4, 8, 10)] == trained
+    assert "You are the help desk.\nAssistant: Hello.\nAssistant: How can I help?, Response:" in trained[0]
     assert "\nUser: My model is the X200.\nAssistant: Noted.\nBe brief., Response:" in trained[1]
 
 

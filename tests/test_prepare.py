@@ -158,6 +158,50 @@ def test_a_chat_gives_an_example_for_each_answer() -> None:
     ]
 
 
+def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
+    example = {"instruction": "Q2", "input": "Of today.", "output": "A2"}
+    expected = [
+        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
+        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
+    ]
+    for name in ("system", "system_prompt"):
+        assert records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
+    turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]
+    assert records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
+    assert records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
+    assert records.read({**example, "system": "", "history": None}) == [example]
+    with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
+        records.read({**example, "history": ["Q1", "A1"]})
+
+
+def test_what_of_a_chat_is_no_example_is_named_and_the_rest_is_used(run: RunDir) -> None:
+    def chat(*turns: tuple[str, str]) -> dict[str, Any]:
+        unlearned = {"weight": 0} if turns[-1][1] == "A0" else {}
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return {"messages": [*messages[:-1], {**messages[-1], **unlearned}]}
+
+    chats = [
+        chat(("assistant", "Hello!"), ("user", "Q1"), ("assistant", "A1"), ("assistant", "And more."), ("user", "Q2")),
+        chat(("user", "Q3"), ("assistant", "A3"), ("user", "Q0"), ("assistant", "A0")),
+        chat(("user", "Q4")),
+        chat(("system", "S")),
+    ]
+    chats[1]["messages"] += chat(("user", "Q5"), ("assistant", "A5"))["messages"]
+    (train, _), summary, _ = prepared(run, {"a.json": json.dumps(chats)})
+    assert pairs(train) == [
+        ("Q1", "Assistant: Hello!", "A1\nAnd more."),
+        ("Q3", "", "A3"),
+        ("Q5", "User: Q3\nAssistant: A3\nUser: Q0\nAssistant: A0", "A5"),
+    ]
+    assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
+        ("a.json: record 1", "an assistant message has no user message before it"),
+        ("a.json: record 1", "the last user message has no answer"),
+        ("a.json: record 2", "an answer of weight 0 isn't learned"),
+        ("a.json: record 3", "a chat without an assistant message teaches nothing"),
+        ("a.json: record 4", "a chat without an assistant message teaches nothing"),
+    ]
+
+
 def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_path: Path) -> None:
     outside = tmp_path / "secret.md"
     outside.write_text("# Secret\n\nNot yours.")
