@@ -125,7 +125,30 @@ def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
 
 def test_a_ruler_at_the_start_is_not_front_matter() -> None:
     found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
-    assert [section.blocks for section in found] == [("---", "Just prose.", "---", "More.")]
+    assert [section.blocks for section in found] == [("Just prose.", "More.")]
+
+
+@pytest.mark.parametrize(
+    "rest", ["", " \n", "\n---\n", "\n<a id='one'></a>\n", "\n<br/>\n\n<div\n class='x'>\n</div>\n"]
+)
+def test_a_heading_above_rules_and_tags_alone_is_no_example(rest: str) -> None:
+    found = markdown.sections(
+        f"# Guide\n{rest}\n## One\n\nText.\n\n---\n\n## Two\n\n    <br>\n\n## Three\n<https://a.b>\n"
+    )
+    assert [(section.path[-1], section.blocks) for section in found] == [
+        ("One", ("Text.",)), ("Two", ("    <br>",)), ("Three", ("<https://a.b>",)),
+    ]  # fmt: skip
+
+
+def test_a_link_definition_stays_with_the_text_before_it() -> None:
+    found = markdown.sections(
+        "---\ntitle: t\n---\n[0]: https://x\n\n# A\n\n[timeout]: 30s\n\n## B\n\n"
+        "See [1].\n\n[1]: https://y\n[^1]: RFC2119\n\n---\n[2]: z\n\nMore.\n<!-- gone -->\n[3]: q\n"
+    )
+    assert [section.blocks for section in found] == [
+        ("[0]: https://x",), ("[timeout]: 30s",),
+        ("See [1].\n\n[1]: https://y\n[^1]: RFC2119", "[2]: z", "More.", "[3]: q"),
+    ]  # fmt: skip
 
 
 def test_every_json_form_gives_the_same_example(run: RunDir) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # and nothing else; indented more it's code
 GAPS = [re.compile(r"\n+"), re.compile(r"(?<=[.!?]) +"), re.compile(r" +")]  # between lines, sentences, words
 
 
@@ -17,7 +18,7 @@ class Section:
     """`path` holds the headings above the text, outermost first; empty before the first heading."""
 
     path: tuple[str, ...]
-    blocks: tuple[str, ...]  # source text of the paragraphs, lists, code blocks and tables
+    blocks: tuple[str, ...]  # source text of the paragraphs, lists, code blocks and tables, with links' definitions
     line: int
 
 
@@ -31,18 +32,18 @@ def sections(source: str) -> list[Section]:
     _drop_comments(lines, parsed)
     found: list[Section] = []
     path: dict[int, str] = {}
-    blocks: list[str] = []
-    line = 1
-    for token, heading in _with_headings(parsed, top):
-        if heading is None:
-            blocks.append("\n".join(lines[slice(*token.map)]).rstrip())
-            continue
-        found.append(Section(tuple(path.values()), _texts(blocks), line))
-        depth = int(token.tag[1])
-        path = {level: name for level, name in path.items() if level < depth} | {depth: heading}
-        blocks, line = [], token.map[0] + 1
+    starts = [*(token.map[0] for token in top if token.map), len(lines)]
+    blocks, line = [_block(lines, 0, starts[0])], 1
+    for (token, heading), after in zip(_with_headings(parsed, top), starts[1:], strict=True):
+        if heading is not None:
+            found.append(Section(tuple(path.values()), _texts(blocks), line))
+            depth = int(token.tag[1])
+            path = {level: name for level, name in path.items() if level < depth} | {depth: heading}
+            blocks, line = [], token.map[0] + 1
+        is_text = heading is None and token.type != "hr"
+        blocks.append(_block(lines, token.map[0] if is_text else token.map[1], after))
     found.append(Section(tuple(path.values()), _texts(blocks), line))
-    return [section for section in found if section.blocks]
+    return [section for section in found if not all(map(TAGS.fullmatch, section.blocks))]
 
 
 def split(blocks: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:
@@ -104,6 +105,11 @@ def _plain(inline: Any) -> str:
     words = [child.content if child.type in kinds else " " if child.type.endswith("break") else ""
              for child in inline.children or []]  # fmt: skip
     return " ".join("".join(words).split())
+
+
+def _block(lines: list[str], start: int, end: int) -> str:
+    """A block goes up to the next one, for a link's definition is in none."""
+    return "\n".join(lines[start:end]).strip("\n").rstrip()
 
 
 def _texts(blocks: list[str]) -> tuple[str, ...]:
