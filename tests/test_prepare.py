@@ -123,9 +123,23 @@ def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
     assert (summary["examples"], summary["train"], summary["valid"], summary["stop"]) == (5, 5, 0, "<|im_end|>")
 
 
+@pytest.mark.parametrize(
+    "front",
+    ["---\ndate: 2024-02-30\n---", "---\ntitle: ftq: the queue\ntags:\n- a: b: c\n\n# more\nx:\n  y: z: 1\n...",
+     '---\n"the title": "x"\n---', "---\n{title: x}\n---", '+++\ntitle = "x"\ntags = [\n"a",\n]\n[extra]\n+++'],
+    ids=["no date", "no YAML", "quoted", "flow", "TOML"],
+)  # fmt: skip
+def test_front_matter_is_left_out_be_it_valid_or_not(front: str) -> None:
+    assert markdown.sections(f"{front}\n# A\n\nText.\n") == [
+        markdown.Section(("A",), ("Text.",), front.count("\n") + 2)
+    ]
+
+
 def test_a_ruler_at_the_start_is_not_front_matter() -> None:
     found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
     assert [section.blocks for section in found] == [("Just prose.", "More.")]
+    for odd in ("The end: {", "The end: " + "[" * 2000, 'The end: "\\UFFFFFFFF"'):
+        assert markdown.sections(f"---\n{odd}\n\n---\n")[0].blocks == (odd,)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ from typing import Any
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # and nothing else; indented more it's code
+KEYS = {  # how front matter's lines begin that aren't indented, by the ruler above it: YAML's and TOML's
+    "---": re.compile(r"[\w-]+:(\s|$)"),
+    "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
+}
 GAPS = [re.compile(r"\n+"), re.compile(r"(?<=[.!?]) +"), re.compile(r" +")]  # between lines, sentences, words
 
 
@@ -59,21 +63,25 @@ def split(blocks: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:
 
 
 def _without_front_matter(source: str) -> list[str]:
-    """The source's lines, those of a leading YAML block emptied so that line numbers stay right."""
+    """The source's lines, those of a leading YAML or TOML block emptied so that line numbers stay right."""
     lines = re.split(r"\r\n|\r|\n", source)
-    ends = [number for number, line in enumerate(lines) if line.rstrip() in ("---", "...") and number]
-    if lines[0].rstrip() == "---" and ends and _is_mapping("\n".join(lines[1 : ends[0]])):
+    ruler = lines[0].rstrip()
+    ends = [number for number, line in enumerate(lines) if line.rstrip() in (ruler, "...") and number]
+    if ruler in KEYS and ends and _is_front_matter(lines[1 : ends[0]], KEYS[ruler]):
         return [""] * (ends[0] + 1) + lines[ends[0] + 1 :]
     return lines
 
 
-def _is_mapping(text: str) -> bool:
-    """Front matter is YAML `key: value`; anything else between two rulers is text."""
+def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
+    """It looks like `key: value`, be it valid (`title: ftq: the queue` isn't); anything else between rulers is text."""
     import yaml
 
+    outer = [line for line in lines if line.strip() and line[0] not in " \t#"]
+    if outer and key.match(outer[0]) and all(key.match(line) or line.startswith("- ") for line in outer):
+        return True
     try:
-        return isinstance(yaml.safe_load(text), dict)
-    except yaml.YAMLError:
+        return isinstance(yaml.compose("\n".join(lines), yaml.SafeLoader), yaml.MappingNode)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         return False
 
 
