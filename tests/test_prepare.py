@@ -138,7 +138,7 @@ def test_front_matter_is_left_out_be_it_valid_or_not(front: str) -> None:
 def test_a_ruler_at_the_start_is_not_front_matter() -> None:
     found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
     assert [section.blocks for section in found] == [("Just prose.", "More.")]
-    for odd in ("The end: {", "The end: " + "[" * 2000, 'The end: "\\UFFFFFFFF"'):
+    for odd in ("The end: {", "The end: " + "[" * 900, 'The end: "\\UFFFFFFFF"'):
         assert markdown.sections(f"---\n{odd}\n\n---\n")[0].blocks == (odd,)
 
 
@@ -316,6 +316,19 @@ def test_long_sections_are_split_and_nothing_is_lost(run: RunDir, model: Path, t
     assert "".join("".join(row["output"] for row in train).split()) == "".join(text.split())
     assert summary["split_into_parts"] == 1
     assert summary["tokens"]["longest"] == max(len(ids) for ids, _ in rows)
+
+
+def test_more_than_a_thousand_parts_fit_their_rows_too() -> None:
+    class Letters(prepare.Limit):
+        def fits(self, example: dict[str, str]) -> bool:
+            return len(example["instruction"] + example["output"]) <= self.tokens
+
+    whole, text = {"instruction": "Why", "input": ""}, "Each of these just fills its row"
+    limit = Letters(None, "", len("Why (part 888 of 888)" + text))  # type: ignore[arg-type]
+    parts = prepare._parts(whole, (text,) * 1001, limit)
+    assert len(parts) > 1001
+    assert all(map(limit.fits, parts))
+    assert "".join(part["output"] for part in parts).replace(" ", "") == text.replace(" ", "") * 1001
 
 
 def test_a_question_that_fills_a_row_is_skipped_with_its_reason(run: RunDir) -> None:
