@@ -356,6 +356,20 @@ def test_one_example_is_always_left_to_train(run: RunDir) -> None:
         assert (len(train), len(valid)) == (1, 0)
 
 
+def test_one_example_is_held_out_where_there_are_enough_for_one(run: RunDir) -> None:
+    def held_out(questions: int, seed: int) -> list[dict[str, str]]:
+        rows = [{"instruction": f"Q{n}", "input": "", "output": f"A{n}"} for n in range(questions)]
+        train, valid = prepare._split(rows, parse({"model": "m", "seed": seed}))
+        assert sorted(map(str, train + valid)) == sorted(map(str, rows))
+        return valid
+
+    few = [held_out(20, seed) for seed in range(20)]
+    assert all(few)
+    assert not all(held_out(19, seed) for seed in range(20))
+    for seed, valid in enumerate(few):
+        assert len(valid) > 1 or held_out(21, seed)[0] in [*valid, {"instruction": "Q20", "input": "", "output": "A20"}]
+
+
 def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1000))
     with pytest.raises(UserError, match=r"the export needs 0\.0 GB of disk .* 0\.0 GB are free"):

@@ -233,10 +233,15 @@ def _part(example: Example, number: int, total: int) -> str:
 
 
 def _split(examples: list[Example], spec: RunSpec) -> tuple[list[Example], list[Example]]:
-    """(train, valid): by a hash of seed and content, so that a new document moves no other example."""
+    """(train, valid): by a hash of seed and content, so that a new document moves no other example.
+
+    None may be drawn of few examples. If there are enough for one, the nearest to it is held out.
+    """
     valid = [example for example in examples if _share(example, spec.seed) < spec.valid_fraction]
     if len(valid) == len(examples):
         valid = valid[1:]
+    if not valid and spec.valid_fraction * len(examples) >= 1:
+        valid = [min(examples, key=lambda example: _share(example, spec.seed))]
     held = {id(example) for example in valid}
     return [example for example in examples if id(example) not in held], valid
 
