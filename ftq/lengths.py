@@ -17,7 +17,10 @@ from ftq.prompt import completion, prompt
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
-_FENCE = re.compile(r"\s{0,3}(```|~~~)")
+_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
+_UNDERLINE = re.compile(r" {0,3}(=+|-+)\s*")
+_PARAGRAPH = re.compile(r" {0,3}(?!```|~~~)[^\s>|*+-]")  # roughly: no list, quote, table, rule or fence
+_FRONT = re.compile(r"\A(---|\+\+\+)\s*\n[\w\"'.-]+\s*[:=].*?\n\1\s*\n", re.DOTALL)
 
 
 def of(paths: list[Path], bytes_per_token: float, longest: int) -> list[int]:
@@ -43,17 +46,31 @@ def _texts(path: Path) -> Iterator[str]:
 
 def _markdown(text: str, stem: str) -> Iterator[str]:
     above: list[tuple[int, str]] = []
-    lines, in_code = list[str](), False
-    for line in [*text.split("\n"), "# "]:
-        in_code ^= bool(_FENCE.match(line))
-        found = None if in_code else _HEADING.fullmatch(line)
+    lines, fence = list[str](), ""
+    for line in [*_FRONT.sub("", text, count=1).split("\n"), "# "]:
+        mark = _FENCE.fullmatch(line)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+        found = None if fence or mark else _heading(line, lines)
         if found is None:
             lines.append(line)
             continue
         if any(line.strip() for line in lines):
             yield row(_question([name for _, name in above] or [stem]), "", "\n".join(lines))
-        depth, lines = len(found[1]), []
-        above = [(level, name) for level, name in above if level < depth] + [(depth, found[2])]
+        depth, name = found
+        lines = []
+        above = [(level, name) for level, name in above if level < depth] + [(depth, name)]
+
+
+def _heading(line: str, lines: list[str]) -> tuple[int, str] | None:
+    """(depth, name): of a line with #, or of the one before, then taken from `lines`, that this one underlines."""
+    if found := _HEADING.fullmatch(line):
+        return len(found[1]), found[2]
+    if _UNDERLINE.fullmatch(line) and lines and _PARAGRAPH.match(lines[-1]):
+        return 1 if "=" in line else 2, lines.pop().strip()
+    return None
 
 
 def _question(path: list[str]) -> str:

@@ -19,16 +19,36 @@ def completion(output: str, stop: str) -> str:
     return f" {output.strip()}{stop}"
 
 
-# The same prompt as a chat template (Jinja), stored in the tokenizer and so in the GGUF: the last
-# user message is the instruction, a system message (if any) the input.
+# The same prompt as a chat template (Jinja), stored in the tokenizer and so in the GGUF: the user's last message is the
+# instruction, and what was said before is the input, as `worker.stages.records` makes examples of a chat.
 CHAT_TEMPLATE = (
-    "{%- set ns = namespace(system='', user='') -%}"
+    "{%- set ns = namespace(before='', question='') -%}"
     "{%- for m in messages -%}"
-    "{%- if m['role'] == 'system' -%}{%- set ns.system = m['content'] | trim -%}{%- endif -%}"
-    "{%- if m['role'] == 'user' -%}{%- set ns.user = m['content'] | trim -%}{%- endif -%}"
+    "{%- set text = (m['content'] or '') | trim -%}"
+    "{%- if m['role'] == 'user' -%}"
+    "{%- set ns.question = (ns.question + '\\n' + text) | trim -%}"
+    "{%- elif m['role'] == 'assistant' and not loop.last -%}"
+    "{%- if ns.question -%}{%- set ns.before = ns.before + 'User: ' + ns.question + '\\n' -%}{%- endif -%}"
+    "{%- set ns.before = ns.before + 'Assistant: ' + text + '\\n' -%}"
+    "{%- set ns.question = '' -%}"
+    "{%- elif m['role'] == 'system' or m['role'] == 'developer' -%}"
+    "{%- set ns.before = ns.before + text + '\\n' -%}"
+    "{%- endif -%}"
     "{%- endfor -%}"
-    "{{- 'Instruction: ' + ns.user + ', Input: ' + ns.system + ', Response:' -}}"
+    "{{- 'Instruction: ' + ns.question + ', Input: ' + (ns.before | trim) + ', Response:' -}}"
 )
 
-# The same prompt for Ollama's Modelfile (Go template).
-OLLAMA_TEMPLATE = "Instruction: {{ .Prompt }}, Input: {{ .System }}, Response:"
+# The same for Ollama's Modelfile (Go template), which can't trim. Only messages of one role in a row differ: Ollama
+# joins them by an empty line before.
+OLLAMA_TEMPLATE = r"""{{- $before := "" }}{{ $line := "" }}{{ $question := "" }}
+{{- range $i, $_ := .Messages }}
+{{- if eq .Role "user" }}{{ if $question }}{{ $question = print $question "\n" }}{{ end }}
+{{- $question = print $question .Content }}
+{{- else if and (eq .Role "assistant") (slice $.Messages $i | len | lt 1) }}
+{{- if $question }}{{ $before = print $before $line "User: " $question }}{{ $line = "\n" }}{{ end }}
+{{- $before = print $before $line "Assistant: " .Content }}{{ $line = "\n" }}{{ $question = "" }}
+{{- else if or (eq .Role "system") (eq .Role "developer") }}
+{{- $before = print $before $line .Content }}{{ $line = "\n" }}
+{{- end }}
+{{- end -}}
+Instruction: {{ $question }}, Input: {{ $before }}, Response:"""

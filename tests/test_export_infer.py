@@ -14,11 +14,11 @@ import pytest
 
 from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import FtqError, UserError
-from ftq.prompt import CHAT_TEMPLATE, prompt
+from ftq.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.spec import parse
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import make_run
-from worker.stages import gguf, merge, model_card
+from worker.stages import gguf, merge, model_card, records
 from worker.stages.answerers import GgufAnswerer
 from worker.stages.tokens import Tokens
 
@@ -32,22 +32,44 @@ def test_the_modelfile_holds_the_trained_prompt_and_its_stop() -> None:
     spec = parse({"model": "smollm2-135m", "quantizations": ["q8_0", "q4_k_m"]})
     assert model_card.modelfile(spec, {"stop": "<|im_end|>", "max_seq_length": 512}) == (
         "FROM ./model-q8_0.gguf\n"
-        'TEMPLATE """Instruction: {{ .Prompt }}, Input: {{ .System }}, Response:"""\n'
+        f'TEMPLATE """{OLLAMA_TEMPLATE}"""\n'
         'PARAMETER stop "<|im_end|>"\n'
         "PARAMETER temperature 0\n"
         "PARAMETER num_ctx 512\n"
     )
+    assert OLLAMA_TEMPLATE.endswith("\nInstruction: {{ $question }}, Input: {{ $before }}, Response:")
+
+
+def rendered(messages: list[dict[str, Any]]) -> str:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # as transformers and llama-cpp-python have it
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(CHAT_TEMPLATE).render(messages=messages)
+
+
+def said(*messages: tuple[str, str | None]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": text} for role, text in messages]
 
 
 def test_the_chat_template_renders_the_trained_prompt() -> None:
-    import jinja2
+    assert rendered(said(("user", " Q "))) == prompt("Q")
+    assert rendered(said(("system", "S "), ("user", "Q"))) == prompt("Q", "S")
+    assert rendered(said(("user", "Q"), ("assistant", "to be continued"))) == prompt("Q")
+    assert rendered(said(("assistant", None), ("user", "Q"))) == prompt("Q", "Assistant:")
 
-    def rendered(*messages: tuple[str, str]) -> str:
-        template = jinja2.Environment().from_string(CHAT_TEMPLATE)
-        return template.render(messages=[{"role": role, "content": text} for role, text in messages])
 
-    assert rendered(("user", " Q ")) == prompt("Q")
-    assert rendered(("system", "S"), ("user", "old"), ("assistant", "a"), ("user", "Q")) == prompt("Q", "S")
+def test_the_chat_template_renders_a_chat_as_it_was_trained() -> None:
+    chat = said(
+        ("system", "You are the help desk."), ("assistant", "Hello."), ("assistant", "How can I help?"),
+        ("user", "My model is the X200."), ("assistant", "Noted. "),
+        ("developer", "Be brief."), ("user", "Well:"), ("user", " how do I reset it?"), ("assistant", "Hold A."),
+        ("user", "How long?"), ("assistant", "3 s."),
+    )  # fmt: skip
+    examples = [one for one in records.read({"messages": chat}) if isinstance(one, dict)]
+    trained = [prompt(one["instruction"], one["input"]) for one in examples]
+    assert [rendered(chat[:turn]) for turn in (4, 8, 10)] == trained
+    assert "You are the help desk.\nAssistant: Hello.\nAssistant: How can I help?, Response:" in trained[0]
+    assert "\nUser: My model is the X200.\nAssistant: Noted.\nBe brief., Response:" in trained[1]
 
 
 def test_exporting_without_a_dataset_or_adapter_is_said(tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ def test_a_markdown_section_is_an_example(tmp_path: Path) -> None:
         assert tokens(tmp_path / name, source) == [len(text) // 4 + 1 for text in texts]
 
 
+def test_a_fence_ends_as_it_began_and_a_heading_may_be_underlined(tmp_path: Path) -> None:
+    long = "````md\n```\n# code\n```\n````"
+    tilde = "```\n~~~\n# code\n````\n---"
+    source = f"---\ntitle: t\n---\n# A\n{long}\n# B\n{tilde}\n\nC\n===\nc\n\n---\n\nD\n---\n- d\n---\n"
+    sections = {"A": long, "B": tilde + "\n", "C": "c\n\n---\n", "D": "- d\n---"}
+    above = {"D": " (C)"}
+    texts = [lengths.row(f'Explain "{name}"{above.get(name, "")}.', "", text) for name, text in sections.items()]
+    assert tokens(tmp_path / "x.md", source) == [len(text) // 4 + 1 for text in texts]
+
+
 def test_a_record_is_an_example_and_a_chat_has_one_for_each_answer(tmp_path: Path) -> None:
     records = [{"question": "q", "answer": "a"}, {"instruction": "q", "input": "i", "output": "a"}, {"prompt": "q",
                "completion": "a"}, "no record"]  # fmt: skip

@@ -124,9 +124,46 @@ def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
     assert (summary["examples"], summary["train"], summary["valid"], summary["stop"]) == (5, 5, 0, "<|im_end|>")
 
 
+@pytest.mark.parametrize(
+    "front",
+    ["---\ndate: 2024-02-30\n---", "---\ntitle: ftq: the queue\ntags:\n- a: b: c\n\n# more\nx:\n  y: z: 1\n...",
+     '---\n"the title": "x"\n---', "---\n{title: x}\n---", '+++\ntitle = "x"\ntags = [\n"a",\n]\n[extra]\n+++'],
+    ids=["no date", "no YAML", "quoted", "flow", "TOML"],
+)  # fmt: skip
+def test_front_matter_is_left_out_be_it_valid_or_not(front: str) -> None:
+    assert markdown.sections(f"{front}\n# A\n\nText.\n") == [
+        markdown.Section(("A",), ("Text.",), front.count("\n") + 2)
+    ]
+
+
 def test_a_ruler_at_the_start_is_not_front_matter() -> None:
     found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
-    assert [section.blocks for section in found] == [("---", "Just prose.", "---", "More.")]
+    assert [section.blocks for section in found] == [("Just prose.", "More.")]
+    for odd in ("The end: {", "The end: " + "[" * 900, 'The end: "\\UFFFFFFFF"'):
+        assert markdown.sections(f"---\n{odd}\n\n---\n")[0].blocks == (odd,)
+
+
+@pytest.mark.parametrize(
+    "rest", ["", " \n", "\n---\n", "\n<a id='one'></a>\n", "\n<br/>\n\n<div\n class='x'>\n</div>\n"]
+)
+def test_a_heading_above_rules_and_tags_alone_is_no_example(rest: str) -> None:
+    found = markdown.sections(
+        f"# Guide\n{rest}\n## One\n\nText.\n\n---\n\n## Two\n\n    <br>\n\n## Three\n<https://a.b>\n"
+    )
+    assert [(section.path[-1], section.blocks) for section in found] == [
+        ("One", ("Text.",)), ("Two", ("    <br>",)), ("Three", ("<https://a.b>",)),
+    ]  # fmt: skip
+
+
+def test_a_link_definition_stays_with_the_text_before_it() -> None:
+    found = markdown.sections(
+        "---\ntitle: t\n---\n[0]: https://x\n\n# A\n\n[timeout]: 30s\n\n## B\n\n"
+        "See [1].\n\n[1]: https://y\n[^1]: RFC2119\n\n---\n[2]: z\n\nMore.\n<!-- gone -->\n[3]: q\n"
+    )
+    assert [section.blocks for section in found] == [
+        ("[0]: https://x",), ("[timeout]: 30s",),
+        ("See [1].\n\n[1]: https://y\n[^1]: RFC2119", "[2]: z", "More.", "[3]: q"),
+    ]  # fmt: skip
 
 
 def test_every_json_form_gives_the_same_example(run: RunDir) -> None:
@@ -156,6 +193,50 @@ def test_a_chat_gives_an_example_for_each_answer() -> None:
     assert records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
         {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
         {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
+    ]
+
+
+def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
+    example = {"instruction": "Q2", "input": "Of today.", "output": "A2"}
+    expected = [
+        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
+        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
+    ]
+    for name in ("system", "system_prompt"):
+        assert records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
+    turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]
+    assert records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
+    assert records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
+    assert records.read({**example, "system": "", "history": None}) == [example]
+    with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
+        records.read({**example, "history": ["Q1", "A1"]})
+
+
+def test_what_of_a_chat_is_no_example_is_named_and_the_rest_is_used(run: RunDir) -> None:
+    def chat(*turns: tuple[str, str]) -> dict[str, Any]:
+        unlearned = {"weight": 0} if turns[-1][1] == "A0" else {}
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return {"messages": [*messages[:-1], {**messages[-1], **unlearned}]}
+
+    chats = [
+        chat(("assistant", "Hello!"), ("user", "Q1"), ("assistant", "A1"), ("assistant", "And more."), ("user", "Q2")),
+        chat(("user", "Q3"), ("assistant", "A3"), ("user", "Q0"), ("assistant", "A0")),
+        chat(("user", "Q4")),
+        chat(("system", "S")),
+    ]
+    chats[1]["messages"] += chat(("user", "Q5"), ("assistant", "A5"))["messages"]
+    (train, _), summary, _ = prepared(run, {"a.json": json.dumps(chats)})
+    assert pairs(train) == [
+        ("Q1", "Assistant: Hello!", "A1\nAnd more."),
+        ("Q3", "", "A3"),
+        ("Q5", "User: Q3\nAssistant: A3\nUser: Q0\nAssistant: A0", "A5"),
+    ]
+    assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
+        ("a.json: record 1", "an assistant message has no user message before it"),
+        ("a.json: record 1", "the last user message has no answer"),
+        ("a.json: record 2", "an answer of weight 0 isn't learned"),
+        ("a.json: record 3", "a chat without an assistant message teaches nothing"),
+        ("a.json: record 4", "a chat without an assistant message teaches nothing"),
     ]
 
 
@@ -238,6 +319,19 @@ def test_long_sections_are_split_and_nothing_is_lost(run: RunDir, model: Path, t
     assert summary["tokens"]["longest"] == max(len(ids) for ids, _ in rows)
 
 
+def test_more_than_a_thousand_parts_fit_their_rows_too() -> None:
+    class Letters(prepare.Limit):
+        def fits(self, example: dict[str, str]) -> bool:
+            return len(example["instruction"] + example["output"]) <= self.tokens
+
+    whole, text = {"instruction": "Why", "input": ""}, "Each of these just fills its row"
+    limit = Letters(None, "", len("Why (part 888 of 888)" + text))  # type: ignore[arg-type]
+    parts = prepare._parts(whole, (text,) * 1001, limit)
+    assert len(parts) > 1001
+    assert all(map(limit.fits, parts))
+    assert "".join(part["output"] for part in parts).replace(" ", "") == text.replace(" ", "") * 1001
+
+
 def test_a_question_that_fills_a_row_is_skipped_with_its_reason(run: RunDir) -> None:
     rows = [{"question": "why " * 200, "answer": "a"}, {"question": "Q", "answer": "a"}]
     (train, _), summary, _ = prepared(run, {"a.json": json.dumps(rows)}, max_seq_length=64)
@@ -261,6 +355,20 @@ def test_one_example_is_always_left_to_train(run: RunDir) -> None:
     for seed in range(6):
         (train, valid), _, _ = prepared(run, {"a.md": "Text."}, valid_fraction=0.5, seed=seed)
         assert (len(train), len(valid)) == (1, 0)
+
+
+def test_one_example_is_held_out_where_there_are_enough_for_one(run: RunDir) -> None:
+    def held_out(questions: int, seed: int) -> list[dict[str, str]]:
+        rows = [{"instruction": f"Q{n}", "input": "", "output": f"A{n}"} for n in range(questions)]
+        train, valid = prepare._split(rows, parse({"model": "m", "seed": seed}))
+        assert sorted(map(str, train + valid)) == sorted(map(str, rows))
+        return valid
+
+    few = [held_out(20, seed) for seed in range(20)]
+    assert all(few)
+    assert not all(held_out(19, seed) for seed in range(20))
+    for seed, valid in enumerate(few):
+        assert len(valid) > 1 or held_out(21, seed)[0] in [*valid, {"instruction": "Q20", "input": "", "output": "A20"}]
 
 
 def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

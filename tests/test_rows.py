@@ -93,3 +93,15 @@ def test_a_row_without_the_stop_token_or_too_long_is_refused(dataset: Path, mode
             rows.check(ids, labels, 2, limit, "train.jsonl:1")
     with pytest.raises(UserError, match=r"valid.jsonl:1: \d+ tokens"):
         rows.read(dataset, model, {**SUMMARY, "max_seq_length": 35}, False)
+
+
+def test_a_tokenizer_saved_with_truncation_and_padding_cuts_and_fills_nothing(model: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    left_on = Tokenizer.from_file(str(model / "tokenizer.json"))
+    left_on.enable_truncation(8)
+    left_on.enable_padding(pad_id=2, pad_token=STOP, length=64)
+    left_on.save(str(tmp_path / "tokenizer.json"))
+    saved, whole = Tokens(tmp_path), Tokens(model)
+    assert saved.rows(EXAMPLES, STOP) == whole.rows(EXAMPLES, STOP)
+    assert saved.prompt("What is the longest question of all?") == whole.prompt("What is the longest question of all?")

@@ -45,6 +45,16 @@ def test_it_stops_after_so_many_evaluations_without_a_better_loss(
     ]
 
 
+def test_it_says_that_without_held_out_examples_nothing_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for evaluates, options in [(False, {"keep_best": True}), (False, {"early_stopping": 1}), (False, {}),
+                               (True, {"keep_best": True})]:  # fmt: skip
+        Watcher(RunDir(tmp_path), 0, parse({"model": "m", **options}), Report(), "mark", evaluates, found=None)
+        said = "early_stopping and keep_best have nothing to judge by" in capsys.readouterr().err
+        assert said == (not evaluates and bool(options))
+
+
 @pytest.mark.parametrize(("losses", "patience"), [([3.0, 2.5, 2.0, 1.0], 1), ([1.0, 2.0], 2), ([1.0, 2.0, 3.0], None)])
 def test_it_goes_on_while_the_loss_gets_better_or_nobody_asked(
     tmp_path: Path, losses: list[float], patience: int | None

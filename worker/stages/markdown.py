@@ -9,6 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # and nothing else; indented more it's code
+KEYS = {  # how front matter's lines begin that aren't indented, by the ruler above it: YAML's and TOML's
+    "---": re.compile(r"[\w-]+:(\s|$)"),
+    "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
+}
 GAPS = [re.compile(r"\n+"), re.compile(r"(?<=[.!?]) +"), re.compile(r" +")]  # between lines, sentences, words
 
 
@@ -17,7 +22,7 @@ class Section:
     """`path` holds the headings above the text, outermost first; empty before the first heading."""
 
     path: tuple[str, ...]
-    blocks: tuple[str, ...]  # source text of the paragraphs, lists, code blocks and tables
+    blocks: tuple[str, ...]  # source text of the paragraphs, lists, code blocks and tables, with links' definitions
     line: int
 
 
@@ -31,18 +36,18 @@ def sections(source: str) -> list[Section]:
     _drop_comments(lines, parsed)
     found: list[Section] = []
     path: dict[int, str] = {}
-    blocks: list[str] = []
-    line = 1
-    for token, heading in _with_headings(parsed, top):
-        if heading is None:
-            blocks.append("\n".join(lines[slice(*token.map)]).rstrip())
-            continue
-        found.append(Section(tuple(path.values()), _texts(blocks), line))
-        depth = int(token.tag[1])
-        path = {level: name for level, name in path.items() if level < depth} | {depth: heading}
-        blocks, line = [], token.map[0] + 1
+    starts = [*(token.map[0] for token in top if token.map), len(lines)]
+    blocks, line = [_block(lines, 0, starts[0])], 1
+    for (token, heading), after in zip(_with_headings(parsed, top), starts[1:], strict=True):
+        if heading is not None:
+            found.append(Section(tuple(path.values()), _texts(blocks), line))
+            depth = int(token.tag[1])
+            path = {level: name for level, name in path.items() if level < depth} | {depth: heading}
+            blocks, line = [], token.map[0] + 1
+        is_text = heading is None and token.type != "hr"
+        blocks.append(_block(lines, token.map[0] if is_text else token.map[1], after))
     found.append(Section(tuple(path.values()), _texts(blocks), line))
-    return [section for section in found if section.blocks]
+    return [section for section in found if not all(map(TAGS.fullmatch, section.blocks))]
 
 
 def split(blocks: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:
@@ -58,21 +63,25 @@ def split(blocks: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:
 
 
 def _without_front_matter(source: str) -> list[str]:
-    """The source's lines, those of a leading YAML block emptied so that line numbers stay right."""
+    """The source's lines, those of a leading YAML or TOML block emptied so that line numbers stay right."""
     lines = re.split(r"\r\n|\r|\n", source)
-    ends = [number for number, line in enumerate(lines) if line.rstrip() in ("---", "...") and number]
-    if lines[0].rstrip() == "---" and ends and _is_mapping("\n".join(lines[1 : ends[0]])):
+    ruler = lines[0].rstrip()
+    ends = [number for number, line in enumerate(lines) if line.rstrip() in (ruler, "...") and number]
+    if ruler in KEYS and ends and _is_front_matter(lines[1 : ends[0]], KEYS[ruler]):
         return [""] * (ends[0] + 1) + lines[ends[0] + 1 :]
     return lines
 
 
-def _is_mapping(text: str) -> bool:
-    """Front matter is YAML `key: value`; anything else between two rulers is text."""
+def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
+    """It looks like `key: value`, be it valid (`title: ftq: the queue` isn't); anything else between rulers is text."""
     import yaml
 
+    outer = [line for line in lines if line.strip() and line[0] not in " \t#"]
+    if outer and key.match(outer[0]) and all(key.match(line) or line.startswith("- ") for line in outer):
+        return True
     try:
-        return isinstance(yaml.safe_load(text), dict)
-    except yaml.YAMLError:
+        return isinstance(yaml.compose("\n".join(lines), yaml.SafeLoader), yaml.MappingNode)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         return False
 
 
@@ -104,6 +113,11 @@ def _plain(inline: Any) -> str:
     words = [child.content if child.type in kinds else " " if child.type.endswith("break") else ""
              for child in inline.children or []]  # fmt: skip
     return " ".join("".join(words).split())
+
+
+def _block(lines: list[str], start: int, end: int) -> str:
+    """A block goes up to the next one, for a link's definition is in none."""
+    return "\n".join(lines[start:end]).strip("\n").rstrip()
 
 
 def _texts(blocks: list[str]) -> tuple[str, ...]:

@@ -203,22 +203,30 @@ def _add(candidate: dict[str, Any], where: str, limit: Limit, found: Found, seen
     if limit.fits(whole):
         found.examples.append(whole)
         return
-    if not limit.fits({**whole, "instruction": _part(whole, 888, 888), "output": "word word word word word word"}):
+    parts = _parts(whole, blocks, limit)
+    if not parts:
         reason = f"its question alone fills a row of {limit.tokens} tokens (max_seq_length)"
         found.records_skipped.append({"where": where, "reason": reason})
         return
-    found.examples += _parts(whole, blocks, limit)
+    found.examples += parts
     found.split += 1
 
 
-def _parts(whole: Example, blocks: tuple[str, ...], limit: Limit) -> list[Example]:
-    longest_name = _part(whole, 888, 888)
-    texts = markdown.split(blocks, lambda text: limit.fits({**whole, "instruction": longest_name, "output": text}))
+def _parts(whole: Example, blocks: tuple[str, ...], limit: Limit, most: int = 888) -> list[Example]:
+    """The text in as many parts as it takes; none if the question leaves no room for an answer.
+
+    Their numbers take room too: that of `most`, and if there turn out to be more parts, they are cut once more.
+    """
+    named = {**whole, "instruction": _part(whole, most, most)}
+    if not limit.fits({**named, "output": "word word word word word word"}):
+        return []
+    texts = markdown.split(blocks, lambda text: limit.fits({**named, "output": text}))
     texts = [text.strip() for text in texts if text.strip()]
-    return [
+    parts = [
         {**whole, "instruction": _part(whole, number, len(texts)), "output": text}
         for number, text in enumerate(texts, start=1)
     ]
+    return parts if all(map(limit.fits, parts)) else _parts(whole, blocks, limit, 10 * most + 8)
 
 
 def _part(example: Example, number: int, total: int) -> str:
@@ -226,10 +234,15 @@ def _part(example: Example, number: int, total: int) -> str:
 
 
 def _split(examples: list[Example], spec: RunSpec) -> tuple[list[Example], list[Example]]:
-    """(train, valid): by a hash of seed and content, so that a new document moves no other example."""
+    """(train, valid): by a hash of seed and content, so that a new document moves no other example.
+
+    None may be drawn of few examples. If there are enough for one, the nearest to it is held out.
+    """
     valid = [example for example in examples if _share(example, spec.seed) < spec.valid_fraction]
     if len(valid) == len(examples):
         valid = valid[1:]
+    if not valid and spec.valid_fraction * len(examples) >= 1:
+        valid = [min(examples, key=lambda example: _share(example, spec.seed))]
     held = {id(example) for example in valid}
     return [example for example in examples if id(example) not in held], valid
 

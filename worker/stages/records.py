@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
@@ -25,23 +26,25 @@ def examples(text: str, is_lines: bool) -> Iterator[Row]:
             yield where, str(record)
             continue
         try:
-            yield from ((where, example) for example in read(record))
+            yield from ((where, found) for found in read(record))
         except ValueError as error:
             yield where, str(error)
 
 
-def read(record: Any) -> list[Example]:
-    """The examples in one record: one, or one for each assistant turn of a chat. Raises ValueError."""
+def read(record: Any) -> list[Example | str]:
+    """The examples in one record: one, or for each answer of a chat one or why there is none. Raises ValueError."""
     if not isinstance(record, dict):
         raise ValueError(f"a record must be an object, not {_kind(record)}")
+    first = _said_first(record)
     for key in ("messages", "conversations"):
         if key in record:
-            return _turns(record[key], key)
+            return _turns(first, record[key], key)
     for asked, answered in PAIRS:
         if asked in record and answered in record:
             if isinstance(record[asked], list) and isinstance(record[answered], list):
-                return _turns(record[asked] + record[answered], asked)
-            return [_example(record, asked, answered)]
+                return _turns(first, record[asked] + record[answered], asked)
+            example = _example(record, asked, answered)
+            return _turns(first, _as_chat(example), asked) if first else [example]
     raise ValueError(f"a record needs {KNOWN}; this one has {', '.join(map(str, record)) or 'nothing'}")
 
 
@@ -92,19 +95,45 @@ def _example(record: dict[str, Any], asked: str, answered: str) -> Example:
     }
 
 
-def _turns(messages: Any, key: str) -> list[Example]:
-    """An example for each assistant turn: the question before it, and all that was said before as input."""
+def _said_first(record: dict[str, Any]) -> list[Any]:
+    """A record's `system` prompt and `history` (pairs of question and answer) as the messages that they stand for."""
+    history = record.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in history):
+        raise ValueError("history must be a list of [question, answer] pairs")
+    system = record.get("system") or record.get("system_prompt")
+    said = [("system", system)] if system else []
+    said += [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True)]
+    return [{"role": role, "content": content} for role, content in said]
+
+
+def _as_chat(example: Example) -> list[Any]:
+    given = [{"role": "system", "content": example["input"]}] if example["input"] else []
+    asked, answered = example["instruction"], example["output"]
+    return [*given, {"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+
+
+def _turns(first: list[Any], messages: Any, key: str) -> list[Example | str]:
+    """An example for each answer, or why there is none: the question before it, and all that was said before as input.
+
+    Assistant messages in a row are one answer.
+    """
     if not isinstance(messages, list):
         raise ValueError(f"{key} must be a list, not {_kind(messages)}")
-    found: list[Example] = []
+    found: list[Example | str] = []
     before: list[str] = []
     question = ""
-    for role, content in map(_message, messages):
+    for role, group in groupby(map(_message, first + messages), key=lambda message: message[0]):
+        turns = list(group)
+        content = "\n".join(text for _, text, _ in turns)
         if role == "assistant":
             if not question:
-                raise ValueError("an assistant message comes before any user message")
-            found.append({"instruction": question, "input": "\n".join(before), "output": content})
-            before += [f"User: {question}", f"Assistant: {content}"]
+                found.append("an assistant message has no user message before it")
+            elif not all(learned for *_, learned in turns):
+                found.append("an answer of weight 0 isn't learned")
+            else:
+                found.append({"instruction": question, "input": "\n".join(before), "output": content})
+            before += [f"User: {question}"] if question else []
+            before += [f"Assistant: {text}" for _, text, _ in turns]
             question = ""
         elif role == "user":
             question = f"{question}\n{content}".strip()
@@ -112,10 +141,11 @@ def _turns(messages: Any, key: str) -> list[Example]:
             before.append(content)
     if not found:
         raise ValueError("a chat without an assistant message teaches nothing")
-    return found
+    return [*found, "the last user message has no answer"] if question else found
 
 
-def _message(message: Any) -> tuple[str, str]:
+def _message(message: Any) -> tuple[str, str, bool]:
+    """(role, text, whether it is learned)."""
     if not isinstance(message, dict):
         raise ValueError(f"a message must be an object, not {_kind(message)}")
     role = str(message.get("role") or message.get("from") or "")
@@ -123,7 +153,8 @@ def _message(message: Any) -> tuple[str, str]:
     if role not in ("system", "developer", "user", "assistant"):
         raise ValueError(f"a message's role must be system, user or assistant, not {role or 'missing'}")
     content = message["content"] if "content" in message else message.get("value")
-    return role, _text(content, f"the {role} message's content", required=role in ("user", "assistant"))
+    text = _text(content, f"the {role} message's content", required=role in ("user", "assistant"))
+    return role, text, message.get("weight") != 0
 
 
 def _text(value: Any, name: str, required: bool) -> str:

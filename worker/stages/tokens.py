@@ -21,6 +21,8 @@ class Tokens:
     def __init__(self, model_dir: Path) -> None:
         self._inner = _load(model_dir)
         self._inner.encode_special_tokens = True
+        self._inner.no_truncation()  # as whoever saved the tokenizer last may have left them on
+        self._inner.no_padding()
         self._start = _start_of_text(self._inner)
 
     def id_of(self, token: str) -> int | None:

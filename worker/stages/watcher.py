@@ -52,6 +52,9 @@ class Watcher:
         self.began_at, self.began_step = time.monotonic(), 0
         self.steps: deque[Step] = deque(maxlen=SPEED_STEPS)
         self.here: tuple[Moment, Any]  # when the step that runs began, and the tokens seen before it
+        if not evaluates and (spec.early_stopping or spec.keep_best):
+            report.event("warning", "no example is held out, so early_stopping and keep_best have nothing to judge by: "
+                         "a larger valid_fraction or more examples give them some")  # fmt: skip
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
 
