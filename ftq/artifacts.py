@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError
 
 STAGES = ("prepare", "train", "export", "infer")
+COPIED_AT_ONCE = 2**23  # bytes
 
 # What each stage publishes; `*` stands for the quantisation.
 OUTPUTS = {
@@ -142,20 +143,31 @@ def write_jsonl(path: Path, rows: list[Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Copy a file or folder by hard links, by bytes where the file system has none."""
+def link_tree(source: Path, target: Path, while_copying: Callable[[], None] = lambda: None) -> None:
+    """Copy a file or folder by hard links, by bytes where the file system has none.
+
+    That may take minutes: `while_copying` is called again and again meanwhile.
+    """
 
     def link(a: str, b: str) -> str:
         try:
             os.link(a, b)
         except OSError:
-            shutil.copy2(a, b)
+            _copy(a, b, while_copying)
         return b
 
     if source.is_dir():
         shutil.copytree(source, target, copy_function=link)
     else:
         link(str(source), str(target))
+
+
+def _copy(source: str, target: str, while_copying: Callable[[], None]) -> None:
+    with open(source, "rb") as bytes_in, open(target, "wb") as bytes_out:
+        while chunk := bytes_in.read(COPIED_AT_ONCE):
+            bytes_out.write(chunk)
+            while_copying()
+    shutil.copystat(source, target)
 
 
 def remove(path: Path) -> None:

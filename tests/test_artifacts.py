@@ -114,9 +114,12 @@ def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypa
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(artifacts.os, "link", refuse)
-    source = fill(tmp_path / "one", {"a/b": "1"})
-    artifacts.link_tree(source, tmp_path / "two")
-    assert tree(tmp_path / "two") == {"a/b": "1"}
+    monkeypatch.setattr(artifacts, "COPIED_AT_ONCE", 2)
+    copied: list[int] = []
+    source = fill(tmp_path / "one", {"a/b": "12345"})
+    artifacts.link_tree(source, tmp_path / "two", lambda: copied.append(len(copied)))
+    assert tree(tmp_path / "two") == {"a/b": "12345"} and copied == [0, 1, 2]
+    assert (tmp_path / "two" / "a" / "b").stat().st_mtime_ns == (source / "a" / "b").stat().st_mtime_ns
     assert not (tmp_path / "two" / "a" / "b").samefile(source / "a" / "b")
 
 

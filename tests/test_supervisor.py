@@ -153,6 +153,28 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert [stage.key for stage in cached.stages] == [stage.key for stage in run.stages]
 
 
+def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.submit("old", quantizations=["q8_0", "f16"])
+    assert [rig.supervisor.run("old", stage, 1) for stage in STAGES] == [True] * 4
+    folder = rig.submit("r", quantizations=["q8_0", "f16"])
+    assert [rig.supervisor.run("r", stage, 1) for stage in STAGES[:2]] == [True] * 2
+    passed, monotonic = [0.0], time.monotonic
+    rig.store.clock = lambda: time.time() + passed[0]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
+
+    def slow(*_: Any) -> None:
+        passed[0] += 40  # of a lease of 60
+        assert rig.store.expire(3) == []
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", slow)
+    assert rig.supervisor.run("r", "export", 1) is True
+    assert passed[0] == 80 and rig.said()[-1] == ("export", 1, "cache_hit")
+    assert len(folder.ggufs()) == 2
+
+
 def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_checkpoint(rig: Rig) -> None:
     folder = rig.submit("r", done=1, max_steps=1)
     assert rig.supervisor.run("r", "train", 1)

@@ -58,13 +58,14 @@ class Supervisor:
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
         """Do one attempt of a stage; whether the run goes on to its next stage now."""
+        began = time.monotonic()
         token = self.store.claim(run_id, stage, attempt, self.worker, self.settings.lease_seconds)
         if token is None:
             log.warning("%s.%s.%s isn't there to be taken: message dropped", run_id, stage, attempt)
             return False
         try:
             with self._sigterm_noted():
-                return self._attempt(self.store.get(run_id), stage, attempt, token)
+                return self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
         except LeaseLost:
             log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
             self.store.say_lease_lost(run_id, stage, attempt, self.worker)
@@ -95,25 +96,26 @@ class Supervisor:
         """SIGTERM to this process alone; one to the whole worker shows as draining before that time is over."""
         return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
 
-    def _attempt(self, run: Run, stage: str, attempt: int, token: str) -> bool:
+    def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
         folder.clear_partials(stage)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
-        if key and not fresh_from and cache.take(self.store, self.settings.home, run, stage, key, partial):
-            self._publish(folder, stage, attempt, token, key, cached=True)
+        home, keep = self.settings.home, watch.keep_lease  # copying, where there are no hard links, may take long
+        if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):
+            self._publish(folder, stage, attempt, watch.token, key, cached=True)
             return True
         if stage == "train" and fresh_from == attempt:
             remove(folder.checkpoints)
         if stage == "train":
             self._hand_over_corrections(run, folder)
-        outcome = self._execute(run, folder, stage, attempt, token)
+        outcome = self._execute(run, folder, stage, attempt, watch)
         if outcome.exit_code == 0 and not outcome.error:
-            self._publish(folder, stage, attempt, token, key, cached=False)
+            self._publish(folder, stage, attempt, watch.token, key, cached=False)
             return True
         remove(partial)
-        self._settle(run, stage, token, outcome)
+        self._settle(run, stage, watch.token, outcome)
         return False
 
     def _hand_over_corrections(self, run: Run, folder: RunDir) -> None:
@@ -125,18 +127,18 @@ class Supervisor:
             folder.checkpoints.mkdir(exist_ok=True)
             write_json(folder.corrections, found)
 
-    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, token: str) -> Outcome:
+    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: _Watch) -> Outcome:
         """Run the stage's process to its end, the lease renewed all the while."""
         changes = run.stage(stage).changes or {}
         arguments = [str(folder.path), "--attempt", str(attempt)]
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
-        outcome, watch = Outcome(), _Watch(self, token)
+        outcome = Outcome()
         with StageProcess(
             stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease,
             lambda: self._standby(stage, {**run.spec, **changes}),
         ) as process:  # fmt: skip
             how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
-            self.store.note(token, "started", how, pid=process.pid)
+            self.store.note(watch.token, "started", how, pid=process.pid)
             while process.running:
                 for report in process.reports(timeout=LOOK_SECONDS / 5):
                     watch.relay(report, outcome)
@@ -234,13 +236,13 @@ class Supervisor:
 
 
 class _Watch:
-    """What the supervisor does while the stage's process runs: renew, relay, obey."""
+    """What the supervisor does from its claim on: renew the lease; and while the stage's process runs, relay, obey."""
 
-    def __init__(self, supervisor: Supervisor, token: str) -> None:
+    def __init__(self, supervisor: Supervisor, token: str, claimed_at: float) -> None:
         self.supervisor, self.store, self.token = supervisor, supervisor.store, token
         self.lease, self.grace = supervisor.settings.lease_seconds, supervisor.settings.grace_seconds
         self.show_progress = supervisor.show_progress
-        self.renewed = self.looked = time.monotonic()
+        self.renewed = self.looked = claimed_at
         self.kill_at: float | None = None
         self.milestone = 0
 
