@@ -105,9 +105,18 @@ class RunDir:
             os.replace(made, self.path / made.name)
         partial.rmdir()
 
-    def clear_partials(self, stage: str) -> None:
+    def clear_partials(self, stage: str, attempt: int) -> None:
+        """Remove those of the attempts up to this one: a later one, which replaced it, may be at work."""
         for old in self.path.glob(f"{stage}.*.partial"):
-            remove(old)
+            if int(old.name.split(".")[1]) <= attempt:
+                remove(old)
+
+    def forget_checkpoints(self, before: int) -> None:
+        """Remove those of the attempts before this one, and the plan that they followed unless a later one does."""
+        attempts = [path for path in self.checkpoints.glob("*") if path.name.isdigit()]
+        old = [path for path in attempts if int(path.name) < before]
+        for path in old if len(old) < len(attempts) else [self.checkpoints]:
+            remove(path)
 
     def artifacts(self, stage: str) -> list[dict[str, Any]]:
         """[{"kind", "path", "bytes"}]: path relative to this folder, bytes of a folder's files together."""

@@ -187,6 +187,22 @@ def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_c
     assert ("train", 2, "started") in rig.said()
 
 
+def test_anew_holds_for_later_attempts_too_if_the_first_is_lost_early(rig: Rig) -> None:
+    folder = rig.submit("r", {"train": {"1": "user", "3": "kill"}}, done=1, max_steps=4)
+    assert rig.supervisor.run("r", "train", 1) is False
+    write_json(folder.checkpoints / "plan.json", {"batch_size": 1})
+    assert [path.name for path in folder.checkpoints.glob("1/*.json")]
+    rig.store.retry("r", "train")
+    assert rig.store.claim("r", "train", 2, "a worker that is lost at once", 60)
+    expire(rig)
+    assert rig.supervisor.run("r", "train", 3) is False
+    assert rig.messages("resumed") == [] and not (folder.checkpoints / "plan.json").exists()
+    write_json(folder.checkpoints / "plan.json", {"batch_size": 2})
+    assert rig.supervisor.run("r", "train", 4) is True
+    assert rig.messages("resumed") == ["resumed from step 1"]  # what was done since then is kept
+    assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3, 4]
+
+
 # ---- failures -------------------------------------------------------------------------------------------
 
 
@@ -389,6 +405,27 @@ def test_a_lease_that_is_lost_meanwhile_stops_the_process(rig: Rig) -> None:
     assert rig.supervisor.run("r", "prepare", 2) is True
     assert {path.name for path in folder.outputs("prepare")} == {"dataset"}
     assert not list(folder.path.glob("*.partial"))  # nor what the first attempt had begun
+
+
+def test_one_that_was_frozen_since_its_claim_leaves_the_next_attempts_files_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, get = rig.submit("r", done=1), rig.store.get
+    theirs = {"train.2.partial/adapter/half", "checkpoints/2/2.json", "train.1.partial/left"}
+
+    def frozen(run_id: str) -> Any:
+        monkeypatch.setattr(rig.store, "get", get)
+        expire(rig)
+        assert rig.store.claim("r", "train", 2, "w2", 60)
+        for name in theirs:
+            (folder.path / name).parent.mkdir(parents=True)
+            (folder.path / name).write_text("[1, 2]")
+        return get(run_id)
+
+    monkeypatch.setattr(rig.store, "get", frozen)
+    assert rig.supervisor.run("r", "train", 1) is False
+    assert names(folder) == {"run.json", *theirs}
+    assert rig.said()[-1] == ("train", 1, "lease_lost")
 
 
 def test_a_lease_that_is_lost_at_the_last_moment_publishes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import signal
 import threading
 import time
@@ -99,15 +98,17 @@ class Supervisor:
     def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
-        folder.clear_partials(stage)
+        watch.renew()  # whoever was frozen since its claim stops here: others may be at work in that folder
+        folder.clear_partials(stage, attempt)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
         home, keep = self.settings.home, watch.keep_lease  # copying, where there are no hard links, may take long
         if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):
             self._publish(folder, stage, attempt, watch.token, key, cached=True)
             return True
-        if stage == "train" and fresh_from == attempt:
-            remove(folder.checkpoints)
+        if stage == "train" and fresh_from:
+            folder.forget_checkpoints(before=fresh_from)
+            (folder.checkpoints / str(attempt)).mkdir(parents=True, exist_ok=True)  # from now on the plan is its own
         if stage == "train":
             self._hand_over_corrections(run, folder)
         outcome = self._execute(run, folder, stage, attempt, watch)
@@ -164,7 +165,8 @@ class Supervisor:
             folder.publish(stage, folder.partial(stage, attempt))
         self.store.succeed(token, key, folder.artifacts(stage), cached)
         if stage == "train":
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the adapter is there: they have done their work
+            with contextlib.suppress(OSError):
+                folder.forget_checkpoints(before=attempt + 1)  # the adapter is there: they have done their work
 
     def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
         """Hand back what was told to stop; retry, adapt or fail the rest by the kind of its failure."""
@@ -276,11 +278,11 @@ class _Watch:
     def keep_lease(self, process: StageProcess | None = None) -> None:
         """Renew the lease when it is due, and tell the process if it is there yet."""
         if time.monotonic() - self.renewed > self.lease / 4:
-            self._if_reachable(lambda: self._renew(process))
+            self._if_reachable(lambda: self.renew(process))
         if time.monotonic() - self.renewed > self.lease:
             raise LeaseLost("the lease couldn't be renewed in time")
 
-    def _renew(self, process: StageProcess | None) -> None:
+    def renew(self, process: StageProcess | None = None) -> None:
         began = time.monotonic()
         self.store.renew(self.token, self.lease)
         if process:
