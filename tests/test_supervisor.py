@@ -306,6 +306,27 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
     assert not list(folder.path.glob("*.partial"))
 
 
+def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    told, terminate = threading.Event(), process.StageProcess.terminate
+
+    def tell(self: process.StageProcess) -> None:
+        terminate(self)
+        told.set()
+
+    monkeypatch.setattr(process.StageProcess, "terminate", tell)
+    rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
+    thread = rig.start("train")
+    while not rig.shown:  # it has come to its hang
+        time.sleep(0.02)
+    rig.store.pause("r")
+    assert told.wait(10)
+    rig.store.cancel("r")
+    thread.join(10)
+    assert not thread.is_alive()
+    assert rig.store.get("r").status == "cancelled"
+
+
 def test_the_grace_of_a_cancel_is_below_ten_seconds() -> None:
     assert supervisor.CANCEL_GRACE + supervisor.LOOK_SECONDS < 10
 

@@ -266,7 +266,7 @@ class _Watch:
         now = time.monotonic()
         try:
             self.keep_lease(process)
-            if now - self.looked > LOOK_SECONDS and outcome.asked is None:
+            if now - self.looked > LOOK_SECONDS:
                 self.looked = now
                 self._if_reachable(lambda: self._obey(process, outcome))
         except LeaseLost:
@@ -307,11 +307,13 @@ class _Watch:
         if self.supervisor.was_terminated and wanted == "run" and not draining:
             self.store.cancel_by_token(self.token)  # Flower's Terminate is a cancel
             wanted = "cancel"
-        if wanted == "run" and not draining:
-            return
-        outcome.asked = wanted if wanted != "run" else "drain"
+        wish = wanted if wanted != "run" else "drain" if draining else None
+        if wish is None or outcome.asked == wish or (outcome.asked and wish != "cancel"):
+            return  # once asked to stop only a cancel, which has less patience, changes anything
+        outcome.asked = wish
         process.terminate()
-        self.kill_at = time.monotonic() + (CANCEL_GRACE if wanted == "cancel" else max(1.0, self.grace - 5))
+        kill_at = time.monotonic() + (CANCEL_GRACE if wish == "cancel" else max(1.0, self.grace - 5))
+        self.kill_at = min(kill_at, self.kill_at or kill_at)
 
     def _pass_milestones(self, progress: dict[str, Any]) -> None:
         reached = max((mark for mark in MILESTONES if progress["percent"] >= mark), default=0)
