@@ -371,6 +371,20 @@ def test_terminate_in_flower_is_a_cancel(rig: Rig) -> None:
     assert rig.store.get("r").status == "cancelled"
 
 
+@pytest.mark.parametrize("whole_worker", [False, True])
+def test_terminate_in_flower_ends_the_run_though_the_stage_has_just_succeeded(rig: Rig, whole_worker: bool) -> None:
+    rig.submit("old")
+    assert rig.supervisor.run("old", "prepare", 1)
+    folder = rig.submit("r")
+    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
+    rig.store.drain_worker(WORKER, whole_worker)
+    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS
+    assert rig.supervisor.run("r", "prepare", 1) is whole_worker
+    run = rig.store.get("r")
+    assert (run.status, run.stages[0].status) == ("queued" if whole_worker else "cancelled", "succeeded")
+    assert [path.name for path in folder.outputs("prepare")] == ["dataset"]
+
+
 def test_a_whole_worker_that_is_terminated_hands_back_instead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
     rig.submit("r", {"prepare": {"1": "hang"}})

@@ -64,7 +64,8 @@ class Supervisor:
             return False
         try:
             with self._sigterm_noted():
-                return self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
+                goes_on = self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
+                return not self._cancelled_at_the_end(run_id) and goes_on
         except LeaseLost:
             log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
             self.store.say_lease_lost(run_id, stage, attempt, self.worker)
@@ -94,6 +95,15 @@ class Supervisor:
     def was_terminated(self) -> bool:
         """SIGTERM to this process alone; one to the whole worker shows as draining before that time is over."""
         return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
+
+    def _cancelled_at_the_end(self, run_id: str) -> bool:
+        """A stage may end before the looks that obey Flower's Terminate: what it made stays, the run ends here."""
+        if self.terminated_at is None:
+            return False
+        time.sleep(max(0.0, self.terminated_at + TERMINATE_SECONDS - time.monotonic()))
+        if self.store.is_draining(self.worker):
+            return False
+        return self.store.cancel(run_id).wanted == "cancel"
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
