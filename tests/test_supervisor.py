@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -562,6 +563,50 @@ def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
     assert rig.supervisor.run("r", "train", 1) is True
     assert not away
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("verb", ["renew", "note", "hold", "hold's end", "succeed", "fail"])
+def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    folder = rig.submit("r", {"prepare": {"1": "user"}} if verb == "fail" else None)
+    away = [Unavailable("database sqlite:///x can't be used: disk I/O error")] * 2
+    name = verb.removesuffix("'s end")
+    real = getattr(rig.store, name)
+
+    @contextlib.contextmanager
+    def ends_badly(*arguments: Any) -> Iterator[None]:
+        with real(*arguments):
+            yield
+        if away:
+            raise away.pop()
+
+    def flaky(*arguments: Any, **data: Any) -> Any:
+        if away:
+            raise away.pop()
+        return real(*arguments, **data)
+
+    monkeypatch.setattr(rig.store, name, ends_badly if name != verb else flaky)
+    assert rig.supervisor.run("r", "prepare", 1) is (verb != "fail")
+    last = "failed" if verb == "fail" else "succeeded"
+    assert not away and rig.said()[1:] == [("prepare", 1, kind) for kind in ("claimed", "started", last)]
+    assert names(folder) >= ({"logs/prepare.log"} if verb == "fail" else {"dataset/train.jsonl"})
+
+
+def test_a_database_that_is_away_for_longer_than_the_lease_ends_the_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, monotonic, passed = rig.submit("r"), time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
+
+    def away(*_: Any) -> Any:
+        passed[0] += 61
+        raise Unavailable("database sqlite:///x can't be used: disk I/O error")
+
+    monkeypatch.setattr(rig.store, "hold", away)
+    monkeypatch.setattr(rig.store, "say_lease_lost", away)
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    assert folder.outputs("prepare") == [] and rig.said()[-1] == ("prepare", 1, "started")
 
 
 # ---- questions ------------------------------------------------------------------------------------------

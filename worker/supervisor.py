@@ -19,7 +19,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.artifacts import RunDir, remove, run_dir, write_json
-from ftq.errors import FtqError, LeaseLost
+from ftq.errors import FtqError, LeaseLost, Unavailable
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
 from worker import cache, hardware, policy
@@ -68,7 +68,8 @@ class Supervisor:
                 return not self._cancelled_at_the_end(run_id) and goes_on
         except LeaseLost:
             log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
-            self.store.say_lease_lost(run_id, stage, attempt, self.worker)
+            with contextlib.suppress(Unavailable):
+                self.store.say_lease_lost(run_id, stage, attempt, self.worker)
             return False
         except Exception as error:  # a full disk, a database that was away too long, a bug of ours: never a stuck run
             log.exception("%s.%s.%s", run_id, stage, attempt)
@@ -108,13 +109,13 @@ class Supervisor:
     def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
-        watch.renew()  # whoever was frozen since its claim stops here: others may be at work in that folder
+        watch.insist(watch.renew)  # whoever was frozen since its claim stops here: others may be at work in that folder
         folder.clear_partials(stage, attempt)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
         home, keep = self.settings.home, watch.keep_lease  # copying, where there are no hard links, may take long
         if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):
-            self._publish(folder, stage, attempt, watch.token, key, cached=True)
+            self._publish(folder, stage, attempt, watch, key, cached=True)
             return True
         if stage == "train" and fresh_from:
             folder.forget_checkpoints(before=fresh_from)
@@ -123,10 +124,11 @@ class Supervisor:
             self._hand_over_corrections(run, folder)
         outcome = self._execute(run, folder, stage, attempt, watch)
         if outcome.exit_code == 0 and not outcome.error:
-            self._publish(folder, stage, attempt, watch.token, key, cached=False)
+            self._publish(folder, stage, attempt, watch, key, cached=False)
             return True
         remove(partial)
-        self._settle(run, stage, watch.token, outcome)
+        watch.insist(lambda: self._settle(run, stage, watch.token, outcome))
+        queue.send(self.app, self.store.get(run.id))
         return False
 
     def _hand_over_corrections(self, run: Run, folder: RunDir) -> None:
@@ -149,7 +151,7 @@ class Supervisor:
             lambda: self._standby(stage, {**run.spec, **changes}),
         ) as process:  # fmt: skip
             how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
-            self.store.note(watch.token, "started", how, pid=process.pid)
+            watch.insist(lambda: self.store.note(watch.token, "started", how, pid=process.pid))
             while process.running:
                 for report in process.reports(timeout=LOOK_SECONDS / 5):
                     watch.relay(report, outcome)
@@ -170,10 +172,21 @@ class Supervisor:
             return None
         return standby
 
-    def _publish(self, folder: RunDir, stage: str, attempt: int, token: str, key: str | None, *, cached: bool) -> None:
-        with self.store.hold(token, self.settings.lease_seconds):  # whoever lost the lease stops here
-            folder.publish(stage, folder.partial(stage, attempt))
-        self.store.succeed(token, key, folder.artifacts(stage), cached)
+    def _publish(
+        self, folder: RunDir, stage: str, attempt: int, watch: _Watch, key: str | None, *, cached: bool
+    ) -> None:
+        in_place = False
+
+        def put_in_place() -> None:
+            nonlocal in_place
+            with self.store.hold(watch.token, self.settings.lease_seconds):  # whoever lost the lease stops here
+                if not in_place:  # the database may go away at this block's end, too
+                    folder.publish(stage, folder.partial(stage, attempt))
+                    in_place = True
+
+        watch.insist(put_in_place)
+        artifacts = folder.artifacts(stage)
+        watch.insist(lambda: self.store.succeed(watch.token, key, artifacts, cached))
         if stage == "train":
             with contextlib.suppress(OSError):
                 folder.forget_checkpoints(before=attempt + 1)  # the adapter is there: they have done their work
@@ -191,7 +204,6 @@ class Supervisor:
                 self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
             else:
                 self.store.fail(token, decision.error)
-        queue.send(self.app, self.store.get(run.id))
 
     def _settle_broken(self, run_id: str, stage: str, token: str, error: Exception) -> None:
         """The supervisor itself failed: try the stage again, as often as one that was lost."""
@@ -311,6 +323,17 @@ class _Watch:
             raise
         except Exception as error:
             log.warning("database: %s", str(error).splitlines()[0])
+
+    def insist(self, write: Callable[[], None]) -> None:
+        """A write without which the attempt's work is lost: again and again while the lease lasts."""
+        while True:
+            try:
+                return write()
+            except Unavailable as error:
+                if time.monotonic() - self.renewed > self.lease:
+                    raise LeaseLost("the database was away for longer than the lease") from error
+                log.warning("database: %s", str(error).splitlines()[0])
+                time.sleep(LOOK_SECONDS)
 
     def _obey(self, process: StageProcess, outcome: Outcome) -> None:
         wanted, draining = self.store.check(self.token)
