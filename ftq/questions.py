@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.database import Database
+from ftq.database import Database, storable
 from ftq.schema import questions
 
 
@@ -31,6 +31,7 @@ class Questions(Database):
         return row.run_id, row.prompt, row.options
 
     def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+        error = error and {name: storable(text) for name, text in error.items()}
         with self._write() as db:
             values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
             db.execute(questions.update().where(questions.c.id == question).values(**values))
