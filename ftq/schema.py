@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import Unavailable
+from ftq.errors import Unavailable, first_line
 from ftq.settings import without_password
 
 VERSION = 2
@@ -138,7 +138,7 @@ def _upgrade(engine: sa.Engine) -> int | None:
 
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:
-    cause = without_password(str(getattr(error, "orig", None) or error).splitlines()[0])
+    cause = without_password(first_line(getattr(error, "orig", None) or error))
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",
         "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",

@@ -22,6 +22,7 @@ from ftq.runs import RunStore
 from ftq.settings import Settings
 from ftq.spec import parse
 from worker import process, supervisor
+from worker.reconciler import Reconciler
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.timeout(60)
@@ -547,12 +548,13 @@ def _explode(*_: Any) -> Any:
     raise OSError("no more processes")
 
 
+@pytest.mark.parametrize("error", [Unavailable("database sqlite:///x can't be used: disk I/O error"), MemoryError()])
 @pytest.mark.parametrize("verb", ["progress", "note"])
 def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
 ) -> None:
     folder, real = rig.submit("r", done=1, max_steps=3), getattr(rig.store, verb)
-    away = [Unavailable("database sqlite:///x can't be used: disk I/O error")]
+    away = [error]
 
     def flaky(*arguments: Any, **data: Any) -> Any:
         if away and arguments[1:2] != ("started",):
@@ -563,6 +565,14 @@ def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
     assert rig.supervisor.run("r", "train", 1) is True
     assert not away
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3]
+
+
+def test_an_exception_without_a_text_doesnt_end_the_reconcilers_thread(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    assert Reconciler._try(Reconciler.__new__(Reconciler), fail) is None
+    assert caplog.messages == ["reconciler: MemoryError"]
 
 
 @pytest.mark.parametrize("verb", ["renew", "note", "hold", "hold's end", "succeed", "fail"])

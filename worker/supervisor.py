@@ -19,7 +19,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.artifacts import RunDir, remove, run_dir, write_json
-from ftq.errors import FtqError, LeaseLost, Unavailable
+from ftq.errors import FtqError, LeaseLost, Unavailable, first_line
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
 from worker import cache, hardware, policy
@@ -322,7 +322,7 @@ class _Watch:
         except LeaseLost:
             raise
         except Exception as error:
-            log.warning("database: %s", str(error).splitlines()[0])
+            log.warning("database: %s", first_line(error))
 
     def insist(self, write: Callable[[], None]) -> None:
         """A write without which the attempt's work is lost: again and again while the lease lasts."""
@@ -332,7 +332,7 @@ class _Watch:
             except Unavailable as error:
                 if time.monotonic() - self.renewed > self.lease:
                     raise LeaseLost("the database was away for longer than the lease") from error
-                log.warning("database: %s", str(error).splitlines()[0])
+                log.warning("database: %s", first_line(error))
                 time.sleep(LOOK_SECONDS)
 
     def _obey(self, process: StageProcess, outcome: Outcome) -> None:
