@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import pytest
 
 from ftq import queue
 from ftq.artifacts import STAGES, RunDir, write_json
-from ftq.errors import Unavailable
+from ftq.errors import LeaseLost, Unavailable
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from ftq.spec import parse
@@ -546,6 +548,25 @@ def test_a_supervisor_that_always_fails_fails_the_run(rig: Rig, monkeypatch: pyt
 
 def _explode(*_: Any) -> Any:
     raise OSError("no more processes")
+
+
+@pytest.mark.parametrize("trouble", ["no process", "lease lost"])
+def test_a_process_that_didnt_start_leaves_no_lock_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise LeaseLost("another process holds this stage now")
+
+    with (tmp_path / ".prepare.lock").open("a") as lock:
+        before = set(os.listdir("/proc/self/fd"))
+        if trouble == "lease lost":
+            fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier attempt's process is still ending
+        else:
+            monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+        with pytest.raises(LeaseLost if trouble == "lease lost" else OSError):
+            process.StageProcess("prepare", [str(tmp_path)], tmp_path / "log", 60, tmp_path, fail)
+        assert set(os.listdir("/proc/self/fd")) == before
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("error", [Unavailable("database sqlite:///x can't be used: disk I/O error"), MemoryError()])
