@@ -689,10 +689,12 @@ def test_a_queue_is_live_while_a_worker_shows_itself(store: RunStore, clock: Clo
 def test_a_draining_worker_is_told_so(store: RunStore, run: Run) -> None:
     store.see_worker("w1", "host", ["cpu"], None, 1)
     token = claim(store, "prepare")
-    assert store.check(token) == ("run", False)
+    assert (store.check(token), store.is_draining("w1")) == (("run", False), False)
     store.drain_worker("w1", True)
     store.see_worker("w1", "host", ["cpu"], None, 1)  # its sign of life doesn't undo it
-    assert store.check(token) == ("run", True)
+    assert (store.check(token), store.is_draining("w1")) == (("run", True), True)
+    store.forget_worker("w1")
+    assert store.is_draining("w1")
 
 
 def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import multiprocessing
@@ -310,8 +311,8 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
     assert not list(folder.path.glob("*.partial"))
 
 
-def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a stage's process has been told to stop."""
     told, terminate = threading.Event(), process.StageProcess.terminate
 
     def tell(self: process.StageProcess) -> None:
@@ -319,6 +320,12 @@ def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monke
         told.set()
 
     monkeypatch.setattr(process.StageProcess, "terminate", tell)
+    return told
+
+
+def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    told = told_to_stop(monkeypatch)
     rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
     thread = rig.start("train")
     while not rig.shown:  # it has come to its hang
@@ -400,6 +407,24 @@ def test_a_whole_worker_that_is_terminated_hands_back_instead(rig: Rig, monkeypa
     rig.store.drain_worker(WORKER, True)
     thread.join(10)
     assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("prepare", 1, "handed_back"))
+
+
+def test_a_worker_that_is_gone_before_its_stage_has_stopped_cancels_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.supervisor, "settings", dataclasses.replace(rig.settings, grace_seconds=5))
+    told = told_to_stop(monkeypatch)
+    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
+    rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
+    thread = rig.start("train")
+    while not rig.shown:  # it has come to its hang
+        time.sleep(0.02)
+    rig.store.drain_worker(WORKER, True)
+    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS  # the signal went to all of it
+    assert told.wait(10)
+    rig.store.forget_worker(WORKER)
+    thread.join(10)
+    assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("train", 1, "handed_back"))
 
 
 # ---- one execution --------------------------------------------------------------------------------------

@@ -337,7 +337,7 @@ class _Watch:
 
     def _obey(self, process: StageProcess, outcome: Outcome) -> None:
         wanted, draining = self.store.check(self.token)
-        if self.supervisor.was_terminated and wanted == "run" and not draining:
+        if self.supervisor.was_terminated and wanted == "run" and not draining and not outcome.asked:
             self.store.cancel_by_token(self.token)  # Flower's Terminate is a cancel
             wanted = "cancel"
         wish = wanted if wanted != "run" else "drain" if draining else None
