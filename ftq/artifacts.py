@@ -12,13 +12,14 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError
 
 STAGES = ("prepare", "train", "export", "infer")
+COPIED_AT_ONCE = 2**23  # bytes
 
 # What each stage publishes; `*` stands for the quantisation.
 OUTPUTS = {
@@ -105,9 +106,18 @@ class RunDir:
             os.replace(made, self.path / made.name)
         partial.rmdir()
 
-    def clear_partials(self, stage: str) -> None:
+    def clear_partials(self, stage: str, attempt: int) -> None:
+        """Remove those of the attempts up to this one: a later one, which replaced it, may be at work."""
         for old in self.path.glob(f"{stage}.*.partial"):
-            remove(old)
+            if int(old.name.split(".")[1]) <= attempt:
+                remove(old)
+
+    def forget_checkpoints(self, before: int) -> None:
+        """Remove those of the attempts before this one, and the plan that they followed unless a later one does."""
+        attempts = [path for path in self.checkpoints.glob("*") if path.name.isdigit()]
+        old = [path for path in attempts if int(path.name) < before]
+        for path in old if len(old) < len(attempts) else [self.checkpoints]:
+            remove(path)
 
     def artifacts(self, stage: str) -> list[dict[str, Any]]:
         """[{"kind", "path", "bytes"}]: path relative to this folder, bytes of a folder's files together."""
@@ -143,20 +153,31 @@ def write_jsonl(path: Path, rows: list[Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Copy a file or folder by hard links, by bytes where the file system has none."""
+def link_tree(source: Path, target: Path, while_copying: Callable[[], None] = lambda: None) -> None:
+    """Copy a file or folder by hard links, by bytes where the file system has none.
+
+    That may take minutes: `while_copying` is called again and again meanwhile.
+    """
 
     def link(a: str, b: str) -> str:
         try:
             os.link(a, b)
         except OSError:
-            shutil.copy2(a, b)
+            _copy(a, b, while_copying)
         return b
 
     if source.is_dir():
         shutil.copytree(source, target, copy_function=link)
     else:
         link(str(source), str(target))
+
+
+def _copy(source: str, target: str, while_copying: Callable[[], None]) -> None:
+    with open(source, "rb") as bytes_in, open(target, "wb") as bytes_out:
+        while chunk := bytes_in.read(COPIED_AT_ONCE):
+            bytes_out.write(chunk)
+            while_copying()
+    shutil.copystat(source, target)
 
 
 def remove(path: Path) -> None:

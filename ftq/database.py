@@ -80,5 +80,10 @@ class Database:
 
     def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
                attempt: int | None = None, **data: Any) -> None:  # fmt: skip
-        db.execute(events.insert().values(run_id=run_id, at=self.clock(), kind=kind, message=message, stage=stage,
-                                          attempt=attempt, data=data or None))  # fmt: skip
+        db.execute(events.insert().values(run_id=run_id, at=self.clock(), kind=kind, message=storable(message),
+                                          stage=stage, attempt=attempt, data=data or None))  # fmt: skip
+
+
+def storable(text: str) -> str:
+    """A file's name may hold bytes that are no UTF-8, which no database stores; PostgreSQL stores no NUL either."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

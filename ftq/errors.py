@@ -64,3 +64,8 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """' Did you mean x?' for the nearest known word, or an empty string."""
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in a line; its name if it says nothing (MemoryError)."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

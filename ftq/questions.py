@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.database import Database
+from ftq.database import Database, storable
 from ftq.errors import FtqError, NotFound
 from ftq.schema import questions
 
@@ -43,6 +43,7 @@ class Questions(Database):
             db.execute(questions.update().where(_is_queued(question)).values(status="withdrawn"))
 
     def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+        error = error and {name: storable(text) for name, text in error.items()}
         with self._write() as db:
             values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
             db.execute(questions.update().where(questions.c.id == question).values(**values))

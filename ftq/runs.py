@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.artifacts import STAGES
+from ftq.database import storable
 from ftq.errors import LeaseLost, NameTaken, NotFound, Refused, Unavailable
 from ftq.plans import Plans
 from ftq.questions import Questions
@@ -274,6 +275,7 @@ class RunStore(Questions, Workers, Plans):
         """The stage failed for good, and the run with it."""
         with self._write() as db:
             stage = self._owned(db, token)
+            error = {name: storable(text) for name, text in error.items()}
             self._update_owned(db, token, status="failed", error=error)
             self._event(
                 db, stage.run_id, "failed", f"failed ({error['kind']}): {error['message']}", stage.name, stage.attempt

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import Unavailable
+from ftq.errors import Unavailable, first_line
 from ftq.settings import sqlite_file, without_password
 
 VERSION = 2
@@ -140,7 +140,7 @@ def _upgrade(engine: sa.Engine) -> int | None:
 
 
 def _unavailable(url: str, error: BaseException) -> Unavailable:
-    cause = without_password(str(getattr(error, "orig", None) or error).splitlines()[0])
+    cause = without_password(first_line(getattr(error, "orig", None) or error))
     if (file := sqlite_file(url)) and _is_full(file.parent):
         return Unavailable(
             f"database {url} can't be used: its disk is full",

@@ -31,6 +31,11 @@ class Workers(Database):
         with self._write() as db:
             db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
 
+    def is_draining(self, name: str) -> bool:
+        """Whether the worker was told to stop, or has already gone."""
+        with self._read() as db:
+            return db.execute(sa.select(workers.c.draining).where(workers.c.name == name)).scalar() is not False
+
     def forget_worker(self, name: str) -> None:
         with self._write() as db:
             db.execute(workers.delete().where(workers.c.name == name))

@@ -49,10 +49,20 @@ def test_publishing_replaces_what_an_earlier_attempt_published_and_nothing_else(
     assert not run.partial("export", 2).exists()
 
 
-def test_clearing_partials_is_for_one_stage(tmp_path: Path) -> None:
-    run = RunDir(fill(tmp_path, {"train.1.partial/a": "", "train.12.partial/a": "", "export.1.partial/a": "", "b": ""}))
-    run.clear_partials("train")
-    assert tree(tmp_path) == {"export.1.partial/a": "", "b": ""}
+def test_clearing_partials_is_for_one_stage_and_spares_later_attempts(tmp_path: Path) -> None:
+    names = ("train.1.partial/a", "train.9.partial/a", "train.12.partial/a", "export.1.partial/a", "b")
+    run = RunDir(fill(tmp_path, dict.fromkeys(names, "")))
+    run.clear_partials("train", 9)
+    assert set(tree(tmp_path)) == {"train.12.partial/a", "export.1.partial/a", "b"}
+
+
+def test_old_checkpoints_go_with_their_plan_and_later_ones_stay_with_theirs(tmp_path: Path) -> None:
+    names = {f"checkpoints/{name}": "" for name in ("1/checkpoint-5/a", "2/checkpoint-9/a", "10/metrics.jsonl")}
+    run = RunDir(fill(tmp_path, {**names, "checkpoints/plan.json": "{}", "b": ""}))
+    run.forget_checkpoints(before=3)
+    assert set(tree(tmp_path)) == {"checkpoints/10/metrics.jsonl", "checkpoints/plan.json", "b"}
+    run.forget_checkpoints(before=11)
+    assert set(tree(tmp_path)) == {"b"} and not run.checkpoints.exists()
 
 
 def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
@@ -114,9 +124,12 @@ def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypa
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(artifacts.os, "link", refuse)
-    source = fill(tmp_path / "one", {"a/b": "1"})
-    artifacts.link_tree(source, tmp_path / "two")
-    assert tree(tmp_path / "two") == {"a/b": "1"}
+    monkeypatch.setattr(artifacts, "COPIED_AT_ONCE", 2)
+    copied: list[int] = []
+    source = fill(tmp_path / "one", {"a/b": "12345"})
+    artifacts.link_tree(source, tmp_path / "two", lambda: copied.append(len(copied)))
+    assert tree(tmp_path / "two") == {"a/b": "12345"} and copied == [0, 1, 2]
+    assert (tmp_path / "two" / "a" / "b").stat().st_mtime_ns == (source / "a" / "b").stat().st_mtime_ns
     assert not (tmp_path / "two" / "a" / "b").samefile(source / "a" / "b")
 
 

@@ -123,10 +123,14 @@ def test_reports_exit_code_and_files_are_those_of_an_ordinary_start(
 def test_an_order_that_comes_while_it_still_imports_is_done_when_it_has(
     fakes: None, waiting: Callable[[], Standby], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def score(pid: int | str) -> str:
+        return Path(f"/proc/{pid}/oom_score_adj").read_text()
+
     monkeypatch.setenv("FTQ_PRELOAD", "1.5")
     ready = waiting()
-    assert not ready.ready
+    assert not ready.ready and score(ready.pid) == "1000\n"  # the kernel's first victim
     with begin(run_dir(tmp_path / "run"), ready) as running:
+        assert score(ready.pid) == score("self")  # from now on it has work
         reports = finish(running)
         assert (running.pid, running.exit_code) == (ready.pid, 0)
         assert [report["step"] for report in reports if report["event"] == "progress"] == [1, 2, 3]

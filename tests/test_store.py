@@ -646,6 +646,20 @@ def test_events_in_order_after_an_id(store: RunStore, run: Run, clock: Clock) ->
     ]  # fmt: skip
 
 
+def test_a_text_that_no_database_stores_is_still_told(store: RunStore, run: Run) -> None:
+    """A stage names a file whose name isn't UTF-8; a question's process as well."""
+    strange, shown = "M\udcfcller\0.md: Müller", "M\\udcfcller\\x00.md: Müller"
+    token = claim(store, "prepare")
+    store.note(token, "warning", strange, file=strange)
+    question = store.ask("abc", "why?", {})
+    store.answer(question, None, {**ERROR, "message": strange})
+    store.fail(token, {**ERROR, "hint": strange, "message": strange})
+    error = {**ERROR, "hint": shown, "message": shown}
+    assert (store.get("abc").status, store.get("abc").error) == ("failed", error)
+    assert [event.message for event in store.events("abc")][-2:] == [shown, f"failed (bug): {shown}"]
+    assert store.read_answer(question) == ("failed", None, {**ERROR, "message": shown})
+
+
 def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> None:
     question, other = store.ask("abc", "why?", {"max_tokens": 5}), store.ask("abc", "how?", {})
     assert store.read_answer(question) == ("queued", None, None)
@@ -701,10 +715,12 @@ def test_a_queue_is_live_while_a_worker_shows_itself(store: RunStore, clock: Clo
 def test_a_draining_worker_is_told_so(store: RunStore, run: Run) -> None:
     store.see_worker("w1", "host", ["cpu"], None, 1)
     token = claim(store, "prepare")
-    assert store.check(token) == ("run", False)
+    assert (store.check(token), store.is_draining("w1")) == (("run", False), False)
     store.drain_worker("w1", True)
     store.see_worker("w1", "host", ["cpu"], None, 1)  # its sign of life doesn't undo it
-    assert store.check(token) == ("run", True)
+    assert (store.check(token), store.is_draining("w1")) == (("run", True), True)
+    store.forget_worker("w1")
+    assert store.is_draining("w1")
 
 
 def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:

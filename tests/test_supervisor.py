@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +20,12 @@ import pytest
 
 from ftq import queue
 from ftq.artifacts import STAGES, RunDir, write_json
-from ftq.errors import Unavailable
+from ftq.errors import LeaseLost, Unavailable
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from ftq.spec import parse
 from worker import process, supervisor
+from worker.reconciler import Reconciler
 from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.timeout(60)
@@ -153,6 +158,28 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert [stage.key for stage in cached.stages] == [stage.key for stage in run.stages]
 
 
+def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.submit("old", quantizations=["q8_0", "f16"])
+    assert [rig.supervisor.run("old", stage, 1) for stage in STAGES] == [True] * 4
+    folder = rig.submit("r", quantizations=["q8_0", "f16"])
+    assert [rig.supervisor.run("r", stage, 1) for stage in STAGES[:2]] == [True] * 2
+    passed, monotonic = [0.0], time.monotonic
+    rig.store.clock = lambda: time.time() + passed[0]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
+
+    def slow(*_: Any) -> None:
+        passed[0] += 40  # of a lease of 60
+        assert rig.store.expire(3) == []
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", slow)
+    assert rig.supervisor.run("r", "export", 1) is True
+    assert passed[0] == 80 and rig.said()[-1] == ("export", 1, "cache_hit")
+    assert len(folder.ggufs()) == 2
+
+
 def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_checkpoint(rig: Rig) -> None:
     folder = rig.submit("r", done=1, max_steps=1)
     assert rig.supervisor.run("r", "train", 1)
@@ -163,6 +190,22 @@ def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_c
     assert rig.supervisor.run("r", "train", 2)
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1]
     assert ("train", 2, "started") in rig.said()
+
+
+def test_anew_holds_for_later_attempts_too_if_the_first_is_lost_early(rig: Rig) -> None:
+    folder = rig.submit("r", {"train": {"1": "user", "3": "kill"}}, done=1, max_steps=4)
+    assert rig.supervisor.run("r", "train", 1) is False
+    write_json(folder.checkpoints / "plan.json", {"batch_size": 1})
+    assert [path.name for path in folder.checkpoints.glob("1/*.json")]
+    rig.store.retry("r", "train")
+    assert rig.store.claim("r", "train", 2, "a worker that is lost at once", 60)
+    expire(rig)
+    assert rig.supervisor.run("r", "train", 3) is False
+    assert rig.messages("resumed") == [] and not (folder.checkpoints / "plan.json").exists()
+    write_json(folder.checkpoints / "plan.json", {"batch_size": 2})
+    assert rig.supervisor.run("r", "train", 4) is True
+    assert rig.messages("resumed") == ["resumed from step 1"]  # what was done since then is kept
+    assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3, 4]
 
 
 # ---- failures -------------------------------------------------------------------------------------------
@@ -268,6 +311,33 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
     assert not list(folder.path.glob("*.partial"))
 
 
+def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a stage's process has been told to stop."""
+    told, terminate = threading.Event(), process.StageProcess.terminate
+
+    def tell(self: process.StageProcess) -> None:
+        terminate(self)
+        told.set()
+
+    monkeypatch.setattr(process.StageProcess, "terminate", tell)
+    return told
+
+
+def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    told = told_to_stop(monkeypatch)
+    rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
+    thread = rig.start("train")
+    while not rig.shown:  # it has come to its hang
+        time.sleep(0.02)
+    rig.store.pause("r")
+    assert told.wait(10)
+    rig.store.cancel("r")
+    thread.join(10)
+    assert not thread.is_alive()
+    assert rig.store.get("r").status == "cancelled"
+
+
 def test_the_grace_of_a_cancel_is_below_ten_seconds() -> None:
     assert supervisor.CANCEL_GRACE + supervisor.LOOK_SECONDS < 10
 
@@ -312,6 +382,20 @@ def test_terminate_in_flower_is_a_cancel(rig: Rig) -> None:
     assert rig.store.get("r").status == "cancelled"
 
 
+@pytest.mark.parametrize("whole_worker", [False, True])
+def test_terminate_in_flower_ends_the_run_though_the_stage_has_just_succeeded(rig: Rig, whole_worker: bool) -> None:
+    rig.submit("old")
+    assert rig.supervisor.run("old", "prepare", 1)
+    folder = rig.submit("r")
+    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
+    rig.store.drain_worker(WORKER, whole_worker)
+    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS
+    assert rig.supervisor.run("r", "prepare", 1) is whole_worker
+    run = rig.store.get("r")
+    assert (run.status, run.stages[0].status) == ("queued" if whole_worker else "cancelled", "succeeded")
+    assert [path.name for path in folder.outputs("prepare")] == ["dataset"]
+
+
 def test_a_whole_worker_that_is_terminated_hands_back_instead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
     rig.submit("r", {"prepare": {"1": "hang"}})
@@ -323,6 +407,24 @@ def test_a_whole_worker_that_is_terminated_hands_back_instead(rig: Rig, monkeypa
     rig.store.drain_worker(WORKER, True)
     thread.join(10)
     assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("prepare", 1, "handed_back"))
+
+
+def test_a_worker_that_is_gone_before_its_stage_has_stopped_cancels_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.supervisor, "settings", dataclasses.replace(rig.settings, grace_seconds=5))
+    told = told_to_stop(monkeypatch)
+    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
+    rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
+    thread = rig.start("train")
+    while not rig.shown:  # it has come to its hang
+        time.sleep(0.02)
+    rig.store.drain_worker(WORKER, True)
+    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS  # the signal went to all of it
+    assert told.wait(10)
+    rig.store.forget_worker(WORKER)
+    thread.join(10)
+    assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("train", 1, "handed_back"))
 
 
 # ---- one execution --------------------------------------------------------------------------------------
@@ -367,6 +469,27 @@ def test_a_lease_that_is_lost_meanwhile_stops_the_process(rig: Rig) -> None:
     assert rig.supervisor.run("r", "prepare", 2) is True
     assert {path.name for path in folder.outputs("prepare")} == {"dataset"}
     assert not list(folder.path.glob("*.partial"))  # nor what the first attempt had begun
+
+
+def test_one_that_was_frozen_since_its_claim_leaves_the_next_attempts_files_alone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, get = rig.submit("r", done=1), rig.store.get
+    theirs = {"train.2.partial/adapter/half", "checkpoints/2/2.json", "train.1.partial/left"}
+
+    def frozen(run_id: str) -> Any:
+        monkeypatch.setattr(rig.store, "get", get)
+        expire(rig)
+        assert rig.store.claim("r", "train", 2, "w2", 60)
+        for name in theirs:
+            (folder.path / name).parent.mkdir(parents=True)
+            (folder.path / name).write_text("[1, 2]")
+        return get(run_id)
+
+    monkeypatch.setattr(rig.store, "get", frozen)
+    assert rig.supervisor.run("r", "train", 1) is False
+    assert names(folder) == {"run.json", *theirs}
+    assert rig.said()[-1] == ("train", 1, "lease_lost")
 
 
 def test_a_lease_that_is_lost_at_the_last_moment_publishes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,12 +575,32 @@ def _explode(*_: Any) -> Any:
     raise OSError("no more processes")
 
 
+@pytest.mark.parametrize("trouble", ["no process", "lease lost"])
+def test_a_process_that_didnt_start_leaves_no_lock_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise LeaseLost("another process holds this stage now")
+
+    with (tmp_path / ".prepare.lock").open("a") as lock:
+        before = set(os.listdir("/proc/self/fd"))
+        if trouble == "lease lost":
+            fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier attempt's process is still ending
+        else:
+            monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+        with pytest.raises(LeaseLost if trouble == "lease lost" else OSError):
+            process.StageProcess("prepare", [str(tmp_path)], tmp_path / "log", 60, tmp_path, fail)
+        assert set(os.listdir("/proc/self/fd")) == before
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("error", [Unavailable("database sqlite:///x can't be used: disk I/O error"), MemoryError()])
 @pytest.mark.parametrize("verb", ["progress", "note"])
 def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
 ) -> None:
     folder, real = rig.submit("r", done=1, max_steps=3), getattr(rig.store, verb)
-    away = [Unavailable("database sqlite:///x can't be used: disk I/O error")]
+    away = [error]
 
     def flaky(*arguments: Any, **data: Any) -> Any:
         if away and arguments[1:2] != ("started",):
@@ -468,6 +611,58 @@ def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
     assert rig.supervisor.run("r", "train", 1) is True
     assert not away
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3]
+
+
+def test_an_exception_without_a_text_doesnt_end_the_reconcilers_thread(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise MemoryError
+
+    assert Reconciler._try(Reconciler.__new__(Reconciler), fail) is None
+    assert caplog.messages == ["reconciler: MemoryError"]
+
+
+@pytest.mark.parametrize("verb", ["renew", "note", "hold", "hold's end", "succeed", "fail"])
+def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    folder = rig.submit("r", {"prepare": {"1": "user"}} if verb == "fail" else None)
+    away = [Unavailable("database sqlite:///x can't be used: disk I/O error")] * 2
+    name = verb.removesuffix("'s end")
+    real = getattr(rig.store, name)
+
+    @contextlib.contextmanager
+    def ends_badly(*arguments: Any) -> Iterator[None]:
+        with real(*arguments):
+            yield
+        if away:
+            raise away.pop()
+
+    def flaky(*arguments: Any, **data: Any) -> Any:
+        if away:
+            raise away.pop()
+        return real(*arguments, **data)
+
+    monkeypatch.setattr(rig.store, name, ends_badly if name != verb else flaky)
+    assert rig.supervisor.run("r", "prepare", 1) is (verb != "fail")
+    last = "failed" if verb == "fail" else "succeeded"
+    assert not away and rig.said()[1:] == [("prepare", 1, kind) for kind in ("claimed", "started", last)]
+    assert names(folder) >= ({"logs/prepare.log"} if verb == "fail" else {"dataset/train.jsonl"})
+
+
+def test_a_database_that_is_away_for_longer_than_the_lease_ends_the_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, monotonic, passed = rig.submit("r"), time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
+
+    def away(*_: Any) -> Any:
+        passed[0] += 61
+        raise Unavailable("database sqlite:///x can't be used: disk I/O error")
+
+    monkeypatch.setattr(rig.store, "hold", away)
+    monkeypatch.setattr(rig.store, "say_lease_lost", away)
+    assert rig.supervisor.run("r", "prepare", 1) is False
+    assert folder.outputs("prepare") == [] and rig.said()[-1] == ("prepare", 1, "started")
 
 
 # ---- questions ------------------------------------------------------------------------------------------

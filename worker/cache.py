@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ def key(run: Run, stage: str) -> str | None:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def take(store: RunStore, home: Path, run: Run, stage: str, key: str, partial: Path) -> bool:
+def take(
+    store: RunStore, home: Path, run: Run, stage: str, key: str, partial: Path,
+    while_copying: Callable[[], None] = lambda: None,
+) -> bool:  # fmt: skip
     """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone."""
     source_id = store.find_cached(stage, key)
     if source_id is None:
@@ -64,7 +68,7 @@ def take(store: RunStore, home: Path, run: Run, stage: str, key: str, partial: P
     remove(partial)
     partial.mkdir(parents=True)
     for file in recorded:
-        link_tree(source.path / file["path"], partial / file["path"])
+        link_tree(source.path / file["path"], partial / file["path"], while_copying)
     return True
 
 

@@ -38,16 +38,21 @@ class StageProcess:
 
         The standby, if there is one that is alive, becomes the stage's process; else a new one is started.
         """
-        self._lock = _lock(folder / f".{stage}.lock", while_waiting)
-        self._kills_before = out_of_memory_kills()
-        module = f"{PACKAGE}.{stage}"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            output.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {' '.join(arguments[1:])}\n".encode())
-            output.flush()
-            standby = take_standby()
-            served = standby.serve(module, arguments, output.fileno(), self._lock) if standby else None
-            self._process, self._pipe = served or spawn([module, *arguments], output, lease_seconds, self._lock)
+        self._lock = os.open(folder / f".{stage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _wait_for(self._lock, while_waiting)
+            self._kills_before = out_of_memory_kills()
+            module = f"{PACKAGE}.{stage}"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                output.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {' '.join(arguments[1:])}\n".encode())
+                output.flush()
+                standby = take_standby()
+                served = standby.serve(module, arguments, output.fileno(), self._lock) if standby else None
+                self._process, self._pipe = served or spawn([module, *arguments], output, lease_seconds, self._lock)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self.stood_by = served is not None
         self._buffer = b""
 
@@ -131,23 +136,26 @@ def spawn(
         "FTQ_LEASE_SECONDS": str(lease_seconds),
         "PYTHONUNBUFFERED": "1",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
-        pass_fds=(write_end, descriptor), start_new_session=True,
-    )  # fmt: skip
-    os.close(write_end)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
+            pass_fds=(write_end, descriptor), start_new_session=True,
+        )  # fmt: skip
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
     return process, read_end
 
 
-def _lock(path: Path, while_waiting: Callable[[], None]) -> int:
+def _wait_for(lock: int, while_waiting: Callable[[], None]) -> None:
     """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     until = time.monotonic() + LOCK_WAIT
     while time.monotonic() < until:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return
         except BlockingIOError:
             time.sleep(0.1)
             while_waiting()
-    return lock

@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any
 
 from ftq import queue
+from ftq.errors import first_line
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from worker import hardware
@@ -90,5 +91,5 @@ class Reconciler:
         try:
             return action()
         except Exception as error:
-            log.warning("reconciler: %s", str(error).splitlines()[0])
+            log.warning("reconciler: %s", first_line(error))
             return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import signal
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.artifacts import RunDir, remove, run_dir, write_json
-from ftq.errors import FtqError, LeaseLost
+from ftq.errors import FtqError, LeaseLost, Unavailable, first_line
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
 from worker import cache, hardware, policy
@@ -59,16 +58,19 @@ class Supervisor:
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
         """Do one attempt of a stage; whether the run goes on to its next stage now."""
+        began = time.monotonic()
         token = self.store.claim(run_id, stage, attempt, self.worker, self.settings.lease_seconds)
         if token is None:
             log.warning("%s.%s.%s isn't there to be taken: message dropped", run_id, stage, attempt)
             return False
         try:
             with self._sigterm_noted():
-                return self._attempt(self.store.get(run_id), stage, attempt, token)
+                goes_on = self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
+                return not self._cancelled_at_the_end(run_id) and goes_on
         except LeaseLost:
             log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
-            self.store.say_lease_lost(run_id, stage, attempt, self.worker)
+            with contextlib.suppress(Unavailable):
+                self.store.say_lease_lost(run_id, stage, attempt, self.worker)
             return False
         except Exception as error:  # a full disk, a database that was away too long, a bug of ours: never a stuck run
             log.exception("%s.%s.%s", run_id, stage, attempt)
@@ -96,25 +98,38 @@ class Supervisor:
         """SIGTERM to this process alone; one to the whole worker shows as draining before that time is over."""
         return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
 
-    def _attempt(self, run: Run, stage: str, attempt: int, token: str) -> bool:
+    def _cancelled_at_the_end(self, run_id: str) -> bool:
+        """A stage may end before the looks that obey Flower's Terminate: what it made stays, the run ends here."""
+        if self.terminated_at is None:
+            return False
+        time.sleep(max(0.0, self.terminated_at + TERMINATE_SECONDS - time.monotonic()))
+        if self.store.is_draining(self.worker):
+            return False
+        return self.store.cancel(run_id).wanted == "cancel"
+
+    def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
-        folder.clear_partials(stage)
+        watch.insist(watch.renew)  # whoever was frozen since its claim stops here: others may be at work in that folder
+        folder.clear_partials(stage, attempt)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
-        if key and not fresh_from and cache.take(self.store, self.settings.home, run, stage, key, partial):
-            self._publish(folder, stage, attempt, token, key, cached=True)
+        home, keep = self.settings.home, watch.keep_lease  # copying, where there are no hard links, may take long
+        if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):
+            self._publish(folder, stage, attempt, watch, key, cached=True)
             return True
-        if stage == "train" and fresh_from == attempt:
-            remove(folder.checkpoints)
+        if stage == "train" and fresh_from:
+            folder.forget_checkpoints(before=fresh_from)
+            (folder.checkpoints / str(attempt)).mkdir(parents=True, exist_ok=True)  # from now on the plan is its own
         if stage == "train":
             self._hand_over_corrections(run, folder)
-        outcome = self._execute(run, folder, stage, attempt, token)
+        outcome = self._execute(run, folder, stage, attempt, watch)
         if outcome.exit_code == 0 and not outcome.error:
-            self._publish(folder, stage, attempt, token, key, cached=False)
+            self._publish(folder, stage, attempt, watch, key, cached=False)
             return True
         remove(partial)
-        self._settle(run, stage, token, outcome)
+        watch.insist(lambda: self._settle(run, stage, watch.token, outcome))
+        queue.send(self.app, self.store.get(run.id))
         return False
 
     def _hand_over_corrections(self, run: Run, folder: RunDir) -> None:
@@ -126,18 +141,18 @@ class Supervisor:
             folder.checkpoints.mkdir(exist_ok=True)
             write_json(folder.corrections, found)
 
-    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, token: str) -> Outcome:
+    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: _Watch) -> Outcome:
         """Run the stage's process to its end, the lease renewed all the while."""
         changes = run.stage(stage).changes or {}
         arguments = [str(folder.path), "--attempt", str(attempt)]
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
-        outcome, watch = Outcome(), _Watch(self, token)
+        outcome = Outcome()
         with StageProcess(
             stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease,
             lambda: self._standby(stage, {**run.spec, **changes}),
         ) as process:  # fmt: skip
             how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
-            self.store.note(token, "started", how, pid=process.pid)
+            watch.insist(lambda: self.store.note(watch.token, "started", how, pid=process.pid))
             while process.running:
                 for report in process.reports(timeout=LOOK_SECONDS / 5):
                     watch.relay(report, outcome)
@@ -158,12 +173,24 @@ class Supervisor:
             return None
         return standby
 
-    def _publish(self, folder: RunDir, stage: str, attempt: int, token: str, key: str | None, *, cached: bool) -> None:
-        with self.store.hold(token, self.settings.lease_seconds):  # whoever lost the lease stops here
-            folder.publish(stage, folder.partial(stage, attempt))
-        self.store.succeed(token, key, folder.artifacts(stage), cached)
+    def _publish(
+        self, folder: RunDir, stage: str, attempt: int, watch: _Watch, key: str | None, *, cached: bool
+    ) -> None:
+        in_place = False
+
+        def put_in_place() -> None:
+            nonlocal in_place
+            with self.store.hold(watch.token, self.settings.lease_seconds):  # whoever lost the lease stops here
+                if not in_place:  # the database may go away at this block's end, too
+                    folder.publish(stage, folder.partial(stage, attempt))
+                    in_place = True
+
+        watch.insist(put_in_place)
+        artifacts = folder.artifacts(stage)
+        watch.insist(lambda: self.store.succeed(watch.token, key, artifacts, cached))
         if stage == "train":
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the adapter is there: they have done their work
+            with contextlib.suppress(OSError):
+                folder.forget_checkpoints(before=attempt + 1)  # the adapter is there: they have done their work
 
     def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
         """Hand back what was told to stop; retry, adapt or fail the rest by the kind of its failure."""
@@ -178,7 +205,6 @@ class Supervisor:
                 self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
             else:
                 self.store.fail(token, decision.error)
-        queue.send(self.app, self.store.get(run.id))
 
     def _settle_broken(self, run_id: str, stage: str, token: str, error: Exception) -> None:
         """The supervisor itself failed: try the stage again, as often as one that was lost."""
@@ -238,13 +264,13 @@ class Supervisor:
 
 
 class _Watch:
-    """What the supervisor does while the stage's process runs: renew, relay, obey."""
+    """What the supervisor does from its claim on: renew the lease; and while the stage's process runs, relay, obey."""
 
-    def __init__(self, supervisor: Supervisor, token: str) -> None:
+    def __init__(self, supervisor: Supervisor, token: str, claimed_at: float) -> None:
         self.supervisor, self.store, self.token = supervisor, supervisor.store, token
         self.lease, self.grace = supervisor.settings.lease_seconds, supervisor.settings.grace_seconds
         self.show_progress = supervisor.show_progress
-        self.renewed = self.looked = time.monotonic()
+        self.renewed = self.looked = claimed_at
         self.kill_at: float | None = None
         self.milestone = 0
 
@@ -266,7 +292,7 @@ class _Watch:
         now = time.monotonic()
         try:
             self.keep_lease(process)
-            if now - self.looked > LOOK_SECONDS and outcome.asked is None:
+            if now - self.looked > LOOK_SECONDS:
                 self.looked = now
                 self._if_reachable(lambda: self._obey(process, outcome))
         except LeaseLost:
@@ -278,11 +304,11 @@ class _Watch:
     def keep_lease(self, process: StageProcess | None = None) -> None:
         """Renew the lease when it is due, and tell the process if it is there yet."""
         if time.monotonic() - self.renewed > self.lease / 4:
-            self._if_reachable(lambda: self._renew(process))
+            self._if_reachable(lambda: self.renew(process))
         if time.monotonic() - self.renewed > self.lease:
             raise LeaseLost("the lease couldn't be renewed in time")
 
-    def _renew(self, process: StageProcess | None) -> None:
+    def renew(self, process: StageProcess | None = None) -> None:
         began = time.monotonic()
         self.store.renew(self.token, self.lease)
         if process:
@@ -300,18 +326,31 @@ class _Watch:
         except LeaseLost:
             raise
         except Exception as error:
-            log.warning("database: %s", str(error).splitlines()[0])
+            log.warning("database: %s", first_line(error))
+
+    def insist(self, write: Callable[[], None]) -> None:
+        """A write without which the attempt's work is lost: again and again while the lease lasts."""
+        while True:
+            try:
+                return write()
+            except Unavailable as error:
+                if time.monotonic() - self.renewed > self.lease:
+                    raise LeaseLost("the database was away for longer than the lease") from error
+                log.warning("database: %s", first_line(error))
+                time.sleep(LOOK_SECONDS)
 
     def _obey(self, process: StageProcess, outcome: Outcome) -> None:
         wanted, draining = self.store.check(self.token)
-        if self.supervisor.was_terminated and wanted == "run" and not draining:
+        if self.supervisor.was_terminated and wanted == "run" and not draining and not outcome.asked:
             self.store.cancel_by_token(self.token)  # Flower's Terminate is a cancel
             wanted = "cancel"
-        if wanted == "run" and not draining:
-            return
-        outcome.asked = wanted if wanted != "run" else "drain"
+        wish = wanted if wanted != "run" else "drain" if draining else None
+        if wish is None or outcome.asked == wish or (outcome.asked and wish != "cancel"):
+            return  # once asked to stop only a cancel, which has less patience, changes anything
+        outcome.asked = wish
         process.terminate()
-        self.kill_at = time.monotonic() + (CANCEL_GRACE if wanted == "cancel" else max(1.0, self.grace - 5))
+        kill_at = time.monotonic() + (CANCEL_GRACE if wish == "cancel" else max(1.0, self.grace - 5))
+        self.kill_at = min(kill_at, self.kill_at or kill_at)
 
     def _pass_milestones(self, progress: dict[str, Any]) -> None:
         reached = max((mark for mark in MILESTONES if progress["percent"] >= mark), default=0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq import catalog
-from ftq.errors import FtqError, UserError
+from ftq.errors import FtqError, UserError, first_line
 from worker.stages.smollm2 import packaged_gguf, write_checkpoint
 
 FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
@@ -185,9 +185,8 @@ def _download(hub_id: str) -> Path:
 
 
 def _unreachable(hub_id: str, error: Exception) -> FtqError:
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return UserError(
-        f"model {hub_id} is not on this machine and the hub can't be reached ({reason})",
+        f"model {hub_id} is not on this machine and the hub can't be reached ({first_line(error)[:200]})",
         f"Run `hf download {hub_id}` where there is network and copy the folder here, then give it as --model DIR.",
     )
 

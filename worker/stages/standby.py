@@ -24,7 +24,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 from worker.stages import base_model
 
@@ -67,7 +66,7 @@ def _warm_up() -> None:
 def main(preload: Callable[[], None] = preload) -> None:
     """`python -m worker.stages.standby FD`: FD is this end of the socket on which the order comes."""
     orders, began = socket.socket(fileno=int(sys.argv[1])), time.monotonic()
-    with _first_to_go(), _ends_with_its_supervisor():
+    with _ends_with_its_supervisor():
         loaded = _succeeds(preload)
         seconds = time.monotonic() - began
         if loaded:
@@ -95,20 +94,6 @@ def _offline() -> Iterator[None]:
         hub.HF_HUB_OFFLINE = was
         for name, value in switches.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-@contextlib.contextmanager
-def _first_to_go() -> Iterator[None]:
-    """If memory gets short the kernel kills this process before any that works."""
-    score = Path("/proc/self/oom_score_adj")
-    try:
-        usual = score.read_text()
-        score.write_text("1000")
-    except OSError:  # not on Linux, or a container that forbids it
-        yield
-        return
-    yield
-    score.write_text(usual)
 
 
 @contextlib.contextmanager
