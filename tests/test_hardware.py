@@ -66,7 +66,7 @@ def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ftq.db"
     store = RunStore(url)
     settings = Settings(tmp_path, f"redis+socket://{tmp_path}/nobody.sock", url, memory_gb=24)
-    Reconciler(settings, store, "w1", ["gpu"])._beat()
+    Reconciler(settings, "w1", ["gpu"])._beat()
     facts = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
     assert store.workers() == [Worker("w1", ["gpu"], facts, True)]
     store.close()

@@ -17,7 +17,6 @@ from celery.worker.consumer import Consumer
 
 from ftq.artifacts import STAGES
 from ftq.queue import PATIENT_PUBLISHING, make_app
-from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files
 from worker import tasks
 from worker.reconciler import Reconciler
@@ -54,7 +53,7 @@ def _decide_about_the_standby(instance: Any, **_: Any) -> None:
 def _start_reconciler(sender: Any, **_: Any) -> None:
     global _reconciler
     queues = sorted(sender.app.amqp.queues.consume_from)
-    _reconciler = Reconciler(settings, RunStore(settings.database_url), sender.hostname, queues)
+    _reconciler = Reconciler(settings, sender.hostname, queues)
     _reconciler.start()
 
 
