@@ -503,6 +503,24 @@ def test_cancel_by_token_is_a_cancel(store: RunStore, run: Run) -> None:
     assert store.check(token) == ("cancel", False)
 
 
+@pytest.mark.parametrize(
+    ("stage", "attempt", "status"), [("prepare", 2, "cancelled"), ("prepare", 1, "queued"), ("train", 2, "cancelled")]
+)
+def test_only_an_attempt_that_waits_is_cancelled(
+    store: RunStore, run: Run, stage: str, attempt: int, status: str
+) -> None:
+    store.cancel("abc")
+    store.retry("abc")
+    store.cancel_attempt("abc", stage, attempt)
+    assert store.get("abc").status == status
+
+
+def test_an_attempt_that_runs_is_not_cancelled_by_an_old_message(store: RunStore, run: Run) -> None:
+    store.claim("abc", "prepare", 1, "w1", 60)
+    store.cancel_attempt("abc", "prepare", 1)
+    assert store.get("abc").wanted == "run"
+
+
 def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) -> None:
     succeed(store, "prepare")
     token = claim(store, "train")

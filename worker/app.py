@@ -73,9 +73,11 @@ def _stop_reconciler(**_: Any) -> None:
 @signals.task_revoked.connect
 def _cancel(request: Any, terminated: bool, **_: Any) -> None:
     """A task was revoked before it began: the run is cancelled, or its message would be sent again for ever."""
-    run_id, _dot, stage = request.id.partition(".")
-    if _reconciler and not terminated and stage.partition(".")[0] in STAGES:  # of a running one the supervisor hears
-        _reconciler.store.cancel(run_id)
+    run_id, _dot, rest = request.id.partition(".")
+    stage, _dot, attempt = rest.partition(".")
+    # Of a running one the supervisor hears.
+    if _reconciler and not terminated and stage in STAGES and attempt.isdigit():
+        _reconciler.store.cancel_attempt(run_id, stage, int(attempt))
 
 
 @signals.task_failure.connect
