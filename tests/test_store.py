@@ -671,13 +671,24 @@ def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> Non
     assert store.read_answer(other) == ("failed", None, ERROR)
 
 
-def test_a_question_is_withdrawn_until_it_is_taken(store: RunStore, run: Run) -> None:
+def test_a_question_is_withdrawn_until_it_is_answered(store: RunStore, run: Run) -> None:
     question, other = store.ask("abc", "why?", {}), store.ask("abc", "how?", {})
     store.withdraw(question)
     assert (store.take_question(question), store.read_answer(question)) == (None, ("withdrawn", None, None))
     store.take_question(other)
+    assert store.check_question(other, "w1") == (True, False)
     store.withdraw(other)
-    assert store.read_answer(other) == ("running", None, None)
+    store.answer(other, {"answer": "so"})
+    assert (store.check_question(other, "w1"), store.read_answer(other)) == ((False, False), ("withdrawn", None, None))
+    last = store.ask("abc", "when?", {})
+    store.take_question(last)
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    store.drain_worker("w1", True)
+    assert store.check_question(last, "w1") == (True, True)
+    store.answer(last, {"answer": "now"})
+    store.answer(last, None, ERROR)
+    store.withdraw(last)
+    assert store.read_answer(last) == ("succeeded", {"answer": "now"}, None)
 
 
 # ---- workers --------------------------------------------------------------------------------------------

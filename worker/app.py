@@ -31,6 +31,8 @@ tasks.register(app, settings)
 
 log = logging.getLogger("ftq.worker")
 _reconciler: Reconciler | None = None
+LOST_ANSWER = {"kind": "lost", "message": "the worker's process that was to answer died",
+               "hint": "Ask again. The worker's log has the details."}  # fmt: skip
 
 
 class QuickConsumer(Consumer):  # type: ignore[misc]
@@ -85,5 +87,9 @@ def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
     """A pool child was killed: don't wait for its lease. Celery raises this signal in the main process."""
     run_id, _dot, rest = task_id.partition(".")
     stage, _dot, attempt = rest.partition(".")
-    if isinstance(exception, WorkerLostError) and attempt.isdigit() and _reconciler:
+    if not isinstance(exception, WorkerLostError) or not _reconciler:
+        return
+    if run_id == "answer":
+        _reconciler.store.answer(rest, None, LOST_ANSWER)
+    elif attempt.isdigit():
         _reconciler.take_back(run_id, stage, int(attempt))
