@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ftq.forecast import Forecast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+RING_SECONDS = 20.0  # a question that no worker has taken is sent again: it is answered once
 MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
@@ -214,15 +215,21 @@ class Client:
             raise
 
     def _wait_for_answer(self, question: str, timeout: float) -> dict[str, Any]:
-        until = time.monotonic() + timeout
+        from ftq.queue import send_question
+
+        until, rung, status = time.monotonic() + timeout, time.monotonic(), "queued"
         while time.monotonic() < until:
             status, answer, error = self.store.read_answer(question)
             if status == "succeeded" and answer:
                 return answer
             if status == "failed" and error:
                 raise FtqError(error["message"], error["hint"])
+            if status == "queued" and time.monotonic() - rung > RING_SECONDS:  # the broker may have lost the message
+                send_question(self._app, question)
+                rung = time.monotonic()
             time.sleep(0.05)
-        raise FtqError(f"no answer within {timeout:.0f} s", "The worker may be busy with a stage: `ftq status`.")
+        busy, took = "The worker may be busy with a stage: `ftq status`.", "A worker took the question: see its log."
+        raise FtqError(f"no answer within {timeout:.0f} s", busy if status == "queued" else took)
 
     # ---- make room --------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ftq.database import Database, storable
 from ftq.errors import FtqError, NotFound
-from ftq.schema import questions
+from ftq.schema import questions, workers
 
 _LIST = "`ftq status` lists the runs."
 
@@ -31,22 +31,31 @@ class Questions(Database):
     def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
         """(run id, prompt, options) for the one process that gets it, None for every other."""
         with self._write() as db:
-            taken = db.execute(questions.update().where(_is_queued(question)).values(status="running"))
+            taken = db.execute(questions.update().where(_is(question, "queued")).values(status="running"))
             if taken.rowcount != 1:
                 return None
             row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
         return row.run_id, row.prompt, row.options
 
     def withdraw(self, question: str) -> None:
-        """Nobody waits for the answer any more: a question that no worker has taken is never answered."""
+        """Nobody waits for the answer any more: no worker takes the question, and one that has it stops."""
         with self._write() as db:
-            db.execute(questions.update().where(_is_queued(question)).values(status="withdrawn"))
+            waits = _is(question, "queued", "running")
+            db.execute(questions.update().where(waits).values(status="withdrawn"))
+
+    def check_question(self, question: str, worker: str) -> tuple[bool, bool]:
+        """(whether somebody waits for the answer to a question that was taken; whether its worker was told to stop)."""
+        draining = sa.select(workers.c.draining).where(workers.c.name == worker)
+        query = sa.select(questions.c.id).where(_is(question, "running"))
+        with self._read() as db:
+            return db.execute(query).first() is not None, bool(db.execute(draining).scalar())
 
     def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+        """What came of a question that was taken, once."""
         error = error and {name: storable(text) for name, text in error.items()}
         with self._write() as db:
             values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
-            db.execute(questions.update().where(questions.c.id == question).values(**values))
+            db.execute(questions.update().where(_is(question, "running")).values(**values))
 
     def read_answer(self, question: str) -> tuple[str, dict[str, Any] | None, dict[str, str] | None]:
         """(status, answer, error). FtqError if it is gone with its run."""
@@ -57,5 +66,5 @@ class Questions(Database):
         return row.status, row.answer, row.error
 
 
-def _is_queued(question: str) -> sa.ColumnElement[bool]:
-    return (questions.c.id == question) & (questions.c.status == "queued")
+def _is(question: str, *status: str) -> sa.ColumnElement[bool]:
+    return (questions.c.id == question) & questions.c.status.in_(status)

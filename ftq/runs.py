@@ -47,14 +47,14 @@ class RunStore(Questions, Workers, Plans):
     def cancel(self, run_id: str) -> Run:
         """Queued stages are cancelled now; a running one when its supervisor sees it, or its lease ends."""
         with self._write() as db:
+            return self._cancel(db, self._locked(db, run_id))
+
+    def cancel_attempt(self, run_id: str, stage: str, attempt: int) -> None:
+        """Cancel the run if this attempt still waits: a message that was revoked may be an old one."""
+        with self._write() as db:
             run = self._locked(db, run_id)
-            if run.is_finished or run.wanted == "cancel":
-                return run
-            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="cancel"))
-            queued = (stages.c.run_id == run_id) & (stages.c.status == "queued")
-            db.execute(stages.update().where(queued).values(status="cancelled", finished_at=self.clock()))
-            self._event(db, run_id, "cancelled", "cancelled by the user")
-            return self._load(db, run_id)
+            if (run.stage(stage).status, run.stage(stage).attempt) == ("queued", attempt):
+                self._cancel(db, run)
 
     def pause(self, run_id: str) -> Run:
         """Nothing more starts; a running stage saves its checkpoint and goes back to the queue."""
@@ -329,6 +329,15 @@ class RunStore(Questions, Workers, Plans):
             return [self._load(db, run_id) for run_id in db.execute(query).scalars().all()]
 
     # ---- inside -----------------------------------------------------------------------------------------
+
+    def _cancel(self, db: sa.Connection, run: Run) -> Run:
+        if run.is_finished or run.wanted == "cancel":
+            return run
+        db.execute(runs.update().where(runs.c.id == run.id).values(wanted="cancel"))
+        queued = (stages.c.run_id == run.id) & (stages.c.status == "queued")
+        db.execute(stages.update().where(queued).values(status="cancelled", finished_at=self.clock()))
+        self._event(db, run.id, "cancelled", "cancelled by the user")
+        return self._load(db, run.id)
 
     def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, changes: dict[str, Any] | None,
                  counts: bool) -> None:  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import ftq.estimate
+from ftq import catalog
 from ftq.artifacts import STAGES, RunDir
 from ftq.records import Run, Stage
 from ftq.runs import RunStore
@@ -96,6 +97,14 @@ def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, m
     (tmp_path / "estimate").write_text("another way to choose how many examples make a step")
     monkeypatch.setattr(ftq.estimate, "__file__", str(tmp_path / "estimate"))
     assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [TRAIN]
+
+
+@pytest.mark.parametrize(("name", "value"), [("hub_id", "Qwen/Qwen3-4B-2507"), ("stop", "<|end|>")])
+def test_what_the_catalogue_says_of_a_model_counts(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    run = make_run()
+    before, known = keys(run), catalog.ALIASES["qwen3-4b"]
+    monkeypatch.setitem(catalog.ALIASES, "qwen3-4b", dataclasses.replace(known, **{name: value}))
+    assert all(keys(run)[stage] != before[stage] for stage in STAGES)
 
 
 def test_a_local_model_counts_by_its_files(tmp_path: Path) -> None:

@@ -423,6 +423,26 @@ def _ctrl_c() -> bool:
     raise KeyboardInterrupt
 
 
+def test_a_question_that_nobody_takes_is_sent_again(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, sent = client.submit(options, "mine").run, []
+    client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")
+    client.store.see_worker("w1", "host", ["cpu"], None, 1)
+
+    def send_question(app: Any, question: str) -> bool:
+        sent.append(question)
+        if len(sent) == 3:  # the broker lost the first two
+            client.store.take_question(question)
+            client.store.answer(question, {"answer": "because"})
+        return True
+
+    monkeypatch.setattr("ftq.client.RING_SECONDS", 0)
+    monkeypatch.setattr(queue, "send_question", send_question)
+    assert client.ask("mine", "why?") == {"answer": "because"}
+    assert len(sent) == 3 and len(set(sent)) == 1
+
+
 def test_an_answer_or_its_error(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     run = client.submit(options, "mine").run
     client.run_dir(run.id).gguf("q8_0").write_bytes(b"GGUF")

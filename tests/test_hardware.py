@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ftq.errors import FtqError
 from ftq.records import Worker
 from ftq.runs import RunStore
 from ftq.settings import Settings
@@ -61,12 +62,34 @@ def test_the_facts_of_a_worker_without_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert hardware.facts(0.5)["memory"] == GIB // 2
 
 
+def test_a_driver_that_does_not_answer_is_said_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [subprocess.TimeoutExpired("nvidia-smi", 60), subprocess.CompletedProcess([], 0, stdout=SMI)]
+
+    def smi(*_: Any, timeout: float, **__: Any) -> Any:
+        assert timeout == 60
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    hardware.cards.cache_clear()
+    monkeypatch.setattr(subprocess, "run", smi)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(FtqError, match="nvidia-smi didn't say within 60 s which GPUs are here"):
+        hardware.given()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the hint says
+    assert (hardware.given(), hardware.gpu_name(), hardware.facts()["gpus"]) == ([], None, 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert hardware.given() == ["0", "1", "2"]
+    hardware.cards.cache_clear()
+
+
 @pytest.mark.usefixtures("smi")
 def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ftq.db"
     store = RunStore(url)
     settings = Settings(tmp_path, f"redis+socket://{tmp_path}/nobody.sock", url, memory_gb=24)
-    Reconciler(settings, store, "w1", ["gpu"])._beat()
+    Reconciler(settings, "w1", ["gpu"])._beat()
     facts = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
     assert store.workers() == [Worker("w1", ["gpu"], facts, True)]
     store.close()

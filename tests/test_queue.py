@@ -214,6 +214,21 @@ def test_a_stopped_worker_hands_over_and_another_goes_on_at_once(bench: Bench) -
     _expect_each_step_once(bench, "one", 60)
 
 
+def test_a_question_whose_pool_child_is_killed_is_answered_with_that(bench: Bench) -> None:
+    run = bench.submit("one")
+    worker = bench.start_worker()
+    bench.wait_for_all()
+    question = bench.client.store.ask(run.id, "hang", {})
+    queue.send_question(bench.client._app, question)
+    until(lambda: bench.client.store.read_answer(question)[0] == "running")
+    tell(worker.child(), signal.SIGKILL)
+    until(lambda: bench.client.store.read_answer(question)[0] == "failed")
+    error = bench.client.store.read_answer(question)[2]
+    assert error and error["message"] == "the worker's process that was to answer died"
+    bench.submit("next")
+    bench.wait_for_all()  # and its worker is free
+
+
 def test_a_frozen_worker_comes_too_late(bench: Bench) -> None:
     bench.submit("one", max_steps=60)
     busy, other = both_up(bench, "one")

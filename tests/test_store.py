@@ -510,6 +510,24 @@ def test_cancel_by_token_is_a_cancel(store: RunStore, run: Run) -> None:
     assert store.check(token) == ("cancel", False)
 
 
+@pytest.mark.parametrize(
+    ("stage", "attempt", "status"), [("prepare", 2, "cancelled"), ("prepare", 1, "queued"), ("train", 2, "cancelled")]
+)
+def test_only_an_attempt_that_waits_is_cancelled(
+    store: RunStore, run: Run, stage: str, attempt: int, status: str
+) -> None:
+    store.cancel("abc")
+    store.retry("abc")
+    store.cancel_attempt("abc", stage, attempt)
+    assert store.get("abc").status == status
+
+
+def test_an_attempt_that_runs_is_not_cancelled_by_an_old_message(store: RunStore, run: Run) -> None:
+    store.claim("abc", "prepare", 1, "w1", 60)
+    store.cancel_attempt("abc", "prepare", 1)
+    assert store.get("abc").wanted == "run"
+
+
 def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) -> None:
     succeed(store, "prepare")
     token = claim(store, "train")
@@ -683,13 +701,24 @@ def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None
         store.ask("abc", "why?", {})
 
 
-def test_a_question_is_withdrawn_until_it_is_taken(store: RunStore, run: Run) -> None:
+def test_a_question_is_withdrawn_until_it_is_answered(store: RunStore, run: Run) -> None:
     question, other = store.ask("abc", "why?", {}), store.ask("abc", "how?", {})
     store.withdraw(question)
     assert (store.take_question(question), store.read_answer(question)) == (None, ("withdrawn", None, None))
     store.take_question(other)
+    assert store.check_question(other, "w1") == (True, False)
     store.withdraw(other)
-    assert store.read_answer(other) == ("running", None, None)
+    store.answer(other, {"answer": "so"})
+    assert (store.check_question(other, "w1"), store.read_answer(other)) == ((False, False), ("withdrawn", None, None))
+    last = store.ask("abc", "when?", {})
+    store.take_question(last)
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    store.drain_worker("w1", True)
+    assert store.check_question(last, "w1") == (True, True)
+    store.answer(last, {"answer": "now"})
+    store.answer(last, None, ERROR)
+    store.withdraw(last)
+    assert store.read_answer(last) == ("succeeded", {"answer": "now"}, None)
 
 
 # ---- workers --------------------------------------------------------------------------------------------

@@ -700,3 +700,27 @@ def test_an_answer_comes_from_the_process_and_its_question_is_in_no_command_line
     assert answer["arguments"] == ["--ask", answer["arguments"][1], "--set", "max_tokens=5"]
     assert Path(answer["arguments"][1]).parent == folder.path
     assert names(folder) - before == {"logs/ask.log"}
+
+
+@pytest.mark.parametrize("why", ["left", "draining", "terminated"])
+def test_an_answer_that_is_no_longer_worth_making_is_not_made(rig: Rig, why: str) -> None:
+    rig.submit("r")
+    question = rig.store.ask("r", "hang", {})
+    rig.store.see_worker(WORKER, "host", ["cpu"], None, 1)
+    thread = threading.Thread(target=rig.supervisor.answer, args=(question,))
+    thread.start()
+    while rig.store.read_answer(question)[0] != "running":
+        time.sleep(0.02)
+    if why == "left":
+        rig.store.withdraw(question)
+    elif why == "draining":
+        rig.store.drain_worker(WORKER, True)
+    else:
+        rig.supervisor.terminated_at = time.monotonic()
+    thread.join(20)
+    assert not thread.is_alive()
+    status, answer, error = rig.store.read_answer(question)
+    if why == "left":
+        assert (status, answer, error) == ("withdrawn", None, None)
+    else:
+        assert error and error["message"] == "the worker was told to stop before it had answered"

@@ -17,7 +17,6 @@ from celery.worker.consumer import Consumer
 
 from ftq.artifacts import STAGES
 from ftq.queue import PATIENT_PUBLISHING, make_app
-from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files
 from worker import tasks
 from worker.reconciler import Reconciler
@@ -32,6 +31,8 @@ tasks.register(app, settings)
 
 log = logging.getLogger("ftq.worker")
 _reconciler: Reconciler | None = None
+LOST_ANSWER = {"kind": "lost", "message": "the worker's process that was to answer died",
+               "hint": "Ask again. The worker's log has the details."}  # fmt: skip
 
 
 class QuickConsumer(Consumer):  # type: ignore[misc]
@@ -54,7 +55,7 @@ def _decide_about_the_standby(instance: Any, **_: Any) -> None:
 def _start_reconciler(sender: Any, **_: Any) -> None:
     global _reconciler
     queues = sorted(sender.app.amqp.queues.consume_from)
-    _reconciler = Reconciler(settings, RunStore(settings.database_url), sender.hostname, queues)
+    _reconciler = Reconciler(settings, sender.hostname, queues)
     _reconciler.start()
 
 
@@ -74,9 +75,11 @@ def _stop_reconciler(**_: Any) -> None:
 @signals.task_revoked.connect
 def _cancel(request: Any, terminated: bool, **_: Any) -> None:
     """A task was revoked before it began: the run is cancelled, or its message would be sent again for ever."""
-    run_id, _dot, stage = request.id.partition(".")
-    if _reconciler and not terminated and stage.partition(".")[0] in STAGES:  # of a running one the supervisor hears
-        _reconciler.store.cancel(run_id)
+    run_id, _dot, rest = request.id.partition(".")
+    stage, _dot, attempt = rest.partition(".")
+    # Of a running one the supervisor hears.
+    if _reconciler and not terminated and stage in STAGES and attempt.isdigit():
+        _reconciler.store.cancel_attempt(run_id, stage, int(attempt))
 
 
 @signals.task_failure.connect
@@ -84,5 +87,9 @@ def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
     """A pool child was killed: don't wait for its lease. Celery raises this signal in the main process."""
     run_id, _dot, rest = task_id.partition(".")
     stage, _dot, attempt = rest.partition(".")
-    if isinstance(exception, WorkerLostError) and attempt.isdigit() and _reconciler:
+    if not isinstance(exception, WorkerLostError) or not _reconciler:
+        return
+    if run_id == "answer":
+        _reconciler.store.answer(rest, None, LOST_ANSWER)
+    elif attempt.isdigit():
         _reconciler.take_back(run_id, stage, int(attempt))

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from ftq.errors import FtqError
 from ftq.settings import Settings
@@ -16,10 +17,16 @@ START_SECONDS = 10.0
 
 def start(settings: Settings) -> subprocess.Popen[bytes] | None:
     """Start the server unless one answers on its socket already; returns once it answers."""
-    socket = settings.broker_socket
-    if answers(socket):
+    if answers(settings.broker_socket):
         return None
-    data = settings.home / "broker"
+    process = spawn(settings)
+    wait(settings, process)
+    return process
+
+
+def spawn(settings: Settings) -> subprocess.Popen[bytes]:
+    """The server's process, which needs a moment until it answers."""
+    socket, data = settings.broker_socket, settings.home / "broker"
     for folder in (settings.home, data, socket.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
     if socket.parent != data:
@@ -27,31 +34,54 @@ def start(settings: Settings) -> subprocess.Popen[bytes] | None:
     config = data / "valkey.conf"
     config.write_text(_config(data, socket, settings.umask))
     config.chmod(0o666 & ~settings.umask)
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [_binary(), str(config)], stdin=subprocess.DEVNULL, start_new_session=True, umask=settings.umask
     )
+
+
+def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    """Until the server answers."""
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
-        if answers(socket):
-            return process
+        if answers(settings.broker_socket):
+            return
         if process.poll() is not None:
             break
         time.sleep(0.02)
     process.kill()
-    raise FtqError(f"the embedded broker didn't start in {START_SECONDS:.0f} s", f"Its log: {data / 'valkey.log'}")
+    log = settings.home / "broker" / "valkey.log"
+    raise FtqError(f"the embedded broker didn't start in {START_SECONDS:.0f} s", f"Its log: {log}")
+
+
+def stop(settings: Settings) -> None:
+    """End a server that nobody watches over: the `ftq up` that started it was killed. Its data stays."""
+    socket = settings.broker_socket
+    until = time.monotonic() + START_SECONDS
+    while answers(socket):
+        _try(socket, "SHUTDOWN")
+        if time.monotonic() > until:
+            log = settings.home / "broker" / "valkey.log"
+            raise FtqError(f"the broker on {socket}, which an earlier `ftq up` left, doesn't end", f"Its log: {log}")
+        time.sleep(0.02)
 
 
 def answers(socket: Path) -> bool:
     """Whether a server answers on the socket."""
+    return bool(_try(socket, "PING"))
+
+
+def _try(socket: Path, command: str) -> Any:
+    """What the server says to the command; None if it says nothing."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
     at_once = Retry(NoBackoff(), 0)  # redis-py's default tries three times over some seconds
     try:
-        return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=2, retry=at_once).ping())
+        with redis.Redis(unix_socket_path=str(socket), socket_timeout=2, retry=at_once) as server:
+            return server.execute_command(command)
     except (redis.RedisError, OSError):
-        return False
+        return None
 
 
 def _check_private(folder: Path, umask: int) -> None:

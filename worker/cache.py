@@ -14,6 +14,7 @@ from typing import Any
 
 import ftq.estimate
 import ftq.prompt
+from ftq import catalog
 from ftq.artifacts import STAGES, link_tree, remove, run_dir, size_of
 from ftq.runs import Run, RunStore
 
@@ -42,11 +43,13 @@ def key(run: Run, stage: str) -> str | None:
     before = run.stages[position - 1].key if position else run.documents_hash
     if before is None:
         return None
+    known = catalog.find(run.spec["model"])
     parts = {
         "before": before,
         "code": code_version(stage),
         "options": options_of(stage, run.spec),
         "model": _fingerprint(run.spec["model"]),
+        "catalogue": [known.hub_id, known.stop] if known else [],  # what an alias stands for, how an answer ends
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -25,6 +25,7 @@ Send = Callable[[dict[str, Any]], None]
 
 def progress_sender(task: Any) -> Send:
     """A function that shows a stage's progress in Flower: the newest report, once a second."""
+    gpu_name()  # may take a while the first time: not while a lease is held
     tell, begun, first = _teller(task), time.time(), True
     # A Flower that was started meanwhile knows nothing of this task: each event says all of it.
     request = task.request

@@ -9,17 +9,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import UserError
+from ftq.errors import FtqError, UserError
 from ftq.records import MAX_GPUS
 from worker import cgroup
+
+SMI_SECONDS = 60.0  # with eight GPUs whose driver has to be loaded first it takes more than ten
 
 
 @cache
 def cards() -> list[tuple[str, int]]:
-    """(name, bytes of memory) of the GPUs that the driver shows, for example ('NVIDIA H100 80GB HBM3', 85520809984)."""
+    """(name, bytes of memory) of the GPUs that the driver shows, for example ('NVIDIA H100 80GB HBM3', 85520809984).
+
+    FtqError where the driver says nothing for a minute: not to know isn't to have none.
+    """
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
+    except subprocess.TimeoutExpired:
+        hint = "See what `nvidia-smi` does. To work without GPUs, set CUDA_VISIBLE_DEVICES to nothing."
+        raise FtqError(f"nvidia-smi didn't say within {SMI_SECONDS:.0f} s which GPUs are here", hint) from None
     except (OSError, subprocess.SubprocessError):
         return []
     lines = [line.rpartition(",") for line in answer.stdout.strip().splitlines()]
@@ -85,8 +93,9 @@ def choose(wanted: str) -> list[str]:
 
 def gpu_name() -> str | None:
     """What this process was given, for example `2 x NVIDIA H100 80GB HBM3`; None where there is no GPU."""
-    found, chosen = gpus(), given()
-    if not found or not chosen:
+    chosen = given()
+    found = gpus() if chosen else []
+    if not found:
         return None
     index = int(chosen[0]) if chosen[0].isdigit() else 0
     name = found[index] if index < len(found) else found[0]

@@ -9,10 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
+import time
 from collections import deque
+from functools import cached_property
 from typing import Any
+
+from billiard.process import active_children
 
 from ftq import queue
 from ftq.errors import first_line
@@ -21,14 +26,15 @@ from ftq.settings import Settings
 from worker import hardware
 
 log = logging.getLogger("ftq.reconciler")
+DRAIN_SECONDS = 0.5  # how often a worker that was told to stop says so
 
 
 class Reconciler:
     """Also this worker's sign of life, and the one who says that it is about to stop."""
 
-    def __init__(self, settings: Settings, store: RunStore, worker: str, queues: list[str]) -> None:
-        self.app, self.settings, self.store = queue.make_impatient_app(settings), settings, store
-        self.worker, self.queues = worker, queues
+    def __init__(self, settings: Settings, worker: str, queues: list[str]) -> None:
+        self.app, self.settings = queue.make_impatient_app(settings), settings
+        self.worker, self.queues, self._known = worker, queues, False
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
         self._missing: set[str] = set()  # tasks that had no message at the last turn
@@ -36,9 +42,13 @@ class Reconciler:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
 
+    @cached_property
+    def store(self) -> RunStore:
+        """Opened when it is first needed: the database may be away when the worker starts."""
+        return RunStore(self.settings.database_url)
+
     def start(self) -> None:
-        self._beat()
-        self.store.drain_worker(self.worker, False)
+        threading.Thread(target=self._hand_back, name="drain", daemon=True).start()
         self._thread.start()
 
     def take_back(self, run_id: str, stage: str, attempt: int) -> None:
@@ -47,7 +57,7 @@ class Reconciler:
         self._wake.set()
 
     def drain(self) -> None:
-        """Called in a signal handler's context: the database is asked from the thread."""
+        """Called in a signal handler's context: the database is asked from a thread."""
         self._stopping.set()
         self._wake.set()
 
@@ -80,11 +90,33 @@ class Reconciler:
                 log.warning("run %s was stuck: sent on", run_id)
             self._wake.wait(self.every)
             self._wake.clear()
-        self._try(lambda: self.store.drain_worker(self.worker, True))
 
     def _beat(self) -> None:
         facts = hardware.facts(self.settings.memory_gb)
         self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
+        if not self._known:  # an earlier worker of this name may have died while it stopped
+            self.store.drain_worker(self.worker, False)
+            self._known = True
+
+    def _hand_back(self) -> None:
+        """In a thread of its own, for the loop may be waiting for the broker; again and again, for the database may be
+        away. A supervisor takes a SIGTERM for Flower's Terminate if it doesn't hear of this in time."""
+        self._stopping.wait()
+        end = threading.Timer(self.settings.grace_seconds, self._end)
+        end.daemon = True
+        end.start()
+        while True:
+            self._try(lambda: self.store.drain_worker(self.worker, True))
+            time.sleep(DRAIN_SECONDS)
+
+    def _end(self) -> None:
+        """The main process or a pool child waits for a broker or a database that hangs: a stage saves and ends alone,
+        and its lease gives the run to another worker."""
+        log.error("told to stop %.0f s ago and not done: ended", self.settings.grace_seconds)
+        for child in active_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+        os._exit(1)
 
     def _try(self, action: Any) -> Any:
         """The broker or the database may be away for a while: that must not end the thread."""

@@ -225,7 +225,8 @@ class Supervisor:
             return
         run_id, prompt, options = taken
         try:
-            self.store.answer(question, self._ask(run_id, prompt, options))
+            with self._sigterm_noted():
+                self.store.answer(question, self._ask(question, run_id, prompt, options))
         except FtqError as error:
             self.store.answer(question, None, {"kind": error.kind, "message": error.message, "hint": error.hint})
         except Exception as error:  # the asker waits: say so now, not after the asker's patience
@@ -233,10 +234,10 @@ class Supervisor:
             message, hint = f"{type(error).__name__}: {error}", "The worker's log has the details."
             self.store.answer(question, None, {"kind": "bug", "message": message, "hint": hint})
 
-    def _ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, question: str, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
         folder = run_dir(self.settings.home, run_id)
         changes = [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
-        outcome, log = Outcome(), folder.log("ask")
+        outcome, log, looked = Outcome(), folder.log("ask"), time.monotonic()
         with tempfile.NamedTemporaryFile(dir=folder.path, prefix=".question.") as file:
             file.write(prompt.encode())
             file.flush()
@@ -246,6 +247,9 @@ class Supervisor:
                     for report in process.reports(timeout=LOOK_SECONDS / 5):
                         self._keep_answer(report, outcome)
                     process.beat()
+                    if time.monotonic() - looked > LOOK_SECONDS:
+                        looked = time.monotonic()
+                        self._check_asker(question)
                 for report in process.last_reports():
                     self._keep_answer(report, outcome)
                 outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
@@ -253,6 +257,17 @@ class Supervisor:
             return outcome.answers[0]
         error = policy.explain(run_id, "ask", outcome.exit_code, outcome.error, outcome.out_of_memory)
         raise FtqError(error["message"], error["hint"])
+
+    def _check_asker(self, question: str) -> None:
+        """FtqError if the answer is no longer worth making."""
+        try:
+            wanted, draining = self.store.check_question(question, self.worker)
+        except Unavailable:  # for a moment; what was answered is said when it is back
+            return
+        if not wanted:
+            raise FtqError("nobody waits for the answer any more")
+        if draining or self.terminated_at:
+            raise FtqError("the worker was told to stop before it had answered", "Ask again when a worker is up.")
 
     @staticmethod
     def _keep_answer(report: dict[str, Any], outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ the CPU's stages (without a GPU, one worker for both), and Flower.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -51,9 +53,7 @@ class Part:
     """A process of `ftq up`, and how to start it again when it ends by itself."""
 
     name: str
-    command: list[str]
-    log: str
-    environment: dict[str, str]
+    start: Callable[[], subprocess.Popen[bytes]]
     process: subprocess.Popen[bytes]
     started: float
     wait: float = SOON  # before the next start: doubled each time that it ends soon
@@ -69,14 +69,15 @@ class Up:
         self.logs = settings.home / "logs"
         self.workers: list[Part] = []
         self.flower: Part | None = None
-        self.broker: subprocess.Popen[bytes] | None = None
+        self.broker: Part | None = None
         self.stopping = False
 
     def run(self) -> int:
         self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
+            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it
+                signal.signal(number, self._stop)
         try:
             self._start()
             while not self.stopping:
@@ -91,7 +92,9 @@ class Up:
     def _start(self) -> None:
         store = RunStore(self.settings.database_url)
         if self.settings.embedded:
-            self.broker = broker.start(self.settings)
+            broker.stop(self.settings)
+            self.broker = self._start_part("broker", lambda: broker.spawn(self.settings))
+            broker.wait(self.settings, self.broker.process)
             say(f"broker    {self.settings.broker_socket}")
         else:
             say(f"broker    {without_password(self.settings.broker_url)}")
@@ -108,7 +111,7 @@ class Up:
     def _start_worker(self, name: str, queues: str, environment: dict[str, str]) -> None:
         full = f"{name}-{os.getpid()}@{socket.gethostname()}"
         command = [sys.executable, "-m", WORKER, "--queues", queues, "--name", full]
-        self.workers.append(self._start_part(full, command, f"worker-{name}.log", environment))
+        self.workers.append(self._start_part(full, lambda: self._spawn(command, f"worker-{name}.log", environment)))
 
     def _start_flower(self, port: int) -> None:
         if not _is_free(port):
@@ -119,7 +122,7 @@ class Up:
         config = Path(__file__).with_name("flowerconfig.py")
         options = [f"--conf={config}", "--address=127.0.0.1", f"--port={port}"]
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
-        self.flower = self._start_part("Flower", command, "flower.log", environment)
+        self.flower = self._start_part("Flower", lambda: self._spawn(command, "flower.log", environment))
         say(f"Flower    http://127.0.0.1:{port}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
 
     def _flower_environment(self) -> dict[str, str]:
@@ -141,13 +144,12 @@ class Up:
         if not self.stopping:
             raise FtqError(f"no worker was ready within {READY_SECONDS:.0f} s", f"Their logs are in {self.logs}")
 
-    def _start_part(self, name: str, command: list[str], log: str, environment: dict[str, str]) -> Part:
-        process = self._spawn(command, log, environment)
-        return Part(name, command, log, environment, process, time.monotonic())
+    def _start_part(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> Part:
+        return Part(name, start, start(), time.monotonic())
 
     def _restart_the_dead(self) -> None:
         now = time.monotonic()
-        for part in [*self.workers, *([self.flower] if self.flower else [])]:
+        for part in filter(None, [self.broker, *self.workers, self.flower]):
             if part.process.poll() is None:
                 continue
             if part.again is None:
@@ -155,8 +157,11 @@ class Up:
                 part.again = now + part.wait
                 say(f"{part.name} ended with exit code {part.process.returncode}: starts again in {part.wait:.0f} s")
             elif now >= part.again:
-                part.process = self._spawn(part.command, part.log, part.environment)
                 part.started, part.again = now, None
+                try:
+                    part.process = part.start()
+                except (FtqError, OSError) as error:  # a full disk: tried again like one that ended
+                    say(f"{part.name} can't be started: {error}")
 
     def _stop(self, *_: Any) -> None:
         if self.stopping:
@@ -168,7 +173,7 @@ class Up:
         """Workers first: they hand their runs back through the broker. The broker last."""
         _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
         _end([self.flower.process] if self.flower else [], 10)
-        _end([self.broker] if self.broker else [], 10)
+        _end([self.broker.process] if self.broker else [], 10)
         say("stopped")
 
     def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -204,8 +209,9 @@ def groups_of(gpus: list[str], size: int) -> list[list[str]]:
 
 
 def say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")  # in one write, as print's isn't: the workers may write to the same place
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a closed terminal: what is to be done is done without it
+        sys.stderr.write(f"{text}\n")  # in one write, as print's isn't: the workers may write to the same place
+        sys.stderr.flush()
 
 
 def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:

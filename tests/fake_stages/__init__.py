@@ -146,7 +146,9 @@ def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 
 def answer(run: RunDir, question: str, spec: RunSpec, report: Report) -> None:
-    """The question comes back; one that is `exit` ends the process."""
+    """The question comes back; one that is `exit` ends the process, one that is `hang` gets no answer."""
     if question == "exit":
         os._exit(3)
+    if question == "hang":
+        time.sleep(3600)
     report.answer({"prompt": question, "tokens": spec.max_tokens, "arguments": sys.argv[2:]})

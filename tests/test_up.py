@@ -1,0 +1,97 @@
+"""`ftq up`: its broker, and what ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ftq.settings import Settings
+from worker import broker, up
+from worker.up import Up
+
+
+@pytest.fixture
+def one(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
+    """A `ftq up` without workers and Flower, which starts its broker again at once."""
+    monkeypatch.setattr(up, "LATE", 0.0)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    made = Up(Settings.from_env(), None, [], False)
+    made.logs.mkdir(parents=True)
+    yield made
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_dead_broker_is_said_and_started_again(
+    one: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Up, "_start_worker", lambda *_: None)
+    monkeypatch.setattr(Up, "_wait_until_ready", lambda *_: None)
+    one._start()
+    assert one.broker
+    first = one.broker.process
+    first.kill()
+    first.wait()
+    assert not broker.answers(one.settings.broker_socket)
+    one._restart_the_dead()  # notes when it is due
+    one._restart_the_dead()
+    assert one.broker.process.pid != first.pid
+    broker.wait(one.settings, one.broker.process)
+    one._stop_all()
+    assert not broker.answers(one.settings.broker_socket)
+    assert "broker ended with exit code -9: starts again in 0 s\n" in capsys.readouterr().err
+
+
+def test_a_part_that_cannot_be_started_again_ends_nothing(one: Up, capsys: pytest.CaptureFixture[str]) -> None:
+    part = one._start_part("x", lambda: one._spawn(["false"], "x.log", {}))
+    part.process.wait()
+    one.logs.rename(one.logs.with_name("elsewhere"))
+    one.workers = [part]
+    for _ in range(3):
+        one._restart_the_dead()
+    said = capsys.readouterr().err
+    assert "x can't be started: [Errno 2] No such file or directory" in said
+    assert said.count("x ended with exit code 1: starts again in") == 2
+
+
+def test_a_broker_that_a_killed_ftq_up_left_is_replaced_and_ends_with_this_one(
+    one: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = broker.start(one.settings)
+    assert left
+    monkeypatch.setattr(Up, "_start_worker", lambda *_: None)
+    monkeypatch.setattr(Up, "_wait_until_ready", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert one.run() == 0
+    assert left.wait(timeout=10) == 0
+    assert not broker.answers(one.settings.broker_socket)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_it_unless_it_was_started_by_nohup(
+    one: Up, monkeypatch: pytest.MonkeyPatch, ignored: bool
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    seen: list[bool] = []
+
+    def start(self: Up) -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            seen.append(self.stopping)
+
+    monkeypatch.setattr(Up, "_start", start)
+    assert one.run() == 0
+    assert seen == [not ignored, True]
+
+
+def test_a_terminal_that_is_gone_takes_no_line_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as closed:
+        monkeypatch.setattr("sys.stderr", closed)
+        up.say("stopped")
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), closed.fileno())  # what is buffered has to go somewhere
