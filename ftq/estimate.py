@@ -228,14 +228,14 @@ class Plan:
 
 def examples_in_step(wanted: Wanted, rows: Rows) -> int:
     """The effective batch. From the spec, or from the dataset alone: small for few examples, for they have to make
-    steps enough to learn, larger for many, until a step fills a GPU."""
+    steps enough to learn, larger for many, until a step fills a GPU. Several GPUs share it evenly."""
     if wanted.batch_size and wanted.accumulation:
         return wanted.batch_size * wanted.accumulation
     seen = rows.examples * wanted.epochs
     sizes = [FEWEST * 2**n for n in range(8) if FEWEST * 2**n <= MOST]
     fitting = [size for size in sizes if seen / size >= STEPS_WANTED and size * rows.mean <= TOKENS_WANTED]
     chosen = max(fitting, default=FEWEST)
-    unit = wanted.batch_size or wanted.accumulation or 1
+    unit = wanted.accumulation or (wanted.batch_size or 1) * wanted.gpus
     return max(1, round(chosen / unit)) * unit
 
 
@@ -271,6 +271,8 @@ def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest
     for four_bit in bits:
         for checkpointing in keeping:
             for batch in _batches(wanted, effective, share):
+                if effective // batch % wanted.gpus:  # as an earlier version of ftq planned it
+                    continue
                 tokens = batch * rows.longest if wanted.padded else (largest or rows.largest)(batch)
                 yield _plan(shape, rows, card, wanted, four_bit, checkpointing, batch, effective // batch, tokens)
 

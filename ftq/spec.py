@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean
 from ftq.estimate import PROJECTIONS
@@ -113,6 +113,17 @@ class RunSpec(BaseModel):
     def _at_least_one(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
             raise ValueError("must be 1 or more, or auto")
+        return value
+
+    @field_validator("gradient_accumulation_steps", mode="after")
+    @classmethod
+    def _shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
+        """They are those of all GPUs together, and each of these does as many."""
+        gpus = info.data.get("gpus", 1)
+        if isinstance(value, int) and value % gpus:
+            less = value - value % gpus
+            near = f"{less} or {less + gpus}" if less else f"{gpus}"
+            raise ValueError(f"{gpus} GPUs can't share that out evenly: take {near}, or auto")
         return value
 
 

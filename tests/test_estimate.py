@@ -94,10 +94,23 @@ def test_what_the_spec_fixes_is_kept(batch: int | None, accumulation: int | None
         assert plan.examples_in_step == plan.batch_size * plan.accumulation
 
 
-@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
-def test_several_gpus_share_the_accumulation_evenly(gpus: int) -> None:
-    for plan in estimate.plans(PHI, ROWS, H100, replace(ANY, gpus=gpus)):
-        assert plan.accumulation % gpus == 0
+@pytest.mark.parametrize("gpus", range(1, 9))
+@pytest.mark.parametrize("batch", [None, 3, 8])
+@pytest.mark.parametrize("shares", [None, 1, 2])
+def test_several_gpus_share_every_step_evenly(gpus: int, batch: int | None, shares: int | None) -> None:
+    wanted = replace(ANY, gpus=gpus, batch_size=batch, accumulation=shares and shares * gpus)
+    few = Rows(100, 20_000, 400, 50.0)
+    for rows in (few, ROWS):
+        found = list(estimate.plans(PHI, rows, H100, wanted))
+        assert found and all(plan.accumulation % gpus == 0 for plan in found)
+        assert {plan.examples_in_step for plan in found} == {estimate.examples_in_step(wanted, rows)}
+    if batch is shares is None:
+        expected = {3: 9, 5: 10, 6: 6, 7: 7}.get(gpus, 8)
+        assert estimate.examples_in_step(wanted, few) == expected  # as near to 8 as they can share it
+
+
+def test_what_they_can_not_share_is_no_plan() -> None:
+    assert not list(estimate.plans(PHI, ROWS, H100, replace(ANY, gpus=2, batch_size=8, accumulation=1)))
 
 
 def test_steps() -> None:
