@@ -47,7 +47,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     lap("the plan is made")
     mark = train_setup.fingerprint(run, spec, setup)
     found = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, bool(valid_rows), found)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, train_setup.how(setup), bool(valid_rows), found)
     if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
         model, tokenizer = train_setup.load_model(model_dir, spec, setup)
         lap("the model is loaded")

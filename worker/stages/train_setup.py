@@ -45,12 +45,16 @@ def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Re
     return PeftModel.from_pretrained(_plain_base(model_dir, setup), str(adapter)).eval()
 
 
+def how(setup: Setup) -> dict[str, Any]:
+    """What the machine has decided that changes what is learned."""
+    return {name: getattr(setup, name) for name in ("engine", "dtype", "optimizer", "padding_free", "examples")}
+
+
 def fingerprint(run: RunDir, spec: RunSpec, setup: Setup) -> str:
     """Says which training a checkpoint belongs to: same rows, same order, same options that matter."""
     data = (run.dataset / "train.jsonl").read_bytes() + (run.dataset / "valid.jsonl").read_bytes()
     options = spec.model_dump(include=set(LEARNING))
-    how = [setup.engine, setup.dtype, setup.optimizer, setup.padding_free, setup.examples]
-    text = json.dumps([how, options, hashlib.sha256(data).hexdigest()], sort_keys=True)
+    text = json.dumps([[*how(setup).values()], options, hashlib.sha256(data).hexdigest()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -29,11 +29,11 @@ class Watcher:
     """With several GPUs one for each; the first decides for all of them, and alone reports and writes."""
 
     def __init__(
-        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, evaluates: bool,
-        found: Checkpoint | None,
+        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, how: dict[str, Any],
+        evaluates: bool, found: Checkpoint | None,
     ) -> None:  # fmt: skip
         self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
-        self.mark, self.evaluates = mark, evaluates
+        self.mark, self.how, self.evaluates = mark, how, evaluates
         self.folder = run.checkpoints / str(attempt)
         self.metrics = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,8 @@ class Watcher:
         self.here: tuple[Moment, Any]  # when the step that runs began, and the tokens seen before it
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
+        elif why := checkpoints.why_anew(run, mark, how):
+            report.event("note", why)
 
     def begins(self, state: Any) -> None:
         """The trainer has loaded what it resumes from, and starts with the next step."""
@@ -164,10 +166,10 @@ class Watcher:
         ranks.barrier()
         if not ranks.is_first():
             return
-        checkpoints.seal(self.last, self.mark)
+        checkpoints.seal(self.last, self.mark, self.how)
         self.report.event("checkpoint", f"checkpoint at step {step}", step=step)
         self.best_path = self._find_best()
-        checkpoints.prune(self.run, self.attempt, keep=self.best_path)
+        checkpoints.prune(self.run, self.attempt, self.mark, keep=self.best_path)
 
     @property
     def result(self) -> Path:
@@ -181,7 +183,7 @@ class Watcher:
         if not self.spec.keep_best or not self.losses:
             return None
         step = min(self.losses)[1]
-        there = [found for found in checkpoints.find_all(self.run) if found.step == step]
+        there = [found for found in checkpoints.find_all(self.run, self.mark) if found.step == step]
         return max(there, key=lambda found: found.attempt).path if there else None
 
     # ---- reports ----------------------------------------------------------------------------------------
