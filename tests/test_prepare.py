@@ -268,6 +268,22 @@ def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: 
         prepared(run, {"a.md": "Text."})
 
 
+def test_weights_that_lie_there_twice_count_once(model: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(model, both)
+    for name in ("consolidated.safetensors", "model.fp16.safetensors"):
+        shutil.copyfile(model / "model.safetensors", both / name)
+    for name in ("params.json", "consolidated.safetensors.index.json"):
+        (both / name).write_text("{}")
+    assert base_model.weight_paths(both) == [both / "model.safetensors"]
+    assert base_model.parameters(both) == base_model.parameters(model)
+    names = [path.name for path in base_model.side_files(both)]
+    assert names == [path.name for path in base_model.side_files(model)]
+    assert names == [
+        "chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+
+
 def test_the_room_an_export_needs() -> None:
     assert gguf.needed_bytes(10**9, ["q8_0"]) == int(10**9 * (2 + 2 + 8.5 / 8) * 1.1)
     assert gguf.needed_bytes(10**9, ["f16"]) == int(10**9 * 4 * 1.1)

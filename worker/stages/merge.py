@@ -11,9 +11,9 @@ from typing import Any
 from ftq.artifacts import write_json
 from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE
+from worker.stages import base_model
 from worker.stages.tokens import Tokens
 
-SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model")
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 
@@ -21,11 +21,12 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
     """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and ftq's prompt."""
     check_adapter(adapter)
     target.mkdir()
-    _copy_side_files(model_dir, target)
+    for file in base_model.side_files(model_dir):
+        shutil.copyfile(file, target / file.name)
     _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
     pairs = _read_pairs(adapter)
     used = 0
-    for path in sorted(model_dir.glob("*.safetensors")):
+    for path in base_model.weight_paths(model_dir):
         used += _merge_file(path, target / path.name, pairs, _scaling(adapter))
     if used != len(pairs):
         message = f"merging used {used} of the adapter's {len(pairs)} layers: it doesn't fit this base model"
@@ -37,12 +38,6 @@ def check_adapter(adapter: Path) -> None:
     if not (adapter / "adapter_model.safetensors").is_file():
         what = f"{adapter} has no adapter_model.safetensors" if adapter.is_dir() else f"{adapter} is not there yet"
         raise UserError(what, "Run the train stage first: `ftq retry RUN`.")
-
-
-def _copy_side_files(model_dir: Path, target: Path) -> None:
-    for pattern in SIDE_FILES:
-        for file in model_dir.glob(pattern):
-            shutil.copyfile(file, target / file.name)
 
 
 def _set_prompt_and_stop(target: Path, stop_id: int | None, stop: str) -> None:
