@@ -105,6 +105,14 @@ class RunSpec(BaseModel):
     def _each_once(cls, value: list[str]) -> list[str]:
         return list(dict.fromkeys(value))
 
+    @field_validator("target_modules", mode="after")
+    @classmethod
+    def _no_embedding(cls, value: list[str]) -> list[str]:
+        """Both often share their weights: what one of them learns can't be added to them."""
+        if found := {"lm_head", "embed_tokens"}.intersection(value):
+            raise ValueError(f"an adapter on {' and '.join(sorted(found))} can't be merged, leave it out")
+        return value
+
     @field_validator(
         "batch_size", "gradient_accumulation_steps", "dataset_num_proc", "save_steps", "eval_steps", "logging_steps",
         mode="after",

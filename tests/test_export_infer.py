@@ -17,7 +17,7 @@ from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE, prompt
 from ftq.spec import parse
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
-from tests.tiny import make_run
+from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.stages import gguf, merge, model_card
 from worker.stages.answerers import GgufAnswerer
 from worker.stages.tokens import Tokens
@@ -57,6 +57,22 @@ def test_exporting_without_a_dataset_or_adapter_is_said(tmp_path: Path) -> None:
     for options in ({}, {"infer_with": "adapter"}):
         with pytest.raises(UserError, match="is not there yet"):
             list(ask(run, ["Q"], parse({"model": "m", **options})))
+
+
+def test_an_adapter_that_could_not_be_merged_is_refused_before_the_training(tmp_path: Path) -> None:
+    query, shape = "model.layers.0.self_attn.q_proj.weight", [HIDDEN, HIDDEN]
+    tiny = make_tiny_model(tmp_path / "tiny")
+    merge.check_fits({query: shape}, tiny, "mine")
+    merge.check_fits({f"model.language_{query}": shape}, tiny, "mine")
+    shutil.copyfile(tiny / "model.safetensors", tiny / "model.fp16.safetensors")
+    merge.check_fits({query: shape}, tiny, "mine")
+    for layers in ({query: [HIDDEN * HIDDEN // 2, 1]}, {"lm_head.weight": [VOCABULARY, HIDDEN]}):
+        with pytest.raises(UserError, match=rf"^model mine: the adapter on {next(iter(layers))} couldn't be merged"):
+            merge.check_fits({query: shape, **layers}, tiny, "mine")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model.fp16.safetensors"}}
+    (tiny / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"q_proj\.weight and 1 more layers couldn't be merged"):
+        merge.check_fits({query: shape, "b": [1, 1]}, tiny, "mine")
 
 
 # ---- a real run ----------------------------------------------------------------------------------------------
@@ -124,6 +140,43 @@ assert not torch.equal(plain.model.layers[0].mlp.up_proj.weight, ours.model.laye
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+SEEING = """
+import sys
+import torch
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+text = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+            intermediate_size=128, vocab_size=49152, max_position_embeddings=2048)
+vision = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=28,
+              patch_size=14)
+torch.manual_seed(0)
+config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+Gemma3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["trl", "unsloth"])
+def test_of_a_model_that_also_sees_the_part_that_reads_is_trained_and_exported(
+    prepared: Path,  # noqa: F811
+    engine: str,
+) -> None:
+    from safetensors.torch import load_file
+
+    run = prepared.with_name(f"seeing-{engine}")
+    tiny, seeing = prepared.parent / "tiny", run.with_name(f"{run.name}-base")
+    shutil.copytree(prepared, run)
+    subprocess.run([sys.executable, "-c", SEEING, str(seeing)], check=True, capture_output=True)
+    for path in (*tiny.glob("tokenizer*"), tiny / "chat_template.jinja"):
+        shutil.copy(path, seeing)
+    for name in ("prepare", "train", "export"):
+        done = stage(name, run, f"model={seeing}", f"engine={engine}", "max_steps=2")
+        assert done.returncode == 0, done.stderr
+    before, after = (load_file(folder / "model.safetensors") for folder in (seeing, run / "merged"))
+    changed = [name for name in before if not before[name].equal(after[name])]
+    assert len(changed) == 14 and all(name.startswith("language_model.model.layers.") for name in changed)
+    assert before.keys() == after.keys()
 
 
 @pytest.mark.slow

@@ -303,6 +303,13 @@ def test_phi_without_its_sentencepiece_file_is_refused(tmp_path: Path) -> None:
         gguf.check_convertible(tmp_path, "phi-3.5-mini")
 
 
+def test_a_model_that_is_quantised_itself_is_refused(tmp_path: Path) -> None:
+    config = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"^model mine is quantised itself .*: an adapter can't be merged$"):
+        gguf.check_convertible(tmp_path, "mine")
+
+
 def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

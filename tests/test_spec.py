@@ -81,7 +81,7 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("warmup_ratio", 1), ("dropout", 1), ("r", 0), ("seed", -1), ("target_modules", ""), ("quantizations", []),
         ("batch_size", 0), ("gradient_accumulation_steps", -1), ("early_stopping", 0), ("eval_steps", 0),
         ("report_to", "clearml"), ("temperature", 2.1), ("max_tokens", 0), ("priority", "urgent"),
-        ("packing", "perhaps"),
+        ("packing", "perhaps"), ("target_modules", "q_proj,lm_head"), ("target_modules", ["embed_tokens"]),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:

@@ -23,8 +23,10 @@ def needed_bytes(parameters: int, quantizations: list[Any]) -> int:
 
 
 def check_convertible(model_dir: Path, model: str) -> None:
-    """UserError if llama.cpp's converter doesn't know the architecture or misses a file it reads."""
-    names = read_config(model_dir).get("architectures") or ["unknown"]
+    """UserError if llama.cpp's converter doesn't know the architecture or misses a file it reads, or if there are no
+    plain weights that an adapter could be added to."""
+    config = read_config(model_dir)
+    names = config.get("architectures") or ["unknown"]
     if names[0].startswith("Phi3") and not (model_dir / "tokenizer.model").is_file():
         raise UserError(
             f"model {model}: tokenizer.model is missing, and without it {names[0]} can't become a GGUF",
@@ -32,6 +34,11 @@ def check_convertible(model_dir: Path, model: str) -> None:
         )
     if catalog.find(model):
         return
+    if config.get("quantization_config"):
+        raise UserError(
+            f"model {model} is quantised itself (quantization_config in its config.json): an adapter can't be merged",
+            "Take the 16-bit model that it was made of, with load_in_4bit=true where memory is short.",
+        )
     from conversion import TEXT_MODEL_MAP  # type: ignore[import-untyped]
 
     if names[0] not in TEXT_MODEL_MAP:

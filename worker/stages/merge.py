@@ -33,6 +33,20 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
         raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
 
 
+def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
+    """UserError unless each of the layers that get an adapter is one of the checkpoint's weights: {name: shape}."""
+    there: dict[str, list[list[int]]] = {}
+    for name, shape in base_model.shapes(model_dir):
+        there.setdefault(_plain(name), []).append(shape)
+    wrong = [name for name, shape in layers.items() if there.get(_plain(name)) != [shape]]
+    if wrong:
+        raise UserError(
+            f"model {model}: the adapter on {wrong[0]}{f' and {len(wrong) - 1} more layers' if wrong[1:] else ''} "
+            "couldn't be merged, its weights are stored otherwise",
+            "Leave that layer out of target_modules, or take another model.",
+        )
+
+
 def check_adapter(adapter: Path) -> None:
     """UserError unless the adapter's weights are safetensors: PEFT would open adapter_model.bin, a pickle, instead."""
     if not (adapter / "adapter_model.safetensors").is_file():
@@ -64,7 +78,7 @@ def _change(path: Path, without: str = "", **values: Any) -> None:
 
 
 def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
-    """{base weight's name: [A, B]} in float32; LoRA's update is B @ A."""
+    """{base weight's plain name: [A, B]} in float32; LoRA's update is B @ A."""
     import torch
     from safetensors import safe_open
 
@@ -75,8 +89,14 @@ def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
             if ending is None:
                 raise FtqError(f"{adapter}: {name} is not a LoRA weight", "Only plain LoRA adapters can be merged.")
             layer = name.removeprefix("base_model.model.").removesuffix(ending) + ".weight"
-            pairs.setdefault(layer, [None, None])[LORA[ending]] = file.get_tensor(name).to(torch.float32)
+            pairs.setdefault(_plain(layer), [None, None])[LORA[ending]] = file.get_tensor(name).to(torch.float32)
     return pairs
+
+
+def _plain(name: str) -> str:
+    """A weight's name whatever it is wrapped in: a model that sees and reads is stored as `language_model.model.layers`
+    and loaded as `model.language_model.layers`."""
+    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
 def _scaling(adapter: Path) -> float:
@@ -96,8 +116,8 @@ def _merge_file(source: Path, target: Path, pairs: dict[str, list[Any]], scaling
         for name in file.keys():  # noqa: SIM118
             weight = file.get_tensor(name)
             kind = torch.bfloat16 if weight.dtype == torch.float32 else weight.dtype
-            if name in pairs:
-                a, b = pairs[name]
+            if _plain(name) in pairs:
+                a, b = pairs[_plain(name)]
                 weight = weight.to(torch.float32) + scaling * (b @ a)
                 used += 1
             merged[name] = weight.to(kind).contiguous()

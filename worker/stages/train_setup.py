@@ -12,7 +12,7 @@ from typing import Any
 from ftq.artifacts import RunDir
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, four_bit, inductor, train_plan
+from worker.stages import base_model, four_bit, inductor, merge, train_plan
 from worker.stages.runtime import Report
 from worker.stages.train_plan import Setup
 
@@ -26,10 +26,17 @@ def load_model(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
     """(model with a fresh adapter, tokenizer)."""
     load = _load_unsloth if setup.engine == "unsloth" else _load_plain
     model, tokenizer = load(model_dir, spec, setup)
+    merge.check_fits(_adapted(model), model_dir, spec.model)  # or the export would fail, after all of the training
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _adapted(model: Any) -> dict[str, list[int]]:
+    """The layers with an adapter: the name of the weight that it is for, and the shape of what it adds."""
+    pairs = [(name, part) for name, part in model.get_base_model().named_modules() if hasattr(part, "lora_A")]
+    return {f"{name}.weight": [part.out_features, part.in_features] for name, part in pairs}
 
 
 def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Report) -> Any:
@@ -185,7 +192,8 @@ def _plain_base(model_dir: Path, setup: Setup) -> Any:
 
 
 def _present(model: Any, wanted: list[str]) -> list[str]:
-    """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another."""
+    """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another. Of a model
+    that also sees or hears, those that read, each by its whole name."""
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     fused = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
              "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
@@ -193,4 +201,8 @@ def _present(model: Any, wanted: list[str]) -> list[str]:
     missing = [name for name in found if name not in names]
     if missing:
         raise UserError(f"target_modules: this model has no layer named {', '.join(missing)}", "Leave them out.")
-    return list(found)
+    if model.config.get_text_config() is model.config:
+        return list(found)
+    reader = model.get_decoder()
+    [place] = [name for name, part in model.named_modules() if part is reader]
+    return [f"{place}.{name}" for name, _ in reader.named_modules() if name.rsplit(".", 1)[-1] in found]
