@@ -20,10 +20,7 @@ LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
 def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
     """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and ftq's prompt."""
     check_adapter(adapter)
-    target.mkdir()
-    for file in base_model.side_files(model_dir):
-        shutil.copyfile(file, target / file.name)
-    _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
+    copy_settings(model_dir, target, stop)
     pairs = _read_pairs(adapter)
     used = 0
     for path in base_model.weight_paths(model_dir):
@@ -31,6 +28,14 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
     if used != len(pairs):
         message = f"merging used {used} of the adapter's {len(pairs)} layers: it doesn't fit this base model"
         raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
+
+
+def copy_settings(model_dir: Path, target: Path, stop: str) -> None:
+    """All of a merged model but its weights, into the new folder `target`."""
+    target.mkdir()
+    for file in base_model.side_files(model_dir):
+        shutil.copyfile(file, target / file.name)
+    _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
 
 
 def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
