@@ -49,7 +49,14 @@ def test_a_shape_from_a_config() -> None:
     assert (
         Shape.from_config(config) == Shape.from_config({"text_config": config}) == catalog.ALIASES["qwen3-0.6b"].shape
     )
-    assert Shape.from_config({**config, "num_local_experts": 8}) is None
+    otherwise: list[dict[str, Any]] = [
+        {"num_local_experts": 8}, {"num_experts": 128, "num_experts_per_tok": 8}, {"n_routed_experts": 64},
+        {"mamba_d_ssm": 1536}, {"ssm_cfg": {"d_state": 16}}, {"linear_num_key_heads": 16},
+        {"layer_types": ["linear_attention", "full_attention"]}, {"layer_types": ["conv"]},
+    ]  # fmt: skip
+    assert [Shape.from_config({**config, **part}) for part in otherwise] == [None] * len(otherwise)
+    dense = {"num_experts": None, "n_shared_experts": 1, "layer_types": ["sliding_attention", "full_attention"]}
+    assert Shape.from_config({**config, **dense}) == Shape.from_config(config)
     assert Shape.from_config({"d_model": 768}) is None
     assert Shape.from_config({**config, "model_type": "phi3"}) == replace(
         catalog.ALIASES["qwen3-0.6b"].shape, fused=True
