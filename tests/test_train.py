@@ -45,6 +45,17 @@ def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
         assert [train_setup.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("options", "epoch", "expected"),
+    [({"max_steps": 1}, 9, 0), ({"epochs": 0.1}, 9, 0), ({"max_steps": 2}, 1, 0.05), ({"epochs": 2}, 1, 0.05)],
+)
+def test_the_only_step_of_a_training_is_no_warm_up(
+    tmp_path: Path, options: dict[str, Any], epoch: int, expected: float
+) -> None:
+    spec = parse({"model": "m", **options})
+    assert train_setup.settings(tmp_path, spec, setup_for(4, 2), epoch, 4, Report())["warmup_steps"] == expected
+
+
 def test_the_furthest_whole_checkpoint_of_this_training_is_taken(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert checkpoints.newest_valid(run, "same") is None

@@ -163,7 +163,9 @@ def _make_trainer(
     tokens = order(lambda: 0).largest(1) // (1 if as_trained else 2)
     held_out = [len(row["input_ids"]) for row in valid_rows]
     evaluated = batch_within(held_out, setup.batch_size, tokens, not setup.padding_free)
-    config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, evaluated, watcher.report))
+    config = SFTConfig(
+        **train_setup.settings(watcher.folder, spec, setup, watcher.steps_per_epoch, evaluated, watcher.report)
+    )
     trainer = Trainer(
         model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(train_rows[:1]),
         callbacks=[Callback()],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,12 +72,14 @@ def steps_per_epoch(rows: int, setup: Setup) -> int:
     return -(-batches // (setup.gradient_accumulation_steps // setup.gpus))
 
 
-def settings(folder: Path, spec: RunSpec, setup: Setup, evaluated: int, report: Report) -> dict[str, Any]:
+def settings(folder: Path, spec: RunSpec, setup: Setup, epoch: int, evaluated: int, report: Report) -> dict[str, Any]:
     """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
 
-    `evaluated` held-out examples are looked at together. Unsloth's own number of `eval_accumulation_steps` would give
-    the GPU's memory back after every second batch of them.
+    An epoch has `epoch` steps, and `evaluated` held-out examples are looked at together. Unsloth's own number of
+    `eval_accumulation_steps` would give the GPU's memory back after every second batch of them.
     """
+    steps = spec.max_steps or math.ceil(spec.epochs * epoch)
+    warm_up = spec.warmup_ratio if steps > 1 else 0  # its first step learns nothing
     return {
         "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
         "logging_strategy": "no", "disable_tqdm": True, "logging_nan_inf_filter": False, "run_name": folder.parts[-3],
@@ -84,7 +87,7 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, evaluated: int, report: 
         "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": evaluated,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps // setup.gpus, "prediction_loss_only": True,
         "learning_rate": spec.learning_rate, "lr_scheduler_type": spec.lr_scheduler,
-        "warmup_steps": spec.warmup_ratio, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
+        "warmup_steps": warm_up, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
         "bf16": setup.dtype == "bfloat16", "fp16": setup.dtype == "float16", "use_cpu": not setup.gpu,
         "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
         "max_length": spec.max_seq_length, "padding_free": False, "eval_accumulation_steps": None,
