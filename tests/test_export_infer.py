@@ -41,6 +41,12 @@ def test_the_modelfile_holds_the_trained_prompt_and_its_stop() -> None:
     )
 
 
+def test_a_model_card_without_metrics_says_so(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.metrics.touch()
+    assert model_card._losses(run) == "No losses were recorded."
+
+
 def test_the_chat_template_renders_the_trained_prompt() -> None:
     import jinja2
 

@@ -12,7 +12,7 @@ from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
 from ftq.spec import parse
 from tests.tiny import sealed
-from worker.stages import checkpoints
+from worker.stages import checkpoints, train
 from worker.stages import watcher as module
 from worker.stages.runtime import Report
 from worker.stages.watcher import Moment, Watcher
@@ -80,6 +80,25 @@ def test_what_another_machine_s_training_left_is_neither_the_best_nor_in_the_way
     path = sealed(run, 0, 30, mark="mark")
     watcher.saved(SimpleNamespace(global_step=30))
     assert watcher.result == path and path.is_dir()
+
+
+def test_a_step_is_not_saved_for_a_lack_of_memory_before_its_evaluation_is_done(tmp_path: Path) -> None:
+    watcher, _ = watch(tmp_path, [], eval_steps=2)
+    saved: list[Path] = []
+    control = SimpleNamespace(should_training_stop=False)
+    watcher.begins(SimpleNamespace(global_step=0))
+    for step in (1, 2):
+        state = SimpleNamespace(global_step=step, max_steps=9, epoch=0.5)
+        trainer = SimpleNamespace(
+            state=state, model=SimpleNamespace(zero_grad=lambda **_: None),
+            _save_checkpoint=lambda *_, step=step: saved.append(sealed(watcher.run, 0, step)),
+        )  # fmt: skip
+        watcher.step_ends(state, control)
+        train._rescue(trainer, watcher)
+    assert [path.name for path in saved] == ["checkpoint-1"]
+    watcher.logs(state, control, {"eval_loss": 2.0, "eval_runtime": 1.0})
+    train._rescue(trainer, watcher)
+    assert [path.name for path in saved] == ["checkpoint-1", "checkpoint-2"]
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:

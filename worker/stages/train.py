@@ -179,7 +179,7 @@ def _make_trainer(
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
-    """Train. A lack of memory costs no step: what was learned up to then is saved first."""
+    """Train. A lack of memory in a step costs no other one: what was learned up to then is saved first."""
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         watcher.ends(trainer.state)
@@ -193,9 +193,10 @@ def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
 
 
 def _rescue(trainer: Any, watcher: Watcher) -> None:
-    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow."""
+    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow; and
+    where memory ran out in an evaluation, who goes on from here would never make up for it."""
     step = trainer.state.global_step
-    if ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
+    if watcher.owes or ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
         return
     trainer.model.zero_grad(set_to_none=True)
     gc.collect()

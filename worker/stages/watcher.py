@@ -43,6 +43,7 @@ class Watcher:
         self.losses = [(line["valid_loss"], line["step"]) for line in map(json.loads, before) if "valid_loss" in line]
         self.last = found.path if found else None  # the newest checkpoint
         self.best_path = self._find_best()
+        self.owes = False  # the last step is still to be evaluated
         self.steps_per_epoch = 0
         self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
         self.loss: float | None = None
@@ -93,7 +94,7 @@ class Watcher:
             self.report.stop_requested, self._is_time_to_save(state.global_step),
             self._is_time_to_log(state.global_step),
         ])  # fmt: skip
-        control.should_evaluate = evaluate
+        control.should_evaluate = self.owes = evaluate
         control.should_training_stop = control.should_training_stop or stop
         control.should_save = at_end or stop or save
         control.should_log = log or control.should_save or evaluate
@@ -119,6 +120,7 @@ class Watcher:
                 self._write_line()
         elif "eval_loss" in values:
             self.line |= {"valid_loss": values["eval_loss"], "valid_seconds": round(values["eval_runtime"], 2)}
+            self.owes = False
             self._write_line()
             self._judge(state, control, values["eval_loss"])
 
