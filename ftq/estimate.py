@@ -96,7 +96,8 @@ def _is_mixed(config: dict[str, Any]) -> bool:
     """Whether some layers aren't attention and one MLP. Each family has its own names for what it has instead."""
     experts = any("experts" in name and isinstance(value, int) and value > 1 for name, value in config.items())
     others = any(value and any(word in name for word in NOT_ATTENTION) for name, value in config.items())
-    return experts or others or any(kind not in ATTENTION for kind in config.get("layer_types") or ())
+    kinds = config.get("layer_types")
+    return experts or others or (isinstance(kinds, list) and any(kind not in ATTENTION for kind in kinds))
 
 
 @dataclass(frozen=True)
