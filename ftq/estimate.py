@@ -22,6 +22,10 @@ STEPS_WANTED, TOKENS_WANTED = 200, 16384
 FEWEST, MOST = 8, 64  # examples in a step
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # a layer's linear modules
 
+# In a config: the layers that a Shape counts, and parts of the names of what others have.
+ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
+NOT_ATTENTION = ("mamba", "ssm", "linear_num", "linear_attn")
+
 Checkpointing = bool | str
 USABLE = 0.94  # of the free memory: the rest is the allocator's loss
 MOMENTS = 0.05  # of a card's memory may be spent on AdamW's moments in 32 instead of 8 bit
@@ -44,11 +48,12 @@ class Shape:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Shape | None:
-        """From a checkpoint's config.json; None for a model that is built otherwise (experts, state spaces)."""
+        """From a checkpoint's config.json; None for a model that is built otherwise (experts, state spaces, linear
+        attention)."""
         inner = config.get("text_config")
         config = inner if isinstance(inner, dict) else config
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-        if any(not isinstance(config.get(name), int) for name in names) or config.get("num_local_experts"):
+        if any(not isinstance(config.get(name), int) for name in names) or _is_mixed(config):
             return None
         layers, hidden, intermediate, heads, vocabulary = (config[name] for name in names)
         width = config.get("head_dim") or hidden // heads
@@ -86,6 +91,14 @@ class Shape:
             groups = [{"q_proj", "k_proj", "v_proj"} & set(targets), {"gate_proj", "up_proj"} & set(targets)]
             sizes += [-self.hidden * (len(group) - 1) for group in groups if group]
         return self.layers * r * sum(sizes)
+
+
+def _is_mixed(config: dict[str, Any]) -> bool:
+    """Whether some layers aren't attention and one MLP. Each family has its own names for what it has instead."""
+    experts = any("experts" in name and isinstance(value, int) and value > 1 for name, value in config.items())
+    others = any(value and any(word in name for word in NOT_ATTENTION) for name, value in config.items())
+    kinds = config.get("layer_types")
+    return experts or others or (isinstance(kinds, list) and any(kind not in ATTENTION for kind in kinds))
 
 
 @dataclass(frozen=True)
@@ -229,14 +242,14 @@ class Plan:
 
 def examples_in_step(wanted: Wanted, rows: Rows) -> int:
     """The effective batch. From the spec, or from the dataset alone: small for few examples, for they have to make
-    steps enough to learn, larger for many, until a step fills a GPU."""
+    steps enough to learn, larger for many, until a step fills a GPU. Several GPUs share it evenly."""
     if wanted.batch_size and wanted.accumulation:
         return wanted.batch_size * wanted.accumulation
     seen = rows.examples * wanted.epochs
     sizes = [FEWEST * 2**n for n in range(8) if FEWEST * 2**n <= MOST]
     fitting = [size for size in sizes if seen / size >= STEPS_WANTED and size * rows.mean <= TOKENS_WANTED]
     chosen = max(fitting, default=FEWEST)
-    unit = wanted.batch_size or wanted.accumulation or 1
+    unit = wanted.accumulation or (wanted.batch_size or 1) * wanted.gpus
     return max(1, round(chosen / unit)) * unit
 
 
@@ -272,6 +285,8 @@ def plans(shape: Shape, rows: Rows, card: Card, wanted: Wanted, largest: Largest
     for four_bit in bits:
         for checkpointing in keeping:
             for batch in _batches(wanted, effective, share):
+                if effective // batch % wanted.gpus:  # as an earlier version of ftq planned it
+                    continue
                 tokens = batch * rows.longest if wanted.padded else (largest or rows.largest)(batch)
                 yield _plan(shape, rows, card, wanted, four_bit, checkpointing, batch, effective // batch, tokens)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean
 from ftq.estimate import PROJECTIONS
@@ -117,6 +117,25 @@ class RunSpec(BaseModel):
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
         return list(dict.fromkeys(value))
+
+    @field_validator("target_modules", mode="after")
+    @classmethod
+    def _no_embedding(cls, value: list[str]) -> list[str]:
+        """Both often share their weights: what one of them learns can't be added to them."""
+        if found := {"lm_head", "embed_tokens"}.intersection(value):
+            raise ValueError(f"an adapter on {' and '.join(sorted(found))} can't be merged, leave it out")
+        return value
+
+    @field_validator("gradient_accumulation_steps", mode="after")
+    @classmethod
+    def _shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
+        """They are those of all GPUs together, and each of these does as many."""
+        gpus = info.data.get("gpus", 1)
+        if isinstance(value, int) and value % gpus:
+            less = value - value % gpus
+            near = f"{less} or {less + gpus}" if less else f"{gpus}"
+            raise ValueError(f"{gpus} GPUs can't share that out evenly: take {near}, or auto")
+        return value
 
 
 def parse(options: dict[str, Any]) -> RunSpec:

@@ -69,7 +69,7 @@ def _make_trainer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> Any:
     arguments = transformers.TrainingArguments(
         output_dir=str(out), report_to=[], disable_tqdm=True, save_strategy="no", seed=spec.seed, use_cpu=not gpu,
         per_device_train_batch_size=spec.batch_size, max_steps=spec.max_steps, learning_rate=spec.learning_rate,
-        gradient_accumulation_steps=spec.gradient_accumulation_steps, logging_strategy="no",
+        gradient_accumulation_steps=spec.gradient_accumulation_steps // spec.gpus, logging_strategy="no",
         ddp_find_unused_parameters=False,
     )  # fmt: skip
     return Trainer(model=model, args=arguments, train_dataset=_rows(), callbacks=[Callback()])

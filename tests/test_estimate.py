@@ -49,7 +49,14 @@ def test_a_shape_from_a_config() -> None:
     assert (
         Shape.from_config(config) == Shape.from_config({"text_config": config}) == catalog.ALIASES["qwen3-0.6b"].shape
     )
-    assert Shape.from_config({**config, "num_local_experts": 8}) is None
+    otherwise: list[dict[str, Any]] = [
+        {"num_local_experts": 8}, {"num_experts": 128, "num_experts_per_tok": 8}, {"n_routed_experts": 64},
+        {"mamba_d_ssm": 1536}, {"ssm_cfg": {"d_state": 16}}, {"linear_num_key_heads": 16},
+        {"layer_types": ["linear_attention", "full_attention"]}, {"layer_types": ["conv"]},
+    ]  # fmt: skip
+    assert [Shape.from_config({**config, **part}) for part in otherwise] == [None] * len(otherwise)
+    dense = {"num_experts": None, "n_shared_experts": 1, "layer_types": ["sliding_attention", "full_attention"]}
+    assert Shape.from_config({**config, **dense}) == Shape.from_config(config)
     assert Shape.from_config({"d_model": 768}) is None
     assert Shape.from_config({**config, "model_type": "phi3"}) == replace(
         catalog.ALIASES["qwen3-0.6b"].shape, fused=True
@@ -94,10 +101,23 @@ def test_what_the_spec_fixes_is_kept(batch: int | None, accumulation: int | None
         assert plan.examples_in_step == plan.batch_size * plan.accumulation
 
 
-@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
-def test_several_gpus_share_the_accumulation_evenly(gpus: int) -> None:
-    for plan in estimate.plans(PHI, ROWS, H100, replace(ANY, gpus=gpus)):
-        assert plan.accumulation % gpus == 0
+@pytest.mark.parametrize("gpus", range(1, 9))
+@pytest.mark.parametrize("batch", [None, 3, 8])
+@pytest.mark.parametrize("shares", [None, 1, 2])
+def test_several_gpus_share_every_step_evenly(gpus: int, batch: int | None, shares: int | None) -> None:
+    wanted = replace(ANY, gpus=gpus, batch_size=batch, accumulation=shares and shares * gpus)
+    few = Rows(100, 20_000, 400, 50.0)
+    for rows in (few, ROWS):
+        found = list(estimate.plans(PHI, rows, H100, wanted))
+        assert found and all(plan.accumulation % gpus == 0 for plan in found)
+        assert {plan.examples_in_step for plan in found} == {estimate.examples_in_step(wanted, rows)}
+    if batch is shares is None:
+        expected = {3: 9, 5: 10, 6: 6, 7: 7}.get(gpus, 8)
+        assert estimate.examples_in_step(wanted, few) == expected  # as near to 8 as they can share it
+
+
+def test_what_they_can_not_share_is_no_plan() -> None:
+    assert not list(estimate.plans(PHI, ROWS, H100, replace(ANY, gpus=2, batch_size=8, accumulation=1)))
 
 
 def test_steps() -> None:

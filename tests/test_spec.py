@@ -84,12 +84,29 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("batch_size", 65_537), ("gradient_accumulation_steps", 10**8), ("dataset_num_proc", 10**30),
         ("max_steps", 10**400), ("early_stopping", 10**30), ("save_steps", 10**30), ("packing", "perhaps"),
         ("model", ""), ("documents", ""), ("prompts", ["a\ud800"]), ("documents", "\udcff"), ("report_to", "\udcff"),
+        ("target_modules", "q_proj,lm_head"), ("target_modules", ["embed_tokens"]),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:
     with pytest.raises(UserError) as caught:
         spec.parse({"model": "m", name: value})
     assert {line.partition("=")[0] for line in caught.value.message.splitlines()} == {name}
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "gpus", "near"),
+    [(1, 2, "2"), (3, 2, "2 or 4"), (10, 4, "8 or 12"), (4, 2, None), (3, 1, None), ("auto", 3, None)],
+)
+def test_several_gpus_do_as_many_micro_batches_each(accumulation: int | str, gpus: int, near: str | None) -> None:
+    options = {"model": "m", "gpus": gpus, "gradient_accumulation_steps": accumulation}
+    if near is None:
+        assert spec.parse(options).gradient_accumulation_steps == accumulation
+        return
+    with pytest.raises(UserError) as caught:
+        spec.parse(options)
+    assert caught.value.message == (
+        f"gradient_accumulation_steps={accumulation}: {gpus} GPUs can't share that out evenly: take {near}, or auto"
+    )
 
 
 def test_changed_shows_what_differs_from_the_defaults() -> None:

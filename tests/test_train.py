@@ -45,6 +45,17 @@ def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
         assert [train_setup.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("options", "epoch", "expected"),
+    [({"max_steps": 1}, 9, 0), ({"epochs": 0.1}, 9, 0), ({"max_steps": 2}, 1, 0.05), ({"epochs": 2}, 1, 0.05)],
+)
+def test_the_only_step_of_a_training_is_no_warm_up(
+    tmp_path: Path, options: dict[str, Any], epoch: int, expected: float
+) -> None:
+    spec = parse({"model": "m", **options})
+    assert train_setup.settings(tmp_path, spec, setup_for(4, 2), epoch, 4, Report())["warmup_steps"] == expected
+
+
 def test_the_furthest_whole_checkpoint_of_this_training_is_taken(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert checkpoints.newest_valid(run, "same") is None
@@ -63,8 +74,32 @@ def test_pruning_keeps_the_last_two_and_what_a_later_attempt_wrote(tmp_path: Pat
     run = RunDir(tmp_path)
     for attempt, step in [(0, 3), (0, 6), (1, 9), (1, 12), (2, 3)]:
         sealed(run, attempt, step)
-    checkpoints.prune(run, attempt=1)
+    checkpoints.prune(run, 1, "same")
     assert sorted((found.attempt, found.step) for found in checkpoints.find_all(run)) == [(1, 9), (1, 12), (2, 3)]
+
+
+def test_pruning_touches_no_checkpoint_of_a_training_that_computed_otherwise(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for attempt, step, mark in [(0, 30, "a"), (0, 40, "a"), (1, 3, "b"), (1, 6, "b"), (1, 9, "b")]:
+        sealed(run, attempt, step, mark)
+    checkpoints.prune(run, 1, "b")
+    assert sorted(found.step for found in checkpoints.find_all(run)) == [6, 9, 30, 40]
+
+
+def test_why_a_training_starts_anew_though_there_are_checkpoints(tmp_path: Path) -> None:
+    run, here = RunDir(tmp_path), {"engine": "trl", "dtype": "float32", "optimizer": "adamw_torch"}
+
+    def why(mark: str) -> str:
+        return checkpoints.why_anew(run, mark, here)
+
+    assert why("this") == ""
+    (sealed(run, 0, 60, "this") / "adapter_model.safetensors").write_bytes(b"torn")
+    (sealed(run, 0, 70) / checkpoints.SEAL).unlink()
+    assert why("this") == ""
+    assert why("other") == "starts anew: the checkpoint at step 60 is of a training with other options or data"
+    sealed(run, 1, 80, "other", **{**here, "dtype": "bfloat16", "engine": "unsloth"})
+    with_what = "engine unsloth, here trl; dtype bfloat16, here float32"
+    assert why("this") == f"starts anew: the checkpoint at step 80 is of a training with {with_what}"
 
 
 def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
     (run.dataset / "valid.jsonl").write_text("{}\n" * 20)
 
     def decide(gib: float, alias: str = "qwen3-8b", *, gpu: bool = True, model: dict[str, Any] | None = None,
-               **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
+               more: float = 1.0, **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
         report = Heard()
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         for name, value in {
@@ -68,6 +68,8 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
         monkeypatch.setattr(
             train_plan.base_model, "read_config", lambda path: config(alias) if model is None else model
         )
+        weights = catalog.ALIASES[alias].shape.parameters
+        monkeypatch.setattr(train_plan.base_model, "parameters", lambda path: int(weights * more))
         spec = parse({"model": alias, **options})
         setup = train_plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
         told = report.plans[0] if report.plans else {}
@@ -142,6 +144,23 @@ def test_a_model_of_another_kind_gets_what_needs_least(decide: Decide) -> None:
     assert (setup.load_in_4bit, setup.gradient_checkpointing, setup.batch_size) == (True, "unsloth", 1)
     assert setup.examples == 8
     assert told["message"] == "a model of another kind: the plan that needs least memory"
+
+
+@pytest.mark.parametrize(("more", "known"), [(1.08, True), (1.3, False), (0.7, False)])
+def test_a_model_with_other_weights_than_its_shape_has_is_one_of_another_kind(
+    decide: Decide, more: float, known: bool
+) -> None:
+    _, told = decide(74, more=more)
+    assert ("card" in told) == known
+
+
+def test_whether_the_output_layer_is_one_more_is_seen_in_the_weights(decide: Decide) -> None:
+    said, _ = decide(74, "gemma-2-2b")
+    shape = catalog.ALIASES["gemma-2-2b"].shape
+    config = {"num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "vocab_size": shape.vocabulary,
+              "intermediate_size": shape.intermediate, "num_attention_heads": 8, "num_key_value_heads": 4,
+              "head_dim": 256}  # fmt: skip
+    assert decide(74, "gemma-2-2b", model=config)[0] == said  # as google/gemma-2-2b-it says it: by saying nothing
 
 
 def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> None:

@@ -12,7 +12,7 @@ from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
 from ftq.spec import parse
 from tests.tiny import sealed
-from worker.stages import checkpoints
+from worker.stages import checkpoints, train
 from worker.stages import watcher as module
 from worker.stages.runtime import Report
 from worker.stages.watcher import Moment, Watcher
@@ -21,7 +21,7 @@ from worker.stages.watcher import Moment, Watcher
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:
     """A watcher that has seen these validation losses, at steps 10, 20...: (should stop, should save) after each."""
     spec = parse({"model": "m", **options})
-    watcher = Watcher(RunDir(folder), 0, spec, Report(), "mark", evaluates=True, found=None)
+    watcher = Watcher(RunDir(folder), 0, spec, Report(), "mark", {}, evaluates=True, found=None)
     wishes = []
     for number, loss in enumerate(losses, start=1):
         state = SimpleNamespace(global_step=10 * number, max_steps=1000, epoch=number / 10)
@@ -68,7 +68,7 @@ def test_each_better_loss_is_saved_and_the_best_is_kept_and_taken(tmp_path: Path
     watcher, wishes = watch(tmp_path, [3.0, 2.0, 2.5, 1.9, 1.95], keep_best=True)
     assert [save for _, save in wishes] == [True, True, False, True, False]
     for step in (40, 50, 60, 70):
-        path = sealed(RunDir(tmp_path), 0, step)
+        path = sealed(RunDir(tmp_path), 0, step, mark="mark")
         watcher.saved(SimpleNamespace(global_step=step))
     assert watcher.result.name == "checkpoint-40"
     steps = sorted(found.step for found in checkpoints.find_all(RunDir(tmp_path)))
@@ -78,9 +78,42 @@ def test_each_better_loss_is_saved_and_the_best_is_kept_and_taken(tmp_path: Path
     assert plain.result == path
 
 
+def test_what_another_machine_s_training_left_is_neither_the_best_nor_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(tmp_path)
+    for step in (20, 200, 300):
+        sealed(run, 0, step, mark="another's")
+    watcher, _ = watch(tmp_path, [3.0, 2.0, 2.5], keep_best=True)
+    assert "note: message=starts anew: the checkpoint at step 300 is of a training" in capsys.readouterr().err
+    assert watcher.best_path is watcher._find_best() is None
+    path = sealed(run, 0, 30, mark="mark")
+    watcher.saved(SimpleNamespace(global_step=30))
+    assert watcher.result == path and path.is_dir()
+
+
+def test_a_step_is_not_saved_for_a_lack_of_memory_before_its_evaluation_is_done(tmp_path: Path) -> None:
+    watcher, _ = watch(tmp_path, [], eval_steps=2)
+    saved: list[Path] = []
+    control = SimpleNamespace(should_training_stop=False)
+    watcher.begins(SimpleNamespace(global_step=0))
+    for step in (1, 2):
+        state = SimpleNamespace(global_step=step, max_steps=9, epoch=0.5)
+        trainer = SimpleNamespace(
+            state=state, model=SimpleNamespace(zero_grad=lambda **_: None),
+            _save_checkpoint=lambda *_, step=step: saved.append(sealed(watcher.run, 0, step)),
+        )  # fmt: skip
+        watcher.step_ends(state, control)
+        train._rescue(trainer, watcher)
+    assert [path.name for path in saved] == ["checkpoint-1"]
+    watcher.logs(state, control, {"eval_loss": 2.0, "eval_runtime": 1.0})
+    train._rescue(trainer, watcher)
+    assert [path.name for path in saved] == ["checkpoint-1", "checkpoint-2"]
+
+
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     spec = parse({"model": "m"})
-    watcher = Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", evaluates=False, found=None)
+    watcher = Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", {}, evaluates=False, found=None)
     state = SimpleNamespace(global_step=3, max_steps=9, epoch=0.5)
     control = SimpleNamespace(should_evaluate=False)
     watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": float("inf")})

@@ -42,13 +42,13 @@ def make_run(path: Path, model: Path, **options: Any) -> Path:
     return path
 
 
-def sealed(run: RunDir, attempt: int, step: int, mark: str = "same") -> Path:
+def sealed(run: RunDir, attempt: int, step: int, mark: str = "same", **how: Any) -> Path:
     """A checkpoint that is whole, with next to nothing in it."""
     path = run.checkpoints / str(attempt) / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     (path / "adapter_model.safetensors").write_bytes(b"weights")
-    checkpoints.seal(path, mark)
+    checkpoints.seal(path, mark, how)
     return path
 
 

@@ -20,7 +20,9 @@ from ftq import catalog
 from ftq.errors import FtqError, UserError, first_line
 from worker.stages.smollm2 import packaged_gguf, write_checkpoint
 
-FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
+SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
+FILES = ["*.safetensors", *SIDE_FILES]
+TWICE = ["consolidated*", "params.json"]  # the same model once more, for its maker's own program
 LOG_IN = "`hf auth login` on the worker (with Docker: put the token into the file secrets/hub_token)"
 HUB_SECONDS = 5.0  # how long the hub may take to answer at all
 TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
@@ -116,13 +118,26 @@ def read_config(model_dir: Path) -> dict[str, Any]:
     return value
 
 
+def weight_paths(model_dir: Path) -> list[Path]:
+    """The files that the model is loaded from: others may lie beside them, with the same weights in another form."""
+    return [model_dir / name for name in catalog.weight_files(model_dir)]
+
+
+def side_files(model_dir: Path) -> list[Path]:
+    """The tokenizer's files and all settings."""
+    found = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
+    return sorted(path for path in found if not any(path.match(pattern) for pattern in TWICE))
+
+
+def shapes(model_dir: Path) -> Iterator[tuple[str, list[int]]]:
+    """(name, shape) of each of the checkpoint's weights, from the headers of its files."""
+    for path in weight_paths(model_dir):
+        yield from ((name, entry["shape"]) for name, entry in read_header(path).items() if name != "__metadata__")
+
+
 def parameters(model_dir: Path) -> int:
-    """How many numbers the checkpoint holds, from the headers of its safetensors files."""
-    total = 0
-    for path in sorted(model_dir.glob("*.safetensors")):
-        header = read_header(path)
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
+    """How many numbers the checkpoint holds."""
+    return sum(math.prod(shape) for _, shape in shapes(model_dir))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -141,7 +156,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def read_ahead(model_dir: Path) -> None:
     """Have the kernel read the weights from the disk while other things are done; returns at once."""
-    for path in model_dir.glob("*.safetensors"):
+    for path in weight_paths(model_dir):
         with contextlib.suppress(OSError, AttributeError), path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
@@ -158,9 +173,9 @@ def _in_hub_cache(hub_id: str) -> Path | None:
 
 def _is_whole(path: Path) -> bool:
     """Config, tokenizer and every weight file are there: a download that broke off is not whole."""
-    weights = catalog.weight_files(path)
+    files = weight_paths(path)
     has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
-    complete = bool(weights) and all((path / name).is_file() for name in weights)
+    complete = bool(files) and all(file.is_file() for file in files)
     return has_tokenizer and (path / "config.json").is_file() and complete
 
 
@@ -170,7 +185,7 @@ def _download(hub_id: str) -> Path:
 
     try:
         HfApi().model_info(hub_id, timeout=HUB_SECONDS)  # fails at once where the download would retry for minutes
-        path = Path(snapshot_download(hub_id, allow_patterns=FILES))
+        path = Path(snapshot_download(hub_id, allow_patterns=FILES, ignore_patterns=[*TWICE, "*/*"]))
     except GatedRepoError:
         hint = f"Accept its licence on https://huggingface.co/{hub_id}, then {LOG_IN}."
         raise UserError(f"model {hub_id} is gated on the hub", hint) from None

@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ftq.artifacts import RunDir, remove, write_json
 
@@ -27,14 +28,17 @@ class Checkpoint:
     step: int
 
 
-def seal(path: Path, fingerprint: str) -> None:
-    """Declare a checkpoint complete: its files are on the disk and their hashes are known."""
+def seal(path: Path, fingerprint: str, how: dict[str, Any]) -> None:
+    """Declare a checkpoint complete: its files are on the disk and their hashes are known.
+
+    `how` is what the fingerprint says of the machine that trained, for people.
+    """
     hashes = {}
     for file in _files(path):
         with file.open("rb") as data:
             os.fsync(data.fileno())
         hashes[file.relative_to(path).as_posix()] = _hash(file)
-    write_json(path / SEAL, {"fingerprint": fingerprint, "files": hashes})
+    write_json(path / SEAL, {"fingerprint": fingerprint, "how": how, "files": hashes})
 
 
 def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:
@@ -46,7 +50,7 @@ def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:
 def is_valid(found: Checkpoint, fingerprint: str) -> bool:
     """Sealed for the same data and options, every file as it was written, and the step that its name says."""
     try:
-        sealed = json.loads((found.path / SEAL).read_text(encoding="utf-8"))
+        sealed = _read_seal(found.path)
         state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
         whole = all(_hash(found.path / name) == digest for name, digest in sealed["files"].items())
         return bool(whole and sealed["fingerprint"] == fingerprint and state["global_step"] == found.step)
@@ -60,21 +64,45 @@ def is_finished(found: Checkpoint) -> bool:
     return bool(state["global_step"] >= state["max_steps"])
 
 
-def prune(run: RunDir, attempt: int, keep: Path | None = None) -> None:
-    """Keep the last two, and `keep`. What a later attempt wrote isn't touched: this one may have been replaced."""
-    own = [found for found in find_all(run) if found.attempt <= attempt and (found.path / SEAL).is_file()]
+def why_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
+    """Why a training that resumes nothing starts anew though there are checkpoints; empty where there are none."""
+    others = [(found, sealed) for found in find_all(run) if (sealed := _read_seal(found.path))
+              and sealed.get("fingerprint") != fingerprint]  # fmt: skip
+    if not others:
+        return ""
+    last, sealed = max(others, key=lambda other: (other[0].step, other[0].attempt))
+    before = sealed.get("how") or {}
+    changed = [f"{name} {before[name]}, here {now}" for name, now in how.items() if before.get(name, now) != now]
+    reason = "; ".join(changed) or "other options or data"
+    return f"starts anew: the checkpoint at step {last.step} is of a training with {reason}"
+
+
+def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None) -> None:
+    """Keep this training's last two, and `keep`. What a later attempt wrote isn't touched: this one may have been
+    replaced. Neither is what another training wrote: the run may go back to the machine that computed so."""
+    own = [found for found in find_all(run, fingerprint) if found.attempt <= attempt]
     for old in sorted(own, key=lambda found: (found.step, found.attempt))[:-KEPT]:
         if old.path != keep:
             remove(old.path)
 
 
-def find_all(run: RunDir) -> list[Checkpoint]:
+def find_all(run: RunDir, fingerprint: str | None = None) -> list[Checkpoint]:
+    """The checkpoints that are there, whole or not; those sealed for one training alone, where it is named."""
     found = []
     for path in run.checkpoints.glob("*/checkpoint-*"):
         match = NAME.fullmatch(path.name)
         if match and path.parent.name.isdigit() and path.is_dir():
             found.append(Checkpoint(path, int(path.parent.name), int(match[1])))
-    return found
+    return [one for one in found if fingerprint is None or _read_seal(one.path).get("fingerprint") == fingerprint]
+
+
+def _read_seal(path: Path) -> dict[str, Any]:
+    """Empty where there is none that can be read."""
+    try:
+        sealed = json.loads((path / SEAL).read_text(encoding="utf-8"))
+        return sealed if isinstance(sealed, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _files(path: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ftq import sizes
 from ftq.artifacts import RunDir, read_jsonl, remove
@@ -22,6 +21,7 @@ from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
 CHECKED_PROMPTS = 8  # examples whose tokens are compared between training and GGUF
+CONTEXT = 256  # tokens: a model's whole context would take gigabytes that no check here needs
 
 
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
@@ -39,7 +39,7 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     stop_id = Tokens(model_dir).id_of(summary["stop"])
     for file in files:
         _check(file, stop_id)
-    _compare_tokens(run, model_dir, files[0], summary, report)
+    _compare_tokens(run, model_dir, files[0], report)
     (out / "Modelfile").write_text(model_card.modelfile(spec, summary), encoding="utf-8")
     (out / "README.md").write_text(model_card.readme(run, spec, summary, files), encoding="utf-8")
     if not spec.keep_merged:
@@ -89,16 +89,16 @@ def _check(file: Path, stop_id: int | None) -> None:
     ends_with = gguf.metadata(file).get("tokenizer.ggml.eos_token_id")
     if ends_with != stop_id:
         raise FtqError(f"{file.name} ends with token {ends_with}, but the training taught {stop_id}", "This is a bug.")
-    answerer = GgufAnswerer(file, context=256)
+    answerer = GgufAnswerer(file, CONTEXT)
     written = answerer.answer("What is this about?", max_tokens=4, temperature=0)
     answerer.close()
     if written["tokens"] == 0 and not written["stopped"]:
         raise FtqError(f"{file.name} loads, but writes nothing", "This is a bug; the log has the details.")
 
 
-def _compare_tokens(run: RunDir, model_dir: Path, file: Path, summary: dict[str, Any], report: Report) -> None:
+def _compare_tokens(run: RunDir, model_dir: Path, file: Path, report: Report) -> None:
     """The same prompt must be the same tokens in the GGUF as in training, or the model is asked in another tongue."""
-    tokens, answerer = Tokens(model_dir), GgufAnswerer(file, context=summary["max_seq_length"])
+    tokens, answerer = Tokens(model_dir), GgufAnswerer(file, CONTEXT)
     examples = [row for _, row in zip(range(CHECKED_PROMPTS), read_jsonl(run.dataset / "train.jsonl"), strict=False)]
     different = [row for row in examples if answerer.tokens(row["instruction"], row["input"])
                  != tokens.prompt(row["instruction"], row["input"])]  # fmt: skip

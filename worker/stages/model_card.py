@@ -63,6 +63,8 @@ def _losses(run: RunDir) -> str:
     lines = list(read_jsonl(run.metrics))
     train = [line["train_loss"] for line in lines if "train_loss" in line]
     valid = [line["valid_loss"] for line in lines if "valid_loss" in line]
+    if not train:
+        return "No losses were recorded."
     text = f"{lines[-1]['step']} steps; training loss {train[0]:.3f} at first, {train[-1]:.3f} at last"
     return f"{text}; validation loss {valid[-1]:.3f}." if valid else f"{text}."
 

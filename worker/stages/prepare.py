@@ -56,7 +56,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write dataset/ into `out`. UserError when the documents give no example at all."""
     model_dir = base_model.resolve(spec.model)
     limit = _limit(model_dir, spec, report)
-    _check_export(run, model_dir, spec)
+    _check_export(run, model_dir, spec, limit.stop)
     report.progress(5)
     found = _read_documents(run.documents, limit, report)
     _tell_skipped(found, report)
@@ -78,9 +78,9 @@ def _limit(model_dir: Path, spec: RunSpec, report: Report) -> Limit:
     return Limit(Tokens(model_dir), stop, min(context, spec.max_seq_length))
 
 
-def _check_export(run: RunDir, model_dir: Path, spec: RunSpec) -> None:
+def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
-    gguf.check_convertible(model_dir, spec.model)
+    gguf.check_convertible(model_dir, spec.model, stop)
     need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(run.path).free
     if have < need:

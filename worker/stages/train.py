@@ -47,7 +47,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     lap("the plan is made")
     mark = train_setup.fingerprint(run, spec, setup)
     found = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, bool(valid_rows), found)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, train_setup.how(setup), bool(valid_rows), found)
     if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
         model, tokenizer = train_setup.load_model(model_dir, spec, setup)
         lap("the model is loaded")
@@ -163,7 +163,9 @@ def _make_trainer(
     tokens = order(lambda: 0).largest(1) // (1 if as_trained else 2)
     held_out = [len(row["input_ids"]) for row in valid_rows]
     evaluated = batch_within(held_out, setup.batch_size, tokens, not setup.padding_free)
-    config = SFTConfig(**train_setup.settings(watcher.folder, spec, setup, evaluated, watcher.report))
+    config = SFTConfig(
+        **train_setup.settings(watcher.folder, spec, setup, watcher.steps_per_epoch, evaluated, watcher.report)
+    )
     trainer = Trainer(
         model=model, processing_class=tokenizer, args=config, train_dataset=Dataset.from_list(train_rows[:1]),
         callbacks=[Callback()],
@@ -177,7 +179,7 @@ def _make_trainer(
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
-    """Train. A lack of memory costs no step: what was learned up to then is saved first."""
+    """Train. A lack of memory in a step costs no other one: what was learned up to then is saved first."""
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         watcher.ends(trainer.state)
@@ -191,9 +193,10 @@ def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
 
 
 def _rescue(trainer: Any, watcher: Watcher) -> None:
-    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow."""
+    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow; and
+    where memory ran out in an evaluation, who goes on from here would never make up for it."""
     step = trainer.state.global_step
-    if ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
+    if watcher.owes or ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
         return
     trainer.model.zero_grad(set_to_none=True)
     gc.collect()

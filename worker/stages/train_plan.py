@@ -29,6 +29,7 @@ from worker.stages.order import Order
 from worker.stages.runtime import Report
 
 LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
+OFF = 0.1  # a model whose weights differ so much from its shape's isn't built as a Shape says
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
 
@@ -67,12 +68,20 @@ def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], repo
         torch.cuda.set_device(ranks.current()[0])
         torch.cuda.set_per_process_memory_fraction(min(1.0, _limit() / torch.cuda.mem_get_info()[1]))
     dtype = _dtype(spec, gpu)
-    shape = Shape.from_config(base_model.read_config(model_dir))
+    shape = _shape(model_dir)
     optimizer = _optimizer(run, spec, shape, gpu)
     padding_free = _padding_free(spec, engine, gpu, report)
     bare = Setup(engine, gpu, dtype, optimizer, padding_free, False, False, 1, 1, spec.gpus)
     setup: Setup = ranks.share(_plan(run, spec, shape, lengths, bare, report) if ranks.is_first() else None)
     return setup
+
+
+def _shape(model_dir: Path) -> Shape | None:
+    """What config.json says, if the weights are about as many; whether the output layer is one more, they say."""
+    said, there = Shape.from_config(base_model.read_config(model_dir)), base_model.parameters(model_dir)
+    known = [replace(said, tied=tied) for tied in (True, False)] if said else []
+    fitting = [shape for shape in known if abs(shape.parameters - there) <= OFF * there]
+    return min(fitting, key=lambda shape: abs(shape.parameters - there), default=None)
 
 
 def _plan(run: RunDir, spec: RunSpec, shape: Shape | None, lengths: list[int], bare: Setup, report: Report) -> Setup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from ftq.artifacts import RunDir
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, four_bit, inductor, train_plan
+from worker.stages import base_model, four_bit, inductor, merge, train_plan
 from worker.stages.runtime import Report
 from worker.stages.train_plan import Setup
 
@@ -26,10 +27,17 @@ def load_model(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
     """(model with a fresh adapter, tokenizer)."""
     load = _load_unsloth if setup.engine == "unsloth" else _load_plain
     model, tokenizer = load(model_dir, spec, setup)
+    merge.check_fits(_adapted(model), model_dir, spec.model)  # or the export would fail, after all of the training
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _adapted(model: Any) -> dict[str, list[int]]:
+    """The layers with an adapter: the name of the weight that it is for, and the shape of what it adds."""
+    pairs = [(name, part) for name, part in model.get_base_model().named_modules() if hasattr(part, "lora_A")]
+    return {f"{name}.weight": [part.out_features, part.in_features] for name, part in pairs}
 
 
 def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Report) -> Any:
@@ -45,12 +53,16 @@ def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Re
     return PeftModel.from_pretrained(_plain_base(model_dir, setup), str(adapter)).eval()
 
 
+def how(setup: Setup) -> dict[str, Any]:
+    """What the machine has decided that changes what is learned."""
+    return {name: getattr(setup, name) for name in ("engine", "dtype", "optimizer", "padding_free", "examples")}
+
+
 def fingerprint(run: RunDir, spec: RunSpec, setup: Setup) -> str:
     """Says which training a checkpoint belongs to: same rows, same order, same options that matter."""
     data = (run.dataset / "train.jsonl").read_bytes() + (run.dataset / "valid.jsonl").read_bytes()
     options = spec.model_dump(include=set(LEARNING))
-    how = [setup.engine, setup.dtype, setup.optimizer, setup.padding_free, setup.examples]
-    text = json.dumps([how, options, hashlib.sha256(data).hexdigest()], sort_keys=True)
+    text = json.dumps([[*how(setup).values()], options, hashlib.sha256(data).hexdigest()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -60,12 +72,14 @@ def steps_per_epoch(rows: int, setup: Setup) -> int:
     return -(-batches // (setup.gradient_accumulation_steps // setup.gpus))
 
 
-def settings(folder: Path, spec: RunSpec, setup: Setup, evaluated: int, report: Report) -> dict[str, Any]:
+def settings(folder: Path, spec: RunSpec, setup: Setup, epoch: int, evaluated: int, report: Report) -> dict[str, Any]:
     """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
 
-    `evaluated` held-out examples are looked at together. Unsloth's own number of `eval_accumulation_steps` would give
-    the GPU's memory back after every second batch of them.
+    An epoch has `epoch` steps, and `evaluated` held-out examples are looked at together. Unsloth's own number of
+    `eval_accumulation_steps` would give the GPU's memory back after every second batch of them.
     """
+    steps = spec.max_steps or math.ceil(spec.epochs * epoch)
+    warm_up = spec.warmup_ratio if steps > 1 else 0  # its first step learns nothing
     return {
         "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
         "logging_strategy": "no", "disable_tqdm": True, "logging_nan_inf_filter": False, "run_name": folder.parts[-3],
@@ -73,7 +87,7 @@ def settings(folder: Path, spec: RunSpec, setup: Setup, evaluated: int, report: 
         "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": evaluated,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps // setup.gpus, "prediction_loss_only": True,
         "learning_rate": spec.learning_rate, "lr_scheduler_type": spec.lr_scheduler,
-        "warmup_steps": spec.warmup_ratio, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
+        "warmup_steps": warm_up, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
         "bf16": setup.dtype == "bfloat16", "fp16": setup.dtype == "float16", "use_cpu": not setup.gpu,
         "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
         "max_length": spec.max_seq_length, "padding_free": False, "eval_accumulation_steps": None,
@@ -181,7 +195,8 @@ def _plain_base(model_dir: Path, setup: Setup) -> Any:
 
 
 def _present(model: Any, wanted: list[str]) -> list[str]:
-    """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another."""
+    """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another. Of a model
+    that also sees or hears, those that read, each by its whole name."""
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     fused = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
              "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
@@ -189,4 +204,8 @@ def _present(model: Any, wanted: list[str]) -> list[str]:
     missing = [name for name in found if name not in names]
     if missing:
         raise UserError(f"target_modules: this model has no layer named {', '.join(missing)}", "Leave them out.")
-    return list(found)
+    if model.config.get_text_config() is model.config:
+        return list(found)
+    reader = model.get_decoder()
+    [place] = [name for name, part in model.named_modules() if part is reader]
+    return [f"{place}.{name}" for name, _ in reader.named_modules() if name.rsplit(".", 1)[-1] in found]

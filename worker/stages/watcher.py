@@ -29,11 +29,11 @@ class Watcher:
     """With several GPUs one for each; the first decides for all of them, and alone reports and writes."""
 
     def __init__(
-        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, evaluates: bool,
-        found: Checkpoint | None,
+        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, how: dict[str, Any],
+        evaluates: bool, found: Checkpoint | None,
     ) -> None:  # fmt: skip
         self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
-        self.mark, self.evaluates = mark, evaluates
+        self.mark, self.how, self.evaluates = mark, how, evaluates
         self.folder = run.checkpoints / str(attempt)
         self.metrics = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -43,6 +43,7 @@ class Watcher:
         self.losses = [(line["valid_loss"], line["step"]) for line in map(json.loads, before) if "valid_loss" in line]
         self.last = found.path if found else None  # the newest checkpoint
         self.best_path = self._find_best()
+        self.owes = False  # the last step is still to be evaluated
         self.steps_per_epoch = 0
         self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
         self.loss: float | None = None
@@ -57,6 +58,8 @@ class Watcher:
                          "a larger valid_fraction or more examples give them some")  # fmt: skip
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
+        elif why := checkpoints.why_anew(run, mark, how):
+            report.event("note", why)
 
     def begins(self, state: Any) -> None:
         """The trainer has loaded what it resumes from, and starts with the next step."""
@@ -94,7 +97,7 @@ class Watcher:
             self.report.stop_requested, self._is_time_to_save(state.global_step),
             self._is_time_to_log(state.global_step),
         ])  # fmt: skip
-        control.should_evaluate = evaluate
+        control.should_evaluate = self.owes = evaluate
         control.should_training_stop = control.should_training_stop or stop
         control.should_save = at_end or stop or save
         control.should_log = log or control.should_save or evaluate
@@ -120,6 +123,7 @@ class Watcher:
                 self._write_line()
         elif "eval_loss" in values:
             self.line |= {"valid_loss": values["eval_loss"], "valid_seconds": round(values["eval_runtime"], 2)}
+            self.owes = False
             self._write_line()
             self._judge(state, control, values["eval_loss"])
 
@@ -167,10 +171,10 @@ class Watcher:
         ranks.barrier()
         if not ranks.is_first():
             return
-        checkpoints.seal(self.last, self.mark)
+        checkpoints.seal(self.last, self.mark, self.how)
         self.report.event("checkpoint", f"checkpoint at step {step}", step=step)
         self.best_path = self._find_best()
-        checkpoints.prune(self.run, self.attempt, keep=self.best_path)
+        checkpoints.prune(self.run, self.attempt, self.mark, keep=self.best_path)
 
     @property
     def result(self) -> Path:
@@ -184,7 +188,7 @@ class Watcher:
         if not self.spec.keep_best or not self.losses:
             return None
         step = min(self.losses)[1]
-        there = [found for found in checkpoints.find_all(self.run) if found.step == step]
+        there = [found for found in checkpoints.find_all(self.run, self.mark) if found.step == step]
         return max(there, key=lambda found: found.attempt).path if there else None
 
     # ---- reports ----------------------------------------------------------------------------------------
