@@ -670,6 +670,7 @@ def test_a_text_that_no_database_stores_is_still_told(store: RunStore, run: Run)
     token = claim(store, "prepare")
     store.note(token, "warning", strange, file=strange)
     question = store.ask("abc", "why?", {})
+    store.take_question(question)
     store.answer(question, None, {**ERROR, "message": strange})
     store.fail(token, {**ERROR, "hint": strange, "message": strange})
     error = {**ERROR, "hint": shown, "message": shown}

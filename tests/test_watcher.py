@@ -50,7 +50,7 @@ def test_it_says_that_without_held_out_examples_nothing_is_judged(
 ) -> None:
     for evaluates, options in [(False, {"keep_best": True}), (False, {"early_stopping": 1}), (False, {}),
                                (True, {"keep_best": True})]:  # fmt: skip
-        Watcher(RunDir(tmp_path), 0, parse({"model": "m", **options}), Report(), "mark", evaluates, found=None)
+        Watcher(RunDir(tmp_path), 0, parse({"model": "m", **options}), Report(), "mark", {}, evaluates, found=None)
         said = "early_stopping and keep_best have nothing to judge by" in capsys.readouterr().err
         assert said == (not evaluates and bool(options))
 
