@@ -14,7 +14,7 @@ from typing import Any
 
 from ftq import estimate
 from ftq.errors import NotFound, UserError, did_you_mean
-from ftq.estimate import PROJECTIONS, Card, Rows, Shape, Wanted
+from ftq.estimate import PROJECTIONS, Card, Rows, Shape, Wanted, reading_part
 
 ROW = 2048  # tokens of the longest row that `least_memory` counts with, and the rank of its adapter
 RANK = 64
@@ -107,7 +107,12 @@ def context_of(model: str) -> int | None:
     """The most tokens that the model reads, known likewise; prepare cuts max_seq_length down to it."""
     if known := find(model):
         return known.context
-    context = (_config(model) or {}).get("max_position_embeddings")
+    return context_in(_config(model) or {})
+
+
+def context_in(config: dict[str, Any]) -> int | None:
+    """The same from a checkpoint's config.json."""
+    context = reading_part(config).get("max_position_embeddings")
     return context if isinstance(context, int) and context > 0 else None
 
 

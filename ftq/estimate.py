@@ -50,8 +50,7 @@ class Shape:
     def from_config(cls, config: dict[str, Any]) -> Shape | None:
         """From a checkpoint's config.json; None for a model that is built otherwise (experts, state spaces, linear
         attention)."""
-        inner = config.get("text_config")
-        config = inner if isinstance(inner, dict) else config
+        config = reading_part(config)
         names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
         if any(not isinstance(config.get(name), int) for name in names) or _is_mixed(config):
             return None
@@ -91,6 +90,12 @@ class Shape:
             groups = [{"q_proj", "k_proj", "v_proj"} & set(targets), {"gate_proj", "up_proj"} & set(targets)]
             sizes += [-self.hidden * (len(group) - 1) for group in groups if group]
         return self.layers * r * sum(sizes)
+
+
+def reading_part(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.json, or what is in it of the language model, for one that also sees or hears."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
 
 
 def _is_mixed(config: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftq import sizes
+from ftq import catalog, sizes
 from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.documents import SUFFIXES
 from ftq.errors import UserError
@@ -72,7 +72,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 def _limit(model_dir: Path, spec: RunSpec, report: Report) -> Limit:
     stop = base_model.stop_token(model_dir, spec.model)
-    context = base_model.read_config(model_dir).get("max_position_embeddings") or spec.max_seq_length
+    context = catalog.context_in(base_model.read_config(model_dir)) or spec.max_seq_length
     if context < spec.max_seq_length:
         report.event("note", f"{spec.model} reads at most {context} tokens: max_seq_length={context} is used")
     return Limit(Tokens(model_dir), stop, min(context, spec.max_seq_length))
