@@ -13,6 +13,7 @@ from ftq.errors import NotFound, UserError
 
 SUFFIXES = (".md", ".markdown", ".json", ".jsonl")
 SHOWN = 5  # kinds of other files that are named
+OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
 
 @dataclass
@@ -61,12 +62,15 @@ def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
     _check(folder)
     root, found, skipped, others = Path(os.path.realpath(folder)), list[Path](), list[str](), Counter[str]()
     for place, folders, names in os.walk(folder, onerror=lambda e: skipped.append(f"{e.filename}: {_unreadable(e)}")):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(Path(place, name), home)]
+        ours = home is not None and os.path.realpath(place) == str(home)
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(Path(place, name), home)
+                      and not (ours and name in OURS)]  # fmt: skip
         barred = [name for name in folders if os.path.islink(Path(place, name)) or not _is_utf8(name)]
         folders[:] = sorted(set(folders) - set(barred))
         for path in (Path(place, name) for name in [*barred, *names] if not name.startswith(".")):
             if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
-                others[path.suffix.lower()] += 1
+                if not ours:
+                    others[path.suffix.lower()] += 1
             elif reason := _why_not(path, root):
                 skipped.append(f"{path}: {reason}")
             else:

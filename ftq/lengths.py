@@ -20,7 +20,7 @@ _HEADING = re.compile(r"(#{1,6})\s+(.*)")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)\s*")
 _PARAGRAPH = re.compile(r" {0,3}(?!```|~~~)[^\s>|*+-]")  # roughly: no list, quote, table, rule or fence
-_FRONT = re.compile(r"\A(---|\+\+\+)\s*\n[\w\"'.-]+\s*[:=].*?\n\1\s*\n", re.DOTALL)
+_FRONT = re.compile(r"\A(---|\+\+\+)\s*\n(?:#[^\n]*\n)*[\w\"'.-]+\s*[:=].*?\n\1\s*\n", re.DOTALL)
 
 
 def of(paths: list[Path], bytes_per_token: float, longest: int) -> list[int]:

@@ -46,7 +46,7 @@ class Plans(Database):
         """The plan of the newest training, on any kind of card or on this one."""
         named = _card() == card if card else _card().is_not(None)
         query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
-        newest = sa.func.coalesce(stages.c.started_at, stages.c.queued_at).desc().nulls_last()  # it may wait again
+        newest = stages.c.started_at.desc().nulls_last()  # PostgreSQL would have one that waits first
         with self._read() as db:
             return db.execute(query.order_by(newest).limit(1)).scalar()
 

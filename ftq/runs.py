@@ -335,7 +335,7 @@ class RunStore(Questions, Workers, Plans):
             return run
         db.execute(runs.update().where(runs.c.id == run.id).values(wanted="cancel"))
         queued = (stages.c.run_id == run.id) & (stages.c.status == "queued")
-        db.execute(stages.update().where(queued).values(status="cancelled", finished_at=self.clock()))
+        db.execute(stages.update().where(queued).values(status="cancelled", started_at=None, finished_at=self.clock()))
         self._event(db, run.id, "cancelled", "cancelled by the user")
         return self._load(db, run.id)
 
@@ -347,8 +347,7 @@ class RunStore(Questions, Workers, Plans):
             kind, message = "cancelled", "stopped: cancelled by the user"
         else:
             values |= {"status": "queued", "attempt": stage.attempt + 1, "queued_at": self.clock(),
-                       "started_at": None, "tries": stage.tries if counts else 0,
-                       "changes": changes or stage.changes}  # fmt: skip
+                       "tries": stage.tries if counts else 0, "changes": changes or stage.changes}  # fmt: skip
         db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(**values))
         self._event(db, stage.run_id, kind, message, stage.name, stage.attempt)
 

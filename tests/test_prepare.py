@@ -208,6 +208,9 @@ def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
     assert records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
     assert records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
     assert records.read({**example, "system": "", "history": None}) == [example]
+    assert records.read({**example, "system": {"os": "linux"}, "history": "Founded in 1990"}) == [example]
+    chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    assert records.read({"system": "Be brief.", "conversations": chat}) == records.read({"conversations": chat})
     with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
         records.read({**example, "history": ["Q1", "A1"]})
 
@@ -382,7 +385,7 @@ def test_weights_that_lie_there_twice_count_once(model: Path, tmp_path: Path) ->
     shutil.copytree(model, both)
     for name in ("consolidated.safetensors", "model.fp16.safetensors"):
         shutil.copyfile(model / "model.safetensors", both / name)
-    for name in ("params.json", "consolidated.safetensors.index.json"):
+    for name in ("params.json", "consolidated.safetensors.index.json", "pytorch_model.bin.index.json"):
         (both / name).write_text("{}")
     assert base_model.weight_paths(both) == [both / "model.safetensors"]
     assert base_model.parameters(both) == base_model.parameters(model)

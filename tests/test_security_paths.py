@@ -143,9 +143,9 @@ def test_publishing_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path, out
 def embedded(tmp_path: Path) -> Iterator[tuple[Settings, int]]:
     settings = Settings.from_env({"FTQ_HOME": str(tmp_path / "artifacts")})
     before = os.umask(0o022)
-    process = broker.start(settings)
+    process = broker.spawn(settings)
+    broker.wait(settings, process)
     os.umask(before)
-    assert process
     yield settings, process.pid
     process.terminate()
     process.wait(timeout=20)
@@ -171,11 +171,11 @@ def test_a_socket_s_folder_that_somebody_else_has_made_is_refused(
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     with pytest.raises(FtqError, match="is open to others or not yours"):
-        broker.start(settings)
+        broker.spawn(settings)
     folder.rmdir()
     folder.symlink_to(outside, target_is_directory=True)
     with pytest.raises(FtqError, match="is open to others or not yours"):
-        broker.start(settings)
+        broker.spawn(settings)
 
 
 @pytest.mark.parametrize("text", ["700", "0700", "7", "8", "abc", "-1", "077 ", "0o77", "0077777"])

@@ -398,7 +398,7 @@ def test_release_gives_a_new_attempt_with_changes_that_stay(store: RunStore, run
     clock.now += 3
     store.release(token, "retried", "less memory", changes={"batch_size": 1}, counts=True)
     assert store.get("abc").stages[0] == stage(
-        "prepare", attempt=2, tries=1, worker="w1", queued_at=1003.0,
+        "prepare", attempt=2, tries=1, worker="w1", queued_at=1003.0, started_at=START,
         progress={"percent": 10, "updated_at": START}, changes={"batch_size": 1},
     )  # fmt: skip
     store.release(claim(store, "prepare", 2), "handed_back", "back")
@@ -850,6 +850,10 @@ def test_the_last_plan(store: RunStore, clock: Clock) -> None:
     assert (store.last_plan() or {}).get("steps") == 3
     clock.now += 1
     train(store, "r4", card="H100", steps=4)
+    assert (store.last_plan() or {}).get("steps") == 4
+    store.cancel("retried")
+    clock.now += 1
+    store.retry("retried")
     assert (store.last_plan() or {}).get("steps") == 4
 
 

@@ -61,8 +61,8 @@ def test_a_part_that_cannot_be_started_again_ends_nothing(one: Up, capsys: pytes
 def test_a_broker_that_a_killed_ftq_up_left_is_replaced_and_ends_with_this_one(
     one: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = broker.start(one.settings)
-    assert left
+    left = broker.spawn(one.settings)
+    broker.wait(one.settings, left)
     monkeypatch.setattr(Up, "_start_worker", lambda *_: None)
     monkeypatch.setattr(Up, "_wait_until_ready", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert one.run() == 0
@@ -78,11 +78,12 @@ def test_a_closed_terminal_stops_it_unless_it_was_started_by_nohup(
     seen: list[bool] = []
 
     def start(self: Up) -> None:
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGINT):
             os.kill(os.getpid(), number)
             seen.append(self.stopping)
 
     monkeypatch.setattr(Up, "_start", start)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's `ftq up &` inherits it
     assert one.run() == 0
     assert seen == [not ignored, True]
 

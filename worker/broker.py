@@ -15,15 +15,6 @@ from ftq.settings import Settings
 START_SECONDS = 10.0
 
 
-def start(settings: Settings) -> subprocess.Popen[bytes] | None:
-    """Start the server unless one answers on its socket already; returns once it answers."""
-    if answers(settings.broker_socket):
-        return None
-    process = spawn(settings)
-    wait(settings, process)
-    return process
-
-
 def spawn(settings: Settings) -> subprocess.Popen[bytes]:
     """The server's process, which needs a moment until it answers."""
     socket, data = settings.broker_socket, settings.home / "broker"

@@ -238,18 +238,23 @@ class Supervisor:
         folder = run_dir(self.settings.home, run_id)
         changes = [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
         outcome, log, looked = Outcome(), folder.log("ask"), time.monotonic()
+
+        def look() -> None:
+            nonlocal looked
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                self._check_asker(question)
+
         with tempfile.NamedTemporaryFile(dir=folder.path, prefix=".question.") as file:
             file.write(prompt.encode())
             file.flush()
             arguments = [str(folder.path), "--ask", file.name, *changes]
-            with StageProcess("infer", arguments, log, self.settings.lease_seconds, folder.path) as process:
+            with StageProcess("infer", arguments, log, self.settings.lease_seconds, folder.path, look) as process:
                 while process.running:
                     for report in process.reports(timeout=LOOK_SECONDS / 5):
                         self._keep_answer(report, outcome)
                     process.beat()
-                    if time.monotonic() - looked > LOOK_SECONDS:
-                        looked = time.monotonic()
-                        self._check_asker(question)
+                    look()
                 for report in process.last_reports():
                     self._keep_answer(report, outcome)
                 outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
@@ -345,10 +350,16 @@ class _Watch:
 
     def insist(self, write: Callable[[], None]) -> None:
         """A write without which the attempt's work is lost: again and again while the lease lasts."""
+        tried = False
         while True:
             try:
                 return write()
+            except LeaseLost:
+                if tried and time.monotonic() - self.renewed <= self.lease:
+                    return  # nobody else could have the stage yet: it was written, and only the answer was lost
+                raise
             except Unavailable as error:
+                tried = True
                 if time.monotonic() - self.renewed > self.lease:
                     raise LeaseLost("the database was away for longer than the lease") from error
                 log.warning("database: %s", first_line(error))

@@ -76,7 +76,7 @@ class Up:
         self.logs.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
-            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it
                 signal.signal(number, self._stop)
         try:
             self._start()

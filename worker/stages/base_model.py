@@ -22,7 +22,7 @@ from worker.stages.smollm2 import packaged_gguf, write_checkpoint
 
 SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
 FILES = ["*.safetensors", *SIDE_FILES]
-TWICE = ["consolidated*", "params.json"]  # the same model once more, for its maker's own program
+TWICE = ["consolidated*", "params.json", "pytorch_model*"]  # the same model once more, in another form
 LOG_IN = "`hf auth login` on the worker (with Docker: put the token into the file secrets/hub_token)"
 HUB_SECONDS = 5.0  # how long the hub may take to answer at all
 TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]

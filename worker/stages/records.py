@@ -96,12 +96,15 @@ def _example(record: dict[str, Any], asked: str, answered: str) -> Example:
 
 
 def _said_first(record: dict[str, Any]) -> list[Any]:
-    """A record's `system` prompt and `history` (pairs of question and answer) as the messages that they stand for."""
-    history = record.get("history") or []
-    if not isinstance(history, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in history):
+    """A record's `system` prompt and `history` (pairs of question and answer) as the messages that they stand for.
+
+    Columns of these names that are no text and no list are about something else.
+    """
+    history = record["history"] if isinstance(record.get("history"), list) else []
+    if not all(isinstance(turn, list) and len(turn) == 2 for turn in history):
         raise ValueError("history must be a list of [question, answer] pairs")
     system = record.get("system") or record.get("system_prompt")
-    said = [("system", system)] if system else []
+    said = [("system", system)] if isinstance(system, str) else []
     said += [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True)]
     return [{"role": role, "content": content} for role, content in said]
 
@@ -122,7 +125,9 @@ def _turns(first: list[Any], messages: Any, key: str) -> list[Example | str]:
     found: list[Example | str] = []
     before: list[str] = []
     question = ""
-    for role, group in groupby(map(_message, first + messages), key=lambda message: message[0]):
+    said = list(map(_message, messages))
+    before_it = [message for message in map(_message, first) if message not in said[:1]]  # some records say it twice
+    for role, group in groupby(before_it + said, key=lambda message: message[0]):
         turns = list(group)
         content = "\n".join(text for _, text, _ in turns)
         if role == "assistant":

@@ -159,9 +159,9 @@ def _make_trainer(
             watcher.saved(state)
             watcher.goes_on()
 
-    # What went through training fits, by the same kernels; by others, half of it is known to.
-    tokens = order(lambda: 0).largest(1) // (1 if as_trained else 2)
+    # What went through training fits, by the same kernels; by others, half of it is known to. A long row goes alone.
     held_out = [len(row["input_ids"]) for row in valid_rows]
+    tokens = max(order(lambda: 0).largest(1) // (1 if as_trained else 2), *held_out, 0)
     evaluated = batch_within(held_out, setup.batch_size, tokens, not setup.padding_free)
     config = SFTConfig(
         **train_setup.settings(watcher.folder, spec, setup, watcher.steps_per_epoch, evaluated, watcher.report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,9 +195,9 @@ def _plain_base(model_dir: Path, setup: Setup) -> Any:
     return four_bit.load(read, model_dir, setup.dtype) if setup.load_in_4bit else read(model_dir)
 
 
-def _present(model: Any, wanted: list[str]) -> list[str]:
+def _present(model: Any, wanted: list[str]) -> list[str] | str:
     """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another. Of a model
-    that also sees or hears, those that read, each by its whole name."""
+    that also sees or hears, those that read, by a regular expression: Unsloth takes a list's names in any part."""
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     fused = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
              "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
@@ -208,4 +209,4 @@ def _present(model: Any, wanted: list[str]) -> list[str]:
         return list(found)
     reader = model.get_decoder()
     [place] = [name for name, part in model.named_modules() if part is reader]
-    return [f"{place}.{name}" for name, _ in reader.named_modules() if name.rsplit(".", 1)[-1] in found]
+    return rf"{re.escape(place)}\..*\.({'|'.join(map(re.escape, found))})"
