@@ -126,7 +126,11 @@ def test_the_artifacts_of_earlier_runs_are_no_documents(tmp_path: Path) -> None:
     mine = home / "documents" / "mine.md"  # beside the runs, but not of ftq
     assert documents.find(tmp_path, home) == [tmp_path / "a.md", mine]
     assert documents.find(home / "documents", home) == [mine]
-    assert documents.snapshot(tmp_path, None, home).files == 2
+    (home / "ftq.db").touch()
+    (home / "logs").mkdir(exist_ok=True)
+    (home / "logs" / "worker.log").touch()
+    seen = documents.snapshot(tmp_path, None, home)
+    assert (seen.files, seen.others) == (2, "")
 
 
 def test_whatever_stays_behind_is_named_with_its_reason(
