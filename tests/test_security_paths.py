@@ -143,8 +143,7 @@ def test_publishing_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path, out
 def embedded(tmp_path: Path) -> Iterator[tuple[Settings, int]]:
     settings = Settings.from_env({"FTQ_HOME": str(tmp_path / "artifacts")})
     before = os.umask(0o022)
-    process = broker.spawn(settings)
-    broker.wait(settings, process)
+    process = broker.start(settings)
     os.umask(before)
     yield settings, process.pid
     process.terminate()

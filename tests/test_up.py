@@ -61,8 +61,7 @@ def test_a_part_that_cannot_be_started_again_ends_nothing(one: Up, capsys: pytes
 def test_a_broker_that_a_killed_ftq_up_left_is_replaced_and_ends_with_this_one(
     one: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = broker.spawn(one.settings)
-    broker.wait(one.settings, left)
+    left = broker.start(one.settings)
     monkeypatch.setattr(Up, "_start_worker", lambda *_: None)
     monkeypatch.setattr(Up, "_wait_until_ready", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert one.run() == 0

@@ -15,6 +15,13 @@ from ftq.settings import Settings
 START_SECONDS = 10.0
 
 
+def start(settings: Settings) -> subprocess.Popen[bytes]:
+    """Start the server; returns once it answers."""
+    process = spawn(settings)
+    wait(settings, process)
+    return process
+
+
 def spawn(settings: Settings) -> subprocess.Popen[bytes]:
     """The server's process, which needs a moment until it answers."""
     socket, data = settings.broker_socket, settings.home / "broker"
