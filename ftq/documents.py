@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ftq.errors import NotFound, UserError
+from ftq.errors import NotFound, UserError, utf8
 
 SUFFIXES = (".md", ".markdown", ".json", ".jsonl")
 SHOWN = 5  # kinds of other files that are named
@@ -65,7 +65,7 @@ def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
         ours = home is not None and os.path.realpath(place) == str(home)
         folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(Path(place, name), home)
                       and not (ours and name in OURS)]  # fmt: skip
-        barred = [name for name in folders if os.path.islink(Path(place, name)) or not _is_utf8(name)]
+        barred = [name for name in folders if os.path.islink(Path(place, name)) or utf8(name) != name]
         folders[:] = sorted(set(folders) - set(barred))
         for path in (Path(place, name) for name in [*barred, *names] if not name.startswith(".")):
             if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
@@ -75,7 +75,7 @@ def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
                 skipped.append(f"{path}: {reason}")
             else:
                 found.append(path)
-    left = sorted(_printable(line) for line in skipped)
+    left = sorted(utf8(line) for line in skipped)
     if not found:
         raise _nothing(folder, left, _count(others))
     return sorted(found), left, _count(others)
@@ -101,7 +101,7 @@ def _is_run(path: Path, home: Path | None) -> bool:
 
 def _why_not(path: Path, root: Path) -> str:
     """Why it stays behind; empty for a plain file, or for a link to one below `root`."""
-    if not _is_utf8(path.name):
+    if utf8(path.name) != path.name:
         return "its name isn't UTF-8"
     if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):
         return "a link that leads out of the folder"  # in a shared folder, it could lead to anybody's files
@@ -112,15 +112,6 @@ def _why_not(path: Path, root: Path) -> str:
     except OSError as error:
         return _unreadable(error)
     return "" if stat.S_ISREG(mode) else "a link to a folder" if stat.S_ISDIR(mode) else "not a file"
-
-
-def _is_utf8(name: str) -> bool:
-    return _printable(name) == name
-
-
-def _printable(text: str) -> str:
-    """With `?` for each byte that isn't UTF-8: neither a terminal nor a database takes those."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _unreadable(error: OSError) -> str:
@@ -138,4 +129,4 @@ def _count(others: Counter[str]) -> str:
     number, kinds = others.total(), sorted(filter(None, others), key=lambda kind: (-others[kind], kind))
     named = ", ".join([*kinds[:SHOWN], "..."] if len(kinds) > SHOWN else kinds)
     files = f"{number:,} other {'file' if number == 1 else 'files'} left out"
-    return _printable(f"{files}: {named}" if named else files) if number else ""
+    return utf8(f"{files}: {named}" if named else files) if number else ""

@@ -69,3 +69,8 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def first_line(error: BaseException) -> str:
     """What an exception says, in a line; its name if it says nothing (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def utf8(text: str) -> str:
+    """With `?` for each byte of a name or a command line that isn't UTF-8: no terminal and no database takes those."""
+    return text.encode(errors="replace").decode()

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ftq.artifacts import STAGES
 from ftq.database import storable
-from ftq.errors import LeaseLost, NameTaken, NotFound, Refused, Unavailable
+from ftq.errors import LeaseLost, NameTaken, NotFound, Refused, Unavailable, utf8
 from ftq.plans import Plans
 from ftq.questions import Questions
 from ftq.records import FINISHED, Event, Run, Stage
@@ -145,7 +145,7 @@ class RunStore(Questions, Workers, Plans):
 
     def find(self, wanted: str) -> Run:
         """A run by id, else by name, else by a unique prefix of its id. NotFound names what there is."""
-        wanted = wanted.encode(errors="replace").decode()  # bytes that are no text, which no database compares
+        wanted = utf8(wanted)
         blank, matches = not wanted.strip(), list[str]()  # an empty text would be a prefix of every id
         ways = (runs.c.id == wanted, runs.c.name == wanted, runs.c.id.startswith(wanted, autoescape=True))
         with self._read() as db:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.errors import NotFound, UserError, did_you_mean, utf8
 from ftq.estimate import PROJECTIONS
 from ftq.records import MAX_GPUS
 
@@ -93,7 +93,7 @@ class RunSpec(BaseModel):
     def _is_text(cls, value: Any) -> Any:
         """Neither a file nor a database holds half a character, which bytes on the command line or an escape can be."""
         for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, str) and part != part.encode(errors="replace").decode():
+            if isinstance(part, str) and part != utf8(part):
                 raise ValueError("not UTF-8 text")
         return value
 
