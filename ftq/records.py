@@ -17,6 +17,7 @@ class Stage:
     status: str
     attempt: int
     tries: int
+    losses: int
     fresh_from: int
     cached: bool
     key: str | None

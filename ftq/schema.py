@@ -14,9 +14,13 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable, first_line
 from ftq.settings import sqlite_file, without_password
 
-VERSION = 2
+VERSION = 3
 # What brings a database of each earlier version to the next one.
-UPGRADES = {1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON")}
+UPGRADES = {
+    1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
+    2: ("ALTER TABLE stages ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''"),
+}  # fmt: skip
 CONNECT_SECONDS = 4
 # A PostgreSQL that is gone without a word: noticed after 20 s, well within a lease, not after 15 minutes.
 GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
@@ -44,6 +48,7 @@ stages = sa.Table(
     sa.Column("status", sa.String(12), nullable=False, default="queued", index=True),
     sa.Column("attempt", sa.Integer, nullable=False, default=1),
     sa.Column("tries", sa.Integer, nullable=False, default=0),  # attempts in a row that brought nothing
+    sa.Column("losses", sa.Integer, nullable=False, default=0),  # attempts in a row that their machine lost
     sa.Column("fresh_from", sa.Integer, nullable=False, default=0),  # attempt from which nothing old may be used
     sa.Column("cached", sa.Boolean, nullable=False, default=False),
     sa.Column("key", sa.String(64), index=True),  # hash of everything that went in
@@ -79,6 +84,7 @@ questions = sa.Table(
     sa.Column("prompt", sa.Text, nullable=False),
     sa.Column("options", sa.JSON, nullable=False),
     sa.Column("status", sa.String(12), nullable=False, default="queued"),
+    sa.Column("written", sa.Text, nullable=False, default=""),  # the answer so far, while it is written
     sa.Column("answer", sa.JSON(none_as_null=True)),
     sa.Column("error", sa.JSON(none_as_null=True)),
     sa.Column("created_at", sa.Float, nullable=False),

@@ -104,7 +104,7 @@ def run(store: RunStore) -> Run:
 def stage(name: str, **values: Any) -> Stage:
     """A stage as it is after submit, but for `values`."""
     nothing: dict[str, Any] = dict.fromkeys(Stage.__dataclass_fields__)
-    return Stage(**{**nothing, "name": name, "status": "queued", "attempt": 1, "tries": 0, "fresh_from": 0,
+    return Stage(**{**nothing, "name": name, "status": "queued", "attempt": 1, "tries": 0, "losses": 0, "fresh_from": 0,
                     "cached": False, **values})  # fmt: skip
 
 
@@ -870,7 +870,7 @@ def test_what_was_written_is_there_for_another_process(url: str, store: RunStore
 def test_a_database_of_another_version_is_refused(url: str, store: RunStore) -> None:
     with store.engine.begin() as db:
         db.exec_driver_sql("UPDATE ftq_schema SET version = 99")
-    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 2$"):
+    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 3$"):
         RunStore(url)
 
 
