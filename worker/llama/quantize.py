@@ -1,0 +1,47 @@
+"""Quantising a GGUF, in a process of its own: a fault inside llama.cpp ends that process, not the stage."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from ftq.errors import FtqError
+
+# llama_ftype of llama.h, which cyllama takes as a number.
+FTYPES = {"q8_0": 7, "q2_k": 10, "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17,
+          "q6_k": 18}  # fmt: skip
+LAST_LINES = 6
+
+
+def quantize(source: Path, target: Path, kind: str) -> None:
+    """Write the f16 GGUF `source` as `target` in a smaller type. FtqError with llama.cpp's last lines."""
+    run_apart(["worker.llama.quantize", str(source), str(target), kind], f"quantising {source.name} to {kind}", target)
+
+
+def run_apart(command: list[str], what: str, target: Path) -> None:
+    """Run `python -m COMMAND`, which has to write `target`; its output goes on to this process's when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace",
+    )  # fmt: skip
+    if done.returncode == 0 and target.is_file():
+        return
+    sys.stderr.write(done.stdout)
+    how = f"exit code {done.returncode}"
+    if done.returncode < 0:
+        how = f"ended by {signal.Signals(-done.returncode).name}"
+    said = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:]) or "it printed nothing"
+    raise FtqError(f"{what} failed ({how}):\n{said}", "The log has all of it: `ftq logs RUN --stage export`.")
+
+
+def main() -> None:
+    from cyllama.llama.llama_cpp import LlamaModelQuantizeParams, model_quantize
+
+    source, target, kind = sys.argv[1:]
+    model_quantize(source, target, LlamaModelQuantizeParams(ftype=FTYPES[kind], nthread=0))  # 0: all processors
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""One llama.cpp server child: started, asked over a private Unix socket, gone with this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ftq.errors import FtqError, UserError
+from ftq.prompt import prompt
+from ftq.settings import NOT_FOR_STAGES
+from worker import cgroup
+from worker.llama.answer import Answer, Question
+
+START_SECONDS = 300.0  # a large model from a slow disk
+SLOTS = 4  # questions that are answered at the same time
+LAST_LINES = 6  # of a dead server's output, in the error
+SOCKET_FOLDER_BYTES = 70
+SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
+
+
+class Server:
+    """A model loaded by llama.cpp. Several threads may ask at once; together they share `context` tokens."""
+
+    def __init__(self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False) -> None:
+        """Start the child and wait until it answers. FtqError with its last lines when it can't load the file."""
+        self.file, self.context = file, context
+        self._folder = tempfile.TemporaryDirectory(prefix="ftq-llama-", dir=_short_folder())  # mode 700
+        self._socket, self._key = str(Path(self._folder.name, "server.sock")), secrets.token_hex(16)
+        self._output = Path(self._folder.name, "output")
+        self._free, self._freed = context, threading.Condition()
+        self._process = self._spawn(idle_seconds, gpu)
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=self._socket), base_url="http://llama", timeout=SILENCE_SECONDS,
+            headers={"Authorization": f"Bearer {self._key}"}, trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),  # the server closes an idle one just as it is used again
+        )  # fmt: skip
+        try:
+            self._wait_until_ready()
+            self.trained_context = self._trained_context()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def tokens(self, text: str, *, start: bool = True, special: bool = False) -> list[int]:
+        """The text's token ids. Only with `special` does text that looks like a control token count as one."""
+        body = {"content": text, "add_special": start, "parse_special": special}
+        ids: list[int] = self._post("/tokenize", body)["tokens"]
+        return ids
+
+    def prompt_ids(self, question: Question) -> list[int]:
+        """The question in the trained prompt, or in the GGUF's chat template; its own text is plain text."""
+        if not question.chat:
+            return self.tokens(prompt(question.text, question.input))
+        place = f"ftq{secrets.token_hex(8)}"  # stands for the question while the template is rendered
+        messages = [{"role": "user", "content": place}]
+        before, _, after = self._post("/apply-template", {"messages": messages})["prompt"].partition(place)
+        asked = self.tokens(question.text, start=False)
+        return self.tokens(before, special=True) + asked + self.tokens(after, start=False, special=True)
+
+    def end_of_sequence(self) -> str:
+        """The token that the GGUF names as the end of an answer."""
+        name: str = self._get("/props")["eos_token"]
+        return name
+
+    def stream(
+        self, question: Question, ids: list[int], stopped: Callable[[], bool] = lambda: False
+    ) -> Generator[str, None, Answer]:
+        """Yield the answer's text as it is written; the generator returns an Answer.
+
+        `stopped` is asked at each token; true ends the answer there. FtqError when llama.cpp dies meanwhile.
+        """
+        most = min(question.max_tokens, min(self.context, self.trained_context) - len(ids))
+        body: dict[str, Any] = {
+            "prompt": ids, "n_predict": most, "temperature": question.temperature, "stream": True,
+            "cache_prompt": True, "top_k": 40 if question.temperature else 1, "top_p": 1.0, "min_p": 0.0,
+        }  # fmt: skip
+        body |= {} if question.seed is None else {"seed": question.seed}
+        began = time.monotonic()
+        first, text, last = 0.0, "", dict[str, Any]()
+        with self._reserved(len(ids) + most, stopped):
+            for event in self._events("/completion", body):
+                last = event
+                if event["content"]:
+                    first = first or time.monotonic() - began
+                    text += event["content"]
+                    yield event["content"]
+                if stopped():
+                    break
+        ended = last.get("stop_type") in ("eos", "word")
+        seconds = round(time.monotonic() - began, 3)
+        return Answer(question.text, text.strip(), ended, last.get("tokens_predicted", 0), seconds, round(first, 3))
+
+    def close(self) -> None:
+        """End the child and what it left."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._client.close()
+        self._folder.cleanup()
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _spawn(self, idle_seconds: float, gpu: bool) -> subprocess.Popen[bytes]:
+        wanted = {
+            "model": str(self.file), "context": self.context, "slots": SLOTS, "threads": processors(),
+            "socket": self._socket, "key": self._key, "idle_seconds": int(idle_seconds), "gpu": gpu,
+        }  # fmt: skip
+        environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+        environment |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # its threads share the processor with a training run's
+        with self._output.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "worker.llama.serve"], stdin=subprocess.PIPE, stdout=output, stderr=output,
+                env=environment,
+            )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        process.stdin.flush()
+        return process
+
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if not self.alive:
+                raise self._died("couldn't load")
+            try:
+                if self._client.get("/health", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise FtqError(f"llama.cpp hasn't loaded {self.file.name} in {START_SECONDS:.0f} s", "Is the disk very slow?")
+
+    def _trained_context(self) -> int:
+        meta = self._get("/v1/models")["data"][0]["meta"]
+        return int(meta["n_ctx_train"])
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return self._ask(lambda: self._client.get(path))
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._ask(lambda: self._client.post(path, json=body))
+
+    def _ask(self, send: Callable[[], httpx.Response]) -> dict[str, Any]:
+        try:
+            response = send()
+        except httpx.TransportError as error:
+            raise self._died("stopped answering for", error) from None
+        self._check(response)
+        found: dict[str, Any] = response.json()
+        return found
+
+    def _events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The server-sent events of a streamed answer."""
+        try:
+            with self._client.stream("POST", path, json=body) as response:
+                if response.status_code != 200:
+                    response.read()
+                self._check(response)
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line.removeprefix("data: "))
+        except httpx.TransportError as error:
+            raise self._died("stopped while it answered for", error) from None
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.status_code == 200:
+            return
+        try:
+            said = response.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            said = response.text[:300]
+        raise FtqError(f"llama.cpp refuses the question to {self.file.name}: {said}", "The worker's log has more.")
+
+    def _died(self, what: str, error: Exception | None = None) -> FtqError:
+        """What is known of a server that is gone; `error` is what the connection says."""
+        try:
+            code = self._process.wait(timeout=5)
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            how = f"no answer ({error})"
+        lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
+        said = "\n".join(lines) or "it printed nothing"
+        return FtqError(
+            f"llama.cpp {what} {self.file.name} ({how}):\n{said}",
+            "`ftq doctor` shows whether llama.cpp works on this machine.",
+        )
+
+    @contextmanager
+    def _reserved(self, tokens: int, stopped: Callable[[], bool]) -> Iterator[None]:
+        """Hold so many tokens of the context, which all questions share, from the first to the last of an answer."""
+        if tokens > self.context:
+            message = f"the question needs {tokens} tokens with its answer, the context has {self.context}"
+            raise UserError(message, "Ask a shorter one, or for fewer --max-tokens.")
+        with self._freed:
+            while self._free < tokens and not stopped():
+                self._freed.wait(0.2)
+            self._free -= tokens
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free += tokens
+                self._freed.notify_all()
+
+
+def _short_folder() -> str | None:
+    """Where the socket's path keeps within the 107 bytes of sun_path (unix(7))."""
+    return None if len(os.fsencode(tempfile.gettempdir())) <= SOCKET_FOLDER_BYTES else "/tmp"
+
+
+def processors() -> int:
+    """Processors that this process may use, within its container's limit."""
+    here = len(os.sched_getaffinity(0))
+    return max(1, min(here, int(cgroup.processor_limit() or here)))

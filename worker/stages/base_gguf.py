@@ -1,0 +1,33 @@
+"""`python -m worker.stages.base_gguf MODEL`: the base model as a q8_0 GGUF in ftq's cache; prints its path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ftq.errors import FtqError
+from worker.llama.convert import convert
+from worker.stages import base_model
+
+
+def make(model: str) -> Path:
+    """The file, converted unless an earlier call has done it."""
+    model_dir = base_model.resolve(model)
+    key = hashlib.sha256(str(model_dir.resolve()).encode()).hexdigest()[:12]
+    made = base_model.cache_dir() / f"base-{key}-q8_0.gguf"
+    if not made.is_file():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+            convert(model_dir, Path(folder, "model.gguf"), "q8_0")
+            os.replace(Path(folder, "model.gguf"), made)
+    return made
+
+
+if __name__ == "__main__":
+    try:
+        print(make(sys.argv[1]))
+    except FtqError as error:
+        sys.exit(f"{error.message} {error.hint}".rstrip())
