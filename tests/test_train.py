@@ -160,14 +160,9 @@ def command(name: str, run: Path, attempt: int, *changes: str) -> list[str]:
     return [sys.executable, "-m", f"worker.stages.{name}", str(run), "--attempt", str(attempt), *sets]
 
 
-def stage(
-    name: str, run: Path, *changes: str, attempt: int = 0, cwd: Path = ROOT, question: str | None = None
-) -> subprocess.CompletedProcess[str]:
+def stage(name: str, run: Path, *changes: str, attempt: int = 0, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = command(name, run, attempt, *changes)
-    if question is not None:
-        (run / "question").write_text(question)
-        words += ["--ask", str(run / "question")]
     return subprocess.run(words, text=True, capture_output=True, cwd=cwd, env=environment)
 
 

@@ -23,7 +23,7 @@ CACHE_SHARE = 0.75  # of the file's size: a generous bound on what CONTEXT token
 
 @dataclass
 class _Entry:
-    """A place for one file's server. Whoever starts it holds `starting`; `users` also counts those who wait for that."""
+    """A place for one file's server. Whoever starts it holds `starting`; who waits for that is a user too."""
 
     starting: threading.Lock = field(default_factory=threading.Lock)
     server: Server | None = None

@@ -40,7 +40,9 @@ def main() -> None:
     from cyllama.llama.llama_cpp import LlamaModelQuantizeParams, model_quantize
 
     source, target, kind = sys.argv[1:]
-    model_quantize(source, target, LlamaModelQuantizeParams(ftype=FTYPES[kind], nthread=0))  # 0: all processors
+    params = LlamaModelQuantizeParams()
+    params.ftype, params.nthread = FTYPES[kind], 0  # all processors
+    model_quantize(source, target, params)
 
 
 if __name__ == "__main__":

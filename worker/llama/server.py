@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -144,13 +146,16 @@ class Server:
         while time.monotonic() < until:
             if not self.alive:
                 raise self._died("couldn't load")
-            try:
-                if self._client.get("/health", timeout=5).status_code == 200:
+            with contextlib.suppress(httpx.TransportError):
+                if self._listens() and self._client.get("/health", timeout=5).status_code == 200:
                     return
-            except httpx.TransportError:
-                pass
             time.sleep(0.02)
         raise FtqError(f"llama.cpp hasn't loaded {self.file.name} in {START_SECONDS:.0f} s", "Is the disk very slow?")
+
+    def _listens(self) -> bool:
+        """Asked by a socket of our own: httpx leaves one open where nobody listens yet."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self._socket) == 0
 
     def _trained_context(self) -> int:
         meta = self._get("/v1/models")["data"][0]["meta"]

@@ -70,13 +70,6 @@ class Report:
     def error(self, error: FtqError) -> None:
         self._send("error", {"kind": error.kind, "message": error.message, "hint": error.hint})
 
-    def answer(self, values: dict[str, Any]) -> None:
-        """A question's answer: to the supervisor, or as a line of JSON on the terminal's standard output."""
-        if self._pipe is None:
-            print(json.dumps(values, ensure_ascii=False), flush=True)
-        else:
-            self._send("answer", values)
-
     def stop_on_sigterm(self) -> None:
         """From now on SIGTERM only sets `stop_requested`; without this call it ends the process."""
         if self._only_errors:
@@ -98,23 +91,14 @@ class Report:
 
 
 Stage = Callable[[RunDir, Path, RunSpec, Report], None]
-Ask = Callable[[RunDir, str, RunSpec, Report], None]
 
 
-def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
-    """Run `stage(run, out, spec, report)`: everything it makes goes into the folder `out`.
-
-    `--ask FILE` runs `ask(run, question, spec, report)` instead, which makes nothing but an answer. The question is in
-    a file because a command line has room for less, and shows it to everybody on the machine.
-    """
+def main(name: str, stage: Stage) -> None:
+    """Run `stage(run, out, spec, report)`: everything it makes goes into the folder `out`."""
     arguments = argparse.ArgumentParser(prog=f"python -m worker.stages.{name}")
     arguments.add_argument("run_dir", type=Path)
     arguments.add_argument("--attempt", type=int, default=0, help="number of this try (default 0: by hand)")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of an option")
-    if ask:
-        arguments.add_argument(
-            "--ask", metavar="FILE", type=Path, help="answer the question in it, not the run's prompts"
-        )
     given = arguments.parse_args()
     protect_files()
     follows = ranks.follow()
@@ -128,9 +112,6 @@ def main(name: str, stage: Stage, ask: Ask | None = None) -> None:
 
     def work() -> int:
         spec = parse({**run.read_run()["spec"], **dict(map(parse_assignment, given.set))})
-        if ask and given.ask is not None:
-            ask(run, given.ask.read_bytes().decode(), spec, report)
-            return 0
         return _make(stage, run, run.partial(name, given.attempt), spec, report, publish=None if fd else name)
 
     sys.exit(_guarded(work, report))
