@@ -28,6 +28,8 @@ from worker.llama.answer import Answer, Question
 START_SECONDS = 300.0  # a large model from a slow disk
 SLOTS = 4  # questions that are answered at the same time
 LAST_LINES = 6  # of a dead server's output, in the error
+# Of connections that may stay open, its HTTP server drops one in a hundred just as the next request comes.
+ONE_REQUEST = {"Connection": "close"}
 SOCKET_FOLDER_BYTES = 70
 SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
 
@@ -45,8 +47,7 @@ class Server:
         self._process = self._spawn(idle_seconds, gpu)
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=self._socket), base_url="http://llama", timeout=SILENCE_SECONDS,
-            headers={"Authorization": f"Bearer {self._key}"}, trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),  # the server closes an idle one just as it is used again
+            headers={"Authorization": f"Bearer {self._key}", **ONE_REQUEST}, trust_env=False,
         )  # fmt: skip
         try:
             self._wait_until_ready()
