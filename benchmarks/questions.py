@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ftq.client import Client
 from ftq.settings import Settings
-from ftq.spec import RunSpec
+from worker.llama.answer import Answer, Question
+from worker.llama.base import base_gguf
+from worker.llama.pool import Pool
 
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "tests" / "demo_questions.json", HERE / "other_questions.json")
@@ -35,22 +38,21 @@ def main() -> None:
     given = arguments.parse_args()
     client = Client(Settings.from_env())
     run = client.find(given.run)
-    from worker.stages.infer import ask, ask_base
-
+    kind, pool = run.spec["quantizations"][0], Pool()
     for file in FILES:
         questions = json.loads(file.read_text(encoding="utf-8"))
-        prompts = [question["question"] for question in questions]
-        tuned = list(ask(client.run_dir(run.id), prompts, RunSpec(**run.spec)))
+        asked = [Question(question["question"]) for question in questions]
+        base = [pool.ask(base_gguf(run.model), replace(question, chat=True)) for question in asked]
+        tuned = [pool.ask(client.run_dir(run.id).gguf(kind), question) for question in asked]
         print(f"{file.name}:")
-        report("base model", questions, ask_base(run.model, prompts), given.show)
-        report(f"{run.name}, {run.spec['quantizations'][0]} GGUF", questions, tuned, given.show)
+        report("base model", questions, base, given.show)
+        report(f"{run.name}, {kind} GGUF", questions, tuned, given.show)
+    pool.close()
 
 
-def report(name: str, questions: list[dict[str, Any]], answers: list[dict[str, Any]], show: bool) -> None:
-    right = [
-        is_right(answer["answer"], question["expect"]) for question, answer in zip(questions, answers, strict=True)
-    ]
-    stopped = sum(answer["stopped"] for answer in answers)
+def report(name: str, questions: list[dict[str, Any]], answers: list[Answer], show: bool) -> None:
+    right = [is_right(answer.answer, question["expect"]) for question, answer in zip(questions, answers, strict=True)]
+    stopped = sum(answer.stopped for answer in answers)
     print(f"{name}: {sum(right)} of {len(questions)} right, {stopped} ended by the stop token")
     if show:
         for good, question, answer in zip(right, questions, answers, strict=True):
