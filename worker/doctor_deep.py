@@ -18,7 +18,7 @@ from typing import Any
 
 from ftq.artifacts import STAGES, RunDir, read_jsonl, remove, write_json
 from ftq.doctor.findings import Finding
-from ftq.errors import FtqError
+from ftq.errors import FtqError, printable
 from ftq.spec import parse
 from worker import policy
 from worker.hardware import gpus
@@ -159,7 +159,8 @@ def tail(log: Path, lines: int = TAIL) -> str:
 def _say(finding: Finding) -> None:
     took = "" if finding.seconds is None else f"{finding.seconds:.1f} s"
     text = took if finding.check in STAGES else f"{finding.check}: {finding.message} {took}".rstrip()
-    print(text if finding.level == "ok" else f"{finding.level}: {finding.message}", file=sys.stderr, flush=True)
+    text = text if finding.level == "ok" else f"{finding.level}: {finding.message}"
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ftq.errors import FtqError, UserError
+from ftq.errors import FtqError, UserError, printable
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files, without_password
 from worker import appliance, broker, flower_login, hardware
@@ -210,7 +210,8 @@ def groups_of(gpus: list[str], size: int) -> list[list[str]]:
 
 def say(text: str) -> None:
     with contextlib.suppress(OSError):  # a closed terminal: what is to be done is done without it
-        sys.stderr.write(f"{text}\n")  # in one write, as print's isn't: the workers may write to the same place
+        # In one write, as print's isn't: the workers may write to the same place.
+        sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
 
