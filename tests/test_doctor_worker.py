@@ -83,7 +83,7 @@ def test_a_gpu_that_is_too_old(nvidia_smi: Callable[..., None], monkeypatch: pyt
 def test_a_driver_too_old_for_torch(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(CARD.replace("580.159.04", "550.54.14"), TABLE.replace("CUDA Version: 13.0", "CUDA Version: 12.4"))
     assert gpu("13.0", monkeypatch)[1] == ("problem", "torch needs CUDA 13.0, driver 550.54.14 knows 12.4")
-    assert list(doctor_gpu.gpus())[1].mend == "Update the driver to 580 or later."
+    assert list(doctor_gpu.gpus())[1].fix == "Update the driver to 580 or later."
 
 
 def test_torch_for_the_cpu_or_none_beside_a_gpu(
@@ -136,9 +136,9 @@ def test_the_compiler_and_pythons_headers(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("CC", raising=False)
 
     def found() -> list[tuple[str, str]]:
-        return [(finding.level, finding.mend) for finding in doctor.compiler(tmp_path, str(tmp_path))]
+        return [(finding.level, finding.fix) for finding in doctor.compiler(tmp_path, str(tmp_path))]
 
-    assert found() == [("problem", "apt-get install build-essential")]
+    assert found() == [("problem", "apt-get install gcc")]
     (tmp_path / "gcc").write_text("#!/bin/sh\n")
     (tmp_path / "gcc").chmod(0o755)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -257,7 +257,7 @@ def test_flower(web: Callable[[int], str]) -> None:
 
 def test_the_workers_half_prints_json_and_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-m", "worker.doctor"], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"versions", "limits", "shared memory", "disk", "hub"} <= {finding["check"] for finding in found}
     code = "import sys, worker.doctor as d; list(d.gpus()); list(d.packages()); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

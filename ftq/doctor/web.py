@@ -30,8 +30,8 @@ def hub(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     url = environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if error := _refusal(url, HUB_SECONDS):
         message = f"{url} can't be reached ({error}): only models that are on this machine can be used"
-        mend = "Set HTTPS_PROXY, or HF_HUB_OFFLINE=1 and copy the model here: ftq submit --model FOLDER"
-        yield Finding("hub", "warning", message, mend)
+        fix = "Set HTTPS_PROXY, or HF_HUB_OFFLINE=1 and copy the model here: ftq submit --model FOLDER"
+        yield Finding("hub", "warning", message, fix)
     else:
         yield Finding("hub", "ok", f"{url} answers")
 
