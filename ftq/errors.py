@@ -40,7 +40,8 @@ class NotFound(UserError):
 
 
 class NameTaken(UserError):
-    pass
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the name {name} is taken", "Choose another --name, or leave it out.")
 
 
 class Refused(UserError):
