@@ -249,7 +249,8 @@ def test_the_hub(web: Callable[[int], str]) -> None:
 def test_flower(web: Callable[[int], str]) -> None:
     assert [finding.level for finding in flower(web(200))] == [finding.level for finding in flower(web(401))] == ["ok"]
     assert [finding.level for finding in flower("http://127.0.0.1:1")] == ["note"]
-    assert [finding.level for finding in flower("nonsense")] == ["note"]
+    for url in ("nonsense", "http://", "file:///etc"):
+        assert [finding.level for finding in flower(url)] == ["note"]
 
 
 # ---- together ---------------------------------------------------------------------------------------------

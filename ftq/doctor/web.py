@@ -38,9 +38,12 @@ def hub(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
 
 def _refusal(url: str, seconds: float) -> str:
     """Why nobody answers there; empty if somebody does, a refusal of this page included."""
+    if not url.startswith(("http://", "https://")):
+        return "no http:// or https:// address"
+    heading = {"User-Agent": f"ftq/{ftq.__version__}"}
     try:
-        request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": f"ftq/{ftq.__version__}"})
-        urllib.request.urlopen(request, timeout=seconds).close()
+        request = urllib.request.Request(url, method="HEAD", headers=heading)  # noqa: S310  it is one of the two
+        urllib.request.urlopen(request, timeout=seconds).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         return "" if error.code < 500 else f"HTTP {error.code}"
     except (OSError, ValueError) as error:
