@@ -134,10 +134,14 @@ def test_torchs_cuda_is_read_without_importing_torch(tmp_path: Path, monkeypatch
 
 def test_the_compiler_and_pythons_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(doctor, "torch_cuda", lambda: "13.0")
 
     def found() -> list[tuple[str, str]]:
         return [(finding.level, finding.fix) for finding in doctor.compiler(tmp_path, str(tmp_path))]
 
+    assert found() == [("note", "apt-get install gcc")]  # a CPU trains without
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
     assert found() == [("problem", "apt-get install gcc")]
     (tmp_path / "gcc").write_text("#!/bin/sh\n")
     (tmp_path / "gcc").chmod(0o755)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ftq.doctor.findings import Check, Finding, examine
+from ftq.doctor.findings import Check, Finding, Level, examine
 from ftq.doctor.machine import GB, disk, in_container, versions
 from ftq.doctor.web import hub
-from worker.doctor_gpu import gpus
+from worker.doctor_gpu import gpus, torch_cuda
 from worker.doctor_limits import limits
 
 SECONDS = 3.2  # the hub has 3
@@ -49,14 +49,15 @@ def packages() -> Iterator[Finding]:
 
 
 def compiler(include: Path | None = None, path: str | None = None) -> Iterator[Finding]:
-    """Triton compiles a launcher for each kernel when a training begins, with the C compiler and Python's headers."""
+    """Triton compiles a launcher for each kernel with the C compiler and Python's headers; only a GPU needs them."""
+    level: Level = "problem" if torch_cuda() and shutil.which("nvidia-smi", path=path) else "note"
     header = (include or Path(sysconfig.get_path("include"))) / "Python.h"
     found = next((where for name in _compilers() if (where := shutil.which(name, path=path))), None)
     if found is None:
-        yield Finding("compiler", "problem", "no C compiler, Triton needs one", "apt-get install gcc")
+        yield Finding("compiler", level, "no C compiler, Triton needs one on a GPU", "apt-get install gcc")
     elif not header.is_file():
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-dev"
-        yield Finding("compiler", "problem", f"no {header}, Triton needs it", f"apt-get install {package}")
+        yield Finding("compiler", level, f"no {header}, Triton needs it on a GPU", f"apt-get install {package}")
     else:
         yield Finding("compiler", "ok", f"{found}, and Python's headers are there")
 
