@@ -367,7 +367,7 @@ def _make_home(settings: Settings) -> None:
     """The closed door: whoever may not enter here can read nothing below, whatever its mode."""
     home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
+        artifacts.make_home(home, settings.umask)
     except OSError as error:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."

@@ -158,6 +158,18 @@ def test_one_missing_thing_is_not_found(client: Client, options: dict[str, Any])
         client.submit({**options, "model": "nonsense"})
 
 
+def test_the_artifacts_folder_of_a_clone_is_closed_by_the_first_run(client: Client, options: dict[str, Any]) -> None:
+    home = client.settings.home
+    home.mkdir(mode=0o755)
+    home.chmod(0o755)
+    (home / ".gitignore").write_text("*\n")
+    client.submit(options)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    home.chmod(0o755)  # it is the user's own
+    client.submit(options)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+
+
 def test_a_name_that_is_taken_leaves_no_files(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

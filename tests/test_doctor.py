@@ -158,6 +158,9 @@ def test_the_artifacts_folder_is_private_or_somebody_may_look(home: Path) -> Non
     home.chmod(0o755)
     assert list(machine.artifacts(home))[1].level == "warning"
     assert list(machine.artifacts(home))[1].fix == f"chmod 700 {home}"
+    (home / ".gitignore").write_text("*\n")  # a clone's: the first run closes it
+    assert told(machine.artifacts(home)) == [("ok", f"{home} is writable")]
+    (home / ".gitignore").unlink()
     home.chmod(0o770)
     assert list(machine.artifacts(home))[1].level == "note"
     home.rmdir()

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ftq.artifacts import make_home
 from ftq.errors import FtqError, UserError, printable
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files, without_password
@@ -73,7 +74,8 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        self.logs.mkdir(parents=True, exist_ok=True)
+        make_home(self.settings.home, self.settings.umask)
+        self.logs.mkdir(exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it

@@ -12,6 +12,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import ftq
+from ftq.artifacts import is_fresh
 from ftq.doctor.findings import Finding, Level
 
 GB = 1e9
@@ -116,6 +117,8 @@ def _refusal(folder: Path) -> str:
 
 def _private(home: Path) -> Iterator[Finding]:
     mode = stat.S_IMODE(home.stat().st_mode)
+    if is_fresh(home):
+        return  # the first run closes it
     if mode & 0o007:
         message = f"{home} has mode {mode:04o}: everybody on this machine may look at documents and models"
         yield Finding("artifacts", "warning", message, f"chmod 700 {home}")
