@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ftq.doctor.findings import Finding
 
-WORKER_SECONDS = 4.5  # what the worker's process may take from its start: its checks have 3.8, its imports the rest
+WORKER_SECONDS = 4.5  # from the start of the worker's process: its checks may take 3.8, its imports the rest
 FLOWER = "http://127.0.0.1:5555"
 # level -> (colour, symbol where the terminal has UTF-8)
 LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "!"), "problem": ("red", "✗")}
@@ -95,7 +95,7 @@ def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
 
 
 def _deep() -> list[Finding]:
-    """It tells its steps on standard error, which is ours."""
+    """Run the deep checks. Their process shows its steps on standard error."""
     process = _start("worker.doctor_deep")
     try:
         said, _ = process.communicate()

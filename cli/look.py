@@ -196,7 +196,7 @@ def models(as_json: bool) -> None:
     """List the base models that have an alias.
 
     A hub id or a local checkpoint directory works as well. The last numbers are the least GPU memory in GiB that
-    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the quickest).
+    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the fastest).
 
     \b
     Example:

@@ -283,7 +283,7 @@ class Client:
         return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
 
     def _is_taken(self, name: str) -> bool:
-        """Whether a run has the name; no, where the database can't say: whoever needs it says so."""
+        """Whether a run has the name. An unreachable database counts as no: recording the run reports it."""
         with contextlib.suppress(Unavailable):
             return self.has_database() and name in self.store.names(name)
         return False

@@ -19,14 +19,14 @@ from ftq.doctor.web import hub
 from worker.doctor_gpu import gpus, torch_cuda
 from worker.doctor_limits import limits
 
-SECONDS = 3.2  # the hub has 3
-LLAMA_SECONDS = 3.8  # `ftq doctor` waits 4.5 s for all of this, the imports too
+SECONDS = 3.2  # the hub's check takes up to 3
+LLAMA_SECONDS = 3.8  # `ftq doctor` waits 4.5 s for all checks, the imports included
 SHARED_GB = 1.0  # PyTorch and NCCL pass data between processes there; a container has 64 MB unless told otherwise
 
 
 def main() -> None:
     for finding in examine(checks(), SECONDS):
-        print(json.dumps(dataclasses.asdict(finding)), flush=True)  # at once: whoever reads may not wait for the rest
+        print(json.dumps(dataclasses.asdict(finding)), flush=True)  # at once: `ftq doctor` may not wait for the rest
     os._exit(0)  # not waiting for a check that hangs
 
 

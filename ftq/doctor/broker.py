@@ -30,7 +30,7 @@ OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
 
 
 def app(settings: Settings) -> Celery:
-    """One that says within 1.5 s that the broker is away."""
+    """A Celery app that reports an unreachable broker within 1.5 s."""
     made = make_impatient_app(settings)
     made.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
     return made
