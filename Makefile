@@ -12,11 +12,11 @@ help:  ## this list
 install: $(READY)  ## make .venv with everything, client and worker
 
 $(READY): $(wildcard requirements/*.txt) pyproject.toml
-	@command -v c++ >/dev/null || { echo "A C++ compiler is missing, for llama.cpp: apt-get install g++"; exit 1; }
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || \
+	  { echo "libgomp is missing, for llama.cpp: apt-get install libgomp1"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt --editable .
 	touch $(READY)
 
 demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.client import Client
+from ftq.errors import printable
 from ftq.settings import Settings
 from worker.llama.answer import Answer, Question
 from worker.llama.base import base_gguf
@@ -56,9 +57,8 @@ def report(name: str, questions: list[dict[str, Any]], answers: list[Answer], sh
     print(f"{name}: {sum(right)} of {len(questions)} right, {stopped} ended by the stop token")
     if show:
         for good, question, answer in zip(right, questions, answers, strict=True):
-            print(
-                f"  {'right' if good else 'WRONG'}  {question['question']}\n         {answer['answer'].strip()[:200]}"
-            )
+            said = printable(answer["answer"].strip()[:200])
+            print(f"  {'right' if good else 'WRONG'}  {question['question']}\n         {said}")
 
 
 if __name__ == "__main__":

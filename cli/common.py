@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from ftq.errors import printable as printable  # the commands take it from here
+
 if TYPE_CHECKING:
     from ftq.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130  # what shells report for Ctrl-C
-
-# An escape sequence in a file name, a document or an answer must not reach the terminal.
-_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def open_client() -> Client:
@@ -45,7 +44,9 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
         return []
     names = [(run.name, run) for run in runs] + [(run.id, run) for run in runs if incomplete]
     return [
-        CompletionItem(word, help=f"{run.model}, {run.status}") for word, run in names if word.startswith(incomplete)
+        CompletionItem(printable(word), help=printable(f"{run.model}, {run.status}"))
+        for word, run in names
+        if word.startswith(incomplete)
     ]
 
 
@@ -76,10 +77,6 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Something for people, not for pipes."""
     click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    return text.translate(_CONTROL)
 
 
 def on_terminal() -> bool:

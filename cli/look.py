@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
+from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -103,6 +105,8 @@ def _watch(client: Client, run: Run) -> None:
 def logs(run: str, stage: str | None, follow: bool) -> None:
     """Print the logs of a run's stages.
 
+    A pipe gets the bytes as they are; on a terminal control characters are shown as U+FFFD.
+
     \b
     Examples:
       ftq logs handbook -f
@@ -114,15 +118,26 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     out = sys.stdout.buffer
     if not any(client.run_dir(found.id).log(name).is_file() for name in wanted):
         _say_no_log(client, found, stage)
-    last = None
+    last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout.isatty() else None
     with ctrl_c(""):
         for name, piece in client.follow_logs(found.id, wanted, follow):
             if name != last and not stage:
                 out.flush()
                 note(f"==> {name} <==")
             last = name
-            out.write(piece)
+            out.write(piece if shown is None else shown[name].take(piece))
             out.flush()
+
+
+class _Shown:
+    """What a terminal gets of a log, piece by piece: a character may begin in one piece and end in the next."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(self, piece: bytes) -> bytes:
+        text = printable(self._decoder.decode(piece), keep="\n\t\r")  # \r: a progress bar writes over itself
+        return text.encode(sys.stdout.encoding or "utf-8", "replace")
 
 
 def _say_no_log(client: Client, run: Run, stage: str | None) -> None:
@@ -171,8 +186,8 @@ def _event_json(event: Event) -> str:
 def _event_line(event: Event) -> str:
     at = datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S")
     where = f"{event.stage}.{event.attempt}" if event.attempt else event.stage or ""
-    kind = click.style(f"{event.kind:<11}", fg=KIND_COLOURS.get(event.kind))
-    return f"{at}  {where:<10}  {kind}  {printable(event.message)}"
+    kind = click.style(printable(f"{event.kind:<11}"), fg=KIND_COLOURS.get(event.kind))
+    return f"{at}  {printable(where):<10}  {kind}  {printable(event.message)}"
 
 
 @click.command()
@@ -181,7 +196,7 @@ def models(as_json: bool) -> None:
     """List the base models that have an alias.
 
     A hub id or a local checkpoint directory works as well. The last numbers are the least GPU memory in GiB that
-    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the quickest).
+    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the fastest).
 
     \b
     Example:

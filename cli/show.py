@@ -244,7 +244,7 @@ def _next(run: Run) -> list[RenderableType]:
 def print_models(models: Iterable[Any]) -> None:
     """The three last columns of numbers: least GPU memory in GiB, one row of 2048 tokens at a time."""
     table = _table("ALIAS", "HUB ID")
-    for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "QUICKEST"):
+    for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "FASTEST"):
         table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
     table.add_column(Text("LICENCE", "dim"), no_wrap=True)
     table.columns[1].no_wrap, table.columns[1].min_width = False, 8  # it gives way where the terminal is narrow

@@ -124,6 +124,22 @@ class RunDir:
         return [{"kind": _kind(path), "path": path.name, "bytes": size_of(path)} for path in self.outputs(stage)]
 
 
+def make_home(home: Path, umask: int) -> None:
+    """Make the artifacts folder, closed by the umask, and close one that git has made. OSError if it can't be made."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask)
+    if is_fresh(home):
+        with contextlib.suppress(PermissionError):  # somebody else's
+            home.chmod(stat.S_IMODE(home.stat().st_mode) & ~umask)
+
+
+def is_fresh(home: Path) -> bool:
+    """Whether the artifacts folder is as git has made it, open to all: git keeps no modes of folders."""
+    try:
+        return os.listdir(home) == [".gitignore"]
+    except OSError:
+        return False
+
+
 def run_dir(home: Path, run_id: str) -> RunDir:
     """The run's folder. An id comes from a database that others may write to: it must not name a folder elsewhere."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", run_id):

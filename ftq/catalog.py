@@ -44,7 +44,7 @@ class BaseModel:
 
     @property
     def least(self) -> dict[str, int]:
-        """Least memory in each mode, from the smallest to the quickest."""
+        """Least memory in each mode, from the smallest to the fastest."""
         return {
             "4bit": self.least_memory(True, True), "16bit": self.least_memory(False, True),
             "16bit_without_checkpointing": self.least_memory(False, False),

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq import artifacts, catalog, documents, following, room
 from ftq.artifacts import RunDir
-from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, NameTaken, Refused, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
 from ftq.runs import RunStore
 from ftq.settings import Settings, sqlite_file, without_password
@@ -73,7 +73,7 @@ class Client:
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
-        spec, _ = validate(options, name, self.settings.home)
+        spec, _ = self.dry_run(options, name)
         self.store  # noqa: B018  a database that can't be reached: said before anything is made
         _make_home(self.settings)
         while True:
@@ -105,8 +105,11 @@ class Client:
             raise
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], documents.Snapshot]:
-        """What submit would record: (spec, the documents it would take). Nothing is written."""
-        return validate(options, name, self.settings.home)
+        """What submit would record: (spec, the documents it would take). Nothing is written.
+
+        UserError with all problems, a line each.
+        """
+        return validate(options, name, self.settings.home, self._is_taken)
 
     def forecast(self, spec: dict[str, Any], card: str | None = None) -> Forecast:
         """Memory, time and disk for a spec of `dry_run`, on the worker's card or on another. UserError if it can't fit.
@@ -279,6 +282,12 @@ class Client:
                     "`docker compose run --rm cli` takes the place of `ftq`.")  # fmt: skip
         return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
 
+    def _is_taken(self, name: str) -> bool:
+        """Whether a run has the name. An unreachable database counts as no: recording the run reports it."""
+        with contextlib.suppress(Unavailable):
+            return self.has_database() and name in self.store.names(name)
+        return False
+
     def _free_name(self, model: str) -> str:
         base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
         taken = self.store.names(base)
@@ -306,12 +315,15 @@ def _explain_missing(name: str, missing: set[str], live: set[str]) -> tuple[str,
 
 
 def validate(
-    options: dict[str, Any], name: str | None, home: Path | None = None
+    options: dict[str, Any], name: str | None, home: Path, taken: Callable[[str], bool]
 ) -> tuple[dict[str, Any], documents.Snapshot]:
-    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each."""
+    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each.
+
+    `taken` says whether another run has a name.
+    """
     from ftq import spec  # pydantic takes 0.1 s to import: not for `ftq status`
 
-    problems: list[FtqError] = []
+    problems: list[UserError] = []
     checked = found = None
     try:
         checked = spec.parse(options)
@@ -330,9 +342,13 @@ def validate(
         problems.append(error)
     if name is not None and not _NAME.fullmatch(name):
         problems.append(UserError(f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"))
+    elif name is not None and taken(name):
+        problems.append(NameTaken(name))
+    if len(problems) == 1:
+        raise problems[0]
     if problems or checked is None or found is None:
-        kind = NotFound if len(problems) == 1 and isinstance(problems[0], NotFound) else UserError
-        raise kind("\n".join(p.message for p in problems), "\n".join(dict.fromkeys(p.hint for p in problems if p.hint)))
+        hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
+        raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
     return {**checked.model_dump(), "model": model, "documents": os.path.realpath(os.path.expanduser(folder))}, found
 
 
@@ -351,7 +367,7 @@ def _make_home(settings: Settings) -> None:
     """The closed door: whoever may not enter here can read nothing below, whatever its mode."""
     home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
+        artifacts.make_home(home, settings.umask)
     except OSError as error:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import difflib
 
+# An escape sequence in a file name, a document, an answer or a database must not reach a terminal.
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
+
 
 class FtqError(Exception):
     """`message` says what happened and to exactly what, `hint` what to do next (may be empty)."""
@@ -37,7 +40,8 @@ class NotFound(UserError):
 
 
 class NameTaken(UserError):
-    pass
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the name {name} is taken", "Choose another --name, or leave it out.")
 
 
 class Refused(UserError):
@@ -69,6 +73,11 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def first_line(error: BaseException) -> str:
     """What an exception says, in a line; its name if it says nothing (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """Replace control characters by U+FFFD, but for those of `keep`: a terminal takes them as commands."""
+    return text.translate({code: to for code, to in _CONTROL.items() if chr(code) not in keep})
 
 
 def utf8(text: str) -> str:

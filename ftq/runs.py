@@ -41,7 +41,7 @@ class RunStore(Questions, Workers, Plans):
                                                       queued_at=now if position == 0 else None))  # fmt: skip
                 self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
         except sa.exc.IntegrityError:
-            raise NameTaken(f"the name {name} is taken", "Choose another --name, or leave it out.") from None
+            raise NameTaken(name) from None
         return self.get(run_id)
 
     def cancel(self, run_id: str) -> Run:

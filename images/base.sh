@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the image localhost/ftq-base, a Debian with Python, where no image registry can be reached (needs root).
-# It stands in for python:slim and for the CUDA images: `images/build.sh` builds over it.
+# It stands in for python:slim and for ubuntu: `images/build.sh` builds over it.
 set -euo pipefail
 SUITE=${SUITE:-bookworm} MIRROR=${MIRROR:-http://deb.debian.org/debian}
 

@@ -10,16 +10,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 TAG=${TAG:-latest}
 CPU_TORCH=${CPU_TORCH-https://download.pytorch.org/whl/cpu}
-CPU_BASE=${CPU_BASE:-ubuntu:24.04}
 
 by_docker() {
   case $1 in
     cli) docker build --file Dockerfile.cli --tag "ftq-cli:$TAG" . ;;
     worker) docker build --file Dockerfile.gpu --tag "ftq-worker:$TAG" . ;;
     worker-cpu)
-      docker build --file Dockerfile.gpu --tag "ftq-worker-cpu:$TAG" \
-        --build-arg "BASE_BUILD=$CPU_BASE" --build-arg "BASE_RUNTIME=$CPU_BASE" \
-        --build-arg CMAKE_ARGS=-DGGML_NATIVE=off --build-arg "PIP_EXTRA_INDEX_URL=$CPU_TORCH" . ;;
+      docker build --file Dockerfile.gpu --tag "ftq-worker-cpu:$TAG" --build-arg "PIP_EXTRA_INDEX_URL=$CPU_TORCH" . ;;
   esac
 }
 
@@ -29,8 +26,7 @@ by_buildah() {
   case $1 in
     cli) bud Dockerfile.cli "ftq-cli:$TAG" --build-arg "BASE=$base" ;;
     worker | worker-cpu)
-      bud Dockerfile.gpu "ftq-worker-cpu:$TAG" --build-arg "BASE_BUILD=$base" --build-arg "BASE_RUNTIME=$base" \
-        --build-arg CMAKE_ARGS=-DGGML_NATIVE=off --build-arg "PIP_EXTRA_INDEX_URL=$CPU_TORCH" ;;
+      bud Dockerfile.gpu "ftq-worker-cpu:$TAG" --build-arg "BASE=$base" --build-arg "PIP_EXTRA_INDEX_URL=$CPU_TORCH" ;;
   esac
 }
 

@@ -21,7 +21,9 @@ fi
 artifacts=${FTQ_ARTIFACTS:-$(setting FTQ_ARTIFACTS)}
 artifacts=${artifacts:-artifacts}
 artifacts=${artifacts/#\~/$HOME}
-mkdir -p secrets "$artifacts/flower"
+mkdir -p secrets "$artifacts"
+if [ "$(ls -A "$artifacts")" = .gitignore ]; then chmod 700 "$artifacts"; fi # a clone's: git keeps no modes
+mkdir -p "$artifacts/flower"
 if [ ! -s secrets/broker_password ]; then
   rm -f secrets/broker_acl
   secret > secrets/broker_password

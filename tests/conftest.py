@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,10 +47,3 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "a.md").write_text("# A\n\nText.\n")
     (folder / "b.json").write_text("[]\n")
     return folder
-
-
-def pytest_unconfigure() -> None:
-    """llama-cpp-python leaves two files open, and Python says so below the summary."""
-    if utils := sys.modules.get("llama_cpp._utils"):
-        utils.outnull_file.close()
-        utils.errnull_file.close()

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 import time
+import tty
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +20,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import ftq
-from cli import show
+from cli import common, look, show
 from cli.main import main
 from cli.show import duration, short
 from ftq.errors import Unavailable
@@ -257,7 +262,9 @@ def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
     for command in (["status"], ["status", "cccc"]):
         ok(*command)
     store.at(170).fail(first, error)
-    said = [ok(*command).output for command in (["status"], ["status", "cccc"], ["retry", "cccc"], ["cancel", "cccc"])]
+    shown_by = (["status"], ["status", "cccc"], ["events", "cccc"], ["retry", "cccc"], ["cancel", "cccc"])
+    said = [ok(*command).output for command in shown_by]
+    said += [f"{item.value} {item.help}" for item in common.complete_run(None, None, "busy")]  # type: ignore[arg-type]
     ok("rm", "cccc", "--yes")
     shown = "".join([screen.getvalue(), *said])
     assert "/docs\ufffd]0;owned" in shown and "on box\ufffd]0;owned" in shown
@@ -333,6 +340,24 @@ def test_logs_of_all_stages_or_one(store: Store) -> None:
     assert result.stderr == "==> prepare <==\n==> train <==\n"
     one = ok("logs", "handbook", "--stage", "train")
     assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
+
+
+def test_a_terminal_gets_a_log_without_its_control_characters(store: Store) -> None:
+    log = b"\x1b]0;owned\x07\xc2\x9b \xff\r 50 % \xe2\x96\x88\r100 %\n"
+    (store.home / store.add("aaaa1111", "handbook") / "logs" / "train.log").write_bytes(log)
+    command = [sys.executable, "-c", "from cli.main import main; main()", "logs", "handbook", "--stage", "train"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == log
+    terminal, slave = pty.openpty()
+    tty.setraw(slave)  # \n stays \n
+    subprocess.run(command, check=True, stdout=slave)
+    assert os.read(terminal, 1000).decode() == "\ufffd]0;owned\ufffd\ufffd \ufffd\r 50 % \u2588\r100 %\n"
+    for end in (terminal, slave):
+        os.close(end)
+
+
+def test_a_character_of_a_log_may_come_in_two_pieces() -> None:
+    shown = look._Shown()
+    assert shown.take(b"\xe2\x96") + shown.take(b"\x88\x1b") == "\u2588\ufffd".encode()
 
 
 def test_the_log_of_questions_is_one_of_its_own(store: Store) -> None:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from ftq import queue, schema, spec
 from ftq.artifacts import RunDir, write_jsonl
 from ftq.client import Client
-from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.records import Run
 from ftq.runs import RunStore
 from ftq.settings import Settings, without_password
@@ -158,11 +158,29 @@ def test_one_missing_thing_is_not_found(client: Client, options: dict[str, Any])
         client.submit({**options, "model": "nonsense"})
 
 
-def test_a_name_that_is_taken_leaves_no_files(client: Client, options: dict[str, Any]) -> None:
+def test_the_artifacts_folder_of_a_clone_is_closed_by_the_first_run(client: Client, options: dict[str, Any]) -> None:
+    home = client.settings.home
+    home.mkdir(mode=0o755)
+    home.chmod(0o755)
+    (home / ".gitignore").write_text("*\n")
+    client.submit(options)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    home.chmod(0o755)  # it is the user's own
+    client.submit(options)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+
+
+def test_a_name_that_is_taken_leaves_no_files(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.submit(options, "mine")
     before = tree(client.settings.home)
-    with pytest.raises(UserError, match=r"^the name mine is taken$"):
-        client.submit(options, "mine")
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("a document was copied"))
+    for verb in (client.submit, client.dry_run):
+        with pytest.raises(NameTaken, match=r"^the name mine is taken$"):
+            verb(options, "mine")
+        with pytest.raises(UserError, match=r"(?s)^epochs=0: .*\nthe name mine is taken$"):
+            verb({**options, "epochs": 0}, "mine")
     assert tree(client.settings.home) == before
     assert client.count() == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import cli_tools
 import pytest
 from test_store import postgres  # noqa: F401  a server of its own
 
+from cli import doctor
 from ftq.doctor import machine
 from ftq.doctor.clock import compare
 from ftq.doctor.database import database
@@ -48,8 +50,8 @@ def test_a_check_that_hangs_costs_its_time_and_nothing_else() -> None:
         never.wait()
         yield Finding("a", "ok", "the other half")
 
-    checks = [Check("a", hangs, silence="warning", mend="wake it"), Check("b", lambda: [Finding("b", "ok", "whole")])]
-    found = examine(checks, seconds=0.2)
+    checks = [Check("a", hangs, silence="warning", fix="wake it"), Check("b", lambda: [Finding("b", "ok", "whole")])]
+    found = list(examine(checks, seconds=0.2))
     never.set()
     assert found == [
         Finding("a", "ok", "half"),
@@ -62,7 +64,7 @@ def test_a_check_that_fails_is_a_finding() -> None:
     def fails() -> Iterator[Finding]:
         raise RuntimeError("no such thing\nand more")
 
-    assert examine([Check("a", fails, mend="m")]) == [
+    assert list(examine([Check("a", fails, fix="m")])) == [
         Finding("a", "problem", "the check itself failed: RuntimeError: no such thing", "m")
     ]
 
@@ -85,6 +87,15 @@ def test_the_pins_are_those_of_the_requirements() -> None:
     assert [f"{name}=={pin}" for name, pin in machine.pins("cli").items()] == lines
     assert "torch" in machine.pins("worker") and "psycopg" in machine.pins("dev")
     assert machine.pins("no-such-file") == {}
+
+
+def test_a_pin_for_another_python_is_none_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "requirements").mkdir()
+    lines = ['old==1.0; python_version < "3"', 'both==1.0; python_version < "3"', 'both==2.0; python_version >= "3"',
+             "extra[more]==3.0  # a comment", "", "# a comment"]  # fmt: skip
+    (tmp_path / "requirements" / "x.txt").write_text("\n".join(lines))
+    monkeypatch.setattr(machine.resources, "files", lambda _: tmp_path)
+    assert machine.pins("x") == {"both": "2.0", "extra": "3.0"}
 
 
 def test_versions_are_compared_with_the_pins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +141,7 @@ def nobody() -> Iterator[Path]:
 def test_an_artifacts_folder_that_cant_be_written(nobody: Path) -> None:
     (denied,) = [finding for finding in machine.artifacts(nobody) if finding.level == "problem"]
     assert denied.message == f"{nobody} can't be written (Permission denied)"
-    assert denied.mend.startswith(f"sudo chown -R {os.geteuid()} {nobody}")
+    assert denied.fix.startswith(f"sudo chown -R {os.geteuid()} {nobody}")
     (unmade,) = machine.artifacts(nobody / "artifacts")
     message = f"{nobody}/artifacts can't be made: {nobody} can't be written (Permission denied)"
     assert (unmade.level, unmade.message) == ("problem", message)
@@ -146,7 +157,10 @@ def test_the_artifacts_folder_is_private_or_somebody_may_look(home: Path) -> Non
     assert told(machine.artifacts(home)) == [("ok", f"{home} is writable")]
     home.chmod(0o755)
     assert list(machine.artifacts(home))[1].level == "warning"
-    assert list(machine.artifacts(home))[1].mend == f"chmod 700 {home}"
+    assert list(machine.artifacts(home))[1].fix == f"chmod 700 {home}"
+    (home / ".gitignore").write_text("*\n")  # a clone's: the first run closes it
+    assert told(machine.artifacts(home)) == [("ok", f"{home} is writable")]
+    (home / ".gitignore").unlink()
     home.chmod(0o770)
     assert list(machine.artifacts(home))[1].level == "note"
     home.rmdir()
@@ -211,7 +225,7 @@ def test_a_database_on_a_network_file_system(settings: Settings, monkeypatch: py
 def test_a_database_server_that_is_away_or_has_no_driver(home: Path) -> None:
     for url in ("postgresql+psycopg://ftq:secret@127.0.0.1:1/ftq", "nosuchdatabase://ftq:secret@host/ftq", "nonsense"):
         (away,) = database(Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": url}))
-        assert away.level == "problem" and away.mend and "secret" not in away.message
+        assert away.level == "problem" and away.fix and "secret" not in away.message
 
 
 @pytest.mark.slow
@@ -334,7 +348,7 @@ def test_a_problem_is_exit_code_1(thin: None, monkeypatch: pytest.MonkeyPatch) -
     answer = json.loads(result.stdout)
     assert (result.exit_code, answer["verdict"]) == (1, "problem")
     broker = next(finding for finding in answer["findings"] if finding["check"] == "broker")
-    assert broker["where"] == "client" and broker["mend"].startswith("Start it, or set FTQ_BROKER_URL")
+    assert broker["where"] == "client" and broker["fix"].startswith("Start it, or set FTQ_BROKER_URL")
     assert "secret" not in result.output
 
 
@@ -342,7 +356,31 @@ def test_the_workers_half_comes_from_a_process_of_its_own(home: Path) -> None:
     home.mkdir(mode=0o700)
     found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
     checks = list(dict.fromkeys(finding["check"] for finding in found if finding["where"] == "worker"))
-    assert checks[:1] == ["versions"] and checks[-4:] == ["limits", "shared memory", "disk", "hub"]
+    assert checks[:1] == ["versions"] and checks[-5:] == ["limits", "shared memory", "disk", "hub", "llama.cpp"]
+
+
+def test_a_hub_that_never_answers_costs_no_other_finding(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.mkdir(mode=0o700)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
+    levels = {finding["check"]: finding["level"] for finding in found if finding["where"] == "worker"}
+    assert levels["hub"] == "warning" and {"versions", "gpu", "limits"} <= set(levels)
+    assert levels.get("worker", "warning") == "warning"
+
+
+def test_what_the_workers_half_found_in_time_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine so busy that the checks aren't done in time."""
+    home.mkdir(mode=0o700)
+    line = json.dumps({"check": "gpu", "level": "ok", "message": "GPU 0: H100", "fix": "", "seconds": None})
+    slow = ["sh", "-c", f"echo a library\\'s own line; echo '{line}'; echo -n '{line[:20]}'; exec sleep 60"]
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: start(slow, **options))
+    monkeypatch.setattr(doctor, "WORKER_SECONDS", 2.0)
+    result = cli_tools.run("doctor", "--json")
+    found = [finding for finding in json.loads(result.stdout)["findings"] if finding["where"] == "worker"]
+    assert [(finding["check"], finding["level"]) for finding in found] == [("gpu", "ok"), ("worker", "warning")]
+    assert "weren't done within 2 s: the machine may be busy" in found[1]["message"]
 
 
 def test_a_workers_half_that_breaks_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,14 +82,14 @@ def test_a_good_broker(serve: Serve, home: Path) -> None:
 def test_the_embedded_broker_and_none(home: Path, name: str) -> None:
     settings = Settings.from_env({"FTQ_HOME": str(home / name)})
     (missing,) = broker(settings)
-    assert (missing.level, missing.mend.split("   ")[0]) == ("warning", "ftq up")
+    assert (missing.level, missing.fix.split("   ")[0]) == ("warning", "ftq up")
     process = embedded.start(settings)
     assert process
     try:
         assert {finding.level for finding in broker(settings)} == {"ok"}
         settings.broker_socket.chmod(0o777)
         open_to_all = [finding for finding in broker(settings) if finding.level == "problem"]
-        assert [finding.mend for finding in open_to_all] == [f"chmod 700 {settings.broker_socket}"]
+        assert [finding.fix for finding in open_to_all] == [f"chmod 700 {settings.broker_socket}"]
     finally:
         process.terminate()
         process.wait(timeout=10)

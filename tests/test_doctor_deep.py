@@ -28,7 +28,7 @@ def test_a_stage_that_fails_shows_why_and_where(tmp_path: Path) -> None:
     assert [finding.level for finding in found][:-1] == ["ok"] * (len(found) - 1)
     failed, log = found[-1], RunDir(tmp_path / "deep" / "run").log(found[-1].check)
     assert failed.level == "problem" and "nobody/has-this-model" in failed.message
-    assert failed.mend == f"The whole log: less {log}" and log.is_file()
+    assert failed.fix == f"The whole log: less {log}" and log.is_file()
 
 
 def test_a_stage_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

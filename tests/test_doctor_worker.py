@@ -83,7 +83,7 @@ def test_a_gpu_that_is_too_old(nvidia_smi: Callable[..., None], monkeypatch: pyt
 def test_a_driver_too_old_for_torch(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(CARD.replace("580.159.04", "550.54.14"), TABLE.replace("CUDA Version: 13.0", "CUDA Version: 12.4"))
     assert gpu("13.0", monkeypatch)[1] == ("problem", "torch needs CUDA 13.0, driver 550.54.14 knows 12.4")
-    assert list(doctor_gpu.gpus())[1].mend == "Update the driver to 580 or later."
+    assert list(doctor_gpu.gpus())[1].fix == "Update the driver to 580 or later."
 
 
 def test_torch_for_the_cpu_or_none_beside_a_gpu(
@@ -134,11 +134,15 @@ def test_torchs_cuda_is_read_without_importing_torch(tmp_path: Path, monkeypatch
 
 def test_the_compiler_and_pythons_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(doctor, "torch_cuda", lambda: "13.0")
 
     def found() -> list[tuple[str, str]]:
-        return [(finding.level, finding.mend) for finding in doctor.compiler(tmp_path, str(tmp_path))]
+        return [(finding.level, finding.fix) for finding in doctor.compiler(tmp_path, str(tmp_path))]
 
-    assert found() == [("problem", "apt-get install build-essential")]
+    assert found() == [("note", "apt-get install gcc")]  # a CPU trains without
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert found() == [("problem", "apt-get install gcc")]
     (tmp_path / "gcc").write_text("#!/bin/sh\n")
     (tmp_path / "gcc").chmod(0o755)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -249,7 +253,8 @@ def test_the_hub(web: Callable[[int], str]) -> None:
 def test_flower(web: Callable[[int], str]) -> None:
     assert [finding.level for finding in flower(web(200))] == [finding.level for finding in flower(web(401))] == ["ok"]
     assert [finding.level for finding in flower("http://127.0.0.1:1")] == ["note"]
-    assert [finding.level for finding in flower("nonsense")] == ["note"]
+    for url in ("nonsense", "http://", "file:///etc"):
+        assert [finding.level for finding in flower(url)] == ["note"]
 
 
 # ---- together ---------------------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ def test_flower(web: Callable[[int], str]) -> None:
 
 def test_the_workers_half_prints_json_and_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-m", "worker.doctor"], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"versions", "limits", "shared memory", "disk", "hub"} <= {finding["check"] for finding in found}
     code = "import sys, worker.doctor as d; list(d.gpus()); list(d.packages()); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -65,6 +65,14 @@ def test_secrets_are_for_their_owner_alone(folder: Path) -> None:
     assert found["broker_password"] not in found["broker_acl"] + found[".env"]
 
 
+def test_the_artifacts_folder_of_a_clone_is_closed(tmp_path: Path) -> None:
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    (tmp_path / "artifacts").mkdir(mode=0o755)
+    (tmp_path / "artifacts" / ".gitignore").write_text("*\n")
+    make_secrets(tmp_path)
+    assert stat.S_IMODE((tmp_path / "artifacts").stat().st_mode) == 0o700
+
+
 def test_the_containers_never_run_as_root(folder: Path) -> None:
     ids = re.findall(r"^FTQ_[UG]ID=(\d+)$", read(folder)[".env"], re.MULTILINE)
     owner = (folder / "artifacts").stat()

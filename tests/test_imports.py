@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "transformers", "datasets", "peft", "trl", "unsloth", "llama_cpp", "worker", "celery", "kombu"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "trl",
+    "unsloth",
+    "xllamacpp",
+    "cyllama",
+    "worker",
+    "celery",
+    "kombu",
+}
 
 
 def imported(code: str) -> set[str]:

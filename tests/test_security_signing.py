@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,3 +125,14 @@ def test_a_question_is_signed_too(machine: Machine, documents: Path) -> None:
     assert machine.client.store.read_answer(question)[0] == "queued"
     assert queue.send_question(machine.client._app, question)
     until(lambda: machine.client.store.read_answer(question)[0] != "queued")
+
+
+def test_text_of_a_message_sends_no_command_to_the_terminal_of_a_worker(tmp_path: Path) -> None:
+    code = """if True:
+        import logging
+        from worker.app import app
+        app.log.setup_logging_subsystem(loglevel="INFO")
+        logging.getLogger("ftq.worker").warning("%s isn't there to be taken", "\\x1b]0;owned\\x07")"""
+    environment = {**os.environ, "FTQ_HOME": str(tmp_path)}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert "\ufffd]0;owned\ufffd isn't there to be taken" in said.stderr and "\x1b" not in said.stderr

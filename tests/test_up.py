@@ -95,3 +95,8 @@ def test_a_terminal_that_is_gone_takes_no_line_and_ends_nothing(monkeypatch: pyt
         up.say("stopped")
         monkeypatch.undo()
         os.dup2(os.open(os.devnull, os.O_WRONLY), closed.fileno())  # what is buffered has to go somewhere
+
+
+def test_what_is_said_has_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+    up.say("no such model: \x1b]0;owned\x07")
+    assert capsys.readouterr().err == "no such model: \ufffd]0;owned\ufffd\n"

@@ -16,6 +16,7 @@ from celery.exceptions import WorkerLostError
 from celery.worker.consumer import Consumer
 
 from ftq.artifacts import STAGES
+from ftq.errors import printable
 from ftq.queue import PATIENT_PUBLISHING, make_app
 from ftq.settings import Settings, protect_files
 from worker import tasks
@@ -35,6 +36,14 @@ LOST_ANSWER = {"kind": "lost", "message": "the worker's process that was to answ
                "hint": "Ask again. The worker's log has the details."}  # fmt: skip
 
 
+class _Printable(logging.Filter):
+    """Replace control characters: a message of the broker may hold any, and the log may be a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
+
 class QuickConsumer(Consumer):  # type: ignore[misc]
     """Looks for a broker that is away every three seconds at most; Celery's own pauses grow to half a minute."""
 
@@ -42,6 +51,12 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         retry = functools.partial(connection.ensure_connection, interval_start=1, interval_step=1, interval_max=3)
         connection.ensure_connection = retry
         return super().ensure_connected(connection)
+
+
+@signals.after_setup_logger.connect
+def _keep_the_log_printable(logger: logging.Logger, **_: Any) -> None:
+    for handler in logger.handlers:
+        handler.addFilter(_Printable())
 
 
 @signals.celeryd_after_setup.connect

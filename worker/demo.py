@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from ftq.client import Client
+from ftq.errors import printable
 from ftq.settings import Settings
 
 MODEL = "smollm2-135m"
@@ -78,7 +79,7 @@ def _compare(client: Client, run_id: str) -> None:
 
 
 def _short(answer: str, length: int = 240) -> str:
-    text = " ".join(answer.split())
+    text = printable(" ".join(answer.split()))
     return text if len(text) <= length else f"{text[:length]} ..."
 
 

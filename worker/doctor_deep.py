@@ -1,7 +1,7 @@
 """`ftq doctor --deep`: train, export and ask the tiny model here, by the real stages, in a folder that goes away.
 
 No queue: what this finds out is whether the machine can do the work. Tells its steps on standard error and prints
-its findings as JSON. When a stage fails, its folder and whole log stay.
+a finding a line, as JSON. When a stage fails, its folder and whole log stay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ftq.artifacts import STAGES, RunDir, read_jsonl, remove, write_json
 from ftq.doctor.findings import Finding
-from ftq.errors import FtqError
+from ftq.errors import FtqError, printable
 from ftq.spec import parse
 from worker import policy
 from worker.hardware import gpus
@@ -56,7 +56,8 @@ def main() -> None:
         raise
     if all(finding.level != "problem" for finding in findings):
         remove(folder)
-    print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    for finding in findings:
+        print(json.dumps(dataclasses.asdict(finding)))
 
 
 def examine(folder: Path, stages: tuple[str, ...] = STAGES, options: dict[str, Any] | None = None) -> Iterator[Finding]:
@@ -96,8 +97,8 @@ def _torch() -> Finding:
     version, device = json.loads(done.stdout.splitlines()[-1])
     if device is None and gpus():
         said = (done.stderr.strip().splitlines() or ["it doesn't say why"])[-1]
-        mend = "ftq doctor   compares torch's CUDA with the driver's"
-        return Finding("torch", "problem", f"torch {version} can't use {gpus()[0]}: {said}", mend, took)
+        fix = "ftq doctor   compares torch's CUDA with the driver's"
+        return Finding("torch", "problem", f"torch {version} can't use {gpus()[0]}: {said}", fix, took)
     return Finding("torch", "ok", f"torch {version} counts on {device or 'the CPU'}", seconds=took)
 
 
@@ -159,7 +160,8 @@ def tail(log: Path, lines: int = TAIL) -> str:
 def _say(finding: Finding) -> None:
     took = "" if finding.seconds is None else f"{finding.seconds:.1f} s"
     text = took if finding.check in STAGES else f"{finding.check}: {finding.message} {took}".rstrip()
-    print(text if finding.level == "ok" else f"{finding.level}: {finding.message}", file=sys.stderr, flush=True)
+    text = text if finding.level == "ok" else f"{finding.level}: {finding.message}"
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -62,17 +62,17 @@ def _broken_driver(error: subprocess.SubprocessError) -> Finding:
         said = f"no answer within {error.timeout:g} s"
     else:
         said = (str(getattr(error, "output", "")).strip().splitlines() or [str(error)])[0]
-    mend = "Restart the machine: driver and kernel module must be of one version."
-    return Finding("gpu", "problem", f"nvidia-smi failed: {said}", mend)
+    fix = "Restart the machine: driver and kernel module must be of one version."
+    return Finding("gpu", "problem", f"nvidia-smi failed: {said}", fix)
 
 
 def _no_driver(built_for: str | None) -> Finding:
     if in_container():
-        mend = "docker run --gpus all, with the NVIDIA Container Toolkit on the host"
+        fix = "docker run --gpus all, with the NVIDIA Container Toolkit on the host"
     else:
-        mend = "Install NVIDIA's driver if there is a GPU; `nvidia-smi` shows whether it works."
+        fix = "Install NVIDIA's driver if there is a GPU; `nvidia-smi` shows whether it works."
     message = f"no nvidia-smi, so no GPU: {WITHOUT}"
-    return Finding("gpu", "warning" if built_for else "note", message, mend)
+    return Finding("gpu", "warning" if built_for else "note", message, fix)
 
 
 def _gpu(index: str, name: str, total: str, free: str, driver: str, capability: str) -> Finding:
@@ -103,8 +103,8 @@ def _cuda(built_for: str | None, known: str, driver: str) -> Finding:
                        "python -m pip install --force-reinstall torch, from an index with CUDA builds")  # fmt: skip
     wanted = built_for.partition(".")[0]
     if known and int(wanted) > int(known.partition(".")[0]):  # within a major release newer ones run as well
-        mend = f"Update the driver to {DRIVERS.get(wanted, 'a newer one')} or later."
-        return Finding("cuda", "problem", f"torch needs CUDA {built_for}, driver {driver} knows {known}", mend)
+        fix = f"Update the driver to {DRIVERS.get(wanted, 'a newer one')} or later."
+        return Finding("cuda", "problem", f"torch needs CUDA {built_for}, driver {driver} knows {known}", fix)
     return Finding("cuda", "ok", f"torch is built for CUDA {built_for}, the driver knows {known or 'it'}")
 
 

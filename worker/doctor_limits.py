@@ -23,8 +23,8 @@ def _memory(limit: int | None, host: int) -> Finding:
     usable = limit if limit is not None and limited else host
     text = f"{usable / GB:.1f} GB of memory" + (f", limited from {host / GB:.1f} GB" if limited else "")
     if usable < LITTLE_GB * GB:
-        mend = "docker run --memory (mem_limit in compose) allows more." if limited else ""
-        return Finding("limits", "warning", f"{text}: a model like phi-3.5-mini needs {LITTLE_GB:.0f} to export", mend)
+        fix = "docker run --memory (mem_limit in compose) allows more." if limited else ""
+        return Finding("limits", "warning", f"{text}: a model like phi-3.5-mini needs {LITTLE_GB:.0f} to export", fix)
     return Finding("limits", "note" if limited else "ok", text)
 
 

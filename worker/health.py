@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterable
 
-from ftq.errors import FtqError
+from ftq.errors import FtqError, printable
 from ftq.queue import make_impatient_app
 from ftq.records import MAX_GPUS, gpu_queue
 from ftq.runs import RunStore
@@ -26,7 +26,7 @@ def main() -> None:
     except FtqError as error:
         problems = [error.message]
     for problem in problems:
-        print(problem)
+        print(printable(problem))
     sys.exit(1 if problems else 0)
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 
+from ftq.artifacts import make_home
 from ftq.errors import FtqError, UserError
 from ftq.records import QUEUES, gpu_queue
 from ftq.runs import RunStore
@@ -64,7 +65,9 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
 
 def _start(queues: str, name: str, concurrency: int) -> None:
     protect_files()
-    RunStore(Settings.from_env().database_url).close()  # unreachable: said now, not in a log of Celery's
+    settings = Settings.from_env()
+    make_home(settings.home, settings.umask)
+    RunStore(settings.database_url).close()  # unreachable: said now, not in a log of Celery's
     from worker.app import app
 
     host = name or f"worker-{os.getpid()}"

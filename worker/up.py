@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ftq.errors import FtqError, UserError
+from ftq.artifacts import make_home
+from ftq.errors import FtqError, UserError, printable
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files, without_password
 from worker import appliance, broker, flower_login, hardware
@@ -73,7 +74,8 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        self.logs.mkdir(parents=True, exist_ok=True)
+        make_home(self.settings.home, self.settings.umask)
+        self.logs.mkdir(exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it
@@ -210,7 +212,8 @@ def groups_of(gpus: list[str], size: int) -> list[list[str]]:
 
 def say(text: str) -> None:
     with contextlib.suppress(OSError):  # a closed terminal: what is to be done is done without it
-        sys.stderr.write(f"{text}\n")  # in one write, as print's isn't: the workers may write to the same place
+        # In one write, as print's isn't: the workers may write to the same place.
+        sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
 

@@ -30,7 +30,7 @@ OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
 
 
 def app(settings: Settings) -> Celery:
-    """One that says within 1.5 s that the broker is away."""
+    """A Celery app that reports an unreachable broker within 1.5 s."""
     made = make_impatient_app(settings)
     made.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
     return made
@@ -53,13 +53,13 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 def _unreachable(error: BaseException, shown: str, settings: Settings) -> Finding:
     if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in str(error) or "NOAUTH" in str(error):
-        mend = "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0 with the password that the server was given."
-        return Finding("broker", "problem", f"{shown} refuses the user or password ({error})", mend)
+        fix = "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0 with the password that the server was given."
+        return Finding("broker", "problem", f"{shown} refuses the user or password ({error})", fix)
     if settings.embedded:
         return Finding("broker", "warning", f"the embedded broker isn't running ({shown})",
                        "ftq up   (or set FTQ_BROKER_URL to a server)")  # fmt: skip
-    mend = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
-    return Finding("broker", "problem", f"{shown} can't be reached ({error})", mend)
+    fix = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
+    return Finding("broker", "problem", f"{shown} can't be reached ({error})", fix)
 
 
 def _look(client: redis.Redis, shown: str, settings: Settings) -> Iterator[Finding]:
@@ -81,8 +81,8 @@ def _latency(client: redis.Redis, shown: str) -> Finding:
     times = [_milliseconds(client.ping) for _ in range(PINGS)]
     middle = statistics.median(times)
     slow = middle > SLOW_MS
-    mend = "Put broker and workers into one network." if slow else ""
-    return Finding("broker", "warning" if slow else "ok", f"{shown} answers in {middle:.1f} ms", mend)
+    fix = "Put broker and workers into one network." if slow else ""
+    return Finding("broker", "warning" if slow else "ok", f"{shown} answers in {middle:.1f} ms", fix)
 
 
 def _milliseconds(action: Callable[[], Any]) -> float:
@@ -103,8 +103,8 @@ def _version(info: dict[str, Any]) -> Finding:
     name = "Valkey" if "valkey_version" in info else "Redis"
     number = str(info.get("valkey_version") or info.get("redis_version", "0"))
     old = tuple(int(part) for part in number.split(".")[:2] if part.isdigit()) < OLDEST
-    mend = "Valkey 8 or Redis 7 is what ftq is tested with." if old else ""
-    return Finding("broker", "warning" if old else "ok", f"{name} {number}{' is old' if old else ''}", mend)
+    fix = "Valkey 8 or Redis 7 is what ftq is tested with." if old else ""
+    return Finding("broker", "warning" if old else "ok", f"{name} {number}{' is old' if old else ''}", fix)
 
 
 def _persistence(info: dict[str, Any]) -> Finding:
@@ -120,8 +120,8 @@ def _eviction(info: dict[str, Any]) -> Finding:
     policy, most = info.get("maxmemory_policy", "noeviction"), int(info.get("maxmemory", 0))
     if policy != "noeviction":
         message = f"maxmemory-policy {policy}: a full memory throws messages away"
-        mend = "CONFIG SET maxmemory-policy noeviction   (and in its configuration file)"
-        return Finding("broker", "problem", message, mend)
+        fix = "CONFIG SET maxmemory-policy noeviction   (and in its configuration file)"
+        return Finding("broker", "problem", message, fix)
     if most and int(info.get("used_memory", 0)) > 0.9 * most:
         message = f"its memory is nearly full: {int(info['used_memory']) / 1e6:.0f} of {most / 1e6:.0f} MB"
         return Finding("broker", "warning", message, "CONFIG SET maxmemory 0   (or more than it is)")
@@ -141,8 +141,8 @@ def _network(client: redis.Redis) -> Iterator[Finding]:
     near = _is_loopback(str(options["host"]))
     if _answers_anybody(client):
         message = f"{options['host']} asks for no password: whoever reaches it can stop workers and read run ids"
-        mend = "Start it with --requirepass or an ACL file, and put the password into FTQ_BROKER_URL."
-        yield Finding("broker", "warning" if near else "problem", message, mend)
+        fix = "Start it with --requirepass or an ACL file, and put the password into FTQ_BROKER_URL."
+        yield Finding("broker", "warning" if near else "problem", message, fix)
     else:
         yield Finding("broker", "ok", "asks for a password")
     if not near and not encrypted:

@@ -17,7 +17,7 @@ def checks(settings: Settings, flower_url: str) -> list[Check]:
     return [
         Check("python", python),
         Check("versions", lambda: versions("cli")),
-        Check("artifacts", folder, mend="A network file system that hangs? Set FTQ_HOME to a local disk."),
+        Check("artifacts", folder, fix="A network file system that hangs? Set FTQ_HOME to a local disk."),
         *_services(settings, flower_url),
     ]
 
@@ -33,8 +33,8 @@ def _services(settings: Settings, flower_url: str) -> list[Check]:
         broken = Finding("versions", "problem", f"{error}: nothing else can be looked at", "make install")
         return [Check("versions", lambda: [broken])]
     return [
-        Check("database", lambda: database(settings), mend="Check FTQ_DATABASE_URL, and that its server is there."),
-        Check("broker", lambda: broker(settings), mend="Check FTQ_BROKER_URL, and that its server is there."),
-        Check("workers", lambda: workers(settings), silence="warning", mend="Database or broker hang: see there."),
+        Check("database", lambda: database(settings), fix="Check FTQ_DATABASE_URL, and that its server is there."),
+        Check("broker", lambda: broker(settings), fix="Check FTQ_BROKER_URL, and that its server is there."),
+        Check("workers", lambda: workers(settings), silence="warning", fix="Database or broker hang: see there."),
         Check("flower", lambda: flower(flower_url), silence="note"),
     ]

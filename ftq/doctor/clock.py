@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ftq.doctor.findings import Finding
 
 TOLERATED = 5.0  # seconds; a worker's sign of life may be that old anyway
-MEND = "timedatectl set-ntp true   (on the machine whose clock is wrong)"
+FIX = "timedatectl set-ntp true   (on the machine whose clock is wrong)"
 
 
 def compare(who: str, ahead: float, lease_seconds: float | None = None) -> Iterator[Finding]:
@@ -19,4 +19,4 @@ def compare(who: str, ahead: float, lease_seconds: float | None = None) -> Itera
     wrong = lease_seconds is not None and abs(ahead) > lease_seconds / 2
     message = f"the clock of {who} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     consequence = ": workers would take each other's runs away" if wrong else ""
-    yield Finding("clock", "problem" if wrong else "warning", message + consequence, MEND)
+    yield Finding("clock", "problem" if wrong else "warning", message + consequence, FIX)

@@ -51,8 +51,8 @@ def _sqlite(engine: sa.Engine, path: Path) -> Iterator[Finding]:
     if answer == "ok":
         yield Finding("database", "ok", f"{path} is whole ({path.stat().st_size / 1e6:.1f} MB)")
     else:
-        mend = f"Stop the workers, then: sqlite3 {path} .recover | sqlite3 new.db && mv new.db {path}"
-        yield Finding("database", "problem", f"{path} is damaged: {answer.splitlines()[-1]}", mend)
+        fix = f"Stop the workers, then: sqlite3 {path} .recover | sqlite3 new.db && mv new.db {path}"
+        yield Finding("database", "problem", f"{path} is damaged: {answer.splitlines()[-1]}", fix)
 
 
 def _journal(mode: str, path: Path) -> Finding:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["ok", "note", "warning", "problem"]
 LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "problem")  # from good to bad
-SECONDS = 2.5  # what a check may take
+SECONDS = 2.5  # what a check may take, unless it has a time of its own
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`mend` is what to type; `seconds` how long it took, where that is the point."""
+    """`fix` is what to type; `seconds` how long it took, where that is the point."""
 
     check: str
     level: Level
     message: str
-    mend: str = ""
+    fix: str = ""
     seconds: float | None = None
 
 
@@ -31,7 +31,8 @@ class Check:
     name: str
     look: Callable[[], Iterable[Finding]]
     silence: Level = "problem"
-    mend: str = ""
+    fix: str = ""
+    seconds: float | None = None  # None: what `examine` gives to all
 
 
 @dataclass
@@ -51,22 +52,24 @@ class _Look:
                 self.found.append(finding)
         except Exception as error:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.found.append(Finding(self.check.name, "problem", f"the check itself failed: {text}", self.check.mend))
+            self.found.append(Finding(self.check.name, "problem", f"the check itself failed: {text}", self.check.fix))
 
-    def result(self, until: float, seconds: float) -> list[Finding]:
-        self.thread.join(max(0.0, until - time.monotonic()))
+    def result(self, began: float, seconds: float) -> list[Finding]:
+        """What was found within so many seconds of `began`, and that time ran out if it did."""
+        self.thread.join(max(0.0, began + seconds - time.monotonic()))
         found = list(self.found)
         if self.thread.is_alive():
             message = f"no answer within {seconds:g} s"
-            found.append(Finding(self.check.name, self.check.silence, message, self.check.mend))
+            found.append(Finding(self.check.name, self.check.silence, message, self.check.fix))
         return found
 
 
-def examine(checks: Sequence[Check], seconds: float = SECONDS) -> list[Finding]:
-    """All checks at once; their findings in the order of the checks, after `seconds` at the latest."""
-    until = time.monotonic() + seconds
+def examine(checks: Sequence[Check], seconds: float = SECONDS) -> Iterator[Finding]:
+    """All checks at once; their findings in the order of the checks, each check's after `seconds` at the latest."""
+    began = time.monotonic()
     looks = [_Look(check) for check in checks]
-    return [finding for look in looks for finding in look.result(until, seconds)]
+    for look in looks:
+        yield from look.result(began, look.check.seconds or seconds)
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -1,4 +1,4 @@
-"""The machine and what is installed on it. Standard library only: the worker's doctor uses it too."""
+"""The machine and what is installed on it. Imports little: the worker's doctor uses it too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import ftq
+from ftq.artifacts import is_fresh
 from ftq.doctor.findings import Finding, Level
 
 GB = 1e9
@@ -33,7 +34,12 @@ def in_container(root: Path = Path("/")) -> bool:
 
 
 def pins(name: str) -> dict[str, str]:
-    """{package: version} of requirements/<name>.txt and those it takes in (-r); empty where it isn't installed."""
+    """{package: version} that requirements/<name>.txt and those it takes in (-r) pin for this machine.
+
+    Empty where the file isn't installed.
+    """
+    from packaging.requirements import Requirement  # here: where it is missing, only this check fails
+
     file = resources.files("ftq") / "requirements" / f"{name}.txt"
     if not file.is_file():
         return {}
@@ -42,8 +48,8 @@ def pins(name: str) -> dict[str, str]:
         text = line.partition("#")[0].strip()
         if text.startswith("-r"):
             found |= pins(text.removeprefix("-r").strip().removesuffix(".txt"))
-        elif "==" in text:
-            found |= dict([_pin(text)])
+        elif text and ((pin := Requirement(text)).marker is None or pin.marker.evaluate()):
+            found[pin.name] = str(pin.specifier).removeprefix("==")
     return found
 
 
@@ -59,20 +65,15 @@ def versions(name: str, options: str = "", missing: Level = "problem") -> Iterat
         yield Finding("versions", "ok", f"the {len(wanted)} packages of requirements/{name}.txt are as pinned")
 
 
-def _pin(line: str) -> tuple[str, str]:
-    package, _, version = line.partition("==")
-    return package.partition("[")[0].strip(), version.partition(";")[0].strip()
-
-
 def _compare(package: str, pin: str, options: str, missing: Level) -> Iterator[Finding]:
-    mend = f"python -m pip install {options + ' ' if options else ''}{package}=={pin}"
+    fix = f"python -m pip install {options + ' ' if options else ''}{package}=={pin}"
     try:
         found = metadata.version(package)
     except metadata.PackageNotFoundError:
-        yield Finding("versions", missing, f"{package} isn't installed, {pin} is pinned", mend)
+        yield Finding("versions", missing, f"{package} isn't installed, {pin} is pinned", fix)
         return
     if found.partition("+")[0] != pin:  # torch 2.13.0+cu130 is torch 2.13.0
-        yield Finding("versions", "warning", f"{package} {found} is installed, ftq is tested with {pin}", mend)
+        yield Finding("versions", "warning", f"{package} {found} is installed, ftq is tested with {pin}", fix)
 
 
 # ---- folders ----------------------------------------------------------------------------------------------
@@ -99,8 +100,8 @@ def _to_be_made(home: Path) -> Finding:
 
 def _writable(home: Path) -> Finding:
     if refusal := _refusal(home):
-        mend = f"sudo chown -R {os.geteuid()} {home}   (or set FTQ_HOME to a folder of yours)"
-        return Finding("artifacts", "problem", f"{home} can't be written ({refusal})", mend)
+        fix = f"sudo chown -R {os.geteuid()} {home}   (or set FTQ_HOME to a folder of yours)"
+        return Finding("artifacts", "problem", f"{home} can't be written ({refusal})", fix)
     return Finding("artifacts", "ok", f"{home} is writable")
 
 
@@ -116,6 +117,8 @@ def _refusal(folder: Path) -> str:
 
 def _private(home: Path) -> Iterator[Finding]:
     mode = stat.S_IMODE(home.stat().st_mode)
+    if is_fresh(home):
+        return  # the first run closes it
     if mode & 0o007:
         message = f"{home} has mode {mode:04o}: everybody on this machine may look at documents and models"
         yield Finding("artifacts", "warning", message, f"chmod 700 {home}")
@@ -127,11 +130,11 @@ def disk(check: str, folder: Path, little: float = LITTLE) -> Iterator[Finding]:
     """Free space, in GB (10^9 bytes), where `folder` is or will be."""
     free = shutil.disk_usage(existing(folder)).free / GB
     text = f"{free:.1f} GB free for {folder}"
-    mend = "`ftq gc` deletes old runs; or set FTQ_HOME to a larger disk." if check == "artifacts" else "Make room."
+    fix = "`ftq gc` deletes old runs; or set FTQ_HOME to a larger disk." if check == "artifacts" else "Make room."
     if free < NONE:
-        yield Finding(check, "problem", text, mend)
+        yield Finding(check, "problem", text, fix)
     elif free < little:
-        yield Finding(check, "warning", f"{text}; phi-3.5-mini takes about {LITTLE:.0f} GB", mend)
+        yield Finding(check, "warning", f"{text}; phi-3.5-mini takes about {LITTLE:.0f} GB", fix)
     else:
         yield Finding(check, "ok", text)
 
