@@ -11,12 +11,13 @@ import pytest
 
 import ftq.estimate
 from ftq import catalog
-from ftq.artifacts import STAGES, RunDir
+from ftq.artifacts import LINKED_FROM, STAGES, RunDir
 from ftq.records import Run, Stage
 from ftq.runs import RunStore
 from ftq.spec import RunSpec, parse
 from worker import cache
 
+LARGE = "w" * LINKED_FROM  # of a file that is linked, not copied
 # Another value of each option, and the stages whose outcome may differ by it.
 PREPARE, TRAIN, EXPORT, INFER = STAGES
 CHANGES: dict[str, tuple[Any, list[str]]] = {
@@ -128,7 +129,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         store.create(run_id, run_id, {"model": "m"}, "hash")
     folder = RunDir(tmp_path / "old")
     (folder.merged / "deep").mkdir(parents=True)
-    (folder.merged / "deep" / "w").write_text("12345")
+    (folder.merged / "deep" / "w").write_text(LARGE)
     folder.gguf("q8_0").write_text("GGUF")
     folder.answers.write_text("not of this stage")
     for stage in STAGES[:3]:
@@ -150,8 +151,8 @@ def test_the_recorded_files_are_linked(store: RunStore, tmp_path: Path) -> None:
     assert take(store, tmp_path)
     files = {str(path.relative_to(partial)): path for path in partial.rglob("*") if path.is_file()}
     texts = {name: path.read_text() for name, path in files.items()}
-    assert texts == {"merged/deep/w": "12345", "model-q8_0.gguf": "GGUF"}
-    assert all(path.samefile(tmp_path / "old" / name) for name, path in files.items())
+    assert texts == {"merged/deep/w": LARGE, "model-q8_0.gguf": "GGUF"}
+    assert [name for name, path in files.items() if path.samefile(tmp_path / "old" / name)] == ["merged/deep/w"]
 
 
 @pytest.mark.parametrize("damage", ["other key", "gone", "shorter", "all gone"])
@@ -160,7 +161,7 @@ def test_what_is_not_whole_is_not_taken(store: RunStore, tmp_path: Path, damage:
     if damage == "gone":
         old.gguf("q8_0").unlink()
     if damage == "shorter":
-        (old.merged / "deep" / "w").write_text("1234")
+        (old.merged / "deep" / "w").write_text(LARGE[1:])
     if damage == "all gone":
         store.delete("old")
     assert not take(store, tmp_path, "other" if damage == "other key" else "key")
