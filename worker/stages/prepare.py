@@ -19,7 +19,7 @@ from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.documents import SUFFIXES
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, gguf, markdown, records, rows
+from worker.stages import base_model, gguf, markdown, records, revisions, rows
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
@@ -66,7 +66,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     write_jsonl(dataset / "train.jsonl", train)
     write_jsonl(dataset / "valid.jsonl", valid)
     lengths = rows.write(dataset, model_dir, limit.stop)
-    write_json(dataset / "report.json", _summary(found, train, valid, limit, lengths))
+    summary = _summary(found, train, valid, limit, lengths)
+    write_json(dataset / "report.json", {**summary, "base_revision": revisions.of(model_dir)})
     report.progress(100)
 
 

@@ -36,7 +36,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write adapter/ and metrics.jsonl into `out`; told to stop, save a checkpoint and return."""
     lap = _stopwatch()
     summary = _read_summary(run)
-    model_dir = base_model.resolve(spec.model)
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
     base_model.go_offline()
     base_model.read_ahead(model_dir)
     ranks.start(spec.gpus, report)
