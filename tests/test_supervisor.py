@@ -174,6 +174,27 @@ def test_a_stage_has_succeeded_when_its_files_are_on_the_disk(rig: Rig, monkeypa
     assert disk.too_early == [] and made.items() <= left[0].items()
 
 
+def test_the_key_of_prepare_has_the_commit_that_it_downloaded(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    main = tmp_path / "hub" / "models--Qwen--Qwen3-4B" / "refs" / "main"
+    put = RunDir.put_in_place
+
+    def downloaded(*given: Any) -> None:
+        main.parent.mkdir(parents=True)
+        main.write_text("a" * 40)
+        put(*given)
+
+    rig.submit("r")
+    rig.submit("s")
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "put_in_place", downloaded)
+        assert rig.supervisor.run("r", "prepare", 1) is True
+    assert rig.supervisor.run("s", "prepare", 1) is True
+    assert [rig.store.get(run).stages[0].cached for run in ("r", "s")] == [False, True]
+
+
 def test_the_lease_outlives_a_slow_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.submit("r")
     passed, monotonic, renewed = [0.0], time.monotonic, threading.Event()

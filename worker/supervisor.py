@@ -190,6 +190,8 @@ class Supervisor:
         watch.insist(put_in_place)
         sync(folder.path)
         remove(partial)
+        if stage == "prepare" and not cached:  # it may have downloaded the model: now its commit is known
+            key = cache.key(self.store.get(folder.path.name), stage)
         artifacts = folder.artifacts(stage)
         watch.insist(lambda: self.store.succeed(watch.token, key, artifacts, cached))
         if stage == "export":
