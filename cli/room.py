@@ -123,5 +123,5 @@ def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Pat
 
 
 def _count(runs: int, leftovers: int, questions: int) -> str:
-    others = [(leftovers, "leftover"), (questions, "question")]
-    return " and ".join([plural(runs, "run"), *(plural(number, what) for number, what in others if number)])
+    others = [plural(number, what) for number, what in [(leftovers, "leftover"), (questions, "question")] if number]
+    return " and ".join([", ".join([plural(runs, "run"), *others[:-1]]), *others[-1:]])

@@ -84,8 +84,8 @@ def _is_dead(partial: Path) -> bool:
 
 
 def _unused(cache: Path) -> Iterator[Path]:
-    """In the cache: 4-bit weights of an earlier version, GGUFs of base models, and what was never made to its end."""
-    yield from cache.glob("four_bit")
+    """In the cache: what earlier versions kept, GGUFs of base models, and what was never made to its end."""
+    yield from (path for path in map(cache.joinpath, ("four_bit", "smollm2-135m")) if path.is_dir())
     yield from filter(_is_dead, cache.glob(".*.partial"))
     for path in cache.glob("base-*.gguf"):
         with contextlib.suppress(FileNotFoundError):

@@ -35,6 +35,13 @@ def test_paths(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # nothing is created by looking
 
 
+def test_a_run_is_named_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fill(tmp_path / "run", {"run.json": "{}"}))
+    assert RunDir(".").path.name == RunDir("../run").path.name == "run"
+    (tmp_path / "link").symlink_to("run")
+    assert RunDir(tmp_path / "link").path.name == "link"  # what deletes a run deletes no other
+
+
 def test_publishing_replaces_what_an_earlier_attempt_published_and_nothing_else(tmp_path: Path) -> None:
     run = RunDir(fill(tmp_path, {
         "run.json": "{}", "adapter/old.json": "old", "metrics.jsonl": "old", "model-q8_0.gguf": "old",
@@ -91,6 +98,14 @@ def test_json_is_never_half_written(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         artifacts.write_json(path, {"a": object()})
     assert tree(tmp_path) == {"x.json": '{\n  "ü": 1\n}\n'}
+
+
+def test_half_a_character_is_written_as_its_escape(tmp_path: Path) -> None:
+    value = {"\ud800": "a\udcff"}
+    artifacts.write_json(tmp_path / "x", value)
+    artifacts.write_jsonl(tmp_path / "y", [value])
+    assert json.loads((tmp_path / "x").read_bytes()) == value
+    assert list(artifacts.read_jsonl(tmp_path / "y")) == [value]
 
 
 def test_jsonl_there_and_back(tmp_path: Path) -> None:
