@@ -95,6 +95,9 @@ def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, m
     (tmp_path / "shared.py").write_text("2")
     assert all(versions()[stage] != before[stage] for stage in STAGES)
     before = versions()
+    monkeypatch.setattr(cache, "_LLAMA_FOLDER", tmp_path / "llama")
+    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [EXPORT, INFER]
+    before = versions()
     (tmp_path / "estimate").write_text("another way to choose how many examples make a step")
     monkeypatch.setattr(ftq.estimate, "__file__", str(tmp_path / "estimate"))
     assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [TRAIN]

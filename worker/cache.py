@@ -20,7 +20,7 @@ from ftq import catalog
 from ftq.artifacts import STAGES, link_tree, remove, run_dir, size_of
 from ftq.runs import Run, RunStore
 
-_STAGES_FOLDER = Path(__file__).parent / "stages"
+_STAGES_FOLDER, _LLAMA_FOLDER = Path(__file__).parent / "stages", Path(__file__).parent / "llama"
 # The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
 # look on.
 _NOBODYS = {"documents", "priority", "gpus", "report_to"}
@@ -95,6 +95,7 @@ def code_version(stage: str) -> str:
     shared = [path for path in _STAGES_FOLDER.glob("*.py") if path.stem not in STAGES]
     files = [*sorted(shared), _STAGES_FOLDER / f"{stage}.py", Path(ftq.prompt.__file__)]
     files += [Path(ftq.estimate.__file__)] if stage == "train" else []
+    files += sorted(_LLAMA_FOLDER.glob("*.py")) if stage in ("export", "infer") else []
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
