@@ -85,10 +85,11 @@ def _is_dead(partial: Path) -> bool:
 
 def _unused(cache: Path) -> Iterator[Path]:
     """In the cache: what earlier versions kept, GGUFs of base models, and what was never made to its end."""
-    yield from (path for path in map(cache.joinpath, ("four_bit", "smollm2-135m")) if path.is_dir())
+    for name in ("four_bit", "smollm2-135m"):
+        yield from cache.glob(name)
     yield from filter(_is_dead, cache.glob(".*.partial"))
     for path in cache.glob("base-*.gguf"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             if time.time() - max(path.stat().st_atime, path.stat().st_mtime) > UNUSED:
                 yield path
 

@@ -6,6 +6,7 @@ used, the base model and the key of the stage before (for prepare, the documents
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -120,7 +121,9 @@ def _fingerprint(model: str, stage: str) -> list[Any]:
     folder = Path(model)
     if not folder.is_absolute():
         main = _hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
-        return [main.read_text()] if stage == "prepare" and main.is_file() else []
+        with contextlib.suppress(OSError):
+            return [main.read_text()] if stage == "prepare" else []
+        return []
     stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 

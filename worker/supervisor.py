@@ -187,13 +187,16 @@ class Supervisor:
                     folder.put_in_place(stage, partial)
                     in_place = True
 
+        def finish() -> None:
+            downloaded = stage == "prepare" and not cached  # perhaps: now the model's commit is known
+            known = cache.key(self.store.get(folder.path.name), stage) if downloaded else key
+            self.store.succeed(watch.token, known, artifacts, cached)
+
         watch.insist(put_in_place)
         sync(folder.path)
         remove(partial)
-        if stage == "prepare" and not cached:  # it may have downloaded the model: now its commit is known
-            key = cache.key(self.store.get(folder.path.name), stage)
         artifacts = folder.artifacts(stage)
-        watch.insist(lambda: self.store.succeed(watch.token, key, artifacts, cached))
+        watch.insist(finish)
         if stage == "export":
             with contextlib.suppress(OSError):
                 folder.forget_checkpoints(before=trained + 1)  # the adapter was read: they have done their work
