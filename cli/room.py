@@ -11,6 +11,7 @@ import click
 from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, say, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ftq.client import Client
@@ -47,19 +48,19 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 def gc(last: int, dry_run: bool, yes: bool) -> None:
     """Delete old runs.
 
-    The finished ones, but for the last N and those marked by `ftq keep`; and what a stopped deletion or submit has
-    left. Shows first how much room that frees.
+    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion or submit has left;
+    what nothing needs in this machine's cache; and questions older than a day. Shows first how much room that frees.
 
     \b
     Example:
       ftq gc --last 5
     """
     client = open_client()
-    old, leftovers = client.removable(last), client.leftovers()
-    if not old and not leftovers:
+    old, leftovers, questions = client.removable(last), client.leftovers(), client.old_questions()
+    if not old and not leftovers and not questions:
         note(f"Nothing to delete: no finished run besides the last {last} and the kept ones.")
         return
-    _delete(client, old, leftovers, yes, dry_run=dry_run, old=True)
+    _delete(client, old, leftovers, yes, questions, dry_run=dry_run, old=True)
 
 
 @click.command()
@@ -77,23 +78,25 @@ def keep(run: str, undo: bool) -> None:
 
 
 def _delete(
-    client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], yes: bool, *,
-    dry_run: bool = False, old: bool = False,
+    client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], yes: bool, questions: int = 0,
+    *, dry_run: bool = False, old: bool = False,
 ) -> None:  # fmt: skip
     """Show, ask, delete. What can't be deleted doesn't hold up the rest."""
-    _show(client, runs, leftovers)
+    _show(client, runs, leftovers, questions)
     if dry_run:
         return
     confirm("Delete?", yes)
     from ftq.errors import FtqError, NotFound, Refused
 
-    done, problems = [0, 0], list[FtqError]()
-    clear = [(1, partial(client.clear, path)) for path, _ in leftovers]
-    for kind, delete in [*clear, *((0, partial(client.remove, run, old)) for run, _ in runs)]:
+    done, problems = [0, 0, 0], list[FtqError]()
+    jobs: list[tuple[int, int, Callable[[], None]]] = [(1, 1, partial(client.clear, path)) for path, _ in leftovers]
+    jobs += [(0, 1, partial(client.remove, run, old)) for run, _ in runs]
+    jobs += [(2, questions, client.forget_questions)] if questions else []
+    for kind, number, delete in jobs:
         try:
             with contextlib.suppress(NotFound):  # another client has deleted it
                 delete()
-            done[kind] += 1
+            done[kind] += number
         except FtqError as error:
             if old and isinstance(error, Refused):
                 note(f"Spared: {error.message}.")
@@ -105,19 +108,20 @@ def _delete(
         raise FtqError("\n".join(dict.fromkeys(problem.message for problem in problems)), "\n".join(hints))
 
 
-def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]]) -> None:
+def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
     from cli.show import print_sizes
+    from ftq.room import why
 
     if runs:
         print_sizes(runs)
     for path, number in leftovers:
-        what = "a submit was stopped there" if path.suffix == ".partial" else "a deletion was stopped there"
-        click.echo(f"{printable(path.name)}  {what}  {size(number)}")
+        click.echo(f"{printable(path.name)}  {why(path)}  {size(number)}")
     deleted = [run for run, _ in runs]
     frees, stays = client.freed(deleted) + sum(number for _, number in leftovers), client.staying(deleted)
     shared = f" ({size(stays)} of it are shared with other runs and stay)" if stays else ""
-    note(f"{_count(len(runs), len(leftovers))}: deleting frees {size(frees)}{shared}.")
+    note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}{shared}.")
 
 
-def _count(runs: int, leftovers: int) -> str:
-    return plural(runs, "run") + (f" and {plural(leftovers, 'leftover')}" if leftovers else "")
+def _count(runs: int, leftovers: int, questions: int) -> str:
+    others = [plural(number, what) for number, what in [(leftovers, "leftover"), (questions, "question")] if number]
+    return " and ".join([", ".join([plural(runs, "run"), *others[:-1]]), *others[-1:]])

@@ -1,12 +1,13 @@
 """Every path and file name under artifacts/<run>/, and how files get there.
 
-Existence means complete: a stage writes into a folder of its own attempt and what it made is renamed
-into place at the end, after it was checked.
+Existence means complete, also after a power cut: a stage writes into a folder of its own attempt, and what it made is
+checked, synced to the disk and only then renamed into place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -20,6 +21,9 @@ from ftq.errors import FtqError
 
 STAGES = ("prepare", "train", "export", "infer")
 COPIED_AT_ONCE = 2**23  # bytes
+SYNC_SECONDS = 0.5
+LINKED_FROM = 2**20  # bytes; a smaller file is copied, so that a person may edit one run's model card
+NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # how a network's file system says that it syncs no folders
 
 # What each stage publishes; `*` stands for the quantisation.
 OUTPUTS = {
@@ -34,12 +38,17 @@ class RunDir:
     """One run's folder. Paths are derived on access; nothing is created by looking."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.abspath(path))  # `.` has a name, too; a link stays one
 
     # written at submit
     @property
     def run_json(self) -> Path:
         return self.path / "run.json"
+
+    @property
+    def submitting(self) -> Path:
+        """There until the run is recorded: whose submit died has it for ever, and `gc` clears that folder."""
+        return self.path / ".submitting"
 
     @property
     def documents(self) -> Path:
@@ -99,12 +108,20 @@ class RunDir:
         return sorted(path for pattern in OUTPUTS[stage] for path in self.path.glob(pattern))
 
     def publish(self, stage: str, partial: Path) -> None:
-        """Rename everything in `partial` into place, instead of what an earlier attempt published."""
-        for old in self.outputs(stage):
-            remove(old)
-        for made in sorted(partial.iterdir()):
-            os.replace(made, self.path / made.name)
-        partial.rmdir()
+        """Sync everything in `partial` and put it in place, instead of what an earlier attempt published."""
+        sync_tree(partial)
+        self.put_in_place(stage, partial)
+        sync(self.path)
+        remove(partial)
+
+    def put_in_place(self, stage: str, partial: Path) -> None:
+        """Rename everything in `partial`, which is synced, into place; what it replaces goes to `partial`."""
+        new, replaced = sorted(partial.iterdir()), partial / ".replaced"
+        replaced.mkdir()
+        for path in self.outputs(stage):
+            os.replace(path, replaced / path.name)
+        for path in new:
+            os.replace(path, self.path / path.name)
 
     def clear_partials(self, stage: str, attempt: int) -> None:
         """Remove those of the attempts up to this one: a later one, which replaced it, may be at work."""
@@ -152,10 +169,13 @@ def _kind(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
+    """Write beside, sync, then rename: a reader never sees half a file. Half a character is written as its escape."""
     beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # which is JSON's own escape
+    sync(beside)
     os.replace(beside, path)
+    sync(path.parent)
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
@@ -166,20 +186,55 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 def write_jsonl(path: Path, rows: list[Any]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's list of names, on the disk: a power cut takes what is only in memory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SYNCED or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Sync every file and folder below, then the folder: what is renamed after that is whole.
+
+    Gigabytes may take minutes: `meanwhile` is called again and again.
+    """
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    with ThreadPoolExecutor(1) as pool:
+        syncing = pool.submit(_sync_below, folder)
+        while wait([syncing], timeout=SYNC_SECONDS).not_done:
+            meanwhile()
+        syncing.result()
+
+
+def _sync_below(folder: Path) -> None:
+    for place, _, names in os.walk(folder, topdown=False):
+        for path in (Path(place, name) for name in names):
+            if stat.S_ISREG(path.lstat().st_mode):
+                sync(path)
+        sync(Path(place))
 
 
 def link_tree(source: Path, target: Path, while_copying: Callable[[], None] = lambda: None) -> None:
-    """Copy a file or folder by hard links, by bytes where the file system has none.
+    """Copy a file or folder: its large files by hard links, by bytes where the file system has none.
 
     That may take minutes: `while_copying` is called again and again meanwhile.
     """
 
     def link(a: str, b: str) -> str:
-        try:
-            os.link(a, b)
-        except OSError:
-            _copy(a, b, while_copying)
+        if os.path.getsize(a) >= LINKED_FROM:
+            with contextlib.suppress(OSError):
+                os.link(a, b)
+                return b
+        _copy(a, b, while_copying)
         return b
 
     if source.is_dir():

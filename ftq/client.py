@@ -94,8 +94,13 @@ class Client:
             taken = documents.snapshot(Path(spec["documents"]), partial.documents, self.settings.home)
             record = {"id": run_id, "name": name, "spec": spec, "documents_hash": taken.hash}
             artifacts.write_json(partial.run_json, record)
+            partial.submitting.touch()
+            artifacts.sync_tree(partial.path)
             partial.path.rename(final.path)
-            return self.store.create(run_id, name, spec, taken.hash), taken
+            artifacts.sync(self.settings.home)
+            run = self.store.create(run_id, name, spec, taken.hash)
+            artifacts.remove(final.submitting)
+            return run, taken
         except BaseException as error:
             artifacts.remove(partial.path)
             if not room.is_recorded(self.store, run_id):  # an answer can be lost after the commit
@@ -253,8 +258,15 @@ class Client:
         return artifacts.staying_of([self.run_dir(run.id).path for run in runs])
 
     def leftovers(self) -> list[tuple[Path, int]]:
-        """(folder, bytes) of what a deletion or a submit that was stopped has left; `clear` deletes one."""
-        return [(path, artifacts.size_of(path)) for path in room.leftovers(self.settings.home)]
+        """(path, bytes) of what nothing needs, `room.why` says why; `clear` deletes one."""
+        return [(path, artifacts.size_of(path)) for path in room.leftovers(self.store, self.settings.home)]
+
+    def old_questions(self) -> int:
+        """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
+        return self.store.count_questions(room.OLD_QUESTION)
+
+    def forget_questions(self) -> None:
+        self.store.forget_questions(room.OLD_QUESTION)
 
     def remove(self, run: Run, old: bool = False) -> None:
         """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""

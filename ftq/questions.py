@@ -65,6 +65,20 @@ class Questions(Database):
             raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
         return row.status, row.answer, row.error
 
+    def count_questions(self, seconds: float) -> int:
+        """How many questions were asked longer ago than that; nobody waits for their answers any more."""
+        number = sa.select(sa.func.count()).select_from(questions)
+        with self._read() as db:
+            return db.execute(number.where(self._older(seconds))).scalar_one()
+
+    def forget_questions(self, seconds: float) -> None:
+        """Delete these, with prompt and answer."""
+        with self._write() as db:
+            db.execute(questions.delete().where(self._older(seconds)))
+
+    def _older(self, seconds: float) -> sa.ColumnElement[bool]:
+        return questions.c.created_at < self.clock() - seconds
+
 
 def _is(question: str, *status: str) -> sa.ColumnElement[bool]:
     return (questions.c.id == question) & questions.c.status.in_(status)

@@ -1,4 +1,4 @@
-"""Room on the disk: how a run's files go, and what is left where that was stopped."""
+"""Room on the disk: how a run's files go, and what lies about that nothing needs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ftq import artifacts
 from ftq.errors import FtqError, NotFound, Unavailable
 from ftq.runs import RunStore
+from ftq.settings import cache_dir
 
-UNTOUCHED = 3600  # seconds since somebody wrote there: what submits it has died
+UNTOUCHED = 3600  # seconds since somebody wrote there: whoever made it has died
+UNUSED = 7 * 86_400  # seconds since a base model's GGUF in the cache was read: it is made again within minutes
+OLD_QUESTION = 86_400  # seconds since it was asked: nobody waits for the answer any more
 
 
 def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:
@@ -30,9 +34,18 @@ def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:
     clear(aside)
 
 
-def leftovers(home: Path) -> list[Path]:
-    """What a deletion has left, or a submit that was killed."""
-    return sorted([*filter(_is_dead, home.glob(".*.partial")), *home.glob(".*.deleted")])
+def leftovers(store: RunStore, home: Path) -> list[Path]:
+    """What a deletion has left, a submit that was killed, and what nothing needs in this machine's cache."""
+    submits = [mark.parent for mark in home.glob("*/.submitting") if not is_recorded(store, mark.parent.name)]
+    stopped = filter(_is_dead, [*home.glob(".*.partial"), *submits])
+    return [*sorted([*stopped, *home.glob(".*.deleted")]), *sorted(_unused(cache_dir()))]
+
+
+def why(leftover: Path) -> str:
+    """Why nothing needs it."""
+    if leftover.parent == cache_dir():
+        return "in the cache, and not used any more"
+    return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
 
 
 def clear(leftover: Path) -> None:
@@ -68,6 +81,17 @@ def _is_dead(partial: Path) -> bool:
         return time.time() - artifacts.last_written(partial) > UNTOUCHED
     except FileNotFoundError:  # the submit has just put it in place
         return False
+
+
+def _unused(cache: Path) -> Iterator[Path]:
+    """In the cache: what earlier versions kept, GGUFs of base models, and what was never made to its end."""
+    for name in ("four_bit", "smollm2-135m"):
+        yield from cache.glob(name)
+    yield from filter(_is_dead, cache.glob(".*.partial"))
+    for path in cache.glob("base-*.gguf"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_atime, path.stat().st_mtime) > UNUSED:
+                yield path
 
 
 def _rename(path: Path, name: Path) -> None:

@@ -246,6 +246,11 @@ def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
     return _number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None
 
 
+def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where ftq keeps what it can make again: $FTQ_CACHE, else ~/.cache/ftq."""
+    return Path(environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
+
+
 def without_password(text: str) -> str:
     """A URL, or a message with URLs in it, as it may be shown: the passwords replaced."""
     text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)

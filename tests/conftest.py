@@ -21,6 +21,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty FTQ_CACHE, not made yet: no test deletes from the real one."""
+    monkeypatch.setenv("FTQ_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Local time is UTC, and `now` is NOW wherever the client looks at the clock."""
     monkeypatch.setenv("TZ", "UTC")
@@ -32,7 +39,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def store(home: Path) -> Iterator[cli_tools.Store]:
+def store(home: Path, cache: Path) -> Iterator[cli_tools.Store]:
     made = cli_tools.Store(home)
     yield made
     made.runs.close()

@@ -35,6 +35,13 @@ def test_paths(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # nothing is created by looking
 
 
+def test_a_run_is_named_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fill(tmp_path / "run", {"run.json": "{}"}))
+    assert RunDir(".").path.name == RunDir("../run").path.name == "run"
+    (tmp_path / "link").symlink_to("run")
+    assert RunDir(tmp_path / "link").path.name == "link"  # what deletes a run deletes no other
+
+
 def test_publishing_replaces_what_an_earlier_attempt_published_and_nothing_else(tmp_path: Path) -> None:
     run = RunDir(fill(tmp_path, {
         "run.json": "{}", "adapter/old.json": "old", "metrics.jsonl": "old", "model-q8_0.gguf": "old",
@@ -93,6 +100,14 @@ def test_json_is_never_half_written(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"x.json": '{\n  "ü": 1\n}\n'}
 
 
+def test_half_a_character_is_written_as_its_escape(tmp_path: Path) -> None:
+    value = {"\ud800": "a\udcff"}
+    artifacts.write_json(tmp_path / "x", value)
+    artifacts.write_jsonl(tmp_path / "y", [value])
+    assert json.loads((tmp_path / "x").read_bytes()) == value
+    assert list(artifacts.read_jsonl(tmp_path / "y")) == [value]
+
+
 def test_jsonl_there_and_back(tmp_path: Path) -> None:
     rows = [{"a": "line\nbreak"}, [1, None], "ü\u2028"]
     artifacts.write_jsonl(tmp_path / "x", rows)
@@ -106,17 +121,31 @@ def test_run_json(tmp_path: Path) -> None:
 
 
 def test_links_share_the_disk_and_survive_the_source(tmp_path: Path) -> None:
-    source = fill(tmp_path / "one", {"adapter/a": "12345", "adapter/sub/b": "1", "x.gguf": "123"})
+    large = "w" * artifacts.LINKED_FROM
+    source = fill(tmp_path / "one", {"adapter/a": large, "adapter/sub/b": large, "x.gguf": large})
     other = tmp_path / "two"
     other.mkdir()
     artifacts.link_tree(source / "adapter", other / "adapter")
     artifacts.link_tree(source / "x.gguf", other / "x.gguf")
     assert tree(other) == tree(source)
     assert (other / "adapter" / "a").samefile(source / "adapter" / "a")
-    assert [artifacts.size_of(source), artifacts.freed_by([source]), artifacts.freed_by([source, other])] == [9, 0, 9]
+    size = 3 * len(large)
+    freed = [artifacts.freed_by([source]), artifacts.freed_by([source, other])]
+    assert (artifacts.size_of(source), freed) == (size, [0, size])
     artifacts.remove(source)
-    assert tree(other) == {"adapter/a": "12345", "adapter/sub/b": "1", "x.gguf": "123"}
-    assert artifacts.freed_by([other]) == 9
+    assert tree(other) == {"adapter/a": large, "adapter/sub/b": large, "x.gguf": large}
+    assert artifacts.freed_by([other]) == size
+
+
+def test_a_model_card_that_is_edited_in_place_is_that_of_its_run_alone(tmp_path: Path) -> None:
+    source = fill(tmp_path / "one", {"README.md": "# One\n", "m/w": "w" * artifacts.LINKED_FROM, "m/config.json": "{}"})
+    for name in ("README.md", "m"):
+        artifacts.link_tree(source / name, tmp_path / name)
+    for name in ("README.md", "m/config.json"):
+        with (tmp_path / name).open("a") as file:
+            file.write("mine")
+    assert [(source / name).read_text() for name in ("README.md", "m/config.json")] == ["# One\n", "{}"]
+    assert (tmp_path / "m" / "w").samefile(source / "m" / "w")
 
 
 def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +153,7 @@ def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypa
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(artifacts.os, "link", refuse)
+    monkeypatch.setattr(artifacts, "LINKED_FROM", 2)
     monkeypatch.setattr(artifacts, "COPIED_AT_ONCE", 2)
     copied: list[int] = []
     source = fill(tmp_path / "one", {"a/b": "12345"})

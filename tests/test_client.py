@@ -39,7 +39,7 @@ def no_broker(client: Client) -> str:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
+def client(tmp_path: Path, cache: Path) -> Iterator[Client]:
     (tmp_path / "docs" / "sub").mkdir(parents=True)
     (tmp_path / "docs" / "a.md").write_text("# A")
     (tmp_path / "docs" / "sub" / "b.json").write_text("[]")
@@ -580,6 +580,22 @@ def test_a_run_that_stays_recorded_keeps_its_files(
 
 def raise_lost(_: object) -> None:
     raise RuntimeError("the server went away")
+
+
+def test_a_submit_that_died_before_it_was_recorded_is_a_leftover(client: Client, options: dict[str, Any]) -> None:
+    """And no run is one: neither one that this database knows, nor a whole one that it doesn't."""
+    died, known, others = (client.submit(options).run.id for _ in range(3))
+    for run_id in (died, known):
+        client.run_dir(run_id).submitting.touch()
+    assert client.leftovers() == []
+    for run_id in (died, others):
+        client.store.delete(run_id)
+    for path in client.settings.home.rglob("*"):
+        os.utime(path, (1, time.time() - 2 * 3600))
+    [(left, size)] = client.leftovers()
+    assert left == client.run_dir(died).path and size > 0
+    client.clear(left)
+    assert client.leftovers() == [] and not left.exists()
 
 
 def test_a_submit_that_was_killed_is_a_leftover_after_an_hour(client: Client, options: dict[str, Any]) -> None:

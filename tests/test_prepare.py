@@ -106,6 +106,32 @@ Deep text.
 """
 
 
+def test_half_a_character_in_a_document_costs_its_record_and_not_the_run(run: RunDir) -> None:
+    """Valid JSON, but no file and no database takes it: as a key, as a role, in a text, in a file's name."""
+    surrogate = "\\ud800"
+    rows = [
+        f'{{"{surrogate}": 1}}', f'{{"messages": [{{"role": "{surrogate}", "content": "x"}}]}}',
+        f'{{"instruction": "a", "output": "{surrogate}"}}', '{"\\u0000": 1}', '{"instruction": "a", "output": "b"}',
+        json.dumps({f"key {number}": number for number in range(1000)}), json.dumps({"k" * 1000: 1}),
+    ]  # fmt: skip
+    (run.documents / os.fsdecode(b"odd-\xff.md")).write_text("Some text.")
+    (run.documents / os.fsdecode(b"odd-\xff.txt")).write_text("Other text.")
+    (train, _), summary, report = prepared(run, {"a.jsonl": "\n".join(rows)})
+    assert pairs(train) == [("a", "", "b"), ('Explain "odd ?".', "", "Some text.")]
+    assert [row["source"] for row in train] == ["a.jsonl#line 5", "odd-?.md"]
+    assert summary["documents"]["skipped"] == [{"path": "odd-?.txt", "reason": "not .md, .json or .jsonl"}]
+    needs, has = f"a record needs {records.KNOWN}; this one has ", [f"key {number}" for number in range(12)]
+    assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
+        ("a.jsonl: line 1", f"{needs}?"),
+        ("a.jsonl: line 2", "a message's role must be system, user or assistant, not ?"),
+        ("a.jsonl: line 3", "output holds half a character (a lone surrogate)"),
+        ("a.jsonl: line 4", f"{needs}\0"),
+        ("a.jsonl: line 6", f"{needs}{', '.join(has)}, 988 more"),
+        ("a.jsonl: line 7", f"{needs}{'k' * 60}..."),
+    ]
+    assert len(report.messages("warning")) == 7
+
+
 def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
     (train, valid), summary, _ = prepared(run, {"a-page.md": PAGE})
     assert pairs(train) == [

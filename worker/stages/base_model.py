@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ftq import catalog
+from ftq.artifacts import sync, sync_tree
 from ftq.errors import FtqError, UserError, first_line
+from ftq.settings import cache_dir as cache_dir
+from worker.stages import revisions
 from worker.stages.smollm2 import packaged_gguf, write_checkpoint
 
 SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
@@ -28,24 +31,36 @@ HUB_SECONDS = 5.0  # how long the hub may take to answer at all
 TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
 
 
-def resolve(model: str) -> Path:
-    """The local checkpoint directory of an alias, a hub id or a directory; downloads it where it must."""
-    found = _find(model)
-    _refuse_its_code(found, model)
-    return found
+def resolve(model: str, revision: str | None = None) -> Path:
+    """The local checkpoint directory of an alias, a hub id or a directory; downloads it where it must.
+
+    `revision` is the one that prepare used, as `revisions.of` has it; None takes what is here, or the hub's newest.
+    UserError where only another revision can be had.
+    """
+    folder = _find(model, revision)
+    if revision and (here := revisions.of(folder)) != revision:
+        raise revisions.another(model, revision, f"{folder} has {here}")
+    _refuse_its_code(folder, model)
+    return folder
 
 
-def _find(model: str) -> Path:
+def _find(model: str, revision: str | None) -> Path:
     known = catalog.find(model)
     if known is None and model.startswith(("/", "~", ".")):
         return Path(catalog.check(model))
     hub_id = known.hub_id if known else model
     if not catalog.is_hub_id(hub_id):
         raise UserError(f"model {model}: neither a hub id nor the path of a folder", "`ftq models` lists what works.")
-    local = _in_hub_cache(hub_id)
-    if local is None and known and known.alias == "smollm2-135m":
+    commit = revision if revision and revisions.COMMIT.fullmatch(revision) else None
+    package = revisions.of_package() if known and known.alias == revisions.PACKAGED else ""
+    if revision and revision == package:
+        return _from_package()
+    if revision and not commit:
+        raise revisions.another(model, revision, f"{package or f'no {revisions.PACKAGE}'} is installed here")
+    local = _in_hub_cache(hub_id, commit)
+    if local is None and package and not commit:
         local = _from_package()
-    return local or _download(hub_id)
+    return local or _download(hub_id, commit)
 
 
 def _refuse_its_code(folder: Path, model: str) -> None:
@@ -62,19 +77,16 @@ def _refuse_its_code(folder: Path, model: str) -> None:
         )
 
 
-def cache_dir() -> Path:
-    """Where ftq keeps what it can make again: $FTQ_CACHE, else ~/.cache/ftq."""
-    return Path(os.environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
-
-
 @contextlib.contextmanager
 def into_cache(made: Path) -> Iterator[Path]:
     """A folder of this process to fill, which is renamed to `made` once it is whole; another process may be first."""
     made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{made.name}.", dir=made.parent) as partial:
+    with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as partial:
         yield Path(partial)
+        sync_tree(Path(partial))
         try:
             os.rename(partial, made)
+            sync(made.parent)
             Path(partial).mkdir()  # TemporaryDirectory wants something to remove
         except OSError:
             if not made.is_dir():
@@ -161,11 +173,11 @@ def read_ahead(model_dir: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-def _in_hub_cache(hub_id: str) -> Path | None:
+def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        path = Path(snapshot_download(hub_id, local_files_only=True))
+        path = Path(snapshot_download(hub_id, revision=commit, local_files_only=True))
     except Exception:  # not there, or not whole: both mean that it has to come from elsewhere
         return None
     return path if _is_whole(path) else None
@@ -179,42 +191,50 @@ def _is_whole(path: Path) -> bool:
     return has_tokenizer and (path / "config.json").is_file() and complete
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, commit: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        HfApi().model_info(hub_id, timeout=HUB_SECONDS)  # fails at once where the download would retry for minutes
-        path = Path(snapshot_download(hub_id, allow_patterns=FILES, ignore_patterns=[*TWICE, "*/*"]))
+        # fails at once where the download would retry for minutes
+        HfApi().model_info(hub_id, revision=commit, timeout=HUB_SECONDS)
+        path = Path(snapshot_download(hub_id, revision=commit, allow_patterns=FILES, ignore_patterns=[*TWICE, "*/*"]))
     except GatedRepoError:
         hint = f"Accept its licence on https://huggingface.co/{hub_id}, then {LOG_IN}."
         raise UserError(f"model {hub_id} is gated on the hub", hint) from None
     except RepositoryNotFoundError:
         hint = f"Check the name; a private one needs this: {LOG_IN}."
         raise UserError(f"model {hub_id}: the hub has no such model", hint) from None
+    except RevisionNotFoundError:
+        raise revisions.another(hub_id, str(commit), "the hub doesn't have that any more") from None
     except Exception as error:
-        raise _unreachable(hub_id, error) from None
+        raise _unreachable(hub_id, commit, error) from None
     if not _is_whole(path):
         raise UserError(f"model {hub_id} has no whole set of safetensors weights on the hub", "Take another model.")
     return path
 
 
-def _unreachable(hub_id: str, error: Exception) -> FtqError:
+def _unreachable(hub_id: str, commit: str | None, error: Exception) -> FtqError:
+    why = f"is not on this machine and the hub can't be reached ({first_line(error)[:200]})"
+    if commit:
+        return UserError(
+            f"model {hub_id}: revision {commit}, with which the run was prepared, {why}",
+            f"Run `hf download {hub_id} --revision {commit}` here or where there is network, copy the folder "
+            f"models--{hub_id.replace('/', '--')} into this machine's hub cache, then `ftq retry RUN`.",
+        )
     return UserError(
-        f"model {hub_id} is not on this machine and the hub can't be reached ({first_line(error)[:200]})",
+        f"model {hub_id} {why}",
         f"Run `hf download {hub_id}` where there is network and copy the folder here, then give it as --model DIR.",
     )
 
 
-def _from_package() -> Path | None:
+def _from_package() -> Path:
     """The cached checkpoint, made now if need be."""
-    made = cache_dir() / "smollm2-135m"
-    gguf = packaged_gguf()
-    if made.is_dir() or gguf is None:
-        return made if made.is_dir() else None
-    with into_cache(made) as partial:
-        write_checkpoint(gguf, partial)
-    made.chmod(0o755)
+    made, gguf = revisions.packaged_dir(), packaged_gguf()
+    if gguf and not made.is_dir():
+        with into_cache(made) as partial:
+            write_checkpoint(gguf, partial)
+        made.chmod(0o755)
     return made
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir, remove, write_json
+from ftq.artifacts import RunDir, remove, sync, sync_tree, write_json
 
 SEAL = "ftq.json"
 KEPT = 2
@@ -29,16 +28,17 @@ class Checkpoint:
 
 
 def seal(path: Path, fingerprint: str, how: dict[str, Any]) -> None:
-    """Declare a checkpoint complete: its files are on the disk and their hashes are known.
+    """Declare a checkpoint complete: its files, and the metrics beside it, are on the disk and their hashes are known.
 
     `how` is what the fingerprint says of the machine that trained, for people.
     """
-    hashes = {}
-    for file in _files(path):
-        with file.open("rb") as data:
-            os.fsync(data.fileno())
-        hashes[file.relative_to(path).as_posix()] = _hash(file)
+    sync_tree(path)
+    hashes = {file.relative_to(path).as_posix(): _hash(file) for file in _files(path)}
     write_json(path / SEAL, {"fingerprint": fingerprint, "how": how, "files": hashes})
+    for beside in filter(Path.is_file, path.parent.iterdir()):
+        sync(beside)
+    for folder in list(path.parents)[:3]:  # the attempt's, checkpoints/ and the run's: each may be new
+        sync(folder)
 
 
 def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:

@@ -17,9 +17,9 @@ from typing import Any
 from ftq import catalog, sizes
 from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.documents import SUFFIXES
-from ftq.errors import UserError
+from ftq.errors import UserError, utf8
 from ftq.spec import RunSpec
-from worker.stages import base_model, gguf, markdown, records, rows
+from worker.stages import base_model, gguf, markdown, records, revisions, rows
 from worker.stages.runtime import Report, main
 from worker.stages.tokens import Tokens
 
@@ -38,6 +38,13 @@ class Found:
     records_skipped: list[dict[str, str]] = field(default_factory=list)
     duplicates: int = 0
     split: int = 0
+
+    def skip(self, path: str, reason: str) -> None:
+        """Note a file that gives nothing. Names and keys of records may hold what no file and no database takes."""
+        self.skipped.append({"path": utf8(path), "reason": utf8(reason)})
+
+    def skip_record(self, where: str, reason: str) -> None:
+        self.records_skipped.append({"where": utf8(where), "reason": utf8(reason)})
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     write_jsonl(dataset / "train.jsonl", train)
     write_jsonl(dataset / "valid.jsonl", valid)
     lengths = rows.write(dataset, model_dir, limit.stop)
-    write_json(dataset / "report.json", _summary(found, train, valid, limit, lengths))
+    summary = _summary(found, train, valid, limit, lengths)
+    write_json(dataset / "report.json", {**summary, "base_revision": revisions.of(model_dir)})
     report.progress(100)
 
 
@@ -108,13 +116,13 @@ def _files(folder: Path, found: Found) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         for name in [n for n in folders if n.startswith(".") or Path(place, n).is_symlink()]:
             folders.remove(name)
-            found.skipped.append({"path": _name(Path(place, name), folder), "reason": "hidden or linked folder"})
+            found.skip(_name(Path(place, name), folder), "hidden or linked folder")
         folders.sort()
         for name in sorted(names):
             path = Path(place, name)
             reason = _left_out(path, root)
             if reason:
-                found.skipped.append({"path": _name(path, folder), "reason": reason})
+                found.skip(_name(path, folder), reason)
             else:
                 yield path
 
@@ -135,18 +143,18 @@ def _read_one(path: Path, folder: Path, limit: Limit, found: Found, seen: set[tu
     try:
         for where, candidate in _candidates(path, name, _text(path)):
             if isinstance(candidate, str):
-                found.records_skipped.append({"where": where, "reason": candidate})
+                found.skip_record(where, candidate)
             else:
                 _add(candidate, where, limit, found, seen)
     except (OSError, ValueError) as error:
-        found.skipped.append({"path": name, "reason": _reason(error)})
+        found.skip(name, _reason(error))
         return
     made = len(found.examples) - before
     if made or found.duplicates > known:
         found.used.append({"path": name, "examples": made})
     else:
         first = next((row["reason"] for row in found.records_skipped[bad:]), "no text in it but headings")
-        found.skipped.append({"path": name, "reason": f"nothing usable: {first}"})
+        found.skip(name, f"nothing usable: {first}")
 
 
 def _text(path: Path) -> str:
@@ -169,7 +177,7 @@ def _candidates(path: Path, name: str, text: str) -> Iterator[tuple[str, dict[st
     if path.suffix.lower() in (".md", ".markdown"):
         for section in markdown.sections(text):
             heading = section.path[-1] if section.path else ""
-            example = {"instruction": _question(section.path, path.stem), "input": "", "blocks": section.blocks}
+            example = {"instruction": _question(section.path, utf8(path.stem)), "input": "", "blocks": section.blocks}
             yield f"{name}:{section.line}", {**example, "source": f"{name}#{heading}" if heading else name}
         return
     for where, row in records.examples(text, is_lines=path.suffix.lower() == ".jsonl"):
@@ -206,7 +214,7 @@ def _add(candidate: dict[str, Any], where: str, limit: Limit, found: Found, seen
     parts = _parts(whole, blocks, limit)
     if not parts:
         reason = f"its question alone fills a row of {limit.tokens} tokens (max_seq_length)"
-        found.records_skipped.append({"where": where, "reason": reason})
+        found.skip_record(where, reason)
         return
     found.examples += parts
     found.split += 1
@@ -288,7 +296,7 @@ def _nothing(folder: Path, found: Found) -> tuple[str, str]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    return utf8(path.relative_to(folder).as_posix())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
+NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
 
 Example = dict[str, str]
 Row = tuple[str, Example | str]  # where it is, and the example or why there is none
@@ -45,7 +46,7 @@ def read(record: Any) -> list[Example | str]:
                 return _turns(first, record[asked] + record[answered], asked)
             example = _example(record, asked, answered)
             return _turns(first, _as_chat(example), asked) if first else [example]
-    raise ValueError(f"a record needs {KNOWN}; this one has {', '.join(map(str, record)) or 'nothing'}")
+    raise ValueError(f"a record needs {KNOWN}; this one has {_listed(list(record))}")
 
 
 def _document(text: str) -> Iterator[tuple[str, Any]]:
@@ -156,7 +157,8 @@ def _message(message: Any) -> tuple[str, str, bool]:
     role = str(message.get("role") or message.get("from") or "")
     role = ROLES.get(role, role)
     if role not in ("system", "developer", "user", "assistant"):
-        raise ValueError(f"a message's role must be system, user or assistant, not {role or 'missing'}")
+        other = _listed([role]) if role else "missing"
+        raise ValueError(f"a message's role must be system, user or assistant, not {other}")
     content = message["content"] if "content" in message else message.get("value")
     text = _text(content, f"the {role} message's content", required=role in ("user", "assistant"))
     return role, text, message.get("weight") != 0
@@ -172,6 +174,12 @@ def _text(value: Any, name: str, required: bool) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{name} holds half a character (a lone surrogate)") from None
     return value.strip()
+
+
+def _listed(names: list[str]) -> str:
+    """Names from a document, for people: not all of a thousand, nor all of a very long one."""
+    shown = [name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..." for name in names[:NAMES_SHOWN]]
+    return ", ".join([*shown, f"{len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else shown) or "nothing"
 
 
 def _kind(value: Any) -> str:

@@ -20,7 +20,7 @@ from ftq import catalog
 from ftq.artifacts import RunDir
 from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, checkpoints, four_bit, ranks, rows, train_plan, train_setup
+from worker.stages import base_model, checkpoints, ranks, rows, train_plan, train_setup
 from worker.stages.checkpoints import Checkpoint
 from worker.stages.order import Order, batch_within
 from worker.stages.runtime import Report, main
@@ -36,9 +36,9 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write adapter/ and metrics.jsonl into `out`; told to stop, save a checkpoint and return."""
     lap = _stopwatch()
     summary = _read_summary(run)
-    model_dir = base_model.resolve(spec.model)
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
     base_model.go_offline()
-    base_model.read_ahead(model_dir if spec.load_in_4bit is False else four_bit.weights(model_dir))
+    base_model.read_ahead(model_dir)
     ranks.start(spec.gpus, report)
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
@@ -55,8 +55,6 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         lap("the trainer is ready")
         report.stop_on_sigterm()  # up to here there was nothing to save
         _run(trainer, found, watcher)
-        if setup.load_in_4bit and ranks.is_first() and not report.stop_requested:
-            _keep(model, model_dir, setup)
     if report.stop_requested or not ranks.is_first():
         return
     _take_adapter(watcher.result, out / "adapter", spec.model)
@@ -208,14 +206,6 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
         watcher.saved(trainer.state)
     except (RuntimeError, OSError) as error:  # then the checkpoint before it has to do
         print(f"step {step} couldn't be saved: {error}", file=sys.stderr)
-
-
-def _keep(model: Any, model_dir: Path, setup: Setup) -> None:
-    """For the next training of this base model: some seconds, once. Nothing is lost without it."""
-    try:
-        four_bit.keep(model, model_dir, setup.dtype)
-    except Exception as error:
-        print(f"the 4-bit weights couldn't be kept: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from ftq.artifacts import RunDir
 from ftq.errors import UserError
 from ftq.spec import RunSpec
-from worker.stages import base_model, four_bit, inductor, merge, train_plan
+from worker.stages import base_model, inductor, merge, train_plan
 from worker.stages.runtime import Report
 from worker.stages.train_plan import Setup
 
@@ -153,14 +153,11 @@ def _unsloth_base(model_dir: Path, spec: RunSpec, setup: Setup) -> Any:
     # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't.
     old = setup.padding_free and not train_plan.takes_groups()
 
-    def read(folder: Path) -> Any:
-        return (FastModel if old else FastLanguageModel).from_pretrained(
-            model_name=str(folder), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
-            load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
-            trust_remote_code=False,
-        )  # fmt: skip
-
-    return four_bit.load(read, model_dir, setup.dtype) if setup.load_in_4bit else read(model_dir)
+    return (FastModel if old else FastLanguageModel).from_pretrained(
+        model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
+        load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
+        trust_remote_code=False,
+    )  # fmt: skip
 
 
 def _load_plain(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
@@ -184,15 +181,11 @@ def _plain_base(model_dir: Path, setup: Setup) -> Any:
     dtype = getattr(torch, setup.dtype)
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                              bnb_4bit_compute_dtype=dtype)  # fmt: skip
-
-    def read(folder: Path) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, quantization_config=nf4 if setup.load_in_4bit else None,
-            device_map={"": torch.cuda.current_device()} if setup.gpu else "cpu", attn_implementation="sdpa",
-            trust_remote_code=False, use_safetensors=True,
-        )  # fmt: skip
-
-    return four_bit.load(read, model_dir, setup.dtype) if setup.load_in_4bit else read(model_dir)
+    return AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=dtype, quantization_config=nf4 if setup.load_in_4bit else None,
+        device_map={"": torch.cuda.current_device()} if setup.gpu else "cpu", attn_implementation="sdpa",
+        trust_remote_code=False, use_safetensors=True,
+    )  # fmt: skip
 
 
 def _present(model: Any, wanted: list[str]) -> list[str] | str:
