@@ -11,7 +11,7 @@ from worker.llama.answer import Question
 from worker.llama.pool import Pool
 from worker.stages.smollm2 import packaged_gguf
 
-MEND = "make install   (or let FTQ_LLAMA_SERVER name a llama-server)"
+FIX = "make install   (or let FTQ_LLAMA_SERVER name a llama-server)"
 QUESTION = Question("What is the capital of France?", max_tokens=4, chat=True)
 
 
@@ -25,7 +25,7 @@ def look() -> Iterator[Finding]:
     try:
         answer = pool.ask(file, QUESTION)
     except FtqError as error:
-        yield Finding("llama.cpp", "problem", error.message, MEND)
+        yield Finding("llama.cpp", "problem", error.message, FIX)
         return
     finally:
         pool.close()

@@ -1,4 +1,4 @@
-"""`python -m worker.stages.base_gguf MODEL`: the base model as a q8_0 GGUF in ftq's cache; prints its path."""
+"""`python -m worker.stages.base_gguf MODEL [REVISION]`: the base model as a q8_0 GGUF in ftq's cache; prints its path."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from worker.llama.convert import convert
 from worker.stages import base_model
 
 
-def make(model: str) -> Path:
+def make(model: str, revision: str | None = None) -> Path:
     """The file, converted unless an earlier call has done it."""
-    model_dir = base_model.resolve(model)
+    model_dir = base_model.resolve(model, revision)
     key = hashlib.sha256(str(model_dir.resolve()).encode()).hexdigest()[:12]
     made = base_model.cache_dir() / f"base-{key}-q8_0.gguf"
     if not made.is_file():
@@ -28,6 +28,6 @@ def make(model: str) -> Path:
 
 if __name__ == "__main__":
     try:
-        print(make(sys.argv[1]))
+        print(make(*sys.argv[1:]))
     except FtqError as error:
         sys.exit(f"{error.message} {error.hint}".rstrip())

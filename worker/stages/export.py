@@ -33,7 +33,7 @@ LOOK = "The log has more: `ftq logs RUN --stage export`. `ftq retry RUN` exports
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write the merged model (unless keep_merged=false), a GGUF for each type, Modelfile and README.md."""
     summary = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))
-    model_dir = base_model.resolve(spec.model)
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
     base_model.go_offline()
     _check_disk(out, model_dir, spec)
     report.progress(0)

@@ -53,11 +53,11 @@ def ask_adapter(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
     from worker.stages.tokens import Tokens
 
     check_adapter(run.adapter)
-    model_dir = base_model.resolve(spec.model)
+    summary = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
     base_model.go_offline()
     model = train_setup.load_for_inference(model_dir, run.adapter, spec, Report())
-    stop = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))["stop"]
-    answerer = AdapterAnswerer(model, Tokens(model_dir), stop)
+    answerer = AdapterAnswerer(model, Tokens(model_dir), summary["stop"])
     yield from map(answerer.answer, questions(spec))
 
 
