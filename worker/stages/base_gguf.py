@@ -1,4 +1,4 @@
-"""`python -m worker.stages.base_gguf MODEL [REVISION]`: makes the base model a q8_0 GGUF in ftq's cache, prints its path."""
+"""`python -m worker.stages.base_gguf MODEL [REVISION]`: the base model as a q8_0 GGUF in ftq's cache; prints where."""
 
 from __future__ import annotations
 
