@@ -8,21 +8,24 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ftq.artifacts import sync
 from ftq.errors import FtqError
 from worker.llama.convert import convert
-from worker.stages import base_model
+from worker.stages import base_model, revisions
 
 
 def make(model: str, revision: str | None = None) -> Path:
     """The file, converted unless an earlier call has done it."""
     model_dir = base_model.resolve(model, revision)
-    key = hashlib.sha256(str(model_dir.resolve()).encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{model_dir.resolve()} {revisions.of(model_dir)}".encode()).hexdigest()[:12]
     made = base_model.cache_dir() / f"base-{key}-q8_0.gguf"
     if not made.is_file():
         made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as folder:
             convert(model_dir, Path(folder, "model.gguf"), "q8_0")
+            sync(Path(folder, "model.gguf"))
             os.replace(Path(folder, "model.gguf"), made)
+            sync(made.parent)
     return made
 
 
