@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def _hit(drill: Drill, injected: Injected, break_it: Callable[[Run, Worker], Non
     """Break something of a busy worker, see to it that two workers are up, and wait for its run to go on."""
     pair = drill.victim()
     if pair is None:
-        drill.notes.append(f"{injected.kind}: nothing was running")
+        if drill.next_fault == math.inf:
+            drill.notes.append(f"{injected.kind}: nothing was running")
         return
     run, worker = pair
     injected.at = time.time()

@@ -55,7 +55,7 @@ class Machine:
 
     def __init__(self, home: Path, module: str, **environment: str) -> None:
         wanted = {"FTQ_HOME": str(home), "FTQ_LEASE_SECONDS": str(LEASE), "FTQ_GRACE_SECONDS": str(GRACE),
-                  "FTQ_MAX_ATTEMPTS": "50", **environment}  # fmt: skip
+                  **environment}  # fmt: skip
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("FTQ_")} | wanted
         self.settings = Settings.from_env(self.environment)
         self.client = Client(self.settings)
@@ -96,13 +96,17 @@ class Machine:
         return next((worker for worker in self.workers if worker.name == run.current.worker and worker.alive), None)
 
     def stage_pid(self, run: Run) -> int | None:
-        """The process of the run's running stage, if it is there (ids are used again: its command line must fit)."""
+        """The process of the run's running stage, if it is there.
+
+        Ids are used again: its command line must fit. That of a standby process doesn't name the run that it took.
+        """
         started = [e for e in self.client.store.events(run.id) if e.kind == "started" and e.data]
         if not started:
             return None
         pid = int(started[-1].data["pid"])  # type: ignore[index]
         with contextlib.suppress(psutil.Error):
-            if str(self.client.run_dir(run.id).path) in psutil.Process(pid).cmdline():
+            command = psutil.Process(pid).cmdline()
+            if str(self.client.run_dir(run.id).path) in command or any(word.endswith(".standby") for word in command):
                 return pid
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from ftq.records import Event, Run
 IN_FLIGHT = 3
 SAVE_STEPS = 5
 RECOVERY_SECONDS = 45.0  # after which a fault's run isn't waited for any more: the end of the drill judges it
-FINISH_SECONDS = 120.0  # what is not finished so long after the last fault is lost
+FINISH_SECONDS = 300.0  # what is not finished so long after the last fault is lost; a wait after losses takes 120 s
 GOES_ON = {"claimed", "started", "checkpoint", "progress", "succeeded", "cache_hit"}
 BUG = "export ended with exit code 3 and said nothing"  # what the first export of some runs ends with, by design
 
@@ -44,6 +45,7 @@ class Drill:
         self.submitted = 0
         self.submitting = True
         self.topped_up = 0.0
+        self.next_fault = math.inf  # when the next one comes, whether work went on or not
         self.notes: list[str] = []
         self.progress: dict[str, list[tuple[float, int, int]]] = {}  # run -> (at, attempt, step) as the store showed it
 
@@ -101,10 +103,13 @@ class Drill:
             pairs = training if training and self.random.random() < 0.8 else busy
             return self.random.choice(pairs) if pairs else None
 
-        found_one: tuple[Run, Worker] | None = self.wait(found, 20)
+        found_one: tuple[Run, Worker] | None = self.wait(found, self._patience(20))
         return found_one
 
     # -- waiting
+
+    def _patience(self, seconds: float) -> float:
+        return max(0.1, min(seconds, self.next_fault - time.monotonic()))
 
     def pause_for(self, seconds: float) -> None:
         self.wait(lambda: False, seconds)
@@ -122,10 +127,11 @@ class Drill:
                     return event
             return None
 
-        event = self.wait(lambda: next_sign() or self.store.get(run.id).is_finished, RECOVERY_SECONDS)
+        patience = self._patience(RECOVERY_SECONDS)
+        event = self.wait(lambda: next_sign() or self.store.get(run.id).is_finished, patience)
         if isinstance(event, Event):
             injected.seconds = max(injected.seconds or 0.0, event.at - began)
-        elif event is None:
+        elif event is None and patience == RECOVERY_SECONDS:
             self.notes.append(f"{injected.kind}: run {run.name} didn't go on within {RECOVERY_SECONDS:.0f} s")
 
     def await_claim(self, injected: Injected, since: float, run: Run | None = None) -> None:
@@ -136,21 +142,22 @@ class Drill:
             times = [event.at for one in ids for event in self.store.events(one) if event.kind == "claimed"]
             return min((at for at in times if at > since), default=None)
 
-        at = self.wait(claimed, RECOVERY_SECONDS)
+        patience = self._patience(RECOVERY_SECONDS)
+        at = self.wait(claimed, patience)
         injected.seconds = at - since if at else None
-        if at is None:
+        if at is None and patience == RECOVERY_SECONDS:
             self.notes.append(f"{injected.kind}: nothing was claimed within {RECOVERY_SECONDS:.0f} s")
 
     # -- the end
 
-    def finish(self) -> None:
-        """No more runs, no more faults: what was paused is resumed, what failed is retried, all must end."""
-        self.submitting = False
+    def finish(self, seconds: float = FINISH_SECONDS) -> None:
+        """No more runs, no more faults: what was paused is resumed, what failed is retried, all must end in time."""
+        self.submitting, self.next_fault = False, math.inf
         self.machine.replace_the_dead()
         for run in self.client.all():
             if run.wanted == "pause" and not run.is_finished:
                 self.client.resume(run.id)
-        until = time.monotonic() + FINISH_SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until and (self.unfinished() or any(map(failed_by_design, self.client.all()))):
             for run in filter(failed_by_design, self.client.all()):
                 self.client.retry(run.id)

@@ -154,4 +154,21 @@ def table(drill: Drill, verdict: Verdict) -> str:
     finished = sum(run.is_finished for run in runs)
     lines += ["", f"Runs submitted: {len(runs)}, finished: {finished} ({shown}); attempts of stages: "
               f"{count_events(drill, {'claimed'})}; workers started: {drill.machine.started}."]  # fmt: skip
+    lost, in_a_row = _losses(drill)
+    lines += ["", f"Attempts lost: {lost}, of one stage without a checkpoint between them at most {in_a_row}."]
     return "\n".join(lines)
+
+
+def _losses(drill: Drill) -> tuple[int, int]:
+    """(attempts that were lost, most of a stage in a row without a checkpoint)."""
+    total = most = 0
+    for run in drill.client.all():
+        row: dict[str | None, int] = {}
+        for event in drill.store.events(run.id):
+            if event.kind == "lost":
+                total += 1
+                row[event.stage] = row.get(event.stage, 0) + 1
+                most = max(most, row[event.stage])
+            elif event.kind == "checkpoint" or event.kind in PUBLISHED:
+                row[event.stage] = 0
+    return total, most

@@ -54,7 +54,7 @@ def watch_list(client: Client, limit: int | None) -> None:
 
 def warnings(client: Client, run: Run, now: float) -> list[str]:
     """What a person should know while waiting: nobody there, or no sign of life."""
-    found = [silent(run, client.settings.lease_seconds, now)]
+    found = [silent(run, client.settings.lease_seconds, now), waits(run, now)]
     found.append(client.missing_worker(run) if run.status == "queued" else "")
     return [text for text in found if text]
 
@@ -66,6 +66,17 @@ def silent(run: Run, lease: float, now: float) -> str:
     return (
         f"no sign of life for {show.duration(seconds)}, longer than a lease ({lease:.0f} s): "
         "a live worker will take it up, `ftq worker` starts one"
+    )
+
+
+def waits(run: Run, now: float) -> str:
+    """Why and until when a run waits that was lost several times; empty if it doesn't."""
+    head = run.current
+    if run.status != "queued" or head is None or head.losses < 2 or (head.queued_at or 0.0) <= now:
+        return ""
+    return (
+        f"{head.name} was lost {head.losses} times in a row, `ftq events {run.name}` says how: it is tried again in "
+        f"{show.duration((head.queued_at or 0.0) - now)}, `ftq retry {run.name}` does it now"
     )
 
 

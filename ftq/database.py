@@ -14,13 +14,16 @@ from ftq.errors import LeaseLost, NotFound
 from ftq.records import Run, Stage
 from ftq.schema import events, runs, stages
 
+LOCAL_CLOCK = time.time
+
 
 class Database:
     """`clock` is an argument so that tests can step it."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = LOCAL_CLOCK) -> None:
         self.engine = schema.open_engine(url)
         self.clock = clock
+        self._asks_server = clock is LOCAL_CLOCK and self.engine.dialect.name == "postgresql"
 
     def close(self) -> None:
         self.engine.dispose()
@@ -30,6 +33,12 @@ class Database:
 
     def _write(self) -> AbstractContextManager[sa.Connection]:
         return self.engine.begin()
+
+    def _now(self, db: sa.Connection) -> float:
+        """Seconds since the epoch, by the server's clock if there is one: several machines compare leases and waits."""
+        if self._asks_server:
+            return float(db.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+        return self.clock()
 
     def _is(self, run_id: str, stage: str) -> sa.ColumnElement[bool]:
         return (stages.c.run_id == run_id) & (stages.c.name == stage)
@@ -67,20 +76,17 @@ class Database:
             raise LeaseLost("another process holds this stage now")
         return stage
 
-    def _guarded(self, token: str, **values: Any) -> None:
-        with self._write() as db:
-            mine = (stages.c.owner == token) & (stages.c.status == "running")
-            if db.execute(stages.update().where(mine).values(**values)).rowcount != 1:
-                raise LeaseLost("another process holds this stage now")
+    def _guarded(self, db: sa.Connection, token: str, **values: Any) -> None:
+        mine = (stages.c.owner == token) & (stages.c.status == "running")
+        if db.execute(stages.update().where(mine).values(**values)).rowcount != 1:
+            raise LeaseLost("another process holds this stage now")
 
-    def _update_owned(self, db: sa.Connection, token: str, **values: Any) -> None:
-        """The last write of an attempt: it gives up the lease."""
-        mine = stages.c.owner == token
-        db.execute(stages.update().where(mine).values(owner=None, lease_until=None, finished_at=self.clock(), **values))
+    def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
+        db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self._now(db)))
 
     def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
                attempt: int | None = None, **data: Any) -> None:  # fmt: skip
-        db.execute(events.insert().values(run_id=run_id, at=self.clock(), kind=kind, message=storable(message),
+        db.execute(events.insert().values(run_id=run_id, at=self._now(db), kind=kind, message=storable(message),
                                           stage=stage, attempt=attempt, data=data or None))  # fmt: skip
 
 

@@ -64,8 +64,8 @@ def make_impatient_app(settings: Settings) -> Celery:
     return app
 
 
-def task_id(run: Run, stage: Stage) -> str:
-    return f"{run.id}.{stage.name}.{stage.attempt}"
+def task_id(run_id: str, stage: str, attempt: int) -> str:
+    return f"{run_id}.{stage}.{attempt}"
 
 
 def _priority(run: Run, stage: Stage) -> int:
@@ -76,10 +76,11 @@ def _priority(run: Run, stage: Stage) -> int:
 def send(app: Celery, run: Run) -> bool:
     """Send the chain of the stages that are still to do; False if the broker can't be reached.
 
-    Submit, retry, resume and recovery are all this call. Sent twice is harmless: a stage is claimed once.
+    Submit, retry, resume and recovery are all this call. Sent twice is harmless: a stage is claimed once. A run that is
+    running sends the rest itself, and one that is finished, paused or cancelled has nothing to send.
     """
     links = [_link(app, run, stage) for stage in run.remaining]
-    if not links or run.wanted != "run":
+    if run.status != "queued" or run.wanted != "run":
         return True
     try:
         chain(*links, app=app).apply_async()
@@ -90,13 +91,13 @@ def send(app: Celery, run: Run) -> bool:
 
 def _link(app: Celery, run: Run, stage: Stage) -> Any:
     """One stage's message. Each link has a signature of its own: the rest of a chain travels in its first message."""
-    name, arguments = f"ftq.{stage.name}", (run.id, stage.attempt)
+    name, arguments, task = f"ftq.{stage.name}", (run.id, stage.attempt), task_id(run.id, stage.name, stage.attempt)
     return app.signature(name, args=arguments, immutable=True).set(
-        task_id=task_id(run, stage),
+        task_id=task,
         queue=queue_of(stage.name, run.spec),
         priority=_priority(run, stage),
         argsrepr=f"{run.name} ({run.model})",
-        **_signed(app, task_id(run, stage), name, arguments),
+        **_signed(app, task, name, arguments),
     )
 
 
@@ -136,6 +137,7 @@ def messages(app: Celery, handed_out: float) -> set[str]:
     """The ids of all tasks whose message waits in the broker or was handed out in the last so many seconds.
 
     One that was handed out long ago and not acknowledged doesn't count: a worker starts what it takes, or has died.
+    Nor does one that was handed out in the future, by a clock that was ahead.
     """
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
@@ -144,7 +146,8 @@ def messages(app: Celery, handed_out: float) -> set[str]:
             for key in keys:
                 asked.lrange(key, 0, -1)
             raw = [text for texts in asked.execute() for text in texts]
-        taken = client.zrangebyscore("unacked_index", time.time() - handed_out, "+inf")
+        now = time.time()
+        taken = client.zrangebyscore("unacked_index", now - handed_out, now + handed_out)
         held = client.hmget("unacked", taken) if taken else []
     return {found for text in raw + held if (found := _id_in(text))}
 

@@ -2,38 +2,36 @@
 
 A stage is claimed by one guarded UPDATE that takes a lease with an owner's token; every later write is guarded by
 that token, so a process that lost its lease can change nothing. Times are seconds since the epoch (UTC).
-SQL stands here and in the parts that RunStore is made of: database.py, questions.py, workers.py, plans.py.
+SQL stands here and in the parts that RunStore is made of: database.py, attempts.py, questions.py, workers.py, plans.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from ftq.artifacts import STAGES
-from ftq.database import storable
-from ftq.errors import LeaseLost, NameTaken, NotFound, Refused, Unavailable, utf8
+from ftq.attempts import Attempts
+from ftq.errors import NameTaken, NotFound, Refused, Unavailable, utf8
 from ftq.plans import Plans
 from ftq.questions import Questions
 from ftq.records import FINISHED, Event, Run, Stage
-from ftq.schema import events, questions, runs, stages, workers
+from ftq.schema import events, questions, runs, stages
 from ftq.workers import Workers
 
 
-class RunStore(Questions, Workers, Plans):
-    """The whole store: the verbs of runs and stages here, and those of its parts."""
+class RunStore(Attempts, Questions, Workers, Plans):
+    """The whole store: the verbs of runs here, and those of its parts."""
 
     # ---- what the user asks for -------------------------------------------------------------------------
 
     def create(self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str) -> Run:
         """Record a run with all its stages queued. NameTaken if another run has the name."""
-        now = self.clock()
         try:
             with self._write() as db:
+                now = self._now(db)
                 row = {"id": run_id, "name": name, "model": spec["model"], "spec": spec}
                 db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
                 for position, stage in enumerate(STAGES):
@@ -49,11 +47,14 @@ class RunStore(Questions, Workers, Plans):
         with self._write() as db:
             return self._cancel(db, self._locked(db, run_id))
 
-    def cancel_attempt(self, run_id: str, stage: str, attempt: int) -> None:
-        """Cancel the run if this attempt still waits: a message that was revoked may be an old one."""
+    def cancel_attempt(self, run_id: str, stage: str, attempt: int, begun: bool = False) -> None:
+        """Cancel the run if this attempt still waits: a message that was revoked may be an old one.
+
+        With `begun` also if the attempt is running or has just ended.
+        """
         with self._write() as db:
             run = self._locked(db, run_id)
-            if (run.stage(stage).status, run.stage(stage).attempt) == ("queued", attempt):
+            if run.stage(stage).attempt == attempt and (begun or run.stage(stage).status == "queued"):
                 self._cancel(db, run)
 
     def pause(self, run_id: str) -> Run:
@@ -81,10 +82,13 @@ class RunStore(Questions, Workers, Plans):
     def retry(self, run_id: str, from_stage: str | None = None) -> Run:
         """Queue a finished run's stages again, from the one that didn't succeed or from `from_stage` on.
 
-        A stage named by the user is done anew: no cache, no old checkpoint. The caller sends the stages.
+        A stage named by the user is done anew: no cache, no old checkpoint. A run that waits after a loss goes on now.
+        The caller sends the stages.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
+            if from_stage is None and run.status == "queued" and not self._is_ready(db, run):
+                return self._try_now(db, run)
             if not run.is_finished:
                 verb = "resume" if run.wanted == "pause" else "cancel"
                 raise Refused(f"run {run.name} is {run.status}, there is nothing to retry",
@@ -100,7 +104,7 @@ class RunStore(Questions, Workers, Plans):
             for stage in run.stages[STAGES.index(first) :]:
                 anew = from_stage is not None
                 db.execute(stages.update().where(self._is(run_id, stage.name)).values(
-                    status="queued", attempt=stage.attempt + 1, tries=0, cached=False, key=None, owner=None,
+                    status="queued", attempt=stage.attempt + 1, tries=0, losses=0, cached=False, key=None, owner=None,
                     lease_until=None, queued_at=None, started_at=None, finished_at=None, progress=None, error=None,
                     plan=None if anew else stage.plan, changes=None if anew else stage.changes,
                     fresh_from=stage.attempt + 1 if anew else stage.fresh_from))  # fmt: skip
@@ -187,147 +191,6 @@ class RunStore(Questions, Workers, Plans):
         with self._read() as db:
             return db.execute(query.limit(1)).scalar()
 
-    # ---- what a worker does -----------------------------------------------------------------------------
-
-    def claim(self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float) -> str | None:
-        """Take the stage and its lease; the owner's token, or None if it isn't there to be taken."""
-        now, token = self.clock(), secrets.token_hex(16)
-        earlier = stages.alias()
-        blocked = sa.exists().where(
-            earlier.c.run_id == run_id, earlier.c.position < STAGES.index(stage), earlier.c.status != "succeeded"
-        )
-        allowed = sa.exists().where(runs.c.id == run_id, runs.c.wanted == "run")
-        guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
-        with self._write() as db:
-            taken = db.execute(stages.update().where(guard, ~blocked, allowed).values(
-                status="running", owner=token, worker=worker, lease_until=now + lease_seconds, tries=stages.c.tries + 1,
-                started_at=now, finished_at=None, error=None, progress=None))  # fmt: skip
-            if taken.rowcount != 1:
-                return None
-            self._event(db, run_id, "claimed", f"claimed by {worker}", stage, attempt, worker=worker)
-        return token
-
-    def renew(self, token: str, lease_seconds: float) -> None:
-        """Hold the lease for so long from now. LeaseLost if it is no longer ours."""
-        self._guarded(token, lease_until=self.clock() + lease_seconds)
-
-    @contextlib.contextmanager
-    def hold(self, token: str, lease_seconds: float) -> Iterator[None]:
-        """Renew the lease, and let nobody take the stage away inside this block: for putting its files in place.
-
-        Without it, a process frozen between its last look at the lease and the renaming would wake up long after
-        another has published, and overwrite that. LeaseLost if it is no longer ours.
-        """
-        with self._write() as db:
-            self._owned(db, token)
-            yield
-            mine = stages.c.owner == token
-            db.execute(stages.update().where(mine).values(lease_until=self.clock() + lease_seconds))
-
-    def check(self, token: str) -> tuple[str, bool]:
-        """(what the user wants: run, pause or cancel; whether this worker was told to stop). LeaseLost if not ours."""
-        query = (
-            sa.select(runs.c.wanted, workers.c.draining)
-            .select_from(stages.join(runs).outerjoin(workers, workers.c.name == stages.c.worker))
-            .where(stages.c.owner == token, stages.c.status == "running")
-        )
-        with self._read() as db:
-            row = db.execute(query).first()
-        if row is None:
-            raise LeaseLost("another process holds this stage now")
-        return row.wanted, bool(row.draining)
-
-    def say_lease_lost(self, run_id: str, stage: str, attempt: int, worker: str) -> None:
-        """The late process says so in the event log; it may write nothing else."""
-        with self._write() as db:
-            message = f"{worker} came too late: its lease was over, it published nothing"
-            if self._wanted(db, run_id):  # the run may have been deleted since
-                self._event(db, run_id, "lease_lost", message, stage, attempt)
-
-    def cancel_by_token(self, token: str) -> None:
-        """Cancel the run whose stage the token holds."""
-        with self._write() as db:
-            run_id = self._owned(db, token).run_id
-        self.cancel(run_id)
-
-    def progress(self, token: str, progress: dict[str, Any]) -> None:
-        self._guarded(token, progress={**progress, "updated_at": self.clock()})
-
-    def note(self, token: str, kind: str, message: str, **data: Any) -> None:
-        """An event of the stage that the token holds. A saved checkpoint proves that the attempt brought something."""
-        with self._write() as db:
-            stage = self._owned(db, token)
-            if kind == "checkpoint":
-                db.execute(stages.update().where(stages.c.owner == token).values(tries=1))
-            self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
-
-    def succeed(self, token: str, key: str | None, artifacts: list[dict[str, Any]], cached: bool = False) -> None:
-        """The stage is done and its files are in place; the next stage is now the head of the run."""
-        with self._write() as db:
-            stage = self._owned(db, token)
-            self._update_owned(db, token, status="succeeded", key=key, artifacts=artifacts, cached=cached)
-            message = "cache hit: nothing that goes into this stage has changed" if cached else "succeeded"
-            self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
-            if stage.position + 1 < len(STAGES):
-                self._touch_queue(db, stage.run_id, STAGES[stage.position + 1])
-
-    def fail(self, token: str, error: dict[str, str]) -> None:
-        """The stage failed for good, and the run with it."""
-        with self._write() as db:
-            stage = self._owned(db, token)
-            error = {name: storable(text) for name, text in error.items()}
-            self._update_owned(db, token, status="failed", error=error)
-            self._event(
-                db, stage.run_id, "failed", f"failed ({error['kind']}): {error['message']}", stage.name, stage.attempt
-            )
-
-    def release(self, token: str, kind: str, message: str, *, changes: dict[str, Any] | None = None,
-                counts: bool = False) -> None:  # fmt: skip
-        """Give the stage back to the queue as a new attempt, or cancel it if the user wants that.
-
-        `counts` says whether this attempt counts towards the most attempts a stage may have.
-        """
-        with self._write() as db:
-            self._requeue(db, self._owned(db, token), kind, message, changes, counts)
-
-    def expire(self, max_attempts: int) -> Sequence[str]:
-        """Take back every stage whose lease has ended; the ids of the runs that go on."""
-        with self._write() as db:
-            over = (stages.c.status == "running") & (stages.c.lease_until < self.clock())
-            lost = db.execute(sa.select(stages).where(over).with_for_update(skip_locked=True)).all()
-            for stage in lost:
-                self._give_up_or_requeue(db, stage, max_attempts, f"lease lost: no sign of life from {stage.worker}")
-        return [stage.run_id for stage in lost]
-
-    def expire_attempt(self, run_id: str, stage: str, attempt: int, max_attempts: int,
-                       worker: str | None = None) -> Sequence[str]:  # fmt: skip
-        """The same at once for an attempt whose process is known to have died, if that worker (or any) held it."""
-        with self._write() as db:
-            held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
-            if worker:
-                held &= stages.c.worker == worker
-            lost = db.execute(sa.select(stages).where(held).with_for_update()).all()
-            for row in lost:
-                self._give_up_or_requeue(db, row, max_attempts, f"the process of {row.worker} that held it died")
-        return [row.run_id for row in lost]
-
-    def _give_up_or_requeue(self, db: sa.Connection, stage: Any, max_attempts: int, message: str) -> None:
-        if stage.tries < max_attempts or self._wanted(db, stage.run_id) == "cancel":
-            self._requeue(db, stage, "lost", message, None, counts=True)
-            return
-        error = {"kind": "lost", "message": f"{message}, {stage.tries} times in a row",
-                 "hint": f"See `ftq logs {stage.run_id}`; `ftq retry {stage.run_id}` tries again."}  # fmt: skip
-        db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(
-            status="failed", error=error, owner=None, lease_until=None, finished_at=self.clock()))  # fmt: skip
-        self._event(db, stage.run_id, "failed", f"failed (lost): {error['message']}", stage.name, stage.attempt)
-
-    def waiting(self, grace_seconds: float) -> list[Run]:
-        """Runs whose next stage has been queued longer than the grace: their message may be gone."""
-        head = (stages.c.status == "queued") & (stages.c.queued_at < self.clock() - grace_seconds)
-        query = sa.select(stages.c.run_id).join(runs).where(head, runs.c.wanted == "run").order_by(stages.c.queued_at)
-        with self._read() as db:
-            return [self._load(db, run_id) for run_id in db.execute(query).scalars().all()]
-
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _cancel(self, db: sa.Connection, run: Run) -> Run:
@@ -335,24 +198,18 @@ class RunStore(Questions, Workers, Plans):
             return run
         db.execute(runs.update().where(runs.c.id == run.id).values(wanted="cancel"))
         queued = (stages.c.run_id == run.id) & (stages.c.status == "queued")
-        db.execute(stages.update().where(queued).values(status="cancelled", started_at=None, finished_at=self.clock()))
+        values = {"status": "cancelled", "started_at": None, "finished_at": self._now(db)}
+        db.execute(stages.update().where(queued).values(**values))
         self._event(db, run.id, "cancelled", "cancelled by the user")
         return self._load(db, run.id)
 
-    def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, changes: dict[str, Any] | None,
-                 counts: bool) -> None:  # fmt: skip
-        values: dict[str, Any] = {"owner": None, "lease_until": None}
-        if self._wanted(db, stage.run_id) == "cancel":
-            values |= {"status": "cancelled", "finished_at": self.clock()}
-            kind, message = "cancelled", "stopped: cancelled by the user"
-        else:
-            values |= {"status": "queued", "attempt": stage.attempt + 1, "queued_at": self.clock(),
-                       "tries": stage.tries if counts else 0, "changes": changes or stage.changes}  # fmt: skip
-        db.execute(stages.update().where(self._is(stage.run_id, stage.name)).values(**values))
-        self._event(db, stage.run_id, kind, message, stage.name, stage.attempt)
-
-    def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
-        db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self.clock()))
+    def _try_now(self, db: sa.Connection, run: Run) -> Run:
+        """End the wait of a run that was lost, and begin to count its losses anew."""
+        head = next(stage.name for stage in run.stages if stage.status == "queued")
+        db.execute(stages.update().where(self._is(run.id, head)).values(losses=0))
+        self._touch_queue(db, run.id, head)
+        self._event(db, run.id, "retried", f"retried by the user: {head} waits no longer")
+        return self._load(db, run.id)
 
 
 __all__ = ["FINISHED", "Event", "Run", "RunStore", "Stage", "Unavailable"]

@@ -75,7 +75,9 @@ class RunSpec(BaseModel):
         "auto", description="tokenising processes; auto: within the machine's limits"
     )
     seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
-    save_steps: Steps | Auto = Field("auto", description="steps between checkpoints; auto: about every five minutes")
+    save_steps: Steps | Auto = Field(
+        "auto", description="steps between checkpoints; auto: after a minute, then every five"
+    )
     logging_steps: Steps | Auto = Field(
         "auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
     )

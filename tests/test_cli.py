@@ -302,7 +302,7 @@ def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypa
     screen = io.StringIO()
     monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 2)
-    monkeypatch.setattr(time, "sleep", lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(3))
+    monkeypatch.setattr(time, "sleep", lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(60))
     store.runs.clock = lambda: NOW + 100
     assert run("status", "busy", "--watch").exit_code == 1
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
@@ -395,7 +395,23 @@ def test_events(store: Store) -> None:
     )
     lines = [json.loads(line) for line in ok("events", "handbook", "--json").stdout.splitlines()]
     assert lines[1] == {"id": 2, "at": "2026-01-02T02:51:40.000Z", "stage": "prepare", "attempt": 1,
-                        "kind": "claimed", "message": "claimed by box", "data": {"worker": "box"}}  # fmt: skip
+                        "kind": "claimed", "message": "claimed by box",
+                        "data": {"worker": "box", "lease_seconds": 60}}  # fmt: skip
+
+
+def test_a_run_that_waits_after_losses_says_why_and_until_when(store: Store) -> None:
+    run_id = store.add("cccc3333", "unlucky", ago=500)
+    for attempt, ago in [(1, 500), (2, 490), (3, 480), (4, 470), (5, 460), (6, 10)]:
+        token = store.at(ago).claim(run_id, "prepare", attempt, "box", 60)
+        assert token
+        store.runs.lose(token, "prepare was killed by signal 9")
+    assert store.runs.events(run_id)[-1].message == (
+        "prepare was killed by signal 9; tried again in 32 s, as it was lost 6 times in a row"
+    )
+    store.worker()
+    shown = " ".join(ok("status", "unlucky").output.split())
+    assert "prepare was lost 6 times in a row, `ftq events unlucky` says how: it is tried again in 22 s, " in shown
+    assert "`ftq retry unlucky` does it now" in shown
 
 
 # ---- catalogue, options, words ----------------------------------------------------------------------------

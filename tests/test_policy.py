@@ -26,26 +26,45 @@ def at(tries: int = 1, plan: dict[str, Any] | None = None, changes: dict[str, An
     return Stage(**{**NOTHING, "name": "train", "tries": tries, "plan": plan, "changes": changes})
 
 
+@pytest.mark.parametrize("by_kernel", [True, False])
 @pytest.mark.parametrize("kind", ["user", "bug"])
-def test_the_users_data_and_our_bugs_are_never_retried(kind: str) -> None:
-    assert decide("train", error(kind), SPEC, at(plan=PLAN), 3) == Decision(False, "", error(kind))
+def test_the_users_data_and_our_bugs_are_never_retried(kind: str, by_kernel: bool) -> None:
+    decision = decide("train", error(kind), SPEC, at(plan=PLAN), 3, by_kernel=by_kernel)
+    assert decision == Decision(False, "", error(kind))
 
 
-def test_a_lost_process_is_retried_until_it_brought_nothing_too_often() -> None:
-    assert decide("train", error("lost"), SPEC, at(2), 3) == Decision(True, "retried: it broke", error("lost"))
-    final = {"kind": "lost", "message": "it broke (3 attempts)", "hint": "do this"}
-    assert decide("train", error("lost"), SPEC, at(3), 3) == Decision(False, "", final)
-    assert decide("train", error("lost"), SPEC, at(1), 1).retry is False
-
-
-def adapted(spec: dict[str, Any], plan: dict[str, Any] | None, **first: Any) -> tuple[list[str], dict[str, Any] | None]:
+def adapted(
+    spec: dict[str, Any], plan: dict[str, Any] | None, by_kernel: bool = False, **first: Any
+) -> tuple[list[str], dict[str, Any] | None]:
     """(what each attempt was retried with, all changes), until nothing is left to try."""
     changes, reasons = first or None, []
-    while (decision := decide("train", error("memory"), spec, at(9, plan, changes), 3)).retry:
+    while (decision := decide("train", error("memory"), spec, at(9, plan, changes), 3, by_kernel=by_kernel)).retry:
         changes = decision.changes
         reasons.append(decision.reason.removeprefix("retried with less memory: "))
-    assert decision == Decision(False, "", error("memory"))
+    assert not decision.retry and decision.error["kind"] == "memory"
     return reasons, changes
+
+
+NOT_THE_MACHINES = [PLAN, {**PLAN, "batch_size": 64}, None]
+
+
+@pytest.mark.parametrize("plan", NOT_THE_MACHINES)
+@pytest.mark.parametrize("stage", ["train", "export"])
+def test_killed_for_the_machine_s_memory_a_run_keeps_its_options_and_is_tried_so_often(
+    stage: str, plan: dict[str, Any] | None
+) -> None:
+    tries = [decide(stage, error("memory"), SPEC, at(number, plan), 3, by_kernel=True) for number in (1, 2, 3)]
+    assert [(decision.retry, decision.changes) for decision in tries] == [(True, None), (True, None), (False, None)]
+    assert tries[0].reason == "retried with the same options (attempt 1 of 3), none needs less: it broke"
+    assert tries[2].error == {**error("memory"), "message": "it broke, 3 times in a row; no other option needs less"}
+
+
+def test_a_training_on_the_processor_that_was_killed_for_the_machine_s_memory_is_adapted_once() -> None:
+    plan = {**PLAN, "gpu": False, "engine": "trl", "batch_size": 64, "gradient_accumulation_steps": 1}
+    least = {"batch_size": 1, "gradient_accumulation_steps": 64, "gradient_checkpointing": True}
+    assert adapted(SPEC, plan, by_kernel=True) == (
+        ["batch_size=1, gradient_accumulation_steps=64, gradient_checkpointing=True"], least,
+    )  # fmt: skip
 
 
 def test_memory_is_adapted_step_by_step_and_earlier_changes_are_kept() -> None:
@@ -120,4 +139,4 @@ def test_how_a_process_ended_is_explained() -> None:
 
 
 def test_a_stage_that_has_no_batch_is_not_told_to_make_it_smaller() -> None:
-    assert decide("export", error("memory"), SPEC, at(plan=PLAN), 3) == Decision(False, "", error("memory"))
+    assert decide("export", error("memory"), SPEC, at(plan=PLAN), 3, by_kernel=False).retry is False

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from ftq import schema
+from ftq.attempts import MOST_LOSSES
 from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
 from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
@@ -304,7 +306,7 @@ LATE: list[Callable[[RunStore, str], Any]] = [
     lambda store, token: store.succeed(token, "key", FILES),
     lambda store, token: store.fail(token, ERROR),
     lambda store, token: store.release(token, "handed_back", "back"),
-    lambda store, token: store.cancel_by_token(token),
+    lambda store, token: store.lose(token, "it went away"),
 ]
 
 
@@ -317,7 +319,7 @@ def test_a_process_that_lost_its_lease_can_change_nothing(
     if meanwhile == "cancelled":
         store.cancel("abc")
     clock.now += LEASE + 1
-    assert store.expire(3) == ["abc"]
+    assert store.expire(LEASE) == ([] if meanwhile == "cancelled" else ["abc"])
     if meanwhile == "claimed again":
         claim(store, "prepare", 2)
     if meanwhile == "succeeded":
@@ -340,16 +342,16 @@ def test_a_renewed_lease_does_not_end(store: RunStore, run: Run, clock: Clock) -
     clock.now += LEASE - 1
     store.renew(token, LEASE)
     clock.now += LEASE
-    assert store.expire(3) == []
+    assert store.expire(LEASE) == []
     clock.now += 1
-    assert store.expire(3) == ["abc"]
-    assert store.expire(3) == []
+    assert store.expire(LEASE) == ["abc"]
+    assert store.expire(LEASE) == []
 
 
 def test_a_lease_that_is_held_cannot_end_meanwhile(store: RunStore, run: Run, clock: Clock) -> None:
     token, found = claim(store, "prepare"), []
     clock.now += LEASE + 1  # over, but nobody has taken it back yet
-    thread = threading.Thread(target=lambda: found.append(list(store.expire(3))))
+    thread = threading.Thread(target=lambda: found.append(list(store.expire(LEASE))))
     with store.hold(token, LEASE):
         thread.start()
         thread.join(0.15)
@@ -359,32 +361,174 @@ def test_a_lease_that_is_held_cannot_end_meanwhile(store: RunStore, run: Run, cl
     assert statuses(store)[0] == ("running", 1)
 
 
-def test_expire_gives_a_new_attempt_until_it_was_tried_too_often(store: RunStore, run: Run, clock: Clock) -> None:
-    for attempt in (1, 2, 3):
-        claim(store, "prepare", attempt)
-        clock.now += LEASE + 1
-        assert store.expire(3) == ["abc"]
-    message = "lease lost: no sign of life from w1"
-    error = {"kind": "lost", "message": f"{message}, 3 times in a row",
-             "hint": "See `ftq logs abc`; `ftq retry abc` tries again."}  # fmt: skip
+def lose(store: RunStore, clock: Clock, attempt: int) -> None:
+    """Claim the attempt when it is due, and lose it."""
+    queued_at = store.get("abc").stages[0].queued_at
+    assert queued_at
+    clock.now = max(clock.now, queued_at)
+    store.lose(claim(store, "prepare", attempt), "it went away")
+
+
+def test_a_lost_attempt_is_none_of_the_run_s_and_the_next_one_comes_at_once(
+    store: RunStore, run: Run, clock: Clock
+) -> None:
+    claim(store, "prepare")
+    clock.now += LEASE + 1
+    assert store.expire(LEASE) == ["abc"]
     assert store.get("abc").stages[0] == stage(
-        "prepare", status="failed", attempt=3, tries=3, worker="w1", queued_at=1122.0, started_at=1122.0,
-        finished_at=1183.0, error=error,
+        "prepare", attempt=2, losses=1, worker="w1", queued_at=1061.0, started_at=START
+    )
+    assert said(store)[2:] == [("prepare", 1, "lost", "lease lost: no sign of life from w1")]
+    assert store.due("abc") == store.get("abc")
+
+
+def test_after_each_further_loss_it_waits_longer_and_nobody_takes_it_before(
+    store: RunStore, run: Run, clock: Clock
+) -> None:
+    waits = []
+    for attempt in range(1, 11):
+        lose(store, clock, attempt)
+        queued_at = store.get("abc").stages[0].queued_at
+        assert queued_at
+        waits.append(queued_at - clock.now)
+    assert waits == [0, 2, 4, 8, 16, 32, 64, 120, 120, 120]
+    assert said(store)[-1] == (
+        "prepare", 10, "lost", "it went away; tried again in 120 s, as it was lost 10 times in a row",
     )  # fmt: skip
-    assert [line for line in said(store) if line[2] not in ("claimed", "submitted")] == [
-        ("prepare", 1, "lost", message), ("prepare", 2, "lost", message),
-        ("prepare", 3, "failed", f"failed (lost): {error['message']}"),
-    ]  # fmt: skip
-    assert statuses(store)[1:] == [("queued", 1)] * 3
+    for passed in (0, 118):
+        clock.now += passed
+        assert store.claim("abc", "prepare", 11, "w1", LEASE) is None
+        assert (store.due("abc"), store.waiting(8)) == (None, [])
+    clock.now += 2
+    assert store.due("abc") == store.get("abc")
+    assert store.waiting(8) == [("abc", "prepare", 11)]  # nobody has sent it: no message is on its way
+    claim(store, "prepare", 11)
+
+
+def test_expire_names_only_the_runs_that_go_on_at_once(store: RunStore, run: Run, clock: Clock) -> None:
+    lose(store, clock, 1)
+    claim(store, "prepare", 2)
+    clock.now += LEASE + 1
+    assert store.expire(LEASE) == []
+    assert statuses(store)[0] == ("queued", 3)
+    clock.now += 2
+    claim(store, "prepare", 3)
+    assert store.expire_attempt("abc", "prepare", 3) == []
+    assert statuses(store)[0] == ("queued", 4)
+
+
+def test_one_that_is_lost_every_time_fails_and_says_why(store: RunStore, run: Run, clock: Clock) -> None:
+    for attempt in range(1, MOST_LOSSES + 1):
+        assert statuses(store)[0] == ("queued", attempt)
+        lose(store, clock, attempt)
+    error = {"kind": "lost", "message": "it went away; lost 30 times in a row without a checkpoint, so either the "
+             "machine is unstable or the run itself brings its worker down",
+             "hint": "`ftq logs abc --stage prepare` has the full log; `ftq retry abc` tries again."}  # fmt: skip
+    assert (store.get("abc").status, store.get("abc").error) == ("failed", error)
+    assert said(store)[-1] == ("prepare", 30, "failed", f"failed (lost): {error['message']}")
+    assert 2700 < clock.now - START < 3600  # about an hour of waits, beside the attempts
+    assert (store.expire(LEASE), store.due("abc"), store.waiting(0)) == ([], None, [])
+    store.retry("abc")
+    lose(store, clock, 31)
+    assert (statuses(store)[0], store.get("abc").stages[0].losses) == (("queued", 32), 1)
+
+
+@pytest.mark.parametrize("proof", ["checkpoint", "adaptation", "success", "retry"])
+def test_losses_are_counted_anew_after(store: RunStore, run: Run, clock: Clock, proof: str) -> None:
+    for attempt in (1, 2, 3):
+        lose(store, clock, attempt)
+    if proof == "retry":
+        store.retry("abc")
+    else:
+        clock.now += 4
+        token = claim(store, "prepare", 4)
+        assert store.get("abc").stages[0].losses == 3
+    if proof == "checkpoint":
+        store.note(token, "checkpoint", "checkpoint at step 5", step=5)
+    elif proof == "adaptation":
+        store.release(token, "retried", "less memory", changes={"batch_size": 1})
+    elif proof == "success":
+        store.succeed(token, None, [])
+    assert store.get("abc").stages[0].losses == 0
+
+
+def test_a_user_who_retries_or_resumes_doesnt_wait(store: RunStore, run: Run, clock: Clock) -> None:
+    for attempt in (1, 2, 3):
+        lose(store, clock, attempt)
+    assert store.due("abc") is None
+    retried = store.retry("abc")
+    assert (retried.status, retried.stages[0].attempt, retried.stages[0].queued_at) == ("queued", 4, clock.now)
+    assert said(store)[-1] == (None, None, "retried", "retried by the user: prepare waits no longer")
+    with pytest.raises(Refused):
+        store.retry("abc")  # nothing waits any more
+    for attempt in (4, 5, 6):
+        lose(store, clock, attempt)
+    store.pause("abc")
+    assert store.due("abc") is None
+    store.resume("abc")
+    claim(store, "prepare", 7)
+
+
+def test_a_stage_that_was_queued_by_a_clock_that_was_ahead_is_taken(store: RunStore, clock: Clock) -> None:
+    clock.now += 8 * 3600
+    store.create("abc", "first", SPEC, "hash")
+    clock.now -= 8 * 3600
+    assert store.waiting(8) == [("abc", "prepare", 1)]
+    claim(store, "prepare")
+
+
+def test_a_lease_of_a_clock_that_was_ahead_ends_a_lease_from_now(store: RunStore, run: Run, clock: Clock) -> None:
+    clock.now += 8 * 3600
+    claim(store, "prepare")
+    clock.now -= 8 * 3600
+    assert store.expire(LEASE) == []
+    clock.now += LEASE
+    assert store.expire(LEASE) == []
+    clock.now += 1
+    assert store.expire(LEASE) == ["abc"]
+    claim(store, "prepare", 2)
+
+
+def test_one_who_renews_a_lease_of_a_clock_that_was_ahead_keeps_it(store: RunStore, run: Run, clock: Clock) -> None:
+    clock.now += 8 * 3600
+    token = claim(store, "prepare")
+    clock.now -= 8 * 3600
+    for _ in range(5):
+        assert store.expire(LEASE) == []
+        clock.now += LEASE / 4
+        store.renew(token, LEASE)
+
+
+def test_with_a_server_a_worker_s_clock_decides_nothing(url: str) -> None:
+    store, ahead = RunStore(url), 0.0 if url.startswith("sqlite") else 8 * 3600.0
+    store.clock = lambda: time.time() + ahead
+    store.create("abc", "first", SPEC, "hash")
+    store.renew(claim(store, "prepare"), LEASE)
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    found = store.get("abc").stages[0]
+    assert found.lease_until and found.queued_at and found.started_at
+    for at in (found.lease_until - LEASE, found.queued_at, found.started_at, store.events("abc")[-1].at):
+        assert abs(at - time.time()) < 60
+    assert store.workers()[0].is_live
+    store.close()
+
+
+def test_a_longer_lease_than_one_s_own_is_no_wrong_clock(store: RunStore, run: Run, clock: Clock) -> None:
+    claim(store, "prepare")
+    for _ in range(3):
+        assert store.expire(LEASE / 20) == []
+        clock.now += LEASE / 4
+    assert statuses(store)[0] == ("running", 1)
 
 
 def test_a_dead_process_is_taken_back_at_once_but_only_its_own_attempt(store: RunStore, run: Run) -> None:
     claim(store, "prepare")
-    store.expire_attempt("abc", "prepare", 2, 3)
-    store.expire_attempt("abc", "train", 1, 3)
+    assert store.expire_attempt("abc", "prepare", 2) == []
+    assert store.expire_attempt("abc", "train", 1) == []
+    assert store.expire_attempt("abc", "prepare", 1, worker="w2") == []
     assert statuses(store)[0] == ("running", 1)
-    store.expire_attempt("abc", "prepare", 1, 3)
-    store.expire_attempt("abc", "prepare", 1, 3)
+    assert store.expire_attempt("abc", "prepare", 1, worker="w1") == ["abc"]
+    assert store.expire_attempt("abc", "prepare", 1) == []
     assert statuses(store)[0] == ("queued", 2)
     assert said(store)[2:] == [("prepare", 1, "lost", "the process of w1 that held it died")]
 
@@ -457,15 +601,18 @@ def test_cancel_of_a_running_stage_waits_for_its_supervisor(store: RunStore, run
     assert said(store)[-1] == ("prepare", 1, "cancelled", "stopped: cancelled by the user")
 
 
-@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("lost", [0, MOST_LOSSES - 1])
 def test_cancel_of_a_run_whose_worker_is_dead_is_done_when_the_lease_ends(
-    store: RunStore, run: Run, clock: Clock, most: int
+    store: RunStore, run: Run, clock: Clock, lost: int
 ) -> None:
-    claim(store, "prepare")
+    for attempt in range(1, lost + 1):
+        lose(store, clock, attempt)
+    clock.now += 120
+    claim(store, "prepare", lost + 1)
     store.cancel("abc")
     clock.now += LEASE + 1
-    assert store.expire(most) == ["abc"]
-    assert statuses(store) == [("cancelled", 1)] * 4
+    assert store.expire(LEASE) == []
+    assert [status for status, _ in statuses(store)] == ["cancelled"] * 4
     assert store.waiting(0) == []
 
 
@@ -504,12 +651,6 @@ def test_pause_and_resume(store: RunStore, run: Run, clock: Clock) -> None:
     ]  # fmt: skip
 
 
-def test_cancel_by_token_is_a_cancel(store: RunStore, run: Run) -> None:
-    token = claim(store, "prepare")
-    store.cancel_by_token(token)
-    assert store.check(token) == ("cancel", False)
-
-
 @pytest.mark.parametrize(
     ("stage", "attempt", "status"), [("prepare", 2, "cancelled"), ("prepare", 1, "queued"), ("train", 2, "cancelled")]
 )
@@ -526,6 +667,19 @@ def test_an_attempt_that_runs_is_not_cancelled_by_an_old_message(store: RunStore
     store.claim("abc", "prepare", 1, "w1", 60)
     store.cancel_attempt("abc", "prepare", 1)
     assert store.get("abc").wanted == "run"
+    store.cancel_attempt("abc", "prepare", 2, begun=True)
+    assert store.get("abc").wanted == "run"
+
+
+@pytest.mark.parametrize(("ended", "status"), [(False, "running"), (True, "cancelled")])
+def test_an_attempt_that_was_terminated_cancels_its_run_though_it_has_just_succeeded(
+    store: RunStore, run: Run, ended: bool, status: str
+) -> None:
+    token = claim(store, "prepare")
+    if ended:
+        store.succeed(token, None, [])
+    store.cancel_attempt("abc", "prepare", 1, begun=True)
+    assert (store.get("abc").wanted, store.get("abc").status) == ("cancel", status)
 
 
 def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) -> None:
@@ -630,10 +784,22 @@ def test_waiting_is_for_heads_that_nobody_took_up(store: RunStore, clock: Clock)
     store.cancel("over")
     store.succeed(claim(store, "prepare", run_id="next"), None, [])
     clock.now += 10
-    assert {run.id for run in store.waiting(10)} == {"new"}
-    assert {run.id for run in store.waiting(9)} == {"new", "old", "next"}
-    assert store.waiting(9)[0] == store.get("new")  # the oldest first
+    assert store.waiting(10) == [("new", "prepare", 1)]
+    assert store.waiting(9)[0] == ("new", "prepare", 1)  # the oldest first
+    assert sorted(store.waiting(9)) == [("new", "prepare", 1), ("next", "train", 1), ("old", "prepare", 1)]
     assert store.waiting(11) == []
+    assert {run.id for run in store.all() if store.due(run.id)} == {"new", "old", "next"}
+    assert store.due("nobody") is None
+
+
+def test_one_question_to_the_database_finds_all_that_wait(store: RunStore, clock: Clock) -> None:
+    for number in range(20):
+        store.create(f"r{number}", f"run-{number}", SPEC, "hash")
+    clock.now += 10
+    asked: list[str] = []
+    sa.event.listen(store.engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    assert len(store.waiting(8)) == 20
+    assert len([statement for statement in asked if "stages" in statement]) == 1
 
 
 def test_find_cached_takes_the_newest_success(store: RunStore, clock: Clock) -> None:
@@ -745,12 +911,26 @@ def test_a_queue_is_live_while_a_worker_shows_itself(store: RunStore, clock: Clo
 def test_a_draining_worker_is_told_so(store: RunStore, run: Run) -> None:
     store.see_worker("w1", "host", ["cpu"], None, 1)
     token = claim(store, "prepare")
-    assert (store.check(token), store.is_draining("w1")) == (("run", False), False)
+    assert store.check(token) == ("run", False)
     store.drain_worker("w1", True)
     store.see_worker("w1", "host", ["cpu"], None, 1)  # its sign of life doesn't undo it
-    assert (store.check(token), store.is_draining("w1")) == (("run", True), True)
-    store.forget_worker("w1")
-    assert store.is_draining("w1")
+    assert store.check(token) == ("run", True)
+
+
+def test_a_worker_that_ended_without_a_word_is_forgotten_after_a_day(store: RunStore, clock: Clock) -> None:
+    for day in range(4):
+        store.see_worker(f"w{day}", "host", ["cpu"], None, day)
+        clock.now += 24 * 3600 - 1
+        store.see_worker("stays", "host", ["cpu"], None, 9)
+    assert [worker.name for worker in store.workers()] == ["stays", "w3", "w2"]
+
+
+def test_a_worker_that_was_seen_in_the_future_is_not_alive(store: RunStore, clock: Clock) -> None:
+    clock.now += 8 * 3600
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    assert [worker.is_live for worker in store.workers()] == [True]
+    clock.now -= 8 * 3600
+    assert ([worker.is_live for worker in store.workers()], store.live_queues()) == ([False], set())
 
 
 def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:
@@ -1028,7 +1208,7 @@ def test_four_processes_that_take_one_name_at_once_on_a_new_database(url: str) -
 
 
 def _expire(number: int, url: str) -> list[str]:
-    return list(RunStore(url, lambda: START + 1000).expire(3))
+    return list(RunStore(url, lambda: START + 1000).expire(LEASE))
 
 
 def test_reconcilers_that_look_at_once_take_a_stage_back_once(url: str, store: RunStore) -> None:
@@ -1047,7 +1227,7 @@ def test_reconcilers_that_look_at_once_take_a_stage_back_once(url: str, store: R
     ("first", "second", "outcome"),
     [
         (lambda store, token: store.release(token, "handed_back", "back"), "cancel", ("cancelled", "cancel")),
-        (lambda store, token: store.expire_attempt("abc", "prepare", 1, 3), "cancel", ("cancelled", "cancel")),
+        (lambda store, token: store.expire_attempt("abc", "prepare", 1), "cancel", ("cancelled", "cancel")),
         (lambda store, token: store.cancel("abc"), "pause", ("running", "cancel")),
         (lambda store, token: store.cancel("abc"), "resume", ("running", "cancel")),
         (lambda store, token: store.pause("abc"), "cancel", ("running", "cancel")),

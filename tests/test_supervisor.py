@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,6 +21,7 @@ from power_cut import Disk
 
 from ftq import queue
 from ftq.artifacts import STAGES, RunDir, write_json
+from ftq.attempts import MOST_LOSSES
 from ftq.errors import LeaseLost, Unavailable
 from ftq.runs import RunStore
 from ftq.settings import Settings
@@ -230,7 +231,7 @@ def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
 
     def slow(*_: Any) -> None:
         passed[0] += 40  # of a lease of 60
-        assert rig.store.expire(3) == []
+        assert rig.store.expire(60) == []
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr("ftq.artifacts.LINKED_FROM", 0)
@@ -294,14 +295,18 @@ def test_what_is_not_tried_again(rig: Rig, wish: str, error: dict[str, str]) -> 
     assert ("this is a bug" in folder.log("prepare").read_text()) is (wish == "bug")
 
 
-def test_a_killed_process_is_explained_and_tried_again_until_it_was_too_often(rig: Rig) -> None:
-    rig.submit("r", {"prepare": {"1": "kill", "2": "kill", "3": "kill"}})
+def test_a_killed_process_is_explained_and_tried_again_after_a_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(queue, "send", lambda _, run: sent.append(run.stages[0].attempt))
+    rig.submit("r", {"prepare": {"1": "kill", "2": "kill"}})
     assert [rig.supervisor.run("r", "prepare", attempt) for attempt in (1, 2, 3)] == [False] * 3
     why = "prepare was killed by signal 9: a memory limit, or somebody's kill"
-    assert rig.messages("retried") == [f"retried: {why}"] * 2
-    assert rig.store.get("r").error == {
-        "kind": "lost", "message": f"{why} (3 attempts)", "hint": "`ftq logs r --stage prepare` has the full log.",
-    }  # fmt: skip
+    assert rig.messages("lost") == [why, f"{why}; tried again in 2 s, as it was lost 2 times in a row"]
+    assert sent == [2]  # nobody would take the third one yet
+    stage = rig.store.get("r").stages[0]
+    assert (stage.status, stage.attempt, stage.tries, stage.losses) == ("queued", 3, 0, 2)
+    rig.store.clock = lambda: time.time() + 2
+    assert rig.supervisor.run("r", "prepare", 3) is True
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(rig: Rig) -> None:
@@ -310,7 +315,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint(rig: Rig) -> None:
     assert rig.supervisor.run("r", "train", 2) is True
     assert rig.messages("resumed") == ["resumed from step 1"]
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3, 4]
-    assert rig.store.get("r").stage("train").tries == 1
+    stage = rig.store.get("r").stage("train")
+    assert (stage.tries, stage.losses) == (1, 0)
     assert list(folder.checkpoints.glob("*/*.json"))  # what the adapter was taken from stays until something read it
     assert rig.supervisor.run("r", "export", 1) is True
     assert not folder.checkpoints.exists()
@@ -447,56 +453,53 @@ def test_a_worker_that_is_told_to_stop_hands_its_run_back(rig: Rig) -> None:
     assert rig.said()[-1] == ("prepare", 1, "handed_back")
 
 
-def test_terminate_in_flower_is_a_cancel(rig: Rig) -> None:
-    rig.submit("r", {"prepare": {"1": "hang"}})
-    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS
-    assert rig.supervisor.run("r", "prepare", 1) is False
-    assert rig.store.get("r").status == "cancelled"
+def test_sigterm_to_the_pool_child_says_nothing_by_itself(rig: Rig) -> None:
+    rig.submit("r", done=1, max_steps=10)
+    threading.Thread(target=lambda: (rig.wait_for("started"), os.kill(os.getpid(), signal.SIGTERM))).start()
+    assert rig.supervisor.run("r", "train", 1) is True
+    assert rig.supervisor.terminated_at is not None
+    assert rig.store.get("r").stage("train").status == "succeeded"
 
 
-@pytest.mark.parametrize("whole_worker", [False, True])
-def test_terminate_in_flower_ends_the_run_though_the_stage_has_just_succeeded(rig: Rig, whole_worker: bool) -> None:
-    rig.submit("old")
-    assert rig.supervisor.run("old", "prepare", 1)
-    folder = rig.submit("r")
-    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
-    rig.store.drain_worker(WORKER, whole_worker)
-    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS
-    assert rig.supervisor.run("r", "prepare", 1) is whole_worker
-    run = rig.store.get("r")
-    assert (run.status, run.stages[0].status) == ("queued" if whole_worker else "cancelled", "succeeded")
-    assert [path.name for path in folder.outputs("prepare")] == ["dataset"]
-
-
-def test_a_whole_worker_that_is_terminated_hands_back_instead(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stops", [False, True])
+def test_terminate_in_flower_is_told_by_the_main_process(rig: Rig, stops: bool) -> None:
+    """A worker that stops has SIGTERM sent to its pool child too, but terminates no task."""
     rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
     rig.submit("r", {"prepare": {"1": "hang"}})
+    main = Reconciler(rig.settings, WORKER, ["gpu"])
     thread = rig.start("prepare")
     rig.wait_for("started")
-    rig.supervisor.terminated_at = time.monotonic()
-    time.sleep(0.3)  # the child has looked, but the main process hasn't said yet that the whole worker stops
-    assert thread.is_alive()
-    rig.store.drain_worker(WORKER, True)
+    rig.supervisor.terminated_at = time.monotonic() - 100
+    if stops:
+        rig.store.drain_worker(WORKER, True)
+    else:
+        main.cancel("r", "prepare", 1)
+        main._cancel_terminated()
     thread.join(10)
-    assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("prepare", 1, "handed_back"))
+    assert rig.store.get("r").status == ("queued" if stops else "cancelled")
+    assert rig.said()[-1] == ("prepare", 1, "handed_back" if stops else "cancelled")
+    main.store.close()
 
 
-def test_a_worker_that_is_gone_before_its_stage_has_stopped_cancels_nothing(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rig.supervisor, "settings", dataclasses.replace(rig.settings, grace_seconds=5))
-    told = told_to_stop(monkeypatch)
-    rig.store.see_worker(WORKER, "host", ["gpu"], None, 1)
-    rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
-    thread = rig.start("train")
-    while not rig.shown:  # it has come to its hang
-        time.sleep(0.02)
-    rig.store.drain_worker(WORKER, True)
-    rig.supervisor.terminated_at = time.monotonic() - supervisor.TERMINATE_SECONDS  # the signal went to all of it
-    assert told.wait(10)
-    rig.store.forget_worker(WORKER)
-    thread.join(10)
-    assert (rig.store.get("r").status, rig.said()[-1]) == ("queued", ("train", 1, "handed_back"))
+def test_a_terminate_that_the_database_didnt_hear_is_told_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.submit("r")
+    rig.submit("deleted")
+    rig.store.delete("deleted")
+    main = Reconciler(rig.settings, WORKER, ["gpu"])
+    real, away = main.store.cancel_attempt, [Unavailable("the server is starting")]
+
+    def flaky(*attempt: Any, **options: Any) -> None:
+        if away:
+            raise away.pop()
+        real(*attempt, **options)
+
+    monkeypatch.setattr(main.store, "cancel_attempt", flaky)
+    for run_id in ("deleted", "r"):
+        main.cancel(run_id, "prepare", 1)
+    for _ in range(2):
+        main._try(main._cancel_terminated)
+    assert rig.store.get("r").status == "cancelled"
+    main.store.close()
 
 
 # ---- one execution --------------------------------------------------------------------------------------
@@ -514,6 +517,23 @@ def test_a_forged_message_starts_nothing(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert (rig.store.get("r"), rig.store.events("r"), names(folder)) == before
 
 
+def test_only_a_run_that_waits_for_its_next_stage_is_sent(rig: Rig) -> None:
+    """False says that it was tried: there is no broker."""
+    rig.submit("r")
+    assert queue.send(rig.supervisor.app, rig.store.get("r")) is False
+    token = rig.store.claim("r", "prepare", 1, WORKER, 60)
+    assert token and queue.send(rig.supervisor.app, rig.store.get("r")) is True
+    rig.store.succeed(token, None, [])
+    assert queue.send(rig.supervisor.app, rig.store.get("r")) is False
+    token = rig.store.claim("r", "train", 1, WORKER, 60)
+    assert token
+    rig.store.fail(token, {"kind": "bug", "message": "it broke", "hint": ""})
+    assert queue.send(rig.supervisor.app, rig.store.get("r")) is True
+    rig.store.retry("r")
+    rig.store.pause("r")
+    assert queue.send(rig.supervisor.app, rig.store.get("r")) is True
+
+
 def test_a_message_that_comes_twice_is_dropped(rig: Rig) -> None:
     folder = rig.submit("r")
     assert rig.supervisor.run("r", "prepare", 1) is True
@@ -525,7 +545,7 @@ def test_a_message_that_comes_twice_is_dropped(rig: Rig) -> None:
 def expire(rig: Rig) -> None:
     """What another worker's reconciler does when this one has been silent for long."""
     other = RunStore(rig.settings.database_url, lambda: time.time() + 1000)
-    assert other.expire(3) == ["r"]
+    assert other.expire(60) == ["r"]
     other.close()
 
 
@@ -624,10 +644,10 @@ def test_a_failure_of_the_supervisor_itself_is_tried_again(rig: Rig, monkeypatch
 
     monkeypatch.setattr(RunDir, "put_in_place", flaky)
     assert rig.supervisor.run("r", "prepare", 1) is False
-    why = "the supervisor failed (OSError: [Errno 28] No space left on device)"
-    assert rig.messages("retried") == [f"retried: {why}"]
+    why = "the supervisor failed (OSError: [Errno 28] No space left on device); the log of w1 has the details"
+    assert rig.messages("lost") == [why]
     stage = rig.store.get("r").stages[0]
-    assert (stage.status, stage.attempt, stage.tries) == ("queued", 2, 1)
+    assert (stage.status, stage.attempt, stage.tries, stage.losses) == ("queued", 2, 0, 1)
     assert rig.supervisor.run("r", "prepare", 2) is True
     assert names(folder) == {"run.json", "dataset/train.jsonl", "logs/prepare.log"}
     assert not list(folder.path.glob("*.partial"))
@@ -636,11 +656,49 @@ def test_a_failure_of_the_supervisor_itself_is_tried_again(rig: Rig, monkeypatch
 def test_a_supervisor_that_always_fails_fails_the_run(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.submit("r")
     monkeypatch.setattr(supervisor, "StageProcess", _explode)
-    assert [rig.supervisor.run("r", "prepare", attempt) for attempt in (1, 2, 3)] == [False] * 3
-    assert rig.store.get("r").error == {
-        "kind": "lost", "message": "the supervisor failed (OSError: no more processes)",
-        "hint": "The worker's log has the details. `ftq retry r`",
-    }  # fmt: skip
+    passed = [0.0]
+    rig.store.clock = lambda: time.time() + passed[0]
+    for attempt in range(1, MOST_LOSSES + 1):
+        passed[0] += 120
+        assert rig.supervisor.run("r", "prepare", attempt) is False
+    error = rig.store.get("r").error
+    assert error and error["message"] == (
+        "the supervisor failed (OSError: no more processes); the log of w1 has the details; lost 30 times in a row "
+        "without a checkpoint, so either the machine is unstable or the run itself brings its worker down"
+    )
+
+
+def test_beside_an_earlier_attempt_that_doesnt_end_nothing_is_started(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LOCK_WAIT", 0.3)
+    folder = rig.submit("r")
+    with (folder.path / ".prepare.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert rig.supervisor.run("r", "prepare", 1) is False
+        assert [kind for *_, kind in rig.said()] == ["submitted", "claimed", "lost"]
+        (message,) = rig.messages("lost")
+        assert f"{socket.gethostname()}: the process of an earlier attempt of prepare was told to end" in message
+        assert "`kill -9` ends it." in message
+    assert rig.supervisor.run("r", "prepare", 2) is True
+
+
+def test_what_was_replaced_is_removed_when_others_may_write_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, remove, wrote = rig.submit("r"), supervisor.remove, []
+    assert rig.supervisor.run("r", "prepare", 1) is True
+    rig.store.cancel("r")
+    rig.store.retry("r", "prepare")
+
+    def slow(path: Path) -> None:
+        if (path / ".replaced").exists():
+            rig.store.see_worker("w2", "host", ["gpu"], None, 1)  # SQLite would say that it is locked
+            wrote.append([file.name for file in (path / ".replaced").iterdir()])
+        remove(path)
+
+    monkeypatch.setattr(supervisor, "remove", slow)
+    assert rig.supervisor.run("r", "prepare", 2) is True
+    assert wrote == [["dataset"]]
+    assert not list(folder.path.glob("*.partial")) and folder.dataset.is_dir()
 
 
 def _explode(*_: Any) -> Any:

@@ -78,6 +78,47 @@ def test_each_better_loss_is_saved_and_the_best_is_kept_and_taken(tmp_path: Path
     assert plain.result == path
 
 
+def test_a_validation_loss_that_is_no_number_is_the_worst(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nan = float("nan")
+    watcher, wishes = watch(tmp_path, [nan, 3.0, nan, 2.0, float("inf")], keep_best=True, early_stopping=3)
+    assert [save for _, save in wishes] == [True, True, False, True, False]
+    assert "the validation loss at step 10 is nan: worse than any number" in capsys.readouterr().err
+    for step in (10, 40, 50):
+        sealed(RunDir(tmp_path), 0, step, mark="mark")
+        watcher.saved(SimpleNamespace(global_step=step))
+    assert watcher.result.name == "checkpoint-40"
+    text = watcher.metrics.read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    lines = list(read_jsonl(watcher.metrics))
+    assert [line.get("valid_loss") for line in lines] == [None, 3.0, None, 2.0, None]
+    found = checkpoints.find_all(RunDir(tmp_path), "mark")[0]
+    again = Watcher(RunDir(tmp_path), 1, watcher.spec, Report(), "mark", {}, evaluates=True, found=found)
+    assert again.losses == [(loss, step) for loss, step in watcher.losses if step <= found.step]
+    _, wishes = watch(tmp_path / "early", [1.0, nan, nan], early_stopping=2)
+    assert wishes[-1] == (True, True)
+    assert "was best at step 10 (1.0000)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("attempt", "first"), [(1, 60), (2, 30), (3, 20), (9, 10)])
+def test_the_first_checkpoint_comes_early_and_sooner_after_attempts_that_brought_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int, first: int
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    spec = parse({"model": "m"})
+    watcher = Watcher(RunDir(tmp_path), attempt, spec, Report(), "mark", {}, evaluates=False, found=None)
+    now[0] += 200  # the model is loaded
+    watcher.begins(SimpleNamespace(global_step=0))
+    saved = []
+    for second in range(1, 1000):
+        now[0] += 1
+        if watcher._is_time_to_save(second):
+            saved.append(second)
+            sealed(RunDir(tmp_path), attempt, second, mark="mark")
+            watcher.saved(SimpleNamespace(global_step=second))
+    assert saved == list(range(first, 1000, 300))
+
+
 def test_what_another_machine_s_training_left_is_neither_the_best_nor_in_the_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,11 +89,15 @@ def _stop_reconciler(**_: Any) -> None:
 
 @signals.task_revoked.connect
 def _cancel(request: Any, terminated: bool, **_: Any) -> None:
-    """A task was revoked before it began: the run is cancelled, or its message would be sent again for ever."""
+    """Flower's Terminate of a running task, which Celery carries out in this process, or Revoke of a waiting one: the
+    run is cancelled. Without that the message of the waiting one would be sent again for ever."""
     run_id, _dot, rest = request.id.partition(".")
     stage, _dot, attempt = rest.partition(".")
-    # Of a running one the supervisor hears.
-    if _reconciler and not terminated and stage in STAGES and attempt.isdigit():
+    if not _reconciler or stage not in STAGES or not attempt.isdigit():
+        return
+    if terminated:
+        _reconciler.cancel(run_id, stage, int(attempt))
+    else:
         _reconciler.store.cancel_attempt(run_id, stage, int(attempt))
 
 

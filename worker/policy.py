@@ -1,4 +1,4 @@
-"""What follows from a failure. Each kind has its policy; nothing else decides whether a stage is tried again."""
+"""What follows from a failure of the run itself, by its kind. `ftq/attempts.py` decides what follows from a loss."""
 
 from __future__ import annotations
 
@@ -29,23 +29,28 @@ class Decision:
     changes: dict[str, Any] | None = None
 
 
-def decide(stage: str, error: dict[str, str], spec: dict[str, Any], current: Stage, max_attempts: int) -> Decision:
-    """`current.tries` counts the attempts in a row that brought nothing, this one included.
+def decide(
+    stage: str, error: dict[str, str], spec: dict[str, Any], current: Stage, max_attempts: int, *, by_kernel: bool
+) -> Decision:
+    """What follows from a failure that isn't a loss (`RunStore.lose`). `by_kernel`: the process told nothing itself.
 
-    An adaptation isn't such an attempt: each needs less than the one before, so they end by themselves.
+    `current.tries` counts the attempts in a row that brought nothing, this one included. An adaptation isn't such an
+    attempt: each needs less than the one before, so they end by themselves.
     """
-    if error["kind"] == "lost" and current.tries >= max_attempts:
-        message = f"{error['message']} ({current.tries} attempts)"
-        return Decision(False, "", {**error, "message": message})
-    if error["kind"] == "lost":
-        return Decision(True, f"retried: {error['message']}", error)
-    smaller = None
-    if error["kind"] == "memory" and stage == "train":
-        smaller = need_less_memory(spec, current.plan or {}, current.changes or {})
-    if smaller is None:
+    if error["kind"] != "memory":
         return Decision(False, "", error)
-    shown = ", ".join(f"{name}={value}" for name, value in smaller.items())
-    return Decision(True, f"retried with less memory: {shown}", error, {**(current.changes or {}), **smaller})
+    plan, changes, smaller = current.plan or {}, current.changes or {}, None
+    if stage == "train":
+        smaller = (need_less_main_memory if by_kernel else need_less_memory)(spec, plan, changes)
+    if smaller:
+        shown = ", ".join(f"{name}={value}" for name, value in smaller.items())
+        return Decision(True, f"retried with less memory: {shown}", error, {**changes, **smaller})
+    if by_kernel and current.tries < max_attempts:  # what took the memory may have been another process
+        count = f"attempt {current.tries} of {max_attempts}"
+        return Decision(True, f"retried with the same options ({count}), none needs less: {error['message']}", error)
+    if by_kernel:
+        error = {**error, "message": f"{error['message']}, {current.tries} times in a row; no other option needs less"}
+    return Decision(False, "", error)
 
 
 def need_less_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any] | None:
@@ -62,6 +67,23 @@ def need_less_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[s
     if how["load_in_4bit"] is False and plan.get("gpu", True):
         return {"load_in_4bit": True}
     return None
+
+
+def need_less_main_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any] | None:
+    """The same where the kernel killed the process for the machine's memory, but all at once. None: nothing helps.
+
+    On a GPU the micro-batch, checkpointing and 4 bit spare only the card's memory, and so they stay as they were asked.
+    """
+    if plan.get("gpu", True):
+        return None
+    how = {**spec, **{name: plan[name] for name in ADAPTED if name in plan}, **changes}
+    least = dict[str, Any]()
+    while smaller := _smaller_batch(how["batch_size"], how["gradient_accumulation_steps"], how.get("gpus", 1)):
+        least |= smaller
+        how |= smaller
+    if how["gradient_checkpointing"] is False:
+        least["gradient_checkpointing"] = True
+    return least or None
 
 
 def _smaller_batch(batch: int | str, accumulation: int | str, gpus: int) -> dict[str, Any] | None:

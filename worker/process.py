@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from ftq.errors import Lost
 from ftq.settings import NOT_FOR_STAGES
 from worker.hardware import out_of_memory_kills
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "worker.stages"  # tests put stages here that take no time
 LOCK_WAIT = 15.0  # seconds to wait for an earlier attempt's process that is still ending on this machine
+STILL_THERE = "`ps -ef | grep worker.stages` on that machine shows it; `kill -9` ends it."
 
 
 class StageProcess:
@@ -36,11 +39,12 @@ class StageProcess:
     ) -> None:  # fmt: skip
         """`while_waiting` is called again and again while an earlier attempt's process is still ending.
 
-        The standby, if there is one that is alive, becomes the stage's process; else a new one is started.
+        Raises Lost if that takes too long. The standby, if there is one that is alive, becomes the stage's process;
+        else a new one is started.
         """
         self._lock = os.open(folder / f".{stage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            _wait_for(self._lock, while_waiting)
+            _wait_for(self._lock, stage, while_waiting)
             self._kills_before = out_of_memory_kills()
             module = f"{PACKAGE}.{stage}"
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -149,13 +153,19 @@ def spawn(
     return process, read_end
 
 
-def _wait_for(lock: int, while_waiting: Callable[[], None]) -> None:
-    """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back."""
+def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
+    """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back.
+
+    Raises Lost if it isn't in time: beside another process the stage would find little memory.
+    """
     until = time.monotonic() + LOCK_WAIT
-    while time.monotonic() < until:
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
+            if time.monotonic() > until:
+                raise Lost(f"{socket.gethostname()}: the process of an earlier attempt of {stage} was told to end and "
+                           f"was still there {LOCK_WAIT:.0f} s later", STILL_THERE) from None  # fmt: skip
             time.sleep(0.1)
             while_waiting()

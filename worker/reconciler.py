@@ -20,7 +20,7 @@ from typing import Any
 from billiard.process import active_children
 
 from ftq import queue
-from ftq.errors import first_line
+from ftq.errors import NotFound, first_line
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from worker import hardware
@@ -39,6 +39,7 @@ class Reconciler:
         self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
         self._missing: set[str] = set()  # tasks that had no message at the last turn
         self._dead: deque[tuple[str, str, int]] = deque()
+        self._terminated: deque[tuple[str, str, int]] = deque()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
 
@@ -56,6 +57,11 @@ class Reconciler:
         self._dead.append((run_id, stage, attempt))
         self._wake.set()
 
+    def cancel(self, run_id: str, stage: str, attempt: int) -> None:
+        """Flower's Terminate ended the attempt in this worker: cancel its run as soon as the database hears it."""
+        self._terminated.append((run_id, stage, attempt))
+        self._wake.set()
+
     def drain(self) -> None:
         """Called in a signal handler's context: the database is asked from a thread."""
         self._stopping.set()
@@ -69,19 +75,28 @@ class Reconciler:
 
     def reconcile(self) -> list[str]:
         """One turn; the ids of the runs that were sent on."""
-        stuck = [self.store.get(run_id) for run_id in self._expired()]  # nobody has sent these yet
-        waiting = {queue.task_id(run, run.current): run for run in self.store.waiting(self.grace) if run.current}
+        self._cancel_terminated()
+        stuck = self._expired()  # nobody has sent these yet
+        waiting = {queue.task_id(*attempt): attempt[0] for attempt in self.store.waiting(self.grace)}
         missing = set(waiting) - (queue.messages(self.app, self.settings.lease_seconds / 2) if waiting else set())
         stuck += [waiting[task] for task in missing & self._missing]  # at one look a worker may just have taken it
         self._missing = missing
-        return [run.id for run in stuck if queue.send(self.app, run)]
+        return [run.id for run in map(self.store.due, stuck) if run and queue.send(self.app, run)]
+
+    def _cancel_terminated(self) -> None:
+        while self._terminated:
+            with contextlib.suppress(NotFound):  # deleted since
+                self.store.cancel_attempt(*self._terminated[0], begun=True)
+            self._terminated.popleft()
 
     def _expired(self) -> list[str]:
-        """The ids of the runs whose stage was taken back: a child of this worker died, or a lease ended anywhere."""
-        most, found = self.settings.max_attempts, list[str]()
+        """The ids of the runs whose stage was taken back and that go on at once: a child of this worker died, or a
+        lease ended anywhere."""
+        found = list[str]()
         while self._dead:
-            found += self.store.expire_attempt(*self._dead.popleft(), most, worker=self.worker)
-        return [*found, *self.store.expire(most)]
+            found += self.store.expire_attempt(*self._dead[0], worker=self.worker)
+            self._dead.popleft()
+        return [*found, *self.store.expire(self.settings.lease_seconds)]
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -100,7 +115,7 @@ class Reconciler:
 
     def _hand_back(self) -> None:
         """In a thread of its own, for the loop may be waiting for the broker; again and again, for the database may be
-        away. A supervisor takes a SIGTERM for Flower's Terminate if it doesn't hear of this in time."""
+        away. A supervisor goes on until it hears of this."""
         self._stopping.wait()
         end = threading.Timer(self.settings.grace_seconds, self._end)
         end.daemon = True

@@ -20,7 +20,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.artifacts import RunDir, remove, run_dir, sync, sync_tree, write_json
-from ftq.errors import FtqError, LeaseLost, Unavailable, first_line
+from ftq.errors import FtqError, LeaseLost, Lost, Unavailable, first_line
 from ftq.runs import Run, RunStore
 from ftq.settings import Settings
 from worker import cache, hardware, policy
@@ -29,7 +29,6 @@ from worker.standby import Keeper, Standby
 
 log = logging.getLogger("ftq.supervisor")
 LOOK_SECONDS = 0.5  # how often the user's wishes are looked up
-TERMINATE_SECONDS = 1.5  # a stopping worker's main process needs a moment to say so
 CANCEL_GRACE = 8.0  # seconds a cancelled stage has before it is killed
 MILESTONES = (25, 50, 75)
 
@@ -65,21 +64,26 @@ class Supervisor:
             return False
         try:
             with self._sigterm_noted():
-                goes_on = self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
-                return not self._cancelled_at_the_end(run_id) and goes_on
+                return self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
         except LeaseLost:
             log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
             with contextlib.suppress(Unavailable):
                 self.store.say_lease_lost(run_id, stage, attempt, self.worker)
             return False
+        except Lost as error:
+            log.warning("%s.%s.%s: %s", run_id, stage, attempt, error)
+            self._give_back(token, f"{error.message}. {error.hint}")
+            return False
         except Exception as error:  # a full disk, a database that was away too long, a bug of ours: never a stuck run
             log.exception("%s.%s.%s", run_id, stage, attempt)
-            self._settle_broken(run_id, stage, token, error)
+            self._give_back(token, f"the supervisor failed ({type(error).__name__}: {error}); the log of {self.worker} "
+                                   "has the details")  # fmt: skip
             return False
 
     @contextlib.contextmanager
     def _sigterm_noted(self) -> Iterator[None]:
-        """Celery's handler would raise SystemExit wherever we are; note the wish and obey it at the next look."""
+        """Celery's handler would raise SystemExit wherever we are. The signal itself means nothing here: a worker that
+        was told to stop, or that was told to terminate this task, says so in the database."""
 
         def note(*_: Any) -> None:
             self.terminated_at = self.terminated_at or time.monotonic()
@@ -92,20 +96,6 @@ class Supervisor:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
-
-    @property
-    def was_terminated(self) -> bool:
-        """SIGTERM to this process alone; one to the whole worker shows as draining before that time is over."""
-        return self.terminated_at is not None and time.monotonic() - self.terminated_at > TERMINATE_SECONDS
-
-    def _cancelled_at_the_end(self, run_id: str) -> bool:
-        """A stage may end before the looks that obey Flower's Terminate: what it made stays, the run ends here."""
-        if self.terminated_at is None:
-            return False
-        time.sleep(max(0.0, self.terminated_at + TERMINATE_SECONDS - time.monotonic()))
-        if self.store.is_draining(self.worker):
-            return False
-        return self.store.cancel(run_id).wanted == "cancel"
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
@@ -129,7 +119,8 @@ class Supervisor:
             return True
         remove(partial)
         watch.insist(lambda: self._settle(run, stage, watch.token, outcome))
-        queue.send(self.app, self.store.get(run.id))
+        if next_attempt := self.store.due(run.id):
+            queue.send(self.app, next_attempt)
         return False
 
     def _hand_over_corrections(self, run: Run, folder: RunDir) -> None:
@@ -202,28 +193,26 @@ class Supervisor:
                 folder.forget_checkpoints(before=trained + 1)  # the adapter was read: they have done their work
 
     def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
-        """Hand back what was told to stop; retry, adapt or fail the rest by the kind of its failure."""
+        """Hand back what was told to stop or was lost; adapt, retry or fail the rest by the kind of its failure."""
         if outcome.asked:
             self.store.release(token, *policy.STOPS[outcome.asked])
+            return
+        error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
+        if error["kind"] == "lost":
+            self.store.lose(token, error["message"])
+            return
+        current, by_kernel = self.store.get(run.id).stage(stage), outcome.error is None
+        decision = policy.decide(stage, error, run.spec, current, self.settings.max_attempts, by_kernel=by_kernel)
+        if decision.retry:
+            counts = decision.changes is None  # an adaptation is no attempt that brought nothing
+            self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
         else:
-            error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
-            current = self.store.get(run.id).stage(stage)
-            decision = policy.decide(stage, error, run.spec, current, self.settings.max_attempts)
-            if decision.retry:
-                counts = decision.changes is None  # an adaptation is no attempt that brought nothing
-                self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
-            else:
-                self.store.fail(token, decision.error)
+            self.store.fail(token, decision.error)
 
-    def _settle_broken(self, run_id: str, stage: str, token: str, error: Exception) -> None:
-        """The supervisor itself failed: try the stage again, as often as one that was lost."""
-        reason = f"the supervisor failed ({type(error).__name__}: {error})"
-        failure = {"kind": "lost", "message": reason, "hint": f"The worker's log has the details. `ftq retry {run_id}`"}
+    def _give_back(self, token: str, reason: str) -> None:
+        """What this machine can't do now goes on later, or on another one: the reconciler sends it."""
         with contextlib.suppress(FtqError):
-            if self.store.get(run_id).stage(stage).tries < self.settings.max_attempts:
-                self.store.release(token, "retried", f"retried: {reason}", counts=True)
-            else:
-                self.store.fail(token, failure)
+            self.store.lose(token, reason)
 
     # ---- questions --------------------------------------------------------------------------------------
 
@@ -376,9 +365,6 @@ class _Watch:
 
     def _obey(self, process: StageProcess, outcome: Outcome) -> None:
         wanted, draining = self.store.check(self.token)
-        if self.supervisor.was_terminated and wanted == "run" and not draining and not outcome.asked:
-            self.store.cancel_by_token(self.token)  # Flower's Terminate is a cancel
-            wanted = "cancel"
         wish = wanted if wanted != "run" else "drain" if draining else None
         if wish is None or outcome.asked == wish or (outcome.asked and wish != "cancel"):
             return  # once asked to stop only a cancel, which has less patience, changes anything

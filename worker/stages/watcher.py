@@ -17,7 +17,9 @@ from worker.stages import checkpoints, ranks
 from worker.stages.checkpoints import Checkpoint
 from worker.stages.runtime import Report
 
-SAVE_SECONDS = 300.0  # save_steps=auto
+FIRST_SAVE_SECONDS = 60.0  # save_steps=auto: of steps before an attempt's first checkpoint, so that a loss costs little
+SAVE_SECONDS = 300.0  # and between its others
+SOONEST_SAVE = 10.0  # seconds of steps that an attempt is given even if many before it were lost
 LOG_SECONDS = 1.0  # logging_steps=auto
 REPORT_SECONDS = 0.2
 SPEED_STEPS = 20  # tokens per second and time left are measured over the last so many steps
@@ -40,7 +42,8 @@ class Watcher:
         before = lines_before(run, found)
         if ranks.is_first():
             self.metrics.write_text("".join(before), encoding="utf-8")
-        self.losses = [(line["valid_loss"], line["step"]) for line in map(json.loads, before) if "valid_loss" in line]
+        lines = [line for line in map(json.loads, before) if "valid_seconds" in line]
+        self.losses = [(line.get("valid_loss", math.inf), line["step"]) for line in lines]
         self.last = found.path if found else None  # the newest checkpoint
         self.best_path = self._find_best()
         self.owes = False  # the last step is still to be evaluated
@@ -48,7 +51,7 @@ class Watcher:
         self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
         self.loss: float | None = None
         self.line: dict[str, Any] = {}
-        self.saved_at = time.monotonic()
+        self.saved_at, self.save_after = time.monotonic(), SAVE_SECONDS
         self.logged_at = self.reported_at = 0.0
         self.began_at, self.began_step = time.monotonic(), 0
         self.steps: deque[Step] = deque(maxlen=SPEED_STEPS)
@@ -64,6 +67,7 @@ class Watcher:
     def begins(self, state: Any) -> None:
         """The trainer has loaded what it resumes from, and starts with the next step."""
         self.began_at, self.began_step = time.monotonic(), state.global_step
+        self.saved_at, self.save_after = self.began_at, max(SOONEST_SAVE, FIRST_SAVE_SECONDS / max(1, self.attempt))
         self.goes_on()
 
     def goes_on(self) -> None:
@@ -122,13 +126,18 @@ class Watcher:
             if not control.should_evaluate:
                 self._write_line()
         elif "eval_loss" in values:
-            self.line |= {"valid_loss": values["eval_loss"], "valid_seconds": round(values["eval_runtime"], 2)}
-            self.owes = False
+            loss, self.owes = float(values["eval_loss"]), False
+            self.line |= {"valid_loss": loss} if math.isfinite(loss) else {}  # JSON has no word for the others
+            self.line |= {"valid_seconds": round(values["eval_runtime"], 2)}
             self._write_line()
-            self._judge(state, control, values["eval_loss"])
+            self._judge(state, control, loss)
 
     def _judge(self, state: Any, control: Any, loss: float) -> None:
         """Early stopping, and which checkpoint is the best: by the validation losses up to now."""
+        if not math.isfinite(loss):
+            message = f"the validation loss at step {state.global_step} is {loss}: worse than any number"
+            self.report.event("warning", f"{message}. {CALMER}", step=state.global_step)
+            loss = math.inf
         better = all(loss < earlier for earlier, _ in self.losses)
         self.losses.append((loss, state.global_step))
         if better and self.spec.keep_best:
@@ -153,7 +162,7 @@ class Watcher:
 
     def _is_time_to_save(self, step: int) -> bool:
         if self.spec.save_steps == "auto":
-            return time.monotonic() - self.saved_at >= SAVE_SECONDS
+            return time.monotonic() - self.saved_at >= self.save_after
         return step % int(self.spec.save_steps) == 0
 
     def _is_time_to_log(self, step: int) -> bool:
@@ -167,7 +176,7 @@ class Watcher:
         """A checkpoint's files are written: seal it, and only then tell about it."""
         step = state.global_step
         self.last = self.folder / f"checkpoint-{step}"
-        self.saved_at = time.monotonic()
+        self.saved_at, self.save_after = time.monotonic(), SAVE_SECONDS
         ranks.barrier()
         if not ranks.is_first():
             return
@@ -185,9 +194,9 @@ class Watcher:
 
     def _find_best(self) -> Path | None:
         """With keep_best, the checkpoint at the step of the best validation loss, if it is there."""
-        if not self.spec.keep_best or not self.losses:
+        best, step = min(self.losses, default=(math.inf, 0))
+        if not self.spec.keep_best or best == math.inf:
             return None
-        step = min(self.losses)[1]
         there = [found for found in checkpoints.find_all(self.run, self.mark) if found.step == step]
         return max(there, key=lambda found: found.attempt).path if there else None
 
