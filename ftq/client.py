@@ -268,10 +268,10 @@ class Client:
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
-        return self.store.count_questions(room.OLD_QUESTION)
+        return self.store.count_questions()
 
     def forget_questions(self) -> None:
-        self.store.forget_questions(room.OLD_QUESTION)
+        self.store.forget_questions()
 
     def remove(self, run: Run, old: bool = False) -> None:
         """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""

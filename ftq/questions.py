@@ -13,7 +13,7 @@ from ftq.errors import FtqError, NotFound
 from ftq.schema import questions, workers
 from ftq.workers import WORKER_SILENCE
 
-KEPT_SECONDS = 86_400.0  # questions and answers are no record: they are deleted after a day
+OLD_SECONDS = 86_400.0  # nobody waits for the answer any more: deleted, with the answer, when others ask
 LOST = {"kind": "lost", "message": "the worker's process that was to answer died",
         "hint": "Ask again. The worker's log has the details."}  # fmt: skip
 _LIST = "`ftq status` lists the runs."
@@ -35,11 +35,11 @@ class Questions(Database):
 
     def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
         """The question's id. NotFound if the run was deleted since it was found. Questions of yesterday are deleted."""
-        question, now = secrets.token_hex(8), self.clock()
-        values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options, "created_at": now}
+        question = secrets.token_hex(8)
+        values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options, "created_at": self.clock()}
         try:
             with self._write() as db:
-                db.execute(questions.delete().where(questions.c.created_at < now - KEPT_SECONDS))
+                db.execute(questions.delete().where(self._older(OLD_SECONDS)))
                 db.execute(questions.insert().values(**values))
         except sa.exc.IntegrityError:
             raise NotFound(f"run {run_id} was deleted", _LIST) from None
@@ -109,13 +109,13 @@ class Questions(Database):
         with self._write() as db:
             db.execute(questions.update().where(running).values(status="failed", error=LOST))
 
-    def count_questions(self, seconds: float) -> int:
+    def count_questions(self, seconds: float = OLD_SECONDS) -> int:
         """How many questions were asked longer ago than that; nobody waits for their answers any more."""
         number = sa.select(sa.func.count()).select_from(questions)
         with self._read() as db:
             return db.execute(number.where(self._older(seconds))).scalar_one()
 
-    def forget_questions(self, seconds: float) -> None:
+    def forget_questions(self, seconds: float = OLD_SECONDS) -> None:
         """Delete these, with prompt and answer."""
         with self._write() as db:
             db.execute(questions.delete().where(self._older(seconds)))

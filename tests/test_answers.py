@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import RunDir
+from ftq.artifacts import RunDir, write_json
 from ftq.errors import Unavailable
 from ftq.questions import Reply
 from ftq.runs import RunStore
@@ -94,16 +94,18 @@ def test_the_answer_comes_from_the_gguf_that_is_asked_for(rig: Rig) -> None:
 
 
 def test_the_base_model_is_asked_by_its_chat_template(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, str | None]] = []
     made = rig.folder.path / "base.gguf"
     made.touch()
-    monkeypatch.setattr(answers, "base_gguf", lambda model: asked.append(model) or made)
+    monkeypatch.setattr(answers, "base_gguf", lambda *what: asked.append(what) or made)
     assert rig.ask("Who?", base=True).status == rig.ask("How?", base=True).status == "succeeded"
     assert [(file, question.chat) for file, question in rig.pools[0].asked] == [("base.gguf", True)] * 2
-    assert asked == ["qwen3-4b"]  # to look for it takes a process
+    assert asked == [("qwen3-4b", None)]  # to look for it takes a process
     made.unlink()
+    rig.folder.dataset.mkdir()
+    write_json(rig.folder.dataset / "report.json", {"base_revision": "c0ffee"})
     rig.ask("Where?", base=True)
-    assert len(asked) == 2
+    assert asked[1:] == [("qwen3-4b", "c0ffee")]
 
 
 @pytest.mark.parametrize(

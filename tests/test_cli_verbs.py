@@ -393,7 +393,7 @@ def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
         (cache / name).write_bytes(bytes(1000))
         os.utime(cache / name, (time.time() - days * 86_400, 1))
     store.add("aaaa1111", "handbook")
-    for ago in (2 * 86_400, 3600):
+    for ago in (3600, 2 * 86_400):  # a later question would delete the old one
         store.now = time.clock_gettime(time.CLOCK_REALTIME) - ago  # the client's own store doesn't see the test's clock
         store.runs.ask("aaaa1111", "Who?", {})
     assert ok("gc", "--dry-run").stdout == (
@@ -404,7 +404,7 @@ def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
         "0 runs, 2 leftovers and 1 question: deleting frees 4.0 kB.\nDeleted 0 runs, 2 leftovers and 1 question.\n"
     )
     assert [path.name for path in cache.iterdir()] == ["base-new-q8_0.gguf"]
-    store.now += 7200
+    store.now += 2 * 86_400
     assert [store.runs.count_questions(seconds) for seconds in (1, 86_400)] == [1, 0]
     assert ok("gc").stderr == "Nothing to delete: no finished run besides the last 10 and the kept ones.\n"
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from ftq import schema
 from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
-from ftq.questions import KEPT_SECONDS, LOST, Reply
+from ftq.questions import LOST, OLD_SECONDS, Reply
 from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
 
@@ -764,7 +764,7 @@ def test_a_worker_that_starts_again_gives_up_what_it_had_taken_before(store: Run
 
 def test_questions_are_deleted_after_a_day(store: RunStore, run: Run, clock: Clock) -> None:
     old = store.ask("abc", "why?", {})
-    clock.now += KEPT_SECONDS - 1
+    clock.now += OLD_SECONDS - 1
     young = store.ask("abc", "how?", {})
     assert store.read_answer(old) == Reply("queued")
     clock.now += 2

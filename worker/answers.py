@@ -6,6 +6,7 @@ A question never waits for a stage: it needs no lease and no lock, and the model
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import signal
 import threading
@@ -43,7 +44,7 @@ class Answerer:
     def __init__(self, settings: Settings, open_store: Callable[[], RunStore], gpu: Callable[[], bool]) -> None:
         self.settings, self._open_store, self._gpu = settings, open_store, gpu
         self._lock, self._looking = threading.Lock(), threading.Lock()
-        self._bases: dict[str, Path] = {}
+        self._bases: dict[tuple[str, str | None], Path] = {}
 
     def answer(self, question: str, worker: str) -> None:
         """Take the question, if nobody has, and write its answer or its error."""
@@ -82,7 +83,7 @@ class Answerer:
             options["quantizations"] = [quant]
         wanted = spec.parse({**run.spec, **options})  # the options of a question have the limits of the run's own
         folder = run_dir(self.settings.home, run_id)
-        file = self._base(run.model) if base else _model(folder, wanted.quantizations[0])
+        file = self._base(run.model, folder) if base else _model(folder, wanted.quantizations[0])
         seed = wanted.seed if "seed" in options else None
         question = Question(prompt, max_tokens=wanted.max_tokens, temperature=wanted.temperature, seed=seed, chat=base)
         return self._write(asker, file, question)
@@ -94,12 +95,15 @@ class Answerer:
         asker.raise_if_stopped()
         return answer.to_json()
 
-    def _base(self, model: str) -> Path:
-        """The base model's GGUF: looked for once, made by one question while the others wait."""
+    def _base(self, model: str, folder: RunDir) -> Path:
+        """The GGUF of the base model that the run has trained: looked for once, made while other questions wait."""
+        report = folder.dataset / "report.json"
+        revision = json.loads(report.read_text(encoding="utf-8")).get("base_revision") if report.is_file() else None
         with self._looking:
-            if model not in self._bases or not self._bases[model].is_file():
-                self._bases[model] = base_gguf(model)
-            return self._bases[model]
+            known = self._bases.get((model, revision))
+            if known is None or not known.is_file():
+                known = self._bases[model, revision] = base_gguf(model, revision)
+            return known
 
     def _insist(self, write: Callable[[], None]) -> None:
         """A database that is unreachable for a moment costs no answer; the lease says how long a moment is."""
