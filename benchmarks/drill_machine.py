@@ -24,9 +24,9 @@ LEASE, GRACE = 5.0, 6.0  # seconds; the product's defaults are 60 and 60
 class Worker:
     """A worker's main process and pool child are one process group; its stage's process is another."""
 
-    def __init__(self, name: str, module: str, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, module: str, environment: dict[str, str], log: Path, queues: str) -> None:
         self.name = f"{name}@{socket.gethostname()}"
-        command = [sys.executable, "-m", module, "--queues", "cpu,gpu", "--name", self.name]
+        command = [sys.executable, "-m", module, "--queues", queues, "--name", self.name]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -77,10 +77,10 @@ class Machine:
         """Its data; only while it is down."""
         shutil.rmtree(self.settings.home / "broker", ignore_errors=True)
 
-    def start_worker(self) -> Worker:
+    def start_worker(self, queues: str = "cpu,gpu,ask") -> Worker:
         self.started += 1
         name = f"w{self.started}"
-        self.workers.append(Worker(name, self.module, self.environment, self.logs / f"{name}.log"))
+        self.workers.append(Worker(name, self.module, self.environment, self.logs / f"{name}.log", queues))
         return self.workers[-1]
 
     def replace_the_dead(self) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from ftq.errors import did_you_mean
 from ftq.records import MAX_GPUS, QUEUES
 
 NEEDED = ("worker", "celery", "torch")
@@ -38,15 +39,19 @@ def up(port: int, no_flower: bool, gpus_per_worker: int, log_to_stderr: bool) ->
 
 
 @click.command()
-@click.option("--queues", default="cpu,gpu", show_default=True, help="gpu trains, cpu does the rest.")
+@click.option("--queues", default="cpu,gpu,ask", show_default=True,
+              help="gpu trains, ask answers questions, cpu does the rest.")  # fmt: skip
 @click.option("--gpus", metavar="N[,N...]", help="Its GPUs, as nvidia-smi numbers them.  [default: the first]")
 @click.option("--name", help="What the worker is called.  [default: made from the host]")
-@click.option("--concurrency", type=click.IntRange(1), help="Stages at once.  [default: 1]")
+@click.option(
+    "--concurrency", type=click.IntRange(1), help="Stages or questions at once.  [default: 1; for --queues ask 4]"
+)
 def worker(queues: str, gpus: str | None, name: str | None, concurrency: int | None) -> None:
     """Run one worker.
 
     Start one for each GPU, and as many for the queue cpu as the machine carries. A worker with several GPUs
-    also takes the runs that need so many together (--set gpus=2); for those alone, --queues gpu2.
+    also takes the runs that need so many together (--set gpus=2); for those alone, --queues gpu2. A worker for
+    the queue ask alone answers several questions at once, on the CPU unless --gpus gives it one.
 
     \b
     Examples:
@@ -54,10 +59,13 @@ def worker(queues: str, gpus: str | None, name: str | None, concurrency: int | N
       ftq worker --gpus 1
       ftq worker --gpus 0,1
       ftq worker --queues cpu --name export-box
+      ftq worker --queues ask
     """
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
-    if unknown := set(wanted) - set(QUEUES) or (set() if wanted else {queues}):
-        raise click.BadParameter(f"{', '.join(sorted(unknown))!r}: cpu, gpu or cpu,gpu", param_hint="--queues")
+    if unknown := sorted(set(wanted) - set(QUEUES)) or ([] if wanted else [queues]):
+        near = did_you_mean(unknown[0], list(QUEUES))
+        known = "Known: cpu, gpu, ask; several with commas between them."
+        raise click.BadParameter(f"no queue {', '.join(unknown)!r}.{near} {known}", param_hint="--queues")
     arguments = [f"--queues={','.join(wanted)}"]
     arguments += [f"--gpus={gpus}"] if gpus else []
     arguments += [f"--name={name}"] if name else []

@@ -6,16 +6,16 @@ import contextlib
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq import artifacts, catalog, documents, following, room
+from ftq import artifacts, asking, catalog, documents, following, room
 from ftq.artifacts import RunDir
-from ftq.errors import FtqError, NameTaken, Refused, Unavailable, UserError
+from ftq.asking import START, Asking, Pieces
+from ftq.errors import NameTaken, Unavailable, UserError
 from ftq.records import MAX_GPUS, Event, Run, gpu_queue, queue_of
 from ftq.runs import RunStore
 from ftq.settings import Settings, sqlite_file, without_password
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ftq.forecast import Forecast
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-RING_SECONDS = 20.0  # a question that no worker has taken is sent again: it is answered once
-MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
 
@@ -203,41 +201,48 @@ class Client:
     # ---- ask --------------------------------------------------------------------------------------------
 
     def ask(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> dict[str, Any]:
-        """{"prompt", "answer", "stopped", "tokens", "seconds"} from the run's exported model, through the queue."""
-        _check_prompt(prompt)
+        """The answer of the run's exported model: {"prompt", "answer", "stopped", "tokens", "seconds",
+        "first_token_seconds"}, the last two as the worker measured them.
+
+        Options: quant (which GGUF), base (True asks the untuned model), max_tokens, temperature, seed. FtqError if
+        nobody answers, or nothing new is written for `timeout` seconds.
+        """
+        return asking.drain(self.stream(wanted, prompt, timeout, **options))
+
+    def stream(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> Pieces:
+        """The same answer's text as it is written; the generator's return value is the whole answer.
+
+        The question is asked with the first `next`, and withdrawn when the generator is closed before its end.
+        """
+        asking.check_prompt(prompt)
+        run = self._askable(wanted, options)
+        return self._asking.stream(run.id, prompt, options, timeout)
+
+    def ask_many(
+        self, wanted: str, prompts: Sequence[str], timeout: float = 600.0, **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """The answers in the prompts' order, several asked at once; {"prompt", "error"} where the worker had one."""
+        for prompt in prompts:
+            asking.check_prompt(prompt)
+        run = self._askable(wanted, options)
+        return self._asking.many(run.id, prompts, options, timeout)
+
+    def _askable(self, wanted: str, options: dict[str, Any]) -> Run:
+        """The run, which has the model that is asked for and somebody who can answer."""
+        asking.check_options(options)
         run = self.store.find(wanted)
-        if not self.run_dir(run.id).ggufs():
-            raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
-        if "cpu" not in self.store.live_queues():
-            raise FtqError("no worker is up, so nobody can answer", _START)
+        asking.check_model(run, self.run_dir(run.id), options)
+        self._asking.check_worker()
+        return run
+
+    @cached_property
+    def _asking(self) -> Asking:
+        return Asking(self.store, self._ring, self._find_broker())
+
+    def _ring(self, question: str) -> bool:
         from ftq.queue import send_question
 
-        question = self.store.ask(run.id, prompt, options)
-        try:
-            if not send_question(self._app, question):
-                raise FtqError("the broker can't be reached, so nobody can answer", self._find_broker())
-            return self._wait_for_answer(question, timeout)
-        except BaseException:  # also Ctrl-C: no worker shall work for somebody who has left
-            with contextlib.suppress(Unavailable):
-                self.store.withdraw(question)
-            raise
-
-    def _wait_for_answer(self, question: str, timeout: float) -> dict[str, Any]:
-        from ftq.queue import send_question
-
-        until, rung, status = time.monotonic() + timeout, time.monotonic(), "queued"
-        while time.monotonic() < until:
-            status, answer, error = self.store.read_answer(question)
-            if status == "succeeded" and answer:
-                return answer
-            if status == "failed" and error:
-                raise FtqError(error["message"], error["hint"])
-            if status == "queued" and time.monotonic() - rung > RING_SECONDS:  # the broker may have lost the message
-                send_question(self._app, question)
-                rung = time.monotonic()
-            time.sleep(0.05)
-        busy, took = "The worker may be busy with a stage: `ftq status`.", "A worker took the question: see its log."
-        raise FtqError(f"no answer within {timeout:.0f} s", busy if status == "queued" else took)
+        return send_question(self._app, question)
 
     # ---- make room --------------------------------------------------------------------------------------
 
@@ -263,10 +268,10 @@ class Client:
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
-        return self.store.count_questions(room.OLD_QUESTION)
+        return self.store.count_questions()
 
     def forget_questions(self) -> None:
-        self.store.forget_questions(room.OLD_QUESTION)
+        self.store.forget_questions()
 
     def remove(self, run: Run, old: bool = False) -> None:
         """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""
@@ -309,9 +314,6 @@ class Client:
         return f"{base}-{number}"
 
 
-_START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
-
-
 def _explain_missing(name: str, missing: set[str], live: set[str]) -> tuple[str, str]:
     """(what is missing for the run of that name, how to start it)."""
     wide = next((count for count in range(2, MAX_GPUS + 1) if gpu_queue(count) in missing), 0)
@@ -321,7 +323,7 @@ def _explain_missing(name: str, missing: set[str], live: set[str]) -> tuple[str,
         return (f"{name} needs a worker with {wide} GPUs, and no worker here has more than {most}",
                 f"`ftq worker --gpus {example}` starts one.")  # fmt: skip
     if not live:
-        return "No worker is up", _START
+        return "No worker is up", START
     queues = sorted(missing)
     return f"No worker serves the queue {' or '.join(queues)}", f"`ftq worker --queues {','.join(queues)}` starts one."
 
@@ -362,17 +364,6 @@ def validate(
         hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
         raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
     return {**checked.model_dump(), "model": model, "documents": os.path.realpath(os.path.expanduser(folder))}, found
-
-
-def _check_prompt(prompt: str) -> None:
-    try:
-        size = len(prompt.encode())
-    except UnicodeEncodeError:  # bytes of a command line that were no UTF-8
-        size = 0
-    if "\0" in prompt or not size:
-        raise UserError("the question is no text", "It has to be UTF-8, and to have no NUL character.")
-    if size > MAX_PROMPT:
-        raise UserError(f"the question has {size:,} bytes, {MAX_PROMPT:,} are the most", "Ask about a part of it.")
 
 
 def _make_home(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,32 +11,55 @@ import sqlalchemy as sa
 from ftq.database import Database, storable
 from ftq.errors import FtqError, NotFound
 from ftq.schema import questions, workers
+from ftq.workers import WORKER_SILENCE
 
+OLD_SECONDS = 86_400.0  # nobody waits for the answer any more: deleted, with the answer, when others ask
+LOST = {"kind": "lost", "message": "the worker's process that was to answer died",
+        "hint": "Ask again. The worker's log has the details."}  # fmt: skip
 _LIST = "`ftq status` lists the runs."
+_WORKER, _TAKEN_AT = "_worker", "_taken_at"  # who answers, kept beside the question's options
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What there is of an answer: `written` is the text so far, `answer` the whole once it is complete."""
+
+    status: str
+    written: str = ""
+    answer: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
 
 
 class Questions(Database):
     """A part of RunStore."""
 
     def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
-        """The question's id. NotFound if the run was deleted since it was found."""
+        """The question's id. NotFound if the run was deleted since it was found. Questions of yesterday are deleted."""
         question = secrets.token_hex(8)
+        values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options, "created_at": self.clock()}
         try:
             with self._write() as db:
-                db.execute(questions.insert().values(id=question, run_id=run_id, prompt=prompt, options=options,
-                                                     created_at=self.clock()))  # fmt: skip
+                db.execute(questions.delete().where(self._older(OLD_SECONDS)))
+                db.execute(questions.insert().values(**values))
         except sa.exc.IntegrityError:
             raise NotFound(f"run {run_id} was deleted", _LIST) from None
         return question
 
-    def take_question(self, question: str) -> tuple[str, str, dict[str, Any]] | None:
+    def take_question(self, question: str, worker: str) -> tuple[str, str, dict[str, Any]] | None:
         """(run id, prompt, options) for the one process that gets it, None for every other."""
         with self._write() as db:
             taken = db.execute(questions.update().where(_is(question, "queued")).values(status="running"))
             if taken.rowcount != 1:
                 return None
             row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+            noted = {**row.options, _WORKER: worker, _TAKEN_AT: self.clock()}
+            db.execute(questions.update().where(questions.c.id == question).values(options=noted))
         return row.run_id, row.prompt, row.options
+
+    def write_answer(self, question: str, written: str) -> None:
+        """Show the asker the text so far."""
+        with self._write() as db:
+            db.execute(questions.update().where(_is(question, "running")).values(written=storable(written)))
 
     def withdraw(self, question: str) -> None:
         """Nobody waits for the answer any more: no worker takes the question, and one that has it stops."""
@@ -57,21 +81,41 @@ class Questions(Database):
             values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
             db.execute(questions.update().where(_is(question, "running")).values(**values))
 
-    def read_answer(self, question: str) -> tuple[str, dict[str, Any] | None, dict[str, str] | None]:
-        """(status, answer, error). FtqError if it is gone with its run."""
+    def read_answer(self, question: str) -> Reply:
+        """The answer as far as it is written. FtqError if it is gone with its run."""
         with self._read() as db:
             row = db.execute(sa.select(questions).where(questions.c.id == question)).first()
         if row is None:
             raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
-        return row.status, row.answer, row.error
+        return Reply(row.status, row.written, row.answer, row.error)
 
-    def count_questions(self, seconds: float) -> int:
+    def lose_question(self, question: str) -> None:
+        """Fail a question whose process in the worker has died."""
+        self._lose(_is(question, "running"))
+
+    def lose_question_if_silent(self, question: str) -> None:
+        """Fail a question whose worker has shown no sign of life for WORKER_SILENCE: nobody else would say so."""
+        silent_since = self.clock() - WORKER_SILENCE
+        alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
+        lost = _is(question, "running") & _taken(before=silent_since)
+        self._lose(lost & questions.c.options[_WORKER].as_string().not_in(alive))
+
+    def lose_questions_of(self, worker: str, before: float) -> None:
+        """Fail what an earlier worker of this name had taken: it died, and the name is used again."""
+        self._lose((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
+
+    def _lose(self, which: sa.ColumnElement[bool]) -> None:
+        running = (questions.c.status == "running") & which
+        with self._write() as db:
+            db.execute(questions.update().where(running).values(status="failed", error=LOST))
+
+    def count_questions(self, seconds: float = OLD_SECONDS) -> int:
         """How many questions were asked longer ago than that; nobody waits for their answers any more."""
         number = sa.select(sa.func.count()).select_from(questions)
         with self._read() as db:
             return db.execute(number.where(self._older(seconds))).scalar_one()
 
-    def forget_questions(self, seconds: float) -> None:
+    def forget_questions(self, seconds: float = OLD_SECONDS) -> None:
         """Delete these, with prompt and answer."""
         with self._write() as db:
             db.execute(questions.delete().where(self._older(seconds)))
@@ -82,3 +126,8 @@ class Questions(Database):
 
 def _is(question: str, *status: str) -> sa.ColumnElement[bool]:
     return (questions.c.id == question) & questions.c.status.in_(status)
+
+
+def _taken(before: float) -> sa.ColumnElement[bool]:
+    earlier: sa.ColumnElement[bool] = questions.c.options[_TAKEN_AT].as_float() < before
+    return earlier

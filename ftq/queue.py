@@ -12,7 +12,7 @@ from celery import Celery, chain
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from ftq.records import QUEUES, queue_of
+from ftq.records import ASK, QUEUES, STAGE_QUEUES, queue_of
 from ftq.runs import Run, Stage
 from ftq.settings import Settings
 
@@ -106,7 +106,7 @@ def send_question(app: Celery, question: str) -> bool:
     task, arguments = f"answer.{question}", (question,)
     signed = _signed(app, task, "ftq.answer", arguments)
     try:
-        app.send_task("ftq.answer", args=arguments, task_id=task, queue="cpu", priority=0, **signed)
+        app.send_task("ftq.answer", args=arguments, task_id=task, queue=ASK, priority=0, **signed)
     except (OperationalError, OSError):
         return False
     return True
@@ -134,14 +134,14 @@ def _signature(key: bytes, task: str, name: str, arguments: tuple[Any, ...]) -> 
 
 
 def messages(app: Celery, handed_out: float) -> set[str]:
-    """The ids of all tasks whose message waits in the broker or was handed out in the last so many seconds.
+    """The ids of all stages whose message waits in the broker or was handed out in the last so many seconds.
 
     One that was handed out long ago and not acknowledged doesn't count: a worker starts what it takes, or has died.
     Nor does one that was handed out in the future, by a clock that was ahead.
     """
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
-        keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in QUEUES for step in _STEPS]
+        keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in STAGE_QUEUES for step in _STEPS]
         with client.pipeline() as asked:  # one journey for all
             for key in keys:
                 asked.lrange(key, 0, -1)

@@ -92,7 +92,9 @@ def gpu_queue(gpus: int) -> str:
     return "gpu" if gpus == 1 else f"gpu{gpus}"
 
 
-QUEUES = ("cpu", *map(gpu_queue, range(1, MAX_GPUS + 1)))
+ASK = "ask"  # the queue of the questions to finished runs
+STAGE_QUEUES = ("cpu", *map(gpu_queue, range(1, MAX_GPUS + 1)))
+QUEUES = (*STAGE_QUEUES, ASK)
 
 
 def queue_of(stage: str, spec: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ from ftq.settings import cache_dir
 
 UNTOUCHED = 3600  # seconds since somebody wrote there: whoever made it has died
 UNUSED = 7 * 86_400  # seconds since a base model's GGUF in the cache was read: it is made again within minutes
-OLD_QUESTION = 86_400  # seconds since it was asked: nobody waits for the answer any more
 
 
 def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:

@@ -32,7 +32,7 @@ if [ ! -s secrets/broker_acl ]; then
   hash=$(sha256sum < secrets/broker_password | cut -d' ' -f1)
   {
     echo "user default off"
-    echo "user ftq on #$hash resetkeys ~cpu* ~gpu* ~_kombu.* ~unacked* ~celeryev.* ~*.celery.pidbox*" \
+    echo "user ftq on #$hash resetkeys ~cpu* ~gpu* ~ask* ~_kombu.* ~unacked* ~celeryev.* ~*.celery.pidbox*" \
       "resetchannels &* +@all -@dangerous -@admin +info +keys"
   } > secrets/broker_acl
   chmod 644 secrets/broker_acl # the broker runs as a user of its own; there is only a hash in it

@@ -1,12 +1,15 @@
-"""`python -m tests.fake_worker`: the real worker, its stages those of tests/fake_stages."""
+"""`python -m tests.fake_worker`: the real worker, its stages those of tests/fake_stages and its models fakes."""
 
 import os
 
 os.environ.setdefault("FTQ_STANDBY", "0")  # before the settings are read: fakes have nothing to import
 
-from worker import process, run
+from tests.fake_pool import FakePool
+from worker import answers, process, run
 
-process.PACKAGE = "tests.fake_stages"  # in the pool's children too, who import this module anew
+# in the pool's children too, who import this module anew
+process.PACKAGE = "tests.fake_stages"
+answers.open_pool = FakePool  # type: ignore[assignment]
 
 if __name__ == "__main__":
     run.main()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from cli_tools import START, Store, ok, run
-from click.testing import CliRunner
 
 from cli import room, serve
-from cli.main import main
+from ftq.asking import Pieces
 from ftq.client import Client
+from ftq.errors import FtqError
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -197,36 +196,72 @@ def test_an_unknown_run_is_bad_usage(store: Store, command: str) -> None:
 
 @pytest.fixture
 def model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose model repeats the prompt and the options it was asked with."""
+    """A run whose model repeats the prompt and the options it was asked with; `fail` gets an error after one word."""
 
-    def ask(self: Client, wanted: str, prompt: str, timeout: float = 600, **options: Any) -> dict[str, Any]:
-        return {"prompt": prompt, "answer": f"{wanted}: {prompt} {options}", "stopped": "stop", "tokens": 3}
+    def answer(wanted: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": prompt, "answer": f"{wanted}: {prompt} {options}", "stopped": True, "tokens": 3,
+                "seconds": 0.5, "first_token_seconds": 0.25}  # fmt: skip
+
+    def stream(self: Client, wanted: str, prompt: str, timeout: float = 600, **options: Any) -> Pieces:
+        whole = answer(wanted, prompt, options)
+        yield whole["answer"][:8]
+        if prompt == "fail":
+            raise FtqError("llama.cpp ended", "Ask again.")
+        yield whole["answer"][8:]
+        return whole
+
+    def ask_many(self: Client, wanted: str, prompts: list[str], timeout: float = 600, **options: Any) -> Iterator[Any]:
+        error = {"kind": "bug", "message": "llama.cpp ended", "hint": "Ask again."}
+        for prompt in prompts:
+            failed = {"prompt": prompt, "error": error}
+            yield failed if prompt == "fail" else answer(wanted, prompt, options)
 
     store.add("aaaa1111", "handbook")
-    monkeypatch.setattr(Client, "ask", ask)
+    monkeypatch.setattr(Client, "stream", stream)
+    monkeypatch.setattr(Client, "ask_many", ask_many)
 
 
 def test_only_the_answer_is_on_standard_output(model: None) -> None:
-    result = ok("infer", "handbook", "Who?", "--max-tokens", "5", "--temperature", "0.5")
-    assert (result.stdout, result.stderr) == ("aaaa1111: Who? {'max_tokens': 5, 'temperature': 0.5}\n", "")
-    assert ok("infer", "handbook", stdin="Who\nthen?\n").stdout == "aaaa1111: Who\nthen? {}\n"
-    assert json.loads(ok("infer", "handbook", "Who?", "--json").stdout)["answer"] == "aaaa1111: Who? {}"
+    result = ok(
+        "infer", "handbook", "Who?", "--max-tokens", "5", "--temperature", "0", "--quant", "q8_0", "--seed", "0"
+    )
+    given = {"max_tokens": 5, "temperature": 0.0, "quant": "q8_0", "seed": 0}
+    assert (result.stdout, result.stderr) == (f"aaaa1111: Who? {given}\n", "")
+    assert ok("infer", "handbook", "--base", stdin="Who\nthen?\n").stdout == "aaaa1111: Who\nthen? {'base': True}\n"
+    assert json.loads(ok("infer", "handbook", "Who?", "--json").stdout) == {
+        "prompt": "Who?", "answer": "aaaa1111: Who? {}", "stopped": True, "tokens": 3, "seconds": 0.5,
+        "first_token_seconds": 0.25,
+    }  # fmt: skip
     assert run("infer", "handbook", stdin=" \n").exit_code == 2
+    failed = run("infer", "handbook", "fail")
+    assert (failed.exit_code, failed.stdout) == (1, "aaaa1111\n")
+    assert failed.stderr == "Error: llama.cpp ended\nAsk again.\n"
 
 
-def test_what_is_no_question_is_bad_usage(model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for result in (
-        run("infer", "handbook", "Who\udcff?"),
-        CliRunner().invoke(main, ["infer", "handbook"], b"Who\xff?"),
-    ):
-        assert result.exit_code == 2
-        assert "the prompt isn't UTF-8 text" in result.stderr
-    assert run("infer", "handbook", "Who?", "--temperature", "nan").exit_code == 2
-    monkeypatch.setattr(sys, "stdin", None)  # as `<&-` leaves it
-    with pytest.raises(click.UsageError, match="the prompt is empty"):
-        main(["infer", "handbook"], standalone_mode=False)
-    with pytest.raises(click.UsageError, match="there is no terminal to ask on"):
-        main(["rm", "handbook"], standalone_mode=False)
+def test_a_file_of_prompts_is_answered_in_order(model: None, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffWho?\r\n\n  Wé\u2028why?\nfail\nHow?".encode())
+    result = run("infer", "handbook", "--file", str(file), "--seed", "1")
+    assert (result.exit_code, result.stdout) == (1, "".join(
+        f"aaaa1111: {prompt} {{'seed': 1}}\n" for prompt in ("Who?", "Wé\u2028why?", "How?")
+    ))  # fmt: skip
+    assert result.stderr == "> Who?\n> Wé\u2028why?\n> fail\nError: llama.cpp ended\nAsk again.\n> How?\n"
+    lines = [
+        json.loads(line) for line in ok("infer", "handbook", "--file", "-", "--json", stdin="a\nb").stdout.splitlines()
+    ]
+    assert [(line["prompt"], line["answer"]) for line in lines] == [("a", "aaaa1111: a {}"), ("b", "aaaa1111: b {}")]
+    failed = run("infer", "handbook", "--file", "-", "--json", stdin="fail\n")
+    assert (failed.exit_code, json.loads(failed.stdout)["error"]["kind"]) == (1, "bug")
+
+
+def test_a_file_that_holds_no_prompt_is_bad_usage(model: None, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    for data, words in ((b" \n\n", "holds no prompt: write one a line"), (b"a\nb\xff", ":2 isn't UTF-8 text")):
+        file.write_bytes(data)
+        result = run("infer", "handbook", "--file", str(file))
+        assert (result.exit_code, f"{file}{words}" in result.stderr.replace(f"{file} ", str(file))) == (2, True)
+    result = run("infer", "handbook", "Who?", "--file", str(file))
+    assert (result.exit_code, "a PROMPT and --file are one too many" in result.stderr) == (2, True)
 
 
 def test_a_run_without_a_model_has_no_answer(store: Store) -> None:
@@ -358,7 +393,7 @@ def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
         (cache / name).write_bytes(bytes(1000))
         os.utime(cache / name, (time.time() - days * 86_400, 1))
     store.add("aaaa1111", "handbook")
-    for ago in (2 * 86_400, 3600):
+    for ago in (3600, 2 * 86_400):  # a later question would delete the old one
         store.now = time.clock_gettime(time.CLOCK_REALTIME) - ago  # the client's own store doesn't see the test's clock
         store.runs.ask("aaaa1111", "Who?", {})
     assert ok("gc", "--dry-run").stdout == (
@@ -369,7 +404,7 @@ def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
         "0 runs, 2 leftovers and 1 question: deleting frees 4.0 kB.\nDeleted 0 runs, 2 leftovers and 1 question.\n"
     )
     assert [path.name for path in cache.iterdir()] == ["base-new-q8_0.gguf"]
-    store.now += 7200
+    store.now += 2 * 86_400
     assert [store.runs.count_questions(seconds) for seconds in (1, 86_400)] == [1, 0]
     assert ok("gc").stderr == "Nothing to delete: no finished run besides the last 10 and the kept ones.\n"
 
@@ -442,7 +477,7 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
         (["up", "--port", "80", "--no-flower"], ["worker.up", "--port=80", "--no-flower"]),
         (["up", "--log-to-stderr"], ["worker.up", "--port=5555", "--log-to-stderr"]),
         (["up", "--gpus-per-worker", "2"], ["worker.up", "--port=5555", "--gpus-per-worker=2"]),
-        (["worker"], ["worker.run", "--queues=cpu,gpu"]),
+        (["worker"], ["worker.run", "--queues=cpu,gpu,ask"]),
         (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.run", "--queues=gpu2", "--gpus=0,1"]),
         (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"],
          ["worker.run", "--queues=cpu", "--name=a", "--concurrency=2"]),
@@ -456,6 +491,13 @@ def test_up_and_worker_become_the_worker_s_programs(
     monkeypatch.setattr(os, "execvp", lambda file, arguments: seen.append(arguments[2:]))
     ok(*arguments)
     assert seen == [becomes]
+
+
+def test_a_queue_that_is_not_there_is_bad_usage() -> None:
+    for queues, words in (("gpus", "no queue 'gpus'. Did you mean gpu? Known: cpu, gpu, ask; "),
+                          ("cpu,asks", "no queue 'asks'. Did you mean ask? "), (",", "no queue ','. ")):  # fmt: skip
+        result = run("worker", "--queues", queues)
+        assert (result.exit_code, words in " ".join(result.stderr.split())) == (2, True)
 
 
 def test_without_the_worker_they_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ def seen(settings: Settings, **ago: float) -> None:
     for name, seconds in ago.items():
         store.clock = lambda seconds=seconds: NOW - seconds
         gpu = name.startswith("gpu")
-        store.see_worker(name, "box", ["gpu"] if gpu else ["cpu"], "NVIDIA L4" if gpu else None, 1)
+        store.see_worker(name, "box", ["gpu"] if gpu else ["cpu", "ask"], "NVIDIA L4" if gpu else None, 1)
     store.close()
 
 
@@ -258,7 +258,7 @@ def look(settings: Settings, *answering: str, away: bool = False) -> list[tuple[
 
 def test_workers_that_are_alive(settings: Settings) -> None:
     seen(settings, gpu0=3, cpu=1)
-    expected = [("workers", "ok", "cpu (cpu) is alive"), ("workers", "ok", "gpu0 (gpu, NVIDIA L4) is alive")]
+    expected = [("workers", "ok", "cpu (cpu,ask) is alive"), ("workers", "ok", "gpu0 (gpu, NVIDIA L4) is alive")]
     assert look(settings, "gpu0", "cpu") == expected
     assert look(settings, away=True) == expected
 
@@ -271,18 +271,24 @@ def test_no_worker_at_all_or_none_for_a_queue(settings: Settings) -> None:
     assert look(settings) == [gone, nobody]
     seen(settings, cpu=1)
     assert look(settings, "cpu")[-1] == ("workers", "warning", "no worker serves the queue gpu: runs wait there")
+    seen(settings, gpu0=1, cpu=500)
+    assert look(settings, "gpu0")[-2:] == [
+        ("workers", "warning", "no worker serves the queue cpu: runs wait there"),
+        ("workers", "warning", "no worker serves the queue ask: questions wait there"),
+    ]
 
 
 def test_a_worker_on_another_broker_or_about_to_stop(settings: Settings) -> None:
     seen(settings, cpu=1, gpu0=1)
     assert look(settings, "gpu0")[0][1:] == (
-        "warning", "cpu (cpu) is alive by the database, but doesn't answer through this broker"
+        "warning", "cpu (cpu,ask) is alive by the database, but doesn't answer through this broker"
     )  # fmt: skip
     store = RunStore(settings.database_url)
     store.drain_worker("cpu", True)
     store.close()
-    assert [finding[1:] for finding in look(settings, "gpu0", "cpu")][::2] == [
-        ("note", "cpu (cpu) is stopping"), ("warning", "no worker serves the queue cpu: runs wait there")
+    assert [finding[1:] for finding in look(settings, "gpu0", "cpu") if finding[1] != "ok"] == [
+        ("note", "cpu (cpu,ask) is stopping"), ("warning", "no worker serves the queue cpu: runs wait there"),
+        ("warning", "no worker serves the queue ask: questions wait there"),
     ]  # fmt: skip
 
 

@@ -199,7 +199,7 @@ def test_a_living_worker_answers_and_its_clock_is_compared(tmp_path: Path) -> No
         while not machine.client.store.live_queues():
             time.sleep(0.1)
         (alive,) = workers(machine.settings)
-        assert (alive.level, alive.message) == ("ok", f"{name} (cpu,gpu) is alive")
+        assert (alive.level, alive.message) == ("ok", f"{name} (ask,cpu,gpu) is alive")
         late = [finding.level for finding in workers(machine.settings, lambda: time.time() + 500)]
         assert late == ["ok", "problem"]
         machine.workers[0].signal(19)  # stopped: alive by the database for a while, but mute

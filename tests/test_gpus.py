@@ -97,6 +97,7 @@ def test_a_worker_takes_what_it_is_told_or_given_or_the_first(
     [
         ("cpu,gpu", 0, "cpu,gpu"), ("cpu,gpu", 1, "cpu,gpu"), ("cpu,gpu", 3, "cpu,gpu3,gpu2,gpu"), ("cpu", 4, "cpu"),
         ("gpu", 2, "gpu2,gpu"), ("gpu2", 2, "gpu2"), ("gpu,gpu2", 2, "gpu2,gpu"),
+        ("cpu,gpu,ask", 2, "cpu,gpu2,gpu,ask"), ("ask", 0, "ask"),
         ("gpu", 16, "gpu8,gpu7,gpu6,gpu5,gpu4,gpu3,gpu2,gpu"),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ def test_nobody_there_is_said_for_each_queue(home: Path) -> None:
     home.mkdir()
     assert health.check(Settings.from_env(), HOST, gpus=2) == [
         f"queue cpu: no worker of {HOST} serves it",
+        f"queue ask: no worker of {HOST} serves it",
         f"queue gpu: the workers of {HOST} serve it with 0 of 2 GPUs",
     ]
 
@@ -55,6 +56,7 @@ def test_a_worker_at_work_is_healthy_by_its_exit_code(machine: Machine) -> None:
 def test_a_worker_of_another_host_does_not_count(machine: Machine) -> None:
     assert health.check(machine.settings, "elsewhere", 1) == [
         "queue cpu: no worker of elsewhere serves it",
+        "queue ask: no worker of elsewhere serves it",
         "queue gpu: the workers of elsewhere serve it with 0 of 1 GPUs",
     ]
 
@@ -76,6 +78,7 @@ def test_a_frozen_worker_fails_and_a_thawed_one_is_healthy_again(machine: Machin
     assert asked.stdout.splitlines() == [
         f"{worker.name}: alive, but it doesn't answer through the broker",
         f"queue cpu: no worker of {HOST} serves it",
+        f"queue ask: no worker of {HOST} serves it",
         f"queue gpu: the workers of {HOST} serve it with 0 of 1 GPUs",
     ]
     assert health.check(machine.settings, HOST, 1) == []

@@ -218,12 +218,12 @@ def test_a_question_whose_pool_child_is_killed_is_answered_with_that(bench: Benc
     run = bench.submit("one")
     worker = bench.start_worker()
     bench.wait_for_all()
-    question = bench.client.store.ask(run.id, "hang", {})
+    question = bench.client.store.ask(run.id, "slow", {})
     queue.send_question(bench.client._app, question)
-    until(lambda: bench.client.store.read_answer(question)[0] == "running")
+    until(lambda: bench.client.store.read_answer(question).status == "running")
     tell(worker.child(), signal.SIGKILL)
-    until(lambda: bench.client.store.read_answer(question)[0] == "failed")
-    error = bench.client.store.read_answer(question)[2]
+    until(lambda: bench.client.store.read_answer(question).status == "failed")
+    error = bench.client.store.read_answer(question).error
     assert error and error["message"] == "the worker's process that was to answer died"
     bench.submit("next")
     bench.wait_for_all()  # and its worker is free

@@ -122,9 +122,9 @@ def test_a_question_is_signed_too(machine: Machine, documents: Path) -> None:
     assert queue.send_question(unsigned, question)
     log = machine.logs / "w1.log"
     until(lambda: f"'answer.{question}' (ftq.answer): not signed" in log.read_text())
-    assert machine.client.store.read_answer(question)[0] == "queued"
+    assert machine.client.store.read_answer(question).status == "queued"
     assert queue.send_question(machine.client._app, question)
-    until(lambda: machine.client.store.read_answer(question)[0] != "queued")
+    until(lambda: machine.client.store.read_answer(question).status != "queued")
 
 
 def test_text_of_a_message_sends_no_command_to_the_terminal_of_a_worker(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from ftq import schema
 from ftq.attempts import MOST_LOSSES
 from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.questions import LOST, OLD_SECONDS, Reply
 from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.runs import RunStore
 
@@ -240,7 +241,7 @@ def test_queue_of() -> None:
     wide = {"gpus": 3, "infer_with": "adapter"}
     stages = ("prepare", "train", "export", "infer")
     assert [queue_of(stage, wide) for stage in stages] == ["cpu", "gpu3", "cpu", "gpu"]
-    assert QUEUES == ("cpu", "gpu", "gpu2", "gpu3", "gpu4", "gpu5", "gpu6", "gpu7", "gpu8")
+    assert QUEUES == ("cpu", "gpu", "gpu2", "gpu3", "gpu4", "gpu5", "gpu6", "gpu7", "gpu8", "ask")
 
 
 # ---- claim ----------------------------------------------------------------------------------------------
@@ -836,27 +837,33 @@ def test_a_text_that_no_database_stores_is_still_told(store: RunStore, run: Run)
     token = claim(store, "prepare")
     store.note(token, "warning", strange, file=strange)
     question = store.ask("abc", "why?", {})
-    store.take_question(question)
+    store.take_question(question, "w1")
+    store.write_answer(question, strange)
+    assert store.read_answer(question).written == shown
     store.answer(question, None, {**ERROR, "message": strange})
     store.fail(token, {**ERROR, "hint": strange, "message": strange})
     error = {**ERROR, "hint": shown, "message": shown}
     assert (store.get("abc").status, store.get("abc").error) == ("failed", error)
     assert [event.message for event in store.events("abc")][-2:] == [shown, f"failed (bug): {shown}"]
-    assert store.read_answer(question) == ("failed", None, {**ERROR, "message": shown})
+    assert store.read_answer(question) == Reply("failed", shown, None, {**ERROR, "message": shown})
 
 
 def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> None:
     question, other = store.ask("abc", "why?", {"max_tokens": 5}), store.ask("abc", "how?", {})
-    assert store.read_answer(question) == ("queued", None, None)
-    assert store.take_question(question) == ("abc", "why?", {"max_tokens": 5})
-    assert store.take_question(question) is None
-    assert store.take_question("none") is None
-    assert store.read_answer(question) == ("running", None, None)
+    assert store.read_answer(question) == Reply("queued")
+    store.write_answer(question, "nobody has it yet")
+    assert store.take_question(question, "w1") == ("abc", "why?", {"max_tokens": 5})
+    assert store.take_question(question, "w1") is None
+    assert store.take_question("none", "w1") is None
+    assert store.read_answer(question) == Reply("running")
+    store.write_answer(question, "bec")
+    assert store.read_answer(question) == Reply("running", "bec")
     store.answer(question, {"answer": "because"})
-    store.take_question(other)
+    store.write_answer(question, "too late")
+    store.take_question(other, "w1")
     store.answer(other, None, ERROR)
-    assert store.read_answer(question) == ("succeeded", {"answer": "because"}, None)
-    assert store.read_answer(other) == ("failed", None, ERROR)
+    assert store.read_answer(question) == Reply("succeeded", "bec", {"answer": "because"})
+    assert store.read_answer(other) == Reply("failed", "", None, ERROR)
 
 
 def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None:
@@ -871,21 +878,66 @@ def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None
 def test_a_question_is_withdrawn_until_it_is_answered(store: RunStore, run: Run) -> None:
     question, other = store.ask("abc", "why?", {}), store.ask("abc", "how?", {})
     store.withdraw(question)
-    assert (store.take_question(question), store.read_answer(question)) == (None, ("withdrawn", None, None))
-    store.take_question(other)
+    assert (store.take_question(question, "w1"), store.read_answer(question)) == (None, Reply("withdrawn"))
+    store.take_question(other, "w1")
     assert store.check_question(other, "w1") == (True, False)
     store.withdraw(other)
     store.answer(other, {"answer": "so"})
-    assert (store.check_question(other, "w1"), store.read_answer(other)) == ((False, False), ("withdrawn", None, None))
+    assert (store.check_question(other, "w1"), store.read_answer(other)) == ((False, False), Reply("withdrawn"))
     last = store.ask("abc", "when?", {})
-    store.take_question(last)
+    store.take_question(last, "w1")
     store.see_worker("w1", "host", ["cpu"], None, 1)
     store.drain_worker("w1", True)
     assert store.check_question(last, "w1") == (True, True)
     store.answer(last, {"answer": "now"})
     store.answer(last, None, ERROR)
     store.withdraw(last)
-    assert store.read_answer(last) == ("succeeded", {"answer": "now"}, None)
+    assert store.read_answer(last) == Reply("succeeded", "", {"answer": "now"})
+
+
+def test_a_question_is_lost_with_its_worker(store: RunStore, run: Run, clock: Clock) -> None:
+    question, waits = store.ask("abc", "why?", {"seed": 1}), store.ask("abc", "how?", {})
+    store.take_question(question, "w1")
+    clock.now += 15
+    store.see_worker("w1", "host", ["ask"], None, 1)
+    clock.now += 15  # taken long ago, by a worker that is alive
+    store.lose_question_if_silent(question)
+    store.lose_question_if_silent(waits)
+    assert store.read_answer(question) == Reply("running")
+    clock.now += 10
+    store.lose_question_if_silent(question)
+    assert (store.read_answer(question), store.read_answer(waits)) == (Reply("failed", "", None, LOST), Reply("queued"))
+    store.take_question(waits, "w2")  # which hasn't given its first sign of life
+    clock.now += 5
+    store.lose_question_if_silent(waits)
+    assert store.read_answer(waits) == Reply("running")
+
+
+def test_a_worker_that_starts_again_gives_up_what_it_had_taken_before(store: RunStore, run: Run, clock: Clock) -> None:
+    old, other, new, done = (store.ask("abc", "why?", {}) for _ in range(4))
+    store.take_question(old, "w1")
+    store.take_question(other, "w2")
+    store.take_question(done, "w1")
+    store.answer(done, {"answer": "yes"})
+    clock.now += 1
+    began = clock.now
+    store.take_question(new, "w1")
+    store.lose_questions_of("w1", began)
+    assert [store.read_answer(one).status for one in (old, other, new, done)] == [
+        "failed", "running", "running", "succeeded",
+    ]  # fmt: skip
+
+
+def test_questions_are_deleted_after_a_day(store: RunStore, run: Run, clock: Clock) -> None:
+    old = store.ask("abc", "why?", {})
+    clock.now += OLD_SECONDS - 1
+    young = store.ask("abc", "how?", {})
+    assert store.read_answer(old) == Reply("queued")
+    clock.now += 2
+    store.ask("abc", "when?", {})
+    assert store.read_answer(young) == Reply("queued")
+    with pytest.raises(FtqError, match="the question with it"):
+        store.read_answer(old)
 
 
 # ---- workers --------------------------------------------------------------------------------------------

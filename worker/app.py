@@ -32,8 +32,6 @@ tasks.register(app, settings)
 
 log = logging.getLogger("ftq.worker")
 _reconciler: Reconciler | None = None
-LOST_ANSWER = {"kind": "lost", "message": "the worker's process that was to answer died",
-               "hint": "Ask again. The worker's log has the details."}  # fmt: skip
 
 
 class _Printable(logging.Filter):
@@ -109,6 +107,6 @@ def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
     if not isinstance(exception, WorkerLostError) or not _reconciler:
         return
     if run_id == "answer":
-        _reconciler.store.answer(rest, None, LOST_ANSWER)
+        _reconciler.store.lose_question(rest)
     elif attempt.isdigit():
         _reconciler.take_back(run_id, stage, int(attempt))

@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _wait_for_workers(client: Client, up: subprocess.Popen[bytes]) -> bool:
-    while not {"cpu", "gpu"} <= client.store.live_queues():
+    while not {"cpu", "gpu", "ask"} <= client.store.live_queues():
         if up.poll() is not None:
             return False
         time.sleep(0.2)

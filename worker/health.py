@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from ftq.errors import FtqError, printable
 from ftq.queue import make_impatient_app
-from ftq.records import MAX_GPUS, gpu_queue
+from ftq.records import ASK, MAX_GPUS, gpu_queue
 from ftq.runs import RunStore
 from ftq.settings import Settings
 from worker import hardware
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def check(settings: Settings, host: str, gpus: int) -> list[str]:
-    """What is wrong with the workers of this host, who have to serve the queue `cpu` and train on so many GPUs.
+    """What is wrong with the workers of this host. They have to serve `cpu` and `ask`, and to train on so many GPUs.
 
     Where there is no GPU, `gpus` is 1: the CPU trains.
     """
@@ -45,6 +45,8 @@ def check(settings: Settings, host: str, gpus: int) -> list[str]:
     problems = [f"{name}: alive, but it doesn't answer through the broker" for name in silent]
     if not any("cpu" in queues for queues in working):
         problems.append(f"queue cpu: no worker of {host} serves it")
+    if not any(ASK in queues for queues in working):
+        problems.append(f"queue {ASK}: no worker of {host} serves it")
     if (trained_on := sum(map(gpus_of, working))) < gpus:
         problems.append(f"queue gpu: the workers of {host} serve it with {trained_on} of {gpus} GPUs")
     return problems

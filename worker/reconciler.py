@@ -35,6 +35,7 @@ class Reconciler:
     def __init__(self, settings: Settings, worker: str, queues: list[str]) -> None:
         self.app, self.settings = queue.make_impatient_app(settings), settings
         self.worker, self.queues, self._known = worker, queues, False
+        self._began = time.time()
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
         self._missing: set[str] = set()  # tasks that had no message at the last turn
@@ -111,6 +112,7 @@ class Reconciler:
         self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
         if not self._known:  # an earlier worker of this name may have died while it stopped
             self.store.drain_worker(self.worker, False)
+            self.store.lose_questions_of(self.worker, self._began)
             self._known = True
 
     def _hand_back(self) -> None:

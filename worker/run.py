@@ -9,23 +9,25 @@ import sys
 
 from ftq.artifacts import make_home
 from ftq.errors import FtqError, UserError
-from ftq.records import QUEUES, gpu_queue
+from ftq.records import ASK, MAX_GPUS, gpu_queue
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files
 from worker import hardware
 
+THREADS = 4  # questions that a worker for them alone answers at the same time
+
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="ftq worker")
-    arguments.add_argument("--queues", default="cpu,gpu", help="cpu, gpu or both (default both)")
+    arguments.add_argument("--queues", default="cpu,gpu,ask", help="cpu, gpu, ask (default all)")
     arguments.add_argument("--gpus", help="this worker's GPUs, such as 0 or 0,1 (default: the first)")
     arguments.add_argument("--name", default="", help="the worker's name (default: one of its own for each process)")
-    arguments.add_argument("--concurrency", type=int, default=1, help="stages at the same time (default 1)")
+    arguments.add_argument("--concurrency", type=int, default=0, help="stages or questions at the same time")
     given = arguments.parse_args()
     try:
         asked = given.queues.split(",")
         queues = queues_for(asked, take_gpus(given.gpus, asked))
-        _start(",".join(queues), given.name, given.concurrency)
+        _start(queues, given.name, given.concurrency)
     except FtqError as error:
         sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
 
@@ -52,18 +54,22 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
 
     The widest come first, since few workers have room for them. UserError for what this worker couldn't run.
     """
-    most = max(1, min(gpus, len(QUEUES) - 1))  # without a GPU the CPU trains
+    most = max(1, min(gpus, MAX_GPUS))  # without a GPU the CPU trains
     served = [gpu_queue(count) for count in range(most, 0, -1)]
     found = [queue for name in wanted for queue in (served if name == "gpu" else [name])]
     for queue in found:
-        if queue not in ("cpu", *served):
+        if queue not in ("cpu", ASK, *served):
             needs = queue.removeprefix("gpu")
             raise UserError(f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
                             "Give it more, for example --gpus 0,1.")  # fmt: skip
     return list(dict.fromkeys(found))
 
 
-def _start(queues: str, name: str, concurrency: int) -> None:
+def _start(queues: list[str], name: str, concurrency: int) -> None:
+    """Stages are waited for in pool children; answers, whose models are other processes, in threads of this one."""
+    pool, at_once = ("threads", THREADS) if queues == [ASK] else ("prefork", 1)
+    if pool == "threads":
+        os.environ["FTQ_STANDBY"] = "0"  # it never trains
     protect_files()
     settings = Settings.from_env()
     make_home(settings.home, settings.umask)
@@ -72,7 +78,7 @@ def _start(queues: str, name: str, concurrency: int) -> None:
 
     host = name or f"worker-{os.getpid()}"
     app.worker_main([
-        "worker", "--pool=prefork", f"--concurrency={concurrency}", f"--queues={queues}",
+        "worker", f"--pool={pool}", f"--concurrency={concurrency or at_once}", f"--queues={','.join(queues)}",
         f"--hostname={host if '@' in host else f'{host}@{socket.gethostname()}'}",
         "--without-gossip", "--without-mingle", "--loglevel=INFO",
     ])  # fmt: skip

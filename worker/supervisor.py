@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from celery import Celery
@@ -41,7 +40,6 @@ class Outcome:
     asked: str | None = None
     error: dict[str, str] | None = None
     out_of_memory: bool = False
-    answers: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Supervisor:
@@ -213,72 +211,6 @@ class Supervisor:
         """What this machine can't do now goes on later, or on another one: the reconciler sends it."""
         with contextlib.suppress(FtqError):
             self.store.lose(token, reason)
-
-    # ---- questions --------------------------------------------------------------------------------------
-
-    def answer(self, question: str) -> None:
-        """Let the run's exported model answer one question, in a process of its own."""
-        taken = self.store.take_question(question)
-        if taken is None:
-            return
-        run_id, prompt, options = taken
-        try:
-            with self._sigterm_noted():
-                self.store.answer(question, self._ask(question, run_id, prompt, options))
-        except FtqError as error:
-            self.store.answer(question, None, {"kind": error.kind, "message": error.message, "hint": error.hint})
-        except Exception as error:  # the asker waits: say so now, not after the asker's patience
-            log.exception("answer.%s", question)
-            message, hint = f"{type(error).__name__}: {error}", "The worker's log has the details."
-            self.store.answer(question, None, {"kind": "bug", "message": message, "hint": hint})
-
-    def _ask(self, question: str, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
-        folder = run_dir(self.settings.home, run_id)
-        changes = [text for name, value in options.items() for text in ("--set", f"{name}={value}")]
-        outcome, log, looked = Outcome(), folder.log("ask"), time.monotonic()
-
-        def look() -> None:
-            nonlocal looked
-            if time.monotonic() - looked > LOOK_SECONDS:
-                looked = time.monotonic()
-                self._check_asker(question)
-
-        with tempfile.NamedTemporaryFile(dir=folder.path, prefix=".question.") as file:
-            file.write(prompt.encode())
-            file.flush()
-            arguments = [str(folder.path), "--ask", file.name, *changes]
-            with StageProcess("infer", arguments, log, self.settings.lease_seconds, folder.path, look) as process:
-                while process.running:
-                    for report in process.reports(timeout=LOOK_SECONDS / 5):
-                        self._keep_answer(report, outcome)
-                    process.beat()
-                    look()
-                for report in process.last_reports():
-                    self._keep_answer(report, outcome)
-                outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
-        if outcome.exit_code == 0 and outcome.answers:
-            return outcome.answers[0]
-        error = policy.explain(run_id, "ask", outcome.exit_code, outcome.error, outcome.out_of_memory)
-        raise FtqError(error["message"], error["hint"])
-
-    def _check_asker(self, question: str) -> None:
-        """FtqError if the answer is no longer worth making."""
-        try:
-            wanted, draining = self.store.check_question(question, self.worker)
-        except Unavailable:  # for a moment; what was answered is said when it is back
-            return
-        if not wanted:
-            raise FtqError("nobody waits for the answer any more")
-        if draining or self.terminated_at:
-            raise FtqError("the worker was told to stop before it had answered", "Ask again when a worker is up.")
-
-    @staticmethod
-    def _keep_answer(report: dict[str, Any], outcome: Outcome) -> None:
-        event = report.pop("event")
-        if event == "answer":
-            outcome.answers.append(report)
-        elif event == "error":
-            outcome.error = report
 
 
 class _Watch:

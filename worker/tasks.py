@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery, signals
 from celery.exceptions import Ignore
 
 from ftq import queue
 from ftq.artifacts import STAGES
+from ftq.records import ASK
 from ftq.runs import RunStore
 from ftq.settings import Settings
+from worker import hardware
+from worker.answers import Answerer
 from worker.flower_events import progress_sender, show_end
 from worker.standby import Keeper
 from worker.supervisor import Supervisor
 
 log = logging.getLogger("ftq.worker")
+Value = TypeVar("Value")
 
 
 def register(app: Celery, settings: Settings) -> None:
@@ -28,9 +34,10 @@ def register(app: Celery, settings: Settings) -> None:
     signals.task_prerun.connect(keeper.busy)
     signals.task_postrun.connect(keeper.idle)
 
-    @cache  # opened in the pool child at its first task
-    def store() -> RunStore:
-        return RunStore(settings.database_url)
+    store = _once(lambda: RunStore(settings.database_url))  # opened in the pool child at its first task
+    answerer = Answerer(settings, store, lambda: _only_answers(app) and bool(hardware.given()))
+    signals.worker_process_shutdown.connect(answerer.close)  # a pool child ends
+    signals.worker_shutdown.connect(answerer.close)  # a worker without pool children ends
 
     def supervisor(task: Any) -> Supervisor:
         return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task), keeper)
@@ -55,4 +62,20 @@ def register(app: Celery, settings: Settings) -> None:
     @app.task(name="ftq.answer", bind=True)
     def answer(self: Any, question: str) -> None:
         check(self, question)
-        supervisor(self).answer(question)
+        answerer.answer(question, self.request.hostname)
+
+
+def _only_answers(app: Celery) -> bool:
+    """Whether this process is a worker for questions alone. Beside stages a model would take a training's memory."""
+    return set(app.amqp.queues.consume_from) == {ASK}
+
+
+def _once(make: Callable[[], Value]) -> Callable[[], Value]:
+    """Make it at the first call. functools.cache alone lets two threads make one each."""
+    lock, cached = threading.Lock(), cache(make)
+
+    def get() -> Value:
+        with lock:
+            return cached()
+
+    return get

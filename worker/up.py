@@ -1,7 +1,7 @@
 """`ftq up`: the whole of ftq on one machine, in the foreground. Ctrl-C stops all of it cleanly.
 
-A broker (unless FTQ_BROKER_URL names one), a worker for each GPU (or for each two, --gpus-per-worker 2) and one for
-the CPU's stages (without a GPU, one worker for both), and Flower.
+A broker (unless FTQ_BROKER_URL names one), a worker for each GPU (or for each two, --gpus-per-worker 2), one for the
+CPU's stages (without a GPU, one worker for both), one for questions, and Flower.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from ftq.artifacts import make_home
 from ftq.errors import FtqError, UserError, printable
+from ftq.records import ASK
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files, without_password
 from worker import appliance, broker, flower_login, hardware
@@ -103,6 +104,7 @@ class Up:
         for chosen in self.gpus:
             self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
         self._start_worker("cpu" if self.gpus else "all", "cpu" if self.gpus else "cpu,gpu", {})
+        self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
@@ -138,7 +140,7 @@ class Up:
     def _wait_until_ready(self, store: RunStore) -> None:
         until = time.monotonic() + READY_SECONDS
         while not self.stopping and time.monotonic() < until:
-            if {"cpu", "gpu"} <= store.live_queues():
+            if {"cpu", "gpu", ASK} <= store.live_queues():
                 where = "below" if self.log_to_stderr else self.logs
                 say(f"worker    {', '.join(one.name.partition('-')[0] for one in self.workers)}  (logs: {where})")
                 return

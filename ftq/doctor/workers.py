@@ -16,12 +16,14 @@ from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
+from ftq.records import ASK
 from ftq.settings import Settings, sqlite_file
 from ftq.workers import WORKER_SILENCE
 
 FORGOTTEN = 86_400.0  # seconds of silence after which a worker isn't worth a line
 ANSWER_SECONDS = 1.0
-NEEDED = ("cpu", "gpu")  # the queues of a run on one GPU; for those on several `ftq status` says what is missing
+# The queues of a run on one GPU and of its questions; for those on several `ftq status` says what is missing.
+NEEDED = ("cpu", "gpu", ASK)
 
 Ask = Callable[[Settings, Sequence[str]], set[str] | None]
 
@@ -83,5 +85,5 @@ def _unserved(alive: Sequence[Any]) -> Iterator[Finding]:
         return
     for queue in NEEDED:
         if queue not in served:
-            message = f"no worker serves the queue {queue}: runs wait there"
+            message = f"no worker serves the queue {queue}: {'questions' if queue == ASK else 'runs'} wait there"
             yield Finding("workers", "warning", message, f"ftq worker --queues {queue}")

@@ -10,7 +10,6 @@ is a line in that file, and what a stage makes says which attempt made it (`made
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -143,12 +142,3 @@ def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     misbehave(run, out, "infer")
     write_jsonl(out / "answers.jsonl", [{"prompt": prompt, "answer": "yes"} for prompt in spec.prompts])
     journal(run, out, "end")
-
-
-def answer(run: RunDir, question: str, spec: RunSpec, report: Report) -> None:
-    """The question comes back; one that is `exit` ends the process, one that is `hang` gets no answer."""
-    if question == "exit":
-        os._exit(3)
-    if question == "hang":
-        time.sleep(3600)
-    report.answer({"prompt": question, "tokens": spec.max_tokens, "arguments": sys.argv[2:]})

@@ -1,0 +1,196 @@
+"""Answers: take a question, open the run's model, show the asker the text while llama.cpp writes it.
+
+A question never waits for a stage: it needs no lease and no lock, and the models stay loaded for the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ftq import spec
+from ftq.artifacts import RunDir, run_dir
+from ftq.asking import drain
+from ftq.errors import FtqError, Unavailable, UserError
+from ftq.runs import RunStore
+from ftq.settings import Settings
+from worker.llama.answer import Question
+from worker.llama.base import base_gguf
+from worker.llama.pool import Pool
+
+log = logging.getLogger("ftq.answers")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # each request to llama.cpp would be a line
+WRITE_SECONDS = 0.2  # between two writes of the text so far
+LOOK_SECONDS = 0.5  # how often the asker's and the worker's wishes are looked up
+
+
+def open_pool(gpu: bool) -> Pool:
+    """The models of this process; tests put some here that are no models."""
+    return Pool(gpu=gpu)
+
+
+class Answerer:
+    """Answers the questions of one process, several at once if it has threads. It opens no model before the first."""
+
+    def __init__(self, settings: Settings, open_store: Callable[[], RunStore], gpu: Callable[[], bool]) -> None:
+        self.settings, self._open_store, self._gpu = settings, open_store, gpu
+        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._bases: dict[tuple[str, str | None], Path] = {}
+
+    def answer(self, question: str, worker: str) -> None:
+        """Take the question, if nobody has, and write its answer or its error."""
+        store = self._open_store()
+        taken = store.take_question(question, worker)
+        if taken is None:
+            return
+        asker = _Asker(store, question, worker)
+        try:
+            with _sigterm_noted(asker.stop):
+                answer, error = self._ask(asker, *taken), None
+        except FtqError as failure:
+            answer, error = None, {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+        except Exception as failure:  # the asker waits: say so now, not after the asker's patience
+            log.exception("answer.%s", question)
+            message, hint = f"{type(failure).__name__}: {failure}", "The worker's log has the details."
+            answer, error = None, {"kind": "bug", "message": message, "hint": hint}
+        _note(run_dir(self.settings.home, taken[0]), question, answer, error)
+        self._insist(lambda: store.answer(question, answer, error))
+
+    def close(self, **_: Any) -> None:
+        """End the models' processes."""
+        with self._lock:
+            if "_pool" in self.__dict__:
+                self.__dict__.pop("_pool").close()
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return open_pool(self._gpu())
+
+    def _ask(self, asker: _Asker, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+        run = asker.store.get(run_id)
+        options = dict(options)
+        base = options.pop("base", False)
+        if quant := options.pop("quant", None):
+            options["quantizations"] = [quant]
+        wanted = spec.parse({**run.spec, **options})  # the options of a question have the limits of the run's own
+        folder = run_dir(self.settings.home, run_id)
+        file = self._base(run.model, folder) if base else _model(folder, wanted.quantizations[0])
+        seed = wanted.seed if "seed" in options else None
+        question = Question(prompt, max_tokens=wanted.max_tokens, temperature=wanted.temperature, seed=seed, chat=base)
+        return self._write(asker, file, question)
+
+    def _write(self, asker: _Asker, file: Path, question: Question) -> dict[str, Any]:
+        with self._lock:
+            pool = self._pool
+        answer = drain(pool.stream(file, question, asker.has_left), asker.show)
+        asker.raise_if_stopped()
+        return answer.to_json()
+
+    def _base(self, model: str, folder: RunDir) -> Path:
+        """The GGUF of the base model that the run has trained: looked for once, made while other questions wait."""
+        report = folder.dataset / "report.json"
+        revision = json.loads(report.read_text(encoding="utf-8")).get("base_revision") if report.is_file() else None
+        with self._looking:
+            known = self._bases.get((model, revision))
+            if known is None or not known.is_file():
+                known = self._bases[model, revision] = base_gguf(model, revision)
+            return known
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        """A database that is unreachable for a moment costs no answer; the lease says how long a moment is."""
+        until = time.monotonic() + self.settings.lease_seconds
+        while True:
+            try:
+                return write()
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_SECONDS)
+
+
+class _Asker:
+    """Who waits for one answer: sees the text as it grows, and may leave before its end."""
+
+    def __init__(self, store: RunStore, question: str, worker: str) -> None:
+        self.store, self._question, self._worker = store, question, worker
+        self._text = self._shown = ""
+        self._written = self._looked = 0.0
+        self._stopped = ""
+
+    def show(self, piece: str) -> None:
+        self._text += piece
+        self._write_if_due()
+
+    def stop(self) -> None:
+        """The worker is to stop."""
+        self._stopped = "the worker was told to stop before it had answered"
+
+    def has_left(self) -> bool:
+        """Whether the answer is no longer worth writing. Asked often, looked up twice a second."""
+        self._write_if_due()
+        if not self._stopped and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._look()
+        return bool(self._stopped)
+
+    def raise_if_stopped(self) -> None:
+        if self._stopped:
+            raise FtqError(self._stopped, "Ask again when a worker is up.")
+
+    def _look(self) -> None:
+        with contextlib.suppress(Unavailable):  # for a moment: the answer is said when it is back
+            waits, draining = self.store.check_question(self._question, self._worker)
+            if not waits:
+                self._stopped = "nobody waits for the answer any more"
+            elif draining:
+                self.stop()
+
+    def _write_if_due(self) -> None:
+        """Without white space at the ends, as the whole answer will be: what was shown is always a part of it."""
+        text = self._text.strip()
+        if len(text) > len(self._shown) and time.monotonic() - self._written > WRITE_SECONDS:
+            self._written = time.monotonic()
+            with contextlib.suppress(Unavailable):
+                self.store.write_answer(self._question, text)
+                self._shown = text
+
+
+def _model(folder: RunDir, quantization: str) -> Path:
+    """The run's GGUF. Also of a run that answers its test prompts by the adapter: the GGUF is what the user ships."""
+    file = folder.gguf(quantization)
+    if not file.is_file():
+        there = ", ".join(path.name for path in folder.ggufs()) or "no model"
+        raise UserError(f"{file} is not there; the run has {there}", "The export stage writes it: `ftq status`.")
+    return file
+
+
+def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None) -> None:
+    """A line in the run's log of questions, without the question."""
+    if answer:
+        what = "{tokens} tokens in {seconds:.2f} s, the first after {first_token_seconds:.2f} s".format(**answer)
+    else:
+        what = f"no answer: {error['message'] if error else ''}"
+    with contextlib.suppress(OSError), folder.log("ask").open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC answer.{question}: {what}\n")
+
+
+@contextlib.contextmanager
+def _sigterm_noted(note: Callable[[], None]) -> Iterator[None]:
+    """In a pool child of its own, Flower's Terminate is a SIGTERM: the answer ends at the next look."""
+    if threading.current_thread() is not threading.main_thread():  # a threads pool has no such signal
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: note())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
