@@ -91,20 +91,20 @@ class Questions(Database):
 
     def lose_question(self, question: str) -> None:
         """Fail a question whose process in the worker has died."""
-        self._lose(_is(question, "running"))
+        self._fail_lost(_is(question, "running"))
 
     def lose_question_if_silent(self, question: str) -> None:
         """Fail a question whose worker has shown no sign of life for WORKER_SILENCE: nobody else would say so."""
         silent_since = self.clock() - WORKER_SILENCE
         alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
         lost = _is(question, "running") & _taken(before=silent_since)
-        self._lose(lost & questions.c.options[_WORKER].as_string().not_in(alive))
+        self._fail_lost(lost & questions.c.options[_WORKER].as_string().not_in(alive))
 
     def lose_questions_of(self, worker: str, before: float) -> None:
         """Fail what an earlier worker of this name had taken: it died, and the name is used again."""
-        self._lose((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
+        self._fail_lost((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
 
-    def _lose(self, which: sa.ColumnElement[bool]) -> None:
+    def _fail_lost(self, which: sa.ColumnElement[bool]) -> None:
         running = (questions.c.status == "running") & which
         with self._write() as db:
             db.execute(questions.update().where(running).values(status="failed", error=LOST))
