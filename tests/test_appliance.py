@@ -35,8 +35,8 @@ def ensure(client: Client, options: dict[str, object] = OPTIONS) -> tuple[str, s
 
 
 def finish(client: Client, store: Store) -> None:
-    for stage in ("prepare", "train", "export", "infer"):
-        store.do(client.all()[0].id, stage, 100)
+    for number, stage in enumerate(("prepare", "train", "export", "infer")):
+        store.do(client.all()[0].id, stage, 100 - 10 * number)
 
 
 def test_a_first_start_submits_and_a_later_one_finds(client: Client, store: Store) -> None:
