@@ -100,7 +100,10 @@ class Up:
             say(f"broker    {without_password(self.settings.broker_url)}")
         for chosen in self.gpus:
             self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
-        self._start_worker("cpu" if self.gpus else "all", "cpu" if self.gpus else "cpu,gpu", {})
+        if self.gpus:
+            self._start_worker("cpu", "cpu", hardware.visible([]))
+        else:
+            self._start_worker("all", "cpu,gpu", {})
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
