@@ -70,6 +70,7 @@ class Settings:
     signing_key: bytes = field(default=b"", repr=False)
     umask: int = 0o077
     memory_gb: float | None = None
+    llama_server: Path | None = None  # answers instead of the packaged llama.cpp
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -88,6 +89,7 @@ class Settings:
             signing_key=_signing_key(environ),
             umask=_umask(environ),
             memory_gb=memory_gb(environ),
+            llama_server=llama_server(environ),
         )
 
     @property
@@ -249,6 +251,20 @@ def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Where ftq keeps what it can make again: $FTQ_CACHE, else ~/.cache/ftq."""
     return Path(environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
+
+
+def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """FTQ_LLAMA_SERVER: the path of a llama-server that answers instead of the packaged one.
+
+    Stages inherit the variable. UserError if it names no executable file.
+    """
+    if not environ.get("FTQ_LLAMA_SERVER"):
+        return None
+    path = Path(environ["FTQ_LLAMA_SERVER"]).absolute()
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise UserError(f"FTQ_LLAMA_SERVER={environ['FTQ_LLAMA_SERVER']}: not an executable file",
+                        "Give the path of llama.cpp's llama-server, or unset it for the packaged one.")  # fmt: skip
+    return path
 
 
 def without_password(text: str) -> str:

@@ -530,6 +530,18 @@ def test_a_home_whose_name_has_a_meaning_in_a_url(tmp_path: Path, options: dict[
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("C#")] == [home.name]
 
 
+def test_another_llama_server_is_an_executable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = tmp_path / "llama-server"
+    server.write_text("#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    for named in (str(server), str(tmp_path), "nowhere"):
+        with pytest.raises(UserError, match=f"FTQ_LLAMA_SERVER={named}: not an executable file"):
+            Settings.from_env({"FTQ_LLAMA_SERVER": named})
+    server.chmod(0o700)
+    assert Settings.from_env({"FTQ_LLAMA_SERVER": "llama-server"}).llama_server == server
+    assert Settings.from_env({"FTQ_LLAMA_SERVER": ""}).llama_server is None
+
+
 def test_settings_from_the_environment() -> None:
     given = {"FTQ_HOME": "/x", "FTQ_BROKER_URL": "redis://h", "FTQ_DATABASE_URL": "postgresql://h/d",
              "FTQ_LEASE_SECONDS": "2", "FTQ_GRACE_SECONDS": "1.5", "FTQ_MAX_ATTEMPTS": "1",

@@ -142,6 +142,23 @@ def test_a_made_login_is_random_private_and_stays(tmp_path: Path) -> None:
     assert files[0].read_text() == first
 
 
+def test_an_empty_login_that_a_full_disk_left_is_made_anew(tmp_path: Path) -> None:
+    file = tmp_path / "login"
+    file.touch()
+    flower_login.make(file)
+    assert re.fullmatch(r"ftq:[\w-]{22}\n", file.read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["login"]
+
+
+def test_a_login_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Flower's login can't be written: .*/file/login: File exists"):
+        flower_login.make(tmp_path / "file" / "login")
+    with pytest.raises(UserError, match="File name too long"):
+        flower_login.make(tmp_path / ("x" * 254))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 # ---- what an event says ---------------------------------------------------------------------------------
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from ftq.errors import UserError
+from ftq.settings import Settings
 from worker import hardware, run, up
 
 FOUR = ["H100"] * 3 + ["A100"]
@@ -79,8 +81,6 @@ def test_more_gpus_than_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_takes_what_it_is_told_or_given_or_the_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.take_gpus(None, ["cpu"]) == 4  # it serves no GPU queue, and leaves them as they are
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert run.take_gpus(None, ["cpu", "gpu"]) == 1
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert capsys.readouterr().err == "This worker takes GPU 0 of 4. For the others: ftq worker --gpus 1,2,3\n"
@@ -90,6 +90,22 @@ def test_a_worker_takes_what_it_is_told_or_given_or_the_first(
     assert run.take_gpus("1, 0", ["gpu"]) == 2
     assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == ("1,0", "PCI_BUS_ID")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("four")
+@pytest.mark.parametrize("queues", [["cpu"], ["ask"], ["cpu", "ask"]])
+def test_a_worker_that_serves_no_gpu_s_queue_sees_none_unless_told_so(
+    queues: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run.take_gpus(None, queues) == 0
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    facts = hardware.facts()
+    assert (hardware.gpu_name(), facts["gpus"], facts["gpu"]) == (None, 0, "CPU")
+    assert run.take_gpus("2", queues) == 1
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    assert run.take_gpus(None, queues) == 2
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,3"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +124,30 @@ def test_the_queues_of_a_worker(wanted: str, gpus: int, queues: str) -> None:
 def test_a_queue_for_which_a_worker_has_too_few_gpus() -> None:
     with pytest.raises(UserError, match="--queues gpu2: that needs 2 GPUs, this worker has 1"):
         run.queues_for(["cpu", "gpu2"], 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "started"),
+    [
+        ([], {"all": ("cpu,gpu", None)}),
+        ([["0", "1"], ["2"]], {"gpu0+1": ("gpu", "0,1"), "gpu2": ("gpu", "2"), "cpu": ("cpu", "")}),
+    ],
+)
+def test_each_worker_of_ftq_up_sees_its_own_gpus_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch,
+    groups: list[list[str]], started: dict[str, tuple[str, str | None]],
+) -> None:  # fmt: skip
+    home.mkdir()
+    seen = {}
+
+    def start(self: up.Up, name: str, queues: str, environment: dict[str, str]) -> None:
+        seen[name] = (queues, environment.get("CUDA_VISIBLE_DEVICES"))
+
+    monkeypatch.setattr(up.Up, "_start_worker", start)
+    monkeypatch.setattr(up.Up, "_wait_until_ready", lambda *_: None)
+    monkeypatch.setenv("FTQ_BROKER_URL", "redis://localhost:1/0")
+    up.Up(Settings.from_env(), None, groups, False)._start()
+    assert seen == started
 
 
 def test_the_gpus_of_each_worker_of_a_machine() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from ftq.errors import FtqError
 from ftq.records import Worker
 from ftq.runs import RunStore
 from ftq.settings import Settings
-from worker import hardware
+from worker import hardware, process
 from worker.reconciler import Reconciler
 
 GIB = 2**30
@@ -111,3 +112,24 @@ def test_kills_for_lack_of_memory_are_counted_where_the_kernel_counts_them(
     assert hardware.out_of_memory_kills() == 3
     (tmp_path / "vmstat").write_text("rubbish")
     assert hardware.out_of_memory_kills() == 0
+
+
+SAYS = "import os; print(os.environ.get('OMP_WAIT_POLICY'))"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "policy", "expected"), [("", None, "PASSIVE"), ("", "ACTIVE", "ACTIVE"), ("0", None, "None")]
+)
+def test_a_stage_that_computes_on_the_cpu_waits_passively_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: str, policy: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    said = tmp_path / "said"
+    with said.open("wb") as output:
+        started, pipe = process.spawn(["timeit", "-n1", "-r1", SAYS], output, 60, output.fileno())
+        started.communicate(timeout=30)
+        os.close(pipe)
+    assert said.read_text().splitlines()[0] == expected

@@ -269,7 +269,8 @@ def test_a_stage_s_process_has_no_settings_that_let_it_act_as_the_worker(
     manual = "".join((ROOT / name).read_text() for name in (".env.example", "docs/security.md"))
     secret = set(re.findall(r"FTQ_(?:[A-Z]+_)+(?:URL|FILE|AUTH)\b", manual))
     assert {"FTQ_FLOWER_AUTH", "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL"} <= secret
-    for name in secret | {"HF_TOKEN"}:
+    needed = {"HF_TOKEN", "FTQ_LLAMA_SERVER", "FTQ_MEMORY_GB"}
+    for name in secret | needed:
         monkeypatch.setenv(name, "x")
     shown = tmp_path / "shown"
     with shown.open("wb") as output:
@@ -278,7 +279,7 @@ def test_a_stage_s_process_has_no_settings_that_let_it_act_as_the_worker(
         process.communicate(timeout=30)
         os.close(pipe)
     given = set(shown.read_text().split())
-    assert "HF_TOKEN" in given and not secret & given
+    assert needed <= given and not secret & given
 
 
 def test_a_short_key_signs_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from ftq import catalog
 from ftq.artifacts import RunDir
-from ftq.errors import UserError
+from ftq.errors import Lost, UserError
 from ftq.estimate import GIB, Card
 from ftq.spec import parse
 from worker.stages import train_plan
@@ -53,13 +54,16 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
     (run.dataset / "valid.jsonl").write_text("{}\n" * 20)
 
     def decide(gib: float, alias: str = "qwen3-8b", *, gpu: bool = True, model: dict[str, Any] | None = None,
-               more: float = 1.0, **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
-        report = Heard()
+               more: float = 1.0, total: float | None = None, later: tuple[float, ...] = (),
+               **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
+        """`total`: GiB of the whole card, `gib` if nobody else holds any; `later`: GiB that are free at later looks."""
+        report, looks = Heard(), [gib, *later]
+        monkeypatch.setattr(time, "sleep", lambda _: looks.pop(0))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(looks[0] * GIB), int((total or gib) * GIB)))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         for name, value in {
             "set_device": None,
             "set_per_process_memory_fraction": None,
-            "mem_get_info": (int(gib * GIB), int(gib * GIB)),
         }.items():
             monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
         monkeypatch.setattr(train_plan, "_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
@@ -125,7 +129,43 @@ def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
     with pytest.raises(UserError) as caught:
         decide(2, "phi-3-medium")
     assert caught.value.message.startswith("phi-3-medium can't be trained on a card: it needs ")
-    assert caught.value.message.endswith(", 2.0 are free")
+    assert caught.value.message.endswith(", 1.3 are usable")  # of 2 the driver and CUDA take 0.6, the rest is rounded
+
+
+PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1993 tokens at once), of the 13.5 of a card are "
+HOLDERS = "An export, an answer, another training or a program beside ftq holds the rest: `nvidia-smi` shows them."
+
+
+def test_memory_that_others_hold_for_a_moment_is_waited_for(decide: Decide) -> None:
+    setup, told = decide(2, "phi-3-medium", total=15, later=(3, 14))
+    assert setup.load_in_4bit
+    assert told["message"].endswith(" of 13.2 GiB")  # of 14 that were free then
+    assert told["events"] == [("note", f"{PHI}1.9 free now. Waiting up to 60 s for it")]
+
+
+def test_memory_that_others_keep_is_a_loss_that_says_who_may_hold_it(
+    decide: Decide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_plan, "PATIENCE", 0.0)
+    with pytest.raises(Lost) as caught:
+        decide(2, "phi-3-medium", total=15)
+    assert (caught.value.message, caught.value.hint) == (f"{PHI}1.9 free now", HOLDERS)
+    assert caught.value.kind == "lost"
+
+
+def test_a_limit_that_the_user_has_set_is_the_whole_card(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTQ_MEMORY_GB", "4")
+    with pytest.raises(UserError, match=r"phi-3-medium can't be trained on a card: .*, 3\.8 are usable"):
+        decide(2, "phi-3-medium", total=80)
+
+
+def test_a_machine_s_memory_is_waited_for_too(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_plan, "PATIENCE", 0.0)
+    monkeypatch.setattr(train_plan, "free_memory", lambda: int(0.5 * GIB))
+    monkeypatch.setattr(train_plan, "machine_memory", lambda: 60 * GIB)
+    with pytest.raises(Lost, match=r"of the 55\.5 of a card are 0\.5 free now") as caught:
+        decide(0.5, "smollm2-1.7b", gpu=False)
+    assert caught.value.hint.endswith("`ps aux --sort=-rss` shows them.")
 
 
 def test_what_earlier_trainings_have_shown_is_counted_in_and_said(decide: Decide, tmp_path: Path) -> None:

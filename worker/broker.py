@@ -11,6 +11,7 @@ from typing import Any
 
 from ftq.errors import FtqError
 from ftq.settings import Settings
+from worker.leash import leashed
 
 START_SECONDS = 10.0
 
@@ -23,7 +24,7 @@ def start(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def spawn(settings: Settings) -> subprocess.Popen[bytes]:
-    """The server's process, which needs a moment until it answers."""
+    """The server's process, which needs a moment until it answers and ends with this one."""
     socket, data = settings.broker_socket, settings.home / "broker"
     for folder in (settings.home, data, socket.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
@@ -33,7 +34,7 @@ def spawn(settings: Settings) -> subprocess.Popen[bytes]:
     config.write_text(_config(data, socket, settings.umask))
     config.chmod(0o666 & ~settings.umask)
     return subprocess.Popen(
-        [_binary(), str(config)], stdin=subprocess.DEVNULL, start_new_session=True, umask=settings.umask
+        leashed([_binary(), str(config)]), stdin=subprocess.DEVNULL, start_new_session=True, umask=settings.umask
     )
 
 
@@ -52,7 +53,7 @@ def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
 
 
 def stop(settings: Settings) -> None:
-    """End a server that nobody watches over: the `ftq up` that started it was killed. Its data stays."""
+    """End a server that an earlier `ftq up` left: where that isn't Linux, a server outlives it. Its data stays."""
     socket = settings.broker_socket
     until = time.monotonic() + START_SECONDS
     while answers(socket):

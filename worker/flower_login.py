@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -28,14 +29,25 @@ def read(environ: Mapping[str, str]) -> list[str]:
 
 
 def make(file: Path) -> None:
-    """A login with a random password in a file that only its owner reads, unless the file is there."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """A login with a random password in a file that only its owner reads, unless the file has one already.
+
+    UserError where the file can't be written. An empty file, which a full disk may leave, is replaced.
+    """
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as output:
-        output.write(f"ftq:{secrets.token_urlsafe(16)}\n")
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if file.exists() and file.stat().st_size:
+            return
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
+            output.write(f"ftq:{secrets.token_urlsafe(16)}\n")
+            output.flush()
+            os.fsync(output.fileno())  # a power cut leaves the whole file or none
+        beside.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        message = f"Flower's login can't be written: {file}: {error.strerror}"
+        raise UserError(message, "Make room or correct the folder's owner and mode; or `ftq up --no-flower`.") from None
 
 
 def _text(file: Path) -> str:

@@ -70,6 +70,17 @@ def given() -> list[str]:
     return listed[: listed.index("-1")] if "-1" in listed else listed  # CUDA sees none from there on
 
 
+def computing() -> dict[str, str]:
+    """What the environment of a process that computes on the CPU adds to this one's; nothing where there is a GPU.
+
+    OpenMP's threads spin while they wait for each other. Beside any other busy process they so take the processor from
+    the very thread that they wait for; benchmarks/busy.py measures it. An OMP_WAIT_POLICY that is set stays.
+    """
+    if "OMP_WAIT_POLICY" in os.environ or given():
+        return {}
+    return {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
 def visible(chosen: list[str]) -> dict[str, str]:
     """The environment in which a process sees these GPUs alone, numbered as nvidia-smi numbers them."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(chosen), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import Lost
 from ftq.settings import NOT_FOR_STAGES
-from worker.hardware import out_of_memory_kills
+from worker.hardware import computing, out_of_memory_kills
 
 if TYPE_CHECKING:
     from worker.standby import Standby
@@ -135,6 +135,7 @@ def spawn(
     """
     read_end, write_end = os.pipe()
     known = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+    known |= computing()
     environment = known | {
         "FTQ_REPORT_FD": str(write_end),
         "FTQ_LEASE_SECONDS": str(lease_seconds),

@@ -36,13 +36,18 @@ def take_gpus(wanted: str | None, queues: list[str]) -> int:
     """How many GPUs this worker has; from now on it, and what it starts, sees no other.
 
     Those of --gpus, or those that CUDA_VISIBLE_DEVICES gives it, or the first: a worker trains one run at a time, and
-    most runs take one GPU.
+    most runs take one GPU. A worker that serves no GPU's queue sees none unless it is told to: its exports and answers
+    would take memory that a training on that GPU has planned with.
     """
     if wanted:
         os.environ.update(hardware.visible(hardware.choose(wanted)))
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return len(hardware.given())
+    if not any(queue.startswith("gpu") for queue in queues):
+        os.environ.update(hardware.visible([]))
+        return 0
     found = hardware.given()
-    serves_gpus = any(queue.startswith("gpu") for queue in queues)
-    if len(found) > 1 and serves_gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
+    if len(found) > 1:
         others = ",".join(found[1:])
         print(f"This worker takes GPU 0 of {len(found)}. For the others: ftq worker --gpus {others}", file=sys.stderr)
         os.environ.update(hardware.visible(found[:1]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -27,11 +26,11 @@ from ftq.records import ASK
 from ftq.runs import RunStore
 from ftq.settings import Settings, protect_files, without_password
 from worker import appliance, broker, flower_login, hardware
+from worker.leash import leashed
 
 READY_SECONDS = 60.0
 SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound
 WORKER = "worker.run"  # tests put a worker here whose stages take no time
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -103,7 +102,10 @@ class Up:
             say(f"broker    {without_password(self.settings.broker_url)}")
         for chosen in self.gpus:
             self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
-        self._start_worker("cpu" if self.gpus else "all", "cpu" if self.gpus else "cpu,gpu", {})
+        if self.gpus:
+            self._start_worker("cpu", "cpu", hardware.visible([]))
+        else:
+            self._start_worker("all", "cpu,gpu", {})
         self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
         if self.port:
             self._start_flower(self.port)
@@ -183,8 +185,8 @@ class Up:
     def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self._log(log) as output:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | environment,
-                start_new_session=True, preexec_fn=_die_with_parent,
+                leashed(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env=os.environ | environment, start_new_session=True,
             )  # fmt: skip
 
     def _log(self, name: str) -> IO[bytes]:
@@ -239,14 +241,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _die_with_parent() -> None:
-    """A killed `ftq up` leaves no worker behind (Linux; elsewhere a no-op)."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    except (AttributeError, OSError):
-        return
 
 
 if __name__ == "__main__":

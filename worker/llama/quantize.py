@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from ftq.errors import FtqError
+from worker.hardware import computing
 
 # llama_ftype of llama.h, which cyllama takes as a number.
 FTYPES = {"q8_0": 7, "q2_k": 10, "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17,
@@ -24,7 +26,7 @@ def run_apart(command: list[str], what: str, target: Path) -> None:
     """Run `python -m COMMAND`, which has to write `target`; its output goes on to this process's when it fails."""
     done = subprocess.run(
         [sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace",
+        text=True, errors="replace", env=os.environ | computing(),
     )  # fmt: skip
     if done.returncode == 0 and target.is_file():
         return

@@ -6,7 +6,6 @@ A line of JSON on standard input says what to serve: {"model", "context", "slots
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -16,9 +15,10 @@ import threading
 import time
 from typing import Any
 
+from worker.leash import leashed
+
 ERRORS = 1  # llama.cpp's verbosity
 FLUSH_SECONDS = 0.3
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -77,11 +77,11 @@ def _start_binary(binary: str, wanted: dict[str, Any]) -> subprocess.Popen[bytes
     ]  # fmt: skip
     command += [] if wanted["gpu"] else ["--n-gpu-layers", "0"]
     environment = os.environ | {"LLAMA_API_KEY": wanted["key"]}  # a command line shows in /proc to everybody
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, preexec_fn=_die_with_parent)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return subprocess.Popen(
+        leashed(command),
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
 
 
 if __name__ == "__main__":

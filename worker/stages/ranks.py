@@ -12,7 +12,6 @@ nothing but how they failed, and live no longer than it does. One that fails end
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import FtqError, UserError
-from worker import hardware
+from worker import hardware, leash
 from worker.stages import STOPPED
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ ECHO_SECONDS = 3.0  # a rank's end is seen by its watcher within that of the err
 PARTING_SECONDS = 30.0  # what the others have to give back their GPU once all is done
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FOLLOWED = "FTQ_RANK_ZERO"  # the process id of rank 0, in the environment of those that it started
-_PR_SET_PDEATHSIG = 1
 
 _others: _Others | None = None  # in rank 0
 _channel: Any = None  # the process group for decisions, made at its first use
@@ -74,8 +72,7 @@ def follow() -> bool:
     """Whether this process is one that rank 0 started; if so it now dies with it, and leaves stopping to it."""
     if not _is_follower():
         return False
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ[_FOLLOWED]):
+    if not leash.put_on(int(os.environ[_FOLLOWED]), signal.SIGKILL):
         os._exit(STOPPED)  # rank 0 died before it could be followed
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

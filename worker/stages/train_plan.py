@@ -18,18 +18,21 @@ from typing import Any
 
 from ftq import estimate
 from ftq.artifacts import RunDir, write_json
-from ftq.errors import UserError
+from ftq.errors import Lost, UserError
 from ftq.estimate import GIB, USABLE, Card, Correction, Plan, Rows, Shape, Wanted
 from ftq.settings import memory_gb
 from ftq.spec import RunSpec
 from worker import cgroup
-from worker.hardware import free_memory
+from worker.hardware import free_memory, machine_memory
 from worker.stages import base_model, ranks
 from worker.stages.order import Order
 from worker.stages.runtime import Report
 
 LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
 OFF = 0.1  # a model whose weights differ so much from its shape's isn't built as a Shape says
+PATIENCE, LOOK = 60.0, 2.0  # seconds for memory that an export or an answer holds to come back; between two looks
+# Bytes of a device that no training gets: a GPU's driver and the process's own CUDA context; a machine's system.
+GPU_RESERVE, CPU_RESERVE = 0.6 * GIB, 1.0 * GIB
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
 
@@ -89,7 +92,7 @@ def _plan(run: RunDir, spec: RunSpec, shape: Shape | None, lengths: list[int], b
     rows = Rows.of(lengths)
     if shape is None:
         return _careful(spec, bare, rows, report)
-    plan = _choose(shape, lengths, card, spec, bare, _earlier(run, spec))
+    plan, card = _choose(shape, lengths, card, spec, bare, _earlier(run, spec), report)
     setup = replace(bare, load_in_4bit=plan.load_in_4bit, gradient_checkpointing=plan.checkpointing,
                     batch_size=plan.batch_size, gradient_accumulation_steps=plan.accumulation)  # fmt: skip
     _remember(run, setup)
@@ -148,10 +151,19 @@ def look_at_card(gpu: bool, dtype: str) -> Card:
     """The device's free memory, bounded by FTQ_MEMORY_GB, and its speed by a few matrix products."""
     import torch
 
+    free = _memory(gpu)[0]
     if not gpu:
-        return Card("CPU", int(min(free_memory(), _limit()) * USABLE), _flops("cpu", dtype, 1024))
-    free = min(torch.cuda.mem_get_info()[0], _limit())
-    return Card(torch.cuda.get_device_name(), int(free * USABLE), _flops("cuda", dtype, 4096))
+        return Card("CPU", free, _flops("cpu", dtype, 1024))
+    return Card(torch.cuda.get_device_name(), free, _flops("cuda", dtype, 4096))
+
+
+def _memory(gpu: bool) -> tuple[int, int]:
+    """(bytes that a training may use now, bytes that it might use with the device to itself)."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info() if gpu else (free_memory(), machine_memory())
+    whole = total - (GPU_RESERVE if gpu else CPU_RESERVE)
+    return int(min(free, _limit()) * USABLE), int(max(0, min(whole, _limit())) * USABLE)
 
 
 def _limit() -> float:
@@ -174,7 +186,13 @@ def _flops(device: str, dtype: str, size: int) -> float:
     return float(rounds * 2 * size**3 / (time.perf_counter() - began))
 
 
-def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any]) -> Plan:
+def _choose(
+    shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: Setup, earlier: dict[str, Any], report: Report
+) -> tuple[Plan, Card]:
+    """(the plan, the card as it was when the plan fitted).
+
+    UserError for what the whole card is too small for; Lost where others hold too much of it, also after PATIENCE.
+    """
     rows, wanted = Rows.of(lengths), _wanted(spec, bare)
 
     @cache
@@ -184,17 +202,45 @@ def _choose(shape: Shape, lengths: list[int], card: Card, spec: RunSpec, bare: S
         return order.largest(min(math.ceil(spec.epochs), max(1, LOOKED_THROUGH // len(lengths))))
 
     pinned = _wanted(spec.model_copy(update=earlier), bare)
-    plan = (estimate.choose(shape, rows, card, pinned, largest) if earlier else None) or (
-        estimate.worth_trying(shape, rows, card, wanted, largest)
-    )
-    if plan is not None:
-        return plan
-    least = estimate.smallest(shape, rows, card, wanted, largest)
-    raise UserError(
-        f"{spec.model} can't be trained on {card.name}: it needs {least.peak / GIB:.1f} GiB at least"
-        f" ({4 if least.load_in_4bit else 16} bit, {least.tokens} tokens at once), {card.memory / GIB:.1f} are free",
+
+    def fitting(card: Card) -> Plan | None:
+        kept = estimate.choose(shape, rows, card, pinned, largest) if earlier else None
+        return kept or estimate.worth_trying(shape, rows, card, wanted, largest)
+
+    until, waited = time.monotonic() + PATIENCE, False
+    while (plan := fitting(card)) is None:
+        free, whole = _memory(bare.gpu)
+        least = estimate.smallest(shape, rows, card, wanted, largest)
+        if fitting(replace(card, memory=whole)) is None:
+            raise _never_fits(spec, least, card, whole)
+        error = _does_not_fit_now(spec, least, card, free, whole, bare.gpu)
+        if time.monotonic() >= until:
+            raise error
+        if not waited:
+            report.event("note", f"{error.message}. Waiting up to {PATIENCE:.0f} s for it")
+            waited = True
+        time.sleep(LOOK)
+        card = replace(card, memory=_memory(bare.gpu)[0])
+    return plan, card
+
+
+def _never_fits(spec: RunSpec, least: Plan, card: Card, whole: int) -> UserError:
+    return UserError(
+        f"{spec.model} can't be trained on {card.name}: it needs {_least(least)}, {whole / GIB:.1f} are usable",
         "Take a smaller model, a smaller max_seq_length or r, load_in_4bit=true, or a larger GPU.",
     )
+
+
+def _does_not_fit_now(spec: RunSpec, least: Plan, card: Card, free: int, whole: int, gpu: bool) -> Lost:
+    show = "nvidia-smi" if gpu else "ps aux --sort=-rss"
+    return Lost(
+        f"{spec.model} needs {_least(least)}, of the {whole / GIB:.1f} of {card.name} are {free / GIB:.1f} free now",
+        f"An export, an answer, another training or a program beside ftq holds the rest: `{show}` shows them.",
+    )
+
+
+def _least(plan: Plan) -> str:
+    return f"{plan.peak / GIB:.1f} GiB at least ({4 if plan.load_in_4bit else 16} bit, {plan.tokens} tokens at once)"
 
 
 def _wanted(spec: RunSpec, bare: Setup) -> Wanted:
