@@ -129,8 +129,11 @@ def test_a_queue_for_which_a_worker_has_too_few_gpus() -> None:
 @pytest.mark.parametrize(
     ("groups", "started"),
     [
-        ([], {"all": ("cpu,gpu", None)}),
-        ([["0", "1"], ["2"]], {"gpu0+1": ("gpu", "0,1"), "gpu2": ("gpu", "2"), "cpu": ("cpu", "")}),
+        ([], {"all": ("cpu,gpu", None), "ask": ("ask", "")}),
+        (
+            [["0", "1"], ["2"]],
+            {"gpu0+1": ("gpu", "0,1"), "gpu2": ("gpu", "2"), "cpu": ("cpu", ""), "ask": ("ask", "")},
+        ),
     ],
 )
 def test_each_worker_of_ftq_up_sees_its_own_gpus_alone(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftq.settings import Settings
-from worker import broker, hardware, up
+from worker import broker, up
 from worker.up import Up
 
 
@@ -100,23 +100,3 @@ def test_a_terminal_that_is_gone_takes_no_line_and_ends_nothing(monkeypatch: pyt
 def test_what_is_said_has_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
     up.say("no such model: \x1b]0;owned\x07")
     assert capsys.readouterr().err == "no such model: \ufffd]0;owned\ufffd\n"
-
-
-@pytest.mark.parametrize(
-    ("gpus", "workers"),
-    [
-        ([], [("all", "cpu,gpu", {}), ("ask", "ask", hardware.visible([]))]),
-        ([["0"]], [("gpu0", "gpu", hardware.visible(["0"])), ("cpu", "cpu", {}),
-                   ("ask", "ask", hardware.visible([]))]),
-    ],
-)  # fmt: skip
-def test_a_worker_for_questions_waits_for_no_stage_and_takes_no_gpu(
-    one: Up, monkeypatch: pytest.MonkeyPatch, gpus: list[list[str]], workers: list[tuple[str, str, dict[str, str]]]
-) -> None:
-    seen: list[tuple[object, ...]] = []
-    monkeypatch.setattr(Up, "_start_worker", lambda self, *arguments: seen.append(arguments))
-    monkeypatch.setattr(Up, "_wait_until_ready", lambda *_: None)
-    one.gpus = gpus
-    one._start()
-    one._stop_all()
-    assert seen == workers
