@@ -129,10 +129,10 @@ def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
     with pytest.raises(UserError) as caught:
         decide(2, "phi-3-medium")
     assert caught.value.message.startswith("phi-3-medium can't be trained on a card: it needs ")
-    assert caught.value.message.endswith(", 1.3 are usable")  # of 2 the driver and CUDA take 0.6, the rest is rounded
+    assert caught.value.message.endswith(", 1.2 are usable")  # of 2 GiB, less what the driver and CUDA take
 
 
-PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1993 tokens at once), of the 13.5 of a card are "
+PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1993 tokens at once), of the 13.4 of a card are "
 HOLDERS = "An export, an answer, another training or a program beside ftq holds the rest: `nvidia-smi` shows them."
 
 

@@ -32,7 +32,7 @@ LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-
 OFF = 0.1  # a model whose weights differ so much from its shape's isn't built as a Shape says
 PATIENCE, LOOK = 60.0, 2.0  # seconds for memory that an export or an answer holds to come back; between two looks
 # Bytes of a device that no training gets: a GPU's driver and the process's own CUDA context; a machine's system.
-GPU_RESERVE, CPU_RESERVE = 0.6 * GIB, 1.0 * GIB
+GPU_RESERVE, CPU_RESERVE = 0.75 * GIB, 1.0 * GIB
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
 
