@@ -20,10 +20,10 @@ $(READY): $(wildcard requirements/*.txt) pyproject.toml
 	touch $(READY)
 
 demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes
-	$(BIN)/python -m worker.demo
+	$(BIN)/python -m worker.host.demo
 
 test: $(READY)  ## all tests, the slow end-to-end tier included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-fast: $(READY)  ## the tests that need no model and no server
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client import FTQ, environment, served
-from ftq.client import Client
-from ftq.spec import parse
+from ftq.client.client import Client
+from ftq.spec.options import parse
 from worker.llama.answer import Question
+from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import CONTEXT
 from worker.llama.server import Server
-from worker.stages.smollm2 import packaged_gguf
 
 ROUNDS, TOKENS = 9, 64
 PROMPT = "Write a short story about a lighthouse keeper."
@@ -131,7 +131,7 @@ def ask_server(server: Server, began: float) -> tuple[float, float]:
 @contextmanager
 def answering(client: Client) -> Iterator[None]:
     """A worker for questions, up when the block begins."""
-    command = [sys.executable, "-m", "worker.run", "--queues", "ask"]
+    command = [sys.executable, "-m", "worker.host.worker", "--queues", "ask"]
     with (client.settings.home / "worker.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment(client.settings.home), stdout=log, stderr=log)
         try:

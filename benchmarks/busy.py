@@ -29,9 +29,9 @@ from unittest.mock import patch
 
 import yaml
 
-from ftq.artifacts import RunDir, write_json
-from worker.hardware import computing
-from worker.process import StageProcess
+from ftq.files.run_dir import RunDir, write_json
+from worker.attempt.stage_process import StageProcess
+from worker.machine.hardware import computing
 
 ROOT = Path(__file__).parent.parent
 LEASE = 1e6  # no supervisor beats
@@ -55,7 +55,7 @@ class Training:
     def __init__(self, run: RunDir, environment: dict[str, str]) -> None:
         arguments = [str(run.path), "--attempt", "1"]
         # the variant alone decides
-        with patch.dict(os.environ, environment), patch("worker.process.computing", dict):
+        with patch.dict(os.environ, environment), patch("worker.attempt.stage_process.computing", dict):
             self.process = StageProcess("train", arguments, run.log("train"), LEASE, run.path)
         self.run, self.step = run, 0
 

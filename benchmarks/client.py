@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftq.artifacts import STAGES, RunDir
-from ftq.client import Client
-from ftq.records import Run
+from ftq.client.client import Client
+from ftq.files.run_dir import STAGES, RunDir
 from ftq.settings import Settings
-from ftq.spec import parse
-from worker import broker
+from ftq.spec.options import parse
+from ftq.store.records import Run
+from worker.host import broker
 
 ROUNDS, QUEUE_ROUNDS = 11, 7
 RUNS, DOCUMENTS = 1000, 1000

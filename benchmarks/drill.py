@@ -59,7 +59,7 @@ def inject(
 def make(home: Path, seed: int, model: str | None = None) -> Iterator[Drill]:
     """A drill with its machine up; everything it started is gone at the end. With a `model` the stages are real."""
     if model:
-        machine = Machine(home, "worker.run")
+        machine = Machine(home, "worker.host.worker")
         options, journal = _real_options(model, home.parent / "tiny"), None
     else:
         journal = home.parent / "journal.jsonl"

@@ -13,8 +13,8 @@ import psutil
 from benchmarks.drill_machine import GRACE, LEASE, Worker, tell
 from benchmarks.drill_runs import Drill, Injected, failed_by_design
 from ftq import queue
-from ftq.artifacts import STAGES
-from ftq.records import Run
+from ftq.files.run_dir import STAGES
+from ftq.store.records import Run
 
 PUBLISHED = {"succeeded", "cache_hit"}
 Fault = Callable[[Drill, Injected], None]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 
-from ftq.client import Client
-from ftq.records import Run
+from ftq.client.client import Client
 from ftq.settings import Settings
-from worker import broker
+from ftq.store.records import Run
+from worker.host import broker
 
 LEASE, GRACE = 5.0, 6.0  # seconds; the product's defaults are 60 and 60
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drill_machine import Machine, Worker
-from ftq.records import Event, Run
+from ftq.store.records import Event, Run
 
 IN_FLIGHT = 3
 SAVE_STEPS = 5

@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.drill_faults import FAULTS, PUBLISHED, count_events
 from benchmarks.drill_runs import Drill
-from ftq.artifacts import STAGES, RunDir
-from ftq.records import Event, Run
+from ftq.files.run_dir import STAGES, RunDir
+from ftq.store.records import Event, Run
 
 
 @dataclass

@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftq.client import Client
-from ftq.records import Run
+from ftq.client.client import Client
 from ftq.settings import Settings
+from ftq.store.records import Run
 from worker.llama.answer import Question
 from worker.llama.pool import Pool
 

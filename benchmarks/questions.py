@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftq.client import Client
+from ftq.client.client import Client
 from ftq.errors import printable
 from ftq.settings import Settings
 from worker.llama.answer import Answer, Question

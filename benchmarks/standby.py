@@ -20,9 +20,9 @@ from typing import Any
 import psutil
 import yaml
 
-from ftq.artifacts import RunDir, write_json
-from worker.process import StageProcess
-from worker.standby import Standby
+from ftq.files.run_dir import RunDir, write_json
+from worker.attempt.keeper import Standby
+from worker.attempt.stage_process import StageProcess
 
 LEASE = 3600.0
 PATIENCE = 600.0  # seconds until a standby has to be ready

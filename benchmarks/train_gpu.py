@@ -30,13 +30,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir, read_jsonl, write_json
-from ftq.calibration import compare, correction
-from ftq.estimate import Correction
-from worker.process import StageProcess
-from worker.stages import rows
-from worker.stages.base_model import parameters
-from worker.standby import Standby
+from ftq.files.run_dir import RunDir, read_jsonl, write_json
+from ftq.plan.calibration import compare, correction
+from ftq.plan.estimate import Correction
+from worker.attempt.keeper import Standby
+from worker.attempt.stage_process import StageProcess
+from worker.stages.model import rows
+from worker.stages.model.base_model import parameters
 
 STEPS, MORE_STEPS, PEER_STEPS, FEW_STEPS = 28, 64, 16, 8
 LEASE = 3600.0
@@ -279,7 +279,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def matrix_flops() -> float | None:
     """FLOP/s of a large bfloat16 matrix product on this GPU, in a process of its own."""
-    code = ("from worker.stages import train_plan as t; import torch; "
+    code = ("from worker.stages.train import plan as t; import torch; "
             "print(t._flops('cuda', 'bfloat16', 8192) if torch.cuda.is_available() else '')")  # fmt: skip
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.split()
     return float(said[-1]) if said else None

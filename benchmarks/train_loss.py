@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.train_gpu import lines_of, prepared, slug
-from ftq.artifacts import RunDir, read_jsonl
+from ftq.files.run_dir import RunDir, read_jsonl
 
 EXAMPLES = 32
 ONCE = {"batch_size": EXAMPLES, "gradient_accumulation_steps": 1}

@@ -17,14 +17,14 @@ from click.shell_completion import CompletionItem
 from ftq.errors import printable as printable  # the commands take it from here
 
 if TYPE_CHECKING:
-    from ftq.client import Client
+    from ftq.client.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def open_client() -> Client:
-    from ftq.client import Client
+    from ftq.client.client import Client
     from ftq.settings import Settings
 
     client = Client(Settings.from_env())
@@ -35,7 +35,7 @@ def open_client() -> Client:
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names and ids of the latest runs. Nothing to offer is better than an error in the middle of a line."""
     try:
-        from ftq.client import Client
+        from ftq.client.client import Client
         from ftq.settings import Settings
 
         client = Client(Settings.from_env())
@@ -51,7 +51,7 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
 
 
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from ftq.catalog import ALIASES
+    from ftq.spec.models import ALIASES
 
     found = [model for alias, model in ALIASES.items() if alias.startswith(incomplete.lower())]
     return [CompletionItem(model.alias, help=model.hub_id) for model in found]

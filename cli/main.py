@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 import ftq
-from cli import ask, control, doctor, look, room, serve, submit
+from cli.commands import ask, control, doctor, look, room, serve, submit
 from cli.common import printable
 
 EXAMPLES = """\b

@@ -56,7 +56,7 @@ client --help | head -4
 # shellcheck disable=SC2016  # for the shell in the container
 worker 'ftq up --no-flower --log-to-stderr & up=$!
   trap "kill $up; wait $up" EXIT
-  until python -m worker.health > /ftq/artifacts/health.txt; do
+  until python -m worker.host.health > /ftq/artifacts/health.txt; do
     sleep 2
     kill -0 $up || exit 1
   done

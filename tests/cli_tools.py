@@ -9,8 +9,8 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from ftq.runs import RunStore
-from ftq.spec import parse
+from ftq.spec.options import parse
+from ftq.store.store import RunStore
 
 NOW = 1_767_322_800.0  # 2026-01-02 03:00:00 UTC
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."

@@ -3,7 +3,7 @@
     python -m tests.compiled_blocks usual|less apart|joined
 
 In a process of its own: what Inductor is told holds for the rest of a process. `less` tells it what ftq does
-(worker/stages/inductor.py). Query, key, value, gate and up are apart, as Llama has them, or joined, as Phi-3 has them.
+(engine/inductor.py). Query, key, value, gate and up are apart, as Llama has them, or joined, as Phi-3 has them.
 On a GPU where there is one. Prints JSON: the largest difference of the loss and of any gradient, relative to the
 largest of its numbers, and the generated code.
 """
@@ -20,7 +20,7 @@ from torch import nn
 from torch._inductor.utils import run_and_get_code
 from torch.nn import functional
 
-from worker.stages import inductor
+from worker.stages.engine import inductor
 
 WIDTH, INNER, RANK, HEADS, TOKENS, BLOCKS = 64, 160, 8, 4, 37, 2
 

@@ -6,7 +6,7 @@ FTQ_SILENCE: seconds between two of its lines; nobody asks the base model.
 import os
 import sys
 
-from worker import demo
+from worker.host import demo
 
 demo.UP = [sys.executable, "-m", "tests.fake_up", f"--port={sys.argv[1]}"]
 demo.SILENCE = float(os.environ.get("FTQ_SILENCE", "30"))

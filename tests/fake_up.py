@@ -1,6 +1,6 @@
 """`python -m tests.fake_up`: the real `ftq up`, its workers' stages those of tests/fake_stages."""
 
-from worker import up
+from worker.host import up
 
 up.WORKER = "tests.fake_worker"
 

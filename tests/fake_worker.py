@@ -5,11 +5,13 @@ import os
 os.environ.setdefault("FTQ_STANDBY", "0")  # before the settings are read: fakes have nothing to import
 
 from tests.fake_pool import FakePool
-from worker import answers, process, run
+from worker import answers
+from worker.attempt import stage_process
+from worker.host import worker
 
 # in the pool's children too, who import this module anew
-process.PACKAGE = "tests.fake_stages"
+stage_process.PACKAGE = "tests.fake_stages"
 answers.open_pool = FakePool  # type: ignore[assignment]
 
 if __name__ == "__main__":
-    run.main()
+    worker.main()

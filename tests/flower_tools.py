@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drill_machine import Machine
-from ftq.records import Run
+from ftq.store.records import Run
 
 LOGIN = "ann:a-password-of-ann"
-CONFIG = Path(__file__).parents[1] / "worker" / "flowerconfig.py"
+CONFIG = Path(__file__).parents[1] / "worker" / "flower" / "config.py"
 PATIENCE = 90.0  # seconds that a busy machine may need for what takes one
 
 

@@ -1,4 +1,4 @@
-"""A stage that trains on several ranks with nothing but transformers and peft: what worker/stages/ranks.py carries.
+"""A stage that trains on several ranks with nothing but transformers and peft: what process/ranks.py carries.
 
 By hand, on GPUs as well: `python -m tests.rank_stage RUN_DIR --set gpus=2` (see make_run in tests/tiny.py).
 """
@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir
-from ftq.spec import RunSpec
-from worker.stages import ranks
-from worker.stages.runtime import Report, main
+from ftq.files.run_dir import RunDir
+from ftq.spec.options import RunSpec
+from worker.stages.process import ranks
+from worker.stages.process.main import Report, main
 
 ROWS, LENGTH = 48, 24
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import RunDir, write_json
 from ftq.errors import Unavailable
-from ftq.questions import Reply
-from ftq.runs import RunStore
+from ftq.files.run_dir import RunDir, write_json
 from ftq.settings import Settings
-from ftq.spec import parse
+from ftq.spec.options import parse
+from ftq.store.questions import Reply
+from ftq.store.store import RunStore
 from tests.fake_pool import FakePool
-from worker import answers, run, tasks
+from worker import answers, tasks
 from worker.answers import Answerer
+from worker.host import worker
 
 WORKER = "w1@host"
 TIMES = {"seconds": 0.25, "first_token_seconds": 0.125}
@@ -228,11 +229,11 @@ def test_a_worker_for_questions_alone_has_threads_and_no_standby(monkeypatch: py
     begun: list[list[str]] = []
     monkeypatch.setattr(app.app, "worker_main", begun.append)
     monkeypatch.setenv("FTQ_STANDBY", "1")
-    run._start(["cpu", "ask"], "a", 0)
+    worker._start(["cpu", "ask"], "a", 0)
     assert os.environ["FTQ_STANDBY"] == "1"
-    run._start(["ask"], "a", 0)
+    worker._start(["ask"], "a", 0)
     assert os.environ["FTQ_STANDBY"] == "0"
-    run._start(["ask"], "a", 9)
+    worker._start(["ask"], "a", 9)
     assert [[*words[1:3]] for words in begun] == [
         ["--pool=prefork", "--concurrency=1"], ["--pool=threads", "--concurrency=4"],
         ["--pool=threads", "--concurrency=9"],

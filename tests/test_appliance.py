@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from cli_tools import Store
 
-from ftq.client import Client
+from ftq.client.client import Client
 from ftq.errors import UserError
 from ftq.settings import Settings
-from worker import appliance
+from worker.host import appliance
 
 OPTIONS = {"model": "smollm2-135m", "epochs": 2}
 

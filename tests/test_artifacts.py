@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ftq import artifacts
-from ftq.artifacts import OUTPUTS, STAGES, RunDir
+from ftq.files import run_dir
+from ftq.files.run_dir import OUTPUTS, STAGES, RunDir
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -94,53 +94,53 @@ def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
 
 def test_json_is_never_half_written(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    artifacts.write_json(path, {"ü": 1})
+    run_dir.write_json(path, {"ü": 1})
     with pytest.raises(TypeError):
-        artifacts.write_json(path, {"a": object()})
+        run_dir.write_json(path, {"a": object()})
     assert tree(tmp_path) == {"x.json": '{\n  "ü": 1\n}\n'}
 
 
 def test_half_a_character_is_written_as_its_escape(tmp_path: Path) -> None:
     value = {"\ud800": "a\udcff"}
-    artifacts.write_json(tmp_path / "x", value)
-    artifacts.write_jsonl(tmp_path / "y", [value])
+    run_dir.write_json(tmp_path / "x", value)
+    run_dir.write_jsonl(tmp_path / "y", [value])
     assert json.loads((tmp_path / "x").read_bytes()) == value
-    assert list(artifacts.read_jsonl(tmp_path / "y")) == [value]
+    assert list(run_dir.read_jsonl(tmp_path / "y")) == [value]
 
 
 def test_jsonl_there_and_back(tmp_path: Path) -> None:
     rows = [{"a": "line\nbreak"}, [1, None], "ü\u2028"]
-    artifacts.write_jsonl(tmp_path / "x", rows)
-    assert list(artifacts.read_jsonl(tmp_path / "x")) == rows
+    run_dir.write_jsonl(tmp_path / "x", rows)
+    assert list(run_dir.read_jsonl(tmp_path / "x")) == rows
     assert (tmp_path / "x").read_text(encoding="utf-8").count("\n") == 3
 
 
 def test_run_json(tmp_path: Path) -> None:
-    artifacts.write_json(RunDir(tmp_path).run_json, {"id": "r"})
+    run_dir.write_json(RunDir(tmp_path).run_json, {"id": "r"})
     assert RunDir(tmp_path).read_run() == json.loads((tmp_path / "run.json").read_text()) == {"id": "r"}
 
 
 def test_links_share_the_disk_and_survive_the_source(tmp_path: Path) -> None:
-    large = "w" * artifacts.LINKED_FROM
+    large = "w" * run_dir.LINKED_FROM
     source = fill(tmp_path / "one", {"adapter/a": large, "adapter/sub/b": large, "x.gguf": large})
     other = tmp_path / "two"
     other.mkdir()
-    artifacts.link_tree(source / "adapter", other / "adapter")
-    artifacts.link_tree(source / "x.gguf", other / "x.gguf")
+    run_dir.link_tree(source / "adapter", other / "adapter")
+    run_dir.link_tree(source / "x.gguf", other / "x.gguf")
     assert tree(other) == tree(source)
     assert (other / "adapter" / "a").samefile(source / "adapter" / "a")
     size = 3 * len(large)
-    freed = [artifacts.freed_by([source]), artifacts.freed_by([source, other])]
-    assert (artifacts.size_of(source), freed) == (size, [0, size])
-    artifacts.remove(source)
+    freed = [run_dir.freed_by([source]), run_dir.freed_by([source, other])]
+    assert (run_dir.size_of(source), freed) == (size, [0, size])
+    run_dir.remove(source)
     assert tree(other) == {"adapter/a": large, "adapter/sub/b": large, "x.gguf": large}
-    assert artifacts.freed_by([other]) == size
+    assert run_dir.freed_by([other]) == size
 
 
 def test_a_model_card_that_is_edited_in_place_is_that_of_its_run_alone(tmp_path: Path) -> None:
-    source = fill(tmp_path / "one", {"README.md": "# One\n", "m/w": "w" * artifacts.LINKED_FROM, "m/config.json": "{}"})
+    source = fill(tmp_path / "one", {"README.md": "# One\n", "m/w": "w" * run_dir.LINKED_FROM, "m/config.json": "{}"})
     for name in ("README.md", "m"):
-        artifacts.link_tree(source / name, tmp_path / name)
+        run_dir.link_tree(source / name, tmp_path / name)
     for name in ("README.md", "m/config.json"):
         with (tmp_path / name).open("a") as file:
             file.write("mine")
@@ -152,12 +152,12 @@ def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypa
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(artifacts.os, "link", refuse)
-    monkeypatch.setattr(artifacts, "LINKED_FROM", 2)
-    monkeypatch.setattr(artifacts, "COPIED_AT_ONCE", 2)
+    monkeypatch.setattr(run_dir.os, "link", refuse)
+    monkeypatch.setattr(run_dir, "LINKED_FROM", 2)
+    monkeypatch.setattr(run_dir, "COPIED_AT_ONCE", 2)
     copied: list[int] = []
     source = fill(tmp_path / "one", {"a/b": "12345"})
-    artifacts.link_tree(source, tmp_path / "two", lambda: copied.append(len(copied)))
+    run_dir.link_tree(source, tmp_path / "two", lambda: copied.append(len(copied)))
     assert tree(tmp_path / "two") == {"a/b": "12345"} and copied == [0, 1, 2]
     assert (tmp_path / "two" / "a" / "b").stat().st_mtime_ns == (source / "a" / "b").stat().st_mtime_ns
     assert not (tmp_path / "two" / "a" / "b").samefile(source / "a" / "b")
@@ -166,6 +166,6 @@ def test_where_there_are_no_hard_links_bytes_are_copied(tmp_path: Path, monkeypa
 def test_removing_a_link_spares_what_it_leads_to_and_nothing_is_no_error(tmp_path: Path) -> None:
     kept = fill(tmp_path / "kept", {"a": "1"})
     (tmp_path / "link").symlink_to(kept)
-    artifacts.remove(tmp_path / "link")
-    artifacts.remove(tmp_path / "none")
+    run_dir.remove(tmp_path / "link")
+    run_dir.remove(tmp_path / "none")
     assert tree(tmp_path) == {"kept/a": "1"}

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from ftq import asking, queue
-from ftq.asking import drain
-from ftq.client import Client
+from ftq import queue
+from ftq.client import asking
+from ftq.client.asking import drain
+from ftq.client.client import Client
 from ftq.errors import FtqError, Refused, UserError
 from ftq.settings import Settings
-from ftq.spec import parse
+from ftq.spec.options import parse
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 ERROR = {"kind": "memory", "message": "too small", "hint": "buy more"}

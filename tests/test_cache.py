@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-import ftq.estimate
-from ftq import catalog
-from ftq.artifacts import LINKED_FROM, STAGES, RunDir
-from ftq.records import Run, Stage
-from ftq.runs import RunStore
-from ftq.spec import RunSpec, parse
-from worker import cache
+from ftq.files.run_dir import LINKED_FROM, STAGES, RunDir
+from ftq.spec import models
+from ftq.spec.options import RunSpec, parse
+from ftq.store.records import Run, Stage
+from ftq.store.store import RunStore
+from worker.attempt import cache
 
 LARGE = "w" * LINKED_FROM  # of a file that is linked, not copied
 # Another value of each option, and the stages whose outcome may differ by it.
@@ -81,26 +80,27 @@ def test_what_came_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(keys(run)[stage] != before[stage] for stage in STAGES)
 
 
-def test_the_code_counts_each_stage_its_own_and_what_all_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*STAGES, "shared"):
-        (tmp_path / f"{name}.py").write_text("1")
-    monkeypatch.setattr(cache, "_STAGES_FOLDER", tmp_path)
+@pytest.mark.parametrize(
+    ("folder", "stages"),
+    [
+        ("worker/stages/prepare", [PREPARE]), ("ftq/examples", [PREPARE]), ("worker/stages/train", [TRAIN]),
+        ("ftq/plan", [TRAIN]), ("worker/stages/export", [EXPORT]), ("worker/stages/infer", [INFER]),
+        ("worker/stages/model", [*STAGES]), ("worker/stages/engine", [TRAIN, INFER]), ("worker/llama", [EXPORT, INFER]),
+        ("worker/stages/process", []), ("worker/attempt", []), ("cli/commands", []),
+    ],
+)  # fmt: skip
+def test_the_code_that_decides_what_a_stage_makes_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, stages: list[str]
+) -> None:
+    monkeypatch.setattr(cache, "_ROOT", tmp_path)
+    before = {stage: cache.code_version(stage) for stage in STAGES}
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "any.py").write_text("1")
+    assert [stage for stage in STAGES if cache.code_version(stage) != before[stage]] == stages
 
-    def versions() -> dict[str, str]:
-        return {stage: cache.code_version(stage) for stage in STAGES}
 
-    before = versions()
-    (tmp_path / "export.py").write_text("2")
-    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [EXPORT]
-    (tmp_path / "shared.py").write_text("2")
-    assert all(versions()[stage] != before[stage] for stage in STAGES)
-    before = versions()
-    monkeypatch.setattr(cache, "_LLAMA_FOLDER", tmp_path / "llama")
-    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [EXPORT, INFER]
-    before = versions()
-    (tmp_path / "estimate").write_text("another way to choose how many examples make a step")
-    monkeypatch.setattr(ftq.estimate, "__file__", str(tmp_path / "estimate"))
-    assert [stage for stage in STAGES if versions()[stage] != before[stage]] == [TRAIN]
+def test_every_folder_whose_code_counts_is_there() -> None:
+    assert all(list((cache._ROOT / folder).glob("*.py")) for folders in cache._CODE.values() for folder in folders)
 
 
 def changed(before: dict[str, str | None], run: Run) -> list[str]:
@@ -147,7 +147,7 @@ def test_a_hub_model_counts_by_the_commit_that_is_here(tmp_path: Path, monkeypat
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     run = make_run()
     before = keys(run)
-    main = tmp_path / f"models--{catalog.ALIASES['qwen3-4b'].hub_id.replace('/', '--')}" / "refs" / "main"
+    main = tmp_path / f"models--{models.ALIASES['qwen3-4b'].hub_id.replace('/', '--')}" / "refs" / "main"
     main.parent.mkdir(parents=True)
     main.write_text("a" * 40)
     assert changed(before, run) == [PREPARE]  # the later stages get it through the key of prepare
@@ -159,8 +159,8 @@ def test_a_hub_model_counts_by_the_commit_that_is_here(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(("name", "value"), [("hub_id", "Qwen/Qwen3-4B-2507"), ("stop", "<|end|>")])
 def test_what_the_catalogue_says_of_a_model_counts(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     run = make_run()
-    before, known = keys(run), catalog.ALIASES["qwen3-4b"]
-    monkeypatch.setitem(catalog.ALIASES, "qwen3-4b", dataclasses.replace(known, **{name: value}))
+    before, known = keys(run), models.ALIASES["qwen3-4b"]
+    monkeypatch.setitem(models.ALIASES, "qwen3-4b", dataclasses.replace(known, **{name: value}))
     assert all(keys(run)[stage] != before[stage] for stage in STAGES)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import cgroup
+from worker.machine import cgroup
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -20,12 +20,14 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import ftq
-from cli import common, look, show
+from cli import common
+from cli.commands import look
 from cli.main import main
-from cli.show import duration, short
+from cli.screens import show
+from cli.screens.show import duration, short
 from ftq.errors import Unavailable
-from ftq.runs import RunStore
-from ftq.spec import parse
+from ftq.spec.options import parse
+from ftq.store.store import RunStore
 
 pytestmark = pytest.mark.usefixtures("utc")
 MANUAL = Path(__file__).parent.parent / "documents"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from cli_tools import START, Store, ok, run
 
-from cli import room, serve
-from ftq.asking import Pieces
-from ftq.client import Client
+from cli.commands import room, serve
+from ftq.client.asking import Pieces
+from ftq.client.client import Client
 from ftq.errors import FtqError
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -473,14 +473,14 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
 @pytest.mark.parametrize(
     ("arguments", "becomes"),
     [
-        (["up"], ["worker.up", "--port=5555"]),
-        (["up", "--port", "80", "--no-flower"], ["worker.up", "--port=80", "--no-flower"]),
-        (["up", "--log-to-stderr"], ["worker.up", "--port=5555", "--log-to-stderr"]),
-        (["up", "--gpus-per-worker", "2"], ["worker.up", "--port=5555", "--gpus-per-worker=2"]),
-        (["worker"], ["worker.run", "--queues=cpu,gpu,ask"]),
-        (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.run", "--queues=gpu2", "--gpus=0,1"]),
+        (["up"], ["worker.host.up", "--port=5555"]),
+        (["up", "--port", "80", "--no-flower"], ["worker.host.up", "--port=80", "--no-flower"]),
+        (["up", "--log-to-stderr"], ["worker.host.up", "--port=5555", "--log-to-stderr"]),
+        (["up", "--gpus-per-worker", "2"], ["worker.host.up", "--port=5555", "--gpus-per-worker=2"]),
+        (["worker"], ["worker.host.worker", "--queues=cpu,gpu,ask"]),
+        (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.host.worker", "--queues=gpu2", "--gpus=0,1"]),
         (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"],
-         ["worker.run", "--queues=cpu", "--name=a", "--concurrency=2"]),
+         ["worker.host.worker", "--queues=cpu", "--name=a", "--concurrency=2"]),
     ],
 )  # fmt: skip
 def test_up_and_worker_become_the_worker_s_programs(

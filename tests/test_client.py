@@ -18,13 +18,15 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from ftq import queue, schema, spec
-from ftq.artifacts import RunDir, write_jsonl
-from ftq.client import Client
+from ftq import queue
+from ftq.client.client import Client
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
-from ftq.records import Run
-from ftq.runs import RunStore
+from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.settings import Settings, without_password
+from ftq.spec import options as spec
+from ftq.store import schema
+from ftq.store.records import Run
+from ftq.store.store import RunStore
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 AWAY = "The broker can't be reached. The run is recorded and starts as soon as it is there."

@@ -153,7 +153,7 @@ def test_a_demo_without_a_terminal_is_never_silent_for_long(machine: Machine) ->
 def test_a_killed_ftq_up_leaves_nothing_behind(machine: Machine, tmp_path: Path) -> None:
     """Its standby too: the workers here have the real one's place, with nothing to import."""
     process = machine.demo(FTQ_STAGE_SECONDS=AT_WORK, FTQ_STANDBY="1")
-    machine.until(lambda: machine.is_up() and machine.running("fake_stages.standby"))
+    machine.until(lambda: machine.is_up() and machine.running("fake_stages.process.standby"))
     [up] = machine.running("tests.fake_up")
     up.kill()
     assert process.wait(PATIENCE) == 1

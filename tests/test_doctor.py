@@ -20,14 +20,14 @@ import cli_tools
 import pytest
 from test_store import postgres  # noqa: F401  a server of its own
 
-from cli import doctor
+from cli.commands import doctor
 from ftq.doctor import machine
 from ftq.doctor.clock import compare
 from ftq.doctor.database import database
 from ftq.doctor.findings import Check, Finding, examine, worst
 from ftq.doctor.workers import workers
-from ftq.runs import RunStore
 from ftq.settings import Settings
+from ftq.store.store import RunStore
 
 
 def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:

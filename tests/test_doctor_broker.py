@@ -18,7 +18,7 @@ from ftq.doctor.broker import broker
 from ftq.doctor.findings import Check, Finding, examine
 from ftq.doctor.workers import workers
 from ftq.settings import Settings
-from worker import broker as embedded
+from worker.host import broker as embedded
 
 pytestmark = pytest.mark.slow
 PASSWORD = "requirepass pw"
@@ -192,7 +192,7 @@ def test_a_broker_that_accepts_and_says_nothing(home: Path) -> None:
 
 
 def test_a_living_worker_answers_and_its_clock_is_compared(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "home", "worker.run")
+    machine = Machine(tmp_path / "home", "worker.host.worker")
     try:
         machine.start_broker()
         name = machine.start_worker().name

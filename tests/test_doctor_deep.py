@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_model
 
-from ftq.artifacts import RunDir
-from worker import doctor_deep
-from worker.doctor_deep import examine, make_run, tail
+from ftq.files.run_dir import RunDir
+from worker.doctor import deep
+from worker.doctor.deep import examine, make_run, tail
 
 pytestmark = pytest.mark.slow
 
@@ -32,18 +32,18 @@ def test_a_stage_that_fails_shows_why_and_where(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_deep, "STAGE_SECONDS", 0.01)
-    run = make_run(tmp_path, doctor_deep.OPTIONS)
-    finding = doctor_deep._stage(run, "prepare")
+    monkeypatch.setattr(deep, "STAGE_SECONDS", 0.01)
+    run = make_run(tmp_path, deep.OPTIONS)
+    finding = deep._stage(run, "prepare")
     assert (finding.level, finding.message) == ("problem", "not done after 0 s")
 
 
 def test_torch_that_cant_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_deep, "TORCH", "raise ImportError('libcudart.so.13: cannot open shared object file')")
-    assert doctor_deep._torch().message.endswith("libcudart.so.13: cannot open shared object file")
-    monkeypatch.setattr(doctor_deep, "TORCH", "print('[\"2.13.0\", null]')")
-    monkeypatch.setattr(doctor_deep, "gpus", lambda: ["NVIDIA L4"])
-    assert doctor_deep._torch().message == "torch 2.13.0 can't use NVIDIA L4: it doesn't say why"
+    monkeypatch.setattr(deep, "TORCH", "raise ImportError('libcudart.so.13: cannot open shared object file')")
+    assert deep._torch().message.endswith("libcudart.so.13: cannot open shared object file")
+    monkeypatch.setattr(deep, "TORCH", "print('[\"2.13.0\", null]')")
+    monkeypatch.setattr(deep, "gpus", lambda: ["NVIDIA L4"])
+    assert deep._torch().message == "torch 2.13.0 can't use NVIDIA L4: it doesn't say why"
 
 
 def test_the_end_of_a_log(tmp_path: Path) -> None:

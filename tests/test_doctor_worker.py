@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ftq.doctor.web import flower, hub
-from worker import doctor, doctor_gpu, doctor_limits
+from worker.doctor import checks, limits
+from worker.doctor import gpu as doctor_gpu
 
 # What nvidia-smi of driver 580.159.04 prints.
 CARD = "0, NVIDIA H100 80GB HBM3, 81559, 81079, 580.159.04, 9.0"
@@ -134,10 +135,10 @@ def test_torchs_cuda_is_read_without_importing_torch(tmp_path: Path, monkeypatch
 
 def test_the_compiler_and_pythons_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(doctor, "torch_cuda", lambda: "13.0")
+    monkeypatch.setattr(checks, "torch_cuda", lambda: "13.0")
 
     def found() -> list[tuple[str, str]]:
-        return [(finding.level, finding.fix) for finding in doctor.compiler(tmp_path, str(tmp_path))]
+        return [(finding.level, finding.fix) for finding in checks.compiler(tmp_path, str(tmp_path))]
 
     assert found() == [("note", "apt-get install gcc")]  # a CPU trains without
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
@@ -165,8 +166,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def told(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    monkeypatch.setattr(doctor_limits.os, "cpu_count", lambda: 16)
-    return [(finding.level, finding.message) for finding in doctor_limits.limits(root)]
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 16)
+    return [(finding.level, finding.message) for finding in limits.limits(root)]
 
 
 def test_no_limits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,8 +211,8 @@ def test_limits_of_version_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for free, level in ((64e6, "warning"), (8e9, "ok")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(8e9, 0, free))
-        assert [finding.level for finding in doctor.shared_memory(tmp_path)] == [level]
-    assert [finding.level for finding in doctor.shared_memory(tmp_path / "none")] == ["note"]
+        assert [finding.level for finding in checks.shared_memory(tmp_path)] == [level]
+    assert [finding.level for finding in checks.shared_memory(tmp_path / "none")] == ["note"]
 
 
 # ---- web --------------------------------------------------------------------------------------------------
@@ -261,8 +262,8 @@ def test_flower(web: Callable[[int], str]) -> None:
 
 
 def test_the_workers_half_prints_json_and_imports_no_torch() -> None:
-    done = subprocess.run([sys.executable, "-m", "worker.doctor"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "worker.doctor.checks"], capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"versions", "limits", "shared memory", "disk", "hub"} <= {finding["check"] for finding in found}
-    code = "import sys, worker.doctor as d; list(d.gpus()); list(d.packages()); print('torch' in sys.modules)"
+    code = "import sys, worker.doctor.checks as d; list(d.gpus()); list(d.packages()); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ftq import documents
 from ftq.errors import NotFound, UserError
+from ftq.files import snapshot
 
 LEFT = ["{}/dangling.md: a link to nothing", "{}/leads-out.md: a link that leads out of the folder"]
 
@@ -40,16 +40,16 @@ def files_in(folder: Path) -> dict[str, str]:
 
 def test_find_takes_documents_in_a_fixed_order_and_nothing_else(folder: Path) -> None:
     names = ["a.md", "page.markdown", "sub/b.JSON", "sub/deep/c.jsonl"]
-    assert documents.find(folder) == [folder / name for name in names]
+    assert snapshot.find(folder) == [folder / name for name in names]
 
 
 def test_a_link_inside_the_folder_is_a_document(folder: Path) -> None:
     (folder / "again.md").symlink_to(folder / "a.md")
-    assert folder / "again.md" in documents.find(folder)
+    assert folder / "again.md" in snapshot.find(folder)
 
 
 def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_path: Path) -> None:
-    taken = documents.snapshot(folder, tmp_path / "copy")
+    taken = snapshot.snapshot(folder, tmp_path / "copy")
     (folder / "a.md").write_text("changed")
     copied = {"a.md": "# A", "page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     assert files_in(tmp_path / "copy") == copied
@@ -59,21 +59,21 @@ def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_pa
 
 def test_looking_writes_nothing_and_finds_the_same(folder: Path, tmp_path: Path) -> None:
     before = files_in(tmp_path)
-    looked = documents.snapshot(folder, None)
+    looked = snapshot.snapshot(folder, None)
     assert files_in(tmp_path) == before
-    assert looked == documents.snapshot(folder, tmp_path / "copy")
+    assert looked == snapshot.snapshot(folder, tmp_path / "copy")
 
 
 def test_the_hash_is_of_names_and_contents_not_of_place_or_time(folder: Path, tmp_path: Path) -> None:
-    first = documents.snapshot(folder, tmp_path / "copy").hash
+    first = snapshot.snapshot(folder, tmp_path / "copy").hash
     os.utime(folder / "a.md", (1, 1))
     (folder / "notes.txt").write_text("not a document")
-    assert documents.snapshot(folder, None).hash == first
-    assert documents.snapshot(tmp_path / "copy", None).hash == first
+    assert snapshot.snapshot(folder, None).hash == first
+    assert snapshot.snapshot(tmp_path / "copy", None).hash == first
     (folder / "a.md").rename(folder / "z.md")
-    renamed = documents.snapshot(folder, None).hash
+    renamed = snapshot.snapshot(folder, None).hash
     (folder / "z.md").write_text("# B")
-    assert len({first, renamed, documents.snapshot(folder, None).hash}) == 3
+    assert len({first, renamed, snapshot.snapshot(folder, None).hash}) == 3
 
 
 def test_what_cannot_be_read_is_named_and_the_others_go_on(
@@ -87,12 +87,12 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(
         return real(path)
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read everything
-    taken = documents.snapshot(folder, tmp_path / "copy")
+    taken = snapshot.snapshot(folder, tmp_path / "copy")
     assert (taken.files, taken.skipped) == (3, left(folder, "{}/a.md: can't be read (Permission denied)"))
     assert files_in(tmp_path / "copy") == {"page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
-    monkeypatch.setattr(documents, "SUFFIXES", (".md",))
+    monkeypatch.setattr(snapshot, "SUFFIXES", (".md",))
     with pytest.raises(UserError) as caught:
-        documents.snapshot(folder, None)
+        snapshot.snapshot(folder, None)
     others = "5 other files left out: .txt, .json, .jsonl, .markdown"
     assert caught.value.message == f"documents {folder}: none of its documents can be taken ({others})"
     assert caught.value.hint.splitlines() == taken.skipped
@@ -113,7 +113,7 @@ def test_a_folder_that_is_none_or_has_none(folder: Path, tmp_path: Path) -> None
         (folder / ("x" * 300), UserError, "can't be read (File name too long)"),
     ]:
         with pytest.raises(UserError) as caught:
-            documents.find(path)
+            snapshot.find(path)
         assert (type(caught.value), caught.value.message) == (kind, f"documents {path}: {message}")
 
 
@@ -124,12 +124,12 @@ def test_the_artifacts_of_earlier_runs_are_no_documents(tmp_path: Path) -> None:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("# text")
     mine = home / "documents" / "mine.md"  # beside the runs, but not of ftq
-    assert documents.find(tmp_path, home) == [tmp_path / "a.md", mine]
-    assert documents.find(home / "documents", home) == [mine]
+    assert snapshot.find(tmp_path, home) == [tmp_path / "a.md", mine]
+    assert snapshot.find(home / "documents", home) == [mine]
     (home / "ftq.db").touch()
     (home / "logs").mkdir(exist_ok=True)
     (home / "logs" / "worker.log").touch()
-    seen = documents.snapshot(tmp_path, None, home)
+    seen = snapshot.snapshot(tmp_path, None, home)
     assert (seen.files, seen.others) == (2, "")
 
 
@@ -152,19 +152,19 @@ def test_whatever_stays_behind_is_named_with_its_reason(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
-    taken = documents.snapshot(folder, tmp_path / "copy")
+    taken = snapshot.snapshot(folder, tmp_path / "copy")
     assert taken.skipped == sorted(left(
         folder, "{}/M?ller.md: its name isn't UTF-8", "{}/?t?: its name isn't UTF-8", "{}/pipe.md: not a file",
         "{}/unmounted: a link to nothing", "{}/again: a link to a folder",
         "{}/closed: can't be read (Permission denied)",
     ))  # fmt: skip
     assert (taken.files, len(files_in(tmp_path / "copy"))) == (4, 4)
-    assert [str(path).encode() for path in documents.find(folder)]
+    assert [str(path).encode() for path in snapshot.find(folder)]
     with pytest.raises(UserError, match=r"closed: can't be read \(Permission denied\)$"):
-        documents.find(folder / "closed")
+        snapshot.find(folder / "closed")
 
 
 def test_the_kinds_of_other_files_are_a_few_words(tmp_path: Path) -> None:
     for name in ["a.md", "Makefile", "1.PDF", "2.pdf", *(f"x.{letter}" for letter in "cdefg")]:
         (tmp_path / name).write_text("text")
-    assert documents.snapshot(tmp_path, None).others == "8 other files left out: .pdf, .c, .d, .e, .f, ..."
+    assert snapshot.snapshot(tmp_path, None).others == "8 other files left out: .pdf, .c, .d, .e, .f, ..."

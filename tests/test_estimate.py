@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from ftq import calibration, catalog, estimate
-from ftq.estimate import GIB, PROJECTIONS, Card, Correction, Rows, Shape, Wanted
-from ftq.spec import RunSpec
+from ftq.plan import calibration, estimate
+from ftq.plan.estimate import GIB, PROJECTIONS, Card, Correction, Rows, Shape, Wanted
+from ftq.spec import models
+from ftq.spec.options import RunSpec
 
-PHI = catalog.ALIASES["phi-3.5-mini"].shape
-MEDIUM = catalog.ALIASES["phi-3-medium"].shape
+PHI = models.ALIASES["phi-3.5-mini"].shape
+MEDIUM = models.ALIASES["phi-3-medium"].shape
 ROWS = Rows.of([200 + 37 * n % 1800 for n in range(2000)])
 H100 = Card("H100", 74 * GIB, 7e14)
 ANY = Wanted(r=64, targets=PROJECTIONS, epochs=3)
@@ -37,7 +38,7 @@ def card(gib: float) -> Card:
     ],
 )  # fmt: skip
 def test_a_shape_has_all_weights_of_its_model_but_the_norms(alias: str, published: int) -> None:
-    shape = catalog.ALIASES[alias].shape
+    shape = models.ALIASES[alias].shape
     norms = published - shape.parameters
     assert 2 * shape.layers * shape.hidden <= norms <= (4 * shape.layers + 1) * shape.hidden + 256 * shape.layers
 
@@ -46,9 +47,7 @@ def test_a_shape_from_a_config() -> None:
     config: dict[str, Any] = {"num_hidden_layers": 28, "hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128,
                               "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936,
                               "tie_word_embeddings": True}  # fmt: skip
-    assert (
-        Shape.from_config(config) == Shape.from_config({"text_config": config}) == catalog.ALIASES["qwen3-0.6b"].shape
-    )
+    assert Shape.from_config(config) == Shape.from_config({"text_config": config}) == models.ALIASES["qwen3-0.6b"].shape
     otherwise: list[dict[str, Any]] = [
         {"num_local_experts": 8}, {"num_experts": 128, "num_experts_per_tok": 8}, {"n_routed_experts": 64},
         {"mamba_d_ssm": 1536}, {"ssm_cfg": {"d_state": 16}}, {"linear_num_key_heads": 16},
@@ -59,7 +58,7 @@ def test_a_shape_from_a_config() -> None:
     assert Shape.from_config({**config, **dense}) == Shape.from_config(config)
     assert Shape.from_config({"d_model": 768}) is None
     assert Shape.from_config({**config, "model_type": "phi3"}) == replace(
-        catalog.ALIASES["qwen3-0.6b"].shape, fused=True
+        models.ALIASES["qwen3-0.6b"].shape, fused=True
     )
     plain = {name: value for name, value in config.items() if name not in ("head_dim", "num_key_value_heads")}
     found = Shape.from_config(plain)
@@ -70,7 +69,7 @@ def test_the_catalogue_counts_with_the_defaults() -> None:
     fields = RunSpec.model_fields
     assert (
         fields["r"].default, fields["target_modules"].default, fields["max_seq_length"].default,
-    ) == (catalog.RANK, PROJECTIONS, catalog.ROW)  # fmt: skip
+    ) == (models.RANK, PROJECTIONS, models.ROW)  # fmt: skip
 
 
 # ---- the step: from spec and dataset alone ----------------------------------------------------------------
@@ -257,7 +256,7 @@ def test_moments_in_8_bit_where_they_would_take_a_large_part_of_the_card(
     alias: str, gib: float, option: str, expected: bool
 ) -> None:
     spec = {**RunSpec(model=alias, documents="/d").model_dump(), "optimizer": option}
-    shape = catalog.ALIASES[alias].shape
+    shape = models.ALIASES[alias].shape
     assert estimate.takes_adam_8bit(spec, card(gib), shape) is expected
     assert not estimate.takes_adam_8bit(spec, replace(card(gib), name="CPU"), shape)
     assert estimate.takes_adam_8bit(spec, card(gib), None) is (option != "adamw_torch")  # a model of another kind
@@ -272,7 +271,7 @@ def test_of_two_plans_about_as_quick_the_one_that_rounds_nothing() -> None:
 
 def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
     spread = replace(ANY, spread_keys=True)
-    llama = catalog.ALIASES["llama-3.1-8b"].shape
+    llama = models.ALIASES["llama-3.1-8b"].shape
     more = estimate.token_bytes(llama, spread, False) - estimate.token_bytes(llama, ANY, False)
     assert more == llama.layers * 2 * 2 * llama.query
     assert estimate.token_bytes(PHI, spread, False) == estimate.token_bytes(PHI, ANY, False)  # as many as queries

@@ -12,17 +12,21 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
-from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import FtqError, UserError
-from ftq.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
-from ftq.spec import parse
+from ftq.examples import json_records
+from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
+from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.spec.options import parse
 from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.llama.answer import Question
 from worker.llama.pool import Pool
-from worker.stages import export, infer, merge, model_card, records
-from worker.stages.runtime import Report
-from worker.stages.tokens import Tokens
+from worker.stages.export import card as model_card
+from worker.stages.export import export
+from worker.stages.infer import infer
+from worker.stages.model import merge
+from worker.stages.model.tokens import Tokens
+from worker.stages.process.main import Report
 
 QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\ttabs & “quotes”", "x " * 40, ""]
 
@@ -73,7 +77,7 @@ def test_the_chat_template_renders_a_chat_as_it_was_trained() -> None:
         ("developer", "Be brief."), ("user", "Well:"), ("user", " how do I reset it?"), ("assistant", "Hold A."),
         ("user", "How long?"), ("assistant", "3 s."),
     )  # fmt: skip
-    examples = [one for one in records.read({"messages": chat}) if isinstance(one, dict)]
+    examples = [one for one in json_records.read({"messages": chat}) if isinstance(one, dict)]
     trained = [prompt(one["instruction"], one["input"]) for one in examples]
     assert [rendered(chat[:turn]) for turn in (4, 8, 10)] == trained
     assert "You are the help desk.\nAssistant: Hello.\nAssistant: How can I help?, Response:" in trained[0]

@@ -18,7 +18,7 @@ from flower_tools import CONFIG, LOGIN, until
 from ftq.errors import UserError
 from ftq.queue import make_app
 from ftq.settings import Settings
-from worker import flower_events, flower_login
+from worker.flower import events, login
 
 ROOT = Path(__file__).parents[1]
 FACTS = """
@@ -109,43 +109,43 @@ def test_a_state_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
 def test_logins_come_from_the_file_then_from_the_variable(tmp_path: Path) -> None:
     file = tmp_path / "login"
     file.write_text("\nann:one:two\n  bob:three  \n")
-    assert flower_login.read({"FTQ_FLOWER_AUTH_FILE": str(file), "FTQ_FLOWER_AUTH": "c:d"}) == [
+    assert login.read({"FTQ_FLOWER_AUTH_FILE": str(file), "FTQ_FLOWER_AUTH": "c:d"}) == [
         "ann:one:two",
         "bob:three",
     ]
-    assert flower_login.read({"FTQ_FLOWER_AUTH": "c:d"}) == ["c:d"]
+    assert login.read({"FTQ_FLOWER_AUTH": "c:d"}) == ["c:d"]
 
 
 @pytest.mark.parametrize("text", ["hidden", ":hidden", "hidden:", "ann:hiddén"])
 def test_a_wrong_login_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(UserError) as caught:
-        flower_login.read({"FTQ_FLOWER_AUTH": f"ann:fine\n{text}"})
+        login.read({"FTQ_FLOWER_AUTH": f"ann:fine\n{text}"})
     assert caught.value.message == "FTQ_FLOWER_AUTH, line 2: not user:password in ASCII"
     assert "hidd" not in caught.value.hint
 
 
 def test_a_login_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"FTQ_FLOWER_AUTH_FILE=.*No such file"):
-        flower_login.read({"FTQ_FLOWER_AUTH_FILE": str(tmp_path / "missing"), "FTQ_FLOWER_AUTH": "c:d"})
+        login.read({"FTQ_FLOWER_AUTH_FILE": str(tmp_path / "missing"), "FTQ_FLOWER_AUTH": "c:d"})
 
 
 def test_a_made_login_is_random_private_and_stays(tmp_path: Path) -> None:
     files = [tmp_path / "new" / "login", tmp_path / "other" / "login"]
     for file in files:
-        flower_login.make(file)
+        login.make(file)
     first = files[0].read_text()
     assert re.fullmatch(r"ftq:[\w-]{22}\n", first)
     assert first != files[1].read_text()
     assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
     assert stat.S_IMODE(files[0].parent.stat().st_mode) == 0o700
-    flower_login.make(files[0])
+    login.make(files[0])
     assert files[0].read_text() == first
 
 
 def test_an_empty_login_that_a_full_disk_left_is_made_anew(tmp_path: Path) -> None:
     file = tmp_path / "login"
     file.touch()
-    flower_login.make(file)
+    login.make(file)
     assert re.fullmatch(r"ftq:[\w-]{22}\n", file.read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["login"]
 
@@ -153,9 +153,9 @@ def test_an_empty_login_that_a_full_disk_left_is_made_anew(tmp_path: Path) -> No
 def test_a_login_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"Flower's login can't be written: .*/file/login: File exists"):
-        flower_login.make(tmp_path / "file" / "login")
+        login.make(tmp_path / "file" / "login")
     with pytest.raises(UserError, match="File name too long"):
-        flower_login.make(tmp_path / ("x" * 254))
+        login.make(tmp_path / ("x" * 254))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -163,26 +163,26 @@ def test_a_login_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path: Pat
 
 
 def test_the_columns_of_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flower_events, "gpu_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(events, "gpu_name", lambda: "NVIDIA H100")
     report = {"percent": 17.0512, "step": 341, "total_steps": 2000, "loss": 2.21184, "eta_seconds": 3725.9}
-    assert flower_events._columns(report) == {
+    assert events._columns(report) == {
         "progress": "17.1%", "step": "341/2000", "loss": "2.2118", "time_left": "1:02:05", "gpu": "NVIDIA H100",
     }  # fmt: skip
-    monkeypatch.setattr(flower_events, "gpu_name", lambda: None)
+    monkeypatch.setattr(events, "gpu_name", lambda: None)
     bare = {"percent": 50, "step": None, "total_steps": None, "loss": None, "eta_seconds": None}
-    assert flower_events._columns(bare) == {"progress": "50.0%", "time_left": ""}
-    assert [flower_events._clock(seconds) for seconds in (0, 59.9, 82, 3600)] == ["0:00", "0:59", "1:22", "1:00:00"]
+    assert events._columns(bare) == {"progress": "50.0%", "time_left": ""}
+    assert [events._clock(seconds) for seconds in (0, 59.9, 82, 3600)] == ["0:00", "0:59", "1:22", "1:00:00"]
 
 
 def test_events_wait_for_nobody_and_only_the_newest_is_sent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
 
-    class Slow(flower_events.Courier):
+    class Slow(events.Courier):
         def _send(self, task_id: str, kind: str, hostname: str, fields: dict[str, Any]) -> None:
             sent.append(fields["step"])
             raise ConnectionError("the broker is away")
 
-    monkeypatch.setattr(flower_events, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(events, "EVERY_SECONDS", 0.01)
     courier = Slow(make_app(Settings.from_env()))
     with courier._changed:  # the thread can't look while all of these come in
         for step in range(1000):

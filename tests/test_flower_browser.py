@@ -11,7 +11,7 @@ import pytest
 from flower_tools import LOGIN, PATIENCE, Bench, until
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
-from ftq.records import Run
+from ftq.store.records import Run
 
 pytestmark = pytest.mark.slow
 USER, _, PASSWORD = LOGIN.partition(":")

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from flower_tools import LOGIN, Bench, free_port, until
 
-from worker import broker
+from worker.host import broker
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -256,7 +256,7 @@ def ftq_up(home: Path, module: str, line: str) -> Iterator[tuple[subprocess.Pope
 
 
 def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
-    with ftq_up(home, "worker.up", "Flower") as (_, asks, said):
+    with ftq_up(home, "worker.host.up", "Flower") as (_, asks, said):
         login = home / "flower" / "login"
         assert said == f"Flower    {asks.url}  (login: {login})\n"
         assert asks.ask("/tasks", login=None)[0] == 401
@@ -270,10 +270,13 @@ def test_ftq_up_starts_a_dead_flower_and_a_dead_worker_again(home: Path) -> None
     with ftq_up(home, "tests.fake_up", "Ctrl-C") as (up, asks, _):
         assert up.stderr
         for module in ("flower", "tests.fake_worker"):
-            (part,) = (one for one in psutil.Process(up.pid).children() if module in one.cmdline())
+            part = next(one for one in psutil.Process(up.pid).children() if module in one.cmdline())
             part.kill()
             assert "ended with exit code -9: starts again in 2 s" in next(up.stderr)
-            until(lambda module=module: any(module in one.cmdline() for one in psutil.Process(up.pid).children()))
+            left = {one.pid for one in psutil.Process(up.pid).children() if module in one.cmdline()}
+            until(lambda module=module, left=left: any(
+                module in one.cmdline() and one.pid not in left for one in psutil.Process(up.pid).children()
+            ))  # fmt: skip
         until(lambda: _answers(asks))
 
 

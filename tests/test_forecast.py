@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from cli_tools import Store, ok, run
 
-from ftq import cards, catalog, documents, lengths, sizes
-from ftq.artifacts import RunDir, write_json, write_jsonl
 from ftq.errors import NotFound, UserError
-from ftq.estimate import GIB, USABLE, Card, Wanted
-from ftq.forecast import Forecast, forecast, wanted_of
-from ftq.spec import parse
+from ftq.files import snapshot as documents
+from ftq.files.run_dir import RunDir, write_json, write_jsonl
+from ftq.plan import cards, lengths, sizes
+from ftq.plan.estimate import GIB, USABLE, Card, Wanted
+from ftq.plan.forecast import Forecast, forecast, wanted_of
+from ftq.spec import models
+from ftq.spec.options import parse
 from tests.tiny import CONFIG
 
-PHI = catalog.ALIASES["phi-3.5-mini"].shape
+PHI = models.ALIASES["phi-3.5-mini"].shape
 
 MANUAL = Path(__file__).parent.parent / "documents"
 H100 = {"gpus": 1, "gpu": "NVIDIA H100 80GB HBM3", "memory": 80 * GIB}
@@ -99,8 +101,8 @@ def test_a_long_text_makes_several_rows(tmp_path: Path) -> None:
 
 def test_the_guess_is_near_what_prepare_counts(tmp_path: Path) -> None:
     from tests.tiny import make_run, make_tiny_model
-    from worker.stages import prepare
-    from worker.stages.runtime import Report
+    from worker.stages.prepare import prepare
+    from worker.stages.process.main import Report
 
     run_folder = make_run(tmp_path / "run", make_tiny_model(tmp_path / "tiny"))
     shutil.copytree(MANUAL, run_folder / "documents", dirs_exist_ok=True)
@@ -208,7 +210,7 @@ def test_the_last_error_on_that_card_corrects_the_forecast(store: Store, manual:
 
 
 def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, documents: Path) -> None:
-    from ftq.documents import snapshot
+    from ftq.files.snapshot import snapshot
 
     spec = asked(manual, "smollm2-135m")
     store.runs.create("aaaa1111", "one", spec, snapshot(manual, None).hash)

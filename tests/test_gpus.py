@@ -9,7 +9,8 @@ import pytest
 
 from ftq.errors import UserError
 from ftq.settings import Settings
-from worker import hardware, run, up
+from worker.host import up, worker
+from worker.machine import hardware
 
 FOUR = ["H100"] * 3 + ["A100"]
 
@@ -49,10 +50,10 @@ def test_the_gpus_that_a_process_may_use(
 
 @pytest.mark.usefixtures("none")
 def test_a_machine_without_a_gpu() -> None:
-    assert (hardware.given(), hardware.gpu_name(), run.take_gpus(None, ["cpu", "gpu"])) == ([], None, 0)
+    assert (hardware.given(), hardware.gpu_name(), worker.take_gpus(None, ["cpu", "gpu"])) == ([], None, 0)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     with pytest.raises(UserError, match=r"--gpus 0: there is no GPU here \(nvidia-smi shows none\)"):
-        run.take_gpus("0", ["gpu"])
+        worker.take_gpus("0", ["gpu"])
 
 
 @pytest.mark.usefixtures("four")
@@ -66,7 +67,7 @@ def test_a_machine_without_a_gpu() -> None:
 )
 def test_gpus_that_cannot_be_had(wanted: str, message: str, hint: str) -> None:
     with pytest.raises(UserError) as caught:
-        run.take_gpus(wanted, ["gpu"])
+        worker.take_gpus(wanted, ["gpu"])
     assert (caught.value.message, caught.value.hint) == (message, hint)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
@@ -81,13 +82,13 @@ def test_more_gpus_than_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_takes_what_it_is_told_or_given_or_the_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.take_gpus(None, ["cpu", "gpu"]) == 1
+    assert worker.take_gpus(None, ["cpu", "gpu"]) == 1
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert capsys.readouterr().err == "This worker takes GPU 0 of 4. For the others: ftq worker --gpus 1,2,3\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert run.take_gpus(None, ["gpu"]) == 2
+    assert worker.take_gpus(None, ["gpu"]) == 2
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert run.take_gpus("1, 0", ["gpu"]) == 2
+    assert worker.take_gpus("1, 0", ["gpu"]) == 2
     assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == ("1,0", "PCI_BUS_ID")
     assert capsys.readouterr().err == ""
 
@@ -97,14 +98,14 @@ def test_a_worker_takes_what_it_is_told_or_given_or_the_first(
 def test_a_worker_that_serves_no_gpu_s_queue_sees_none_unless_told_so(
     queues: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run.take_gpus(None, queues) == 0
+    assert worker.take_gpus(None, queues) == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     facts = hardware.facts()
     assert (hardware.gpu_name(), facts["gpus"], facts["gpu"]) == (None, 0, "CPU")
-    assert run.take_gpus("2", queues) == 1
+    assert worker.take_gpus("2", queues) == 1
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
-    assert run.take_gpus(None, queues) == 2
+    assert worker.take_gpus(None, queues) == 2
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,3"
 
 
@@ -118,12 +119,12 @@ def test_a_worker_that_serves_no_gpu_s_queue_sees_none_unless_told_so(
     ],
 )  # fmt: skip
 def test_the_queues_of_a_worker(wanted: str, gpus: int, queues: str) -> None:
-    assert run.queues_for(wanted.split(","), gpus) == queues.split(",")
+    assert worker.queues_for(wanted.split(","), gpus) == queues.split(",")
 
 
 def test_a_queue_for_which_a_worker_has_too_few_gpus() -> None:
     with pytest.raises(UserError, match="--queues gpu2: that needs 2 GPUs, this worker has 1"):
-        run.queues_for(["cpu", "gpu2"], 1)
+        worker.queues_for(["cpu", "gpu2"], 1)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from ftq.errors import FtqError
-from ftq.records import Worker
-from ftq.runs import RunStore
 from ftq.settings import Settings
-from worker import hardware, process
+from ftq.store.records import Worker
+from ftq.store.store import RunStore
+from worker.attempt import stage_process
+from worker.machine import hardware
 from worker.reconciler import Reconciler
 
 GIB = 2**30
@@ -129,7 +130,7 @@ def test_a_stage_that_computes_on_the_cpu_waits_passively_unless_told_otherwise(
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     said = tmp_path / "said"
     with said.open("wb") as output:
-        started, pipe = process.spawn(["timeit", "-n1", "-r1", SAYS], output, 60, output.fileno())
+        started, pipe = stage_process.spawn(["timeit", "-n1", "-r1", SAYS], output, 60, output.fileno())
         started.communicate(timeout=30)
         os.close(pipe)
     assert said.read_text().splitlines()[0] == expected

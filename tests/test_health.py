@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.drill_machine import Machine
 from ftq.settings import Settings
-from worker import health
+from worker.host import health
 
 HOST = socket.gethostname()
 
@@ -47,7 +47,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.mark.slow
 def test_a_worker_at_work_is_healthy_by_its_exit_code(machine: Machine) -> None:
-    command = [sys.executable, "-m", "worker.health"]
+    command = [sys.executable, "-m", "worker.host.health"]
     asked = subprocess.run(command, env=machine.environment, capture_output=True, text=True, timeout=60)
     assert (asked.returncode, asked.stdout, asked.stderr) == (0, "", "")
 
@@ -71,7 +71,7 @@ def test_a_missing_gpu_worker_is_noticed(machine: Machine) -> None:
 def test_a_frozen_worker_fails_and_a_thawed_one_is_healthy_again(machine: Machine) -> None:
     worker = machine.workers[0]
     worker.signal(signal.SIGSTOP)
-    command = [sys.executable, "-m", "worker.health"]
+    command = [sys.executable, "-m", "worker.host.health"]
     asked = subprocess.run(command, env=machine.environment, capture_output=True, text=True, timeout=60)
     worker.signal(signal.SIGCONT)
     assert asked.returncode == 1

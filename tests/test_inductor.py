@@ -79,7 +79,7 @@ SIZES = """
 import json, sys
 import torch
 from torch._dynamo.utils import counters
-from worker.stages import inductor
+from worker.stages.engine import inductor
 
 inductor.remember_sizes({"hidden_size": 1}, int(sys.argv[1]))
 layer = torch.compile(lambda x, longest: (torch.sin(x) * longest).sum())

@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 
 from ftq.errors import FtqError, Lost, OutOfMemory, UserError
-from ftq.prompt import prompt
+from ftq.examples.prompt import prompt
 from tests.tiny import make_tiny_model
-from worker import hardware
 from worker.llama import check
 from worker.llama.answer import Answer, Question
 from worker.llama.convert import convert
+from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import CONTEXT, Pool
 from worker.llama.quantize import FTYPES, quantize
 from worker.llama.server import Server
-from worker.stages.smollm2 import packaged_gguf
-from worker.stages.tokens import Tokens
+from worker.machine import hardware
+from worker.stages.model.tokens import Tokens
 
 pytestmark = pytest.mark.slow
 CAPITAL = "What is the capital of France?"

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from ftq import queue
-from ftq.artifacts import RunDir, read_jsonl
-from ftq.runs import RunStore
+from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.settings import Settings
-from ftq.spec import parse
+from ftq.spec.options import parse
+from ftq.store.store import RunStore
 from tests.tiny import make_run, make_tiny_model
-from worker import process
-from worker.supervisor import Supervisor
+from worker.attempt import stage_process
+from worker.attempt.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 OPTIONS: dict[str, Any] = {
@@ -52,7 +52,7 @@ class Worker:
         assert self.run("prepare", 1)
 
     def run(self, stage: str, attempt: int, package: str = "worker.stages") -> bool:
-        self.monkeypatch.setattr(process, "PACKAGE", package)
+        self.monkeypatch.setattr(stage_process, "PACKAGE", package)
         return self.supervisor.run("r", stage, attempt)
 
     def prepare_another(self, run_id: str) -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from worker.stages.order import Order, batch_within
+from worker.stages.train.order import Order, batch_within
 
 LENGTHS = [(n * 7) % 50 + 1 for n in range(101)]
 

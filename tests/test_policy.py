@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ftq.records import Stage
-from worker.policy import Decision, decide, explain, need_less_memory
-from worker.stages.runtime import STOPPED
+from ftq.store.records import Stage
+from worker.attempt.policy import Decision, decide, explain, need_less_memory
+from worker.stages.process.main import STOPPED
 
 SPEC = {"batch_size": "auto", "gradient_accumulation_steps": "auto", "gradient_checkpointing": "auto",
         "load_in_4bit": "auto", "engine": "auto", "gpus": 1}  # fmt: skip

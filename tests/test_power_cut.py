@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from power_cut import Disk
 
-from ftq import artifacts
-from ftq.artifacts import RunDir
-from ftq.client import Client
-from ftq.runs import RunStore
+from ftq.client.client import Client
+from ftq.files import run_dir
+from ftq.files.run_dir import RunDir
 from ftq.settings import Settings
-from worker.stages import checkpoints
+from ftq.store.store import RunStore
+from worker.stages.train import checkpoints
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_the_disk_forgets_what_was_not_synced(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "beside").write_text("1")
     assert disk.after_power_cut() == {"old": "old"}
     os.replace(tmp_path / "beside", tmp_path / "in place")
-    artifacts.sync(tmp_path)
+    run_dir.sync(tmp_path)
     assert (disk.after_power_cut(), disk.too_early) == ({"old": "old", "in place": ""}, ["beside"])
-    artifacts.sync(tmp_path / "in place")
+    run_dir.sync(tmp_path / "in place")
     assert disk.after_power_cut() == {"old": "old", "in place": "1"}
 
 
@@ -67,10 +67,10 @@ def test_a_sealed_checkpoint_is_on_the_disk_with_its_metrics(tmp_path: Path, mon
 
 
 def test_a_seal_is_never_there_before_what_it_seals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk, sync, path = Disk(tmp_path, monkeypatch), artifacts.sync, tmp_path / "checkpoints" / "1" / "checkpoint-3"
+    disk, sync, path = Disk(tmp_path, monkeypatch), run_dir.sync, tmp_path / "checkpoints" / "1" / "checkpoint-3"
     path.mkdir(parents=True)
     (path / "weights").write_text("weights")
-    artifacts.sync_tree(tmp_path)
+    run_dir.sync_tree(tmp_path)
     (path / "weights").write_text("more weights")
 
     def check(synced: Path) -> None:
@@ -78,22 +78,22 @@ def test_a_seal_is_never_there_before_what_it_seals(tmp_path: Path, monkeypatch:
         left = disk.after_power_cut()
         assert "checkpoints/1/checkpoint-3/ftq.json" not in left or "more weights" in left.values()
 
-    monkeypatch.setattr(artifacts, "sync", check)
+    monkeypatch.setattr(run_dir, "sync", check)
     checkpoints.seal(path, "mark", {})
     assert "checkpoints/1/checkpoint-3/ftq.json" in disk.after_power_cut()
 
 
 def test_of_json_there_is_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifacts.write_json(tmp_path / "x.json", 1)
-    disk, sync, left = Disk(tmp_path, monkeypatch), artifacts.sync, list[str | None]()
+    run_dir.write_json(tmp_path / "x.json", 1)
+    disk, sync, left = Disk(tmp_path, monkeypatch), run_dir.sync, list[str | None]()
 
     def look(synced: Path) -> None:
         left.append(disk.after_power_cut().get("x.json"))
         sync(synced)
         left.append(disk.after_power_cut().get("x.json"))
 
-    monkeypatch.setattr(artifacts, "sync", look)
-    artifacts.write_json(tmp_path / "x.json", 2)
+    monkeypatch.setattr(run_dir, "sync", look)
+    run_dir.write_json(tmp_path / "x.json", 2)
     assert (disk.too_early, left) == ([], ["1\n", "1\n", "1\n", "2\n"])
 
 
@@ -127,9 +127,9 @@ def test_what_the_database_has_committed_is_on_the_disk(client: Client) -> None:
 def test_who_waits_for_gigabytes_is_called_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "large").write_text("1")
     called = threading.Event()
-    monkeypatch.setattr(artifacts, "SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(run_dir, "SYNC_SECONDS", 0.01)
     monkeypatch.setattr(os, "fsync", lambda descriptor: called.wait(20))
-    artifacts.sync_tree(tmp_path, called.set)
+    run_dir.sync_tree(tmp_path, called.set)
     assert called.is_set()
 
 
@@ -143,11 +143,11 @@ def test_a_disk_that_fails_says_so_but_not_one_that_syncs_no_folders(
             raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    artifacts.sync_tree(tmp_path)
+    run_dir.sync_tree(tmp_path)
 
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        artifacts.sync_tree(tmp_path)
+        run_dir.sync_tree(tmp_path)

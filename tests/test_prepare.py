@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from ftq import sizes
-from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
-from ftq.spec import parse
+from ftq.examples import json_records, markdown
+from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.plan import sizes
+from ftq.spec.options import parse
 from tests.tiny import make_run, make_tiny_model
-from worker.stages import base_model, gguf, markdown, prepare, records
-from worker.stages.runtime import Report
-from worker.stages.tokens import Tokens
+from worker.stages.model import base_model, convertible
+from worker.stages.model.tokens import Tokens
+from worker.stages.prepare import prepare
+from worker.stages.process.main import Report
 
 
 class Quiet(Report):
@@ -41,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(gguf, "check_convertible", lambda *_: None)  # it takes seconds; tested by itself
+    monkeypatch.setattr(convertible, "check_convertible", lambda *_: None)  # it takes seconds; tested by itself
     return RunDir(make_run(tmp_path / "run", model, valid_fraction=0))
 
 
@@ -120,7 +122,7 @@ def test_half_a_character_in_a_document_costs_its_record_and_not_the_run(run: Ru
     assert pairs(train) == [("a", "", "b"), ('Explain "odd ?".', "", "Some text.")]
     assert [row["source"] for row in train] == ["a.jsonl#line 5", "odd-?.md"]
     assert summary["documents"]["skipped"] == [{"path": "odd-?.txt", "reason": "not .md, .json or .jsonl"}]
-    needs, has = f"a record needs {records.KNOWN}; this one has ", [f"key {number}" for number in range(12)]
+    needs, has = f"a record needs {json_records.KNOWN}; this one has ", [f"key {number}" for number in range(12)]
     assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
         ("a.jsonl: line 1", f"{needs}?"),
         ("a.jsonl: line 2", "a message's role must be system, user or assistant, not ?"),
@@ -203,7 +205,7 @@ def test_every_json_form_gives_the_same_example(run: RunDir) -> None:
         {"prompt": chat[:1], "completion": chat[1:]},
     ]
     for form in forms:
-        assert records.read(form) == [{"instruction": "Q", "input": "", "output": "A"}]
+        assert json_records.read(form) == [{"instruction": "Q", "input": "", "output": "A"}]
     rows, summary, _ = prepared(run, {
         "list.json": json.dumps(forms), "wrapped.json": json.dumps({"version": 1, "items": forms}),
         "one.json": json.dumps(forms[0]), "lines.json": "\n".join(map(json.dumps, forms)),
@@ -216,7 +218,7 @@ def test_every_json_form_gives_the_same_example(run: RunDir) -> None:
 
 def test_a_chat_gives_an_example_for_each_answer() -> None:
     turns = [("system", "Be brief."), ("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2")]
-    assert records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
+    assert json_records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
         {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
         {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
     ]
@@ -229,16 +231,18 @@ def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
         {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
     ]
     for name in ("system", "system_prompt"):
-        assert records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
+        assert json_records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
     turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]
-    assert records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
-    assert records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
-    assert records.read({**example, "system": "", "history": None}) == [example]
-    assert records.read({**example, "system": {"os": "linux"}, "history": "Founded in 1990"}) == [example]
+    assert json_records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
+    assert json_records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
+    assert json_records.read({**example, "system": "", "history": None}) == [example]
+    assert json_records.read({**example, "system": {"os": "linux"}, "history": "Founded in 1990"}) == [example]
     chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
-    assert records.read({"system": "Be brief.", "conversations": chat}) == records.read({"conversations": chat})
+    assert json_records.read({"system": "Be brief.", "conversations": chat}) == json_records.read(
+        {"conversations": chat}
+    )
     with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
-        records.read({**example, "history": ["Q1", "A1"]})
+        json_records.read({**example, "history": ["Q1", "A1"]})
 
 
 def test_what_of_a_chat_is_no_example_is_named_and_the_rest_is_used(run: RunDir) -> None:
@@ -296,7 +300,7 @@ def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_p
     }  # fmt: skip
     assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
         ("rows.jsonl: line 2", "malformed JSON (Expecting property name enclosed in double quotes, column 2)"),
-        ("rows.jsonl: line 3", f"a record needs {records.KNOWN}; this one has question"),
+        ("rows.jsonl: line 3", f"a record needs {json_records.KNOWN}; this one has question"),
         ("rows.jsonl: line 4", "question must be text, not a number"),
         ("rows.jsonl: line 5", "answer is empty"),
         ("rows.jsonl: line 6", "a record must be an object, not a list"),
@@ -438,30 +442,30 @@ def test_special_tokens_in_documents_are_plain_text(model: Path) -> None:
 def test_phi_without_its_sentencepiece_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["Phi3ForCausalLM"]}')
     with pytest.raises(UserError, match=r"tokenizer\.model is missing"):
-        gguf.check_convertible(tmp_path, "phi-3.5-mini", "<|end|>")
+        convertible.check_convertible(tmp_path, "phi-3.5-mini", "<|end|>")
 
 
 def test_a_model_that_is_quantised_itself_is_refused(tmp_path: Path) -> None:
     config = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "bitsandbytes"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"^model mine is quantised itself .*: an adapter can't be merged$"):
-        gguf.check_convertible(tmp_path, "mine", "</s>")
+        convertible.check_convertible(tmp_path, "mine", "</s>")
 
 
 @pytest.mark.slow
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(model: Path, tmp_path: Path) -> None:
-    gguf.check_convertible(model, "mine", "<|im_end|>")
+    convertible.check_convertible(model, "mine", "<|im_end|>")
     other = tmp_path / "other"
     shutil.copytree(model, other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"]["pretokenizers"].insert(0, {"type": "Punctuation", "behavior": "Isolated"})
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UserError, match=r"^model mine can't become a GGUF .*: BPE pre-tokenizer was not recognized"):
-        gguf.check_convertible(other, "mine", "<|im_end|>")
+        convertible.check_convertible(other, "mine", "<|im_end|>")
     config = {"architectures": ["UnheardOf"], "model_type": "llama"}
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"^model mine can't become a GGUF .*: .*UnheardOf is not supported$"):
-        gguf.check_convertible(other, "mine", "<|im_end|>")
+        convertible.check_convertible(other, "mine", "<|im_end|>")
 
 
 def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

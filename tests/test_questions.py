@@ -16,10 +16,10 @@ import pytest
 
 from benchmarks.drill_machine import Machine
 from ftq import queue
-from ftq.asking import drain
+from ftq.client.asking import drain
 from ftq.errors import FtqError
-from ftq.spec import parse
-from worker.stages.smollm2 import packaged_gguf
+from ftq.spec.options import parse
+from worker.llama.packaged import packaged_gguf
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Machine]:
     """The same with the real worker."""
-    yield from serve(tmp_path, "worker.run")
+    yield from serve(tmp_path, "worker.host.worker")
 
 
 def serve(folder: Path, module: str) -> Iterator[Machine]:
@@ -105,7 +105,7 @@ def test_a_worker_that_was_killed_is_noticed_by_its_successor_of_the_same_name(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `ftq up` starts it again, a second later."""
-    monkeypatch.setattr("ftq.asking.LOOK_SECONDS", 600)  # nor by the asker
+    monkeypatch.setattr("ftq.client.asking.LOOK_SECONDS", 600)  # nor by the asker
     start(machine, "ask")
     pieces = machine.client.stream("mine", "slow")
     assert next(pieces) == "slow"
@@ -119,7 +119,7 @@ def test_a_worker_that_was_killed_is_noticed_by_its_successor_of_the_same_name(
 
 
 def test_a_message_that_the_broker_lost_is_sent_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftq.asking.RING_SECONDS", 0.5)
+    monkeypatch.setattr("ftq.client.asking.RING_SECONDS", 0.5)
     start(machine, "ask")
     real, sent = queue.send_question, []
 

@@ -18,8 +18,8 @@ from benchmarks import drill, drill_verdict
 from benchmarks.drill_faults import FAULTS
 from benchmarks.drill_machine import Machine, Worker, tell
 from ftq import queue
-from ftq.artifacts import STAGES
-from ftq.records import Event, Run
+from ftq.files.run_dir import STAGES
+from ftq.store.records import Event, Run
 
 pytestmark = pytest.mark.slow
 LEASE = 3.0

@@ -15,10 +15,12 @@ import pytest
 
 from ftq.errors import UserError
 from tests.tiny import make_run, make_tiny_model
-from worker import hardware, process
-from worker.process import StageProcess
-from worker.stages import STOPPED, ranks
-from worker.stages.runtime import Report
+from worker.attempt import stage_process
+from worker.attempt.stage_process import StageProcess
+from worker.machine import hardware
+from worker.stages import STOPPED
+from worker.stages.process import ranks
+from worker.stages.process.main import Report
 
 LEASE = 60.0
 SECONDS = 60.0  # in which a process that waits for nothing more is gone, on a machine with much else to do
@@ -107,7 +109,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _stages_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "PACKAGE", "tests")
+    monkeypatch.setattr(stage_process, "PACKAGE", "tests")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ftq.errors import Unavailable
-from ftq.runs import RunStore
 from ftq.settings import Settings
+from ftq.store.store import RunStore
 from worker.reconciler import Reconciler
 
 pytestmark = pytest.mark.timeout(60)

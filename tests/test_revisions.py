@@ -14,11 +14,13 @@ import huggingface_hub
 import pytest
 from tiny import CONFIG, make_tiny_model
 
-from ftq.artifacts import RunDir
 from ftq.errors import UserError
-from ftq.spec import parse
-from worker.stages import base_model, gguf, prepare, revisions, train
-from worker.stages.runtime import Report
+from ftq.files.run_dir import RunDir
+from ftq.spec.options import parse
+from worker.stages.model import base_model, convertible, revisions
+from worker.stages.prepare import prepare
+from worker.stages.process.main import Report
+from worker.stages.train import train
 
 OLD, NEW = "a" * 40, "b" * 40
 
@@ -121,7 +123,7 @@ def test_prepare_records_the_revision_and_train_refuses_another(
     model, run = make_tiny_model(tmp_path / "model"), RunDir(tmp_path / "r")
     run.documents.mkdir(parents=True)
     (run.documents / "a.md").write_text("# A\n\nText.\n")
-    monkeypatch.setattr(gguf, "check_convertible", lambda *_: None)
+    monkeypatch.setattr(convertible, "check_convertible", lambda *_: None)
     prepare.prepare(run, run.path, parse({"model": str(model)}), Report())
     revision = json.loads((run.dataset / "report.json").read_text())["base_revision"]
     assert revision == revisions.of(model)

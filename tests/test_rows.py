@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import write_jsonl
 from ftq.errors import UserError
+from ftq.files.run_dir import write_jsonl
 from tests.tiny import make_tiny_model
-from worker.stages import rows
-from worker.stages.tokens import IGNORED, Tokens
+from worker.stages.model import rows
+from worker.stages.model.tokens import IGNORED, Tokens
 
 STOP = "<|im_end|>"
 SUMMARY = {"stop": STOP, "max_seq_length": 512}

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from tiny import CONFIG, make_run, make_tiny_model
 
-from ftq import catalog
-from ftq.artifacts import STAGES, RunDir
 from ftq.errors import UserError
-from worker.stages import base_model, gguf, train_setup
-from worker.stages.merge import check_adapter, merge
-from worker.stages.train_plan import Setup
+from ftq.files.run_dir import STAGES, RunDir
+from ftq.spec import models
+from worker.stages.engine import load
+from worker.stages.engine.setup import Setup
+from worker.stages.model import base_model, convertible
+from worker.stages.model.merge import check_adapter, merge
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,7 +121,7 @@ def test_a_checkpoint_that_names_code_is_not_converted(tmp_path: Path, mark: Pat
     folder = bare(tmp_path / "model")
     plant(folder, mark)
     with pytest.raises(UserError, match=r"names code of its own \(auto_map\)"):
-        gguf.convert(folder, tmp_path / "model.gguf", "f16")
+        convertible.convert(folder, tmp_path / "model.gguf", "f16")
     assert not mark.exists()
 
 
@@ -128,12 +129,12 @@ def test_pickled_weights_are_refused(tmp_path: Path, mark: Path) -> None:
     folder = bare(tmp_path / "model")
     plant_pickles(folder, mark)
     (folder / "model.safetensors").rename(folder / "unrelated.safetensors")
-    for check in (catalog.check, base_model.resolve):
+    for check in (models.check, base_model.resolve):
         with pytest.raises(UserError, match=r"no \*\.safetensors weights in it") as caught:
             check(str(folder))
         assert "ftq opens no pickle" in caught.value.hint
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):  # what from_pretrained itself does
-        train_setup._plain_base(folder, Setup("trl", False, "float32", "adamw_torch", False, False, False, 1, 1, 1))
+        load._plain_base(folder, Setup("trl", False, "float32", "adamw_torch", False, False, False, 1, 1, 1))
     assert not mark.exists()
 
 
@@ -150,7 +151,7 @@ def test_a_pickled_adapter_is_refused(tmp_path: Path, mark: Path) -> None:
 def test_an_index_of_weights_names_files_beside_it(tmp_path: Path, name: Any) -> None:
     folder = bare(tmp_path / "model")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
-    for check in (catalog.check, base_model.resolve):
+    for check in (models.check, base_model.resolve):
         with pytest.raises(UserError, match=r"index\.json: "):
             check(str(folder))
 
@@ -175,7 +176,7 @@ def test_a_name_is_an_alias_a_hub_id_or_a_checkpoint(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for check in (catalog.check, base_model.resolve):
+    for check in (models.check, base_model.resolve):
         with pytest.raises(UserError):
             check(model)
 

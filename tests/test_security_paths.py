@@ -13,13 +13,16 @@ import psutil
 import pytest
 from cli_tools import Store, ok, run
 
-from ftq import artifacts, documents, spec
-from ftq.artifacts import RunDir
-from ftq.client import Client
+from ftq.client.client import Client
 from ftq.errors import FtqError, UserError
+from ftq.files import run_dir
+from ftq.files import snapshot as documents
+from ftq.files.run_dir import RunDir
 from ftq.settings import Settings, protect_files
-from worker import broker, cache
-from worker.process import spawn
+from ftq.spec import options as spec
+from worker.attempt import cache
+from worker.attempt.stage_process import spawn
+from worker.host import broker
 
 ROOT = Path(__file__).parent.parent
 OUT = ["../outside", "..", ".", "", "/etc", "a/b", "a\0b", "a\n", "-rf", ".hidden", "é"]
@@ -40,8 +43,8 @@ def outside(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("run_id", OUT)
 def test_a_run_s_id_names_a_folder_of_the_artifacts(run_id: str, tmp_path: Path) -> None:
     with pytest.raises(FtqError, match="is no run's id"):
-        artifacts.run_dir(tmp_path, run_id)
-    assert artifacts.run_dir(tmp_path, "abc-1").path == tmp_path / "abc-1"
+        run_dir.run_dir(tmp_path, run_id)
+    assert run_dir.run_dir(tmp_path, "abc-1").path == tmp_path / "abc-1"
 
 
 @pytest.mark.parametrize("command", [["rm", "-y"], ["keep"], ["logs"], ["status"], ["cancel"], ["retry"], ["events"]])

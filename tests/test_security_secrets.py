@@ -68,7 +68,7 @@ class World:
 
     def start_flower(self) -> None:
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--port={self.port}",
-                   f"--conf={ROOT / 'worker' / 'flowerconfig.py'}"]  # fmt: skip
+                   f"--conf={ROOT / 'worker' / 'flower' / 'config.py'}"]  # fmt: skip
         environment = self.machine.environment | self.broker.environment("flower")
         with (self.machine.logs / "flower.log").open("wb") as log:
             self.flower = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)

@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.drill_machine import Machine
 from ftq import queue
-from ftq.artifacts import STAGES
-from ftq.client import Client
+from ftq.client.client import Client
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 
 KEY = "0123456789abcdef" * 2

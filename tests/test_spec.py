@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ftq import spec
 from ftq.errors import NotFound, UserError
+from ftq.spec import options as spec
 
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal",

@@ -20,14 +20,16 @@ import psutil
 import pytest
 
 from benchmarks.drill_machine import Machine
-from ftq.artifacts import STAGES, RunDir, read_jsonl, write_json
+from ftq.files.run_dir import STAGES, RunDir, read_jsonl, write_json
 from ftq.settings import Settings
 from tests.tiny import make_run, make_tiny_model
-from worker import hardware, process, standby
-from worker.process import StageProcess
-from worker.stages.runtime import STOPPED
-from worker.standby import Keeper, Standby
-from worker.supervisor import Supervisor
+from worker.attempt import keeper as standby
+from worker.attempt import stage_process
+from worker.attempt.keeper import Keeper, Standby
+from worker.attempt.stage_process import StageProcess
+from worker.attempt.supervisor import Supervisor
+from worker.machine import hardware
+from worker.stages.process.main import STOPPED
 
 ROOT = Path(__file__).parent.parent
 LEASE = 60.0
@@ -36,7 +38,7 @@ LEASE = 60.0
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages and a standby that take no time."""
-    monkeypatch.setattr(process, "PACKAGE", "tests.fake_stages")
+    monkeypatch.setattr(stage_process, "PACKAGE", "tests.fake_stages")
     monkeypatch.chdir(ROOT)  # where their processes find `tests`
 
 
@@ -206,9 +208,9 @@ def test_it_holds_the_lock_until_it_is_gone(fakes: None, waiting: Callable[[], S
 def test_it_ends_when_its_supervisor_is_killed(tmp_path: Path, preload: str) -> None:
     code = f"""
 import pathlib, time
-from worker import hardware, process, standby
-process.PACKAGE = "tests.fake_stages"
-ready = standby.Standby(pathlib.Path({str(tmp_path / "standby.log")!r}), {LEASE})
+from worker.attempt import keeper, stage_process
+stage_process.PACKAGE = "tests.fake_stages"
+ready = keeper.Standby(pathlib.Path({str(tmp_path / "standby.log")!r}), {LEASE})
 while {preload} == 0 and not ready.ready:
     time.sleep(0.02)
 print(ready.pid, flush=True)
@@ -322,7 +324,7 @@ def standbys(machine: Machine) -> list[int]:
     """The waiting processes of the machine's one worker."""
     child = machine.workers[-1].child()
     found = psutil.Process(child).children() if child else []
-    return [each.pid for each in found if "tests.fake_stages.standby" in each.cmdline()]
+    return [each.pid for each in found if "tests.fake_stages.process.standby" in each.cmdline()]
 
 
 @pytest.mark.slow
@@ -357,7 +359,7 @@ def test_importing_leaves_the_hub_within_reach() -> None:
     code = """
 import os
 before = dict(os.environ)
-from worker.stages import standby
+from worker.stages.process import standby
 standby.preload()
 import datasets, huggingface_hub.constants, sys
 assert {"unsloth", "torch", "transformers", "trl", "peft"} <= set(sys.modules)

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ftq import schema
-from ftq.attempts import MOST_LOSSES
 from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
-from ftq.questions import LOST, OLD_SECONDS, Reply
-from ftq.records import QUEUES, Event, Run, Stage, Worker, queue_of
-from ftq.runs import RunStore
+from ftq.store import schema
+from ftq.store.attempts import MOST_LOSSES
+from ftq.store.questions import LOST, OLD_SECONDS, Reply
+from ftq.store.records import QUEUES, Event, Run, Stage, Worker, queue_of
+from ftq.store.store import RunStore
 
 SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
 ERROR = {"kind": "bug", "message": "it broke", "hint": "look"}

@@ -20,15 +20,15 @@ import pytest
 from power_cut import Disk
 
 from ftq import queue
-from ftq.artifacts import STAGES, RunDir, write_json
-from ftq.attempts import MOST_LOSSES
 from ftq.errors import LeaseLost, Unavailable
-from ftq.runs import RunStore
+from ftq.files.run_dir import STAGES, RunDir, write_json
 from ftq.settings import Settings
-from ftq.spec import parse
-from worker import process, supervisor
+from ftq.spec.options import parse
+from ftq.store.attempts import MOST_LOSSES
+from ftq.store.store import RunStore
+from worker.attempt import stage_process, supervisor
+from worker.attempt.supervisor import Supervisor
 from worker.reconciler import Reconciler
-from worker.supervisor import Supervisor
 
 pytestmark = pytest.mark.timeout(60)
 WORKER = "w1"
@@ -88,7 +88,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr(process, "PACKAGE", "tests.fake_stages")
+    monkeypatch.setattr(stage_process, "PACKAGE", "tests.fake_stages")
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.1)
     monkeypatch.chdir(Path(__file__).parent.parent)  # where the stages' processes find `tests`
     rig = Rig(tmp_path)
@@ -126,7 +126,7 @@ def refuse(*_: Any, **__: Any) -> Any:
 def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftq.artifacts.LINKED_FROM", 0)
+    monkeypatch.setattr("ftq.files.run_dir.LINKED_FROM", 0)
     first = rig.submit("r", max_steps=4, quantizations=["q8_0", "f16"], prompts=["why?"])
     assert [rig.supervisor.run("r", stage, 1) for stage in STAGES] == [True] * 4
     made = {"dataset/train.jsonl", "adapter/steps.json", "metrics.jsonl", "model-q8_0.gguf", "model-f16.gguf",
@@ -212,7 +212,7 @@ def test_the_lease_outlives_a_slow_disk(rig: Rig, monkeypatch: pytest.MonkeyPatc
         if passed[0]:
             renewed.set()
 
-    monkeypatch.setattr("ftq.artifacts.SYNC_SECONDS", 0.01)
+    monkeypatch.setattr("ftq.files.run_dir.SYNC_SECONDS", 0.01)
     monkeypatch.setattr(rig.store, "renew", note)
     monkeypatch.setattr(os, "fsync", slow)
     assert rig.supervisor.run("r", "prepare", 1) is True
@@ -234,7 +234,7 @@ def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
         assert rig.store.expire(60) == []
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr("ftq.artifacts.LINKED_FROM", 0)
+    monkeypatch.setattr("ftq.files.run_dir.LINKED_FROM", 0)
     monkeypatch.setattr(os, "link", slow)
     assert rig.supervisor.run("r", "export", 1) is True
     assert passed[0] == 80 and rig.said()[-1] == ("export", 1, "cache_hit")
@@ -391,13 +391,13 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
 
 def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set once a stage's process has been told to stop."""
-    told, terminate = threading.Event(), process.StageProcess.terminate
+    told, terminate = threading.Event(), stage_process.StageProcess.terminate
 
-    def tell(self: process.StageProcess) -> None:
+    def tell(self: stage_process.StageProcess) -> None:
         terminate(self)
         told.set()
 
-    monkeypatch.setattr(process.StageProcess, "terminate", tell)
+    monkeypatch.setattr(stage_process.StageProcess, "terminate", tell)
     return told
 
 
@@ -671,7 +671,7 @@ def test_a_supervisor_that_always_fails_fails_the_run(rig: Rig, monkeypatch: pyt
 def test_beside_an_earlier_attempt_that_doesnt_end_nothing_is_started(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(stage_process, "LOCK_WAIT", 0.3)
     folder = rig.submit("r")
     with (folder.path / ".prepare.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -719,7 +719,7 @@ def test_a_process_that_didnt_start_leaves_no_lock_held(
         else:
             monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
         with pytest.raises(LeaseLost if trouble == "lease lost" else OSError):
-            process.StageProcess("prepare", [str(tmp_path)], tmp_path / "log", 60, tmp_path, fail)
+            stage_process.StageProcess("prepare", [str(tmp_path)], tmp_path / "log", 60, tmp_path, fail)
         assert set(os.listdir("/proc/self/fd")) == before
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -19,7 +19,7 @@ from brokers import HOST, SecuredBroker, free_port, need_tls
 
 from benchmarks.drill_machine import Machine
 from ftq import queue
-from ftq.client import Client
+from ftq.client.client import Client
 from ftq.errors import UserError
 from ftq.settings import Settings, Tls
 
@@ -115,7 +115,7 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
 
 
 def start_flower(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
-    config = Path(__file__).parent.parent / "worker" / "flowerconfig.py"
+    config = Path(__file__).parent.parent / "worker" / "flower" / "config.py"
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--conf={config}", f"--port={port}"]
     extra = {"FTQ_FLOWER_AUTH": LOGIN, "FTQ_FLOWER_CONTROL": "1"}
     with log.open("wb") as output:

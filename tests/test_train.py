@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import RunDir, read_jsonl
-from ftq.spec import parse
+from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.spec.options import parse
 from tests.tiny import make_run, make_tiny_model, sealed
-from worker.stages import checkpoints, rows, train_setup
-from worker.stages.checkpoints import Checkpoint
-from worker.stages.runtime import STOPPED, Report
-from worker.stages.tokens import IGNORED
-from worker.stages.train_plan import Setup
+from worker.stages.engine.setup import Setup
+from worker.stages.model import rows
+from worker.stages.model.tokens import IGNORED
+from worker.stages.process.main import STOPPED, Report
+from worker.stages.train import checkpoints, settings
+from worker.stages.train.checkpoints import Checkpoint
 
 ROOT = Path(__file__).parent.parent
 STEPS = 12
@@ -42,7 +43,7 @@ def setup_for(batch: int, accumulation: int, gpus: int = 1, **others: Any) -> Se
 
 def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
     for setup in (setup_for(4, 2), setup_for(2, 4, gpus=2), setup_for(1, 8, gpus=4)):
-        assert [train_setup.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
+        assert [settings.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_the_only_step_of_a_training_is_no_warm_up(
     tmp_path: Path, options: dict[str, Any], epoch: int, expected: float
 ) -> None:
     spec = parse({"model": "m", **options})
-    assert train_setup.settings(tmp_path, spec, setup_for(4, 2), epoch, 4, Report())["warmup_steps"] == expected
+    assert settings.settings(tmp_path, spec, setup_for(4, 2), epoch, 4, Report())["warmup_steps"] == expected
 
 
 def test_the_furthest_whole_checkpoint_of_this_training_is_taken(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_a_run_of_the_working_directory_has_its_name(tmp_path: Path, monkeypatch
     (tmp_path / "handbook").mkdir()
     monkeypatch.chdir(tmp_path / "handbook")
     folder, spec = RunDir(".").checkpoints / "0", parse({"model": "m"})
-    assert train_setup.settings(folder, spec, setup_for(4, 2), 3, 1, Report())["run_name"] == "handbook"
+    assert settings.settings(folder, spec, setup_for(4, 2), 3, 1, Report())["run_name"] == "handbook"
 
 
 def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_
         (run.dataset / name).write_text(name)
 
     def mark(setup: Setup | None = None, **changes: Any) -> str:
-        return train_setup.fingerprint(run, parse({"model": "m", **changes}), setup or setup_for(4, 2))
+        return settings.fingerprint(run, parse({"model": "m", **changes}), setup or setup_for(4, 2))
 
     smaller = setup_for(2, 4, load_in_4bit=True, gradient_checkpointing=True)
     same = [mark(), mark(save_steps=7), mark(prompts=["x"]), mark(report_to=["wandb"]), mark(setup_for(2, 4)),
@@ -133,8 +134,8 @@ def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_
 def test_a_tracker_that_is_not_installed_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     spec = parse({"model": "m", "report_to": ["mlflow", "tensorboard"]})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_setup, "find_spec", lambda name: None if name == "mlflow" else object())
-        assert train_setup._trackers(spec, Report()) == ["tensorboard"]
+        patch.setattr(settings, "find_spec", lambda name: None if name == "mlflow" else object())
+        assert settings._trackers(spec, Report()) == ["tensorboard"]
     assert capsys.readouterr().err == ("warning: message=report_to: mlflow isn't installed on this worker: left out\n")
 
 
@@ -243,7 +244,7 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     fields = {"step", "epoch", "train_loss", "learning_rate", "grad_norm", "tokens_per_second"}
     rows = sum(1 for _ in read_jsonl(unbroken / "dataset/train.jsonl"))
-    epoch = train_setup.steps_per_epoch(rows, setup_for(2, 2))
+    epoch = settings.steps_per_epoch(rows, setup_for(2, 2))
     valid = fields | {"valid_loss", "valid_seconds"}
     assert [line["step"] for line in lines if set(line) == valid] == [epoch, STEPS]
     assert all(set(line) in (fields, valid) for line in lines)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from ftq import catalog
-from ftq.artifacts import RunDir
 from ftq.errors import Lost, UserError
-from ftq.estimate import GIB, Card
-from ftq.spec import parse
-from worker.stages import train_plan
-from worker.stages.train_plan import Setup
+from ftq.files.run_dir import RunDir
+from ftq.plan.estimate import GIB, Card
+from ftq.spec import models
+from ftq.spec.options import parse
+from worker.stages.engine.setup import Setup
+from worker.stages.train import plan
 
 LENGTHS = [200 + 37 * n % 1800 for n in range(400)]
 Decide = Callable[..., tuple[Setup, dict[str, Any]]]
@@ -43,7 +43,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
     import torch
 
     def config(alias: str) -> dict[str, Any]:
-        shape = catalog.ALIASES[alias].shape
+        shape = models.ALIASES[alias].shape
         heads = shape.query // 128
         return {"num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "vocab_size": shape.vocabulary,
                 "intermediate_size": shape.intermediate, "num_attention_heads": heads, "head_dim": 128,
@@ -66,16 +66,14 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
             "set_per_process_memory_fraction": None,
         }.items():
             monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
-        monkeypatch.setattr(train_plan, "_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
-        monkeypatch.setattr(train_plan, "_dtype", lambda spec, gpu: "bfloat16" if gpu else "float32")
-        monkeypatch.setattr(train_plan, "look_at_card", lambda gpu, dtype: Card("a card", int(gib * GIB), 5e14))
-        monkeypatch.setattr(
-            train_plan.base_model, "read_config", lambda path: config(alias) if model is None else model
-        )
-        weights = catalog.ALIASES[alias].shape.parameters
-        monkeypatch.setattr(train_plan.base_model, "parameters", lambda path: int(weights * more))
+        monkeypatch.setattr(plan, "choose_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
+        monkeypatch.setattr(plan, "choose_dtype", lambda spec, gpu: "bfloat16" if gpu else "float32")
+        monkeypatch.setattr(plan, "look_at_card", lambda gpu, dtype: Card("a card", int(gib * GIB), 5e14))
+        monkeypatch.setattr(plan.base_model, "read_config", lambda path: config(alias) if model is None else model)
+        weights = models.ALIASES[alias].shape.parameters
+        monkeypatch.setattr(plan.base_model, "parameters", lambda path: int(weights * more))
         spec = parse({"model": alias, **options})
-        setup = train_plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
+        setup = plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
         told = report.plans[0] if report.plans else {}
         return setup, {**told, "events": report.events}
 
@@ -146,7 +144,7 @@ def test_memory_that_others_hold_for_a_moment_is_waited_for(decide: Decide) -> N
 def test_memory_that_others_keep_is_a_loss_that_says_who_may_hold_it(
     decide: Decide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_plan, "PATIENCE", 0.0)
+    monkeypatch.setattr(plan, "PATIENCE", 0.0)
     with pytest.raises(Lost) as caught:
         decide(2, "phi-3-medium", total=15)
     assert (caught.value.message, caught.value.hint) == (f"{PHI}1.9 free now", HOLDERS)
@@ -160,9 +158,9 @@ def test_a_limit_that_the_user_has_set_is_the_whole_card(decide: Decide, monkeyp
 
 
 def test_a_machine_s_memory_is_waited_for_too(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_plan, "PATIENCE", 0.0)
-    monkeypatch.setattr(train_plan, "free_memory", lambda: int(0.5 * GIB))
-    monkeypatch.setattr(train_plan, "machine_memory", lambda: 60 * GIB)
+    monkeypatch.setattr(plan, "PATIENCE", 0.0)
+    monkeypatch.setattr(plan, "free_memory", lambda: int(0.5 * GIB))
+    monkeypatch.setattr(plan, "machine_memory", lambda: 60 * GIB)
     with pytest.raises(Lost, match=r"of the 55\.5 of a card are 0\.5 free now") as caught:
         decide(0.5, "smollm2-1.7b", gpu=False)
     assert caught.value.hint.endswith("`ps aux --sort=-rss` shows them.")
@@ -196,7 +194,7 @@ def test_a_model_with_other_weights_than_its_shape_has_is_one_of_another_kind(
 
 def test_whether_the_output_layer_is_one_more_is_seen_in_the_weights(decide: Decide) -> None:
     said, _ = decide(74, "gemma-2-2b")
-    shape = catalog.ALIASES["gemma-2-2b"].shape
+    shape = models.ALIASES["gemma-2-2b"].shape
     config = {"num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "vocab_size": shape.vocabulary,
               "intermediate_size": shape.intermediate, "num_attention_heads": 8, "num_key_value_heads": 4,
               "head_dim": 256}  # fmt: skip
@@ -214,6 +212,6 @@ def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> Non
 @pytest.mark.parametrize("limit", ["0.5", "0.25"])
 def test_the_memory_of_a_cpu_is_bounded_by_the_setting(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv("FTQ_MEMORY_GB", limit)
-    card = train_plan.look_at_card(False, "float32")
+    card = plan.look_at_card(False, "float32")
     assert card == replace(card, name="CPU", memory=int(float(limit) * GIB * 0.94))
     assert card.flops > 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ftq.settings import Settings
-from worker import broker, up
-from worker.up import Up
+from worker.host import broker, up
+from worker.host.up import Up
 
 
 @pytest.fixture

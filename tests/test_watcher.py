@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from ftq.artifacts import RunDir, read_jsonl
 from ftq.errors import UserError
-from ftq.spec import parse
+from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.spec.options import parse
 from tests.tiny import sealed
-from worker.stages import checkpoints, train
-from worker.stages import watcher as module
-from worker.stages.runtime import Report
-from worker.stages.watcher import Moment, Watcher
+from worker.stages.process.main import Report
+from worker.stages.train import checkpoints, train
+from worker.stages.train import watcher as module
+from worker.stages.train.watcher import Moment, Watcher
 
 
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:

@@ -7,9 +7,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ftq.artifacts import RunDir
-from worker.stages import checkpoints
-from worker.stages.smollm2 import packaged_gguf, write_tokenizer
+from ftq.files.run_dir import RunDir
+from worker.llama.packaged import packaged_gguf
+from worker.stages.model.smollm2 import write_tokenizer
+from worker.stages.train import checkpoints
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, MIDDLE, VOCABULARY = 64, 2, 4, 2, 128, 49152
 CONFIG: dict[str, Any] = {

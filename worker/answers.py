@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftq import spec
-from ftq.artifacts import RunDir, run_dir
-from ftq.asking import drain
+from ftq.client.asking import drain
 from ftq.errors import FtqError, Unavailable, UserError
-from ftq.runs import RunStore
+from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
+from ftq.spec import options as spec
+from ftq.store.store import RunStore
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool

@@ -15,8 +15,8 @@ from celery import signals
 from celery.exceptions import WorkerLostError
 from celery.worker.consumer import Consumer
 
-from ftq.artifacts import STAGES
 from ftq.errors import printable
+from ftq.files.run_dir import STAGES
 from ftq.queue import PATIENT_PUBLISHING, make_app
 from ftq.settings import Settings, protect_files
 from worker import tasks

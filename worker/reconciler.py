@@ -21,9 +21,9 @@ from billiard.process import active_children
 
 from ftq import queue
 from ftq.errors import NotFound, first_line
-from ftq.runs import RunStore
 from ftq.settings import Settings
-from worker import hardware
+from ftq.store.store import RunStore
+from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
 DRAIN_SECONDS = 0.5  # how often a worker that was told to stop says so

@@ -12,15 +12,15 @@ from celery import Celery, signals
 from celery.exceptions import Ignore
 
 from ftq import queue
-from ftq.artifacts import STAGES
-from ftq.records import ASK
-from ftq.runs import RunStore
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
-from worker import hardware
+from ftq.store.records import ASK
+from ftq.store.store import RunStore
 from worker.answers import Answerer
-from worker.flower_events import progress_sender, show_end
-from worker.standby import Keeper
-from worker.supervisor import Supervisor
+from worker.attempt.keeper import Keeper
+from worker.attempt.supervisor import Supervisor
+from worker.flower.events import progress_sender, show_end
+from worker.machine import hardware
 
 log = logging.getLogger("ftq.worker")
 Value = TypeVar("Value")

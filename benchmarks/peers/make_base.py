@@ -23,7 +23,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from benchmarks.peers.make_model import VOCABULARY, copy_tokenizer
-from ftq.artifacts import write_jsonl
+from ftq.files.run_dir import write_jsonl
 
 READ, ASKED = ("torch", "transformers"), ("numpy", "scipy", "pandas")
 LENGTH, CHARACTERS = 512, 60_000_000

@@ -25,7 +25,7 @@ def main() -> None:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from worker.stages.train_plan import takes_groups
+    from worker.stages.engine.setup import takes_groups
 
     with runner.measured(given) as meter:
         # Before PyTorch 2.12 its own layers took 6,100 tokens/s for Llama's shape.

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ftq import schema
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import disk, existing, network_type
 from ftq.errors import Unavailable
 from ftq.settings import Settings, sqlite_file, without_password
+from ftq.store import schema
 
 SERVER = "FTQ_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/ftq"
 

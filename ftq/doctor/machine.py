@@ -12,8 +12,8 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import ftq
-from ftq.artifacts import is_fresh
 from ftq.doctor.findings import Finding, Level
+from ftq.files.run_dir import is_fresh
 
 GB = 1e9
 LITTLE, NONE = 20.0, 1.0  # GB: what exporting phi-3.5-mini takes at its peak; what nothing works without

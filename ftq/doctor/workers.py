@@ -11,14 +11,14 @@ import redis
 import sqlalchemy as sa
 from kombu.exceptions import OperationalError
 
-from ftq import schema
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.records import ASK
 from ftq.settings import Settings, sqlite_file
-from ftq.workers import WORKER_SILENCE
+from ftq.store import schema
+from ftq.store.records import ASK
+from ftq.store.workers import WORKER_SILENCE
 
 FORGOTTEN = 86_400.0  # seconds of silence after which a worker isn't worth a line
 ANSWER_SECONDS = 1.0

@@ -13,10 +13,10 @@ import signal
 import time
 from pathlib import Path
 
-from ftq.artifacts import RunDir, write_jsonl
 from ftq.errors import OutOfMemory, UserError
-from ftq.spec import RunSpec
-from worker.stages.runtime import Report
+from ftq.files.run_dir import RunDir, write_jsonl
+from ftq.spec.options import RunSpec
+from worker.stages.process.main import Report
 
 STEP_SECONDS = 0.05
 STAGE_SECONDS = float(os.environ.get("FTQ_STAGE_SECONDS", "0"))

@@ -5,16 +5,25 @@ The allocator's error is a real one: it is asked for more than any machine has.
 
 from typing import Any
 
-from worker.stages import train
+from worker.stages.train import train
 
 STEP = 5
-_make_trainer = train._make_trainer
+_load_model = train.load_model
 
 
-def _make_tight_trainer(*arguments: Any) -> Any:
+def _load_and_tighten(*arguments: Any) -> Any:
+    """The trainer's module is imported after the engine, so it is changed here."""
+    loaded = _load_model(*arguments)
+    from worker.stages.train import trainer
+
+    make = trainer.make_trainer
+    trainer.make_trainer = lambda *given: _tighten(make(*given))
+    return loaded
+
+
+def _tighten(trainer: Any) -> Any:
     import torch
 
-    trainer = _make_trainer(*arguments)
     whole = trainer.training_step
 
     def training_step(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
@@ -26,4 +35,4 @@ def _make_tight_trainer(*arguments: Any) -> Any:
     return trainer
 
 
-train._make_trainer = _make_tight_trainer
+train.load_model = _load_and_tighten

@@ -1,6 +1,6 @@
 import tests.memory_stages  # noqa: F401
-from worker.stages.runtime import main
-from worker.stages.train import train
+from worker.stages.process.main import main
+from worker.stages.train.train import train
 
 if __name__ == "__main__":
     main("train", train)

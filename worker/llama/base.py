@@ -14,7 +14,7 @@ def base_gguf(model: str, revision: str | None = None) -> Path:
 
     A process of its own looks for the model and converts it: this one may serve questions and imports no torch.
     """
-    command = [sys.executable, "-m", "worker.stages.base_gguf", model, *([revision] if revision else [])]
+    command = [sys.executable, "-m", "worker.stages.model.base_gguf", model, *([revision] if revision else [])]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:

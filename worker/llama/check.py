@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
 from worker.llama.answer import Question
+from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
-from worker.stages.smollm2 import packaged_gguf
 
 FIX = "make install   (or let FTQ_LLAMA_SERVER name a llama-server)"
 QUESTION = Question("What is the capital of France?", max_tokens=4, chat=True)

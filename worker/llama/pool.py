@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftq.errors import Lost, OutOfMemory, UserError
-from worker import hardware
 from worker.llama.answer import Answer, Question
 from worker.llama.server import Server
+from worker.machine import hardware
 
 CONTEXT = 4096  # tokens that a server's questions share, unless one needs more
 FIXED_BYTES = 256 * 2**20  # what a server needs beside its weights and their cache of keys and values

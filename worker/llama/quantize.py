@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 from ftq.errors import FtqError
-from worker.hardware import computing
+from worker.machine.hardware import computing
 
 # llama_ftype of llama.h, which cyllama takes as a number.
 FTYPES = {"q8_0": 7, "q2_k": 10, "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17,
           "q6_k": 18}  # fmt: skip
-LAST_LINES = 6
+SHOWN = 300  # characters of a process's last line, in the error
 
 
 def quantize(source: Path, target: Path, kind: str) -> None:
-    """Write the f16 GGUF `source` as `target` in a smaller type. FtqError with llama.cpp's last lines."""
+    """Write the f16 GGUF `source` as `target` in a smaller type. FtqError with llama.cpp's last line."""
     run_apart(["worker.llama.quantize", str(source), str(target), kind], f"quantising {source.name} to {kind}", target)
 
 
@@ -34,8 +34,8 @@ def run_apart(command: list[str], what: str, target: Path) -> None:
     how = f"exit code {done.returncode}"
     if done.returncode < 0:
         how = f"ended by {signal.Signals(-done.returncode).name}"
-    said = "\n".join(done.stdout.strip().splitlines()[-LAST_LINES:]) or "it printed nothing"
-    raise FtqError(f"{what} failed ({how}):\n{said}", "The log has all of it: `ftq logs RUN --stage export`.")
+    last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+    raise FtqError(f"{what} failed ({how}): {last[:SHOWN]}", "The log has all of it: `ftq logs RUN --stage export`.")
 
 
 def main() -> None:

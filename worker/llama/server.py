@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 
 from ftq.errors import FtqError, UserError
-from ftq.prompt import prompt
+from ftq.examples.prompt import prompt
 from ftq.settings import NOT_FOR_STAGES
-from worker import cgroup
 from worker.llama.answer import Answer, Question
+from worker.machine import cgroup
 
 START_SECONDS = 300.0  # a large model from a slow disk
 SLOTS = 4  # questions that are answered at the same time

@@ -1,0 +1,1 @@
+"""The commands. Each parses, makes one call of ftq.client and prints."""

@@ -1,0 +1,179 @@
+"""`ftq doctor`: the findings of client and worker, as a table or as JSON."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import ftq
+from cli.commands.serve import NEEDED
+from cli.common import json_option, note, plural, print_json, printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ftq.doctor.findings import Finding
+
+WORKER_SECONDS = 4.5  # from the start of the worker's process: its checks may take 3.8, its imports the rest
+FLOWER = "http://127.0.0.1:5555"
+# level -> (colour, symbol where the terminal has UTF-8)
+LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "!"), "problem": ("red", "✗")}
+
+
+@click.command()
+@click.option("--deep", is_flag=True, help="Also train, export and ask the tiny model here, in minutes.")
+@click.option("--flower", metavar="URL", default=FLOWER, show_default=True, help="Where Flower listens.")
+@json_option
+def doctor(deep: bool, flower: str, as_json: bool) -> None:
+    """Look for what could keep a run from succeeding.
+
+    Each finding comes with its fix. Takes five seconds at most, whatever hangs. Where the worker is installed,
+    its GPU, compiler, memory, packages and llama.cpp are examined too. Exit code 1 if there is a problem.
+
+    \b
+    Examples:
+      ftq doctor
+      ftq doctor --deep
+      ftq doctor --json
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if deep and missing:
+        raise click.ClickException(
+            f"--deep trains, and the worker isn't installed here ({', '.join(missing)} missing)\n"
+            "Run it where `ftq worker` runs."
+        )
+    until = time.monotonic() + WORKER_SECONDS
+    process = None if missing else _start("worker.doctor.checks", stderr=subprocess.PIPE)  # it works while we import
+    from ftq.doctor import client
+    from ftq.doctor.findings import examine, worst
+    from ftq.settings import Settings
+
+    found = {"client": list(examine(client.checks(Settings.from_env(), flower)))}
+    found["worker"] = _left_out(missing) if process is None else _collect(process, until)
+    if not as_json:
+        _print(found)
+    if deep:
+        found["deep"] = _deep()
+        if not as_json:
+            _print({"deep": found["deep"]})
+    everything = [finding for findings in found.values() for finding in findings]
+    if as_json:
+        print_json(_as_dict(found, worst(everything)))
+    else:
+        note(_summary(everything))
+    if worst(everything) == "problem":
+        click.get_current_context().exit(1)
+
+
+# ---- the worker's half, in a process of its own -----------------------------------------------------------
+
+
+def _start(module: str, stderr: int | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", module]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
+    """The worker's findings that came by `until` (of time.monotonic), and whether it was done by then."""
+    from ftq.doctor.findings import Finding
+
+    try:
+        said, complaint = process.communicate(timeout=max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, _ = process.communicate()
+        message = f"the worker's checks weren't done within {WORKER_SECONDS:g} s: the machine may be busy"
+        late = Finding("worker", "warning", message, "python -m worker.doctor.checks   shows all of them")
+        return [*_parse(said.rpartition("\n")[0]), late]
+    return _parse(said) + _broken(process, complaint, "python -m worker.doctor.checks")
+
+
+def _deep() -> list[Finding]:
+    """Run the deep checks. Their process shows its steps on standard error."""
+    process = _start("worker.doctor.deep")
+    try:
+        said, _ = process.communicate()
+    except BaseException:  # Ctrl-C reaches it as well: let it tidy up
+        process.wait()
+        raise
+    return _parse(said) + _broken(process, "", "python -m worker.doctor.deep")
+
+
+def _parse(said: str) -> list[Finding]:
+    """The findings of a doctor's process; a library may have printed lines of its own among them."""
+    from ftq.doctor.findings import Finding
+
+    return [Finding(**json.loads(line)) for line in said.splitlines() if line.startswith('{"check": ')]
+
+
+def _broken(process: subprocess.Popen[str], complaint: str, command: str) -> list[Finding]:
+    from ftq.doctor.findings import Finding
+
+    if process.returncode == 0:
+        return []
+    last = (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    return [Finding("worker", "problem", f"the worker's checks failed: {last}", f"{command}   shows the whole")]
+
+
+def _left_out(missing: list[str]) -> list[Finding]:
+    from ftq.doctor.findings import Finding
+
+    message = f"the worker isn't installed here ({', '.join(missing)} missing): its checks are left out"
+    return [Finding("worker", "note", message, "ftq doctor   on the worker's machine")]
+
+
+# ---- what people and scripts see --------------------------------------------------------------------------
+
+
+def _as_dict(found: dict[str, list[Finding]], verdict: str) -> dict[str, Any]:
+    findings = [{"where": where, **vars(finding)} for where, group in found.items() for finding in group]
+    return {"ftq": ftq.__version__, "verdict": verdict, "findings": findings}
+
+
+def _print(found: dict[str, list[Finding]]) -> None:
+    from cli.screens.show import console, has_symbols, put
+
+    out = console()
+    for where, findings in found.items():
+        put(out, _table(where, findings, has_symbols(out)))
+        click.echo()
+
+
+def _table(where: str, findings: list[Finding], symbols: bool) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(where.upper(), no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    before = ""
+    for finding in findings:
+        colour, symbol = LOOKS[finding.level]
+        level = f"{symbol} {finding.level}" if symbols else finding.level
+        name = "" if finding.check == before else finding.check
+        table.add_row(name, Text(level, colour), _text(finding))
+        before = finding.check
+    return table
+
+
+def _text(finding: Finding) -> RenderableType:
+    from rich.text import Text
+
+    took = "" if finding.seconds is None else f"{finding.seconds:.1f} s: "
+    text = Text(printable(took + finding.message))
+    if finding.fix and finding.level != "ok":
+        text.append(f"\n-> {printable(finding.fix)}", "bold" if finding.level == "problem" else "dim")
+    return text
+
+
+def _summary(findings: list[Finding]) -> str:
+    count = {level: sum(finding.level == level for finding in findings) for level in ("problem", "warning")}
+    said = [plural(number, level) for level, number in count.items() if number]
+    return f"{' and '.join(said)} found." if said else "Nothing stands in the way."

@@ -1,0 +1,236 @@
+"""`ftq status`, `logs`, `events`, `models`, `options`: everything that only looks."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import time
+from collections import defaultdict
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.common import complete_run, ctrl_c, json_option, note, open_client, print_json, printable, run_argument
+from ftq.files.run_dir import STAGES
+
+if TYPE_CHECKING:
+    from ftq.client.client import Client
+    from ftq.store.records import Event, Run
+
+SHOWN = 20
+ASK = "ask"  # what the questions of `ftq infer` are logged as
+KIND_COLOURS = {"failed": "red", "lost": "red", "lease_lost": "red", "retried": "yellow", "warning": "yellow",
+                "succeeded": "green", "cache_hit": "green", "cancelled": "yellow", "paused": "magenta"}  # fmt: skip
+
+
+@click.command()
+@click.argument("run", metavar="[RUN]", required=False, shell_complete=complete_run)
+@click.option("--watch", "-w", is_flag=True, help="Keep it on the screen, refreshed each second.")
+@click.option("--all", "everything", is_flag=True, help=f"All runs, not only the latest {SHOWN}.")
+@json_option
+def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> None:
+    """List the runs, or show one.
+
+    One: its stages, progress, artifacts, what was asked, and why it failed. With --watch on one run, the exit
+    code is the run's result.
+
+    \b
+    Examples:
+      ftq status
+      ftq status handbook --watch
+      ftq status handbook --json
+    """
+    if watch and as_json:
+        raise click.UsageError("--watch and --json don't go together: `ftq events RUN -f --json` streams")
+    client = open_client()
+    limit = None if everything else SHOWN
+    if run is None and watch:
+        from cli.screens.watch import watch_list
+
+        with ctrl_c("", exit_code=0):
+            watch_list(client, limit)
+    elif run is None:
+        _list(client, limit, as_json)
+    elif watch:
+        _watch(client, client.find(run))
+    else:
+        _show(client, client.find(run), as_json)
+
+
+def _list(client: Client, limit: int | None, as_json: bool) -> None:
+    if as_json:
+        from ftq.client.view import as_dict
+
+        print_json([as_dict(run, client.settings.home) for run in client.all()])
+        return
+    runs = client.all(limit)
+    if not runs:
+        note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.")
+        return
+    from cli.screens.show import print_runs
+
+    print_runs(runs)
+    if limit and (more := client.count() - len(runs)) > 0:
+        note(f"{more:,} more: --all")
+    waiting = [run for run in runs if run.status == "queued"]
+    if waiting and (missing := client.missing_worker(*reversed(waiting))):
+        note(f"Note: {missing}")
+
+
+def _show(client: Client, run: Run, as_json: bool) -> None:
+    if as_json:
+        from ftq.client.view import as_dict
+
+        print_json(as_dict(run, client.settings.home))
+        return
+    from cli.screens.show import print_run
+    from cli.screens.watch import warnings
+
+    print_run(run, client.settings.home, warnings(client, run, time.time()))
+
+
+def _watch(client: Client, run: Run) -> None:
+    from cli.screens.watch import watch_run
+
+    with ctrl_c(f"The run goes on. `ftq status {run.name} --watch` follows it again."):
+        finished = watch_run(client, run.id)
+    click.get_current_context().exit(0 if finished.status == "succeeded" else 1)
+
+
+@click.command()
+@run_argument
+@click.option("--stage", type=click.Choice((*STAGES, ASK)), help="Only this stage's log; ask: that of `ftq infer`.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run is finished.")
+def logs(run: str, stage: str | None, follow: bool) -> None:
+    """Print the logs of a run's stages.
+
+    A pipe gets the bytes as they are; on a terminal control characters are shown as U+FFFD.
+
+    \b
+    Examples:
+      ftq logs handbook -f
+      ftq logs handbook --stage train
+    """
+    client = open_client()
+    found = client.find(run)
+    wanted = (stage,) if stage else STAGES
+    out = sys.stdout.buffer
+    if not any(client.run_dir(found.id).log(name).is_file() for name in wanted):
+        _say_no_log(client, found, stage)
+    last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout.isatty() else None
+    with ctrl_c(""):
+        for name, piece in client.follow_logs(found.id, wanted, follow):
+            if name != last and not stage:
+                out.flush()
+                note(f"==> {name} <==")
+            last = name
+            out.write(piece if shown is None else shown[name].take(piece))
+            out.flush()
+
+
+class _Shown:
+    """What a terminal gets of a log, piece by piece: a character may begin in one piece and end in the next."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(self, piece: bytes) -> bytes:
+        text = printable(self._decoder.decode(piece), keep="\n\t\r")  # \r: a progress bar writes over itself
+        return text.encode(sys.stdout.encoding or "utf-8", "replace")
+
+
+def _say_no_log(client: Client, run: Run, stage: str | None) -> None:
+    if stage == ASK:
+        note(f"No log of questions to {run.name}: `ftq infer {run.name}` asks one.")
+        return
+    what = f"the {stage} stage of {run.name}" if stage else run.name
+    cached = [part.name for part in run.stages if part.cached and stage in (None, part.name)]
+    if cached:
+        note(f"No log of {what}: {', '.join(cached)} came from the cache, nothing ran.")
+    elif run.is_finished:
+        note(f"No log of {what}: it never started (status: {run.status}).")
+    else:
+        waits = client.missing_worker(run) or "It begins when a worker starts the stage."
+        note(f"No log of {what} yet (status: {run.status}). {waits}")
+
+
+@click.command()
+@run_argument
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run is finished.")
+@json_option
+def events(run: str, follow: bool, as_json: bool) -> None:
+    """Print what happened to a run, and when.
+
+    A line each: time, stage and attempt, kind, message. With --json, one JSON object a line.
+
+    \b
+    Example:
+      ftq events handbook -f
+    """
+    client = open_client()
+    found = client.find(run)
+    with ctrl_c(""):
+        for event in client.follow_events(found.id, follow):
+            click.echo(_event_json(event) if as_json else _event_line(event))
+
+
+def _event_json(event: Event) -> str:
+    import json
+
+    from ftq.client.view import event_as_dict
+
+    return json.dumps(event_as_dict(event))
+
+
+def _event_line(event: Event) -> str:
+    at = datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S")
+    where = f"{event.stage}.{event.attempt}" if event.attempt else event.stage or ""
+    kind = click.style(printable(f"{event.kind:<11}"), fg=KIND_COLOURS.get(event.kind))
+    return f"{at}  {printable(where):<10}  {kind}  {printable(event.message)}"
+
+
+@click.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List the base models that have an alias.
+
+    A hub id or a local checkpoint directory works as well. The last numbers are the least GPU memory in GiB that
+    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the fastest).
+
+    \b
+    Example:
+      ftq models
+    """
+    from dataclasses import asdict
+
+    from ftq.spec.models import MODELS
+
+    if as_json:
+        found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
+        print_json([{**asdict(model), **more, "least_memory": model.least} for model, more in found])
+        return
+    from cli.screens.show import print_models
+
+    print_models(MODELS)
+
+
+@click.command()
+@json_option
+def options(as_json: bool) -> None:
+    """List the options of a run with defaults and limits.
+
+    Set one by --set or in --config of `ftq submit`.
+
+    \b
+    Example:
+      ftq options | grep -i lora
+    """
+    from ftq.spec.options import options as all_options
+
+    if as_json:
+        print_json(all_options())
+        return
+    from cli.screens.show import print_options
+
+    print_options(all_options())

@@ -1,0 +1,127 @@
+"""`ftq rm`, `gc`, `keep`: room on the disk. Nothing is deleted before it was shown."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, say, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ftq.client.client import Client
+    from ftq.store.records import Run
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_run)
+@yes_option
+def rm(runs: tuple[str, ...], yes: bool) -> None:
+    """Delete runs and their files.
+
+    Shows first how much room that frees. A running one is never deleted.
+
+    \b
+    Example:
+      ftq rm handbook-1 handbook-2
+    """
+    from ftq.errors import Refused
+
+    client = open_client()
+    found = list({run.id: run for run in map(client.find, runs)}.values())
+    if running := [run.name for run in found if run.status == "running"]:
+        raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
+    _delete(client, [(run, client.size(run)) for run in found], [], yes)
+
+
+@click.command()
+@click.option("--last", type=click.IntRange(0), default=10, show_default=True, help="How many finished runs stay.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+@yes_option
+def gc(last: int, dry_run: bool, yes: bool) -> None:
+    """Delete old runs.
+
+    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion or submit has left;
+    what nothing needs in this machine's cache; and questions older than a day. Shows first how much room that frees.
+
+    \b
+    Example:
+      ftq gc --last 5
+    """
+    client = open_client()
+    old, leftovers, questions = client.removable(last), client.leftovers(), client.old_questions()
+    if not old and not leftovers and not questions:
+        note(f"Nothing to delete: no finished run besides the last {last} and the kept ones.")
+        return
+    _delete(client, old, leftovers, yes, questions, dry_run=dry_run, old=True)
+
+
+@click.command()
+@run_argument
+@click.option("--undo", is_flag=True, help="Let gc delete it again.")
+def keep(run: str, undo: bool) -> None:
+    """Mark a run so that `ftq gc` spares it.
+
+    \b
+    Example:
+      ftq keep handbook
+    """
+    kept = open_client().keep(run, not undo)
+    say(f"{kept.name} may be deleted by gc again." if undo else f"{kept.name} is kept: gc spares it.")
+
+
+def _delete(
+    client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], yes: bool, questions: int = 0,
+    *, dry_run: bool = False, old: bool = False,
+) -> None:  # fmt: skip
+    """Show, ask, delete. What can't be deleted doesn't hold up the rest."""
+    _show(client, runs, leftovers, questions)
+    if dry_run:
+        return
+    confirm("Delete?", yes)
+    from ftq.errors import FtqError, NotFound, Refused
+
+    done, problems = [0, 0, 0], list[FtqError]()
+    jobs: list[tuple[int, int, Callable[[], None]]] = [(1, 1, partial(client.clear, path)) for path, _ in leftovers]
+    jobs += [(0, 1, partial(client.remove, run, old)) for run, _ in runs]
+    jobs += [(2, questions, client.forget_questions)] if questions else []
+    for kind, number, delete in jobs:
+        try:
+            with contextlib.suppress(NotFound):  # another client has deleted it
+                delete()
+            done[kind] += number
+        except FtqError as error:
+            if old and isinstance(error, Refused):
+                note(f"Spared: {error.message}.")
+            else:
+                problems.append(error)
+    note(f"Deleted {_count(*done)}.")
+    if problems:
+        hints = dict.fromkeys(problem.hint for problem in problems)
+        raise FtqError("\n".join(dict.fromkeys(problem.message for problem in problems)), "\n".join(hints))
+
+
+def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
+    from cli.screens.show import print_sizes
+    from ftq.client.removal import why
+
+    if runs:
+        print_sizes(runs)
+    for path, number in leftovers:
+        click.echo(f"{printable(path.name)}  {why(path)}  {size(number)}")
+    deleted = [run for run, _ in runs]
+    frees, stays = client.freed(deleted) + sum(number for _, number in leftovers), client.staying(deleted)
+    shared = f" ({size(stays)} of it are shared with other runs and stay)" if stays else ""
+    note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}{shared}.")
+
+
+def _count(runs: int, leftovers: int, questions: int) -> str:
+    others = [plural(number, what) for number, what in [(leftovers, "leftover"), (questions, "question")] if number]
+    return " and ".join([", ".join([plural(runs, "run"), *others[:-1]]), *others[-1:]])

@@ -1,0 +1,106 @@
+"""`ftq submit`: options from a file, from --set and from flags, in this order of precedence; then one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
+
+if TYPE_CHECKING:
+    from ftq.client.client import Client, Submitted
+
+
+@click.command()
+@click.option("--model", metavar="MODEL", shell_complete=complete_model,
+              help="Catalogue alias, hub id or local checkpoint directory.")  # fmt: skip
+@click.option("--documents", metavar="DIR", type=click.Path(), help="Folder of .md, .json and .jsonl files.  "
+              "[default: documents]")  # fmt: skip
+@click.option("--name", help="What the run is called.  [default: made from the model]")
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of options.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One option; wins over --config.")
+@click.option("--quant", metavar="TYPE", multiple=True, help="GGUF file to write, such as q4_k_m or q8_0.")
+@click.option("--prompt", metavar="TEXT", multiple=True, help="Question that the finished model answers.")
+@click.option("--priority", metavar="LEVEL", help="high, normal or low.")
+@click.option("--dry-run", is_flag=True, help="Check everything, estimate it, write and send nothing.")
+@click.option("--card", metavar="CARD", help="With --dry-run: for this GPU, such as 'RTX 4090', or GiB.")
+@click.option("--wait", is_flag=True, help="Follow the run; the exit code is its result.")
+@json_option
+def submit(
+    config: Path | None, assignments: tuple[str, ...], name: str | None, dry_run: bool, card: str | None, wait: bool,
+    as_json: bool, **flags: Any,
+) -> None:  # fmt: skip
+    """Check, record and send a run.
+
+    \b
+    Examples:
+      ftq submit --model smollm2-135m
+      ftq submit --model phi-3.5-mini --documents handbook --quant q8_0
+      ftq submit --config run.yaml --set epochs=5 --wait
+      ftq submit --model phi-3-medium --dry-run --card "RTX 4090"
+    """
+    if card and not dry_run:
+        raise click.UsageError("--card belongs to --dry-run: a run lands on the worker that takes it")
+    client = open_client()
+    options = _options(config, assignments, flags)
+    if dry_run:
+        _show_forecast(client, options, name, card, as_json)
+        return
+    submitted = client.submit(options, name)
+    if as_json:
+        print_json({"id": submitted.run.id, "name": submitted.run.name})
+    _show(submitted, as_json, wait)
+    if wait:
+        _follow(client, submitted)
+
+
+def _options(config: Path | None, assignments: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
+    """--set wins over --config, a flag with a name of its own wins over both."""
+    from ftq.spec.options import parse_assignment, read_config
+
+    try:
+        given = dict(map(parse_assignment, assignments))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    lists = {"quantizations": list(flags.pop("quant")), "prompts": list(flags.pop("prompt"))}
+    named = {key: value for key, value in {**flags, **lists}.items() if value not in (None, [])}
+    return {**(read_config(config) if config else {}), **given, **named}
+
+
+def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
+    run = submitted.run
+    if not as_json:
+        click.echo(f"{run.id}  {run.name}")
+        others = f" ({submitted.others})" if submitted.others else ""
+        note(f"Taken: {plural(submitted.documents, 'document')} from {run.spec['documents']}{others}")
+    for text in submitted.notes:
+        note(f"Note: {text}")
+    if as_json or wait:
+        return
+    note(f"\n  ftq status {run.name} --watch   follow it\n  ftq logs {run.name} -f          read along")
+    note(f"  ftq cancel {run.name}           stop it")
+
+
+def _follow(client: Client, submitted: Submitted) -> None:
+    from cli.screens.watch import watch_run
+
+    run = submitted.run
+    with ctrl_c(f"The run goes on. `ftq status {run.name} --watch` follows it again."):
+        finished = watch_run(client, run.id, stderr=True)  # standard output has the id, and only that
+    click.get_current_context().exit(0 if finished.status == "succeeded" else 1)
+
+
+def _show_forecast(client: Client, options: dict[str, Any], name: str | None, card: str | None, as_json: bool) -> None:
+    spec, found = client.dry_run(options, name)
+    forecast = client.forecast(spec, card)
+    if as_json:
+        print_json({"spec": spec, "forecast": forecast.as_dict()})
+        return
+    from cli.screens.dry_run import print_forecast
+
+    print_forecast(spec, found, forecast)
+    if waits := client.would_wait(spec):
+        note(f"Note: it would wait. {waits}")
+    note("Nothing was recorded or sent: leave out --dry-run to submit it.")

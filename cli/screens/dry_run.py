@@ -1,0 +1,72 @@
+"""What `ftq submit --dry-run` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from cli.common import note, plural, printable, size
+from cli.screens.show import asked_for, console, duration, put
+from ftq.files.run_dir import STAGES
+from ftq.store.records import queue_of
+
+if TYPE_CHECKING:
+    from ftq.files.snapshot import Snapshot
+    from ftq.plan.estimate import Plan
+    from ftq.plan.forecast import Forecast
+
+
+def print_forecast(spec: dict[str, Any], found: Snapshot, forecast: Forecast) -> None:
+    """What a submit would do, and what it would take: `~` is what is estimated."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    rows = [*_documents(spec, found), *_training(forecast), *_disk(forecast)]
+    for name, text in rows:
+        grid.add_row(Text(name, "dim"), Text(printable(text), "yellow" if text.startswith("skipped") else ""))
+    put(console(), Group(grid, "", *asked_for(spec)))
+    for text in forecast.notes:
+        note(f"Note: {text}")
+
+
+def _documents(spec: dict[str, Any], found: Snapshot) -> list[tuple[str, str]]:
+    stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
+    others = f" ({found.others})" if found.others else ""
+    taken = f"{plural(found.files, 'document')} ({size(found.bytes)}) from {spec['documents']}{others}"
+    skipped = [("", f"skipped: {text}") for text in found.skipped]
+    return [("model", spec["model"]), ("documents", taken), *skipped, ("stages", stages)]
+
+
+def _training(forecast: Forecast) -> list[tuple[str, str]]:
+    dataset, plan, place = forecast.dataset, forecast.plan, forecast.place
+    rows, about = dataset.train, "" if dataset.counted else "~"
+    held_out = f", and {about}{dataset.held_out:,} held out" if dataset.held_out else ""
+    examples = f"{about}{rows.examples:,} with {about}{rows.tokens:,} tokens, {about}{rows.longest:,} in the longest"
+    lines = [("examples", examples + held_out)]
+    if plan is None or place is None:
+        return lines
+    lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan, place.card.name))]
+    lines += [("memory", f"~{plan.peak / 2**30:.1f} of {place.card.memory / 2**30:.1f} GiB")]
+    return lines if forecast.seconds is None else [*lines, ("time", f"~{duration(forecast.seconds)} of training")]
+
+
+def _plan(plan: Plan, card: str) -> str:
+    bits = "4-bit" if plan.load_in_4bit else "16-bit" if card != "CPU" else "32-bit"
+    at_once = f"{plan.batch_size} of them at once" if plan.accumulation > 1 else "all at once"
+    gpus = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
+    saving = "checkpointing" if plan.checkpointing else "no checkpointing"
+    return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {bits} base, {saving}"
+
+
+def _disk(forecast: Forecast) -> list[tuple[str, str]]:
+    if forecast.disk is None or forecast.gguf is None:
+        return []
+    needed = {"download": "to download unless the worker has it", "checkpoints": "checkpoints while it trains",
+              "export": "free for the export"}  # fmt: skip
+    kept = {"adapter": "adapter", "merged": "merged model", **{name: name for name in forecast.gguf}}
+    found = {**forecast.disk, **forecast.gguf}
+    return [
+        (row, "~" + ", ".join(f"{size(found[name])} {word}" for name, word in words.items() if found[name]))
+        for row, words in (("disk", needed), ("kept", kept))
+    ]

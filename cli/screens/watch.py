@@ -1,0 +1,126 @@
+"""`--watch` and `--wait`: a view that stays, on a terminal; a line for each change where there is none."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cli.common import printable
+from cli.screens import show
+from ftq.client import view
+from ftq.client.follow import patiently
+from ftq.store.records import Run
+
+if TYPE_CHECKING:
+    from ftq.client.client import Client
+
+SECONDS = 1.0
+
+
+def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
+    """Show the run until it is finished."""
+    out = show.console(stderr)
+    home, lease = client.settings.home, client.settings.lease_seconds
+    if not out.is_terminal:
+        run = _print_changes(client, run_id, out)
+    else:
+        symbols = show.has_symbols(out)
+        with Live(console=out, auto_refresh=False, transient=True) as live:
+            for run in client.follow(run_id, SECONDS):
+                now = time.time()
+                found = patiently(partial(warnings, client, run, now), lease)
+                seen = show.run_view(run, home, now, found, whole=False, symbols=symbols)
+                live.update(seen, refresh=True)
+    show.print_run(run, home, stderr=stderr)
+    return run
+
+
+def watch_list(client: Client, limit: int | None) -> None:
+    """Show the list of runs until Ctrl-C."""
+    out = show.console()
+    if not out.is_terminal:
+        _print_all_changes(client, limit, out)
+    with Live(console=out, auto_refresh=False) as live:
+        while True:
+            seen = patiently(lambda: _list(client, limit, out), client.settings.lease_seconds)
+            live.update(seen, refresh=True)
+            time.sleep(SECONDS)
+
+
+def warnings(client: Client, run: Run, now: float) -> list[str]:
+    """What a person should know while waiting: nobody there, or no sign of life."""
+    found = [silent(run, client.settings.lease_seconds, now), waits(run, now)]
+    found.append(client.missing_worker(run) if run.status == "queued" else "")
+    return [text for text in found if text]
+
+
+def silent(run: Run, lease: float, now: float) -> str:
+    seconds = view.silence(run, lease, now)
+    if seconds is None or seconds <= lease:
+        return ""
+    return (
+        f"no sign of life for {show.duration(seconds)}, longer than a lease ({lease:.0f} s): "
+        "a live worker will take it up, `ftq worker` starts one"
+    )
+
+
+def waits(run: Run, now: float) -> str:
+    """Why and until when a run waits that was lost several times; empty if it doesn't."""
+    head = run.current
+    if run.status != "queued" or head is None or head.losses < 2 or (head.queued_at or 0.0) <= now:
+        return ""
+    return (
+        f"{head.name} was lost {head.losses} times in a row, `ftq events {run.name}` says how: it is tried again in "
+        f"{show.duration((head.queued_at or 0.0) - now)}, `ftq retry {run.name}` does it now"
+    )
+
+
+def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
+    runs, now = client.all(limit), time.time()
+    if not runs:
+        return Text("No runs yet: `ftq submit` makes one.", "dim")
+    parts: list[RenderableType] = [show.runs_table(runs, now, out.width, show.has_symbols(out))]
+    if limit and (more := client.count() - len(runs)) > 0:
+        parts.append(Text(f"{more:,} more: --all", "dim"))
+    silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
+    parts += [Text(printable(f"! {name}: {text}"), "yellow") for name, text in silences if text]
+    waiting = [run for run in runs if run.status == "queued"]
+    if waiting and (missing := client.missing_worker(*reversed(waiting))):
+        parts.append(Text(printable(f"! {missing}"), "yellow"))
+    return Group(*parts)
+
+
+def _print_changes(client: Client, run_id: str, out: Console) -> Run:
+    seen: dict[str, str] = {}
+    for run in client.follow(run_id, SECONDS):
+        _print_if_changed(run, seen, out)
+    return run
+
+
+def _print_all_changes(client: Client, limit: int | None, out: Console) -> NoReturn:
+    seen: dict[str, str] = {}
+    while True:
+        for run in reversed(patiently(lambda: client.all(limit), client.settings.lease_seconds)):
+            _print_if_changed(run, seen, out)
+        time.sleep(SECONDS)
+
+
+def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
+    """One line when the status, the stage or the next five percent have changed."""
+    stage, found = run.current, view.progress(run) or {}
+    percent = int(found.get("percent") or 0) if stage and run.status == "running" else 0
+    change = f"{run.status} {stage and (stage.name, stage.status, stage.attempt)} {percent // 5}"
+    if seen.get(run.id) == change:
+        return
+    seen[run.id] = change
+    words = [show.clock(time.time()), run.name, run.status]
+    if stage and run.status != "cancelled":
+        words.append(stage.name)
+    if percent:
+        words += [f"{percent} %", show.numbers(found), show.time_left(found)]
+    out.print(printable("  ".join(word for word in words if word)))

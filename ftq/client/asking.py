@@ -1,0 +1,196 @@
+"""Asking a finished run: the question goes into the database, the broker rings, the answer is read while it is written.
+
+The database is the truth: a message that the broker has lost is sent again, and a worker that died is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ftq.errors import FtqError, Refused, Unavailable, UserError, did_you_mean
+from ftq.files.run_dir import RunDir
+from ftq.store.records import ASK, Run
+from ftq.store.store import RunStore
+
+START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+OPTIONS = ("quant", "base", "max_tokens", "temperature", "seed")
+MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
+RING_SECONDS = 20.0  # a question that no worker has taken is sent again: it is answered once
+LOOK_SECONDS = 2.0  # how often the worker that answers is looked for
+AT_ONCE = 8  # questions of a list that are on their way together
+SHORT, LONG = 0.05, 0.2  # seconds between two looks at the answer: at first and when it grows, later
+
+Pieces = Generator[str, None, dict[str, Any]]  # the text as it is written; the return value is the whole answer
+Value = TypeVar("Value")
+
+
+@dataclass
+class Sent:
+    """A question on its way; `rung` and `looked` say when, by time.monotonic."""
+
+    id: str
+    prompt: str
+    rung: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
+
+
+class Failed(FtqError):
+    """The worker's error. It concerns this question alone."""
+
+    def __init__(self, error: dict[str, str]) -> None:
+        super().__init__(error["message"], error["hint"])
+        self.kind = error["kind"]
+
+
+class Asking:
+    """`ring` sends a question's message and returns whether a broker took it; `no_broker` says what to do if not."""
+
+    def __init__(self, store: RunStore, ring: Callable[[str], bool], no_broker: str) -> None:
+        self.store, self._ring, self._no_broker = store, ring, no_broker
+
+    def stream(self, run_id: str, prompt: str, options: dict[str, Any], patience: float) -> Pieces:
+        """The answer, piece by piece; asked with the first `next`. A generator closed early withdraws the question.
+
+        FtqError where nothing new was written for `patience` seconds.
+        """
+        sent = Sent(self.store.ask(run_id, prompt, options), prompt)
+        try:
+            self._ring_for(sent)
+            return (yield from self._read(sent, patience))
+        except BaseException:  # also Ctrl-C: no worker shall work for somebody who has left
+            self._withdraw(sent)
+            raise
+
+    def many(
+        self, run_id: str, prompts: Iterable[str], options: dict[str, Any], patience: float
+    ) -> Iterator[dict[str, Any]]:
+        """The answers in order, AT_ONCE on their way together; {"prompt", "error"} for a question that failed."""
+        left, waiting = iter(prompts), deque[Sent]()
+        try:
+            while True:
+                while len(waiting) < AT_ONCE and (prompt := next(left, None)) is not None:
+                    waiting.append(Sent(self.store.ask(run_id, prompt, options), prompt))
+                    self._ring_for(waiting[-1])
+                if not waiting:
+                    return
+                answer = self._answer_or_error(waiting[0], patience)
+                waiting.popleft()
+                yield answer
+        finally:
+            for sent in waiting:
+                self._withdraw(sent)
+
+    def check_worker(self) -> None:
+        """FtqError if no worker that is up answers questions."""
+        live = self.store.live_workers()
+        if not live:
+            raise FtqError("no worker is up, so nobody can answer", START)
+        if not any(ASK in queues for queues in live.values()):
+            listed = "; ".join(f"{name} serves {', '.join(sorted(queues))}" for name, queues in sorted(live.items()))
+            raise FtqError(
+                f"no worker serves the queue {ASK}, so nobody can answer ({listed})",
+                f"`ftq worker --queues {ASK}` starts one. Workers of an earlier ftq serve it once they are restarted.",
+            )
+
+    def _answer_or_error(self, sent: Sent, patience: float) -> dict[str, Any]:
+        try:
+            return drain(self._read(sent, patience))
+        except Failed as error:
+            return {"prompt": sent.prompt, "error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+
+    def _read(self, sent: Sent, patience: float) -> Pieces:
+        shown, pause, until = "", SHORT, time.monotonic() + patience
+        while True:
+            reply = self.store.read_answer(sent.id)
+            if reply.error:
+                raise Failed(reply.error)
+            text = reply.answer["answer"] if reply.answer else reply.written
+            if len(text) > len(shown):
+                yield text[len(shown) :]
+                shown, pause, until = text, SHORT, time.monotonic() + patience
+            if reply.answer:
+                return reply.answer
+            if time.monotonic() > until:
+                raise FtqError(f"no answer within {patience:.0f} s", _who_is_to_blame(reply.status))
+            self._look_after(sent, reply.status)
+            time.sleep(pause)
+            pause = min(1.2 * pause, LONG)
+
+    def _look_after(self, sent: Sent, status: str) -> None:
+        now = time.monotonic()
+        if status == "queued" and now - sent.rung > RING_SECONDS:  # the broker may have lost the message
+            self.check_worker()
+            self._ring(sent.id)
+            sent.rung = now
+        if status == "running" and now - sent.looked > LOOK_SECONDS:
+            self.store.lose_question_if_silent(sent.id)
+            sent.looked = now
+
+    def _ring_for(self, sent: Sent) -> None:
+        if not self._ring(sent.id):
+            raise FtqError("the broker can't be reached, so nobody can answer", self._no_broker)
+
+    def _withdraw(self, sent: Sent) -> None:
+        with contextlib.suppress(Unavailable):
+            self.store.withdraw(sent.id)
+
+
+def _who_is_to_blame(status: str) -> str:
+    if status == "queued":
+        return "The workers may be busy: `ftq status`. `ftq worker --queues ask` starts one for questions alone."
+    return "A worker took the question: see its log."
+
+
+def drain(pieces: Generator[str, None, Value], take: Callable[[str], Any] = lambda piece: None) -> Value:
+    """Hand each piece to `take`; the generator's return value."""
+    with contextlib.closing(pieces):
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                value: Value = end.value
+                return value
+            take(piece)
+
+
+def check_prompt(prompt: str) -> None:
+    """UserError for what no model can be asked."""
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:  # bytes of a command line that were no UTF-8
+        size = 0
+    if "\0" in prompt or not size:
+        raise UserError("the question is no text", "It has to be UTF-8, and to have no NUL character.")
+    if size > MAX_PROMPT:
+        raise UserError(f"the question has {size:,} bytes, {MAX_PROMPT:,} are the most", "Ask about a part of it.")
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """UserError for an unknown name; the worker checks the values, by the limits of the run's own options."""
+    for name in options:
+        if name not in OPTIONS:
+            near = did_you_mean(name, list(OPTIONS))
+            raise UserError(f"unknown option {name} of a question.{near}", f"Known: {', '.join(OPTIONS)}")
+
+
+def check_model(run: Run, folder: RunDir, options: dict[str, Any]) -> None:
+    """Refused if the run has no model to ask, or not the quantisation that is asked for."""
+    there = [path.stem.removeprefix("model-") for path in folder.ggufs()]
+    asked = options.get("quant")
+    if options.get("base"):
+        if asked:
+            raise UserError("the base model has no other quantisation than q8_0", "Leave out --quant, or --base.")
+    elif not there:
+        raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+    elif asked and asked not in there:
+        wanted = ",".join([*there, asked])
+        raise Refused(
+            f"run {run.name} has no {asked}, it has {', '.join(there)}",
+            f"`ftq infer {run.name} --quant {there[0]}`, or submit it again with --set quantizations={wanted}: "
+            "only the export is made anew.",
+        )

@@ -1,0 +1,72 @@
+"""A run, its events and its logs as they come, until the run is finished. A database may be away for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from ftq.errors import FtqError, NotFound, Unavailable
+from ftq.files.run_dir import RunDir
+from ftq.store.records import Event, Run
+from ftq.store.store import RunStore
+
+Answer = TypeVar("Answer")
+REREAD = 50  # of the last events: PostgreSQL may show one after another whose id is greater
+
+
+def patiently(read: Callable[[], Answer], patience: float) -> Answer:
+    """What `read` returns. A database that is back within so many seconds was never away."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return read()
+        except Unavailable:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.5)
+
+
+def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Iterator[Run]:
+    """The run now and every so many seconds until it is finished."""
+    run = store.get(run_id)
+    while True:
+        yield run
+        if run.is_finished:
+            return
+        time.sleep(seconds)
+        try:
+            run = patiently(lambda: store.get(run_id), patience)
+        except NotFound:
+            raise FtqError(f"run {run.name} was deleted meanwhile", "`ftq status` lists the runs.") from None
+
+
+def events(store: RunStore, found: Iterator[Run], patience: float) -> Iterator[Event]:
+    """The events that each of the states finds new."""
+    seen = [0]
+    for run in found:
+        read = patiently(partial(store.events, run.id, seen[0]), patience)
+        new = [event for event in read if event.id not in seen]
+        seen = sorted([*seen, *(event.id for event in new)])[-REREAD:]
+        yield from new
+
+
+def logs(folder: RunDir, found: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """(stage, the next piece of its log), for each of the states."""
+    read = dict.fromkeys(stages, 0)
+    for _ in found:
+        for stage in stages:
+            for piece in _read_from(folder.log(stage), read[stage]):
+                read[stage] += len(piece)
+                yield stage, piece
+
+
+def _read_from(path: Path, offset: int) -> Iterator[bytes]:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        while piece := file.read(65536):
+            yield piece

@@ -1,0 +1,103 @@
+"""Room on the disk: how a run's files go, and what lies about that nothing needs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftq.errors import FtqError, NotFound, Unavailable
+from ftq.files import run_dir
+from ftq.settings import cache_dir
+from ftq.store.store import RunStore
+
+UNTOUCHED = 3600  # seconds since somebody wrote there: whoever made it has died
+UNUSED = 7 * 86_400  # seconds since a base model's GGUF in the cache was read: it is made again within minutes
+
+
+def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:
+    """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it.
+
+    The files go aside together with the record: what then can't be deleted, or isn't before a Ctrl-C, is a leftover.
+    """
+    aside = folder.with_name(f".{run_id}.deleted")
+    try:
+        store.delete(run_id, lambda: _rename(folder, aside), old=old)
+    except BaseException:
+        if is_recorded(store, run_id):
+            _rename(aside, folder)
+        raise
+    clear(aside)
+
+
+def leftovers(store: RunStore, home: Path) -> list[Path]:
+    """What a deletion has left, a submit that was killed, and what nothing needs in this machine's cache."""
+    submits = [mark.parent for mark in home.glob("*/.submitting") if not is_recorded(store, mark.parent.name)]
+    stopped = filter(_is_dead, [*home.glob(".*.partial"), *submits])
+    return [*sorted([*stopped, *home.glob(".*.deleted")]), *sorted(_unused(cache_dir()))]
+
+
+def why(leftover: Path) -> str:
+    """Why nothing needs it."""
+    if leftover.parent == cache_dir():
+        return "in the cache, and not used any more"
+    return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
+
+
+def clear(leftover: Path) -> None:
+    try:
+        run_dir.remove(leftover)
+    except FileNotFoundError:
+        pass  # another client deletes it at this moment
+    except OSError as error:
+        raise Unavailable(f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
+                          f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.") from None  # fmt: skip
+
+
+def is_recorded(store: RunStore, run_id: str) -> bool:
+    """Whether a run must not lose its files; where the database can't say, it must not."""
+    with contextlib.suppress(FtqError):
+        try:
+            store.get(run_id)
+        except NotFound:
+            return False
+    return True
+
+
+def cannot_write(home: Path, error: OSError) -> Unavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Make room there (`ftq gc` deletes old runs), or set FTQ_HOME to another folder."
+        return Unavailable(f"the disk is full ({home})", hint)
+    hint = "Make the artifacts folder writable for you, or set FTQ_HOME to another."
+    return Unavailable(f"{error.filename or home} can't be written ({error.strerror})", hint)
+
+
+def _is_dead(partial: Path) -> bool:
+    try:
+        return time.time() - run_dir.last_written(partial) > UNTOUCHED
+    except FileNotFoundError:  # the submit has just put it in place
+        return False
+
+
+def _unused(cache: Path) -> Iterator[Path]:
+    """In the cache: what earlier versions kept, GGUFs of base models, and what was never made to its end."""
+    for name in ("four_bit", "smollm2-135m"):
+        yield from cache.glob(name)
+    yield from filter(_is_dead, cache.glob(".*.partial"))
+    for path in cache.glob("base-*.gguf"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_atime, path.stat().st_mtime) > UNUSED:
+                yield path
+
+
+def _rename(path: Path, name: Path) -> None:
+    """Nothing there is no error."""
+    if not os.path.lexists(path):
+        return
+    try:
+        path.rename(name)
+    except OSError as error:
+        raise cannot_write(path, error) from None

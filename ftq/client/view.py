@@ -1,0 +1,103 @@
+"""A run as the outside sees it: the shape of `--json`, in one place."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ftq.plan import calibration
+from ftq.store.records import FINISHED, Event, Run, Stage
+
+PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds")
+
+
+def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
+    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what there isn't (yet)."""
+    now = time.time() if now is None else now
+    found = progress(run)
+    return {
+        "id": run.id,
+        "name": run.name,
+        "status": run.status,
+        "model": run.model,
+        "created_at": iso(run.created_at),
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
+        "stage": run.current.name if run.current else None,
+        "progress": {**{key: found.get(key) for key in PROGRESS}, "updated_at": iso(found.get("updated_at"))}
+        if found
+        else None,
+        "stages": [_stage(stage, now) for stage in run.stages],
+        "artifacts": artifacts(run, home),
+        "error": {key: run.error.get(key, "") for key in ("kind", "message", "hint")} if run.error else None,
+    }
+
+
+def event_as_dict(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": iso(event.at),
+        "stage": event.stage,
+        "attempt": event.attempt,
+        "kind": event.kind,
+        "message": event.message,
+        "data": event.data,
+    }
+
+
+def progress(run: Run) -> dict[str, Any] | None:
+    """The last report of the stage at work; of the training once the run has succeeded. Time is left of what runs."""
+    stage = run.current or run.stage("train")
+    return stage.progress if stage.status == "running" or not stage.progress else stage.progress | {"eta_seconds": None}
+
+
+def loss(run: Run) -> float | None:
+    """The training's last loss, also while a later stage is at work."""
+    value = (run.stage("train").progress or {}).get("loss")
+    return float(value) if value is not None else None
+
+
+def artifacts(run: Run, home: Path) -> list[dict[str, Any]]:
+    """[{"kind", "path", "bytes"}] of all stages, the paths absolute."""
+    found = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
+    return [{**artifact, "path": str(home / run.id / artifact["path"])} for artifact in found]
+
+
+def seconds(stage: Stage, now: float) -> float | None:
+    """How long the attempt took, or has been going on."""
+    if stage.started_at is None or stage.status == "queued":
+        return None
+    return max(0.0, (now if stage.status == "running" else stage.finished_at or now) - stage.started_at)
+
+
+def silence(run: Run, lease_seconds: float, now: float) -> float | None:
+    """Seconds since the last sign of life of the stage at work; None if none is at work."""
+    stage = run.current
+    if stage is None or stage.status != "running":
+        return None
+    signs = [stage.started_at, (stage.progress or {}).get("updated_at")]
+    signs.append(stage.lease_until - lease_seconds if stage.lease_until else None)
+    return now - max((sign for sign in signs if sign is not None), default=now)
+
+
+def iso(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _stage(stage: Stage, now: float) -> dict[str, Any]:
+    taken = seconds(stage, now)
+    waiting = stage.status == "queued"  # what an earlier attempt has left isn't this one's
+    return {
+        "stage": stage.name,
+        "status": stage.status,
+        "attempt": stage.attempt,
+        "cached": stage.cached,
+        "started_at": None if waiting else iso(stage.started_at),
+        "finished_at": iso(stage.finished_at) if stage.status in FINISHED else None,
+        "seconds": None if taken is None else round(taken, 3),
+        "plan": {**stage.plan, "compared": calibration.compare(stage.plan)} if stage.plan else None,
+    }

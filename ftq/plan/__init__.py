@@ -1,0 +1,1 @@
+"""Memory, time and disk of a training run: the formulas, what earlier runs have corrected, and the forecast."""

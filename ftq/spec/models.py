@@ -1,0 +1,184 @@
+"""The base models people fine-tune most: alias -> hub id, context length, stop token, shape.
+
+Everything about sizes follows from the shape (ftq/plan/estimate.py), which is that of the model's config.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.plan import estimate
+from ftq.plan.estimate import PROJECTIONS, Card, Rows, Shape, Wanted, reading_part
+
+ROW = 2048  # tokens of the longest row that `least_memory` counts with, and the rank of its adapter
+RANK = 64
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """`stop` is the token that ends an answer: where a chat model ends its turn, not the tokenizer's EOS."""
+
+    alias: str
+    hub_id: str
+    context: int
+    stop: str
+    licence: str
+    shape: Shape
+
+    @property
+    def parameters_b(self) -> float:
+        """Billions of weights, to three digits."""
+        norms = (2 * self.shape.layers + 1) * self.shape.hidden
+        return float(f"{(self.shape.parameters + norms) / 1e9:.3g}")
+
+    @property
+    def download_gb(self) -> float:
+        """GB (10^9 bytes) of the 16-bit checkpoint."""
+        return round(self.shape.parameters * 2 / 1e9, 1)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """Least memory in each mode, from the smallest to the fastest."""
+        return {
+            "4bit": self.least_memory(True, True), "16bit": self.least_memory(False, True),
+            "16bit_without_checkpointing": self.least_memory(False, False),
+        }  # fmt: skip
+
+    def least_memory(self, load_in_4bit: bool, checkpointing: bool, row: int = ROW) -> int:
+        """Bytes of device memory that train it, one row of so many tokens at a time, with the default adapter."""
+        how = Wanted(r=RANK, targets=PROJECTIONS, epochs=1, batch_size=1, accumulation=1, load_in_4bit=load_in_4bit,
+                     checkpointing="unsloth" if checkpointing else False)  # fmt: skip
+        return estimate.smallest(self.shape, Rows(1, row, row), Card("any", 0, 1.0), how).peak
+
+
+# Shape: layers, hidden, intermediate, heads x their width, key-value heads x theirs, vocabulary, tied embeddings, and
+# for Phi-3's family that its projections are fused.
+MODELS = [
+    BaseModel("smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", 8192, "<|im_end|>", "Apache-2.0",
+              Shape(30, 576, 1536, 9 * 64, 3 * 64, 49152, True)),
+    BaseModel("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 8192, "<|im_end|>", "Apache-2.0",
+              Shape(24, 2048, 8192, 32 * 64, 32 * 64, 49152, True)),
+    BaseModel("phi-3.5-mini", "microsoft/Phi-3.5-mini-instruct", 131072, "<|end|>", "MIT",
+              Shape(32, 3072, 8192, 32 * 96, 32 * 96, 32064, False, True)),
+    BaseModel("phi-3-medium", "microsoft/Phi-3-medium-4k-instruct", 4096, "<|end|>", "MIT",
+              Shape(40, 5120, 17920, 40 * 128, 10 * 128, 32064, False, True)),
+    BaseModel("phi-4-mini", "microsoft/Phi-4-mini-instruct", 131072, "<|end|>", "MIT",
+              Shape(32, 3072, 8192, 24 * 128, 8 * 128, 200064, True, True)),
+    BaseModel("qwen3-0.6b", "Qwen/Qwen3-0.6B", 40960, "<|im_end|>", "Apache-2.0",
+              Shape(28, 1024, 3072, 16 * 128, 8 * 128, 151936, True)),
+    BaseModel("qwen3-4b", "Qwen/Qwen3-4B", 40960, "<|im_end|>", "Apache-2.0",
+              Shape(36, 2560, 9728, 32 * 128, 8 * 128, 151936, True)),
+    BaseModel("qwen3-8b", "Qwen/Qwen3-8B", 40960, "<|im_end|>", "Apache-2.0",
+              Shape(36, 4096, 12288, 32 * 128, 8 * 128, 151936, False)),
+    BaseModel("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", 131072, "<|eot_id|>", "Llama 3.2",
+              Shape(28, 3072, 8192, 24 * 128, 8 * 128, 128256, True)),
+    BaseModel("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct", 131072, "<|eot_id|>", "Llama 3.1",
+              Shape(32, 4096, 14336, 32 * 128, 8 * 128, 128256, False)),
+    BaseModel("mistral-7b", "mistralai/Mistral-7B-Instruct-v0.3", 32768, "</s>", "Apache-2.0",
+              Shape(32, 4096, 14336, 32 * 128, 8 * 128, 32768, False)),
+    BaseModel("gemma-2-2b", "google/gemma-2-2b-it", 8192, "<end_of_turn>", "Gemma",
+              Shape(26, 2304, 9216, 8 * 256, 4 * 256, 256000, True)),
+]  # fmt: skip
+ALIASES = {model.alias: model for model in MODELS}
+_BY_HUB_ID = {model.hub_id.lower(): model for model in MODELS}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+def find(model: str) -> BaseModel | None:
+    """The catalogue's entry for an alias or a hub id, or None."""
+    return ALIASES.get(model.lower()) or _BY_HUB_ID.get(model.lower())
+
+
+def shape_of(model: str) -> Shape | None:
+    """A catalogue model's shape, or that in a local checkpoint's config.json; None where only a worker can know it."""
+    if known := find(model):
+        return known.shape
+    config = _config(model)
+    return Shape.from_config(config) if config else None
+
+
+def context_of(model: str) -> int | None:
+    """The most tokens that the model reads, known likewise; prepare cuts max_seq_length down to it."""
+    if known := find(model):
+        return known.context
+    return context_in(_config(model) or {})
+
+
+def context_in(config: dict[str, Any]) -> int | None:
+    """The same from a checkpoint's config.json."""
+    context = reading_part(config).get("max_position_embeddings")
+    return context if isinstance(context, int) and context > 0 else None
+
+
+def _config(model: str) -> dict[str, Any] | None:
+    """A local checkpoint's config.json; None where there is none that is an object."""
+    try:
+        value = json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def check(model: str) -> str:
+    """The model as a run records it: an alias, a hub id, or the absolute path of a local checkpoint.
+
+    A path has to hold config.json and safetensors weights: a pickle can run code when it is loaded.
+    """
+    if find(model):
+        return model.lower() if model.lower() in ALIASES else model
+    path = Path(os.path.expanduser(model))
+    try:
+        if path.is_dir():
+            return _check_directory(path)
+    except OSError as error:
+        raise UserError(f"model {model}: can't be read ({error.strerror})", "Name one that you may read.") from None
+    if model.startswith((".", "/", "~")):
+        raise NotFound(f"model {model}: no such directory", "Give a folder with config.json and *.safetensors.")
+    if is_hub_id(model):
+        return model
+    raise NotFound(
+        f"unknown model {model}.{did_you_mean(model, list(ALIASES))}",
+        "`ftq models` lists the known ones; a hub id (owner/name) or a local checkpoint directory works too.",
+    )
+
+
+def is_hub_id(model: str) -> bool:
+    return bool(_HUB_ID.fullmatch(model)) and ".." not in model
+
+
+def weight_files(path: Path) -> list[str]:
+    """The names of a checkpoint's safetensors files, as its index has them; empty where it has none of either.
+
+    UserError for an index that names anything but safetensors files beside it.
+    """
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return [name for name in ("model.safetensors",) if (path / name).is_file()]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        wrong = next((name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: not an index of weights ({error})", "Get the model again.") from None
+    if wrong is not None:
+        raise UserError(f"{index}: {wrong} is not a safetensors file beside it", "Get the model again.")
+    return names
+
+
+def _check_directory(path: Path) -> str:
+    if not (path / "config.json").is_file():
+        raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
+    if _config(str(path)) is None:
+        raise UserError(f"model {path}: its config.json can't be read as a JSON object", "Get the model again.")
+    names = weight_files(path)
+    if not names:
+        raise UserError(f"model {path}: no *.safetensors weights in it",
+                        "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.")  # fmt: skip
+    if missing := [name for name in names if not (path / name).is_file()]:
+        raise UserError(f"model {path}: {missing[0]} is missing", "Get the model again.")
+    return str(path.resolve())

@@ -1,0 +1,248 @@
+"""What a run is asked to do. Every option is declared here, once: name, type, default, limits, help."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from ftq.errors import NotFound, UserError, did_you_mean, utf8
+from ftq.plan.estimate import PROJECTIONS
+from ftq.store.records import MAX_GPUS
+
+Quantization = Literal[
+    "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
+]
+QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+_SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
+Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
+Steps = Annotated[int, Field(ge=1, le=10**9)]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+DEFAULT_PROMPT = "What is this about?"
+
+
+class RunSpec(BaseModel):
+    """The options of a run. Unknown names are errors; `auto` is decided on the worker."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    # what is trained on what
+    model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
+    documents: str = Field("documents", min_length=1, description="folder of .md, .json and .jsonl files")
+    priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
+    # prepare
+    valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
+    train_on_prompt: bool = Field(False, description="learn the prompt's tokens too, not only the answer's")
+    max_seq_length: int = Field(
+        2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
+    )
+    # train
+    gpus: int = Field(1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
+    engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
+    epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
+    max_steps: Steps | None = Field(None, description="stop after so many optimiser steps, whatever epochs says")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
+    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
+    batch_size: Count | Auto = Field("auto", description="examples on a device at once (micro-batch)")
+    gradient_accumulation_steps: Count | Auto = Field(
+        "auto", description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step"
+    )
+    packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
+    load_in_4bit: bool | Auto = Field(
+        "auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no quicker"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="compute type")
+    r: int = Field(64, ge=1, le=1024, description="LoRA rank")
+    alpha: int = Field(16, ge=1, le=4096, description="LoRA scaling numerator")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    target_modules: list[str] = Field(PROJECTIONS, min_length=1, description="layers that get an adapter")
+    gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field("auto", description="trade time for memory")
+    optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field(
+        "auto", description="auto: 8 bit where memory is short"
+    )
+    early_stopping: Steps | None = Field(
+        None, description="stop after so many evaluations without a better validation loss"
+    )
+    keep_best: bool = Field(False, description="keep the adapter of the best validation loss, not the last one")
+    eval_steps: Steps | Auto = Field("auto", description="steps between evaluations; auto: at the end of each epoch")
+    report_to: list[Tracker] = Field([], description="trackers that get the metrics too, where they are installed")
+    dataset_num_proc: Count | Auto = Field(
+        "auto", description="tokenising processes; auto: within the machine's limits"
+    )
+    seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
+    save_steps: Steps | Auto = Field(
+        "auto", description="steps between checkpoints; auto: after a minute, then every five"
+    )
+    logging_steps: Steps | Auto = Field(
+        "auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
+    )
+    # export
+    quantizations: list[Quantization] = Field(["q4_k_m"], min_length=1, description="GGUF files to write")
+    keep_merged: bool = Field(True, description="keep merged/, the 16-bit model, beside the GGUF files")
+    # infer
+    prompts: list[str] = Field([DEFAULT_PROMPT], description="questions that the finished model answers")
+    infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")
+    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
+    max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """Neither a file nor a database holds half a character, which bytes on the command line or an escape can be."""
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, str) and part != utf8(part):
+                raise ValueError("not UTF-8 text")
+        return value
+
+    @field_validator("max_steps", "early_stopping", mode="before")
+    @classmethod
+    def _no_limit(cls, value: Any) -> Any:
+        return None if value in ("none", "None", "") else value
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_prompt(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value  # a prompt may have commas
+
+    @field_validator("target_modules", "quantizations", "report_to", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """`--set target_modules=q_proj,v_proj`: a list on the command line is one string with commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("quantizations", mode="after")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(value))
+
+    @field_validator("target_modules", mode="after")
+    @classmethod
+    def _no_embedding(cls, value: list[str]) -> list[str]:
+        """Both often share their weights: what one of them learns can't be added to them."""
+        if found := {"lm_head", "embed_tokens"}.intersection(value):
+            raise ValueError(f"an adapter on {' and '.join(sorted(found))} can't be merged, leave it out")
+        return value
+
+    @field_validator("gradient_accumulation_steps", mode="after")
+    @classmethod
+    def _shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
+        """They are those of all GPUs together, and each of these does as many."""
+        gpus = info.data.get("gpus", 1)
+        if isinstance(value, int) and value % gpus:
+            less = value - value % gpus
+            near = f"{less} or {less + gpus}" if less else f"{gpus}"
+            raise ValueError(f"{gpus} GPUs can't share that out evenly: take {near}, or auto")
+        return value
+
+
+def parse(options: dict[str, Any]) -> RunSpec:
+    """Check the options; raise one UserError that names every problem among them."""
+    try:
+        return RunSpec.model_validate(options)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
+        hints = ["`ftq options` lists every option with its limits."]
+        if any(_is_secret(problem) for problem in error.errors()):
+            hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
+        raise UserError("\n".join(lines), "\n".join(hints)) from None
+
+
+def changed(spec: dict[str, Any]) -> dict[str, str]:
+    """What a recorded spec asks for beyond the defaults, as it is shown; model and documents aside."""
+    fields = {name: field for name, field in RunSpec.model_fields.items() if name not in ("model", "documents")}
+    found = {name: spec[name] for name, field in fields.items() if spec.get(name, field.default) != field.default}
+    return {name: " | ".join(value) if name == "prompts" else _show(value) for name, value in found.items()}
+
+
+def options() -> list[dict[str, str]]:
+    """Every option as a row: name, default, what is allowed, help."""
+    properties = RunSpec.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "default": "" if field.is_required() else _show(field.default),
+            "allowed": "text" if name == "prompts" else _allowed(properties[name]),
+            "help": field.description or "",
+        }
+        for name, field in RunSpec.model_fields.items()
+    ]
+
+
+def parse_assignment(text: str) -> tuple[str, str]:
+    """Split `key=value` of `--set`; ValueError if there is no `=`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set {text}: expected key=value, for example --set epochs=5")
+    return key.strip(), value.strip()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of a YAML file, read by the safe loader. Raises UserError with file and line."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, a number of 5,000 digits
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected options as `key: value` lines", "For example: `epochs: 5`")
+    return {str(key): value for key, value in values.items()}
+
+
+def _is_secret(problem: Any) -> bool:
+    return problem["type"] == "extra_forbidden" and bool(_SECRET.search(str(problem["loc"][0])))
+
+
+def _explain(problem: Any) -> str:
+    name = str(problem["loc"][0])
+    if _is_secret(problem):
+        return f"{name}: ftq takes no secret as an option"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown option {name}.{did_you_mean(name, list(RunSpec.model_fields))}"
+    if problem["type"] == "missing":
+        return f"{name} is missing: name one with --model (`ftq models` lists them) or in --config"
+    if name == "quantizations" and problem["type"] == "literal_error":
+        value = str(problem["input"])
+        return (
+            f"unknown quantisation {value}.{did_you_mean(value, list(QUANTIZATIONS))} Known: {', '.join(QUANTIZATIONS)}"
+        )
+    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
+        return f"{name}={problem['input']}: expected {_allowed(RunSpec.model_json_schema()['properties'][name])}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_allowed(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"list of {_allowed(schema['items'])}" if "enum" in schema["items"] else "list, separated by commas"
+    low = schema.get("minimum", f"over {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else None)
+    high = schema.get("maximum", f"under {schema['exclusiveMaximum']}" if "exclusiveMaximum" in schema else None)
+    word = {"number": "number", "integer": "integer", "boolean": "true/false", "string": "text"}[schema["type"]]
+    if low is None and high is None:
+        return word
+    return f"{word} from {low}" if high is None else f"{word} {low} to {high}"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,95 @@
+"""What every part of the store shares: the connection, and how a row is found, locked and guarded by its token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.errors import LeaseLost, NotFound
+from ftq.store import schema
+from ftq.store.records import Run, Stage
+from ftq.store.schema import events, runs, stages
+
+LOCAL_CLOCK = time.time
+
+
+class Database:
+    """`clock` is an argument so that tests can step it."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = LOCAL_CLOCK) -> None:
+        self.engine = schema.open_engine(url)
+        self.clock = clock
+        self._asks_server = clock is LOCAL_CLOCK and self.engine.dialect.name == "postgresql"
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _read(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.connect().execution_options(read=True)
+
+    def _write(self) -> AbstractContextManager[sa.Connection]:
+        return self.engine.begin()
+
+    def _now(self, db: sa.Connection) -> float:
+        """Seconds since the epoch, by the server's clock if there is one: several machines compare leases and waits."""
+        if self._asks_server:
+            return float(db.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+        return self.clock()
+
+    def _is(self, run_id: str, stage: str) -> sa.ColumnElement[bool]:
+        return (stages.c.run_id == run_id) & (stages.c.name == stage)
+
+    def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
+        """What the user wants, who can't change it before this transaction has ended."""
+        query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
+        return db.execute(query).scalar()
+
+    def _locked(self, db: sa.Connection, run_id: str) -> Run:
+        """The run, which nobody else can change meanwhile (SQLite has locked everything anyway)."""
+        self._wanted(db, run_id)
+        return self._load(db, run_id)
+
+    def _load(self, db: sa.Connection, run_id: str) -> Run:
+        found = self._runs(db, sa.select(runs).where(runs.c.id == run_id))
+        if not found:
+            raise NotFound(f"no run {run_id}", "`ftq status` lists the runs.")
+        return found[0]
+
+    def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
+        found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
+        wanted = query.with_only_columns(runs.c.id).subquery()
+        parts = sa.select(stages).join(wanted, wanted.c.id == stages.c.run_id)
+        parts = parts.order_by(stages.c.run_id, stages.c.position)
+        for row in db.execute(parts).mappings():
+            if row["run_id"] in found:
+                found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
+        return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
+
+    def _owned(self, db: sa.Connection, token: str) -> Any:
+        query = sa.select(stages).where(stages.c.owner == token, stages.c.status == "running")
+        stage = db.execute(query.with_for_update()).first()
+        if stage is None:
+            raise LeaseLost("another process holds this stage now")
+        return stage
+
+    def _guarded(self, db: sa.Connection, token: str, **values: Any) -> None:
+        mine = (stages.c.owner == token) & (stages.c.status == "running")
+        if db.execute(stages.update().where(mine).values(**values)).rowcount != 1:
+            raise LeaseLost("another process holds this stage now")
+
+    def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
+        db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self._now(db)))
+
+    def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
+               attempt: int | None = None, **data: Any) -> None:  # fmt: skip
+        db.execute(events.insert().values(run_id=run_id, at=self._now(db), kind=kind, message=storable(message),
+                                          stage=stage, attempt=attempt, data=data or None))  # fmt: skip
+
+
+def storable(text: str) -> str:
+    """A file's name may hold bytes that are no UTF-8, which no database stores; PostgreSQL stores no NUL either."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,0 +1,56 @@
+"""How stages were going to be done, and what came of it: what the next prediction learns from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.plan import calibration
+from ftq.plan.estimate import Correction
+from ftq.store.database import Database
+from ftq.store.schema import runs, stages
+
+LOOKED_AT = 50  # of the newest trainings on a kind of card
+
+
+class Plans(Database):
+    """A part of RunStore."""
+
+    def plan(self, token: str, message: str, values: dict[str, Any]) -> None:
+        """Keep a stage's plan, or add to it what was measured; `message`, if any, is the plan's line for people.
+
+        A new plan drops what was measured of an earlier one.
+        """
+        with self._write() as db:
+            stage = self._owned(db, token)
+            merged = {**(stage.plan or {}), **values}
+            if message:
+                merged = {**values, "message": message}
+                self._event(db, stage.run_id, "plan", message, stage.name, stage.attempt)
+            db.execute(stages.update().where(stages.c.owner == token).values(plan=merged))
+
+    def corrections(self, card: str, model: str) -> list[Correction]:
+        """What the trainings on this kind of card have shown: those of the model first, of these the newest first."""
+        query = (
+            sa.select(runs.c.model, stages.c.plan)
+            .join(runs)
+            .where(stages.c.name == "train", stages.c.status == "succeeded", _card() == card)
+            .order_by(stages.c.finished_at.desc())
+        )
+        with self._read() as db:
+            rows = sorted(db.execute(query.limit(LOOKED_AT)), key=lambda row: bool(row.model != model))
+        return [found for row in rows if (found := calibration.correction(row.plan))]
+
+    def last_plan(self, card: str | None = None) -> dict[str, Any] | None:
+        """The plan of the newest training, on any kind of card or on this one."""
+        named = _card() == card if card else _card().is_not(None)
+        query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
+        newest = stages.c.started_at.desc().nulls_last()  # PostgreSQL would have one that waits first
+        with self._read() as db:
+            return db.execute(query.order_by(newest).limit(1)).scalar()
+
+
+def _card() -> sa.ColumnElement[str]:
+    card: sa.ColumnElement[str] = stages.c.plan["card"].as_string()
+    return card

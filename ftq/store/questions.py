@@ -1,0 +1,133 @@
+"""Questions to a finished run: asked by a client, taken and answered by one worker."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.errors import FtqError, NotFound
+from ftq.store.database import Database, storable
+from ftq.store.schema import questions, workers
+from ftq.store.workers import WORKER_SILENCE
+
+OLD_SECONDS = 86_400.0  # nobody waits for the answer any more: deleted, with the answer, when others ask
+LOST = {"kind": "lost", "message": "the worker's process that was to answer died",
+        "hint": "Ask again. The worker's log has the details."}  # fmt: skip
+_LIST = "`ftq status` lists the runs."
+_WORKER, _TAKEN_AT = "_worker", "_taken_at"  # who answers, kept beside the question's options
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What there is of an answer: `written` is the text so far, `answer` the whole once it is complete."""
+
+    status: str
+    written: str = ""
+    answer: dict[str, Any] | None = None
+    error: dict[str, str] | None = None
+
+
+class Questions(Database):
+    """A part of RunStore."""
+
+    def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
+        """The question's id. NotFound if the run was deleted since it was found. Questions of yesterday are deleted."""
+        question = secrets.token_hex(8)
+        values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options, "created_at": self.clock()}
+        try:
+            with self._write() as db:
+                db.execute(questions.delete().where(self._older(OLD_SECONDS)))
+                db.execute(questions.insert().values(**values))
+        except sa.exc.IntegrityError:
+            raise NotFound(f"run {run_id} was deleted", _LIST) from None
+        return question
+
+    def take_question(self, question: str, worker: str) -> tuple[str, str, dict[str, Any]] | None:
+        """(run id, prompt, options) for the one process that gets it, None for every other."""
+        with self._write() as db:
+            taken = db.execute(questions.update().where(_is(question, "queued")).values(status="running"))
+            if taken.rowcount != 1:
+                return None
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
+            noted = {**row.options, _WORKER: worker, _TAKEN_AT: self.clock()}
+            db.execute(questions.update().where(questions.c.id == question).values(options=noted))
+        return row.run_id, row.prompt, row.options
+
+    def write_answer(self, question: str, written: str) -> None:
+        """Show the asker the text so far."""
+        with self._write() as db:
+            db.execute(questions.update().where(_is(question, "running")).values(written=storable(written)))
+
+    def withdraw(self, question: str) -> None:
+        """Nobody waits for the answer any more: no worker takes the question, and one that has it stops."""
+        with self._write() as db:
+            waits = _is(question, "queued", "running")
+            db.execute(questions.update().where(waits).values(status="withdrawn"))
+
+    def check_question(self, question: str, worker: str) -> tuple[bool, bool]:
+        """(whether somebody waits for the answer to a question that was taken; whether its worker was told to stop)."""
+        draining = sa.select(workers.c.draining).where(workers.c.name == worker)
+        query = sa.select(questions.c.id).where(_is(question, "running"))
+        with self._read() as db:
+            return db.execute(query).first() is not None, bool(db.execute(draining).scalar())
+
+    def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+        """What came of a question that was taken, once."""
+        error = error and {name: storable(text) for name, text in error.items()}
+        with self._write() as db:
+            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
+            db.execute(questions.update().where(_is(question, "running")).values(**values))
+
+    def read_answer(self, question: str) -> Reply:
+        """The answer as far as it is written. FtqError if it is gone with its run."""
+        with self._read() as db:
+            row = db.execute(sa.select(questions).where(questions.c.id == question)).first()
+        if row is None:
+            raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
+        return Reply(row.status, row.written, row.answer, row.error)
+
+    def lose_question(self, question: str) -> None:
+        """Fail a question whose process in the worker has died."""
+        self._fail_lost(_is(question, "running"))
+
+    def lose_question_if_silent(self, question: str) -> None:
+        """Fail a question whose worker has shown no sign of life for WORKER_SILENCE: nobody else would say so."""
+        silent_since = self.clock() - WORKER_SILENCE
+        alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
+        lost = _is(question, "running") & _taken(before=silent_since)
+        self._fail_lost(lost & questions.c.options[_WORKER].as_string().not_in(alive))
+
+    def lose_questions_of(self, worker: str, before: float) -> None:
+        """Fail what an earlier worker of this name had taken: it died, and the name is used again."""
+        self._fail_lost((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
+
+    def _fail_lost(self, which: sa.ColumnElement[bool]) -> None:
+        running = (questions.c.status == "running") & which
+        with self._write() as db:
+            db.execute(questions.update().where(running).values(status="failed", error=LOST))
+
+    def count_questions(self, seconds: float = OLD_SECONDS) -> int:
+        """How many questions were asked longer ago than that; nobody waits for their answers any more."""
+        number = sa.select(sa.func.count()).select_from(questions)
+        with self._read() as db:
+            return db.execute(number.where(self._older(seconds))).scalar_one()
+
+    def forget_questions(self, seconds: float = OLD_SECONDS) -> None:
+        """Delete these, with prompt and answer."""
+        with self._write() as db:
+            db.execute(questions.delete().where(self._older(seconds)))
+
+    def _older(self, seconds: float) -> sa.ColumnElement[bool]:
+        return questions.c.created_at < self.clock() - seconds
+
+
+def _is(question: str, *status: str) -> sa.ColumnElement[bool]:
+    return (questions.c.id == question) & questions.c.status.in_(status)
+
+
+def _taken(before: float) -> sa.ColumnElement[bool]:
+    earlier: sa.ColumnElement[bool] = questions.c.options[_TAKEN_AT].as_float() < before
+    return earlier

@@ -1,0 +1,215 @@
+"""RunStore: runs, stages and events. The one door to the database, and its verbs are the only writers.
+
+A stage is claimed by one guarded UPDATE that takes a lease with an owner's token; every later write is guarded by
+that token, so a process that lost its lease can change nothing. Times are seconds since the epoch (UTC).
+SQL stands here and in the parts that RunStore is made of: database.py, attempts.py, questions.py, workers.py, plans.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.errors import NameTaken, NotFound, Refused, Unavailable, utf8
+from ftq.files.run_dir import STAGES
+from ftq.store.attempts import Attempts
+from ftq.store.plans import Plans
+from ftq.store.questions import Questions
+from ftq.store.records import FINISHED, Event, Run, Stage
+from ftq.store.schema import events, questions, runs, stages
+from ftq.store.workers import Workers
+
+
+class RunStore(Attempts, Questions, Workers, Plans):
+    """The whole store: the verbs of runs here, and those of its parts."""
+
+    # ---- what the user asks for -------------------------------------------------------------------------
+
+    def create(self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str) -> Run:
+        """Record a run with all its stages queued. NameTaken if another run has the name."""
+        try:
+            with self._write() as db:
+                now = self._now(db)
+                row = {"id": run_id, "name": name, "model": spec["model"], "spec": spec}
+                db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
+                for position, stage in enumerate(STAGES):
+                    db.execute(stages.insert().values(run_id=run_id, name=stage, position=position,
+                                                      queued_at=now if position == 0 else None))  # fmt: skip
+                self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
+        except sa.exc.IntegrityError:
+            raise NameTaken(name) from None
+        return self.get(run_id)
+
+    def cancel(self, run_id: str) -> Run:
+        """Queued stages are cancelled now; a running one when its supervisor sees it, or its lease ends."""
+        with self._write() as db:
+            return self._cancel(db, self._locked(db, run_id))
+
+    def cancel_attempt(self, run_id: str, stage: str, attempt: int, begun: bool = False) -> None:
+        """Cancel the run if this attempt still waits: a message that was revoked may be an old one.
+
+        With `begun` also if the attempt is running or has just ended.
+        """
+        with self._write() as db:
+            run = self._locked(db, run_id)
+            if run.stage(stage).attempt == attempt and (begun or run.stage(stage).status == "queued"):
+                self._cancel(db, run)
+
+    def pause(self, run_id: str) -> Run:
+        """Nothing more starts; a running stage saves its checkpoint and goes back to the queue."""
+        with self._write() as db:
+            run = self._locked(db, run_id)
+            if run.is_finished or run.wanted != "run":
+                return run
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="pause"))
+            self._event(db, run_id, "paused", "paused by the user")
+            return self._load(db, run_id)
+
+    def resume(self, run_id: str) -> Run:
+        """Undo a pause. The caller sends the remaining stages."""
+        with self._write() as db:
+            run = self._locked(db, run_id)
+            if run.wanted != "pause":
+                return run
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
+            if run.current:
+                self._touch_queue(db, run_id, run.current.name)
+            self._event(db, run_id, "resumed", "resumed by the user")
+            return self._load(db, run_id)
+
+    def retry(self, run_id: str, from_stage: str | None = None) -> Run:
+        """Queue a finished run's stages again, from the one that didn't succeed or from `from_stage` on.
+
+        A stage named by the user is done anew: no cache, no old checkpoint. A run that waits after a loss goes on now.
+        The caller sends the stages.
+        """
+        with self._write() as db:
+            run = self._locked(db, run_id)
+            if from_stage is None and run.status == "queued" and not self._is_ready(db, run):
+                return self._try_now(db, run)
+            if not run.is_finished:
+                verb = "resume" if run.wanted == "pause" else "cancel"
+                raise Refused(f"run {run.name} is {run.status}, there is nothing to retry",
+                              f"Did you mean `ftq {verb} {run.name}`?")  # fmt: skip
+            first = from_stage or (run.current.name if run.current else None)
+            if first is None:
+                raise Refused(f"run {run.name} succeeded, there is nothing to retry",
+                              f"`ftq retry {run.name} --from train` trains it anew.")  # fmt: skip
+            if run.current and STAGES.index(first) > STAGES.index(run.current.name):
+                raise Refused(f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
+                              f"`ftq retry {run.name}` goes on from {run.current.name}.")  # fmt: skip
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
+            for stage in run.stages[STAGES.index(first) :]:
+                anew = from_stage is not None
+                db.execute(stages.update().where(self._is(run_id, stage.name)).values(
+                    status="queued", attempt=stage.attempt + 1, tries=0, losses=0, cached=False, key=None, owner=None,
+                    lease_until=None, queued_at=None, started_at=None, finished_at=None, progress=None, error=None,
+                    plan=None if anew else stage.plan, changes=None if anew else stage.changes,
+                    fresh_from=stage.attempt + 1 if anew else stage.fresh_from))  # fmt: skip
+            self._touch_queue(db, run_id, first)
+            self._event(db, run_id, "retried", f"retried by the user from {first}", first)
+            return self._load(db, run_id)
+
+    def keep(self, run_id: str, kept: bool) -> None:
+        with self._write() as db:
+            db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
+
+    def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
+        """Forget a run; `put_away` takes its files aside meanwhile. Refused while it is running.
+
+        With `old` also if it is kept or not finished any more: a person has been asked since the run was chosen.
+        """
+        with self._write() as db:
+            run = self._locked(db, run_id)
+            if run.status == "running":
+                raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
+            if old and (run.kept or not run.is_finished):
+                raise Refused(f"run {run.name} is {'kept' if run.kept else run.status} now", f"`ftq rm {run.name}`")
+            for table in (events, questions, stages):
+                db.execute(table.delete().where(table.c.run_id == run_id))
+            db.execute(runs.delete().where(runs.c.id == run_id))
+            put_away()
+
+    # ---- what anybody may read --------------------------------------------------------------------------
+
+    def get(self, run_id: str) -> Run:
+        with self._read() as db:
+            return self._load(db, run_id)
+
+    def all(self, limit: int | None = None) -> list[Run]:
+        """Every run, or the latest so many; the newest first."""
+        with self._read() as db:
+            return self._runs(db, sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit))
+
+    def count(self) -> int:
+        with self._read() as db:
+            return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
+
+    def find(self, wanted: str) -> Run:
+        """A run by id, else by name, else by a unique prefix of its id. NotFound names what there is."""
+        wanted = utf8(wanted)
+        blank, matches = not wanted.strip(), list[str]()  # an empty text would be a prefix of every id
+        ways = (runs.c.id == wanted, runs.c.name == wanted, runs.c.id.startswith(wanted, autoescape=True))
+        with self._read() as db:
+            for way in () if blank else ways:
+                matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
+            if len(matches) == 1:
+                return self._load(db, matches[0])
+            latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
+            recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
+        if matches:
+            raise NotFound(
+                f"{wanted} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
+            )
+        message = "no run is named: the name is empty" if blank else f"no run matches {wanted}"
+        raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
+
+    def names(self, prefix: str) -> set[str]:
+        with self._read() as db:
+            return set(
+                db.execute(sa.select(runs.c.name).where(runs.c.name.startswith(prefix, autoescape=True))).scalars()
+            )
+
+    def events(self, run_id: str, after: int = 0) -> list[Event]:
+        """The run's events in order, those with a greater id than `after`."""
+        query = sa.select(events).where(events.c.run_id == run_id, events.c.id > after).order_by(events.c.id)
+        with self._read() as db:
+            return [
+                Event(row.id, row.at, row.stage, row.attempt, row.kind, row.message, row.data)
+                for row in db.execute(query)
+            ]
+
+    def find_cached(self, stage: str, key: str) -> str | None:
+        """The newest run whose stage succeeded with this key."""
+        query = (
+            sa.select(stages.c.run_id)
+            .where(stages.c.name == stage, stages.c.key == key, stages.c.status == "succeeded")
+            .order_by(stages.c.finished_at.desc())
+        )
+        with self._read() as db:
+            return db.execute(query.limit(1)).scalar()
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _cancel(self, db: sa.Connection, run: Run) -> Run:
+        if run.is_finished or run.wanted == "cancel":
+            return run
+        db.execute(runs.update().where(runs.c.id == run.id).values(wanted="cancel"))
+        queued = (stages.c.run_id == run.id) & (stages.c.status == "queued")
+        values = {"status": "cancelled", "started_at": None, "finished_at": self._now(db)}
+        db.execute(stages.update().where(queued).values(**values))
+        self._event(db, run.id, "cancelled", "cancelled by the user")
+        return self._load(db, run.id)
+
+    def _try_now(self, db: sa.Connection, run: Run) -> Run:
+        """End the wait of a run that was lost, and begin to count its losses anew."""
+        head = next(stage.name for stage in run.stages if stage.status == "queued")
+        db.execute(stages.update().where(self._is(run.id, head)).values(losses=0))
+        self._touch_queue(db, run.id, head)
+        self._event(db, run.id, "retried", f"retried by the user: {head} waits no longer")
+        return self._load(db, run.id)
+
+
+__all__ = ["FINISHED", "Event", "Run", "RunStore", "Stage", "Unavailable"]

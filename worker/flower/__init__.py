@@ -1,0 +1,1 @@
+"""Flower: its settings, its login, its pages, and the events that it shows."""

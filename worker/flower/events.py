@@ -1,0 +1,127 @@
+"""What Flower hears of a stage beside Celery's own events: its progress, and how it ended.
+
+Events are sent from a thread of its own. What can't be sent is dropped, and a broker that is away or hangs holds up
+nobody: showing a run never harms it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from celery import Celery
+
+from ftq.store.store import RunStore
+from worker.machine.hardware import gpu_name
+
+EVERY_SECONDS = 1.0
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def progress_sender(task: Any) -> Send:
+    """A function that shows a stage's progress in Flower: the newest report, once a second."""
+    gpu_name()  # may take a while the first time: not while a lease is held
+    tell, begun, first = _teller(task), time.time(), True
+    # A Flower that was started meanwhile knows nothing of this task: each event says all of it.
+    request = task.request
+    identity = {
+        "name": task.name, "args": request.argsrepr, "kwargs": request.kwargsrepr, "received": begun, "started": begun,
+        "root_id": request.root_id, "parent_id": request.parent_id,
+    }  # fmt: skip
+
+    def send(progress: dict[str, Any]) -> None:
+        nonlocal first
+        if first:
+            _close_the_attempt_before(tell, request.id)
+            first = False
+        tell(request.id, "task-progress", **identity, **_columns(progress))
+
+    return send
+
+
+def show_end(task: Any, store: RunStore, run_id: str, stage: str, attempt: int) -> None:
+    """Celery says nothing of a task that raised Ignore, and Flower would show it STARTED for ever: say how it ended."""
+    with contextlib.suppress(Exception):
+        found, tell = store.get(run_id).stage(stage), _teller(task)
+        if found.attempt > attempt:
+            tell(task.request.id, "task-retried", exception=f"goes on as attempt {found.attempt}")
+        elif found.attempt == attempt and found.status == "failed":
+            tell(task.request.id, "task-failed", exception=(found.error or {}).get("message", ""))
+        elif found.attempt == attempt and found.status == "cancelled":
+            tell(task.request.id, "task-revoked", terminated=True)
+
+
+def _close_the_attempt_before(tell: Callable[..., None], task_id: str) -> None:
+    """A worker that died couldn't say how its attempt ended; that another has begun says it."""
+    head, _, attempt = task_id.rpartition(".")
+    if attempt.isdigit() and int(attempt) > 1:
+        tell(f"{head}.{int(attempt) - 1}", "task-retried", exception=f"goes on as attempt {attempt}")
+
+
+def _columns(progress: dict[str, Any]) -> dict[str, str]:
+    """The columns that flower_pages.py adds to Flower's task list, as text."""
+    step, total, loss = progress.get("step"), progress.get("total_steps"), progress.get("loss")
+    eta, gpu = progress.get("eta_seconds"), gpu_name()
+    shown = {"progress": f"{progress['percent']:.1f}%", "time_left": "" if eta is None else _clock(eta)}
+    if step is not None:
+        shown["step"] = f"{step}/{total}"
+    if loss is not None:
+        shown["loss"] = f"{loss:.4f}"
+    if gpu:
+        shown["gpu"] = gpu
+    return shown
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as h:mm:ss, without the hours where there are none."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _teller(task: Any) -> Callable[..., None]:
+    courier, hostname = _courier(task.app), task.request.hostname
+
+    def tell(task_id: str, kind: str, **fields: Any) -> None:
+        courier.put(task_id, kind, hostname, fields)
+
+    return tell
+
+
+class Courier:
+    """Sends each task's newest event of a kind, at most one a second, from a thread of its own."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._waiting: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self._changed = threading.Condition()
+        threading.Thread(target=self._loop, name="flower", daemon=True).start()
+
+    def put(self, task_id: str, kind: str, hostname: str, fields: dict[str, Any]) -> None:
+        with self._changed:
+            self._waiting[task_id, kind] = (hostname, fields)
+            self._changed.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                waiting, self._waiting = self._waiting, {}
+            for (task_id, kind), (hostname, fields) in waiting.items():
+                with contextlib.suppress(Exception):
+                    self._send(task_id, kind, hostname, fields)
+            time.sleep(EVERY_SECONDS)
+
+    def _send(self, task_id: str, kind: str, hostname: str, fields: dict[str, Any]) -> None:
+        with self._app.events.default_dispatcher(hostname=hostname) as dispatcher:
+            dispatcher.send(kind, uuid=task_id, retry=False, **fields)
+
+
+@cache
+def _courier(app: Celery) -> Courier:
+    return Courier(app)

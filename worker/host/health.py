@@ -1,0 +1,74 @@
+"""`python -m worker.host.health`: whether the workers of this host's `ftq up` do their work (exit code 0 or 1).
+
+A worker is asked twice: its main process through the broker, which a frozen one can't answer, and the database for its
+sign of life. Meant as a container's health check; it takes a second, or ten where nobody answers.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterable
+
+from ftq.errors import FtqError, printable
+from ftq.queue import make_impatient_app
+from ftq.settings import Settings
+from ftq.store.records import ASK, MAX_GPUS, gpu_queue
+from ftq.store.store import RunStore
+from worker.machine import hardware
+
+ANSWER_SECONDS = 5.0
+
+
+def main() -> None:
+    try:
+        problems = check(Settings.from_env(), socket.gethostname(), max(1, len(hardware.given())))
+    except FtqError as error:
+        problems = [error.message]
+    for problem in problems:
+        print(printable(problem))
+    sys.exit(1 if problems else 0)
+
+
+def check(settings: Settings, host: str, gpus: int) -> list[str]:
+    """What is wrong with the workers of this host. They have to serve `cpu` and `ask`, and to train on so many GPUs.
+
+    Where there is no GPU, `gpus` is 1: the CPU trains.
+    """
+    store = RunStore(settings.database_url)
+    try:
+        alive = store.live_workers(host)
+    finally:
+        store.close()
+    silent = sorted(set(alive) - answering(settings, alive)) if alive else []
+    working = [queues for name, queues in alive.items() if name not in silent]
+    problems = [f"{name}: alive, but it doesn't answer through the broker" for name in silent]
+    if not any("cpu" in queues for queues in working):
+        problems.append(f"queue cpu: no worker of {host} serves it")
+    if not any(ASK in queues for queues in working):
+        problems.append(f"queue {ASK}: no worker of {host} serves it")
+    if (trained_on := sum(map(gpus_of, working))) < gpus:
+        problems.append(f"queue gpu: the workers of {host} serve it with {trained_on} of {gpus} GPUs")
+    return problems
+
+
+def gpus_of(queues: Iterable[str]) -> int:
+    """How many GPUs a worker has, by its queues: one with two serves `gpu` and `gpu2`."""
+    return max((count for count in range(1, MAX_GPUS + 1) if gpu_queue(count) in queues), default=0)
+
+
+def answering(settings: Settings, names: Iterable[str]) -> set[str]:
+    """Those of the workers whose main process answers a ping in time; none where the broker is away."""
+    from kombu.exceptions import OperationalError
+
+    app = make_impatient_app(settings)
+    with app.connection_for_write() as connection:
+        try:
+            found = app.control.ping(destination=list(names), timeout=ANSWER_SECONDS, connection=connection)
+        except (OperationalError, *connection.connection_errors):
+            return set()
+    return {name for reply in found for name in reply}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""`ftq up`: the whole of ftq on one machine, in the foreground. Ctrl-C stops all of it cleanly.
+
+A broker (unless FTQ_BROKER_URL names one), a worker for each GPU (or for each two, --gpus-per-worker 2), one for the
+CPU's stages (without a GPU, one worker for both), one for questions, and Flower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ftq.errors import FtqError, UserError, printable
+from ftq.files.run_dir import make_home
+from ftq.settings import Settings, protect_files, without_password
+from ftq.store.records import ASK
+from ftq.store.store import RunStore
+from worker.flower import login
+from worker.host import appliance, broker
+from worker.host.leash import leashed
+from worker.machine import hardware
+
+READY_SECONDS = 60.0
+SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound
+WORKER = "worker.host.worker"  # tests put a worker here whose stages take no time
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="ftq up")
+    arguments.add_argument("--port", type=int, default=5555, help="Flower's port on 127.0.0.1 (default 5555)")
+    arguments.add_argument("--no-flower", action="store_true", help="without Flower")
+    arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
+    arguments.add_argument("--log-to-stderr", action="store_true", help="the workers' logs here, not in files")
+    given = arguments.parse_args()
+    try:
+        protect_files()
+        groups = groups_of(hardware.given(), given.gpus_per_worker)
+        port = None if given.no_flower else given.port
+        sys.exit(Up(Settings.from_env(), port, groups, given.log_to_stderr).run())
+    except FtqError as error:
+        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+
+
+@dataclass
+class Part:
+    """A process of `ftq up`, and how to start it again when it ends by itself."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[bytes]]
+    process: subprocess.Popen[bytes]
+    started: float
+    wait: float = SOON  # before the next start: doubled each time that it ends soon
+    again: float | None = None  # when that is
+
+
+class Up:
+    """Starts the parts, watches over them, stops them in the order that loses nothing."""
+
+    def __init__(self, settings: Settings, port: int | None, gpus: list[list[str]], log_to_stderr: bool) -> None:
+        """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them."""
+        self.settings, self.port, self.gpus, self.log_to_stderr = settings, port, gpus, log_to_stderr
+        self.logs = settings.home / "logs"
+        self.workers: list[Part] = []
+        self.flower: Part | None = None
+        self.broker: Part | None = None
+        self.stopping = False
+
+    def run(self) -> int:
+        make_home(self.settings.home, self.settings.umask)
+        self.logs.mkdir(exist_ok=True)
+        lock = self._lock()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it
+                signal.signal(number, self._stop)
+        try:
+            self._start()
+            while not self.stopping:
+                time.sleep(0.2)
+                self._restart_the_dead()
+        finally:
+            self._stop_all()
+            if lock is not None:
+                os.close(lock)
+        return 0
+
+    def _start(self) -> None:
+        store = RunStore(self.settings.database_url)
+        if self.settings.embedded:
+            broker.stop(self.settings)
+            self.broker = self._start_part("broker", lambda: broker.spawn(self.settings))
+            broker.wait(self.settings, self.broker.process)
+            say(f"broker    {self.settings.broker_socket}")
+        else:
+            say(f"broker    {without_password(self.settings.broker_url)}")
+        for chosen in self.gpus:
+            self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
+        if self.gpus:
+            self._start_worker("cpu", "cpu", hardware.visible([]))
+        else:
+            self._start_worker("all", "cpu,gpu", {})
+        self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
+        if self.port:
+            self._start_flower(self.port)
+        self._wait_until_ready(store)
+        say("Everything is up. In another terminal: ftq submit --model smollm2-135m")
+        say("Ctrl-C stops it; what is running is handed back to the queue and goes on next time.")
+        appliance.start(self.settings, os.environ, say)
+
+    def _start_worker(self, name: str, queues: str, environment: dict[str, str]) -> None:
+        full = f"{name}-{os.getpid()}@{socket.gethostname()}"
+        command = [sys.executable, "-m", WORKER, "--queues", queues, "--name", full]
+        self.workers.append(self._start_part(full, lambda: self._spawn(command, f"worker-{name}.log", environment)))
+
+    def _start_flower(self, port: int) -> None:
+        if not _is_free(port):
+            say(f"Flower    left out: port {port} is taken (another one: ftq up --port {port + 1})")
+            return
+        environment = self._flower_environment()
+        login.read(environment)  # a login that can't be read: said here, not in Flower's log
+        config = Path(__file__).parent.parent / "flower" / "config.py"
+        options = [f"--conf={config}", "--address=127.0.0.1", f"--port={port}"]
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
+        self.flower = self._start_part("Flower", lambda: self._spawn(command, "flower.log", environment))
+        say(f"Flower    http://127.0.0.1:{port}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
+
+    def _flower_environment(self) -> dict[str, str]:
+        """A login of its own, as every account of a machine can reach 127.0.0.1; whoever has it may also Terminate."""
+        wanted = {name: os.environ[name] for name in os.environ if name.startswith("FTQ_FLOWER_")}
+        if not {"FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE"} & set(wanted):
+            wanted["FTQ_FLOWER_AUTH_FILE"] = str(self.settings.home / "flower" / "login")
+            login.make(Path(wanted["FTQ_FLOWER_AUTH_FILE"]))
+        return {"FTQ_FLOWER_CONTROL": "1", **wanted}
+
+    def _wait_until_ready(self, store: RunStore) -> None:
+        until = time.monotonic() + READY_SECONDS
+        while not self.stopping and time.monotonic() < until:
+            if {"cpu", "gpu", ASK} <= store.live_queues():
+                where = "below" if self.log_to_stderr else self.logs
+                say(f"worker    {', '.join(one.name.partition('-')[0] for one in self.workers)}  (logs: {where})")
+                return
+            time.sleep(0.1)
+        if not self.stopping:
+            raise FtqError(f"no worker was ready within {READY_SECONDS:.0f} s", f"Their logs are in {self.logs}")
+
+    def _start_part(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> Part:
+        return Part(name, start, start(), time.monotonic())
+
+    def _restart_the_dead(self) -> None:
+        now = time.monotonic()
+        for part in filter(None, [self.broker, *self.workers, self.flower]):
+            if part.process.poll() is None:
+                continue
+            if part.again is None:
+                part.wait = SOON if now - part.started > SOUND else min(2 * part.wait, LATE)
+                part.again = now + part.wait
+                say(f"{part.name} ended with exit code {part.process.returncode}: starts again in {part.wait:.0f} s")
+            elif now >= part.again:
+                part.started, part.again = now, None
+                try:
+                    part.process = part.start()
+                except (FtqError, OSError) as error:  # a full disk: tried again like one that ended
+                    say(f"{part.name} can't be started: {error}")
+
+    def _stop(self, *_: Any) -> None:
+        if self.stopping:
+            return
+        self.stopping = True
+        say("stopping: a running stage saves what it has and goes back to the queue")
+
+    def _stop_all(self) -> None:
+        """Workers first: they hand their runs back through the broker. The broker last."""
+        _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
+        _end([self.flower.process] if self.flower else [], 10)
+        _end([self.broker.process] if self.broker else [], 10)
+        say("stopped")
+
+    def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        with self._log(log) as output:
+            return subprocess.Popen(
+                leashed(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env=os.environ | environment, start_new_session=True,
+            )  # fmt: skip
+
+    def _log(self, name: str) -> IO[bytes]:
+        """Where a part's output goes: its file, or this process's own standard error, which a container keeps."""
+        return os.fdopen(os.dup(2), "wb") if self.log_to_stderr else (self.logs / name).open("ab")
+
+    def _lock(self) -> int | None:
+        """One `ftq up` for a folder: two would each start a broker. With a broker elsewhere they may be several."""
+        if not self.settings.embedded:
+            return None
+        lock = os.open(self.settings.home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FtqError(
+                f"ftq is already up for {self.settings.home}", "Use it, or set FTQ_HOME to another folder."
+            ) from None
+        return lock
+
+
+def groups_of(gpus: list[str], size: int) -> list[list[str]]:
+    """The GPUs of each worker; the last may get fewer. UserError for a group that no worker could fill."""
+    if size > max(1, len(gpus)):
+        raise UserError(f"--gpus-per-worker {size}: this machine has {len(gpus)}", "Leave it out for one each.")
+    return [gpus[start : start + size] for start in range(0, len(gpus), size)]
+
+
+def say(text: str) -> None:
+    with contextlib.suppress(OSError):  # a closed terminal: what is to be done is done without it
+        # In one write, as print's isn't: the workers may write to the same place.
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
+
+
+def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + seconds
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""`ftq worker`: Celery's worker with the options that ftq needs, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+
+from ftq.errors import FtqError, UserError
+from ftq.files.run_dir import make_home
+from ftq.settings import Settings, protect_files
+from ftq.store.records import ASK, MAX_GPUS, gpu_queue
+from ftq.store.store import RunStore
+from worker.machine import hardware
+
+THREADS = 4  # questions that a worker for them alone answers at the same time
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="ftq worker")
+    arguments.add_argument("--queues", default="cpu,gpu,ask", help="cpu, gpu, ask (default all)")
+    arguments.add_argument("--gpus", help="this worker's GPUs, such as 0 or 0,1 (default: the first)")
+    arguments.add_argument("--name", default="", help="the worker's name (default: one of its own for each process)")
+    arguments.add_argument("--concurrency", type=int, default=0, help="stages or questions at the same time")
+    given = arguments.parse_args()
+    try:
+        asked = given.queues.split(",")
+        queues = queues_for(asked, take_gpus(given.gpus, asked))
+        _start(queues, given.name, given.concurrency)
+    except FtqError as error:
+        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+
+
+def take_gpus(wanted: str | None, queues: list[str]) -> int:
+    """How many GPUs this worker has; from now on it, and what it starts, sees no other.
+
+    Those of --gpus, or those that CUDA_VISIBLE_DEVICES gives it, or the first: a worker trains one run at a time, and
+    most runs take one GPU. A worker that serves no GPU's queue sees none unless it is told to: its exports and answers
+    would take memory that a training on that GPU has planned with.
+    """
+    if wanted:
+        os.environ.update(hardware.visible(hardware.choose(wanted)))
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return len(hardware.given())
+    if not any(queue.startswith("gpu") for queue in queues):
+        os.environ.update(hardware.visible([]))
+        return 0
+    found = hardware.given()
+    if len(found) > 1:
+        others = ",".join(found[1:])
+        print(f"This worker takes GPU 0 of {len(found)}. For the others: ftq worker --gpus {others}", file=sys.stderr)
+        os.environ.update(hardware.visible(found[:1]))
+    return len(hardware.given())
+
+
+def queues_for(wanted: list[str], gpus: int) -> list[str]:
+    """Celery's queues of a worker with so many GPUs: `gpu` stands for every run that they suffice for.
+
+    The widest come first, since few workers have room for them. UserError for what this worker couldn't run.
+    """
+    most = max(1, min(gpus, MAX_GPUS))  # without a GPU the CPU trains
+    served = [gpu_queue(count) for count in range(most, 0, -1)]
+    found = [queue for name in wanted for queue in (served if name == "gpu" else [name])]
+    for queue in found:
+        if queue not in ("cpu", ASK, *served):
+            needs = queue.removeprefix("gpu")
+            raise UserError(f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
+                            "Give it more, for example --gpus 0,1.")  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
+def _start(queues: list[str], name: str, concurrency: int) -> None:
+    """Stages are waited for in pool children; answers, whose models are other processes, in threads of this one."""
+    pool, at_once = ("threads", THREADS) if queues == [ASK] else ("prefork", 1)
+    if pool == "threads":
+        os.environ["FTQ_STANDBY"] = "0"  # it never trains
+    protect_files()
+    settings = Settings.from_env()
+    make_home(settings.home, settings.umask)
+    RunStore(settings.database_url).close()  # unreachable: said now, not in a log of Celery's
+    from worker.app import app
+
+    host = name or f"worker-{os.getpid()}"
+    app.worker_main([
+        "worker", f"--pool={pool}", f"--concurrency={concurrency or at_once}", f"--queues={','.join(queues)}",
+        f"--hostname={host if '@' in host else f'{host}@{socket.gethostname()}'}",
+        "--without-gossip", "--without-mingle", "--loglevel=INFO",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Who computes: the model with its adapter, by Unsloth or by transformers."""

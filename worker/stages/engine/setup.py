@@ -1,0 +1,98 @@
+"""Who computes a training run on this machine, and in which numbers: the engine, the device, the type."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftq.errors import UserError
+from ftq.plan.estimate import GIB
+from ftq.spec.options import RunSpec
+from worker.machine import cgroup
+from worker.machine.hardware import free_memory
+from worker.stages.model import base_model
+from worker.stages.process.main import Report
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a training is done. `batch_size` examples go through a device at once, `examples` make an optimiser step."""
+
+    engine: str
+    gpu: bool
+    dtype: str
+    optimizer: str
+    padding_free: bool
+    load_in_4bit: bool
+    gradient_checkpointing: bool | str
+    batch_size: int
+    gradient_accumulation_steps: int
+    gpus: int
+
+    @property
+    def examples(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps
+
+
+def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Setup:
+    """In 16 bit where the weights fill no more than half of the device."""
+    engine = choose_engine(spec, report)
+    import torch
+
+    gpu = torch.cuda.is_available()
+    large = gpu and 2 * base_model.parameters(model_dir) > torch.cuda.mem_get_info()[0] / 2
+    four_bit = large if spec.load_in_4bit == "auto" else spec.load_in_4bit and gpu
+    return Setup(engine, gpu, choose_dtype(spec, gpu), "adamw_torch", False, four_bit, False, 1, 1, 1)
+
+
+def choose_engine(spec: RunSpec, report: Report) -> str:
+    """unsloth, or trl where Unsloth can't be used. Imports it: it has to come before everything that it patches."""
+    if spec.engine == "trl":
+        return "trl"
+    try:
+        import unsloth  # type: ignore[import-untyped]  # noqa: F401
+    except Exception as error:  # it checks its surroundings at import and raises whatever fits
+        if spec.engine == "unsloth":
+            raise UserError(f"engine=unsloth: Unsloth can't be imported ({error})", "Use engine=auto.") from error
+        report.event("warning", f"Unsloth can't be used here ({error}): training with plain TRL")
+        return "trl"
+    return "unsloth"
+
+
+def choose_dtype(spec: RunSpec, gpu: bool) -> str:
+    """The compute type: what was asked for, or the best that the device has."""
+    if gpu:
+        import torch
+
+        best = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    else:
+        best = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    if spec.dtype == "auto" or (spec.dtype == "float16" and not gpu):
+        return best
+    return spec.dtype
+
+
+def takes_groups() -> bool:
+    """Whether PyTorch's attention over examples laid end to end takes fewer key than query heads: from 2.12 on."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def processes() -> int:
+    """Tokenising processes that the container's CPUs and memory allow, not the host's."""
+    cpus = len(os.sched_getaffinity(0))
+    cpus = min(cpus, int(cgroup.processor_limit() or cpus))
+    return max(1, min(cpus, free_memory() // (2 * GIB)))

@@ -1,0 +1,1 @@
+"""adapter/ + base model -> merged/, model-<type>.gguf, Modelfile and the model card."""

@@ -1,0 +1,117 @@
+"""adapter/ + base model -> merged/, model-<type>.gguf, Modelfile and README.md (the model card).
+
+Everything happens on this machine: no network, no git, no compiler. Converting, quantising and loading each run in a
+process of their own. A GGUF counts once it was loaded, wrote a few tokens and turned out to end with the stop token
+that the training taught.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from ftq.errors import FtqError, UserError
+from ftq.files.run_dir import RunDir, read_jsonl, remove
+from ftq.plan import sizes
+from ftq.spec.options import RunSpec
+from worker.llama.answer import Question
+from worker.llama.convert import CONVERTED, convert
+from worker.llama.pool import Pool
+from worker.llama.quantize import quantize
+from worker.llama.server import Server
+from worker.stages.export import card
+from worker.stages.model import base_model
+from worker.stages.model.merge import merge
+from worker.stages.model.tokens import Tokens
+from worker.stages.process.main import Report
+
+CHECKED_PROMPTS = 8  # examples whose tokens are compared between training and GGUF
+CONTEXT = 512  # tokens: a model's whole context would take gigabytes that no check here needs
+LOOK = "The log has more: `ftq logs RUN --stage export`. `ftq retry RUN` exports again, the adapter is kept."
+
+
+def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    """Write the merged model (unless keep_merged=false), a GGUF for each type, Modelfile and README.md."""
+    summary = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
+    base_model.go_offline()
+    _check_disk(out, model_dir, spec)
+    report.progress(0)
+    merged = out / "merged"
+    merge(model_dir, run.adapter, merged, summary["stop"])
+    _finish_config(merged)
+    report.progress(30)
+    files = _write_ggufs(merged, out, spec, report)
+    _check(files, run, model_dir, summary["stop"], report)
+    (out / "Modelfile").write_text(card.modelfile(spec, summary), encoding="utf-8")
+    (out / "README.md").write_text(card.readme(run, spec, summary, files), encoding="utf-8")
+    if not spec.keep_merged:
+        remove(merged)
+    report.progress(100)
+
+
+def _check_disk(out: Path, model_dir: Path, spec: RunSpec) -> None:
+    need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
+    have = shutil.disk_usage(out).free
+    if have < need:
+        raise UserError(
+            f"the export needs {need / 1e9:.1f} GB of disk in {out.parent}, but only {have / 1e9:.1f} GB are free",
+            "Make room there, then `ftq retry RUN`; the trained adapter is kept.",
+        )
+
+
+def _finish_config(merged: Path) -> None:
+    """The merged weights are 16 bit, whatever the base was stored in."""
+    path = merged / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("dtype", "torch_dtype"):
+        if config.get(name) == "float32":
+            config[name] = "bfloat16"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_ggufs(merged: Path, out: Path, spec: RunSpec, report: Report) -> list[Path]:
+    """Convert once to f16, quantise from it; a bf16 file comes straight from the converter too."""
+    names: dict[str, Path] = {kind: RunDir(out).gguf(kind) for kind in spec.quantizations}
+    quantized = [kind for kind in names if kind not in CONVERTED]
+    source = RunDir(out).gguf("f16")
+    converted = [kind for kind in CONVERTED if kind in names or (kind == "f16" and quantized)]
+    for number, kind in enumerate([*converted, *quantized], start=1):
+        if kind in converted:
+            convert(merged, RunDir(out).gguf(kind), kind)
+        else:
+            quantize(source, names[kind], kind)
+        report.progress(30 + 60 * number / (len(converted) + len(quantized)))
+    if "f16" not in names:
+        remove(source)
+    return list(names.values())
+
+
+def _check(files: list[Path], run: RunDir, model_dir: Path, stop: str, report: Report) -> None:
+    """Load each file in llama.cpp and let it write; its end-of-sequence token must be the stop token."""
+    pool = Pool(most=1, context=CONTEXT)
+    try:
+        for file in files:
+            with pool.server(file) as server:
+                if (end := server.end_of_sequence()) != stop:
+                    raise FtqError(f"{file.name} ends answers with {end}, but the training taught {stop}", LOOK)
+                if file == files[0]:
+                    _compare_tokens(run, model_dir, server, report)
+            answer = pool.ask(file, Question("What is this about?", max_tokens=4))
+            if answer.tokens == 0 and not answer.stopped:
+                raise FtqError(f"{file.name} loads, but writes nothing", LOOK)
+    finally:
+        pool.close()
+
+
+def _compare_tokens(run: RunDir, model_dir: Path, server: Server, report: Report) -> None:
+    """The same prompt must be the same tokens in the GGUF as in training, or the model is asked in another tongue."""
+    tokens = Tokens(model_dir)
+    examples = [row for _, row in zip(range(CHECKED_PROMPTS), read_jsonl(run.dataset / "train.jsonl"), strict=False)]
+    pairs = [(row["instruction"], row["input"]) for row in examples]
+    different = [pair for pair in pairs if server.prompt_ids(Question(*pair)) != tokens.prompt(*pair)]
+    if different:
+        shown = different[0][0][:60]
+        report.event("warning", f"llama.cpp splits {len(different)} of {len(examples)} prompts into other tokens "
+                                f"than the training did, for example {shown!r}: answers may suffer")  # fmt: skip

@@ -1,0 +1,62 @@
+"""The finished model answers the run's prompts: answers.jsonl.
+
+`ftq infer` asks in the same way, by the pool of a worker of its own (worker/answers.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftq.errors import UserError
+from ftq.files.run_dir import RunDir, write_jsonl
+from ftq.spec.options import RunSpec
+from worker.llama.answer import Answer, Question
+from worker.llama.pool import Pool
+from worker.stages.process.main import Report
+
+
+def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    """Write answers.jsonl into `out`, one line for each of the run's prompts."""
+    answers = []
+    ask = ask_adapter if spec.infer_with == "adapter" else ask_gguf
+    for answer in ask(run, spec):
+        answers.append(answer.to_json())
+        report.progress(100 * len(answers) / len(spec.prompts))
+    write_jsonl(out / "answers.jsonl", answers)
+
+
+def questions(spec: RunSpec) -> list[Question]:
+    """The run's prompts. With a temperature the run's seed draws the answers, so a repeated stage says the same."""
+    return [Question(text, "", spec.max_tokens, spec.temperature, spec.seed) for text in spec.prompts]
+
+
+def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
+    """The first of the run's GGUF files answers, in llama.cpp."""
+    file = run.gguf(spec.quantizations[0])
+    if not file.is_file():
+        raise UserError(f"{file} is not there yet", "Run the export stage first.")
+    pool = Pool(most=1)
+    try:
+        for question in questions(spec):
+            yield pool.ask(file, question)
+    finally:
+        pool.close()
+
+
+def ask_adapter(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
+    """The adapter on its base model answers, by the engine that trained it: in 4 bit on a GPU if it was trained so."""
+    from worker.stages.engine import load
+    from worker.stages.engine.adapter import AdapterAnswerer
+    from worker.stages.model import base_model
+    from worker.stages.model.merge import check_adapter
+    from worker.stages.model.tokens import Tokens
+
+    check_adapter(run.adapter)
+    summary = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
+    base_model.go_offline()
+    model = load.load_for_inference(model_dir, run.adapter, spec, Report())
+    answerer = AdapterAnswerer(model, Tokens(model_dir), summary["stop"])
+    yield from map(answerer.answer, questions(spec))

@@ -1,0 +1,36 @@
+"""`python -m worker.stages.model.base_gguf MODEL [REVISION]`: the base as a q8_0 GGUF in ftq's cache; prints where."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ftq.errors import FtqError
+from ftq.files.run_dir import sync
+from worker.llama.convert import convert
+from worker.stages.model import base_model, revisions
+
+
+def make(model: str, revision: str | None = None) -> Path:
+    """The file, converted unless an earlier call has done it."""
+    model_dir = base_model.resolve(model, revision)
+    key = hashlib.sha256(f"{model_dir.resolve()} {revisions.of(model_dir)}".encode()).hexdigest()[:12]
+    made = base_model.cache_dir() / f"base-{key}-q8_0.gguf"
+    if not made.is_file():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as folder:
+            convert(model_dir, Path(folder, "model.gguf"), "q8_0")
+            sync(Path(folder, "model.gguf"))
+            os.replace(Path(folder, "model.gguf"), made)
+            sync(made.parent)
+    return made
+
+
+if __name__ == "__main__":
+    try:
+        print(make(*sys.argv[1:]))
+    except FtqError as error:
+        sys.exit(f"{error.message} {error.hint}".rstrip())

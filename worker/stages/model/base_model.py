@@ -1,0 +1,263 @@
+"""Where the base model comes from: a local folder, the Hugging Face cache, the hub, or a package.
+
+Only safetensors weights are ever loaded, and code that lies beside them is never run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import FtqError, UserError, first_line
+from ftq.files.run_dir import sync, sync_tree
+from ftq.settings import cache_dir as cache_dir
+from ftq.spec import models
+from worker.llama.packaged import packaged_gguf
+from worker.stages.model import revisions
+from worker.stages.model.smollm2 import write_checkpoint
+
+SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
+FILES = ["*.safetensors", *SIDE_FILES]
+TWICE = ["consolidated*", "params.json", "pytorch_model*"]  # the same model once more, in another form
+LOG_IN = "`hf auth login` on the worker (with Docker: put the token into the file secrets/hub_token)"
+HUB_SECONDS = 5.0  # how long the hub may take to answer at all
+TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
+
+
+def resolve(model: str, revision: str | None = None) -> Path:
+    """The local checkpoint directory of an alias, a hub id or a directory; downloads it where it must.
+
+    `revision` is the one that prepare used, as `revisions.of` has it; None takes what is here, or the hub's newest.
+    UserError where only another revision can be had.
+    """
+    folder = _find(model, revision)
+    if revision and (here := revisions.of(folder)) != revision:
+        raise revisions.another(model, revision, f"{folder} has {here}")
+    _refuse_its_code(folder, model)
+    return folder
+
+
+def _find(model: str, revision: str | None) -> Path:
+    known = models.find(model)
+    if known is None and model.startswith(("/", "~", ".")):
+        return Path(models.check(model))
+    hub_id = known.hub_id if known else model
+    if not models.is_hub_id(hub_id):
+        raise UserError(f"model {model}: neither a hub id nor the path of a folder", "`ftq models` lists what works.")
+    commit = revision if revision and revisions.COMMIT.fullmatch(revision) else None
+    package = revisions.of_package() if known and known.alias == revisions.PACKAGED else ""
+    if revision and revision == package:
+        return _from_package()
+    if revision and not commit:
+        raise revisions.another(model, revision, f"{package or f'no {revisions.PACKAGE}'} is installed here")
+    local = _in_hub_cache(hub_id, commit)
+    if local is None and package and not commit:
+        local = _from_package()
+    return local or _download(hub_id, commit)
+
+
+def _refuse_its_code(folder: Path, model: str) -> None:
+    """Code that came with a model is never run: where transformers has the type itself nobody needs it."""
+    config = read_config(folder)
+    if not config.get("auto_map"):
+        return
+    from transformers import CONFIG_MAPPING
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        raise UserError(
+            f"model {model} needs code of its own (auto_map in its config.json), and ftq runs none that comes with one",
+            "Take a model whose type transformers knows: `ftq models`.",
+        )
+
+
+@contextlib.contextmanager
+def into_cache(made: Path) -> Iterator[Path]:
+    """A folder of this process to fill, which is renamed to `made` once it is whole; another process may be first."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as partial:
+        yield Path(partial)
+        sync_tree(Path(partial))
+        try:
+            os.rename(partial, made)
+            sync(made.parent)
+            Path(partial).mkdir()  # TemporaryDirectory wants something to remove
+        except OSError:
+            if not made.is_dir():
+                raise
+
+
+def go_offline() -> None:
+    """The model is local: from here on nothing asks the hub, and nothing sends statistics anywhere."""
+    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
+             "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
+             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}  # fmt: skip
+    os.environ.update(quiet)
+    kept = {"UNSLOTH_COMPILE_LOCATION": "unsloth_compiled_cache", "TORCHINDUCTOR_CACHE_DIR": "inductor",
+            "TRITON_CACHE_DIR": "triton"}  # fmt: skip
+    for name, folder in kept.items():  # compiled once, not again in every run
+        os.environ.setdefault(name, str(cache_dir() / folder))
+    if find_spec("huggingface_hub"):
+        import huggingface_hub.constants
+
+        huggingface_hub.constants.HF_HUB_OFFLINE = True  # it read the environment when it was imported
+
+
+def stop_token(model_dir: Path, model: str) -> str:
+    """The token that ends an answer, checked to be one token of the model's tokenizer."""
+    from worker.stages.model.tokens import Tokens
+
+    tokens = Tokens(model_dir)
+    known = models.find(model)
+    candidates = [known.stop] if known else [*_turn_ends(model_dir), *_declared_ends(model_dir, tokens)]
+    for candidate in candidates:
+        if tokens.id_of(candidate) is not None:
+            return candidate
+    raise UserError(
+        f"model {model}: no stop token in its tokenizer (looked for: {', '.join(candidates) or 'none is declared'})",
+        "Give it an eos_token_id in generation_config.json.",
+    )
+
+
+def read_config(model_dir: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    return value
+
+
+def weight_paths(model_dir: Path) -> list[Path]:
+    """The files that the model is loaded from: others may lie beside them, with the same weights in another form."""
+    return [model_dir / name for name in models.weight_files(model_dir)]
+
+
+def side_files(model_dir: Path) -> list[Path]:
+    """The tokenizer's files and all settings."""
+    found = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
+    return sorted(path for path in found if not any(path.match(pattern) for pattern in TWICE))
+
+
+def shapes(model_dir: Path) -> Iterator[tuple[str, list[int]]]:
+    """(name, shape) of each of the checkpoint's weights, from the headers of its files."""
+    for path in weight_paths(model_dir):
+        yield from ((name, entry["shape"]) for name, entry in read_header(path).items() if name != "__metadata__")
+
+
+def parameters(model_dir: Path) -> int:
+    """How many numbers the checkpoint holds."""
+    return sum(math.prod(shape) for _, shape in shapes(model_dir))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """A safetensors file's header; UserError when the file is not whole."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(length))
+        end = max((e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"), default=0)
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError("its size does not fit its header")
+    except (OSError, ValueError, struct.error, MemoryError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})", "Get the model again.") from None
+    return header
+
+
+def read_ahead(model_dir: Path) -> None:
+    """Have the kernel read the weights from the disk while other things are done; returns at once."""
+    for path in weight_paths(model_dir):
+        with contextlib.suppress(OSError, AttributeError), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = Path(snapshot_download(hub_id, revision=commit, local_files_only=True))
+    except Exception:  # not there, or not whole: both mean that it has to come from elsewhere
+        return None
+    return path if _is_whole(path) else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Config, tokenizer and every weight file are there: a download that broke off is not whole."""
+    files = weight_paths(path)
+    has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+    complete = bool(files) and all(file.is_file() for file in files)
+    return has_tokenizer and (path / "config.json").is_file() and complete
+
+
+def _download(hub_id: str, commit: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        # fails at once where the download would retry for minutes
+        HfApi().model_info(hub_id, revision=commit, timeout=HUB_SECONDS)
+        path = Path(snapshot_download(hub_id, revision=commit, allow_patterns=FILES, ignore_patterns=[*TWICE, "*/*"]))
+    except GatedRepoError:
+        hint = f"Accept its licence on https://huggingface.co/{hub_id}, then {LOG_IN}."
+        raise UserError(f"model {hub_id} is gated on the hub", hint) from None
+    except RepositoryNotFoundError:
+        hint = f"Check the name; a private one needs this: {LOG_IN}."
+        raise UserError(f"model {hub_id}: the hub has no such model", hint) from None
+    except RevisionNotFoundError:
+        raise revisions.another(hub_id, str(commit), "the hub doesn't have that any more") from None
+    except Exception as error:
+        raise _unreachable(hub_id, commit, error) from None
+    if not _is_whole(path):
+        raise UserError(f"model {hub_id} has no whole set of safetensors weights on the hub", "Take another model.")
+    return path
+
+
+def _unreachable(hub_id: str, commit: str | None, error: Exception) -> FtqError:
+    why = f"is not on this machine and the hub can't be reached ({first_line(error)[:200]})"
+    if commit:
+        return UserError(
+            f"model {hub_id}: revision {commit}, with which the run was prepared, {why}",
+            f"Run `hf download {hub_id} --revision {commit}` here or where there is network, copy the folder "
+            f"models--{hub_id.replace('/', '--')} into this machine's hub cache, then `ftq retry RUN`.",
+        )
+    return UserError(
+        f"model {hub_id} {why}",
+        f"Run `hf download {hub_id}` where there is network and copy the folder here, then give it as --model DIR.",
+    )
+
+
+def _from_package() -> Path:
+    """The cached checkpoint, made now if need be."""
+    made, gguf = revisions.packaged_dir(), packaged_gguf()
+    if gguf and not made.is_dir():
+        with into_cache(made) as partial:
+            write_checkpoint(gguf, partial)
+        made.chmod(0o755)
+    return made
+
+
+def _turn_ends(model_dir: Path) -> list[str]:
+    """The chat template's end of a turn, if it is one of the usual ones."""
+    template = ""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        if (model_dir / name).is_file():
+            text = (model_dir / name).read_text(encoding="utf-8")
+            template += text if name.endswith(".jinja") else str(json.loads(text).get("chat_template") or "")
+    return [end for end in TURN_ENDS if end in template]
+
+
+def _declared_ends(model_dir: Path, tokens: Any) -> list[str]:
+    """The end-of-sequence tokens that generation_config.json, tokenizer_config.json and config.json declare."""
+    ends: list[str] = []
+    for name in ("generation_config.json", "tokenizer_config.json", "config.json"):
+        if not (model_dir / name).is_file():
+            continue
+        values = json.loads((model_dir / name).read_text(encoding="utf-8"))
+        ids = values.get("eos_token_id")
+        ends += [tokens.text_of(i) for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int)]
+        declared = values.get("eos_token")
+        ends += [declared["content"] if isinstance(declared, dict) else declared] if declared else []
+    return [end for end in dict.fromkeys(ends) if end]

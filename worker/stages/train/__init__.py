@@ -1,0 +1,1 @@
+"""dataset/ + base model -> adapter/ and metrics.jsonl, with checkpoints on the way."""

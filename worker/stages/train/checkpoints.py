@@ -1,0 +1,114 @@
+"""A training's checkpoints: which one may be resumed, and which may go.
+
+A checkpoint counts only with its seal, `ftq.json`, which is written last and holds the hash of every other
+file: what a crash, a full disk or a frozen process left behind is told apart from a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftq.files.run_dir import RunDir, remove, sync, sync_tree, write_json
+
+SEAL = "ftq.json"
+KEPT = 2
+NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path
+    attempt: int
+    step: int
+
+
+def seal(path: Path, fingerprint: str, how: dict[str, Any]) -> None:
+    """Declare a checkpoint complete: its files, and the metrics beside it, are on the disk and their hashes are known.
+
+    `how` is what the fingerprint says of the machine that trained, for people.
+    """
+    sync_tree(path)
+    hashes = {file.relative_to(path).as_posix(): _hash(file) for file in _files(path)}
+    write_json(path / SEAL, {"fingerprint": fingerprint, "how": how, "files": hashes})
+    for beside in filter(Path.is_file, path.parent.iterdir()):
+        sync(beside)
+    for folder in list(path.parents)[:3]:  # the attempt's, checkpoints/ and the run's: each may be new
+        sync(folder)
+
+
+def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:
+    """The furthest checkpoint of any attempt that is whole and belongs to this very training."""
+    by_step = sorted(find_all(run), key=lambda found: (found.step, found.attempt), reverse=True)
+    return next((found for found in by_step if is_valid(found, fingerprint)), None)
+
+
+def is_valid(found: Checkpoint, fingerprint: str) -> bool:
+    """Sealed for the same data and options, every file as it was written, and the step that its name says."""
+    try:
+        sealed = _read_seal(found.path)
+        state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
+        whole = all(_hash(found.path / name) == digest for name, digest in sealed["files"].items())
+        return bool(whole and sealed["fingerprint"] == fingerprint and state["global_step"] == found.step)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def is_finished(found: Checkpoint) -> bool:
+    """The training's last step is done: only the adapter is still to be taken out."""
+    state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
+
+
+def why_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
+    """Why a training that resumes nothing starts anew though there are checkpoints; empty where there are none."""
+    others = [(found, sealed) for found in find_all(run) if (sealed := _read_seal(found.path))
+              and sealed.get("fingerprint") != fingerprint]  # fmt: skip
+    if not others:
+        return ""
+    last, sealed = max(others, key=lambda other: (other[0].step, other[0].attempt))
+    before = sealed.get("how") or {}
+    changed = [f"{name} {before[name]}, here {now}" for name, now in how.items() if before.get(name, now) != now]
+    reason = "; ".join(changed) or "other options or data"
+    return f"starts anew: the checkpoint at step {last.step} is of a training with {reason}"
+
+
+def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None) -> None:
+    """Keep this training's last two, and `keep`. What a later attempt wrote isn't touched: this one may have been
+    replaced. Neither is what another training wrote: the run may go back to the machine that computed so."""
+    own = [found for found in find_all(run, fingerprint) if found.attempt <= attempt]
+    for old in sorted(own, key=lambda found: (found.step, found.attempt))[:-KEPT]:
+        if old.path != keep:
+            remove(old.path)
+
+
+def find_all(run: RunDir, fingerprint: str | None = None) -> list[Checkpoint]:
+    """The checkpoints that are there, whole or not; those sealed for one training alone, where it is named."""
+    found = []
+    for path in run.checkpoints.glob("*/checkpoint-*"):
+        match = NAME.fullmatch(path.name)
+        if match and path.parent.name.isdigit() and path.is_dir():
+            found.append(Checkpoint(path, int(path.parent.name), int(match[1])))
+    return [one for one in found if fingerprint is None or _read_seal(one.path).get("fingerprint") == fingerprint]
+
+
+def _read_seal(path: Path) -> dict[str, Any]:
+    """Empty where there is none that can be read."""
+    try:
+        sealed = json.loads((path / SEAL).read_text(encoding="utf-8"))
+        return sealed if isinstance(sealed, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.name != SEAL)
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, hashlib.blake2b).hexdigest()

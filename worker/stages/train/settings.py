@@ -1,0 +1,96 @@
+"""What the trainer is told, and what tells one training run from another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ftq.files.run_dir import RunDir
+from ftq.spec.options import RunSpec
+from worker.stages.engine.setup import Setup, processes
+from worker.stages.process.main import Report
+
+# Options that change what is learned. How a step is computed isn't among them: micro-batch, checkpointing, 4 bit. A
+# training that had to change these for lack of memory goes on from its checkpoint.
+LEARNING = ["epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "r", "alpha",
+            "dropout", "target_modules", "seed", "train_on_prompt", "max_seq_length", "model"]  # fmt: skip
+
+
+def how(setup: Setup) -> dict[str, Any]:
+    """What the machine has decided that changes what is learned."""
+    return {name: getattr(setup, name) for name in ("engine", "dtype", "optimizer", "padding_free", "examples")}
+
+
+def fingerprint(run: RunDir, spec: RunSpec, setup: Setup) -> str:
+    """Says which training a checkpoint belongs to: same rows, same order, same options that matter."""
+    data = (run.dataset / "train.jsonl").read_bytes() + (run.dataset / "valid.jsonl").read_bytes()
+    options = spec.model_dump(include=set(LEARNING))
+    text = json.dumps([[*how(setup).values()], options, hashlib.sha256(data).hexdigest()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def steps_per_epoch(rows: int, setup: Setup) -> int:
+    """Optimiser steps in a pass over the rows, counted as transformers' Trainer counts them."""
+    batches = -(-rows // (setup.batch_size * setup.gpus))  # that each of the GPUs gets
+    return -(-batches // (setup.gradient_accumulation_steps // setup.gpus))
+
+
+def settings(folder: Path, spec: RunSpec, setup: Setup, epoch: int, evaluated: int, report: Report) -> dict[str, Any]:
+    """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
+
+    An epoch has `epoch` steps, and `evaluated` held-out examples are looked at together. Unsloth's own number of
+    `eval_accumulation_steps` would give the GPU's memory back after every second batch of them.
+    """
+    steps = spec.max_steps or math.ceil(spec.epochs * epoch)
+    warm_up = spec.warmup_ratio if steps > 1 else 0  # its first step learns nothing
+    return {
+        "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
+        "logging_strategy": "no", "disable_tqdm": True, "logging_nan_inf_filter": False, "run_name": folder.parts[-3],
+        "num_train_epochs": spec.epochs, "max_steps": spec.max_steps or -1, "seed": spec.seed, "data_seed": spec.seed,
+        "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": evaluated,
+        "gradient_accumulation_steps": setup.gradient_accumulation_steps // setup.gpus, "prediction_loss_only": True,
+        "learning_rate": spec.learning_rate, "lr_scheduler_type": spec.lr_scheduler,
+        "warmup_steps": warm_up, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
+        "bf16": setup.dtype == "bfloat16", "fp16": setup.dtype == "float16", "use_cpu": not setup.gpu,
+        "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
+        "max_length": spec.max_seq_length, "padding_free": False, "eval_accumulation_steps": None,
+        "loss_type": "nll", "dataset_kwargs": {"skip_prepare_dataset": True}, "ddp_find_unused_parameters": False,
+        "accelerator_config": {"non_blocking": True},  # the next batch goes to the GPU while that works
+        "dataset_num_proc": processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
+    }  # fmt: skip
+
+
+def has_dropout(model: Any) -> bool:
+    """Whether a step of training drops anything at random; without it, training and evaluation compute the same."""
+    import torch
+
+    layers = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+    config = model.config.get_text_config().to_dict()
+    rates = [value for name, value in config.items() if "drop" in name or "jitter" in name]
+    return layers or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
+
+
+def lay_end_to_end(trainer: Any, setup: Setup) -> None:
+    """Micro-batches without padding: one row of examples, which attention keeps apart by their positions.
+
+    Unsloth sets this up itself only for rows that it may cut at max_length; these are tokens already, none too long.
+    """
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    trainer.data_collator = DataCollatorForLanguageModeling(trainer.processing_class.pad_token_id, padding_free=True)
+    if setup.engine == "unsloth":
+        from unsloth.utils.packing import enable_padding_free_metadata  # type: ignore[import-untyped]
+
+        enable_padding_free_metadata(trainer.model, trainer)
+
+
+def _trackers(spec: RunSpec, report: Report) -> list[str]:
+    """The wanted trackers that are installed here; a missing one costs a warning, not the run."""
+    missing = [name for name in spec.report_to if find_spec(name) is None]
+    if missing:
+        report.event("warning", f"report_to: {', '.join(missing)} isn't installed on this worker: left out")
+    return [name for name in spec.report_to if name not in missing]

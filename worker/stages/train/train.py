@@ -1,0 +1,142 @@
+"""dataset/ + base model -> adapter/ and metrics.jsonl, with checkpoints on the way.
+
+A training that was killed or told to stop goes on from its last whole checkpoint and ends, on a CPU, with the
+same bits as one that never stopped: the order of the rows depends on seed and epoch alone, and a checkpoint
+holds the state of every random number generator.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.files.run_dir import RunDir
+from ftq.spec import models
+from ftq.spec.options import RunSpec
+from worker.stages.engine.load import load_model
+from worker.stages.model import base_model, rows
+from worker.stages.process import ranks
+from worker.stages.process.main import Report
+from worker.stages.train import checkpoints, plan, settings
+from worker.stages.train.checkpoints import Checkpoint
+from worker.stages.train.watcher import CALMER, Watcher
+
+MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, needs less."
+MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    """Write adapter/ and metrics.jsonl into `out`; told to stop, save a checkpoint and return."""
+    lap = _stopwatch()
+    summary = _read_summary(run)
+    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
+    base_model.go_offline()
+    base_model.read_ahead(model_dir)
+    ranks.start(spec.gpus, report)
+    report.progress(0)
+    train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
+    lap("the rows are read")
+    setup = plan.decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
+    lap("the plan is made")
+    mark = settings.fingerprint(run, spec, setup)
+    found = checkpoints.newest_valid(run, mark)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(setup), bool(valid_rows), found)
+    if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
+        model, tokenizer = load_model(model_dir, spec, setup)
+        lap("the model is loaded")
+        from worker.stages.train.trainer import make_trainer  # imports TRL, which the engine may have patched by now
+
+        trainer = make_trainer(model, tokenizer, train_rows, valid_rows, spec, setup, watcher)
+        lap("the trainer is ready")
+        report.stop_on_sigterm()  # up to here there was nothing to save
+        _run(trainer, found, watcher)
+    if report.stop_requested or not ranks.is_first():
+        return
+    _take_adapter(watcher.result, out / "adapter", spec.model)
+    (out / "metrics.jsonl").write_bytes(watcher.metrics.read_bytes())
+
+
+def _stopwatch() -> Callable[[str], None]:
+    """For the log: where the time before the first step goes."""
+    began = time.monotonic()
+    return lambda what: print(f"{time.monotonic() - began:.1f} s: {what}", flush=True)
+
+
+def _read_summary(run: RunDir) -> dict[str, Any]:
+    path = run.dataset / "report.json"
+    if not path.is_file():
+        raise UserError(f"{run.dataset}: there is no dataset yet", "Run the prepare stage first.")
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary
+
+
+def _attempt(out: Path) -> int:
+    """The attempt's number from the name of its folder, train.<attempt>.partial."""
+    number = out.name.split(".")[1]
+    return int(number)
+
+
+def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
+    """Train. A lack of memory in a step costs no other one: what was learned up to then is saved first."""
+    try:
+        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+        watcher.ends(trainer.state)
+        return
+    except RuntimeError as error:  # torch's OutOfMemoryError is one, and the CPU allocator's has no type of its own
+        text = str(error)
+        if not any(sign in text for sign in MEMORY_SIGNS):
+            raise
+    _rescue(trainer, watcher)  # the error is gone by now, and with it the tensors that its frames held
+    raise OutOfMemory(f"training ran out of memory: {text.splitlines()[0][:300]}", MEMORY_HINT)
+
+
+def _rescue(trainer: Any, watcher: Watcher) -> None:
+    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow; and
+    where memory ran out in an evaluation, who goes on from here would never make up for it."""
+    step = trainer.state.global_step
+    if watcher.owes or ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
+        return
+    trainer.model.zero_grad(set_to_none=True)
+    gc.collect()
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        trainer._save_checkpoint(trainer.model, None)
+        watcher.saved(trainer.state)
+    except (RuntimeError, OSError) as error:  # then the checkpoint before it has to do
+        print(f"step {step} couldn't be saved: {error}", file=sys.stderr)
+
+
+def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
+    """PEFT's two files, naming the base model as people know it and not by a folder of this machine."""
+    target.mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(checkpoint / file, target / file)
+    path = target / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    known = models.find(name)
+    config["base_model_name_or_path"] = known.hub_id if known else name
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _check_adapter(target / "adapter_model.safetensors")
+
+
+def _check_adapter(path: Path) -> None:
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        broken = [name for name in names if not torch.isfinite(file.get_tensor(name)).all()]
+    if not names:
+        raise FtqError(f"{path}: the adapter has no weights", "This looks like a bug; the log has the details.")
+    if broken:
+        message = f"the training diverged: {len(broken)} of {len(names)} adapter weights are not numbers any more"
+        raise UserError(message, CALMER)

@@ -1,0 +1,275 @@
+"""Looks on at the end of each step of a training: reports, writes metrics, decides about checkpoints and stopping."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ftq.errors import UserError
+from ftq.files.run_dir import RunDir
+from ftq.spec.options import RunSpec
+from worker.stages.process import ranks
+from worker.stages.process.main import Report
+from worker.stages.train import checkpoints
+from worker.stages.train.checkpoints import Checkpoint
+
+FIRST_SAVE_SECONDS = 60.0  # save_steps=auto: of steps before an attempt's first checkpoint, so that a loss costs little
+SAVE_SECONDS = 300.0  # and between its others
+SOONEST_SAVE = 10.0  # seconds of steps that an attempt is given even if many before it were lost
+LOG_SECONDS = 1.0  # logging_steps=auto
+REPORT_SECONDS = 0.2
+SPEED_STEPS = 20  # tokens per second and time left are measured over the last so many steps
+COMPILING_STEPS = 2  # that wait for kernels: left out of the speed
+CALMER = "A smaller learning_rate, or dtype=bfloat16 or float32, keeps it stable."
+
+
+class Watcher:
+    """With several GPUs one for each; the first decides for all of them, and alone reports and writes."""
+
+    def __init__(
+        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, how: dict[str, Any],
+        evaluates: bool, found: Checkpoint | None,
+    ) -> None:  # fmt: skip
+        self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
+        self.mark, self.how, self.evaluates = mark, how, evaluates
+        self.folder = run.checkpoints / str(attempt)
+        self.metrics = self.folder / "metrics.jsonl"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = lines_before(run, found)
+        if ranks.is_first():
+            self.metrics.write_text("".join(before), encoding="utf-8")
+        lines = [line for line in map(json.loads, before) if "valid_seconds" in line]
+        self.losses = [(line.get("valid_loss", math.inf), line["step"]) for line in lines]
+        self.last = found.path if found else None  # the newest checkpoint
+        self.best_path = self._find_best()
+        self.owes = False  # the last step is still to be evaluated
+        self.steps_per_epoch = 0
+        self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
+        self.loss: float | None = None
+        self.line: dict[str, Any] = {}
+        self.saved_at, self.save_after = time.monotonic(), SAVE_SECONDS
+        self.logged_at = self.reported_at = 0.0
+        self.began_at, self.began_step = time.monotonic(), 0
+        self.steps: deque[Step] = deque(maxlen=SPEED_STEPS)
+        self.here: tuple[Moment, Any]  # when the step that runs began, and the tokens seen before it
+        if not evaluates and (spec.early_stopping or spec.keep_best):
+            report.event("warning", "no example is held out, so early_stopping and keep_best have nothing to judge by: "
+                         "a larger valid_fraction or more examples give them some")  # fmt: skip
+        if found:
+            report.event("resumed", f"resumed from step {found.step}", step=found.step)
+        elif why := checkpoints.why_anew(run, mark, how):
+            report.event("note", why)
+
+    def begins(self, state: Any) -> None:
+        """The trainer has loaded what it resumes from, and starts with the next step."""
+        self.began_at, self.began_step = time.monotonic(), state.global_step
+        self.saved_at, self.save_after = self.began_at, max(SOONEST_SAVE, FIRST_SAVE_SECONDS / max(1, self.attempt))
+        self.goes_on()
+
+    def goes_on(self) -> None:
+        """The next step begins here: what came before it, an evaluation or a checkpoint, is in no step's time."""
+        self.here = Moment(), self.tokens
+
+    def ends(self, state: Any) -> None:
+        """Tell what the plan has come to."""
+        steps = state.global_step - self.began_step
+        if steps:
+            tokens_per_second, step_seconds = self._speed()
+            self.report.plan("", measured={
+                "seconds": round(time.monotonic() - self.began_at, 1), "steps": steps, "peak": _peak(),
+                "step_seconds": step_seconds, "tokens_per_second": tokens_per_second,
+            })  # fmt: skip
+
+    # ---- decisions --------------------------------------------------------------------------------------
+
+    def step_ends(self, state: Any, control: Any) -> None:
+        """Say what the trainer does next: log, evaluate, save, stop."""
+        at_end = state.global_step >= state.max_steps
+        began, ended = self.here, (Moment(), self.tokens)
+        if state.global_step > self.began_step + COMPILING_STEPS:
+            self.steps.append(Step(*began, *ended))
+        elif state.global_step == self.began_step + COMPILING_STEPS:
+            gc.collect()
+            gc.freeze()  # what was compiled stays: no later search for garbage goes through it
+        self.here = ended
+        evaluate = self.evaluates and (at_end or self._is_due(state.global_step, self.spec.eval_steps))
+        stop, save, log = ranks.agree([
+            self.report.stop_requested, self._is_time_to_save(state.global_step),
+            self._is_time_to_log(state.global_step),
+        ])  # fmt: skip
+        control.should_evaluate = self.owes = evaluate
+        control.should_training_stop = control.should_training_stop or stop
+        control.should_save = at_end or stop or save
+        control.should_log = log or control.should_save or evaluate
+        if not control.should_log and time.monotonic() - self.reported_at > REPORT_SECONDS:
+            self._progress(state)
+
+    def logs(self, state: Any, control: Any, values: dict[str, Any]) -> None:
+        """A line of metrics for a training log; the evaluation that follows adds its loss to the same line."""
+        if "loss" in values:
+            self.logged_at = time.monotonic()
+            self.loss = float(values["loss"])
+            if not math.isfinite(self.loss):
+                raise UserError(f"the training diverged: at step {state.global_step} the loss is {self.loss}", CALMER)
+            norm = values.get("grad_norm")
+            self.line = {
+                "step": state.global_step, "epoch": round(state.epoch, 4), "train_loss": self.loss,
+                "learning_rate": values["learning_rate"],
+                "grad_norm": norm if norm is not None and math.isfinite(norm) else None,  # float16 may skip a step
+                "tokens_per_second": self._speed()[0],
+            }  # fmt: skip
+            self._progress(state)
+            if not control.should_evaluate:
+                self._write_line()
+        elif "eval_loss" in values:
+            loss, self.owes = float(values["eval_loss"]), False
+            self.line |= {"valid_loss": loss} if math.isfinite(loss) else {}  # JSON has no word for the others
+            self.line |= {"valid_seconds": round(values["eval_runtime"], 2)}
+            self._write_line()
+            self._judge(state, control, loss)
+
+    def _judge(self, state: Any, control: Any, loss: float) -> None:
+        """Early stopping, and which checkpoint is the best: by the validation losses up to now."""
+        if not math.isfinite(loss):
+            message = f"the validation loss at step {state.global_step} is {loss}: worse than any number"
+            self.report.event("warning", f"{message}. {CALMER}", step=state.global_step)
+            loss = math.inf
+        better = all(loss < earlier for earlier, _ in self.losses)
+        self.losses.append((loss, state.global_step))
+        if better and self.spec.keep_best:
+            control.should_save = True
+        if self.has_stopped_early and state.global_step < state.max_steps and not control.should_training_stop:
+            control.should_training_stop = control.should_save = True
+            best = min(self.losses)
+            self.report.event("note", f"stopped early at step {state.global_step}: the validation loss was best at "
+                              f"step {best[1]} ({best[0]:.4f})", step=state.global_step)  # fmt: skip
+
+    @property
+    def has_stopped_early(self) -> bool:
+        """The last `early_stopping` evaluations brought nothing better."""
+        patience = self.spec.early_stopping
+        if patience is None or len(self.losses) <= patience:
+            return False
+        before, after = self.losses[:-patience], self.losses[-patience:]
+        return bool(min(before)[0] <= min(after)[0])
+
+    def _is_due(self, step: int, every: int | str) -> bool:
+        return step % (self.steps_per_epoch if every == "auto" else int(every)) == 0
+
+    def _is_time_to_save(self, step: int) -> bool:
+        if self.spec.save_steps == "auto":
+            return time.monotonic() - self.saved_at >= self.save_after
+        return step % int(self.spec.save_steps) == 0
+
+    def _is_time_to_log(self, step: int) -> bool:
+        if self.spec.logging_steps == "auto":
+            return time.monotonic() - self.logged_at >= LOG_SECONDS
+        return step % int(self.spec.logging_steps) == 0
+
+    # ---- checkpoints ------------------------------------------------------------------------------------
+
+    def saved(self, state: Any) -> None:
+        """A checkpoint's files are written: seal it, and only then tell about it."""
+        step = state.global_step
+        self.last = self.folder / f"checkpoint-{step}"
+        self.saved_at, self.save_after = time.monotonic(), SAVE_SECONDS
+        ranks.barrier()
+        if not ranks.is_first():
+            return
+        checkpoints.seal(self.last, self.mark, self.how)
+        self.report.event("checkpoint", f"checkpoint at step {step}", step=step)
+        self.best_path = self._find_best()
+        checkpoints.prune(self.run, self.attempt, self.mark, keep=self.best_path)
+
+    @property
+    def result(self) -> Path:
+        """The checkpoint that the adapter is taken from."""
+        chosen = self.best_path or self.last
+        assert chosen is not None  # the last step always leaves a checkpoint
+        return chosen
+
+    def _find_best(self) -> Path | None:
+        """With keep_best, the checkpoint at the step of the best validation loss, if it is there."""
+        best, step = min(self.losses, default=(math.inf, 0))
+        if not self.spec.keep_best or best == math.inf:
+            return None
+        there = [found for found in checkpoints.find_all(self.run, self.mark) if found.step == step]
+        return max(there, key=lambda found: found.attempt).path if there else None
+
+    # ---- reports ----------------------------------------------------------------------------------------
+
+    def _progress(self, state: Any) -> None:
+        self.reported_at = time.monotonic()
+        tokens_per_second, seconds_per_step = self._speed()
+        left = None if seconds_per_step is None else round((state.max_steps - state.global_step) * seconds_per_step)
+        self.report.progress(
+            100 * state.global_step / state.max_steps, step=state.global_step, total_steps=state.max_steps,
+            loss=self.loss, tokens_per_second=tokens_per_second, eta_seconds=left,
+        )  # fmt: skip
+
+    def _speed(self) -> tuple[float | None, float | None]:
+        """(tokens a second, seconds a step) of the last steps; None before there is one that doesn't compile."""
+        done = [step for step in self.steps if step.end.is_past]
+        if not done:
+            return None, None
+        tokens = int(sum(step.tokens_after - step.tokens_before for step in done)) * self.spec.gpus
+        seconds = sum(step.begin.until(step.end) for step in done)
+        return round(tokens / seconds, 1), seconds / len(done)
+
+    def _write_line(self) -> None:
+        if ranks.is_first():
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.line) + "\n")
+
+
+def lines_before(run: RunDir, found: Checkpoint | None) -> list[str]:
+    """The metrics up to the step that is resumed from, as the attempt that saved it wrote them."""
+    if found is None:
+        return []
+    path = run.checkpoints / str(found.attempt) / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    whole = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
+    return [line for line in whole if json.loads(line)["step"] <= found.step]
+
+
+class Moment:
+    """When the device got this far in its work, which is up to a step later than the host asked for it."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.time, self.event = time.monotonic(), None
+        if torch.cuda.is_available():
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record()
+
+    @property
+    def is_past(self) -> bool:
+        return self.event is None or bool(self.event.query())
+
+    def until(self, later: Moment) -> float:
+        """Seconds; both are past."""
+        if self.event is None or later.event is None:
+            return later.time - self.time
+        return float(self.event.elapsed_time(later.event)) / 1000
+
+
+class Step(NamedTuple):
+    """One whose speed counts. The tokens seen before and after it are tensors, of which nobody has asked the value."""
+
+    begin: Moment
+    tokens_before: Any
+    end: Moment
+    tokens_after: Any
+
+
+def _peak() -> int | None:
+    """Most bytes of the GPU that were allocated at once; None without one."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
