@@ -5,7 +5,8 @@
 
 `short` needs no training. It counts the questions for which the dataset has a short row: an output of at most 40 words
 that holds an accepted answer, in a row that shares two content words with the question. And it counts those that the
-row with the nearest instruction answers, or one of the nearest five.
+row with the nearest instruction answers, or one of the nearest five. Read that beside the mean words of an output: a
+whole section holds much that nobody learns from it.
 
 `ask` puts the questions to a finished run's GGUF, and with --base to its base model too. No judge: an answer is right
 if one of the accepted ones occurs in it, word for word, whatever the case and the punctuation.
@@ -173,10 +174,11 @@ def score(manual: Manual, answers: list[Answer]) -> Recall:
 def print_taught(manual: Manual, dataset: Path, missed: bool) -> None:
     rows = read_rows(dataset)
     taught = measure(manual, rows)
-    count = len(taught)
-    print(f"| manual | rows | short row | nearest row answers | in the nearest {NEAREST} |\n|---|---|---|---|---|")
+    words = sum(len(row.output.split()) for row in rows) / len(rows)
+    header = ["manual", "rows", "words an output", f"short row of {len(taught)}", "nearest row answers"]
+    print(f"| {' | '.join(header)} | in the nearest {NEAREST} |\n|---|---|---|---|---|---|")
     print(
-        f"| {manual.name} | {len(rows):,} | {sum(one.short for one in taught)}/{count} "
+        f"| {manual.name} | {len(rows):,} | {words:.1f} | {sum(one.short for one in taught)} "
         f"| {sum(one.nearest for one in taught)} | {sum(one.among_nearest for one in taught)} |"
     )
     for one in taught:
