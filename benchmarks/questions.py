@@ -1,6 +1,6 @@
 """How many questions about ftq each model answers right: 20 fixed ones, and others in words further from the manual.
 
-    python -m benchmarks.questions RUN [--show]
+    python -m benchmarks.questions RUN [--show] [--base-tokens 64]
 
 An answer is right if each of a question's expectations occurs in it (tests/demo_questions.json and
 benchmarks/other_questions.json): exact, blind to case, no judge. The base model is asked by its own chat template, the
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +21,54 @@ from ftq.settings import Settings
 from worker.llama.answer import Answer, Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
+from worker.llama.server import SLOTS
 
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "tests" / "demo_questions.json", HERE / "other_questions.json")
-
-
-def is_right(answer: str, expect: list[list[str]]) -> bool:
-    """Whether every expectation occurs in the answer, in one of its forms."""
-    text = answer.lower()
-    return all(any(form.lower() in text for form in forms) for forms in expect)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.questions")
     arguments.add_argument("run", help="id or name of a finished run over documents/")
     arguments.add_argument("--show", action="store_true", help="print the answers too")
+    arguments.add_argument("--base-tokens", type=int, default=256, help="the base model's answers end there")
     given = arguments.parse_args()
     client = Client(Settings.from_env())
     run = client.find(given.run)
     kind, pool = run.spec["quantizations"][0], Pool()
-    for file in FILES:
-        questions = json.loads(file.read_text(encoding="utf-8"))
+    files = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in FILES}
+    for name, questions in files.items():
         asked = [Question(question["question"]) for question in questions]
-        base = [pool.ask(base_gguf(run.model), replace(question, chat=True)) for question in asked]
-        tuned = [pool.ask(client.run_dir(run.id).gguf(kind), question) for question in asked]
-        print(f"{file.name}:")
-        report("base model", questions, base, given.show)
-        report(f"{run.name}, {kind} GGUF", questions, tuned, given.show)
+        print(f"{name}:")
+        report(f"{run.name}, {kind} GGUF", questions, ask(pool, client.run_dir(run.id).gguf(kind), asked), given.show)
+    base = base_gguf(run.model)
+    for name, questions in files.items():
+        asked = [Question(question["question"], max_tokens=given.base_tokens, chat=True) for question in questions]
+        print(f"{name}:")
+        report("base model", questions, ask(pool, base, asked), given.show)
     pool.close()
+
+
+def ask(pool: Pool, file: Path, questions: list[Question]) -> list[Answer]:
+    """The answers in the questions' order; as many at once as a server takes."""
+    with ThreadPoolExecutor(SLOTS) as threads:
+        return list(threads.map(lambda question: pool.ask(file, question), questions))
 
 
 def report(name: str, questions: list[dict[str, Any]], answers: list[Answer], show: bool) -> None:
     right = [is_right(answer.answer, question["expect"]) for question, answer in zip(questions, answers, strict=True)]
     stopped = sum(answer.stopped for answer in answers)
-    print(f"{name}: {sum(right)} of {len(questions)} right, {stopped} ended by the stop token")
+    print(f"{name}: {sum(right)} of {len(questions)} right, {stopped} ended by the stop token", flush=True)
     if show:
         for good, question, answer in zip(right, questions, answers, strict=True):
-            said = printable(answer["answer"].strip()[:200])
+            said = printable(answer.answer.strip()[:200])
             print(f"  {'right' if good else 'WRONG'}  {question['question']}\n         {said}")
+
+
+def is_right(answer: str, expect: list[list[str]]) -> bool:
+    """Whether every expectation occurs in the answer, in one of its forms."""
+    text = answer.lower()
+    return all(any(form.lower() in text for form in forms) for forms in expect)
 
 
 if __name__ == "__main__":
