@@ -7,8 +7,8 @@ or reach a network, and ends with its parent.
 from __future__ import annotations
 
 import ctypes
-import gc
 import json
+import logging
 import os
 import resource
 import signal
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ftq.errors import first_line
 from ftq.formats.convert import LENGTH, Converted, Limits
 from ftq.formats.kind import Kind, Unusable
 
@@ -61,6 +62,7 @@ def _lock_up(limits: Limits) -> None:
     if sys.platform == "linux":  # elsewhere the limits aren't kept or fail at once
         resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory + LIBRARIES,) * 2)
+    logging.disable()  # what a library has to say of each page is lost on everybody
     sys.addaudithook(_refuse)
 
 
@@ -87,12 +89,12 @@ def _answer(kind: Kind, descriptor: int, limits: Limits) -> dict[str, Any]:
     except RecursionError:
         answer = {"reason": "nested too deeply: save it again, or as another format"}
     except BaseException as error:  # a panic of native code is no Exception
-        line = (str(error).splitlines() or [""])[0][:200]
-        answer = {"reason": f"damaged, or the converter can't read it ({type(error).__name__}: {line})", "spent": True}
+        said = f"{type(error).__name__}: {first_line(error)}"[:200]
+        reason = f"damaged, or the converter can't read it ({said})"
+        answer = {"reason": reason, "spent": not isinstance(error, Exception)}
     finally:
         os.close(descriptor)
     signal.alarm(0)
-    gc.collect()
     return {"spent": _peak() > limits.memory // 2, **answer}
 
 

@@ -35,7 +35,7 @@ class Limits:
     file: int = kind.MOST_BYTES
     memory: int = 400_000_000
     cpu: int = 60
-    wall: int = 120
+    wall: int = 300
     text: int = 50_000_000
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
 from ftq.formats import decode, headings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 AGAIN = "open it in the program that made it and save it again"
 NEEDS_OCR = "run OCR on it first (ocrmypdf IN.pdf OUT.pdf)"
-MOST_MARKED = 1000  # pages of a PDF whose lines know their page: it takes as long as converting them
+MARKING = 20.0  # seconds of processor at most to find out where the pages begin
 
 
 def office(data: bytes, kind: Kind) -> Converted:
@@ -67,13 +68,12 @@ def _marked(markdown: str, data: bytes, notes: tuple[str, ...] = (), skipped: tu
 
 def _marks(markdown: str, data: bytes, skip: set[int]) -> tuple[tuple[int, str], ...]:
     """Where each page begins: at the first words of the page alone that stand once, near by, in the whole."""
-    from pypdf.errors import PyPdfError
-
+    until = time.process_time() + MARKING
     try:
-        sheets = _reader(data).pages
-        texts = [_words(_alone(page)) for page in sheets] if len(sheets) <= MOST_MARKED else []
-    except (Unusable, PyPdfError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return ((1, ""),)  # what pypdf can't read may well be good Markdown by anydoc
+        sheets = takewhile(lambda _: time.process_time() < until, _reader(data).pages)
+        texts = [_words(_alone(page)) for page in sheets]
+    except Exception:  # what pypdf can't read may well be good Markdown by anydoc
+        return ((1, ""),)
     lines = ["".join(f"{word} " for word in _words(line)) for line in markdown.split("\n")]
     starts = list(accumulate(map(len, lines), initial=0))
     whole, at = "".join(lines), 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bs4.element import Tag
 
 DROPPED = ("script", "style", "template", "noscript", "nav", "header", "footer", "aside", "svg", "iframe", "form",
-           "button", "head")  # fmt: skip
+           "button", "head", "title")  # fmt: skip
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,13 @@ def _read(path: Path) -> GitIgnoreSpec | None:
     from pathspec.patterns.gitignore import GitIgnorePatternError
 
     try:
-        lines = path.read_bytes().decode().removeprefix("\ufeff").splitlines()
+        lines = path.read_bytes().decode().removeprefix("\ufeff").split("\n")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{path}: can't be read ({why})", "Fix it or remove it: it says what to leave out.") from None
+    lines = [re.sub(r"/\*\*\s*$", "/**/*", line) for line in lines]  # 'a/**' is what lies in a, and not a itself
     for number, line in enumerate(lines, start=1):
         try:
             GitIgnoreSpec.from_lines([line])
