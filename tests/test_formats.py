@@ -19,7 +19,6 @@ from ftq.formats.convert import Converted, Converter, Limits
 from ftq.formats.ignore import Ignore
 from ftq.formats.kind import Kind, Unusable
 
-ROOT = Path(__file__).parent.parent
 OIL = "# Care of the pump\n\nOil it every week.\n"
 TABLE = "| Part | Weight |\n| --- | --- |\n| pump | 12 kg |\n| valve | 3 kg |\n"
 PAGES = ("Care of the pump\nOil it every week.", "Spare parts\nThe shop on the hill has them all.")
@@ -62,6 +61,7 @@ def test_a_file_is_what_its_content_says_whatever_its_name(name: str, tmp_path: 
         ("a.zip", office_files.packed({"a.md": "# A"}), "an archive: unpack it into the folder"),
         ("a.gz", b"\x1f\x8b\x08\0", "binary: an archive: unpack it into the folder"),
         ("a.py", b"print()\n", "a .py file: if it is a text to learn, rename it to .txt"),
+        ("Makefile", b"all:\n", "its name has no suffix: if it is a text to learn, rename it to .txt"),
         ("a.pdf", b"Not found\n", "named .pdf, but not PDF inside: save it again"),
         ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
          "an Office file from before 2007, or encrypted: save it as .docx without a password"),
@@ -83,7 +83,7 @@ def test_a_file_of_a_gigabyte_is_told_by_its_size_alone(tmp_path: Path) -> None:
     path.write_bytes(b"<html>" + b" " * kind.HEAD)
     with path.open("r+b") as file:
         file.truncate(1_000_000_000)
-    with pytest.raises(Unusable, match="1,000 MB is too big \\(at most 100 MB\\): split it"):
+    with pytest.raises(Unusable, match="1,000 MB is too big \\(at most 20 MB\\): split it"):
         kind.of(path)
 
 
@@ -226,6 +226,14 @@ def test_html_comes_in_the_encoding_that_it_names(tmp_path: Path) -> None:
         convert.convert(write(tmp_path / "b.html", wrong))
 
 
+def test_html_that_shows_marks_of_markdown_keeps_them_as_text(tmp_path: Path) -> None:
+    page = (
+        "<html><p>a_b, 2 * 3, __init__, &lt;b&gt;, 1 &lt; 2, *x*, [a](b) <code>*p</code></p><p># one</p><p>1. two</p>"
+    )
+    expected = "a_b, 2 * 3, \\_\\_init\\_\\_, \\<b>, 1 < 2, \\*x\\*, \\[a](b) `*p`\n\n\\# one\n\n1\\. two\n"
+    assert convert.convert(write(tmp_path / "a.html", page.encode())).markdown == expected
+
+
 def test_without_the_extra_the_file_is_named_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
     for module in ("anydoc", "pypdf", "markdownify"):
@@ -254,7 +262,7 @@ def to_markdown_bytes(data, format):
     if what == "text": return "x" * 2_000_000
     if what == "exit": os._exit(3)
     if what == "panic": raise BaseException("index out of bounds")
-    if what == "file": open(os.environ["PYTHONPATH"].split(":")[0] + "/written", "w")
+    if what == "file": open(os.environ["PYTHONPATH"].split(":")[1] + "/written", "w")
     if what == "process": subprocess.run(["true"])
     if what == "network": socket.create_connection(("127.0.0.1", 9))
     if what == "native": return str(socket.if_nameindex())
@@ -278,7 +286,7 @@ REASONS = {
 def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for files that say what the converter shall do wrong; one that does so is in place of anydoc."""
     (tmp_path / "anydoc.py").write_text(TRAPS)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return tmp_path
 
 
@@ -304,6 +312,13 @@ def test_a_converter_sees_no_secret(traps: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FTQ_BROKER_URL", "redis://:secret@host")
     monkeypatch.setenv("FIRECRAWL_API_KEY", "secret")
     assert convert.convert(write(traps / "a.rtf", b"{\\rtf1%secret")).markdown == "[]"
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("anydoc", "json", "ftq"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('from the current folder')\n")
+    monkeypatch.chdir(tmp_path)
+    assert convert.convert(write(tmp_path / "a.rtf", office_files.RTF)).markdown == MARKDOWN["a.rtf"]
 
 
 @pytest.mark.skipif(
@@ -334,7 +349,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "deep.docx": (office_files.packed({**files, "word/document.xml": deep}), "unpacks to too much (max_xml_depth)"),
         "rows.xlsx": (office_files.xlsx(300_000), too_much),
         "loop.pdf": (office_files.written([catalog, b"<< /Type /Pages /Count 1 /Kids [2 0 R] >>"]), "damaged ("),
-        "nest.pdf": (office_files.written([catalog, b"[" * 200_000 + b"]" * 200_000]), "damaged ("),
+        "nest.pdf": (office_files.written([catalog, b"[" * 200_000 + b"]" * 200_000]), "nested too deeply"),
         "stream.pdf": (office_files.written([
             catalog, b"<< /Type /Pages /Count 1 /Kids [4 0 R] >>",
             b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(stream), stream),

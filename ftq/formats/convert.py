@@ -22,10 +22,11 @@ from ftq.formats import decode, headings, kind
 from ftq.formats.kind import Kind, Unusable
 
 INSTALL = "pip install 'ftq[formats]'"
-MODULES = {Kind.HTML: "markdownify", Kind.PDF: "pypdf"}  # which has to be there beside anydoc
+MODULES = {Kind.HTML: ("bs4", "markdownify"), Kind.PDF: ("anydoc", "pypdf")}  # which convert it; else anydoc alone
+HERE = Path(__file__).resolve().parents[2]  # where the package ftq lies: never the current folder, which is anybody's
 LENGTH = 8  # bytes before an answer: how long it is
 # What the process sees of the environment: no secret, and no key of a service that could convert instead.
-ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ class Converter:
         self.close()
 
     def _by_child(self, path: Path, what: Kind) -> Converted:
-        missing = [name for name in ("anydoc", MODULES.get(what, "anydoc")) if not find_spec(name)]
-        if missing:
+        if not all(map(find_spec, MODULES.get(what, ("anydoc",)))):
             raise Unusable(f"{what} needs a converter: {INSTALL}")
         self._child = self._child or _Child(self.limits)
         try:
@@ -123,7 +123,8 @@ class _Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 — as long as the process
         self._socket, theirs = socket.socketpair()
         known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        command = [sys.executable, "-m", "ftq.formats.child", str(theirs.fileno()), json.dumps(asdict(limits))]
+        known["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-P", "-m", "ftq.formats.child", str(theirs.fileno()), json.dumps(asdict(limits))]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=known,

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 DROPPED = ("script", "style", "template", "noscript", "nav", "header", "footer", "aside", "svg", "iframe", "form",
            "button", "head", "title")  # fmt: skip
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_MARKS = re.compile(  # not in a_b, not in 2 * 3
+    r"[\\`]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|(?<!\s)\*|\*(?!\s)|\[(?=[^\[\]]*\][(\[:])|&(?=#?\w+;)|~(?=~)"
+)
+_BEGINS = re.compile(r"^(\s*|\s*\d{1,9})([#+>.)=-]+)(?=\s|$)")
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 
 
@@ -76,7 +80,12 @@ def _clean(soup: BeautifulSoup) -> Tag:
 def _markdown(tag: Tag) -> str:
     from markdownify import ATX, MarkdownConverter
 
-    converter = MarkdownConverter(heading_style=ATX, bullets="-", code_language_callback=_language)
+    class Converter(MarkdownConverter):
+        def escape(self, text: str, parent_tags: set[str]) -> str:
+            """Escape what Markdown would read as a mark, and no more: a_b and 2 * 3 stay as they are."""
+            return _BEGINS.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", text))
+
+    converter = Converter(heading_style=ATX, bullets="-", code_language_callback=_language)
     return str(converter.convert_soup(tag)).strip() + "\n"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 HEAD, TAIL = 8192, 65536  # bytes that are looked at; a zip's list of names lies at the end
 MOST_BYTES = 100_000_000  # of a file
+MOST_TEXT_BYTES = 20_000_000  # of one that is text and nothing else: it lies in memory as a whole
 MOST_JSONL_BYTES = 10_000_000_000  # read line by line, so only the disk bounds it
 
 
@@ -36,7 +37,7 @@ class Kind(StrEnum):
 
 OF_SUFFIX = {
     Kind.MARKDOWN: (".md", ".markdown", ".mdx", ".mkd", ".mdown", ".qmd", ".rmd"),
-    Kind.TEXT: (".txt", ".text", ".rst", ""),
+    Kind.TEXT: (".txt", ".text", ".rst"),
     Kind.HTML: (".html", ".htm", ".xhtml"),
     Kind.JSON: (".json",),
     Kind.JSONL: (".jsonl", ".ndjson"),
@@ -52,7 +53,8 @@ OF_SUFFIX = {
     Kind.RTF: (".rtf",),
 }
 SUFFIXES = {suffix: kind for kind, suffixes in OF_SUFFIX.items() for suffix in suffixes}
-READ_AS_THEY_ARE = (Kind.MARKDOWN, Kind.TEXT, Kind.HTML, Kind.JSON, Kind.JSONL, Kind.CSV)
+TEXTS = (Kind.MARKDOWN, Kind.TEXT, Kind.HTML, Kind.CSV)
+READ_AS_THEY_ARE = (*TEXTS, Kind.JSON, Kind.JSONL)
 
 OPEN_DOCUMENTS = {
     b"application/epub+zip": Kind.EPUB,
@@ -92,7 +94,7 @@ def of(path: Path, most_bytes: int = MOST_BYTES) -> Kind:
         file.seek(max(0, status.st_size - TAIL))
         tail = file.read(TAIL)
     kind = of_bytes(head, tail, path.suffix.lower())
-    most = MOST_JSONL_BYTES if kind is Kind.JSONL else most_bytes
+    most = MOST_JSONL_BYTES if kind is Kind.JSONL else min(most_bytes, MOST_TEXT_BYTES if kind in TEXTS else most_bytes)
     if status.st_size > most:
         raise Unusable(f"{status.st_size / 1e6:,.0f} MB is too big (at most {most / 1e6:,.0f} MB): split it")
     return kind
@@ -113,7 +115,8 @@ def of_bytes(head: bytes, tail: bytes, suffix: str) -> Kind:
     if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
         return Kind.HTML
     if suffix not in SUFFIXES:
-        raise Unusable(f"a {suffix} file: if it is a text to learn, rename it to .txt")
+        what = f"a {suffix} file" if suffix else "its name has no suffix"
+        raise Unusable(f"{what}: if it is a text to learn, rename it to .txt")
     if SUFFIXES[suffix] not in READ_AS_THEY_ARE:
         raise Unusable(f"named {suffix}, but not {SUFFIXES[suffix]} inside: save it again")
     return SUFFIXES[suffix]
