@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from pathlib import Path
 
 XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
 OFFICE = "http://schemas.openxmlformats.org"
@@ -181,3 +182,24 @@ def written(parts: list[bytes]) -> bytes:
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     table = b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(parts) + 1, table)
     return out + table + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(parts) + 1, len(out))
+
+
+PAGES = ("Care of the pump\nOil it every week.", "Spare parts\nThe shop on the hill has them all.")
+SAMPLES = {
+    "a.docx": docx(),
+    "a.pptx": pptx(),
+    "a.xlsx": xlsx(),
+    "a.epub": epub(),
+    "a.odt": odt(),
+    "a.rtf": RTF,
+    "a.html": HTML,
+    "a.csv": b"Part,Weight\npump,12 kg\nvalve,3 kg\n",
+    "a.pdf": pdf(*PAGES),
+    "a.txt": b"CARE OF THE PUMP\n\nOil it every week.\n",
+    "a.md": b"# Care of the pump\n\nOil it every week.\n",
+}
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ftq.errors import printable
 from ftq.formats import decode, headings, kind
 from ftq.formats.kind import Kind, Unusable
 
@@ -101,6 +102,8 @@ class Converter:
     def _by_child(self, path: Path, what: Kind) -> Converted:
         if not all(map(find_spec, MODULES.get(what, ("anydoc",)))):
             raise Unusable(f"{what} needs a converter: {INSTALL}")
+        if self._child and not self._child.alive:  # something killed it meanwhile, and not this file
+            self.close()
         self._child = self._child or _Child(self.limits)
         try:
             answer = self._child.ask(path, what)
@@ -136,6 +139,10 @@ class _Child:
             raise
         finally:
             theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def ask(self, path: Path, what: Kind) -> dict[str, Any]:
         """Its answer on a file. Raises Unusable if it dies on it or doesn't answer in time."""
@@ -177,10 +184,13 @@ class _Child:
             return f"took more than {self._limits.cpu} s of processor time to convert: split it"
         if code == -signal.SIGALRM:
             return f"took more than {self._limits.wall} s to convert: split it"
-        if code == -signal.SIGKILL or "memory allocation of" in said or "MemoryError" in said:
+        if code == -signal.SIGKILL:
+            return "the converter was killed: this machine may have too little memory for it"
+        if "memory allocation of" in said or "MemoryError" in said:
             return f"needs more than {self._limits.memory / 1e6:,.0f} MB of memory to convert: split it"
         ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"the converter died on it ({ended}): save it again, or as another format"
+        last = f": {printable(said.splitlines()[-1])[:200]}" if code > 0 and said else ""
+        return f"the converter died on it ({ended}{last}): save it again, or as another format"
 
     def end(self) -> None:
         """End it and all that it started."""

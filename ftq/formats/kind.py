@@ -77,6 +77,7 @@ SIGNATURES = {
     b"\xca\xfe\xba\xbe": _PROGRAM, b"\0asm": _PROGRAM, b"SQLite format 3": "a database: export what it holds as JSON",
     b"GGUF": "a model",
 }  # fmt: skip
+ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Office files since 2007, and before
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # and UTF-32, which begins alike
 _COMMENTS = rb"(?:<!--(?>.*?-->)\s*+)*+"  # possessive: many comments must not cost more than one look
 _HTML = re.compile(rb"(?is)\s*+(?:<\?xml[^>]*>\s*+)?" + _COMMENTS + rb"<(?:!doctype\s+html|html)[\s>]")
@@ -92,7 +93,7 @@ def of(path: Path, most_bytes: int = MOST_BYTES) -> Kind:
     with path.open("rb") as file:
         head = file.read(HEAD)
         file.seek(max(0, status.st_size - TAIL))
-        tail = file.read(TAIL)
+        tail = file.read(TAIL) if head.startswith((ZIP, OLE)) else b""
     kind = of_bytes(head, tail, path.suffix.lower())
     most = MOST_JSONL_BYTES if kind is Kind.JSONL else min(most_bytes, MOST_TEXT_BYTES if kind in TEXTS else most_bytes)
     if status.st_size > most:
@@ -106,9 +107,9 @@ def of_bytes(head: bytes, tail: bytes, suffix: str) -> Kind:
         return Kind.PDF
     if head.startswith(b"{\\rtf"):
         return Kind.RTF
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(ZIP):
         return _in_zip(head, tail, suffix)
-    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+    if head.startswith(OLE):
         raise Unusable(_old_office(head + tail, suffix))
     if not head.startswith(UTF16):
         _refuse_binary(head)
