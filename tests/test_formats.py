@@ -191,6 +191,14 @@ def test_pages_that_are_pictures_are_left_out_and_named(tmp_path: Path) -> None:
         convert.convert(write(tmp_path / "b.pdf", office_files.pdf(None, None)))
 
 
+def test_a_damaged_pdf_gives_the_text_of_its_whole_pages(tmp_path: Path) -> None:
+    """Its table of objects is damaged, which stops one converter and not the other; and its second page is."""
+    data = office_files.pdf(*PAGES).replace(b"00000 n", b"00000 x")
+    notes = ("read as plain text: its headings and tables may be lost", "page 2 of 2: damaged, left out")
+    converted = convert.convert(write(tmp_path / "a.pdf", data.replace(b"8 0 obj\n<<", b"8 0 obj\n((")))
+    assert converted == Converted("Care of the pump\nOil it every week.\n", notes, (2,), ((1, "page 1"),))
+
+
 def test_a_wrong_name_is_told(tmp_path: Path) -> None:
     converted = convert.convert(write(tmp_path / "a.pdf", SAMPLES["a.docx"]))
     assert (converted.markdown, converted.notes) == (MARKDOWN["a.docx"], ("named .pdf, but DOCX inside",))

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
+from ftq.errors import first_line
 from ftq.formats import decode, headings
 from ftq.formats.convert import Converted
 from ftq.formats.kind import Kind, Unusable
@@ -63,23 +64,24 @@ def _markdown(data: bytes, kind: Kind) -> str:
 
 
 def _marked(markdown: str, data: bytes, notes: tuple[str, ...] = (), skipped: tuple[int, ...] = ()) -> Converted:
-    return Converted(headings.of_bold_lines(markdown), notes, skipped, _marks(markdown, data, set(skipped)))
-
-
-def _marks(markdown: str, data: bytes, skip: set[int]) -> tuple[tuple[int, str], ...]:
-    """Where each page begins: at the first words of the page alone that stand once, near by, in the whole."""
+    """The Markdown with the places of its pages."""
     until = time.process_time() + MARKING
     try:
         sheets = takewhile(lambda _: time.process_time() < until, _reader(data).pages)
-        texts = [_words(_alone(page)) for page in sheets]
+        texts = [_alone(page) for page in sheets]
     except Exception:  # what pypdf can't read may well be good Markdown by anydoc
-        return ((1, ""),)
+        texts, notes = [], (*notes, "damaged: some pages may be missing")
+    return Converted(headings.of_bold_lines(markdown), notes, skipped, _marks(markdown, texts, set(skipped)))
+
+
+def _marks(markdown: str, texts: list[str], skip: set[int]) -> tuple[tuple[int, str], ...]:
+    """Where each page begins: at the first words of the page alone that stand once, near by, in the whole."""
     lines = ["".join(f"{word} " for word in _words(line)) for line in markdown.split("\n")]
     starts = list(accumulate(map(len, lines), initial=0))
     whole, at = "".join(lines), 0
     marks = [(1, "")]
-    for number, words in enumerate(texts, start=1):
-        place = -1 if number in skip else _find(words, whole, at)
+    for number, text in enumerate(texts, start=1):
+        place = -1 if number in skip else _find(_words(text), whole, at)
         if place >= 0:
             at = place
             marks.append((bisect_right(starts, place), f"page {number}"))
@@ -116,36 +118,41 @@ def _words(text: str) -> list[str]:
 
 def _without(data: bytes, pages: list[int], count: int) -> Converted:
     """The document without the pages that are pictures. Their numbers count from 1."""
-    import anydoc
     from pypdf import PdfWriter
 
     skip = set(pages)
     if len(skip) >= count:
         raise Unusable(f"its {count} pages are pictures: {NEEDS_OCR}" if count > 1 else f"a picture: {NEEDS_OCR}")
     note = f"{_named(sorted(skip))} of {count}: a picture, left out; {NEEDS_OCR}"
-    writer, out = PdfWriter(), io.BytesIO()
-    for number, page in enumerate(_reader(data).pages, start=1):
-        if number not in skip:
-            writer.add_page(page)
-    writer.write(out)
     try:
+        writer, out = PdfWriter(), io.BytesIO()
+        for number, page in enumerate(_reader(data).pages, start=1):
+            if number not in skip:
+                writer.add_page(page)
+        writer.write(out)
         return _marked(_markdown(out.getvalue(), Kind.PDF), data, (note,), tuple(sorted(skip)))
-    except (Unusable, anydoc.NeedsOcrError) as error:
-        return _plain(data, skip, str(error), note)
+    except Exception as error:
+        return _plain(data, skip, first_line(error), note)
 
 
 def _plain(data: bytes, skip: set[int], why: str, *notes: str) -> Converted:
     """Its text page by page as pypdf reads it. `why` is what anydoc said."""
+    sheets, broken = _reader(data).pages, list[int]()
     lines: list[str] = []
     marks: list[tuple[int, str]] = []
-    for number, page in enumerate(_reader(data).pages, start=1):
-        if number not in skip:
-            marks.append((len(lines) + 1, f"page {number}"))
-            lines += [*headings.of_text(page.extract_text()).splitlines(), ""]
+    for number in sorted(set(range(1, len(sheets) + 1)) - skip):
+        try:
+            text = headings.of_text(sheets[number - 1].extract_text())
+        except Exception:  # of many kinds, where its content isn't what a PDF may hold
+            broken.append(number)
+            continue
+        marks.append((len(lines) + 1, f"page {number}"))
+        lines += [*text.split("\n"), ""]
     if not any(lines):
         raise Unusable(why)
     note = "read as plain text: its headings and tables may be lost"
-    return Converted("\n".join(lines), (*notes, note), tuple(sorted(skip)), tuple(marks))
+    damaged = (f"{_named(broken)} of {len(sheets)}: damaged, left out",) if broken else ()
+    return Converted("\n".join(lines), (*notes, note, *damaged), tuple(sorted(skip | set(broken))), tuple(marks))
 
 
 def _reader(data: bytes) -> PdfReader:
