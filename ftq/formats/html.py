@@ -1,0 +1,107 @@
+"""HTML becomes Markdown: the text of the page, without what leads around the site."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ftq.formats import decode, headings
+from ftq.formats.convert import Converted
+from ftq.formats.kind import Unusable
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup
+    from bs4.element import Tag
+
+DROPPED = ("script", "style", "template", "noscript", "nav", "header", "footer", "aside", "svg", "iframe", "form",
+           "button", "head", "title")  # fmt: skip
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_MARKS = re.compile(  # not in a_b, not in 2 * 3
+    r"[\\`]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|(?<!\s)\*|\*(?!\s)|\[(?=[^\[\]]*\][(\[:])|&(?=#?\w+;)|~(?=~)"
+)
+_BEGINS = re.compile(r"^(\s*|\s*\d{1,9})([#+>.)=-]+)(?=\s|$)")
+PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
+
+
+def convert(data: bytes) -> Converted:
+    """Raises Unusable where its encoding can't be told."""
+    from bs4 import BeautifulSoup
+
+    text, notes = _decoded(data)
+    soup = BeautifulSoup(text, "html.parser")
+    title = soup.title.get_text(" ", strip=True) if soup.title else ""
+    body = _clean(soup)
+    lines = [(tag.sourceline or 1) for tag in body.find_all(HEADINGS) if tag.get_text(strip=True)]
+    has_title = bool(body.find("h1"))
+    markdown = _markdown(body)
+    if title and not has_title and markdown.strip():
+        markdown, lines = f"# {title}\n\n{markdown}", [1, *lines]
+    return Converted(headings.of_bold_lines(markdown), notes, marks=_marks(markdown, lines))
+
+
+def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """The text: in UTF-8 if it is that, else in the encoding that the page names."""
+    from bs4.dammit import EncodingDetector
+
+    try:
+        decoded = decode.text(data)
+    except Unusable:
+        declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+        if not declared:
+            raise
+    else:
+        if not decoded.note.startswith("read as"):
+            return decoded.text, (decoded.note,) if decoded.note else ()
+        declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+        if not declared:
+            return decoded.text, (decoded.note,)
+    try:
+        return data.decode(declared), ()
+    except (UnicodeDecodeError, LookupError):
+        raise Unusable(f"it says that it is {declared}, but isn't: save it as UTF-8") from None
+
+
+def _clean(soup: BeautifulSoup) -> Tag:
+    """The part of the page that holds its text; the titles in a `header` stay."""
+    for header in soup.find_all("header"):
+        for title in header.find_all("h1"):
+            header.insert_before(title.extract())
+    for tag in soup.find_all(DROPPED):
+        if not tag.decomposed:
+            tag.decompose()
+    for heading in soup.find_all(HEADINGS):
+        for link in heading.find_all("a"):
+            if link.get_text(strip=True) in PERMALINKS:
+                link.decompose()
+    main = soup.find("main") or soup.select_one("[role=main]")
+    return main if main is not None and main.get_text(strip=True) else soup
+
+
+def _markdown(tag: Tag) -> str:
+    from markdownify import ATX, MarkdownConverter
+
+    class Converter(MarkdownConverter):
+        def escape(self, text: str, parent_tags: set[str]) -> str:
+            """Escape what Markdown would read as a mark, and no more: a_b and 2 * 3 stay as they are."""
+            return _BEGINS.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", text))
+
+    converter = Converter(heading_style=ATX, bullets="-", code_language_callback=_language)
+    return str(converter.convert_soup(tag)).strip() + "\n"
+
+
+def _language(pre: Tag) -> str:
+    """The language of a code block, as Pygments, highlight.js and pandoc write it into the classes."""
+    inner = pre.find("code")
+    outer = pre.parent.get("class") if pre.parent else None
+    classes = [*(pre.get("class") or ()), *((inner.get("class") if inner else None) or ()), *(outer or ())]
+    for name in classes:
+        if named := re.fullmatch(r"(?:language-|lang-|highlight-)([\w+#-]+)", name):
+            return named[1]
+    return ""
+
+
+def _marks(markdown: str, lines: list[int]) -> tuple[tuple[int, str], ...]:
+    """Where each heading stands in the HTML, if as many came out as went in."""
+    numbers = headings.lines(markdown)
+    marks = zip(numbers, lines, strict=False) if len(numbers) == len(lines) else ()
+    return ((0, ""), *((number, f"line {line}") for number, line in marks))

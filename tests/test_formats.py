@@ -1,0 +1,231 @@
+"""Any file as Markdown: what it is, how it is decoded, and what it becomes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import office_files
+import pytest
+from office_files import PAGES, SAMPLES, write
+
+from ftq.formats import convert, decode, headings, kind
+from ftq.formats.convert import Converted, Converter
+from ftq.formats.kind import Kind, Unusable
+
+WITH_UTF_16 = "Öl\nfür die Pumpe\n"
+
+
+# What a file is
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_file_is_what_its_content_says_whatever_its_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(SAMPLES[name])
+    expected = kind.SUFFIXES[path.suffix]
+    assert kind.of(path) is expected
+    if expected not in (Kind.MARKDOWN, Kind.TEXT, Kind.CSV):
+        assert kind.of(path.rename(tmp_path / "a.bin")) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0", "binary: a picture: run OCR on it first, if it shows text"),
+        ("a.md", b"\x7fELF\2\1\1\0", "binary: a program"),
+        ("a.txt", b"text\0text", "binary, not a text"),
+        ("a.mp4", b"\0\0\0\x20ftypisom", "binary: audio or video: put its transcript here as text"),
+        ("a.zip", office_files.packed({"a.md": "# A"}), "an archive: unpack it into the folder"),
+        ("a.gz", b"\x1f\x8b\x08\0", "binary: an archive: unpack it into the folder"),
+        ("a.py", b"print()\n", "a .py file: if it is a text to learn, rename it to .txt"),
+        ("Makefile", b"all:\n", "its name has no suffix: if it is a text to learn, rename it to .txt"),
+        ("a.pdf", b"Not found\n", "named .pdf, but not PDF inside: save it again"),
+        ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+         "an Office file from before 2007, or encrypted: save it as .docx without a password"),
+        ("a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le"),
+         "encrypted: save it without a password"),
+        ("a.md", b"", "empty"),
+    ],
+)  # fmt: skip
+def test_what_is_no_document_is_named(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(Unusable) as raised:
+        kind.of(path)
+    assert str(raised.value) == reason
+
+
+def test_a_file_of_a_gigabyte_is_told_by_its_size_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_bytes(b"<html>" + b" " * kind.HEAD)
+    with path.open("r+b") as file:
+        file.truncate(1_000_000_000)
+    with pytest.raises(Unusable, match="1,000 MB is too big \\(at most 20 MB\\): split it"):
+        kind.of(path)
+
+
+def test_a_text_may_begin_as_a_program_does(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("MZ is a mark. BM is another.\n")
+    assert kind.of(tmp_path / "a.txt") is Kind.TEXT
+
+
+# Bytes become text
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "note"),
+    [
+        ("Öl".encode(), "Öl", ""),
+        (b"\xef\xbb\xbf\xc3\x96l", "Öl", ""),
+        (WITH_UTF_16.encode("utf-16"), WITH_UTF_16, ""),
+        (b"\xfe\xff" + WITH_UTF_16.encode("utf-16-be"), WITH_UTF_16, ""),
+        ("Öl für die Pumpe – „täglich“".encode("cp1252"), "Öl für die Pumpe – „täglich“",
+         "read as Windows-1252, for it isn't UTF-8"),
+        ("L’huile coûte 5 € à Noël".encode("cp1252"), "L’huile coûte 5 € à Noël",
+         "read as Windows-1252, for it isn't UTF-8"),
+        ("Öl für die Pumpe".encode().decode("cp1252").encode(), "Öl für die Pumpe",
+         "its letters were encoded twice ('Ã¼' for 'ü'): undone"),
+        ("Ein Ã¼ ist ein kaputtes ü, ein Ã¶ ein ö".encode(), "Ein Ã¼ ist ein kaputtes ü, ein Ã¶ ein ö", ""),
+    ],
+)  # fmt: skip
+def test_text_is_decoded(data: bytes, text: str, note: str) -> None:
+    assert decode.text(data) == decode.Decoded(text, note)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Насос смазывают каждую неделю", "cp1251"),
+        ("Насос смазывают каждую неделю", "koi8-r"),
+        ("Čerpadlo mažte každý týden, příručka říká víc než štítek", "cp1250"),
+        ("Pompę należy smarować co tydzień, a łożysko co miesiąc", "cp1250"),
+        ("Pompayı her hafta yağlayın, şişeyi ısıtmayın", "cp1254"),
+        ("Die Pumpe täglich ölen, für größere Mengen", "cp437"),
+        ("Die Pumpe täglich ölen, für größere Mengen", "mac-roman"),
+        ("ポンプに毎週油を差す", "shift-jis"),
+        ("每周给水泵加油", "gb18030"),
+    ],
+)
+def test_another_code_page_is_named_and_not_guessed(text: str, encoding: str) -> None:
+    data = b"first\n" + text.encode(encoding)
+    with pytest.raises(Unusable) as raised:
+        decode.text(data)
+    assert str(raised.value).startswith("line 2: not UTF-8 text (byte 0x")
+
+
+def test_a_damaged_utf_8_file_is_named() -> None:
+    with pytest.raises(Unusable, match=r"^line 2: not UTF-8 text \(byte 0xff\)$"):
+        decode.text("für\nÖl ".encode() + b"\xff")
+    with pytest.raises(Unusable, match=r"^line 2: not UTF-16 text \(byte 0x00\)$"):
+        decode.text("a\nb".encode("utf-16") + b"\0")
+
+
+# Headings
+
+
+def test_plain_text_has_headings_and_keeps_its_lines() -> None:
+    text = (
+        "======\nManual\n======\n\nOil it.\n\nParts\n-----\nThe shop\nhas them.\n\nValves\n~~~~~~\n\nSAFETY FIRST\n\n"
+        "1. Gloves\n\n2. Goggles\n\n2.1 Rules\n\nWear them.\n\nNOTE\n\nThis is no heading:\n\n    4.2 Code\n"
+    )
+    expected = (
+        "\n# Manual\n\n\nOil it.\n\n## Parts\n\nThe shop\nhas them.\n\n### Valves\n\n\n# SAFETY FIRST\n\n"
+        "1. Gloves\n\n2. Goggles\n\n## 2.1 Rules\n\nWear them.\n\n# NOTE\n\nThis is no heading:\n\n    4.2 Code\n"
+    )
+    assert headings.of_text(text) == expected
+
+
+def test_a_paragraph_of_one_short_bold_run_is_a_heading() -> None:
+    markdown = "# A\n\n**Spare parts**\n\nText **bold**.\n\n**A sentence.**\n\n**Note:**\n\n```\n\n**code**\n\n```\n"
+    expected = "# A\n\n## Spare parts\n\nText **bold**.\n\n**A sentence.**\n\n**Note:**\n\n```\n\n**code**\n\n```\n"
+    assert headings.of_bold_lines(markdown) == expected
+
+
+# Conversion
+
+TABLE = "| Part | Weight |\n| --- | --- |\n| pump | 12 kg |\n| valve | 3 kg |\n"
+PUMP = "# Care of the pump\n\nOil it every week.\n"
+MARKDOWN = {
+    "a.docx": f"{PUMP}\n## Spare parts\n\nThe shop has them.\n\n{TABLE}",
+    "a.pptx": f"#{PUMP}",
+    "a.xlsx": TABLE,
+    "a.epub": PUMP,
+    "a.odt": PUMP,
+    "a.rtf": "Oil it every week.\n\nThe shop has **spare parts**.\n",
+    "a.html": f"{PUMP}\n## Spare parts\n\n| Part | Weight |\n| --- | --- |\n| pump | 12 kg |\n\n"
+              "```python\nimport pump\npump.oil()\n```\n",
+    "a.csv": TABLE,
+    "a.pdf": f"{PUMP}\n# Spare parts\n\nThe shop on the hill has them all.\n",
+    "a.txt": "# CARE OF THE PUMP\n\nOil it every week.\n",
+    "a.md": PUMP,
+}  # fmt: skip
+
+
+def test_every_format_becomes_markdown_in_one_process(tmp_path: Path) -> None:
+    with Converter() as converter:
+        given = {name: converter.convert(write(tmp_path / name, SAMPLES[name])) for name in SAMPLES}
+        child = converter._child
+        assert child is not None
+        assert child._process.poll() is None
+    assert {name: converted.markdown for name, converted in given.items()} == MARKDOWN
+    assert {converted.notes for converted in given.values()} == {()}
+    assert child._process.returncode is not None
+
+
+def test_a_line_of_markdown_knows_where_it_comes_from(tmp_path: Path) -> None:
+    with Converter() as converter:
+        html = converter.convert(write(tmp_path / "a.html", SAMPLES["a.html"]))
+        paper = converter.convert(write(tmp_path / "a.pdf", SAMPLES["a.pdf"]))
+    assert [html.where(line) for line in (1, 3, 5, 9)] == ["line 4", "line 4", "line 6", "line 6"]
+    assert [paper.where(line) for line in (1, 5, 7)] == ["page 1", "page 2", "page 2"]
+    assert Converted("text").where(7) == "line 7"
+
+
+def test_pages_that_are_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    data = office_files.pdf(PAGES[0], None, PAGES[1])
+    converted = convert.convert(write(tmp_path / "a.pdf", data))
+    note = "page 2 of 3: a picture, left out; run OCR on it first (ocrmypdf IN.pdf OUT.pdf)"
+    assert converted == Converted(MARKDOWN["a.pdf"], (note,), (2,), ((1, ""), (1, "page 1"), (5, "page 3")))
+    with pytest.raises(Unusable, match="its 2 pages are pictures: run OCR on it first"):
+        convert.convert(write(tmp_path / "b.pdf", office_files.pdf(None, None)))
+
+
+def test_a_damaged_pdf_gives_the_text_of_its_whole_pages(tmp_path: Path) -> None:
+    """Its table of objects is damaged, which stops one converter and not the other; and its second page is."""
+    data = office_files.pdf(*PAGES).replace(b"00000 n", b"00000 x")
+    notes = ("read as plain text: its headings and tables may be lost", "page 2 of 2: damaged, left out")
+    converted = convert.convert(write(tmp_path / "a.pdf", data.replace(b"8 0 obj\n<<", b"8 0 obj\n((")))
+    assert converted == Converted("Care of the pump\nOil it every week.\n", notes, (2,), ((1, "page 1"),))
+
+
+def test_a_wrong_name_is_told(tmp_path: Path) -> None:
+    converted = convert.convert(write(tmp_path / "a.pdf", SAMPLES["a.docx"]))
+    assert (converted.markdown, converted.notes) == (MARKDOWN["a.docx"], ("named .pdf, but DOCX inside",))
+
+
+def test_html_comes_in_the_encoding_that_it_names(tmp_path: Path) -> None:
+    page = '<html><meta charset="{}"><title>{}</title><body><p>{}</p></body></html>'
+    russian = page.format("windows-1251", "Насос", "Смазка").encode("cp1251")
+    assert convert.convert(write(tmp_path / "a.html", russian)).markdown == "# Насос\n\nСмазка\n"
+    wrong = page.format("utf-8", "Насос", "Смазка").encode("cp1251")
+    with pytest.raises(Unusable, match="it says that it is utf-8, but isn't: save it as UTF-8"):
+        convert.convert(write(tmp_path / "b.html", wrong))
+
+
+def test_html_that_shows_marks_of_markdown_keeps_them_as_text(tmp_path: Path) -> None:
+    page = (
+        "<html><p>a_b, 2 * 3, __init__, &lt;b&gt;, 1 &lt; 2, *x*, [a](b) <code>*p</code></p><p># one</p><p>1. two</p>"
+    )
+    expected = "a_b, 2 * 3, \\_\\_init\\_\\_, \\<b>, 1 < 2, \\*x\\*, \\[a](b) `*p`\n\n\\# one\n\n1\\. two\n"
+    assert convert.convert(write(tmp_path / "a.html", page.encode())).markdown == expected
+
+
+def test_without_the_extra_the_file_is_named_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if "site-packages" not in place])
+    for module in ("anydoc", "pypdf", "markdownify"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(Unusable) as raised:
+        convert.convert(write(tmp_path / "a.docx", SAMPLES["a.docx"]))
+    assert str(raised.value) == "DOCX needs a converter: pip install 'ftq[formats]'"
+    assert convert.convert(write(tmp_path / "a.md", SAMPLES["a.md"])).markdown == PUMP
