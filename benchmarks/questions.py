@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from ftq.settings import Settings
 from worker.llama.answer import Answer, Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
-from worker.llama.server import SLOTS
 
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "tests" / "demo_questions.json", HERE / "other_questions.json")
@@ -40,19 +38,18 @@ def main() -> None:
     for name, questions in files.items():
         asked = [Question(question["question"]) for question in questions]
         print(f"{name}:")
-        report(f"{run.name}, {kind} GGUF", questions, ask(pool, client.run_dir(run.id).gguf(kind), asked), given.show)
+        report(
+            f"{run.name}, {kind} GGUF",
+            questions,
+            list(pool.ask_all(client.run_dir(run.id).gguf(kind), asked)),
+            given.show,
+        )
     base = base_gguf(run.model)
     for name, questions in files.items():
         asked = [Question(question["question"], max_tokens=given.base_tokens, chat=True) for question in questions]
         print(f"{name}:")
-        report("base model", questions, ask(pool, base, asked), given.show)
+        report("base model", questions, list(pool.ask_all(base, asked)), given.show)
     pool.close()
-
-
-def ask(pool: Pool, file: Path, questions: list[Question]) -> list[Answer]:
-    """The answers in the questions' order; as many at once as a server takes."""
-    with ThreadPoolExecutor(SLOTS) as threads:
-        return list(threads.map(lambda question: pool.ask(file, question), questions))
 
 
 def report(name: str, questions: list[dict[str, Any]], answers: list[Answer], show: bool) -> None:

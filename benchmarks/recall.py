@@ -20,7 +20,6 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +32,6 @@ from ftq.settings import Settings
 from worker.llama.answer import Answer, Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
-from worker.llama.server import SLOTS
 
 REFUSAL = "documents don't say"
 SHORT = 40  # words of a short row's output
@@ -261,9 +259,7 @@ def print_recall(manual: Manual, name: str, base: bool, show: bool) -> None:
 
 def ask_all(pool: Pool, file: Path, manual: Manual, chat: bool = False) -> list[Answer]:
     """The answers to manual.questions, as many at once as a server answers."""
-    questions = [Question(asked.question, chat=chat) for asked in manual.questions]
-    with ThreadPoolExecutor(SLOTS) as threads:
-        return list(threads.map(lambda question: pool.ask(file, question), questions))
+    return list(pool.ask_all(file, [Question(asked.question, chat=chat) for asked in manual.questions]))
 
 
 def table(manual: Manual, recalls: dict[str, Recall]) -> str:

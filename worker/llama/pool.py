@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftq.errors import Lost, OutOfMemory, UserError
 from worker.llama.answer import Answer, Question
-from worker.llama.server import Server
+from worker.llama.server import SLOTS, Server
 from worker.machine import hardware
 
 CONTEXT = 4096  # tokens that a server's questions share, unless one needs more
@@ -79,6 +80,14 @@ class Pool:
             except StopIteration as end:
                 answer: Answer = end.value
                 return answer
+
+    def ask_all(self, file: Path, questions: list[Question]) -> Iterator[Answer]:
+        """The answers in the questions' order, as many written at once as a server has slots."""
+        threads = ThreadPoolExecutor(SLOTS)
+        try:
+            yield from threads.map(lambda question: self.ask(file, question), questions)
+        finally:
+            threads.shutdown(cancel_futures=True)
 
     @contextmanager
     def server(self, file: Path, context: int = 0) -> Iterator[Server]:

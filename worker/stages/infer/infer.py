@@ -39,8 +39,7 @@ def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
         raise UserError(f"{file} is not there yet", "Run the export stage first.")
     pool = Pool(most=1)
     try:
-        for question in questions(spec):
-            yield pool.ask(file, question)
+        yield from pool.ask_all(file, questions(spec))
     finally:
         pool.close()
 
