@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftq.plan.estimate import Shape, Wanted
-
 # Bits a weight takes in a GGUF, the scales counted in (measured on Llama-shaped models).
-BITS = {"f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q4_k_m": 4.9,
-        "q4_k_s": 4.7, "q3_k_l": 4.4, "q3_k_m": 4.0, "q2_k": 3.4}  # fmt: skip
+BITS = {
+    "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6,
+    "q4_k_m": 4.9, "q4_k_s": 4.7, "q3_k_l": 4.4, "q3_k_m": 4.0, "q2_k": 3.4,
+}  # fmt: skip
 MARGIN = 1.1  # of the export: for what stands in a file beside the weights
 CHECKPOINTS = 3  # two are kept, and one more is being written
 
@@ -28,10 +28,11 @@ def export(parameters: int, quantizations: list[Any]) -> int:
     return int((merged(parameters) + sum(gguf(parameters, name) for name in types)) * MARGIN)
 
 
-def adapter(shape: Shape, wanted: Wanted) -> int:
-    return shape.adapter(wanted.r, wanted.targets) * 4
+def adapter(weights: int) -> int:
+    """An adapter of so many weights, in 32 bit."""
+    return weights * 4
 
 
-def checkpoints(shape: Shape, wanted: Wanted) -> int:
-    """The most that lies there at once while it trains: adapter and optimiser states."""
-    return CHECKPOINTS * shape.adapter(wanted.r, wanted.targets) * (4 + (2 if wanted.adam_8bit else 8))
+def checkpoints(weights: int, optimizer: str) -> int:
+    """The most that checkpoints take at once while a run trains: adapter and optimiser states."""
+    return CHECKPOINTS * weights * (4 + (2 if optimizer == "adamw_8bit" else 8))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
+from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from worker.stages.engine import inductor
-from worker.stages.engine.setup import Setup, for_inference, takes_groups
+from worker.stages.engine.setup import for_inference, takes_groups
 from worker.stages.model import base_model, merge
 from worker.stages.process.main import Report
 
 
-def load_model(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+def load_model(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     """(model with a fresh adapter, tokenizer)."""
-    load = _load_unsloth if setup.engine == "unsloth" else _load_plain
-    model, tokenizer = load(model_dir, spec, setup)
+    load = _load_unsloth if plan.engine == "unsloth" else _load_plain
+    model, tokenizer = load(model_dir, spec, plan)
     merge.check_fits(_adapted(model), model_dir, spec.model)  # or the export would fail, after all of the training
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
@@ -34,71 +34,71 @@ def _adapted(model: Any) -> dict[str, list[int]]:
 
 def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Report) -> Any:
     """The base model with the trained adapter on it, by the engine of the training."""
-    setup = for_inference(spec, model_dir, report)
+    plan = for_inference(spec, model_dir, report)
     from peft import PeftModel
 
-    if setup.engine == "unsloth":
+    if plan.engine == "unsloth":
         from unsloth import FastLanguageModel  # type: ignore[import-untyped]
 
-        base, _ = _unsloth_base(model_dir, spec, setup)
+        base, _ = _unsloth_base(model_dir, spec, plan)
         return FastLanguageModel.for_inference(PeftModel.from_pretrained(base, str(adapter)))
-    return PeftModel.from_pretrained(_plain_base(model_dir, setup), str(adapter)).eval()
+    return PeftModel.from_pretrained(_plain_base(model_dir, plan), str(adapter)).eval()
 
 
-def _load_unsloth(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+def _load_unsloth(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     import torch
     from unsloth import FastLanguageModel
 
     inductor.copy_less()
-    inductor.remember_sizes(base_model.read_config(model_dir), asdict(setup))
-    model, tokenizer = _unsloth_base(model_dir, spec, setup)
+    inductor.remember_sizes(base_model.read_config(model_dir), plan.way)
+    model, tokenizer = _unsloth_base(model_dir, spec, plan)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(
             model, r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
             target_modules=_present(model, spec.target_modules), bias="none", random_state=spec.seed,
-            use_gradient_checkpointing=setup.gradient_checkpointing,
+            use_gradient_checkpointing=plan.gradient_checkpointing,
         )  # fmt: skip
     return model, tokenizer
 
 
-def _unsloth_base(model_dir: Path, spec: RunSpec, setup: Setup) -> Any:
+def _unsloth_base(model_dir: Path, spec: RunSpec, plan: Plan) -> Any:
     import torch
     from unsloth import FastLanguageModel, FastModel
 
     # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't.
-    old = setup.padding_free and not takes_groups()
+    old = plan.padding_free and not takes_groups()
 
     return (FastModel if old else FastLanguageModel).from_pretrained(
-        model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
-        load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
+        model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, plan.dtype),
+        load_in_4bit=plan.load_in_4bit, use_gradient_checkpointing=plan.gradient_checkpointing,
         trust_remote_code=False,
     )  # fmt: skip
 
 
-def _load_plain(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoTokenizer, set_seed
 
-    model = _plain_base(model_dir, setup)
+    model = _plain_base(model_dir, plan)
     model.config.use_cache = False
-    if setup.load_in_4bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=bool(setup.gradient_checkpointing))
+    if plan.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=bool(plan.gradient_checkpointing))
     set_seed(spec.seed)
     lora = LoraConfig(task_type="CAUSAL_LM", r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
                       target_modules=_present(model, spec.target_modules))  # fmt: skip
     return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
-def _plain_base(model_dir: Path, setup: Setup) -> Any:
+def _plain_base(model_dir: Path, plan: Plan) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = getattr(torch, setup.dtype)
+    dtype = getattr(torch, plan.dtype)
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                              bnb_4bit_compute_dtype=dtype)  # fmt: skip
     return AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=dtype, quantization_config=nf4 if setup.load_in_4bit else None,
-        device_map={"": torch.cuda.current_device()} if setup.gpu else "cpu", attn_implementation="sdpa",
+        model_dir, dtype=dtype, quantization_config=nf4 if plan.load_in_4bit else None,
+        device_map={"": torch.cuda.current_device()} if plan.gpu else "cpu", attn_implementation="sdpa",
         trust_remote_code=False, use_safetensors=True,
     )  # fmt: skip
 

@@ -24,8 +24,9 @@ from worker.stages.engine.load import load_model
 from worker.stages.model import base_model, rows
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
-from worker.stages.train import checkpoints, plan, settings
+from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
+from worker.stages.train.plan import decide
 from worker.stages.train.watcher import CALMER, Watcher
 
 MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, needs less."
@@ -43,17 +44,17 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
     lap("the rows are read")
-    setup = plan.decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
+    plan = decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
-    mark = settings.fingerprint(run, spec, setup)
+    mark = settings.fingerprint(run, spec, plan)
     found = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(setup), bool(valid_rows), found)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), found)
     if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
-        model, tokenizer = load_model(model_dir, spec, setup)
+        model, tokenizer = load_model(model_dir, spec, plan)
         lap("the model is loaded")
         from worker.stages.train.trainer import make_trainer  # imports TRL, which the engine may have patched by now
 
-        trainer = make_trainer(model, tokenizer, train_rows, valid_rows, spec, setup, watcher)
+        trainer = make_trainer(model, tokenizer, train_rows, valid_rows, spec, plan, watcher)
         lap("the trainer is ready")
         report.stop_on_sigterm()  # up to here there was nothing to save
         _run(trainer, found, watcher)
