@@ -39,7 +39,7 @@ ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples, those to train on by their lengths. `counted`: an earlier run counted these very documents."""
+    """The examples to train on, by their lengths. `counted`: an earlier run counted these very documents."""
 
     train: Rows
     held_out: int
@@ -113,7 +113,7 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
         return Forecast(dataset, place, None, None, None, None, notes)
     training = Training(asked, shape, dataset.train)
     machine = machine_of(asked, place.card if place else ANY_GPU)
-    disk, gguf = _disk(training, shape, machine)
+    disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))
     if place is None:
         return Forecast(dataset, None, None, None, disk, gguf, notes)
     plan = decide(training, machine)
@@ -215,23 +215,6 @@ def _card_of(store: RunStore, spec: dict[str, Any], worker: Worker) -> Card:
 
 def _corrected(store: RunStore, spec: dict[str, Any], card: Card) -> Card:
     return replace(card, corrections=calibration.corrections(store.plans_on(card.name, spec["model"])))
-
-
-# ---- the disk ---------------------------------------------------------------------------------------------
-
-
-def _disk(training: Training, shape: Shape, machine: Machine) -> tuple[dict[str, int], dict[str, int]]:
-    """(bytes by what they are needed for, bytes of each GGUF file)."""
-    spec, parameters = training.spec, shape.parameters
-    adapter = shape.adapter(spec.r, spec.target_modules)
-    disk = {
-        "download": 0 if Path(spec.model).is_absolute() else sizes.merged(parameters),
-        "checkpoints": sizes.checkpoints(adapter, optimizer_of(training, machine)),
-        "export": sizes.export(parameters, spec.quantizations),
-        "adapter": sizes.adapter(adapter),
-        "merged": sizes.merged(parameters) if spec.keep_merged else 0,
-    }
-    return disk, {name: sizes.gguf(parameters, name) for name in spec.quantizations}
 
 
 # ---- what can't fit ---------------------------------------------------------------------------------------

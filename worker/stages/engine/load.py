@@ -1,4 +1,4 @@
-"""The model that is trained or asked: the base model with its adapter, by Unsloth or by transformers and PEFT."""
+"""Loads the model that is trained or asked: the base model with its adapter, by Unsloth or by transformers and PEFT."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def load_model(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
 
 
 def _adapted(model: Any) -> dict[str, list[int]]:
-    """The layers with an adapter: the name of the weight that it is for, and the shape of what it adds."""
+    """The layers with an adapter: name of the adapted weight -> shape of what is added to it."""
     pairs = [(name, part) for name, part in model.get_base_model().named_modules() if hasattr(part, "lora_A")]
     return {f"{name}.weight": [part.out_features, part.in_features] for name, part in pairs}
 
 
 def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Report) -> Any:
-    """The base model with the trained adapter on it, by the engine of the training."""
+    """The base model with the trained adapter on it, by the engine that would train it here."""
     plan = for_inference(spec, model_dir, report)
     from peft import PeftModel
 
@@ -54,10 +54,15 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]
     model, tokenizer = _unsloth_base(model_dir, spec, plan)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(
-            model, r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
-            target_modules=_present(model, spec.target_modules), bias="none", random_state=spec.seed,
+            model,
+            r=spec.r,
+            lora_alpha=spec.alpha,
+            lora_dropout=spec.dropout,
+            target_modules=_present(model, spec.target_modules),
+            bias="none",
+            random_state=spec.seed,
             use_gradient_checkpointing=plan.gradient_checkpointing,
-        )  # fmt: skip
+        )
     return model, tokenizer
 
 
@@ -69,10 +74,13 @@ def _unsloth_base(model_dir: Path, spec: RunSpec, plan: Plan) -> Any:
     old = plan.padding_free and not takes_groups()
 
     return (FastModel if old else FastLanguageModel).from_pretrained(
-        model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, plan.dtype),
-        load_in_4bit=plan.load_in_4bit, use_gradient_checkpointing=plan.gradient_checkpointing,
+        model_name=str(model_dir),
+        max_seq_length=spec.max_seq_length,
+        dtype=getattr(torch, plan.dtype),
+        load_in_4bit=plan.load_in_4bit,
+        use_gradient_checkpointing=plan.gradient_checkpointing,
         trust_remote_code=False,
-    )  # fmt: skip
+    )
 
 
 def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
@@ -84,8 +92,13 @@ def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     if plan.load_in_4bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=bool(plan.gradient_checkpointing))
     set_seed(spec.seed)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
-                      target_modules=_present(model, spec.target_modules))  # fmt: skip
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=spec.r,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=_present(model, spec.target_modules),
+    )
     return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
@@ -94,21 +107,34 @@ def _plain_base(model_dir: Path, plan: Plan) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = getattr(torch, plan.dtype)
-    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                             bnb_4bit_compute_dtype=dtype)  # fmt: skip
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
     return AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=dtype, quantization_config=nf4 if plan.load_in_4bit else None,
-        device_map={"": torch.cuda.current_device()} if plan.gpu else "cpu", attn_implementation="sdpa",
-        trust_remote_code=False, use_safetensors=True,
-    )  # fmt: skip
+        model_dir,
+        dtype=dtype,
+        quantization_config=nf4 if plan.load_in_4bit else None,
+        device_map={"": torch.cuda.current_device()} if plan.gpu else "cpu",
+        attn_implementation="sdpa",
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
 
 
 def _present(model: Any, wanted: list[str]) -> list[str] | str:
-    """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another. Of a model
-    that also sees or hears, those that read, by a regular expression: Unsloth takes a list's names in any part."""
+    """The wanted layers by this model's names: Phi-3 keeps q, k, v in one layer and gate, up in another.
+
+    For a model that also sees or hears, a regular expression limits them to the part that reads: Unsloth would find a
+    list's names in any part.
+    """
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    fused = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
-             "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
+    fused = {
+        "q_proj": "qkv_proj",
+        "k_proj": "qkv_proj",
+        "v_proj": "qkv_proj",
+        "gate_proj": "gate_up_proj",
+        "up_proj": "gate_up_proj",
+    }
     found = dict.fromkeys(name if name in names else fused.get(name, name) for name in wanted)
     missing = [name for name in found if name not in names]
     if missing:

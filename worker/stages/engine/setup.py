@@ -1,4 +1,4 @@
-"""Who computes a training run on this machine, and in which numbers: the engine, the device, the type."""
+"""Chooses who computes on this machine, and in which numbers: the engine and the compute type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Plan:
 
 
 def choose_engine(spec: RunSpec, report: Report) -> str:
-    """unsloth, or trl where Unsloth can't be used. Imports it: it has to come before everything that it patches."""
+    """unsloth, or trl where Unsloth can't be used. Imports Unsloth, which has to come before everything it patches."""
     if spec.engine == "trl":
         return "trl"
     try:

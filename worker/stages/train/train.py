@@ -1,8 +1,8 @@
 """dataset/ + base model -> adapter/ and metrics.jsonl, with checkpoints on the way.
 
-A training that was killed or told to stop goes on from its last whole checkpoint and ends, on a CPU, with the
-same bits as one that never stopped: the order of the rows depends on seed and epoch alone, and a checkpoint
-holds the state of every random number generator.
+A run that was killed or asked to stop resumes from its last whole checkpoint. On a CPU it ends with the same bits as a
+run that never stopped: the order of the rows depends on seed and epoch alone, and a checkpoint holds the state of every
+random number generator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
-    """Write adapter/ and metrics.jsonl into `out`; told to stop, save a checkpoint and return."""
+    """Write adapter/ and metrics.jsonl into `out`; asked to stop, save a checkpoint and return."""
     lap = _stopwatch()
     summary = _read_summary(run)
     model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
@@ -65,7 +65,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 
 def _stopwatch() -> Callable[[str], None]:
-    """For the log: where the time before the first step goes."""
+    """Print to the log where the time before the first step goes."""
     began = time.monotonic()
     return lambda what: print(f"{time.monotonic() - began:.1f} s: {what}", flush=True)
 
@@ -85,7 +85,7 @@ def _attempt(out: Path) -> int:
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
-    """Train. A lack of memory in a step costs no other one: what was learned up to then is saved first."""
+    """Train. If memory runs out in a step, save what was learned before it."""
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         watcher.ends(trainer.state)
@@ -99,8 +99,11 @@ def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
 
 
 def _rescue(trainer: Any, watcher: Watcher) -> None:
-    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow; and
-    where memory ran out in an evaluation, who goes on from here would never make up for it."""
+    """Save the state after the last whole step, if it isn't saved yet.
+
+    Not with several GPUs, for the others can't follow; and not if memory ran out in an evaluation, which a run resumed
+    from here would never do again.
+    """
     step = trainer.state.global_step
     if watcher.owes or ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
         return
@@ -117,7 +120,7 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
 
 
 def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
-    """PEFT's two files, naming the base model as people know it and not by a folder of this machine."""
+    """Copy PEFT's two files, with the base model's public name instead of this machine's folder."""
     target.mkdir()
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(checkpoint / file, target / file)

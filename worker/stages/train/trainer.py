@@ -1,6 +1,6 @@
-"""TRL's SFTTrainer, as Unsloth has patched it if it has, on rows that are tokens already.
+"""TRL's SFTTrainer on rows that are tokens already.
 
-To be imported once the engine is chosen: Unsloth has to come before everything that it patches.
+Import it after the engine: Unsloth has to be imported before everything that it patches.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ from worker.stages.train.watcher import Watcher
 
 
 def make_trainer(
-    model: Any, tokenizer: Any, train_rows: list[rows.Row], valid_rows: list[rows.Row], spec: RunSpec, plan: Plan,
+    model: Any,
+    tokenizer: Any,
+    train_rows: list[rows.Row],
+    valid_rows: list[rows.Row],
+    spec: RunSpec,
+    plan: Plan,
     watcher: Watcher,
-) -> Trainer:  # fmt: skip
-    """The trainer of these rows; `watcher` hears of each step and decides what follows."""
+) -> Trainer:
+    """The trainer of these rows; `watcher` is told of each step and decides what follows."""
     # What checkpointing keeps in a forward pass has to be taken away by a backward pass.
     as_trained = not (plan.gradient_checkpointing or settings.has_dropout(model))
     watcher.steps_per_epoch = settings.steps_per_epoch(len(train_rows), plan)
@@ -36,9 +41,17 @@ def make_trainer(
         **settings.settings(watcher.folder, spec, plan, watcher.steps_per_epoch, evaluated, watcher.report)
     )
     trainer = Trainer(
-        plan, watcher, lengths, spec.seed, as_trained, model=model, processing_class=tokenizer, args=config,
-        train_dataset=Dataset.from_list(train_rows[:1]), callbacks=[Callback(watcher)],
-    )  # fmt: skip
+        plan,
+        watcher,
+        lengths,
+        spec.seed,
+        as_trained,
+        model=model,
+        processing_class=tokenizer,
+        args=config,
+        train_dataset=Dataset.from_list(train_rows[:1]),
+        callbacks=[Callback(watcher)],
+    )
     # It wants Arrow's type at its start only. From arrays a batch is made in a quarter of the time, between two steps.
     trainer.train_dataset = train_rows
     trainer.eval_dataset = (rows.even(valid_rows, evaluated * plan.gpus) if plan.gpus > 1 else valid_rows) or None
@@ -54,10 +67,9 @@ def _order(lengths: list[int], plan: Plan, seed: int, epoch: Callable[[], int]) 
 def _batch_to_evaluate(
     lengths: list[int], valid_rows: list[rows.Row], spec: RunSpec, plan: Plan, as_trained: bool
 ) -> int:
-    """How many held-out examples are looked at together.
+    """The number of held-out examples in a batch. A long row goes alone.
 
-    As many tokens as went through training fit, by the same kernels; by others, half of them are known to. A long row
-    goes alone.
+    By the kernels of training, as many tokens fit as in training; by others, half of them are known to fit.
     """
     held_out = [len(row["input_ids"]) for row in valid_rows]
     largest = _order(lengths, plan, spec.seed, lambda: 0).largest(1)
@@ -88,7 +100,7 @@ class Trainer(SFTTrainer):
         return super().compute_loss(model, inputs, *rest, **named)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """TRL would put a README.md beside the checkpoints; the export writes the model card."""
+        """Write none: TRL would put a README.md beside the checkpoints, and the export writes the model card."""
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
         mask = inputs.get("attention_mask")
@@ -97,15 +109,17 @@ class Trainer(SFTTrainer):
         return super().training_step(model, inputs, *rest, **named)
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
-        """The validation loss is a mean over tokens, however they lie in batches; theirs is one over batches."""
+        """Compute the validation loss as a mean over tokens; the Trainer's is a mean over batches."""
         self.validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         output = super().evaluation_loop(*given, **named)
         loss, learned = self.accelerator.reduce(self.validated, "sum").tolist()
         return output._replace(metrics={**(output.metrics or {}), "eval_loss": loss / learned})
 
     def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[None, None, None]:
-        """By the kernels of training where they give the same, for Unsloth compiles no others. Returns nothing that
-        the loop would gather from all ranks and average."""
+        """Add a batch to the validation loss, by the kernels of training where they compute the same.
+
+        Unsloth compiles no others. Returns nothing that the loop would gather from all ranks and average.
+        """
         inputs = self._prepare_inputs(inputs)
         learned = (inputs["labels"][..., 1:] != IGNORED).sum()
         for part in model.children():  # not the model itself, for TRL counts by it what was trained on
@@ -120,7 +134,7 @@ class Trainer(SFTTrainer):
 
 
 class Callback(transformers.TrainerCallback):
-    """Lets the watcher hear of each step, log, evaluation and checkpoint."""
+    """Tells the watcher of each step, log, evaluation and checkpoint."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
