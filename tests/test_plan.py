@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ftq.files.run_dir import RunDir
 from ftq.plan import calibration, decide, duration, memory
 from ftq.plan.card import GIB, USABLE, Card, Correction, Machine
 from ftq.plan.decide import Rows, Training
-from ftq.plan.plan import Plan
+from ftq.plan.plan import Handover, Plan
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.shape import PROJECTIONS, Shape
@@ -243,6 +245,17 @@ def test_a_plan_as_json_is_read_back_whatever_stands_beside_it() -> None:
     assert Plan.from_json(value) == replace(plan, step_seconds=round(plan.step_seconds, 6))
     assert Plan.from_json(ANY_PLAN.to_json()) == ANY_PLAN
     assert "predicted" not in ANY_PLAN.to_json()
+
+
+def test_what_is_handed_over_is_read_back_and_a_file_of_another_kind_is_none(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert Handover.read(run) == Handover()
+    known = Handover({"batch_size": 1}, (Correction("trl", False, True, 0.9, 1.1),), ANY_PLAN)
+    known.write(run)
+    assert Handover.read(run) == known
+    for text in ("[]", "{half", '{"plan": {"batch_size": 1}}', '{"corrections": [{"of": "a later version"}]}'):
+        run.train_json.write_text(text)
+        assert Handover.read(run) == Handover()
 
 
 # ---- predictions and what became of them ------------------------------------------------------------------

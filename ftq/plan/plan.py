@@ -86,10 +86,13 @@ class Handover:
 
     @classmethod
     def read(cls, run: RunDir) -> Handover:
-        """An empty one where there is no file, or none that can be read."""
+        """An empty one where there is no file, or none that this version can read."""
         value = _read(run.train_json)
-        corrections = tuple(Correction(**known) for known in value.get("corrections") or [])
-        plan = Plan.from_json(value["plan"]) if value.get("plan") else _plan_of_an_earlier_version(run)
+        try:
+            corrections = tuple(Correction(**known) for known in value.get("corrections") or [])
+            plan = Plan.from_json(value["plan"]) if value.get("plan") else _plan_of_an_earlier_version(run)
+        except (KeyError, TypeError, AttributeError):
+            return cls()
         return cls(value.get("changes") or {}, corrections, plan)
 
     def write(self, run: RunDir) -> None:
