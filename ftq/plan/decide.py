@@ -195,8 +195,10 @@ def is_padding_free(spec: RunSpec, engine: str, gpu: bool) -> bool:
 
 
 def _moments_are_large(spec: RunSpec, shape: Shape, total: int) -> bool:
-    """Whether AdamW's moments in 32 bit would take a large part of the card. 8 bit saves 6 bytes a weight, but is a
-    launch for each matrix, where AdamW in 32 bit is a few for all."""
+    """Whether AdamW's moments in 32 bit would take a large part of the card.
+
+    8 bit saves 6 bytes a weight, but is a launch for each matrix, where AdamW in 32 bit is a few for all.
+    """
     saved = memory.ADAM_BYTES - memory.ADAM_8BIT_BYTES
     return shape.adapter(spec.r, spec.target_modules) * saved > total * MOMENTS
 
