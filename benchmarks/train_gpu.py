@@ -25,14 +25,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan.calibration import compare, correction
-from ftq.plan.estimate import Correction
+from ftq.plan.card import Correction
+from ftq.plan.plan import Handover
 from worker.attempt.keeper import Standby
 from worker.attempt.stage_process import StageProcess
 from worker.stages.model import rows
@@ -194,8 +195,7 @@ class Bench:
             valid = train[:: case.held_out]
             del train[:: case.held_out]
         run = prepared(path, self.work / case.model, train, valid)
-        run.checkpoints.mkdir()
-        write_json(run.corrections, [asdict(known) for known in self.corrections])
+        Handover(corrections=tuple(self.corrections)).write(run)
         return run
 
 
@@ -279,8 +279,10 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def matrix_flops() -> float | None:
     """FLOP/s of a large bfloat16 matrix product on this GPU, in a process of its own."""
-    code = ("from worker.stages.train import plan as t; import torch; "
-            "print(t._flops('cuda', 'bfloat16', 8192) if torch.cuda.is_available() else '')")  # fmt: skip
+    code = (
+        "from worker.stages.engine.device import flops; import torch; "
+        "print(flops('cuda', 'bfloat16', 8192) if torch.cuda.is_available() else '')"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.split()
     return float(said[-1]) if said else None
 

@@ -65,9 +65,9 @@ def test_clearing_partials_is_for_one_stage_and_spares_later_attempts(tmp_path: 
 
 def test_old_checkpoints_go_with_their_plan_and_later_ones_stay_with_theirs(tmp_path: Path) -> None:
     names = {f"checkpoints/{name}": "" for name in ("1/checkpoint-5/a", "2/checkpoint-9/a", "10/metrics.jsonl")}
-    run = RunDir(fill(tmp_path, {**names, "checkpoints/plan.json": "{}", "b": ""}))
+    run = RunDir(fill(tmp_path, {**names, "checkpoints/train.json": "{}", "b": ""}))
     run.forget_checkpoints(before=3)
-    assert set(tree(tmp_path)) == {"checkpoints/10/metrics.jsonl", "checkpoints/plan.json", "b"}
+    assert set(tree(tmp_path)) == {"checkpoints/10/metrics.jsonl", "checkpoints/train.json", "b"}
     run.forget_checkpoints(before=11)
     assert set(tree(tmp_path)) == {"b"} and not run.checkpoints.exists()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from ftq.errors import NotFound, UserError
-from ftq.plan.estimate import Shape
+from ftq.plan.memory import least
 from ftq.spec import models
+from ftq.spec.shape import Shape
 from tests.tiny import CONFIG
 
 
@@ -26,8 +27,9 @@ def test_sizes() -> None:
     assert found is not None
     assert (found.parameters_b, found.download_gb) == (3.82, 7.6)
     for model in models.MODELS:
-        assert list(model.least.values()) == sorted(set(model.least.values())), model.alias
-        assert model.least["4bit"] < model.least["16bit"] < model.shape.parameters * 4 + 3 * 2**30
+        needed = least(model.shape)
+        assert list(needed.values()) == sorted(set(needed.values())), model.alias
+        assert needed["4bit"] < needed["16bit"] < model.shape.parameters * 4 + 3 * 2**30
 
 
 def test_the_shape_of_a_model(tmp_path: Path) -> None:

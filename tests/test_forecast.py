@@ -14,9 +14,9 @@ from cli_tools import Store, ok, run
 from ftq.errors import NotFound, UserError
 from ftq.files import snapshot as documents
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
-from ftq.plan import cards, lengths, sizes
-from ftq.plan.estimate import GIB, USABLE, Card, Wanted
-from ftq.plan.forecast import Forecast, forecast, wanted_of
+from ftq.plan import lengths, sizes
+from ftq.plan.card import GIB, KNOWN, USABLE, Card, known_card, parse_card, speed_of
+from ftq.plan.forecast import Forecast, forecast
 from ftq.spec import models
 from ftq.spec.options import parse
 from tests.tiny import CONFIG
@@ -127,20 +127,20 @@ def test_the_guess_is_near_what_prepare_counts(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_card_is_known_by_the_driver_s_name(driver: str, known: str | None) -> None:
-    assert cards.find(driver) == known
-    assert cards.speed(driver) == (cards.KNOWN[known][1] if known else None)
+    assert known_card(driver) == known
+    assert speed_of(driver) == (KNOWN[known][1] if known else None)
 
 
 def test_what_card_may_say() -> None:
-    assert cards.parse("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
-    assert cards.parse("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
+    assert parse_card("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
+    assert parse_card("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
     for text, near in {"4090": " Did you mean RTX 4090?", "6000": " Did you mean RTX 6000 Ada?", "9999": ""}.items():
         with pytest.raises(NotFound, match=rf"^--card {text}: not in the table\.{re.escape(near)}$"):
-            cards.parse(text)
+            parse_card(text)
     with pytest.raises(NotFound, match=r"^--card ²: not in the table\.$"):
-        cards.parse("²")
+        parse_card("²")
     with pytest.raises(NotFound) as caught:
-        cards.parse("RTX 4091")
+        parse_card("RTX 4091")
     assert caught.value.message == "--card RTX 4091: not in the table. Did you mean rtx 4090?"
     assert "--card 24" in caught.value.hint
 
@@ -194,7 +194,7 @@ def test_the_last_error_on_that_card_corrects_the_forecast(store: Store, manual:
     store.do(store.add("aaaa1111", "one", model="phi-3.5-mini"), "prepare", 500)
     token = store.begin("aaaa1111", "train", 400)
     plan = {"card": H100["gpu"], "engine": "unsloth", "load_in_4bit": before.load_in_4bit, "steps": 10,
-            "gradient_checkpointing": before.checkpointing,
+            "gradient_checkpointing": before.gradient_checkpointing,
             "predicted": {"peak": 100, "seconds": 10.0, "step_seconds": 1.0},
             "measured": {"peak": 90, "seconds": 11.8, "steps": 10, "step_seconds": 1.2}}  # fmt: skip
     store.runs.plan(token, "m", plan)
@@ -315,10 +315,14 @@ def test_rows_are_no_longer_than_the_model_s_context(store: Store, manual: Path,
 
 
 def test_a_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
-    gpu, cpu = (wanted_of(asked(manual, load_in_4bit=True), cards.parse(name), PHI) for name in ("RTX 4060", "CPU"))
-    assert (gpu.load_in_4bit, gpu.bytes_a_number, gpu.padded, gpu.adam_8bit) == (True, 2, False, True)
-    assert (cpu.load_in_4bit, cpu.bytes_a_number, cpu.padded, cpu.adam_8bit) == (False, 4, True, False)
-    assert isinstance(cpu, Wanted)
+    spec = asked(manual, "smollm2-135m", load_in_4bit=True, r=512)
+    gpu, cpu = (look(None, spec, name).plan for name in ("RTX 4060", "CPU"))
+    assert gpu and (gpu.load_in_4bit, gpu.dtype, gpu.padding_free, gpu.optimizer) == (
+        True, "bfloat16", True, "adamw_8bit",
+    )  # fmt: skip
+    assert cpu and (cpu.load_in_4bit, cpu.dtype, cpu.padding_free, cpu.optimizer) == (
+        False, "float32", False, "adamw_torch",
+    )  # fmt: skip
 
 
 # ---- the command ------------------------------------------------------------------------------------------

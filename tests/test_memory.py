@@ -13,6 +13,7 @@ import pytest
 
 from ftq import queue
 from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.plan import calibration
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
@@ -116,7 +117,7 @@ def test_a_plan_is_stored_and_its_error_corrects_the_next_one(workers: Any) -> N
     assert (plan["batch_size"] * plan["gradient_accumulation_steps"], plan["card"], plan["steps"]) == (8, "CPU", 8)
     assert plan["measured"]["steps"] == 8
     assert plan["predicted"]["corrected"] == {"peak": 1.0, "seconds": 1.0}
-    (shown,) = worker.store.corrections("CPU", str(worker.store.get("r").model))
+    (shown,) = calibration.corrections(worker.store.plans_on("CPU", str(worker.store.get("r").model)))
     assert (shown.engine, shown.peak) == ("trl", 1.0)
     assert 0.5 <= shown.seconds <= 2.0
     worker.prepare_another("s")

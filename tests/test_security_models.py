@@ -17,9 +17,9 @@ from tiny import CONFIG, make_run, make_tiny_model
 
 from ftq.errors import UserError
 from ftq.files.run_dir import STAGES, RunDir
+from ftq.plan.plan import Plan
 from ftq.spec import models
 from worker.stages.engine import load
-from worker.stages.engine.setup import Setup
 from worker.stages.model import base_model, convertible
 from worker.stages.model.merge import check_adapter, merge
 
@@ -134,7 +134,7 @@ def test_pickled_weights_are_refused(tmp_path: Path, mark: Path) -> None:
             check(str(folder))
         assert "ftq opens no pickle" in caught.value.hint
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):  # what from_pretrained itself does
-        load._plain_base(folder, Setup("trl", False, "float32", "adamw_torch", False, False, False, 1, 1, 1))
+        load._plain_base(folder, Plan("trl", False, "float32"))
     assert not mark.exists()
 
 

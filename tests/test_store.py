@@ -20,6 +20,8 @@ import pytest
 import sqlalchemy as sa
 
 from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.plan import calibration
+from ftq.plan.card import Correction
 from ftq.store import schema
 from ftq.store.attempts import MOST_LOSSES
 from ftq.store.questions import LOST, OLD_SECONDS, Reply
@@ -1054,10 +1056,14 @@ def test_corrections_come_from_the_same_card_the_same_model_first_the_newest_fir
     token = claim(store, "train", run_id="failed")
     store.plan(token, "", {**CHOSEN, **measured(18.0)})
     store.fail(token, ERROR)
-    assert [known.seconds for known in store.corrections("H100", "qwen3-4b")] == [1.2, 1.0, 1.4]
-    assert [known.seconds for known in store.corrections("H100", "qwen3-8b")] == [1.4, 1.2, 1.0]
-    assert [known.peak for known in store.corrections("L4", "any")] == [1.1]
-    assert store.corrections("T4", "qwen3-4b") == []
+
+    def known(card: str, model: str) -> tuple[Correction, ...]:
+        return calibration.corrections(store.plans_on(card, model))
+
+    assert [one.seconds for one in known("H100", "qwen3-4b")] == [1.2, 1.0, 1.4]
+    assert [one.seconds for one in known("H100", "qwen3-8b")] == [1.4, 1.2, 1.0]
+    assert [one.peak for one in known("L4", "any")] == [1.1]
+    assert store.plans_on("T4", "qwen3-4b") == []
 
 
 def test_the_last_plan(store: RunStore, clock: Clock) -> None:

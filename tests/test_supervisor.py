@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from power_cut import Disk
 from ftq import queue
 from ftq.errors import LeaseLost, Unavailable
 from ftq.files.run_dir import STAGES, RunDir, write_json
+from ftq.plan.plan import Handover, Plan
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.attempts import MOST_LOSSES
@@ -32,6 +34,7 @@ from worker.reconciler import Reconciler
 
 pytestmark = pytest.mark.timeout(60)
 WORKER = "w1"
+PLAN = Plan("trl", False, "float32")
 BEHIND = ("checkpoint", "progress")  # events that come as often as the clock lets them
 
 
@@ -255,15 +258,17 @@ def test_what_the_user_wants_anew_comes_neither_from_the_cache_nor_from_an_old_c
 def test_anew_holds_for_later_attempts_too_if_the_first_is_lost_early(rig: Rig) -> None:
     folder = rig.submit("r", {"train": {"1": "user", "3": "kill"}}, done=1, max_steps=4)
     assert rig.supervisor.run("r", "train", 1) is False
-    write_json(folder.checkpoints / "plan.json", {"batch_size": 1})
+    Handover(plan=replace(PLAN, batch_size=1)).write(folder)
     assert [path.name for path in folder.checkpoints.glob("1/*.json")]
     rig.store.retry("r", "train")
     assert rig.store.claim("r", "train", 2, "a worker that is lost at once", 60)
     expire(rig)
     assert rig.supervisor.run("r", "train", 3) is False
-    assert rig.messages("resumed") == [] and not (folder.checkpoints / "plan.json").exists()
-    write_json(folder.checkpoints / "plan.json", {"batch_size": 2})
+    assert rig.messages("resumed") == [] and Handover.read(folder) == Handover()
+    kept = Handover(plan=replace(PLAN, batch_size=2))
+    kept.write(folder)
     assert rig.supervisor.run("r", "train", 4) is True
+    assert Handover.read(folder) == kept
     assert rig.messages("resumed") == ["resumed from step 1"]  # what was done since then is kept
     assert json.loads((folder.adapter / "steps.json").read_text())["steps"] == [1, 2, 3, 4]
 
@@ -342,8 +347,9 @@ def test_memory_is_adapted(rig: Rig) -> None:
     assert json.loads((folder.adapter / "steps.json").read_text()) == {"steps": [1], "batch_size": 1}
     plan = rig.store.get("r").stage("train").plan
     assert plan and (plan["batch_size"], plan["gradient_accumulation_steps"]) == (1, 8)
-    headers = [line.partition("UTC ")[2] for line in folder.log("train").read_text().splitlines() if line[:3] == "---"]
-    assert headers == ["--attempt 1", "--attempt 2 --set batch_size=1 --set gradient_accumulation_steps=8"]
+    assert Handover.read(folder).changes == {"batch_size": 1, "gradient_accumulation_steps": 8}
+    log = folder.log("train").read_text()
+    assert log.count("changed for lack of memory: batch_size=1, gradient_accumulation_steps=8\n") == 1
 
 
 def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig) -> None:
@@ -357,12 +363,11 @@ def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig)
     rig.store.succeed(token, None, [])
     folder = rig.submit("r", {"train": {"1": "kill"}}, done=1, max_steps=1)
     assert rig.supervisor.run("r", "train", 1) is False
-    assert json.loads(folder.corrections.read_text()) == [
-        {"engine": "trl", "load_in_4bit": False, "checkpointing": False, "peak": 1.0, "seconds": 1.5}
-    ]
+    correction = {"engine": "trl", "load_in_4bit": False, "checkpointing": False, "peak": 1.0, "seconds": 1.5}
+    assert json.loads(folder.train_json.read_text()) == {"changes": {}, "corrections": [correction], "plan": None}
     rig.store.delete("old")
     assert rig.supervisor.run("r", "train", 2) is True
-    assert not folder.corrections.exists()
+    assert Handover.read(folder) == Handover()
 
 
 # ---- told to stop ---------------------------------------------------------------------------------------

@@ -8,15 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.plan.plan import Plan
 from ftq.spec.options import parse
 from tests.tiny import make_run, make_tiny_model, sealed
-from worker.stages.engine.setup import Setup
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
 from worker.stages.process.main import STOPPED, Report
@@ -35,15 +36,14 @@ OPTIONS = {
 # ---- rows, order, checkpoints: no training needed ------------------------------------------------------
 
 
-def setup_for(batch: int, accumulation: int, gpus: int = 1, **others: Any) -> Setup:
-    how: dict[str, Any] = {"engine": "trl", "gpu": False, "dtype": "float32", "optimizer": "adamw_torch",
-                           "padding_free": False, "load_in_4bit": False, "gradient_checkpointing": False}  # fmt: skip
-    return Setup(**{**how, "batch_size": batch, "gradient_accumulation_steps": accumulation, "gpus": gpus, **others})
+def plan_for(batch: int, accumulation: int, gpus: int = 1, **others: Any) -> Plan:
+    plan = Plan("trl", False, "float32", batch_size=batch, gradient_accumulation_steps=accumulation, gpus=gpus)
+    return replace(plan, **others)
 
 
 def test_steps_per_epoch_count_the_last_smaller_batch() -> None:
-    for setup in (setup_for(4, 2), setup_for(2, 4, gpus=2), setup_for(1, 8, gpus=4)):
-        assert [settings.steps_per_epoch(rows, setup) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
+    for plan in (plan_for(4, 2), plan_for(2, 4, gpus=2), plan_for(1, 8, gpus=4)):
+        assert [settings.steps_per_epoch(rows, plan) for rows in (1, 8, 9, 16, 17)] == [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_only_step_of_a_training_is_no_warm_up(
     tmp_path: Path, options: dict[str, Any], epoch: int, expected: float
 ) -> None:
     spec = parse({"model": "m", **options})
-    assert settings.settings(tmp_path, spec, setup_for(4, 2), epoch, 4, Report())["warmup_steps"] == expected
+    assert settings.settings(tmp_path, spec, plan_for(4, 2), epoch, 4, Report())["warmup_steps"] == expected
 
 
 def test_the_furthest_whole_checkpoint_of_this_training_is_taken(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_run_of_the_working_directory_has_its_name(tmp_path: Path, monkeypatch
     (tmp_path / "handbook").mkdir()
     monkeypatch.chdir(tmp_path / "handbook")
     folder, spec = RunDir(".").checkpoints / "0", parse({"model": "m"})
-    assert settings.settings(folder, spec, setup_for(4, 2), 3, 1, Report())["run_name"] == "handbook"
+    assert settings.settings(folder, spec, plan_for(4, 2), 3, 1, Report())["run_name"] == "handbook"
 
 
 def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_path: Path) -> None:
@@ -116,15 +116,15 @@ def test_the_fingerprint_changes_with_what_is_learned_and_with_nothing_else(tmp_
     for name in ("train.jsonl", "valid.jsonl"):
         (run.dataset / name).write_text(name)
 
-    def mark(setup: Setup | None = None, **changes: Any) -> str:
-        return settings.fingerprint(run, parse({"model": "m", **changes}), setup or setup_for(4, 2))
+    def mark(plan: Plan | None = None, **changes: Any) -> str:
+        return settings.fingerprint(run, parse({"model": "m", **changes}), plan or plan_for(4, 2))
 
-    smaller = setup_for(2, 4, load_in_4bit=True, gradient_checkpointing=True)
-    same = [mark(), mark(save_steps=7), mark(prompts=["x"]), mark(report_to=["wandb"]), mark(setup_for(2, 4)),
-            mark(smaller), mark(setup_for(2, 4, gpus=2), gpus=2)]  # fmt: skip
+    smaller = plan_for(2, 4, load_in_4bit=True, gradient_checkpointing=True)
+    same = [mark(), mark(save_steps=7), mark(prompts=["x"]), mark(report_to=["wandb"]), mark(plan_for(2, 4)),
+            mark(smaller), mark(plan_for(2, 4, gpus=2), gpus=2)]  # fmt: skip
     assert len({*same}) == 1
     options: list[dict[str, Any]] = [{"seed": 1}, {"learning_rate": 0.1}, {"r": 8}, {"epochs": 4}]
-    other = [setup_for(8, 2), setup_for(4, 2, dtype="bfloat16"), setup_for(4, 2, padding_free=True)]
+    other = [plan_for(8, 2), plan_for(4, 2, dtype="bfloat16"), plan_for(4, 2, padding_free=True)]
     assert len({mark(), *(mark(**changes) for changes in options), *map(mark, other)}) == 8
     before = mark()
     (run.dataset / "train.jsonl").write_text("more")
@@ -237,14 +237,14 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     new -= {path.relative_to(prepared).as_posix() for path in prepared.rglob("*")}
     assert new == {
         "adapter", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "metrics.jsonl",
-        "checkpoints", "checkpoints/plan.json", "checkpoints/0", "checkpoints/0/metrics.jsonl",
+        "checkpoints", "checkpoints/train.json", "checkpoints/0", "checkpoints/0/metrics.jsonl",
     }  # fmt: skip
     assert [found.step for found in sorted(checkpoints.find_all(RunDir(unbroken)), key=lambda c: c.step)] == [9, 12]
     lines = list(read_jsonl(unbroken / "metrics.jsonl"))
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     fields = {"step", "epoch", "train_loss", "learning_rate", "grad_norm", "tokens_per_second"}
     rows = sum(1 for _ in read_jsonl(unbroken / "dataset/train.jsonl"))
-    epoch = settings.steps_per_epoch(rows, setup_for(2, 2))
+    epoch = settings.steps_per_epoch(rows, plan_for(2, 2))
     valid = fields | {"valid_loss", "valid_seconds"}
     assert [line["step"] for line in lines if set(line) == valid] == [epoch, STEPS]
     assert all(set(line) in (fields, valid) for line in lines)

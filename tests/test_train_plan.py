@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pytest
 
 from ftq.errors import Lost, UserError
 from ftq.files.run_dir import RunDir
-from ftq.plan.estimate import GIB, Card
+from ftq.plan.card import GIB, Card, Correction
+from ftq.plan.plan import CHOSEN, Handover, Plan
 from ftq.spec import models
 from ftq.spec.options import parse
-from worker.stages.engine.setup import Setup
+from worker.stages.engine import device
 from worker.stages.train import plan
 
 LENGTHS = [200 + 37 * n % 1800 for n in range(400)]
-Decide = Callable[..., tuple[Setup, dict[str, Any]]]
+Decide = Callable[..., tuple[Plan, dict[str, Any]]]
 
 
 class Heard:
@@ -39,7 +40,7 @@ class Heard:
 
 @pytest.fixture
 def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
-    """decide(GiB, alias, gpu=..., **options) -> (setup, what was reported)."""
+    """decide(GiB, alias, gpu=..., **options) -> (plan, what was reported)."""
     import torch
 
     def config(alias: str) -> dict[str, Any]:
@@ -55,38 +56,34 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
 
     def decide(gib: float, alias: str = "qwen3-8b", *, gpu: bool = True, model: dict[str, Any] | None = None,
                more: float = 1.0, total: float | None = None, later: tuple[float, ...] = (),
-               **options: Any) -> tuple[Setup, dict[str, Any]]:  # fmt: skip
+               **options: Any) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
         """`total`: GiB of the whole card, `gib` if nobody else holds any; `later`: GiB that are free at later looks."""
         report, looks = Heard(), [gib, *later]
         monkeypatch.setattr(time, "sleep", lambda _: looks.pop(0))
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(looks[0] * GIB), int((total or gib) * GIB)))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-        for name, value in {
-            "set_device": None,
-            "set_per_process_memory_fraction": None,
-        }.items():
-            monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda *_: None)
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *_: None)
         monkeypatch.setattr(plan, "choose_engine", lambda spec, report: "trl" if spec.engine == "trl" else "unsloth")
         monkeypatch.setattr(plan, "choose_dtype", lambda spec, gpu: "bfloat16" if gpu else "float32")
-        monkeypatch.setattr(plan, "look_at_card", lambda gpu, dtype: Card("a card", int(gib * GIB), 5e14))
+        name = "a card" if gpu else "CPU"
+        monkeypatch.setattr(plan, "look_at_card", lambda gpu, dtype: Card(name, int(gib * GIB), 5e14))
         monkeypatch.setattr(plan.base_model, "read_config", lambda path: config(alias) if model is None else model)
         weights = models.ALIASES[alias].shape.parameters
         monkeypatch.setattr(plan.base_model, "parameters", lambda path: int(weights * more))
         spec = parse({"model": alias, **options})
-        setup = plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
+        decided = plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
         told = report.plans[0] if report.plans else {}
-        return setup, {**told, "events": report.events}
+        return decided, {**told, "events": report.events}
 
     return decide
 
 
 def test_the_plan_that_is_reported_is_the_one_that_is_done(decide: Decide) -> None:
-    setup, told = decide(74)
-    assert (setup.load_in_4bit, setup.padding_free, setup.optimizer) == (False, True, "adamw_torch_fused")
-    assert {name: told[name] for name in ("batch_size", "gradient_accumulation_steps", "engine", "gpu")} == {
-        "batch_size": setup.batch_size, "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-        "engine": "unsloth", "gpu": True,
-    }  # fmt: skip
+    done, told = decide(74)
+    assert (done.load_in_4bit, done.padding_free, done.optimizer) == (False, True, "adamw_torch_fused")
+    assert (done.engine, done.gpu) == ("unsloth", True)
+    assert Plan.from_json(told) == replace(done, step_seconds=round(done.step_seconds, 6))
     assert (told["card"], told["card_memory"], told["card_flops"], told["steps"]) == ("a card", 74 * GIB, 5e14, 150)
     predicted = told["predicted"]
     assert 0 < predicted["peak"] <= 74 * GIB
@@ -102,25 +99,37 @@ def test_a_run_keeps_its_optimizer_on_whatever_card_it_goes_on(decide: Decide) -
 
 
 def test_a_smaller_card_computes_otherwise_and_learns_the_same(decide: Decide, tmp_path: Path) -> None:
-    found = []
+    plans = []
     for gib in (74, 16, 9):
-        found.append(decide(gib)[0])
-        (RunDir(tmp_path).checkpoints / "plan.json").unlink()
-    assert len({setup.examples for setup in found}) == 1
-    assert [setup.load_in_4bit for setup in found] == [False, True, True]
+        plans.append(decide(gib)[0])
+        RunDir(tmp_path).train_json.unlink()
+    assert len({found.examples_in_step for found in plans}) == 1
+    assert [found.load_in_4bit for found in plans] == [False, True, True]
 
 
 def test_an_earlier_attempt_s_plan_is_kept_where_it_fits(decide: Decide) -> None:
     first, _ = decide(9)
-    assert decide(74)[0] == first  # the same bits, though there is room for more now
+    assert decide(74)[0].way == first.way  # the same bits, though there is room for more now
     assert decide(74, load_in_4bit=False)[0].load_in_4bit is False  # what the spec fixes comes first
+
+
+def test_a_run_that_an_earlier_version_began_keeps_its_plan_too(decide: Decide, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    first, _ = decide(9)
+    run.train_json.unlink()
+    kept = {name: asdict(first)[name] for name in (*CHOSEN, "optimizer")}
+    (run.checkpoints / "plan.json").write_text(json.dumps(kept))
+    assert decide(74)[0].way == first.way
+    run.train_json.unlink()
+    (run.checkpoints / "plan.json").write_text("{half")
+    assert not decide(74)[0].load_in_4bit
 
 
 def test_an_earlier_plan_that_does_not_fit_any_more_is_made_anew(decide: Decide) -> None:
     first, _ = decide(74)
     second, _ = decide(9)
     assert second.load_in_4bit and not first.load_in_4bit
-    assert second.examples == first.examples
+    assert second.examples_in_step == first.examples_in_step
 
 
 def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
@@ -130,13 +139,13 @@ def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
     assert caught.value.message.endswith(", 1.2 are usable")  # of 2 GiB, less what the driver and CUDA take
 
 
-PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1993 tokens at once), of the 13.4 of a card are "
+PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1,993 tokens at once), of the 13.4 of a card are "
 HOLDERS = "An export, an answer, another training or a program beside ftq holds the rest: `nvidia-smi` shows them."
 
 
 def test_memory_that_others_hold_for_a_moment_is_waited_for(decide: Decide) -> None:
-    setup, told = decide(2, "phi-3-medium", total=15, later=(3, 14))
-    assert setup.load_in_4bit
+    done, told = decide(2, "phi-3-medium", total=15, later=(3, 14))
+    assert done.load_in_4bit
     assert told["message"].endswith(" of 13.2 GiB")  # of 14 that were free then
     assert told["events"] == [("note", f"{PHI}1.9 free now. Waiting up to 60 s for it")]
 
@@ -159,18 +168,18 @@ def test_a_limit_that_the_user_has_set_is_the_whole_card(decide: Decide, monkeyp
 
 def test_a_machine_s_memory_is_waited_for_too(decide: Decide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "PATIENCE", 0.0)
-    monkeypatch.setattr(plan, "free_memory", lambda: int(0.5 * GIB))
-    monkeypatch.setattr(plan, "machine_memory", lambda: 60 * GIB)
-    with pytest.raises(Lost, match=r"of the 55\.5 of a card are 0\.5 free now") as caught:
+    monkeypatch.setattr(device, "free_memory", lambda: int(0.5 * GIB))
+    monkeypatch.setattr(device, "machine_memory", lambda: 60 * GIB)
+    with pytest.raises(Lost, match=r"\(32 bit, .* of the 55\.5 of CPU are 0\.5 free now") as caught:
         decide(0.5, "smollm2-1.7b", gpu=False)
     assert caught.value.hint.endswith("`ps aux --sort=-rss` shows them.")
 
 
 def test_what_earlier_trainings_have_shown_is_counted_in_and_said(decide: Decide, tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    setup, before = decide(74)
-    known = {"engine": "unsloth", "load_in_4bit": False, "checkpointing": bool(setup.gradient_checkpointing)}
-    run.corrections.write_text(json.dumps([{**known, "peak": 0.8, "seconds": 1.5}]))
+    first, before = decide(74)
+    known = Correction("unsloth", False, bool(first.gradient_checkpointing), 0.8, 1.5)
+    Handover(corrections=(known,), plan=first).write(run)
     _, after = decide(74)
     assert after["predicted"]["corrected"] == {"peak": 0.8, "seconds": 1.5}
     assert after["predicted"]["peak"] == pytest.approx(before["predicted"]["peak"] * 0.8, abs=1)
@@ -178,9 +187,9 @@ def test_what_earlier_trainings_have_shown_is_counted_in_and_said(decide: Decide
 
 
 def test_a_model_of_another_kind_gets_what_needs_least(decide: Decide) -> None:
-    setup, told = decide(74, model={"d_model": 768})
-    assert (setup.load_in_4bit, setup.gradient_checkpointing, setup.batch_size) == (True, "unsloth", 1)
-    assert setup.examples == 8
+    done, told = decide(74, model={"d_model": 768})
+    assert (done.load_in_4bit, done.gradient_checkpointing, done.batch_size) == (True, "unsloth", 1)
+    assert (done.examples_in_step, done.peak, "predicted" in told) == (8, 0, False)
     assert told["message"] == "a model of another kind: the plan that needs least memory"
 
 
@@ -198,13 +207,14 @@ def test_whether_the_output_layer_is_one_more_is_seen_in_the_weights(decide: Dec
     config = {"num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "vocab_size": shape.vocabulary,
               "intermediate_size": shape.intermediate, "num_attention_heads": 8, "num_key_value_heads": 4,
               "head_dim": 256}  # fmt: skip
-    assert decide(74, "gemma-2-2b", model=config)[0] == said  # as google/gemma-2-2b-it says it: by saying nothing
+    silent, _ = decide(74, "gemma-2-2b", model=config)  # as google/gemma-2-2b-it says it: by saying nothing
+    assert silent.way == said.way
 
 
 def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> None:
-    setup, told = decide(60, "smollm2-135m", gpu=False, packing=True, optimizer="adamw_8bit", load_in_4bit=True)
-    assert setup == Setup("unsloth", False, "float32", "adamw_torch", False, False, setup.gradient_checkpointing,
-                          setup.batch_size, setup.gradient_accumulation_steps, 1)  # fmt: skip
+    done, told = decide(60, "smollm2-135m", gpu=False, packing=True, optimizer="adamw_8bit", load_in_4bit=True)
+    assert (done.gpu, done.dtype, done.optimizer) == (False, "float32", "adamw_torch")
+    assert (done.padding_free, done.load_in_4bit) == (False, False)
     assert told["events"] == [("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")]
     assert told["message"].startswith("32-bit base, ")
 
@@ -212,6 +222,6 @@ def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> Non
 @pytest.mark.parametrize("limit", ["0.5", "0.25"])
 def test_the_memory_of_a_cpu_is_bounded_by_the_setting(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv("FTQ_MEMORY_GB", limit)
-    card = plan.look_at_card(False, "float32")
+    card = device.look_at_card(False, "float32")
     assert card == replace(card, name="CPU", memory=int(float(limit) * GIB * 0.94))
     assert card.flops > 0

@@ -204,11 +204,12 @@ def models(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from ftq.plan.memory import least
     from ftq.spec.models import MODELS
 
     if as_json:
         found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
-        print_json([{**asdict(model), **more, "least_memory": model.least} for model, more in found])
+        print_json([{**asdict(model), **more, "least_memory": least(model.shape)} for model, more in found])
         return
     from cli.screens.show import print_models
 

@@ -15,8 +15,8 @@ from ftq.store.records import queue_of
 
 if TYPE_CHECKING:
     from ftq.files.snapshot import Snapshot
-    from ftq.plan.estimate import Plan
     from ftq.plan.forecast import Forecast
+    from ftq.plan.plan import Plan
 
 
 def print_forecast(spec: dict[str, Any], found: Snapshot, forecast: Forecast) -> None:
@@ -46,17 +46,16 @@ def _training(forecast: Forecast) -> list[tuple[str, str]]:
     lines = [("examples", examples + held_out)]
     if plan is None or place is None:
         return lines
-    lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan, place.card.name))]
+    lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan))]
     lines += [("memory", f"~{plan.peak / 2**30:.1f} of {place.card.memory / 2**30:.1f} GiB")]
     return lines if forecast.seconds is None else [*lines, ("time", f"~{duration(forecast.seconds)} of training")]
 
 
-def _plan(plan: Plan, card: str) -> str:
-    bits = "4-bit" if plan.load_in_4bit else "16-bit" if card != "CPU" else "32-bit"
-    at_once = f"{plan.batch_size} of them at once" if plan.accumulation > 1 else "all at once"
+def _plan(plan: Plan) -> str:
+    at_once = f"{plan.batch_size} of them at once" if plan.gradient_accumulation_steps > 1 else "all at once"
     gpus = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
-    saving = "checkpointing" if plan.checkpointing else "no checkpointing"
-    return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {bits} base, {saving}"
+    saving = "checkpointing" if plan.gradient_checkpointing else "no checkpointing"
+    return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {plan.bits}-bit base, {saving}"
 
 
 def _disk(forecast: Forecast) -> list[tuple[str, str]]:

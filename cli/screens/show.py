@@ -19,6 +19,7 @@ from rich.text import Text
 from cli.common import printable, size
 from ftq.client import view
 from ftq.plan import calibration
+from ftq.plan.memory import least
 from ftq.store.records import Run, Stage
 
 # status -> (colour, symbol, symbol where the terminal has no UTF-8)
@@ -251,7 +252,7 @@ def print_models(models: Iterable[Any]) -> None:
     table.columns[1].no_wrap, table.columns[1].min_width = False, 8  # it gives way where the terminal is narrow
     for model in models:
         size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
-        memory = [f"{number / 2**30:.1f}" for number in model.least.values()]
+        memory = [f"{number / 2**30:.1f}" for number in least(model.shape).values()]
         hub_id = Text(model.hub_id, no_wrap=True, overflow="ellipsis")
         table.add_row(Text(model.alias, "bold"), hub_id, size_b, str(model.context), *memory, model.licence)
     put(console(), table)

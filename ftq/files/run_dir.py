@@ -81,9 +81,9 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
-    def corrections(self) -> Path:
-        """checkpoints/corrections.json: how far predictions were off on this kind of card, laid there for train."""
-        return self.checkpoints / "corrections.json"
+    def train_json(self) -> Path:
+        """checkpoints/train.json: what an attempt of train goes by, see Handover in ftq/plan/plan.py."""
+        return self.checkpoints / "train.json"
 
     def gguf(self, quantization: str) -> Path:
         return self.path / f"model-{quantization}.gguf"

@@ -1,1 +1,1 @@
-"""Memory, time and disk of a training run: the formulas, what earlier runs have corrected, and the forecast."""
+"""How a training run is computed and what that takes: the plan, its memory, time and disk, a submit's forecast."""

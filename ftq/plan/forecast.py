@@ -1,7 +1,7 @@
 """What a submit would come to: examples, tokens, memory, time, disk. For `ftq submit --dry-run`.
 
-The train stage decides with the same formulas (ftq/plan/estimate.py) from the real token counts and the memory that is
-really free; here both are estimates.
+The train stage decides by the same call (ftq/plan/decide.py) from the real token counts and the memory that is really
+free; here both are estimates.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
-from ftq.plan import cards, estimate, lengths, sizes
-from ftq.plan.estimate import GIB, USABLE, Card, Plan, Rows, Shape, Wanted
+from ftq.plan import calibration, lengths, sizes
+from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
+from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
+from ftq.plan.duration import training_seconds
+from ftq.plan.plan import CHOSEN, Plan
 from ftq.spec import models
+from ftq.spec.options import RunSpec, parse
+from ftq.spec.shape import Shape
 from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
@@ -30,12 +35,11 @@ KNOWN = (
     "It takes .md with text, .json and .jsonl with instruction/output, prompt/completion, question/answer or messages"
 )
 ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
-SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples, those to train on by their lengths. `counted`: an earlier run counted these very documents."""
+    """The examples to train on, by their lengths. `counted`: an earlier run counted these very documents."""
 
     train: Rows
     held_out: int
@@ -70,20 +74,33 @@ class Forecast:
         """Plain JSON values."""
         rows, plan = self.dataset.train, self.plan
         return {
-            "examples": rows.examples, "held_out": self.dataset.held_out, "tokens": rows.tokens,
-            "longest": rows.longest, "counted": self.dataset.counted,
-            "card": self.place and self.place.card.name, "card_memory": self.place and self.place.card.memory,
-            "where": self.place and self.place.said, "steps": plan and plan.steps,
-            "examples_in_step": plan and plan.examples_in_step, "batch_size": plan and plan.batch_size,
-            "load_in_4bit": plan and plan.load_in_4bit, "gradient_checkpointing": plan and plan.checkpointing,
-            "peak": plan and plan.peak, "seconds": None if self.seconds is None else round(self.seconds, 1),
-            "disk": self.disk, "gguf": self.gguf, "notes": self.notes,
-        }  # fmt: skip
+            "examples": rows.examples,
+            "held_out": self.dataset.held_out,
+            "tokens": rows.tokens,
+            "longest": rows.longest,
+            "counted": self.dataset.counted,
+            "card": self.place and self.place.card.name,
+            "card_memory": self.place and self.place.card.memory,
+            "where": self.place and self.place.said,
+            "steps": plan and plan.steps,
+            "examples_in_step": plan and plan.examples_in_step,
+            "batch_size": plan and plan.batch_size,
+            "load_in_4bit": plan and plan.load_in_4bit,
+            "gradient_checkpointing": plan and plan.gradient_checkpointing,
+            "peak": plan and plan.peak,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "disk": self.disk,
+            "gguf": self.gguf,
+            "notes": self.notes,
+        }
 
 
 def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None) -> Forecast:
-    """`card` is what `--card` says; without it the worker's that the run would land on. UserError if it can't fit."""
-    shape, context = models.shape_of(spec["model"]), models.context_of(spec["model"])
+    """Plan a run of this spec as the train stage would. UserError if it can't fit.
+
+    `card` is what `--card` says; without it the card is that of the worker that the run would go to.
+    """
+    asked, shape, context = parse(spec), models.shape_of(spec["model"]), models.context_of(spec["model"])
     place, notes = _place(spec, store, card)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
@@ -94,28 +111,26 @@ def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
-    disk, gguf = _disk(spec, shape, wanted_of(spec, place.card if place else ANY_GPU, shape))
+    training = Training(asked, shape, dataset.train)
+    machine = machine_of(asked, place.card if place else ANY_GPU)
+    disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))
     if place is None:
         return Forecast(dataset, None, None, None, disk, gguf, notes)
-    wanted = wanted_of(spec, place.card, shape)
-    plan = _fitting(shape, dataset.train, place.card, wanted)
+    plan = decide(training, machine)
     if plan is None:
-        raise _refusal(spec, shape, dataset.train, place.card, wanted)
+        raise _refusal(training, shape, machine)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
-    seconds = _seconds(spec, plan, wanted, place.card, dataset) if place.timed else None
+        return Forecast(dataset, place, plan, None, disk, gguf, notes)
+    seconds = training_seconds(plan, place.card, dataset.train.examples, dataset.held_out, asked.eval_steps)
     return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
 
 
-def wanted_of(spec: dict[str, Any], card: Card, shape: Shape) -> Wanted:
-    """What the spec fixes, on a GPU with Unsloth or on a CPU."""
-    gpu = card.gpu
-    engine = "trl" if spec["engine"] == "trl" else "unsloth"
-    return Wanted.of(
-        spec, engine=engine, gpu=gpu, padded=not gpu or engine == "trl" or spec["packing"] is False,
-        adam_8bit=estimate.takes_adam_8bit(spec, card, shape),
-        bytes_a_number=4 if spec["dtype"] == "float32" or not gpu else 2,
-    )  # fmt: skip
+def machine_of(spec: RunSpec, card: Card) -> Machine:
+    """What the worker with this card is likely to find: Unsloth, and 16 bit on a GPU."""
+    engine = "trl" if spec.engine == "trl" else "unsloth"
+    dtype = "bfloat16" if spec.dtype == "auto" else spec.dtype
+    return Machine(card, engine, dtype if card.gpu else "float32", total=card.memory)
 
 
 # ---- the examples -----------------------------------------------------------------------------------------
@@ -172,108 +187,75 @@ def _part(rows: Rows, examples: int) -> Rows:
 
 def _place(spec: dict[str, Any], store: RunStore | None, named: str | None) -> tuple[Place | None, list[str]]:
     if named:
-        return Place(cards.parse(named), "as --card says"), []
+        return Place(parse_card(named), "as --card says"), []
     queue = queue_of("train", spec)
     workers = [one for one in store.workers() if queue in one.queues and one.facts.get("memory")] if store else []
     live = [worker for worker in workers if worker.is_live]
     if store and live:
-        smallest = min(live, key=lambda worker: int(worker.facts["memory"]))
+        least = min(live, key=lambda worker: int(worker.facts["memory"]))
         others = f", the smallest of {len(live)} workers" if len(live) > 1 else ""
-        return Place(_card_of(store, spec, smallest), f"worker {smallest.name}{others}"), []
+        return Place(_card_of(store, spec, least), f"worker {least.name}{others}"), []
     last = store.last_plan() if store else None
     if store and workers:
         return Place(_card_of(store, spec, workers[0]), f"worker {workers[0].name}, which isn't up now"), []
     if store and last:
-        found = Card(last["card"], last["card_memory"], last.get("card_flops") or 0.0)
-        return Place(_corrected(store, spec, found), "where the last training was, no worker is up now"), []
+        known = Card(last["card"], last["card_memory"], last.get("card_flops") or 0.0)
+        return Place(_corrected(store, spec, known), "where the last training was, no worker is up now"), []
     what = f"no worker of the queue {queue} is up or known: no memory and time here"
     return None, [f'{what}. `--card "RTX 4090"` or `--card 24` (GiB) says for which card']
 
 
 def _card_of(store: RunStore, spec: dict[str, Any], worker: Worker) -> Card:
+    """The card that this worker reported, at its measured speed if a run has measured it."""
     name = str(worker.facts["gpu"])
     measured = (store.last_plan(name) or {}).get("card_flops")
-    flops = measured or worker.facts.get("flops") or cards.speed(name) or 0.0
+    flops = measured or worker.facts.get("flops") or speed_of(name) or 0.0
     return _corrected(store, spec, Card(name, int(worker.facts["memory"] * USABLE), flops))
 
 
 def _corrected(store: RunStore, spec: dict[str, Any], card: Card) -> Card:
-    return replace(card, corrections=tuple(store.corrections(card.name, spec["model"])))
-
-
-# ---- what it takes ----------------------------------------------------------------------------------------
-
-
-def _fitting(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Plan | None:
-    """What the train stage would choose: see worker/stages/train/plan.py."""
-    return estimate.worth_trying(shape, rows, _timed(card), wanted)
-
-
-def _choose(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> Plan | None:
-    return estimate.choose(shape, rows, _timed(card), wanted)
-
-
-def _timed(card: Card) -> Card:
-    return card if card.flops else replace(card, flops=SOME_SPEED)
-
-
-def _seconds(spec: dict[str, Any], plan: Plan, wanted: Wanted, card: Card, dataset: Dataset) -> float:
-    every = None if spec["eval_steps"] == "auto" else int(spec["eval_steps"])
-    looks = estimate.evaluations(plan, dataset.train.examples, every) if dataset.held_out else 0
-    return estimate.training_seconds(plan, wanted, card, dataset.held_out, looks)
-
-
-def _disk(spec: dict[str, Any], shape: Shape, wanted: Wanted) -> tuple[dict[str, int], dict[str, int]]:
-    parameters = shape.parameters
-    local = Path(spec["model"]).is_absolute()
-    disk = {
-        "download": 0 if local else sizes.merged(parameters), "checkpoints": sizes.checkpoints(shape, wanted),
-        "export": sizes.export(parameters, spec["quantizations"]),
-        "adapter": sizes.adapter(shape, wanted), "merged": sizes.merged(parameters) if spec["keep_merged"] else 0,
-    }  # fmt: skip
-    return disk, {name: sizes.gguf(parameters, name) for name in spec["quantizations"]}
+    return replace(card, corrections=calibration.corrections(store.plans_on(card.name, spec["model"])))
 
 
 # ---- what can't fit ---------------------------------------------------------------------------------------
 
 
-def _refusal(spec: dict[str, Any], shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> UserError:
-    least = estimate.smallest(shape, rows, _timed(card), wanted)
-    bits = "4 bit" if least.load_in_4bit else "16 bit" if wanted.bytes_a_number == 2 else "32 bit"
-    what = (f"{spec['model']} can't be trained on {card.name}: it needs {_gib(least.peak)} GiB at least ({bits}, "
-            f"{least.tokens:,} tokens at once), {_gib(card.memory)} are usable")  # fmt: skip
-    nearest = [text for text in (_freer(spec, shape, rows, card), _shorter(shape, rows, card, wanted),
-                                 _smaller(spec, shape, rows, card)) if text]  # fmt: skip
-    return UserError(what, f"On it fits {'; or '.join(nearest)}." if nearest else "It needs a larger GPU.")
+def _refusal(training: Training, shape: Shape, machine: Machine) -> UserError:
+    """What is needed at least, and what would fit instead."""
+    message = too_large(training.spec, smallest(training, machine), machine)
+    fitting = [_freer(training, machine), _shorter(training, machine), _smaller(training, shape, machine)]
+    nearest = "; or ".join(text for text in fitting if text)
+    return UserError(message, f"On it fits {nearest}." if nearest else "It needs a larger GPU.")
 
 
-def _freer(spec: dict[str, Any], shape: Shape, rows: Rows, card: Card) -> str:
+def _freer(training: Training, machine: Machine) -> str:
     """The same with `auto` for what decides about memory."""
-    deciding = ("batch_size", "gradient_accumulation_steps", "load_in_4bit", "gradient_checkpointing")
-    fixed = [name for name in deciding if spec[name] != "auto"]
+    spec = training.spec
+    fixed = [name for name in CHOSEN if getattr(spec, name) != "auto"]
     if not fixed:
         return ""
-    wanted = wanted_of({**spec, **dict.fromkeys(fixed, "auto")}, card, shape)
-    plan = _choose(shape, rows, card, wanted)
-    return f"{spec['model']} with {', '.join(f'{name}=auto' for name in fixed)} ({_gib(plan.peak)} GiB)" if plan else ""
+    free = spec.model_copy(update=dict.fromkeys(fixed, "auto"))
+    plan = choose(replace(training, spec=free), machine)
+    return f"{spec.model} with {', '.join(f'{name}=auto' for name in fixed)} ({_gib(plan.peak)} GiB)" if plan else ""
 
 
-def _shorter(shape: Shape, rows: Rows, card: Card, wanted: Wanted) -> str:
+def _shorter(training: Training, machine: Machine) -> str:
     """The same with shorter rows."""
+    rows = training.rows
     row = 2 ** (max(1, rows.longest - 1).bit_length() - 1)  # the next power of two below
     while row >= SHORTEST:
-        plan = _choose(shape, replace(rows, longest=row), card, wanted)
+        plan = choose(replace(training, rows=replace(rows, longest=row)), machine)
         if plan:
             return f"max_seq_length={row} ({_gib(plan.peak)} GiB)"
         row //= 2
     return ""
 
 
-def _smaller(spec: dict[str, Any], shape: Shape, rows: Rows, card: Card) -> str:
+def _smaller(training: Training, shape: Shape, machine: Machine) -> str:
     """The largest model of the catalogue that fits with the same options."""
     smaller = [model for model in models.MODELS if model.shape.parameters < shape.parameters]
     for model in sorted(smaller, key=lambda model: model.shape.parameters, reverse=True):
-        if plan := _choose(model.shape, rows, card, wanted_of(spec, card, model.shape)):
+        if plan := choose(replace(training, shape=model.shape), machine):
             return f"{model.alias} ({_gib(plan.peak)} GiB)"
     return ""
 

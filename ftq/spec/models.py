@@ -1,6 +1,6 @@
 """The base models people fine-tune most: alias -> hub id, context length, stop token, shape.
 
-Everything about sizes follows from the shape (ftq/plan/estimate.py), which is that of the model's config.json.
+Everything about sizes follows from the shape (shape.py), which is that of the model's config.json.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import NotFound, UserError, did_you_mean
-from ftq.plan import estimate
-from ftq.plan.estimate import PROJECTIONS, Card, Rows, Shape, Wanted, reading_part
-
-ROW = 2048  # tokens of the longest row that `least_memory` counts with, and the rank of its adapter
-RANK = 64
+from ftq.spec.shape import Shape, reading_part
 
 
 @dataclass(frozen=True)
@@ -41,20 +37,6 @@ class BaseModel:
     def download_gb(self) -> float:
         """GB (10^9 bytes) of the 16-bit checkpoint."""
         return round(self.shape.parameters * 2 / 1e9, 1)
-
-    @property
-    def least(self) -> dict[str, int]:
-        """Least memory in each mode, from the smallest to the fastest."""
-        return {
-            "4bit": self.least_memory(True, True), "16bit": self.least_memory(False, True),
-            "16bit_without_checkpointing": self.least_memory(False, False),
-        }  # fmt: skip
-
-    def least_memory(self, load_in_4bit: bool, checkpointing: bool, row: int = ROW) -> int:
-        """Bytes of device memory that train it, one row of so many tokens at a time, with the default adapter."""
-        how = Wanted(r=RANK, targets=PROJECTIONS, epochs=1, batch_size=1, accumulation=1, load_in_4bit=load_in_4bit,
-                     checkpointing="unsloth" if checkpointing else False)  # fmt: skip
-        return estimate.smallest(self.shape, Rows(1, row, row), Card("any", 0, 1.0), how).peak
 
 
 # Shape: layers, hidden, intermediate, heads x their width, key-value heads x theirs, vocabulary, tied embeddings, and
@@ -104,14 +86,14 @@ def shape_of(model: str) -> Shape | None:
 
 
 def context_of(model: str) -> int | None:
-    """The most tokens that the model reads, known likewise; prepare cuts max_seq_length down to it."""
+    """The most tokens that the model reads, or None as for its shape; prepare cuts max_seq_length down to it."""
     if known := find(model):
         return known.context
     return context_in(_config(model) or {})
 
 
 def context_in(config: dict[str, Any]) -> int | None:
-    """The same from a checkpoint's config.json."""
+    """The most tokens that a model reads, by its checkpoint's config.json."""
     context = reading_part(config).get("max_position_embeddings")
     return context if isinstance(context, int) and context > 0 else None
 
@@ -177,8 +159,10 @@ def _check_directory(path: Path) -> str:
         raise UserError(f"model {path}: its config.json can't be read as a JSON object", "Get the model again.")
     names = weight_files(path)
     if not names:
-        raise UserError(f"model {path}: no *.safetensors weights in it",
-                        "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.")  # fmt: skip
+        raise UserError(
+            f"model {path}: no *.safetensors weights in it",
+            "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.",
+        )
     if missing := [name for name in names if not (path / name).is_file()]:
         raise UserError(f"model {path}: {missing[0]} is missing", "Get the model again.")
     return str(path.resolve())

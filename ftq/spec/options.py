@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean, utf8
-from ftq.plan.estimate import PROJECTIONS
+from ftq.spec.shape import PROJECTIONS
 from ftq.store.records import MAX_GPUS
 
 Quantization = Literal[

@@ -1,4 +1,4 @@
-"""How stages were going to be done, and what came of it: what the next prediction learns from."""
+"""The records of how stages were planned, and what came of it: ftq/plan/calibration.py says what is in one."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.plan import calibration
-from ftq.plan.estimate import Correction
 from ftq.store.database import Database
 from ftq.store.schema import runs, stages
 
-LOOKED_AT = 50  # of the newest trainings on a kind of card
+LOOKED_AT = 50  # of the newest runs on a kind of card
 
 
 class Plans(Database):
     """A part of RunStore."""
 
     def plan(self, token: str, message: str, values: dict[str, Any]) -> None:
-        """Keep a stage's plan, or add to it what was measured; `message`, if any, is the plan's line for people.
+        """Keep a stage's record, or add what was measured to it; `message`, if any, is the plan's line for people.
 
         A new plan drops what was measured of an earlier one.
         """
@@ -30,8 +28,8 @@ class Plans(Database):
                 self._event(db, stage.run_id, "plan", message, stage.name, stage.attempt)
             db.execute(stages.update().where(stages.c.owner == token).values(plan=merged))
 
-    def corrections(self, card: str, model: str) -> list[Correction]:
-        """What the trainings on this kind of card have shown: those of the model first, of these the newest first."""
+    def plans_on(self, card: str, model: str) -> list[dict[str, Any] | None]:
+        """The records of the runs that were trained on this kind of card: the model's first, of these the newest."""
         query = (
             sa.select(runs.c.model, stages.c.plan)
             .join(runs)
@@ -40,10 +38,10 @@ class Plans(Database):
         )
         with self._read() as db:
             rows = sorted(db.execute(query.limit(LOOKED_AT)), key=lambda row: bool(row.model != model))
-        return [found for row in rows if (found := calibration.correction(row.plan))]
+        return [row.plan for row in rows]
 
     def last_plan(self, card: str | None = None) -> dict[str, Any] | None:
-        """The plan of the newest training, on any kind of card or on this one."""
+        """The record of the newest run, on any kind of card or on this one."""
         named = _card() == card if card else _card().is_not(None)
         query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
         newest = stages.c.started_at.desc().nulls_last()  # PostgreSQL would have one that waits first

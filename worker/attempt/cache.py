@@ -22,7 +22,7 @@ from ftq.store.store import Run, RunStore
 _ROOT = Path(__file__).parent.parent.parent
 _CODE = {
     "prepare": ("worker/stages/prepare", "worker/stages/model", "ftq/examples"),
-    "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan"),
+    "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
 }
@@ -97,7 +97,8 @@ def take(
 
 def code_version(stage: str) -> str:
     """A hash of the source that decides what the stage makes: its own folder and those that it computes with."""
-    files = [path for folder in _CODE[stage] for path in sorted((_ROOT / folder).glob("*.py"))]
+    places = [_ROOT / place for place in _CODE[stage]]
+    files = [path for place in places for path in ([place] if place.is_file() else sorted(place.glob("*.py")))]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -12,14 +12,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
 from ftq import queue
 from ftq.errors import FtqError, LeaseLost, Lost, Unavailable, first_line
-from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree, write_json
+from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree
+from ftq.plan import calibration
+from ftq.plan.plan import Handover
 from ftq.settings import Settings
 from ftq.store.store import Run, RunStore
 from worker.attempt import cache, policy
@@ -111,7 +113,7 @@ class Supervisor:
             folder.forget_checkpoints(before=fresh_from)
             (folder.checkpoints / str(attempt)).mkdir(parents=True, exist_ok=True)  # from now on the plan is its own
         if stage == "train":
-            self._hand_over_corrections(run, folder)
+            self._hand_over(run, folder)
         outcome = self._execute(run, folder, stage, attempt, watch)
         if outcome.exit_code == 0 and not outcome.error:
             self._publish(folder, stage, attempt, watch, key, cached=False)
@@ -122,24 +124,18 @@ class Supervisor:
             queue.send(self.app, next_attempt)
         return False
 
-    def _hand_over_corrections(self, run: Run, folder: RunDir) -> None:
-        """What earlier trainings on this kind of card have shown, for the plan of this one."""
+    def _hand_over(self, run: Run, folder: RunDir) -> None:
+        """Write train.json: the options changed so far, the corrections for this card, the plan that is kept."""
         card = hardware.facts(self.settings.memory_gb)["gpu"]
-        found = [asdict(known) for known in self.store.corrections(card, run.spec["model"])]
-        remove(folder.corrections)
-        if found:
-            folder.checkpoints.mkdir(exist_ok=True)
-            write_json(folder.corrections, found)
+        corrections = calibration.corrections(self.store.plans_on(card, run.spec["model"]))
+        Handover(run.stage("train").changes or {}, corrections, Handover.read(folder).plan).write(folder)
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: _Watch) -> Outcome:
         """Run the stage's process to its end, the lease renewed all the while."""
-        changes = run.stage(stage).changes or {}
-        arguments = [str(folder.path), "--attempt", str(attempt)]
-        arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
-        outcome = Outcome()
+        arguments, outcome = [str(folder.path), "--attempt", str(attempt)], Outcome()
         with StageProcess(
             stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease,
-            lambda: self._standby(stage, {**run.spec, **changes}),
+            lambda: self._standby(stage, run.spec),
         ) as process:  # fmt: skip
             how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
             watch.insist(lambda: self.store.note(watch.token, "started", how, pid=process.pid))

@@ -1,4 +1,4 @@
-"""The adapter on its base model answers, without an export."""
+"""Answers by the adapter on its base model, without an export."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ class AdapterAnswerer:
         else:
             sampling = {"do_sample": False}
         made = self._model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=question.max_tokens,
-            eos_token_id=self._stop, pad_token_id=self._stop, **sampling,
-        )  # fmt: skip
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=question.max_tokens,
+            eos_token_id=self._stop,
+            pad_token_id=self._stop,
+            **sampling,
+        )
         written = made[0, len(asked) :].tolist()
         stopped = bool(written) and written[-1] == self._stop
         written = written[:-1] if stopped else written

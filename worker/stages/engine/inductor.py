@@ -1,7 +1,7 @@
 """What PyTorch's compiler can do better for layers with adapters: the same numbers, with less copying and compiling.
 
-What is copied less is memory traffic that a training's forward and backward pass would spend on every layer;
-benchmarks/README.md says what it brings. It changes how Inductor lowers two operations, not what is computed.
+A run's forward and backward pass would spend this memory traffic on every layer; benchmarks/README.md says what is
+gained. It changes how Inductor lowers two operations, not what is computed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MARK = "ftq 2"  # raise it when what is done here changes: kernels cached before
 
 
 def copy_less() -> None:
-    """For all that this process compiles from now on."""
+    """Change how this process compiles from now on."""
     import torch
 
     for improve in (_add_products_in_place, _write_parts_in_place):
@@ -26,10 +26,10 @@ def copy_less() -> None:
 
 
 def remember_sizes(*trainings: Any) -> None:
-    """What is compiled for the sizes of a first batch, and again once they vary, is compiled once in later trainings.
+    """Let later runs know which sizes vary, so that they compile once and not again after the first batch.
 
-    They know from an earlier one which sizes vary, and find its kernels, whatever their own data: PyTorch keeps that
-    beside the kernels, under a name. `trainings` is what all those of one name have in common, as JSON can say it.
+    PyTorch keeps that beside the kernels, under a name. `trainings` is what all runs of one name have in common, as
+    JSON values.
     """
     import torch
 
@@ -38,11 +38,11 @@ def remember_sizes(*trainings: Any) -> None:
 
 
 def _add_products_in_place() -> None:
-    """Let a product that is added to another one be added where that one lies.
+    """Add a product to another one in place.
 
-    An adapter's layer is x W^T + s (x A^T) B^T. Inductor makes the sum a new matrix: it copies the first product to
-    it before the matrix library adds the second one. Its pass that finds what may be overwritten, because nothing
-    reads it later, isn't told of `addmm`.
+    An adapter's layer is x W^T + s (x A^T) B^T. Inductor makes the sum a new matrix: it copies the first product
+    there before the matrix library adds the second one. Inductor's pass for what may be overwritten doesn't know
+    `addmm`.
     """
     import torch
     from torch._inductor import ir, lowering
@@ -98,10 +98,10 @@ def _add_products_in_place() -> None:
 
 
 def _write_parts_in_place() -> None:
-    """Write two wide parts each to its half of the matrix.
+    """Write each of two wide parts to its half of the joined matrix.
 
-    The gradient of gate and up, which Phi-3 has as one matrix, is joined from two. By default each of its elements is
-    computed both ways and then chosen, which reads everything twice.
+    Phi-3 has gate and up as one matrix, whose gradient is joined from two. By default each element is computed both
+    ways and then chosen, which reads everything twice.
     """
     from torch._inductor import ir, lowering
 

@@ -1,24 +1,24 @@
-"""The model that is trained or asked: the base model with its adapter, by Unsloth or by transformers and PEFT."""
+"""Loads the model that is trained or asked: the base model with its adapter, by Unsloth or by transformers and PEFT."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
+from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from worker.stages.engine import inductor
-from worker.stages.engine.setup import Setup, for_inference, takes_groups
+from worker.stages.engine.setup import for_inference, takes_groups
 from worker.stages.model import base_model, merge
 from worker.stages.process.main import Report
 
 
-def load_model(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+def load_model(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     """(model with a fresh adapter, tokenizer)."""
-    load = _load_unsloth if setup.engine == "unsloth" else _load_plain
-    model, tokenizer = load(model_dir, spec, setup)
+    load = _load_unsloth if plan.engine == "unsloth" else _load_plain
+    model, tokenizer = load(model_dir, spec, plan)
     merge.check_fits(_adapted(model), model_dir, spec.model)  # or the export would fail, after all of the training
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
@@ -27,88 +27,114 @@ def load_model(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
 
 
 def _adapted(model: Any) -> dict[str, list[int]]:
-    """The layers with an adapter: the name of the weight that it is for, and the shape of what it adds."""
+    """The layers with an adapter: name of the adapted weight -> shape of what is added to it."""
     pairs = [(name, part) for name, part in model.get_base_model().named_modules() if hasattr(part, "lora_A")]
     return {f"{name}.weight": [part.out_features, part.in_features] for name, part in pairs}
 
 
 def load_for_inference(model_dir: Path, adapter: Path, spec: RunSpec, report: Report) -> Any:
-    """The base model with the trained adapter on it, by the engine of the training."""
-    setup = for_inference(spec, model_dir, report)
+    """The base model with the trained adapter on it, by the engine that would train it here."""
+    plan = for_inference(spec, model_dir, report)
     from peft import PeftModel
 
-    if setup.engine == "unsloth":
+    if plan.engine == "unsloth":
         from unsloth import FastLanguageModel  # type: ignore[import-untyped]
 
-        base, _ = _unsloth_base(model_dir, spec, setup)
+        base, _ = _unsloth_base(model_dir, spec, plan)
         return FastLanguageModel.for_inference(PeftModel.from_pretrained(base, str(adapter)))
-    return PeftModel.from_pretrained(_plain_base(model_dir, setup), str(adapter)).eval()
+    return PeftModel.from_pretrained(_plain_base(model_dir, plan), str(adapter)).eval()
 
 
-def _load_unsloth(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+def _load_unsloth(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     import torch
     from unsloth import FastLanguageModel
 
     inductor.copy_less()
-    inductor.remember_sizes(base_model.read_config(model_dir), asdict(setup))
-    model, tokenizer = _unsloth_base(model_dir, spec, setup)
+    inductor.remember_sizes(base_model.read_config(model_dir), plan.way)
+    model, tokenizer = _unsloth_base(model_dir, spec, plan)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(
-            model, r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
-            target_modules=_present(model, spec.target_modules), bias="none", random_state=spec.seed,
-            use_gradient_checkpointing=setup.gradient_checkpointing,
-        )  # fmt: skip
+            model,
+            r=spec.r,
+            lora_alpha=spec.alpha,
+            lora_dropout=spec.dropout,
+            target_modules=_present(model, spec.target_modules),
+            bias="none",
+            random_state=spec.seed,
+            use_gradient_checkpointing=plan.gradient_checkpointing,
+        )
     return model, tokenizer
 
 
-def _unsloth_base(model_dir: Path, spec: RunSpec, setup: Setup) -> Any:
+def _unsloth_base(model_dir: Path, spec: RunSpec, plan: Plan) -> Any:
     import torch
     from unsloth import FastLanguageModel, FastModel
 
     # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't.
-    old = setup.padding_free and not takes_groups()
+    old = plan.padding_free and not takes_groups()
 
     return (FastModel if old else FastLanguageModel).from_pretrained(
-        model_name=str(model_dir), max_seq_length=spec.max_seq_length, dtype=getattr(torch, setup.dtype),
-        load_in_4bit=setup.load_in_4bit, use_gradient_checkpointing=setup.gradient_checkpointing,
+        model_name=str(model_dir),
+        max_seq_length=spec.max_seq_length,
+        dtype=getattr(torch, plan.dtype),
+        load_in_4bit=plan.load_in_4bit,
+        use_gradient_checkpointing=plan.gradient_checkpointing,
         trust_remote_code=False,
-    )  # fmt: skip
+    )
 
 
-def _load_plain(model_dir: Path, spec: RunSpec, setup: Setup) -> tuple[Any, Any]:
+def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoTokenizer, set_seed
 
-    model = _plain_base(model_dir, setup)
+    model = _plain_base(model_dir, plan)
     model.config.use_cache = False
-    if setup.load_in_4bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=bool(setup.gradient_checkpointing))
+    if plan.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=bool(plan.gradient_checkpointing))
     set_seed(spec.seed)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=spec.r, lora_alpha=spec.alpha, lora_dropout=spec.dropout,
-                      target_modules=_present(model, spec.target_modules))  # fmt: skip
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=spec.r,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=_present(model, spec.target_modules),
+    )
     return get_peft_model(model, lora), AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
 
 
-def _plain_base(model_dir: Path, setup: Setup) -> Any:
+def _plain_base(model_dir: Path, plan: Plan) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = getattr(torch, setup.dtype)
-    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                             bnb_4bit_compute_dtype=dtype)  # fmt: skip
+    dtype = getattr(torch, plan.dtype)
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
     return AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=dtype, quantization_config=nf4 if setup.load_in_4bit else None,
-        device_map={"": torch.cuda.current_device()} if setup.gpu else "cpu", attn_implementation="sdpa",
-        trust_remote_code=False, use_safetensors=True,
-    )  # fmt: skip
+        model_dir,
+        dtype=dtype,
+        quantization_config=nf4 if plan.load_in_4bit else None,
+        device_map={"": torch.cuda.current_device()} if plan.gpu else "cpu",
+        attn_implementation="sdpa",
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
 
 
 def _present(model: Any, wanted: list[str]) -> list[str] | str:
-    """The wanted layers as this model names them: Phi-3 keeps q, k, v in one layer and gate, up in another. Of a model
-    that also sees or hears, those that read, by a regular expression: Unsloth takes a list's names in any part."""
+    """The wanted layers by this model's names: Phi-3 keeps q, k, v in one layer and gate, up in another.
+
+    For a model that also sees or hears, a regular expression limits them to the part that reads: Unsloth would find a
+    list's names in any part.
+    """
     names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    fused = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj",
-             "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip
+    fused = {
+        "q_proj": "qkv_proj",
+        "k_proj": "qkv_proj",
+        "v_proj": "qkv_proj",
+        "gate_proj": "gate_up_proj",
+        "up_proj": "gate_up_proj",
+    }
     found = dict.fromkeys(name if name in names else fused.get(name, name) for name in wanted)
     missing = [name for name in found if name not in names]
     if missing:

@@ -1,14 +1,14 @@
-"""Who computes a training run on this machine, and in which numbers: the engine, the device, the type."""
+"""Chooses who computes on this machine, and in which numbers: the engine and the compute type."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from ftq.errors import UserError
-from ftq.plan.estimate import GIB
+from ftq.plan.card import GIB
+from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from worker.machine import cgroup
 from worker.machine.hardware import free_memory
@@ -16,39 +16,19 @@ from worker.stages.model import base_model
 from worker.stages.process.main import Report
 
 
-@dataclass(frozen=True)
-class Setup:
-    """How a training is done. `batch_size` examples go through a device at once, `examples` make an optimiser step."""
-
-    engine: str
-    gpu: bool
-    dtype: str
-    optimizer: str
-    padding_free: bool
-    load_in_4bit: bool
-    gradient_checkpointing: bool | str
-    batch_size: int
-    gradient_accumulation_steps: int
-    gpus: int
-
-    @property
-    def examples(self) -> int:
-        return self.batch_size * self.gradient_accumulation_steps
-
-
-def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Setup:
-    """In 16 bit where the weights fill no more than half of the device."""
+def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Plan:
+    """How the tuned model is loaded to be asked: in 16 bit where the weights fill at most half of the device."""
     engine = choose_engine(spec, report)
     import torch
 
     gpu = torch.cuda.is_available()
     large = gpu and 2 * base_model.parameters(model_dir) > torch.cuda.mem_get_info()[0] / 2
     four_bit = large if spec.load_in_4bit == "auto" else spec.load_in_4bit and gpu
-    return Setup(engine, gpu, choose_dtype(spec, gpu), "adamw_torch", False, four_bit, False, 1, 1, 1)
+    return Plan(engine, gpu, choose_dtype(spec, gpu), load_in_4bit=four_bit)
 
 
 def choose_engine(spec: RunSpec, report: Report) -> str:
-    """unsloth, or trl where Unsloth can't be used. Imports it: it has to come before everything that it patches."""
+    """unsloth, or trl where Unsloth can't be used. Imports Unsloth, which has to come before everything it patches."""
     if spec.engine == "trl":
         return "trl"
     try:

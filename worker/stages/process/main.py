@@ -25,6 +25,7 @@ from typing import Any
 
 from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.files.run_dir import RunDir, remove
+from ftq.plan.plan import Handover
 from ftq.settings import protect_files
 from ftq.spec.options import RunSpec, parse, parse_assignment
 from worker.stages import STOPPED as STOPPED
@@ -111,7 +112,10 @@ def main(name: str, stage: Stage) -> None:
     run = RunDir(given.run_dir)
 
     def work() -> int:
-        spec = parse({**run.read_run()["spec"], **dict(map(parse_assignment, given.set))})
+        changes = Handover.read(run).changes if name == "train" else {}
+        if changes:
+            print("changed for lack of memory:", ", ".join(f"{key}={value}" for key, value in changes.items()))
+        spec = parse({**run.read_run()["spec"], **changes, **dict(map(parse_assignment, given.set))})
         return _make(stage, run, run.partial(name, given.attempt), spec, report, publish=None if fd else name)
 
     sys.exit(_guarded(work, report))

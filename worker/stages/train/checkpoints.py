@@ -1,7 +1,7 @@
-"""A training's checkpoints: which one may be resumed, and which may go.
+"""A run's checkpoints: which one may be resumed, and which may go.
 
-A checkpoint counts only with its seal, `ftq.json`, which is written last and holds the hash of every other
-file: what a crash, a full disk or a frozen process left behind is told apart from a whole one.
+A checkpoint counts only with its seal, `ftq.json`, which is written last and holds the hash of every other file. So a
+whole checkpoint is told apart from what a crash, a full disk or a frozen process left behind.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Checkpoint:
 
 
 def seal(path: Path, fingerprint: str, how: dict[str, Any]) -> None:
-    """Declare a checkpoint complete: its files, and the metrics beside it, are on the disk and their hashes are known.
+    """Declare a checkpoint complete, once its files and the metrics beside it are on the disk.
 
-    `how` is what the fingerprint says of the machine that trained, for people.
+    `how` tells people what the fingerprint says of the machine.
     """
     sync_tree(path)
     hashes = {file.relative_to(path).as_posix(): _hash(file) for file in _files(path)}
@@ -42,13 +42,13 @@ def seal(path: Path, fingerprint: str, how: dict[str, Any]) -> None:
 
 
 def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:
-    """The furthest checkpoint of any attempt that is whole and belongs to this very training."""
+    """The checkpoint with the most steps, of any attempt, that is whole and has this fingerprint."""
     by_step = sorted(find_all(run), key=lambda found: (found.step, found.attempt), reverse=True)
     return next((found for found in by_step if is_valid(found, fingerprint)), None)
 
 
 def is_valid(found: Checkpoint, fingerprint: str) -> bool:
-    """Sealed for the same data and options, every file as it was written, and the step that its name says."""
+    """Whether it has this fingerprint, its files are as they were written, and its step is the one in its name."""
     try:
         sealed = _read_seal(found.path)
         state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
@@ -59,15 +59,18 @@ def is_valid(found: Checkpoint, fingerprint: str) -> bool:
 
 
 def is_finished(found: Checkpoint) -> bool:
-    """The training's last step is done: only the adapter is still to be taken out."""
+    """Whether the run's last step is done and only the adapter is still to be taken out."""
     state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
     return bool(state["global_step"] >= state["max_steps"])
 
 
 def why_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
-    """Why a training that resumes nothing starts anew though there are checkpoints; empty where there are none."""
-    others = [(found, sealed) for found in find_all(run) if (sealed := _read_seal(found.path))
-              and sealed.get("fingerprint") != fingerprint]  # fmt: skip
+    """Why a run with checkpoints resumes none of them; empty where there are none."""
+    others = [
+        (found, sealed)
+        for found in find_all(run)
+        if (sealed := _read_seal(found.path)) and sealed.get("fingerprint") != fingerprint
+    ]
     if not others:
         return ""
     last, sealed = max(others, key=lambda other: (other[0].step, other[0].attempt))
@@ -78,8 +81,11 @@ def why_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
 
 
 def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None) -> None:
-    """Keep this training's last two, and `keep`. What a later attempt wrote isn't touched: this one may have been
-    replaced. Neither is what another training wrote: the run may go back to the machine that computed so."""
+    """Remove all checkpoints with this fingerprint but the last two and `keep`.
+
+    A later attempt's stay, for this attempt may have been replaced. Those with another fingerprint stay, too: the run
+    may go back to the machine that computed so.
+    """
     own = [found for found in find_all(run, fingerprint) if found.attempt <= attempt]
     for old in sorted(own, key=lambda found: (found.step, found.attempt))[:-KEPT]:
         if old.path != keep:
@@ -87,7 +93,7 @@ def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None)
 
 
 def find_all(run: RunDir, fingerprint: str | None = None) -> list[Checkpoint]:
-    """The checkpoints that are there, whole or not; those sealed for one training alone, where it is named."""
+    """All checkpoints, whole or not; with `fingerprint` those that are sealed with it."""
     found = []
     for path in run.checkpoints.glob("*/checkpoint-*"):
         match = NAME.fullmatch(path.name)
@@ -97,7 +103,7 @@ def find_all(run: RunDir, fingerprint: str | None = None) -> list[Checkpoint]:
 
 
 def _read_seal(path: Path) -> dict[str, Any]:
-    """Empty where there is none that can be read."""
+    """The seal; empty where none can be read."""
     try:
         sealed = json.loads((path / SEAL).read_text(encoding="utf-8"))
         return sealed if isinstance(sealed, dict) else {}

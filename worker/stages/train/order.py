@@ -1,4 +1,4 @@
-"""The order of the examples in each epoch, drawn from seed and epoch alone: a resumed training finds its place."""
+"""The order of the examples in each epoch, drawn from seed and epoch alone, so that a resumed run finds its place."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 class Order:
     """Indices in training order; `batch` of them make an optimiser step, `micro` a micro-batch.
 
-    Every step is a plain random draw, however it is computed: steps of like lengths would need less padding, and learn
-    worse. Inside a step, rows of like length share a micro-batch where they are padded; elsewhere long and short ones
-    are mixed, so that its micro-batches hold about as many tokens each. The first steps of all are the one with most
-    tokens and the one with the longest row: what doesn't fit the memory shows at once, not after hours. The micro-batch
-    has no say in it, for a training that goes on with a smaller one finds its place.
+    Every step is a plain random draw: steps of rows of like length would need less padding, but learn worse. Inside a
+    step, padded rows share a micro-batch with rows of like length; without padding, long and short rows are mixed so
+    that the micro-batches hold about the same number of tokens. The run starts with the step with most tokens and the
+    step with the longest row: what doesn't fit the memory shows at once, not after hours. Which rows make a step
+    doesn't depend on the micro-batch size, so a resumed run may use a smaller one.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Order:
         return iter([row for step in steps for row in step])
 
     def largest(self, epochs: int) -> int:
-        """Tokens of the largest micro-batch in so many epochs, its padding among them."""
+        """Tokens of the largest micro-batch in so many epochs, padding included."""
         return max(self._largest(step) for epoch in range(epochs) for step in self._steps(epoch))
 
     def _steps(self, epoch: int) -> list[list[int]]:
@@ -53,7 +53,7 @@ class Order:
         return max(held(self._lengths(rows), self.padded) for rows in self._cut(step, self.micro))
 
     def _balanced(self, step: list[int]) -> list[int]:
-        """Deal the rows out by length, there and back again, to as many hands as the step has micro-batches."""
+        """Deal the rows out by length, back and forth, to as many hands as the step has micro-batches."""
         hands: list[list[int]] = [[] for _ in range(-(-len(step) // self.micro))]
         for turn, dealt in enumerate(self._cut(self._by_length(step), len(hands))):
             for hand, row in zip(hands if turn % 2 == 0 else reversed(hands), dealt, strict=False):
@@ -69,15 +69,18 @@ class Order:
 
 
 def held(lengths: list[int], padded: bool) -> int:
-    """Tokens of a batch of rows so long."""
+    """Tokens of a batch of rows with these lengths."""
     return len(lengths) * max(lengths) if padded else sum(lengths)
 
 
 def batch_within(lengths: list[int], most: int, tokens: int, padded: bool) -> int:
-    """The largest batch, up to `most` and 1 at least, with which rows so long, one after the other, make none that
-    holds over `tokens`."""
+    """The largest number of rows for a batch, from 1 to `most`, with which no batch holds more than `tokens`.
+
+    The rows have these lengths and are taken in this order.
+    """
     fits = (
-        batch for batch in range(most, 1, -1)
+        batch
+        for batch in range(most, 1, -1)
         if all(held(lengths[at : at + batch], padded) <= tokens for at in range(0, len(lengths), batch))
-    )  # fmt: skip
+    )
     return next(fits, 1)

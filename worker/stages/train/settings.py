@@ -1,4 +1,4 @@
-"""What the trainer is told, and what tells one training run from another."""
+"""The trainer's settings, and the fingerprint that tells one training run from another."""
 
 from __future__ import annotations
 
@@ -10,62 +10,88 @@ from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import RunDir
+from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
-from worker.stages.engine.setup import Setup, processes
+from worker.stages.engine.setup import processes
 from worker.stages.process.main import Report
 
-# Options that change what is learned. How a step is computed isn't among them: micro-batch, checkpointing, 4 bit. A
-# training that had to change these for lack of memory goes on from its checkpoint.
-LEARNING = ["epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "r", "alpha",
-            "dropout", "target_modules", "seed", "train_on_prompt", "max_seq_length", "model"]  # fmt: skip
+# Options that change what is learned. How a step is computed isn't among them (micro-batch, checkpointing, 4 bit): a
+# run that had to change these for lack of memory resumes from its checkpoint.
+LEARNING = {
+    *("epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "r", "alpha", "dropout"),
+    *("target_modules", "seed", "train_on_prompt", "max_seq_length", "model"),
+}
 
 
-def how(setup: Setup) -> dict[str, Any]:
-    """What the machine has decided that changes what is learned."""
-    return {name: getattr(setup, name) for name in ("engine", "dtype", "optimizer", "padding_free", "examples")}
+def how(plan: Plan) -> dict[str, Any]:
+    """The part of the plan that changes what is learned."""
+    way = {name: getattr(plan, name) for name in ("engine", "dtype", "optimizer", "padding_free")}
+    return {**way, "examples": plan.examples_in_step}
 
 
-def fingerprint(run: RunDir, spec: RunSpec, setup: Setup) -> str:
-    """Says which training a checkpoint belongs to: same rows, same order, same options that matter."""
+def fingerprint(run: RunDir, spec: RunSpec, plan: Plan) -> str:
+    """The hash that a checkpoint must have to be resumed: same rows, same order, same options that matter."""
     data = (run.dataset / "train.jsonl").read_bytes() + (run.dataset / "valid.jsonl").read_bytes()
-    options = spec.model_dump(include=set(LEARNING))
-    text = json.dumps([[*how(setup).values()], options, hashlib.sha256(data).hexdigest()], sort_keys=True)
+    options = spec.model_dump(include=LEARNING)
+    text = json.dumps([[*how(plan).values()], options, hashlib.sha256(data).hexdigest()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def steps_per_epoch(rows: int, setup: Setup) -> int:
+def steps_per_epoch(rows: int, plan: Plan) -> int:
     """Optimiser steps in a pass over the rows, counted as transformers' Trainer counts them."""
-    batches = -(-rows // (setup.batch_size * setup.gpus))  # that each of the GPUs gets
-    return -(-batches // (setup.gradient_accumulation_steps // setup.gpus))
+    batches = -(-rows // (plan.batch_size * plan.gpus))  # that each of the GPUs gets
+    return -(-batches // (plan.gradient_accumulation_steps // plan.gpus))
 
 
-def settings(folder: Path, spec: RunSpec, setup: Setup, epoch: int, evaluated: int, report: Report) -> dict[str, Any]:
-    """SFTConfig's arguments. Rows come tokenised, and ftq says when to log, evaluate and save.
+def settings(folder: Path, spec: RunSpec, plan: Plan, epoch: int, evaluated: int, report: Report) -> dict[str, Any]:
+    """SFTConfig's arguments. Rows come tokenised, and the watcher decides when to log, evaluate and save.
 
-    An epoch has `epoch` steps, and `evaluated` held-out examples are looked at together. Unsloth's own number of
-    `eval_accumulation_steps` would give the GPU's memory back after every second batch of them.
+    `epoch` is the number of steps in one, `evaluated` the number of held-out examples in a batch. Unsloth's own
+    `eval_accumulation_steps` would give the GPU's memory back after every second batch.
     """
     steps = spec.max_steps or math.ceil(spec.epochs * epoch)
     warm_up = spec.warmup_ratio if steps > 1 else 0  # its first step learns nothing
     return {
-        "output_dir": str(folder), "report_to": _trackers(spec, report), "save_strategy": "no", "eval_strategy": "no",
-        "logging_strategy": "no", "disable_tqdm": True, "logging_nan_inf_filter": False, "run_name": folder.parts[-3],
-        "num_train_epochs": spec.epochs, "max_steps": spec.max_steps or -1, "seed": spec.seed, "data_seed": spec.seed,
-        "per_device_train_batch_size": setup.batch_size, "per_device_eval_batch_size": evaluated,
-        "gradient_accumulation_steps": setup.gradient_accumulation_steps // setup.gpus, "prediction_loss_only": True,
-        "learning_rate": spec.learning_rate, "lr_scheduler_type": spec.lr_scheduler,
-        "warmup_steps": warm_up, "weight_decay": spec.weight_decay, "optim": setup.optimizer,
-        "bf16": setup.dtype == "bfloat16", "fp16": setup.dtype == "float16", "use_cpu": not setup.gpu,
-        "gradient_checkpointing": bool(setup.gradient_checkpointing), "packing": False, "eval_packing": False,
-        "max_length": spec.max_seq_length, "padding_free": False, "eval_accumulation_steps": None,
-        "loss_type": "nll", "dataset_kwargs": {"skip_prepare_dataset": True}, "ddp_find_unused_parameters": False,
+        "output_dir": str(folder),
+        "report_to": _trackers(spec, report),
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "logging_nan_inf_filter": False,
+        "run_name": folder.parts[-3],
+        "num_train_epochs": spec.epochs,
+        "max_steps": spec.max_steps or -1,
+        "seed": spec.seed,
+        "data_seed": spec.seed,
+        "per_device_train_batch_size": plan.batch_size,
+        "per_device_eval_batch_size": evaluated,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps // plan.gpus,
+        "prediction_loss_only": True,
+        "learning_rate": spec.learning_rate,
+        "lr_scheduler_type": spec.lr_scheduler,
+        "warmup_steps": warm_up,
+        "weight_decay": spec.weight_decay,
+        "optim": plan.optimizer,
+        "bf16": plan.dtype == "bfloat16",
+        "fp16": plan.dtype == "float16",
+        "use_cpu": not plan.gpu,
+        "gradient_checkpointing": bool(plan.gradient_checkpointing),
+        "packing": False,
+        "eval_packing": False,
+        "max_length": spec.max_seq_length,
+        "padding_free": False,
+        "eval_accumulation_steps": None,
+        "loss_type": "nll",
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "ddp_find_unused_parameters": False,
         "accelerator_config": {"non_blocking": True},  # the next batch goes to the GPU while that works
         "dataset_num_proc": processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
-    }  # fmt: skip
+    }
 
 
 def has_dropout(model: Any) -> bool:
-    """Whether a step of training drops anything at random; without it, training and evaluation compute the same."""
+    """Whether a training step drops anything at random. Without dropout, training and evaluation compute the same."""
     import torch
 
     layers = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
@@ -74,22 +100,22 @@ def has_dropout(model: Any) -> bool:
     return layers or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
-def lay_end_to_end(trainer: Any, setup: Setup) -> None:
-    """Micro-batches without padding: one row of examples, which attention keeps apart by their positions.
+def lay_end_to_end(trainer: Any, plan: Plan) -> None:
+    """Make micro-batches without padding: one row of examples, which attention keeps apart by their positions.
 
-    Unsloth sets this up itself only for rows that it may cut at max_length; these are tokens already, none too long.
+    Unsloth does so by itself only for rows that it may cut at max_length; these are tokens already, none too long.
     """
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     trainer.data_collator = DataCollatorForLanguageModeling(trainer.processing_class.pad_token_id, padding_free=True)
-    if setup.engine == "unsloth":
+    if plan.engine == "unsloth":
         from unsloth.utils.packing import enable_padding_free_metadata  # type: ignore[import-untyped]
 
         enable_padding_free_metadata(trainer.model, trainer)
 
 
 def _trackers(spec: RunSpec, report: Report) -> list[str]:
-    """The wanted trackers that are installed here; a missing one costs a warning, not the run."""
+    """The trackers asked for that are installed here; a missing one is a warning."""
     missing = [name for name in spec.report_to if find_spec(name) is None]
     if missing:
         report.event("warning", f"report_to: {', '.join(missing)} isn't installed on this worker: left out")

@@ -1,8 +1,8 @@
 """dataset/ + base model -> adapter/ and metrics.jsonl, with checkpoints on the way.
 
-A training that was killed or told to stop goes on from its last whole checkpoint and ends, on a CPU, with the
-same bits as one that never stopped: the order of the rows depends on seed and epoch alone, and a checkpoint
-holds the state of every random number generator.
+A run that was killed or asked to stop resumes from its last whole checkpoint. On a CPU it ends with the same bits as a
+run that never stopped: the order of the rows depends on seed and epoch alone, and a checkpoint holds the state of every
+random number generator.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from worker.stages.engine.load import load_model
 from worker.stages.model import base_model, rows
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
-from worker.stages.train import checkpoints, plan, settings
+from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
+from worker.stages.train.plan import decide
 from worker.stages.train.watcher import CALMER, Watcher
 
 MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, needs less."
@@ -33,7 +34,7 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
-    """Write adapter/ and metrics.jsonl into `out`; told to stop, save a checkpoint and return."""
+    """Write adapter/ and metrics.jsonl into `out`; asked to stop, save a checkpoint and return."""
     lap = _stopwatch()
     summary = _read_summary(run)
     model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
@@ -43,17 +44,17 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
     lap("the rows are read")
-    setup = plan.decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
+    plan = decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
-    mark = settings.fingerprint(run, spec, setup)
+    mark = settings.fingerprint(run, spec, plan)
     found = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(setup), bool(valid_rows), found)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), found)
     if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
-        model, tokenizer = load_model(model_dir, spec, setup)
+        model, tokenizer = load_model(model_dir, spec, plan)
         lap("the model is loaded")
         from worker.stages.train.trainer import make_trainer  # imports TRL, which the engine may have patched by now
 
-        trainer = make_trainer(model, tokenizer, train_rows, valid_rows, spec, setup, watcher)
+        trainer = make_trainer(model, tokenizer, train_rows, valid_rows, spec, plan, watcher)
         lap("the trainer is ready")
         report.stop_on_sigterm()  # up to here there was nothing to save
         _run(trainer, found, watcher)
@@ -64,7 +65,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 
 def _stopwatch() -> Callable[[str], None]:
-    """For the log: where the time before the first step goes."""
+    """Print to the log where the time before the first step goes."""
     began = time.monotonic()
     return lambda what: print(f"{time.monotonic() - began:.1f} s: {what}", flush=True)
 
@@ -84,7 +85,7 @@ def _attempt(out: Path) -> int:
 
 
 def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
-    """Train. A lack of memory in a step costs no other one: what was learned up to then is saved first."""
+    """Train. If memory runs out in a step, save what was learned before it."""
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         watcher.ends(trainer.state)
@@ -98,8 +99,11 @@ def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
 
 
 def _rescue(trainer: Any, watcher: Watcher) -> None:
-    """Save the state after the last whole step, if it isn't saved yet. With several GPUs the others can't follow; and
-    where memory ran out in an evaluation, who goes on from here would never make up for it."""
+    """Save the state after the last whole step, if it isn't saved yet.
+
+    Not with several GPUs, for the others can't follow; and not if memory ran out in an evaluation, which a run resumed
+    from here would never do again.
+    """
     step = trainer.state.global_step
     if watcher.owes or ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
         return
@@ -116,7 +120,7 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
 
 
 def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
-    """PEFT's two files, naming the base model as people know it and not by a folder of this machine."""
+    """Copy PEFT's two files, with the base model's public name instead of this machine's folder."""
     target.mkdir()
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(checkpoint / file, target / file)

@@ -1,6 +1,6 @@
-"""TRL's SFTTrainer, as Unsloth has patched it if it has, on rows that are tokens already.
+"""TRL's SFTTrainer on rows that are tokens already.
 
-To be imported once the engine is chosen: Unsloth has to come before everything that it patches.
+Import it after the engine: Unsloth has to be imported before everything that it patches.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import transformers
 from datasets import Dataset  # type: ignore[import-untyped]
 from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
+from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
-from worker.stages.engine.setup import Setup
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
 from worker.stages.train import settings
@@ -23,55 +23,67 @@ from worker.stages.train.watcher import Watcher
 
 
 def make_trainer(
-    model: Any, tokenizer: Any, train_rows: list[rows.Row], valid_rows: list[rows.Row], spec: RunSpec, setup: Setup,
+    model: Any,
+    tokenizer: Any,
+    train_rows: list[rows.Row],
+    valid_rows: list[rows.Row],
+    spec: RunSpec,
+    plan: Plan,
     watcher: Watcher,
-) -> Trainer:  # fmt: skip
-    """The trainer of these rows; `watcher` hears of each step and decides what follows."""
+) -> Trainer:
+    """The trainer of these rows; `watcher` is told of each step and decides what follows."""
     # What checkpointing keeps in a forward pass has to be taken away by a backward pass.
-    as_trained = not (setup.gradient_checkpointing or settings.has_dropout(model))
-    watcher.steps_per_epoch = settings.steps_per_epoch(len(train_rows), setup)
+    as_trained = not (plan.gradient_checkpointing or settings.has_dropout(model))
+    watcher.steps_per_epoch = settings.steps_per_epoch(len(train_rows), plan)
     lengths = [len(row["input_ids"]) for row in train_rows]
-    evaluated = _batch_to_evaluate(lengths, valid_rows, spec, setup, as_trained)
+    evaluated = _batch_to_evaluate(lengths, valid_rows, spec, plan, as_trained)
     config = SFTConfig(
-        **settings.settings(watcher.folder, spec, setup, watcher.steps_per_epoch, evaluated, watcher.report)
+        **settings.settings(watcher.folder, spec, plan, watcher.steps_per_epoch, evaluated, watcher.report)
     )
     trainer = Trainer(
-        setup, watcher, lengths, spec.seed, as_trained, model=model, processing_class=tokenizer, args=config,
-        train_dataset=Dataset.from_list(train_rows[:1]), callbacks=[Callback(watcher)],
-    )  # fmt: skip
+        plan,
+        watcher,
+        lengths,
+        spec.seed,
+        as_trained,
+        model=model,
+        processing_class=tokenizer,
+        args=config,
+        train_dataset=Dataset.from_list(train_rows[:1]),
+        callbacks=[Callback(watcher)],
+    )
     # It wants Arrow's type at its start only. From arrays a batch is made in a quarter of the time, between two steps.
     trainer.train_dataset = train_rows
-    trainer.eval_dataset = (rows.even(valid_rows, evaluated * setup.gpus) if setup.gpus > 1 else valid_rows) or None
-    if setup.padding_free:
-        settings.lay_end_to_end(trainer, setup)
+    trainer.eval_dataset = (rows.even(valid_rows, evaluated * plan.gpus) if plan.gpus > 1 else valid_rows) or None
+    if plan.padding_free:
+        settings.lay_end_to_end(trainer, plan)
     return trainer
 
 
-def _order(lengths: list[int], setup: Setup, seed: int, epoch: Callable[[], int]) -> Order:
-    return Order(lengths, setup.examples, setup.batch_size, not setup.padding_free, seed, epoch)
+def _order(lengths: list[int], plan: Plan, seed: int, epoch: Callable[[], int]) -> Order:
+    return Order(lengths, plan.examples_in_step, plan.batch_size, not plan.padding_free, seed, epoch)
 
 
 def _batch_to_evaluate(
-    lengths: list[int], valid_rows: list[rows.Row], spec: RunSpec, setup: Setup, as_trained: bool
+    lengths: list[int], valid_rows: list[rows.Row], spec: RunSpec, plan: Plan, as_trained: bool
 ) -> int:
-    """How many held-out examples are looked at together.
+    """The number of held-out examples in a batch. A long row goes alone.
 
-    As many tokens as went through training fit, by the same kernels; by others, half of them are known to. A long row
-    goes alone.
+    By the kernels of training, as many tokens fit as in training; by others, half of them are known to fit.
     """
     held_out = [len(row["input_ids"]) for row in valid_rows]
-    largest = _order(lengths, setup, spec.seed, lambda: 0).largest(1)
+    largest = _order(lengths, plan, spec.seed, lambda: 0).largest(1)
     tokens = max(largest // (1 if as_trained else 2), *held_out, 0)
-    return batch_within(held_out, setup.batch_size, tokens, not setup.padding_free)
+    return batch_within(held_out, plan.batch_size, tokens, not plan.padding_free)
 
 
 class Trainer(SFTTrainer):
     """`as_trained`: whether the validation loss is computed by the kernels of training."""
 
     def __init__(
-        self, setup: Setup, watcher: Watcher, lengths: list[int], seed: int, as_trained: bool, **named: Any
+        self, plan: Plan, watcher: Watcher, lengths: list[int], seed: int, as_trained: bool, **named: Any
     ) -> None:
-        self.setup, self.watcher, self.lengths, self.seed = setup, watcher, lengths, seed
+        self.plan, self.watcher, self.lengths, self.seed = plan, watcher, lengths, seed
         self.as_trained = as_trained
         super().__init__(**named)
 
@@ -79,16 +91,16 @@ class Trainer(SFTTrainer):
         def epoch() -> int:
             return int(self.state.global_step // self.watcher.steps_per_epoch)
 
-        return _order(self.lengths, self.setup, self.seed, epoch)
+        return _order(self.lengths, self.plan, self.seed, epoch)
 
     def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        if self.setup.engine == "trl" and not self.setup.gpu:  # TRL's own loss is written in Triton
+        if self.plan.engine == "trl" and not self.plan.gpu:  # TRL's own loss is written in Triton
             inputs["use_cache"] = False
             return transformers.Trainer.compute_loss(self, model, inputs, *rest, **named)
         return super().compute_loss(model, inputs, *rest, **named)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """TRL would put a README.md beside the checkpoints; the export writes the model card."""
+        """Write none: TRL would put a README.md beside the checkpoints, and the export writes the model card."""
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
         mask = inputs.get("attention_mask")
@@ -97,15 +109,17 @@ class Trainer(SFTTrainer):
         return super().training_step(model, inputs, *rest, **named)
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
-        """The validation loss is a mean over tokens, however they lie in batches; theirs is one over batches."""
+        """Compute the validation loss as a mean over tokens; the Trainer's is a mean over batches."""
         self.validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         output = super().evaluation_loop(*given, **named)
         loss, learned = self.accelerator.reduce(self.validated, "sum").tolist()
         return output._replace(metrics={**(output.metrics or {}), "eval_loss": loss / learned})
 
     def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[None, None, None]:
-        """By the kernels of training where they give the same, for Unsloth compiles no others. Returns nothing that
-        the loop would gather from all ranks and average."""
+        """Add a batch to the validation loss, by the kernels of training where they compute the same.
+
+        Unsloth compiles no others. Returns nothing that the loop would gather from all ranks and average.
+        """
         inputs = self._prepare_inputs(inputs)
         learned = (inputs["labels"][..., 1:] != IGNORED).sum()
         for part in model.children():  # not the model itself, for TRL counts by it what was trained on
@@ -120,7 +134,7 @@ class Trainer(SFTTrainer):
 
 
 class Callback(transformers.TrainerCallback):
-    """Lets the watcher hear of each step, log, evaluation and checkpoint."""
+    """Tells the watcher of each step, log, evaluation and checkpoint."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher

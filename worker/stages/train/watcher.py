@@ -1,4 +1,4 @@
-"""Looks on at the end of each step of a training: reports, writes metrics, decides about checkpoints and stopping."""
+"""Watches each step of a training run: reports, writes metrics, decides when to save and when to stop."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ CALMER = "A smaller learning_rate, or dtype=bfloat16 or float32, keeps it stable
 
 
 class Watcher:
-    """With several GPUs one for each; the first decides for all of them, and alone reports and writes."""
+    """One for each GPU. The first one decides for all of them, and alone reports and writes."""
 
     def __init__(
-        self, run: RunDir, attempt: int, spec: RunSpec, report: Report, mark: str, how: dict[str, Any],
-        evaluates: bool, found: Checkpoint | None,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunDir,
+        attempt: int,
+        spec: RunSpec,
+        report: Report,
+        mark: str,
+        how: dict[str, Any],
+        evaluates: bool,
+        found: Checkpoint | None,
+    ) -> None:
         self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
         self.mark, self.how, self.evaluates = mark, how, evaluates
         self.folder = run.checkpoints / str(attempt)
@@ -58,37 +65,46 @@ class Watcher:
         self.steps: deque[Step] = deque(maxlen=SPEED_STEPS)
         self.here: tuple[Moment, Any]  # when the step that runs began, and the tokens seen before it
         if not evaluates and (spec.early_stopping or spec.keep_best):
-            report.event("warning", "no example is held out, so early_stopping and keep_best have nothing to judge by: "
-                         "a larger valid_fraction or more examples give them some")  # fmt: skip
+            report.event(
+                "warning",
+                "no example is held out, so early_stopping and keep_best have nothing to judge by: "
+                "a larger valid_fraction or more examples give them some",
+            )
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
         elif why := checkpoints.why_anew(run, mark, how):
             report.event("note", why)
 
     def begins(self, state: Any) -> None:
-        """The trainer has loaded what it resumes from, and starts with the next step."""
+        """Start the clocks: the trainer has loaded what it resumes from."""
         self.began_at, self.began_step = time.monotonic(), state.global_step
         self.saved_at, self.save_after = self.began_at, max(SOONEST_SAVE, FIRST_SAVE_SECONDS / max(1, self.attempt))
         self.goes_on()
 
     def goes_on(self) -> None:
-        """The next step begins here: what came before it, an evaluation or a checkpoint, is in no step's time."""
+        """Begin the next step now, so that an evaluation or a checkpoint before it isn't in its time."""
         self.here = Moment(), self.tokens
 
     def ends(self, state: Any) -> None:
-        """Tell what the plan has come to."""
+        """Report what was measured, beside the plan."""
         steps = state.global_step - self.began_step
         if steps:
             tokens_per_second, step_seconds = self._speed()
-            self.report.plan("", measured={
-                "seconds": round(time.monotonic() - self.began_at, 1), "steps": steps, "peak": _peak(),
-                "step_seconds": step_seconds, "tokens_per_second": tokens_per_second,
-            })  # fmt: skip
+            self.report.plan(
+                "",
+                measured={
+                    "seconds": round(time.monotonic() - self.began_at, 1),
+                    "steps": steps,
+                    "peak": _peak(),
+                    "step_seconds": step_seconds,
+                    "tokens_per_second": tokens_per_second,
+                },
+            )
 
     # ---- decisions --------------------------------------------------------------------------------------
 
     def step_ends(self, state: Any, control: Any) -> None:
-        """Say what the trainer does next: log, evaluate, save, stop."""
+        """Tell the trainer what to do next: log, evaluate, save, stop."""
         at_end = state.global_step >= state.max_steps
         began, ended = self.here, (Moment(), self.tokens)
         if state.global_step > self.began_step + COMPILING_STEPS:
@@ -98,10 +114,8 @@ class Watcher:
             gc.freeze()  # what was compiled stays: no later search for garbage goes through it
         self.here = ended
         evaluate = self.evaluates and (at_end or self._is_due(state.global_step, self.spec.eval_steps))
-        stop, save, log = ranks.agree([
-            self.report.stop_requested, self._is_time_to_save(state.global_step),
-            self._is_time_to_log(state.global_step),
-        ])  # fmt: skip
+        due = [self._is_time_to_save(state.global_step), self._is_time_to_log(state.global_step)]
+        stop, save, log = ranks.agree([self.report.stop_requested, *due])
         control.should_evaluate = self.owes = evaluate
         control.should_training_stop = control.should_training_stop or stop
         control.should_save = at_end or stop or save
@@ -110,7 +124,7 @@ class Watcher:
             self._progress(state)
 
     def logs(self, state: Any, control: Any, values: dict[str, Any]) -> None:
-        """A line of metrics for a training log; the evaluation that follows adds its loss to the same line."""
+        """Write a line of metrics; an evaluation that follows adds its loss to the same line."""
         if "loss" in values:
             self.logged_at = time.monotonic()
             self.loss = float(values["loss"])
@@ -118,11 +132,13 @@ class Watcher:
                 raise UserError(f"the training diverged: at step {state.global_step} the loss is {self.loss}", CALMER)
             norm = values.get("grad_norm")
             self.line = {
-                "step": state.global_step, "epoch": round(state.epoch, 4), "train_loss": self.loss,
+                "step": state.global_step,
+                "epoch": round(state.epoch, 4),
+                "train_loss": self.loss,
                 "learning_rate": values["learning_rate"],
                 "grad_norm": norm if norm is not None and math.isfinite(norm) else None,  # float16 may skip a step
                 "tokens_per_second": self._speed()[0],
-            }  # fmt: skip
+            }
             self._progress(state)
             if not control.should_evaluate:
                 self._write_line()
@@ -134,7 +150,7 @@ class Watcher:
             self._judge(state, control, loss)
 
     def _judge(self, state: Any, control: Any, loss: float) -> None:
-        """Early stopping, and which checkpoint is the best: by the validation losses up to now."""
+        """Decide by the validation losses up to now: stop early, save the best."""
         if not math.isfinite(loss):
             message = f"the validation loss at step {state.global_step} is {loss}: worse than any number"
             self.report.event("warning", f"{message}. {CALMER}", step=state.global_step)
@@ -146,12 +162,16 @@ class Watcher:
         if self.has_stopped_early and state.global_step < state.max_steps and not control.should_training_stop:
             control.should_training_stop = control.should_save = True
             best = min(self.losses)
-            self.report.event("note", f"stopped early at step {state.global_step}: the validation loss was best at "
-                              f"step {best[1]} ({best[0]:.4f})", step=state.global_step)  # fmt: skip
+            self.report.event(
+                "note",
+                f"stopped early at step {state.global_step}: the validation loss was best at "
+                f"step {best[1]} ({best[0]:.4f})",
+                step=state.global_step,
+            )
 
     @property
     def has_stopped_early(self) -> bool:
-        """The last `early_stopping` evaluations brought nothing better."""
+        """Whether the last `early_stopping` evaluations brought nothing better."""
         patience = self.spec.early_stopping
         if patience is None or len(self.losses) <= patience:
             return False
@@ -174,7 +194,7 @@ class Watcher:
     # ---- checkpoints ------------------------------------------------------------------------------------
 
     def saved(self, state: Any) -> None:
-        """A checkpoint's files are written: seal it, and only then tell about it."""
+        """Seal the checkpoint whose files are written now, and only then report it."""
         step = state.global_step
         self.last = self.folder / f"checkpoint-{step}"
         self.saved_at, self.save_after = time.monotonic(), SAVE_SECONDS
@@ -194,7 +214,7 @@ class Watcher:
         return chosen
 
     def _find_best(self) -> Path | None:
-        """With keep_best, the checkpoint at the step of the best validation loss, if it is there."""
+        """With keep_best, the checkpoint of the best validation loss, if there is one."""
         best, step = min(self.losses, default=(math.inf, 0))
         if not self.spec.keep_best or best == math.inf:
             return None
@@ -208,12 +228,16 @@ class Watcher:
         tokens_per_second, seconds_per_step = self._speed()
         left = None if seconds_per_step is None else round((state.max_steps - state.global_step) * seconds_per_step)
         self.report.progress(
-            100 * state.global_step / state.max_steps, step=state.global_step, total_steps=state.max_steps,
-            loss=self.loss, tokens_per_second=tokens_per_second, eta_seconds=left,
-        )  # fmt: skip
+            100 * state.global_step / state.max_steps,
+            step=state.global_step,
+            total_steps=state.max_steps,
+            loss=self.loss,
+            tokens_per_second=tokens_per_second,
+            eta_seconds=left,
+        )
 
     def _speed(self) -> tuple[float | None, float | None]:
-        """(tokens a second, seconds a step) of the last steps; None before there is one that doesn't compile."""
+        """(tokens a second, seconds a step) of the last steps; None until a step was run without compiling."""
         done = [step for step in self.steps if step.end.is_past]
         if not done:
             return None, None
@@ -228,7 +252,7 @@ class Watcher:
 
 
 def lines_before(run: RunDir, found: Checkpoint | None) -> list[str]:
-    """The metrics up to the step that is resumed from, as the attempt that saved it wrote them."""
+    """The metrics up to the resumed step, as the attempt that saved it wrote them."""
     if found is None:
         return []
     path = run.checkpoints / str(found.attempt) / "metrics.jsonl"
@@ -238,7 +262,7 @@ def lines_before(run: RunDir, found: Checkpoint | None) -> list[str]:
 
 
 class Moment:
-    """When the device got this far in its work, which is up to a step later than the host asked for it."""
+    """The time at which the device reaches this point: up to a step later than the host."""
 
     def __init__(self) -> None:
         import torch
@@ -253,14 +277,14 @@ class Moment:
         return self.event is None or bool(self.event.query())
 
     def until(self, later: Moment) -> float:
-        """Seconds; both are past."""
+        """Seconds between two moments that are past."""
         if self.event is None or later.event is None:
             return later.time - self.time
         return float(self.event.elapsed_time(later.event)) / 1000
 
 
 class Step(NamedTuple):
-    """One whose speed counts. The tokens seen before and after it are tensors, of which nobody has asked the value."""
+    """A step whose speed counts. The tokens before and after it stay tensors: reading them would wait for the GPU."""
 
     begin: Moment
     tokens_before: Any

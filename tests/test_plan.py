@@ -5,24 +5,42 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftq.plan import calibration, estimate
-from ftq.plan.estimate import GIB, PROJECTIONS, Card, Correction, Rows, Shape, Wanted
+from ftq.files.run_dir import RunDir
+from ftq.plan import calibration, decide, duration, memory
+from ftq.plan.card import GIB, USABLE, Card, Correction, Machine
+from ftq.plan.decide import Rows, Training
+from ftq.plan.plan import Handover, Plan
 from ftq.spec import models
-from ftq.spec.options import RunSpec
+from ftq.spec.options import RunSpec, parse
+from ftq.spec.shape import PROJECTIONS, Shape
 
 PHI = models.ALIASES["phi-3.5-mini"].shape
 MEDIUM = models.ALIASES["phi-3-medium"].shape
 ROWS = Rows.of([200 + 37 * n % 1800 for n in range(2000)])
-H100 = Card("H100", 74 * GIB, 7e14)
-ANY = Wanted(r=64, targets=PROJECTIONS, epochs=3)
+H100 = Machine(Card("H100", 74 * GIB, 7e14), "unsloth", "bfloat16", 74 * GIB)
+ADAPTER = PHI.adapter(64, PROJECTIONS)
+ANY_PLAN = Plan("unsloth", True, "bfloat16", "adamw_8bit", True)
 
 
-def card(gib: float) -> Card:
-    return replace(H100, memory=int(gib * GIB))
+def asked(**options: Any) -> RunSpec:
+    return parse({"model": "m", "optimizer": "adamw_8bit", **options})
+
+
+def training(shape: Shape = PHI, rows: Rows = ROWS, **options: Any) -> Training:
+    return Training(asked(**options), shape, rows)
+
+
+def with_memory(gib: float) -> Machine:
+    return replace(H100, card=replace(H100.card, memory=int(gib * GIB)))
+
+
+def seen(*known: Correction) -> Machine:
+    return replace(H100, card=replace(H100.card, corrections=known))
 
 
 # ---- shapes -----------------------------------------------------------------------------------------------
@@ -61,15 +79,15 @@ def test_a_shape_from_a_config() -> None:
         models.ALIASES["qwen3-0.6b"].shape, fused=True
     )
     plain = {name: value for name, value in config.items() if name not in ("head_dim", "num_key_value_heads")}
-    found = Shape.from_config(plain)
-    assert found is not None and (found.query, found.key) == (1024, 1024)
+    shape = Shape.from_config(plain)
+    assert shape is not None and (shape.query, shape.key) == (1024, 1024)
 
 
 def test_the_catalogue_counts_with_the_defaults() -> None:
     fields = RunSpec.model_fields
     assert (
         fields["r"].default, fields["target_modules"].default, fields["max_seq_length"].default,
-    ) == (models.RANK, PROJECTIONS, models.ROW)  # fmt: skip
+    ) == (memory.RANK, PROJECTIONS, memory.ROW)  # fmt: skip
 
 
 # ---- the step: from spec and dataset alone ----------------------------------------------------------------
@@ -80,49 +98,53 @@ def test_the_catalogue_counts_with_the_defaults() -> None:
 )
 def test_more_examples_make_larger_steps_until_a_step_fills_a_gpu(examples: int, tokens: int, expected: int) -> None:
     rows = Rows(examples, examples * tokens, tokens)
-    assert estimate.examples_in_step(ANY, rows) == expected
+    assert decide.examples_in_step(asked(), rows) == expected
 
 
 def test_the_card_decides_nothing_about_what_is_learned() -> None:
-    found = {plan.examples_in_step for gib in (3, 8, 24, 80) for plan in estimate.plans(PHI, ROWS, card(gib), ANY)}
-    assert found == {estimate.examples_in_step(ANY, ROWS)}
-    cards = [estimate.choose(PHI, ROWS, card(gib), ANY) for gib in (6, 24, 74)]
-    assert len({plan and (plan.examples_in_step, plan.steps) for plan in cards}) == 1
+    sizes = {plan.examples_in_step for gib in (3, 8, 24, 80) for plan in decide.plans(training(), with_memory(gib))}
+    assert sizes == {decide.examples_in_step(asked(), ROWS)}
+    plans = [decide.choose(training(), with_memory(gib)) for gib in (6, 24, 74)]
+    assert len({plan and (plan.examples_in_step, plan.steps) for plan in plans}) == 1
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(3, 5), (3, None), (None, 5), (16, 1)])
 def test_what_the_spec_fixes_is_kept(batch: int | None, accumulation: int | None) -> None:
-    wanted = replace(ANY, batch_size=batch, accumulation=accumulation, load_in_4bit=True, checkpointing="unsloth")
-    for plan in estimate.plans(PHI, ROWS, H100, wanted):
+    options = {"batch_size": batch or "auto", "gradient_accumulation_steps": accumulation or "auto"}
+    fixed = training(**options, load_in_4bit=True, gradient_checkpointing="unsloth")
+    for plan in decide.plans(fixed, H100):
         assert batch in (None, plan.batch_size)
-        assert accumulation in (None, plan.accumulation)
-        assert (plan.load_in_4bit, plan.checkpointing) == (True, "unsloth")
-        assert plan.examples_in_step == plan.batch_size * plan.accumulation
+        assert accumulation in (None, plan.gradient_accumulation_steps)
+        assert (plan.load_in_4bit, plan.gradient_checkpointing) == (True, "unsloth")
+        assert plan.examples_in_step == plan.batch_size * plan.gradient_accumulation_steps
 
 
 @pytest.mark.parametrize("gpus", range(1, 9))
 @pytest.mark.parametrize("batch", [None, 3, 8])
 @pytest.mark.parametrize("shares", [None, 1, 2])
 def test_several_gpus_share_every_step_evenly(gpus: int, batch: int | None, shares: int | None) -> None:
-    wanted = replace(ANY, gpus=gpus, batch_size=batch, accumulation=shares and shares * gpus)
+    accumulation = shares * gpus if shares else "auto"
+    spec = asked(gpus=gpus, batch_size=batch or "auto", gradient_accumulation_steps=accumulation)
     few = Rows(100, 20_000, 400, 50.0)
     for rows in (few, ROWS):
-        found = list(estimate.plans(PHI, rows, H100, wanted))
-        assert found and all(plan.accumulation % gpus == 0 for plan in found)
-        assert {plan.examples_in_step for plan in found} == {estimate.examples_in_step(wanted, rows)}
+        plans = list(decide.plans(Training(spec, PHI, rows), H100))
+        assert plans and all(plan.gradient_accumulation_steps % gpus == 0 for plan in plans)
+        assert {plan.examples_in_step for plan in plans} == {decide.examples_in_step(spec, rows)}
     if batch is shares is None:
         expected = {3: 9, 5: 10, 6: 6, 7: 7}.get(gpus, 8)
-        assert estimate.examples_in_step(wanted, few) == expected  # as near to 8 as they can share it
+        assert decide.examples_in_step(spec, few) == expected  # as near to 8 as they can share it
 
 
 def test_what_they_can_not_share_is_no_plan() -> None:
-    assert not list(estimate.plans(PHI, ROWS, H100, replace(ANY, gpus=2, batch_size=8, accumulation=1)))
+    spec = asked(gpus=2, batch_size=8).model_copy(update={"gradient_accumulation_steps": 1})  # parse refuses it now
+    assert not list(decide.plans(Training(spec, PHI, ROWS), H100))
 
 
 def test_steps() -> None:
-    assert estimate.steps_of(replace(ANY, batch_size=2, accumulation=4), Rows(17, 1700, 100)) == 9
-    assert estimate.steps_of(replace(ANY, max_steps=7), ROWS) == 7
-    assert estimate.steps_of(replace(ANY, batch_size=8, accumulation=1, epochs=0.5), Rows(16, 1600, 100)) == 1
+    eight = asked(batch_size=2, gradient_accumulation_steps=4)
+    assert decide.steps_of(eight, Rows(17, 1700, 100)) == 9
+    assert decide.steps_of(asked(max_steps=7), ROWS) == 7
+    assert decide.steps_of(eight.model_copy(update={"epochs": 0.5}), Rows(16, 1600, 100)) == 1
 
 
 # ---- memory -----------------------------------------------------------------------------------------------
@@ -132,30 +154,31 @@ def test_steps() -> None:
 @pytest.mark.parametrize("checkpointing", [False, True, "unsloth"])
 @pytest.mark.parametrize("engine", ["unsloth", "trl"])
 def test_memory_and_time_grow_with_the_tokens(four_bit: bool, checkpointing: bool | str, engine: str) -> None:
-    wanted = replace(ANY, engine=engine)
-    peaks = [estimate.peak(PHI, wanted, four_bit, checkpointing, tokens) for tokens in (0, 1, 512, 2048, 16384)]
+    plan = replace(ANY_PLAN, engine=engine, load_in_4bit=four_bit, gradient_checkpointing=checkpointing)
+    peaks = [memory.peak(PHI, ADAPTER, replace(plan, tokens=tokens)) for tokens in (0, 1, 512, 2048, 16384)]
     assert all(less < more for less, more in pairwise(peaks))
-    times = [estimate.micro_batch_seconds(PHI, wanted, four_bit, checkpointing, tokens, 500, 7e14)
-             for tokens in (1024, 8192, 65536)]  # fmt: skip
+    times = [duration.micro_batch_seconds(PHI, ADAPTER, plan, tokens, 500, 7e14) for tokens in (1024, 8192, 65536)]
     assert times[0] <= times[1] < times[2]
 
 
 def test_4_bit_and_checkpointing_need_less_and_take_longer() -> None:
+    modes = [(True, "unsloth"), (True, True), (True, False), (False, True), (False, False)]
+    plans = [
+        replace(ANY_PLAN, tokens=4096, load_in_4bit=four_bit, gradient_checkpointing=saving)
+        for four_bit, saving in modes
+    ]
     for shape in (PHI, MEDIUM):
-        peaks = [estimate.peak(shape, ANY, *mode, 4096) for mode in [(True, "unsloth"), (True, True), (True, False)]]
-        assert peaks == sorted(set(peaks))
-        assert estimate.peak(shape, ANY, True, True, 4096) < estimate.peak(shape, ANY, False, True, 4096)
-    assert estimate.micro_batch_seconds(PHI, ANY, True, True, 8192, 500, 7e14) > estimate.micro_batch_seconds(
-        PHI, ANY, False, False, 8192, 500, 7e14
-    )
+        *peaks, sixteen, _ = [memory.peak(shape, ADAPTER, plan) for plan in plans]
+        assert peaks == sorted(set(peaks)) and peaks[1] < sixteen
+    times = [duration.micro_batch_seconds(PHI, ADAPTER, plan, 8192, 500, 7e14) for plan in plans]
+    assert times[1] > times[-1]
 
 
 def test_the_weights_alone_are_counted_exactly() -> None:
-    bare = replace(ANY, r=1, targets=[])
-    sixteen = estimate.peak(PHI, bare, False, "unsloth", 0) - estimate.WORKSPACE
+    sixteen = memory.peak(PHI, 0, ANY_PLAN) - memory.WORKSPACE
     assert sixteen == pytest.approx(2 * PHI.parameters, abs=1)
-    four = estimate.peak(PHI, bare, True, "unsloth", 0) - estimate.WORKSPACE
-    assert four == pytest.approx(estimate.BYTES_4BIT * PHI.linear + 2 * PHI.embeddings, abs=1)
+    four = memory.peak(PHI, 0, replace(ANY_PLAN, load_in_4bit=True)) - memory.WORKSPACE
+    assert four == pytest.approx(memory.BYTES_4BIT * PHI.linear + 2 * PHI.embeddings, abs=1)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8, 64])
@@ -180,8 +203,8 @@ def test_padded_rows_are_about_as_long_as_their_order_makes_them(batch: int) -> 
 
 @pytest.mark.parametrize("gib", [4, 5, 6, 8, 12, 16, 24, 40, 74])
 def test_a_plan_fits_and_none_that_fits_is_much_quicker(gib: float) -> None:
-    plan = estimate.choose(PHI, ROWS, card(gib), ANY)
-    fitting = [one for one in estimate.plans(PHI, ROWS, card(gib), ANY) if one.peak <= gib * GIB]
+    plan = decide.choose(training(), with_memory(gib))
+    fitting = [one for one in decide.plans(training(), with_memory(gib)) if one.peak <= gib * GIB]
     assert (plan is None) == (not fitting)
     if plan:
         assert plan in fitting
@@ -189,59 +212,84 @@ def test_a_plan_fits_and_none_that_fits_is_much_quicker(gib: float) -> None:
 
 
 def test_more_memory_is_never_slower() -> None:
-    plans = [estimate.choose(PHI, ROWS, card(gib), ANY) for gib in (5, 6, 8, 12, 16, 24, 40, 74)]
+    plans = [decide.choose(training(), with_memory(gib)) for gib in (5, 6, 8, 12, 16, 24, 40, 74)]
     times = [plan.step_seconds for plan in plans if plan]
     assert len(times) >= 5
     assert all(more <= less * 1.03 for less, more in pairwise(times))
 
 
 def test_phi_3_medium_trains_in_4_bit_on_24_gib_by_plan() -> None:
-    usable = card(24 * estimate.USABLE)
-    plan = estimate.choose(MEDIUM, ROWS, usable, ANY)
+    usable = with_memory(24 * USABLE)
+    plan = decide.choose(training(MEDIUM), usable)
     assert plan is not None
-    assert plan.load_in_4bit and plan.peak <= usable.memory
-    assert estimate.choose(MEDIUM, ROWS, usable, replace(ANY, load_in_4bit=False)) is None
+    assert plan.load_in_4bit and plan.peak <= usable.card.memory
+    assert decide.choose(training(MEDIUM, load_in_4bit=False), usable) is None
 
 
 def test_what_needs_least_is_what_is_named_when_nothing_fits() -> None:
-    assert estimate.choose(MEDIUM, ROWS, card(8), ANY) is None
-    least = estimate.smallest(MEDIUM, ROWS, card(8), ANY)
-    assert (least.load_in_4bit, least.checkpointing, least.batch_size) == (True, "unsloth", 1)
+    assert decide.choose(training(MEDIUM), with_memory(8)) is None
+    least = decide.smallest(training(MEDIUM), with_memory(8))
+    assert (least.load_in_4bit, least.gradient_checkpointing, least.batch_size) == (True, "unsloth", 1)
+
+
+def test_a_plan_that_is_too_large_by_what_the_formula_may_be_wrong_is_tried() -> None:
+    least = decide.smallest(training(), H100)
+    near, far = (with_memory(least.peak / GIB / factor) for factor in (1.14, 1.16))
+    assert (decide.decide(training(), near), decide.decide(training(), far)) == (least, None)
+
+
+def test_a_plan_as_json_is_read_back_whatever_stands_beside_it() -> None:
+    plan = decide.decide(training(), H100)
+    assert plan is not None
+    value = {**plan.to_json(), "card": "H100", "message": "m", "measured": {"peak": 1}}
+    assert Plan.from_json(value) == replace(plan, step_seconds=round(plan.step_seconds, 6))
+    assert Plan.from_json(ANY_PLAN.to_json()) == ANY_PLAN
+    assert "predicted" not in ANY_PLAN.to_json()
+
+
+def test_what_is_handed_over_is_read_back_and_a_file_of_another_kind_is_none(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert Handover.read(run) == Handover()
+    known = Handover({"batch_size": 1}, (Correction("trl", False, True, 0.9, 1.1),), ANY_PLAN)
+    known.write(run)
+    assert Handover.read(run) == known
+    for text in ("[]", "{half", '{"plan": {"batch_size": 1}}', '{"corrections": [{"of": "a later version"}]}'):
+        run.train_json.write_text(text)
+        assert Handover.read(run) == Handover()
 
 
 # ---- predictions and what became of them ------------------------------------------------------------------
 
 
 def test_the_time_of_a_training() -> None:
-    plan = estimate.smallest(PHI, ROWS, H100, ANY)
-    part = estimate.smallest(PHI, ROWS, H100, replace(ANY, epochs=0.5))
+    plan = decide.smallest(training(), H100)
+    part = decide.smallest(training(epochs=0.5), H100)
     epoch = plan.steps // 3
     for looks, steps in {3: plan.steps, 1: part.steps, 2: epoch + 1, 10: 10 * epoch}.items():
-        assert estimate.evaluations(replace(plan, steps=steps), ROWS.examples, None) == looks
-    assert estimate.evaluations(replace(plan, steps=10), ROWS.examples, None) == 1  # max_steps=10, whatever epochs says
-    assert estimate.evaluations(replace(plan, steps=101), ROWS.examples, 10) == 11
-    known = replace(H100, corrections=(Correction("unsloth", True, True),))
-    bare = estimate.training_seconds(plan, ANY, known, 0, 3)
-    assert bare == plan.seconds + estimate.STARTING_SECONDS["unsloth"]
-    looked = estimate.training_seconds(plan, ANY, known, 100, 3) - bare
+        assert duration.evaluations(replace(plan, steps=steps), ROWS.examples, "auto") == looks
+    ten = replace(plan, steps=10)  # max_steps=10, whatever epochs says
+    assert duration.evaluations(ten, ROWS.examples, "auto") == 1
+    assert duration.evaluations(replace(plan, steps=101), ROWS.examples, 10) == 11
+    card = seen(Correction("unsloth", True, True)).card
+    bare = duration.training_seconds(plan, card, ROWS.examples, 0)
+    assert bare == plan.steps * plan.step_seconds + duration.STARTING_SECONDS["unsloth"]
+    looked = duration.training_seconds(plan, card, ROWS.examples, 100) - bare
     assert 0 < looked < 300 * plan.step_seconds / plan.examples_in_step / 2  # a forward pass is a part of a step
 
 
 def test_the_first_training_done_one_way_on_a_kind_of_card_compiles() -> None:
-    plan, known = estimate.smallest(PHI, ROWS, H100, ANY), (Correction("unsloth", True, True),)
-    assert plan.load_in_4bit and plan.checkpointing
+    plan, again = decide.smallest(training(), H100), seen(Correction("unsloth", True, True)).card
+    assert plan.load_in_4bit and plan.gradient_checkpointing
 
-    def seconds(card: Card, wanted: Wanted) -> float:
-        return estimate.training_seconds(plan, wanted, card, 0, 0)
+    def seconds(card: Card, plan: Plan = plan) -> float:
+        return duration.training_seconds(plan, card, ROWS.examples, 0)
 
-    again = replace(H100, corrections=known)
-    assert seconds(H100, ANY) - seconds(again, ANY) == pytest.approx(estimate.COMPILING_SECONDS)
-    plain = replace(ANY, engine="trl")
-    assert seconds(H100, plain) == seconds(again, plain)
-    otherwise = replace(H100, corrections=(Correction("unsloth", False, False),))
-    assert seconds(otherwise, ANY) == seconds(H100, ANY)
-    cpu = replace(H100, name="CPU")
-    assert seconds(cpu, ANY) == seconds(replace(cpu, corrections=known), ANY)
+    assert seconds(H100.card) - seconds(again) == pytest.approx(duration.COMPILING_SECONDS)
+    plain = replace(plan, engine="trl")
+    assert seconds(H100.card, plain) == seconds(again, plain)
+    otherwise = seen(Correction("unsloth", False, False)).card
+    assert seconds(otherwise) == seconds(H100.card)
+    assert seconds(replace(H100.card, name="CPU")) == seconds(replace(again, name="CPU"))
 
 
 @pytest.mark.parametrize(
@@ -255,38 +303,39 @@ def test_the_first_training_done_one_way_on_a_kind_of_card_compiles() -> None:
 def test_moments_in_8_bit_where_they_would_take_a_large_part_of_the_card(
     alias: str, gib: float, option: str, expected: bool
 ) -> None:
-    spec = {**RunSpec(model=alias, documents="/d").model_dump(), "optimizer": option}
-    shape = models.ALIASES[alias].shape
-    assert estimate.takes_adam_8bit(spec, card(gib), shape) is expected
-    assert not estimate.takes_adam_8bit(spec, replace(card(gib), name="CPU"), shape)
-    assert estimate.takes_adam_8bit(spec, card(gib), None) is (option != "adamw_torch")  # a model of another kind
+    machine = replace(H100, total=int(gib * GIB))
+    known = training(models.ALIASES[alias].shape, optimizer=option)
+    assert decide.optimizer_of(known, machine) == ("adamw_8bit" if expected else "adamw_torch_fused")
+    cpu = replace(machine, card=replace(H100.card, name="CPU"))
+    assert decide.optimizer_of(known, cpu) == "adamw_torch"
+    another_kind = replace(known, shape=None)
+    assert (decide.optimizer_of(another_kind, machine) == "adamw_8bit") is (option != "adamw_torch")
 
 
 def test_of_two_plans_about_as_quick_the_one_that_rounds_nothing() -> None:
-    wanted = replace(ANY, batch_size=64, accumulation=1, checkpointing="unsloth")
-    sixteen, four = estimate.plans(PHI, ROWS, H100, wanted)
-    assert sixteen.step_seconds < four.step_seconds * estimate.EXACT and four.peak < sixteen.peak
-    assert estimate.choose(PHI, ROWS, H100, wanted) == sixteen
+    fixed = training(batch_size=64, gradient_accumulation_steps=1, gradient_checkpointing="unsloth")
+    sixteen, four = decide.plans(fixed, H100)
+    assert sixteen.step_seconds < four.step_seconds * decide.EXACT and four.peak < sixteen.peak
+    assert decide.choose(fixed, H100) == sixteen
 
 
 def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
-    spread = replace(ANY, spread_keys=True)
     llama = models.ALIASES["llama-3.1-8b"].shape
-    more = estimate.token_bytes(llama, spread, False) - estimate.token_bytes(llama, ANY, False)
+    more = memory.token_bytes(llama, ANY_PLAN, spread_keys=True) - memory.token_bytes(llama, ANY_PLAN)
     assert more == llama.layers * 2 * 2 * llama.query
-    assert estimate.token_bytes(PHI, spread, False) == estimate.token_bytes(PHI, ANY, False)  # as many as queries
+    assert memory.token_bytes(PHI, ANY_PLAN, True) == memory.token_bytes(PHI, ANY_PLAN)  # as many as queries
 
 
 def test_a_correction_is_that_of_the_same_way_to_train_and_of_another_the_time() -> None:
     known = (Correction("trl", True, True, 9.0, 9.0), Correction("unsloth", True, True, 1.1, 1.5),
              Correction("unsloth", False, False, 0.9, 1.2))  # fmt: skip
-    seen = replace(H100, corrections=known)
-    assert seen.correction("unsloth", False, False) == known[2]
-    assert seen.correction("unsloth", True, "unsloth") == known[1]
-    assert seen.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.5)
-    assert H100.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.0)
-    wanted = replace(ANY, load_in_4bit=False, checkpointing=False)
-    before, after = (next(estimate.plans(PHI, ROWS, one, wanted)) for one in (H100, seen))
+    card = seen(*known).card
+    assert card.correction("unsloth", False, False) == known[2]
+    assert card.correction("unsloth", True, "unsloth") == known[1]
+    assert card.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.5)
+    assert H100.card.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.0)
+    plain = training(load_in_4bit=False, gradient_checkpointing=False)
+    before, after = (next(decide.plans(plain, machine)) for machine in (H100, seen(*known)))
     assert (after.peak, after.step_seconds) == (int(before.peak * 0.9), before.step_seconds * 1.2)
 
 

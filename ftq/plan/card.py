@@ -1,0 +1,112 @@
+"""The card that trains: its memory, its speed, what earlier runs on it have shown; and the table of known cards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ftq.errors import NotFound, did_you_mean
+
+GIB = 2**30
+TERA = 1e12
+USABLE = 0.94  # of the free memory: the rest is the allocator's loss
+MOST_GIB = 1000  # of a card's memory; a larger number is a card's name: 4090
+
+# name -> (GiB, FLOP/s); the first whose words are all in the driver's name is taken. Memory is the maker's; the speed
+# is what a large 16-bit matrix product reaches in practice, about three quarters of the maker's dense peak. The first
+# run on a card measures the real speed, and from then on that counts.
+KNOWN: dict[str, tuple[int, float]] = {
+    "B200": (180, 1600 * TERA), "H200": (141, 700 * TERA), "GH200": (96, 700 * TERA),
+    "H100 PCIe": (80, 550 * TERA), "H100": (80, 700 * TERA), "A100 40GB": (40, 250 * TERA), "A100": (80, 250 * TERA),
+    "L40S": (48, 270 * TERA), "L40": (48, 135 * TERA), "L4": (24, 65 * TERA), "A40": (48, 110 * TERA),
+    "A10": (24, 80 * TERA), "RTX 6000 Ada": (48, 270 * TERA), "RTX A6000": (48, 115 * TERA),
+    "RTX 5090": (32, 180 * TERA), "RTX 5080": (16, 95 * TERA), "RTX 4090": (24, 150 * TERA),
+    "RTX 4080": (16, 80 * TERA), "RTX 4070": (12, 50 * TERA), "RTX 4060": (8, 25 * TERA),
+    "RTX 3090": (24, 65 * TERA), "RTX 3080": (10, 50 * TERA), "RTX 3070": (8, 35 * TERA), "RTX 3060": (12, 24 * TERA),
+    "V100": (32, 90 * TERA), "T4": (16, 30 * TERA), "CPU": (16, 0.1 * TERA),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Correction:
+    """measured / predicted of an earlier run: of the peak memory and of a step's time."""
+
+    engine: str
+    load_in_4bit: bool
+    checkpointing: bool
+    peak: float = 1.0
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """The device that trains: the bytes a run may use, and the FLOP/s that a large matrix product reaches.
+
+    `flops` is 0 where it isn't known. `corrections` are of earlier runs on this kind of card, the most alike first.
+    """
+
+    name: str
+    memory: int
+    flops: float
+    corrections: tuple[Correction, ...] = ()
+
+    @property
+    def gpu(self) -> bool:
+        return self.name != "CPU"
+
+    def correction(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> Correction:
+        """The correction for this way to train.
+
+        A run done another way corrects only the time: the card's speed carries over, the memory doesn't.
+        """
+        if same := self._same_way(engine, load_in_4bit, checkpointing):
+            return same[0]
+        seconds = next((known.seconds for known in self.corrections if known.engine == engine), 1.0)
+        return Correction(engine, load_in_4bit, bool(checkpointing), seconds=seconds)
+
+    def compiles(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> bool:
+        """Whether kernels have to be compiled first: no run was done this way on this kind of card."""
+        return self.gpu and engine == "unsloth" and not self._same_way(engine, load_in_4bit, checkpointing)
+
+    def _same_way(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> list[Correction]:
+        way = (engine, load_in_4bit, bool(checkpointing))
+        return [known for known in self.corrections if (known.engine, known.load_in_4bit, known.checkpointing) == way]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan has to know of the machine. The client guesses it, the train stage looks."""
+
+    card: Card
+    engine: str
+    dtype: str
+    total: int  # bytes of the whole device, whoever holds them
+    spread_keys: bool = False  # attention gets a copy of key and value for each query head
+
+
+def known_card(name: str) -> str | None:
+    """The table's name for what a driver calls the card, or None."""
+    words = set(name.lower().replace("-", " ").split())
+    return next((known for known in KNOWN if set(known.lower().split()) <= words), None)
+
+
+def speed_of(name: str) -> float | None:
+    """FLOP/s that this card reaches, by the table; None if it isn't in it."""
+    known = known_card(name)
+    return KNOWN[known][1] if known else None
+
+
+def parse_card(text: str) -> Card:
+    """The card of `--card`: a name from the table (`RTX 4090`), or gigabytes of memory (`24`). NotFound for others."""
+    if text.replace(".", "", 1).isdecimal() and float(text) <= MOST_GIB:
+        return Card(f"a card of {text} GiB", int(float(text) * GIB * USABLE), 0.0)
+    squeezed = {name.lower().replace(" ", ""): name for name in KNOWN}
+    known = squeezed.get(text.lower().replace(" ", "")) or known_card(text)
+    if known is None:
+        named = next((f" Did you mean {name}?" for name in KNOWN if text.lower() in name.lower().split()), "")
+        near = named or did_you_mean(text, [name.lower() for name in KNOWN])
+        raise NotFound(
+            f"--card {text}: not in the table.{near}",
+            f"Known: {', '.join(KNOWN)}; or give its memory in GiB, for example --card 24.",
+        )
+    memory, flops = KNOWN[known]
+    return Card(known, int(memory * GIB * USABLE), flops)

@@ -1,0 +1,273 @@
+"""The decision how a training run is computed: every `auto`, from the spec, the model's shape, the rows, the machine.
+
+`ftq submit --dry-run` and the train stage call the same `decide`. What is learned depends on the spec and the rows
+alone; the machine decides only how a step is computed. Sizes are bytes, times seconds, lengths tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from ftq.plan import duration, memory
+from ftq.plan.card import GIB, Machine
+from ftq.plan.plan import CHOSEN, Plan
+from ftq.spec.shape import Shape
+
+if TYPE_CHECKING:
+    from ftq.spec.options import RunSpec
+
+# Optimiser steps that a run should have before its steps are made larger, and the tokens of a step beyond which a GPU
+# gets no faster. The examples of a step depend on the dataset alone, never on the card.
+STEPS_WANTED, TOKENS_WANTED = 200, 16384
+FEWEST, MOST = 8, 64  # examples in a step
+MOMENTS = 0.05  # of a card's memory may be spent on AdamW's moments in 32 instead of 8 bit
+EXACT = 1.05  # a 16-bit base may take so much longer than a 4-bit one, for nothing of it is rounded
+TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
+SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A dataset's examples, by their lengths."""
+
+    examples: int
+    tokens: int
+    longest: int
+    deviation: float = 0.0  # standard deviation of the lengths
+
+    @classmethod
+    def of(cls, lengths: list[int]) -> Rows:
+        mean = sum(lengths) / max(1, len(lengths))
+        spread = sum((length - mean) ** 2 for length in lengths) / max(1, len(lengths))
+        return cls(len(lengths), sum(lengths), max(lengths, default=0), math.sqrt(spread))
+
+    @property
+    def mean(self) -> float:
+        return self.tokens / max(1, self.examples)
+
+    def largest(self, batch: int) -> int:
+        """Tokens of the largest of many batches: four deviations over the mean, but never over the longest row's."""
+        expected = batch * self.mean + 4 * self.deviation * math.sqrt(batch)
+        return int(min(batch * self.longest, max(expected, self.longest)))
+
+    def filled(self, batch: int, step: int) -> float:
+        """Mean length of the rows of a step that is `step` of them, each filled up to the longest of its micro-batch.
+
+        A micro-batch is `batch` rows next to each other by length; its longest is guessed as for a normal distribution
+        (Blom 1958, Statistical Estimates and Transformed Beta-Variables: the expected values of order statistics).
+        """
+        ranks = range(batch, step + 1, batch)
+        over = sum(NormalDist().inv_cdf((rank - 0.375) / (step + 0.25)) for rank in ranks) / max(1, len(ranks))
+        return min(self.longest, self.mean + self.deviation * over)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run to be planned, on whatever machine.
+
+    `shape` is None for a model that is built otherwise than a Shape says, `earlier` the plan of an attempt before.
+    `largest` gives the tokens of the largest micro-batch of so many examples, for who knows the order of the rows; from
+    their lengths alone it is estimated.
+    """
+
+    spec: RunSpec
+    shape: Shape | None
+    rows: Rows
+    earlier: Plan | None = None
+    largest: Callable[[int], int] | None = None
+
+
+def decide(training: Training, machine: Machine) -> Plan | None:
+    """The plan to train by; None if none fits the card.
+
+    The fastest that fits; where nothing does, the smallest if it is so near that the formula may be wrong. An earlier
+    attempt's choice is kept where it still fits, so that a resumed run computes the same bits.
+    """
+    if training.shape is None:
+        return _plan_by_need(training, machine)
+    if training.earlier and (kept := choose(_pinned(training, training.earlier), machine)):
+        return kept
+    if fitting := choose(training, machine):
+        return fitting
+    least = smallest(training, machine)
+    return least if least.peak <= machine.card.memory * TOLERANCE else None
+
+
+def choose(training: Training, machine: Machine) -> Plan | None:
+    """The fastest of the plans that fit the card, of two as fast the one that needs less; None if none fits."""
+    fitting = [plan for plan in plans(training, machine) if plan.peak <= machine.card.memory]
+
+    def slowness(plan: Plan) -> int:
+        return round(100 * math.log(plan.step_seconds * (EXACT if plan.load_in_4bit else 1.0)))
+
+    return min(fitting, key=lambda plan: (slowness(plan), plan.peak), default=None)
+
+
+def smallest(training: Training, machine: Machine) -> Plan:
+    """The plan that needs least: what to say when none fits."""
+    return min(plans(training, machine), key=lambda plan: plan.peak)
+
+
+def too_large(spec: RunSpec, least: Plan, machine: Machine) -> str:
+    """The sentence for a model that no plan fits on this card."""
+    usable = f"{machine.card.memory / GIB:.1f} are usable"
+    return f"{spec.model} can't be trained on {machine.card.name}: it needs {needs(least)}, {usable}"
+
+
+def needs(plan: Plan) -> str:
+    """What the smallest plan needs, for people."""
+    return f"{plan.peak / GIB:.1f} GiB at least ({plan.bits} bit, {plan.tokens:,} tokens at once)"
+
+
+def plans(training: Training, machine: Machine) -> Iterator[Plan]:
+    """Every way to train that keeps what the spec fixes, whether it fits or not."""
+    spec = training.spec
+    bare = _bare(training, machine)
+    saving: bool | str = "unsloth" if bare.engine == "unsloth" else True
+    keeping = [False, saving] if spec.gradient_checkpointing == "auto" else [spec.gradient_checkpointing]
+    bits = [False, True] if spec.load_in_4bit == "auto" else [spec.load_in_4bit]
+    effective = examples_in_step(spec, training.rows)
+    for four_bit in bits if bare.gpu else [False]:
+        for checkpointing in keeping:
+            for batch in _batches(spec, effective):
+                if effective // batch % spec.gpus:  # as an earlier version of ftq planned it
+                    continue
+                way = replace(
+                    bare,
+                    load_in_4bit=four_bit,
+                    gradient_checkpointing=checkpointing,
+                    batch_size=batch,
+                    gradient_accumulation_steps=effective // batch,
+                    tokens=_tokens(training, batch, bare.padding_free),
+                )
+                yield _with_cost(way, training, machine)
+
+
+def examples_in_step(spec: RunSpec, rows: Rows) -> int:
+    """The effective batch: from the spec, or from the dataset alone.
+
+    Small for few examples, so that there are enough steps to learn; larger for many, until a step fills a GPU. Several
+    GPUs share it evenly.
+    """
+    batch, accumulation = _fixed(spec.batch_size), _fixed(spec.gradient_accumulation_steps)
+    if batch and accumulation:
+        return batch * accumulation
+    seen = rows.examples * spec.epochs
+    sizes = [FEWEST * 2**n for n in range(8) if FEWEST * 2**n <= MOST]
+    fitting = [size for size in sizes if seen / size >= STEPS_WANTED and size * rows.mean <= TOKENS_WANTED]
+    chosen = max(fitting, default=FEWEST)
+    unit = accumulation or (batch or 1) * spec.gpus
+    return max(1, round(chosen / unit)) * unit
+
+
+def steps_of(spec: RunSpec, rows: Rows) -> int:
+    """Optimiser steps: those of an epoch, the last smaller one counted, times the epochs; or max_steps."""
+    if spec.max_steps:
+        return spec.max_steps
+    return math.ceil(math.ceil(rows.examples / examples_in_step(spec, rows)) * spec.epochs)
+
+
+def optimizer_of(training: Training, machine: Machine) -> str:
+    """The optimiser by transformers' name. A run keeps its first one everywhere: checkpoints hold its moments."""
+    spec = training.spec
+    if not machine.card.gpu:
+        return "adamw_torch"
+    if spec.optimizer == "auto" and training.earlier:
+        return training.earlier.optimizer
+    wants_8bit = spec.optimizer == "adamw_8bit"
+    if spec.optimizer == "auto":
+        wants_8bit = training.shape is None or _moments_are_large(spec, training.shape, machine.total)
+    return "adamw_8bit" if wants_8bit else "adamw_torch_fused"
+
+
+def is_padding_free(spec: RunSpec, engine: str, gpu: bool) -> bool:
+    """Whether examples lie end to end. Unsloth keeps them apart by their lengths, on a GPU only.
+
+    Plain TRL masks the other examples' scores, which is slower than padding: it does so only if asked.
+    """
+    if engine == "unsloth":
+        return gpu and spec.packing is not False
+    return spec.packing is True
+
+
+def _moments_are_large(spec: RunSpec, shape: Shape, total: int) -> bool:
+    """Whether AdamW's moments in 32 bit would take a large part of the card.
+
+    8 bit saves 6 bytes a weight, but is a launch for each matrix, where AdamW in 32 bit is a few for all.
+    """
+    saved = memory.ADAM_BYTES - memory.ADAM_8BIT_BYTES
+    return shape.adapter(spec.r, spec.target_modules) * saved > total * MOMENTS
+
+
+def _pinned(training: Training, earlier: Plan) -> Training:
+    """With the earlier plan's choice wherever the spec leaves one open."""
+    spec = training.spec
+    kept = {name: getattr(earlier, name) for name in CHOSEN if getattr(spec, name) == "auto"}
+    return replace(training, spec=spec.model_copy(update=kept))
+
+
+def _bare(training: Training, machine: Machine) -> Plan:
+    """What all plans of this training run have in common."""
+    spec, engine, gpu = training.spec, machine.engine, machine.card.gpu
+    return Plan(
+        engine,
+        gpu,
+        machine.dtype,
+        optimizer_of(training, machine),
+        is_padding_free(spec, engine, gpu),
+        gpus=spec.gpus,
+        steps=steps_of(spec, training.rows),
+    )
+
+
+def _plan_by_need(training: Training, machine: Machine) -> Plan:
+    """The plan that needs least, for a model whose shape the formulas don't know."""
+    spec, bare = training.spec, _bare(training, machine)
+    batch = _fixed(spec.batch_size) or 1
+    examples = examples_in_step(spec, training.rows)
+    saving: bool | str = "unsloth" if bare.engine == "unsloth" else True
+    return replace(
+        bare,
+        load_in_4bit=bare.gpu and spec.load_in_4bit is not False,
+        gradient_checkpointing=saving if spec.gradient_checkpointing == "auto" else spec.gradient_checkpointing,
+        batch_size=batch,
+        gradient_accumulation_steps=_fixed(spec.gradient_accumulation_steps) or max(1, examples // batch),
+        tokens=_tokens(training, batch, bare.padding_free),
+    )
+
+
+def _batches(spec: RunSpec, effective: int) -> list[int]:
+    """The micro-batches, the largest first, that the spec allows and the GPUs share evenly."""
+    batch, accumulation = _fixed(spec.batch_size), _fixed(spec.gradient_accumulation_steps)
+    if batch:
+        return [batch]
+    if accumulation:
+        return [max(1, effective // accumulation)]
+    share = max(1, effective // spec.gpus)
+    return [size for size in range(share, 0, -1) if share % size == 0]
+
+
+def _tokens(training: Training, batch: int, padding_free: bool) -> int:
+    """Of the largest micro-batch."""
+    return (training.largest or training.rows.largest)(batch) if padding_free else batch * training.rows.longest
+
+
+def _with_cost(plan: Plan, training: Training, machine: Machine) -> Plan:
+    """The plan with its predicted peak and time, corrected by what earlier runs have shown."""
+    spec, shape, rows, card = training.spec, training.shape, training.rows, machine.card
+    assert shape
+    adapter = shape.adapter(spec.r, spec.target_modules)
+    row = rows.mean if plan.padding_free else rows.filled(plan.batch_size, plan.examples_in_step)
+    peak = memory.peak(shape, adapter, plan, machine.spread_keys)
+    step = duration.step_seconds(shape, adapter, plan, plan.batch_size * row, rows.mean, card.flops or SOME_SPEED)
+    known = card.correction(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing)
+    return replace(plan, peak=int(peak * known.peak), step_seconds=step * known.seconds)
+
+
+def _fixed(value: int | str) -> int | None:
+    """An option's number; None where the plan may choose."""
+    return value if isinstance(value, int) else None

@@ -1,0 +1,117 @@
+"""How a training run is computed: one frozen Plan, and the file that hands it from attempt to attempt."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ftq.files.run_dir import RunDir, write_json
+from ftq.plan.card import Correction
+
+COSTS = ("tokens", "steps", "peak", "step_seconds")  # of a Plan's fields; the others say how it is computed
+# What a plan chooses where the spec says auto, and an attempt takes over from the one before it.
+CHOSEN = ("batch_size", "gradient_accumulation_steps", "load_in_4bit", "gradient_checkpointing")
+KEPT_BEFORE_TRAIN_JSON = (*CHOSEN, "optimizer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training run is computed, and what that costs. What is an option has the option's name.
+
+    `peak` (bytes) and `step_seconds` are predictions, 0 for a model whose shape isn't known.
+    """
+
+    engine: str
+    gpu: bool
+    dtype: str
+    optimizer: str = "adamw_torch"  # as transformers calls it
+    padding_free: bool = False
+    load_in_4bit: bool = False
+    gradient_checkpointing: bool | str = False
+    batch_size: int = 1  # examples that go through a device at once
+    gradient_accumulation_steps: int = 1  # micro-batches in an optimiser step, all GPUs together
+    gpus: int = 1
+    tokens: int = 0  # of the largest micro-batch on one device
+    steps: int = 0
+    peak: int = 0
+    step_seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """A plan that `to_json` wrote, whatever else is recorded beside it. KeyError for what is no plan."""
+        said = {**value, **(value.get("predicted") or {})}
+        required = {name: said[name] for name in ("engine", "gpu", "dtype")}
+        return cls(**required | {each.name: said[each.name] for each in fields(cls) if each.name in said})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, the time of a step to a microsecond."""
+        costs = {"peak": self.peak, "step_seconds": round(self.step_seconds, 6)}
+        return {**self.way, "tokens": self.tokens, "steps": self.steps} | ({"predicted": costs} if self.peak else {})
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """How it is computed, without its cost: runs of one way share their compiled kernels."""
+        return {name: value for name, value in asdict(self).items() if name not in COSTS}
+
+    @property
+    def examples_in_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps
+
+    @property
+    def bytes_a_number(self) -> int:
+        """Of the compute type."""
+        return 4 if self.dtype == "float32" else 2
+
+    @property
+    def bits(self) -> int:
+        """Of a weight of the base model."""
+        return 4 if self.load_in_4bit else 8 * self.bytes_a_number
+
+
+@dataclass(frozen=True)
+class Handover:
+    """checkpoints/train.json: what an attempt of the train stage goes by, beside run.json.
+
+    The supervisor writes it before each attempt: `changes` are the options that a lack of memory has changed,
+    `corrections` what earlier runs on this kind of card have shown. The stage adds its `plan`, which the attempts
+    after it keep as far as it fits.
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    corrections: tuple[Correction, ...] = ()
+    plan: Plan | None = None
+
+    @classmethod
+    def read(cls, run: RunDir) -> Handover:
+        """An empty one where there is no file, or none that this version can read."""
+        value = _read(run.train_json)
+        try:
+            corrections = tuple(Correction(**known) for known in value.get("corrections") or [])
+            plan = Plan.from_json(value["plan"]) if value.get("plan") else _plan_of_an_earlier_version(run)
+        except (KeyError, TypeError, AttributeError):
+            return cls()
+        return cls(value.get("changes") or {}, corrections, plan)
+
+    def write(self, run: RunDir) -> None:
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        corrections = [asdict(known) for known in self.corrections]
+        plan = self.plan and self.plan.to_json()
+        write_json(run.train_json, {"changes": self.changes, "corrections": corrections, "plan": plan})
+
+
+def _plan_of_an_earlier_version(run: RunDir) -> Plan | None:
+    """From plan.json, which ftq wrote before there was train.json: such a run resumes, too."""
+    value = _read(run.checkpoints / "plan.json")
+    if any(name not in value for name in KEPT_BEFORE_TRAIN_JSON):
+        return None
+    return Plan.from_json({"engine": "", "gpu": False, "dtype": "", **value})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) else {}
+    return {}
