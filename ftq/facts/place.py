@@ -1,0 +1,58 @@
+"""A section, as the rules see it, and the facts that are made there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ftq.facts.blocks import Block, Bullets, Paragraph, Section
+from ftq.facts.checks import EMPTY, is_readable, points, words
+from ftq.facts.fact import Fact
+from ftq.facts.inline import Sentence
+
+ANSWER = 50  # words of a text that answers; it ends with a whole sentence
+
+
+@dataclass(frozen=True)
+class Place:
+    file: str
+    section: Section
+    title: str  # of the page
+
+    @property
+    def subject(self) -> str:
+        """The nearest heading that names something; the page's title at last."""
+        for name in reversed(self.section.path):
+            if name.strip(" :").lower() not in EMPTY:
+                return name
+        return self.title
+
+    def fact(
+        self, rule: str, relation: str, subject: str, value: str, line: int,
+        sentence: str = "", attribute: str = "", kind: str = "",
+    ) -> Fact:  # fmt: skip
+        return Fact(subject, relation, value, sentence, self.section.path, self.file, line, rule, attribute, kind)
+
+
+Rule = Callable[[Place], Iterator[Fact]]
+
+
+def paragraphs(blocks: list[Block]) -> Iterator[Paragraph]:
+    """Every paragraph, those of lists too."""
+    for block in blocks:
+        if isinstance(block, Paragraph):
+            yield block
+        elif isinstance(block, Bullets):
+            for item in block.items:
+                yield from paragraphs(item.blocks)
+
+
+def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> str:
+    """The first sentences, as many as are short enough and can be read without what follows."""
+    taken: list[str] = []
+    for sentence in sentences[:most]:
+        if words(" ".join([*taken, sentence.text])) > longest or not is_readable(sentence.text):
+            break
+        taken.append(sentence.text)
+    text = " ".join(taken)
+    return text if words(text) >= 3 and not (len(taken) == 1 and points(text) and words(text) < 5) else ""

@@ -1,0 +1,62 @@
+"""T: the first column is the subject, each header an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from ftq.facts.blocks import Paragraph, Table
+from ftq.facts.checks import LETTERS, is_subject, words
+from ftq.facts.fact import Fact
+from ftq.facts.place import Place
+
+ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
+CELL = 40  # words
+MEANINGS = frozenset("""
+    description|meaning|purpose|what it does|effect|explanation|does|what it is|notes|details|use|summary|
+    beschreibung|bedeutung|zweck|wirkung|description|signification|descripción|significado|descrizione|significato|
+    descrição|beschrijving|betekenis|opis|znaczenie|описание|значение|说明|描述|含义|説明|意味
+""".replace("\n", "").replace("    ", "").split("|"))  # fmt: skip
+DEFAULTS = frozenset("""
+    default|default value|defaults|standard|standardwert|vorgabe|défaut|par défaut|valeur par défaut|predeterminado|
+    valor predeterminado|por defecto|predefinito|valore predefinito|padrão|valor padrão|standaard|standaardwaarde|
+    domyślnie|domyślna|wartość domyślna|по умолчанию|значение по умолчанию|默认|默认值|デフォルト|既定値
+""".replace("\n", "").replace("    ", "").split("|"))  # fmt: skip
+
+
+def table(place: Place) -> Iterator[Fact]:
+    for block in place.section.blocks:
+        if isinstance(block, Table):
+            yield from _rows(place, block)
+
+
+def _rows(place: Place, table: Table) -> Iterator[Fact]:
+    headers = [header.inline.flat.strip("`: ") for header in table.header]
+    first = 1 if headers[0].lower() in ("", "#", "no", "no.", "nr", "nr.", "n°", "№") and len(headers) > 2 else 0
+    for row in islice(table.rows, ROWS):
+        subject = row[first].inline.flat
+        if not _is_name(subject):
+            continue
+        for header, cell in islice(zip(headers, row, strict=True), first + 1, None):
+            value = cell.inline.flat
+            if header and len(header) < 60 and _is_value(value):
+                yield _fact(place, headers[first], subject, header, value, cell)
+
+
+def _fact(place: Place, kind: str, subject: str, header: str, value: str, cell: Paragraph) -> Fact:
+    name = header.lower()
+    relation = "default" if name in DEFAULTS else "meaning" if name in MEANINGS and words(value) > 1 else "attribute"
+    return place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
+
+
+def _is_name(text: str) -> bool:
+    return is_subject(text, longest=7) or (text.count("`") >= 2 and len(text) < 70 and text.startswith("`"))
+
+
+def _is_value(text: str) -> bool:
+    """Something to say, not a tick."""
+    return (
+        any(sign.isalnum() for sign in text)
+        and words(text) <= CELL
+        and (len(text) > 1 or text.isdigit() or LETTERS.match(text) is None)
+    )
