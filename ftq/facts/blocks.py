@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from ftq.facts.inline import Inline, Sentence, inline, sentences
 
 TEXT = 20_000  # characters; a longer paragraph is data
+SENTENCE = 8  # characters of the shortest one
 
 
 @dataclass
@@ -80,8 +81,28 @@ class Section:
     def heading(self) -> str:
         return self.path[-1] if self.path else ""
 
+    @cached_property
+    def paragraphs(self) -> list[Paragraph]:
+        """Those that can hold a sentence; those of lists too."""
+        return list(_paragraphs(self.blocks))
+
+    @cached_property
+    def code(self) -> Code | None:
+        """The section's first code."""
+        return next((block for block in self.blocks if isinstance(block, Code)), None)
+
 
 @dataclass
 class Document:
     sections: list[Section]
     front: str
+
+
+def _paragraphs(blocks: list[Block]) -> Iterator[Paragraph]:
+    for block in blocks:
+        if isinstance(block, Paragraph):
+            if len(block.raw) >= SENTENCE:
+                yield block
+        elif isinstance(block, Bullets):
+            for item in block.items:
+                yield from _paragraphs(item.blocks)

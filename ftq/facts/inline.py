@@ -145,7 +145,11 @@ class _Reader:
         is_short = end - start < 200
         if self.source.startswith("^", start) or (follows and self.pieces[piece] == "!["):
             del self.pieces[piece:]
-        elif follows or (is_short and self.source[start : end - 1].casefold() in self.references) or (is_short and self.source.startswith("[", start)):
+        elif (
+            follows
+            or (is_short and self.source[start : end - 1].casefold() in self.references)
+            or (is_short and self.source.startswith("[", start))
+        ):
             self.pieces[piece] = ""
         elif is_short and self.source.startswith("]", end) and piece and self.pieces[piece - 1] == "[":
             self.pieces[piece:] = [self.source[start : end - 1].rpartition("|")[2]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ftq.facts.blocks import Block, Bullets, Paragraph, Section
+from ftq.facts.blocks import Section
 from ftq.facts.checks import EMPTY, is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
@@ -35,16 +35,6 @@ class Place:
 
 
 Rule = Callable[[Place], Iterator[Fact]]
-
-
-def paragraphs(blocks: list[Block]) -> Iterator[Paragraph]:
-    """Every paragraph, those of lists too."""
-    for block in blocks:
-        if isinstance(block, Paragraph):
-            yield block
-        elif isinstance(block, Bullets):
-            for item in block.items:
-                yield from paragraphs(item.blocks)
 
 
 def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> str:

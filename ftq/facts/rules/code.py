@@ -10,7 +10,7 @@ from ftq.facts.checks import is_readable, points, words
 from ftq.facts.english import as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
-from ftq.facts.place import Place, paragraphs
+from ftq.facts.place import Place
 
 SHELLS = frozenset(
     {"sh", "bash", "shell", "zsh", "console", "terminal", "shell-session", "powershell", "ps1", "fish", "cmd"}
@@ -71,8 +71,7 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
         purpose = as_purpose(lead)
         if purpose or not (points(lead) or not lead[0].isupper() or words(lead) < 3):
             return purpose or lead
-    codes = [block for block in section.blocks if isinstance(block, Code)]
-    return as_purpose(section.heading) if codes[:1] == [code] else ""
+    return as_purpose(section.heading) if code is section.code else ""
 
 
 def _text(code: Code) -> str:
@@ -94,6 +93,7 @@ def _commented(place: Place, code: Code) -> Iterator[Fact]:
     if _language(code) not in SHELLS and not (not code.info and any(line.startswith("$ ") for line in code.lines)):
         return
     comment, commands, start = "", list[str](), code.line
+    has_prompts = any(line.startswith("$ ") for line in code.lines)
     for number, line in enumerate([*code.lines, "# "], start=code.line):
         text = line.strip().removeprefix("$ ")
         if text.startswith("#") or not text:
@@ -102,7 +102,7 @@ def _commented(place: Place, code: Code) -> Iterator[Fact]:
             comment, commands, start = _comment(text) if text else "", [], number
         elif " # " in text and (trailing := _comment(text.partition(" # ")[2])):
             yield place.fact("C", "command", trailing, text.partition(" # ")[0].rstrip(), number)
-        elif line.startswith("$ ") or not any(other.startswith("$ ") for other in code.lines[:50]):
+        elif line.startswith("$ ") or not has_prompts:
             commands.append(text)
 
 
@@ -139,7 +139,7 @@ def key(place: Place) -> Iterator[Fact]:
         if isinstance(block, Code) and _language(block) in KEYS:
             yield from _keys(place, block)
     own = place.section.heading if place.section.heading.count("`") == 2 else ""
-    for paragraph in paragraphs(place.section.blocks):
+    for paragraph in place.section.paragraphs:
         for sentence in paragraph.sentences if "`" in paragraph.raw or own else ():
             yield from _default(place, paragraph, sentence, own)
 

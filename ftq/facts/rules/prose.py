@@ -10,7 +10,7 @@ from ftq.facts.checks import EMPTY, is_sentence, is_subject, words
 from ftq.facts.english import VERBS, as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
-from ftq.facts.place import Place, answer, paragraphs
+from ftq.facts.place import Place, answer
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
 USE = re.compile(
@@ -51,7 +51,7 @@ def statement(place: Place) -> Iterator[Fact]:
 
 def _sentences(place: Place) -> Iterator[Sentence]:
     count = 0
-    for paragraph in paragraphs(place.section.blocks):
+    for paragraph in place.section.paragraphs:
         for sentence in paragraph.sentences:
             yield sentence
             count += 1
@@ -102,7 +102,7 @@ def _without_article(name: str) -> str:
 
 def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
-    for paragraph in paragraphs(place.section.blocks):
+    for paragraph in place.section.paragraphs:
         for sentence in paragraph.sentences[:SENTENCES]:
             if is_sentence(sentence.text) and words(sentence.text) >= 6:
                 blank = _blank(sentence.text, paragraph.inline.bolds)

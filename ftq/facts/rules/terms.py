@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ftq.facts.blocks import Block, Bullets, Definitions, Item, Paragraph
+from ftq.facts.blocks import SENTENCE, Block, Bullets, Definitions, Item, Paragraph
 from ftq.facts.checks import EMPTY, is_readable, is_subject, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import sentences
@@ -63,10 +63,12 @@ def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
 
 def _item(place: Place, item: Item) -> Iterator[Fact]:
     text = item.text
+    if text is None or (len(item.blocks) == 1 and len(text.raw) < SENTENCE):
+        return
     after = item.blocks[1] if len(item.blocks) > 1 else None
-    if text is not None and isinstance(after, Paragraph) and _is_term(text, text.inline.flat.rstrip(":")):
+    if isinstance(after, Paragraph) and _is_term(text, text.inline.flat.rstrip(":")):
         yield from _pair(place, text.inline.flat.rstrip(":"), answer(after.sentences, longest=LONGEST), text.line)
-    elif text is not None:
+    else:
         yield from _inline(place, text, in_list=True)
     for block in item.blocks[1:]:
         if isinstance(block, Bullets | Definitions):
