@@ -28,16 +28,35 @@ def _gerund(verb: str) -> str:
 
 
 GERUNDS = {_gerund(verb): verb for verb in sorted(VERBS)}
+# Verbs that are nouns as well: only what follows tells.
+NOUNS = frozenset("""
+    abort access archive attach backup block boot build bump bypass cache call cancel change check clear close combine
+    control copy count cut debug delete display download drop dump edit embed exit export file filter fix flag follow
+    force format forward function group guarantee handle hide import insert install join keep kill label launch leave
+    limit link list load lock log look loop make manage map mark match measure merge mock monitor mount move name
+    open package pack pass paste patch pause pin place plot post press preview print process profile prompt publish
+    pull purge push put query queue quit reach read record reference refresh register release reload report request
+    reset restart restore result return review roll run save scale scan schedule search select serve set share show
+    shut sign skip sort split stage start stop store stream switch sync test throw time track train transfer transform
+    trigger try tune turn type upload update upgrade use view visit wait watch wrap write control produce purchase
+    answer ask begin bind bring capture chain change clean compile complete extract fetch find get give trace support
+""".split())  # fmt: skip
+DETERMINERS = frozenset(
+    "a an the your all each every this these it them one any another multiple several from to with".split()
+)
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 
 
-def as_purpose(text: str) -> str:
-    """`Submitting a run`, `Submit a run`, `How to submit a run` -> `submit a run`; else empty."""
+def as_purpose(text: str, is_verb: bool = False) -> str:
+    """`Submitting a run`, `Submit a run`, `How to submit a run` -> `submit a run`; else empty.
+
+    `is_verb`: the first word is known to be a verb, for `to` stood before it.
+    """
     text = text.strip().rstrip(".:")
     lowered = text.lower()
     for start in ("how to ", "how do i ", "to "):
         if lowered.startswith(start):
-            text = text[len(start) :]
+            text, is_verb = text[len(start) :], True
             break
     first, _, rest = text.partition(" ")
     verb = GERUNDS.get(first.lower()) or (first.lower() if first.lower() in VERBS else "")
@@ -45,4 +64,7 @@ def as_purpose(text: str) -> str:
         return ""
     if verb == first.lower() and rest.split()[0].lower() in {"is", "are", "of", "for", "and", "or", "has", "was", "in"}:
         return ""  # a noun: `Release of ...`, `Cache and ...`
+    is_noun = verb == first.lower() and verb in NOUNS and not is_verb
+    if is_noun and rest.split()[0].lower() not in DETERMINERS and not rest.startswith("`"):
+        return ""  # `Test prompts`
     return f"{verb} {rest}"

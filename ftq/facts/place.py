@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from ftq.facts.checks import EMPTY, is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 
+MORE = re.compile(
+    r"(?:See|Refer to|For (?:more|further|details|a full)|Learn more|Read more|Siehe|Voir|Véase|Zie|См\.)\b"
+)
 ANSWER = 50  # words of a text that answers; it ends with a whole sentence
 
 
@@ -41,7 +45,11 @@ def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> s
     """The first sentences, as many as are short enough and can be read without what follows."""
     taken: list[str] = []
     for sentence in sentences[:most]:
-        if words(" ".join([*taken, sentence.text])) > longest or not is_readable(sentence.text):
+        if (
+            MORE.match(sentence.text)
+            or words(" ".join([*taken, sentence.text])) > longest
+            or not is_readable(sentence.text)
+        ):
             break
         taken.append(sentence.text)
     text = " ".join(taken)

@@ -125,6 +125,10 @@ class _Blocks:
                 break
         else:
             self.at += 1
+        info = fence.group(2)
+        if info.startswith("{") and info[1:2].isalpha() and "code" not in info and self.depth < DEPTH:  # MyST's notes
+            self._inside(self.lines[start : self.at - 1], self.blocks)
+            return True
         inner = [_unindented(text, indent) for _, text in self.lines[start : self.at - 1]]
         self.blocks.append(Code(number + 1, fence.group(2).strip(), inner))
         return True

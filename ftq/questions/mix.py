@@ -14,6 +14,7 @@ from ftq.questions.wordings import Language, language, language_of
 from ftq.questions.write import Draft, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
+FIRST = 4  # times a section's cap may go to each fact's first row
 FEW = 5  # exposures under which a fact is hardly learned
 
 
@@ -74,7 +75,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         section, answer = (draft.fact.file, draft.fact.path), asked(draft.answer)
         reason = (
             "rows of a fact" if turn >= options.fact_rows
-            else "rows of a section" if sections[section] >= options.section_rows
+            else "rows of a section" if sections[section] >= options.section_rows * (1 if turn else FIRST)
             else "same answer" if answers[answer] >= same
             else ""
         )  # fmt: skip
@@ -138,5 +139,6 @@ def _row(draft: Draft) -> Row:
 def _report(code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, int]) -> Report:
     rows = Counter(draft.fact.rule for draft in train)
     met = Counter(draft.fact.key for draft in train)
-    few = tuple(fact.key for fact in facts if met[fact.key] * options.epochs < FEW)
+    counted = [fact for fact in facts if fact.relation != "term"]  # a sentence is blanked once
+    few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
     return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, left_out)

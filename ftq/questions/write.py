@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 
-from ftq.facts.checks import EMPTY, words
+from ftq.facts.checks import EMPTY, points, words
 from ftq.facts.english import VERBS, as_purpose
 from ftq.facts.fact import Fact
 from ftq.questions.row import Options
@@ -17,6 +17,7 @@ from ftq.questions.wordings import Language
 CLOZE = "____"
 BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that names its subject by an attribute
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
+VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition"})
 LEADS = 3  # wordings of a heading's first sentences
@@ -71,7 +72,7 @@ class _Writer:
         templates = self.language.templates(self.relation, "ask")
         return self._worded(templates, answers, self.fact.value, count)
 
-    def back(self, count: int) -> Iterator[Draft] | tuple[()]:
+    def back(self, count: int) -> list[Draft]:
         """From the value to the subject, where the value doesn't give it away."""
         fact, bare = self.fact, self.fact.subject.strip("`*\"' ").lower()
         relation = "does" if fact.relation == "meaning" and fact.attribute and fact.rule == "S" else self.relation
@@ -80,11 +81,11 @@ class _Writer:
         longest = SHORT if fact.relation == "attribute" else BACK
         templates = self.language.templates(relation, "back")
         if not templates or bare in told.lower() or words(told) > longest or not self._names(relation):
-            return ()
+            return []
         answers = (
             [f"{fact.subject}", f"{fact.subject}: {fact.value}"] if relation != "command" else [_sentence(fact.subject)]
         )
-        return list(self._worded(templates, answers, fact.subject, count))  # type: ignore[return-value]
+        return list(self._worded(templates, answers, fact.subject, count))
 
     def _names(self, relation: str) -> bool:
         """Whether the question's words can be had: what kind of thing, which attribute."""
@@ -113,10 +114,9 @@ class _Writer:
     ) -> Iterator[Draft]:
         """Each template once, then again with or without the topic."""
         seed, key = self.options.seed, self.fact.key
-        first, *rest = templates or [""]
         ordered = sorted(templates, key=lambda template: order(seed, key, template))
         has_topic = bool(self.options.topic)
-        rounds = [(template, turn) for turn in range(2 if has_topic else 1) for template in ordered if template]
+        rounds = [(template, turn) for turn in range(2 if has_topic else 1) for template in ordered]
         for number, (template, turn) in enumerate(islice(rounds, count)):
             coin = order(seed, key, template, "coins")[0]
             question = self._filled(template, blanked, is_bare=bool(coin & 2))
@@ -128,7 +128,7 @@ class _Writer:
     def _filled(self, template: str, blanked: str, is_bare: bool) -> str:
         fact, is_english = self.fact, self.language.code == "en"
         subject = fact.subject if self.relation in UNQUOTED else _quoted(fact.subject, self.language)
-        if fact.relation == "command" and self.relation == "command" and is_english:
+        if fact.relation in ("command", "lead") and self.relation == "command" and is_english:
             subject = as_purpose(subject) or subject
         attribute = _lowered(fact.attribute) if is_english else fact.attribute
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
@@ -136,13 +136,24 @@ class _Writer:
             subject=subject,
             attribute=attribute if self.relation != "cell" else _quoted(fact.attribute, self.language, always=True),
             value=_quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
-            kind=_lowered(fact.kind) if fact.kind else "one" if is_english else "?",
+            kind=_lowered(fact.kind) if fact.kind else self.language.word("kind"),
             place=place_of(fact),
             blanked=blanked,
         )
         if is_english:
             text = _plural(text, subject)
+        if _is_vague(fact) and "{place}" not in template and fact.path:
+            text = self.language.word("place").format(q=text, place=place_of(fact))
         return CODE.sub(r"\1", text) if is_bare else text
+
+
+def _is_vague(fact: Fact) -> bool:
+    """Whether the question is clear under its heading only: `callback`, or a line above code or a list."""
+    if fact.relation in ("list", "command") and fact.rule != "N":
+        return not as_purpose(fact.subject)
+    if fact.relation == "condition":
+        return VAGUE.search(fact.subject) is not None
+    return fact.relation in ("meaning", "default") and VAGUE.fullmatch(fact.subject) is not None
 
 
 def _relation(fact: Fact, language: Language) -> str:
@@ -166,10 +177,12 @@ def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
     """The answer's forms; none twice, and no sentence that lacks the value."""
     if fact.relation == "command":
         value = f"```\n{fact.value}\n```" if "\n" in fact.value or "`" in fact.value else f"`{fact.value}`"
-        return [value, f"{_sentence(fact.subject).rstrip('.')}: {value}" if "\n" not in fact.value else value]
+        return [value, value if "\n" in value else f"{_sentence(fact.subject).rstrip('.')}: {value}"]
     if fact.relation == "list":
         items = fact.value.split("; ")
         return ["\n".join(f"- {item}" for item in items), f"{fact.subject}: {fact.value}"]
+    if fact.relation in ("lead", "meaning") and points(fact.value):
+        return [f"{fact.subject}: {fact.value}"]
     if fact.relation in ("answer", "lead", "purpose", "condition", "page"):
         return [fact.value]
     attribute = _lowered(fact.attribute) if language.code == "en" else fact.attribute

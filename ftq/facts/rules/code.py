@@ -17,12 +17,20 @@ SHELLS = frozenset(
 )
 KEYS = frozenset({"toml", "yaml", "yml", "ini", "conf", "properties", "env", "dotenv", "cfg"})
 OUTPUTS = frozenset({"text", "txt", "output", "log", "diff", "mermaid", "svg", "html", "plain", "plaintext", "math"})
+COLUMN = re.compile(r"-|[A-Za-z][\w-]*(?: [\w<\[-]|$)|[A-Z_]{3,}$")  # not a tree of files
 LINES, LENGTH = 10, 500  # of code that an answer can hold
 TO = re.compile(
-    r"(?:^|.*?\b(?:if you (?:want|need|wish|would like)|in order)\s)to\s([^,:]{3,90})[,:]", re.IGNORECASE | re.DOTALL
+    r"(?:(?:for example|e\.g\.|so|now|then),? )?(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
+    re.IGNORECASE,
+)
+DO = re.compile(
+    r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b[^:]{0,80}? to ([^,:]{4,90})[:.]$",
+    re.IGNORECASE,
 )
 EMPTY_LEADS = re.compile(
-    r"(?:for )?(?:example|instance|e\.g|run|usage|then|output|install|like this|as follows)\b.{0,12}$", re.IGNORECASE
+    r"(?:(?:for )?(?:example|instance|e\.g|run|usage|then|output|install|like this|as follows)\b.{0,12}$)"
+    r"|(?:a few|some|here|an? (?:\w+ )?example|another|more|in this)\b",
+    re.IGNORECASE,
 )
 PAIR = re.compile(
     r"\s{0,12}(?:export\s|- )?([A-Za-z_][\w.-]{0,60})\s{0,8}[=:]\s{0,8}(\S[^#]{0,200}?)?\s*(?:\s#\s?(.{1,300}))?$"
@@ -63,8 +71,8 @@ def _introduced(place: Place, code: Code, before: Block | None) -> Iterator[Fact
 def _purpose(section: Section, code: Code, before: Block | None) -> str:
     """What the line above the code says, or the heading if that is what one does."""
     lead = before.sentences[-1].text if isinstance(before, Paragraph) and before.sentences else ""
-    stated = TO.match(lead)
-    if stated and (purpose := as_purpose(stated.group(1))):
+    stated = TO.match(lead) or DO.match(lead)
+    if stated and (purpose := as_purpose(stated.group(1), is_verb=True)):
         return purpose
     if lead.endswith((":", "：")) and words(lead) <= 20 and not EMPTY_LEADS.match(lead):
         lead = lead.rstrip(":： ")
@@ -116,10 +124,12 @@ def _columns(place: Place, code: Code) -> Iterator[Fact]:
     if _language(code) not in SHELLS | {"", "text", "txt"}:
         return
     lines = [line for line in code.lines if line.strip()]
-    rows = []
+    rows: list[tuple[int, str, str]] = []
     for number, line in enumerate(code.lines, start=code.line):
         first, _, second = (line.strip().replace("\t", "  ") + " ").partition("  ")
         first, second = first.rstrip(","), second.strip()
+        if first.endswith("/") or not COLUMN.match(first) or "  " in second or "|" in line:
+            continue
         if (
             0 < len(first) < 50
             and len(first.split()) <= 4

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import EMPTY, is_sentence, is_subject, words
+from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, words
 from ftq.facts.english import VERBS, as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
+from ftq.facts.rules.terms import named
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
 USE = re.compile(
@@ -27,7 +28,7 @@ NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0
 NUMBER = re.compile(
     r"(?<![\w.`-])\d[\d.,]{0,12}(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))(?!\w)"
 )
-CODE = re.compile(r"`[^`]{2,50}`")
+CODE = re.compile(r"`[^`]{1,50}`")
 SENTENCES = 60  # of a section that are read for S and B
 
 
@@ -38,6 +39,8 @@ def lead(place: Place) -> Iterator[Fact]:
     name = section.heading
     if not isinstance(first, Paragraph) or not name or name.endswith(("?", "？")) or words(name) > 12:
         return
+    if named(name):
+        return  # rule O's
     if name.strip(" :").lower() not in EMPTY and (value := answer(first.sentences)) and words(value) >= 4:
         yield place.fact("H", "lead", name, value, first.sentences[0].line, sentence=value)
 
@@ -45,7 +48,9 @@ def lead(place: Place) -> Iterator[Fact]:
 def statement(place: Place) -> Iterator[Fact]:
     """`To X, Y`; `Use Y to X`; `When X, Y`; `X is a Y`; `--x does y`. English, but for the last."""
     for sentence in _sentences(place):
-        if is_sentence(sentence.text) or (CONDITION.match(sentence.text) and words(sentence.text) <= 45):
+        if is_sentence(sentence.text) or (
+            CONDITION.match(sentence.text) and is_readable(sentence.text) and words(sentence.text) <= 45
+        ):
             yield from _stated(place, sentence)
 
 
@@ -61,7 +66,9 @@ def _sentences(place: Place) -> Iterator[Sentence]:
 
 def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
     text, line = sentence.text, sentence.line
-    if (match := PURPOSE.match(text) or USE.match(text)) and (purpose := as_purpose(_clean(match.group(1)))):
+    if (match := PURPOSE.match(text) or USE.match(text)) and (
+        purpose := as_purpose(_clean(match.group(1)), is_verb=True)
+    ):
         yield place.fact("S", "purpose", purpose, text, line, sentence=text)
     elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
         condition = f"{match.group(1).lower()} {match.group(2)}"
@@ -115,7 +122,7 @@ def _blank(text: str, bolds: tuple[str, ...]) -> str:
     if (number := NUMBER.search(text)) is not None:
         return number.group().strip()
     for code in CODE.finditer(text):
-        if code.start() and len(code.group().split()) <= 4:
+        if code.start() and len(code.group()) > 3 and len(code.group().split()) <= 4:
             return code.group()
     bold = next((bold for bold in bolds if bold in text and is_subject(bold, 3)), "")
     name = NAME.search(text) if not bold else None

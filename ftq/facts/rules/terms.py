@@ -23,14 +23,14 @@ LABELS = re.compile(
 
 def option(place: Place) -> Iterator[Fact]:
     """The sentence below a heading that is an option's or a function's name."""
-    name = _named(place.section.heading)
+    name = named(place.section.heading)
     text = next((block for block in place.section.blocks if isinstance(block, Paragraph)), None)
     if name and text is not None and (value := answer(text.sentences)):
         kind = "option" if name.startswith("`-") else "function" if "(" in name else ""
         yield place.fact("O", "meaning", name, value, text.sentences[0].line, sentence=value, kind=kind)
 
 
-def _named(heading: str) -> str:
+def named(heading: str) -> str:
     """The code in a heading that is little else; plain text if it looks like code."""
     codes = re.findall(r"`[^`]{1,200}`", heading)
     if codes and len(re.sub(r"`[^`]{1,200}`", "", heading).split()) <= 2:
