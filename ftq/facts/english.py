@@ -31,7 +31,7 @@ GERUNDS = {_gerund(verb): verb for verb in sorted(VERBS)}
 # Verbs that are nouns as well: only what follows tells.
 NOUNS = frozenset("""
     abort access archive attach backup block boot build bump bypass cache call cancel change check clear close combine
-    control copy count cut debug delete display download drop dump edit embed exit export file filter fix flag follow
+    control copy count cut debug display download drop dump edit embed exit export file filter fix flag follow
     force format forward function group guarantee handle hide import insert install join keep kill label launch leave
     limit link list load lock log look loop make manage map mark match measure merge mock monitor mount move name
     open package pack pass paste patch pause pin place plot post press preview print process profile prompt publish

@@ -52,5 +52,5 @@ def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> s
         ):
             break
         taken.append(sentence.text)
-    text = " ".join(taken)
+    text = "".join(f"{part} " if part.isascii() or part[-1] not in "。！？" else part for part in taken).rstrip()
     return text if words(text) >= 3 and not (len(taken) == 1 and points(text) and words(text) < 5) else ""

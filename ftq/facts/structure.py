@@ -19,6 +19,7 @@ Line = tuple[int, str]  # its number in the file, its text
 HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+|$)")
 ITEM = re.compile(r"([ \t]*)([-*+•]|\d{1,9}[.)])([ \t]+)(?=\S)")
 FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`]{0,200})$")
+NUMBERED = re.compile(r"^(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]|\d{1,3}(?:\.\d{1,3}){1,4}|Step \d{1,3}[.:])\s+(?=\S)")
 TASK = re.compile(r"\[[ xX]\]\s+")
 DEPTH = 6  # of lists and quotes inside each other; deeper ones are paragraphs
 COLUMNS = 64  # a wider table is data
@@ -32,7 +33,7 @@ def document(source: str) -> Document:
         if not isinstance(block, _Heading):
             found[-1].blocks.append(block)
             continue
-        name = inline(block.raw[:TEXT], text.references).flat
+        name = NUMBERED.sub("", inline(block.raw[:TEXT], text.references).flat, count=1).rstrip(" ¶#")
         path = {level: heading for level, heading in path.items() if level < block.level} | {block.level: name}
         found.append(Section(tuple(heading for heading in path.values() if heading), block.line, block.level))
     return Document(found, text.front)

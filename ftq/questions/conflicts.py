@@ -15,6 +15,9 @@ from ftq.questions.write import Draft, with_place
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
 VALUE = 8  # words of a value that can be compared
+Topic = tuple[str, str, str, str, str] | None
+Place = tuple[str, tuple[str, ...]]
+LAST = 99
 RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
 
 
@@ -25,11 +28,59 @@ def asked(question: str) -> str:
 
 def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], int]:
     """Each question once: with its headings where it has two answers, dropped where it still has; and how many were."""
-    kept, contested = _settled(drafts)
-    again, lost = _settled([with_place(draft, language) for draft in contested])
+    clear, contested = _unambiguous(drafts)
+    kept, more = _settled(clear)
+    again, lost = _settled([with_place(draft, language) for draft in [*contested, *more]])
     taken = {asked(draft.question) for draft in kept}
     fresh = [draft for draft in again if asked(draft.question) not in taken]
     return kept + fresh, len(lost) + len(again) - len(fresh)
+
+
+def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
+    """(clear, those that need their headings): by what is asked, however it is worded."""
+    topics: dict[Topic, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        topics[_topic(draft)].append(draft)
+    clear: list[Draft] = []
+    contested: list[Draft] = []
+    for topic, group in topics.items():
+        if topic is None or len({asked(draft.gist) for draft in group}) == 1:
+            clear.extend(group)
+            continue
+        best = _first_of_sections(group) if topic[0] == "meaning" else _best_of_sections(group)
+        winner = _winner(best) if topic[0] == "meaning" else None
+        for draft in best:
+            is_clear = len({asked(other.gist) for other in best}) == 1 or draft.fact == winner
+            (clear if is_clear else contested).append(draft)
+    return clear, contested
+
+
+def _topic(draft: Draft) -> Topic:
+    """What a question wants to know; None where only its words count."""
+    fact = draft.fact
+    if fact.relation not in (*COMPARED, "meaning"):
+        return None
+    if draft.gist == fact.value:
+        attribute = fact.attribute if fact.relation == "attribute" else ""
+        return fact.relation, "forward", asked(fact.subject), asked(attribute), ""
+    return fact.relation, "back", asked(fact.value), asked(fact.attribute), asked(fact.kind)
+
+
+def _first_of_sections(group: list[Draft]) -> list[Draft]:
+    """Those of one fact in each section: of the most exact rule, and of its facts the first."""
+    firsts: dict[Place, Draft] = {}
+    for draft in group:
+        first = firsts.setdefault(_place(draft), draft)
+        if _rank(draft) < _rank(first):
+            firsts[_place(draft)] = draft
+    return [draft for draft in group if draft.fact == firsts[_place(draft)].fact]
+
+
+def _winner(group: list[Draft]) -> Fact | None:
+    """The one fact that needs no heading: defined once, or else said first."""
+    best = min(map(_rank, group))
+    facts = list(dict.fromkeys(draft.fact for draft in group if _rank(draft) == best))
+    return facts[0] if len(facts) == 1 or best == RANK["S"] else None
 
 
 def _settled(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
@@ -40,10 +91,7 @@ def _settled(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
     kept: list[Draft] = []
     contested: list[Draft] = []
     for group in by_question.values():
-        if len({asked(draft.gist) for draft in group}) == 1:
-            kept.append(group[0])
-            continue
-        best = _best_of_sections(group)
+        best = group if len(group) == 1 else _best_of_sections(group)
         if len({asked(draft.gist) for draft in best}) == 1:
             kept.append(best[0])
         else:
@@ -52,12 +100,19 @@ def _settled(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
 
 
 def _best_of_sections(group: list[Draft]) -> list[Draft]:
-    """Those of the first rule in each section."""
-    ranks: dict[tuple[str, tuple[str, ...]], int] = {}
+    """Those of the most exact rule in each section."""
+    ranks: dict[Place, int] = {}
     for draft in group:
-        section = draft.fact.file, draft.fact.path
-        ranks[section] = min(ranks.get(section, 99), RANK.get(draft.fact.rule, 99))
-    return [draft for draft in group if RANK.get(draft.fact.rule, 99) == ranks[draft.fact.file, draft.fact.path]]
+        ranks[_place(draft)] = min(ranks.get(_place(draft), LAST), _rank(draft))
+    return [draft for draft in group if _rank(draft) == ranks[_place(draft)]]
+
+
+def _place(draft: Draft) -> Place:
+    return draft.fact.file, draft.fact.path
+
+
+def _rank(draft: Draft) -> int:
+    return RANK.get(draft.fact.rule, LAST)
 
 
 def contradictions(facts: Iterable[Fact]) -> tuple[Contradiction, ...]:

@@ -20,6 +20,7 @@ NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition"})
+ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 LEADS = 3  # wordings of a heading's first sentences
 
 
@@ -79,7 +80,7 @@ class _Writer:
         relation = "meaning" if relation == "code" and not self.language.templates("code", "back") else relation
         told = fact.attribute if relation == "does" else fact.value
         longest = SHORT if fact.relation == "attribute" else BACK
-        templates = self.language.templates(relation, "back")
+        templates = self.language.templates(relation, "back") if fact.relation not in ONE_WAY else []
         if not templates or bare in told.lower() or words(told) > longest or not self._names(relation):
             return []
         answers = (
@@ -130,13 +131,15 @@ class _Writer:
         subject = fact.subject if self.relation in UNQUOTED else _quoted(fact.subject, self.language)
         if fact.relation in ("command", "lead") and self.relation == "command" and is_english:
             subject = as_purpose(subject) or subject
+        if is_english and self.relation in ("command", "purpose", "condition"):
+            subject = _as_mine(subject)
         attribute = _lowered(fact.attribute) if is_english else fact.attribute
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
         text = template.format(
             subject=subject,
             attribute=attribute if self.relation != "cell" else _quoted(fact.attribute, self.language, always=True),
             value=_quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
-            kind=_lowered(fact.kind) if fact.kind else self.language.word("kind"),
+            kind=(_lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
             place=place_of(fact),
             blanked=blanked,
         )
@@ -217,6 +220,18 @@ def _lowered(text: str) -> str:
 def _sentence(text: str) -> str:
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _as_mine(text: str) -> str:
+    """`create your own token` asked by the reader: `create my own token`."""
+    text = re.sub(r"\byour(self)?\b", lambda match: "myself" if match.group(1) else "my", text)
+    text = re.sub(r"\b(if|when|once|whenever|and|that) you (are\b|have\b)?", _mine, text)
+    return re.sub(r"\byou're\b", "I'm", text)
+
+
+def _mine(match: re.Match[str]) -> str:
+    verb = {"are": "am", "have": "have", None: ""}[match.group(2)]
+    return f"{match.group(1)} I {verb}"
 
 
 def _plural(text: str, subject: str) -> str:

@@ -18,11 +18,13 @@ SHELLS = frozenset(
 KEYS = frozenset({"toml", "yaml", "yml", "ini", "conf", "properties", "env", "dotenv", "cfg"})
 OUTPUTS = frozenset({"text", "txt", "output", "log", "diff", "mermaid", "svg", "html", "plain", "plaintext", "math"})
 COLUMN = re.compile(r"-|[A-Za-z][\w-]*(?: [\w<\[-]|$)|[A-Z_]{3,}$")  # not a tree of files
+LABEL = 10  # words of a line that is no purpose
 LINES, LENGTH = 10, 500  # of code that an answer can hold
 TO = re.compile(
-    r"(?:(?:for example|e\.g\.|so|now|then),? )?(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
+    r"(?:(?:for example|as an example|e\.g\.|so|now|then),? )?(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
     re.IGNORECASE,
 )
+EXAMPLE = re.compile(r"(?:for|as an) (?:example|instance),? |e\.g\.,? ", re.IGNORECASE)
 DO = re.compile(
     r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b[^:]{0,80}? to ([^,:]{4,90})[:.]$",
     re.IGNORECASE,
@@ -74,10 +76,11 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
     stated = TO.match(lead) or DO.match(lead)
     if stated and (purpose := as_purpose(stated.group(1), is_verb=True)):
         return purpose
+    lead = EXAMPLE.sub("", lead)
     if lead.endswith((":", "：")) and words(lead) <= 20 and not EMPTY_LEADS.match(lead):
         lead = lead.rstrip(":： ")
         purpose = as_purpose(lead)
-        if purpose or not (points(lead) or not lead[0].isupper() or words(lead) < 3):
+        if purpose or not (points(lead) or words(lead) < 3 or words(lead) > LABEL or set(lead) & set(",;.")):
             return purpose or lead
     return as_purpose(section.heading) if code is section.code else ""
 
@@ -116,7 +119,9 @@ def _commented(place: Place, code: Code) -> Iterator[Fact]:
 
 def _comment(text: str) -> str:
     text = text.strip("# -=").rstrip(".:")
-    return (as_purpose(text) or text) if 2 <= words(text) <= 14 and is_readable(text) and not points(text) else ""
+    if EMPTY_LEADS.match(text) or text.lower().startswith(("same as", "or ", "output", "=>", "prints", "returns")):
+        return ""
+    return (as_purpose(text, is_verb=True) or text) if 2 <= words(text) <= 14 and is_readable(text) and not points(text) else ""
 
 
 def _columns(place: Place, code: Code) -> Iterator[Fact]:

@@ -22,11 +22,13 @@ def json_facts(data: Any, file: str, line: int = 1) -> Iterator[Fact]:
         value, path, kind = stack.pop()
         if isinstance(value, dict):
             name = _name(value) or (path[-1] if path else "")
-            for key, inner in reversed(list(value.items())):
+            nested = [(key, inner) for key, inner in value.items() if isinstance(inner, dict | list)]
+            if len(path) < DEPTH:
+                stack.extend((inner, (*path, str(key)), _singular(str(key))) for key, inner in reversed(nested))
+            for key, inner in value.items():
                 if isinstance(inner, dict | list):
-                    if len(path) < DEPTH:
-                        stack.append((inner, (*path, str(key)), _singular(str(key))))
-                elif name and (fact := _fact(name, str(key), inner, path, file, line, kind)) is not None:
+                    continue
+                if name and (fact := _fact(name, str(key), inner, path, file, line, kind)) is not None:
                     count += 1
                     yield fact
         elif isinstance(value, list):

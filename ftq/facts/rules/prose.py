@@ -26,9 +26,10 @@ CODE_DOES = re.compile(
 IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any|ftq)\b")
 NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}")
 NUMBER = re.compile(
-    r"(?<![\w.`-])\d[\d.,]{0,12}(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))(?!\w)"
+    r"(?<![\w.`-])\d[\d.,]{0,12}(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
 )
 CODE = re.compile(r"`[^`]{1,50}`")
+DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
 SENTENCES = 60  # of a section that are read for S and B
 
 
@@ -72,7 +73,7 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         yield place.fact("S", "purpose", purpose, text, line, sentence=text)
     elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
         condition = f"{match.group(1).lower()} {match.group(2)}"
-        if not re.search(r"\byou (?:want|need|wish|would|are|have|prefer|like)\b", condition):
+        if not re.search(r"\byou (?:want|need|wish|would|prefer|like)\b|\bthen\b", condition):
             yield place.fact("S", "condition", condition, text, line, sentence=text)
     elif (match := CODE_DOES.match(text)) and match.group(2) not in {
         "and",
@@ -111,7 +112,7 @@ def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
         for sentence in paragraph.sentences[:SENTENCES]:
-            if is_sentence(sentence.text) and words(sentence.text) >= 6:
+            if words(sentence.text) >= 6 and is_sentence(sentence.text) and not DEFINES.match(sentence.text):
                 blank = _blank(sentence.text, paragraph.inline.bolds)
                 if blank and sentence.text.count(blank) == 1:
                     yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
@@ -119,8 +120,10 @@ def term(place: Place) -> Iterator[Fact]:
 
 def _blank(text: str, bolds: tuple[str, ...]) -> str:
     """A number tells most, then code after the sentence's beginning, bold words and names."""
-    if (number := NUMBER.search(text)) is not None:
-        return number.group().strip()
+    numbers = [match.group().strip() for match in NUMBER.finditer(text)]
+    number = next((number for number in numbers if not number[-1].isdigit()), "")  # with its unit
+    if number := number or next((number.rstrip(".,") for number in numbers if len(number) > 1), ""):
+        return number
     for code in CODE.finditer(text):
         if code.start() and len(code.group()) > 3 and len(code.group().split()) <= 4:
             return code.group()
