@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ftq.facts import ALL, Fact, facts_of, facts_of_json
 from ftq.facts.checks import is_sentence, is_subject
-from ftq.facts.english import as_purpose
+from ftq.facts.rules.english import as_purpose
 from ftq.facts.inline import inline, sentences
 
 Short = tuple[str, str, str, int]

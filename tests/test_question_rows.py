@@ -119,7 +119,9 @@ def test_rules_can_be_switched_off() -> None:
 
 
 def test_cloze_rows_keep_to_their_share() -> None:
-    text = "".join(f"The part number {n} of the mill weighs {n * 3 + 1000} kilograms in the summer.\n\n" for n in range(200))
+    text = "".join(
+        f"The part number {n} of the mill weighs {n * 3 + 1000} kilograms in the summer.\n\n" for n in range(200)
+    )
     facts = facts_of(MANUAL + text, "mill.md")
     train, _, report = rows_of(facts, Options(refusals=0, cloze_share=0.15))
     size = Counter[bool]()

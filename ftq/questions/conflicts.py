@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -11,19 +10,20 @@ from ftq.facts.checks import words
 from ftq.facts.fact import Fact
 from ftq.questions.row import Contradiction, Stated
 from ftq.questions.wordings import Language
-from ftq.questions.write import Draft, with_place
+from ftq.questions.write import VAGUE, Draft, with_place
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
 VALUE = 8  # words of a value that can be compared
 Topic = tuple[str, str, str, str, str] | None
 Place = tuple[str, tuple[str, ...]]
+IGNORED = str.maketrans(dict.fromkeys("\"`'“”„«»?.!", " "))
 LAST = 99
 RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
 
 
 def asked(question: str) -> str:
     """Equal for questions that differ in case, quotes and end only."""
-    return " ".join(re.sub(r"[\"`'“”„«»?.!]", " ", question).lower().split())
+    return " ".join(question.translate(IGNORED).lower().split())
 
 
 def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], int]:
@@ -121,7 +121,8 @@ def contradictions(facts: Iterable[Fact]) -> tuple[Contradiction, ...]:
     for fact in facts:
         if fact.relation in COMPARED and words(fact.value) <= VALUE and fact.rule != "J":
             attribute = "" if fact.relation == "default" else fact.attribute
-            key = fact.relation, asked(fact.subject), asked(attribute), asked(fact.kind) if attribute else ""
+            heading = fact.path[-1] if fact.path and VAGUE.fullmatch(fact.subject) else ""
+            key = fact.relation, asked(fact.subject), asked(attribute), asked(fact.kind) if attribute else "", heading
             stated[key].setdefault(asked(fact.value), fact)
     found = []
     for values in stated.values():

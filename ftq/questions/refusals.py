@@ -48,7 +48,7 @@ def _invented(facts: Sequence[Fact], known: Set[str], options: Options) -> Itera
         pick = int.from_bytes(order(options.seed, fact.key, "part"), "big")
         old, new = own[pick % len(own)], parts[pick // 7 % len(parts)]
         name = fact.subject.replace(old, new.upper() if old.isupper() else new.title() if old[0].isupper() else new, 1)
-        if name.strip("`-()").lower() not in known and not set(known) & {name.strip("`").lower()}:
+        if name.strip("`-()").lower() not in known:
             yield _like(fact, name, "meaning" if fact.relation != "default" else "default")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
 from ftq.facts.checks import is_readable, points, words
-from ftq.facts.english import as_purpose
+from ftq.facts.rules.english import as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place
@@ -108,7 +108,7 @@ def _commented(place: Place, code: Code) -> Iterator[Fact]:
     for number, line in enumerate([*code.lines, "# "], start=code.line):
         text = line.strip().removeprefix("$ ")
         if text.startswith("#") or not text:
-            if comment and 0 < len(commands) <= 4:
+            if comment and 0 < len(commands) <= 4 and not commands[-1].endswith("\\"):
                 yield place.fact("C", "command", comment, "\n".join(commands), start)
             comment, commands, start = _comment(text) if text else "", [], number
         elif " # " in text and (trailing := _comment(text.partition(" # ")[2])):
@@ -121,7 +121,11 @@ def _comment(text: str) -> str:
     text = text.strip("# -=").rstrip(".:")
     if EMPTY_LEADS.match(text) or text.lower().startswith(("same as", "or ", "output", "=>", "prints", "returns")):
         return ""
-    return (as_purpose(text, is_verb=True) or text) if 2 <= words(text) <= 14 and is_readable(text) and not points(text) else ""
+    return (
+        (as_purpose(text, is_verb=True) or text)
+        if 2 <= words(text) <= 14 and is_readable(text) and not points(text)
+        else ""
+    )
 
 
 def _columns(place: Place, code: Code) -> Iterator[Fact]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, words
-from ftq.facts.english import VERBS, as_purpose
+from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.rules.english import VERBS, as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
@@ -30,6 +30,7 @@ NUMBER = re.compile(
 )
 CODE = re.compile(r"`[^`]{1,50}`")
 DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
+NO_THING = known_words("no_thing")
 SENTENCES = 60  # of a section that are read for S and B
 
 
@@ -87,7 +88,7 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         "at",
     }:
         yield from _does(place, sentence, match)
-    elif (match := IS.match(text)) and is_subject(match.group(1), longest=4) and match.group(1).lower() != "the":
+    elif (match := IS.match(text)) and is_subject(match.group(1), longest=4) and not _is_no_thing(match.group(1)):
         yield place.fact("S", "meaning", _without_article(match.group(1)), text, line, sentence=text)
 
 
@@ -102,6 +103,12 @@ def _does(place: Place, sentence: Sentence, match: re.Match[str]) -> Iterator[Fa
     if verb.endswith("s") and (verb[:-1] in VERBS or verb[:-2] in VERBS):
         attribute = f"{verb} {match.group(3)}".rstrip(".")
     yield place.fact("S", "meaning", name, sentence.text, sentence.line, sentence.text, attribute, kind)
+
+
+def _is_no_thing(name: str) -> bool:
+    """`The`, `The only argument`."""
+    plain = _without_article(name)
+    return plain == "The" or plain.split()[0].lower() in NO_THING
 
 
 def _without_article(name: str) -> str:

@@ -6,22 +6,13 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ftq.facts.blocks import Paragraph, Table
-from ftq.facts.checks import LETTERS, is_subject, words
+from ftq.facts.checks import LETTERS, is_subject, known_phrases, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL = 40  # words
-MEANINGS = frozenset("""
-    description|meaning|purpose|what it does|effect|explanation|does|what it is|notes|details|use|summary|
-    beschreibung|bedeutung|zweck|wirkung|description|signification|descripción|significado|descrizione|significato|
-    descrição|beschrijving|betekenis|opis|znaczenie|описание|значение|说明|描述|含义|説明|意味
-""".replace("\n", "").replace("    ", "").split("|"))  # fmt: skip
-DEFAULTS = frozenset("""
-    default|default value|defaults|standard|standardwert|vorgabe|défaut|par défaut|valeur par défaut|predeterminado|
-    valor predeterminado|por defecto|predefinito|valore predefinito|padrão|valor padrão|standaard|standaardwaarde|
-    domyślnie|domyślna|wartość domyślna|по умолчанию|значение по умолчанию|默认|默认值|デフォルト|既定値
-""".replace("\n", "").replace("    ", "").split("|"))  # fmt: skip
+MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
 
 
 def table(place: Place) -> Iterator[Fact]:
