@@ -85,12 +85,15 @@ def test_the_topic_stands_in_about_half_of_the_questions() -> None:
 
 
 def test_a_question_with_two_answers_gets_its_heading() -> None:
-    facts = [fact("`x`", "5 mm", path=("Shop", "Tills")), fact("`x`", "7 mm", path=("Shop", "Doors"), file="b.md")]
+    facts = [
+        fact("`till_2`", "5 mm", path=("Shop", "Tills")),
+        fact("`till_2`", "7 mm", path=("Shop", "Doors"), file="b.md"),
+    ]
     train, _, report = rows_of(facts, Options(language="en", refusals=0))
     forward = [row for row in train if "mm" not in row.instruction]
     assert forward and all("Tills" in row.instruction or "Doors" in row.instruction for row in forward)
     assert report.contradictions == (
-        Contradiction("`x`", "Limit", (Stated("5 mm", "a.md", 3), Stated("7 mm", "b.md", 3))),
+        Contradiction("`till_2`", "Limit", (Stated("5 mm", "a.md", 3), Stated("7 mm", "b.md", 3))),
     )
 
 
@@ -144,7 +147,8 @@ def test_each_language_words_each_relation(code: str) -> None:
     ("Le magasin est ouvert dans la ville et il ne ferme pas avec les autres.", "fr"),
     ("La tienda de la ciudad no es grande y se abre para los que llegan con el tren.", "es"),
     ("Магазин в городе открыт для всех и не закрывается, если это не праздник.", "ru"),
-    ("商店在星期一到星期五开门，星期六只开到下午一点。", "zh"), ("店は月曜日から金曜日まで開いています。", "ja"), ("xyzzy 42", "*"),
+    ("商店在星期一到星期五开门，星期六只开到下午一点。", "zh"), ("店は月曜日から開いています。", "ja"),
+    ("xyzzy 42", "*"),
 ])  # fmt: skip
 def test_the_language_is_told_by_its_common_words(text: str, code: str) -> None:
     assert language_of(text) == code
@@ -153,9 +157,7 @@ def test_the_language_is_told_by_its_common_words(text: str, code: str) -> None:
 def test_json_records_become_questions() -> None:
     facts = facts_of_json('{"planets": [{"name": "Mars", "color": "red", "moons": 2}]}', "planets.json")
     train, _, _ = rows_of(facts, Options(language="en", refusals=0))
-    assert ("Mars", "red") in {(row.output, word) for row in train for word in row.instruction.split()} or any(
-        row.output == "red" for row in train
-    )
+    assert [row for row in train if row.output == "red" and "Mars" in row.instruction and "color" in row.instruction]
 
 
 WORDS = st.sampled_from(
@@ -165,8 +167,10 @@ RELATED = st.sampled_from(
     ["attribute", "meaning", "default", "answer", "list", "lead", "command", "condition", "purpose", "page"]
 )
 FACTS = st.builds(
-    Fact, WORDS, RELATED, WORDS, st.just(""), st.sampled_from([(), ("One",), ("One", "Two")]), st.sampled_from(["a.md", "b.md"]),
-    st.integers(1, 9), st.sampled_from("TDQJ"), st.sampled_from(["", "size", "Limit of it"]), st.sampled_from(["", "part"]),
+    Fact, WORDS, RELATED, WORDS, st.just(""), st.sampled_from([(), ("One",), ("One", "Two")]),
+    st.sampled_from(["a.md", "b.md"]),
+    st.integers(1, 9), st.sampled_from("TDQJ"), st.sampled_from(["", "size", "Limit of it"]),
+    st.sampled_from(["", "part"]),
 )  # fmt: skip
 
 

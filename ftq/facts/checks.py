@@ -33,8 +33,8 @@ def known_phrases(name: str) -> frozenset[str]:
 POINTING, NO_SUBJECT = known_words("pointing"), known_words("no_subject")
 EMPTY, NAVIGATION = known_phrases("empty"), known_phrases("navigation")
 POINTS = re.compile(
-    r"(?:in|for|at|after|with|by|of|from|on|before|as|because of|due to)\s(?:this|these|that|those|such|addition|both|either|"
-    r"other words|doing so|above|the (?:example|following|above|previous|last))\b",
+    r"(?:in|for|at|after|with|by|of|from|on|before|as|because of|due to)\s(?:this|these|that|those|such|addition|both|"
+    r"either|other words|doing so|above|the (?:example|following|above|previous|last))\b",
     re.IGNORECASE,
 )
 ELSEWHERE = re.compile(

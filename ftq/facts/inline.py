@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Container
 from dataclasses import dataclass
+from itertools import pairwise
 
 TOKEN = re.compile(r"\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
@@ -20,9 +21,9 @@ BOLD_PARTS = 40  # more pieces are no term
 
 SENTENCE = re.compile(r"[.!?…]{1,5}[\"'”’»)\]]{0,3}\s+(?![a-zà-þа-я])|[。！？]{1,5}[」』”）]{0,3}\s*")
 SHORT = {
-    "e.g.", "i.e.", "etc.", "vs.", "cf.", "dr.", "mr.", "mrs.", "no.", "nr.", "fig.", "approx.", "resp.", "incl.", "bzw.",
-    "z.b.", "d.h.", "ca.", "ggf.", "usw.", "evtl.", "p.ex.", "ex.", "p.", "pp.", "st.", "np.", "itd.", "tzn.", "ej.",
-    "sr.", "sra.", "art.", "bijv.", "enz.", "т.е.", "т.д.", "др.", "см.",
+    "e.g.", "i.e.", "etc.", "vs.", "cf.", "dr.", "mr.", "mrs.", "no.", "nr.", "fig.", "approx.", "resp.", "incl.",
+    "bzw.", "z.b.", "d.h.", "ca.", "ggf.", "usw.", "evtl.", "p.ex.", "ex.", "p.", "pp.", "st.", "np.", "itd.", "tzn.",
+    "ej.", "sr.", "sra.", "art.", "bijv.", "enz.", "т.е.", "т.д.", "др.", "см.",
 }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def sentences(text: str, line: int) -> list[Sentence]:
             cuts.append(match.end())
     cuts.append(len(text))
     found = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         piece = text[start:end]
         if piece.strip():
             found.append(Sentence(" ".join(piece.split()), line))

@@ -111,7 +111,7 @@ class _Sweep:
             return line
         kept = []
         for number, part in enumerate(line.split("<!--")):
-            text, mark, after = part.partition("-->")
+            _, mark, after = part.partition("-->")
             kept.append(part if not number else after if mark else "")
             self.until = "-->" if number and not mark else ""
         return "".join(kept)

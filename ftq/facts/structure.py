@@ -184,9 +184,9 @@ class _Blocks:
             number, text = self.lines[self.at]
             if text.strip():
                 indent = len(text) - len(text.lstrip())
-                if indent < min(width, 2) or (indent < width and (was_empty or ITEM.match(text))):
-                    if was_empty or not _goes_on(text):
-                        break
+                is_less = indent < min(width, 2) or (indent < width and (was_empty or ITEM.match(text)))
+                if is_less and (was_empty or not _goes_on(text)):
+                    break
                 inner.append((number, text[min(indent, width) :]))
             else:
                 inner.append((number, ""))

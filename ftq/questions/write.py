@@ -9,8 +9,8 @@ from hashlib import blake2b
 from itertools import islice
 
 from ftq.facts.checks import EMPTY, points, words
-from ftq.facts.rules.english import VERBS, as_purpose
 from ftq.facts.fact import Fact
+from ftq.facts.rules.english import VERBS, as_purpose
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
 

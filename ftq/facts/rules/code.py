@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
 from ftq.facts.checks import is_readable, points, words
-from ftq.facts.rules.english import as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place
+from ftq.facts.rules.english import as_purpose
 
 SHELLS = frozenset(
     {"sh", "bash", "shell", "zsh", "console", "terminal", "shell-session", "powershell", "ps1", "fish", "cmd"}
@@ -21,12 +21,14 @@ COLUMN = re.compile(r"-|[A-Za-z][\w-]*(?: [\w<\[-]|$)|[A-Z_]{3,}$")  # not a tre
 LABEL = 10  # words of a line that is no purpose
 LINES, LENGTH = 10, 500  # of code that an answer can hold
 TO = re.compile(
-    r"(?:(?:for example|as an example|e\.g\.|so|now|then),? )?(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
+    r"(?:(?:for example|as an example|e\.g\.|so|now|then),? )?"
+    r"(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
     re.IGNORECASE,
 )
 EXAMPLE = re.compile(r"(?:for|as an) (?:example|instance),? |e\.g\.,? ", re.IGNORECASE)
 DO = re.compile(
-    r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b[^:]{0,80}? to ([^,:]{4,90})[:.]$",
+    r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b"
+    r"[^:]{0,80}? to ([^,:]{4,90})[:.]$",
     re.IGNORECASE,
 )
 EMPTY_LEADS = re.compile(
@@ -38,7 +40,8 @@ PAIR = re.compile(
     r"\s{0,12}(?:export\s|- )?([A-Za-z_][\w.-]{0,60})\s{0,8}[=:]\s{0,8}(\S[^#]{0,200}?)?\s*(?:\s#\s?(.{1,300}))?$"
 )
 DEFAULT = re.compile(
-    r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|standard(?:wert)?\s?[:=]|par défaut\s?:|"
+    r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"
+    r"standard(?:wert)?\s?[:=]|par défaut\s?:|"
     r"valor (?:predeterminado|padrão)\s?:|predefinito\s?:|standaard\s?:|domyślnie\s?:|по умолчанию\s?[:—]|"
     r"默认(?:值)?(?:为|是|[:：])|デフォルト(?:値)?(?:は|[:：]))\s{0,3}"
     r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB))?"

@@ -8,25 +8,14 @@ from ftq.facts.checks import known_words
 
 VERBS, NOUNS, DETERMINERS = known_words("verbs"), known_words("nouns"), known_words("determiners")
 
+STRESSED = known_words("stressed")
+
 
 def _gerund(verb: str) -> str:
     if verb.endswith("e") and not verb.endswith(("ee", "ye")):
         return verb[:-1] + "ing"
     doubled = re.fullmatch(r"[^aeiou]*[aeiou][bdgklmnprt]", verb) and not verb.endswith(("ok", "el"))
-    is_last_stressed = verb in {
-        "submit",
-        "begin",
-        "commit",
-        "refer",
-        "transfer",
-        "reset",
-        "unset",
-        "forget",
-        "embed",
-        "emit",
-        "omit",
-    }
-    return verb + (verb[-1] if doubled or is_last_stressed else "") + "ing"
+    return verb + (verb[-1] if doubled or verb in STRESSED else "") + "ing"
 
 
 GERUNDS = {_gerund(verb): verb for verb in sorted(VERBS)}

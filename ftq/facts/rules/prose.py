@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from ftq.facts.blocks import Paragraph
 from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, known_words, words
-from ftq.facts.rules.english import VERBS, as_purpose
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
+from ftq.facts.rules.english import VERBS, as_purpose
 from ftq.facts.rules.terms import named
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
@@ -21,9 +21,11 @@ CONDITION = re.compile(
     r"(If|When|Once|Whenever) ((?:the|a|an|your|any|no|you|there|one|two|all|it|[A-Z`])[^,:;]{6,90}), (?=\w|`)"
 )
 CODE_DOES = re.compile(
-    r"(?:The )?(`[^`]{1,60}`)(?: (?:option|flag|command|setting|field|key|function|method|variable|parameter|property|argument))? ([a-z]{2,20}) (.{6,})"
+    r"(?:The )?(`[^`]{1,60}`)"
+    r"(?: (?:option|flag|command|setting|field|key|function|method|variable|parameter|property|argument))?"
+    r" ([a-z]{2,20}) (.{6,})"
 )
-IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any|ftq)\b")
+IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any)\b")
 NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}")
 NUMBER = re.compile(
     r"(?<![\w.`-])\d[\d.,]{0,12}(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
