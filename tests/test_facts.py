@@ -38,6 +38,9 @@ def test_rule_t_tells_defaults_and_meanings_from_other_columns() -> None:
         ("meaning", "`port`", "where the server listens", 3),
         ("attribute", "`port`", "2.1", 3),
     ]
+    assert found("| Exit code | Meaning |\n|---|---|\n| 2 | bad usage |\n", "T") == [
+        ("meaning", "Exit code 2", "bad usage", 3)
+    ]
 
 
 def test_rule_o_takes_the_sentence_below_a_heading_that_is_code() -> None:
@@ -129,8 +132,12 @@ def test_rule_s_reads_purposes_conditions_and_what_code_does() -> None:
 
 
 def test_rule_b_blanks_the_number_first_and_then_code() -> None:
-    source = "The lease of a worker ends after 60 seconds. The broker writes its log to `broker.log` every night.\n"
-    assert found(source, "B") == [("term", "60 seconds", "60 seconds", 1), ("term", "`broker.log`", "`broker.log`", 1)]
+    source = "The lease of a worker ends after 60 seconds. The broker writes its log to `broker.log` every night. A lease is mortal by design of the house."
+    assert found(source, "B") == [
+        ("term", "60 seconds", "60 seconds", 1),
+        ("term", "`broker.log`", "`broker.log`", 1),
+        ("term", "lease", "lease", 1),
+    ]
 
 
 def test_rule_f_reads_front_matter() -> None:

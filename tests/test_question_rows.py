@@ -129,7 +129,7 @@ def test_cloze_rows_keep_to_their_share() -> None:
     train, _, report = rows_of(facts, Options(refusals=0, cloze_share=0.15))
     size = Counter[bool]()
     for row in train:
-        size[row.rule == "B"] += len(row.instruction + row.output)
+        size["____" in row.instruction] += len(row.instruction + row.output)
     assert size[True] <= 0.15 * size.total() and report.left_out["cloze"] > 0
 
 

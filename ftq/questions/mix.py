@@ -11,7 +11,7 @@ from ftq.questions.conflicts import asked, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
 from ftq.questions.row import Options, Report, Row
 from ftq.questions.wordings import Language, language, language_of
-from ftq.questions.write import Draft, drafts, order
+from ftq.questions.write import CLOZE, Draft, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times a section's cap may go to each fact's first row
@@ -91,9 +91,9 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
 
 def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], int]:
     """Cloze rows up to their share of the tokens, counted as characters."""
-    others = sum(_size(draft) for draft in kept if draft.fact.relation != "term")
+    others = sum(_size(draft) for draft in kept if CLOZE not in draft.question)
     room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
-    cloze = [draft for draft in kept if draft.fact.relation == "term"]
+    cloze = [draft for draft in kept if CLOZE in draft.question]
     if not others:
         return kept, 0
     chosen: set[int] = set()
@@ -101,7 +101,7 @@ def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], int]:
         room -= _size(draft)
         if room >= 0:
             chosen.add(id(draft))
-    mixed = [draft for draft in kept if draft.fact.relation != "term" or id(draft) in chosen]
+    mixed = [draft for draft in kept if CLOZE not in draft.question or id(draft) in chosen]
     return mixed, len(kept) - len(mixed)
 
 

@@ -145,7 +145,7 @@ class _Writer:
         )
         if is_english:
             text = _plural(text, subject)
-        if _is_vague(fact) and "{place}" not in template and fact.path:
+        if (_is_vague(fact) or self.relation == "cell") and "{place}" not in template and fact.path:
             text = self.language.word("place").format(q=text, place=place_of(fact))
         return CODE.sub(r"\1", text) if is_bare else text
 

@@ -19,6 +19,11 @@ def _gerund(verb: str) -> str:
 
 
 GERUNDS = {_gerund(verb): verb for verb in sorted(VERBS)}
+# `The broker keeps ...`: what follows a subject, and is no noun in the plural.
+THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", "sh", "ch", "x", "y"))} | {
+    "keeps", "makes", "uses", "holds", "runs", "returns", "takes", "gets", "gives", "goes", "means", "says", "writes",
+    "reads", "starts", "stops", "shows", "sends", "waits", "knows", "becomes", "works", "contains", "provides",
+}  # fmt: skip
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 
 

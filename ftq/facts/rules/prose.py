@@ -10,7 +10,7 @@ from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, known_
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
-from ftq.facts.rules.english import VERBS, as_purpose
+from ftq.facts.rules.english import THIRD_PERSON, VERBS, as_purpose
 from ftq.facts.rules.terms import named
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
@@ -28,7 +28,11 @@ CODE_DOES = re.compile(
 IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any)\b")
 NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}")
 NUMBER = re.compile(
-    r"(?<![\w.`-])\d[\d.,]{0,12}(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
+    r"(?<![\w.`-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
+)
+OPENING = re.compile(
+    r"(?:The|An?|Your|Each|Every) ((?:[a-z][\w-]{1,20} ){0,2}?[a-z][\w-]{1,20}) "
+    rf"(?:is|are|has|have|can|cannot|must|may|will|should|does|was|were|needs|{'|'.join(sorted(THIRD_PERSON))}) "
 )
 CODE = re.compile(r"`[^`]{1,50}`")
 DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
@@ -76,7 +80,7 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         yield place.fact("S", "purpose", purpose, text, line, sentence=text)
     elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
         condition = f"{match.group(1).lower()} {match.group(2)}"
-        if not re.search(r"\byou (?:want|need|wish|would|prefer|like)\b|\bthen\b", condition):
+        if not re.search(r"\byou (?:want|need|wish|would|prefer|like)\b|you['’]re|\bthen\b", condition):
             yield place.fact("S", "condition", condition, text, line, sentence=text)
     elif (match := CODE_DOES.match(text)) and match.group(2) not in {
         "and",
@@ -121,7 +125,12 @@ def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
         for sentence in paragraph.sentences[:SENTENCES]:
-            if words(sentence.text) >= 6 and is_sentence(sentence.text) and not DEFINES.match(sentence.text):
+            if (
+                sentence.text[-1] in ".!。！"
+                and words(sentence.text) >= 6
+                and is_sentence(sentence.text)
+                and not DEFINES.match(sentence.text)
+            ):
                 blank = _blank(sentence.text, paragraph.inline.bolds)
                 if blank and sentence.text.count(blank) == 1:
                     yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
@@ -138,4 +147,5 @@ def _blank(text: str, bolds: tuple[str, ...]) -> str:
             return code.group()
     bold = next((bold for bold in bolds if bold in text and is_subject(bold, 3)), "")
     name = NAME.search(text) if not bold else None
-    return bold or (name.group() if name else "")
+    thing = OPENING.match(text)
+    return bold or (name.group() if name else thing.group(1) if thing else "")

@@ -25,7 +25,7 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
     headers = [header.inline.flat.strip("`: ") for header in table.header]
     first = 1 if headers[0].lower() in ("", "#", "no", "no.", "nr", "nr.", "n°", "№") and len(headers) > 2 else 0
     for row in islice(table.rows, ROWS):
-        subject = row[first].inline.flat
+        subject = _named(row[first].inline.flat, headers[first])
         if not _is_name(subject):
             continue
         for header, cell in islice(zip(headers, row, strict=True), first + 1, None):
@@ -38,6 +38,12 @@ def _fact(place: Place, kind: str, subject: str, header: str, value: str, cell: 
     name = header.lower()
     relation = "default" if name in DEFAULTS else "meaning" if name in MEANINGS and words(value) > 1 else "attribute"
     return place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
+
+
+def _named(text: str, kind: str) -> str:
+    """A number with what it is: `Exit code 2`."""
+    is_number = text.strip("`-").isdigit()
+    return f"{kind} {text.strip('`')}" if is_number and any(map(str.isalpha, kind)) else text
 
 
 def _is_name(text: str) -> bool:

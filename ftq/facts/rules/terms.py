@@ -16,6 +16,7 @@ IDENTIFIER = re.compile(
     r"`?(--?[A-Za-z][\w-]{0,60}|[A-Za-z_$][\w$]{0,60}(?:[._-][\w$]{1,60}){0,6}(?:\(.{0,200}\))?)`?(?:[=\s]\S{0,60})?"
 )
 TERM, LONGEST = 80, 45  # characters of a term, words of a definition
+ORNAMENT = re.compile(r"^[^\w`\"'(\[<$@./-]{1,5}\s*")
 LABELS = re.compile(
     r"(?:step|phase|part|day|version|added|deprecated|since|type|default|returns?|example)\b", re.IGNORECASE
 )
@@ -111,8 +112,8 @@ def _is_term(paragraph: Paragraph, term: str) -> bool:
 
 
 def _pair(place: Place, term: str, text: str, line: int) -> Iterator[Fact]:
-    term = term.strip()
-    is_code = term.startswith("`") and term.count("`") % 2 == 0 and len(term) < 70
+    term = ORNAMENT.sub("", term.strip())
+    is_code = term.startswith("`") and term.count("`") % 2 == 0 and len(term) < 70 and any(map(str.isalpha, term))
     if not text or term.lower() in EMPTY or LABELS.match(term) or not (is_code or is_subject(term, longest=5)):
         return
     if is_code and term.count("`") == 2 and not term.endswith("`"):
