@@ -119,20 +119,19 @@ def test_rule_s_reads_purposes_conditions_and_what_code_does() -> None:
         "To keep the old files, pass the flag twice. If the disk is full, the run waits for room. "
         "`--json` prints the id\nand nothing else. A broker is a queue of messages.\n"
     )
-    assert (
-        found(source, "S")
-        == [
-            ("purpose", "keep the old files", "To keep the old files, pass the flag twice.", 1),
-            ("condition", "if the disk is full", "If the disk is full, the run waits for room.", 1),
-            ("meaning", "`--json`", "`--json` prints the id and nothing else.", 1),
-            ("meaning", "broker", "A broker is a queue of messages.", 2),
-        ]
-        or True
-    )
+    assert found(source, "S") == [
+        ("purpose", "keep the old files", "To keep the old files, pass the flag twice.", 1),
+        ("condition", "if the disk is full", "If the disk is full, the run waits for room.", 1),
+        ("meaning", "`--json`", "`--json` prints the id and nothing else.", 1),
+        ("meaning", "broker", "A broker is a queue of messages.", 2),
+    ]
 
 
 def test_rule_b_blanks_the_number_first_and_then_code() -> None:
-    source = "The lease of a worker ends after 60 seconds. The broker writes its log to `broker.log` every night. A lease is mortal by design of the house."
+    source = (
+        "The lease of a worker ends after 60 seconds. The broker writes its log to `broker.log` every night. "
+        "A lease is mortal by design of the house."
+    )
     assert found(source, "B") == [
         ("term", "60 seconds", "60 seconds", 1),
         ("term", "`broker.log`", "`broker.log`", 1),

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 
-from ftq.facts.blocks import Document
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Fact
 from ftq.facts.place import Place, Rule
@@ -32,25 +32,29 @@ READERS: dict[str, Rule] = {
 
 
 def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
-    """What a Markdown text states, in its order; each once."""
+    """What a Markdown text states, each once."""
     if is_generated(source):
         return []
-    text = document(source)
-    title = _title(text)
-    facts = list(front.page(text.front, title, file, source.splitlines()[:500])) if "F" in rules else []
+    return distinct(_facts(source, file, rules))
+
+
+def _facts(source: str, file: str, rules: frozenset[str]) -> Iterator[Fact]:
+    text, title = document(source), ""
     for section in text.sections:
+        title = title or (section.heading if section.level == 1 else "")
         if section.blocks and not is_navigation(section.path):
-            place = Place(file, section, title)
+            place = Place(file, section)
             for letter, read in READERS.items():
                 if letter in rules:
-                    facts.extend(read(place))
-    return distinct(facts)
+                    yield from read(place)
+    if "F" in rules:
+        yield from front.page(text.front, title, file, source[: front.LENGTH].splitlines())
 
 
 def facts_of_json(source: str, file: str) -> list[Fact]:
     """What JSON, or each line of JSON Lines, states. Malformed text states nothing."""
     try:
-        return distinct(list(data.json_facts(json.loads(source), file)))
+        return distinct(data.json_facts(json.loads(source), file))
     except (ValueError, RecursionError):
         pass
     facts: list[Fact] = []
@@ -64,15 +68,12 @@ def facts_of_json(source: str, file: str) -> list[Fact]:
 
 def title_of(source: str) -> str:
     """The page's title: front matter's, or its first heading."""
-    return _title(document(source))
-
-
-def _title(text: Document) -> str:
+    text = document(source)
     named = front.title_of(text.front)
     return named or next((section.heading for section in text.sections if section.level == 1), "")
 
 
-def distinct(facts: list[Fact]) -> list[Fact]:
+def distinct(facts: Iterable[Fact]) -> list[Fact]:
     """The first of facts that say the same; sentences that differ in signs only are one."""
     seen: set[object] = set()
     kept = []

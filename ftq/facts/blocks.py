@@ -94,7 +94,7 @@ class Section:
 
 @dataclass
 class Document:
-    sections: list[Section]
+    sections: Iterator[Section]
     front: str
 
 

@@ -18,6 +18,7 @@ MDX = re.compile(r"(?:import\s+(?:[\w*{]|['\"])|export\s+(?:const|default|functi
 MACRO = re.compile(r"\s*(?:\{\{[<%#]|\{%|\[\[?_?TOC_?\]?\]|\{/\*|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%)", re.IGNORECASE)
 WHOLE = {"script", "style", "pre", "svg", "textarea", "template"}  # up to their closing tag
 HTML = re.compile(r"\s{0,3}<(/?)([A-Za-z][\w.:-]{0,60})(?=[\s/>]|$)")
+PART = 20_000  # lines that are held as blocks at a time
 OPEN = {"details", "summary", "tabs", "tab", "tabitem", "div", "section", "center", "br", "hr", "a"}  # text goes on
 PROSE = {"a", "b", "i", "em", "strong", "code", "kbd", "span", "sub", "sup", "u", "s", "small", "img", "br"}
 
@@ -27,15 +28,20 @@ class Source:
     lines: list[str]
     front: str  # front matter's text, without its rulers
     references: frozenset[str]  # the labels that are defined, case folded
+    cuts: tuple[int, ...]  # lines before which a long text may be cut: no fence is open
 
 
 def cleaned(source: str) -> Source:
     """The lines that are text, the front matter and the labels of links."""
     lines = re.split(r"\r\n|\r|\n", source.removeprefix("\ufeff").replace("\0", " "))
     front, start = _front_matter(lines)
-    sweep = _Sweep()
-    lines = [""] * start + [sweep.line(line) for line in lines[start:]]
-    return Source(lines, front, frozenset(sweep.references))
+    sweep, cuts = _Sweep(), [0]
+    for number, line in enumerate(lines):
+        lines[number] = "" if number < start else sweep.line(line)
+        long = number - cuts[-1]
+        if long >= PART and not sweep.fence and (not lines[number] or long >= 2 * PART):
+            cuts.append(number)
+    return Source(lines, front, frozenset(sweep.references), (*cuts, len(lines)))
 
 
 def _front_matter(lines: list[str]) -> tuple[str, int]:

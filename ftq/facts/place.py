@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ftq.facts.blocks import Section
-from ftq.facts.checks import EMPTY, is_readable, points, words
+from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 
@@ -21,15 +21,6 @@ ANSWER = 50  # words of a text that answers; it ends with a whole sentence
 class Place:
     file: str
     section: Section
-    title: str  # of the page
-
-    @property
-    def subject(self) -> str:
-        """The nearest heading that names something; the page's title at last."""
-        for name in reversed(self.section.path):
-            if name.strip(" :").lower() not in EMPTY:
-                return name
-        return self.title
 
     def fact(
         self, rule: str, relation: str, subject: str, value: str, line: int,

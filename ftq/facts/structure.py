@@ -7,12 +7,13 @@ the time. What is in doubt becomes a paragraph.
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ftq.facts.blocks import TEXT, Block, Bullets, Code, Definitions, Document, Item, Paragraph, Section, Table
 from ftq.facts.inline import inline
-from ftq.facts.marks import cleaned
+from ftq.facts.marks import Source, cleaned
 
 Line = tuple[int, str]  # its number in the file, its text
 
@@ -26,17 +27,30 @@ COLUMNS = 64  # a wider table is data
 
 
 def document(source: str) -> Document:
-    """Every heading with the blocks below it, before the next heading."""
+    """Every heading with the blocks below it, before the next heading; one at a time."""
     text = cleaned(source)
-    found, path = [Section((), 1)], dict[int, str]()
-    for block in _Blocks(list(enumerate(text.lines, start=1)), text.references, 0).read():
-        if not isinstance(block, _Heading):
-            found[-1].blocks.append(block)
-            continue
-        name = NUMBERED.sub("", inline(block.raw[:TEXT], text.references).flat, count=1).rstrip(" ¶#")
-        path = {level: heading for level, heading in path.items() if level < block.level} | {block.level: name}
-        found.append(Section(tuple(heading for heading in path.values() if heading), block.line, block.level))
-    return Document(found, text.front)
+    return Document(_sections(text), text.front)
+
+
+def _sections(text: Source) -> Iterator[Section]:
+    section, path = Section((), 1), dict[int, str]()
+    for start, end in pairwise(text.cuts):
+        for block in _Blocks(list(enumerate(text.lines[start:end], start=start + 1)), text.references, 0).read():
+            if not isinstance(block, _Heading):
+                section.blocks.append(block)
+                continue
+            yield section
+            name = _name(block.raw, text.references)
+            path = {level: heading for level, heading in path.items() if level < block.level} | {block.level: name}
+            section = Section(tuple(heading for heading in path.values() if heading), block.line, block.level)
+        if end < len(text.lines):  # a long section comes in parts
+            yield section
+            section = Section(section.path, section.line, section.level)
+    yield section
+
+
+def _name(raw: str, references: Container[str]) -> str:
+    return NUMBERED.sub("", inline(raw[:TEXT], references).flat, count=1).rstrip(" ¶#")
 
 
 @dataclass

@@ -49,9 +49,9 @@ def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
             continue
         best = _first_of_sections(group) if topic[0] == "meaning" else _best_of_sections(group)
         winner = _winner(best) if topic[0] == "meaning" else None
+        is_one = len({asked(draft.gist) for draft in best}) == 1
         for draft in best:
-            is_clear = len({asked(other.gist) for other in best}) == 1 or draft.fact == winner
-            (clear if is_clear else contested).append(draft)
+            (clear if is_one or draft.fact is winner else contested).append(draft)
     return clear, contested
 
 
@@ -73,14 +73,14 @@ def _first_of_sections(group: list[Draft]) -> list[Draft]:
         first = firsts.setdefault(_place(draft), draft)
         if _rank(draft) < _rank(first):
             firsts[_place(draft)] = draft
-    return [draft for draft in group if draft.fact == firsts[_place(draft)].fact]
+    return [draft for draft in group if draft.fact is firsts[_place(draft)].fact]
 
 
 def _winner(group: list[Draft]) -> Fact | None:
     """The one fact that needs no heading: defined once, or else said first."""
     best = min(map(_rank, group))
-    facts = list(dict.fromkeys(draft.fact for draft in group if _rank(draft) == best))
-    return facts[0] if len(facts) == 1 or best == RANK["S"] else None
+    facts = [draft.fact for draft in group if _rank(draft) == best]
+    return facts[0] if best == RANK["S"] or all(fact is facts[0] for fact in facts) else None
 
 
 def _settled(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:

@@ -72,7 +72,8 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     left_out = Counter[str]()
     sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
     for turn, draft in numbered:
-        section, answer = (draft.fact.file, draft.fact.path), asked(draft.answer)
+        record = draft.fact.subject if draft.fact.rule == "J" else ""
+        section, answer = (draft.fact.file, (*draft.fact.path, record)), asked(draft.answer)
         reason = (
             "rows of a fact" if turn >= options.fact_rows
             else "rows of a section" if sections[section] >= options.section_rows * (1 if turn else FIRST)

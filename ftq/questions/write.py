@@ -165,7 +165,7 @@ def _relation(fact: Fact, language: Language) -> str:
         case "attribute" if language.has("cell"):
             last = fact.attribute.lower().split()[-1:] or [""]
             is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
-            return "attribute" if is_noun else "cell"
+            return "attribute" if is_noun or fact.rule == "J" else "cell"
         case "meaning" if language.has("code") and fact.subject.startswith("`"):
             return "code"
         case "command" if language.has("code_for") and not as_purpose(fact.subject):

@@ -22,9 +22,8 @@ def json_facts(data: Any, file: str, line: int = 1) -> Iterator[Fact]:
         value, path, kind = stack.pop()
         if isinstance(value, dict):
             name = _name(value) or (path[-1] if path else "")
-            nested = [(key, inner) for key, inner in value.items() if isinstance(inner, dict | list)]
             if len(path) < DEPTH:
-                stack.extend((inner, (*path, str(key)), _singular(str(key))) for key, inner in reversed(nested))
+                stack.extend(reversed(_nested(value, path)))
             for key, inner in value.items():
                 if isinstance(inner, dict | list):
                     continue
@@ -33,6 +32,16 @@ def json_facts(data: Any, file: str, line: int = 1) -> Iterator[Fact]:
                     yield fact
         elif isinstance(value, list):
             stack.extend((inner, path, kind) for inner in reversed(value) if isinstance(inner, dict | list))
+
+
+def _nested(record: dict[Any, Any], path: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...], str]]:
+    """Objects and lists inside, each with its path and what its records are: `planets` holds planets."""
+    is_table = bool(path) and all(isinstance(inner, dict) for inner in record.values())
+    return [
+        (inner, (*path, str(key)), _singular(path[-1] if is_table else str(key)))
+        for key, inner in record.items()
+        if isinstance(inner, dict | list)
+    ]
 
 
 def _name(record: dict[Any, Any]) -> str:
@@ -47,7 +56,12 @@ def _fact(name: str, key: str, value: Any, path: tuple[str, ...], file: str, lin
     text = "true" if value is True else "false" if value is False else " ".join(str(value).split())
     if value is None or not text or text == name or words(text) > VALUE or len(text) > 400 or text.startswith("http"):
         return None
-    if not any(sign.isalnum() for sign in text) or len(key) > 60 or key.startswith(("$", "_")):
+    if (
+        not any(map(str.isalnum, text))
+        or not any(map(str.isalnum, name))
+        or len(key) > 60
+        or key.startswith(("$", "_"))
+    ):
         return None
     relation = "meaning" if key.lower() in MEANINGS and words(text) > 2 else "attribute"
     attribute = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key).replace("_", " ").lower()
@@ -55,4 +69,6 @@ def _fact(name: str, key: str, value: Any, path: tuple[str, ...], file: str, lin
 
 
 def _singular(key: str) -> str:
+    if key.endswith("ies"):
+        return f"{key[:-3]}y"
     return key[:-1] if key.endswith("s") and not key.endswith("ss") else key
