@@ -1,0 +1,86 @@
+"""Documents into facts, from their structure alone: no model, no network, no file is read.
+
+`facts_of` for Markdown, `facts_of_json` for JSON that isn't examples. Rules by letter: `ftq.facts.fact.RULES`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from ftq.facts.checks import alike, is_generated, is_navigation
+from ftq.facts.fact import ALL, RULES, Fact
+from ftq.facts.place import Place, Rule
+from ftq.facts.rules import code, data, front, lists, prose, tables, terms
+from ftq.facts.structure import document
+
+__all__ = ["ALL", "RULES", "Fact", "facts_of", "facts_of_json", "title_of"]
+
+# In this order: where two rules find the same, the first one has it.
+READERS: dict[str, Rule] = {
+    "Q": lists.question,
+    "T": tables.table,
+    "O": terms.option,
+    "D": terms.definition,
+    "K": code.key,
+    "C": code.command,
+    "L": lists.listing,
+    "S": prose.statement,
+    "H": prose.lead,
+    "B": prose.term,
+}
+
+
+def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
+    """What a Markdown text states, each once."""
+    if is_generated(source):
+        return []
+    return distinct(_facts(source, file, rules))
+
+
+def _facts(source: str, file: str, rules: frozenset[str]) -> Iterator[Fact]:
+    text, title = document(source), ""
+    for section in text.sections:
+        title = title or (section.heading if section.level == 1 else "")
+        if section.blocks and not is_navigation(section.path):
+            place = Place(file, section)
+            for letter, read in READERS.items():
+                if letter in rules:
+                    yield from read(place)
+    if "F" in rules:
+        yield from front.page(text.front, title, file, source[: front.LENGTH].splitlines())
+
+
+def facts_of_json(source: str, file: str) -> list[Fact]:
+    """What JSON, or each line of JSON Lines, states. Malformed text states nothing."""
+    try:
+        return distinct(data.json_facts(json.loads(source), file))
+    except (ValueError, RecursionError):
+        pass
+    facts: list[Fact] = []
+    for number, line in enumerate(source.split("\n"), start=1):
+        try:
+            facts.extend(data.json_facts(json.loads(line), file, number) if line.strip() else ())
+        except (ValueError, RecursionError):
+            continue
+    return distinct(facts)
+
+
+def title_of(source: str) -> str:
+    """The page's title: front matter's, or its first heading."""
+    text = document(source)
+    named = front.title_of(text.front)
+    return named or next((section.heading for section in text.sections if section.level == 1), "")
+
+
+def distinct(facts: Iterable[Fact]) -> list[Fact]:
+    """The first of facts that say the same; sentences that differ in signs only are one."""
+    seen: set[object] = set()
+    kept = []
+    for fact in facts:
+        same = (fact.relation, fact.subject.lower(), fact.attribute.lower(), alike(fact.value))
+        stated = (fact.relation, alike(fact.sentence)) if fact.sentence and fact.relation != "default" else same
+        if same not in seen and stated not in seen:
+            kept.append(fact)
+        seen |= {same, stated}
+    return kept

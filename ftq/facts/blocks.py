@@ -1,0 +1,108 @@
+"""What a document is made of, with the line of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ftq.facts.inline import Inline, Sentence, inline, sentences
+
+TEXT = 20_000  # characters; a longer paragraph is data
+SENTENCE = 8  # characters of the shortest one
+
+
+@dataclass
+class Paragraph:
+    line: int
+    raw: str
+    references: Container[str] = ()
+
+    @cached_property
+    def inline(self) -> Inline:
+        return inline(self.raw, self.references) if len(self.raw) <= TEXT else Inline("")
+
+    @cached_property
+    def sentences(self) -> list[Sentence]:
+        return sentences(self.inline.text, self.line)
+
+
+@dataclass
+class Code:
+    line: int  # of its first line of text
+    info: str
+    lines: list[str]
+
+
+@dataclass
+class Table:
+    line: int
+    header: list[Paragraph]
+    rows: list[list[Paragraph]]
+
+
+@dataclass
+class Definitions:
+    line: int
+    terms: list[tuple[Paragraph, Paragraph]]
+
+
+@dataclass
+class Item:
+    line: int
+    blocks: list[Block]
+
+    @property
+    def text(self) -> Paragraph | None:
+        """The paragraph that the item begins with."""
+        first = self.blocks[0] if self.blocks else None
+        return first if isinstance(first, Paragraph) else None
+
+
+@dataclass
+class Bullets:
+    line: int
+    items: list[Item]
+
+
+Block = Paragraph | Code | Table | Definitions | Bullets
+
+
+@dataclass
+class Section:
+    """`path` holds the headings around it with its own, outermost first."""
+
+    path: tuple[str, ...]
+    line: int
+    level: int = 0
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def heading(self) -> str:
+        return self.path[-1] if self.path else ""
+
+    @cached_property
+    def paragraphs(self) -> list[Paragraph]:
+        """Those that can hold a sentence; those of lists too."""
+        return list(_paragraphs(self.blocks))
+
+    @cached_property
+    def code(self) -> Code | None:
+        """The section's first code."""
+        return next((block for block in self.blocks if isinstance(block, Code)), None)
+
+
+@dataclass
+class Document:
+    sections: Iterator[Section]
+    front: str
+
+
+def _paragraphs(blocks: list[Block]) -> Iterator[Paragraph]:
+    for block in blocks:
+        if isinstance(block, Paragraph):
+            if len(block.raw) >= SENTENCE:
+                yield block
+        elif isinstance(block, Bullets):
+            for item in block.items:
+                yield from _paragraphs(item.blocks)

@@ -1,0 +1,106 @@
+"""What stops garbage: is this a sentence, is this a subject, is this part worth reading?"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.resources import files
+
+WORDS = 45  # of a sentence at most
+LETTERS = re.compile(r"[^\W\d_]")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+CODE = re.compile(r"`[^`]{0,500}`")
+
+
+def _known() -> dict[str, str]:
+    text: dict[str, str] = tomllib.loads(files("ftq.facts").joinpath("words.toml").read_text(encoding="utf-8"))
+    return text
+
+
+KNOWN = _known()
+
+
+def known_words(name: str) -> frozenset[str]:
+    """A list of words.toml."""
+    return frozenset(KNOWN[name].split())
+
+
+def known_phrases(name: str) -> frozenset[str]:
+    """A list of words.toml whose entries have several words."""
+    return frozenset(phrase.strip() for phrase in KNOWN[name].replace("\n", "|").split("|") if phrase.strip())
+
+
+POINTING, NO_SUBJECT = known_words("pointing"), known_words("no_subject")
+EMPTY, NAVIGATION = known_phrases("empty"), known_phrases("navigation")
+POINTS = re.compile(
+    r"(?:in|for|at|after|with|by|of|from|on|before|as|because of|due to)\s(?:this|these|that|those|such|addition|both|"
+    r"either|other words|doing so|above|the (?:example|following|above|previous|last))\b",
+    re.IGNORECASE,
+)
+ELSEWHERE = re.compile(
+    r"\b(?:above|below|the following|(?:this|previous|next) (?:section|example|page|chapter|document|guide))\b"
+)
+GENERATED = re.compile(r"@generated|(?:auto|automatically)[ -]?generated|do not edit", re.IGNORECASE)
+VERSION = re.compile(r"\[?v?\d{1,4}[.\d-]*[\w.+-]{0,20}\]?(?:\s*[-–(].{0,40})?")
+
+
+def words(text: str) -> int:
+    """How many words; in Chinese and Japanese two characters count as one."""
+    wide = len(CJK.findall(text)) if not text.isascii() else 0
+    return len(text.split()) + wide // 2
+
+
+def is_sentence(text: str) -> bool:
+    """A whole sentence that can be understood alone."""
+    is_whole = is_readable(text) and not points(text) and ELSEWHERE.search(text) is None
+    return is_whole and 4 <= words(text) <= WORDS and text[0] not in "|#>-*"
+
+
+def is_readable(text: str) -> bool:
+    """More letters than signs, and no colon at its end that something else must follow."""
+    if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...", "?", "？")):
+        return False
+    prose = CODE.sub("", text) if "`" in text else text
+    letters = sum(map(str.isalpha, prose))
+    if letters * 2 < len(prose.replace(" ", "")) or text.count('"') % 2 or text.count("`") % 2:
+        return False
+    return "http://" not in prose and "https://" not in prose and text.count("(") == text.count(")")
+
+
+def points(text: str) -> bool:
+    """Whether the sentence begins with a word that points at something said before."""
+    first = text.split(None, 1)[0] if text.strip() else ""
+    return first.strip(",.:;'\"()").lower().partition("'")[0] in POINTING or POINTS.match(text) is not None
+
+
+def is_subject(text: str, longest: int = 6) -> bool:
+    """A name or a noun phrase that a question can ask about."""
+    plain = text.strip("`*_ \"'()")
+    parts = plain.split()
+    if not plain or len(text) > 70 or len(parts) > longest or plain.lower() in EMPTY:
+        return False
+    if LETTERS.search(plain) is None or plain[-1] in ".!?:;,？！。" or VERSION.fullmatch(plain):
+        return False
+    if text.startswith("`") and text.endswith("`") and text.count("`") == 2:
+        return "://" not in text
+    if parts[0].lower() in NO_SUBJECT or parts[0].lower() in POINTING or any(sign in plain for sign in "\\{}<>|=;\n"):
+        return False
+    return not (len(parts) == 1 and plain.islower() and plain.endswith("s") and plain.isascii())
+
+
+def is_navigation(path: tuple[str, ...]) -> bool:
+    """A section that leads elsewhere, names people or lists versions."""
+    return any(
+        name.strip(" :.?!…").lower().replace("’", "'") in NAVIGATION or VERSION.fullmatch(name.strip("# "))
+        for name in path
+    )
+
+
+def is_generated(source: str) -> bool:
+    """A file that says in its first lines that a program wrote it for programs."""
+    return GENERATED.search(source[:400]) is not None and "#" not in source[:2]
+
+
+def alike(text: str) -> frozenset[str]:
+    """Equal for sentences that differ in signs, case and order only."""
+    return frozenset(re.findall(r"\w+", text.lower()))

@@ -1,0 +1,47 @@
+"""What one place of a document states: the unit that is counted, worded and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RULES = {
+    "T": "table rows",
+    "O": "headings that are code, and the sentence below",
+    "D": "definitions: **X**: ..., `x` - ..., definition lists",
+    "C": "code with what introduces it; commands with comments; two columns",
+    "Q": "headings that are questions; Q: and A:",
+    "L": "lists under a line that ends in a colon",
+    "H": "headings and their first sentences",
+    "S": "sentences that state a purpose, a condition or what something is",
+    "B": "sentences with a term blanked",
+    "F": "front matter",
+    "K": "keys and values in code; defaults",
+    "J": "JSON of other shapes",
+    "N": "what the documents don't say",
+}
+ALL = frozenset(RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """`subject` has `value` for `relation`; `attribute` names which one where the relation has several.
+
+    Relations: attribute (a table's or an object's), meaning, command (a purpose and its code), answer (a question's),
+    list, lead (a heading's first sentences), purpose, condition, term (blanked in its sentence), page, default.
+    """
+
+    subject: str
+    relation: str
+    value: str
+    sentence: str  # of the document, whole; empty where none states it
+    path: tuple[str, ...]  # of headings, outermost first
+    file: str
+    line: int
+    rule: str
+    attribute: str = ""
+    kind: str = ""  # what the subject is: the header above it
+
+    @property
+    def key(self) -> str:
+        """What tells a fact from all others."""
+        return f"{self.file}:{self.line}:{self.rule}:{self.relation}:{self.attribute}:{self.subject}"

@@ -1,0 +1,189 @@
+"""Markdown inside a block: plain text with code in backticks. One pass, whatever comes in."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+from itertools import pairwise
+
+TOKEN = re.compile(r"\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
+TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
+AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
+TARGET = re.compile(
+    r"\(\s{0,20}(?:<[^<>\n]{0,1000}>|[^\s()<]{0,1000}(?:\([^\s()]{0,300}\)[^\s()]{0,300}){0,2})?"
+    r"(?:\s{1,20}(?:\"[^\"]{0,300}\"|'[^']{0,300}'|\([^()]{0,300}\)))?\s{0,20}\)"
+)
+LABEL = re.compile(r"\[([^\[\]]{0,200})\]")
+BRACES = re.compile(r"\{(?:#[\w-]{1,80}|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)")
+BOLD_PARTS = 40  # more pieces are no term
+
+SENTENCE = re.compile(r"[.!?…]{1,5}[\"'”’»)\]]{0,3}\s+(?![a-zà-þа-я])|[。！？]{1,5}[」』”）]{0,3}\s*")
+SHORT = {
+    "e.g.", "i.e.", "etc.", "vs.", "cf.", "dr.", "mr.", "mrs.", "no.", "nr.", "fig.", "approx.", "resp.", "incl.",
+    "bzw.", "z.b.", "d.h.", "ca.", "ggf.", "usw.", "evtl.", "p.ex.", "ex.", "p.", "pp.", "st.", "np.", "itd.", "tzn.",
+    "ej.", "sr.", "sra.", "art.", "bijv.", "enz.", "т.е.", "т.д.", "др.", "см.",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """`text` keeps its line breaks; `bolds` are its bold spans."""
+
+    text: str
+    bolds: tuple[str, ...] = ()
+
+    @property
+    def flat(self) -> str:
+        return " ".join(self.text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    text: str
+    line: int
+
+
+def inline(source: str, references: Container[str] = ()) -> Inline:
+    """The text without its markup. Links become their text, images vanish."""
+    if TOKEN.search(source) is None:
+        return Inline(source)
+    return _Reader(source, references).read()
+
+
+def sentences(text: str, line: int) -> list[Sentence]:
+    """Cut plain text at its full stops, not inside code and not after abbreviations."""
+    cuts, ticks, done = [0], 0, 0
+    for match in SENTENCE.finditer(text):
+        ticks += text.count("`", done, match.start())
+        done = match.start()
+        last = text[max(0, match.start() - 12) : match.end()].split()
+        if ticks % 2 == 0 and not (last and (last[-1].lower().lstrip("(") in SHORT or _is_initial(last[-1]))):
+            cuts.append(match.end())
+    cuts.append(len(text))
+    found = []
+    for start, end in pairwise(cuts):
+        piece = text[start:end]
+        if piece.strip():
+            found.append(Sentence(" ".join(piece.split()), line))
+        line += piece.count("\n")
+    return found
+
+
+def _is_initial(word: str) -> bool:
+    return len(word) == 2 and word[0].isupper() and word[0].isascii()
+
+
+class _Reader:
+    """Pieces of the output; a mark is a piece until its partner comes and both are emptied."""
+
+    def __init__(self, source: str, references: Container[str]) -> None:
+        self.source, self.references = source, references
+        self.pieces: list[str] = []
+        self.bolds: list[str] = []
+        self.brackets: list[tuple[int, int]] = []  # (piece, where its text begins in the source)
+        self.openers: dict[str, list[int]] = {}
+        self.ticks: dict[int, list[int]] | None = None
+
+    def read(self) -> Inline:
+        position, source = 0, self.source
+        while (match := TOKEN.search(source, position)) is not None:
+            if match.start() > position:
+                self.pieces.append(source[position : match.start()])
+            position = self._token(match.group(), match.start(), match.end())
+        self.pieces.append(source[position:])
+        return Inline("".join(self.pieces), tuple(bold for bold in self.bolds if bold))
+
+    def _token(self, token: str, start: int, end: int) -> int:
+        """Take one mark; where to go on."""
+        match token[0]:
+            case "\\":
+                self.pieces.append(token[1])
+            case "`":
+                return self._code(token, end)
+            case "[" | "!":
+                self.brackets.append((len(self.pieces), end))
+                self.pieces.append(token)
+            case "]":
+                return self._link(end)
+            case "*" | "_" | "~":
+                self._emphasis(token, start, end)
+            case "<":
+                return self._tag(start)
+            case "&":
+                self.pieces.append(html.unescape(token))
+            case _:
+                braces = BRACES.match(self.source, start)
+                self.pieces.append("" if braces else token)
+                return braces.end() if braces else end
+        return end
+
+    def _code(self, ticks: str, end: int) -> int:
+        if self.ticks is None:
+            self.ticks = {}
+            for run in re.finditer("`+", self.source):
+                self.ticks.setdefault(len(run.group()), []).append(run.start())
+            for starts in self.ticks.values():
+                starts.reverse()
+        starts = self.ticks.get(len(ticks), [])
+        while starts and starts[-1] < end:
+            starts.pop()
+        if not starts:
+            self.pieces.append(ticks if len(ticks) > 1 else "'")
+            return end
+        code = " ".join(self.source[end : starts[-1]].replace("`", "'").split())
+        self.pieces.append(f"`{code}`" if code else "")
+        return starts[-1] + len(ticks)
+
+    def _link(self, end: int) -> int:
+        """A closing bracket: of a link, an image, a footnote, or of text."""
+        if not self.brackets:
+            self.pieces.append("]")
+            return end
+        piece, start = self.brackets.pop()
+        follows = TARGET.match(self.source, end) or LABEL.match(self.source, end)
+        is_short = end - start < 200
+        if self.source.startswith("^", start) or (follows and self.pieces[piece] == "!["):
+            del self.pieces[piece:]
+        elif (
+            follows
+            or (is_short and self.source[start : end - 1].casefold() in self.references)
+            or (is_short and self.source.startswith("[", start))
+        ):
+            self.pieces[piece] = ""
+        elif is_short and self.source.startswith("]", end) and piece and self.pieces[piece - 1] == "[":
+            self.pieces[piece:] = [self.source[start : end - 1].rpartition("|")[2]]
+        else:
+            self.pieces.append("]")
+        return follows.end() if follows else end
+
+    def _emphasis(self, mark: str, start: int, end: int) -> None:
+        before = self.source[start - 1] if start else " "
+        after = self.source[end] if end < len(self.source) else " "
+        closes, opens = not before.isspace(), not after.isspace()
+        if mark[0] == "_" and before.isalnum() and after.isalnum():
+            closes = opens = False
+        places = self.openers.setdefault(mark, [])
+        while places and (places[-1] >= len(self.pieces) or self.pieces[places[-1]] != mark):
+            places.pop()  # gone with an image
+        if closes and places and (mark[0] != "_" or not after.isalnum()):
+            place = places.pop()
+            if mark in ("**", "__") and len(self.pieces) - place < BOLD_PARTS:
+                self.bolds.append(" ".join("".join(self.pieces[place + 1 :]).split()))
+            self.pieces[place] = ""
+            self.pieces.append("")
+            return
+        if opens and (mark[0] != "_" or not before.isalnum()):
+            places.append(len(self.pieces))
+        self.pieces.append(mark)
+
+    def _tag(self, start: int) -> int:
+        if (link := AUTOLINK.match(self.source, start)) is not None:
+            self.pieces.append(link.group(1))
+            return link.end()
+        if (tag := TAG.match(self.source, start)) is not None:
+            self.pieces.append(" " if tag.group().lower().startswith("<br") else "")
+            return tag.end()
+        self.pieces.append("<")
+        return start + 1

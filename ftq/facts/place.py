@@ -1,0 +1,47 @@
+"""A section, as the rules see it, and the facts that are made there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ftq.facts.blocks import Section
+from ftq.facts.checks import is_readable, points, words
+from ftq.facts.fact import Fact
+from ftq.facts.inline import Sentence
+
+MORE = re.compile(
+    r"(?:See|Refer to|For (?:more|further|details|a full)|Learn more|Read more|Siehe|Voir|Véase|Zie|См\.)\b"
+)
+ANSWER = 50  # words of a text that answers; it ends with a whole sentence
+
+
+@dataclass(frozen=True)
+class Place:
+    file: str
+    section: Section
+
+    def fact(
+        self, rule: str, relation: str, subject: str, value: str, line: int,
+        sentence: str = "", attribute: str = "", kind: str = "",
+    ) -> Fact:  # fmt: skip
+        return Fact(subject, relation, value, sentence, self.section.path, self.file, line, rule, attribute, kind)
+
+
+Rule = Callable[[Place], Iterator[Fact]]
+
+
+def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> str:
+    """The first sentences, as many as are short enough and can be read without what follows."""
+    taken: list[str] = []
+    for sentence in sentences[:most]:
+        if (
+            MORE.match(sentence.text)
+            or words(" ".join([*taken, sentence.text])) > longest
+            or not is_readable(sentence.text)
+        ):
+            break
+        taken.append(sentence.text)
+    text = "".join(f"{part} " if part.isascii() or part[-1] not in "。！？" else part for part in taken).rstrip()
+    return text if words(text) >= 3 and not (len(taken) == 1 and points(text) and words(text) < 5) else ""

@@ -1,0 +1,192 @@
+"""C: code with its purpose. K: keys and values with comments, and defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
+from ftq.facts.checks import is_readable, points, words
+from ftq.facts.fact import Fact
+from ftq.facts.inline import Sentence
+from ftq.facts.place import Place
+from ftq.facts.rules.english import as_purpose
+
+SHELLS = frozenset(
+    {"sh", "bash", "shell", "zsh", "console", "terminal", "shell-session", "powershell", "ps1", "fish", "cmd"}
+)
+KEYS = frozenset({"toml", "yaml", "yml", "ini", "conf", "properties", "env", "dotenv", "cfg"})
+OUTPUTS = frozenset({"text", "txt", "output", "log", "diff", "mermaid", "svg", "html", "plain", "plaintext", "math"})
+COLUMN = re.compile(r"-|[A-Za-z][\w-]*(?: [\w<\[-]|$)|[A-Z_]{3,}$")  # not a tree of files
+LABEL = 10  # words of a line that is no purpose
+LINES, LENGTH = 10, 500  # of code that an answer can hold
+TO = re.compile(
+    r"(?:(?:for example|as an example|e\.g\.|so|now|then),? )?"
+    r"(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
+    re.IGNORECASE,
+)
+EXAMPLE = re.compile(r"(?:for|as an) (?:example|instance),? |e\.g\.,? ", re.IGNORECASE)
+DO = re.compile(
+    r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b"
+    r"[^:]{0,80}? to ([^,:]{4,90})[:.]$",
+    re.IGNORECASE,
+)
+EMPTY_LEADS = re.compile(
+    r"(?:(?:for )?(?:example|instance|e\.g|run|usage|then|output|install|like this|as follows)\b.{0,12}$)"
+    r"|(?:a few|some|here|an? (?:\w+ )?example|another|more|in this)\b",
+    re.IGNORECASE,
+)
+PAIR = re.compile(
+    r"\s{0,12}(?:export\s|- )?([A-Za-z_][\w.-]{0,60})\s{0,8}[=:]\s{0,8}(\S[^#]{0,200}?)?\s*(?:\s#\s?(.{1,300}))?$"
+)
+DEFAULT = re.compile(
+    r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"
+    r"standard(?:wert)?\s?[:=]|par défaut\s?:|"
+    r"valor (?:predeterminado|padrão)\s?:|predefinito\s?:|standaard\s?:|domyślnie\s?:|по умолчанию\s?[:—]|"
+    r"默认(?:值)?(?:为|是|[:：])|デフォルト(?:値)?(?:は|[:：]))\s{0,3}"
+    r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB))?"
+    r"|(?i:true|false|none|null|yes|no|on|off|empty)\b)"
+)
+
+
+def command(place: Place) -> Iterator[Fact]:
+    """Code below the line that says what it is for, commands below comments, two columns."""
+    yield from _commands(place, place.section.blocks)
+
+
+def _commands(place: Place, blocks: list[Block]) -> Iterator[Fact]:
+    before: Block | None = None
+    for block in blocks:
+        if isinstance(block, Bullets):
+            for item in block.items:
+                yield from _commands(place, item.blocks)
+        elif isinstance(block, Code) and block.info.split(" ")[0].lower() not in OUTPUTS - {"text", "txt"}:
+            commented = list(_commented(place, block)) or list(_columns(place, block))
+            yield from commented or _introduced(place, block, before)
+        before = block
+
+
+def _introduced(place: Place, code: Code, before: Block | None) -> Iterator[Fact]:
+    text = _text(code)
+    purpose = _purpose(place.section, code, before)
+    if text and purpose and _language(code) not in ("text", "txt"):
+        yield place.fact("C", "command", purpose, text, code.line)
+
+
+def _purpose(section: Section, code: Code, before: Block | None) -> str:
+    """What the line above the code says, or the heading if that is what one does."""
+    lead = before.sentences[-1].text if isinstance(before, Paragraph) and before.sentences else ""
+    stated = TO.match(lead) or DO.match(lead)
+    if stated and (purpose := as_purpose(stated.group(1), is_verb=True)):
+        return purpose
+    lead = EXAMPLE.sub("", lead)
+    if lead.endswith((":", "：")) and words(lead) <= 20 and not EMPTY_LEADS.match(lead):
+        lead = lead.rstrip(":： ")
+        purpose = as_purpose(lead)
+        if purpose or not (points(lead) or words(lead) < 3 or words(lead) > LABEL or set(lead) & set(",;.")):
+            return purpose or lead
+    return as_purpose(section.heading) if code is section.code else ""
+
+
+def _text(code: Code) -> str:
+    """The code without prompts; empty if it is too long for an answer."""
+    lines = [line for line in code.lines if line.strip()]
+    if not lines or len(lines) > LINES or sum(map(len, lines)) > LENGTH:
+        return ""
+    if any(line.startswith(("$ ", "> ")) for line in lines):
+        return "\n".join(line[2:] for line in lines if line.startswith(("$ ", "> ")))
+    return "\n".join(lines)
+
+
+def _language(code: Code) -> str:
+    return re.split(r"[\s,{:]", code.info, maxsplit=1)[0].lower()
+
+
+def _commented(place: Place, code: Code) -> Iterator[Fact]:
+    """`# List all runs` and the commands below it; `ftq runs  # list all runs`."""
+    if _language(code) not in SHELLS and not (not code.info and any(line.startswith("$ ") for line in code.lines)):
+        return
+    comment, commands, start = "", list[str](), code.line
+    has_prompts = any(line.startswith("$ ") for line in code.lines)
+    for number, line in enumerate([*code.lines, "# "], start=code.line):
+        text = line.strip().removeprefix("$ ")
+        if text.startswith("#") or not text:
+            if comment and 0 < len(commands) <= 4 and not commands[-1].endswith("\\"):
+                yield place.fact("C", "command", comment, "\n".join(commands), start)
+            comment, commands, start = _comment(text) if text else "", [], number
+        elif " # " in text and (trailing := _comment(text.partition(" # ")[2])):
+            yield place.fact("C", "command", trailing, text.partition(" # ")[0].rstrip(), number)
+        elif line.startswith("$ ") or not has_prompts:
+            commands.append(text)
+
+
+def _comment(text: str) -> str:
+    text = text.strip("# -=").rstrip(".:")
+    if EMPTY_LEADS.match(text) or text.lower().startswith(("same as", "or ", "output", "=>", "prints", "returns")):
+        return ""
+    return (
+        (as_purpose(text, is_verb=True) or text)
+        if 2 <= words(text) <= 14 and is_readable(text) and not points(text)
+        else ""
+    )
+
+
+def _columns(place: Place, code: Code) -> Iterator[Fact]:
+    """`--flag    what it does`, as help texts print it."""
+    if _language(code) not in SHELLS | {"", "text", "txt"}:
+        return
+    lines = [line for line in code.lines if line.strip()]
+    rows: list[tuple[int, str, str]] = []
+    for number, line in enumerate(code.lines, start=code.line):
+        first, _, second = (line.strip().replace("\t", "  ") + " ").partition("  ")
+        first, second = first.rstrip(","), second.strip()
+        if first.endswith("/") or not COLUMN.match(first) or "  " in second or "|" in line:
+            continue
+        if (
+            0 < len(first) < 50
+            and len(first.split()) <= 4
+            and words(second) >= 2
+            and second[:1].isalpha()
+            and is_readable(second)
+        ):
+            rows.append((number, first, second))
+    if len(rows) >= 2 and len(rows) * 10 >= len(lines) * 6:
+        for number, first, second in rows:
+            kind = "option" if first.startswith("-") else ""
+            yield place.fact("C", "meaning", f"`{first}`", second, number, kind=kind)
+
+
+def key(place: Place) -> Iterator[Fact]:
+    for block in place.section.blocks:
+        if isinstance(block, Code) and _language(block) in KEYS:
+            yield from _keys(place, block)
+    own = place.section.heading if place.section.heading.count("`") == 2 else ""
+    for paragraph in place.section.paragraphs:
+        for sentence in paragraph.sentences if "`" in paragraph.raw or own else ():
+            yield from _default(place, paragraph, sentence, own)
+
+
+def _keys(place: Place, code: Code) -> Iterator[Fact]:
+    """`key = value  # what it is`, and a comment in the lines above a key."""
+    comments: list[str] = []
+    for number, line in enumerate(code.lines, start=code.line):
+        if line.lstrip().startswith(("#", ";")):
+            comments.append(line.strip().strip("#; "))
+            continue
+        pair = PAIR.match(line) if len(line) < 500 else None
+        text = (pair.group(3) if pair else "") or " ".join(comments[-3:])
+        if pair and 3 <= words(text) <= 40 and is_readable(text) and not PAIR.match(text):
+            yield place.fact("K", "meaning", f"`{pair.group(1)}`", text.strip(), number, sentence=line.strip())
+        comments = []
+
+
+def _default(place: Place, paragraph: Paragraph, sentence: Sentence, own: str) -> Iterator[Fact]:
+    """`x` defaults to `y`: of the code before it, of the list's term, of the heading."""
+    match = DEFAULT.search(sentence.text)
+    if match is None:
+        return
+    before = re.findall(r"`[^`]{1,60}`", sentence.text[: match.start()])
+    term = re.match(r"`[^`]{1,60}`", paragraph.inline.text)
+    subject = before[-1] if len(before) == 1 else term.group() if term else own if not before else ""
+    if subject and subject != match.group(1):
+        yield place.fact("K", "default", subject, match.group(1).rstrip(".,"), sentence.line, sentence=sentence.text)

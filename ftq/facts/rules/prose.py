@@ -1,0 +1,151 @@
+"""H: headings with their first sentences. S: what sentences state. B: terms to blank."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ftq.facts.blocks import Paragraph
+from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.fact import Fact
+from ftq.facts.inline import Sentence
+from ftq.facts.place import Place, answer
+from ftq.facts.rules.english import THIRD_PERSON, VERBS, as_purpose
+from ftq.facts.rules.terms import named
+
+PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
+USE = re.compile(
+    r"(?:Use|Run|Call|Set|Pass|Add|Press|Choose|Select|Specify|Type|Enter|Give) .{2,120}? to ([^,:;.]{6,80})[.,;]"
+)
+CONDITION = re.compile(
+    r"(If|When|Once|Whenever) ((?:the|a|an|your|any|no|you|there|one|two|all|it|[A-Z`])[^,:;]{6,90}), (?=\w|`)"
+)
+CODE_DOES = re.compile(
+    r"(?:The )?(`[^`]{1,60}`)"
+    r"(?: (?:option|flag|command|setting|field|key|function|method|variable|parameter|property|argument))?"
+    r" ([a-z]{2,20}) (.{6,})"
+)
+IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any)\b")
+NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}")
+NUMBER = re.compile(
+    r"(?<![\w.`-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
+)
+OPENING = re.compile(
+    r"(?:The|An?|Your|Each|Every) ((?:[a-z][\w-]{1,20} ){0,2}?[a-z][\w-]{1,20}) "
+    rf"(?:is|are|has|have|can|cannot|must|may|will|should|does|was|were|needs|{'|'.join(sorted(THIRD_PERSON))}) "
+)
+CODE = re.compile(r"`[^`]{1,50}`")
+DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
+NO_THING = known_words("no_thing")
+SENTENCES = 60  # of a section that are read for S and B
+
+
+def lead(place: Place) -> Iterator[Fact]:
+    """A heading with the first two sentences below it."""
+    section = place.section
+    first = section.blocks[0] if section.blocks else None
+    name = section.heading
+    if not isinstance(first, Paragraph) or not name or name.endswith(("?", "？")) or words(name) > 12:
+        return
+    if named(name):
+        return  # rule O's
+    if name.strip(" :").lower() not in EMPTY and (value := answer(first.sentences)) and words(value) >= 4:
+        yield place.fact("H", "lead", name, value, first.sentences[0].line, sentence=value)
+
+
+def statement(place: Place) -> Iterator[Fact]:
+    """`To X, Y`; `Use Y to X`; `When X, Y`; `X is a Y`; `--x does y`. English, but for the last."""
+    for sentence in _sentences(place):
+        if is_sentence(sentence.text) or (
+            CONDITION.match(sentence.text) and is_readable(sentence.text) and words(sentence.text) <= 45
+        ):
+            yield from _stated(place, sentence)
+
+
+def _sentences(place: Place) -> Iterator[Sentence]:
+    count = 0
+    for paragraph in place.section.paragraphs:
+        for sentence in paragraph.sentences:
+            yield sentence
+            count += 1
+        if count > SENTENCES:
+            return
+
+
+def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
+    text, line = sentence.text, sentence.line
+    if (match := PURPOSE.match(text) or USE.match(text)) and (
+        purpose := as_purpose(_clean(match.group(1)), is_verb=True)
+    ):
+        yield place.fact("S", "purpose", purpose, text, line, sentence=text)
+    elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
+        condition = f"{match.group(1).lower()} {match.group(2)}"
+        if not re.search(r"\byou (?:want|need|wish|would|prefer|like)\b|you['’]re|\bthen\b", condition):
+            yield place.fact("S", "condition", condition, text, line, sentence=text)
+    elif (match := CODE_DOES.match(text)) and match.group(2) not in {
+        "and",
+        "or",
+        "in",
+        "of",
+        "to",
+        "with",
+        "for",
+        "as",
+        "at",
+    }:
+        yield from _does(place, sentence, match)
+    elif (match := IS.match(text)) and is_subject(match.group(1), longest=4) and not _is_no_thing(match.group(1)):
+        yield place.fact("S", "meaning", _without_article(match.group(1)), text, line, sentence=text)
+
+
+def _clean(purpose: str) -> str:
+    return purpose.strip() if purpose.count("`") % 2 == 0 and purpose.count("(") == purpose.count(")") else ""
+
+
+def _does(place: Place, sentence: Sentence, match: re.Match[str]) -> Iterator[Fact]:
+    name, verb = match.group(1), match.group(2)
+    kind = "option" if name.startswith("`-") else ""
+    attribute = ""
+    if verb.endswith("s") and (verb[:-1] in VERBS or verb[:-2] in VERBS):
+        attribute = f"{verb} {match.group(3)}".rstrip(".")
+    yield place.fact("S", "meaning", name, sentence.text, sentence.line, sentence.text, attribute, kind)
+
+
+def _is_no_thing(name: str) -> bool:
+    """`The`, `The only argument`."""
+    plain = _without_article(name)
+    return plain == "The" or plain.split()[0].lower() in NO_THING
+
+
+def _without_article(name: str) -> str:
+    return name.removeprefix("The ").removeprefix("A ").removeprefix("An ")
+
+
+def term(place: Place) -> Iterator[Fact]:
+    """The code, number, bold word or name in a sentence that can be blanked."""
+    for paragraph in place.section.paragraphs:
+        for sentence in paragraph.sentences[:SENTENCES]:
+            if (
+                sentence.text[-1] in ".!。！"
+                and words(sentence.text) >= 6
+                and is_sentence(sentence.text)
+                and not DEFINES.match(sentence.text)
+            ):
+                blank = _blank(sentence.text, paragraph.inline.bolds)
+                if blank and sentence.text.count(blank) == 1:
+                    yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
+
+
+def _blank(text: str, bolds: tuple[str, ...]) -> str:
+    """A number tells most, then code after the sentence's beginning, bold words and names."""
+    numbers = [match.group().strip() for match in NUMBER.finditer(text)]
+    number = next((number for number in numbers if not number[-1].isdigit()), "")  # with its unit
+    if number := number or next((number.rstrip(".,") for number in numbers if len(number) > 1), ""):
+        return number
+    for code in CODE.finditer(text):
+        if code.start() and len(code.group()) > 3 and len(code.group().split()) <= 4:
+            return code.group()
+    bold = next((bold for bold in bolds if bold in text and is_subject(bold, 3)), "")
+    name = NAME.search(text) if not bold else None
+    thing = OPENING.match(text)
+    return bold or (name.group() if name else thing.group(1) if thing else "")

@@ -1,0 +1,59 @@
+"""T: the first column is the subject, each header an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from ftq.facts.blocks import Paragraph, Table
+from ftq.facts.checks import LETTERS, is_subject, known_phrases, words
+from ftq.facts.fact import Fact
+from ftq.facts.place import Place
+
+ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
+CELL = 40  # words
+MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
+
+
+def table(place: Place) -> Iterator[Fact]:
+    for block in place.section.blocks:
+        if isinstance(block, Table):
+            yield from _rows(place, block)
+
+
+def _rows(place: Place, table: Table) -> Iterator[Fact]:
+    headers = [header.inline.flat.strip("`: ") for header in table.header]
+    first = 1 if headers[0].lower() in ("", "#", "no", "no.", "nr", "nr.", "n°", "№") and len(headers) > 2 else 0
+    for row in islice(table.rows, ROWS):
+        subject = _named(row[first].inline.flat, headers[first])
+        if not _is_name(subject):
+            continue
+        for header, cell in islice(zip(headers, row, strict=True), first + 1, None):
+            value = cell.inline.flat
+            if header and len(header) < 60 and _is_value(value):
+                yield _fact(place, headers[first], subject, header, value, cell)
+
+
+def _fact(place: Place, kind: str, subject: str, header: str, value: str, cell: Paragraph) -> Fact:
+    name = header.lower()
+    relation = "default" if name in DEFAULTS else "meaning" if name in MEANINGS and words(value) > 1 else "attribute"
+    return place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
+
+
+def _named(text: str, kind: str) -> str:
+    """A number with what it is: `Exit code 2`."""
+    is_number = text.strip("`-").isdigit()
+    return f"{kind} {text.strip('`')}" if is_number and any(map(str.isalpha, kind)) else text
+
+
+def _is_name(text: str) -> bool:
+    return is_subject(text, longest=7) or (text.count("`") >= 2 and len(text) < 70 and text.startswith("`"))
+
+
+def _is_value(text: str) -> bool:
+    """Something to say, not a tick."""
+    return (
+        any(sign.isalnum() for sign in text)
+        and words(text) <= CELL
+        and (len(text) > 1 or text.isdigit() or LETTERS.match(text) is None)
+    )

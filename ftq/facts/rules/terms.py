@@ -1,0 +1,121 @@
+"""O: headings that are code. D: terms with their definition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ftq.facts.blocks import SENTENCE, Block, Bullets, Definitions, Item, Paragraph
+from ftq.facts.checks import EMPTY, is_readable, is_subject, words
+from ftq.facts.fact import Fact
+from ftq.facts.inline import sentences
+from ftq.facts.place import Place, answer
+
+SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")
+IDENTIFIER = re.compile(
+    r"`?(--?[A-Za-z][\w-]{0,60}|[A-Za-z_$][\w$]{0,60}(?:[._-][\w$]{1,60}){0,6}(?:\(.{0,200}\))?)`?(?:[=\s]\S{0,60})?"
+)
+TERM, LONGEST = 80, 45  # characters of a term, words of a definition
+ORNAMENT = re.compile(r"^[^\w`\"'(\[<$@./-]{1,5}\s*")
+LABELS = re.compile(
+    r"(?:step|phase|part|day|version|added|deprecated|since|type|default|returns?|example)\b", re.IGNORECASE
+)
+
+
+def option(place: Place) -> Iterator[Fact]:
+    """The sentence below a heading that is an option's or a function's name."""
+    name = named(place.section.heading)
+    text = next((block for block in place.section.blocks if isinstance(block, Paragraph)), None)
+    if name and text is not None and (value := answer(text.sentences)):
+        kind = "option" if name.startswith("`-") else "function" if "(" in name else ""
+        yield place.fact("O", "meaning", name, value, text.sentences[0].line, sentence=value, kind=kind)
+
+
+def named(heading: str) -> str:
+    """The code in a heading that is little else; plain text if it looks like code."""
+    codes = re.findall(r"`[^`]{1,200}`", heading)
+    if codes and len(re.sub(r"`[^`]{1,200}`", "", heading).split()) <= 2:
+        return _called(codes[0])
+    is_code = "_" in heading or heading.startswith("--") or "()" in heading
+    return _called(f"`{heading}`") if is_code and " " not in heading and IDENTIFIER.fullmatch(heading) else ""
+
+
+def _called(code: str) -> str:
+    """A function without its parameters: `fs.access(path[, mode])` is `fs.access()`."""
+    name, bracket, _ = code.strip("`").partition("(")
+    return f"`{name}()`" if bracket and name else code
+
+
+def definition(place: Place) -> Iterator[Fact]:
+    for block in place.section.blocks:
+        yield from _defined(place, block, in_list=False)
+
+
+def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
+    if isinstance(block, Definitions):
+        for term, text in block.terms:
+            yield from _pair(place, term.inline.flat, answer(text.sentences, longest=LONGEST), term.line)
+    elif isinstance(block, Bullets):
+        for item in block.items:
+            yield from _item(place, item)
+    elif isinstance(block, Paragraph):
+        yield from _inline(place, block, in_list)
+
+
+def _item(place: Place, item: Item) -> Iterator[Fact]:
+    text = item.text
+    if text is None or (len(item.blocks) == 1 and len(text.raw) < SENTENCE):
+        return
+    after = item.blocks[1] if len(item.blocks) > 1 else None
+    if isinstance(after, Paragraph) and _is_term(text, text.inline.flat.rstrip(":")):
+        yield from _pair(place, text.inline.flat.rstrip(":"), answer(after.sentences, longest=LONGEST), text.line)
+    else:
+        yield from _inline(place, text, in_list=True)
+    for block in item.blocks[1:]:
+        if isinstance(block, Bullets | Definitions):
+            yield from _defined(place, block, in_list=True)
+
+
+def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]:
+    """`term: text` or `term - text`; in running text only under a bold or code term."""
+    text = paragraph.inline.text
+    bold = next(iter(paragraph.inline.bolds), "")
+    if bold and text.startswith(bold) and bold[-1] in ":：.":
+        term, rest = bold.rstrip(":：."), text[len(bold) :]
+    else:
+        cut = _cut(text)
+        if cut is None:
+            return
+        term, rest = text[: cut.start()].strip(), text[cut.end() :]
+    if "\n" in term or not (in_list or _is_term(paragraph, term)):
+        return
+    if not in_list and bold != term and term.count("`") != 2:
+        return
+    found = sentences(rest.strip(), paragraph.line)
+    value = answer(found, longest=LONGEST)
+    if not value and found and words(found[0].text) <= 4 and is_readable(found[0].text):
+        value = found[0].text  # `port`: the number
+    yield from _pair(place, term, value, paragraph.line)
+
+
+def _cut(text: str) -> re.Match[str] | None:
+    """The first separator outside code and brackets."""
+    for match in SEPARATOR.finditer(text, 0, TERM):
+        before = text[: match.start()]
+        if before.count("`") % 2 == 0 and before.count("(") == before.count(")"):
+            return match
+    return None
+
+
+def _is_term(paragraph: Paragraph, term: str) -> bool:
+    return bool(term) and (term.startswith("`") or term in paragraph.inline.bolds)
+
+
+def _pair(place: Place, term: str, text: str, line: int) -> Iterator[Fact]:
+    term = ORNAMENT.sub("", term.strip())
+    is_code = term.startswith("`") and term.count("`") % 2 == 0 and len(term) < 70 and any(map(str.isalpha, term))
+    if not text or term.lower() in EMPTY or LABELS.match(term) or not (is_code or is_subject(term, longest=5)):
+        return
+    if is_code and term.count("`") == 2 and not term.endswith("`"):
+        term = term[: term.rindex("`") + 1]  # `size` <number>
+    yield place.fact("D", "meaning", term, text, line, sentence=text)

@@ -1,0 +1,133 @@
+"""One question, one answer; and what files say differently."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from ftq.facts import READERS
+from ftq.facts.checks import words
+from ftq.facts.fact import Fact
+from ftq.questions.row import Contradiction, Stated
+from ftq.questions.wordings import Language
+from ftq.questions.write import VAGUE, Draft, with_place
+
+COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
+VALUE = 8  # words of a value that can be compared
+Topic = tuple[str, str, str, str, str] | None
+Place = tuple[str, tuple[str, ...]]
+IGNORED = str.maketrans(dict.fromkeys("\"`'“”„«»?.!", " "))
+LAST = 99
+RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
+
+
+def asked(question: str) -> str:
+    """Equal for questions that differ in case, quotes and end only."""
+    return " ".join(question.translate(IGNORED).lower().split())
+
+
+def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], int]:
+    """Each question once: with its headings where it has two answers, dropped where it still has; and how many were."""
+    clear, contested = _unambiguous(drafts)
+    kept, more = _settled(clear)
+    again, lost = _settled([with_place(draft, language) for draft in [*contested, *more]])
+    taken = {asked(draft.question) for draft in kept}
+    fresh = [draft for draft in again if asked(draft.question) not in taken]
+    return kept + fresh, len(lost) + len(again) - len(fresh)
+
+
+def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
+    """(clear, those that need their headings): by what is asked, however it is worded."""
+    topics: dict[Topic, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        topics[_topic(draft)].append(draft)
+    clear: list[Draft] = []
+    contested: list[Draft] = []
+    for topic, group in topics.items():
+        if topic is None or len({asked(draft.gist) for draft in group}) == 1:
+            clear.extend(group)
+            continue
+        best = _first_of_sections(group) if topic[0] == "meaning" else _best_of_sections(group)
+        winner = _winner(best) if topic[0] == "meaning" else None
+        is_one = len({asked(draft.gist) for draft in best}) == 1
+        for draft in best:
+            (clear if is_one or draft.fact is winner else contested).append(draft)
+    return clear, contested
+
+
+def _topic(draft: Draft) -> Topic:
+    """What a question wants to know; None where only its words count."""
+    fact = draft.fact
+    if fact.relation not in (*COMPARED, "meaning"):
+        return None
+    if draft.gist == fact.value:
+        attribute = fact.attribute if fact.relation == "attribute" else ""
+        return fact.relation, "forward", asked(fact.subject), asked(attribute), ""
+    return fact.relation, "back", asked(fact.value), asked(fact.attribute), asked(fact.kind)
+
+
+def _first_of_sections(group: list[Draft]) -> list[Draft]:
+    """Those of one fact in each section: of the most exact rule, and of its facts the first."""
+    firsts: dict[Place, Draft] = {}
+    for draft in group:
+        first = firsts.setdefault(_place(draft), draft)
+        if _rank(draft) < _rank(first):
+            firsts[_place(draft)] = draft
+    return [draft for draft in group if draft.fact is firsts[_place(draft)].fact]
+
+
+def _winner(group: list[Draft]) -> Fact | None:
+    """The one fact that needs no heading: defined once, or else said first."""
+    best = min(map(_rank, group))
+    facts = [draft.fact for draft in group if _rank(draft) == best]
+    return facts[0] if best == RANK["S"] or all(fact is facts[0] for fact in facts) else None
+
+
+def _settled(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
+    """Questions with one answer, and the others. In one section the more exact rule wins."""
+    by_question: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        by_question[asked(draft.question)].append(draft)
+    kept: list[Draft] = []
+    contested: list[Draft] = []
+    for group in by_question.values():
+        best = group if len(group) == 1 else _best_of_sections(group)
+        if len({asked(draft.gist) for draft in best}) == 1:
+            kept.append(best[0])
+        else:
+            contested.extend(best)
+    return kept, contested
+
+
+def _best_of_sections(group: list[Draft]) -> list[Draft]:
+    """Those of the most exact rule in each section."""
+    ranks: dict[Place, int] = {}
+    for draft in group:
+        ranks[_place(draft)] = min(ranks.get(_place(draft), LAST), _rank(draft))
+    return [draft for draft in group if _rank(draft) == ranks[_place(draft)]]
+
+
+def _place(draft: Draft) -> Place:
+    return draft.fact.file, draft.fact.path
+
+
+def _rank(draft: Draft) -> int:
+    return RANK.get(draft.fact.rule, LAST)
+
+
+def contradictions(facts: Iterable[Fact]) -> tuple[Contradiction, ...]:
+    """Values that differ between files, with the place of each."""
+    stated: dict[tuple[str, ...], dict[str, Fact]] = defaultdict(dict)
+    for fact in facts:
+        if fact.relation in COMPARED and words(fact.value) <= VALUE and fact.rule != "J":
+            attribute = "" if fact.relation == "default" else fact.attribute
+            heading = fact.path[-1] if fact.path and VAGUE.fullmatch(fact.subject) else ""
+            key = fact.relation, asked(fact.subject), asked(attribute), asked(fact.kind) if attribute else "", heading
+            stated[key].setdefault(asked(fact.value), fact)
+    found = []
+    for values in stated.values():
+        different = list(values.values())
+        if len(different) > 1 and len({fact.file for fact in different}) > 1:
+            places = tuple(Stated(fact.value, fact.file, fact.line) for fact in different)
+            found.append(Contradiction(different[0].subject, different[0].attribute or "default", places))
+    return tuple(found)

@@ -1,0 +1,145 @@
+"""How many rows of what: exposures, caps, shares, and the wordings that are held back for valid."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence, Set
+
+from ftq.facts import distinct
+from ftq.facts.fact import Fact
+from ftq.questions.conflicts import asked, contradictions, resolved
+from ftq.questions.refusals import refusals, words_of
+from ftq.questions.row import Options, Report, Row
+from ftq.questions.wordings import Language, language, language_of
+from ftq.questions.write import CLOZE, Draft, drafts, order
+
+SAME_ANSWERS = 12  # are allowed in any set, however small
+FIRST = 4  # times a section's cap may go to each fact's first row
+FEW = 5  # exposures under which a fact is hardly learned
+
+
+def rows_of(
+    facts: Sequence[Fact], options: Options, known: Set[str] | None = None
+) -> tuple[list[Row], list[Row], Report]:
+    """(train, valid, report). `known`: the words of all documents, by `words_of`, so that refusals are true."""
+    facts = distinct([fact for fact in facts if fact.rule in options.rules])
+    spoken = language(
+        options.language or language_of(" ".join(f"{fact.sentence} {fact.value}" for fact in facts[:5000]))
+    )
+    written = [draft for fact in facts for draft in drafts(fact, spoken, options)]
+    single, conflicts = resolved(written, spoken)
+    train, valid = _held_back(single, facts, options)
+    train, caps = _capped(train, options)
+    here = {draft.fact.key for draft in train}
+    valid = [draft for draft in valid if draft.fact.key in here]
+    train += _silent(train, valid, facts, known, spoken, options)
+    train.sort(key=lambda draft: order(options.seed, draft.question, draft.answer))
+    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
+    return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
+
+
+def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> tuple[list[Draft], list[Draft]]:
+    """(train, valid): the last forward wording goes, to valid for every twentieth fact that keeps another."""
+    of_fact: dict[str, list[Draft]] = defaultdict(list)
+    for draft in single:
+        of_fact[draft.fact.key].append(draft)
+    train: list[Draft] = []
+    valid: list[Draft] = []
+    turn = 0
+    for fact in facts:
+        rows = of_fact.pop(fact.key, [])
+        forward = [draft for draft in rows if draft.gist == fact.value]
+        spare = forward[-1] if len(forward) > 1 and forward[-1].template != forward[0].template else None
+        if spare is not None and fact.relation != "term":
+            if turn % options.valid_every == 0:
+                valid.append(spare)
+            if len(forward) > options.wordings or turn % options.valid_every == 0:
+                rows = [draft for draft in rows if draft is not spare]
+            turn += 1
+        train.extend(rows)
+    return train, valid
+
+
+def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, int]]:
+    """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
+    turns: dict[str, int] = defaultdict(int)
+    numbered = []
+    for draft in train:
+        numbered.append((turns[draft.fact.key], draft))
+        turns[draft.fact.key] += 1
+    numbered.sort(key=lambda pair: pair[0])
+    same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
+    left_out = Counter[str]()
+    sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
+    for turn, draft in numbered:
+        record = draft.fact.subject if draft.fact.rule == "J" else ""
+        section, answer = (draft.fact.file, (*draft.fact.path, record)), asked(draft.answer)
+        reason = (
+            "rows of a fact" if turn >= options.fact_rows
+            else "rows of a section" if sections[section] >= options.section_rows * (1 if turn else FIRST)
+            else "same answer" if answers[answer] >= same
+            else ""
+        )  # fmt: skip
+        if reason:
+            left_out[reason] += 1
+            continue
+        sections[section] += 1
+        answers[answer] += 1
+        kept.append(draft)
+    kept, cloze = _with_share(kept, options)
+    return kept, {**left_out, "cloze": cloze}
+
+
+def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], int]:
+    """Cloze rows up to their share of the tokens, counted as characters."""
+    others = sum(_size(draft) for draft in kept if CLOZE not in draft.question)
+    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
+    cloze = [draft for draft in kept if CLOZE in draft.question]
+    if not others:
+        return kept, 0
+    chosen: set[int] = set()
+    for draft in sorted(cloze, key=lambda draft: order(options.seed, draft.question)):
+        room -= _size(draft)
+        if room >= 0:
+            chosen.add(id(draft))
+    mixed = [draft for draft in kept if CLOZE not in draft.question or id(draft) in chosen]
+    return mixed, len(kept) - len(mixed)
+
+
+def _size(draft: Draft) -> int:
+    return len(draft.question) + len(draft.answer)
+
+
+def _silent(
+    train: list[Draft],
+    valid: list[Draft],
+    facts: Sequence[Fact],
+    known: Set[str] | None,
+    spoken: Language,
+    options: Options,
+) -> list[Draft]:
+    if "N" not in options.rules or options.refusals <= 0:
+        return []
+    if known is None:
+        known = words_of(" ".join(f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence}" for fact in facts))
+    count = round(len(train) * options.refusals / (1 - min(options.refusals, 0.9)))
+    taken = {asked(draft.question) for draft in [*train, *valid]}
+    fresh: dict[str, Draft] = {}
+    for draft in refusals(facts, known, spoken, options, count):
+        if asked(draft.question) not in taken:
+            fresh.setdefault(asked(draft.question), draft)
+    return list(fresh.values())
+
+
+def _row(draft: Draft) -> Row:
+    fact = draft.fact
+    source = f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
+    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key)
+
+
+def _report(code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, int]) -> Report:
+    rows = Counter(draft.fact.rule for draft in train)
+    met = Counter(draft.fact.key for draft in train)
+    counted = [fact for fact in facts if fact.relation != "term"]  # a sentence is blanked once
+    few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
+    return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, left_out)

@@ -1,0 +1,64 @@
+"""What goes in and comes out: options, rows, the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ftq.facts.fact import ALL
+
+
+@dataclass(frozen=True)
+class Options:
+    language: str = ""  # of wordings.toml; empty: that of the facts' text
+    topic: str = ""  # what the documents are about, put into half of the questions
+    exposures: int = 12  # how often a training meets each fact: wordings times epochs
+    epochs: int = 4
+    refusals: float = 0.06  # share of rows on what the documents don't say
+    rules: frozenset[str] = ALL
+    seed: int = 0
+    fact_rows: int = 12  # at most
+    section_rows: int = 40
+    answer_share: float = 0.03  # of rows with one same answer
+    cloze_share: float = 0.15  # of tokens
+    valid_every: int = 20  # facts, of which one has another wording in valid
+
+    @property
+    def wordings(self) -> int:
+        """Of each fact."""
+        return min(self.fact_rows, max(1, -(-self.exposures // max(1, self.epochs))))
+
+
+@dataclass(frozen=True)
+class Row:
+    instruction: str
+    input: str
+    output: str
+    source: str
+    rule: str
+    fact: str  # its key
+
+
+@dataclass(frozen=True)
+class Stated:
+    value: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Files that say different things about one attribute of one subject."""
+
+    subject: str
+    attribute: str
+    stated: tuple[Stated, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    language: str
+    facts: int
+    rows: dict[str, int]  # of each rule
+    contradictions: tuple[Contradiction, ...]
+    few: tuple[str, ...]  # keys of facts that are met less than five times
+    left_out: dict[str, int] = field(default_factory=dict)  # rows by reason

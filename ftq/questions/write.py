@@ -1,0 +1,258 @@
+"""A fact's questions and answers, chosen by a hash: the same seed gives the same rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import islice
+
+from ftq.facts.checks import EMPTY, points, words
+from ftq.facts.fact import Fact
+from ftq.facts.rules.english import VERBS, as_purpose
+from ftq.questions.row import Options
+from ftq.questions.wordings import Language
+
+CLOZE = "____"
+BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that names its subject by an attribute
+NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
+VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
+CODE = re.compile(r"`([^`]+)`")
+UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition"})
+ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
+LEADS = 3  # wordings of a heading's first sentences
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A row to be; `gist` is equal for answers that say the same."""
+
+    question: str
+    answer: str
+    fact: Fact
+    gist: str
+    template: str
+
+
+def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
+    """The fact's rows, the most direct first; one more than asked for, which `valid` can have."""
+    writer = _Writer(fact, language, options)
+    count = options.wordings
+    if fact.relation == "term":
+        return [*writer.cloze(2 if NUMERIC.match(fact.value) else 1), *writer.about(1)]
+    if NUMERIC.match(fact.value):
+        count *= 2  # numbers are harder to learn
+    if fact.relation == "lead":
+        count = min(count, LEADS)
+    count = min(count, options.fact_rows)
+    back = writer.back(max(1, count // 3))
+    return [*writer.forward(max(1, count - len(back)) + 1), *back]
+
+
+def order(seed: int, *parts: str) -> bytes:
+    """What sorts in an order that only the seed decides."""
+    return blake2b("\0".join((str(seed), *parts)).encode("utf-8", "replace"), digest_size=8).digest()
+
+
+def place_of(fact: Fact) -> str:
+    """The nearest heading that names something, else the file's name."""
+    named = (name for name in reversed(fact.path) if name.strip(" :").lower() not in EMPTY)
+    return next(named, "") or fact.file.rpartition("/")[2].rpartition(".")[0] or fact.file
+
+
+class _Writer:
+    def __init__(self, fact: Fact, language: Language, options: Options) -> None:
+        self.fact, self.language, self.options = fact, language, options
+        self.relation = _relation(fact, language)
+
+    def forward(self, count: int) -> Iterator[Draft]:
+        """From the subject to the value."""
+        says = self.language.templates(self.relation, "say") or self.language.templates(self.fact.relation, "say")
+        answers = _answers(self.fact, says or ["{value}"], self.language)
+        templates = self.language.templates(self.relation, "ask")
+        return self._worded(templates, answers, self.fact.value, count)
+
+    def back(self, count: int) -> list[Draft]:
+        """From the value to the subject, where the value doesn't give it away."""
+        fact, bare = self.fact, self.fact.subject.strip("`*\"' ").lower()
+        relation = "does" if fact.relation == "meaning" and fact.attribute and fact.rule == "S" else self.relation
+        relation = "meaning" if relation == "code" and not self.language.templates("code", "back") else relation
+        told = fact.attribute if relation == "does" else fact.value
+        longest = SHORT if fact.relation == "attribute" else BACK
+        templates = self.language.templates(relation, "back") if fact.relation not in ONE_WAY else []
+        if not templates or bare in told.lower() or words(told) > longest or not self._names(relation):
+            return []
+        answers = (
+            [f"{fact.subject}", f"{fact.subject}: {fact.value}"] if relation != "command" else [_sentence(fact.subject)]
+        )
+        return list(self._worded(templates, answers, fact.subject, count))
+
+    def _names(self, relation: str) -> bool:
+        """Whether the question's words can be had: what kind of thing, which attribute."""
+        fact = self.fact
+        if relation in ("attribute", "cell"):
+            return bool(fact.kind) and (relation == "attribute") and len(fact.value) > 1
+        if relation == "command":
+            return "\n" not in fact.value and bool(as_purpose(fact.subject))
+        if fact.relation == "meaning":
+            return words(fact.value) >= 3 and not fact.value.endswith(":")
+        return False
+
+    def cloze(self, count: int) -> Iterator[Draft]:
+        blanked = self.fact.sentence.replace(self.fact.value, CLOZE, 1)
+        answers = [self.fact.sentence]
+        return self._worded(self.language.templates("term", "ask"), answers, self.fact.sentence, count, blanked=blanked)
+
+    def about(self, count: int) -> Iterator[Draft]:
+        fact = self.fact
+        if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in place_of(fact).lower():
+            return iter(())
+        return self._worded(self.language.templates("term", "about"), [fact.sentence], fact.sentence, count)
+
+    def _worded(
+        self, templates: list[str], answers: list[str], gist: str, count: int, blanked: str = ""
+    ) -> Iterator[Draft]:
+        """Each template once, then again with or without the topic."""
+        seed, key = self.options.seed, self.fact.key
+        ordered = sorted(templates, key=lambda template: order(seed, key, template))
+        has_topic = bool(self.options.topic)
+        rounds = [(template, turn) for turn in range(2 if has_topic else 1) for template in ordered]
+        for number, (template, turn) in enumerate(islice(rounds, count)):
+            coin = order(seed, key, template, "coins")[0]
+            question = self._filled(template, blanked, is_bare=bool(coin & 2))
+            if has_topic and (coin & 1) != turn:
+                topics = self.language.topics
+                question = topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
+            yield Draft(question, answers[number % len(answers)], self.fact, gist, template)
+
+    def _filled(self, template: str, blanked: str, is_bare: bool) -> str:
+        fact, is_english = self.fact, self.language.code == "en"
+        subject = fact.subject if self.relation in UNQUOTED else _quoted(fact.subject, self.language)
+        if fact.relation in ("command", "lead") and self.relation == "command" and is_english:
+            subject = as_purpose(subject) or subject
+        if is_english and self.relation in ("command", "purpose", "condition"):
+            subject = _as_mine(subject)
+        attribute = _lowered(fact.attribute) if is_english else fact.attribute
+        value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
+        text = template.format(
+            subject=subject,
+            attribute=attribute if self.relation != "cell" else _quoted(fact.attribute, self.language, always=True),
+            value=_quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
+            kind=(_lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
+            place=place_of(fact),
+            blanked=blanked,
+        )
+        if is_english:
+            text = _plural(text, subject)
+        if (_is_vague(fact) or self.relation == "cell") and "{place}" not in template and fact.path:
+            text = self.language.word("place").format(q=text, place=place_of(fact))
+        return CODE.sub(r"\1", text) if is_bare else text
+
+
+def _is_vague(fact: Fact) -> bool:
+    """Whether the question is clear under its heading only: `callback`, or a line above code or a list."""
+    if fact.relation in ("list", "command") and fact.rule != "N":
+        return not as_purpose(fact.subject)
+    if fact.relation == "condition":
+        return VAGUE.search(fact.subject) is not None
+    return fact.relation in ("meaning", "default") and VAGUE.fullmatch(fact.subject) is not None
+
+
+def _relation(fact: Fact, language: Language) -> str:
+    """Which templates: some relations have two kinds where the language tells them apart."""
+    match fact.relation:
+        case "attribute" if language.has("cell"):
+            last = fact.attribute.lower().split()[-1:] or [""]
+            is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
+            return "attribute" if is_noun or fact.rule == "J" else "cell"
+        case "meaning" if language.has("code") and fact.subject.startswith("`"):
+            return "code"
+        case "command" if language.has("code_for") and not as_purpose(fact.subject):
+            return "code_for"
+        case "lead" if language.has("purpose") and as_purpose(fact.subject):
+            return "command"
+        case relation:
+            return relation
+
+
+def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
+    """The answer's forms; none twice, and no sentence that lacks the value."""
+    if fact.relation == "command":
+        value = f"```\n{fact.value}\n```" if "\n" in fact.value or "`" in fact.value else f"`{fact.value}`"
+        return [value, value if "\n" in value else f"{_sentence(fact.subject).rstrip('.')}: {value}"]
+    if fact.relation == "list":
+        items = fact.value.split("; ")
+        return ["\n".join(f"- {item}" for item in items), f"{fact.subject}: {fact.value}"]
+    if fact.relation in ("lead", "meaning") and points(fact.value):
+        return [f"{fact.subject}: {fact.value}"]
+    if fact.relation in ("answer", "lead", "purpose", "condition", "page"):
+        return [fact.value]
+    attribute = _lowered(fact.attribute) if language.code == "en" else fact.attribute
+    filled = [
+        text.format(subject=fact.subject, value=fact.value, attribute=attribute, sentence=fact.sentence)
+        for text in says
+        if "{sentence}" not in text or fact.value in fact.sentence
+    ]
+    if fact.relation == "meaning" and fact.subject.strip("`").lower() in fact.value.lower():
+        filled = [fact.value]
+    return [_stopped(text) for text in dict.fromkeys(filled)]
+
+
+def _stopped(text: str) -> str:
+    """`X is 5.` where the value had its own full stop."""
+    return text[:-1] if text.endswith(("..", "?.", "!.")) and not text.endswith("...") else text
+
+
+def _quoted(text: str, language: Language, always: bool = False) -> str:
+    """In quotes, unless it is code or, in English, short."""
+    is_plain = language.code == "en" and len(text.split()) <= 3 and not always
+    if text.startswith("`") or not text or is_plain or "\n" in text:
+        return text
+    return language.word("quotes").format(text)
+
+
+def _lowered(text: str) -> str:
+    """`Default value` is `default value` inside a sentence; `URL` and `iOS` stay."""
+    return text[0].lower() + text[1:] if text[1:].islower() and not text.startswith("`") else text
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _as_mine(text: str) -> str:
+    """`create your own token` asked by the reader: `create my own token`."""
+    text = re.sub(r"\byour(self)?\b", lambda match: "myself" if match.group(1) else "my", text)
+    text = re.sub(r"\b(if|when|once|whenever|and|that) you (are\b|have\b)?", _mine, text)
+    return re.sub(r"\byou're\b", "I'm", text)
+
+
+def _mine(match: re.Match[str]) -> str:
+    verb = {"are": "am", "have": "have", None: ""}[match.group(2)]
+    return f"{match.group(1)} I {verb}"
+
+
+def _plural(text: str, subject: str) -> str:
+    last = subject.rpartition(" ")[2]
+    if (
+        last.endswith("s")
+        and not last.endswith(("ss", "us", "is", "`"))
+        and last[:1].isalpha()
+        and len(last) > 3
+        and last[1:].islower()
+    ):
+        for one, many in (("What is ", "What are "), ("What does ", "What do ")):
+            if text.startswith(f"{one}{subject}"):
+                return many + text[len(one) :]
+    return text
+
+
+def with_place(draft: Draft, language: Language) -> Draft:
+    """The question with its headings, where another one asks the same."""
+    place = ", ".join(draft.fact.path[-2:]) or place_of(draft.fact)
+    return replace(draft, question=language.word("place").format(q=draft.question, place=place))
+
+
+__all__ = ["CLOZE", "NUMERIC", "VERBS", "Draft", "drafts", "order", "place_of", "with_place"]

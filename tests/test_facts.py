@@ -1,0 +1,284 @@
+"""Markdown and JSON into facts: each rule, what it must not take, and how long it may take."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftq.facts import ALL, Fact, facts_of, facts_of_json
+from ftq.facts.checks import is_sentence, is_subject
+from ftq.facts.inline import inline, sentences
+from ftq.facts.rules.english import as_purpose
+
+Short = tuple[str, str, str, int]
+
+
+def found(source: str, rules: str) -> list[Short]:
+    facts = facts_of(source, "a.md", frozenset(rules))
+    return [(fact.relation, fact.subject, fact.value, fact.line) for fact in facts]
+
+
+def test_a_fact_says_where_it_stands() -> None:
+    source = "# Shop\n\n## Tills\n\n| Till | Limit |\n|---|---|\n| `till_1` | 500 euros |\n"
+    assert facts_of(source, "shop.md", frozenset("T")) == [
+        Fact("`till_1`", "attribute", "500 euros", "", ("Shop", "Tills"), "shop.md", 7, "T", "Limit", "Till")
+    ]
+
+
+def test_rule_t_tells_defaults_and_meanings_from_other_columns() -> None:
+    source = (
+        "| # | Option | Default | Description | Since |\n|---|:-:|---|---|---|\n"
+        "| 1 | `port` | 8080 | where the server *listens* | 2.1 |\n| 2 | `a\\|b` | - | ✓ | |\n"
+    )
+    assert found(source, "T") == [
+        ("default", "`port`", "8080", 3),
+        ("meaning", "`port`", "where the server listens", 3),
+        ("attribute", "`port`", "2.1", 3),
+    ]
+    assert found("| Exit code | Meaning |\n|---|---|\n| 2 | bad usage |\n", "T") == [
+        ("meaning", "Exit code 2", "bad usage", 3)
+    ]
+
+
+def test_rule_o_takes_the_sentence_below_a_heading_that_is_code() -> None:
+    source = (
+        "## `--prune`\n\nDeletes what is old. It asks first.\n\n### `fs.access(path[, mode])`\n\n"
+        "Tests a path for access.\n"
+    )
+    assert found(source, "O") == [
+        ("meaning", "`--prune`", "Deletes what is old. It asks first.", 3),
+        ("meaning", "`fs.access()`", "Tests a path for access.", 7),
+    ]
+
+
+def test_rule_d_reads_bold_terms_code_terms_and_definition_lists() -> None:
+    source = (
+        "**Lease**: the time for which a worker owns a stage.\n\n- `size` - the number of rows in a batch\n"
+        "- Half-life: the time until half is gone\n- Note: this is no term at all\n\n"
+        "Broker\n: The queue that carries the messages.\n\nWorker\n: The process that takes them.\n"
+    )
+    assert found(source, "D") == [
+        ("meaning", "Lease", "the time for which a worker owns a stage.", 1),
+        ("meaning", "`size`", "the number of rows in a batch", 3),
+        ("meaning", "Half-life", "the time until half is gone", 4),
+        ("meaning", "Broker", "The queue that carries the messages.", 7),
+        ("meaning", "Worker", "The process that takes them.", 10),
+    ]
+
+
+def test_rule_c_finds_what_code_is_for() -> None:
+    source = (
+        "## Installing the tool\n\n```sh\npip install tool\n```\n\n## Daily use\n\n"
+        "To list all runs, type:\n\n```sh\n$ tool ls\n```\n\n"
+        "```bash\n# Delete old runs\ntool gc\n\ntool top  # watch the queue\n```\n\n"
+        "```\n--all     show every run\n--json    print for programs\n```\n"
+    )
+    assert found(source, "C") == [
+        ("command", "install the tool", "pip install tool", 4),
+        ("command", "list all runs", "tool ls", 12),
+        ("command", "delete old runs", "tool gc", 16),
+        ("command", "watch the queue", "tool top", 19),
+        ("meaning", "`--all`", "show every run", 23),
+        ("meaning", "`--json`", "print for programs", 24),
+    ]
+
+
+def test_rule_q_reads_question_headings_and_marked_questions() -> None:
+    source = (
+        "## What does it cost?\n\nIt costs nothing at all.\n\n## FAQ\n\n**Can I stop a run?**\n\n"
+        "Yes, with the stop command.\n\n"
+        "Q: Where are the logs?\nA: They are in the folder of the run.\n"
+    )
+    assert found(source, "Q") == [
+        ("answer", "What does it cost?", "It costs nothing at all.", 1),
+        ("answer", "Can I stop a run?", "Yes, with the stop command.", 7),
+        ("answer", "Where are the logs?", "They are in the folder of the run.", 11),
+    ]
+
+
+def test_rule_l_needs_a_line_that_introduces_the_list() -> None:
+    source = (
+        "A run has these four stages:\n\n1. prepare\n2. train\n   - with a GPU\n3. export\n\n- alone\n- and alone\n"
+    )
+    assert found(source, "L") == [("list", "A run has these four stages", "prepare; train; export", 1)]
+
+
+def test_rule_h_skips_headings_that_name_nothing() -> None:
+    source = (
+        "# Leases\n\nA lease ends after a minute. Then another worker goes on. A third sentence.\n\n"
+        "## Example\n\nHere is one example.\n"
+    )
+    assert found(source, "H") == [("lead", "Leases", "A lease ends after a minute. Then another worker goes on.", 3)]
+
+
+def test_rule_s_reads_purposes_conditions_and_what_code_does() -> None:
+    source = (
+        "To keep the old files, pass the flag twice. If the disk is full, the run waits for room. "
+        "`--json` prints the id\nand nothing else. A broker is a queue of messages.\n"
+    )
+    assert found(source, "S") == [
+        ("purpose", "keep the old files", "To keep the old files, pass the flag twice.", 1),
+        ("condition", "if the disk is full", "If the disk is full, the run waits for room.", 1),
+        ("meaning", "`--json`", "`--json` prints the id and nothing else.", 1),
+        ("meaning", "broker", "A broker is a queue of messages.", 2),
+    ]
+
+
+def test_rule_b_blanks_the_number_first_and_then_code() -> None:
+    source = (
+        "The lease of a worker ends after 60 seconds. The broker writes its log to `broker.log` every night. "
+        "A lease is mortal by design of the house."
+    )
+    assert found(source, "B") == [
+        ("term", "60 seconds", "60 seconds", 1),
+        ("term", "`broker.log`", "`broker.log`", 1),
+        ("term", "lease", "lease", 1),
+    ]
+
+
+def test_rule_f_reads_front_matter() -> None:
+    source = "---\ntitle: Leases\ndescription: How long a worker owns a stage.\n---\n\n# Something\n"
+    assert found(source, "F") == [("page", "Leases", "How long a worker owns a stage.", 3)]
+
+
+def test_rule_k_reads_comments_of_keys_and_defaults() -> None:
+    source = (
+        "```toml\n# how long to wait for the broker\nwait = 5\nport = 80  # where the server listens\n"
+        "```\n\n`wait` defaults to `5`.\n"
+    )
+    assert found(source, "K") == [
+        ("meaning", "`wait`", "how long to wait for the broker", 3),
+        ("meaning", "`port`", "where the server listens", 4),
+        ("default", "`wait`", "`5`", 7),
+    ]
+
+
+def test_rule_j_takes_the_keys_to_each_value() -> None:
+    source = '{"planets": [{"name": "Mars", "moons": 2, "orbitDays": 687, "note": null, "host": {"mass": 1.5}}]}'
+    assert [(fact.subject, fact.attribute, fact.value, fact.kind) for fact in facts_of_json(source, "p.json")] == [
+        ("Mars", "moons", "2", "planet"),
+        ("Mars", "orbit days", "687", "planet"),
+        ("host", "mass", "1.5", "host"),
+    ]
+    lines = facts_of_json('{"id": "a", "size": 3}\nbroken\n{"id": "b", "size": 4}\n', "p.jsonl")
+    assert [(fact.subject, fact.value, fact.line) for fact in lines] == [("a", "3", 1), ("b", "4", 3)]
+    assert facts_of_json("[" * 100_000, "deep.json") == []
+
+
+def test_markup_vanishes_and_links_become_their_text() -> None:
+    source = (
+        r"**A** [link](x(y) 'z'), [one][two], [defined], [none] and [[page|wiki]] "
+        r"![alt](b.png)<b>x</b> `a ** b` \* snake_case <https://a.b>[^1]"
+    )
+    text = inline(source, {"defined"})
+    assert text.text == "A link, one, defined, [none] and wiki x `a ** b` * snake_case https://a.b"
+    assert text.bolds == ("A",)
+
+
+def test_what_is_no_text_leaves_no_fact() -> None:
+    source = (
+        "---\nlayout: home\n---\nimport Tabs from '@theme/Tabs'\n\n<!-- The hidden sentence is never read. -->\n\n"
+        "<script>\nThe script is never read by anyone here.\n</script>\n\n<div class='x'>\n\n"
+        "::: tip Careful\nThe lease is a promise of one minute.\n:::\n\n!!! note\n"
+        "    The broker is a queue of messages.\n\n"
+        "> [!WARNING]\n> The worker is a process on a machine.\n\n"
+        "[ref]: https://example.com 'The title is a text of words'\n"
+    )
+    assert found(source, "S") == [
+        ("meaning", "lease", "The lease is a promise of one minute.", 15),
+        ("meaning", "broker", "The broker is a queue of messages.", 19),
+        ("meaning", "worker", "The worker is a process on a machine.", 22),
+    ]
+
+
+def test_sentences_end_at_full_stops_outside_code_and_abbreviations() -> None:
+    text = "Use e.g. `a. B` here. Then\nDr. No waits! 你好。再见。"
+    assert [(sentence.text, sentence.line) for sentence in sentences(text, 5)] == [
+        ("Use e.g. `a. B` here.", 5),
+        ("Then Dr. No waits!", 5),
+        ("你好。", 6),
+        ("再见。", 6),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["Note", "See also", "if the daemon", "daemons", "v1.2.3", "Each run", "a; b", "What is it?"]
+)
+def test_what_is_no_subject(text: str) -> None:
+    assert not is_subject(text)
+
+
+@pytest.mark.parametrize("text", [
+    "This is about the thing above.", "Do the following things now:", "Too short.", "| a | b | c | d | e |",
+    "See https://example.com/page for more of it.", "== ++ -- ** // %% && ||",
+])  # fmt: skip
+def test_what_is_no_sentence(text: str) -> None:
+    assert not is_sentence(text)
+
+
+@pytest.mark.parametrize("text, purpose", [
+    ("Submitting a run", "submit a run"), ("How to stop a worker", "stop a worker"), ("Delete one run",
+    "delete one run"),
+    ("Test prompts of a run", ""), ("Release of the lease", ""), ("Daemons you want to start at boot", ""),
+    ("Running", ""), ("Changes", ""),
+])  # fmt: skip
+def test_only_what_one_does_is_a_purpose(text: str, purpose: str) -> None:
+    assert as_purpose(text) == purpose
+
+
+def test_navigation_and_generated_files_teach_nothing() -> None:
+    assert facts_of("## What's next?\n\nThe next page is a page about workers.\n", "a.md") == []
+    assert facts_of("<!-- @generated -->\n\nThe broker is a queue of messages.\n", "a.md") == []
+
+
+def test_a_sentence_counts_once_however_often_it_stands() -> None:
+    source = "The broker is a queue of messages.\n\nThe broker is a **queue** of messages!\n" * 20
+    assert len(found(source, "S")) == 1
+
+
+PIECES = st.sampled_from([
+    "# Head", "## `--flag`", "### What is it?", "The lease ends after 60 seconds.", "`x` is a thing: it **does** much.",
+    "- item one: the text of it", "  - deeper", "1. first", "> quote", "```sh", "```", "# comment of it",
+    "tool run", "| a | b |",
+    "|---|---|", "| `c` | d e f |", "Term", ": Its meaning is this.", "---", "+++", "title: x", 
+    "To do it, run:", "", "",
+    "    code here", "<div>", "</div>", "<!--", "-->", "::: tip", "!!! note", "[a]: http://x",
+    "[a](b) ![c](d)", "Q: Why so?", "A: So.",
+    "x = 1  # the number of it", "`y` defaults to `5`.", "\t- tab", "**Bold** - a dash here",
+])  # fmt: skip
+NOISE = st.text(alphabet="ab Z0`*_[]()<>|:-#!~.\\{}\t你。", max_size=30)
+
+
+@settings(database=None, deadline=None, max_examples=300)
+@given(st.lists(st.one_of(PIECES, NOISE), max_size=25))
+def test_every_fact_stands_in_its_file(lines: list[str]) -> None:
+    for fact in facts_of("\n".join(lines), "a.md", ALL):
+        assert 1 <= fact.line <= len(lines)
+        if fact.rule != "F":
+            after = iter("".join(filter(str.isalnum, "\n".join(lines[fact.line - 1 :]).lower())))
+            assert all(sign in after for sign in filter(str.isalnum, fact.value.lower())), fact
+
+
+REPEATED = [
+    "> ", "- ", "1. ", "|", "```\n", "<div>\n", "<!-- \n", "abc\n", "- a\n", "a\n: b\n", "# a\n", "a\n=\n",
+    "[", "*", "![", "[a](",
+    "![a](b)", "_a", "**a ", "`a", "``a`", "<a b=\"", "&a;", "!!! note\n    ", "[a]: b \"\n", "[[a|b]]", "a. ",
+    "{", "<Foo\n", " ", "\\",
+    "- **a**: b\n", "Q: a\nA: b\n", "```sh\n# a\nb\n```\n", "```toml\na = 1 # b\n```\n", "To a b, c. ", "中文。",
+    "\0", "\r", "(a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", REPEATED)
+def test_time_grows_with_the_text_whatever_is_repeated(piece: str) -> None:
+    def seconds(size: int) -> float:
+        source = piece * (size // len(piece))
+        start = time.process_time()
+        facts_of(source, "a.md")
+        return time.process_time() - start
+
+    small, large = seconds(20_000), seconds(160_000)
+    assert large < max(0.3, 24 * small)  # quadratic would be 64

@@ -1,0 +1,195 @@
+"""Facts into training rows: wordings, directions, caps, refusals, one answer for each question."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftq.facts import Fact, facts_of, facts_of_json
+from ftq.questions import Contradiction, Options, Stated, rows_of
+from ftq.questions.conflicts import asked
+from ftq.questions.refusals import words_of
+from ftq.questions.wordings import language, language_of
+
+LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "zh", "ja"]
+RELATIONS = ["attribute", "meaning", "command", "answer", "list", "lead", "default", "term", "page"]
+MANUAL = """# Mill
+
+The mill is a machine for grain. It runs by water.
+
+## Settings
+
+| Setting | Default | Description | Unit |
+|---|---|---|---|
+| `grind_speed` | 40 | how fast the stones turn | rpm |
+| `water_gate` | open | which gate lets the water in | position |
+| `stone_gap` | 2 | the room between both stones | mm |
+
+## Starting the mill
+
+To start the mill, run:
+
+```sh
+mill start --gate open
+```
+
+## Who may use the mill?
+
+Everybody in the village may use it on weekdays.
+
+- **Hopper**: the box that holds the grain before it is ground.
+- `--dry` stops the water and keeps the stones turning.
+"""
+
+
+def fact(subject: str, value: str, file: str = "a.md", path: tuple[str, ...] = ("Tills",), **more: str) -> Fact:
+    given = Fact(subject, "attribute", value, "", path, file, 3, "T", "Limit", "Till")
+    return replace(given, **more)  # type: ignore[arg-type]
+
+
+def test_a_number_is_asked_for_in_several_ways_and_back() -> None:
+    train, valid, report = rows_of([fact("`till_1`", "500 euros")], Options(language="en", refusals=0, seed=3))
+    assert {row.rule for row in train} == {"T"} and report.rows == {"T": len(train)}
+    assert len({row.instruction for row in train}) == len(train) >= 4
+    assert {row.output for row in train} <= {
+        "500 euros", "`till_1`: 500 euros", "The limit of `till_1` is 500 euros.", "`till_1`",
+    }  # fmt: skip
+    assert any("500 euros" in row.instruction and "till_1" in row.output for row in train)
+    assert [row.output for row in valid if "500 euros" in row.output] and valid[0].instruction not in {
+        row.instruction for row in train
+    }
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_one_others() -> None:
+    facts = facts_of(MANUAL, "mill.md")
+    first = rows_of(facts, Options(topic="Mill", seed=1))
+    assert first == rows_of(list(facts), Options(topic="Mill", seed=1))
+    assert first[0] != rows_of(facts, Options(topic="Mill", seed=2))[0]
+
+
+def test_more_exposures_or_fewer_epochs_give_more_wordings() -> None:
+    facts = facts_of(MANUAL, "mill.md")
+    few, many = Options(exposures=4, epochs=4, refusals=0), Options(exposures=12, epochs=2, refusals=0)
+    assert len(rows_of(facts, many)[0]) > 2 * len(rows_of(facts, few)[0])
+    assert len(rows_of(facts, few)[2].few) > len(rows_of(facts, many)[2].few)
+
+
+def test_the_topic_stands_in_about_half_of_the_questions() -> None:
+    train, _, _ = rows_of(facts_of(MANUAL, "a.md"), Options(topic="Watermill", refusals=0))
+    share = sum("Watermill" in row.instruction for row in train) / len(train)
+    assert 0.3 < share < 0.7
+
+
+def test_a_question_with_two_answers_gets_its_heading() -> None:
+    facts = [
+        fact("`till_2`", "5 mm", path=("Shop", "Tills")),
+        fact("`till_2`", "7 mm", path=("Shop", "Doors"), file="b.md"),
+    ]
+    train, _, report = rows_of(facts, Options(language="en", refusals=0))
+    forward = [row for row in train if "mm" not in row.instruction]
+    assert forward and all("Tills" in row.instruction or "Doors" in row.instruction for row in forward)
+    assert report.contradictions == (
+        Contradiction("`till_2`", "Limit", (Stated("5 mm", "a.md", 3), Stated("7 mm", "b.md", 3))),
+    )
+
+
+def test_a_question_that_still_has_two_answers_is_dropped() -> None:
+    facts = [fact("`x`", "5 mm"), fact("`x`", "7 mm")]
+    train, valid, report = rows_of(facts, Options(language="en", refusals=0))
+    assert not [row for row in [*train, *valid] if "mm" in row.output and "mm" not in row.instruction]
+    assert report.left_out["two answers"] > 0
+
+
+def test_refusals_are_about_what_is_nowhere() -> None:
+    facts, known = facts_of(MANUAL, "mill.md"), words_of(MANUAL)
+    train, _, _ = rows_of(facts, Options(refusals=0.2, seed=5), known | {"price", "author"})
+    silent = [row for row in train if row.rule == "N"]
+    assert 0.1 < len(silent) / len(train) <= 0.2
+    assert {row.output for row in silent} == {"The documents don't say."}
+    assert not [row for row in silent if "author" in row.instruction or "the price" in row.instruction]
+    invented = [word for row in silent for word in words_of(row.instruction) if "_" in word]
+    assert invented and not set(invented) & known
+    assert not rows_of(facts, Options(refusals=0))[2].rows.get("N")
+
+
+def test_rules_can_be_switched_off() -> None:
+    facts = facts_of(MANUAL, "mill.md")
+    assert set(rows_of(facts, Options(rules=frozenset("TQ")))[2].rows) == {"T", "Q"}
+
+
+def test_cloze_rows_keep_to_their_share() -> None:
+    text = "".join(
+        f"The part number {n} of the mill weighs {n * 3 + 1000} kilograms in the summer.\n\n" for n in range(200)
+    )
+    facts = facts_of(MANUAL + text, "mill.md")
+    train, _, report = rows_of(facts, Options(refusals=0, cloze_share=0.15))
+    size = Counter[bool]()
+    for row in train:
+        size["____" in row.instruction] += len(row.instruction + row.output)
+    assert size[True] <= 0.15 * size.total() and report.left_out["cloze"] > 0
+
+
+@pytest.mark.parametrize("code", ["*", *LANGUAGES])
+def test_each_language_words_each_relation(code: str) -> None:
+    spoken = language(code)
+    for relation in RELATIONS:
+        assert len(set(spoken.templates(relation, "ask"))) >= (6 if code == "en" else 3), relation
+    assert len(spoken.templates("term", "about")) >= 3 and spoken.word("silent")
+
+
+@pytest.mark.parametrize("text, code", [
+    ("The worker takes a stage from the queue and is done with it when the lease ends.", "en"),
+    ("Der Laden ist am Samstag bis um eins geöffnet und wird dann von der Leitung geschlossen.", "de"),
+    ("Le magasin est ouvert dans la ville et il ne ferme pas avec les autres.", "fr"),
+    ("La tienda de la ciudad no es grande y se abre para los que llegan con el tren.", "es"),
+    ("Магазин в городе открыт для всех и не закрывается, если это не праздник.", "ru"),
+    ("商店在星期一到星期五开门，星期六只开到下午一点。", "zh"), ("店は月曜日から開いています。", "ja"),
+    ("xyzzy 42", "*"),
+])  # fmt: skip
+def test_the_language_is_told_by_its_common_words(text: str, code: str) -> None:
+    assert language_of(text) == code
+
+
+def test_json_records_become_questions() -> None:
+    facts = facts_of_json('{"planets": [{"name": "Mars", "color": "red", "moons": 2}]}', "planets.json")
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0))
+    assert [row for row in train if row.output == "red" and "Mars" in row.instruction and "color" in row.instruction]
+
+
+WORDS = st.sampled_from(
+    ["`a_b`", "`c_d`", "Mill", "Gate", "water gate", "5", "6 mm", "open", "closed", "a long way down"]
+)
+RELATED = st.sampled_from(
+    ["attribute", "meaning", "default", "answer", "list", "lead", "command", "condition", "purpose", "page"]
+)
+FACTS = st.builds(
+    Fact, WORDS, RELATED, WORDS, st.just(""), st.sampled_from([(), ("One",), ("One", "Two")]),
+    st.sampled_from(["a.md", "b.md"]),
+    st.integers(1, 9), st.sampled_from("TDQJ"), st.sampled_from(["", "size", "Limit of it"]),
+    st.sampled_from(["", "part"]),
+)  # fmt: skip
+
+
+@settings(database=None, deadline=None, max_examples=150)
+@given(
+    st.lists(FACTS, max_size=40), st.sampled_from(["", "Mill"]), st.sampled_from(["*", *LANGUAGES]), st.integers(0, 3)
+)
+def test_no_question_has_two_answers_and_the_caps_hold(facts: list[Fact], topic: str, code: str, seed: int) -> None:
+    options = Options(language=code, topic=topic, seed=seed, exposures=40)
+    train, valid, report = rows_of(facts, options)
+    questions = Counter(asked(row.instruction) for row in [*train, *valid])
+    assert not [question for question, times in questions.items() if times > 1]
+    assert all(row.instruction.strip() and row.output.strip() for row in [*train, *valid])
+    of_fact = Counter(row.fact for row in train if row.rule != "N")
+    assert max(of_fact.values(), default=0) <= options.fact_rows
+    answers = Counter(row.output for row in train if row.rule != "N")
+    assert max(answers.values(), default=0) <= max(12, 0.03 * (len(train) + sum(report.left_out.values())))
+    assert {row.fact for row in valid} <= set(of_fact)
+    sections: dict[str, int] = defaultdict(int)
+    for row in train:
+        sections[row.source] += row.rule != "N"
+    assert max(sections.values(), default=0) <= 3 * 160
