@@ -26,7 +26,7 @@ from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.attempts import MOST_LOSSES
 from ftq.store.store import RunStore
-from worker.attempt import stage_process, supervisor
+from worker.attempt import stage_process, supervisor, watch
 from worker.attempt.supervisor import Supervisor
 from worker.reconciler import Reconciler
 
@@ -89,7 +89,7 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(stage_process, "PACKAGE", "tests.fake_stages")
-    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
     monkeypatch.chdir(Path(__file__).parent.parent)  # where the stages' processes find `tests`
     rig = Rig(tmp_path)
     yield rig
@@ -370,7 +370,7 @@ def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig)
 
 @pytest.mark.parametrize("deaf", [False, True])
 def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, deaf: bool) -> None:
-    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    monkeypatch.setattr(watch, "CANCEL_GRACE", 0.3)
     stage = "train" if deaf else "prepare"  # a training takes note of SIGTERM and saves; this one never looks again
     folder = rig.submit("r", {stage: {"1": "hang"}}, done=int(deaf), max_steps=1)
     thread = rig.start(stage)
@@ -402,7 +402,7 @@ def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    monkeypatch.setattr(watch, "CANCEL_GRACE", 0.3)
     told = told_to_stop(monkeypatch)
     rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
     thread = rig.start("train")
@@ -417,7 +417,7 @@ def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monke
 
 
 def test_the_grace_of_a_cancel_is_below_ten_seconds() -> None:
-    assert supervisor.CANCEL_GRACE + supervisor.LOOK_SECONDS < 10
+    assert watch.CANCEL_GRACE + watch.LOOK_SECONDS < 10
 
 
 def test_a_pause_keeps_what_was_done_and_resume_goes_on_at_that_step(rig: Rig) -> None:

@@ -10,7 +10,8 @@ import click
 from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client, Submitted
+    from ftq.client.client import Client
+    from ftq.client.submit import Submitted
 
 
 @click.command()

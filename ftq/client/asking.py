@@ -12,12 +12,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ftq.client.workers import START
 from ftq.errors import FtqError, Refused, Unavailable, UserError, did_you_mean
 from ftq.files.run_dir import RunDir
 from ftq.store.records import ASK, Run
 from ftq.store.store import RunStore
 
-START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 OPTIONS = ("quant", "base", "max_tokens", "temperature", "seed")
 MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
 RING_SECONDS = 20.0  # a question that no worker has taken is sent again: it is answered once

@@ -43,20 +43,20 @@ def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Ite
             raise FtqError(f"run {run.name} was deleted meanwhile", "`ftq status` lists the runs.") from None
 
 
-def events(store: RunStore, found: Iterator[Run], patience: float) -> Iterator[Event]:
+def new_events(store: RunStore, runs: Iterator[Run], patience: float) -> Iterator[Event]:
     """The events that each of the states finds new."""
     seen = [0]
-    for run in found:
+    for run in runs:
         read = patiently(partial(store.events, run.id, seen[0]), patience)
         new = [event for event in read if event.id not in seen]
         seen = sorted([*seen, *(event.id for event in new)])[-REREAD:]
         yield from new
 
 
-def logs(folder: RunDir, found: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def new_log_pieces(folder: RunDir, runs: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """(stage, the next piece of its log), for each of the states."""
     read = dict.fromkeys(stages, 0)
-    for _ in found:
+    for _ in runs:
         for stage in stages:
             for piece in _read_from(folder.log(stage), read[stage]):
                 read[stage] += len(piece)

@@ -12,35 +12,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from celery import Celery
 
 from ftq import queue
-from ftq.errors import FtqError, LeaseLost, Lost, Unavailable, first_line
+from ftq.errors import FtqError, LeaseLost, Lost, Unavailable
 from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree, write_json
 from ftq.settings import Settings
 from ftq.store.store import Run, RunStore
 from worker.attempt import cache, policy
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
+from worker.attempt.watch import Outcome, Watch
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.supervisor")
-LOOK_SECONDS = 0.5  # how often the user's wishes are looked up
-CANCEL_GRACE = 8.0  # seconds a cancelled stage has before it is killed
-MILESTONES = (25, 50, 75)
-
-
-@dataclass
-class Outcome:
-    """How a stage's process ended: `asked` is why it was told to stop, `error` what it reported."""
-
-    exit_code: int = 0
-    asked: str | None = None
-    error: dict[str, str] | None = None
-    out_of_memory: bool = False
 
 
 class Supervisor:
@@ -63,7 +51,12 @@ class Supervisor:
             return False
         try:
             with self._sigterm_noted():
-                return self._attempt(self.store.get(run_id), stage, attempt, _Watch(self, token, began))
+                return self._attempt(
+                    self.store.get(run_id),
+                    stage,
+                    attempt,
+                    Watch(self.store, self.settings, token, began, self.show_progress),
+                )
         except LeaseLost:
             log.warning("%s.%s.%s lost its lease: stopped, nothing published", run_id, stage, attempt)
             with contextlib.suppress(Unavailable):
@@ -96,7 +89,7 @@ class Supervisor:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _attempt(self, run: Run, stage: str, attempt: int, watch: _Watch) -> bool:
+    def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
         watch.insist(watch.renew)  # whoever was frozen since its claim stops here: others may be at work in that folder
@@ -131,26 +124,18 @@ class Supervisor:
             folder.checkpoints.mkdir(exist_ok=True)
             write_json(folder.corrections, found)
 
-    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: _Watch) -> Outcome:
+    def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: Watch) -> Outcome:
         """Run the stage's process to its end, the lease renewed all the while."""
         changes = run.stage(stage).changes or {}
         arguments = [str(folder.path), "--attempt", str(attempt)]
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
-        outcome = Outcome()
         with StageProcess(
             stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease,
             lambda: self._standby(stage, {**run.spec, **changes}),
         ) as process:  # fmt: skip
             how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
             watch.insist(lambda: self.store.note(watch.token, "started", how, pid=process.pid))
-            while process.running:
-                for report in process.reports(timeout=LOOK_SECONDS / 5):
-                    watch.relay(report, outcome)
-                watch.look(process, outcome)
-            for report in process.last_reports():
-                watch.relay(report, outcome)
-            outcome.exit_code, outcome.out_of_memory = process.exit_code, process.out_of_memory
-        return outcome
+            return watch.follow(process)
 
     def _standby(self, stage: str, spec: dict[str, Any]) -> Standby | None:
         """The waiting process, if there is one and it fits."""
@@ -164,7 +149,7 @@ class Supervisor:
         return standby
 
     def _publish(
-        self, folder: RunDir, stage: str, attempt: int, watch: _Watch, key: str | None, *, cached: bool
+        self, folder: RunDir, stage: str, attempt: int, watch: Watch, key: str | None, *, cached: bool
     ) -> None:
         partial, in_place, trained = folder.partial(stage, attempt), False, 0
         sync_tree(partial, watch.keep_lease)  # before the hold, which lets nobody else write to SQLite
@@ -212,104 +197,3 @@ class Supervisor:
         """What this machine can't do now goes on later, or on another one: the reconciler sends it."""
         with contextlib.suppress(FtqError):
             self.store.lose(token, reason)
-
-
-class _Watch:
-    """What the supervisor does from its claim on: renew the lease; and while the stage's process runs, relay, obey."""
-
-    def __init__(self, supervisor: Supervisor, token: str, claimed_at: float) -> None:
-        self.supervisor, self.store, self.token = supervisor, supervisor.store, token
-        self.lease, self.grace = supervisor.settings.lease_seconds, supervisor.settings.grace_seconds
-        self.show_progress = supervisor.show_progress
-        self.renewed = self.looked = claimed_at
-        self.kill_at: float | None = None
-        self.milestone = 0
-
-    def relay(self, report: dict[str, Any], outcome: Outcome) -> None:
-        event = report.pop("event")
-        if event == "error":
-            outcome.error = report
-        elif event == "progress":
-            self.show_progress(report)
-            self._if_reachable(lambda: self._record(report))
-        elif event == "plan":
-            message = report.pop("message")
-            self._if_reachable(lambda: self.store.plan(self.token, message, report))
-        else:
-            self._if_reachable(lambda: self.store.note(self.token, event, **report))
-
-    def look(self, process: StageProcess, outcome: Outcome) -> None:
-        """Renew the lease and see what the user wants, each when it is due; kill what had its time to stop."""
-        now = time.monotonic()
-        try:
-            self.keep_lease(process)
-            if now - self.looked > LOOK_SECONDS:
-                self.looked = now
-                self._if_reachable(lambda: self._obey(process, outcome))
-        except LeaseLost:
-            process.kill()
-            raise
-        if self.kill_at and now > self.kill_at:
-            process.kill()
-
-    def keep_lease(self, process: StageProcess | None = None) -> None:
-        """Renew the lease when it is due, and tell the process if it is there yet."""
-        if time.monotonic() - self.renewed > self.lease / 4:
-            self._if_reachable(lambda: self.renew(process))
-        if time.monotonic() - self.renewed > self.lease:
-            raise LeaseLost("the lease couldn't be renewed in time")
-
-    def renew(self, process: StageProcess | None = None) -> None:
-        began = time.monotonic()
-        self.store.renew(self.token, self.lease)
-        if process:
-            process.beat()
-        self.renewed = began
-
-    def _record(self, progress: dict[str, Any]) -> None:
-        self.store.progress(self.token, progress)
-        self._pass_milestones(progress)
-
-    def _if_reachable(self, action: Callable[[], None]) -> None:
-        """A database that is away for a moment costs a report, not the stage; the lease says how long a moment is."""
-        try:
-            action()
-        except LeaseLost:
-            raise
-        except Exception as error:
-            log.warning("database: %s", first_line(error))
-
-    def insist(self, write: Callable[[], None]) -> None:
-        """A write without which the attempt's work is lost: again and again while the lease lasts."""
-        tried = False
-        while True:
-            try:
-                return write()
-            except LeaseLost:
-                if tried and time.monotonic() - self.renewed <= self.lease:
-                    return  # nobody else could have the stage yet: it was written, and only the answer was lost
-                raise
-            except Unavailable as error:
-                tried = True
-                if time.monotonic() - self.renewed > self.lease:
-                    raise LeaseLost("the database was away for longer than the lease") from error
-                log.warning("database: %s", first_line(error))
-                time.sleep(LOOK_SECONDS)
-
-    def _obey(self, process: StageProcess, outcome: Outcome) -> None:
-        wanted, draining = self.store.check(self.token)
-        wish = wanted if wanted != "run" else "drain" if draining else None
-        if wish is None or outcome.asked == wish or (outcome.asked and wish != "cancel"):
-            return  # once asked to stop only a cancel, which has less patience, changes anything
-        outcome.asked = wish
-        process.terminate()
-        kill_at = time.monotonic() + (CANCEL_GRACE if wish == "cancel" else max(1.0, self.grace - 5))
-        self.kill_at = min(kill_at, self.kill_at or kill_at)
-
-    def _pass_milestones(self, progress: dict[str, Any]) -> None:
-        reached = max((mark for mark in MILESTONES if progress["percent"] >= mark), default=0)
-        if reached > self.milestone:
-            self.milestone = reached
-            step = f", step {progress['step']} of {progress['total_steps']}" if progress.get("step") else ""
-            loss = f", loss {progress['loss']:.4f}" if progress.get("loss") is not None else ""
-            self.store.note(self.token, "progress", f"{reached} %{step}{loss}")
