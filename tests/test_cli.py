@@ -23,8 +23,8 @@ import ftq
 from cli import common
 from cli.commands import look
 from cli.main import main
-from cli.screens import show
-from cli.screens.show import duration, short
+from cli.screens import terminal
+from cli.screens.words import duration, short
 from ftq.errors import Unavailable
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
@@ -81,7 +81,7 @@ def test_a_narrow_list_loses_columns_and_cuts_nothing(store: Store, monkeypatch:
     for width in (100, 75, 59, 50, 40, 30):
         screen = io.StringIO()
         out = Console(file=screen, force_terminal=True, color_system=None, width=width)
-        monkeypatch.setattr(show, "console", lambda stderr=False, out=out: out)
+        monkeypatch.setattr(terminal, "console", lambda stderr=False, out=out: out)
         ok("status")
         shown[width] = [line.rstrip() for line in screen.getvalue().splitlines()]
     columns = "ID NAME MODEL STATUS STAGE % LOSS AGE"
@@ -243,7 +243,7 @@ def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
 ) -> None:
     screen = io.StringIO()
     plain = Console(file=screen, force_terminal=True, color_system=None, width=200)
-    monkeypatch.setattr(show, "console", lambda stderr=False: plain)
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: plain)
     title = "\x1b]0;owned\x07\x9b"
     spec = {
         **parse({"model": "m"}).model_dump(),
@@ -302,7 +302,7 @@ def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
 
 def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 2)
     monkeypatch.setattr(time, "sleep", lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(60))
     store.runs.clock = lambda: NOW + 100
@@ -322,7 +322,7 @@ def test_watch_outlasts_a_database_that_is_away_for_a_moment(store: Store, monke
         return real(self)
 
     screen = io.StringIO()
-    monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     monkeypatch.setattr(RunStore, "live_queues", live_queues)
     monkeypatch.setattr(time, "sleep", lambda seconds: None if away else store.runs.cancel(busy))
     result = run("status", "busy", "--watch")

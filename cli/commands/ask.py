@@ -162,6 +162,6 @@ def _end() -> str:
 def _spinner() -> AbstractContextManager[Any]:
     if not sys.stderr.isatty():
         return nullcontext()
-    from cli.screens.show import console
+    from cli.screens.terminal import console
 
     return console(stderr=True).status("waiting for the answer")

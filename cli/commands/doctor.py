@@ -137,7 +137,7 @@ def _as_dict(found: dict[str, list[Finding]], verdict: str) -> dict[str, Any]:
 
 
 def _print(found: dict[str, list[Finding]]) -> None:
-    from cli.screens.show import console, has_symbols, put
+    from cli.screens.terminal import console, has_symbols, put
 
     out = console()
     for where, findings in found.items():

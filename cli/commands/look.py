@@ -68,7 +68,7 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
     if not runs:
         note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.")
         return
-    from cli.screens.show import print_runs
+    from cli.screens.runs import print_runs
 
     print_runs(runs)
     if limit and (more := client.count() - len(runs)) > 0:
@@ -84,7 +84,7 @@ def _show(client: Client, run: Run, as_json: bool) -> None:
 
         print_json(as_dict(run, client.settings.home))
         return
-    from cli.screens.show import print_run
+    from cli.screens.run import print_run
     from cli.screens.watch import warnings
 
     print_run(run, client.settings.home, warnings(client, run, time.time()))
@@ -210,7 +210,7 @@ def models(as_json: bool) -> None:
         found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
         print_json([{**asdict(model), **more, "least_memory": model.least} for model, more in found])
         return
-    from cli.screens.show import print_models
+    from cli.screens.tables import print_models
 
     print_models(MODELS)
 
@@ -231,6 +231,6 @@ def options(as_json: bool) -> None:
     if as_json:
         print_json(all_options())
         return
-    from cli.screens.show import print_options
+    from cli.screens.tables import print_options
 
     print_options(all_options())

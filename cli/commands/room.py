@@ -109,7 +109,7 @@ def _delete(
 
 
 def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
-    from cli.screens.show import print_sizes
+    from cli.screens.runs import print_sizes
     from ftq.client.removal import why
 
     if runs:
