@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from cli_tools import Store
 
 from ftq.client.client import Client
 from ftq.errors import UserError
+from ftq.programs import Up
 from ftq.settings import Settings
 from worker.host import appliance
 
@@ -134,7 +134,7 @@ class Appliance:
         self.journal = folder / "journal.jsonl"
         wanted = {"FTQ_HOME": str(folder / "artifacts"), "FTQ_AUTO_SUBMIT": "smollm2-135m", "FTQ_LEASE_SECONDS": "5",
                   "FTQ_JOURNAL": str(self.journal), "PYTHONPATH": str(Path(__file__).parents[1])}  # fmt: skip
-        command = [sys.executable, "-m", "tests.fake_up", "--no-flower", "--log-to-stderr"]
+        command = Up(flower=False, log_to_stderr=True).argv("tests.fake_up")
         self.process = subprocess.Popen(
             command, cwd=folder, env=os.environ | wanted, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

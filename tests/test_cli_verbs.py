@@ -17,6 +17,7 @@ from cli.commands import room, serve
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError
+from ftq.programs import Program, Up, Worker
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -473,24 +474,24 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
 @pytest.mark.parametrize(
     ("arguments", "becomes"),
     [
-        (["up"], ["worker.host.up", "--port=5555"]),
-        (["up", "--port", "80", "--no-flower"], ["worker.host.up", "--port=80", "--no-flower"]),
-        (["up", "--log-to-stderr"], ["worker.host.up", "--port=5555", "--log-to-stderr"]),
-        (["up", "--gpus-per-worker", "2"], ["worker.host.up", "--port=5555", "--gpus-per-worker=2"]),
-        (["worker"], ["worker.host.worker", "--queues=cpu,gpu,ask"]),
-        (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.host.worker", "--queues=gpu2", "--gpus=0,1"]),
-        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"],
-         ["worker.host.worker", "--queues=cpu", "--name=a", "--concurrency=2"]),
+        (["up"], Up()),
+        (["up", "--port", "80", "--no-flower"], Up(port=80, flower=False)),
+        (["up", "--log-to-stderr"], Up(log_to_stderr=True)),
+        (["up", "--gpus-per-worker", "2"], Up(gpus_per_worker=2)),
+        (["worker"], Worker()),
+        (["worker", "--gpus", "0,1", "--queues", " gpu2, "], Worker("gpu2", "0,1")),
+        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"], Worker("cpu", None, "a", 2)),
     ],
 )  # fmt: skip
 def test_up_and_worker_become_the_worker_s_programs(
-    arguments: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], becomes: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(os, "execvp", lambda file, arguments: seen.append(arguments[2:]))
+    monkeypatch.setattr(os, "execvp", lambda file, arguments: seen.append(arguments))
     ok(*arguments)
-    assert seen == [becomes]
+    [[*_, module, options]] = seen
+    assert (module, type(becomes).from_arguments([options])) == (becomes.module, becomes)
 
 
 def test_a_queue_that_is_not_there_is_bad_usage() -> None:
