@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ftq.errors import printable as printable  # the commands take it from here
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from ftq.client.client import Client

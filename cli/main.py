@@ -13,7 +13,7 @@ import click
 
 import ftq
 from cli.commands import ask, control, doctor, look, room, serve, submit
-from cli.common import printable
+from ftq.errors import printable
 
 EXAMPLES = """\b
 A first run, from a folder of Markdown and JSON files to a model that answers:

@@ -21,7 +21,7 @@ from ftq.client.asking import drain
 from ftq.errors import FtqError, Unavailable, UserError
 from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
-from ftq.spec import options as spec
+from ftq.spec.options import parse
 from ftq.store.store import RunStore
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
@@ -81,7 +81,7 @@ class Answerer:
         base = options.pop("base", False)
         if quant := options.pop("quant", None):
             options["quantizations"] = [quant]
-        wanted = spec.parse({**run.spec, **options})  # the options of a question have the limits of the run's own
+        wanted = parse({**run.spec, **options})  # the options of a question have the limits of the run's own
         folder = run_dir(self.settings.home, run_id)
         file = self._base(run.model, folder) if base else _model(folder, wanted.quantizations[0])
         seed = wanted.seed if "seed" in options else None

@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_client, print_json, printable, run_argument
+from cli.common import json_option, note, open_client, print_json, run_argument
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from ftq.client.client import Client

@@ -13,7 +13,8 @@ import click
 
 import ftq
 from cli.commands.serve import NEEDED
-from cli.common import json_option, note, plural, print_json, printable
+from cli.common import json_option, note, plural, print_json
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, ctrl_c, json_option, note, open_client, print_json, printable, run_argument
+from cli.common import complete_run, ctrl_c, json_option, note, open_client, print_json, run_argument
+from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:

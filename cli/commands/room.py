@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, say, size
+from cli.common import complete_run, confirm, note, open_client, plural, run_argument, say, size
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

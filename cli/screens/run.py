@@ -13,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.common import printable, size
+from cli.common import size
 from cli.screens import terminal, words
 from ftq.client import view
+from ftq.errors import printable
 from ftq.plan import calibration
 from ftq.store.records import Run, Stage
 

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.common import printable
+from ftq.errors import printable
 from ftq.store.records import Run, Stage
 
 

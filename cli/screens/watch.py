@@ -10,12 +10,12 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cli.common import printable
 from cli.screens import terminal, words
 from cli.screens.run import print_run, run_view
 from cli.screens.runs import runs_table
 from ftq.client import view
 from ftq.client.follow import patiently
+from ftq.errors import printable
 from ftq.store.records import Run
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import NameTaken, NotFound, Refused, Unavailable, utf8
+from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
-from ftq.store.records import FINISHED, Event, Run, Stage
+from ftq.store.records import Event, Run
 from ftq.store.schema import events, questions, runs, stages
 from ftq.store.workers import Workers
 
@@ -210,6 +210,3 @@ class RunStore(Attempts, Questions, Workers, Plans):
         self._touch_queue(db, run.id, head)
         self._event(db, run.id, "retried", f"retried by the user: {head} waits no longer")
         return self._load(db, run.id)
-
-
-__all__ = ["FINISHED", "Event", "Run", "RunStore", "Stage", "Unavailable"]

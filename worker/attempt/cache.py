@@ -17,7 +17,8 @@ from typing import Any
 
 from ftq.files.run_dir import STAGES, link_tree, remove, run_dir, size_of
 from ftq.spec import models
-from ftq.store.store import Run, RunStore
+from ftq.store.records import Run
+from ftq.store.store import RunStore
 
 _ROOT = Path(__file__).parent.parent.parent
 _CODE = {

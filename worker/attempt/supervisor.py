@@ -21,7 +21,8 @@ from ftq import queue
 from ftq.errors import FtqError, LeaseLost, Lost, Unavailable
 from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree, write_json
 from ftq.settings import Settings
-from ftq.store.store import Run, RunStore
+from ftq.store.records import Run
+from ftq.store.store import RunStore
 from worker.attempt import cache, policy
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
