@@ -16,6 +16,9 @@ Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 from __future__ import annotations
 
 import difflib
+import re
+from dataclasses import dataclass, replace
+from typing import Any
 
 # An escape sequence in a file name, a document, an answer or a database must not reach a terminal.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
@@ -29,6 +32,33 @@ class FtqError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
+
+
+@dataclass(frozen=True)
+class RunError:
+    """Why a stage or a question failed, as its process reports it and the store keeps it.
+
+    `place` says where: the stage, its attempt and the worker. The store fills it in.
+    """
+
+    kind: str
+    message: str
+    hint: str = ""
+    place: str = ""
+
+    @classmethod
+    def of(cls, error: FtqError) -> RunError:
+        return cls(error.kind, error.message, error.hint)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunError:
+        """The error that `dataclasses.asdict` made a dict of; other keys don't count."""
+        return cls(*(str(values.get(name, "")) for name in ("kind", "message", "hint", "place")))
+
+    def of_run(self, name: str, place: str) -> RunError:
+        """With the run's name in the commands: a stage doesn't know it and writes `ftq retry RUN`."""
+        message, hint = (re.sub(r"(`ftq \w+ )RUN\b", rf"\g<1>{name}", text) for text in (self.message, self.hint))
+        return replace(self, message=message, hint=hint, place=place)
 
 
 class UserError(FtqError):

@@ -16,7 +16,7 @@ from cli_tools import START, Store, ok, run
 from cli.commands import room, serve
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
-from ftq.errors import FtqError
+from ftq.errors import FtqError, RunError
 from ftq.programs import Program, Up, Worker
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -127,7 +127,7 @@ def test_bad_usage_of_submit(documents: Path, arguments: list[str], message: str
 def test_submit_wait_exits_by_the_run_s_result(documents: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(seconds: float) -> None:
         waiting = store.runs.all()[0]
-        store.fail(waiting.id, "prepare", 10, {"kind": "user", "message": "no text", "hint": ""})
+        store.fail(waiting.id, "prepare", 10, RunError("user", "no text"))
 
     monkeypatch.setattr(time, "sleep", work)
     result = run("submit", "--model", "smollm2-135m", "--wait", "--json")
@@ -170,7 +170,7 @@ def test_pause_and_resume(store: Store) -> None:
 def test_retry_goes_on_where_it_failed(store: Store) -> None:
     broken = store.add("bbbb2222", "broken")
     store.do(broken, "prepare", 500)
-    store.fail(broken, "train", 480, {"kind": "bug", "message": "it broke", "hint": ""})
+    store.fail(broken, "train", 480, RunError("bug", "it broke"))
     refused = run("retry", "broken", "--from", "infer")
     assert (refused.exit_code, refused.stderr) == (
         1,

@@ -16,6 +16,7 @@ from cli_tools import Store, ok, run
 from ftq.client.client import Client
 from ftq.errors import FtqError, UserError
 from ftq.files import run_dir
+from ftq.files.artifact import Artifact
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import snapshot
 from ftq.settings import Settings, protect_files
@@ -90,7 +91,7 @@ def test_a_name_has_no_path_in_it(documents: Path, name: str, home: Path) -> Non
 def test_a_poisoned_cache_entry_is_none(store: Store, outside: Path, tmp_path: Path) -> None:
     """What is recorded of a stage's files names them within the run."""
     store.add("abc", "one")
-    store.do("abc", "prepare", 100, artifacts=[{"kind": "x", "path": "../../outside/precious.md", "bytes": 11}])
+    store.do("abc", "prepare", 100, artifacts=[Artifact("x", "../../outside/precious.md", 11)])
     with store.runs.engine.begin() as db:
         db.exec_driver_sql("UPDATE stages SET key = 'k' WHERE name = 'prepare'")
     assert not cache.take(store.runs, store.home, store.runs.get("abc"), "prepare", "k", tmp_path / "partial")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.client.asking import drain
-from ftq.errors import FtqError, Unavailable, UserError
+from ftq.errors import FtqError, RunError, Unavailable, UserError
 from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
 from ftq.spec.options import parse
@@ -57,11 +57,11 @@ class Answerer:
             with _sigterm_noted(asker.stop):
                 answer, error = self._ask(asker, *taken), None
         except FtqError as failure:
-            answer, error = None, {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+            answer, error = None, RunError.of(failure)
         except Exception as failure:  # the asker waits: say so now, not after the asker's patience
             log.exception("answer.%s", question)
             message, hint = f"{type(failure).__name__}: {failure}", "The worker's log has the details."
-            answer, error = None, {"kind": "bug", "message": message, "hint": hint}
+            answer, error = None, RunError("bug", message, hint)
         _note(run_dir(self.settings.home, taken[0]), question, answer, error)
         self._insist(lambda: store.answer(question, answer, error))
 
@@ -173,12 +173,12 @@ def _model(folder: RunDir, quantization: str) -> Path:
     return file
 
 
-def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None) -> None:
+def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: RunError | None) -> None:
     """A line in the run's log of questions, without the question."""
     if answer:
         what = "{tokens} tokens in {seconds:.2f} s, the first after {first_token_seconds:.2f} s".format(**answer)
     else:
-        what = f"no answer: {error['message'] if error else ''}"
+        what = f"no answer: {error.message if error else ''}"
     with contextlib.suppress(OSError), folder.log("ask").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC answer.{question}: {what}\n")
 

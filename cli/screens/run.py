@@ -112,9 +112,8 @@ def _progress(run: Run, now: float) -> list[RenderableType]:
 def _failure(run: Run) -> list[RenderableType]:
     if not run.error or run.current is None:
         return []
-    head = Text(f"{run.current.name} failed ({run.error['kind']}): {run.error['message']}", "red")
-    hint = run.error.get("hint", "").replace(" RUN`", f" {run.name}`")
-    return ["", head, *([Text(hint)] if hint else [])]
+    head = Text(f"{run.current.name} failed ({run.error.kind}): {run.error.message}", "red")
+    return ["", head, *([Text(run.error.hint)] if run.error.hint else [])]
 
 
 def _artifacts(run: Run, home: Path) -> list[RenderableType]:
@@ -125,7 +124,7 @@ def _artifacts(run: Run, home: Path) -> list[RenderableType]:
     table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
     table.add_column(Text("PATH", "dim"), overflow="fold")
     for artifact in found:
-        table.add_row(artifact["kind"], size(artifact["bytes"]), _near(artifact["path"]))
+        table.add_row(artifact.kind, size(artifact.bytes), _near(artifact.path))
     return ["", table]
 
 

@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ftq.errors import printable
+from ftq.errors import RunError, printable
+from ftq.files.artifact import Artifact
 from ftq.store.records import Run, Stage
 
 
@@ -50,6 +51,6 @@ def clean(value: Any) -> Any:
         return [clean(part) for part in value]
     if isinstance(value, dict):
         return {clean(name): clean(part) for name, part in value.items()}
-    if isinstance(value, (Run, Stage)):
+    if isinstance(value, (Run, Stage, RunError, Artifact)):
         return replace(value, **{name: clean(part) for name, part in vars(value).items()})
     return value

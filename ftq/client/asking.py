@@ -9,11 +9,11 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from ftq.client.workers import START
-from ftq.errors import FtqError, Refused, Unavailable, UserError, did_you_mean
+from ftq.errors import FtqError, Refused, RunError, Unavailable, UserError, did_you_mean
 from ftq.files.run_dir import RunDir
 from ftq.store.records import ASK, Run
 from ftq.store.store import RunStore
@@ -42,9 +42,9 @@ class Sent:
 class Failed(FtqError):
     """The worker's error. It concerns this question alone."""
 
-    def __init__(self, error: dict[str, str]) -> None:
-        super().__init__(error["message"], error["hint"])
-        self.kind = error["kind"]
+    def __init__(self, error: RunError) -> None:
+        super().__init__(error.message, error.hint)
+        self.kind, self.error = error.kind, error
 
 
 class Asking:
@@ -101,7 +101,7 @@ class Asking:
         try:
             return drain(self._read(sent, patience))
         except Failed as error:
-            return {"prompt": sent.prompt, "error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+            return {"prompt": sent.prompt, "error": asdict(error.error)}
 
     def _read(self, sent: Sent, patience: float) -> Pieces:
         shown, pause, until = "", SHORT, time.monotonic() + patience

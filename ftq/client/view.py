@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftq.files.artifact import Artifact
 from ftq.plan import calibration
 from ftq.store.records import FINISHED, Event, Run, Stage
 
@@ -30,8 +32,8 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         if found
         else None,
         "stages": [_stage(stage, now) for stage in run.stages],
-        "artifacts": artifacts(run, home),
-        "error": {key: run.error.get(key, "") for key in ("kind", "message", "hint")} if run.error else None,
+        "artifacts": [asdict(artifact) for artifact in artifacts(run, home)],
+        "error": asdict(run.error) if run.error else None,
     }
 
 
@@ -59,10 +61,10 @@ def loss(run: Run) -> float | None:
     return float(value) if value is not None else None
 
 
-def artifacts(run: Run, home: Path) -> list[dict[str, Any]]:
-    """[{"kind", "path", "bytes"}] of all stages, the paths absolute."""
-    found = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
-    return [{**artifact, "path": str(home / run.id / artifact["path"])} for artifact in found]
+def artifacts(run: Run, home: Path) -> list[Artifact]:
+    """What all stages have published, the paths absolute."""
+    published = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
+    return [replace(artifact, path=str(home / run.id / artifact.path)) for artifact in published]
 
 
 def seconds(stage: Stage, now: float) -> float | None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import LeaseLost
+from ftq.errors import LeaseLost, RunError
+from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database, storable
+from ftq.store.database import Database, storable_error
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
 
@@ -94,17 +96,18 @@ class Attempts(Database):
                 self._guarded(db, token, tries=1, losses=0)
             self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
 
-    def succeed(self, token: str, key: str | None, artifacts: list[dict[str, Any]], cached: bool = False) -> None:
+    def succeed(self, token: str, key: str | None, artifacts: list[Artifact], cached: bool = False) -> None:
         """The stage is done and its files are in place; the next stage is now the head of the run."""
         with self._write() as db:
             stage = self._owned(db, token)
-            self._end(db, stage, status="succeeded", key=key, artifacts=artifacts, cached=cached, losses=0)
+            listed = [asdict(artifact) for artifact in artifacts]
+            self._end(db, stage, status="succeeded", key=key, artifacts=listed, cached=cached, losses=0)
             message = "cache hit: nothing that goes into this stage has changed" if cached else "succeeded"
             self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
             if stage.position + 1 < len(STAGES):
                 self._touch_queue(db, stage.run_id, STAGES[stage.position + 1])
 
-    def fail(self, token: str, error: dict[str, str]) -> None:
+    def fail(self, token: str, error: RunError) -> None:
         """The stage failed for good, and the run with it."""
         with self._write() as db:
             self._fail(db, self._owned(db, token), error)
@@ -189,11 +192,9 @@ class Attempts(Database):
         losses, tries = stage.losses + 1, max(0, stage.tries - 1)
         if losses >= MOST_LOSSES and self._wanted(db, stage.run_id) != "cancel":
             why = "so either the machine is unstable or the run itself brings its worker down"
-            self._fail(db, stage, {
-                "kind": "lost", "message": f"{message}; lost {losses} times in a row without a checkpoint, {why}",
-                "hint": f"`ftq logs {stage.run_id} --stage {stage.name}` has the full log; `ftq retry {stage.run_id}` "
-                        "tries again.",
-            })  # fmt: skip
+            message = f"{message}; lost {losses} times in a row without a checkpoint, {why}"
+            hint = f"`ftq logs RUN --stage {stage.name}` has the full log; `ftq retry RUN` tries again."
+            self._fail(db, stage, RunError("lost", message, hint))
             return False
         wait = wait_after(losses)
         if wait:
@@ -220,10 +221,9 @@ class Attempts(Database):
         ready = sa.exists().where(self._is(run.id, run.current.name), _is_due(self._now(db)))
         return bool(db.scalar(sa.select(ready)))
 
-    def _fail(self, db: sa.Connection, stage: Any, error: dict[str, str]) -> None:
-        error = {name: storable(text) for name, text in error.items()}
-        self._end(db, stage, status="failed", error=error)
-        message = f"failed ({error['kind']}): {error['message']}"
+    def _fail(self, db: sa.Connection, stage: Any, error: RunError) -> None:
+        self._end(db, stage, status="failed", error=storable_error(error))
+        message = f"failed ({error.kind}): {error.message}"
         self._event(db, stage.run_id, "failed", message, stage.name, stage.attempt)
 
     def _end(self, db: sa.Connection, stage: Any, **values: Any) -> None:

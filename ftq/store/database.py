@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import LeaseLost, NotFound
+from ftq.errors import LeaseLost, NotFound, RunError
+from ftq.files.artifact import Artifact
 from ftq.store import schema
 from ftq.store.records import Run, Stage
 from ftq.store.schema import events, runs, stages
@@ -66,7 +68,7 @@ class Database:
         parts = parts.order_by(stages.c.run_id, stages.c.position)
         for row in db.execute(parts).mappings():
             if row["run_id"] in found:
-                found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
+                found[row.run_id].stages.append(_stage(found[row.run_id].name, row))
         return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
 
     def _owned(self, db: sa.Connection, token: str) -> Any:
@@ -88,6 +90,22 @@ class Database:
                attempt: int | None = None, **data: Any) -> None:  # fmt: skip
         db.execute(events.insert().values(run_id=run_id, at=self._now(db), kind=kind, message=storable(message),
                                           stage=stage, attempt=attempt, data=data or None))  # fmt: skip
+
+
+def _stage(run: str, row: sa.RowMapping) -> Stage:
+    """The row of a stage of the run of that name."""
+    values = {name: row[name] for name in Stage.__dataclass_fields__}
+    if error := row.error:
+        place = f"{row.name}.{row.attempt} on {row.worker}"
+        values["error"] = RunError.from_json(error).of_run(run, place)
+    if row.artifacts is not None:
+        values["artifacts"] = [Artifact(file["kind"], file["path"], file["bytes"]) for file in row.artifacts]
+    return Stage(**values)
+
+
+def storable_error(error: RunError) -> dict[str, str]:
+    """What the column of an error takes."""
+    return {name: storable(text) for name, text in asdict(error).items()}
 
 
 def storable(text: str) -> str:

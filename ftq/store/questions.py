@@ -8,14 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import FtqError, NotFound
-from ftq.store.database import Database, storable
-from ftq.store.schema import questions, workers
+from ftq.errors import FtqError, NotFound, RunError
+from ftq.store.database import Database, storable, storable_error
+from ftq.store.records import ASK
+from ftq.store.schema import questions, runs, workers
 from ftq.store.workers import WORKER_SILENCE
 
 OLD_SECONDS = 86_400.0  # nobody waits for the answer any more: deleted, with the answer, when others ask
-LOST = {"kind": "lost", "message": "the worker's process that was to answer died",
-        "hint": "Ask again. The worker's log has the details."}  # fmt: skip
+LOST = RunError("lost", "the worker's process that was to answer died", "Ask again. The worker's log has the details.")
 _LIST = "`ftq status` lists the runs."
 _WORKER, _TAKEN_AT = "_worker", "_taken_at"  # who answers, kept beside the question's options
 
@@ -27,7 +27,7 @@ class Reply:
     status: str
     written: str = ""
     answer: dict[str, Any] | None = None
-    error: dict[str, str] | None = None
+    error: RunError | None = None
 
 
 class Questions(Database):
@@ -74,20 +74,23 @@ class Questions(Database):
         with self._read() as db:
             return db.execute(query).first() is not None, bool(db.execute(draining).scalar())
 
-    def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
+    def answer(self, question: str, answer: dict[str, Any] | None, error: RunError | None = None) -> None:
         """What came of a question that was taken, once."""
-        error = error and {name: storable(text) for name, text in error.items()}
         with self._write() as db:
-            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
+            failed = storable_error(error) if error else None
+            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": failed}
             db.execute(questions.update().where(_is(question, "running")).values(**values))
 
     def read_answer(self, question: str) -> Reply:
         """The answer as far as it is written. FtqError if it is gone with its run."""
         with self._read() as db:
-            row = db.execute(sa.select(questions).where(questions.c.id == question)).first()
+            query = sa.select(questions, runs.c.name.label("run")).join(runs).where(questions.c.id == question)
+            row = db.execute(query).first()
         if row is None:
             raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
-        return Reply(row.status, row.written, row.answer, row.error)
+        place = f"{ASK} on {row.options.get(_WORKER)}"
+        error = RunError.from_json(row.error).of_run(row.run, place) if row.error else None
+        return Reply(row.status, row.written, row.answer, error)
 
     def lose_question(self, question: str) -> None:
         """Fail a question whose process in the worker has died."""
@@ -107,7 +110,7 @@ class Questions(Database):
     def _fail_lost(self, which: sa.ColumnElement[bool]) -> None:
         running = (questions.c.status == "running") & which
         with self._write() as db:
-            db.execute(questions.update().where(running).values(status="failed", error=LOST))
+            db.execute(questions.update().where(running).values(status="failed", error=storable_error(LOST)))
 
     def count_questions(self, seconds: float = OLD_SECONDS) -> int:
         """How many questions were asked longer ago than that; nobody waits for their answers any more."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftq.errors import RunError
+from ftq.files.artifact import Artifact
+
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_GPUS = 8  # that train one run together
 
@@ -29,8 +32,8 @@ class Stage:
     progress: dict[str, Any] | None
     plan: dict[str, Any] | None
     changes: dict[str, Any] | None
-    error: dict[str, str] | None
-    artifacts: list[dict[str, Any]] | None
+    error: RunError | None
+    artifacts: list[Artifact] | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Run:
         return [stage for stage in self.stages if stage.status != "succeeded"]
 
     @property
-    def error(self) -> dict[str, str] | None:
+    def error(self) -> RunError | None:
         return next((stage.error for stage in self.stages if stage.status == "failed"), None)
 
     @property

@@ -85,14 +85,14 @@ def take(
         return False
     source = run_dir(home, source_id)
     recorded = store.get(source_id).stage(stage).artifacts or []
-    if any(Path(file["path"]).name != file["path"] for file in recorded):  # what a stage publishes lies in its folder
+    if any(Path(file.path).name != file.path for file in recorded):  # what a stage publishes lies in its folder
         return False
-    if not recorded or any(not _intact(source.path / file["path"], file["bytes"]) for file in recorded):
+    if not recorded or any(not _intact(source.path / file.path, file.bytes) for file in recorded):
         return False
     remove(partial)
     partial.mkdir(parents=True)
     for file in recorded:
-        link_tree(source.path / file["path"], partial / file["path"], while_copying)
+        link_tree(source.path / file.path, partial / file.path, while_copying)
     return True
 
 

@@ -183,8 +183,8 @@ class Supervisor:
             self.store.release(token, *policy.STOPS[outcome.asked])
             return
         error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
-        if error["kind"] == "lost":
-            self.store.lose(token, error["message"])
+        if error.kind == "lost":
+            self.store.lose(token, error.message)
             return
         current, by_kernel = self.store.get(run.id).stage(stage), outcome.error is None
         decision = policy.decide(stage, error, run.spec, current, self.settings.max_attempts, by_kernel=by_kernel)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ftq.errors import LeaseLost, Unavailable, first_line
+from ftq.errors import LeaseLost, RunError, Unavailable, first_line
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from worker.attempt.stage_process import StageProcess
@@ -28,7 +28,7 @@ class Outcome:
 
     exit_code: int = 0
     asked: str | None = None
-    error: dict[str, str] | None = None
+    error: RunError | None = None
     out_of_memory: bool = False
 
 
@@ -90,7 +90,7 @@ class Watch:
     def _relay(self, report: dict[str, Any]) -> None:
         event = report.pop("event")
         if event == "error":
-            self.outcome.error = report
+            self.outcome.error = RunError.from_json(report)
         elif event == "progress":
             self.show_progress(report)
             self._if_reachable(lambda: self._record(report))

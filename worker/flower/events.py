@@ -51,7 +51,7 @@ def show_end(task: Any, store: RunStore, run_id: str, stage: str, attempt: int) 
         if found.attempt > attempt:
             tell(task.request.id, "task-retried", exception=f"goes on as attempt {found.attempt}")
         elif found.attempt == attempt and found.status == "failed":
-            tell(task.request.id, "task-failed", exception=(found.error or {}).get("message", ""))
+            tell(task.request.id, "task-failed", exception=found.error.message if found.error else "")
         elif found.attempt == attempt and found.status == "cancelled":
             tell(task.request.id, "task-revoked", terminated=True)
 
