@@ -17,7 +17,7 @@ from ftq.doctor.web import flower, hub
 from worker.doctor import checks, gpu, limits
 
 # What nvidia-smi of driver 580.159.04 prints.
-CARD = "0, NVIDIA H100 80GB HBM3, 81559, 81079, 580.159.04, 9.0"
+CARD = "NVIDIA H100 80GB HBM3, 81559, 81079, 580.159.04, 9.0"
 TABLE = """\
 Sun Nov 22 17:44:54 2026
 +-----------------------------------------------------------------------------------------+
@@ -65,17 +65,17 @@ def test_a_good_gpu(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyP
 
 
 def test_two_gpus_one_of_them_busy(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi(f"{CARD}\n1, NVIDIA L4, 23034, 800, 580.159.04, 8.9")
+    nvidia_smi(f"{CARD}\nNVIDIA L4, 23034, 800, 580.159.04, 8.9")
     assert [level for level, _ in found("13.0", monkeypatch)] == ["ok", "warning", "ok"]
 
 
 def test_a_gpu_that_doesnt_tell_its_memory(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi("0, NVIDIA GB10, [N/A], [N/A], 580.95.05, 12.1")
+    nvidia_smi("NVIDIA GB10, [N/A], [N/A], 580.95.05, 12.1")
     assert found("13.0", monkeypatch)[0] == ("ok", "GPU 0: NVIDIA GB10, driver 580.95.05")
 
 
 def test_a_gpu_that_is_too_old(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi("0, Tesla P100-PCIE-16GB, 16384, 16000, 580.95.05, 6.0")
+    nvidia_smi("Tesla P100-PCIE-16GB, 16384, 16000, 580.95.05, 6.0")
     level, message = found("13.0", monkeypatch)[0]
     assert (level, "compute capability 6.0, 7.5 is needed" in message) == ("problem", True)
 
