@@ -26,7 +26,7 @@ class Worker:
 
     def __init__(self, name: str, module: str, environment: dict[str, str], log: Path, queues: str) -> None:
         self.name = f"{name}@{socket.gethostname()}"
-        command = programs.Worker(queues, name=self.name).argv(module)
+        command = programs.WorkerOptions(queues, name=self.name).argv(module)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True

@@ -19,7 +19,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from ftq.client.client import Client
-from ftq.programs import Up
+from ftq.programs import UpOptions
 from ftq.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ftq-picture-") as folder:
         home = Path(folder) / "artifacts"
         environment = os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)}
-        command = Up(port=PORT).argv()
+        command = UpOptions(port=PORT).argv()
         up = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:
             _until(lambda: (home / "flower" / "state.dir").exists())  # Flower is up, and hears what follows

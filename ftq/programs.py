@@ -37,7 +37,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Up(Program):
+class UpOptions(Program):
     """`port` is Flower's, on 127.0.0.1."""
 
     module: ClassVar = "worker.host.up"
@@ -49,7 +49,7 @@ class Up(Program):
 
 
 @dataclass(frozen=True)
-class Worker(Program):
+class WorkerOptions(Program):
     """`queues` are separated by commas, `gpus` too; None leaves the choice to the worker."""
 
     module: ClassVar = "worker.host.worker"

@@ -14,7 +14,7 @@ from cli_tools import Store
 
 from ftq.client.client import Client
 from ftq.errors import RunError, UserError
-from ftq.programs import Up
+from ftq.programs import UpOptions
 from ftq.settings import Settings
 from worker.host import appliance
 
@@ -134,7 +134,7 @@ class Appliance:
         self.journal = folder / "journal.jsonl"
         wanted = {"FTQ_HOME": str(folder / "artifacts"), "FTQ_AUTO_SUBMIT": "smollm2-135m", "FTQ_LEASE_SECONDS": "5",
                   "FTQ_JOURNAL": str(self.journal), "PYTHONPATH": str(Path(__file__).parents[1])}  # fmt: skip
-        command = Up(flower=False, log_to_stderr=True).argv("tests.fake_up")
+        command = UpOptions(flower=False, log_to_stderr=True).argv("tests.fake_up")
         self.process = subprocess.Popen(
             command, cwd=folder, env=os.environ | wanted, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

@@ -17,7 +17,7 @@ from cli.commands import room, serve
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError, RunError
-from ftq.programs import Program, Up, Worker
+from ftq.programs import Program, UpOptions, WorkerOptions
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -474,13 +474,13 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
 @pytest.mark.parametrize(
     ("arguments", "becomes"),
     [
-        (["up"], Up()),
-        (["up", "--port", "80", "--no-flower"], Up(port=80, flower=False)),
-        (["up", "--log-to-stderr"], Up(log_to_stderr=True)),
-        (["up", "--gpus-per-worker", "2"], Up(gpus_per_worker=2)),
-        (["worker"], Worker()),
-        (["worker", "--gpus", "0,1", "--queues", " gpu2, "], Worker("gpu2", "0,1")),
-        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"], Worker("cpu", None, "a", 2)),
+        (["up"], UpOptions()),
+        (["up", "--port", "80", "--no-flower"], UpOptions(port=80, flower=False)),
+        (["up", "--log-to-stderr"], UpOptions(log_to_stderr=True)),
+        (["up", "--gpus-per-worker", "2"], UpOptions(gpus_per_worker=2)),
+        (["worker"], WorkerOptions()),
+        (["worker", "--gpus", "0,1", "--queues", " gpu2, "], WorkerOptions("gpu2", "0,1")),
+        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"], WorkerOptions("cpu", None, "a", 2)),
     ],
 )  # fmt: skip
 def test_up_and_worker_become_the_worker_s_programs(

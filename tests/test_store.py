@@ -1000,8 +1000,10 @@ def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:
     store.see_worker("w3", "host", ["gpu"], None, 3)
     store.drain_worker("w3", True)
     assert store.workers() == [
-        Worker("w2", ["gpu2", "gpu"], facts, True), Worker("w3", ["gpu"], {}, False), Worker("w1", ["cpu"], {}, False),
-    ]  # fmt: skip
+        Worker("w2", ["gpu2", "gpu"], facts, True, "host", "2 x H100", START + 30, False),
+        Worker("w3", ["gpu"], {}, False, "host", None, START + 30, True),
+        Worker("w1", ["cpu"], {}, False, "host", None, START, False),
+    ]
 
 
 # ---- plans ----------------------------------------------------------------------------------------------
@@ -1155,7 +1157,9 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_and_keeps_its_ro
     store = RunStore(url, clock)
     assert store.get("abc") == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START,
                                    [stage("prepare", queued_at=START), stage("train")])  # fmt: skip
-    assert store.workers() == [Worker("w1", ["cpu"], {}, True)]
+    assert [(worker.name, worker.queues, worker.facts, worker.is_live) for worker in store.workers()] == [
+        ("w1", ["cpu"], {}, True)
+    ]
     token = claim(store, "prepare")
     store.plan(token, "a plan", {"steps": 3})
     store.see_worker("w1", "host", ["cpu"], None, 1, {"memory": 5})

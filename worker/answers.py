@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.client.asking import drain
+from ftq.client.follow import patiently
 from ftq.errors import FtqError, RunError, Unavailable, UserError
 from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
@@ -63,7 +64,7 @@ class Answerer:
             message, hint = f"{type(failure).__name__}: {failure}", "The worker's log has the details."
             answer, error = None, RunError("bug", message, hint)
         _note(run_dir(self.settings.home, taken[0]), question, answer, error)
-        self._insist(lambda: store.answer(question, answer, error))
+        patiently(lambda: store.answer(question, answer, error), self.settings.lease_seconds)
 
     def close(self, **_: Any) -> None:
         """End the models' processes."""
@@ -104,17 +105,6 @@ class Answerer:
             if known is None or not known.is_file():
                 known = self._bases[model, revision] = base_gguf(model, revision)
             return known
-
-    def _insist(self, write: Callable[[], None]) -> None:
-        """A database that is unreachable for a moment costs no answer; the lease says how long a moment is."""
-        until = time.monotonic() + self.settings.lease_seconds
-        while True:
-            try:
-                return write()
-            except Unavailable:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(LOOK_SECONDS)
 
 
 class _Asker:

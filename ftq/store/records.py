@@ -109,12 +109,19 @@ def queue_of(stage: str, spec: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Worker:
-    """`facts` is what it has: {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}."""
+    """`facts` is what it has: {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}.
+
+    `seen_at` is its last sign of life; `gpu` the name that people see.
+    """
 
     name: str
     queues: list[str]
     facts: dict[str, Any]
     is_live: bool
+    host: str
+    gpu: str | None
+    seen_at: float
+    draining: bool
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,17 @@ class Workers(Database):
             live = _is_live(self._now(db)).label("live")
             query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
             return [
-                Worker(row.name, row.queues.split(","), row.facts or {}, bool(row.live)) for row in db.execute(query)
+                Worker(
+                    row.name,
+                    row.queues.split(","),
+                    row.facts or {},
+                    bool(row.live),
+                    row.host,
+                    row.gpu,
+                    row.seen_at,
+                    row.draining,
+                )
+                for row in db.execute(query)
             ]
 
 

@@ -32,12 +32,12 @@ from worker.machine import hardware
 
 READY_SECONDS = 60.0
 SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound
-WORKER = programs.Worker.module  # tests put a worker here whose stages take no time
+WORKER = programs.WorkerOptions.module  # tests put a worker here whose stages take no time
 
 
 def main() -> None:
     try:
-        options = programs.Up.from_arguments(sys.argv[1:])
+        options = programs.UpOptions.from_arguments(sys.argv[1:])
         protect_files()
         groups = groups_of(hardware.given(), options.gpus_per_worker)
         port = options.port if options.flower else None
@@ -113,7 +113,7 @@ class Up:
 
     def _start_worker(self, name: str, queues: str, environment: dict[str, str]) -> None:
         full = f"{name}-{os.getpid()}@{socket.gethostname()}"
-        command = programs.Worker(queues, name=full).argv(WORKER)
+        command = programs.WorkerOptions(queues, name=full).argv(WORKER)
         self.workers.append(self._start_part(full, lambda: self._spawn(command, f"worker-{name}.log", environment)))
 
     def _start_flower(self, port: int) -> None:

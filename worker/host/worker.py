@@ -8,7 +8,7 @@ import sys
 
 from ftq.errors import FtqError, UserError
 from ftq.files.run_dir import make_home
-from ftq.programs import Worker
+from ftq.programs import WorkerOptions
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue
 from ftq.store.store import RunStore
@@ -19,7 +19,7 @@ THREADS = 4  # questions that a worker for them alone answers at the same time
 
 def main() -> None:
     try:
-        options = Worker.from_arguments(sys.argv[1:])
+        options = WorkerOptions.from_arguments(sys.argv[1:])
         asked = options.queues.split(",")
         queues = queues_for(asked, take_gpus(options.gpus, asked))
         _start(queues, options.name, options.concurrency)
