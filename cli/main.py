@@ -46,7 +46,7 @@ class Failure(click.ClickException):
 
 
 class Misuse(Failure):
-    """The command line asks for what isn't there or can't be."""
+    """Bad usage: unknown run, option or value (exit code 2)."""
 
     exit_code = 2
 

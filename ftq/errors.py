@@ -52,11 +52,11 @@ class RunError:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunError:
-        """The error that `dataclasses.asdict` made a dict of; other keys don't count."""
+        """Read what `dataclasses.asdict` wrote; other keys don't count."""
         return cls(*(str(values.get(name, "")) for name in ("kind", "message", "hint", "place")))
 
     def of_run(self, name: str, place: str) -> RunError:
-        """With the run's name in the commands: a stage doesn't know it and writes `ftq retry RUN`."""
+        """Put the run's name into the commands: a stage doesn't know it and writes `ftq retry RUN`."""
         message, hint = (re.sub(r"(`ftq \w+ )RUN\b", rf"\g<1>{name}", text) for text in (self.message, self.hint))
         return replace(self, message=message, hint=hint, place=place)
 
@@ -101,15 +101,15 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in a line; its name if it says nothing (MemoryError)."""
+    """The first line of an exception's text, or its name if it has none (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """Replace control characters by U+FFFD, but for those of `keep`: a terminal takes them as commands."""
+    """Replace control characters, which a terminal obeys, by U+FFFD; those of `keep` stay."""
     return text.translate({code: to for code, to in _CONTROL.items() if chr(code) not in keep})
 
 
 def utf8(text: str) -> str:
-    """With `?` for each byte of a name or a command line that isn't UTF-8: no terminal and no database takes those."""
+    """Replace bytes that aren't UTF-8 by `?`: terminals and databases reject them."""
     return text.encode(errors="replace").decode()

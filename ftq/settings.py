@@ -23,7 +23,7 @@ from ftq.errors import UserError
 _SOCKET_PATH_MAX = 107
 
 
-# Who knows these can act as the worker; a stage's process, which loads models from anywhere, has no need of them.
+# Whoever knows these can act as the worker. A stage's process loads models from anywhere and doesn't need them.
 NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_BROKER_CA_FILE", "FTQ_BROKER_CERT_FILE",
                   "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_SIGNING_KEY_FILE",
                   "FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
@@ -33,7 +33,7 @@ _BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 
 @dataclass(frozen=True)
 class Tls:
-    """Which authority the broker's certificate has to come from, and the client's own certificate if it asks for one.
+    """The authority that signs the broker's certificate, and the client's own certificate if the broker asks for one.
 
     Without `ca_file` the system's authorities count. The certificate is always checked, the host's name too.
     """
@@ -55,7 +55,7 @@ class Tls:
 class Settings:
     """`home` is the artifacts folder; an empty `broker_url` means the embedded server on a socket below it.
 
-    `memory_gb` is the most GiB of device memory that a training may use; None is all that is free.
+    `memory_gb` is the most GiB of device memory that a training run may use; None is all that is free.
     The URLs hold their passwords and stay out of `repr`; `without_password` makes them fit to be shown.
     """
 
@@ -65,7 +65,7 @@ class Settings:
     lease_seconds: float = 60.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
-    standby: bool = True  # a worker that trains keeps a process ready that has imported everything
+    standby: bool = True  # whether a worker that trains keeps a process ready with everything imported
     tls: Tls | None = None
     signing_key: bytes = field(default=b"", repr=False)
     umask: int = 0o077
@@ -119,7 +119,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def _in_url(path: Path) -> str:
-    """What has a meaning in a URL (`;` stands between two of kombu's) is written so that it has none."""
+    """Quote what has a meaning in a URL (`;` separates kombu's URLs)."""
     return re.sub("[%?#;]", lambda found: quote(found[0]), str(path))
 
 
@@ -137,7 +137,7 @@ def _number(environ: Mapping[str, str], name: str, default: float, least: float)
 
 
 def protect_files(environ: Mapping[str, str] = os.environ) -> None:
-    """From now on what this process and its children write is their user's alone; FTQ_UMASK=007 lets the group in."""
+    """Make what this process and its children write private to their user; FTQ_UMASK=007 lets the group in."""
     os.umask(_umask(environ))
 
 
@@ -150,7 +150,7 @@ def _umask(environ: Mapping[str, str]) -> int:
 
 
 def _with_password(environ: Mapping[str, str], name: str) -> str:
-    """The URL in <name>_URL, the password of <name>_PASSWORD_FILE in it."""
+    """The URL in <name>_URL with the password of <name>_PASSWORD_FILE."""
     url, file = environ.get(f"{name}_URL", ""), f"{name}_PASSWORD_FILE"
     if url:
         _check_url(url, name)
@@ -167,7 +167,7 @@ def _with_password(environ: Mapping[str, str], name: str) -> str:
 
 
 def _check_url(url: str, name: str) -> None:
-    """What is no URL is often one whose password has a `/` or `#`: a library's error would show a part of it."""
+    """Refuse what isn't a URL. Often its password has a `/` or `#`, and a library's error would show a part of it."""
     try:
         parts = urlsplit(url)
         is_url = parts.port != 0 and not (parts.netloc and "@" in parts.path + parts.fragment)
@@ -179,7 +179,7 @@ def _check_url(url: str, name: str) -> None:
 
 
 def _check_broker(url: str) -> None:
-    """kombu would find out only after a run was recorded. It takes several URLs, too, with `;` between them."""
+    """Refuse what kombu would refuse after the run was recorded. kombu takes several URLs with `;` between them."""
     for server in url.split(";") if url else []:
         parts = urlsplit(server)
         on_socket = parts.scheme == "redis+socket"
@@ -190,7 +190,7 @@ def _check_broker(url: str) -> None:
 
 
 def _read_secret(environ: Mapping[str, str], name: str) -> str:
-    """The content of the file that the variable names, without the end of its line."""
+    """The one line of the file that the variable names."""
     path = _file(environ, name)
     assert path is not None
     try:
@@ -207,7 +207,7 @@ def _read_secret(environ: Mapping[str, str], name: str) -> str:
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:
-    """The file that the variable names, seen to be readable; None if it names none."""
+    """The readable file that the variable names; None if it is unset."""
     if not environ.get(name):
         return None
     path = Path(environ[name]).expanduser().absolute()
@@ -244,7 +244,7 @@ def _signing_key(environ: Mapping[str, str]) -> bytes:
 
 
 def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
-    """FTQ_MEMORY_GB: the most GiB of device memory that a training may use."""
+    """FTQ_MEMORY_GB: the most GiB of device memory that a training run may use."""
     return _number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None
 
 
@@ -268,6 +268,6 @@ def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def without_password(text: str) -> str:
-    """A URL, or a message with URLs in it, as it may be shown: the passwords replaced."""
+    """Replace the passwords in a URL, or in a message with URLs."""
     text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
     return re.sub(r"(?i)([?&][a-z_]*password=)[^\s&]*", r"\1***", text)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """FloatRange takes nan, which is on no side of a limit."""
+    """Refuse nan, which FloatRange lets through."""
     if value is not None and math.isnan(value):
         raise click.BadParameter("nan is not a number")
     return value
@@ -57,7 +57,7 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if file:
         _answer_all(client, run_id, prompts, given, as_json)
-    elif prompt is None and sys.stdin and sys.stdin.isatty():  # it is None where it was closed
+    elif prompt is None and sys.stdin and sys.stdin.isatty():  # None if it was closed
         _converse(client, run_id, given, as_json)
     else:
         _answer(client, run_id, _text(prompt), given, as_json)
@@ -102,12 +102,12 @@ def _answer(client: Client, run_id: str, prompt: str, options: dict[str, Any], a
         try:
             _write(first)
             drain(pieces, _write)
-        finally:  # an error in the middle begins a line too
+        finally:  # an error in the middle begins a new line
             click.echo()
 
 
 def _answer_all(client: Client, run_id: str, prompts: list[str], options: dict[str, Any], as_json: bool) -> None:
-    """All answers, also after one that failed; the exit code says whether one has."""
+    """Print all answers, also after one that failed. Exit code 1 if one failed."""
     failed = False
     for prompt, answer in zip(prompts, client.ask_many(run_id, prompts, **options), strict=True):
         error = answer.get("error")

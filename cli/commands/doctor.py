@@ -81,7 +81,7 @@ def _start(module: str, stderr: int | None = None) -> subprocess.Popen[str]:
 
 
 def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
-    """The worker's findings that came by `until` (of time.monotonic), and whether it was done by then."""
+    """The worker's findings until `until` (of time.monotonic), and a warning if it wasn't done by then."""
     from ftq.doctor.findings import Finding
 
     try:

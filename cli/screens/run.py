@@ -30,7 +30,7 @@ def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool =
 
 def run_view(run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True,
              symbols: bool = True) -> RenderableType:  # fmt: skip
-    """The run from top to bottom; what doesn't change while it works only in the `whole` view."""
+    """The run from top to bottom; the `whole` view adds what doesn't change while it runs."""
     run = terminal.clean(run)
     parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_plan(run),
                                      *_progress(run, now)]  # fmt: skip

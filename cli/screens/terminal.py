@@ -16,13 +16,13 @@ from ftq.store.records import Run, Stage
 
 
 def console(stderr: bool = False) -> Console:
-    """Coloured and as wide as the terminal; in a pipe plain, and so wide that nothing is cut."""
+    """A console as wide as the terminal, with colours; in a pipe plain, and so wide that nothing is cut."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=1000)
 
 
 def put(out: Console, what: RenderableType) -> None:
-    """Print it; in a pipe without the blanks that fill a table's cells."""
+    """Print; in a pipe without the blanks that fill a table's cells."""
     if out.is_terminal:
         out.print(what)
         return

@@ -1,4 +1,4 @@
-"""`--watch` and `--wait`: a view that stays, on a terminal; a line for each change where there is none."""
+"""`--watch` and `--wait`: a live view on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def watch_list(client: Client, limit: int | None) -> None:
 
 
 def warnings(client: Client, run: Run, now: float) -> list[str]:
-    """What a person should know while waiting: nobody there, or no sign of life."""
+    """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
     found = [silent(run, client.settings.lease_seconds, now), waits(run, now)]
     found.append(client.missing_worker(run) if run.status == "queued" else "")
     return [text for text in found if text]
@@ -72,7 +72,7 @@ def silent(run: Run, lease: float, now: float) -> str:
 
 
 def waits(run: Run, now: float) -> str:
-    """Why and until when a run waits that was lost several times; empty if it doesn't."""
+    """Why and how long a run waits that was lost several times; empty if it doesn't wait."""
     head = run.current
     if run.status != "queued" or head is None or head.losses < 2 or (head.queued_at or 0.0) <= now:
         return ""
@@ -113,7 +113,7 @@ def _print_all_changes(client: Client, limit: int | None, out: Console) -> NoRet
 
 
 def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
-    """One line when the status, the stage or the next five percent have changed."""
+    """Print a line when the status, the stage or the next five percent have changed."""
     stage, found = run.current, view.progress(run) or {}
     percent = int(found.get("percent") or 0) if stage and run.status == "running" else 0
     change = f"{run.status} {stage and (stage.name, stage.status, stage.attempt)} {percent // 5}"

@@ -49,7 +49,7 @@ class Client:
         from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
 
         app = make_app(self.settings)
-        # A person waits: a broker that is away or mute is said so within five seconds, the run is recorded anyway.
+        # A person waits: report an unreachable broker within five seconds. The run is recorded anyway.
         app.conf.task_publish_retry_policy = {"max_retries": 0}
         app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}
         return app
@@ -107,25 +107,25 @@ class Client:
         return self.store.find(wanted)
 
     def all(self, limit: int | None = None) -> list[Run]:
-        """Every run, or the latest so many; the newest first."""
+        """Every run, or the latest `limit`; the newest first."""
         return self.store.all(limit)
 
     def count(self) -> int:
         return self.store.count()
 
     def missing_worker(self, *runs: Run) -> str:
-        """Why nobody takes up the first of these runs that waits in vain, and what to do; empty if somebody can."""
+        """Why no worker can take the first run that waits in vain, and what to do; empty if all can be taken."""
         return workers.missing_for(runs, self.store.live_queues())
 
     def would_wait(self, spec: dict[str, Any]) -> str:
-        """The same for a run that isn't recorded. Nothing is written: where there is no database, no worker is up."""
+        """What `missing_worker` would say of a run that isn't recorded. Writes nothing, not even a new database."""
         live = self.store.live_queues() if self.has_database() else set[str]()
         needed = {queue_of(stage, spec) for stage in run_dir.STAGES}
         missing = needed - live
         return ". ".join(workers.explain("It", missing, live)) if missing else ""
 
     def has_database(self) -> bool:
-        """Whether a database is there: looking into one that isn't would make it."""
+        """Whether there is a database. Opening a missing one would create it."""
         file = sqlite_file(self.settings.database_url)
         return file is None or file.is_file()
 
@@ -133,7 +133,7 @@ class Client:
         return run_dir.run_dir(self.settings.home, run_id)
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
-        """The run as it changes, once a second, until it is finished. A database away for a lease is an error."""
+        """Yield the run every `seconds` until it is finished. Unavailable after a lease without a database."""
         return states(self.store, run_id, seconds, self.settings.lease_seconds)
 
     def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
@@ -177,7 +177,7 @@ class Client:
         return self._asking.many(run.id, prompts, options, timeout)
 
     def _askable(self, wanted: str, options: dict[str, Any]) -> Run:
-        """The run, which has the model that is asked for and somebody who can answer."""
+        """The run, checked to have the model that is asked for and a worker that answers."""
         asking.check_options(options)
         run = self.store.find(wanted)
         asking.check_model(run, self.run_dir(run.id), options)
@@ -196,7 +196,7 @@ class Client:
     # ---- make room --------------------------------------------------------------------------------------
 
     def removable(self, last: int) -> list[tuple[Run, int]]:
-        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last so many."""
+        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`."""
         old = [run for run in self.store.all() if run.is_finished and not run.kept][last:]
         return [(run, self.size(run)) for run in old]
 
@@ -212,7 +212,7 @@ class Client:
         return run_dir.staying_of([self.run_dir(run.id).path for run in runs])
 
     def leftovers(self) -> list[tuple[Path, int]]:
-        """(path, bytes) of what nothing needs, `room.why` says why; `clear` deletes one."""
+        """(path, bytes) of what nothing needs; `removal.why` says why, `clear` deletes one."""
         return [(path, run_dir.size_of(path)) for path in removal.leftovers(self.store, self.settings.home)]
 
     def old_questions(self) -> int:
@@ -232,7 +232,7 @@ class Client:
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _send(self, run: Run) -> list[str]:
-        """Ring the doorbell; what a person should know if nobody answers it."""
+        """Send the run's stages. Returns notes for the person: no broker, no worker."""
         from ftq.queue import send
 
         if not send(self._app, run):

@@ -16,7 +16,7 @@ PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_
 
 
 def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
-    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what there isn't (yet)."""
+    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what is missing (yet)."""
     now = time.time() if now is None else now
     found = progress(run)
     return {
@@ -50,7 +50,7 @@ def event_as_dict(event: Event) -> dict[str, Any]:
 
 
 def progress(run: Run) -> dict[str, Any] | None:
-    """The last report of the stage at work; of the training once the run has succeeded. Time is left of what runs."""
+    """The last report of the stage at work, or of train once the run has succeeded; `eta_seconds` only at work."""
     stage = run.current or run.stage("train")
     return stage.progress if stage.status == "running" or not stage.progress else stage.progress | {"eta_seconds": None}
 
@@ -92,7 +92,7 @@ def iso(at: float | None) -> str | None:
 
 def _stage(stage: Stage, now: float) -> dict[str, Any]:
     taken = seconds(stage, now)
-    waiting = stage.status == "queued"  # what an earlier attempt has left isn't this one's
+    waiting = stage.status == "queued"  # the times are an earlier attempt's
     return {
         "stage": stage.name,
         "status": stage.status,

@@ -92,7 +92,7 @@ def _milliseconds(action: Callable[[], Any]) -> float:
 
 
 def _allowed(action: Callable[[], Any]) -> Any:
-    """What the server answers, None where the user's ACL doesn't let us ask."""
+    """The server's answer; None if the user's ACL forbids the question."""
     try:
         return action()
     except NoPermissionError:
@@ -135,7 +135,7 @@ def _socket(settings: Settings) -> Iterator[Finding]:
 
 
 def _network(client: redis.Redis) -> Iterator[Finding]:
-    """Whoever may write to the broker may start runs' stages and stop workers."""
+    """Who can reach the broker: whoever may write to it can start runs' stages and stop workers."""
     pool = client.connection_pool
     options, encrypted = pool.connection_kwargs, issubclass(pool.connection_class, redis.SSLConnection)
     near = _is_loopback(str(options["host"]))

@@ -77,7 +77,7 @@ def _judge(
         yield Finding("workers", "warning", message, f"Compare FTQ_BROKER_URL on {worker.host} with this machine's.")
     else:
         yield Finding("workers", "ok", f"{who} is alive")
-    if worker.name in (answering or ()) or ago < 0:  # otherwise a sign of life that is old may just be the last one
+    if worker.name in (answering or ()) or ago < 0:  # else an old sign of life may be its last
         yield from compare(worker.name, -ago, settings.lease_seconds)
 
 

@@ -46,12 +46,12 @@ class Database:
         return (stages.c.run_id == run_id) & (stages.c.name == stage)
 
     def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
-        """What the user wants, who can't change it before this transaction has ended."""
+        """Read what the user wants, and lock it until this transaction ends."""
         query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
         return db.execute(query).scalar()
 
     def _locked(self, db: sa.Connection, run_id: str) -> Run:
-        """The run, which nobody else can change meanwhile (SQLite has locked everything anyway)."""
+        """Load the run and lock it until this transaction ends (SQLite has locked everything anyway)."""
         self._wanted(db, run_id)
         return self._load(db, run_id)
 
@@ -93,7 +93,7 @@ class Database:
 
 
 def _stage(run: str, row: sa.RowMapping) -> Stage:
-    """The row of a stage of the run of that name."""
+    """The record of a stage's row; `run` is the run's name."""
     values = {name: row[name] for name in Stage.__dataclass_fields__}
     if error := row.error:
         place = f"{row.name}.{row.attempt} on {row.worker}"
@@ -104,10 +104,10 @@ def _stage(run: str, row: sa.RowMapping) -> Stage:
 
 
 def storable_error(error: RunError) -> dict[str, str]:
-    """What the column of an error takes."""
+    """The error as a JSON column takes it."""
     return {name: storable(text) for name, text in asdict(error).items()}
 
 
 def storable(text: str) -> str:
-    """A file's name may hold bytes that are no UTF-8, which no database stores; PostgreSQL stores no NUL either."""
+    """Escape what a database can't store: bytes of file names that aren't UTF-8, and NUL (PostgreSQL)."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

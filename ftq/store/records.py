@@ -9,7 +9,7 @@ from ftq.errors import RunError
 from ftq.files.artifact import Artifact
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
-MAX_GPUS = 8  # that train one run together
+MAX_GPUS = 8  # at most, to train one run together
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Run:
 
 
 def gpu_queue(gpus: int) -> str:
-    """The queue of the runs that need so many GPUs together: gpu, gpu2, gpu3..."""
+    """The queue of the runs that need `gpus` GPUs together: gpu, gpu2, gpu3..."""
     return "gpu" if gpus == 1 else f"gpu{gpus}"
 
 
@@ -101,7 +101,7 @@ QUEUES = (*STAGE_QUEUES, ASK)
 
 
 def queue_of(stage: str, spec: dict[str, Any]) -> str:
-    """Training needs the GPU, or several; an answer from the adapter needs one."""
+    """The queue of a stage: training needs one GPU or several, answers from the adapter need one."""
     if stage == "train":
         return gpu_queue(spec.get("gpus", 1))
     return "gpu" if stage == "infer" and spec.get("infer_with") == "adapter" else "cpu"

@@ -43,12 +43,12 @@ class RunStore(Attempts, Questions, Workers, Plans):
         return self.get(run_id)
 
     def cancel(self, run_id: str) -> Run:
-        """Queued stages are cancelled now; a running one when its supervisor sees it, or its lease ends."""
+        """Cancel a run: queued stages now, a running one when its supervisor sees it or its lease ends."""
         with self._write() as db:
             return self._cancel(db, self._locked(db, run_id))
 
     def cancel_attempt(self, run_id: str, stage: str, attempt: int, begun: bool = False) -> None:
-        """Cancel the run if this attempt still waits: a message that was revoked may be an old one.
+        """Cancel the run if this attempt still waits; the revoked message may be an old one.
 
         With `begun` also if the attempt is running or has just ended.
         """
@@ -58,7 +58,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 self._cancel(db, run)
 
     def pause(self, run_id: str) -> Run:
-        """Nothing more starts; a running stage saves its checkpoint and goes back to the queue."""
+        """Pause a run: nothing more starts, a running stage saves its checkpoint and goes back to the queue."""
         with self._write() as db:
             run = self._locked(db, run_id)
             if run.is_finished or run.wanted != "run":
@@ -139,7 +139,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
             return self._load(db, run_id)
 
     def all(self, limit: int | None = None) -> list[Run]:
-        """Every run, or the latest so many; the newest first."""
+        """Every run, or the latest `limit`; the newest first."""
         with self._read() as db:
             return self._runs(db, sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit))
 
@@ -173,7 +173,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
             )
 
     def events(self, run_id: str, after: int = 0) -> list[Event]:
-        """The run's events in order, those with a greater id than `after`."""
+        """The run's events with a greater id than `after`, in order."""
         query = sa.select(events).where(events.c.run_id == run_id, events.c.id > after).order_by(events.c.id)
         with self._read() as db:
             return [

@@ -12,7 +12,7 @@ from ftq.store.records import Worker
 from ftq.store.schema import workers
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
-FORGOTTEN = 86_400.0  # seconds after which nobody asks any more what became of a worker that ended without a word
+FORGOTTEN = 86_400.0  # seconds after which a worker that vanished isn't listed any more
 
 
 class Workers(Database):
@@ -20,7 +20,7 @@ class Workers(Database):
 
     def see_worker(self, name: str, host: str, queues: Iterable[str], gpu: str | None, pid: int,
                    facts: dict[str, Any] | None = None) -> None:  # fmt: skip
-        """A worker's sign of life, and what it has (see records.Worker)."""
+        """Record a worker's sign of life, and what it has (see records.Worker)."""
         values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
         with self._write() as db:
             values["seen_at"] = now = self._now(db)
@@ -51,7 +51,7 @@ class Workers(Database):
         return set[str]().union(*self.live_workers().values())
 
     def workers(self) -> list[Worker]:
-        """Every worker that is known: the last one seen first, also those that ended without a word."""
+        """Every known worker, the last one seen first, also those that vanished."""
         with self._read() as db:
             live = _is_live(self._now(db)).label("live")
             query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
@@ -71,5 +71,5 @@ class Workers(Database):
 
 
 def _is_live(now: float) -> sa.ColumnElement[bool]:
-    """One that was seen in the future was seen by a clock that was ahead, and says nothing."""
+    """Whether a worker is alive. A sign of life from the future comes from a clock that was ahead and doesn't count."""
     return workers.c.seen_at.between(now - WORKER_SILENCE, now + WORKER_SILENCE) & ~workers.c.draining

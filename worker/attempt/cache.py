@@ -29,7 +29,7 @@ _CODE = {
 }
 # The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
 # look on.
-_NOBODYS = {"documents", "priority", "gpus", "report_to"}
+_WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to"}
 _OPTIONS = {
     "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
     "export": {"quantizations", "keep_merged"},
@@ -52,7 +52,7 @@ def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     """The options that change what a stage makes. An option that no other stage claims belongs to train."""
     if stage != "train":
         return {name: spec[name] for name in sorted(_OPTIONS[stage])}
-    others = _NOBODYS | _OPTIONS["export"] | _OPTIONS["infer"]
+    others = _WITHOUT_EFFECT | _OPTIONS["export"] | _OPTIONS["infer"]
     return {name: spec[name] for name in sorted(set(spec) - others)}
 
 

@@ -155,7 +155,7 @@ def spawn(
 
 
 def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
-    """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back.
+    """Lock what the stage's process inherits: the lock is free once the last holder is dead and its GPU memory free.
 
     Raises Lost if it isn't in time: beside another process the stage would find little memory.
     """

@@ -33,7 +33,7 @@ log = logging.getLogger("ftq.supervisor")
 
 
 class Supervisor:
-    """`show_progress` gets every progress report, for whoever watches (Flower); `keeper` has a process for training."""
+    """`show_progress` gets every progress report (for Flower); `keeper` has a standby process for training."""
 
     def __init__(
         self, app: Celery, settings: Settings, store: RunStore, worker: str, show_progress: Callable[[Any], None],
@@ -44,11 +44,11 @@ class Supervisor:
         self.terminated_at: float | None = None  # when SIGTERM came to this pool child
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
-        """Do one attempt of a stage; whether the run goes on to its next stage now."""
+        """Do one attempt of a stage. Returns whether the run goes on to its next stage now."""
         began = time.monotonic()
         token = self.store.claim(run_id, stage, attempt, self.worker, self.settings.lease_seconds)
         if token is None:
-            log.warning("%s.%s.%s isn't there to be taken: message dropped", run_id, stage, attempt)
+            log.warning("%s.%s.%s can't be taken: message dropped", run_id, stage, attempt)
             return False
         try:
             with self._sigterm_noted():
@@ -67,7 +67,7 @@ class Supervisor:
             log.warning("%s.%s.%s: %s", run_id, stage, attempt, error)
             self._give_back(token, f"{error.message}. {error.hint}")
             return False
-        except Exception as error:  # a full disk, a database that was away too long, a bug of ours: never a stuck run
+        except Exception as error:  # a full disk, an unreachable database, a bug of ours: the run must not get stuck
             log.exception("%s.%s.%s", run_id, stage, attempt)
             self._give_back(token, f"the supervisor failed ({type(error).__name__}: {error}); the log of {self.worker} "
                                    "has the details")  # fmt: skip
@@ -93,7 +93,7 @@ class Supervisor:
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
-        watch.insist(watch.renew)  # whoever was frozen since its claim stops here: others may be at work in that folder
+        watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may work there
         folder.clear_partials(stage, attempt)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
@@ -126,7 +126,7 @@ class Supervisor:
             write_json(folder.corrections, found)
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: Watch) -> Outcome:
-        """Run the stage's process to its end, the lease renewed all the while."""
+        """Run the stage's process to its end and keep the lease meanwhile."""
         changes = run.stage(stage).changes or {}
         arguments = [str(folder.path), "--attempt", str(attempt)]
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
@@ -139,7 +139,7 @@ class Supervisor:
             return watch.follow(process)
 
     def _standby(self, stage: str, spec: dict[str, Any]) -> Standby | None:
-        """The waiting process, if there is one and it fits."""
+        """The standby process, if there is one that can do this stage."""
         standby = self.keeper.take() if self.keeper and stage == "train" else None
         if standby is None:
             return None
@@ -158,8 +158,8 @@ class Supervisor:
         def put_in_place() -> None:
             nonlocal in_place, trained
             trained = self.store.get(folder.path.name).stage("train").attempt
-            with self.store.hold(watch.token, self.settings.lease_seconds):  # whoever lost the lease stops here
-                if not in_place:  # the database may go away at this block's end, too
+            with self.store.hold(watch.token, self.settings.lease_seconds):  # LeaseLost ends it here
+                if not in_place:  # the database may get unreachable at this block's end, too
                     folder.put_in_place(stage, partial)
                     in_place = True
 
@@ -175,10 +175,10 @@ class Supervisor:
         watch.insist(finish)
         if stage == "export":
             with contextlib.suppress(OSError):
-                folder.forget_checkpoints(before=trained + 1)  # the adapter was read: they have done their work
+                folder.forget_checkpoints(before=trained + 1)  # the adapter was exported: nothing needs them
 
     def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
-        """Hand back what was told to stop or was lost; adapt, retry or fail the rest by the kind of its failure."""
+        """Hand back a stage that was asked to stop or was lost; adapt, retry or fail another by its kind of failure."""
         if outcome.asked:
             self.store.release(token, *policy.STOPS[outcome.asked])
             return
@@ -189,12 +189,12 @@ class Supervisor:
         current, by_kernel = self.store.get(run.id).stage(stage), outcome.error is None
         decision = policy.decide(stage, error, run.spec, current, self.settings.max_attempts, by_kernel=by_kernel)
         if decision.retry:
-            counts = decision.changes is None  # an adaptation is no attempt that brought nothing
+            counts = decision.changes is None  # an adaptation isn't a useless attempt
             self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
         else:
             self.store.fail(token, decision.error)
 
     def _give_back(self, token: str, reason: str) -> None:
-        """What this machine can't do now goes on later, or on another one: the reconciler sends it."""
+        """Give the stage back: the reconciler sends it again, later or to another machine."""
         with contextlib.suppress(FtqError):
             self.store.lose(token, reason)

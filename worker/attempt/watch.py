@@ -71,19 +71,19 @@ class Watch:
         self.renewed = began
 
     def insist(self, write: Callable[[], None]) -> None:
-        """A write without which the attempt's work is lost: again and again while the lease lasts."""
+        """Write what the attempt's work depends on: try again while the lease lasts."""
         tried = False
         while True:
             try:
                 return write()
             except LeaseLost:
                 if tried and time.monotonic() - self.renewed <= self.lease:
-                    return  # nobody else could have the stage yet: it was written, and only the answer was lost
+                    return  # still our lease: the write arrived, only its answer was lost
                 raise
             except Unavailable as error:
                 tried = True
                 if time.monotonic() - self.renewed > self.lease:
-                    raise LeaseLost("the database was away for longer than the lease") from error
+                    raise LeaseLost("the database was unreachable for longer than the lease") from error
                 log.warning("database: %s", first_line(error))
                 time.sleep(LOOK_SECONDS)
 
@@ -113,7 +113,7 @@ class Watch:
             self.store.note(self.token, "progress", f"{reached} %{step}{loss}")
 
     def _look(self, process: StageProcess) -> None:
-        """Renew the lease and see what the user wants, each when it is due; kill what had its time to stop."""
+        """Renew the lease and look up what the user wants, each when due; kill a process whose time to stop is over."""
         now = time.monotonic()
         try:
             self.keep_lease(process)
