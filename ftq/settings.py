@@ -144,8 +144,10 @@ def protect_files(environ: Mapping[str, str] = os.environ) -> None:
 def _umask(environ: Mapping[str, str]) -> int:
     text = environ.get("FTQ_UMASK") or "077"
     if not re.fullmatch("0?0[0-7]{2}", text):
-        raise UserError(f"FTQ_UMASK={text}: not a umask that leaves the files' owner alone",
-                        "077 keeps files to yourself, 007 shares them with the group.")  # fmt: skip
+        raise UserError(
+            f"FTQ_UMASK={text}: not a umask that leaves the files' owner alone",
+            "077 keeps files to yourself, 007 shares them with the group.",
+        )
     return int(text, 8)
 
 
@@ -174,8 +176,10 @@ def _check_url(url: str, name: str) -> None:
     except ValueError:
         is_url = False
     if not is_url:
-        raise UserError(f"{name}_URL is not a URL, or its password holds characters that a URL can't",
-                        f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.")  # fmt: skip
+        raise UserError(
+            f"{name}_URL is not a URL, or its password holds characters that a URL can't",
+            f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.",
+        )
 
 
 def _check_broker(url: str) -> None:
@@ -185,8 +189,10 @@ def _check_broker(url: str) -> None:
         on_socket = parts.scheme == "redis+socket"
         database = parse_qs(parts.query).get("virtual_host", [""])[0] if on_socket else parts.path.strip("/")
         if parts.scheme not in _BROKERS or (database and not database.isdecimal()):
-            raise UserError(f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database "
-                            "is no number", "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0")  # fmt: skip
+            raise UserError(
+                f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database is no number",
+                "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0",
+            )
 
 
 def _read_secret(environ: Mapping[str, str], name: str) -> str:
@@ -214,8 +220,9 @@ def _file(environ: Mapping[str, str], name: str) -> Path | None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise UserError(f"{name}={path}: can't be read ({error.strerror})",
-                        "Correct the path, or the file's owner and mode.") from None  # fmt: skip
+        raise UserError(
+            f"{name}={path}: can't be read ({error.strerror})", "Correct the path, or the file's owner and mode."
+        ) from None
     return path
 
 
@@ -224,8 +231,9 @@ def _tls(environ: Mapping[str, str], broker_url: str) -> Tls | None:
     if not broker_url.startswith("rediss://"):
         given = [f"FTQ_BROKER_{name}_FILE" for name, path in files.items() if path]
         if given:
-            raise UserError(f"{given[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS",
-                            "It has to begin with rediss:// (two s).")  # fmt: skip
+            raise UserError(
+                f"{given[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS", "It has to begin with rediss:// (two s)."
+            )
         return None
     if (files["CERT"] is None) != (files["KEY"] is None):
         raise UserError("a client certificate needs both FTQ_BROKER_CERT_FILE and FTQ_BROKER_KEY_FILE")
@@ -238,8 +246,10 @@ def _signing_key(environ: Mapping[str, str]) -> bytes:
         return b""
     key = _read_secret(environ, name).encode()
     if len(key) < SIGNING_KEY_BYTES:
-        raise UserError(f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",
-                        f"Make a new one: openssl rand -hex 32 > {environ[name]}")  # fmt: skip
+        raise UserError(
+            f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",
+            f"Make a new one: openssl rand -hex 32 > {environ[name]}",
+        )
     return key
 
 
@@ -262,8 +272,10 @@ def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:
         return None
     path = Path(environ["FTQ_LLAMA_SERVER"]).absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise UserError(f"FTQ_LLAMA_SERVER={environ['FTQ_LLAMA_SERVER']}: not an executable file",
-                        "Give the path of llama.cpp's llama-server, or unset it for the packaged one.")  # fmt: skip
+        raise UserError(
+            f"FTQ_LLAMA_SERVER={environ['FTQ_LLAMA_SERVER']}: not an executable file",
+            "Give the path of llama.cpp's llama-server, or unset it for the packaged one.",
+        )
     return path
 
 

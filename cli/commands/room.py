@@ -79,9 +79,15 @@ def keep(run: str, undo: bool) -> None:
 
 
 def _delete(
-    client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], yes: bool, questions: int = 0,
-    *, dry_run: bool = False, old: bool = False,
-) -> None:  # fmt: skip
+    client: Client,
+    runs: list[tuple[Run, int]],
+    leftovers: list[tuple[Path, int]],
+    yes: bool,
+    questions: int = 0,
+    *,
+    dry_run: bool = False,
+    old: bool = False,
+) -> None:
     """Show, ask, delete. What can't be deleted doesn't hold up the rest."""
     _show(client, runs, leftovers, questions)
     if dry_run:

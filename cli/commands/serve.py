@@ -17,15 +17,19 @@ NEEDED = ("worker", "celery", "torch")
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=UpOptions.port, show_default=True,
-              help="Where Flower listens.")  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=UpOptions.port, show_default=True, help="Where Flower listens."
+)
 @click.option(
     "--no-flower", "flower", is_flag=True, default=UpOptions.flower, flag_value=False, help="Leave Flower out."
 )
 @click.option(
-    "--gpus-per-worker", type=click.IntRange(1, MAX_GPUS), default=UpOptions.gpus_per_worker, show_default=True,
+    "--gpus-per-worker",
+    type=click.IntRange(1, MAX_GPUS),
+    default=UpOptions.gpus_per_worker,
+    show_default=True,
     help="GPUs that a worker can put to one run (--set gpus=N).",
-)  # fmt: skip
+)
 @click.option("--log-to-stderr", is_flag=True, help="The workers' logs here instead of in files, as containers want.")
 def up(flower: bool, **options: Any) -> None:
     """Run everything on this machine: broker, workers, Flower. Ctrl-C stops it all.
@@ -43,8 +47,12 @@ def up(flower: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.option("--queues", default=WorkerOptions.queues, show_default=True,
-              help="gpu trains, ask answers questions, cpu does the rest.")  # fmt: skip
+@click.option(
+    "--queues",
+    default=WorkerOptions.queues,
+    show_default=True,
+    help="gpu trains, ask answers questions, cpu does the rest.",
+)
 @click.option("--gpus", metavar="N[,N...]", help="Its GPUs, as nvidia-smi numbers them.  [default: the first]")
 @click.option("--name", help="What the worker is called.  [default: made from the host]")
 @click.option(

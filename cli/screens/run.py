@@ -28,12 +28,18 @@ def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool =
     terminal.put(out, run_view(run, home, time.time(), notes, symbols=terminal.has_symbols(out)))
 
 
-def run_view(run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True,
-             symbols: bool = True) -> RenderableType:  # fmt: skip
+def run_view(
+    run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True, symbols: bool = True
+) -> RenderableType:
     """The run from top to bottom; the `whole` view adds what doesn't change while it runs."""
     run = terminal.clean(run)
-    parts: list[RenderableType] = [_header(run, now, symbols), "", _stages(run, now, symbols), *_plan(run),
-                                     *_progress(run, now)]  # fmt: skip
+    parts: list[RenderableType] = [
+        _header(run, now, symbols),
+        "",
+        _stages(run, now, symbols),
+        *_plan(run),
+        *_progress(run, now),
+    ]
     parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
     parts += _failure(run)
     if whole:

@@ -244,8 +244,10 @@ class Client:
     def _find_broker(self) -> str:
         """What to do when none answers."""
         if self.settings.embedded:
-            return ("`ftq up` starts it; where the workers run in Docker, "
-                    "`docker compose run --rm cli` takes the place of `ftq`.")  # fmt: skip
+            return (
+                "`ftq up` starts it; where the workers run in Docker, "
+                "`docker compose run --rm cli` takes the place of `ftq`."
+            )
         return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
 
     def _is_taken(self, name: str) -> bool:

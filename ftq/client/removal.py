@@ -53,8 +53,10 @@ def clear(leftover: Path) -> None:
     except FileNotFoundError:
         pass  # another client deletes it at this moment
     except OSError as error:
-        raise Unavailable(f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
-                          f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.") from None  # fmt: skip
+        raise Unavailable(
+            f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
+            f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
+        ) from None
 
 
 def is_recorded(store: RunStore, run_id: str) -> bool:

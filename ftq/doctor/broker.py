@@ -56,8 +56,12 @@ def _unreachable(error: BaseException, shown: str, settings: Settings) -> Findin
         fix = "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0 with the password that the server was given."
         return Finding("broker", "problem", f"{shown} refuses the user or password ({error})", fix)
     if settings.embedded:
-        return Finding("broker", "warning", f"the embedded broker isn't running ({shown})",
-                       "ftq up   (or set FTQ_BROKER_URL to a server)")  # fmt: skip
+        return Finding(
+            "broker",
+            "warning",
+            f"the embedded broker isn't running ({shown})",
+            "ftq up   (or set FTQ_BROKER_URL to a server)",
+        )
     fix = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
     return Finding("broker", "problem", f"{shown} can't be reached ({error})", fix)
 

@@ -45,13 +45,33 @@ class Attempts(Database):
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self._write() as db:
             now = self._now(db)
-            taken = db.execute(stages.update().where(guard, ~blocked, allowed, _is_due(now)).values(
-                status="running", owner=token, worker=worker, lease_until=now + lease_seconds, tries=stages.c.tries + 1,
-                started_at=now, finished_at=None, error=None, progress=None))  # fmt: skip
+            taken = db.execute(
+                stages.update()
+                .where(guard, ~blocked, allowed, _is_due(now))
+                .values(
+                    status="running",
+                    owner=token,
+                    worker=worker,
+                    lease_until=now + lease_seconds,
+                    tries=stages.c.tries + 1,
+                    started_at=now,
+                    finished_at=None,
+                    error=None,
+                    progress=None,
+                )
+            )
             if taken.rowcount != 1:
                 return None
-            self._event(db, run_id, "claimed", f"claimed by {worker}", stage, attempt,
-                        worker=worker, lease_seconds=lease_seconds)  # fmt: skip
+            self._event(
+                db,
+                run_id,
+                "claimed",
+                f"claimed by {worker}",
+                stage,
+                attempt,
+                worker=worker,
+                lease_seconds=lease_seconds,
+            )
         return token
 
     def renew(self, token: str, lease_seconds: float) -> None:
@@ -112,8 +132,9 @@ class Attempts(Database):
         with self._write() as db:
             self._fail(db, self._owned(db, token), error)
 
-    def release(self, token: str, kind: str, message: str, *, changes: dict[str, Any] | None = None,
-                counts: bool = False) -> None:  # fmt: skip
+    def release(
+        self, token: str, kind: str, message: str, *, changes: dict[str, Any] | None = None, counts: bool = False
+    ) -> None:
         """Give the stage back to the queue as a new attempt, or cancel it if the user wants that.
 
         `counts` says whether this attempt counts towards the most attempts that may bring nothing. One that is adapted
@@ -145,9 +166,10 @@ class Attempts(Database):
             over = (stages.c.status == "running") & (stages.c.lease_until < now)
             lost = db.execute(sa.select(stages).where(over).with_for_update(skip_locked=True)).all()
             return [
-                stage.run_id for stage in lost
+                stage.run_id
+                for stage in lost
                 if self._lose(db, stage, f"lease lost: no sign of life from {stage.worker}")
-            ]  # fmt: skip
+            ]
 
     def expire_attempt(self, run_id: str, stage: str, attempt: int, worker: str | None = None) -> list[str]:
         """Take back an attempt whose process has died, before its lease ends; with `worker` only that worker's."""
@@ -175,8 +197,11 @@ class Attempts(Database):
             now = self._now(db)
             is_old = (stages.c.queued_at < now - grace_seconds) | (stages.c.queued_at > now + LONGEST_WAIT + CLOCK_STEP)
             has_waited = (stages.c.losses > 1) & (stages.c.queued_at <= now)
-            query = sa.select(*columns).join(runs).where(stages.c.status == "queued", runs.c.wanted == "run",
-                                                         is_old | has_waited)  # fmt: skip
+            query = (
+                sa.select(*columns)
+                .join(runs)
+                .where(stages.c.status == "queued", runs.c.wanted == "run", is_old | has_waited)
+            )
             return [tuple(row) for row in db.execute(query.order_by(stages.c.queued_at))]
 
     def due(self, run_id: str) -> Run | None:
@@ -201,8 +226,7 @@ class Attempts(Database):
             message += f"; tried again in {wait:.0f} s, as it was lost {losses} times in a row"
         return self._requeue(db, stage, "lost", message, wait, losses=losses, tries=tries) and not wait
 
-    def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, wait: float,
-                 **values: Any) -> bool:  # fmt: skip
+    def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, wait: float, **values: Any) -> bool:
         """Queue a new attempt in `wait` seconds, or cancel the run if the user wants that (returns False)."""
         goes_on = self._wanted(db, stage.run_id) != "cancel"
         if goes_on:
@@ -244,9 +268,11 @@ class Attempts(Database):
         ahead = (stages.c.status == "running") & (stages.c.lease_until > latest)
         for stage in db.execute(sa.select(stages).where(ahead).with_for_update(skip_locked=True)).all():
             claims = sa.select(events.c.data).where(
-                events.c.run_id == stage.run_id, events.c.stage == stage.name, events.c.kind == "claimed",
+                events.c.run_id == stage.run_id,
+                events.c.stage == stage.name,
+                events.c.kind == "claimed",
                 events.c.attempt == stage.attempt,
-            )  # fmt: skip
+            )
             claim = db.execute(claims.order_by(events.c.id.desc())).scalars().first() or {}
             lease = claim.get("lease_seconds", lease_seconds)
             if stage.lease_until > now + lease + CLOCK_STEP:

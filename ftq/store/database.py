@@ -86,10 +86,27 @@ class Database:
     def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
         db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self._now(db)))
 
-    def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
-               attempt: int | None = None, **data: Any) -> None:  # fmt: skip
-        db.execute(events.insert().values(run_id=run_id, at=self._now(db), kind=kind, message=storable(message),
-                                          stage=stage, attempt=attempt, data=data or None))  # fmt: skip
+    def _event(
+        self,
+        db: sa.Connection,
+        run_id: str,
+        kind: str,
+        message: str,
+        stage: str | None = None,
+        attempt: int | None = None,
+        **data: Any,
+    ) -> None:
+        db.execute(
+            events.insert().values(
+                run_id=run_id,
+                at=self._now(db),
+                kind=kind,
+                message=storable(message),
+                stage=stage,
+                attempt=attempt,
+                data=data or None,
+            )
+        )
 
 
 def _stage(run: str, row: sa.RowMapping) -> Stage:

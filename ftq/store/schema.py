@@ -118,8 +118,10 @@ def open_engine(url: str) -> sa.Engine:
         raise _unavailable(url, error) from None
     if version != VERSION:
         engine.dispose()
-        raise Unavailable(f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
-                          "Use the ftq that made it, or another FTQ_HOME.")  # fmt: skip
+        raise Unavailable(
+            f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
+            "Use the ftq that made it, or another FTQ_HOME.",
+        )
     sa.event.listen(engine, "handle_error", _translate)
     return engine
 

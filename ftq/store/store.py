@@ -35,8 +35,11 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 row = {"id": run_id, "name": name, "model": spec["model"], "spec": spec}
                 db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
                 for position, stage in enumerate(STAGES):
-                    db.execute(stages.insert().values(run_id=run_id, name=stage, position=position,
-                                                      queued_at=now if position == 0 else None))  # fmt: skip
+                    db.execute(
+                        stages.insert().values(
+                            run_id=run_id, name=stage, position=position, queued_at=now if position == 0 else None
+                        )
+                    )
                 self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
         except sa.exc.IntegrityError:
             raise NameTaken(name) from None
@@ -91,23 +94,46 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 return self._try_now(db, run)
             if not run.is_finished:
                 verb = "resume" if run.wanted == "pause" else "cancel"
-                raise Refused(f"run {run.name} is {run.status}, there is nothing to retry",
-                              f"Did you mean `ftq {verb} {run.name}`?")  # fmt: skip
+                raise Refused(
+                    f"run {run.name} is {run.status}, there is nothing to retry",
+                    f"Did you mean `ftq {verb} {run.name}`?",
+                )
             first = from_stage or (run.current.name if run.current else None)
             if first is None:
-                raise Refused(f"run {run.name} succeeded, there is nothing to retry",
-                              f"`ftq retry {run.name} --from train` trains it anew.")  # fmt: skip
+                raise Refused(
+                    f"run {run.name} succeeded, there is nothing to retry",
+                    f"`ftq retry {run.name} --from train` trains it anew.",
+                )
             if run.current and STAGES.index(first) > STAGES.index(run.current.name):
-                raise Refused(f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
-                              f"`ftq retry {run.name}` goes on from {run.current.name}.")  # fmt: skip
+                raise Refused(
+                    f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
+                    f"`ftq retry {run.name}` goes on from {run.current.name}.",
+                )
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
             for stage in run.stages[STAGES.index(first) :]:
                 anew = from_stage is not None
-                db.execute(stages.update().where(self._is(run_id, stage.name)).values(
-                    status="queued", attempt=stage.attempt + 1, tries=0, losses=0, cached=False, key=None, owner=None,
-                    lease_until=None, queued_at=None, started_at=None, finished_at=None, progress=None, error=None,
-                    plan=None if anew else stage.plan, changes=None if anew else stage.changes,
-                    fresh_from=stage.attempt + 1 if anew else stage.fresh_from))  # fmt: skip
+                db.execute(
+                    stages.update()
+                    .where(self._is(run_id, stage.name))
+                    .values(
+                        status="queued",
+                        attempt=stage.attempt + 1,
+                        tries=0,
+                        losses=0,
+                        cached=False,
+                        key=None,
+                        owner=None,
+                        lease_until=None,
+                        queued_at=None,
+                        started_at=None,
+                        finished_at=None,
+                        progress=None,
+                        error=None,
+                        plan=None if anew else stage.plan,
+                        changes=None if anew else stage.changes,
+                        fresh_from=stage.attempt + 1 if anew else stage.fresh_from,
+                    )
+                )
             self._touch_queue(db, run_id, first)
             self._event(db, run_id, "retried", f"retried by the user from {first}", first)
             return self._load(db, run_id)

@@ -18,8 +18,15 @@ FORGOTTEN = 86_400.0  # seconds after which a worker that vanished isn't listed 
 class Workers(Database):
     """A part of RunStore."""
 
-    def see_worker(self, name: str, host: str, queues: Iterable[str], gpu: str | None, pid: int,
-                   facts: dict[str, Any] | None = None) -> None:  # fmt: skip
+    def see_worker(
+        self,
+        name: str,
+        host: str,
+        queues: Iterable[str],
+        gpu: str | None,
+        pid: int,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
         """Record a worker's sign of life, and what it has (see records.Worker)."""
         values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
         with self._write() as db:

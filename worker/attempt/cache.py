@@ -76,9 +76,14 @@ def key(run: Run, stage: str) -> str | None:
 
 
 def take(
-    store: RunStore, home: Path, run: Run, stage: str, key: str, partial: Path,
+    store: RunStore,
+    home: Path,
+    run: Run,
+    stage: str,
+    key: str,
+    partial: Path,
     while_copying: Callable[[], None] = lambda: None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone."""
     source_id = store.find_cached(stage, key)
     if source_id is None:

@@ -34,9 +34,15 @@ class StageProcess:
     """`with StageProcess(...) as process`: at the end of the block nothing of it is left."""
 
     def __init__(
-        self, stage: str, arguments: list[str], log: Path, lease_seconds: float, folder: Path,
-        while_waiting: Callable[[], None] = lambda: None, take_standby: Callable[[], Standby | None] = lambda: None,
-    ) -> None:  # fmt: skip
+        self,
+        stage: str,
+        arguments: list[str],
+        log: Path,
+        lease_seconds: float,
+        folder: Path,
+        while_waiting: Callable[[], None] = lambda: None,
+        take_standby: Callable[[], Standby | None] = lambda: None,
+    ) -> None:
         """`while_waiting` is called again and again while an earlier attempt's process is still ending.
 
         Raises Lost if that takes too long. The standby, if there is one that is alive, becomes the stage's process;
@@ -143,9 +149,14 @@ def spawn(
     }
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
-            pass_fds=(write_end, descriptor), start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=(write_end, descriptor),
+            start_new_session=True,
+        )
     except BaseException:
         os.close(read_end)
         raise
@@ -166,7 +177,10 @@ def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > until:
-                raise Lost(f"{socket.gethostname()}: the process of an earlier attempt of {stage} was told to end and "
-                           f"was still there {LOCK_WAIT:.0f} s later", STILL_THERE) from None  # fmt: skip
+                raise Lost(
+                    f"{socket.gethostname()}: the process of an earlier attempt of {stage} was told to end and "
+                    f"was still there {LOCK_WAIT:.0f} s later",
+                    STILL_THERE,
+                ) from None
             time.sleep(0.1)
             while_waiting()

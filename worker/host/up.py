@@ -182,9 +182,13 @@ class Up:
     def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self._log(log) as output:
             return subprocess.Popen(
-                leashed(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env=os.environ | environment, start_new_session=True,
-            )  # fmt: skip
+                leashed(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
 
     def _log(self, name: str) -> IO[bytes]:
         """Where a part's output goes: its file, or this process's own standard error, which a container keeps."""

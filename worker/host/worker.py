@@ -60,8 +60,10 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
     for queue in found:
         if queue not in ("cpu", ASK, *served):
             needs = queue.removeprefix("gpu")
-            raise UserError(f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
-                            "Give it more, for example --gpus 0,1.")  # fmt: skip
+            raise UserError(
+                f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
+                "Give it more, for example --gpus 0,1.",
+            )
     return list(dict.fromkeys(found))
 
 
