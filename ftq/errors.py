@@ -33,6 +33,11 @@ class FtqError(Exception):
         super().__init__(message)
         self.message, self.hint = message, hint
 
+    @property
+    def text(self) -> str:
+        """What people read: the message, and the hint if there is one, a line each."""
+        return f"{self.message}\n{self.hint}".rstrip()
+
 
 @dataclass(frozen=True)
 class RunError:

@@ -16,7 +16,7 @@ from cli_tools import START, Store, ok, run
 from cli.commands import room, serve
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
-from ftq.errors import FtqError, RunError
+from ftq.errors import FtqError, RunError, UserError
 from ftq.programs import Program, UpOptions, WorkerOptions
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -492,6 +492,14 @@ def test_up_and_worker_become_the_worker_s_programs(
     ok(*arguments)
     [[*_, module, options]] = seen
     assert (module, type(becomes).from_arguments([options])) == (becomes.module, becomes)
+
+
+def test_a_worker_s_program_started_by_hand_takes_nothing_but_json() -> None:
+    assert UpOptions.from_arguments([]) == UpOptions()
+    for text in ("--port=80", '{"prot": 80}', "80"):
+        with pytest.raises(UserError, match="takes its options as one JSON object") as refused:
+            UpOptions.from_arguments([text])
+        assert refused.value.hint == "`ftq up` starts it; --help has them."
 
 
 def test_a_queue_that_is_not_there_is_bad_usage() -> None:

@@ -135,7 +135,7 @@ def _converse(client: Client, run_id: str, options: dict[str, Any], as_json: boo
         try:
             _answer(client, run_id, prompt, options, as_json)
         except FtqError as error:
-            note(f"Error: {error.message}\n{error.hint}".rstrip())
+            note(f"Error: {error.text}")
 
 
 def _lines() -> Iterator[str]:

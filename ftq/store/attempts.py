@@ -92,7 +92,7 @@ class Attempts(Database):
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 
     def check(self, token: str) -> tuple[str, bool]:
-        """(what the user wants: run, pause or cancel; whether this worker was told to stop). LeaseLost if taken."""
+        """(what the user wants: run, pause or cancel; whether this worker was asked to stop). LeaseLost if taken."""
         query = (
             sa.select(runs.c.wanted, workers.c.draining)
             .select_from(stages.join(runs).outerjoin(workers, workers.c.name == stages.c.worker))

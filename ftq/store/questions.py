@@ -68,7 +68,7 @@ class Questions(Database):
             db.execute(questions.update().where(waits).values(status="withdrawn"))
 
     def check_question(self, question: str, worker: str) -> tuple[bool, bool]:
-        """(whether somebody waits for the answer to a question that was taken; whether its worker was told to stop)."""
+        """(whether somebody still waits for the answer; whether the worker was asked to stop)."""
         draining = sa.select(workers.c.draining).where(workers.c.name == worker)
         query = sa.select(questions.c.id).where(_is(question, "running"))
         with self._read() as db:

@@ -172,7 +172,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _translate(context: Any) -> None:
-    """Raise Unavailable for a server that goes away and for a full or read-only disk."""
+    """Raise Unavailable for an unreachable server and for a full or read-only disk."""
     if isinstance(context.sqlalchemy_exception, sa.exc.OperationalError) and not context.is_pre_ping:
         url = context.engine.url.render_as_string(hide_password=True)
         raise _unavailable(url, context.sqlalchemy_exception)

@@ -45,7 +45,7 @@ class Workers(Database):
             db.execute(workers.delete().where(workers.c.name == name))
 
     def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
-        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't told to stop."""
+        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't asked to stop."""
         with self._read() as db:
             live = _is_live(self._now(db))
             if host is not None:

@@ -12,7 +12,7 @@ from worker.stages import STOPPED
 
 ADAPTED = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
-# Why a stage was told to stop -> (event, message)
+# Why a stage was asked to stop -> (event, message)
 STOPS = {
     "cancel": ("cancelled", "stopped: cancelled by the user"),
     "pause": ("handed_back", "stopped for a pause; what was done is kept"),

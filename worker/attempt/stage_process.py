@@ -111,7 +111,7 @@ class StageProcess:
             self._process.stdin.flush()
 
     def terminate(self) -> None:
-        """Ask it to stop: a training saves a checkpoint, everything else just ends."""
+        """Ask the process to stop: train saves a checkpoint, every other stage just ends."""
         self._process.terminate()
 
     def kill(self) -> None:

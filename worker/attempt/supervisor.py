@@ -82,8 +82,10 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _sigterm_noted(self) -> Iterator[None]:
-        """Celery's handler would raise SystemExit wherever we are. The signal itself means nothing here: a worker that
-        was told to stop, or that was told to terminate this task, says so in the database."""
+        """Note the time of a SIGTERM; Celery's handler would raise SystemExit anywhere.
+
+        The signal itself means nothing here: a worker that stops, or terminates this task, says so in the database.
+        """
 
         def note(*_: Any) -> None:
             self.terminated_at = self.terminated_at or time.monotonic()

@@ -24,7 +24,7 @@ MILESTONES = (25, 50, 75)
 
 @dataclass
 class Outcome:
-    """How a stage's process ended: `asked` is why it was told to stop, `error` what it reported."""
+    """How a stage's process ended: `asked` is why it was asked to stop, `error` what it reported."""
 
     exit_code: int = 0
     asked: str | None = None

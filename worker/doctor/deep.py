@@ -1,4 +1,4 @@
-"""`ftq doctor --deep`: train, export and ask the tiny model here, by the real stages, in a folder that goes away.
+"""`ftq doctor --deep`: train, export and ask the tiny model here, by the real stages, in a temporary folder.
 
 No queue: what this finds out is whether the machine can do the work. Tells its steps on standard error and prints
 a finding a line, as JSON. When a stage fails, its folder and whole log stay.

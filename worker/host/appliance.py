@@ -82,7 +82,7 @@ def _serve(settings: Settings, environ: Mapping[str, str], say: Callable[[str], 
         for line in _changes(client, run.id):
             say(f"appliance {line}")
     except FtqError as error:
-        say(f"appliance Error: {error.message}\n{error.hint}".rstrip())
+        say(f"appliance Error: {error.text}")
     finally:
         client.close()
 

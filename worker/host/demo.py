@@ -49,7 +49,7 @@ def main() -> None:
             with contextlib.nullcontext() if sys.stdout.isatty() else demo.signs_of_life():
                 code = demo.run()
     except FtqError as error:
-        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+        sys.exit(f"Error: {error.text}")
     sys.exit(code)
 
 

@@ -43,7 +43,7 @@ def main() -> None:
         port = options.port if options.flower else None
         sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr).run())
     except FtqError as error:
-        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+        sys.exit(f"Error: {error.text}")
 
 
 @dataclass

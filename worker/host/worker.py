@@ -24,7 +24,7 @@ def main() -> None:
         queues = queues_for(asked, take_gpus(options.gpus, asked))
         _start(queues, options.name, options.concurrency)
     except FtqError as error:
-        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+        sys.exit(f"Error: {error.text}")
 
 
 def take_gpus(wanted: str | None, queues: list[str]) -> int:
@@ -32,7 +32,7 @@ def take_gpus(wanted: str | None, queues: list[str]) -> int:
 
     Those of --gpus, or those that CUDA_VISIBLE_DEVICES gives it, or the first: a worker trains one run at a time, and
     most runs take one GPU. A worker that serves no GPU's queue sees none unless it is told to: its exports and answers
-    would take memory that a training on that GPU has planned with.
+    would take memory that a training run on that GPU has planned with.
     """
     if wanted:
         os.environ.update(hardware.visible(hardware.choose(wanted)))
