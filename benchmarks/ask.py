@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.client import FTQ, environment, served
 from ftq.client.client import Client
+from ftq.programs import WorkerOptions
 from ftq.spec.options import parse
 from worker.llama.answer import Question
 from worker.llama.packaged import packaged_gguf
@@ -131,7 +132,7 @@ def ask_server(server: Server, began: float) -> tuple[float, float]:
 @contextmanager
 def answering(client: Client) -> Iterator[None]:
     """A worker for questions, up when the block begins."""
-    command = [sys.executable, "-m", "worker.host.worker", "--queues", "ask"]
+    command = WorkerOptions("ask").argv()
     with (client.settings.home / "worker.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment(client.settings.home), stdout=log, stderr=log)
         try:

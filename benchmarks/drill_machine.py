@@ -8,11 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 
+from ftq import programs
 from ftq.client.client import Client
 from ftq.settings import Settings
 from ftq.store.records import Run
@@ -26,7 +26,7 @@ class Worker:
 
     def __init__(self, name: str, module: str, environment: dict[str, str], log: Path, queues: str) -> None:
         self.name = f"{name}@{socket.gethostname()}"
-        command = [sys.executable, "-m", module, "--queues", queues, "--name", self.name]
+        command = programs.WorkerOptions(queues, name=self.name).argv(module)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True

@@ -166,4 +166,4 @@ class Drill:
 
 
 def failed_by_design(run: Run) -> bool:
-    return run.status == "failed" and bool(run.error) and BUG in (run.error or {})["message"]
+    return run.status == "failed" and run.error is not None and BUG in run.error.message

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ftq.errors import printable as printable  # the commands take it from here
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
@@ -33,7 +33,7 @@ def open_client() -> Client:
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names and ids of the latest runs. Nothing to offer is better than an error in the middle of a line."""
+    """Names and ids of the latest runs. Offers nothing where they can't be read: an error would spoil the line."""
     try:
         from ftq.client.client import Client
         from ftq.settings import Settings
@@ -70,12 +70,12 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line of the answer."""
+    """Print a line of the answer."""
     click.echo(printable(text))
 
 
 def note(text: str) -> None:
-    """Something for people, not for pipes."""
+    """Print a line for people to standard error."""
     click.echo(printable(text), err=True)
 
 
@@ -95,7 +95,7 @@ def confirm(question: str, yes: bool) -> None:
 
 @contextmanager
 def ctrl_c(text: str, exit_code: int = INTERRUPTED) -> Iterator[None]:
-    """Ctrl-C ends the watching, not the run."""
+    """Let Ctrl-C end the watching, not the run."""
     try:
         yield
     except KeyboardInterrupt:

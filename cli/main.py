@@ -13,7 +13,7 @@ import click
 
 import ftq
 from cli.commands import ask, control, doctor, look, room, serve, submit
-from cli.common import printable
+from ftq.errors import printable
 
 EXAMPLES = """\b
 A first run, from a folder of Markdown and JSON files to a model that answers:
@@ -46,7 +46,7 @@ class Failure(click.ClickException):
 
 
 class Misuse(Failure):
-    """The command line asks for what isn't there or can't be."""
+    """Bad usage: unknown run, option or value (exit code 2)."""
 
     exit_code = 2
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from ftq.client.client import Client
+from ftq.programs import UpOptions
 from ftq.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ftq-picture-") as folder:
         home = Path(folder) / "artifacts"
         environment = os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "worker.host.up", f"--port={PORT}"]
+        command = UpOptions(port=PORT).argv()
         up = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:
             _until(lambda: (home / "flower" / "state.dir").exists())  # Flower is up, and hears what follows

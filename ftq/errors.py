@@ -16,6 +16,9 @@ Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 from __future__ import annotations
 
 import difflib
+import re
+from dataclasses import dataclass, replace
+from typing import Any
 
 # An escape sequence in a file name, a document, an answer or a database must not reach a terminal.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
@@ -29,6 +32,38 @@ class FtqError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
+
+    @property
+    def text(self) -> str:
+        """What people read: the message, and the hint if there is one, a line each."""
+        return f"{self.message}\n{self.hint}".rstrip()
+
+
+@dataclass(frozen=True)
+class RunError:
+    """Why a stage or a question failed, as its process reports it and the store keeps it.
+
+    `place` says where: the stage, its attempt and the worker. The store fills it in.
+    """
+
+    kind: str
+    message: str
+    hint: str = ""
+    place: str = ""
+
+    @classmethod
+    def of(cls, error: FtqError) -> RunError:
+        return cls(error.kind, error.message, error.hint)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunError:
+        """Read what `dataclasses.asdict` wrote; other keys don't count."""
+        return cls(*(str(values.get(name, "")) for name in ("kind", "message", "hint", "place")))
+
+    def of_run(self, name: str, place: str) -> RunError:
+        """Put the run's name into the commands: a stage doesn't know it and writes `ftq retry RUN`."""
+        message, hint = (re.sub(r"(`ftq \w+ )RUN\b", rf"\g<1>{name}", text) for text in (self.message, self.hint))
+        return replace(self, message=message, hint=hint, place=place)
 
 
 class UserError(FtqError):
@@ -71,15 +106,15 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in a line; its name if it says nothing (MemoryError)."""
+    """The first line of an exception's text, or its name if it has none (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """Replace control characters by U+FFFD, but for those of `keep`: a terminal takes them as commands."""
+    """Replace control characters, which a terminal obeys, by U+FFFD; those of `keep` stay."""
     return text.translate({code: to for code, to in _CONTROL.items() if chr(code) not in keep})
 
 
 def utf8(text: str) -> str:
-    """With `?` for each byte of a name or a command line that isn't UTF-8: no terminal and no database takes those."""
+    """Replace bytes that aren't UTF-8 by `?`: terminals and databases reject them."""
     return text.encode(errors="replace").decode()

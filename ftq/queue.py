@@ -13,8 +13,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from ftq.settings import Settings
-from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, queue_of
-from ftq.store.store import Run, Stage
+from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, queue_of
 
 PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
 BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait

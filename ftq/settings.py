@@ -23,7 +23,7 @@ from ftq.errors import UserError
 _SOCKET_PATH_MAX = 107
 
 
-# Who knows these can act as the worker; a stage's process, which loads models from anywhere, has no need of them.
+# Whoever knows these can act as the worker. A stage's process loads models from anywhere and doesn't need them.
 NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_BROKER_CA_FILE", "FTQ_BROKER_CERT_FILE",
                   "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_SIGNING_KEY_FILE",
                   "FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
@@ -33,7 +33,7 @@ _BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 
 @dataclass(frozen=True)
 class Tls:
-    """Which authority the broker's certificate has to come from, and the client's own certificate if it asks for one.
+    """The authority that signs the broker's certificate, and the client's own certificate if the broker asks for one.
 
     Without `ca_file` the system's authorities count. The certificate is always checked, the host's name too.
     """
@@ -55,7 +55,7 @@ class Tls:
 class Settings:
     """`home` is the artifacts folder; an empty `broker_url` means the embedded server on a socket below it.
 
-    `memory_gb` is the most GiB of device memory that a training may use; None is all that is free.
+    `memory_gb` is the most GiB of device memory that a training run may use; None is all that is free.
     The URLs hold their passwords and stay out of `repr`; `without_password` makes them fit to be shown.
     """
 
@@ -65,7 +65,7 @@ class Settings:
     lease_seconds: float = 60.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
-    standby: bool = True  # a worker that trains keeps a process ready that has imported everything
+    standby: bool = True  # whether a worker that trains keeps a process ready with everything imported
     tls: Tls | None = None
     signing_key: bytes = field(default=b"", repr=False)
     umask: int = 0o077
@@ -119,7 +119,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def _in_url(path: Path) -> str:
-    """What has a meaning in a URL (`;` stands between two of kombu's) is written so that it has none."""
+    """Quote what has a meaning in a URL (`;` separates kombu's URLs)."""
     return re.sub("[%?#;]", lambda found: quote(found[0]), str(path))
 
 
@@ -137,20 +137,22 @@ def _number(environ: Mapping[str, str], name: str, default: float, least: float)
 
 
 def protect_files(environ: Mapping[str, str] = os.environ) -> None:
-    """From now on what this process and its children write is their user's alone; FTQ_UMASK=007 lets the group in."""
+    """Make what this process and its children write private to their user; FTQ_UMASK=007 lets the group in."""
     os.umask(_umask(environ))
 
 
 def _umask(environ: Mapping[str, str]) -> int:
     text = environ.get("FTQ_UMASK") or "077"
     if not re.fullmatch("0?0[0-7]{2}", text):
-        raise UserError(f"FTQ_UMASK={text}: not a umask that leaves the files' owner alone",
-                        "077 keeps files to yourself, 007 shares them with the group.")  # fmt: skip
+        raise UserError(
+            f"FTQ_UMASK={text}: not a umask that leaves the files' owner alone",
+            "077 keeps files to yourself, 007 shares them with the group.",
+        )
     return int(text, 8)
 
 
 def _with_password(environ: Mapping[str, str], name: str) -> str:
-    """The URL in <name>_URL, the password of <name>_PASSWORD_FILE in it."""
+    """The URL in <name>_URL with the password of <name>_PASSWORD_FILE."""
     url, file = environ.get(f"{name}_URL", ""), f"{name}_PASSWORD_FILE"
     if url:
         _check_url(url, name)
@@ -167,30 +169,34 @@ def _with_password(environ: Mapping[str, str], name: str) -> str:
 
 
 def _check_url(url: str, name: str) -> None:
-    """What is no URL is often one whose password has a `/` or `#`: a library's error would show a part of it."""
+    """Refuse what isn't a URL. Often its password has a `/` or `#`, and a library's error would show a part of it."""
     try:
         parts = urlsplit(url)
         is_url = parts.port != 0 and not (parts.netloc and "@" in parts.path + parts.fragment)
     except ValueError:
         is_url = False
     if not is_url:
-        raise UserError(f"{name}_URL is not a URL, or its password holds characters that a URL can't",
-                        f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.")  # fmt: skip
+        raise UserError(
+            f"{name}_URL is not a URL, or its password holds characters that a URL can't",
+            f"Put the password alone into a file and name that in {name}_PASSWORD_FILE.",
+        )
 
 
 def _check_broker(url: str) -> None:
-    """kombu would find out only after a run was recorded. It takes several URLs, too, with `;` between them."""
+    """Refuse what kombu would refuse after the run was recorded. kombu takes several URLs with `;` between them."""
     for server in url.split(";") if url else []:
         parts = urlsplit(server)
         on_socket = parts.scheme == "redis+socket"
         database = parse_qs(parts.query).get("virtual_host", [""])[0] if on_socket else parts.path.strip("/")
         if parts.scheme not in _BROKERS or (database and not database.isdecimal()):
-            raise UserError(f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database "
-                            "is no number", "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0")  # fmt: skip
+            raise UserError(
+                f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database is no number",
+                "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0",
+            )
 
 
 def _read_secret(environ: Mapping[str, str], name: str) -> str:
-    """The content of the file that the variable names, without the end of its line."""
+    """The one line of the file that the variable names."""
     path = _file(environ, name)
     assert path is not None
     try:
@@ -207,15 +213,16 @@ def _read_secret(environ: Mapping[str, str], name: str) -> str:
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:
-    """The file that the variable names, seen to be readable; None if it names none."""
+    """The readable file that the variable names; None if it is unset."""
     if not environ.get(name):
         return None
     path = Path(environ[name]).expanduser().absolute()
     try:
         path.open("rb").close()
     except OSError as error:
-        raise UserError(f"{name}={path}: can't be read ({error.strerror})",
-                        "Correct the path, or the file's owner and mode.") from None  # fmt: skip
+        raise UserError(
+            f"{name}={path}: can't be read ({error.strerror})", "Correct the path, or the file's owner and mode."
+        ) from None
     return path
 
 
@@ -224,8 +231,9 @@ def _tls(environ: Mapping[str, str], broker_url: str) -> Tls | None:
     if not broker_url.startswith("rediss://"):
         given = [f"FTQ_BROKER_{name}_FILE" for name, path in files.items() if path]
         if given:
-            raise UserError(f"{given[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS",
-                            "It has to begin with rediss:// (two s).")  # fmt: skip
+            raise UserError(
+                f"{given[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS", "It has to begin with rediss:// (two s)."
+            )
         return None
     if (files["CERT"] is None) != (files["KEY"] is None):
         raise UserError("a client certificate needs both FTQ_BROKER_CERT_FILE and FTQ_BROKER_KEY_FILE")
@@ -238,13 +246,15 @@ def _signing_key(environ: Mapping[str, str]) -> bytes:
         return b""
     key = _read_secret(environ, name).encode()
     if len(key) < SIGNING_KEY_BYTES:
-        raise UserError(f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",
-                        f"Make a new one: openssl rand -hex 32 > {environ[name]}")  # fmt: skip
+        raise UserError(
+            f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",
+            f"Make a new one: openssl rand -hex 32 > {environ[name]}",
+        )
     return key
 
 
 def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
-    """FTQ_MEMORY_GB: the most GiB of device memory that a training may use."""
+    """FTQ_MEMORY_GB: the most GiB of device memory that a training run may use."""
     return _number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None
 
 
@@ -262,12 +272,14 @@ def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:
         return None
     path = Path(environ["FTQ_LLAMA_SERVER"]).absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise UserError(f"FTQ_LLAMA_SERVER={environ['FTQ_LLAMA_SERVER']}: not an executable file",
-                        "Give the path of llama.cpp's llama-server, or unset it for the packaged one.")  # fmt: skip
+        raise UserError(
+            f"FTQ_LLAMA_SERVER={environ['FTQ_LLAMA_SERVER']}: not an executable file",
+            "Give the path of llama.cpp's llama-server, or unset it for the packaged one.",
+        )
     return path
 
 
 def without_password(text: str) -> str:
-    """A URL, or a message with URLs in it, as it may be shown: the passwords replaced."""
+    """Replace the passwords in a URL, or in a message with URLs."""
     text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
     return re.sub(r"(?i)([?&][a-z_]*password=)[^\s&]*", r"\1***", text)

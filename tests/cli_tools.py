@@ -9,6 +9,8 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from ftq.errors import RunError
+from ftq.files.artifact import Artifact
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
 
@@ -47,7 +49,7 @@ class Store:
         return run_id
 
     def do(self, run_id: str, stage: str, ago: float, took: float = 10, *, cached: bool = False,
-           progress: dict[str, Any] | None = None, artifacts: list[dict[str, Any]] | None = None) -> None:  # fmt: skip
+           progress: dict[str, Any] | None = None, artifacts: list[Artifact] | None = None) -> None:  # fmt: skip
         token = self.begin(run_id, stage, ago)
         if progress:
             self.at(ago - took).progress(token, progress)
@@ -58,7 +60,7 @@ class Store:
         assert token
         return token
 
-    def fail(self, run_id: str, stage: str, ago: float, error: dict[str, str]) -> None:
+    def fail(self, run_id: str, stage: str, ago: float, error: RunError) -> None:
         token = self.begin(run_id, stage, ago + 10)
         self.at(ago).fail(token, error)
 

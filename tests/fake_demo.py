@@ -6,9 +6,10 @@ FTQ_SILENCE: seconds between two of its lines; nobody asks the base model.
 import os
 import sys
 
+from ftq.programs import UpOptions
 from worker.host import demo
 
-demo.UP = [sys.executable, "-m", "tests.fake_up", f"--port={sys.argv[1]}"]
+demo.UP = UpOptions(port=int(sys.argv[1])).argv("tests.fake_up")
 demo.SILENCE = float(os.environ.get("FTQ_SILENCE", "30"))
 demo._compare = demo._what_next = lambda *_: None  # type: ignore[assignment]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ftq.errors import Unavailable
+from ftq.errors import RunError, Unavailable
 from ftq.files.run_dir import RunDir, write_json
 from ftq.settings import Settings
 from ftq.spec.options import parse
@@ -123,21 +123,22 @@ def test_what_a_database_asks_for_is_checked_by_the_options_of_a_run(
     rig: Rig, options: dict[str, Any], message: str
 ) -> None:
     reply = rig.ask("Who?", **options)
-    assert reply.error and reply.error["kind"] == "user" and message in reply.error["message"]
+    assert reply.error and reply.error.kind == "user" and message in reply.error.message
     assert rig.pools == []
 
 
 def test_an_error_is_the_answer_and_a_question_is_answered_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     reply = rig.ask("crash")
-    assert reply == Reply("failed", "", None, {"kind": "bug", "message": "llama.cpp ended with SIGSEGV",
-                                               "hint": "Its last lines: ..."})  # fmt: skip
+    assert reply == Reply(
+        "failed", "", None, RunError("bug", "llama.cpp ended with SIGSEGV", "Its last lines: ...", f"ask on {WORKER}")
+    )
     question = rig.store.ask("r", "Who?", {})
     rig.answerer.answer(question, WORKER)
     before = rig.store.read_answer(question)
     rig.answerer.answer(question, "w2")
     assert rig.store.read_answer(question) == before and len(rig.pools[0].asked) == 2
     rig.folder.path.rename(rig.folder.path.with_name("elsewhere"))
-    assert "is not there; the run has no model" in (rig.ask("Who?").error or {})["message"]
+    assert "is not there; the run has no model" in (rig.ask("Who?").error or RunError("", "")).message
 
 
 def test_the_log_has_a_line_for_each_question_and_none_of_their_words(
@@ -166,7 +167,7 @@ def test_an_answer_that_is_no_longer_worth_writing_is_not_written(rig: Rig, why:
     if why == "left":
         assert reply == Reply("withdrawn", "slow")
     else:
-        assert reply.error and reply.error["message"] == "the worker was told to stop before it had answered"
+        assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
 
 
 def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
@@ -175,7 +176,7 @@ def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
     reply = rig.ask("slow")
-    assert reply.error and reply.error["message"] == "the worker was told to stop before it had answered"
+    assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
     assert signal.getsignal(signal.SIGTERM) == before
     assert rig.ask("next").status == "succeeded"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from cli_tools import Store
 
 from ftq.client.client import Client
-from ftq.errors import UserError
+from ftq.errors import RunError, UserError
+from ftq.programs import UpOptions
 from ftq.settings import Settings
 from worker.host import appliance
 
@@ -76,7 +76,7 @@ def test_an_option_that_a_later_version_brings_trains_nothing_anew(client: Clien
 
 def test_a_failed_run_is_tried_again_once_a_start(client: Client, store: Store) -> None:
     ensure(client)
-    store.fail(client.all()[0].id, "prepare", 60, {"kind": "user", "message": "the disk is full", "hint": "Make room."})
+    store.fail(client.all()[0].id, "prepare", 60, RunError("user", "the disk is full", "Make room."))
     failed = appliance.describe(client, client.all()[0])
     assert failed == "smollm2-135m-1 failed: the disk is full\nMake room."
     assert ensure(client) == ("smollm2-135m-1", "had failed and is tried again")
@@ -96,7 +96,7 @@ def test_a_model_that_succeeded_wins_over_a_newer_failure_of_the_same(client: Cl
     finish(client, store)
     store.now += 1e6
     second = client.submit(OPTIONS).run
-    store.fail(second.id, "prepare", 60, {"kind": "bug", "message": "m", "hint": "h"})
+    store.fail(second.id, "prepare", 60, RunError("bug", "m", "h"))
     assert ensure(client) == ("smollm2-135m-1", "found")
 
 
@@ -134,7 +134,7 @@ class Appliance:
         self.journal = folder / "journal.jsonl"
         wanted = {"FTQ_HOME": str(folder / "artifacts"), "FTQ_AUTO_SUBMIT": "smollm2-135m", "FTQ_LEASE_SECONDS": "5",
                   "FTQ_JOURNAL": str(self.journal), "PYTHONPATH": str(Path(__file__).parents[1])}  # fmt: skip
-        command = [sys.executable, "-m", "tests.fake_up", "--no-flower", "--log-to-stderr"]
+        command = UpOptions(flower=False, log_to_stderr=True).argv("tests.fake_up")
         self.process = subprocess.Popen(
             command, cwd=folder, env=os.environ | wanted, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

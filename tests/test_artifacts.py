@@ -78,7 +78,7 @@ def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
         "merged/w": "12", "model-q8_0.gguf": "123", "model-f16.gguf": "12345", "Modelfile": "1", "README.md": "12",
         "answers.jsonl": "1",
     }))  # fmt: skip
-    listed = {stage: [(a["kind"], a["path"], a["bytes"]) for a in run.artifacts(stage)] for stage in STAGES}
+    listed = {stage: [(file.kind, file.path, file.bytes) for file in run.artifacts(stage)] for stage in STAGES}
     assert listed == {
         "prepare": [("dataset", "dataset", 3)],
         "train": [("adapter", "adapter", 4), ("metrics", "metrics.jsonl", 1)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from ftq import queue
 from ftq.client import asking
 from ftq.client.asking import drain
 from ftq.client.client import Client
-from ftq.errors import FtqError, Refused, UserError
+from ftq.errors import FtqError, Refused, RunError, UserError
 from ftq.settings import Settings
 from ftq.spec.options import parse
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
-ERROR = {"kind": "memory", "message": "too small", "hint": "buy more"}
+ERROR = RunError("memory", "too small", "buy more")
 
 
 @pytest.fixture
@@ -187,8 +188,9 @@ def test_a_list_is_answered_in_order_with_several_on_their_way(
 
     rings(last_first)
     answers = client.ask_many("mine", ["a", "b", "c", "d", "e"], seed=1)
+    error = asdict(replace(ERROR, place="ask on w1"))
     assert list(answers) == [
-        {"answer": "first"}, {"prompt": "b", "error": ERROR}, {"answer": "third"}, {"answer": "number 4"},
+        {"answer": "first"}, {"prompt": "b", "error": error}, {"answer": "third"}, {"answer": "number 4"},
         {"answer": "number 5"},
     ]  # fmt: skip
     assert list(client.ask_many("mine", [])) == []

@@ -23,9 +23,10 @@ import ftq
 from cli import common
 from cli.commands import look
 from cli.main import main
-from cli.screens import show
-from cli.screens.show import duration, short
-from ftq.errors import Unavailable
+from cli.screens import terminal
+from cli.screens.words import duration, short
+from ftq.errors import RunError, Unavailable
+from ftq.files.artifact import Artifact
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
 
@@ -56,7 +57,7 @@ def test_the_list_is_newest_first_and_says_who_is_missing(store: Store) -> None:
     for number, stage in enumerate(("prepare", "train", "export", "infer")):
         store.do(done, stage, 80_000 - 100 * number, progress=TRAINING if stage == "train" else None)
     broken = store.add("bbbb2222", "broken", ago=7200)
-    store.fail(broken, "prepare", 7000, {"kind": "user", "message": "no", "hint": ""})
+    store.fail(broken, "prepare", 7000, RunError("user", "no"))
     store.do(store.add("cccc3333", "busy", ago=300), "prepare", 290)
     store.train("cccc3333", 200, 1)
     store.add("dddd4444", "next", ago=5)
@@ -81,7 +82,7 @@ def test_a_narrow_list_loses_columns_and_cuts_nothing(store: Store, monkeypatch:
     for width in (100, 75, 59, 50, 40, 30):
         screen = io.StringIO()
         out = Console(file=screen, force_terminal=True, color_system=None, width=width)
-        monkeypatch.setattr(show, "console", lambda stderr=False, out=out: out)
+        monkeypatch.setattr(terminal, "console", lambda stderr=False, out=out: out)
         ok("status")
         shown[width] = [line.rstrip() for line in screen.getvalue().splitlines()]
     columns = "ID NAME MODEL STATUS STAGE % LOSS AGE"
@@ -116,7 +117,7 @@ def test_an_empty_list_says_so(home: Path) -> None:
 
 def test_a_run_at_work(store: Store) -> None:
     busy = store.add("cccc3333", "busy", ago=300, epochs=5, prompts=["Who?", "When, then?"])
-    store.do(busy, "prepare", 290, 1.9, artifacts=[{"kind": "dataset", "path": "dataset", "bytes": 123_456}])
+    store.do(busy, "prepare", 290, 1.9, artifacts=[Artifact("dataset", "dataset", 123_456)])
     store.train(busy, 200, 2)
     assert (
         ok("status", "busy").stdout
@@ -148,18 +149,20 @@ asked for beyond the defaults
 def test_a_failed_run_names_the_cause_and_the_next_command(store: Store) -> None:
     broken = store.add("bbbb2222", "broken")
     store.do(broken, "prepare", 500, cached=True)
-    error = {"kind": "user", "message": "the disk is\x1b[31m full", "hint": "Make room, then `ftq retry RUN`."}
+    error = RunError("user", "the disk is\x1b[31m full", "Make room, then `ftq retry RUN --from train`.")
     store.fail(broken, "train", 480, error)
     shown = ok("status", "bbbb").stdout
     assert "prepare  ✓ succeeded          1  10 s  cached: its inputs haven't changed\n" in shown
     assert "infer      not started\n" in shown
-    assert "train failed (user): the disk is\ufffd[31m full\nMake room, then `ftq retry broken`.\n" in shown
+    assert (
+        "train failed (user): the disk is\ufffd[31m full\nMake room, then `ftq retry broken --from train`.\n" in shown
+    )
     assert shown.endswith("next: ftq logs broken --stage train   ftq retry broken\n")
 
 
 def test_the_json_of_a_run(store: Store) -> None:
     busy = store.add("cccc3333", "busy", ago=300)
-    store.do(busy, "prepare", 290, 1.9, artifacts=[{"kind": "dataset", "path": "dataset", "bytes": 123}])
+    store.do(busy, "prepare", 290, 1.9, artifacts=[Artifact("dataset", "dataset", 123)])
     store.train(busy, 200, 2)
     waiting = {"status": "queued", "attempt": 1, "cached": False, "started_at": None, "finished_at": None,
                "seconds": None, "plan": None}  # fmt: skip
@@ -205,8 +208,8 @@ def test_waiting_is_no_running_time(store: Store) -> None:
 
 
 def test_the_json_of_a_failed_run(store: Store) -> None:
-    error = {"kind": "bug", "message": "it broke", "hint": ""}
-    store.fail(store.add("bbbb2222", "broken"), "prepare", 480, error)
+    error = {"kind": "bug", "message": "it broke", "hint": "`ftq logs broken`", "place": "prepare.1 on box"}
+    store.fail(store.add("bbbb2222", "broken"), "prepare", 480, RunError("bug", "it broke", "`ftq logs RUN`"))
     shown = json.loads(ok("status", "broken", "--json").stdout)
     assert (shown["status"], shown["stage"], shown["progress"]) == ("failed", "prepare", None)
     assert (shown["error"], shown["finished_at"]) == (error, "2026-01-02T02:52:00.000Z")
@@ -243,7 +246,7 @@ def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
 ) -> None:
     screen = io.StringIO()
     plain = Console(file=screen, force_terminal=True, color_system=None, width=200)
-    monkeypatch.setattr(show, "console", lambda stderr=False: plain)
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: plain)
     title = "\x1b]0;owned\x07\x9b"
     spec = {
         **parse({"model": "m"}).model_dump(),
@@ -258,7 +261,7 @@ def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
     store.runs.progress(token, {"step": title, "percent": 5, "eta_seconds": 8})
     store.runs.plan(token, title, {})
     store.at(190).release(token, "retried", title, changes={title: title}, counts=True)
-    error = {"kind": title, "message": title, "hint": title}
+    error = RunError(title, title, title)
     first = store.at(180).claim("cccc3333", "prepare", 2, f"box{title}", 60)
     assert first
     for command in (["status"], ["status", "cccc"]):
@@ -287,7 +290,7 @@ def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
         lambda: state.update(token=store.begin(busy, "prepare", 60)),
         lambda: None,
         lambda: store.runs.progress(state["token"], {**TRAINING, "percent": 50.0}),
-        lambda: store.runs.fail(state["token"], {"kind": "bug", "message": "it broke", "hint": ""}),
+        lambda: store.runs.fail(state["token"], RunError("bug", "it broke")),
     ]
     monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
     result = run("status", "busy", "--watch")
@@ -302,7 +305,7 @@ def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
 
 def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 2)
     monkeypatch.setattr(time, "sleep", lambda seconds: store.runs.cancel("cccc3333") and store.runs.expire(60))
     store.runs.clock = lambda: NOW + 100
@@ -322,7 +325,7 @@ def test_watch_outlasts_a_database_that_is_away_for_a_moment(store: Store, monke
         return real(self)
 
     screen = io.StringIO()
-    monkeypatch.setattr(show, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
     monkeypatch.setattr(RunStore, "live_queues", live_queues)
     monkeypatch.setattr(time, "sleep", lambda seconds: None if away else store.runs.cancel(busy))
     result = run("status", "busy", "--watch")

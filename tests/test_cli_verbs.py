@@ -16,7 +16,8 @@ from cli_tools import START, Store, ok, run
 from cli.commands import room, serve
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
-from ftq.errors import FtqError
+from ftq.errors import FtqError, RunError, UserError
+from ftq.programs import Program, UpOptions, WorkerOptions
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -126,7 +127,7 @@ def test_bad_usage_of_submit(documents: Path, arguments: list[str], message: str
 def test_submit_wait_exits_by_the_run_s_result(documents: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(seconds: float) -> None:
         waiting = store.runs.all()[0]
-        store.fail(waiting.id, "prepare", 10, {"kind": "user", "message": "no text", "hint": ""})
+        store.fail(waiting.id, "prepare", 10, RunError("user", "no text"))
 
     monkeypatch.setattr(time, "sleep", work)
     result = run("submit", "--model", "smollm2-135m", "--wait", "--json")
@@ -169,7 +170,7 @@ def test_pause_and_resume(store: Store) -> None:
 def test_retry_goes_on_where_it_failed(store: Store) -> None:
     broken = store.add("bbbb2222", "broken")
     store.do(broken, "prepare", 500)
-    store.fail(broken, "train", 480, {"kind": "bug", "message": "it broke", "hint": ""})
+    store.fail(broken, "train", 480, RunError("bug", "it broke"))
     refused = run("retry", "broken", "--from", "infer")
     assert (refused.exit_code, refused.stderr) == (
         1,
@@ -473,24 +474,32 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
 @pytest.mark.parametrize(
     ("arguments", "becomes"),
     [
-        (["up"], ["worker.host.up", "--port=5555"]),
-        (["up", "--port", "80", "--no-flower"], ["worker.host.up", "--port=80", "--no-flower"]),
-        (["up", "--log-to-stderr"], ["worker.host.up", "--port=5555", "--log-to-stderr"]),
-        (["up", "--gpus-per-worker", "2"], ["worker.host.up", "--port=5555", "--gpus-per-worker=2"]),
-        (["worker"], ["worker.host.worker", "--queues=cpu,gpu,ask"]),
-        (["worker", "--gpus", "0,1", "--queues", "gpu2"], ["worker.host.worker", "--queues=gpu2", "--gpus=0,1"]),
-        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"],
-         ["worker.host.worker", "--queues=cpu", "--name=a", "--concurrency=2"]),
+        (["up"], UpOptions()),
+        (["up", "--port", "80", "--no-flower"], UpOptions(port=80, flower=False)),
+        (["up", "--log-to-stderr"], UpOptions(log_to_stderr=True)),
+        (["up", "--gpus-per-worker", "2"], UpOptions(gpus_per_worker=2)),
+        (["worker"], WorkerOptions()),
+        (["worker", "--gpus", "0,1", "--queues", " gpu2, "], WorkerOptions("gpu2", "0,1")),
+        (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"], WorkerOptions("cpu", None, "a", 2)),
     ],
 )  # fmt: skip
 def test_up_and_worker_become_the_worker_s_programs(
-    arguments: list[str], becomes: list[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], becomes: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(os, "execvp", lambda file, arguments: seen.append(arguments[2:]))
+    monkeypatch.setattr(os, "execvp", lambda file, arguments: seen.append(arguments))
     ok(*arguments)
-    assert seen == [becomes]
+    [[*_, module, options]] = seen
+    assert (module, type(becomes).from_arguments([options])) == (becomes.module, becomes)
+
+
+def test_a_worker_s_program_started_by_hand_takes_nothing_but_json() -> None:
+    assert UpOptions.from_arguments([]) == UpOptions()
+    for text in ("--port=80", '{"prot": 80}', "80"):
+        with pytest.raises(UserError, match="takes its options as one JSON object") as refused:
+            UpOptions.from_arguments([text])
+        assert refused.value.hint == "`ftq up` starts it; --help has them."
 
 
 def test_a_queue_that_is_not_there_is_bad_usage() -> None:

@@ -23,7 +23,7 @@ from ftq.client.client import Client
 from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.settings import Settings, without_password
-from ftq.spec import options as spec
+from ftq.spec.options import parse
 from ftq.store import schema
 from ftq.store.records import Run
 from ftq.store.store import RunStore
@@ -79,7 +79,7 @@ def test_submit_records_the_run_and_snapshots_its_documents(client: Client, opti
     }  # fmt: skip
     assert RunDir(home / run.id).read_run() == {
         "id": run.id, "name": "mine", "documents_hash": run.documents_hash,
-        "spec": {**spec.parse({"model": "qwen3-4b"}).model_dump(), "epochs": 5.0, "documents": options["documents"]},
+        "spec": {**parse({"model": "qwen3-4b"}).model_dump(), "epochs": 5.0, "documents": options["documents"]},
     }  # fmt: skip
     assert (run.name, run.spec, run.status) == ("mine", RunDir(home / run.id).read_run()["spec"], "queued")
     assert client.find("mine") == client.find(run.id[:5]) == run

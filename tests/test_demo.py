@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ftq.programs import UpOptions
 from tests.brokers import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +123,7 @@ def test_a_demo_whose_ftq_up_ends_says_so_and_ends(machine: Machine, number: int
 
 
 def test_a_demo_beside_another_ftq_up_says_that_and_submits_nothing(machine: Machine) -> None:
-    machine.start(sys.executable, "-m", "tests.fake_up", "--no-flower")
+    machine.start(*UpOptions(flower=False).argv("tests.fake_up"))
     machine.until(lambda: machine.says("Everything is up"))
     first = machine.process
     assert first

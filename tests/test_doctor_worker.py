@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from ftq.doctor.web import flower, hub
-from worker.doctor import checks, limits
-from worker.doctor import gpu as doctor_gpu
+from worker.doctor import checks, gpu, limits
 
 # What nvidia-smi of driver 580.159.04 prints.
-CARD = "0, NVIDIA H100 80GB HBM3, 81559, 81079, 580.159.04, 9.0"
+CARD = "NVIDIA H100 80GB HBM3, 81559, 81079, 580.159.04, 9.0"
 TABLE = """\
 Sun Nov 22 17:44:54 2026
 +-----------------------------------------------------------------------------------------+
@@ -51,69 +50,69 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return write
 
 
-def gpu(built_for: str | None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    monkeypatch.setattr(doctor_gpu, "torch_cuda", lambda: built_for)
-    return [(finding.level, finding.message) for finding in doctor_gpu.gpus()]
+def found(built_for: str | None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    monkeypatch.setattr(gpu, "torch_cuda", lambda: built_for)
+    return [(finding.level, finding.message) for finding in gpu.gpus()]
 
 
 def test_a_good_gpu(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi()
-    assert gpu("13.0", monkeypatch) == [
+    assert found("13.0", monkeypatch) == [
         ("ok", "GPU 0: NVIDIA H100 80GB HBM3, 79.2 of 79.6 GiB free, driver 580.159.04"),
         ("ok", "torch is built for CUDA 13.0, the driver knows 13.0"),
     ]
-    assert gpu("12.8", monkeypatch)[1][0] == "ok"  # a newer driver runs what is older
+    assert found("12.8", monkeypatch)[1][0] == "ok"  # a newer driver runs what is older
 
 
 def test_two_gpus_one_of_them_busy(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi(f"{CARD}\n1, NVIDIA L4, 23034, 800, 580.159.04, 8.9")
-    assert [level for level, _ in gpu("13.0", monkeypatch)] == ["ok", "warning", "ok"]
+    nvidia_smi(f"{CARD}\nNVIDIA L4, 23034, 800, 580.159.04, 8.9")
+    assert [level for level, _ in found("13.0", monkeypatch)] == ["ok", "warning", "ok"]
 
 
 def test_a_gpu_that_doesnt_tell_its_memory(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi("0, NVIDIA GB10, [N/A], [N/A], 580.95.05, 12.1")
-    assert gpu("13.0", monkeypatch)[0] == ("ok", "GPU 0: NVIDIA GB10, driver 580.95.05")
+    nvidia_smi("NVIDIA GB10, [N/A], [N/A], 580.95.05, 12.1")
+    assert found("13.0", monkeypatch)[0] == ("ok", "GPU 0: NVIDIA GB10, driver 580.95.05")
 
 
 def test_a_gpu_that_is_too_old(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi("0, Tesla P100-PCIE-16GB, 16384, 16000, 580.95.05, 6.0")
-    level, message = gpu("13.0", monkeypatch)[0]
+    nvidia_smi("Tesla P100-PCIE-16GB, 16384, 16000, 580.95.05, 6.0")
+    level, message = found("13.0", monkeypatch)[0]
     assert (level, "compute capability 6.0, 7.5 is needed" in message) == ("problem", True)
 
 
 def test_a_driver_too_old_for_torch(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(CARD.replace("580.159.04", "550.54.14"), TABLE.replace("CUDA Version: 13.0", "CUDA Version: 12.4"))
-    assert gpu("13.0", monkeypatch)[1] == ("problem", "torch needs CUDA 13.0, driver 550.54.14 knows 12.4")
-    assert list(doctor_gpu.gpus())[1].fix == "Update the driver to 580 or later."
+    assert found("13.0", monkeypatch)[1] == ("problem", "torch needs CUDA 13.0, driver 550.54.14 knows 12.4")
+    assert list(gpu.gpus())[1].fix == "Update the driver to 580 or later."
 
 
 def test_torch_for_the_cpu_or_none_beside_a_gpu(
     nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvidia_smi()
-    assert gpu("", monkeypatch)[1] == ("problem", "there is a GPU, but torch is a build for the CPU")
-    assert gpu(None, monkeypatch)[1] == ("problem", "torch isn't installed")
+    assert found("", monkeypatch)[1] == ("problem", "there is a GPU, but torch is a build for the CPU")
+    assert found(None, monkeypatch)[1] == ("problem", "torch isn't installed")
 
 
 def test_a_driver_that_fails(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     mismatch = "Failed to initialize NVML: Driver/library version mismatch"
     nvidia_smi(mismatch, mismatch, exit_code=18)
-    assert gpu("13.0", monkeypatch) == [("problem", f"nvidia-smi failed: {mismatch}")]
+    assert found("13.0", monkeypatch) == [("problem", f"nvidia-smi failed: {mismatch}")]
 
 
 def test_a_driver_that_hangs(nvidia_smi: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi()
     (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(doctor_gpu, "SMI_SECONDS", 0.1)
-    assert gpu("13.0", monkeypatch) == [("problem", "nvidia-smi failed: no answer within 0.1 s")]
+    monkeypatch.setattr(gpu, "SMI_SECONDS", 0.1)
+    assert found("13.0", monkeypatch) == [("problem", "nvidia-smi failed: no answer within 0.1 s")]
 
 
 def test_no_gpu(nvidia_smi: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [level for level, _ in gpu("13.0", monkeypatch)] == ["warning"]
-    assert [level for level, _ in gpu("", monkeypatch)] == ["note"]
+    assert [level for level, _ in found("13.0", monkeypatch)] == ["warning"]
+    assert [level for level, _ in found("", monkeypatch)] == ["note"]
     nvidia_smi("")
-    assert [level for level, _ in gpu("13.0", monkeypatch)] == ["warning"]
+    assert [level for level, _ in found("13.0", monkeypatch)] == ["warning"]
 
 
 def test_torchs_cuda_is_read_without_importing_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,10 +123,10 @@ def test_torchs_cuda_is_read_without_importing_torch(tmp_path: Path, monkeypatch
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     for line, found in (("cuda: Optional[str] = '13.0'", "13.0"), ("cuda: Optional[str] = None", "")):
         (package / "version.py").write_text(f"debug = False\n{line}\nhip: Optional[str] = None\n")
-        assert doctor_gpu.torch_cuda() == found
+        assert gpu.torch_cuda() == found
     shutil.rmtree(package)
     sys.path_importer_cache.clear()
-    assert doctor_gpu.torch_cuda() is None
+    assert gpu.torch_cuda() is None
 
 
 # ---- compiler ---------------------------------------------------------------------------------------------

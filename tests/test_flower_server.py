@@ -9,7 +9,6 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import psutil
 import pytest
 from flower_tools import LOGIN, Bench, free_port, until
 
+from ftq.programs import UpOptions
 from worker.host import broker
 
 pytestmark = pytest.mark.slow
@@ -241,7 +241,7 @@ def ftq_up(home: Path, module: str, line: str) -> Iterator[tuple[subprocess.Pope
     asks, port = Bench.__new__(Bench), free_port()
     asks.url = f"http://127.0.0.1:{port}"
     environment = os.environ | {"FTQ_HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", module, f"--port={port}"]
+    command = UpOptions(port=port).argv(module)
     up = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert up.stderr
     try:

@@ -12,7 +12,6 @@ import pytest
 
 from ftq.errors import FtqError
 from ftq.settings import Settings
-from ftq.store.records import Worker
 from ftq.store.store import RunStore
 from worker.attempt import stage_process
 from worker.machine import hardware
@@ -93,7 +92,8 @@ def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
     settings = Settings(tmp_path, f"redis+socket://{tmp_path}/nobody.sock", url, memory_gb=24)
     Reconciler(settings, "w1", ["gpu"])._beat()
     facts = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
-    assert store.workers() == [Worker("w1", ["gpu"], facts, True)]
+    (worker,) = store.workers()
+    assert (worker.name, worker.queues, worker.facts, worker.is_live) == ("w1", ["gpu"], facts, True)
     store.close()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ftq.errors import RunError
 from ftq.store.records import Stage
 from worker.attempt.policy import Decision, decide, explain, need_less_memory
 from worker.stages.process.main import STOPPED
@@ -18,8 +20,8 @@ PLAN = {"engine": "unsloth", "gpu": True, "batch_size": 4, "gradient_accumulatio
 NOTHING: dict[str, Any] = dict.fromkeys(Stage.__dataclass_fields__)
 
 
-def error(kind: str) -> dict[str, str]:
-    return {"kind": kind, "message": "it broke", "hint": "do this"}
+def error(kind: str) -> RunError:
+    return RunError(kind, "it broke", "do this")
 
 
 def at(tries: int = 1, plan: dict[str, Any] | None = None, changes: dict[str, Any] | None = None) -> Stage:
@@ -41,7 +43,7 @@ def adapted(
     while (decision := decide("train", error("memory"), spec, at(9, plan, changes), 3, by_kernel=by_kernel)).retry:
         changes = decision.changes
         reasons.append(decision.reason.removeprefix("retried with less memory: "))
-    assert not decision.retry and decision.error["kind"] == "memory"
+    assert not decision.retry and decision.error.kind == "memory"
     return reasons, changes
 
 
@@ -56,7 +58,7 @@ def test_killed_for_the_machine_s_memory_a_run_keeps_its_options_and_is_tried_so
     tries = [decide(stage, error("memory"), SPEC, at(number, plan), 3, by_kernel=True) for number in (1, 2, 3)]
     assert [(decision.retry, decision.changes) for decision in tries] == [(True, None), (True, None), (False, None)]
     assert tries[0].reason == "retried with the same options (attempt 1 of 3), none needs less: it broke"
-    assert tries[2].error == {**error("memory"), "message": "it broke, 3 times in a row; no other option needs less"}
+    assert tries[2].error == replace(error("memory"), message="it broke, 3 times in a row; no other option needs less")
 
 
 def test_a_training_on_the_processor_that_was_killed_for_the_machine_s_memory_is_adapted_once() -> None:
@@ -110,12 +112,11 @@ def test_the_effective_batch_is_kept_and_shared_out_evenly(batch: int, accumulat
     assert smaller["gradient_accumulation_steps"] % gpus == 0
 
 
-def explained(exit_code: int, reported: dict[str, str] | None = None, out_of_memory: bool = False) -> tuple[str, str]:
+def explained(exit_code: int, reported: RunError | None = None, out_of_memory: bool = False) -> tuple[str, str]:
     found = explain("abc", "train", exit_code, reported, out_of_memory)
-    assert set(found) == {"kind", "message", "hint"}
     if not reported:
-        assert "`ftq logs abc --stage train` has the full log." in found["hint"]
-    return found["kind"], found["message"]
+        assert "`ftq logs abc --stage train` has the full log." in found.hint
+    return found.kind, found.message
 
 
 def test_how_a_process_ended_is_explained() -> None:

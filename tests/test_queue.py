@@ -224,7 +224,7 @@ def test_a_question_whose_pool_child_is_killed_is_answered_with_that(bench: Benc
     tell(worker.child(), signal.SIGKILL)
     until(lambda: bench.client.store.read_answer(question).status == "failed")
     error = bench.client.store.read_answer(question).error
-    assert error and error["message"] == "the worker's process that was to answer died"
+    assert error and error.message == "the worker's process that was to answer died"
     bench.submit("next")
     bench.wait_for_all()  # and its worker is free
 

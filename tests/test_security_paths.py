@@ -16,10 +16,11 @@ from cli_tools import Store, ok, run
 from ftq.client.client import Client
 from ftq.errors import FtqError, UserError
 from ftq.files import run_dir
-from ftq.files import snapshot as documents
+from ftq.files.artifact import Artifact
 from ftq.files.run_dir import RunDir
+from ftq.files.snapshot import snapshot
 from ftq.settings import Settings, protect_files
-from ftq.spec import options as spec
+from ftq.spec.options import parse
 from worker.attempt import cache
 from worker.attempt.stage_process import spawn
 from worker.host import broker
@@ -58,7 +59,7 @@ def test_a_path_is_no_run(store: Store, command: list[str], wanted: str, outside
 
 def test_a_poisoned_database_deletes_nothing_elsewhere(store: Store, outside: Path) -> None:
     (store.home / "x").mkdir()
-    row = spec.parse({"model": "smollm2-135m"}).model_dump() | {"documents": "/docs"}
+    row = parse({"model": "smollm2-135m"}).model_dump() | {"documents": "/docs"}
     store.runs.create("../outside", "poison", row, "0")
     client = Client(Settings.from_env())
     with pytest.raises(FtqError, match="is no run's id"):
@@ -77,7 +78,7 @@ def test_a_stage_is_one_of_four(store: Store, options: list[str]) -> None:
 @pytest.mark.parametrize("quantization", ["../../x", "q4_k_m/../x", "*", ""])
 def test_a_quantisation_is_one_that_is_known(quantization: str) -> None:
     with pytest.raises(UserError, match="unknown quantisation"):
-        spec.parse({"model": "smollm2-135m", "quantizations": [quantization]})
+        parse({"model": "smollm2-135m", "quantizations": [quantization]})
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".x", "a b", "-x", "x" * 81, "a\n", "$(id)"])
@@ -90,7 +91,7 @@ def test_a_name_has_no_path_in_it(documents: Path, name: str, home: Path) -> Non
 def test_a_poisoned_cache_entry_is_none(store: Store, outside: Path, tmp_path: Path) -> None:
     """What is recorded of a stage's files names them within the run."""
     store.add("abc", "one")
-    store.do("abc", "prepare", 100, artifacts=[{"kind": "x", "path": "../../outside/precious.md", "bytes": 11}])
+    store.do("abc", "prepare", 100, artifacts=[Artifact("x", "../../outside/precious.md", 11)])
     with store.runs.engine.begin() as db:
         db.exec_driver_sql("UPDATE stages SET key = 'k' WHERE name = 'prepare'")
     assert not cache.take(store.runs, store.home, store.runs.get("abc"), "prepare", "k", tmp_path / "partial")
@@ -108,7 +109,7 @@ def test_a_link_out_of_the_documents_is_left_behind_and_said(tmp_path: Path, out
     (folder / "passwd.json").symlink_to("/etc/passwd")
     (folder / "folder").symlink_to(outside, target_is_directory=True)
     (folder / "pipe.md").symlink_to("/dev/zero")
-    taken = documents.snapshot(folder, tmp_path / "copy")
+    taken = snapshot(folder, tmp_path / "copy")
     assert [path.name for path in (tmp_path / "copy").rglob("*")] == ["a.md"]
     names = ("folder", "passwd.json", "pipe.md", "stolen.md")
     assert taken.skipped == [f"{folder}/{name}: a link that leads out of the folder" for name in names]
@@ -211,7 +212,7 @@ def test_a_secret_is_no_option(documents: Path, name: str, home: Path) -> None:
 @pytest.mark.parametrize("name", ["max_token", "r_", "key", "tokens"])
 def test_a_typing_error_is_no_secret(name: str) -> None:
     with pytest.raises(UserError, match=f"^unknown option {name}"):
-        spec.parse({"model": "smollm2-135m", name: "1"})
+        parse({"model": "smollm2-135m", name: "1"})
 
 
 PASSWORD = "p/a#s?s@w:o r%d ä"

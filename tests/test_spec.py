@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftq.errors import NotFound, UserError
-from ftq.spec import options as spec
+from ftq.spec.options import changed, options, parse, parse_assignment, read_config
 
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal",
@@ -26,12 +26,12 @@ DEFAULTS: dict[str, Any] = {
 
 
 def test_the_defaults() -> None:
-    assert spec.parse({"model": "m"}).model_dump() == DEFAULTS
+    assert parse({"model": "m"}).model_dump() == DEFAULTS
 
 
 def test_a_recorded_spec_is_read_back_unchanged() -> None:
-    recorded = spec.parse({"model": "m", "packing": True, "save_steps": 5, "prompts": ["a, b"]}).model_dump()
-    assert spec.parse(recorded).model_dump() == recorded
+    recorded = parse({"model": "m", "packing": True, "save_steps": 5, "prompts": ["a, b"]}).model_dump()
+    assert parse(recorded).model_dump() == recorded
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_a_recorded_spec_is_read_back_unchanged() -> None:
     ],
 )
 def test_what_the_command_line_gives_as_text(given: dict[str, Any], name: str, value: Any) -> None:
-    assert spec.parse({"model": "m", **given}).model_dump() == {**DEFAULTS, name: value}
+    assert parse({"model": "m", **given}).model_dump() == {**DEFAULTS, name: value}
 
 
 def test_every_problem_is_named_in_one_error() -> None:
     with pytest.raises(UserError) as caught:
-        spec.parse({"learningrate": 1, "epochs": 0, "batch_size": "two", "quantizations": "q4km", "save_steps": 0})
+        parse({"learningrate": 1, "epochs": 0, "batch_size": "two", "quantizations": "q4km", "save_steps": 0})
     assert (caught.value.kind, caught.value.hint) == ("user", "`ftq options` lists every option with its limits.")
     assert sorted(caught.value.message.splitlines()) == [
         "batch_size=two: expected integer 1 to 65536 or auto",
@@ -89,7 +89,7 @@ def test_every_problem_is_named_in_one_error() -> None:
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:
     with pytest.raises(UserError) as caught:
-        spec.parse({"model": "m", name: value})
+        parse({"model": "m", name: value})
     assert {line.partition("=")[0] for line in caught.value.message.splitlines()} == {name}
 
 
@@ -100,10 +100,10 @@ def test_limits(name: str, value: Any) -> None:
 def test_several_gpus_do_as_many_micro_batches_each(accumulation: int | str, gpus: int, near: str | None) -> None:
     options = {"model": "m", "gpus": gpus, "gradient_accumulation_steps": accumulation}
     if near is None:
-        assert spec.parse(options).gradient_accumulation_steps == accumulation
+        assert parse(options).gradient_accumulation_steps == accumulation
         return
     with pytest.raises(UserError) as caught:
-        spec.parse(options)
+        parse(options)
     assert caught.value.message == (
         f"gradient_accumulation_steps={accumulation}: {gpus} GPUs can't share that out evenly: take {near}, or auto"
     )
@@ -111,14 +111,14 @@ def test_several_gpus_do_as_many_micro_batches_each(accumulation: int | str, gpu
 
 def test_changed_shows_what_differs_from_the_defaults() -> None:
     asked = {"model": "m", "documents": "d", "epochs": 5, "packing": True, "prompts": ["a?", "b, c?"], "max_steps": 3}
-    assert spec.changed(spec.parse(asked).model_dump()) == {
+    assert changed(parse(asked).model_dump()) == {
         "epochs": "5", "max_steps": "3", "packing": "true", "prompts": "a? | b, c?",
     }  # fmt: skip
-    assert spec.changed(DEFAULTS) == {}
+    assert changed(DEFAULTS) == {}
 
 
 def test_options_lists_each_option_with_default_limits_and_help() -> None:
-    rows = {row["name"]: row for row in spec.options()}
+    rows = {row["name"]: row for row in options()}
     assert list(rows) == list(DEFAULTS)
     assert all(row["help"] and row["allowed"] for row in rows.values())
     shown = {name: (rows[name]["default"], rows[name]["allowed"]) for name in rows}
@@ -140,22 +140,22 @@ def test_options_lists_each_option_with_default_limits_and_help() -> None:
 
 
 def test_every_default_that_is_shown_can_be_given() -> None:
-    given = {row["name"]: row["default"] for row in spec.options() if row["name"] != "model"}
-    assert spec.parse({"model": "m", **given}).model_dump() == DEFAULTS
+    given = {row["name"]: row["default"] for row in options() if row["name"] != "model"}
+    assert parse({"model": "m", **given}).model_dump() == DEFAULTS
 
 
 def test_assignments() -> None:
-    assert spec.parse_assignment(" epochs = 5 ") == ("epochs", "5")
-    assert spec.parse_assignment("prompts=a=b") == ("prompts", "a=b")
+    assert parse_assignment(" epochs = 5 ") == ("epochs", "5")
+    assert parse_assignment("prompts=a=b") == ("prompts", "a=b")
     for text in ("epochs", "=5"):
         with pytest.raises(ValueError, match=rf"^--set {text}: expected key=value, for example --set epochs=5$"):
-            spec.parse_assignment(text)
+            parse_assignment(text)
 
 
 def test_read_config(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("model: m\nepochs: 5\ntarget_modules: [q_proj]\n")
-    assert spec.read_config(path) == {"model": "m", "epochs": 5, "target_modules": ["q_proj"]}
+    assert read_config(path) == {"model": "m", "epochs": 5, "target_modules": ["q_proj"]}
 
 
 @pytest.mark.parametrize(
@@ -179,5 +179,5 @@ def test_a_config_that_cannot_be_read(tmp_path: Path, content: bytes | None, kin
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        spec.read_config(path)
+        read_config(path)
     assert (type(caught.value), caught.value.message) == (kind, message.format(path=path))

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from ftq.errors import FtqError, LeaseLost, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, LeaseLost, NotFound, Refused, RunError, Unavailable, UserError
+from ftq.files.artifact import Artifact
 from ftq.plan import calibration
 from ftq.plan.card import Correction
 from ftq.store import schema
@@ -29,8 +31,8 @@ from ftq.store.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.store.store import RunStore
 
 SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
-ERROR = {"kind": "bug", "message": "it broke", "hint": "look"}
-FILES = [{"kind": "adapter", "path": "adapter", "bytes": 5}]
+ERROR = RunError("bug", "it broke", "look")
+FILES = [Artifact("adapter", "adapter", 5)]
 LEASE = 60.0
 START = 1000.0
 
@@ -424,11 +426,15 @@ def test_one_that_is_lost_every_time_fails_and_says_why(store: RunStore, run: Ru
     for attempt in range(1, MOST_LOSSES + 1):
         assert statuses(store)[0] == ("queued", attempt)
         lose(store, clock, attempt)
-    error = {"kind": "lost", "message": "it went away; lost 30 times in a row without a checkpoint, so either the "
-             "machine is unstable or the run itself brings its worker down",
-             "hint": "`ftq logs abc --stage prepare` has the full log; `ftq retry abc` tries again."}  # fmt: skip
+    error = RunError(
+        "lost",
+        "it went away; lost 30 times in a row without a checkpoint, so either the machine is unstable or the run "
+        "itself brings its worker down",
+        "`ftq logs first --stage prepare` has the full log; `ftq retry first` tries again.",
+        "prepare.30 on w1",
+    )
     assert (store.get("abc").status, store.get("abc").error) == ("failed", error)
-    assert said(store)[-1] == ("prepare", 30, "failed", f"failed (lost): {error['message']}")
+    assert said(store)[-1] == ("prepare", 30, "failed", f"failed (lost): {error.message}")
     assert 2700 < clock.now - START < 3600  # about an hour of waits, beside the attempts
     assert (store.expire(LEASE), store.due("abc"), store.waiting(0)) == ([], None, [])
     store.retry("abc")
@@ -690,7 +696,7 @@ def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) 
     token = claim(store, "train")
     store.release(token, "retried", "less", changes={"batch_size": 1}, counts=True)
     store.fail(claim(store, "train", 2), ERROR)
-    assert (store.get("abc").error, store.get("abc").status) == (ERROR, "failed")
+    assert (store.get("abc").error, store.get("abc").status) == (replace(ERROR, place="train.2 on w1"), "failed")
     clock.now += 9
     prepared = store.get("abc").stages[0]
     retried = store.retry("abc")
@@ -842,12 +848,12 @@ def test_a_text_that_no_database_stores_is_still_told(store: RunStore, run: Run)
     store.take_question(question, "w1")
     store.write_answer(question, strange)
     assert store.read_answer(question).written == shown
-    store.answer(question, None, {**ERROR, "message": strange})
-    store.fail(token, {**ERROR, "hint": strange, "message": strange})
-    error = {**ERROR, "hint": shown, "message": shown}
+    store.answer(question, None, replace(ERROR, message=strange))
+    store.fail(token, replace(ERROR, hint=strange, message=strange))
+    error = replace(ERROR, hint=shown, message=shown, place="prepare.1 on w1")
     assert (store.get("abc").status, store.get("abc").error) == ("failed", error)
     assert [event.message for event in store.events("abc")][-2:] == [shown, f"failed (bug): {shown}"]
-    assert store.read_answer(question) == Reply("failed", shown, None, {**ERROR, "message": shown})
+    assert store.read_answer(question) == Reply("failed", shown, None, replace(ERROR, message=shown, place="ask on w1"))
 
 
 def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> None:
@@ -865,7 +871,7 @@ def test_a_question_is_taken_once_and_answered(store: RunStore, run: Run) -> Non
     store.take_question(other, "w1")
     store.answer(other, None, ERROR)
     assert store.read_answer(question) == Reply("succeeded", "bec", {"answer": "because"})
-    assert store.read_answer(other) == Reply("failed", "", None, ERROR)
+    assert store.read_answer(other) == Reply("failed", "", None, replace(ERROR, place="ask on w1"))
 
 
 def test_a_question_to_a_run_that_was_deleted(store: RunStore, run: Run) -> None:
@@ -908,7 +914,8 @@ def test_a_question_is_lost_with_its_worker(store: RunStore, run: Run, clock: Cl
     assert store.read_answer(question) == Reply("running")
     clock.now += 10
     store.lose_question_if_silent(question)
-    assert (store.read_answer(question), store.read_answer(waits)) == (Reply("failed", "", None, LOST), Reply("queued"))
+    lost = replace(LOST, place="ask on w1")
+    assert (store.read_answer(question), store.read_answer(waits)) == (Reply("failed", "", None, lost), Reply("queued"))
     store.take_question(waits, "w2")  # which hasn't given its first sign of life
     clock.now += 5
     store.lose_question_if_silent(waits)
@@ -995,8 +1002,10 @@ def test_what_a_worker_has(store: RunStore, clock: Clock) -> None:
     store.see_worker("w3", "host", ["gpu"], None, 3)
     store.drain_worker("w3", True)
     assert store.workers() == [
-        Worker("w2", ["gpu2", "gpu"], facts, True), Worker("w3", ["gpu"], {}, False), Worker("w1", ["cpu"], {}, False),
-    ]  # fmt: skip
+        Worker("w2", ["gpu2", "gpu"], facts, True, "host", "2 x H100", START + 30, False),
+        Worker("w3", ["gpu"], {}, False, "host", None, START + 30, True),
+        Worker("w1", ["cpu"], {}, False, "host", None, START, False),
+    ]
 
 
 # ---- plans ----------------------------------------------------------------------------------------------
@@ -1154,7 +1163,9 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_and_keeps_its_ro
     store = RunStore(url, clock)
     assert store.get("abc") == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START,
                                    [stage("prepare", queued_at=START), stage("train")])  # fmt: skip
-    assert store.workers() == [Worker("w1", ["cpu"], {}, True)]
+    assert [(worker.name, worker.queues, worker.facts, worker.is_live) for worker in store.workers()] == [
+        ("w1", ["cpu"], {}, True)
+    ]
     token = claim(store, "prepare")
     store.plan(token, "a plan", {"steps": 3})
     store.see_worker("w1", "host", ["cpu"], None, 1, {"memory": 5})

@@ -21,14 +21,14 @@ import pytest
 from power_cut import Disk
 
 from ftq import queue
-from ftq.errors import LeaseLost, Unavailable
+from ftq.errors import LeaseLost, RunError, Unavailable
 from ftq.files.run_dir import STAGES, RunDir, write_json
 from ftq.plan.plan import Handover, Plan
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.attempts import MOST_LOSSES
 from ftq.store.store import RunStore
-from worker.attempt import stage_process, supervisor
+from worker.attempt import stage_process, supervisor, watch
 from worker.attempt.supervisor import Supervisor
 from worker.reconciler import Reconciler
 
@@ -92,7 +92,7 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(stage_process, "PACKAGE", "tests.fake_stages")
-    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
     monkeypatch.chdir(Path(__file__).parent.parent)  # where the stages' processes find `tests`
     rig = Rig(tmp_path)
     yield rig
@@ -137,7 +137,7 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert names(first) == {"run.json", *made, *(f"logs/{stage}.log" for stage in STAGES)}
     run = rig.store.get("r")
     assert (run.status, {stage.attempt for stage in run.stages}) == ("succeeded", {1})
-    assert [[file["path"] for file in stage.artifacts or []] for stage in run.stages] == [
+    assert [[file.path for file in stage.artifacts or []] for stage in run.stages] == [
         ["dataset"], ["adapter", "metrics.jsonl"], ["model-f16.gguf", "model-q8_0.gguf"], ["answers.jsonl"],
     ]  # fmt: skip
     assert rig.said() == [
@@ -279,22 +279,22 @@ def test_anew_holds_for_later_attempts_too_if_the_first_is_lost_early(rig: Rig) 
 @pytest.mark.parametrize(
     ("wish", "error"),
     [
-        ("user", {"kind": "user", "message": "the documents are in Klingon", "hint": "Translate them."}),
-        ("bug", {"kind": "bug", "message": "RuntimeError: this is a bug",
-                 "hint": "This looks like a bug; the full log has the details: `ftq logs RUN`."}),
-        ("exit", {"kind": "bug", "message": "prepare ended with exit code 3 and said nothing",
-                  "hint": "`ftq logs r --stage prepare` has the full log."}),
-        ("abort", {"kind": "bug", "message": "prepare ended inside native code (llama.cpp, CUDA): SIGABRT",
-                   "hint": "`ftq logs r --stage prepare` has the full log."}),
+        ("user", ("user", "the documents are in Klingon", "Translate them.")),
+        ("bug", ("bug", "RuntimeError: this is a bug",
+                 "This looks like a bug; the full log has the details: `ftq logs r`.")),
+        ("exit", ("bug", "prepare ended with exit code 3 and said nothing",
+                  "`ftq logs r --stage prepare` has the full log.")),
+        ("abort", ("bug", "prepare ended inside native code (llama.cpp, CUDA): SIGABRT",
+                   "`ftq logs r --stage prepare` has the full log.")),
     ],
 )  # fmt: skip
-def test_what_is_not_tried_again(rig: Rig, wish: str, error: dict[str, str]) -> None:
+def test_what_is_not_tried_again(rig: Rig, wish: str, error: tuple[str, str, str]) -> None:
     folder = rig.submit("r", {"prepare": {"1": wish}})
     assert rig.supervisor.run("r", "prepare", 1) is False
     run = rig.store.get("r")
-    assert (run.status, run.error, run.stages[0].attempt) == ("failed", error, 1)
+    assert (run.status, run.error, run.stages[0].attempt) == ("failed", RunError(*error, "prepare.1 on w1"), 1)
     assert rig.said()[1:] == [("prepare", 1, "claimed"), ("prepare", 1, "started"), ("prepare", 1, "failed")]
-    assert rig.messages("failed") == [f"failed ({error['kind']}): {error['message']}"]
+    assert rig.messages("failed") == [f"failed ({error[0]}): {error[1]}"]
     assert names(folder) == {"run.json", "documents/behave.json", "logs/prepare.log"}
     assert not folder.partial("prepare", 1).exists()
     assert ("this is a bug" in folder.log("prepare").read_text()) is (wish == "bug")
@@ -375,7 +375,7 @@ def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig)
 
 @pytest.mark.parametrize("deaf", [False, True])
 def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, deaf: bool) -> None:
-    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    monkeypatch.setattr(watch, "CANCEL_GRACE", 0.3)
     stage = "train" if deaf else "prepare"  # a training takes note of SIGTERM and saves; this one never looks again
     folder = rig.submit("r", {stage: {"1": "hang"}}, done=int(deaf), max_steps=1)
     thread = rig.start(stage)
@@ -407,7 +407,7 @@ def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "CANCEL_GRACE", 0.3)
+    monkeypatch.setattr(watch, "CANCEL_GRACE", 0.3)
     told = told_to_stop(monkeypatch)
     rig.submit("r", {"train": {"1": "hang"}}, done=1, max_steps=1)
     thread = rig.start("train")
@@ -422,7 +422,7 @@ def test_a_cancel_after_a_pause_doesnt_wait_for_the_pauses_grace(rig: Rig, monke
 
 
 def test_the_grace_of_a_cancel_is_below_ten_seconds() -> None:
-    assert supervisor.CANCEL_GRACE + supervisor.LOOK_SECONDS < 10
+    assert watch.CANCEL_GRACE + watch.LOOK_SECONDS < 10
 
 
 def test_a_pause_keeps_what_was_done_and_resume_goes_on_at_that_step(rig: Rig) -> None:
@@ -532,7 +532,7 @@ def test_only_a_run_that_waits_for_its_next_stage_is_sent(rig: Rig) -> None:
     assert queue.send(rig.supervisor.app, rig.store.get("r")) is False
     token = rig.store.claim("r", "train", 1, WORKER, 60)
     assert token
-    rig.store.fail(token, {"kind": "bug", "message": "it broke", "hint": ""})
+    rig.store.fail(token, RunError("bug", "it broke"))
     assert queue.send(rig.supervisor.app, rig.store.get("r")) is True
     rig.store.retry("r")
     rig.store.pause("r")
@@ -667,7 +667,7 @@ def test_a_supervisor_that_always_fails_fails_the_run(rig: Rig, monkeypatch: pyt
         passed[0] += 120
         assert rig.supervisor.run("r", "prepare", attempt) is False
     error = rig.store.get("r").error
-    assert error and error["message"] == (
+    assert error and error.message == (
         "the supervisor failed (OSError: no more processes); the log of w1 has the details; lost 30 times in a row "
         "without a checkpoint, so either the machine is unstable or the run itself brings its worker down"
     )

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ftq.client.asking import drain
-from ftq.errors import FtqError, Unavailable, UserError
+from ftq.client.follow import patiently
+from ftq.errors import FtqError, RunError, Unavailable, UserError
 from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
-from ftq.spec import options as spec
+from ftq.spec.options import parse
 from ftq.store.store import RunStore
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
@@ -57,13 +58,13 @@ class Answerer:
             with _sigterm_noted(asker.stop):
                 answer, error = self._ask(asker, *taken), None
         except FtqError as failure:
-            answer, error = None, {"kind": failure.kind, "message": failure.message, "hint": failure.hint}
+            answer, error = None, RunError.of(failure)
         except Exception as failure:  # the asker waits: say so now, not after the asker's patience
             log.exception("answer.%s", question)
             message, hint = f"{type(failure).__name__}: {failure}", "The worker's log has the details."
-            answer, error = None, {"kind": "bug", "message": message, "hint": hint}
+            answer, error = None, RunError("bug", message, hint)
         _note(run_dir(self.settings.home, taken[0]), question, answer, error)
-        self._insist(lambda: store.answer(question, answer, error))
+        patiently(lambda: store.answer(question, answer, error), self.settings.lease_seconds)
 
     def close(self, **_: Any) -> None:
         """End the models' processes."""
@@ -81,7 +82,7 @@ class Answerer:
         base = options.pop("base", False)
         if quant := options.pop("quant", None):
             options["quantizations"] = [quant]
-        wanted = spec.parse({**run.spec, **options})  # the options of a question have the limits of the run's own
+        wanted = parse({**run.spec, **options})  # the options of a question have the limits of the run's own
         folder = run_dir(self.settings.home, run_id)
         file = self._base(run.model, folder) if base else _model(folder, wanted.quantizations[0])
         seed = wanted.seed if "seed" in options else None
@@ -104,17 +105,6 @@ class Answerer:
             if known is None or not known.is_file():
                 known = self._bases[model, revision] = base_gguf(model, revision)
             return known
-
-    def _insist(self, write: Callable[[], None]) -> None:
-        """A database that is unreachable for a moment costs no answer; the lease says how long a moment is."""
-        until = time.monotonic() + self.settings.lease_seconds
-        while True:
-            try:
-                return write()
-            except Unavailable:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(LOOK_SECONDS)
 
 
 class _Asker:
@@ -173,12 +163,12 @@ def _model(folder: RunDir, quantization: str) -> Path:
     return file
 
 
-def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None) -> None:
+def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: RunError | None) -> None:
     """A line in the run's log of questions, without the question."""
     if answer:
         what = "{tokens} tokens in {seconds:.2f} s, the first after {first_token_seconds:.2f} s".format(**answer)
     else:
-        what = f"no answer: {error['message'] if error else ''}"
+        what = f"no answer: {error.message if error else ''}"
     with contextlib.suppress(OSError), folder.log("ask").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC answer.{question}: {what}\n")
 

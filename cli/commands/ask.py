@@ -11,14 +11,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_client, print_json, printable, run_argument
+from cli.common import json_option, note, open_client, print_json, run_argument
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
 
 
 def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """FloatRange takes nan, which is on no side of a limit."""
+    """Refuse nan, which FloatRange lets through."""
     if value is not None and math.isnan(value):
         raise click.BadParameter("nan is not a number")
     return value
@@ -56,7 +57,7 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if file:
         _answer_all(client, run_id, prompts, given, as_json)
-    elif prompt is None and sys.stdin and sys.stdin.isatty():  # it is None where it was closed
+    elif prompt is None and sys.stdin and sys.stdin.isatty():  # None if it was closed
         _converse(client, run_id, given, as_json)
     else:
         _answer(client, run_id, _text(prompt), given, as_json)
@@ -101,12 +102,12 @@ def _answer(client: Client, run_id: str, prompt: str, options: dict[str, Any], a
         try:
             _write(first)
             drain(pieces, _write)
-        finally:  # an error in the middle begins a line too
+        finally:  # an error in the middle begins a new line
             click.echo()
 
 
 def _answer_all(client: Client, run_id: str, prompts: list[str], options: dict[str, Any], as_json: bool) -> None:
-    """All answers, also after one that failed; the exit code says whether one has."""
+    """Print all answers, also after one that failed. Exit code 1 if one failed."""
     failed = False
     for prompt, answer in zip(prompts, client.ask_many(run_id, prompts, **options), strict=True):
         error = answer.get("error")
@@ -134,7 +135,7 @@ def _converse(client: Client, run_id: str, options: dict[str, Any], as_json: boo
         try:
             _answer(client, run_id, prompt, options, as_json)
         except FtqError as error:
-            note(f"Error: {error.message}\n{error.hint}".rstrip())
+            note(f"Error: {error.text}")
 
 
 def _lines() -> Iterator[str]:
@@ -162,6 +163,6 @@ def _end() -> str:
 def _spinner() -> AbstractContextManager[Any]:
     if not sys.stderr.isatty():
         return nullcontext()
-    from cli.screens.show import console
+    from cli.screens.terminal import console
 
     return console(stderr=True).status("waiting for the answer")

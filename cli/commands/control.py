@@ -7,7 +7,6 @@ import time
 import click
 
 from cli.common import note, open_client, run_argument, say
-from ftq.client.view import silence
 from ftq.files.run_dir import STAGES
 
 
@@ -35,6 +34,8 @@ def cancel(run: str) -> None:
         say(f"{after.name} is already being cancelled.")
     else:
         say(f"{after.name} is being cancelled: its {_stage(after.current)} stage stops within 10 seconds.")
+        from ftq.client.view import silence  # not for `ftq --help`: it imports the planning
+
         silent = silence(after, client.settings.lease_seconds, time.time())
         if silent is not None and silent > client.settings.lease_seconds:
             note(f"Note: its worker hasn't been heard of for {silent:.0f} s. The next worker that is up ends it.")

@@ -13,7 +13,8 @@ import click
 
 import ftq
 from cli.commands.serve import NEEDED
-from cli.common import json_option, note, plural, print_json, printable
+from cli.common import json_option, note, plural, print_json
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +81,7 @@ def _start(module: str, stderr: int | None = None) -> subprocess.Popen[str]:
 
 
 def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
-    """The worker's findings that came by `until` (of time.monotonic), and whether it was done by then."""
+    """The worker's findings until `until` (of time.monotonic), and a warning if it wasn't done by then."""
     from ftq.doctor.findings import Finding
 
     try:
@@ -137,7 +138,7 @@ def _as_dict(found: dict[str, list[Finding]], verdict: str) -> dict[str, Any]:
 
 
 def _print(found: dict[str, list[Finding]]) -> None:
-    from cli.screens.show import console, has_symbols, put
+    from cli.screens.terminal import console, has_symbols, put
 
     out = console()
     for where, findings in found.items():

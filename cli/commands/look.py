@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, ctrl_c, json_option, note, open_client, print_json, printable, run_argument
+from cli.common import complete_run, ctrl_c, json_option, note, open_client, print_json, run_argument
+from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
     if not runs:
         note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.")
         return
-    from cli.screens.show import print_runs
+    from cli.screens.runs import print_runs
 
     print_runs(runs)
     if limit and (more := client.count() - len(runs)) > 0:
@@ -84,7 +85,7 @@ def _show(client: Client, run: Run, as_json: bool) -> None:
 
         print_json(as_dict(run, client.settings.home))
         return
-    from cli.screens.show import print_run
+    from cli.screens.run import print_run
     from cli.screens.watch import warnings
 
     print_run(run, client.settings.home, warnings(client, run, time.time()))
@@ -211,7 +212,7 @@ def models(as_json: bool) -> None:
         found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
         print_json([{**asdict(model), **more, "least_memory": least(model.shape)} for model, more in found])
         return
-    from cli.screens.show import print_models
+    from cli.screens.tables import print_models
 
     print_models(MODELS)
 
@@ -232,6 +233,6 @@ def options(as_json: bool) -> None:
     if as_json:
         print_json(all_options())
         return
-    from cli.screens.show import print_options
+    from cli.screens.tables import print_options
 
     print_options(all_options())

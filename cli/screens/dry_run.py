@@ -8,8 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cli.common import note, plural, printable, size
-from cli.screens.show import asked_for, console, duration, put
+from cli.common import note, plural, size
+from cli.screens.run import asked_for
+from cli.screens.terminal import console, put
+from cli.screens.words import duration
+from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 from ftq.store.records import queue_of
 

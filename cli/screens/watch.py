@@ -1,4 +1,4 @@
-"""`--watch` and `--wait`: a view that stays, on a terminal; a line for each change where there is none."""
+"""`--watch` and `--wait`: a live view on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cli.common import printable
-from cli.screens import show
+from cli.screens import terminal, words
+from cli.screens.run import print_run, run_view
+from cli.screens.runs import runs_table
 from ftq.client import view
 from ftq.client.follow import patiently
+from ftq.errors import printable
 from ftq.store.records import Run
 
 if TYPE_CHECKING:
@@ -24,25 +26,25 @@ SECONDS = 1.0
 
 def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
     """Show the run until it is finished."""
-    out = show.console(stderr)
+    out = terminal.console(stderr)
     home, lease = client.settings.home, client.settings.lease_seconds
     if not out.is_terminal:
         run = _print_changes(client, run_id, out)
     else:
-        symbols = show.has_symbols(out)
+        symbols = terminal.has_symbols(out)
         with Live(console=out, auto_refresh=False, transient=True) as live:
             for run in client.follow(run_id, SECONDS):
                 now = time.time()
                 found = patiently(partial(warnings, client, run, now), lease)
-                seen = show.run_view(run, home, now, found, whole=False, symbols=symbols)
+                seen = run_view(run, home, now, found, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
-    show.print_run(run, home, stderr=stderr)
+    print_run(run, home, stderr=stderr)
     return run
 
 
 def watch_list(client: Client, limit: int | None) -> None:
     """Show the list of runs until Ctrl-C."""
-    out = show.console()
+    out = terminal.console()
     if not out.is_terminal:
         _print_all_changes(client, limit, out)
     with Live(console=out, auto_refresh=False) as live:
@@ -53,7 +55,7 @@ def watch_list(client: Client, limit: int | None) -> None:
 
 
 def warnings(client: Client, run: Run, now: float) -> list[str]:
-    """What a person should know while waiting: nobody there, or no sign of life."""
+    """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
     found = [silent(run, client.settings.lease_seconds, now), waits(run, now)]
     found.append(client.missing_worker(run) if run.status == "queued" else "")
     return [text for text in found if text]
@@ -64,19 +66,19 @@ def silent(run: Run, lease: float, now: float) -> str:
     if seconds is None or seconds <= lease:
         return ""
     return (
-        f"no sign of life for {show.duration(seconds)}, longer than a lease ({lease:.0f} s): "
+        f"no sign of life for {words.duration(seconds)}, longer than a lease ({lease:.0f} s): "
         "a live worker will take it up, `ftq worker` starts one"
     )
 
 
 def waits(run: Run, now: float) -> str:
-    """Why and until when a run waits that was lost several times; empty if it doesn't."""
+    """Why and how long a run waits that was lost several times; empty if it doesn't wait."""
     head = run.current
     if run.status != "queued" or head is None or head.losses < 2 or (head.queued_at or 0.0) <= now:
         return ""
     return (
         f"{head.name} was lost {head.losses} times in a row, `ftq events {run.name}` says how: it is tried again in "
-        f"{show.duration((head.queued_at or 0.0) - now)}, `ftq retry {run.name}` does it now"
+        f"{words.duration((head.queued_at or 0.0) - now)}, `ftq retry {run.name}` does it now"
     )
 
 
@@ -84,7 +86,7 @@ def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
     runs, now = client.all(limit), time.time()
     if not runs:
         return Text("No runs yet: `ftq submit` makes one.", "dim")
-    parts: list[RenderableType] = [show.runs_table(runs, now, out.width, show.has_symbols(out))]
+    parts: list[RenderableType] = [runs_table(runs, now, out.width, terminal.has_symbols(out))]
     if limit and (more := client.count() - len(runs)) > 0:
         parts.append(Text(f"{more:,} more: --all", "dim"))
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
@@ -111,16 +113,16 @@ def _print_all_changes(client: Client, limit: int | None, out: Console) -> NoRet
 
 
 def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
-    """One line when the status, the stage or the next five percent have changed."""
+    """Print a line when the status, the stage or the next five percent have changed."""
     stage, found = run.current, view.progress(run) or {}
     percent = int(found.get("percent") or 0) if stage and run.status == "running" else 0
     change = f"{run.status} {stage and (stage.name, stage.status, stage.attempt)} {percent // 5}"
     if seen.get(run.id) == change:
         return
     seen[run.id] = change
-    words = [show.clock(time.time()), run.name, run.status]
+    parts = [words.clock(time.time()), run.name, run.status]
     if stage and run.status != "cancelled":
-        words.append(stage.name)
+        parts.append(stage.name)
     if percent:
-        words += [f"{percent} %", show.numbers(found), show.time_left(found)]
-    out.print(printable("  ".join(word for word in words if word)))
+        parts += [f"{percent} %", words.numbers(found), words.time_left(found)]
+    out.print(printable("  ".join(part for part in parts if part)))

@@ -1,4 +1,4 @@
-"""Asking a finished run: the question goes into the database, the broker rings, the answer is read while it is written.
+"""Ask a finished run: the question goes into the database, the broker rings, the answer is read while it is written.
 
 The database is the truth: a message that the broker has lost is sent again, and a worker that died is noticed.
 """
@@ -9,18 +9,18 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from ftq.errors import FtqError, Refused, Unavailable, UserError, did_you_mean
+from ftq.client.workers import START
+from ftq.errors import FtqError, Refused, RunError, Unavailable, UserError, did_you_mean
 from ftq.files.run_dir import RunDir
 from ftq.store.records import ASK, Run
 from ftq.store.store import RunStore
 
-START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 OPTIONS = ("quant", "base", "max_tokens", "temperature", "seed")
 MAX_PROMPT = 1_000_000  # bytes: more than any model of the catalogue reads
-RING_SECONDS = 20.0  # a question that no worker has taken is sent again: it is answered once
+RING_SECONDS = 20.0  # after which a question that no worker took is sent again; it is answered once
 LOOK_SECONDS = 2.0  # how often the worker that answers is looked for
 AT_ONCE = 8  # questions of a list that are on their way together
 SHORT, LONG = 0.05, 0.2  # seconds between two looks at the answer: at first and when it grows, later
@@ -42,9 +42,9 @@ class Sent:
 class Failed(FtqError):
     """The worker's error. It concerns this question alone."""
 
-    def __init__(self, error: dict[str, str]) -> None:
-        super().__init__(error["message"], error["hint"])
-        self.kind = error["kind"]
+    def __init__(self, error: RunError) -> None:
+        super().__init__(error.message, error.hint)
+        self.kind, self.error = error.kind, error
 
 
 class Asking:
@@ -54,7 +54,7 @@ class Asking:
         self.store, self._ring, self._no_broker = store, ring, no_broker
 
     def stream(self, run_id: str, prompt: str, options: dict[str, Any], patience: float) -> Pieces:
-        """The answer, piece by piece; asked with the first `next`. A generator closed early withdraws the question.
+        """Yield the answer piece by piece. The first `next` asks; a generator closed early withdraws the question.
 
         FtqError where nothing new was written for `patience` seconds.
         """
@@ -62,14 +62,14 @@ class Asking:
         try:
             self._ring_for(sent)
             return (yield from self._read(sent, patience))
-        except BaseException:  # also Ctrl-C: no worker shall work for somebody who has left
+        except BaseException:  # also Ctrl-C: nobody waits for the answer
             self._withdraw(sent)
             raise
 
     def many(
         self, run_id: str, prompts: Iterable[str], options: dict[str, Any], patience: float
     ) -> Iterator[dict[str, Any]]:
-        """The answers in order, AT_ONCE on their way together; {"prompt", "error"} for a question that failed."""
+        """Yield the answers in order, AT_ONCE asked together; {"prompt", "error"} for a question that failed."""
         left, waiting = iter(prompts), deque[Sent]()
         try:
             while True:
@@ -101,7 +101,7 @@ class Asking:
         try:
             return drain(self._read(sent, patience))
         except Failed as error:
-            return {"prompt": sent.prompt, "error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+            return {"prompt": sent.prompt, "error": asdict(error.error)}
 
     def _read(self, sent: Sent, patience: float) -> Pieces:
         shown, pause, until = "", SHORT, time.monotonic() + patience
@@ -147,7 +147,7 @@ def _who_is_to_blame(status: str) -> str:
 
 
 def drain(pieces: Generator[str, None, Value], take: Callable[[str], Any] = lambda piece: None) -> Value:
-    """Hand each piece to `take`; the generator's return value."""
+    """Hand each piece to `take` and return the generator's value."""
     with contextlib.closing(pieces):
         while True:
             try:
@@ -159,7 +159,7 @@ def drain(pieces: Generator[str, None, Value], take: Callable[[str], Any] = lamb
 
 
 def check_prompt(prompt: str) -> None:
-    """UserError for what no model can be asked."""
+    """UserError if the prompt isn't text or is too long."""
     try:
         size = len(prompt.encode())
     except UnicodeEncodeError:  # bytes of a command line that were no UTF-8

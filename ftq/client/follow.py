@@ -1,4 +1,4 @@
-"""A run, its events and its logs as they come, until the run is finished. A database may be away for a moment."""
+"""A run, its events and its logs as they come, until the run is finished. The database may be gone for a moment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ftq.store.records import Event, Run
 from ftq.store.store import RunStore
 
 Answer = TypeVar("Answer")
-REREAD = 50  # of the last events: PostgreSQL may show one after another whose id is greater
+REREAD = 50  # of the last events: PostgreSQL may show an event after one with a greater id
 
 
 def patiently(read: Callable[[], Answer], patience: float) -> Answer:
-    """What `read` returns. A database that is back within so many seconds was never away."""
+    """Call `read` again until the database is reachable. Unavailable after `patience` seconds."""
     until = time.monotonic() + patience
     while True:
         try:
@@ -30,7 +30,7 @@ def patiently(read: Callable[[], Answer], patience: float) -> Answer:
 
 
 def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Iterator[Run]:
-    """The run now and every so many seconds until it is finished."""
+    """Yield the run now and every `seconds` until it is finished."""
     run = store.get(run_id)
     while True:
         yield run
@@ -43,20 +43,20 @@ def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Ite
             raise FtqError(f"run {run.name} was deleted meanwhile", "`ftq status` lists the runs.") from None
 
 
-def events(store: RunStore, found: Iterator[Run], patience: float) -> Iterator[Event]:
-    """The events that each of the states finds new."""
+def new_events(store: RunStore, runs: Iterator[Run], patience: float) -> Iterator[Event]:
+    """Yield the events that are new at each state of the run."""
     seen = [0]
-    for run in found:
+    for run in runs:
         read = patiently(partial(store.events, run.id, seen[0]), patience)
         new = [event for event in read if event.id not in seen]
         seen = sorted([*seen, *(event.id for event in new)])[-REREAD:]
         yield from new
 
 
-def logs(folder: RunDir, found: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """(stage, the next piece of its log), for each of the states."""
+def new_log_pieces(folder: RunDir, runs: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield (stage, the next piece of its log) at each state of the run."""
     read = dict.fromkeys(stages, 0)
-    for _ in found:
+    for _ in runs:
         for stage in stages:
             for piece in _read_from(folder.log(stage), read[stage]):
                 read[stage] += len(piece)

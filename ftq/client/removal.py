@@ -1,4 +1,4 @@
-"""Room on the disk: how a run's files go, and what lies about that nothing needs."""
+"""Room on the disk: deleting a run's files, and finding what nothing needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ftq.files import run_dir
 from ftq.settings import cache_dir
 from ftq.store.store import RunStore
 
-UNTOUCHED = 3600  # seconds since somebody wrote there: whoever made it has died
-UNUSED = 7 * 86_400  # seconds since a base model's GGUF in the cache was read: it is made again within minutes
+UNTOUCHED = 3600  # seconds without a write: its maker has died
+UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
 
 
 def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:
@@ -34,14 +34,14 @@ def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:
 
 
 def leftovers(store: RunStore, home: Path) -> list[Path]:
-    """What a deletion has left, a submit that was killed, and what nothing needs in this machine's cache."""
+    """The leftovers of deletions and killed submits, and what nothing needs in this machine's cache."""
     submits = [mark.parent for mark in home.glob("*/.submitting") if not is_recorded(store, mark.parent.name)]
     stopped = filter(_is_dead, [*home.glob(".*.partial"), *submits])
     return [*sorted([*stopped, *home.glob(".*.deleted")]), *sorted(_unused(cache_dir()))]
 
 
 def why(leftover: Path) -> str:
-    """Why nothing needs it."""
+    """Why nothing needs the leftover."""
     if leftover.parent == cache_dir():
         return "in the cache, and not used any more"
     return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
@@ -53,12 +53,14 @@ def clear(leftover: Path) -> None:
     except FileNotFoundError:
         pass  # another client deletes it at this moment
     except OSError as error:
-        raise Unavailable(f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
-                          f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.") from None  # fmt: skip
+        raise Unavailable(
+            f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
+            f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
+        ) from None
 
 
 def is_recorded(store: RunStore, run_id: str) -> bool:
-    """Whether a run must not lose its files; where the database can't say, it must not."""
+    """Whether the run is in the database. True if the database is unreachable: files are kept in doubt."""
     with contextlib.suppress(FtqError):
         try:
             store.get(run_id)
@@ -83,7 +85,7 @@ def _is_dead(partial: Path) -> bool:
 
 
 def _unused(cache: Path) -> Iterator[Path]:
-    """In the cache: what earlier versions kept, GGUFs of base models, and what was never made to its end."""
+    """What nothing needs in the cache: folders of earlier versions, unfinished files, unused GGUFs of base models."""
     for name in ("four_bit", "smollm2-135m"):
         yield from cache.glob(name)
     yield from filter(_is_dead, cache.glob(".*.partial"))
@@ -94,7 +96,7 @@ def _unused(cache: Path) -> Iterator[Path]:
 
 
 def _rename(path: Path, name: Path) -> None:
-    """Nothing there is no error."""
+    """Rename if there is something to rename."""
     if not os.path.lexists(path):
         return
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftq.files.artifact import Artifact
 from ftq.plan import calibration
 from ftq.store.records import FINISHED, Event, Run, Stage
 
@@ -14,7 +16,7 @@ PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_
 
 
 def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
-    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what there isn't (yet)."""
+    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what is missing (yet)."""
     now = time.time() if now is None else now
     found = progress(run)
     return {
@@ -30,8 +32,8 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         if found
         else None,
         "stages": [_stage(stage, now) for stage in run.stages],
-        "artifacts": artifacts(run, home),
-        "error": {key: run.error.get(key, "") for key in ("kind", "message", "hint")} if run.error else None,
+        "artifacts": [asdict(artifact) for artifact in artifacts(run, home)],
+        "error": asdict(run.error) if run.error else None,
     }
 
 
@@ -48,7 +50,7 @@ def event_as_dict(event: Event) -> dict[str, Any]:
 
 
 def progress(run: Run) -> dict[str, Any] | None:
-    """The last report of the stage at work; of the training once the run has succeeded. Time is left of what runs."""
+    """The last report of the stage at work, or of train once the run has succeeded; `eta_seconds` only at work."""
     stage = run.current or run.stage("train")
     return stage.progress if stage.status == "running" or not stage.progress else stage.progress | {"eta_seconds": None}
 
@@ -59,10 +61,10 @@ def loss(run: Run) -> float | None:
     return float(value) if value is not None else None
 
 
-def artifacts(run: Run, home: Path) -> list[dict[str, Any]]:
-    """[{"kind", "path", "bytes"}] of all stages, the paths absolute."""
-    found = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
-    return [{**artifact, "path": str(home / run.id / artifact["path"])} for artifact in found]
+def artifacts(run: Run, home: Path) -> list[Artifact]:
+    """What all stages have published, the paths absolute."""
+    published = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
+    return [replace(artifact, path=str(home / run.id / artifact.path)) for artifact in published]
 
 
 def seconds(stage: Stage, now: float) -> float | None:
@@ -90,7 +92,7 @@ def iso(at: float | None) -> str | None:
 
 def _stage(stage: Stage, now: float) -> dict[str, Any]:
     taken = seconds(stage, now)
-    waiting = stage.status == "queued"  # what an earlier attempt has left isn't this one's
+    waiting = stage.status == "queued"  # the times are an earlier attempt's
     return {
         "stage": stage.name,
         "status": stage.status,

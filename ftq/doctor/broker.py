@@ -56,8 +56,12 @@ def _unreachable(error: BaseException, shown: str, settings: Settings) -> Findin
         fix = "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0 with the password that the server was given."
         return Finding("broker", "problem", f"{shown} refuses the user or password ({error})", fix)
     if settings.embedded:
-        return Finding("broker", "warning", f"the embedded broker isn't running ({shown})",
-                       "ftq up   (or set FTQ_BROKER_URL to a server)")  # fmt: skip
+        return Finding(
+            "broker",
+            "warning",
+            f"the embedded broker isn't running ({shown})",
+            "ftq up   (or set FTQ_BROKER_URL to a server)",
+        )
     fix = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
     return Finding("broker", "problem", f"{shown} can't be reached ({error})", fix)
 
@@ -92,7 +96,7 @@ def _milliseconds(action: Callable[[], Any]) -> float:
 
 
 def _allowed(action: Callable[[], Any]) -> Any:
-    """What the server answers, None where the user's ACL doesn't let us ask."""
+    """The server's answer; None if the user's ACL forbids the question."""
     try:
         return action()
     except NoPermissionError:
@@ -135,7 +139,7 @@ def _socket(settings: Settings) -> Iterator[Finding]:
 
 
 def _network(client: redis.Redis) -> Iterator[Finding]:
-    """Whoever may write to the broker may start runs' stages and stop workers."""
+    """Who can reach the broker: whoever may write to it can start runs' stages and stop workers."""
     pool = client.connection_pool
     options, encrypted = pool.connection_kwargs, issubclass(pool.connection_class, redis.SSLConnection)
     near = _is_loopback(str(options["host"]))

@@ -23,7 +23,7 @@ def checks(settings: Settings, flower_url: str) -> list[Check]:
 
 
 def _services(settings: Settings, flower_url: str) -> list[Check]:
-    """Imported here and not in their threads; an installation that lacks a package is the doctor's business too."""
+    """Import the checks here, not in their threads. A missing package is a finding too."""
     try:
         from ftq.doctor.broker import broker
         from ftq.doctor.database import database

@@ -37,7 +37,7 @@ class Check:
 
 @dataclass
 class _Look:
-    """A check at work in a thread of its own: one that hangs is left behind, it ends with the process."""
+    """A check in a thread of its own. One that hangs is left behind and ends with the process."""
 
     check: Check
     found: list[Finding] = field(default_factory=list)
@@ -55,7 +55,7 @@ class _Look:
             self.found.append(Finding(self.check.name, "problem", f"the check itself failed: {text}", self.check.fix))
 
     def result(self, began: float, seconds: float) -> list[Finding]:
-        """What was found within so many seconds of `began`, and that time ran out if it did."""
+        """The findings within `seconds` of `began`, and one more if the time ran out."""
         self.thread.join(max(0.0, began + seconds - time.monotonic()))
         found = list(self.found)
         if self.thread.is_alive():

@@ -106,7 +106,7 @@ def _writable(home: Path) -> Finding:
 
 
 def _refusal(folder: Path) -> str:
-    """Why a file can't be written into the folder; tried, because rights, mounts and quotas all have a say."""
+    """Why a file can't be written into the folder. Tries it: rights, mounts and quotas all matter."""
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(b"ftq")

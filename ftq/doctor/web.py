@@ -14,7 +14,7 @@ FLOWER_SECONDS, HUB_SECONDS = 1.5, 3.0
 
 
 def flower(url: str) -> Iterator[Finding]:
-    """Flower is a window, not a part: without it everything works."""
+    """Whether Flower answers. Everything works without it."""
     error = _refusal(f"{url.rstrip('/')}/healthcheck", FLOWER_SECONDS)
     if error:
         yield Finding("flower", "note", f"no Flower at {url} ({error})", "ftq up   (or --flower URL for another place)")
@@ -37,7 +37,7 @@ def hub(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
 
 
 def _refusal(url: str, seconds: float) -> str:
-    """Why nobody answers there; empty if somebody does, a refusal of this page included."""
+    """Why the server doesn't answer; empty if it does, even with an error status."""
     if not url.startswith(("http://", "https://")):
         return "no http:// or https:// address"
     heading = {"User-Agent": f"ftq/{ftq.__version__}"}

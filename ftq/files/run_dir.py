@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError
+from ftq.files.artifact import Artifact
 
 STAGES = ("prepare", "train", "export", "infer")
 COPIED_AT_ONCE = 2**23  # bytes
@@ -136,9 +137,8 @@ class RunDir:
         for path in old if len(old) < len(attempts) else [self.checkpoints]:
             remove(path)
 
-    def artifacts(self, stage: str) -> list[dict[str, Any]]:
-        """[{"kind", "path", "bytes"}]: path relative to this folder, bytes of a folder's files together."""
-        return [{"kind": _kind(path), "path": path.name, "bytes": size_of(path)} for path in self.outputs(stage)]
+    def artifacts(self, stage: str) -> list[Artifact]:
+        return [Artifact(_kind(path), path.name, size_of(path)) for path in self.outputs(stage)]
 
 
 def make_home(home: Path, umask: int) -> None:

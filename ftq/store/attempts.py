@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import LeaseLost
+from ftq.errors import LeaseLost, RunError
+from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database, storable
+from ftq.store.database import Database, storable_error
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
 
 MOST_LOSSES = 30  # in a row without a checkpoint, over about an hour: then the run itself may be what ends its worker
 LONGEST_WAIT = 120.0  # seconds
-CLOCK_STEP = 1.0  # seconds by which a clock may be corrected without being taken for one that was wrong
+CLOCK_STEP = 1.0  # seconds: a smaller correction of a clock is no sign that it was wrong
 
 
 def wait_after(losses: int) -> float:
@@ -30,10 +32,10 @@ def wait_after(losses: int) -> float:
 
 
 class Attempts(Database):
-    """A part of RunStore. Every write but the claim is guarded by the lease's token: LeaseLost if it isn't ours."""
+    """A part of RunStore. The lease's token guards every write but the claim: LeaseLost if another process holds it."""
 
     def claim(self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float) -> str | None:
-        """Take the stage and its lease; the owner's token, or None if it isn't there to be taken, or not yet."""
+        """Take the stage and its lease. Returns the owner's token, or None if the stage can't be taken (yet)."""
         token = secrets.token_hex(16)
         earlier = stages.alias()
         blocked = sa.exists().where(
@@ -43,17 +45,37 @@ class Attempts(Database):
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self._write() as db:
             now = self._now(db)
-            taken = db.execute(stages.update().where(guard, ~blocked, allowed, _is_due(now)).values(
-                status="running", owner=token, worker=worker, lease_until=now + lease_seconds, tries=stages.c.tries + 1,
-                started_at=now, finished_at=None, error=None, progress=None))  # fmt: skip
+            taken = db.execute(
+                stages.update()
+                .where(guard, ~blocked, allowed, _is_due(now))
+                .values(
+                    status="running",
+                    owner=token,
+                    worker=worker,
+                    lease_until=now + lease_seconds,
+                    tries=stages.c.tries + 1,
+                    started_at=now,
+                    finished_at=None,
+                    error=None,
+                    progress=None,
+                )
+            )
             if taken.rowcount != 1:
                 return None
-            self._event(db, run_id, "claimed", f"claimed by {worker}", stage, attempt,
-                        worker=worker, lease_seconds=lease_seconds)  # fmt: skip
+            self._event(
+                db,
+                run_id,
+                "claimed",
+                f"claimed by {worker}",
+                stage,
+                attempt,
+                worker=worker,
+                lease_seconds=lease_seconds,
+            )
         return token
 
     def renew(self, token: str, lease_seconds: float) -> None:
-        """Hold the lease for so long from now. LeaseLost if it is no longer ours."""
+        """Extend the lease to `lease_seconds` from now. LeaseLost if another process holds it."""
         with self._write() as db:
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 
@@ -70,7 +92,7 @@ class Attempts(Database):
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 
     def check(self, token: str) -> tuple[str, bool]:
-        """(what the user wants: run, pause or cancel; whether this worker was told to stop). LeaseLost if not ours."""
+        """(what the user wants: run, pause or cancel; whether this worker was asked to stop). LeaseLost if taken."""
         query = (
             sa.select(runs.c.wanted, workers.c.draining)
             .select_from(stages.join(runs).outerjoin(workers, workers.c.name == stages.c.worker))
@@ -87,30 +109,32 @@ class Attempts(Database):
             self._guarded(db, token, progress={**progress, "updated_at": self._now(db)})
 
     def note(self, token: str, kind: str, message: str, **data: Any) -> None:
-        """An event of the stage that the token holds. A saved checkpoint proves that the attempt brought something."""
+        """Record an event of the stage. A saved checkpoint resets the count of useless attempts."""
         with self._write() as db:
             stage = self._owned(db, token)
             if kind == "checkpoint":
                 self._guarded(db, token, tries=1, losses=0)
             self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
 
-    def succeed(self, token: str, key: str | None, artifacts: list[dict[str, Any]], cached: bool = False) -> None:
-        """The stage is done and its files are in place; the next stage is now the head of the run."""
+    def succeed(self, token: str, key: str | None, artifacts: list[Artifact], cached: bool = False) -> None:
+        """Record that the stage is done and its files are in place; the next stage may start now."""
         with self._write() as db:
             stage = self._owned(db, token)
-            self._end(db, stage, status="succeeded", key=key, artifacts=artifacts, cached=cached, losses=0)
+            listed = [asdict(artifact) for artifact in artifacts]
+            self._end(db, stage, status="succeeded", key=key, artifacts=listed, cached=cached, losses=0)
             message = "cache hit: nothing that goes into this stage has changed" if cached else "succeeded"
             self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
             if stage.position + 1 < len(STAGES):
                 self._touch_queue(db, stage.run_id, STAGES[stage.position + 1])
 
-    def fail(self, token: str, error: dict[str, str]) -> None:
-        """The stage failed for good, and the run with it."""
+    def fail(self, token: str, error: RunError) -> None:
+        """Record that the stage failed for good, and the run with it."""
         with self._write() as db:
             self._fail(db, self._owned(db, token), error)
 
-    def release(self, token: str, kind: str, message: str, *, changes: dict[str, Any] | None = None,
-                counts: bool = False) -> None:  # fmt: skip
+    def release(
+        self, token: str, kind: str, message: str, *, changes: dict[str, Any] | None = None, counts: bool = False
+    ) -> None:
         """Give the stage back to the queue as a new attempt, or cancel it if the user wants that.
 
         `counts` says whether this attempt counts towards the most attempts that may bring nothing. One that is adapted
@@ -124,7 +148,7 @@ class Attempts(Database):
     # ---- losses -----------------------------------------------------------------------------------------
 
     def lose(self, token: str, message: str) -> None:
-        """The attempt was lost, which doesn't count as one of the run's: tried again now, or after a wait.
+        """Record a lost attempt, which doesn't count against the run: it is tried again now or after a wait.
 
         After MOST_LOSSES in a row without a checkpoint the stage fails.
         """
@@ -132,7 +156,7 @@ class Attempts(Database):
             self._lose(db, self._owned(db, token), message)
 
     def expire(self, lease_seconds: float) -> list[str]:
-        """Take back every stage whose lease has ended; the ids of the runs that go on at once.
+        """Take back every stage whose lease has ended. Returns the ids of the runs that go on at once.
 
         `lease_seconds` is the caller's, for attempts whose claim doesn't say how long their lease is.
         """
@@ -142,12 +166,13 @@ class Attempts(Database):
             over = (stages.c.status == "running") & (stages.c.lease_until < now)
             lost = db.execute(sa.select(stages).where(over).with_for_update(skip_locked=True)).all()
             return [
-                stage.run_id for stage in lost
+                stage.run_id
+                for stage in lost
                 if self._lose(db, stage, f"lease lost: no sign of life from {stage.worker}")
-            ]  # fmt: skip
+            ]
 
     def expire_attempt(self, run_id: str, stage: str, attempt: int, worker: str | None = None) -> list[str]:
-        """The same at once for an attempt whose process is known to have died, if that worker (or any) held it."""
+        """Take back an attempt whose process has died, before its lease ends; with `worker` only that worker's."""
         with self._write() as db:
             held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
             if worker:
@@ -156,14 +181,14 @@ class Attempts(Database):
             return [row.run_id for row in lost if self._lose(db, row, f"the process of {row.worker} that held it died")]
 
     def say_lease_lost(self, run_id: str, stage: str, attempt: int, worker: str) -> None:
-        """The late process says so in the event log; it may write nothing else."""
+        """Record that a process came after the end of its lease; it may write nothing else."""
         with self._write() as db:
             message = f"{worker} came too late: its lease was over, it published nothing"
             if self._wanted(db, run_id):  # the run may have been deleted since
                 self._event(db, run_id, "lease_lost", message, stage, attempt)
 
     def waiting(self, grace_seconds: float) -> list[tuple[str, str, int]]:
-        """(run, stage, attempt) of the heads that are queued for longer than the grace: their message may be gone.
+        """(run, stage, attempt) of the next stages that wait longer than the grace: their message may be lost.
 
         One that waited after a loss has had no message yet, and gets no grace. The oldest first.
         """
@@ -172,12 +197,15 @@ class Attempts(Database):
             now = self._now(db)
             is_old = (stages.c.queued_at < now - grace_seconds) | (stages.c.queued_at > now + LONGEST_WAIT + CLOCK_STEP)
             has_waited = (stages.c.losses > 1) & (stages.c.queued_at <= now)
-            query = sa.select(*columns).join(runs).where(stages.c.status == "queued", runs.c.wanted == "run",
-                                                         is_old | has_waited)  # fmt: skip
+            query = (
+                sa.select(*columns)
+                .join(runs)
+                .where(stages.c.status == "queued", runs.c.wanted == "run", is_old | has_waited)
+            )
             return [tuple(row) for row in db.execute(query.order_by(stages.c.queued_at))]
 
     def due(self, run_id: str) -> Run | None:
-        """The run if its next stage may be sent now: it isn't finished, running, deleted or waiting after a loss."""
+        """The run, or None if its next stage can't be sent now: finished, running, deleted, waiting after a loss."""
         with self._read() as db:
             found = self._runs(db, sa.select(runs).where(runs.c.id == run_id, runs.c.wanted == "run"))
             return found[0] if found and self._is_ready(db, found[0]) else None
@@ -185,24 +213,21 @@ class Attempts(Database):
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _lose(self, db: sa.Connection, stage: Any, message: str) -> bool:
-        """Everything that follows from a loss is decided here; whether the run goes on at once."""
+        """Decide what follows from a loss. Returns whether the run goes on at once."""
         losses, tries = stage.losses + 1, max(0, stage.tries - 1)
         if losses >= MOST_LOSSES and self._wanted(db, stage.run_id) != "cancel":
             why = "so either the machine is unstable or the run itself brings its worker down"
-            self._fail(db, stage, {
-                "kind": "lost", "message": f"{message}; lost {losses} times in a row without a checkpoint, {why}",
-                "hint": f"`ftq logs {stage.run_id} --stage {stage.name}` has the full log; `ftq retry {stage.run_id}` "
-                        "tries again.",
-            })  # fmt: skip
+            message = f"{message}; lost {losses} times in a row without a checkpoint, {why}"
+            hint = f"`ftq logs RUN --stage {stage.name}` has the full log; `ftq retry RUN` tries again."
+            self._fail(db, stage, RunError("lost", message, hint))
             return False
         wait = wait_after(losses)
         if wait:
             message += f"; tried again in {wait:.0f} s, as it was lost {losses} times in a row"
         return self._requeue(db, stage, "lost", message, wait, losses=losses, tries=tries) and not wait
 
-    def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, wait: float,
-                 **values: Any) -> bool:  # fmt: skip
-        """A new attempt after so many seconds; False if the user wants the run cancelled, which it then is."""
+    def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, wait: float, **values: Any) -> bool:
+        """Queue a new attempt in `wait` seconds, or cancel the run if the user wants that (returns False)."""
         goes_on = self._wanted(db, stage.run_id) != "cancel"
         if goes_on:
             now = self._now(db)
@@ -220,22 +245,21 @@ class Attempts(Database):
         ready = sa.exists().where(self._is(run.id, run.current.name), _is_due(self._now(db)))
         return bool(db.scalar(sa.select(ready)))
 
-    def _fail(self, db: sa.Connection, stage: Any, error: dict[str, str]) -> None:
-        error = {name: storable(text) for name, text in error.items()}
-        self._end(db, stage, status="failed", error=error)
-        message = f"failed ({error['kind']}): {error['message']}"
+    def _fail(self, db: sa.Connection, stage: Any, error: RunError) -> None:
+        self._end(db, stage, status="failed", error=storable_error(error))
+        message = f"failed ({error.kind}): {error.message}"
         self._event(db, stage.run_id, "failed", message, stage.name, stage.attempt)
 
     def _end(self, db: sa.Connection, stage: Any, **values: Any) -> None:
         self._update(db, stage, finished_at=self._now(db), **values)
 
     def _update(self, db: sa.Connection, stage: Any, **values: Any) -> None:
-        """The last write of an attempt: it gives up the lease. The row is locked."""
+        """Write an attempt's last values and give up its lease. The row is locked."""
         mine = self._is(stage.run_id, stage.name)
         db.execute(stages.update().where(mine).values(owner=None, lease_until=None, **values))
 
     def _shorten_leases(self, db: sa.Connection, now: float, lease_seconds: float) -> None:
-        """Let a lease that ends later than a whole lease from now end then.
+        """Shorten leases that end later than a whole lease from now.
 
         It was given by a clock that was ahead and has been set back since: its holder, if there is one, renews it in
         time, and if there is none nobody waits until that clock would have been right.
@@ -244,9 +268,11 @@ class Attempts(Database):
         ahead = (stages.c.status == "running") & (stages.c.lease_until > latest)
         for stage in db.execute(sa.select(stages).where(ahead).with_for_update(skip_locked=True)).all():
             claims = sa.select(events.c.data).where(
-                events.c.run_id == stage.run_id, events.c.stage == stage.name, events.c.kind == "claimed",
+                events.c.run_id == stage.run_id,
+                events.c.stage == stage.name,
+                events.c.kind == "claimed",
                 events.c.attempt == stage.attempt,
-            )  # fmt: skip
+            )
             claim = db.execute(claims.order_by(events.c.id.desc())).scalars().first() or {}
             lease = claim.get("lease_seconds", lease_seconds)
             if stage.lease_until > now + lease + CLOCK_STEP:
@@ -255,6 +281,6 @@ class Attempts(Database):
 
 
 def _is_due(now: float) -> sa.ColumnElement[bool]:
-    """Whether a stage's wait is over. One that is longer than any comes from a clock that was ahead."""
+    """Whether a stage's wait is over. A wait longer than LONGEST_WAIT comes from a clock that was ahead."""
     queued = stages.c.queued_at
     return queued.is_(None) | (queued <= now + CLOCK_STEP) | (queued > now + LONGEST_WAIT + CLOCK_STEP)

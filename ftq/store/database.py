@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import LeaseLost, NotFound
+from ftq.errors import LeaseLost, NotFound, RunError
+from ftq.files.artifact import Artifact
 from ftq.store import schema
 from ftq.store.records import Run, Stage
 from ftq.store.schema import events, runs, stages
@@ -44,12 +46,12 @@ class Database:
         return (stages.c.run_id == run_id) & (stages.c.name == stage)
 
     def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
-        """What the user wants, who can't change it before this transaction has ended."""
+        """Read what the user wants, and lock it until this transaction ends."""
         query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
         return db.execute(query).scalar()
 
     def _locked(self, db: sa.Connection, run_id: str) -> Run:
-        """The run, which nobody else can change meanwhile (SQLite has locked everything anyway)."""
+        """Load the run and lock it until this transaction ends (SQLite has locked everything anyway)."""
         self._wanted(db, run_id)
         return self._load(db, run_id)
 
@@ -66,7 +68,7 @@ class Database:
         parts = parts.order_by(stages.c.run_id, stages.c.position)
         for row in db.execute(parts).mappings():
             if row["run_id"] in found:
-                found[row.run_id].stages.append(Stage(**{name: row[name] for name in Stage.__dataclass_fields__}))
+                found[row.run_id].stages.append(_stage(found[row.run_id].name, row))
         return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
 
     def _owned(self, db: sa.Connection, token: str) -> Any:
@@ -84,12 +86,45 @@ class Database:
     def _touch_queue(self, db: sa.Connection, run_id: str, stage: str) -> None:
         db.execute(stages.update().where(self._is(run_id, stage)).values(queued_at=self._now(db)))
 
-    def _event(self, db: sa.Connection, run_id: str, kind: str, message: str, stage: str | None = None,
-               attempt: int | None = None, **data: Any) -> None:  # fmt: skip
-        db.execute(events.insert().values(run_id=run_id, at=self._now(db), kind=kind, message=storable(message),
-                                          stage=stage, attempt=attempt, data=data or None))  # fmt: skip
+    def _event(
+        self,
+        db: sa.Connection,
+        run_id: str,
+        kind: str,
+        message: str,
+        stage: str | None = None,
+        attempt: int | None = None,
+        **data: Any,
+    ) -> None:
+        db.execute(
+            events.insert().values(
+                run_id=run_id,
+                at=self._now(db),
+                kind=kind,
+                message=storable(message),
+                stage=stage,
+                attempt=attempt,
+                data=data or None,
+            )
+        )
+
+
+def _stage(run: str, row: sa.RowMapping) -> Stage:
+    """The record of a stage's row; `run` is the run's name."""
+    values = {name: row[name] for name in Stage.__dataclass_fields__}
+    if error := row.error:
+        place = f"{row.name}.{row.attempt} on {row.worker}"
+        values["error"] = RunError.from_json(error).of_run(run, place)
+    if row.artifacts is not None:
+        values["artifacts"] = [Artifact(file["kind"], file["path"], file["bytes"]) for file in row.artifacts]
+    return Stage(**values)
+
+
+def storable_error(error: RunError) -> dict[str, str]:
+    """The error as a JSON column takes it."""
+    return {name: storable(text) for name, text in asdict(error).items()}
 
 
 def storable(text: str) -> str:
-    """A file's name may hold bytes that are no UTF-8, which no database stores; PostgreSQL stores no NUL either."""
+    """Escape what a database can't store: bytes of file names that aren't UTF-8, and NUL (PostgreSQL)."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -8,14 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import FtqError, NotFound
-from ftq.store.database import Database, storable
-from ftq.store.schema import questions, workers
+from ftq.errors import FtqError, NotFound, RunError
+from ftq.store.database import Database, storable, storable_error
+from ftq.store.records import ASK
+from ftq.store.schema import questions, runs, workers
 from ftq.store.workers import WORKER_SILENCE
 
-OLD_SECONDS = 86_400.0  # nobody waits for the answer any more: deleted, with the answer, when others ask
-LOST = {"kind": "lost", "message": "the worker's process that was to answer died",
-        "hint": "Ask again. The worker's log has the details."}  # fmt: skip
+OLD_SECONDS = 86_400.0  # nobody waits any more: the next question deletes it, with its answer
+LOST = RunError("lost", "the worker's process that was to answer died", "Ask again. The worker's log has the details.")
 _LIST = "`ftq status` lists the runs."
 _WORKER, _TAKEN_AT = "_worker", "_taken_at"  # who answers, kept beside the question's options
 
@@ -27,14 +27,14 @@ class Reply:
     status: str
     written: str = ""
     answer: dict[str, Any] | None = None
-    error: dict[str, str] | None = None
+    error: RunError | None = None
 
 
 class Questions(Database):
     """A part of RunStore."""
 
     def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
-        """The question's id. NotFound if the run was deleted since it was found. Questions of yesterday are deleted."""
+        """Record a question and return its id; delete old questions. NotFound if the run was deleted meanwhile."""
         question = secrets.token_hex(8)
         values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options, "created_at": self.clock()}
         try:
@@ -46,7 +46,7 @@ class Questions(Database):
         return question
 
     def take_question(self, question: str, worker: str) -> tuple[str, str, dict[str, Any]] | None:
-        """(run id, prompt, options) for the one process that gets it, None for every other."""
+        """Take the question: (run id, prompt, options) for one process, None for every other."""
         with self._write() as db:
             taken = db.execute(questions.update().where(_is(question, "queued")).values(status="running"))
             if taken.rowcount != 1:
@@ -62,32 +62,35 @@ class Questions(Database):
             db.execute(questions.update().where(_is(question, "running")).values(written=storable(written)))
 
     def withdraw(self, question: str) -> None:
-        """Nobody waits for the answer any more: no worker takes the question, and one that has it stops."""
+        """Give up the question: no worker takes it any more, and a worker that has it stops."""
         with self._write() as db:
             waits = _is(question, "queued", "running")
             db.execute(questions.update().where(waits).values(status="withdrawn"))
 
     def check_question(self, question: str, worker: str) -> tuple[bool, bool]:
-        """(whether somebody waits for the answer to a question that was taken; whether its worker was told to stop)."""
+        """(whether somebody still waits for the answer; whether the worker was asked to stop)."""
         draining = sa.select(workers.c.draining).where(workers.c.name == worker)
         query = sa.select(questions.c.id).where(_is(question, "running"))
         with self._read() as db:
             return db.execute(query).first() is not None, bool(db.execute(draining).scalar())
 
-    def answer(self, question: str, answer: dict[str, Any] | None, error: dict[str, str] | None = None) -> None:
-        """What came of a question that was taken, once."""
-        error = error and {name: storable(text) for name, text in error.items()}
+    def answer(self, question: str, answer: dict[str, Any] | None, error: RunError | None = None) -> None:
+        """Record the answer or the error of a question that was taken. Only the first call counts."""
         with self._write() as db:
-            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": error}
+            failed = storable_error(error) if error else None
+            values = {"status": "failed" if error else "succeeded", "answer": answer, "error": failed}
             db.execute(questions.update().where(_is(question, "running")).values(**values))
 
     def read_answer(self, question: str) -> Reply:
         """The answer as far as it is written. FtqError if it is gone with its run."""
         with self._read() as db:
-            row = db.execute(sa.select(questions).where(questions.c.id == question)).first()
+            query = sa.select(questions, runs.c.name.label("run")).join(runs).where(questions.c.id == question)
+            row = db.execute(query).first()
         if row is None:
             raise FtqError("the run was deleted meanwhile, and the question with it", _LIST)
-        return Reply(row.status, row.written, row.answer, row.error)
+        place = f"{ASK} on {row.options.get(_WORKER)}"
+        error = RunError.from_json(row.error).of_run(row.run, place) if row.error else None
+        return Reply(row.status, row.written, row.answer, error)
 
     def lose_question(self, question: str) -> None:
         """Fail a question whose process in the worker has died."""
@@ -101,22 +104,22 @@ class Questions(Database):
         self._fail_lost(lost & questions.c.options[_WORKER].as_string().not_in(alive))
 
     def lose_questions_of(self, worker: str, before: float) -> None:
-        """Fail what an earlier worker of this name had taken: it died, and the name is used again."""
+        """Fail the questions that an earlier worker of this name took: that worker died."""
         self._fail_lost((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
 
     def _fail_lost(self, which: sa.ColumnElement[bool]) -> None:
         running = (questions.c.status == "running") & which
         with self._write() as db:
-            db.execute(questions.update().where(running).values(status="failed", error=LOST))
+            db.execute(questions.update().where(running).values(status="failed", error=storable_error(LOST)))
 
     def count_questions(self, seconds: float = OLD_SECONDS) -> int:
-        """How many questions were asked longer ago than that; nobody waits for their answers any more."""
+        """Count the questions that are older than `seconds`."""
         number = sa.select(sa.func.count()).select_from(questions)
         with self._read() as db:
             return db.execute(number.where(self._older(seconds))).scalar_one()
 
     def forget_questions(self, seconds: float = OLD_SECONDS) -> None:
-        """Delete these, with prompt and answer."""
+        """Delete the questions that are older than `seconds`, with prompt and answer."""
         with self._write() as db:
             db.execute(questions.delete().where(self._older(seconds)))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftq.errors import RunError
+from ftq.files.artifact import Artifact
+
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
-MAX_GPUS = 8  # that train one run together
+MAX_GPUS = 8  # at most, to train one run together
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Stage:
     progress: dict[str, Any] | None
     plan: dict[str, Any] | None
     changes: dict[str, Any] | None
-    error: dict[str, str] | None
-    artifacts: list[dict[str, Any]] | None
+    error: RunError | None
+    artifacts: list[Artifact] | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Run:
         return [stage for stage in self.stages if stage.status != "succeeded"]
 
     @property
-    def error(self) -> dict[str, str] | None:
+    def error(self) -> RunError | None:
         return next((stage.error for stage in self.stages if stage.status == "failed"), None)
 
     @property
@@ -88,7 +91,7 @@ class Run:
 
 
 def gpu_queue(gpus: int) -> str:
-    """The queue of the runs that need so many GPUs together: gpu, gpu2, gpu3..."""
+    """The queue of the runs that need `gpus` GPUs together: gpu, gpu2, gpu3..."""
     return "gpu" if gpus == 1 else f"gpu{gpus}"
 
 
@@ -98,7 +101,7 @@ QUEUES = (*STAGE_QUEUES, ASK)
 
 
 def queue_of(stage: str, spec: dict[str, Any]) -> str:
-    """Training needs the GPU, or several; an answer from the adapter needs one."""
+    """The queue of a stage: training needs one GPU or several, answers from the adapter need one."""
     if stage == "train":
         return gpu_queue(spec.get("gpus", 1))
     return "gpu" if stage == "infer" and spec.get("infer_with") == "adapter" else "cpu"
@@ -106,12 +109,19 @@ def queue_of(stage: str, spec: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Worker:
-    """`facts` is what it has: {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}."""
+    """`facts` is what it has: {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}.
+
+    `seen_at` is its last sign of life; `gpu` the name that people see.
+    """
 
     name: str
     queues: list[str]
     facts: dict[str, Any]
     is_live: bool
+    host: str
+    gpu: str | None
+    seen_at: float
+    draining: bool
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ UPGRADES = {
         "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''"),
 }  # fmt: skip
 CONNECT_SECONDS = 4
-# A PostgreSQL that is gone without a word: noticed after 20 s, well within a lease, not after 15 minutes.
+# Notice a PostgreSQL that vanished after 20 s, well within a lease, instead of after 15 minutes.
 GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 ROOM = 2**20  # bytes that SQLite needs beside its file at the least, -wal and -shm
 
@@ -47,7 +47,7 @@ stages = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("status", sa.String(12), nullable=False, default="queued", index=True),
     sa.Column("attempt", sa.Integer, nullable=False, default=1),
-    sa.Column("tries", sa.Integer, nullable=False, default=0),  # attempts in a row that brought nothing
+    sa.Column("tries", sa.Integer, nullable=False, default=0),  # useless attempts in a row
     sa.Column("losses", sa.Integer, nullable=False, default=0),  # attempts in a row that their machine lost
     sa.Column("fresh_from", sa.Integer, nullable=False, default=0),  # attempt from which nothing old may be used
     sa.Column("cached", sa.Boolean, nullable=False, default=False),
@@ -61,7 +61,7 @@ stages = sa.Table(
     sa.Column("progress", sa.JSON(none_as_null=True)),
     sa.Column("plan", sa.JSON(none_as_null=True)),  # how it was going to be done, and what came of it
     sa.Column("changes", sa.JSON(none_as_null=True)),  # options that an adaptation replaced
-    sa.Column("error", sa.JSON(none_as_null=True)),  # {"kind", "message", "hint"}
+    sa.Column("error", sa.JSON(none_as_null=True)),  # see errors.RunError
     sa.Column("artifacts", sa.JSON(none_as_null=True)),
 )  # fmt: skip
 
@@ -118,8 +118,10 @@ def open_engine(url: str) -> sa.Engine:
         raise _unavailable(url, error) from None
     if version != VERSION:
         engine.dispose()
-        raise Unavailable(f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
-                          "Use the ftq that made it, or another FTQ_HOME.")  # fmt: skip
+        raise Unavailable(
+            f"database {without_password(url)} has schema version {version}, this ftq needs {VERSION}",
+            "Use the ftq that made it, or another FTQ_HOME.",
+        )
     sa.event.listen(engine, "handle_error", _translate)
     return engine
 
@@ -136,7 +138,7 @@ def _version(engine: sa.Engine) -> int | None:
 
 
 def _upgrade(engine: sa.Engine) -> int | None:
-    """Add what later versions have. Others wait for the lock on the version (SQLite locks everything), then see it."""
+    """Add what later versions have. Other processes wait for the lock on the version (SQLite locks everything)."""
     with engine.begin() as connection:
         version = connection.scalar(sa.select(schema.c.version).with_for_update())
         while version in UPGRADES:
@@ -162,7 +164,7 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
 
 
 def _is_full(folder: Path) -> bool:
-    """SQLite itself says "disk I/O error" where there is no room for its -shm."""
+    """Name a full disk: SQLite says only "disk I/O error" where its -shm doesn't fit."""
     try:
         return shutil.disk_usage(folder).free < ROOM
     except OSError:
@@ -170,7 +172,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _translate(context: Any) -> None:
-    """A server that goes away, a full or read-only disk: Unavailable, like at the start."""
+    """Raise Unavailable for an unreachable server and for a full or read-only disk."""
     if isinstance(context.sqlalchemy_exception, sa.exc.OperationalError) and not context.is_pre_ping:
         url = context.engine.url.render_as_string(hide_password=True)
         raise _unavailable(url, context.sqlalchemy_exception)
@@ -190,7 +192,7 @@ def _engine(url: str) -> sa.Engine:
 
 
 def _touch(file: str | None) -> None:
-    """SQLite would make its file 0644 and close it to a group that the umask lets in; -wal and -shm follow its mode."""
+    """Make SQLite's file by the umask; SQLite would make it 0644. Its -wal and -shm follow the file's mode."""
     if file and not file.startswith((":", "file:")):
         with contextlib.suppress(OSError):  # said when it is opened
             Path(file).touch(mode=0o666)
@@ -204,7 +206,7 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 
 def _switch_to_wal(connection: Any) -> None:
-    """On a new database several processes may want this at once, and for it alone SQLite's timeout doesn't count."""
+    """Retry the switch while other processes try it too: SQLite's timeout doesn't cover it."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:

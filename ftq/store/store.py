@@ -12,12 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import NameTaken, NotFound, Refused, Unavailable, utf8
+from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
-from ftq.store.records import FINISHED, Event, Run, Stage
+from ftq.store.records import Event, Run
 from ftq.store.schema import events, questions, runs, stages
 from ftq.store.workers import Workers
 
@@ -35,20 +35,23 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 row = {"id": run_id, "name": name, "model": spec["model"], "spec": spec}
                 db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
                 for position, stage in enumerate(STAGES):
-                    db.execute(stages.insert().values(run_id=run_id, name=stage, position=position,
-                                                      queued_at=now if position == 0 else None))  # fmt: skip
+                    db.execute(
+                        stages.insert().values(
+                            run_id=run_id, name=stage, position=position, queued_at=now if position == 0 else None
+                        )
+                    )
                 self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
         except sa.exc.IntegrityError:
             raise NameTaken(name) from None
         return self.get(run_id)
 
     def cancel(self, run_id: str) -> Run:
-        """Queued stages are cancelled now; a running one when its supervisor sees it, or its lease ends."""
+        """Cancel a run: queued stages now, a running one when its supervisor sees it or its lease ends."""
         with self._write() as db:
             return self._cancel(db, self._locked(db, run_id))
 
     def cancel_attempt(self, run_id: str, stage: str, attempt: int, begun: bool = False) -> None:
-        """Cancel the run if this attempt still waits: a message that was revoked may be an old one.
+        """Cancel the run if this attempt still waits; the revoked message may be an old one.
 
         With `begun` also if the attempt is running or has just ended.
         """
@@ -58,7 +61,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 self._cancel(db, run)
 
     def pause(self, run_id: str) -> Run:
-        """Nothing more starts; a running stage saves its checkpoint and goes back to the queue."""
+        """Pause a run: nothing more starts, a running stage saves its checkpoint and goes back to the queue."""
         with self._write() as db:
             run = self._locked(db, run_id)
             if run.is_finished or run.wanted != "run":
@@ -91,23 +94,46 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 return self._try_now(db, run)
             if not run.is_finished:
                 verb = "resume" if run.wanted == "pause" else "cancel"
-                raise Refused(f"run {run.name} is {run.status}, there is nothing to retry",
-                              f"Did you mean `ftq {verb} {run.name}`?")  # fmt: skip
+                raise Refused(
+                    f"run {run.name} is {run.status}, there is nothing to retry",
+                    f"Did you mean `ftq {verb} {run.name}`?",
+                )
             first = from_stage or (run.current.name if run.current else None)
             if first is None:
-                raise Refused(f"run {run.name} succeeded, there is nothing to retry",
-                              f"`ftq retry {run.name} --from train` trains it anew.")  # fmt: skip
+                raise Refused(
+                    f"run {run.name} succeeded, there is nothing to retry",
+                    f"`ftq retry {run.name} --from train` trains it anew.",
+                )
             if run.current and STAGES.index(first) > STAGES.index(run.current.name):
-                raise Refused(f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
-                              f"`ftq retry {run.name}` goes on from {run.current.name}.")  # fmt: skip
+                raise Refused(
+                    f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
+                    f"`ftq retry {run.name}` goes on from {run.current.name}.",
+                )
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
             for stage in run.stages[STAGES.index(first) :]:
                 anew = from_stage is not None
-                db.execute(stages.update().where(self._is(run_id, stage.name)).values(
-                    status="queued", attempt=stage.attempt + 1, tries=0, losses=0, cached=False, key=None, owner=None,
-                    lease_until=None, queued_at=None, started_at=None, finished_at=None, progress=None, error=None,
-                    plan=None if anew else stage.plan, changes=None if anew else stage.changes,
-                    fresh_from=stage.attempt + 1 if anew else stage.fresh_from))  # fmt: skip
+                db.execute(
+                    stages.update()
+                    .where(self._is(run_id, stage.name))
+                    .values(
+                        status="queued",
+                        attempt=stage.attempt + 1,
+                        tries=0,
+                        losses=0,
+                        cached=False,
+                        key=None,
+                        owner=None,
+                        lease_until=None,
+                        queued_at=None,
+                        started_at=None,
+                        finished_at=None,
+                        progress=None,
+                        error=None,
+                        plan=None if anew else stage.plan,
+                        changes=None if anew else stage.changes,
+                        fresh_from=stage.attempt + 1 if anew else stage.fresh_from,
+                    )
+                )
             self._touch_queue(db, run_id, first)
             self._event(db, run_id, "retried", f"retried by the user from {first}", first)
             return self._load(db, run_id)
@@ -139,7 +165,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
             return self._load(db, run_id)
 
     def all(self, limit: int | None = None) -> list[Run]:
-        """Every run, or the latest so many; the newest first."""
+        """Every run, or the latest `limit`; the newest first."""
         with self._read() as db:
             return self._runs(db, sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit))
 
@@ -173,7 +199,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
             )
 
     def events(self, run_id: str, after: int = 0) -> list[Event]:
-        """The run's events in order, those with a greater id than `after`."""
+        """The run's events with a greater id than `after`, in order."""
         query = sa.select(events).where(events.c.run_id == run_id, events.c.id > after).order_by(events.c.id)
         with self._read() as db:
             return [
@@ -210,6 +236,3 @@ class RunStore(Attempts, Questions, Workers, Plans):
         self._touch_queue(db, run.id, head)
         self._event(db, run.id, "retried", f"retried by the user: {head} waits no longer")
         return self._load(db, run.id)
-
-
-__all__ = ["FINISHED", "Event", "Run", "RunStore", "Stage", "Unavailable"]

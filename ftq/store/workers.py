@@ -12,15 +12,22 @@ from ftq.store.records import Worker
 from ftq.store.schema import workers
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
-FORGOTTEN = 86_400.0  # seconds after which nobody asks any more what became of a worker that ended without a word
+FORGOTTEN = 86_400.0  # seconds after which a worker that vanished isn't listed any more
 
 
 class Workers(Database):
     """A part of RunStore."""
 
-    def see_worker(self, name: str, host: str, queues: Iterable[str], gpu: str | None, pid: int,
-                   facts: dict[str, Any] | None = None) -> None:  # fmt: skip
-        """A worker's sign of life, and what it has (see records.Worker)."""
+    def see_worker(
+        self,
+        name: str,
+        host: str,
+        queues: Iterable[str],
+        gpu: str | None,
+        pid: int,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Record a worker's sign of life, and what it has (see records.Worker)."""
         values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
         with self._write() as db:
             values["seen_at"] = now = self._now(db)
@@ -38,7 +45,7 @@ class Workers(Database):
             db.execute(workers.delete().where(workers.c.name == name))
 
     def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
-        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't told to stop."""
+        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't asked to stop."""
         with self._read() as db:
             live = _is_live(self._now(db))
             if host is not None:
@@ -51,15 +58,25 @@ class Workers(Database):
         return set[str]().union(*self.live_workers().values())
 
     def workers(self) -> list[Worker]:
-        """Every worker that is known: the last one seen first, also those that ended without a word."""
+        """Every known worker, the last one seen first, also those that vanished."""
         with self._read() as db:
             live = _is_live(self._now(db)).label("live")
             query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
             return [
-                Worker(row.name, row.queues.split(","), row.facts or {}, bool(row.live)) for row in db.execute(query)
+                Worker(
+                    row.name,
+                    row.queues.split(","),
+                    row.facts or {},
+                    bool(row.live),
+                    row.host,
+                    row.gpu,
+                    row.seen_at,
+                    row.draining,
+                )
+                for row in db.execute(query)
             ]
 
 
 def _is_live(now: float) -> sa.ColumnElement[bool]:
-    """One that was seen in the future was seen by a clock that was ahead, and says nothing."""
+    """Whether a worker is alive. A sign of life from the future comes from a clock that was ahead and doesn't count."""
     return workers.c.seen_at.between(now - WORKER_SILENCE, now + WORKER_SILENCE) & ~workers.c.draining

@@ -17,7 +17,8 @@ from typing import Any
 
 from ftq.files.run_dir import STAGES, link_tree, remove, run_dir, size_of
 from ftq.spec import models
-from ftq.store.store import Run, RunStore
+from ftq.store.records import Run
+from ftq.store.store import RunStore
 
 _ROOT = Path(__file__).parent.parent.parent
 _CODE = {
@@ -28,7 +29,7 @@ _CODE = {
 }
 # The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
 # look on.
-_NOBODYS = {"documents", "priority", "gpus", "report_to"}
+_WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to"}
 _OPTIONS = {
     "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
     "export": {"quantizations", "keep_merged"},
@@ -51,7 +52,7 @@ def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     """The options that change what a stage makes. An option that no other stage claims belongs to train."""
     if stage != "train":
         return {name: spec[name] for name in sorted(_OPTIONS[stage])}
-    others = _NOBODYS | _OPTIONS["export"] | _OPTIONS["infer"]
+    others = _WITHOUT_EFFECT | _OPTIONS["export"] | _OPTIONS["infer"]
     return {name: spec[name] for name in sorted(set(spec) - others)}
 
 
@@ -75,23 +76,28 @@ def key(run: Run, stage: str) -> str | None:
 
 
 def take(
-    store: RunStore, home: Path, run: Run, stage: str, key: str, partial: Path,
+    store: RunStore,
+    home: Path,
+    run: Run,
+    stage: str,
+    key: str,
+    partial: Path,
     while_copying: Callable[[], None] = lambda: None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone."""
     source_id = store.find_cached(stage, key)
     if source_id is None:
         return False
     source = run_dir(home, source_id)
     recorded = store.get(source_id).stage(stage).artifacts or []
-    if any(Path(file["path"]).name != file["path"] for file in recorded):  # what a stage publishes lies in its folder
+    if any(Path(file.path).name != file.path for file in recorded):  # what a stage publishes lies in its folder
         return False
-    if not recorded or any(not _intact(source.path / file["path"], file["bytes"]) for file in recorded):
+    if not recorded or any(not _intact(source.path / file.path, file.bytes) for file in recorded):
         return False
     remove(partial)
     partial.mkdir(parents=True)
     for file in recorded:
-        link_tree(source.path / file["path"], partial / file["path"], while_copying)
+        link_tree(source.path / file.path, partial / file.path, while_copying)
     return True
 
 

@@ -32,7 +32,7 @@ class Standby:
         command = [f"{stage_process.PACKAGE}.process.standby", str(theirs.fileno())]
         with theirs, log.open("ab") as output:
             self._process, self._reports = stage_process.spawn(command, output, lease_seconds, theirs.fileno())
-        self._be_first_to_go(True)
+        self._kill_first(True)
 
     @property
     def pid(self) -> int:
@@ -58,7 +58,7 @@ class Standby:
         try:
             if not self.alive:
                 raise BrokenPipeError
-            self._be_first_to_go(False)
+            self._kill_first(False)
             socket.send_fds(self._orders, [order], [log, lock])
         except OSError:
             self.end()
@@ -75,7 +75,7 @@ class Standby:
         self._orders.close()
         os.close(self._reports)
 
-    def _be_first_to_go(self, first: bool) -> None:
+    def _kill_first(self, first: bool) -> None:
         """Whether the kernel, if memory gets short, kills it before any process that works."""
         with contextlib.suppress(OSError):  # not on Linux, or a container that forbids it
             score = "1000" if first else Path("/proc/self/oom_score_adj").read_text()

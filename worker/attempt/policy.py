@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ftq.errors import RunError
 from ftq.store.records import Stage
 from worker.stages import STOPPED
 
 ADAPTED = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
 
-# Why a stage was told to stop -> (event, message)
+# Why a stage was asked to stop -> (event, message)
 STOPS = {
     "cancel": ("cancelled", "stopped: cancelled by the user"),
     "pause": ("handed_back", "stopped for a pause; what was done is kept"),
@@ -25,19 +26,19 @@ class Decision:
 
     retry: bool
     reason: str
-    error: dict[str, str]
+    error: RunError
     changes: dict[str, Any] | None = None
 
 
 def decide(
-    stage: str, error: dict[str, str], spec: dict[str, Any], current: Stage, max_attempts: int, *, by_kernel: bool
+    stage: str, error: RunError, spec: dict[str, Any], current: Stage, max_attempts: int, *, by_kernel: bool
 ) -> Decision:
     """What follows from a failure that isn't a loss (`RunStore.lose`). `by_kernel`: the process told nothing itself.
 
     `current.tries` counts the attempts in a row that brought nothing, this one included. An adaptation isn't such an
     attempt: each needs less than the one before, so they end by themselves.
     """
-    if error["kind"] != "memory":
+    if error.kind != "memory":
         return Decision(False, "", error)
     plan, changes, smaller = current.plan or {}, current.changes or {}, None
     if stage == "train":
@@ -47,9 +48,10 @@ def decide(
         return Decision(True, f"retried with less memory: {shown}", error, {**changes, **smaller})
     if by_kernel and current.tries < max_attempts:  # what took the memory may have been another process
         count = f"attempt {current.tries} of {max_attempts}"
-        return Decision(True, f"retried with the same options ({count}), none needs less: {error['message']}", error)
+        return Decision(True, f"retried with the same options ({count}), none needs less: {error.message}", error)
     if by_kernel:
-        error = {**error, "message": f"{error['message']}, {current.tries} times in a row; no other option needs less"}
+        message = f"{error.message}, {current.tries} times in a row; no other option needs less"
+        error = replace(error, message=message)
     return Decision(False, "", error)
 
 
@@ -97,29 +99,24 @@ def _smaller_batch(batch: int | str, accumulation: int | str, gpus: int) -> dict
     return None
 
 
-def explain(
-    run_id: str, stage: str, exit_code: int, reported: dict[str, str] | None, out_of_memory: bool
-) -> dict[str, str]:
-    """{"kind", "message", "hint"} from what the process reported, or from how it ended."""
+def explain(run_id: str, stage: str, exit_code: int, reported: RunError | None, out_of_memory: bool) -> RunError:
+    """The failure that the process reported, or what its end says."""
     if reported:
         return reported
     logs = f"`ftq logs {run_id} --stage {stage}` has the full log."
     if exit_code == -signal.SIGKILL and out_of_memory:
-        return {
-            "kind": "memory",
-            "message": f"{stage} was killed by the system: the machine's or container's memory limit was reached",
-            "hint": f"Give the worker more memory, or use a smaller model. {logs}",
-        }
+        message = f"{stage} was killed by the system: the machine's or container's memory limit was reached"
+        return RunError("memory", message, f"Give the worker more memory, or use a smaller model. {logs}")
     if exit_code == -signal.SIGKILL:
         message = f"{stage} was killed by signal 9: a memory limit, or somebody's kill"
-        return {"kind": "lost", "message": message, "hint": logs}
+        return RunError("lost", message, logs)
     if exit_code == STOPPED or -exit_code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         message = f"{stage} was told to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
-        return {"kind": "lost", "message": message, "hint": logs}
+        return RunError("lost", message, logs)
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
         what = (
             "inside native code (llama.cpp, CUDA)" if -exit_code in (signal.SIGABRT, signal.SIGSEGV) else "by a signal"
         )
-        return {"kind": "bug", "message": f"{stage} ended {what}: {name}", "hint": logs}
-    return {"kind": "bug", "message": f"{stage} ended with exit code {exit_code} and said nothing", "hint": logs}
+        return RunError("bug", f"{stage} ended {what}: {name}", logs)
+    return RunError("bug", f"{stage} ended with exit code {exit_code} and said nothing", logs)

@@ -34,9 +34,15 @@ class StageProcess:
     """`with StageProcess(...) as process`: at the end of the block nothing of it is left."""
 
     def __init__(
-        self, stage: str, arguments: list[str], log: Path, lease_seconds: float, folder: Path,
-        while_waiting: Callable[[], None] = lambda: None, take_standby: Callable[[], Standby | None] = lambda: None,
-    ) -> None:  # fmt: skip
+        self,
+        stage: str,
+        arguments: list[str],
+        log: Path,
+        lease_seconds: float,
+        folder: Path,
+        while_waiting: Callable[[], None] = lambda: None,
+        take_standby: Callable[[], Standby | None] = lambda: None,
+    ) -> None:
         """`while_waiting` is called again and again while an earlier attempt's process is still ending.
 
         Raises Lost if that takes too long. The standby, if there is one that is alive, becomes the stage's process;
@@ -105,7 +111,7 @@ class StageProcess:
             self._process.stdin.flush()
 
     def terminate(self) -> None:
-        """Ask it to stop: a training saves a checkpoint, everything else just ends."""
+        """Ask the process to stop: train saves a checkpoint, every other stage just ends."""
         self._process.terminate()
 
     def kill(self) -> None:
@@ -143,9 +149,14 @@ def spawn(
     }
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment,
-            pass_fds=(write_end, descriptor), start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            pass_fds=(write_end, descriptor),
+            start_new_session=True,
+        )
     except BaseException:
         os.close(read_end)
         raise
@@ -155,7 +166,7 @@ def spawn(
 
 
 def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
-    """A lock that the stage's process inherits: it is free when the last holder is dead and its GPU memory back.
+    """Lock what the stage's process inherits: the lock is free once the last holder is dead and its GPU memory free.
 
     Raises Lost if it isn't in time: beside another process the stage would find little memory.
     """
@@ -166,7 +177,10 @@ def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > until:
-                raise Lost(f"{socket.gethostname()}: the process of an earlier attempt of {stage} was told to end and "
-                           f"was still there {LOCK_WAIT:.0f} s later", STILL_THERE) from None  # fmt: skip
+                raise Lost(
+                    f"{socket.gethostname()}: the process of an earlier attempt of {stage} was told to end and "
+                    f"was still there {LOCK_WAIT:.0f} s later",
+                    STILL_THERE,
+                ) from None
             time.sleep(0.1)
             while_waiting()

@@ -1,4 +1,4 @@
-"""`ftq doctor --deep`: train, export and ask the tiny model here, by the real stages, in a folder that goes away.
+"""`ftq doctor --deep`: train, export and ask the tiny model here, by the real stages, in a temporary folder.
 
 No queue: what this finds out is whether the machine can do the work. Tells its steps on standard error and prints
 a finding a line, as JSON. When a stage fails, its folder and whole log stay.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.doctor.findings import Finding
-from ftq.errors import FtqError, printable
+from ftq.errors import FtqError, RunError, printable
 from ftq.files.run_dir import STAGES, RunDir, read_jsonl, remove, write_json
 from ftq.spec.options import parse
 from worker.attempt import policy
@@ -114,31 +114,29 @@ def _stage(run: RunDir, stage: str) -> Finding:
     if exit_code == 0 and not error:
         run.publish(stage, run.partial(stage, 0))
         return Finding(stage, "ok", _made(run, stage), seconds=took)
-    if error:
-        error.pop("event")
     explained = policy.explain("doctor", stage, exit_code, error, killed_for_memory)
-    message = f"{explained['message']}\n{tail(run.log(stage))}"
+    message = f"{explained.message}\n{tail(run.log(stage))}"
     return Finding(stage, "problem", message, f"The whole log: less {run.log(stage)}", took)
 
 
-def _execute(run: RunDir, stage: str) -> tuple[int, dict[str, Any] | None, bool]:
+def _execute(run: RunDir, stage: str) -> tuple[int, RunError | None, bool]:
     """(exit code, the error that the stage reported, whether the kernel killed for lack of memory)."""
-    error: dict[str, Any] | None = None
+    error: RunError | None = None
     until = time.monotonic() + STAGE_SECONDS
     with StageProcess(stage, [str(run.path), "--attempt", "0"], run.log(stage), LEASE_SECONDS, run.path) as process:
         while process.running:
             for report in process.reports(timeout=0.5):
-                error = report if report["event"] == "error" else error
+                error = RunError.from_json(report) if report["event"] == "error" else error
             process.beat()
             if time.monotonic() > until:
                 raise FtqError(f"not done after {STAGE_SECONDS:.0f} s", f"less {run.log(stage)}")
         for report in process.last_reports():
-            error = report if report["event"] == "error" else error
+            error = RunError.from_json(report) if report["event"] == "error" else error
         return process.exit_code, error, process.out_of_memory
 
 
 def _made(run: RunDir, stage: str) -> str:
-    made = [f"{file['path']} ({file['bytes'] / 1e6:.1f} MB)" for file in run.artifacts(stage)]
+    made = [f"{file.path} ({file.bytes / 1e6:.1f} MB)" for file in run.artifacts(stage)]
     return ", ".join(made)
 
 

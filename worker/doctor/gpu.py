@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import in_container
+from worker.machine import nvidia_smi
 
 SMI_SECONDS = 2.5
-FIELDS = "index,name,memory.total,memory.free,driver_version,compute_cap"
+FIELDS = "name,memory.total,memory.free,driver_version,compute_cap"
 OLDEST = 7.5  # compute capability (Turing): CUDA 13 knows no earlier ones
 BUSY = 0.5  # share of the memory that others hold
 WITHOUT = "trains on the CPU, which takes hours for all but the smallest models"
@@ -25,17 +26,18 @@ def gpus() -> Iterator[Finding]:
     built_for = torch_cuda()
     try:
         with ThreadPoolExecutor() as both:
-            cards, table = both.map(_smi, ([f"--query-gpu={FIELDS}", "--format=csv,noheader,nounits"], []))
+            asked = both.submit(nvidia_smi.rows, FIELDS, SMI_SECONDS)
+            table = both.submit(nvidia_smi.ask, [], SMI_SECONDS).result()
+            cards = asked.result()
     except FileNotFoundError:
         yield _no_driver(built_for)
         return
     except subprocess.SubprocessError as error:
         yield _broken_driver(error)
         return
-    rows = cards.strip().splitlines()
-    yield from (_gpu(*row.split(", ")) for row in rows)
-    if rows:
-        yield _cuda(built_for, _driver_cuda(table), rows[0].split(", ")[4])
+    yield from (_gpu(index, *card) for index, card in enumerate(cards))
+    if cards:
+        yield _cuda(built_for, _driver_cuda(table), cards[0][3])
     else:
         yield Finding("gpu", "warning", f"the driver shows no GPU: {WITHOUT}", "docker run --gpus all")
 
@@ -50,18 +52,12 @@ def torch_cuda() -> str | None:
     return match.group(1) if match else ""
 
 
-def _smi(arguments: list[str]) -> str:
-    command = ["nvidia-smi", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SMI_SECONDS,
-                          check=True)  # fmt: skip
-    return done.stdout
-
-
 def _broken_driver(error: subprocess.SubprocessError) -> Finding:
     if isinstance(error, subprocess.TimeoutExpired):
         said = f"no answer within {error.timeout:g} s"
     else:
-        said = (str(getattr(error, "output", "")).strip().splitlines() or [str(error)])[0]
+        printed = f"{getattr(error, 'stdout', '')}\n{getattr(error, 'stderr', '')}"
+        said = (printed.strip().splitlines() or [str(error)])[0]
     fix = "Restart the machine: driver and kernel module must be of one version."
     return Finding("gpu", "problem", f"nvidia-smi failed: {said}", fix)
 
@@ -75,12 +71,16 @@ def _no_driver(built_for: str | None) -> Finding:
     return Finding("gpu", "warning" if built_for else "note", message, fix)
 
 
-def _gpu(index: str, name: str, total: str, free: str, driver: str, capability: str) -> Finding:
+def _gpu(index: int, name: str, total: str, free: str, driver: str, capability: str) -> Finding:
     """Memory in MiB, as nvidia-smi gives it; '[N/A]' where memory is shared with the CPU."""
     who = f"GPU {index}: {name}"
     if _is_number(capability) and float(capability) < OLDEST:
-        return Finding("gpu", "problem", f"{who} has compute capability {capability}, {OLDEST:g} is needed",
-                       "Train on a newer card, or with CUDA_VISIBLE_DEVICES= on the CPU.")  # fmt: skip
+        return Finding(
+            "gpu",
+            "problem",
+            f"{who} has compute capability {capability}, {OLDEST:g} is needed",
+            "Train on a newer card, or with CUDA_VISIBLE_DEVICES= on the CPU.",
+        )
     if not (_is_number(total) and _is_number(free)):
         return Finding("gpu", "ok", f"{who}, driver {driver}")
     text = f"{who}, {float(free) / 1024:.1f} of {float(total) / 1024:.1f} GiB free, driver {driver}"
@@ -99,8 +99,12 @@ def _cuda(built_for: str | None, known: str, driver: str) -> Finding:
     if built_for is None:
         return Finding("cuda", "problem", "torch isn't installed", "make install")
     if not built_for:
-        return Finding("cuda", "problem", "there is a GPU, but torch is a build for the CPU",
-                       "python -m pip install --force-reinstall torch, from an index with CUDA builds")  # fmt: skip
+        return Finding(
+            "cuda",
+            "problem",
+            "there is a GPU, but torch is a build for the CPU",
+            "python -m pip install --force-reinstall torch, from an index with CUDA builds",
+        )
     wanted = built_for.partition(".")[0]
     if known and int(wanted) > int(known.partition(".")[0]):  # within a major release newer ones run as well
         fix = f"Update the driver to {DRIVERS.get(wanted, 'a newer one')} or later."

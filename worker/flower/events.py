@@ -1,6 +1,6 @@
 """What Flower hears of a stage beside Celery's own events: its progress, and how it ended.
 
-Events are sent from a thread of its own. What can't be sent is dropped, and a broker that is away or hangs holds up
+Events are sent from a thread of its own. What can't be sent is dropped, and an unreachable broker holds up
 nobody: showing a run never harms it.
 """
 
@@ -45,26 +45,26 @@ def progress_sender(task: Any) -> Send:
 
 
 def show_end(task: Any, store: RunStore, run_id: str, stage: str, attempt: int) -> None:
-    """Celery says nothing of a task that raised Ignore, and Flower would show it STARTED for ever: say how it ended."""
+    """Tell Flower how a task ended that raised Ignore: Celery says nothing, and Flower would show it as STARTED."""
     with contextlib.suppress(Exception):
         found, tell = store.get(run_id).stage(stage), _teller(task)
         if found.attempt > attempt:
             tell(task.request.id, "task-retried", exception=f"goes on as attempt {found.attempt}")
         elif found.attempt == attempt and found.status == "failed":
-            tell(task.request.id, "task-failed", exception=(found.error or {}).get("message", ""))
+            tell(task.request.id, "task-failed", exception=found.error.message if found.error else "")
         elif found.attempt == attempt and found.status == "cancelled":
             tell(task.request.id, "task-revoked", terminated=True)
 
 
 def _close_the_attempt_before(tell: Callable[..., None], task_id: str) -> None:
-    """A worker that died couldn't say how its attempt ended; that another has begun says it."""
+    """Tell Flower that the attempt before is over: its worker may have died without a word."""
     head, _, attempt = task_id.rpartition(".")
     if attempt.isdigit() and int(attempt) > 1:
         tell(f"{head}.{int(attempt) - 1}", "task-retried", exception=f"goes on as attempt {attempt}")
 
 
 def _columns(progress: dict[str, Any]) -> dict[str, str]:
-    """The columns that flower_pages.py adds to Flower's task list, as text."""
+    """The columns that flower/pages.py adds to Flower's task list, as text."""
     step, total, loss = progress.get("step"), progress.get("total_steps"), progress.get("loss")
     eta, gpu = progress.get("eta_seconds"), gpu_name()
     shown = {"progress": f"{progress['percent']:.1f}%", "time_left": "" if eta is None else _clock(eta)}

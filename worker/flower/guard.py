@@ -14,7 +14,7 @@ from tornado.web import StaticFileHandler, url
 
 
 def install(logins: list[str], hosts: str) -> None:
-    """Let nobody past any route without one of the logins; `hosts` are host names of ours, separated by commas.
+    """Ask for one of the logins on every route; `hosts` are our own host names, separated by commas.
 
     /healthcheck, which says "OK" and nothing else, needs no login: a container's health check has none.
     """
@@ -53,7 +53,7 @@ def _guarded(handler: Any, keys: list[bytes], names: set[str]) -> Any:
 
 
 def _is_ours(host: str, names: set[str]) -> bool:
-    """An address or a name of ours: with any other, a page of another site has its own name point here (rebinding)."""
+    """Whether the host is an address or a name of ours. Another site's name may point here (DNS rebinding)."""
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:

@@ -15,7 +15,7 @@ from flower.views import tasks
 COLUMNS = {"progress": "Progress", "step": "Step", "loss": "Loss", "time_left": "Time left", "gpu": "GPU"}
 SHOWN = "name,args,state,progress,step,loss,time_left,gpu,received,runtime,worker,uuid"
 
-# Every two seconds after the last answer; a page whose server is away turns pale instead of showing old numbers as new.
+# Every two seconds after the last answer; a page whose server is unreachable turns pale: its numbers are old.
 _LIVE = b"""<script>
 (function () {
   const list = jQuery('#tasks-table'), page = document.getElementById('task-page');

@@ -1,4 +1,4 @@
-"""FTQ_AUTO_SUBMIT: `ftq up` as an appliance. It trains one model of the folder documents/ and finds it the next time.
+"""FTQ_AUTO_SUBMIT: `ftq up` as an appliance. It trains one model on documents/ and finds that run at the next start.
 
 The folder is looked at once, at the start: the same documents and options are the same run, others a new one.
 """
@@ -21,7 +21,7 @@ from ftq.store.records import Run
 
 
 def start(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Begin in a thread of its own if FTQ_AUTO_SUBMIT names a model; a problem is said and ends nothing else."""
+    """Start in a thread if FTQ_AUTO_SUBMIT names a model. A problem is reported and ends nothing else."""
     if environ.get("FTQ_AUTO_SUBMIT"):
         threading.Thread(target=_serve, args=(settings, environ, say), name="appliance", daemon=True).start()
 
@@ -66,7 +66,7 @@ def describe(client: Client, run: Run) -> str:
     if run.status == "succeeded":
         return f'{run.name} is ready: ftq infer {run.name} "A question?"  ({client.run_dir(run.id).path})'
     if run.status == "failed" and run.error:
-        return f"{run.name} failed: {run.error['message']}\n{run.error['hint']}".rstrip()
+        return f"{run.name} failed: {run.error.message}\n{run.error.hint}".rstrip()
     if run.status == "cancelled":
         return f"{run.name} was cancelled and stays so: ftq retry {run.name} goes on with it"
     if run.status == "paused":
@@ -82,13 +82,13 @@ def _serve(settings: Settings, environ: Mapping[str, str], say: Callable[[str], 
         for line in _changes(client, run.id):
             say(f"appliance {line}")
     except FtqError as error:
-        say(f"appliance Error: {error.message}\n{error.hint}".rstrip())
+        say(f"appliance Error: {error.text}")
     finally:
         client.close()
 
 
 def _changes(client: Client, run_id: str, seconds: float = 2.0) -> Iterator[str]:
-    """The run's line each time it changes, until it is finished."""
+    """Yield the run's line each time it changes, until the run is finished."""
     last = ""
     for run in client.follow(run_id, seconds):
         line = describe(client, run)
@@ -99,7 +99,7 @@ def _changes(client: Client, run_id: str, seconds: float = 2.0) -> Iterator[str]
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Two containers over the same artifacts, started together, submit one run."""
+    """Lock the folder, so that two containers started together submit one run."""
     home.mkdir(parents=True, exist_ok=True)
     lock = os.open(home / "appliance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

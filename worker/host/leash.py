@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def put_on(parent: int, number: int = signal.SIGTERM) -> bool:
-    """From now on this process gets the signal when the thread of `parent` that started it ends.
+    """Send this process the signal when the thread of `parent` that started it ends.
 
     False if `parent` is dead already: then no signal will come.
     """

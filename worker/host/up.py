@@ -6,7 +6,6 @@ CPU's stages (without a GPU, one worker for both), one for questions, and Flower
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ftq import programs
 from ftq.errors import FtqError, UserError, printable
 from ftq.files.run_dir import make_home
 from ftq.settings import Settings, protect_files, without_password
@@ -32,23 +32,18 @@ from worker.machine import hardware
 
 READY_SECONDS = 60.0
 SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound
-WORKER = "worker.host.worker"  # tests put a worker here whose stages take no time
+WORKER = programs.WorkerOptions.module  # tests put a worker here whose stages take no time
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="ftq up")
-    arguments.add_argument("--port", type=int, default=5555, help="Flower's port on 127.0.0.1 (default 5555)")
-    arguments.add_argument("--no-flower", action="store_true", help="without Flower")
-    arguments.add_argument("--gpus-per-worker", type=int, default=1, help="GPUs for each worker (default 1)")
-    arguments.add_argument("--log-to-stderr", action="store_true", help="the workers' logs here, not in files")
-    given = arguments.parse_args()
     try:
+        options = programs.UpOptions.from_arguments(sys.argv[1:])
         protect_files()
-        groups = groups_of(hardware.given(), given.gpus_per_worker)
-        port = None if given.no_flower else given.port
-        sys.exit(Up(Settings.from_env(), port, groups, given.log_to_stderr).run())
+        groups = groups_of(hardware.given(), options.gpus_per_worker)
+        port = options.port if options.flower else None
+        sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr).run())
     except FtqError as error:
-        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+        sys.exit(f"Error: {error.text}")
 
 
 @dataclass
@@ -118,7 +113,7 @@ class Up:
 
     def _start_worker(self, name: str, queues: str, environment: dict[str, str]) -> None:
         full = f"{name}-{os.getpid()}@{socket.gethostname()}"
-        command = [sys.executable, "-m", WORKER, "--queues", queues, "--name", full]
+        command = programs.WorkerOptions(queues, name=full).argv(WORKER)
         self.workers.append(self._start_part(full, lambda: self._spawn(command, f"worker-{name}.log", environment)))
 
     def _start_flower(self, port: int) -> None:
@@ -187,9 +182,13 @@ class Up:
     def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self._log(log) as output:
             return subprocess.Popen(
-                leashed(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env=os.environ | environment, start_new_session=True,
-            )  # fmt: skip
+                leashed(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
 
     def _log(self, name: str) -> IO[bytes]:
         """Where a part's output goes: its file, or this process's own standard error, which a container keeps."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
 
 from ftq.errors import FtqError, UserError
 from ftq.files.run_dir import make_home
+from ftq.programs import WorkerOptions
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue
 from ftq.store.store import RunStore
@@ -18,18 +18,13 @@ THREADS = 4  # questions that a worker for them alone answers at the same time
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="ftq worker")
-    arguments.add_argument("--queues", default="cpu,gpu,ask", help="cpu, gpu, ask (default all)")
-    arguments.add_argument("--gpus", help="this worker's GPUs, such as 0 or 0,1 (default: the first)")
-    arguments.add_argument("--name", default="", help="the worker's name (default: one of its own for each process)")
-    arguments.add_argument("--concurrency", type=int, default=0, help="stages or questions at the same time")
-    given = arguments.parse_args()
     try:
-        asked = given.queues.split(",")
-        queues = queues_for(asked, take_gpus(given.gpus, asked))
-        _start(queues, given.name, given.concurrency)
+        options = WorkerOptions.from_arguments(sys.argv[1:])
+        asked = options.queues.split(",")
+        queues = queues_for(asked, take_gpus(options.gpus, asked))
+        _start(queues, options.name, options.concurrency)
     except FtqError as error:
-        sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+        sys.exit(f"Error: {error.text}")
 
 
 def take_gpus(wanted: str | None, queues: list[str]) -> int:
@@ -37,7 +32,7 @@ def take_gpus(wanted: str | None, queues: list[str]) -> int:
 
     Those of --gpus, or those that CUDA_VISIBLE_DEVICES gives it, or the first: a worker trains one run at a time, and
     most runs take one GPU. A worker that serves no GPU's queue sees none unless it is told to: its exports and answers
-    would take memory that a training on that GPU has planned with.
+    would take memory that a training run on that GPU has planned with.
     """
     if wanted:
         os.environ.update(hardware.visible(hardware.choose(wanted)))
@@ -65,12 +60,14 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
     for queue in found:
         if queue not in ("cpu", ASK, *served):
             needs = queue.removeprefix("gpu")
-            raise UserError(f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
-                            "Give it more, for example --gpus 0,1.")  # fmt: skip
+            raise UserError(
+                f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
+                "Give it more, for example --gpus 0,1.",
+            )
     return list(dict.fromkeys(found))
 
 
-def _start(queues: list[str], name: str, concurrency: int) -> None:
+def _start(queues: list[str], name: str | None, concurrency: int | None) -> None:
     """Stages are waited for in pool children; answers, whose models are other processes, in threads of this one."""
     pool, at_once = ("threads", THREADS) if queues == [ASK] else ("prefork", 1)
     if pool == "threads":

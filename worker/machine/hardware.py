@@ -11,7 +11,7 @@ from typing import Any
 
 from ftq.errors import FtqError, UserError
 from ftq.store.records import MAX_GPUS
-from worker.machine import cgroup
+from worker.machine import cgroup, nvidia_smi
 
 SMI_SECONDS = 60.0  # with eight GPUs whose driver has to be loaded first it takes more than ten
 
@@ -22,16 +22,13 @@ def cards() -> list[tuple[str, int]]:
 
     FtqError where the driver says nothing for a minute: not to know isn't to have none.
     """
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
+        return [(name, _bytes(mib)) for name, mib in nvidia_smi.rows("name,memory.total", SMI_SECONDS)]
     except subprocess.TimeoutExpired:
         hint = "See what `nvidia-smi` does. To work without GPUs, set CUDA_VISIBLE_DEVICES to nothing."
         raise FtqError(f"nvidia-smi didn't say within {SMI_SECONDS:.0f} s which GPUs are here", hint) from None
     except (OSError, subprocess.SubprocessError):
         return []
-    lines = [line.rpartition(",") for line in answer.stdout.strip().splitlines()]
-    return [(name.strip(), _bytes(mib)) for name, _, mib in lines]
 
 
 def _bytes(mib: str) -> int:

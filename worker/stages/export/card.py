@@ -29,15 +29,18 @@ def modelfile(spec: RunSpec, dataset: DatasetReport) -> str:
 
 def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, files: list[Path]) -> str:
     """The model card: what it is made of, how it was trained, how to ask it."""
+    from huggingface_hub import ModelCardData
+
     known = models.find(spec.model)
     name = Path(spec.model).name if Path(spec.model).is_dir() else spec.model
     base = known.hub_id if known else name
     first = files[0].name
     rows = "\n".join(f"| {name} | {_show(getattr(spec, name))} |" for name in SHOWN)
     sizes = "\n".join(f"| {file.name} | {file.stat().st_size / 1e6:,.0f} MB |" for file in files)
-    head = ["base_model: " + base, "library_name: gguf", "tags: [ftq, lora, gguf]"]
+    licence = known.licence.lower().replace(" ", "") if known else None
+    head = ModelCardData(base_model=base, library_name="gguf", tags=["ftq", "lora", "gguf"], license=licence)
     return "\n".join([
-        "---", *head, *([f"license: {known.licence.lower().replace(' ', '')}"] if known else []), "---", "",
+        "---", head.to_yaml(), "---", "",
         f"# {base}, fine-tuned", "",
         f"Made by ftq. Licence of the base model: {known.licence if known else 'see its own card'}.", "",
         "| file | size |", "|---|---|", sizes, "",

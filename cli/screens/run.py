@@ -1,0 +1,165 @@
+"""The view of one run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cli.common import size
+from cli.screens import terminal, words
+from ftq.client import view
+from ftq.errors import printable
+from ftq.plan import calibration
+from ftq.store.records import Run, Stage
+
+BAR_WIDTH = 36
+
+
+def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool = False) -> None:
+    out = terminal.console(stderr)
+    terminal.put(out, run_view(run, home, time.time(), notes, symbols=terminal.has_symbols(out)))
+
+
+def run_view(
+    run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True, symbols: bool = True
+) -> RenderableType:
+    """The run from top to bottom; the `whole` view adds what doesn't change while it runs."""
+    run = terminal.clean(run)
+    parts: list[RenderableType] = [
+        _header(run, now, symbols),
+        "",
+        _stages(run, now, symbols),
+        *_plan(run),
+        *_progress(run, now),
+    ]
+    parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
+    parts += _failure(run)
+    if whole:
+        parts += [*_artifacts(run, home), "", *asked_for(run.spec)]
+    parts += _next(run)
+    return Group(*parts)
+
+
+def _header(run: Run, now: float, symbols: bool) -> RenderableType:
+    first = Text.assemble((run.name, "bold"), ("  " + run.id, "dim"), f"  {run.model}  ", words.status(run, symbols))
+    times = f"submitted {words.clock(run.created_at)} ({words.short(now - run.created_at)} ago)"
+    if run.finished_at and run.started_at:
+        times += f", took {words.duration(run.finished_at - run.started_at)}"
+    kept = ", kept" if run.kept else ""
+    return Group(first, Text(times + kept, "dim"), Text(f"documents {run.spec.get('documents', '')}", "dim"))
+
+
+def _stages(run: Run, now: float, symbols: bool) -> RenderableType:
+    table = terminal.table("STAGE", "STATUS", "ATTEMPT")
+    table.add_column(Text("TIME", "dim"), justify="right", no_wrap=True)
+    table.add_column("")
+    table.columns[2].justify = "right"
+    for stage in run.stages:
+        taken = view.seconds(stage, now)
+        attempt = str(stage.attempt) if stage.started_at or stage.attempt > 1 else ""
+        label = Text(f"{words.symbol(stage.status, symbols)} {stage.status}", words.LOOKS[stage.status][0])
+        if stage.status == "queued" and run.is_finished:
+            label = Text("  not started", "dim")
+        table.add_row(
+            stage.name, label, attempt, "" if taken is None else words.duration(taken), Text(_remark(stage), "dim")
+        )
+    return table
+
+
+def _remark(stage: Stage) -> str:
+    remarks = ["cached: its inputs haven't changed"] if stage.cached else []
+    if stage.status == "running" and stage.worker:
+        remarks.append(f"on {stage.worker}")
+    if stage.status == "succeeded" and (counts := words.numbers({**(stage.progress or {}), "tokens_per_second": None})):
+        remarks.append(counts)
+    if stage.changes:
+        remarks.append("adapted: " + ", ".join(f"{key}={value}" for key, value in stage.changes.items()))
+    return "; ".join(remarks)
+
+
+def _plan(run: Run) -> list[RenderableType]:
+    """How it is trained, and how far the prediction was off."""
+    found = run.stage("train").plan or {}
+    if not found.get("message"):
+        return []
+    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(found["message"])]
+    if compared := calibration.compare(found):
+        shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": words.duration}
+        predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
+        measured = [f"{shown[name](one['measured'])} ({100 * one['error']:+.0f} %)" for name, one in compared.items()]
+        parts.append(Text(f"predicted {' and '.join(predicted)}, measured {' and '.join(measured)}"))
+    return parts
+
+
+def _progress(run: Run, now: float) -> list[RenderableType]:
+    found, stage = view.progress(run), run.current
+    if not found or stage is None or run.is_finished:
+        return []
+    percent = float(found.get("percent") or 0)
+    line = Table.grid(padding=(0, 2, 0, 0))
+    bar = ProgressBar(total=100, completed=percent, width=BAR_WIDTH, complete_style="cyan", finished_style="green")
+    line.add_row(Text(stage.name, "bold"), bar, f"{percent:.0f} %", Text(words.time_left(found)))
+    parts: list[RenderableType] = ["", line]
+    if counts := words.numbers(found):
+        parts.append(Text(counts))
+    if found.get("updated_at"):
+        parts.append(Text(f"last report {words.short(now - found['updated_at'])} ago", "dim"))
+    return parts
+
+
+def _failure(run: Run) -> list[RenderableType]:
+    if not run.error or run.current is None:
+        return []
+    head = Text(f"{run.current.name} failed ({run.error.kind}): {run.error.message}", "red")
+    return ["", head, *([Text(run.error.hint)] if run.error.hint else [])]
+
+
+def _artifacts(run: Run, home: Path) -> list[RenderableType]:
+    found = view.artifacts(run, home)
+    if not found:
+        return []
+    table = terminal.table("ARTIFACT")
+    table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
+    table.add_column(Text("PATH", "dim"), overflow="fold")
+    for artifact in found:
+        table.add_row(artifact.kind, size(artifact.bytes), _near(artifact.path))
+    return ["", table]
+
+
+def _near(path: str) -> str:
+    """Relative to where the user is, if it lies below."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+def asked_for(spec: dict[str, Any]) -> list[RenderableType]:
+    from ftq.spec.options import changed  # pydantic: not for the list of runs
+
+    asked = changed(spec)
+    if not asked:
+        return [Text("asked for: the defaults (`ftq options`)", "dim")]
+    shown = [f"{name}={value if len(value) <= 60 else value[:59] + '…'}" for name, value in asked.items()]
+    return [Text("asked for beyond the defaults", "dim"), *(Text(printable(f"  {line}")) for line in shown)]
+
+
+def _next(run: Run) -> list[RenderableType]:
+    name, status = run.name, run.status
+    if status == "failed" and run.current:
+        lines = [f"ftq logs {name} --stage {run.current.name}", f"ftq retry {name}"]
+    elif status == "cancelled":
+        lines = [f"ftq retry {name}"]
+    elif status == "paused":
+        lines = [f"ftq resume {name}"]
+    elif status == "succeeded":
+        lines = [f'ftq infer {name} "..."']
+    else:
+        return []
+    return ["", Text("next: ", "dim") + Text("   ".join(lines))]

@@ -1,0 +1,37 @@
+"""The models and the options that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.text import Text
+
+from cli.screens import terminal
+from ftq.plan.memory import least
+
+
+def print_models(models: Iterable[Any]) -> None:
+    """The three last columns of numbers: least GPU memory in GiB, one row of 2048 tokens at a time."""
+    table = terminal.table("ALIAS", "HUB ID")
+    for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "FASTEST"):
+        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
+    table.add_column(Text("LICENCE", "dim"), no_wrap=True)
+    table.columns[1].no_wrap, table.columns[1].min_width = False, 8  # it gives way where the terminal is narrow
+    for model in models:
+        size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
+        memory = [f"{number / 2**30:.1f}" for number in least(model.shape).values()]
+        hub_id = Text(model.hub_id, no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(model.alias, "bold"), hub_id, size_b, str(model.context), *memory, model.licence)
+    terminal.put(terminal.console(), table)
+
+
+def print_options(options: list[dict[str, str]]) -> None:
+    table = terminal.table("OPTION")
+    for heading in ("DEFAULT", "ALLOWED", "MEANING"):
+        table.add_column(Text(heading, "dim"), overflow="fold")
+    for option in options:
+        table.add_row(
+            Text(option["name"], "bold"), option["default"].replace(",", ", "), option["allowed"], option["help"]
+        )
+    terminal.put(terminal.console(), table)

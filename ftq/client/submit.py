@@ -1,0 +1,128 @@
+"""Submitting a run: its options are checked, its documents copied, then its files and its row are put in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftq.client import removal
+from ftq.errors import NameTaken, Unavailable, UserError
+from ftq.files import run_dir
+from ftq.files.run_dir import RunDir
+from ftq.files.snapshot import Snapshot, snapshot
+from ftq.settings import Settings
+from ftq.spec import models
+from ftq.store.records import Run
+from ftq.store.store import RunStore
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
+
+
+@dataclass
+class Submitted:
+    """`notes` are for people: documents left behind, no worker to start it; `others` names other kinds of files."""
+
+    run: Run
+    documents: int
+    notes: list[str] = field(default_factory=list)
+    others: str = ""
+
+
+def validate(
+    options: dict[str, Any], name: str | None, home: Path, is_taken: Callable[[str], bool]
+) -> tuple[dict[str, Any], Snapshot]:
+    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each.
+
+    `is_taken` says whether another run has a name.
+    """
+    from ftq.spec.options import parse  # pydantic takes 0.1 s to import: not for `ftq status`
+
+    problems: list[UserError] = []
+    spec = documents = None
+    try:
+        spec = parse(options)
+    except UserError as error:
+        problems.append(error)
+    model = str(options.get("model") or "")
+    try:
+        if model:
+            model = models.check(model)
+    except UserError as error:
+        problems.append(error)
+    folder = os.path.expanduser(spec.documents if spec else str(options.get("documents", "documents")))
+    try:
+        documents = snapshot(Path(folder), None, home) if folder else None
+    except UserError as error:
+        problems.append(error)
+    if name is not None and not _NAME.fullmatch(name):
+        problems.append(UserError(f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"))
+    elif name is not None and is_taken(name):
+        problems.append(NameTaken(name))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems or spec is None or documents is None:
+        hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
+        raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
+    return {**spec.model_dump(), "model": model, "documents": os.path.realpath(folder)}, documents
+
+
+def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
+    """(the run, its files and its row in place; the documents that it took). Without a name it gets a free one."""
+    make_home(settings)
+    while True:
+        try:
+            return _record(settings.home, store, spec, name or _free_name(store, spec["model"]))
+        except NameTaken:
+            if name:
+                raise  # another submit took a free name at the same moment: take the next
+
+
+def make_home(settings: Settings) -> None:
+    """Make the artifacts folder, closed to other users: nobody else reads what lies below, whatever its mode."""
+    home = settings.home
+    try:
+        run_dir.make_home(home, settings.umask)
+    except OSError as error:
+        raise Unavailable(
+            f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
+        ) from None
+
+
+def _record(home: Path, store: RunStore, spec: dict[str, Any], name: str) -> tuple[Run, Snapshot]:
+    run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+    final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.partial")
+    try:
+        partial.documents.mkdir(parents=True)
+        documents = snapshot(Path(spec["documents"]), partial.documents, home)
+        run_dir.write_json(
+            partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
+        )
+        partial.submitting.touch()
+        run_dir.sync_tree(partial.path)
+        partial.path.rename(final.path)
+        run_dir.sync(home)
+        run = store.create(run_id, name, spec, documents.hash)
+        run_dir.remove(final.submitting)
+        return run, documents
+    except BaseException as error:
+        run_dir.remove(partial.path)
+        if not removal.is_recorded(store, run_id):  # an answer can be lost after the commit
+            run_dir.remove(final.path)
+        if isinstance(error, OSError):
+            raise removal.cannot_write(home, error) from None
+        raise
+
+
+def _free_name(store: RunStore, model: str) -> str:
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
+    taken = store.names(base)
+    number = 1
+    while f"{base}-{number}" in taken:
+        number += 1
+    return f"{base}-{number}"

@@ -1,0 +1,36 @@
+"""Whether a worker is up that takes a run's stages; if none is, what is missing and how to start it."""
+
+from __future__ import annotations
+
+from ftq.store.records import MAX_GPUS, Run, gpu_queue, queue_of
+
+START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+
+
+def missing_for(runs: tuple[Run, ...], live: set[str]) -> str:
+    """Why the first of these runs that waits in vain does so, and what to do; empty if all are served.
+
+    `live` are the queues that workers serve now.
+    """
+    for run in runs:
+        needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
+        if run.wanted == "run" and not run.is_finished and (missing := needed - live):
+            why, start = explain(run.name, missing, live)
+            return f"{why}. The run is recorded and starts as soon as one is there. {start}"
+    return ""
+
+
+def explain(name: str, missing: set[str], live: set[str]) -> tuple[str, str]:
+    """(what is missing for the run of that name, how to start it)."""
+    wide = next((count for count in range(2, MAX_GPUS + 1) if gpu_queue(count) in missing), 0)
+    if wide and live:
+        most = next((count for count in range(MAX_GPUS, 1, -1) if gpu_queue(count) in live), 1)
+        example = ",".join(map(str, range(wide)))
+        return (
+            f"{name} needs a worker with {wide} GPUs, and no worker here has more than {most}",
+            f"`ftq worker --gpus {example}` starts one.",
+        )
+    if not live:
+        return "No worker is up", START
+    queues = sorted(missing)
+    return f"No worker serves the queue {' or '.join(queues)}", f"`ftq worker --queues {','.join(queues)}` starts one."

@@ -1,0 +1,60 @@
+"""The worker's programs, `ftq up` and `ftq worker`: their options, declared once for who starts them and who runs.
+
+A program gets its options as one JSON object on its command line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
+
+from ftq.errors import UserError
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the package `worker`, which the client starts and never imports."""
+
+    module: ClassVar[str]
+    command: ClassVar[str]
+
+    def argv(self, module: str = "") -> list[str]:
+        """The command line that starts it. `module` stands in for the program's own."""
+        return [sys.executable, "-m", module or self.module, json.dumps(asdict(self))]
+
+    @classmethod
+    def from_arguments(cls, arguments: Sequence[str]) -> Self:
+        """The options on a command line, without any all the defaults. UserError for anything but a JSON object."""
+        try:
+            return cls(**json.loads(arguments[0] if arguments else "{}"))
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{cls.module} takes its options as one JSON object", f"`{cls.command}` starts it; --help has them."
+            ) from None
+
+
+@dataclass(frozen=True)
+class UpOptions(Program):
+    """`port` is Flower's, on 127.0.0.1."""
+
+    module: ClassVar = "worker.host.up"
+    command: ClassVar = "ftq up"
+    port: int = 5555
+    flower: bool = True
+    gpus_per_worker: int = 1
+    log_to_stderr: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerOptions(Program):
+    """`queues` are separated by commas, `gpus` too; None leaves the choice to the worker."""
+
+    module: ClassVar = "worker.host.worker"
+    command: ClassVar = "ftq worker"
+    queues: str = "cpu,gpu,ask"
+    gpus: str | None = None
+    name: str | None = None
+    concurrency: int | None = None
