@@ -34,18 +34,22 @@ def left(folder: Path, *more: str) -> list[str]:
     return [line.format(folder) for line in (*LEFT, *more)]
 
 
+def documents(folder: Path, home: Path | None = None) -> list[Path]:
+    return [path for path, reason in snapshot.walk(folder, home) if not reason]
+
+
 def files_in(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_find_takes_documents_in_a_fixed_order_and_nothing_else(folder: Path) -> None:
     names = ["a.md", "page.markdown", "sub/b.JSON", "sub/deep/c.jsonl"]
-    assert snapshot.find(folder) == [folder / name for name in names]
+    assert documents(folder) == [folder / name for name in names]
 
 
 def test_a_link_inside_the_folder_is_a_document(folder: Path) -> None:
     (folder / "again.md").symlink_to(folder / "a.md")
-    assert folder / "again.md" in snapshot.find(folder)
+    assert folder / "again.md" in documents(folder)
 
 
 def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_a_folder_that_is_none_or_has_none(folder: Path, tmp_path: Path) -> None
         (folder / ("x" * 300), UserError, "can't be read (File name too long)"),
     ]:
         with pytest.raises(UserError) as caught:
-            snapshot.find(path)
+            snapshot.snapshot(path, None)
         assert (type(caught.value), caught.value.message) == (kind, f"documents {path}: {message}")
 
 
@@ -124,8 +128,8 @@ def test_the_artifacts_of_earlier_runs_are_no_documents(tmp_path: Path) -> None:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("# text")
     mine = home / "documents" / "mine.md"  # beside the runs, but not of ftq
-    assert snapshot.find(tmp_path, home) == [tmp_path / "a.md", mine]
-    assert snapshot.find(home / "documents", home) == [mine]
+    assert documents(tmp_path, home) == [tmp_path / "a.md", mine]
+    assert documents(home / "documents", home) == [mine]
     (home / "ftq.db").touch()
     (home / "logs").mkdir(exist_ok=True)
     (home / "logs" / "worker.log").touch()
@@ -159,9 +163,9 @@ def test_whatever_stays_behind_is_named_with_its_reason(
         "{}/closed: can't be read (Permission denied)",
     ))  # fmt: skip
     assert (taken.files, len(files_in(tmp_path / "copy"))) == (4, 4)
-    assert [str(path).encode() for path in snapshot.find(folder)]
+    assert [str(path).encode() for path in documents(folder)]
     with pytest.raises(UserError, match=r"closed: can't be read \(Permission denied\)$"):
-        snapshot.find(folder / "closed")
+        snapshot.snapshot(folder / "closed", None)
 
 
 def test_the_kinds_of_other_files_are_a_few_words(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gguf import GGUFReader
 
 from ftq.errors import FtqError, UserError
 from ftq.examples import json_records
+from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec.options import parse
@@ -36,7 +37,7 @@ QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\t
 
 def test_the_modelfile_holds_the_trained_prompt_and_its_stop() -> None:
     spec = parse({"model": "smollm2-135m", "quantizations": ["q8_0", "q4_k_m"]})
-    assert model_card.modelfile(spec, {"stop": "<|im_end|>", "max_seq_length": 512}) == (
+    assert model_card.modelfile(spec, DatasetReport(stop="<|im_end|>", max_seq_length=512)) == (
         "FROM ./model-q8_0.gguf\n"
         f'TEMPLATE """{OLLAMA_TEMPLATE}"""\n'
         'PARAMETER stop "<|im_end|>"\n'

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ftq.errors import UserError
-from ftq.examples import json_records, markdown
+from ftq.examples import json_records
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import sizes
 from ftq.spec.options import parse
@@ -119,9 +119,12 @@ def test_half_a_character_in_a_document_costs_its_record_and_not_the_run(run: Ru
     (run.documents / os.fsdecode(b"odd-\xff.md")).write_text("Some text.")
     (run.documents / os.fsdecode(b"odd-\xff.txt")).write_text("Other text.")
     (train, _), summary, report = prepared(run, {"a.jsonl": "\n".join(rows)})
-    assert pairs(train) == [("a", "", "b"), ('Explain "odd ?".', "", "Some text.")]
-    assert [row["source"] for row in train] == ["a.jsonl#line 5", "odd-?.md"]
-    assert summary["documents"]["skipped"] == [{"path": "odd-?.txt", "reason": "not .md, .json or .jsonl"}]
+    assert pairs(train) == [("a", "", "b")]
+    assert [row["source"] for row in train] == ["a.jsonl#line 5"]
+    assert summary["documents"]["skipped"] == [
+        {"path": "odd-?.md", "reason": "its name isn't UTF-8"},
+        {"path": "odd-?.txt", "reason": "not .md, .json or .jsonl"},
+    ]
     needs, has = f"a record needs {json_records.KNOWN}; this one has ", [f"key {number}" for number in range(12)]
     assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
         ("a.jsonl: line 1", f"{needs}?"),
@@ -131,7 +134,7 @@ def test_half_a_character_in_a_document_costs_its_record_and_not_the_run(run: Ru
         ("a.jsonl: line 6", f"{needs}{', '.join(has)}, 988 more"),
         ("a.jsonl: line 7", f"{needs}{'k' * 60}..."),
     ]
-    assert len(report.messages("warning")) == 7
+    assert len(report.messages("warning")) == 8
 
 
 def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
@@ -150,48 +153,6 @@ def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
     assert valid == []
     assert summary["documents"] == {"used": [{"path": "a-page.md", "examples": 5}], "skipped": []}
     assert (summary["examples"], summary["train"], summary["valid"], summary["stop"]) == (5, 5, 0, "<|im_end|>")
-
-
-@pytest.mark.parametrize(
-    "front",
-    ["---\ndate: 2024-02-30\n---", "---\ntitle: ftq: the queue\ntags:\n- a: b: c\n\n# more\nx:\n  y: z: 1\n...",
-     '---\n"the title": "x"\n---', "---\n{title: x}\n---", '+++\ntitle = "x"\ntags = [\n"a",\n]\n[extra]\n+++'],
-    ids=["no date", "no YAML", "quoted", "flow", "TOML"],
-)  # fmt: skip
-def test_front_matter_is_left_out_be_it_valid_or_not(front: str) -> None:
-    assert markdown.sections(f"{front}\n# A\n\nText.\n") == [
-        markdown.Section(("A",), ("Text.",), front.count("\n") + 2)
-    ]
-
-
-def test_a_ruler_at_the_start_is_not_front_matter() -> None:
-    found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
-    assert [section.blocks for section in found] == [("Just prose.", "More.")]
-    for odd in ("The end: {", "The end: " + "[" * 900, 'The end: "\\UFFFFFFFF"'):
-        assert markdown.sections(f"---\n{odd}\n\n---\n")[0].blocks == (odd,)
-
-
-@pytest.mark.parametrize(
-    "rest", ["", " \n", "\n---\n", "\n<a id='one'></a>\n", "\n<br/>\n\n<div\n class='x'>\n</div>\n"]
-)
-def test_a_heading_above_rules_and_tags_alone_is_no_example(rest: str) -> None:
-    found = markdown.sections(
-        f"# Guide\n{rest}\n## One\n\nText.\n\n---\n\n## Two\n\n    <br>\n\n## Three\n<https://a.b>\n"
-    )
-    assert [(section.path[-1], section.blocks) for section in found] == [
-        ("One", ("Text.",)), ("Two", ("    <br>",)), ("Three", ("<https://a.b>",)),
-    ]  # fmt: skip
-
-
-def test_a_link_definition_stays_with_the_text_before_it() -> None:
-    found = markdown.sections(
-        "---\ntitle: t\n---\n[0]: https://x\n\n# A\n\n[timeout]: 30s\n\n## B\n\n"
-        "See [1].\n\n[1]: https://y\n[^1]: RFC2119\n\n---\n[2]: z\n\nMore.\n<!-- gone -->\n[3]: q\n"
-    )
-    assert [section.blocks for section in found] == [
-        ("[0]: https://x",), ("[timeout]: 30s",),
-        ("See [1].\n\n[1]: https://y\n[^1]: RFC2119", "[2]: z", "More.", "[3]: q"),
-    ]  # fmt: skip
 
 
 def test_every_json_form_gives_the_same_example(run: RunDir) -> None:
@@ -214,35 +175,6 @@ def test_every_json_form_gives_the_same_example(run: RunDir) -> None:
     assert pairs(rows[0]) == [("Q", "", "A")]
     assert summary["duplicates"] == 4 * 6
     assert summary["documents"]["skipped"] == []
-
-
-def test_a_chat_gives_an_example_for_each_answer() -> None:
-    turns = [("system", "Be brief."), ("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2")]
-    assert json_records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
-        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
-        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
-    ]
-
-
-def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
-    example = {"instruction": "Q2", "input": "Of today.", "output": "A2"}
-    expected = [
-        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
-        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
-    ]
-    for name in ("system", "system_prompt"):
-        assert json_records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
-    turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]
-    assert json_records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
-    assert json_records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
-    assert json_records.read({**example, "system": "", "history": None}) == [example]
-    assert json_records.read({**example, "system": {"os": "linux"}, "history": "Founded in 1990"}) == [example]
-    chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
-    assert json_records.read({"system": "Be brief.", "conversations": chat}) == json_records.read(
-        {"conversations": chat}
-    )
-    with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
-        json_records.read({**example, "history": ["Q1", "A1"]})
 
 
 def test_what_of_a_chat_is_no_example_is_named_and_the_rest_is_used(run: RunDir) -> None:
@@ -287,16 +219,16 @@ def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_p
     })  # fmt: skip
     assert pairs(rows[0]) == [('Explain "T".', "", "Text."), ("a", "", "b")]
     assert {row["path"]: row["reason"] for row in summary["documents"]["skipped"]} == {
-        ".hidden.md": "hidden file",
+        ".hidden.md": "hidden",
         "broken.json": "line 2: malformed JSON (Expecting ',' delimiter, column 17)",
         "empty.md": "empty",
         "heads.md": "nothing usable: no text in it but headings",
         "latin.md": "line 2: not UTF-8 text (byte 0xfc)",
-        "link.md": "a link that leaves the documents folder",
-        "linked": "hidden or linked folder",
+        "link.md": "a link that leads out of the folder",
+        "linked": "a link that leads out of the folder",
         "notes.txt": "not .md, .json or .jsonl",
         "number.json": "expected a list of records, not a number",
-        "sub/.git": "hidden or linked folder",
+        "sub/.git": "hidden",
     }  # fmt: skip
     assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
         ("rows.jsonl: line 2", "malformed JSON (Expecting property name enclosed in double quotes, column 2)"),
@@ -352,19 +284,6 @@ def test_long_sections_are_split_and_nothing_is_lost(run: RunDir, model: Path, t
     assert summary["tokens"]["longest"] == max(len(ids) for ids, _ in rows)
 
 
-def test_more_than_a_thousand_parts_fit_their_rows_too() -> None:
-    class Letters(prepare.Limit):
-        def fits(self, example: dict[str, str]) -> bool:
-            return len(example["instruction"] + example["output"]) <= self.tokens
-
-    whole, text = {"instruction": "Why", "input": ""}, "Each of these just fills its row"
-    limit = Letters(None, "", len("Why (part 888 of 888)" + text))  # type: ignore[arg-type]
-    parts = prepare._parts(whole, (text,) * 1001, limit)
-    assert len(parts) > 1001
-    assert all(map(limit.fits, parts))
-    assert "".join(part["output"] for part in parts).replace(" ", "") == text.replace(" ", "") * 1001
-
-
 def test_a_question_that_fills_a_row_is_skipped_with_its_reason(run: RunDir) -> None:
     rows = [{"question": "why " * 200, "answer": "a"}, {"question": "Q", "answer": "a"}]
     (train, _), summary, _ = prepared(run, {"a.json": json.dumps(rows)}, max_seq_length=64)
@@ -388,20 +307,6 @@ def test_one_example_is_always_left_to_train(run: RunDir) -> None:
     for seed in range(6):
         (train, valid), _, _ = prepared(run, {"a.md": "Text."}, valid_fraction=0.5, seed=seed)
         assert (len(train), len(valid)) == (1, 0)
-
-
-def test_one_example_is_held_out_where_there_are_enough_for_one(run: RunDir) -> None:
-    def held_out(questions: int, seed: int) -> list[dict[str, str]]:
-        rows = [{"instruction": f"Q{n}", "input": "", "output": f"A{n}"} for n in range(questions)]
-        train, valid = prepare._split(rows, parse({"model": "m", "seed": seed}))
-        assert sorted(map(str, train + valid)) == sorted(map(str, rows))
-        return valid
-
-    few = [held_out(20, seed) for seed in range(20)]
-    assert all(few)
-    assert not all(held_out(19, seed) for seed in range(20))
-    for seed, valid in enumerate(few):
-        assert len(valid) > 1 or held_out(21, seed)[0] in [*valid, {"instruction": "Q20", "input": "", "output": "A20"}]
 
 
 def test_too_little_disk_is_said_before_anything_else(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftq.errors import UserError
+from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import write_jsonl
 from tests.tiny import make_tiny_model
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED, Tokens
 
 STOP = "<|im_end|>"
-SUMMARY = {"stop": STOP, "max_seq_length": 512}
+REPORT = DatasetReport(stop=STOP, max_seq_length=512)
 EXAMPLES = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}. " * (n + 1)} for n in range(5)]
 
 
@@ -46,10 +48,10 @@ def test_what_was_written_is_read_back_without_tokenising(
     expected = [Tokens(model).row(example, STOP) for example in EXAMPLES]
     assert rows.write(dataset, model, STOP) == [len(ids) for ids, _ in expected]
     monkeypatch.setattr(Tokens, "rows", no_tokeniser)
-    train, valid = rows.read(dataset, model, SUMMARY, train_on_prompt=False)
+    train, valid = rows.read(dataset, model, REPORT, train_on_prompt=False)
     assert lists(train) + lists(valid) == expected
     assert all(labels[0] == IGNORED for _, labels in expected)
-    both = lists(rows.read(dataset, model, SUMMARY, train_on_prompt=True)[0])
+    both = lists(rows.read(dataset, model, REPORT, train_on_prompt=True)[0])
     assert both == [(ids, ids) for ids, _ in expected[:4]]
 
 
@@ -57,27 +59,27 @@ def test_a_changed_dataset_a_torn_file_or_none_is_tokenised_again(dataset: Path,
     rows.write(dataset, model, STOP)
     write_jsonl(dataset / "train.jsonl", EXAMPLES[1:3])
     expected = [Tokens(model).row(example, STOP) for example in EXAMPLES[1:3]]
-    assert lists(rows.read(dataset, model, SUMMARY, False)[0]) == expected
+    assert lists(rows.read(dataset, model, REPORT, False)[0]) == expected
     rows.write(dataset, model, STOP)
     whole = (dataset / rows.FILE).read_bytes()
     for left in (whole[: len(whole) // 2], b"", b"something else"):
         (dataset / rows.FILE).write_bytes(left)
-        assert lists(rows.read(dataset, model, SUMMARY, False)[0]) == expected
+        assert lists(rows.read(dataset, model, REPORT, False)[0]) == expected
     (dataset / rows.FILE).unlink()
-    assert lists(rows.read(dataset, model, SUMMARY, False)[0]) == expected
+    assert lists(rows.read(dataset, model, REPORT, False)[0]) == expected
 
 
 def test_another_stop_token_is_tokenised_again(dataset: Path, model: Path) -> None:
     rows.write(dataset, model, STOP)
     other = "<|endoftext|>"
-    train, _ = rows.read(dataset, model, {**SUMMARY, "stop": other}, False)
+    train, _ = rows.read(dataset, model, replace(REPORT, stop=other), False)
     assert {row["input_ids"][-1] for row in train} == {Tokens(model).id_of(other)}
 
 
 def test_a_part_without_examples_has_none(dataset: Path, model: Path) -> None:
     (dataset / "valid.jsonl").write_text("")
     rows.write(dataset, model, STOP)
-    train, valid = rows.read(dataset, model, SUMMARY, False)
+    train, valid = rows.read(dataset, model, REPORT, False)
     assert len(train) == 4
     assert valid == []
 
@@ -92,7 +94,7 @@ def test_a_row_without_the_stop_token_or_too_long_is_refused(dataset: Path, mode
         with pytest.raises(UserError, match=message):
             rows.check(ids, labels, 2, limit, "train.jsonl:1")
     with pytest.raises(UserError, match=r"valid.jsonl:1: \d+ tokens"):
-        rows.read(dataset, model, {**SUMMARY, "max_seq_length": 35}, False)
+        rows.read(dataset, model, replace(REPORT, max_seq_length=35), False)
 
 
 def test_a_tokenizer_saved_with_truncation_and_padding_cuts_and_fills_nothing(model: Path, tmp_path: Path) -> None:

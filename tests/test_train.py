@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan.plan import Plan
 from ftq.spec.options import parse
@@ -225,8 +226,8 @@ def test_the_validation_loss_is_a_mean_over_tokens_without_dropout(prepared: Pat
     run = copy(prepared, "-".join(["validated", *changes]))
     done = stage("train", run, *changes, "batch_size=4", "gradient_accumulation_steps=2")
     assert done.returncode == 0, done.stderr
-    summary = json.loads((run / "dataset/report.json").read_text())
-    _, valid = rows.read(run / "dataset", prepared.parent / "tiny", summary, train_on_prompt=False)
+    report = DatasetReport.read(run / "dataset")
+    _, valid = rows.read(run / "dataset", prepared.parent / "tiny", report, train_on_prompt=False)
     *_, told = [line["valid_loss"] for line in read_jsonl(run / "metrics.jsonl") if "valid_loss" in line]
     assert told == pytest.approx(loss_of(run / "adapter", prepared.parent / "tiny", valid), rel=1e-4)
 

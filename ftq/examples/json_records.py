@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,9 +12,12 @@ PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "respon
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
+MOST_BEFORE = 2**20  # characters that were said before an answer: no row takes more
+_JSON = json.JSONDecoder(parse_int=float)  # Python makes no int of more than 4,300 digits
 
 Example = dict[str, str]
 Row = tuple[str, Example | str]  # where it is, and the example or why there is none
+Message = tuple[str, str, bool]  # role, text, whether it is learned
 
 
 class Malformed(ValueError):
@@ -27,31 +31,38 @@ def examples(text: str, is_lines: bool) -> Iterator[Row]:
             yield where, str(record)
             continue
         try:
-            yield from ((where, found) for found in read(record))
+            yield from ((where, row) for row in _rows(record))
         except ValueError as error:
             yield where, str(error)
 
 
 def read(record: Any) -> list[Example | str]:
     """The examples in one record: one, or for each answer of a chat one or why there is none. Raises ValueError."""
+    return list(_rows(record))
+
+
+def _rows(record: Any) -> Iterator[Example | str]:
     if not isinstance(record, dict):
         raise ValueError(f"a record must be an object, not {_kind(record)}")
     first = _said_first(record)
     for key in ("messages", "conversations"):
         if key in record:
-            return _turns(first, record[key], key)
+            yield from _turns(first, record[key], key)
+            return
     for asked, answered in PAIRS:
         if asked in record and answered in record:
             if isinstance(record[asked], list) and isinstance(record[answered], list):
-                return _turns(first, record[asked] + record[answered], asked)
+                yield from _turns(first, record[asked] + record[answered], asked)
+                return
             example = _example(record, asked, answered)
-            return _turns(first, _as_chat(example), asked) if first else [example]
+            yield from _turns(first, _as_chat(example), asked) if first else [example]
+            return
     raise ValueError(f"a record needs {KNOWN}; this one has {_listed(list(record))}")
 
 
 def _document(text: str) -> Iterator[tuple[str, Any]]:
     try:
-        value = json.loads(text)
+        value = _JSON.decode(text)
     except json.JSONDecodeError as error:
         rows = list(_lines(text))
         if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in rows):
@@ -76,11 +87,11 @@ def _records(value: Any) -> list[Any]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield f"line {number}", json.loads(line)
+            yield f"line {number}", _JSON.decode(line.rstrip("\n"))
         except json.JSONDecodeError as error:
             yield f"line {number}", ValueError(f"malformed JSON ({error.msg}, column {error.colno})")
         except RecursionError:
@@ -116,42 +127,52 @@ def _as_chat(example: Example) -> list[Any]:
     return [*given, {"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
 
 
-def _turns(first: list[Any], messages: Any, key: str) -> list[Example | str]:
+def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]:
     """An example for each answer, or why there is none: the question before it, and all that was said before as input.
 
     Assistant messages in a row are one answer.
     """
     if not isinstance(messages, list):
         raise ValueError(f"{key} must be a list, not {_kind(messages)}")
-    found: list[Example | str] = []
-    before: list[str] = []
-    question = ""
+    before, question, size, answers = list[str](), list[str](), 0, 0
     said = list(map(_message, messages))
     before_it = [message for message in map(_message, first) if message not in said[:1]]  # some records say it twice
     for role, group in groupby(before_it + said, key=lambda message: message[0]):
         turns = list(group)
-        content = "\n".join(text for _, text, _ in turns)
+        texts = [text for _, text, _ in turns]
+        if role == "user":
+            question += texts
+            continue
         if role == "assistant":
-            if not question:
-                found.append("an assistant message has no user message before it")
-            elif not all(learned for *_, learned in turns):
-                found.append("an answer of weight 0 isn't learned")
-            else:
-                found.append({"instruction": question, "input": "\n".join(before), "output": content})
-            before += [f"User: {question}"] if question else []
-            before += [f"Assistant: {text}" for _, text, _ in turns]
-            question = ""
-        elif role == "user":
-            question = f"{question}\n{content}".strip()
-        else:
-            before.append(content)
-    if not found:
+            answers += 1
+            yield _answer(question, before if size <= MOST_BEFORE else None, turns)
+            texts = [f"Assistant: {text}" for text in texts]
+            texts, question = [f"User: {_joined(question)}", *texts] if question else texts, []
+        before += texts
+        size += sum(map(len, texts))
+    if not answers:
         raise ValueError("a chat without an assistant message teaches nothing")
-    return [*found, "the last user message has no answer"] if question else found
+    if question:
+        yield "the last user message has no answer"
 
 
-def _message(message: Any) -> tuple[str, str, bool]:
-    """(role, text, whether it is learned)."""
+def _answer(question: list[str], before: list[str] | None, turns: list[Message]) -> Example | str:
+    """`before` is None where more was said than any row takes."""
+    if not question:
+        return "an assistant message has no user message before it"
+    if not all(learned for *_, learned in turns):
+        return "an answer of weight 0 isn't learned"
+    if before is None:
+        return f"more than {MOST_BEFORE:,} characters were said before this answer"
+    answer = "\n".join(text for _, text, _ in turns)
+    return {"instruction": _joined(question), "input": "\n".join(before), "output": answer}
+
+
+def _joined(question: list[str]) -> str:
+    return "\n".join(question).strip()
+
+
+def _message(message: Any) -> Message:
     if not isinstance(message, dict):
         raise ValueError(f"a message must be an object, not {_kind(message)}")
     role = str(message.get("role") or message.get("from") or "")

@@ -1,9 +1,9 @@
-"""Markdown into sections by its headings, and long texts into parts. CommonMark with tables."""
+"""Markdown into sections by its headings. CommonMark with tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,6 @@ KEYS = {  # how front matter's lines begin that aren't indented, by the ruler ab
     "---": re.compile(r"[\w-]+:(\s|$)"),
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
-GAPS = [re.compile(r"\n+"), re.compile(r"(?<=[.!?]) +"), re.compile(r" +")]  # between lines, sentences, words
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,8 @@ class Section:
 
 def sections(source: str) -> list[Section]:
     """Every stretch of text below a heading. Headings inside quotes, lists and code are text."""
-    from markdown_it import MarkdownIt
-
     lines = _without_front_matter(source)
-    parsed = MarkdownIt("commonmark").enable("table").parse("\n".join(lines))
+    parsed = _parse("\n".join(lines))
     top = [token for token in parsed if token.level == 0 and token.map and token.nesting >= 0]
     _drop_comments(lines, parsed)
     found: list[Section] = []
@@ -50,16 +47,18 @@ def sections(source: str) -> list[Section]:
     return [section for section in found if not all(map(TAGS.fullmatch, section.blocks))]
 
 
-def split(blocks: tuple[str, ...], fits: Callable[[str], bool]) -> list[str]:
-    """Join the blocks into as few texts as fit; a block that doesn't is cut."""
-    parts: list[str] = []
-    for joint, text in _pieces(blocks, fits):
-        joined = f"{parts[-1]}{joint}{text}" if parts else text
-        if parts and fits(joined):
-            parts[-1] = joined
-        else:
-            parts.append(text)
-    return parts
+def _parse(text: str) -> list[Any]:
+    """The blocks' tokens; of what stands inside them only that of headings and of what may hold a comment."""
+    from markdown_it import MarkdownIt
+
+    parser, defined = MarkdownIt("commonmark").enable("table"), dict[str, Any]()
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    parsed = parser.parse(text, defined)
+    for before, token in pairwise(parsed):
+        if token.type == "inline" and (before.type == "heading_open" or "<!--" in token.content):
+            token.children = []
+            parser.inline.parse(token.content, parser, defined, token.children)
+    return parsed
 
 
 def _without_front_matter(source: str) -> list[str]:
@@ -122,32 +121,3 @@ def _block(lines: list[str], start: int, end: int) -> str:
 
 def _texts(blocks: list[str]) -> tuple[str, ...]:
     return tuple(block for block in blocks if block.strip())
-
-
-def _pieces(blocks: tuple[str, ...], fits: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """(what joins it to the text before, text): every text fits."""
-    for block in blocks:
-        if fits(block):
-            yield "\n\n", block
-        else:
-            yield from _cut(block, fits, joint="\n\n")
-
-
-def _cut(text: str, fits: Callable[[str], bool], joint: str) -> Iterator[tuple[str, str]]:
-    """Halve the text until its pieces fit; the caller joins small neighbours again."""
-    if fits(text) or len(text) < 2:
-        yield joint, text
-        return
-    start, end = _middle(text)
-    yield from _cut(text[:start], fits, joint)
-    yield from _cut(text[end:], fits, text[start:end])
-
-
-def _middle(text: str) -> tuple[int, int]:
-    """The gap nearest to the text's middle: between lines, else sentences, else words, else letters."""
-    half = len(text) // 2
-    for gap in GAPS:
-        found = [match.span() for match in gap.finditer(text) if match.start() and match.end() < len(text)]
-        if found:
-            return min(found, key=lambda span: abs(span[0] - half))
-    return half, half

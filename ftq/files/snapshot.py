@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ftq.errors import NotFound, UserError, utf8
 
 SUFFIXES = (".md", ".markdown", ".json", ".jsonl")
 SHOWN = 5  # kinds of other files that are named
+HIDDEN, OTHER = "hidden", "not .md, .json or .jsonl"  # why these are no documents
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
 
@@ -25,11 +27,6 @@ class Snapshot:
     hash: str = ""
     skipped: list[str] = field(default_factory=list)
     others: str = ""
-
-
-def find(folder: Path, home: Path | None = None) -> list[Path]:
-    """The documents below a folder, in a fixed order; none of the runs in `home`. UserError if there is none."""
-    return _look(folder, home)[0]
 
 
 def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Snapshot:
@@ -57,24 +54,35 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Sna
     return result
 
 
+def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
+    """(path, why it is no document: empty for one that is) of what lies below a folder, in a fixed order.
+
+    A folder's files come before its folders. The runs in `home` aren't looked at.
+    """
+    root, unreadable = Path(os.path.realpath(folder)), list[OSError]()
+    for place, folders, names in os.walk(folder, onerror=unreadable.append):
+        ours = home is not None and os.path.realpath(place) == str(home)
+        folders[:] = [name for name in folders if not (ours and name in OURS) and not _is_run(Path(place, name), home)]
+        barred = [name for name in folders if _is_barred(Path(place, name))]
+        folders[:] = sorted(set(folders) - set(barred))
+        for path in (Path(place, name) for name in [*sorted(barred), *sorted(names)]):
+            reason = _why_not(path, root)
+            if not (ours and reason == OTHER):
+                yield path, reason
+    yield from ((Path(error.filename), _unreadable(error)) for error in unreadable)
+
+
 def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
     """(the documents, what can't be taken and why, a word on files of other kinds). Hidden ones are left aside."""
     _check(folder)
-    root, found, skipped, others = Path(os.path.realpath(folder)), list[Path](), list[str](), Counter[str]()
-    for place, folders, names in os.walk(folder, onerror=lambda e: skipped.append(f"{e.filename}: {_unreadable(e)}")):
-        ours = home is not None and os.path.realpath(place) == str(home)
-        folders[:] = [name for name in folders if not name.startswith(".") and not _is_run(Path(place, name), home)
-                      and not (ours and name in OURS)]  # fmt: skip
-        barred = [name for name in folders if os.path.islink(Path(place, name)) or utf8(name) != name]
-        folders[:] = sorted(set(folders) - set(barred))
-        for path in (Path(place, name) for name in [*barred, *names] if not name.startswith(".")):
-            if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
-                if not ours:
-                    others[path.suffix.lower()] += 1
-            elif reason := _why_not(path, root):
-                skipped.append(f"{path}: {reason}")
-            else:
-                found.append(path)
+    found, skipped, others = list[Path](), list[str](), Counter[str]()
+    for path, reason in walk(folder, home):
+        if reason == OTHER:
+            others[path.suffix.lower()] += 1
+        elif not reason:
+            found.append(path)
+        elif reason != HIDDEN:
+            skipped.append(f"{path}: {reason}")
     left = sorted(utf8(line) for line in skipped)
     if not found:
         raise _nothing(folder, left, _count(others))
@@ -99,8 +107,17 @@ def _is_run(path: Path, home: Path | None) -> bool:
     return home is not None and os.path.isfile(path / "run.json") and os.path.realpath(path.parent) == str(home)
 
 
+def _is_barred(folder: Path) -> bool:
+    """Whether what lies in the folder isn't looked at."""
+    return folder.name.startswith(".") or os.path.islink(folder) or utf8(folder.name) != folder.name
+
+
 def _why_not(path: Path, root: Path) -> str:
-    """Why it stays behind; empty for a plain file, or for a link to one below `root`."""
+    """Why it is no document; empty for a plain file, or for a link to one below `root`."""
+    if path.name.startswith("."):
+        return HIDDEN
+    if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
+        return OTHER
     if utf8(path.name) != path.name:
         return "its name isn't UTF-8"
     if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):

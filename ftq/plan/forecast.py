@@ -7,17 +7,21 @@ free; here both are estimates.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
+from ftq.examples import dataset
+from ftq.examples.dataset import DatasetReport, Examples
+from ftq.examples.prompt import completion, prompt
+from ftq.examples.split import Example, Row
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
-from ftq.plan import calibration, lengths, sizes
+from ftq.plan import calibration, sizes
 from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
 from ftq.plan.duration import training_seconds
@@ -28,6 +32,7 @@ from ftq.spec.shape import Shape
 from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
+BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed
@@ -137,7 +142,7 @@ def machine_of(spec: RunSpec, card: Card) -> Machine:
 
 
 def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Dataset:
-    folder, bytes_per_token = Path(spec["documents"]), lengths.BYTES_PER_TOKEN
+    folder, bytes_per_token = Path(spec["documents"]), BYTES_PER_TOKEN
 
     @cache
     def hashed() -> str:
@@ -147,34 +152,47 @@ def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Datase
         if number == 0:
             bytes_per_token = _bytes_per_token(RunDir(home / run.id), report) or bytes_per_token
         same = all(run.spec.get(name) == spec[name] for name in ("valid_fraction", "seed"))
-        same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.get("max_seq_length"))
+        same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
             return _counted(report)
-    found = lengths.of(snapshot.find(folder, home), bytes_per_token, spec["max_seq_length"])
-    held_out = round(len(found) * spec["valid_fraction"])
-    return Dataset(_part(Rows.of(found), len(found) - held_out), held_out, False)
+    row = Row(spec["max_seq_length"], lambda example: int(_bytes(example) / bytes_per_token) + 1)
+    return _guessed(Examples(folder, row, home), row, spec)
 
 
-def _earlier(model: str, store: RunStore | None, home: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """(run, its dataset/report.json) of earlier runs with this model, the newest first."""
+def _earlier(model: str, store: RunStore | None, home: Path) -> Iterator[tuple[Run, DatasetReport]]:
+    """Earlier runs with this model and what prepare told of each, the newest first."""
     for run in store.all(RUNS) if store else []:
-        path = RunDir(home / run.id).dataset / "report.json"
-        if run.model == model and path.is_file():
-            yield run, json.loads(path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # not prepared, or by another version
+            if run.model == model:
+                yield run, DatasetReport.read(RunDir(home / run.id).dataset)
 
 
-def _bytes_per_token(run: RunDir, report: dict[str, Any]) -> float | None:
+def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
     rows = list(itertools.islice(read_jsonl(run.dataset / "train.jsonl"), SAMPLE))
-    if not rows or not report["tokens"]["mean"]:
+    if not rows or not report.tokens.mean:
         return None
-    text = sum(len(lengths.row(row["instruction"], row["input"], row["output"]).encode()) for row in rows)
-    return float(text / len(rows) / report["tokens"]["mean"])
+    return sum(map(_bytes, rows)) / len(rows) / report.tokens.mean
 
 
-def _counted(report: dict[str, Any]) -> Dataset:
-    tokens = report["tokens"]
-    rows = Rows(report["examples"], tokens["total"], tokens["longest"], tokens["mean"] / 2)
-    return Dataset(_part(rows, report["train"]), report["valid"], True)
+def _bytes(example: Example) -> int:
+    text = prompt(example["instruction"], example["input"]) + completion(example["output"], "")
+    return len(text.encode(errors="replace"))
+
+
+def _counted(report: DatasetReport) -> Dataset:
+    tokens = report.tokens
+    rows = Rows(report.examples, tokens.total, tokens.longest, tokens.mean / 2)
+    return Dataset(_part(rows, report.train), report.valid, True)
+
+
+def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
+    """The examples that prepare will make; of their tokens a guess."""
+    lengths, shares = list[int](), list[float]()
+    for example in examples:
+        lengths.append(min(row.limit, row.length(example)))
+        shares.append(dataset.share(example, spec["seed"]))
+    valid = dataset.held_out(shares, spec["valid_fraction"])
+    return Dataset(Rows.of([size for number, size in enumerate(lengths) if number not in valid]), len(valid), False)
 
 
 def _part(rows: Rows, examples: int) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import OLLAMA_TEMPLATE, prompt
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec import models
@@ -14,19 +15,19 @@ SHOWN = ["epochs", "max_steps", "learning_rate", "lr_scheduler", "batch_size", "
          "alpha", "dropout", "target_modules", "max_seq_length", "train_on_prompt", "seed"]  # fmt: skip
 
 
-def modelfile(spec: RunSpec, summary: dict[str, Any]) -> str:
+def modelfile(spec: RunSpec, dataset: DatasetReport) -> str:
     """For `ollama create NAME -f Modelfile`: the trained prompt, the stop token, and no dice."""
     return "\n".join([
         f"FROM ./model-{spec.quantizations[0]}.gguf",
         f'TEMPLATE """{OLLAMA_TEMPLATE}"""',
-        f'PARAMETER stop "{summary["stop"]}"',
+        f'PARAMETER stop "{dataset.stop}"',
         "PARAMETER temperature 0",
-        f"PARAMETER num_ctx {summary['max_seq_length']}",
+        f"PARAMETER num_ctx {dataset.max_seq_length}",
         "",
     ])  # fmt: skip
 
 
-def readme(run: RunDir, spec: RunSpec, summary: dict[str, Any], files: list[Path]) -> str:
+def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, files: list[Path]) -> str:
     """The model card: what it is made of, how it was trained, how to ask it."""
     known = models.find(spec.model)
     name = Path(spec.model).name if Path(spec.model).is_dir() else spec.model
@@ -44,18 +45,18 @@ def readme(run: RunDir, spec: RunSpec, summary: dict[str, Any], files: list[Path
         "```sh", "ollama create mine -f Modelfile && ollama run mine",
         f"llama-cli -m {first} -no-cnv -p '{prompt('What is this about?')}'", "```", "",
         f"The prompt is `{prompt('QUESTION', 'CONTEXT')}` (the context may be empty); the answer ends with "
-        f"`{summary['stop']}`. It is stored in the GGUF as its chat template, and in the Modelfile.", "",
-        "## Data", "", _data(summary), "",
+        f"`{dataset.stop}`. It is stored in the GGUF as its chat template, and in the Modelfile.", "",
+        "## Data", "", _data(dataset), "",
         "## Training", "", "| option | value |", "|---|---|", rows, "", _losses(run), "",
     ])  # fmt: skip
 
 
-def _data(summary: dict[str, Any]) -> str:
-    documents, tokens = summary["documents"], summary["tokens"]
+def _data(dataset: DatasetReport) -> str:
+    documents, tokens = dataset.documents, dataset.tokens
     return (
-        f"{summary['examples']} examples from {len(documents['used'])} documents "
-        f"({len(documents['skipped'])} skipped): {summary['train']} to train, {summary['valid']} to validate; "
-        f"{tokens['total']:,} tokens, the longest example {tokens['longest']}."
+        f"{dataset.examples} examples from {len(documents.used)} documents "
+        f"({len(documents.skipped)} skipped): {dataset.train} to train, {dataset.valid} to validate; "
+        f"{tokens.total:,} tokens, the longest example {tokens.longest}."
     )
 
 

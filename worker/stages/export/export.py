@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from ftq.errors import FtqError, UserError
+from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl, remove
 from ftq.plan import sizes
 from ftq.spec.options import RunSpec
@@ -33,19 +34,19 @@ LOOK = "The log has more: `ftq logs RUN --stage export`. `ftq retry RUN` exports
 
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write the merged model (unless keep_merged=false), a GGUF for each type, Modelfile and README.md."""
-    summary = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))
-    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
+    dataset = DatasetReport.read(run.dataset)
+    model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     _check_disk(out, model_dir, spec)
     report.progress(0)
     merged = out / "merged"
-    merge(model_dir, run.adapter, merged, summary["stop"])
+    merge(model_dir, run.adapter, merged, dataset.stop)
     _finish_config(merged)
     report.progress(30)
     files = _write_ggufs(merged, out, spec, report)
-    _check(files, run, model_dir, summary["stop"], report)
-    (out / "Modelfile").write_text(card.modelfile(spec, summary), encoding="utf-8")
-    (out / "README.md").write_text(card.readme(run, spec, summary, files), encoding="utf-8")
+    _check(files, run, model_dir, dataset.stop, report)
+    (out / "Modelfile").write_text(card.modelfile(spec, dataset), encoding="utf-8")
+    (out / "README.md").write_text(card.readme(run, spec, dataset, files), encoding="utf-8")
     if not spec.keep_merged:
         remove(merged)
     report.progress(100)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.errors import UserError
+from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.spec.options import RunSpec
 from worker.llama.answer import Answer, Question
@@ -53,9 +53,9 @@ def ask_adapter(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
     from worker.stages.model.tokens import Tokens
 
     check_adapter(run.adapter)
-    summary = json.loads((run.dataset / "report.json").read_text(encoding="utf-8"))
-    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
+    dataset = DatasetReport.read(run.dataset)
+    model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     model = load.load_for_inference(model_dir, run.adapter, spec, Report())
-    answerer = AdapterAnswerer(model, Tokens(model_dir), summary["stop"])
+    answerer = AdapterAnswerer(model, Tokens(model_dir), dataset.stop)
     yield from map(answerer.answer, questions(spec))

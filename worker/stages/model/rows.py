@@ -8,16 +8,20 @@ tokenizer, the prompt or the stop token are others by now, the examples are toke
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
+from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import completion, prompt
 from ftq.files.run_dir import read_jsonl
 from worker.stages.model.tokens import IGNORED, Tokens
 
 PARTS = ("train", "valid")
 FILE = "tokens.safetensors"
+BATCH = 256  # examples that are tokenised at once: as lists, their tokens take much more memory
 
 Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
 
@@ -31,12 +35,12 @@ def write(dataset: Path, model_dir: Path, stop: str) -> list[int]:
     return [int(length) for part in PARTS for length in made[f"{part}_lengths"]]
 
 
-def read(dataset: Path, model_dir: Path, summary: dict[str, Any], train_on_prompt: bool) -> tuple[list[Row], list[Row]]:
+def read(dataset: Path, model_dir: Path, report: DatasetReport, train_on_prompt: bool) -> tuple[list[Row], list[Row]]:
     """(train, valid): no example is cut, each ends with the stop token and learns it; UserError for one that doesn't.
 
-    `summary` is the dataset's report.json: its stop token and the longest row that it allows.
+    The report says the stop token and the longest row.
     """
-    stop, limit = summary["stop"], summary["max_seq_length"]
+    stop, limit = report.stop, report.max_seq_length
     made = _kept(dataset, _made_of(dataset, model_dir, stop)) or _tokenise(dataset, model_dir, stop)
     train, valid = (_rows(made, part, train_on_prompt) for part in PARTS)
     end = Tokens(model_dir).id_of(stop)
@@ -69,11 +73,25 @@ def _tokenise(dataset: Path, model_dir: Path, stop: str) -> dict[str, Any]:
 
     tokens, made = Tokens(model_dir), {}
     for part in PARTS:
-        rows = tokens.rows(list(read_jsonl(dataset / f"{part}.jsonl")), stop)
-        made[f"{part}_ids"] = numpy.array([one for ids, _ in rows for one in ids], numpy.int32)
-        made[f"{part}_lengths"] = numpy.array([len(ids) for ids, _ in rows], numpy.int64)
-        made[f"{part}_answers"] = numpy.array([len(ids) - labels.count(IGNORED) for ids, labels in rows], numpy.int64)
+        batches = [_arrays(tokens.rows(batch, stop)) for batch in _batches(read_jsonl(dataset / f"{part}.jsonl"))]
+        for position, name in enumerate(("ids", "lengths", "answers")):
+            made[f"{part}_{name}"] = numpy.concatenate([arrays[position] for arrays in batches or [_arrays([])]])
     return made
+
+
+def _batches(examples: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    while batch := list(islice(examples, BATCH)):
+        yield batch
+
+
+def _arrays(rows: list[tuple[list[int], list[int]]]) -> tuple[Any, Any, Any]:
+    """(the tokens end to end, how many each row has, how many of those are its answer)."""
+    import numpy
+
+    ids = numpy.fromiter(chain.from_iterable(ids for ids, _ in rows), numpy.int32)
+    lengths = numpy.array([len(ids) for ids, _ in rows], numpy.int64)
+    answers = numpy.array([len(ids) - labels.count(IGNORED) for ids, labels in rows], numpy.int64)
+    return ids, lengths, answers
 
 
 def _rows(made: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
@@ -109,5 +127,6 @@ def _made_of(dataset: Path, model_dir: Path, stop: str) -> str:
     """A hash of all that the tokens depend on."""
     found = hashlib.sha256((prompt("a", "b") + completion("c", stop)).encode())
     for path in [*(dataset / f"{part}.jsonl" for part in PARTS), *sorted(model_dir.glob("tokenizer*"))]:
-        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:
+            found.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir
 from ftq.spec import models
 from ftq.spec.options import RunSpec
@@ -36,13 +37,13 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write adapter/ and metrics.jsonl into `out`; asked to stop, save a checkpoint and return."""
     lap = _stopwatch()
-    summary = _read_summary(run)
-    model_dir = base_model.resolve(spec.model, summary.get("base_revision"))
+    dataset = _read_report(run)
+    model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     base_model.read_ahead(model_dir)
     ranks.start(spec.gpus, report)
     report.progress(0)
-    train_rows, valid_rows = rows.read(run.dataset, model_dir, summary, spec.train_on_prompt)
+    train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt)
     lap("the rows are read")
     plan = decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
@@ -70,12 +71,11 @@ def _stopwatch() -> Callable[[str], None]:
     return lambda what: print(f"{time.monotonic() - began:.1f} s: {what}", flush=True)
 
 
-def _read_summary(run: RunDir) -> dict[str, Any]:
-    path = run.dataset / "report.json"
-    if not path.is_file():
-        raise UserError(f"{run.dataset}: there is no dataset yet", "Run the prepare stage first.")
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return summary
+def _read_report(run: RunDir) -> DatasetReport:
+    try:
+        return DatasetReport.read(run.dataset)
+    except FileNotFoundError:
+        raise UserError(f"{run.dataset}: there is no dataset yet", "Run the prepare stage first.") from None
 
 
 def _attempt(out: Path) -> int:

@@ -1,0 +1,206 @@
+"""The dataset that a folder of documents makes: its examples, train and valid, and the report on all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import utf8
+from ftq.examples.read import Candidate, Read, read
+from ftq.examples.split import EMPTY, Example, Row, split
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Used:
+    path: str
+    examples: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SkippedRecord:
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Documents:
+    used: list[Used] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Of all examples together, of the longest, and of one on average."""
+
+    total: int = 0
+    longest: int = 0
+    mean: float = 0.0
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> TokenCounts:
+        return cls(sum(lengths), max(lengths), round(sum(lengths) / len(lengths), 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """What prepare tells the later stages and people: dataset/report.json."""
+
+    documents: Documents = field(default_factory=Documents)
+    records_skipped: list[SkippedRecord] = field(default_factory=list)
+    examples: int = 0
+    duplicates: int = 0
+    split_into_parts: int = 0
+    train: int = 0
+    valid: int = 0
+    tokens: TokenCounts = TokenCounts()
+    max_seq_length: int
+    stop: str
+    base_revision: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> DatasetReport:
+        """TypeError for what is no report; keys of a later version are left aside."""
+        known = {one.name for one in fields(cls)}
+        files = value.get("documents", {})
+        used = [Used(**document) for document in files.get("used", [])]
+        skipped = [Skipped(**document) for document in files.get("skipped", [])]
+        return cls(**{name: given for name, given in value.items() if name in known} | {
+            "documents": Documents(used, skipped),
+            "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
+            "tokens": TokenCounts(**value.get("tokens", {})),
+        })  # fmt: skip
+
+    @classmethod
+    def read(cls, dataset: Path) -> DatasetReport:
+        """The report in a run's dataset folder. OSError if there is none."""
+        return cls.from_json(json.loads((dataset / REPORT).read_text(encoding="utf-8")))
+
+
+class Examples:
+    """The examples of a folder, one after another; its counts are whole once all have been taken."""
+
+    def __init__(
+        self, folder: Path, row: Row, home: Path | None = None,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> None:  # fmt: skip
+        self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
+        self.count = self.duplicates = self.split_into_parts = 0
+        self._read, self._row = read(folder, home, progress), row
+        self._seen: set[bytes] = set()
+        self._filled = ("", 0)  # where an input was too long for a row, and how long it was
+
+    def __iter__(self) -> Iterator[Example]:
+        for name, rows in groupby(self._read, key=lambda row: row.document):
+            for example in self._document(name, rows):
+                self.count += 1
+                yield example
+
+    def _document(self, name: str, rows: Iterator[Read]) -> Iterator[Example]:
+        count, same, skipped = self.count, self.duplicates, len(self.documents.skipped)
+        records = len(self.records_skipped)
+        for row in rows:
+            if isinstance(row, Candidate):
+                yield from self._fitting(row)
+            elif row.where:
+                self._skip_record(row.where, row.reason)
+            else:
+                self.documents.skipped.append(Skipped(name, utf8(row.reason)))
+        if len(self.documents.skipped) > skipped:
+            return
+        if self.count > count or self.duplicates > same:
+            self.documents.used.append(Used(name, self.count - count))
+        else:
+            first = self.records_skipped[records].reason
+            self.documents.skipped.append(Skipped(name, f"nothing usable: {first}"))
+
+    def _fitting(self, candidate: Candidate) -> Iterator[Example]:
+        """The candidate as one example, or as several where its text is too long for a row."""
+        whole = {"instruction": candidate.instruction, "input": candidate.input,
+                 "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source}  # fmt: skip
+        if self._is_duplicate(whole):
+            self.duplicates += 1
+        elif self._is_filled(candidate):
+            self._skip_filled(candidate)
+        elif self._row.fits(whole):
+            yield whole
+        elif parts := split(whole, candidate.blocks, self._row):
+            self.split_into_parts += 1
+            yield from parts
+        else:
+            self._skip_filled(candidate)
+
+    def _is_duplicate(self, example: Example) -> bool:
+        key = hashlib.blake2b(digest_size=16)
+        for name in ("instruction", "input", "output"):
+            key.update(len(example[name]).to_bytes(8, "big") + example[name].encode())
+        known = key.digest() in self._seen
+        self._seen.add(key.digest())
+        return known
+
+    def _is_filled(self, candidate: Candidate) -> bool:
+        """Whether a chat was too long for a row already an answer before."""
+        where, size = self._filled
+        return candidate.where == where and len(candidate.input) >= size
+
+    def _skip_filled(self, candidate: Candidate) -> None:
+        if not self._row.fits({**EMPTY, "input": candidate.input}):
+            self._filled = (candidate.where, len(candidate.input))
+        reason = f"its question alone fills a row of {self._row.limit} tokens (max_seq_length)"
+        self._skip_record(candidate.where, reason)
+
+    def _skip_record(self, where: str, reason: str) -> None:
+        """Note a record. Its keys may hold what no file and no database takes."""
+        self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason)))
+
+
+def write(examples: Iterable[Example], dataset: Path, seed: int, valid_fraction: float) -> tuple[int, int]:
+    """Write train.jsonl and valid.jsonl, and say how many each has. No more than one example is held in memory."""
+    everything, shares = dataset / "examples.jsonl", array("d")
+    with everything.open("wb") as lines:
+        for example in examples:
+            lines.write(json.dumps(example, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+            shares.append(share(example, seed))
+    valid = held_out(shares, valid_fraction)
+    with (everything.open("rb") as lines, (dataset / "train.jsonl").open("wb") as to_train,
+          (dataset / "valid.jsonl").open("wb") as to_valid):  # fmt: skip
+        for number, line in enumerate(lines):
+            (to_valid if number in valid else to_train).write(line)
+    everything.unlink()
+    return len(shares) - len(valid), len(valid)
+
+
+def share(example: Example, seed: int) -> float:
+    """A number from 0 to 1 that stays the same for the same example and seed."""
+    content = "\x1f".join([str(seed), example["instruction"], example["input"], example["output"]])
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
+
+
+def held_out(shares: Sequence[float], fraction: float) -> set[int]:
+    """Which examples are for validation: those with a small share, so that a new document moves no other example.
+
+    None may be drawn of few examples. If there are enough for one, the nearest to it is held out.
+    """
+    valid = [number for number, share in enumerate(shares) if share < fraction]
+    if len(valid) == len(shares):
+        valid = valid[1:]
+    if not valid and fraction * len(shares) >= 1:
+        valid = [min(range(len(shares)), key=shares.__getitem__)]
+    return set(valid)

@@ -1,0 +1,126 @@
+"""An example that is too long for a row becomes several, each with as much of the answer as fits.
+
+An answer is cut between its blocks; a block that is too long by itself between lines, else sentences, words, letters.
+The time is linear: whatever is counted is about as long as a row.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+Example = dict[str, str]  # instruction, input, output, source
+
+EMPTY: Example = {"instruction": "", "input": "", "output": ""}
+GAPS = [
+    re.compile(r"\n+"),
+    re.compile(r"(?<=[.!?]) +|(?<=[。！？｡।؟۔])\s*"),
+    re.compile(r" +|(?<=[，、；：])"),
+]  # between lines, sentences, words
+LETTERS = 6  # a token's, more than in most texts
+JOINERS = "\u200d\ufe0e\ufe0f"  # what ties a character to its neighbours
+
+
+@dataclass(frozen=True)
+class Row:
+    """What has to hold an example: `limit` tokens. `length` counts an example's, prompt and stop token included."""
+
+    limit: int
+    length: Callable[[Example], int]
+
+    def fits(self, example: Example) -> bool:
+        """Whether it fits. Of a very long example the start alone says that it doesn't."""
+        texts = [example["instruction"], example["input"], example["output"]]
+        if sum(map(_most_tokens, texts)) + self._beside <= self.limit:
+            return True
+        size, longest = LETTERS * self.limit, max(map(len, texts))
+        while size < longest:
+            if self.length({name: text[:size] for name, text in example.items()}) > self.limit:
+                return False
+            size *= 2
+        return self.length(example) <= self.limit
+
+    @cached_property
+    def _beside(self) -> int:
+        """Tokens of a row without texts, and some for what a tokenizer puts between and before them."""
+        return self.length(EMPTY) + 8
+
+
+def _most_tokens(text: str) -> int:
+    """No tokenizer makes more of it: a token is a byte at least, and normal forms take up to three times the bytes."""
+    return len(text) if text.isascii() else 3 * len(text.encode(errors="replace"))
+
+
+def split(whole: Example, blocks: tuple[str, ...], row: Row, digits: int = 0) -> list[Example]:
+    """The example in as many parts as it takes; none if the question leaves no room for an answer.
+
+    The parts' numbers take room too: that of so many digits, and if there are more parts, they are cut once more.
+    """
+    digits = digits or max(3, len(str(len(whole["output"]) // (LETTERS * row.limit))))
+    named = {**whole, "instruction": _part(whole, "8" * digits, "8" * digits)}
+    if not row.fits({**named, "output": "word word word word word word"}):
+        return []
+    empty = row.length({**named, "output": ""})
+    texts = cut(blocks, lambda text: row.length({**named, "output": text}) - empty, row.limit - empty)
+    total = str(len(texts))
+    if len(total) > digits:
+        return split(whole, blocks, row, len(total))
+    return [
+        {**whole, "instruction": _part(whole, str(number), total), "output": text}
+        for number, text in enumerate(texts, start=1)
+    ]
+
+
+def _part(example: Example, number: str, total: str) -> str:
+    return f"{example['instruction']} (part {number} of {total})"
+
+
+def cut(blocks: tuple[str, ...], length: Callable[[str], int], room: int) -> list[str]:
+    """The blocks, joined by empty lines, as few texts of at most `room` tokens. `length` counts a text's."""
+    text = "\n\n".join(blocks)
+    ends = [end + 2 * number for number, end in enumerate(accumulate(map(len, blocks)))]
+    parts, start, size = list[str](), 0, LETTERS * room
+    while start < len(text):
+        end, following = _end(text, start, size, ends)
+        part = text[start:end].strip()
+        tokens = length(part) if part else 0
+        if tokens > room and end - start > 1:
+            size = min(end - start - 1, (end - start) * room // tokens)
+            continue
+        if part:
+            parts.append(part)
+            size = min(2 * (end - start), (end - start) * room // max(1, tokens))
+        start = following
+    return parts
+
+
+def _end(text: str, start: int, size: int, ends: list[int]) -> tuple[int, int]:
+    """(where a part ends that begins at `start`, where the next begins). `size` characters are about what fits."""
+    most = start + max(1, size)
+    if most >= len(text):
+        return len(text), len(text)
+    block = bisect_right(ends, most)  # the first that ends later
+    end = ends[block - 1] if block else 0
+    if end > start and (end - start > size // 2 or ends[block] - end <= size):
+        return end, end + 2
+    rest = ends[block] - start
+    if rest < 2 * size:  # two even parts rather than a long and a short one
+        most = start + rest * 9 // 16
+    half = (start + most) // 2
+    for gap in GAPS:
+        spans = [match.span() for match in gap.finditer(text, half, most) if match.end() > half]
+        if spans:
+            return spans[-1]
+    while most > start + 1 and _is_inside(text, most):
+        most -= 1
+    return most, most
+
+
+def _is_inside(text: str, at: int) -> bool:
+    """Whether a cut here would part a character from its marks."""
+    return bool(unicodedata.combining(text[at])) or text[at] in JOINERS or text[at - 1] == JOINERS[0]
