@@ -12,11 +12,12 @@ import pytest
 from cli_tools import Store, ok, run
 
 from ftq.errors import NotFound, UserError
+from ftq.examples.dataset import DatasetReport, TokenCounts
 from ftq.files import snapshot as documents
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
-from ftq.plan import lengths, sizes
+from ftq.plan import sizes
 from ftq.plan.card import GIB, KNOWN, USABLE, Card, known_card, parse_card, speed_of
-from ftq.plan.forecast import Forecast, forecast
+from ftq.plan.forecast import BYTES_PER_TOKEN, Forecast, forecast
 from ftq.spec import models
 from ftq.spec.options import parse
 from tests.tiny import CONFIG
@@ -32,60 +33,7 @@ def asked(documents: Path, model: str = "phi-3.5-mini", **options: Any) -> dict[
     return {**parse({"model": model, **options}).model_dump(), "documents": str(documents)}
 
 
-# ---- lengths ----------------------------------------------------------------------------------------------
-
-
-def tokens(path: Path, text: str, longest: int = 1000) -> list[int]:
-    path.write_text(text, encoding="utf-8")
-    return lengths.of([path], 4.0, longest)
-
-
-def test_a_markdown_section_is_an_example(tmp_path: Path) -> None:
-    source = "intro\n# A\n\n## B\n" + "b" * 400 + "\n```\n# code\n```\n# C?\n" + "c" * 40 + "\n# empty\n"
-    code = "b" * 400 + "\n```\n# code\n```"
-    asked = [('Explain "x".', "intro"), ('Explain "B" (A).', code), ("C?", "c" * 40)]
-    texts = [lengths.row(question, "", answer) for question, answer in asked]
-    for name in ("x.md", "x.markdown"):
-        assert tokens(tmp_path / name, source) == [len(text) // 4 + 1 for text in texts]
-
-
-def test_a_fence_ends_as_it_began_and_a_heading_may_be_underlined(tmp_path: Path) -> None:
-    long = "````md\n```\n# code\n```\n````"
-    tilde = "```\n~~~\n# code\n````\n---"
-    source = f"---\ntitle: t\n---\n# A\n{long}\n# B\n{tilde}\n\nC\n===\nc\n\n---\n\nD\n---\n- d\n---\n"
-    sections = {"A": long, "B": tilde + "\n", "C": "c\n\n---\n", "D": "- d\n---"}
-    above = {"D": " (C)"}
-    texts = [lengths.row(f'Explain "{name}"{above.get(name, "")}.', "", text) for name, text in sections.items()]
-    assert tokens(tmp_path / "x.md", source) == [len(text) // 4 + 1 for text in texts]
-
-
-def test_a_record_is_an_example_and_a_chat_has_one_for_each_answer(tmp_path: Path) -> None:
-    records = [{"question": "q", "answer": "a"}, {"instruction": "q", "input": "i", "output": "a"}, {"prompt": "q",
-               "completion": "a"}, "no record"]  # fmt: skip
-    chat = {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"},
-                         {"role": "assistant", "content": "a"}, {"role": "user", "content": "u"},
-                         {"role": "assistant", "content": "a"}]}  # fmt: skip
-    assert len(tokens(tmp_path / "x.json", json.dumps(records))) == 3
-    assert len(tokens(tmp_path / "x.json", json.dumps({"data": records}))) == 3
-    assert len(tokens(tmp_path / "x.json", json.dumps(chat))) == 2
-    assert len(tokens(tmp_path / "x.jsonl", "\n".join(map(json.dumps, [*records, chat])))) == 5
-    assert tokens(tmp_path / "x.json", "[{") == []
-
-
-def test_one_bad_line_costs_no_other(tmp_path: Path) -> None:
-    good = json.dumps({"question": "q", "answer": "a\u2028b\x85c"}, ensure_ascii=False)
-    odd = [
-        json.dumps({"question": "q", "answer": "\ud800"}),
-        "9" * 5000,
-        "{half",
-        '{"question": "q"}',
-        "[" * 99_999,
-        "",
-    ]
-    assert len(tokens(tmp_path / "x.jsonl", "\n".join([good, *odd, good]))) == 3
-    assert len(tokens(tmp_path / "x.json", f"{good}\n\n{good}\n")) == 2
-    assert tokens(tmp_path / "x.json", f"{good}\n{{half\n") == []  # prepare takes none of it either
-    assert len(tokens(tmp_path / "x.md", "# A\u2028# B\na\n")) == 1
+# ---- the examples -----------------------------------------------------------------------------------------
 
 
 def test_no_example_is_said(tmp_path: Path) -> None:
@@ -94,25 +42,46 @@ def test_no_example_is_said(tmp_path: Path) -> None:
 
 
 def test_a_long_text_makes_several_rows(tmp_path: Path) -> None:
-    rows = tokens(tmp_path / "x.md", "a" * 10_000, longest=1000)
-    assert (len(rows), max(rows) <= 1000) == (3, True)
-    assert sum(rows) == pytest.approx(10_000 / 4, rel=0.02)
+    (tmp_path / "x.md").write_text("many words " * 2_000)
+    rows = look(None, asked(tmp_path, max_seq_length=1000, valid_fraction=0)).dataset.train
+    assert (rows.examples, rows.longest <= 1000) == (6, True)
+    assert rows.tokens == pytest.approx(22_000 / BYTES_PER_TOKEN, rel=0.05)
 
 
-def test_the_guess_is_near_what_prepare_counts(tmp_path: Path) -> None:
+def test_the_dry_run_has_the_examples_of_prepare_and_guesses_their_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what a rougher reader would take for something else."""
     from tests.tiny import make_run, make_tiny_model
+    from worker.stages.model import convertible
     from worker.stages.prepare import prepare
     from worker.stages.process.main import Report
 
+    monkeypatch.setattr(convertible, "check_convertible", lambda *_: None)
     run_folder = make_run(tmp_path / "run", make_tiny_model(tmp_path / "tiny"))
+    good = json.dumps({"question": "q", "answer": "a\u2028b\x85c"}, ensure_ascii=False)
+    odd = [
+        "9" * 5000,
+        "{half",
+        '{"question": "q"}',
+        "[" * 99_999,
+        '{"question": "n", "answer": "b", "n": ' + "9" * 5000 + "}",
+    ]
+    for name, text in {
+        "a.md": "---\ntitle: t\n---\nintro\n# A\n````md\n```\n# code\n````\nB\n===\n\n- c\n---\n# D\n> # quoted\n",
+        "b.md": "# A\u2028# B\na\n\n# A\u2028# B\na\n", "rows.jsonl": "\n".join([good, *odd, good]),
+        "lines.json": f"{good}\n\n{good}\n", "torn.json": f"{good}\n{{half\n",
+    }.items():  # fmt: skip
+        (run_folder / "documents" / name).write_text(text, encoding="utf-8")
     shutil.copytree(MANUAL, run_folder / "documents", dirs_exist_ok=True)
     out = tmp_path / "out"
     out.mkdir()
     prepare.prepare(RunDir(run_folder), out, parse({"model": str(tmp_path / "tiny")}), Report())
-    counted = json.loads((out / "dataset/report.json").read_text())
-    guessed = lengths.of(sorted(MANUAL.iterdir()), lengths.BYTES_PER_TOKEN, 2048)
-    assert len(guessed) == pytest.approx(counted["examples"], rel=0.05)
-    assert sum(guessed) == pytest.approx(counted["tokens"]["total"], rel=0.15)
+    counted = DatasetReport.read(out / "dataset")
+    guess = look(None, asked(run_folder / "documents", str(tmp_path / "tiny"))).dataset
+    assert (guess.train.examples, guess.held_out, guess.counted) == (counted.train, counted.valid, False)
+    share = counted.train / counted.examples
+    assert guess.train.tokens == pytest.approx(counted.tokens.total * share, rel=0.15)
 
 
 # ---- cards ------------------------------------------------------------------------------------------------
@@ -218,8 +187,10 @@ def test_what_an_earlier_run_counted_is_taken_over(store: Store, manual: Path, d
     dataset.mkdir(parents=True)
     rows = [{"instruction": "q" * 100, "input": "", "output": "a" * 86, "source": "x"}] * 5  # 220 bytes each
     write_jsonl(dataset / "train.jsonl", rows)
-    write_json(dataset / "report.json", {"examples": 6, "train": 5, "valid": 1,
-               "tokens": {"total": 660, "longest": 120, "mean": 110.0}})  # fmt: skip
+    report = DatasetReport(
+        examples=6, train=5, valid=1, tokens=TokenCounts(660, 120, 110.0), max_seq_length=2048, stop=""
+    )
+    write_json(dataset / "report.json", report.to_json())
     found = look(store, spec).dataset
     assert (found.counted, found.train.examples, found.train.tokens, found.held_out) == (True, 5, 550, 1)
     other = look(store, {**spec, "max_seq_length": 512}).dataset
@@ -235,7 +206,8 @@ def test_the_documents_are_read_once_whatever_the_number_of_earlier_runs(
         store.runs.create(f"aaaa111{number}", f"run-{number}", spec, "of other documents")
         RunDir(store.home / f"aaaa111{number}").dataset.mkdir(parents=True)
         write_jsonl(RunDir(store.home / f"aaaa111{number}").dataset / "train.jsonl", [])
-        write_json(RunDir(store.home / f"aaaa111{number}").dataset / "report.json", {"tokens": {"mean": 1.0}})
+        report = DatasetReport(tokens=TokenCounts(mean=1.0), max_seq_length=2048, stop="")
+        write_json(RunDir(store.home / f"aaaa111{number}").dataset / "report.json", report.to_json())
     taken, snapshot = [], documents.snapshot
     monkeypatch.setattr(documents, "snapshot", lambda *given: taken.append(given) or snapshot(*given))
     look(store, spec)

@@ -135,16 +135,18 @@ class Examples:
         """The candidate as one example, or as several where its text is too long for a row."""
         whole = {"instruction": candidate.instruction, "input": candidate.input,
                  "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source}  # fmt: skip
-        if self._is_duplicate(whole):
-            self.duplicates += 1
-        elif self._is_filled(candidate):
+        if self._is_filled(candidate):
             self._skip_filled(candidate)
+        elif self._is_duplicate(whole):
+            self.duplicates += 1
         elif self._row.fits(whole):
             yield whole
         elif parts := split(whole, candidate.blocks, self._row):
             self.split_into_parts += 1
             yield from parts
         else:
+            if not self._row.fits({**EMPTY, "input": candidate.input}):
+                self._filled = (candidate.where, len(candidate.input))
             self._skip_filled(candidate)
 
     def _is_duplicate(self, example: Example) -> bool:
@@ -156,13 +158,11 @@ class Examples:
         return known
 
     def _is_filled(self, candidate: Candidate) -> bool:
-        """Whether a chat was too long for a row already an answer before."""
+        """Whether what was said in a chat was too long for a row already at an earlier answer."""
         where, size = self._filled
         return candidate.where == where and len(candidate.input) >= size
 
     def _skip_filled(self, candidate: Candidate) -> None:
-        if not self._row.fits({**EMPTY, "input": candidate.input}):
-            self._filled = (candidate.where, len(candidate.input))
         reason = f"its question alone fills a row of {self._row.limit} tokens (max_seq_length)"
         self._skip_record(candidate.where, reason)
 

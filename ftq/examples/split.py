@@ -109,16 +109,15 @@ def _end(text: str, start: int, size: int, ends: list[int]) -> tuple[int, int]:
     if end > start and (end - start > size // 2 or ends[block] - end <= size):
         return end, end + 2
     rest = ends[block] - start
-    if rest < 2 * size:  # two even parts rather than a long and a short one
-        most = start + rest * 9 // 16
-    half = (start + most) // 2
+    best = start + (rest // 2 if rest < 2 * size else size)  # two even parts rather than a long and a short one
+    half = (start + best) // 2
     for gap in GAPS:
         spans = [match.span() for match in gap.finditer(text, half, most) if match.end() > half]
         if spans:
-            return spans[-1]
-    while most > start + 1 and _is_inside(text, most):
-        most -= 1
-    return most, most
+            return min(spans, key=lambda span: abs(span[0] - best))
+    while best > start + 1 and _is_inside(text, best):
+        best -= 1
+    return max(best, start + 1), max(best, start + 1)
 
 
 def _is_inside(text: str, at: int) -> bool:

@@ -192,7 +192,8 @@ def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
         lengths.append(min(row.limit, row.length(example)))
         shares.append(dataset.share(example, spec["seed"]))
     valid = dataset.held_out(shares, spec["valid_fraction"])
-    return Dataset(Rows.of([size for number, size in enumerate(lengths) if number not in valid]), len(valid), False)
+    train = Rows.of([length for number, length in enumerate(lengths) if number not in valid])
+    return Dataset(replace(train, longest=max(lengths, default=0)), len(valid), False)  # evaluated, it takes room too
 
 
 def _part(rows: Rows, examples: int) -> Rows:

@@ -1,0 +1,257 @@
+"""Documents into examples, without a model: what is read, how a long one is cut, how train and valid part."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq.examples import dataset, json_records, markdown
+from ftq.examples.dataset import DatasetReport, Documents, Examples, Skipped, SkippedRecord, TokenCounts, Used
+from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.split import Example, Row, cut, split
+
+
+def letters(example: Example) -> int:
+    """A tokenizer that makes a token of each character."""
+    return sum(len(example[name]) for name in ("instruction", "input", "output"))
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+# ---- read -------------------------------------------------------------------------------------------------
+
+
+def test_what_a_folder_gives_comes_in_order_with_where_it_stands(tmp_path: Path) -> None:
+    for name, text in {
+        "b.md": "Text.\n\n# Why?\n\nA.\n\nB.\n", "a/z.jsonl": '{"question": "q", "answer": "a\\n\\nb"}\n[]\n',
+        "a/.git/c.md": "x", "c.md": " ", "d.pdf": "x", "e.md": "# Only\n\n## Headings\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    shares: list[float] = []
+    assert list(read(tmp_path, progress=shares.append)) == [
+        Candidate("b.md", "b.md:1", 'Explain "b".', "", ("Text.",), "b.md"),
+        Candidate("b.md", "b.md:3", "Why?", "", ("A.", "B."), "b.md#Why?"),
+        LeftOut("c.md", "", "empty"),
+        LeftOut("d.pdf", "", "not .md, .json or .jsonl"),
+        LeftOut("e.md", "", "nothing usable: no text in it but headings"),
+        LeftOut("a/.git", "", "hidden"),
+        Candidate("a/z.jsonl", "a/z.jsonl: line 1", "q", "", ("a", "b"), "a/z.jsonl#line 1"),
+        LeftOut("a/z.jsonl", "a/z.jsonl: line 2", "a record must be an object, not a list"),
+    ]
+    assert shares == [number / 6 for number in range(1, 7)]
+
+
+def test_a_number_of_any_length_ends_no_file(tmp_path: Path) -> None:
+    long = "9" * 5000
+    (tmp_path / "a.jsonl").write_text(
+        f'{{"question": "q", "answer": "a", "n": {long}}}\n{long}\n{{"question": "p", "answer": "b"}}'
+    )
+    assert [row.where for row in read(tmp_path) if isinstance(row, Candidate)] == ["a.jsonl: line 1", "a.jsonl: line 3"]
+
+
+def test_only_what_is_a_comment_is_left_out_of_a_paragraph() -> None:
+    source = "# H <!-- h --> [a][b]\n\nText <!-- gone --> `<!-- code -->` <b>x</b>.\n\n[b]: https://c\n"
+    (section,) = markdown.sections(source)
+    assert (section.path, section.blocks) == (("H a",), ("Text  `<!-- code -->` <b>x</b>.\n\n[b]: https://c",))
+
+
+@pytest.mark.parametrize(
+    "front",
+    ["---\ndate: 2024-02-30\n---", "---\ntitle: ftq: the queue\ntags:\n- a: b: c\n\n# more\nx:\n  y: z: 1\n...",
+     '---\n"the title": "x"\n---', "---\n{title: x}\n---", '+++\ntitle = "x"\ntags = [\n"a",\n]\n[extra]\n+++'],
+    ids=["no date", "no YAML", "quoted", "flow", "TOML"],
+)  # fmt: skip
+def test_front_matter_is_left_out_be_it_valid_or_not(front: str) -> None:
+    assert markdown.sections(f"{front}\n# A\n\nText.\n") == [
+        markdown.Section(("A",), ("Text.",), front.count("\n") + 2)
+    ]
+
+
+def test_a_ruler_at_the_start_is_not_front_matter() -> None:
+    found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
+    assert [section.blocks for section in found] == [("Just prose.", "More.")]
+    for odd in ("The end: {", "The end: " + "[" * 900, 'The end: "\\UFFFFFFFF"'):
+        assert markdown.sections(f"---\n{odd}\n\n---\n")[0].blocks == (odd,)
+
+
+@pytest.mark.parametrize(
+    "rest", ["", " \n", "\n---\n", "\n<a id='one'></a>\n", "\n<br/>\n\n<div\n class='x'>\n</div>\n"]
+)
+def test_a_heading_above_rules_and_tags_alone_is_no_example(rest: str) -> None:
+    found = markdown.sections(
+        f"# Guide\n{rest}\n## One\n\nText.\n\n---\n\n## Two\n\n    <br>\n\n## Three\n<https://a.b>\n"
+    )
+    assert [(section.path[-1], section.blocks) for section in found] == [
+        ("One", ("Text.",)), ("Two", ("    <br>",)), ("Three", ("<https://a.b>",)),
+    ]  # fmt: skip
+
+
+def test_a_link_definition_stays_with_the_text_before_it() -> None:
+    found = markdown.sections(
+        "---\ntitle: t\n---\n[0]: https://x\n\n# A\n\n[timeout]: 30s\n\n## B\n\n"
+        "See [1].\n\n[1]: https://y\n[^1]: RFC2119\n\n---\n[2]: z\n\nMore.\n<!-- gone -->\n[3]: q\n"
+    )
+    assert [section.blocks for section in found] == [
+        ("[0]: https://x",), ("[timeout]: 30s",),
+        ("See [1].\n\n[1]: https://y\n[^1]: RFC2119", "[2]: z", "More.", "[3]: q"),
+    ]  # fmt: skip
+
+
+def test_a_chat_gives_an_example_for_each_answer() -> None:
+    turns = [("system", "Be brief."), ("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2")]
+    assert json_records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
+        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
+        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
+    ]
+
+
+def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
+    example = {"instruction": "Q2", "input": "Of today.", "output": "A2"}
+    expected = [
+        {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
+        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
+    ]
+    for name in ("system", "system_prompt"):
+        assert json_records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
+    turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]
+    assert json_records.read({"system": "Be brief.", "conversations": turns}) == expected[:1]
+    assert json_records.read({"system": "Be brief.", "prompt": "Q1", "completion": "A1"}) == expected[:1]
+    assert json_records.read({**example, "system": "", "history": None}) == [example]
+    assert json_records.read({**example, "system": {"os": "linux"}, "history": "Founded in 1990"}) == [example]
+    chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    assert json_records.read({"system": "Be brief.", "conversations": chat}) == json_records.read(
+        {"conversations": chat}
+    )
+    with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
+        json_records.read({**example, "history": ["Q1", "A1"]})
+
+
+# ---- cut --------------------------------------------------------------------------------------------------
+
+
+def test_blocks_are_kept_whole_where_they_fit() -> None:
+    blocks = ("aaa bbb ccc", "ddd eee", "fff ggg hhh iii", "jjj")
+    assert cut(blocks, words, 5) == ["aaa bbb ccc\n\nddd eee", "fff ggg hhh iii\n\njjj"]
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "parts"),
+    [
+        ("a a a\nb b b b\nc c c c\nd d d", 8, ["a a a\nb b b b", "c c c c\nd d d"]),
+        ("One two three. Four five. Six seven. Eight.", 6, ["One two three. Four five.", "Six seven. Eight."]),
+        ("一二三四五。六七八九十！一二三四。五六七八。", 12, ["一二三四五。六七八九十！", "一二三四。五六七八。"]),
+        ("xxxxxxxxxxxx", 5, ["xxxxx", "xxx", "xxxx"]),
+        ("e\u0301" * 6, 5, ["e\u0301" * 2] * 3),
+    ],
+    ids=["lines", "sentences", "sentences without spaces", "letters", "letters with marks"],
+)  # fmt: skip
+def test_a_block_is_cut_where_it_does_least_harm(text: str, room: int, parts: list[str]) -> None:
+    assert cut((text,), words if " " in text else len, room) == parts
+
+
+def test_nothing_is_lost_and_every_part_fits() -> None:
+    dense = "".join(chr(0x4E00 + number % 5000) for number in range(3000))
+    text = "\n\n".join(["word " * 900, " " * 5000 + "x" * 3000, dense, "| a | b |\n" * 300, "A sentence. " * 200])
+    parts = cut(tuple(text.split("\n\n")), lambda part: len(part.encode()), 256)
+    assert all(0 < len(part.encode()) <= 256 for part in parts)
+    assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+def test_more_than_a_thousand_parts_fit_their_rows_too() -> None:
+    text = "Each of these just fills its row"
+    row = Row(len("Why (part 888 of 888)" + text), letters)
+    whole = {"instruction": "Why", "input": "", "output": "\n\n".join([text] * 1001), "source": "s"}
+    parts = split(whole, (text,) * 1001, row)
+    assert len(parts) > 1001
+    assert all(letters(part) <= row.limit for part in parts)
+    assert parts[-1]["instruction"] == f"Why (part {len(parts)} of {len(parts)})"
+    assert "".join(part["output"] for part in parts).replace(" ", "") == text.replace(" ", "") * 1001
+
+
+def test_a_question_that_fills_a_row_leaves_no_part() -> None:
+    whole = {"instruction": "why " * 20, "input": "", "output": "a " * 50, "source": "s"}
+    assert split(whole, (whole["output"],), Row(100, letters)) == []
+
+
+@pytest.mark.parametrize("kind", ["words", "letters", "lines", "paragraphs", "sentences", "spaces", "chat"])
+def test_what_is_counted_grows_with_the_text_and_no_more(kind: str, tmp_path: Path) -> None:
+    """In characters that a tokenizer gets to see, and never more at once than some rows."""
+    seen: list[int] = []
+
+    def length(example: Example) -> int:
+        seen.append(letters(example))
+        return int(seen[-1] / 4) + 20
+
+    size = 1_000_000
+    repeated = {"words": "some words ", "letters": "x", "lines": "a line\n", "paragraphs": "some text\n\n",
+                "sentences": "A sentence. ", "spaces": "a" + " " * 99, "chat": ""}[kind]  # fmt: skip
+    record: dict[str, Any] = {"question": "q", "answer": repeated * (size // max(1, len(repeated)))}
+    if kind == "chat":
+        record = {
+            "messages": [
+                {"role": role, "content": "x" * 80} for _ in range(size // 200) for role in ("user", "assistant")
+            ]
+        }
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    examples = Examples(tmp_path, Row(512, length))
+    made = sum(1 for _ in examples)
+    assert made > (5 if kind == "chat" else size / (8 * 512))
+    assert sum(seen) < 4 * size
+    assert max(seen) < 20 * 512
+    if kind == "chat":
+        assert made + len(examples.records_skipped) == size // 200
+
+
+# ---- the dataset ------------------------------------------------------------------------------------------
+
+
+def test_one_example_is_held_out_where_there_are_enough_for_one() -> None:
+    def shares(questions: int, seed: int) -> list[float]:
+        rows = [{"instruction": f"Q{n}", "input": "", "output": f"A{n}"} for n in range(questions)]
+        return [dataset.share(row, seed) for row in rows]
+
+    few = [dataset.held_out(shares(20, seed), 0.05) for seed in range(20)]
+    assert all(few)
+    assert not all(dataset.held_out(shares(19, seed), 0.05) for seed in range(20))
+    for seed, valid in enumerate(few):
+        assert len(valid) > 1 or dataset.held_out(shares(21, seed), 0.05) <= {*valid, 20}
+    assert dataset.held_out([0.1], 0.5) == set()
+    assert dataset.held_out([0.1, 0.2], 0.5) == {1}
+
+
+def test_train_and_valid_are_written_line_by_line_in_order(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Q{n}", "input": "", "output": "ä\u2028\x85"} for n in range(50)]
+    assert dataset.write(iter(rows), tmp_path, 7, 0.2) == (39, 11)
+    valid = dataset.held_out(array("d", (dataset.share(row, 7) for row in rows)), 0.2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "valid.jsonl"]
+    for name, held in (("train", False), ("valid", True)):
+        lines = (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+        assert [json.loads(line) for line in lines if line] == [
+            row for number, row in enumerate(rows) if (number in valid) == held
+        ]
+
+
+def test_a_report_is_read_back_as_it_was_written() -> None:
+    report = DatasetReport(
+        documents=Documents([Used("a.md", 3)], [Skipped("b.md", "empty")]),
+        records_skipped=[SkippedRecord("c.jsonl: line 1", "malformed")],
+        examples=3, duplicates=1, split_into_parts=1, train=2, valid=1, tokens=TokenCounts.of([3, 4, 4]),
+        max_seq_length=64, stop="</s>", base_revision="c0ffee",
+    )  # fmt: skip
+    assert report.to_json() == {
+        "documents": {"used": [{"path": "a.md", "examples": 3}], "skipped": [{"path": "b.md", "reason": "empty"}]},
+        "records_skipped": [{"where": "c.jsonl: line 1", "reason": "malformed"}],
+        "examples": 3, "duplicates": 1, "split_into_parts": 1, "train": 2, "valid": 1,
+        "tokens": {"total": 11, "longest": 4, "mean": 3.7},
+        "max_seq_length": 64, "stop": "</s>", "base_revision": "c0ffee",
+    }  # fmt: skip
+    assert DatasetReport.from_json({**report.to_json(), "of a later version": 1}) == report
+    with pytest.raises(TypeError):
+        DatasetReport.from_json({})
