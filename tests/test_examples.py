@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from ftq.examples import dataset, json_records, markdown
 from ftq.examples.dataset import DatasetReport, Documents, Examples, Skipped, SkippedRecord, TokenCounts, Used
@@ -57,9 +58,9 @@ def test_a_number_of_any_length_ends_no_file(tmp_path: Path) -> None:
 
 
 def test_only_what_is_a_comment_is_left_out_of_a_paragraph() -> None:
-    source = "# H <!-- h --> [a][b]\n\nText <!-- gone --> `<!-- code -->` <b>x</b>.\n\n[b]: https://c\n"
+    source = "# H <!-- h --> [a][b]\n\nText `<!-- it -->` <!-- it --> <b>x</b>.\n\n[b]: https://c\n"
     (section,) = markdown.sections(source)
-    assert (section.path, section.blocks) == (("H a",), ("Text  `<!-- code -->` <b>x</b>.\n\n[b]: https://c",))
+    assert (section.path, section.blocks) == (("H a",), ("Text `<!-- it -->`  <b>x</b>.\n\n[b]: https://c",))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,32 @@ def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
     )
     with pytest.raises(ValueError, match=r"history must be a list of \[question, answer\] pairs"):
         json_records.read({**example, "history": ["Q1", "A1"]})
+
+
+def test_a_long_page_gives_what_its_parts_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is parsed in stretches: none begins inside of a block."""
+    fence, remark = "```py\n# no heading\n\nx = 1\n\n" * 3 + "```", "<!--\n\n# no heading\n\nor text\n-->"
+    blocks = ["# A [b][c]", "Text.", "- one\n\n- two\n\n  more", fence, "## B", remark, "> quoted\n\n> on",
+              "    code\n\n    # more", "Title\n-----", "a | b\n--|--\n1 | 2", "End.", "[c]: https://d"]  # fmt: skip
+    page = "\n\n".join(blocks * 5)
+    whole = markdown.sections(page)
+    assert [section.path[-1] for section in whole] == ["A b", "B", "Title"] * 5
+    for size in range(120, 500, 10):
+        monkeypatch.setattr(markdown, "STRETCH", size)
+        assert markdown.sections(page) == whole
+
+
+@pytest.mark.parametrize("repeated", ["ab\n\n", "- a\n", "# a\n\nb\n", "```\n", "<!-- a\n", "|a|b|\n", "> - 1. "])
+def test_the_parser_never_gets_much_at_once(repeated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    parse = MarkdownIt.parse
+    monkeypatch.setattr(MarkdownIt, "parse", lambda *given: seen.append(len(given[1])) or parse(*given))
+    monkeypatch.setattr(markdown, "STRETCH", 1000)
+    markdown.sections(repeated * (30_000 // len(repeated)))
+    assert sum(seen) < 70_000
+    assert max(seen) < (
+        35_000 if repeated in ("```\n", "<!-- a\n", "> - 1. ") else 2100
+    )  # these are one block, or line
 
 
 # ---- cut --------------------------------------------------------------------------------------------------

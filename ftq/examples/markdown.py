@@ -15,6 +15,8 @@ KEYS = {  # how front matter's lines begin that aren't indented, by the ruler ab
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
 
+STRETCH = 2**16  # characters that are parsed at once
+
 
 @dataclass(frozen=True)
 class Section:
@@ -25,40 +27,35 @@ class Section:
     line: int
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines at the top level, from `start` up to `end`; of a heading its depth and its text with the markup."""
+
+    start: int
+    end: int
+    is_text: bool
+    depth: int
+    heading: str
+
+
 def sections(source: str) -> list[Section]:
     """Every stretch of text below a heading. Headings inside quotes, lists and code are text."""
     lines = _without_front_matter(source)
-    parsed = _parse("\n".join(lines))
-    top = [token for token in parsed if token.level == 0 and token.map and token.nesting >= 0]
-    _drop_comments(lines, parsed)
+    parser, defined = _parser(), dict[str, Any]()
+    top = list(_top(lines, parser, defined))
     found: list[Section] = []
     path: dict[int, str] = {}
-    starts = [*(token.map[0] for token in top if token.map), len(lines)]
-    blocks, line = [_block(lines, 0, starts[0])], 1
-    for (token, heading), after in zip(_with_headings(parsed, top), starts[1:], strict=True):
-        if heading is not None:
-            found.append(Section(tuple(path.values()), _texts(blocks), line))
-            depth = int(token.tag[1])
-            path = {level: name for level, name in path.items() if level < depth} | {depth: heading}
-            blocks, line = [], token.map[0] + 1
-        is_text = heading is None and token.type != "hr"
-        blocks.append(_block(lines, token.map[0] if is_text else token.map[1], after))
-    found.append(Section(tuple(path.values()), _texts(blocks), line))
+    starts = [*(block.start for block in top), len(lines)]
+    texts, line = [_text(lines, 0, starts[0])], 1
+    for block, after in zip(top, starts[1:], strict=True):
+        if block.depth:
+            found.append(Section(tuple(path.values()), _texts(texts), line))
+            heading = _plain(_inline(block.heading, parser, defined))
+            path = {level: name for level, name in path.items() if level < block.depth} | {block.depth: heading}
+            texts, line = [], block.start + 1
+        texts.append(_text(lines, block.start if block.is_text else block.end, after))
+    found.append(Section(tuple(path.values()), _texts(texts), line))
     return [section for section in found if not all(map(TAGS.fullmatch, section.blocks))]
-
-
-def _parse(text: str) -> list[Any]:
-    """The blocks' tokens; of what stands inside them only that of headings and of what may hold a comment."""
-    from markdown_it import MarkdownIt
-
-    parser, defined = MarkdownIt("commonmark").enable("table"), dict[str, Any]()
-    parser.core.ruler.enableOnly(["normalize", "block"])
-    parsed = parser.parse(text, defined)
-    for before, token in pairwise(parsed):
-        if token.type == "inline" and (before.type == "heading_open" or "<!--" in token.content):
-            token.children = []
-            parser.inline.parse(token.content, parser, defined, token.children)
-    return parsed
 
 
 def _without_front_matter(source: str) -> list[str]:
@@ -84,37 +81,100 @@ def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
         return False
 
 
-def _drop_comments(lines: list[str], parsed: list[Any]) -> None:
+def _parser() -> Any:
+    """It leaves alone what stands inside the blocks."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark").enable("table")
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+def _top(lines: list[str], parser: Any, defined: dict[str, Any]) -> Iterator[Block]:
+    """The blocks at the top level; comments are blanked out of `lines`, definitions of links go into `defined`.
+
+    A long page is parsed in stretches, for its tokens take a hundred times the memory of their text.
+    """
+    first = 0
+    while first < len(lines):
+        parsed, last = _parse(lines, first, parser, defined)
+        _drop_comments(lines, first, parsed, parser)
+        for token, inside in pairwise([*parsed, None]):
+            if token.level == 0 and token.map and token.nesting >= 0:
+                yield _block(token, inside, first)
+        first = last
+
+
+def _parse(lines: list[str], first: int, parser: Any, defined: dict[str, Any]) -> tuple[list[Any], int]:
+    """(the tokens of a stretch of lines, where it ends): in no block, as a heading behind it shows."""
+    size = STRETCH
+    while (last := _stretch(lines, first, size)) < len(lines):
+        parsed = parser.parse("\n".join([*lines[first:last], "", "# A heading"]), defined)
+        if parsed[-1].type == "heading_close" and parsed[-1].level == 0:
+            return parsed[:-3], last
+        size *= 2
+    return parser.parse("\n".join(lines[first:]), defined), len(lines)
+
+
+def _stretch(lines: list[str], first: int, size: int) -> int:
+    """Where about `size` characters end: above a line that continues no list, quote or table, be one near."""
+    length = 0
+    for number in range(first, len(lines)):
+        line = lines[number]
+        if length >= 2 * size or (length >= size and (line[:1].isalpha() or line[:1] == "#") and not lines[number - 1]):
+            return number
+        length += len(line) + 1
+    return len(lines)
+
+
+def _block(token: Any, inside: Any, first: int) -> Block:
+    is_heading = token.type == "heading_open"
+    start, end = token.map[0] + first, token.map[1] + first
+    is_text = not is_heading and token.type != "hr"
+    return Block(start, end, is_text, int(token.tag[1]) if is_heading else 0, inside.content if is_heading else "")
+
+
+def _drop_comments(lines: list[str], first: int, parsed: list[Any], parser: Any) -> None:
     """Blank the HTML comments out of `lines`, where the parser says that they are comments and not code."""
     for token in parsed:
-        inline = [child.content for child in token.children or [] if child.type == "html_inline"]
-        if token.map and (token.type == "html_block" or any(text.startswith("<!--") for text in inline)):
-            start, end = token.map
-            text = "\n".join(lines[start:end])
-            comments = COMMENT.findall(text) if token.type == "html_block" else inline
-            for comment in comments:
-                if comment.startswith("<!--"):
-                    text = text.replace(comment, "\n" * comment.count("\n"))
-            lines[start:end] = text.split("\n")
+        if not token.map or token.type not in ("html_block", "inline") or "<!--" not in token.content:
+            continue
+        start, end = token.map[0] + first, token.map[1] + first
+        text = "\n".join(lines[start:end])
+        if token.type == "html_block":
+            text = COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
+        else:
+            text = _without_comments(text, _inline(token.content, parser, {}))
+        lines[start:end] = text.split("\n")
 
 
-def _with_headings(parsed: list[Any], top: list[Any]) -> Iterator[tuple[Any, str | None]]:
-    """Each top-level block, with its plain text if it is a heading."""
-    inside = {id(before): after for before, after in pairwise(parsed)}
-    for token in top:
-        is_heading = token.type == "heading_open"
-        yield token, _plain(inside[id(token)]) if is_heading else None
+def _without_comments(text: str, inline: list[Any]) -> str:
+    """Its comments are what stands where the parser has met one; the same in a code span is code."""
+    parts, at = [], 0
+    for content, type in ((child.content, child.type) for child in inline):
+        start = text.find(content, at) if type in ("code_inline", "html_inline") else -1
+        if start >= 0:
+            is_comment = type == "html_inline" and content.startswith("<!--")
+            parts += [text[at:start], "\n" * content.count("\n") if is_comment else content]
+            at = start + len(content)
+    return "".join([*parts, text[at:]])
 
 
-def _plain(inline: Any) -> str:
+def _inline(content: str, parser: Any, defined: dict[str, Any]) -> list[Any]:
+    tokens: list[Any] = []
+    parser.inline.parse(content, parser, defined, tokens)
+    return tokens
+
+
+def _plain(inline: list[Any]) -> str:
     """A heading without its markup: `## The *ftq* [queue](x)` is "The ftq queue"."""
     kinds = {"text", "code_inline", "text_special", "image"}
     words = [child.content if child.type in kinds else " " if child.type.endswith("break") else ""
-             for child in inline.children or []]  # fmt: skip
+             for child in inline]  # fmt: skip
     return " ".join("".join(words).split())
 
 
-def _block(lines: list[str], start: int, end: int) -> str:
+def _text(lines: list[str], start: int, end: int) -> str:
     """A block goes up to the next one, for a link's definition is in none."""
     return "\n".join(lines[start:end]).strip("\n").rstrip()
 
