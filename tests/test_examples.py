@@ -176,8 +176,9 @@ def test_blocks_are_kept_whole_where_they_fit() -> None:
         ("一二三四五。六七八九十！一二三四。五六七八。", 12, ["一二三四五。六七八九十！", "一二三四。五六七八。"]),
         ("xxxxxxxxxxxx", 5, ["xxxxx", "xxx", "xxxx"]),
         ("e\u0301" * 6, 5, ["e\u0301" * 2] * 3),
+        ("\u0301" * 80, 40, ["\u0301" * 40] * 2),
     ],
-    ids=["lines", "sentences", "sentences without spaces", "letters", "letters with marks"],
+    ids=["lines", "sentences", "sentences without spaces", "letters", "letters with marks", "marks alone"],
 )  # fmt: skip
 def test_a_block_is_cut_where_it_does_least_harm(text: str, room: int, parts: list[str]) -> None:
     assert cut((text,), words if " " in text else len, room) == parts

@@ -23,6 +23,7 @@ GAPS = [
     re.compile(r" +|(?<=[，、；：])"),
 ]  # between lines, sentences, words
 LETTERS = 6  # a token's, more than in most texts
+MARKS = 32  # a character has hardly more of them
 JOINERS = "\u200d\ufe0e\ufe0f"  # what ties a character to its neighbours
 
 
@@ -59,7 +60,7 @@ def _most_tokens(text: str) -> int:
 def split(whole: Example, blocks: tuple[str, ...], row: Row, digits: int = 0) -> list[Example]:
     """The example in as many parts as it takes; none if the question leaves no room for an answer.
 
-    The parts' numbers take room too: that of so many digits, and if there are more parts, they are cut once more.
+    The parts' numbers take room too: that of so many digits. Where they turn out to take more, it is cut once more.
     """
     digits = digits or max(3, len(str(len(whole["output"]) // (LETTERS * row.limit))))
     named = {**whole, "instruction": _part(whole, "8" * digits, "8" * digits)}
@@ -67,13 +68,13 @@ def split(whole: Example, blocks: tuple[str, ...], row: Row, digits: int = 0) ->
         return []
     empty = row.length({**named, "output": ""})
     texts = cut(blocks, lambda text: row.length({**named, "output": text}) - empty, row.limit - empty)
-    total = str(len(texts))
-    if len(total) > digits:
-        return split(whole, blocks, row, len(total))
-    return [
-        {**whole, "instruction": _part(whole, str(number), total), "output": text}
+    parts = [
+        {**whole, "instruction": _part(whole, str(number), str(len(texts))), "output": text}
         for number, text in enumerate(texts, start=1)
     ]
+    if any(row.length({**part, "output": ""}) > empty for part in parts):
+        return split(whole, blocks, row, digits + 1)
+    return parts
 
 
 def _part(example: Example, number: str, total: str) -> str:
@@ -115,9 +116,9 @@ def _end(text: str, start: int, size: int, ends: list[int]) -> tuple[int, int]:
         spans = [match.span() for match in gap.finditer(text, half, most) if match.end() > half]
         if spans:
             return min(spans, key=lambda span: abs(span[0] - best))
-    while best > start + 1 and _is_inside(text, best):
-        best -= 1
-    return max(best, start + 1), max(best, start + 1)
+    cuts = range(best, max(start, best - MARKS), -1)
+    best = next((at for at in cuts if not _is_inside(text, at)), max(best, start + 1))
+    return best, best
 
 
 def _is_inside(text: str, at: int) -> bool:
