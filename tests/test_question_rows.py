@@ -192,4 +192,4 @@ def test_no_question_has_two_answers_and_the_caps_hold(facts: list[Fact], topic:
     sections: dict[str, int] = defaultdict(int)
     for row in train:
         sections[row.source] += row.rule != "N"
-    assert max(sections.values(), default=0) <= 3 * 160
+    assert max(sections.values(), default=0) <= 3 * 400
