@@ -14,7 +14,7 @@ from ftq.questions.wordings import Language, language, language_of
 from ftq.questions.write import CLOZE, Draft, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
-FIRST = 4  # times a section's cap may go to each fact's first row
+FIRST = 10  # times its cap is what a section with many facts may have, for two rows of each
 FEW = 5  # exposures under which a fact is hardly learned
 
 
@@ -76,7 +76,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         section, answer = (draft.fact.file, (*draft.fact.path, record)), asked(draft.answer)
         reason = (
             "rows of a fact" if turn >= options.fact_rows
-            else "rows of a section" if sections[section] >= options.section_rows * (1 if turn else FIRST)
+            else "rows of a section" if sections[section] >= options.section_rows * (1 if turn > 1 else FIRST)
             else "same answer" if answers[answer] >= same
             else ""
         )  # fmt: skip

@@ -22,8 +22,13 @@ def words_of(text: str) -> set[str]:
 
 
 def refusals(facts: Sequence[Fact], known: Set[str], language: Language, options: Options, count: int) -> list[Draft]:
-    """`count` questions without an answer: invented names, attributes of others, stock questions; a third of each."""
-    kinds = [_invented(facts, known, options), _foreign(facts, options), _stock(facts, known, language)]
+    """`count` questions without an answer: invented names, other things, stock questions, attributes of others."""
+    kinds = [
+        _invented(facts, known, options),
+        _things(facts, known, language, options),
+        _stock(facts, known, language),
+        _foreign(facts, language, options),
+    ]
     mixed = (fact for fact in chain.from_iterable(zip_longest(*kinds)) if fact is not None)
     found: list[Draft] = []
     for fact in islice(mixed, 0, count * 4):
@@ -52,9 +57,22 @@ def _invented(facts: Sequence[Fact], known: Set[str], options: Options) -> Itera
             yield _like(fact, name, "meaning" if fact.relation != "default" else "default")
 
 
-def _foreign(facts: Sequence[Fact], options: Options) -> Iterator[Fact]:
+def _things(facts: Sequence[Fact], known: Set[str], language: Language, options: Options) -> Iterator[Fact]:
+    """Well-known names that no document has."""
+    if not facts:
+        return
+    asked = [(thing, form) for thing in language.things if thing.lower() not in known for form in language.without]
+    for thing, form in sorted(asked, key=lambda pair: order(options.seed, *pair, "things")):
+        yield Fact(form.format(thing=thing), "answer", "", "", (), facts[0].file, 1, "N")
+
+
+def _foreign(facts: Sequence[Fact], language: Language, options: Options) -> Iterator[Fact]:
     """An attribute that only subjects of another table have."""
-    cells = [fact for fact in facts if fact.relation == "attribute" and fact.rule in "TJ"]
+    cells = [
+        fact
+        for fact in facts
+        if fact.relation == "attribute" and (not language.nouns or fact.attribute.lower() in language.nouns)
+    ]
     owners: dict[str, set[str]] = {}
     said: dict[str, set[str]] = {}
     for fact in facts:

@@ -42,6 +42,16 @@ class Language:
         return [(question, frozenset(words.split())) for question, words in self.table.get("stock", [])]
 
     @property
+    def things(self) -> list[str]:
+        """Names that many documents don't speak of."""
+        return str(self.neutral["things"]).split()
+
+    @property
+    def without(self) -> list[str]:
+        """How one asks about such a thing."""
+        return list(self.table.get("without") or self.neutral["without"])
+
+    @property
     def nouns(self) -> frozenset[str]:
         return frozenset(self.word("nouns").split())
 

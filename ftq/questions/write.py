@@ -10,7 +10,7 @@ from itertools import islice
 
 from ftq.facts.checks import EMPTY, points, words
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import VERBS, as_purpose
+from ftq.facts.rules.english import as_purpose
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
 
@@ -251,8 +251,7 @@ def _plural(text: str, subject: str) -> str:
 
 def with_place(draft: Draft, language: Language) -> Draft:
     """The question with its headings, where another one asks the same."""
-    place = ", ".join(draft.fact.path[-2:]) or place_of(draft.fact)
+    fact, own = draft.fact, place_of(draft.fact)
+    has_own = own.replace("`", "") in draft.question.replace("`", "")
+    place = ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
     return replace(draft, question=language.word("place").format(q=draft.question, place=place))
-
-
-__all__ = ["CLOZE", "NUMERIC", "VERBS", "Draft", "drafts", "order", "place_of", "with_place"]

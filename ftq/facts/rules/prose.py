@@ -37,6 +37,7 @@ OPENING = re.compile(
 CODE = re.compile(r"`[^`]{1,50}`")
 DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
 NO_THING = known_words("no_thing")
+LITERALS = frozenset({"true", "false", "null", "none", "undefined", "nil", "yes", "no", "0", "1"})
 SENTENCES = 60  # of a section that are read for S and B
 
 
@@ -104,6 +105,8 @@ def _clean(purpose: str) -> str:
 
 def _does(place: Place, sentence: Sentence, match: re.Match[str]) -> Iterator[Fact]:
     name, verb = match.group(1), match.group(2)
+    if name.strip("`").lower() in LITERALS:
+        return
     kind = "option" if name.startswith("`-") else ""
     attribute = ""
     if verb.endswith("s") and (verb[:-1] in VERBS or verb[:-2] in VERBS):

@@ -36,7 +36,7 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
 
 def _fact(place: Place, kind: str, subject: str, header: str, value: str, cell: Paragraph) -> Fact:
     name = header.lower()
-    relation = "default" if name in DEFAULTS else "meaning" if name in MEANINGS and words(value) > 1 else "attribute"
+    relation = "default" if name in DEFAULTS else "meaning" if name in MEANINGS else "attribute"
     return place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
 
 
