@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import utf8
-from ftq.examples.read import Candidate, Read, read
+from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.split import EMPTY, Example, Row, split
+from ftq.facts import ALL, Fact
+from ftq.formats.kind import SUFFIXES, Kind
+from ftq.questions import Options, Report, rows_of
+from ftq.spec.options import RunSpec
 
 REPORT = "report.json"
+NEVER = 10**9  # facts of which one has a wording held back
+OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
+
+
+class Part(StrEnum):
+    """Where an example goes. DRAWN: its content decides."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    DRAWN = "drawn"
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class SkippedRecord:
 class Documents:
     used: list[Used] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # on documents that are used
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,7 @@ class DatasetReport:
     max_seq_length: int
     stop: str
     base_revision: str | None = None
+    questions: Report | None = None  # on the rows made of facts
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -83,7 +101,8 @@ class DatasetReport:
         used = [Used(**document) for document in files.get("used", [])]
         skipped = [Skipped(**document) for document in files.get("skipped", [])]
         return cls(**{name: given for name, given in value.items() if name in known} | {
-            "documents": Documents(used, skipped),
+            "documents": Documents(used, skipped, files.get("notes", [])),
+            "questions": Report.from_json(value["questions"]) if value.get("questions") else None,
             "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
             "tokens": TokenCounts(**value.get("tokens", {})),
         })  # fmt: skip
@@ -95,37 +114,79 @@ class DatasetReport:
 
 
 class Examples:
-    """The examples of a folder, one after another; its counts are whole once all have been taken."""
+    """The examples of a folder, one after another, each with its part; the counts are whole once all have been taken.
+
+    With `questions` the documents' facts become rows too, and these come last.
+    """
 
     def __init__(
-        self, folder: Path, row: Row, home: Path | None = None,
+        self,
+        folder: Path,
+        row: Row,
+        home: Path | None = None,
         progress: Callable[[float], None] = lambda share: None,
-    ) -> None:  # fmt: skip
+        questions: Options | None = None,
+    ) -> None:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
-        self._read, self._row = read(folder, home, progress), row
+        self.questions: Report | None = None
+        self._own_valid = any((folder / name).is_file() for name in OWN_VALID)
+        self._options, self._row = questions, row
+        self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
+        self._facts, self._words = list[Fact](), set[str]()
         self._seen: set[bytes] = set()
         self._filled = ("", 0)  # where an input was too long for a row, and how long it was
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[tuple[Example, Part]]:
         for name, rows in groupby(self._read, key=lambda row: row.document):
+            part = self._part(name)
             for example in self._document(name, rows):
                 self.count += 1
-                yield example
+                yield example, part
+        if self._options:
+            yield from self._asked(self._options)
+
+    def _part(self, name: str) -> Part:
+        """Sections teach and are never held out where questions on them are; a user's own valid.jsonl always is."""
+        if name in OWN_VALID:
+            return Part.VALID
+        is_records = SUFFIXES.get(Path(name).suffix.lower()) in (Kind.JSON, Kind.JSONL)
+        return Part.TRAIN if self._own_valid or (self._options and not is_records) else Part.DRAWN
+
+    def _asked(self, options: Options) -> Iterator[tuple[Example, Part]]:
+        train, valid, self.questions = rows_of(self._facts, options, self._words)
+        for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
+            for row in rows:
+                example = {
+                    "instruction": row.instruction, "input": row.input, "output": row.output,
+                    "source": row.source, "rule": row.rule,
+                }  # fmt: skip
+                if self._is_duplicate(example):
+                    self.duplicates += 1
+                elif self._row.fits(example):
+                    self.count += 1
+                    yield example, part
+                else:
+                    self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 
     def _document(self, name: str, rows: Iterator[Read]) -> Iterator[Example]:
         count, same, skipped = self.count, self.duplicates, len(self.documents.skipped)
-        records = len(self.records_skipped)
+        records, facts = len(self.records_skipped), len(self._facts)
         for row in rows:
             if isinstance(row, Candidate):
                 yield from self._fitting(row)
+            elif isinstance(row, Stated):
+                self._facts += row.facts
+                self._words |= row.words
+            elif isinstance(row, Note):
+                self.documents.notes.append(utf8(f"{row.document}: {row.text}"))
             elif row.where:
                 self._skip_record(row.where, row.reason)
             else:
                 self.documents.skipped.append(Skipped(name, utf8(row.reason)))
         if len(self.documents.skipped) > skipped:
             return
-        if self.count > count or self.duplicates > same:
+        if self.count > count or self.duplicates > same or len(self._facts) > facts:
             self.documents.used.append(Used(name, self.count - count))
         else:
             first = self.records_skipped[records].reason
@@ -171,13 +232,29 @@ class Examples:
         self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason)))
 
 
-def write(examples: Iterable[Example], dataset: Path, seed: int, valid_fraction: float) -> tuple[int, int]:
+def questions_of(spec: RunSpec) -> Options | None:
+    """How a run's facts become rows; None if they don't."""
+    if spec.questions == "none":
+        return None
+    every = round(1 / spec.valid_fraction) if spec.valid_fraction else NEVER
+    return Options(
+        topic=spec.topic,
+        exposures=spec.exposures,
+        epochs=math.ceil(spec.epochs),
+        refusals=spec.refusals,
+        rules=ALL - set(spec.skip_rules),
+        seed=spec.seed,
+        valid_every=every,
+    )
+
+
+def write(examples: Iterable[tuple[Example, Part]], dataset: Path, seed: int, valid_fraction: float) -> tuple[int, int]:
     """Write train.jsonl and valid.jsonl, and say how many each has. No more than one example is held in memory."""
     everything, shares = dataset / "examples.jsonl", array("d")
     with everything.open("wb") as lines:
-        for example in examples:
+        for example, part in examples:
             lines.write(json.dumps(example, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
-            shares.append(share(example, seed))
+            shares.append(share(example, seed, part))
     valid = held_out(shares, valid_fraction)
     with (everything.open("rb") as lines, (dataset / "train.jsonl").open("wb") as to_train,
           (dataset / "valid.jsonl").open("wb") as to_valid):  # fmt: skip
@@ -187,8 +264,10 @@ def write(examples: Iterable[Example], dataset: Path, seed: int, valid_fraction:
     return len(shares) - len(valid), len(valid)
 
 
-def share(example: Example, seed: int) -> float:
-    """A number from 0 to 1 that stays the same for the same example and seed."""
+def share(example: Example, seed: int, part: Part = Part.DRAWN) -> float:
+    """A number from 0 to 1 that stays the same for the same example and seed; beyond it where the part is given."""
+    if part is not Part.DRAWN:
+        return 2.0 if part is Part.TRAIN else -1.0
     content = "\x1f".join([str(seed), example["instruction"], example["input"], example["output"]])
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
 
@@ -201,6 +280,6 @@ def held_out(shares: Sequence[float], fraction: float) -> set[int]:
     valid = [number for number, share in enumerate(shares) if share < fraction]
     if len(valid) == len(shares):
         valid = valid[1:]
-    if not valid and fraction * len(shares) >= 1:
+    if not valid and fraction * len(shares) >= 1 and min(shares) <= 1:
         valid = [min(range(len(shares)), key=shares.__getitem__)]
     return set(valid)

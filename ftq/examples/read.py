@@ -1,4 +1,4 @@
-"""The one reader of documents: a folder in, candidates for examples out, and what was left out with its reason."""
+"""The one reader of documents: a folder in; candidates for examples, facts, and what was left out with its reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records, markdown
+from ftq.facts import Fact, facts_of, facts_of_json
 from ftq.files import snapshot
+from ftq.formats.convert import Converted, Converter
+from ftq.formats.kind import SUFFIXES, Kind
+from ftq.questions.refusals import words_of
 
 
 @dataclass(frozen=True)
@@ -32,35 +36,57 @@ class LeftOut:
     reason: str
 
 
-Read = Candidate | LeftOut
+@dataclass(frozen=True)
+class Stated:
+    """What a document states, and all its words: what no document says is known by them."""
+
+    document: str
+    facts: list[Fact]
+    words: set[str]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a reader should know of a document that is used: pages that were skipped, an encoding that was guessed."""
+
+    document: str
+    text: str
+
+
+Read = Candidate | LeftOut | Stated | Note
+Rules = frozenset[str]
+NO_RULES = Rules()
 
 
 def read(
-    folder: Path, home: Path | None = None, progress: Callable[[float], None] = lambda share: None
+    folder: Path,
+    home: Path | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+    rules: Rules = NO_RULES,
 ) -> Iterator[Read]:
     """All that lies below the folder, document after document. `progress` is told the share that is read.
 
-    The runs in `home` are no documents.
+    The runs in `home` are no documents. Facts are found by these rules (ftq.facts); without any there are none.
     """
     paths = list(snapshot.walk(folder, home))
-    for number, (path, reason) in enumerate(paths, start=1):
-        name = utf8(path.relative_to(folder).as_posix())
-        if reason:
-            yield LeftOut(name, "", reason)
-        else:
-            yield from read_document(path, name)
-        progress(number / len(paths))
+    with Converter() as converter:
+        for number, (path, reason) in enumerate(paths, start=1):
+            name = utf8(path.relative_to(folder).as_posix())
+            if reason:
+                yield LeftOut(name, "", reason)
+            else:
+                yield from read_document(path, name, converter, rules)
+            progress(number / len(paths))
 
 
-def read_document(path: Path, name: str) -> Iterator[Read]:
+def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO_RULES) -> Iterator[Read]:
     """What one document gives. `name` is how it is called in sources and reasons."""
-    is_markdown = path.suffix.lower() in (".md", ".markdown")
+    is_records = SUFFIXES.get(path.suffix.lower()) in (Kind.JSON, Kind.JSONL)
     try:
-        text = _text(path)
-        rows = _sections(text, utf8(path.stem), name) if is_markdown else _records(text, path, name)
-        first = next(rows, LeftOut(name, "", "nothing usable: no text in it but headings"))
-        yield first
-        yield from rows
+        if is_records:
+            yield from _records(_text(path), path, name, rules)
+        else:
+            yield from _converted(converter.convert(path), utf8(path.stem), name, rules)
     except (OSError, ValueError) as error:
         reason = f"can't be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         yield LeftOut(name, "", reason)
@@ -78,11 +104,29 @@ def _text(path: Path) -> str:
     return text
 
 
-def _sections(text: str, stem: str, name: str) -> Iterator[Read]:
-    for section in markdown.sections(text):
+def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Iterator[Read]:
+    for note in document.notes:
+        yield Note(name, note)
+    if document.skipped_pages:
+        pages = ", ".join(map(str, document.skipped_pages))
+        yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
+    is_empty = True
+    for section in markdown.sections(document.markdown):
+        is_empty = False
         source = f"{name}#{section.path[-1]}" if section.path and section.path[-1] else name
-        question = _question(section.path, stem)
-        yield Candidate(name, f"{name}:{section.line}", question, "", section.blocks, source)
+        where = _where(name, document, section.line)
+        yield Candidate(name, where, _question(section.path, stem), "", section.blocks, source)
+    if is_empty:
+        raise ValueError("nothing usable: no text in it but headings")
+    if rules:
+        yield Stated(name, facts_of(document.markdown, name, rules), words_of(document.markdown))
+
+
+def _where(name: str, document: Converted, line: int) -> str:
+    if not document.marks:
+        return f"{name}:{line}"
+    place = document.where(line)
+    return f"{name}, {place}" if place else name
 
 
 def _question(path: tuple[str, ...], stem: str) -> str:
@@ -95,11 +139,34 @@ def _question(path: tuple[str, ...], stem: str) -> str:
     return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 
 
-def _records(text: str, path: Path, name: str) -> Iterator[Read]:
-    for place, row in json_records.examples(text, is_lines=path.suffix.lower() == ".jsonl"):
-        where = f"{name}: {place}"
-        if isinstance(row, str):
-            yield LeftOut(name, where, row)
-        else:
-            blocks = tuple(row["output"].split("\n\n"))
-            yield Candidate(name, where, row["instruction"], row["input"], blocks, f"{name}#{place}")
+def _records(text: str, path: Path, name: str, rules: Rules) -> Iterator[Read]:
+    """Its records as examples; where none is one, what the JSON states."""
+    rows = (_record(row, name, place) for place, row in json_records.examples(text, is_lines=_is_lines(path)))
+    unusable: list[Read] = []
+    for row in rows:
+        if isinstance(row, Candidate):
+            yield from unusable
+            yield row
+            yield from rows
+            break
+        unusable.append(row)
+    else:
+        facts = facts_of_json(text, name) if "J" in rules else []
+        if facts:
+            yield Stated(name, facts, words_of(text))
+        yield from [] if facts else unusable or [LeftOut(name, "", "nothing usable: no record in it")]
+        return
+    if rules:
+        yield Stated(name, [], words_of(text))
+
+
+def _is_lines(path: Path) -> bool:
+    return SUFFIXES.get(path.suffix.lower()) is Kind.JSONL
+
+
+def _record(row: json_records.Example | str, name: str, place: str) -> Read:
+    where = f"{name}: {place}"
+    if isinstance(row, str):
+        return LeftOut(name, where, row)
+    blocks = tuple(row["output"].split("\n\n"))
+    return Candidate(name, where, row["instruction"], row["input"], blocks, f"{name}#{place}")

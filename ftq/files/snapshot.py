@@ -8,13 +8,14 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ftq.errors import NotFound, UserError, utf8
+from ftq.formats.ignore import Ignore
+from ftq.formats.kind import SUFFIXES
 
-SUFFIXES = (".md", ".markdown", ".json", ".jsonl")
 SHOWN = 5  # kinds of other files that are named
-HIDDEN, OTHER = "hidden", "not .md, .json or .jsonl"  # why these are no documents
+HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # why it's no document
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
 
@@ -59,14 +60,17 @@ def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
 
     A folder's files come before its folders. The runs in `home` aren't looked at.
     """
-    root, unreadable = Path(os.path.realpath(folder)), list[OSError]()
+    root, unreadable, ignore = Path(os.path.realpath(folder)), list[OSError](), Ignore(folder)
     for place, folders, names in os.walk(folder, onerror=unreadable.append):
         ours = home is not None and os.path.realpath(place) == str(home)
         folders[:] = [name for name in folders if not (ours and name in OURS) and not _is_run(Path(place, name), home)]
-        barred = [name for name in folders if _is_barred(Path(place, name))]
+        inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
+        ignored = {name: line for name in folders if (line := ignore.reason(inside / name, is_folder=True))}
+        barred = [name for name in folders if name in ignored or _is_barred(Path(place, name))]
         folders[:] = sorted(set(folders) - set(barred))
         for path in (Path(place, name) for name in [*sorted(barred), *sorted(names)]):
-            reason = _why_not(path, root)
+            line = ignored.get(path.name, "") or ignore.reason(inside / path.name)
+            reason = f"{IGNORED}{line}" if line else _why_not(path, root)
             if not (ours and reason == OTHER):
                 yield path, reason
     yield from ((Path(error.filename), _unreadable(error)) for error in unreadable)
@@ -81,7 +85,7 @@ def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
             others[path.suffix.lower()] += 1
         elif not reason:
             found.append(path)
-        elif reason != HIDDEN:
+        elif reason != HIDDEN and not reason.startswith(IGNORED):
             skipped.append(f"{path}: {reason}")
     left = sorted(utf8(line) for line in skipped)
     if not found:
@@ -95,7 +99,7 @@ def _check(folder: Path) -> None:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         kind = "is a file, not a folder" if os.path.exists(folder) else "there is no such folder"
-        hint = "Name a folder with .md, .json or .jsonl files: --documents DIR"
+        hint = "Name a folder of documents: --documents DIR"
         raise NotFound(f"documents {folder}: {kind}", hint) from None
     except OSError as error:
         hint = "Name a folder that you may read: --documents DIR"
@@ -136,7 +140,7 @@ def _unreadable(error: OSError) -> str:
 
 
 def _nothing(folder: Path, skipped: list[str], others: str) -> UserError:
-    why = "none of its documents can be taken" if skipped else "no .md, .json or .jsonl file in it"
+    why = "none of its documents can be taken" if skipped else "no document in it"
     hint = "Convert what you have to Markdown or JSON, or name another folder: --documents DIR"
     return UserError(f"documents {folder}: {why}{f' ({others})' if others else ''}", "\n".join(skipped) or hint)
 

@@ -33,6 +33,8 @@ from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
+# The options that decide what an earlier run's documents gave, its longest row aside.
+DECIDING = ("valid_fraction", "seed", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed
@@ -151,12 +153,12 @@ def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Datase
     for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
         if number == 0:
             bytes_per_token = _bytes_per_token(RunDir(home / run.id), report) or bytes_per_token
-        same = all(run.spec.get(name) == spec[name] for name in ("valid_fraction", "seed"))
+        same = all(run.spec.get(name) == spec[name] for name in DECIDING)
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
             return _counted(report)
     row = Row(spec["max_seq_length"], lambda example: int(_bytes(example) / bytes_per_token) + 1)
-    return _guessed(Examples(folder, row, home), row, spec)
+    return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
 
 
 def _earlier(model: str, store: RunStore | None, home: Path) -> Iterator[tuple[Run, DatasetReport]]:
@@ -188,9 +190,9 @@ def _counted(report: DatasetReport) -> Dataset:
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
     """The examples that prepare will make; of their tokens a guess."""
     lengths, shares = list[int](), list[float]()
-    for example in examples:
+    for example, part in examples:
         lengths.append(min(row.limit, row.length(example)))
-        shares.append(dataset.share(example, spec["seed"]))
+        shares.append(dataset.share(example, spec["seed"], part))
     valid = dataset.held_out(shares, spec["valid_fraction"])
     train = Rows.of([length for number, length in enumerate(lengths) if number not in valid])
     return Dataset(replace(train, longest=max(lengths, default=0)), len(valid), False)  # evaluated, it takes room too

@@ -51,9 +51,9 @@ def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> 
         forward = [draft for draft in rows if draft.gist == fact.value]
         spare = forward[-1] if len(forward) > 1 and forward[-1].template != forward[0].template else None
         if spare is not None and fact.relation != "term":
-            if turn % options.valid_every == 0:
+            if turn % options.valid_every == options.valid_every - 1:
                 valid.append(spare)
-            if len(forward) > options.wordings or turn % options.valid_every == 0:
+            if len(forward) > options.wordings or turn % options.valid_every == options.valid_every - 1:
                 rows = [draft for draft in rows if draft is not spare]
             turn += 1
         train.extend(rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ftq.facts.fact import ALL
 
@@ -62,3 +63,14 @@ class Report:
     contradictions: tuple[Contradiction, ...]
     few: tuple[str, ...]  # keys of facts that are met less than five times
     left_out: dict[str, int] = field(default_factory=dict)  # rows by reason
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Report:
+        """From what dataclasses.asdict made of it, as JSON keeps it."""
+        known = {one.name for one in fields(cls)}
+        contradictions = tuple(
+            Contradiction(one["subject"], one["attribute"], tuple(Stated(**stated) for stated in one["stated"]))
+            for one in value["contradictions"]
+        )
+        kept = {name: given for name, given in value.items() if name in known}
+        return cls(**{**kept, "few": tuple(value["few"]), "contradictions": contradictions})

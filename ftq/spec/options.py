@@ -20,6 +20,7 @@ _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
 Steps = Annotated[int, Field(ge=1, le=10**9)]
+Rule = Literal["T", "O", "D", "C", "Q", "L", "H", "S", "B", "F", "K", "J", "N"]  # those of ftq.facts
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
 
@@ -31,10 +32,17 @@ class RunSpec(BaseModel):
 
     # what is trained on what
     model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
-    documents: str = Field("documents", min_length=1, description="folder of .md, .json and .jsonl files")
+    documents: str = Field("documents", min_length=1, description="folder of documents")
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
     # prepare
     valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
+    questions: Literal["structure", "none"] = Field(
+        "structure", description="short questions on what the documents state, by their structure; none: sections alone"
+    )
+    exposures: int = Field(12, ge=1, le=1000, description="how often a training meets each fact: wordings times epochs")
+    refusals: float = Field(0.06, ge=0, le=0.5, description="share of questions that the documents don't answer")
+    skip_rules: list[Rule] = Field([], description="rules that find no facts; documents/prepare.md lists them")
+    topic: str = Field("", description="what the documents are about, as questions name it")
     train_on_prompt: bool = Field(False, description="learn the prompt's tokens too, not only the answer's")
     max_seq_length: int = Field(
         2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
@@ -109,7 +117,7 @@ class RunSpec(BaseModel):
     def _one_prompt(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value  # a prompt may have commas
 
-    @field_validator("target_modules", "quantizations", "report_to", mode="before")
+    @field_validator("target_modules", "quantizations", "report_to", "skip_rules", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """`--set target_modules=q_proj,v_proj`: a list on the command line is one string with commas."""

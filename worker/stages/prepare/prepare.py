@@ -31,7 +31,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     row = _row(model_dir, stop, spec, report)
     _check_export(run, model_dir, spec, stop)
     report.progress(5)
-    examples = Examples(run.documents, row, progress=lambda share: report.progress(5 + 90 * share))
+    questions = dataset.questions_of(spec)
+    examples = Examples(run.documents, row, None, lambda share: report.progress(5 + 90 * share), questions)
     folder = out / "dataset"
     folder.mkdir()
     train, valid = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
@@ -51,6 +52,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         max_seq_length=row.limit,
         stop=stop,
         base_revision=revisions.of(model_dir),
+        questions=examples.questions,
     )
     write_json(folder / dataset.REPORT, summary.to_json())
     report.progress(100)
