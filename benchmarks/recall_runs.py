@@ -43,12 +43,13 @@ def main() -> None:
     arguments.add_argument("--variant", action="append", required=True, metavar="NAME[:KEY=VALUE,...]")
     arguments.add_argument("--only", action="append", default=[], metavar="MANUAL")
     arguments.add_argument("--out", type=Path, help="a folder for answers and summary.json")
+    arguments.add_argument("--workers", type=int, default=1, help="that train at the same time, on one card")
     arguments.add_argument("--seconds", type=float, default=3600, help="then what is finished is shown")
     given = arguments.parse_args()
     manuals = [load(path) for path in sorted(QUESTIONS.glob("*.json")) if not given.only or path.stem in given.only]
     os.environ.setdefault("FTQ_HOME", tempfile.mkdtemp(prefix="ftq-recall-"))
     until = time.monotonic() + given.seconds
-    with up(until) as client:
+    with up(until, given.workers) as client:
         runs = {
             (manual.name, text.partition(":")[0]): submit(manual, given.manuals / manual.name, text)
             for text in given.variant
@@ -62,18 +63,25 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def up(until: float) -> Iterator[Client]:
-    """`ftq up`, once it serves every queue."""
+def up(until: float, workers: int) -> Iterator[Client]:
+    """`ftq up`, once it serves every queue; and more workers beside it, which share its GPU."""
     with open(f"{os.environ['FTQ_HOME']}.up.log", "wb") as output:
         process = subprocess.Popen([*FTQ, "up", "--port", FLOWER_PORT], stdout=output, stderr=output)
+    more: list[subprocess.Popen[bytes]] = []
     try:
         client = Client(Settings.from_env())
         while not {"cpu", "gpu"} <= client.store.live_queues():
             if process.poll() is not None or time.monotonic() > until:
                 raise SystemExit(Path(output.name).read_text())
             time.sleep(0.2)
+        for number in range(1, workers):
+            words = ["worker", "--queues", "cpu,gpu", "--name", f"more{number}"]
+            more.append(subprocess.Popen([*FTQ, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         yield client
     finally:
+        for worker in more:
+            worker.terminate()
+            worker.wait(30)
         process.terminate()
         process.wait(30)
 
