@@ -72,6 +72,14 @@ def test_each_option_counts_for_the_stages_that_it_changes() -> None:
             assert (tuple(changed), tuple(counted)) == (expected, expected), name
 
 
+def test_a_run_of_a_version_without_an_option_has_its_default() -> None:
+    run = make_run()
+    old = dataclasses.replace(
+        run, spec={name: run.spec[name] for name in run.spec if name not in ("topic", "exposures")}
+    )
+    assert cache.key(old, PREPARE) == cache.key(run, PREPARE)
+
+
 def test_what_came_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
     assert cache.key(make_run(documents_hash="other"), PREPARE) != cache.key(run, PREPARE)
