@@ -16,7 +16,7 @@ from cli.commands import ask, control, doctor, look, room, serve, submit
 from ftq.errors import printable
 
 EXAMPLES = """\b
-A first run, from a folder of Markdown and JSON files to a model that answers:
+A first run, from a folder of documents to a model that answers:
   ftq up                                            everything, on this machine
   ftq submit --model smollm2-135m --documents DIR
   ftq status --watch

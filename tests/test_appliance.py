@@ -120,7 +120,7 @@ def test_options_come_from_the_config_and_the_model_from_the_variable(tmp_path: 
 def test_no_documents_say_so(client: Client, documents: Path) -> None:
     for path in documents.iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"no \.md, \.json or \.jsonl file in it"):
+    with pytest.raises(UserError, match=r"no document in it"):
         appliance.ensure(client, OPTIONS)
 
 

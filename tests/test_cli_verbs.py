@@ -45,9 +45,9 @@ where the workers run in Docker, `docker compose run --rm cli` takes the place o
 
 
 def test_files_of_other_kinds_are_said_in_a_line(documents: Path) -> None:
-    for name in ("c.pdf", "d.txt"):
+    for name in ("c.zip", "d.png"):
         (documents / name).write_text("text")
-    others = f"from {documents} (2 other files left out: .pdf, .txt)\n"
+    others = f"from {documents} (2 other files left out: .png, .zip)\n"
     assert f"Taken: 2 documents {others}" in ok("submit", "--model", "smollm2-135m").stderr
     assert f"documents  2 documents (14 B) {others}" in ok("submit", "--model", "smollm2-135m", "--dry-run").stdout
 

@@ -197,7 +197,7 @@ def test_dry_run_says_what_submit_would_record_and_writes_nothing(client: Client
 
 def test_files_left_behind_are_said(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) if path.suffix == ".md" else _deny())
+    monkeypatch.setattr(Path, "read_bytes", lambda path: _deny() if path.suffix == ".json" else real(path))
     submitted = client.submit(options)
     left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
     assert (submitted.documents, submitted.notes) == (1, [left, no_broker(client)])

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "documents"
     for name, text in {
         "a.md": "# A", "page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n",
-        "notes.txt": "no", ".hidden.md": "no", ".git/x.md": "no", "folder.md/inside.txt": "no",
+        "notes.log": "no", ".hidden.md": "no", ".git/x.md": "no", "folder.md/inside.log": "no",
     }.items():  # fmt: skip
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
@@ -58,7 +58,7 @@ def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_pa
     copied = {"a.md": "# A", "page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     assert files_in(tmp_path / "copy") == copied
     assert (taken.files, taken.bytes, taken.skipped) == (4, sum(map(len, copied.values())), left(folder))
-    assert taken.others == "2 other files left out: .txt"
+    assert taken.others == "2 other files left out: .log"
 
 
 def test_looking_writes_nothing_and_finds_the_same(folder: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_looking_writes_nothing_and_finds_the_same(folder: Path, tmp_path: Path)
 def test_the_hash_is_of_names_and_contents_not_of_place_or_time(folder: Path, tmp_path: Path) -> None:
     first = snapshot.snapshot(folder, tmp_path / "copy").hash
     os.utime(folder / "a.md", (1, 1))
-    (folder / "notes.txt").write_text("not a document")
+    (folder / "notes.log").write_text("not a document")
     assert snapshot.snapshot(folder, None).hash == first
     assert snapshot.snapshot(tmp_path / "copy", None).hash == first
     (folder / "a.md").rename(folder / "z.md")
@@ -94,10 +94,10 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(
     taken = snapshot.snapshot(folder, tmp_path / "copy")
     assert (taken.files, taken.skipped) == (3, left(folder, "{}/a.md: can't be read (Permission denied)"))
     assert files_in(tmp_path / "copy") == {"page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
-    monkeypatch.setattr(snapshot, "SUFFIXES", (".md",))
+    monkeypatch.setattr(snapshot, "SUFFIXES", {".md": "Markdown"})
     with pytest.raises(UserError) as caught:
         snapshot.snapshot(folder, None)
-    others = "5 other files left out: .txt, .json, .jsonl, .markdown"
+    others = "5 other files left out: .log, .json, .jsonl, .markdown"
     assert caught.value.message == f"documents {folder}: none of its documents can be taken ({others})"
     assert caught.value.hint.splitlines() == taken.skipped
 
@@ -110,8 +110,8 @@ def test_a_folder_that_is_none_or_has_none(folder: Path, tmp_path: Path) -> None
     for path, kind, message in [
         (tmp_path / "none", NotFound, "there is no such folder"),
         (tmp_path / "secret.md", NotFound, "is a file, not a folder"),
-        (folder / "folder.md", UserError, "no .md, .json or .jsonl file in it (1 other file left out: .txt)"),
-        (folder / ".hidden", UserError, "no .md, .json or .jsonl file in it"),
+        (folder / "folder.md", UserError, "no document in it (1 other file left out: .log)"),
+        (folder / ".hidden", UserError, "no document in it"),
         (folder / "links", UserError, "none of its documents can be taken"),
         (folder / "loop", UserError, "can't be read (Too many levels of symbolic links)"),
         (folder / ("x" * 300), UserError, "can't be read (File name too long)"),
@@ -169,6 +169,6 @@ def test_whatever_stays_behind_is_named_with_its_reason(
 
 
 def test_the_kinds_of_other_files_are_a_few_words(tmp_path: Path) -> None:
-    for name in ["a.md", "Makefile", "1.PDF", "2.pdf", *(f"x.{letter}" for letter in "cdefg")]:
+    for name in ["a.md", "Makefile", "1.ZIP", "2.zip", *(f"x.{letter}" for letter in "cdefg")]:
         (tmp_path / name).write_text("text")
-    assert snapshot.snapshot(tmp_path, None).others == "8 other files left out: .pdf, .c, .d, .e, .f, ..."
+    assert snapshot.snapshot(tmp_path, None).others == "8 other files left out: .zip, .c, .d, .e, .f, ..."

@@ -11,9 +11,16 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ftq.examples import dataset, json_records, markdown
-from ftq.examples.dataset import DatasetReport, Documents, Examples, Skipped, SkippedRecord, TokenCounts, Used
+from ftq.examples.dataset import DatasetReport, Documents, Examples, Part, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.read import Candidate, LeftOut, read
 from ftq.examples.split import Example, Row, cut, split
+from ftq.formats import convert
+from ftq.questions import Contradiction, Report, Stated
+from ftq.questions.conflicts import asked
+from ftq.spec.options import parse
+from tests import office_files
+
+MANUAL = Path(__file__).parent.parent / "documents"
 
 
 def letters(example: Example) -> int:
@@ -31,7 +38,7 @@ def words(text: str) -> int:
 def test_what_a_folder_gives_comes_in_order_with_where_it_stands(tmp_path: Path) -> None:
     for name, text in {
         "b.md": "Text.\n\n# Why?\n\nA.\n\nB.\n", "a/z.jsonl": '{"question": "q", "answer": "a\\n\\nb"}\n[]\n',
-        "a/.git/c.md": "x", "c.md": " ", "d.pdf": "x", "e.md": "# Only\n\n## Headings\n",
+        "a/.git/c.md": "x", "c.md": " ", "d.log": "x", "e.md": "# Only\n\n## Headings\n",
     }.items():  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -39,8 +46,8 @@ def test_what_a_folder_gives_comes_in_order_with_where_it_stands(tmp_path: Path)
     assert list(read(tmp_path, progress=shares.append)) == [
         Candidate("b.md", "b.md:1", 'Explain "b".', "", ("Text.",), "b.md"),
         Candidate("b.md", "b.md:3", "Why?", "", ("A.", "B."), "b.md#Why?"),
-        LeftOut("c.md", "", "empty"),
-        LeftOut("d.pdf", "", "not .md, .json or .jsonl"),
+        LeftOut("c.md", "", "no text in it"),
+        LeftOut("d.log", "", "not a kind of document that ftq reads"),
         LeftOut("e.md", "", "nothing usable: no text in it but headings"),
         LeftOut("a/.git", "", "hidden"),
         Candidate("a/z.jsonl", "a/z.jsonl: line 1", "q", "", ("a", "b"), "a/z.jsonl#line 1"),
@@ -160,6 +167,105 @@ def test_the_parser_never_gets_much_at_once(repeated: str, monkeypatch: pytest.M
     )  # these are one block, or line
 
 
+# ---- facts ------------------------------------------------------------------------------------------------
+
+FOLDER: dict[str, str | bytes] = {
+    "a.md": "# Pump\n\n| Part | Weight |\n|---|---|\n| seal | 12 g |\n| valve | 3 kg |\n",
+    "b.txt": "CARE OF THE VALVE\n\nOil it every week.\n",
+    "c.html": "<html><title>Motor</title><body><h1>Motor</h1><p>The motor turns the pump.</p></body></html>",
+    "d.docx": office_files.docx(
+        office_files.word("Hoses", "Heading1") + office_files.word("They last a year in the sun.")
+    ),
+    "e.jsonl": '{"question": "Who sells it?", "answer": "The shop."}\n',
+    "f.json": '{"belts": [{"name": "short belt", "length": "2 m"}, {"name": "long belt", "length": "5 m"}]}',
+    "g.md": "---\ntitle: The crane\ndescription: How to lift the pump with a crane.\n---\n",
+}
+
+
+def taken(folder: Path, documents: dict[str, str | bytes], **options: Any) -> tuple[list[tuple[Example, Part]], Any]:
+    """(examples with their parts, the Examples after all have been taken)."""
+    for name, content in documents.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    asked = dataset.questions_of(parse({"model": "m", **options}))
+    examples = Examples(folder, Row(100_000, letters), questions=asked)
+    return list(examples), examples
+
+
+def test_each_kind_of_document_gives_its_sections_and_its_facts(tmp_path: Path) -> None:
+    rows, examples = taken(tmp_path, FOLDER, skip_rules="N")
+    assert [(row["instruction"], row["output"], part) for row, part in rows if "rule" not in row] == [
+        ('Explain "Pump".', "| Part | Weight |\n|---|---|\n| seal | 12 g |\n| valve | 3 kg |", Part.TRAIN),
+        ('Explain "CARE OF THE VALVE".', "Oil it every week.", Part.TRAIN),
+        ('Explain "Motor".', "The motor turns the pump.", Part.TRAIN),
+        ('Explain "Hoses".', "They last a year in the sun.", Part.TRAIN),
+        ("Who sells it?", "The shop.", Part.DRAWN),
+    ]
+    of_rule = {(row["source"], row["rule"]) for row, _ in rows if "rule" in row}
+    assert of_rule == {
+        ("a.md#Pump", "T"), ("b.txt#CARE OF THE VALVE", "H"), ("c.html#Motor", "H"), ("d.docx#Hoses", "H"),
+        ("f.json#belts", "J"), ("g.md", "F"),
+    }  # fmt: skip
+    counts = {"a.md": 1, "b.txt": 1, "c.html": 1, "d.docx": 1, "e.jsonl": 1, "f.json": 0, "g.md": 0}
+    assert examples.documents == Documents([Used(name, count) for name, count in counts.items()])
+    short = {row["instruction"]: row["output"] for row, _ in rows}
+    assert short["What is the weight of valve?"] == "The weight of valve is 3 kg."
+    assert examples.count == len(rows) == 5 + sum(examples.questions.rows.values())
+
+
+def test_without_questions_there_are_the_sections_and_records_alone(tmp_path: Path) -> None:
+    rows, examples = taken(tmp_path, FOLDER, questions="none")
+    assert [row["instruction"] for row, _ in rows] == [
+        'Explain "Pump".', 'Explain "CARE OF THE VALVE".', 'Explain "Motor".', 'Explain "Hoses".', "Who sells it?",
+    ]  # fmt: skip
+    assert {(part, *row) for row, part in rows} == {(Part.DRAWN, "instruction", "input", "output", "source")}
+    assert examples.questions is None
+    assert [(skipped.path, skipped.reason.partition(";")[0]) for skipped in examples.documents.skipped] == [
+        ("f.json", f"nothing usable: a record needs {json_records.KNOWN}"),
+        ("g.md", "nothing usable: no text in it but headings"),
+    ]
+
+
+def test_rules_that_are_skipped_find_nothing(tmp_path: Path) -> None:
+    rows, examples = taken(tmp_path, FOLDER, skip_rules="T,J,N,F")
+    assert {row["rule"] for row, _ in rows if "rule" in row} == {"H"}
+    assert examples.questions.rows.keys() == {"H"}
+    assert [skipped.path for skipped in examples.documents.skipped] == ["f.json", "g.md"]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_valid_asks_in_other_words_for_what_train_teaches(share: float) -> None:
+    rows, examples = taken(MANUAL, {}, valid_fraction=share, skip_rules="N")
+    train = [row for row, part in rows if part is not Part.VALID]
+    valid = [row for row, part in rows if part is Part.VALID]
+    assert 5 < len(valid) < examples.questions.facts * share * 1.1
+    assert not {asked(row["instruction"]) for row in train} & {asked(row["instruction"]) for row in valid}
+    assert {(row["source"], row["rule"]) for row in valid} <= {(row["source"], row.get("rule")) for row in train}
+    none, _ = taken(MANUAL, {}, valid_fraction=0)
+    assert Part.VALID not in {part for _, part in none}
+
+
+@pytest.mark.parametrize("name", ["valid.json", "valid.jsonl"])
+@pytest.mark.parametrize("questions", ["structure", "none"])
+def test_the_user_s_own_valid_file_is_all_of_valid(tmp_path: Path, name: str, questions: str) -> None:
+    own = '{"question": "How heavy is the valve?", "answer": "3 kg"}'
+    rows, _ = taken(tmp_path, {**FOLDER, name: own}, questions=questions, valid_fraction=0.5)
+    assert [row["source"] for row, part in rows if part is Part.VALID] == [f"{name}#{{}}".format(
+        "line 1" if name.endswith("l") else "record 1")]  # fmt: skip
+    assert {part for _, part in rows} == {Part.TRAIN, Part.VALID}
+    (tmp_path / ".ftqignore").write_text("valid.*\n")
+    rows, _ = taken(tmp_path, {}, questions=questions, valid_fraction=0.5)
+    assert Part.DRAWN in {part for _, part in rows}
+
+
+def test_a_document_without_its_converter_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "find_spec", lambda name: None)
+    _, examples = taken(tmp_path, FOLDER)
+    assert examples.documents.skipped == [
+        Skipped("c.html", "HTML needs a converter: pip install 'ftq[formats]'"),
+        Skipped("d.docx", "DOCX needs a converter: pip install 'ftq[formats]'"),
+    ]
+
+
 # ---- cut --------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +362,7 @@ def test_one_example_is_held_out_where_there_are_enough_for_one() -> None:
 
 def test_train_and_valid_are_written_line_by_line_in_order(tmp_path: Path) -> None:
     rows = [{"instruction": f"Q{n}", "input": "", "output": "ä\u2028\x85"} for n in range(50)]
-    assert dataset.write(iter(rows), tmp_path, 7, 0.2) == (39, 11)
+    assert dataset.write(((row, Part.DRAWN) for row in rows), tmp_path, 7, 0.2) == (39, 11)
     valid = dataset.held_out(array("d", (dataset.share(row, 7) for row in rows)), 0.2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "valid.jsonl"]
     for name, held in (("train", False), ("valid", True)):
@@ -268,18 +374,26 @@ def test_train_and_valid_are_written_line_by_line_in_order(tmp_path: Path) -> No
 
 def test_a_report_is_read_back_as_it_was_written() -> None:
     report = DatasetReport(
-        documents=Documents([Used("a.md", 3)], [Skipped("b.md", "empty")]),
+        documents=Documents([Used("a.md", 3)], [Skipped("b.md", "empty")], ["a.md: read as Windows-1252"]),
         records_skipped=[SkippedRecord("c.jsonl: line 1", "malformed")],
         examples=3, duplicates=1, split_into_parts=1, train=2, valid=1, tokens=TokenCounts.of([3, 4, 4]),
         max_seq_length=64, stop="</s>", base_revision="c0ffee",
+        questions=Report("en", 2, {"T": 4}, (Contradiction("pump", "weight", (Stated("1 kg", "a.md", 3),)),), ("k",)),
     )  # fmt: skip
     assert report.to_json() == {
-        "documents": {"used": [{"path": "a.md", "examples": 3}], "skipped": [{"path": "b.md", "reason": "empty"}]},
+        "documents": {"used": [{"path": "a.md", "examples": 3}], "skipped": [{"path": "b.md", "reason": "empty"}],
+                      "notes": ["a.md: read as Windows-1252"]},
         "records_skipped": [{"where": "c.jsonl: line 1", "reason": "malformed"}],
         "examples": 3, "duplicates": 1, "split_into_parts": 1, "train": 2, "valid": 1,
         "tokens": {"total": 11, "longest": 4, "mean": 3.7},
         "max_seq_length": 64, "stop": "</s>", "base_revision": "c0ffee",
+        "questions": {
+            "language": "en", "facts": 2, "rows": {"T": 4}, "few": ("k",), "left_out": {},
+            "contradictions": ({"subject": "pump", "attribute": "weight",
+                                "stated": ({"value": "1 kg", "file": "a.md", "line": 3},)},),
+        },
     }  # fmt: skip
-    assert DatasetReport.from_json({**report.to_json(), "of a later version": 1}) == report
+    written = json.loads(json.dumps({**report.to_json(), "of a later version": 1}))
+    assert DatasetReport.from_json(written) == report
     with pytest.raises(TypeError):
         DatasetReport.from_json({})

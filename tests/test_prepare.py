@@ -12,9 +12,13 @@ import pytest
 
 from ftq.errors import UserError
 from ftq.examples import json_records
+from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.files.snapshot import snapshot
 from ftq.plan import sizes
+from ftq.plan.forecast import forecast
 from ftq.spec.options import parse
+from tests import office_files
 from tests.tiny import make_run, make_tiny_model
 from worker.stages.model import base_model, convertible
 from worker.stages.model.tokens import Tokens
@@ -117,13 +121,13 @@ def test_half_a_character_in_a_document_costs_its_record_and_not_the_run(run: Ru
         json.dumps({f"key {number}": number for number in range(1000)}), json.dumps({"k" * 1000: 1}),
     ]  # fmt: skip
     (run.documents / os.fsdecode(b"odd-\xff.md")).write_text("Some text.")
-    (run.documents / os.fsdecode(b"odd-\xff.txt")).write_text("Other text.")
+    (run.documents / os.fsdecode(b"odd-\xff.log")).write_text("Other text.")
     (train, _), summary, report = prepared(run, {"a.jsonl": "\n".join(rows)})
     assert pairs(train) == [("a", "", "b")]
     assert [row["source"] for row in train] == ["a.jsonl#line 5"]
     assert summary["documents"]["skipped"] == [
+        {"path": "odd-?.log", "reason": "not a kind of document that ftq reads"},
         {"path": "odd-?.md", "reason": "its name isn't UTF-8"},
-        {"path": "odd-?.txt", "reason": "not .md, .json or .jsonl"},
     ]
     needs, has = f"a record needs {json_records.KNOWN}; this one has ", [f"key {number}" for number in range(12)]
     assert [(row["where"], row["reason"]) for row in summary["records_skipped"]] == [
@@ -138,7 +142,7 @@ def test_half_a_character_in_a_document_costs_its_record_and_not_the_run(run: Ru
 
 
 def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
-    (train, valid), summary, _ = prepared(run, {"a-page.md": PAGE})
+    (train, valid), summary, _ = prepared(run, {"a-page.md": PAGE}, questions="none")
     assert pairs(train) == [
         ('Explain "a page".', "", "Before any heading."),
         ('Explain "The queue".', "", "It waits."),
@@ -151,7 +155,9 @@ def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
         "a-page.md", "a-page.md#The queue", "a-page.md#What does ftq do?", "a-page.md#Setext", "a-page.md#Deep",
     ]  # fmt: skip
     assert valid == []
-    assert summary["documents"] == {"used": [{"path": "a-page.md", "examples": 5}], "skipped": []}
+    assert summary["documents"] == {
+        "used": [{"path": "a-page.md", "examples": 5}], "skipped": [], "notes": [],
+    }  # fmt: skip
     assert (summary["examples"], summary["train"], summary["valid"], summary["stop"]) == (5, 5, 0, "<|im_end|>")
 
 
@@ -211,22 +217,23 @@ def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_p
     (run.documents / "link.md").symlink_to(outside)
     (run.documents / "linked").symlink_to(tmp_path)
     rows, summary, report = prepared(run, {
-        "good.md": "# T\n\nText.", "empty.md": " \n", "heads.md": "# Only\n\n## Headings", "latin.md": b"a\nf\xfcr",
-        "broken.json": '[\n{"question": "x"; }\n]', "number.json": "3", ".hidden.md": "x", "notes.txt": "x",
+        "good.md": "# T\n\nText.", "empty.md": " \n", "heads.md": "# Only\n\n## Headings",
+        "cyrillic.md": "a\nнасос".encode("cp1251"),
+        "broken.json": '[\n{"question": "x"; }\n]', "number.json": "3", ".hidden.md": "x", "notes.log": "x",
         "sub/.git/x.md": "x",
         "rows.jsonl": '{"question": "a", "answer": "b"}\n{oops\n{"question": "a"}\n{"question": 1, "answer": "b"}\n'
                       '{"question": "q", "answer": " "}\n[]\n{"question": "\\ud800", "answer": "b"}\n',
-    })  # fmt: skip
+    }, questions="none")  # fmt: skip
     assert pairs(rows[0]) == [('Explain "T".', "", "Text."), ("a", "", "b")]
     assert {row["path"]: row["reason"] for row in summary["documents"]["skipped"]} == {
         ".hidden.md": "hidden",
         "broken.json": "line 2: malformed JSON (Expecting ',' delimiter, column 17)",
-        "empty.md": "empty",
+        "empty.md": "no text in it",
         "heads.md": "nothing usable: no text in it but headings",
-        "latin.md": "line 2: not UTF-8 text (byte 0xfc)",
+        "cyrillic.md": "line 2: not UTF-8 text (byte 0xed)",
         "link.md": "a link that leads out of the folder",
         "linked": "a link that leads out of the folder",
-        "notes.txt": "not .md, .json or .jsonl",
+        "notes.log": "not a kind of document that ftq reads",
         "number.json": "expected a list of records, not a number",
         "sub/.git": "hidden",
     }  # fmt: skip
@@ -239,6 +246,50 @@ def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_p
         ("rows.jsonl: line 7", "question holds half a character (a lone surrogate)"),
     ]
     assert len(report.messages("warning")) == 16
+
+
+MIXED: dict[str, str | bytes] = {
+    ".ftqignore": "drafts/\n*.tmp.md\n", "drafts/a.md": "# Draft\n\nNot yet.", "b.tmp.md": "# Tmp\n\nNot this.",
+    "a.md": "# Pump\n\n| Part | Weight |\n|---|---|\n" + "".join(f"| part {n} | {n} kg |\n" for n in range(1, 15)),
+    "b.txt": "CARE OF THE VALVE\n\nOil it every week.\n".encode("utf-16"), "c.docx": office_files.docx(),
+    "d.html": "<html><title>Motor</title><body><h1>Motor</h1><p>The motor turns the pump.</p></body></html>",
+    "e.jsonl": "".join(f'{{"question": "Who sells part {n}?", "answer": "Shop {n}."}}\n' for n in range(30)),
+    "f.json": '{"belts": [{"name": "short belt", "length": "2 m"}, {"name": "long belt", "length": "5 m"}]}',
+    "g.md": "# Pump\n\n| Part | Weight |\n|---|---|\n| part 1 | 7 kg |\n", "h.pdf": "no PDF",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"questions": "none"}, {"exposures": 3, "skip_rules": ["T"]}])
+def test_a_mixed_folder_gives_what_the_dry_run_says(
+    run: RunDir, tmp_path: Path, model: Path, options: dict[str, Any]
+) -> None:
+    """Ignored files stay behind at the submit, and the dry run leaves them out as well."""
+    for name, content in MIXED.items():
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    taken = snapshot(tmp_path / "mine", run.documents)
+    assert (taken.files, taken.skipped, taken.others) == (8, [], "")
+    (train, valid), summary, report = prepared(run, {}, valid_fraction=0.1, **options)
+    assert {row["source"].partition("#")[0] for row in train + valid} <= set(MIXED) - {"drafts/a.md", "b.tmp.md"}
+    spec = parse({"model": str(model), "valid_fraction": 0.1, **options}).model_dump()
+    guess = forecast({**spec, "documents": str(tmp_path / "mine")}, None, Path("/nowhere")).dataset
+    assert (guess.train.examples, guess.held_out) == (len(train), len(valid)) == (summary["train"], summary["valid"])
+    assert len(valid) > 0
+    skipped = {row["path"]: row["reason"] for row in summary["documents"]["skipped"]}
+    assert skipped.pop("h.pdf") == "named .pdf, but not PDF inside: save it again"
+    assert list(skipped) == (["f.json"] if options.get("questions") else [])
+    weights = ["part 1, Weight: 1 kg (a.md:5); 7 kg (g.md:5)"]
+    assert report.messages("note") == (weights if not options else [])
+    read = DatasetReport.read(run.partial("prepare", 0) / "dataset")
+    assert json.loads(json.dumps(read.to_json())) == summary
+
+
+def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
+    (train, _), summary, report = prepared(run, {"latin.md": b"a\nf\xfcr"}, questions="none")
+    assert pairs(train) == [('Explain "latin".', "", "a\nfür")]
+    note = "latin.md: read as Windows-1252, for it isn't UTF-8"
+    assert summary["documents"]["notes"] == report.messages("note") == [note]
 
 
 def test_an_unreadable_file_is_skipped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +322,7 @@ def test_no_example_at_all_names_every_file(run: RunDir) -> None:
     ids=["paragraphs", "sentences", "words", "letters"],
 )  # fmt: skip
 def test_long_sections_are_split_and_nothing_is_lost(run: RunDir, model: Path, text: str) -> None:
-    (train, _), summary, _ = prepared(run, {"a.md": f"# Long\n\n{text}"}, max_seq_length=96)
+    (train, _), summary, _ = prepared(run, {"a.md": f"# Long\n\n{text}"}, max_seq_length=96, questions="none")
     tokens = Tokens(model)
     rows = [tokens.row(row, "<|im_end|>") for row in train]
     assert len(train) > 3

@@ -52,7 +52,9 @@ def fact(subject: str, value: str, file: str = "a.md", path: tuple[str, ...] = (
 
 
 def test_a_number_is_asked_for_in_several_ways_and_back() -> None:
-    train, valid, report = rows_of([fact("`till_1`", "500 euros")], Options(language="en", refusals=0, seed=3))
+    train, valid, report = rows_of(
+        [fact("`till_1`", "500 euros")], Options(language="en", refusals=0, seed=3, valid_every=1)
+    )
     assert {row.rule for row in train} == {"T"} and report.rows == {"T": len(train)}
     assert len({row.instruction for row in train}) == len(train) >= 4
     assert {row.output for row in train} <= {

@@ -12,7 +12,8 @@ from ftq.spec.options import changed, options, parse, parse_assignment, read_con
 
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal",
-    "valid_fraction": 0.05, "train_on_prompt": False, "max_seq_length": 2048,
+    "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.06, "skip_rules": [], "topic": "",
+    "train_on_prompt": False, "max_seq_length": 2048,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
     "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",
     "packing": "auto",
@@ -50,6 +51,7 @@ def test_a_recorded_spec_is_read_back_unchanged() -> None:
         ({"early_stopping": "none"}, "early_stopping", None),
         ({"report_to": "wandb,trackio"}, "report_to", ["wandb", "trackio"]),
         ({"report_to": ""}, "report_to", []),
+        ({"skip_rules": "B, N"}, "skip_rules", ["B", "N"]),
         ({"target_modules": "q_proj, v_proj,"}, "target_modules", ["q_proj", "v_proj"]),
         ({"quantizations": "q8_0,f16,q8_0"}, "quantizations", ["q8_0", "f16"]),
         ({"prompts": "One question, with a comma?"}, "prompts", ["One question, with a comma?"]),
@@ -84,7 +86,8 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("batch_size", 65_537), ("gradient_accumulation_steps", 10**8), ("dataset_num_proc", 10**30),
         ("max_steps", 10**400), ("early_stopping", 10**30), ("save_steps", 10**30), ("packing", "perhaps"),
         ("model", ""), ("documents", ""), ("prompts", ["a\ud800"]), ("documents", "\udcff"), ("report_to", "\udcff"),
-        ("target_modules", "q_proj,lm_head"), ("target_modules", ["embed_tokens"]),
+        ("target_modules", "q_proj,lm_head"), ("questions", "base"), ("skip_rules", "B,X"), ("exposures", 0),
+        ("refusals", 0.6), ("target_modules", ["embed_tokens"]),
     ],
 )  # fmt: skip
 def test_limits(name: str, value: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     help="Catalogue alias, hub id or local checkpoint directory.",
 )
 @click.option(
-    "--documents", metavar="DIR", type=click.Path(), help="Folder of .md, .json and .jsonl files.  [default: documents]"
+    "--documents", metavar="DIR", type=click.Path(), help="Folder of texts, records or both.  [default: documents]"
 )
 @click.option("--name", help="What the run is called.  [default: made from the model]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of options.")

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from ftq.errors import utf8
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Fact
+from ftq.files import snapshot
 from ftq.formats.kind import SUFFIXES, Kind
 from ftq.questions import Options, Report, rows_of
+from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
 REPORT = "report.json"
@@ -130,11 +132,11 @@ class Examples:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
         self.questions: Report | None = None
-        self._own_valid = any((folder / name).is_file() for name in OWN_VALID)
+        self._own_valid = _has_own_valid(folder, home)
         self._options, self._row = questions, row
         self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
         self._facts, self._words = list[Fact](), set[str]()
-        self._seen: set[bytes] = set()
+        self._seen, self._asked = set[bytes](), set[bytes]()  # examples; questions of sections and records
         self._filled = ("", 0)  # where an input was too long for a row, and how long it was
 
     def __iter__(self) -> Iterator[tuple[Example, Part]]:
@@ -142,9 +144,11 @@ class Examples:
             part = self._part(name)
             for example in self._document(name, rows):
                 self.count += 1
+                if self._options:
+                    self._asked.add(_digest(asked(example["instruction"])))
                 yield example, part
         if self._options:
-            yield from self._asked(self._options)
+            yield from self._of_facts(self._options)
 
     def _part(self, name: str) -> Part:
         """Sections teach and are never held out where questions on them are; a user's own valid.jsonl always is."""
@@ -153,7 +157,8 @@ class Examples:
         is_records = SUFFIXES.get(Path(name).suffix.lower()) in (Kind.JSON, Kind.JSONL)
         return Part.TRAIN if self._own_valid or (self._options and not is_records) else Part.DRAWN
 
-    def _asked(self, options: Options) -> Iterator[tuple[Example, Part]]:
+    def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
+        """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
         train, valid, self.questions = rows_of(self._facts, options, self._words)
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
@@ -165,7 +170,7 @@ class Examples:
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
-                    yield example, part
+                    yield example, Part.TRAIN if _digest(asked(row.instruction)) in self._asked else part
                 else:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 
@@ -211,11 +216,9 @@ class Examples:
             self._skip_filled(candidate)
 
     def _is_duplicate(self, example: Example) -> bool:
-        key = hashlib.blake2b(digest_size=16)
-        for name in ("instruction", "input", "output"):
-            key.update(len(example[name]).to_bytes(8, "big") + example[name].encode())
-        known = key.digest() in self._seen
-        self._seen.add(key.digest())
+        key = _digest(example["instruction"], example["input"], example["output"])
+        known = key in self._seen
+        self._seen.add(key)
         return known
 
     def _is_filled(self, candidate: Candidate) -> bool:
@@ -230,6 +233,16 @@ class Examples:
     def _skip_record(self, where: str, reason: str) -> None:
         """Note a record. Its keys may hold what no file and no database takes."""
         self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason)))
+
+
+def _digest(*texts: str) -> bytes:
+    return hashlib.blake2b(repr(texts).encode(), digest_size=16).digest()
+
+
+def _has_own_valid(folder: Path, home: Path | None) -> bool:
+    """Whether one lies in the folder itself, and is neither ignored nor a link that leads out."""
+    top = takewhile(lambda found: found[0].parent == folder, snapshot.walk(folder, home))
+    return any(path.name in OWN_VALID and not reason for path, reason in top)
 
 
 def questions_of(spec: RunSpec) -> Options | None:

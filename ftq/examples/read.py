@@ -110,7 +110,8 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if document.skipped_pages:
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
-    is_empty = True
+    facts = facts_of(document.markdown, name, rules) if rules else []
+    is_empty = not facts  # front matter may state something where no section does
     for section in markdown.sections(document.markdown):
         is_empty = False
         source = f"{name}#{section.path[-1]}" if section.path and section.path[-1] else name
@@ -119,7 +120,7 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if is_empty:
         raise ValueError("nothing usable: no text in it but headings")
     if rules:
-        yield Stated(name, facts_of(document.markdown, name, rules), words_of(document.markdown))
+        yield Stated(name, facts, words_of(document.markdown))
 
 
 def _where(name: str, document: Converted, line: int) -> str:

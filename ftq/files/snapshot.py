@@ -141,7 +141,7 @@ def _unreadable(error: OSError) -> str:
 
 def _nothing(folder: Path, skipped: list[str], others: str) -> UserError:
     why = "none of its documents can be taken" if skipped else "no document in it"
-    hint = "Convert what you have to Markdown or JSON, or name another folder: --documents DIR"
+    hint = "Save what you have as text, HTML, PDF, an Office format or JSON, or name another folder: --documents DIR"
     return UserError(f"documents {folder}: {why}{f' ({others})' if others else ''}", "\n".join(skipped) or hint)
 
 

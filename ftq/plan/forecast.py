@@ -39,7 +39,7 @@ SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed
 KNOWN = (
-    "It takes .md with text, .json and .jsonl with instruction/output, prompt/completion, question/answer or messages"
+    "It takes texts, and .json and .jsonl files with instruction/output, prompt/completion, question/answer or messages"
 )
 ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
 

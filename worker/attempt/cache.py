@@ -17,6 +17,7 @@ from typing import Any
 
 from ftq.files.run_dir import STAGES, link_tree, remove, run_dir, size_of
 from ftq.spec import models
+from ftq.spec.options import RunSpec
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
@@ -76,9 +77,12 @@ _LIBRARIES = {
 
 
 def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """The options that change what a stage makes. An option that no other stage claims belongs to train."""
+    """The options that change what a stage makes. An option that no other stage claims belongs to train.
+
+    A run of an earlier version may lack some: it gets their defaults.
+    """
     if stage != "train":
-        return {name: spec[name] for name in sorted(_OPTIONS[stage])}
+        return {name: spec.get(name, RunSpec.model_fields[name].default) for name in sorted(_OPTIONS[stage])}
     others = _WITHOUT_EFFECT | _OPTIONS["export"] | _OPTIONS["infer"]
     return {name: spec[name] for name in sorted(set(spec) - others)}
 

@@ -39,6 +39,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     if not examples.count:
         raise _nothing(examples)
     _tell_skipped(examples, report)
+    _tell(_worth_knowing(examples), "note", report)
     lengths = rows.write(folder, model_dir, stop)
     summary = DatasetReport(
         documents=examples.documents,
@@ -82,14 +83,28 @@ def _nothing(examples: Examples) -> UserError:
     why = [f"  {file.path}: {file.reason}" for file in examples.documents.skipped] or ["  the folder is empty"]
     if len(why) > SHOWN:
         why = [*why[:SHOWN], f"  and {len(why) - SHOWN} more"]
-    hint = f"Put .md files with text, or .json/.jsonl files with {json_records.KNOWN}, into the documents folder."
+    hint = f"Put texts, or .json/.jsonl files with {json_records.KNOWN}, into the documents folder."
     return UserError("no example in the documents:\n" + "\n".join(why), hint)
 
 
 def _tell_skipped(examples: Examples, report: Report) -> None:
     lines = [f"skipped {file.path}: {file.reason}" for file in examples.documents.skipped]
     lines += [f"skipped {record.where}: {record.reason}" for record in examples.records_skipped]
+    _tell(lines, "warning", report)
+
+
+def _worth_knowing(examples: Examples) -> list[str]:
+    """On documents that are used, and what they say differently."""
+    contradictions = examples.questions.contradictions if examples.questions else ()
+    return examples.documents.notes + [
+        f"{one.subject}, {one.attribute}: "
+        + "; ".join(f"{stated.value} ({stated.file}:{stated.line})" for stated in one.stated)
+        for one in contradictions
+    ]
+
+
+def _tell(lines: list[str], event: str, report: Report) -> None:
     for line in lines[:SHOWN]:
-        report.event("warning", line)
+        report.event(event, line)
     if len(lines) > SHOWN:
-        report.event("warning", f"{len(lines) - SHOWN} more were skipped; dataset/report.json names each")
+        report.event(event, f"{len(lines) - SHOWN} more are in dataset/report.json")
