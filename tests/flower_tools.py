@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.drill_machine import Machine
 from ftq.store.records import Run
+from tests import tools
+from tests.tools import free_port
 
 LOGIN = "ann:a-password-of-ann"
 CONFIG = Path(__file__).parents[1] / "worker" / "flower" / "config.py"
 PATIENCE = 90.0  # seconds that a busy machine may need for what takes one
-
-
-def until(reached: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := reached()):
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.1)
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+until = functools.partial(tools.until, seconds=PATIENCE)
 
 
 class Bench(Machine):

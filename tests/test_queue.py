@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from benchmarks.drill_machine import Machine, Worker, tell
 from ftq import queue
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Event, Run
+from tests.tools import until
 
 pytestmark = pytest.mark.slow
 LEASE = 3.0
@@ -73,13 +73,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path / "artifacts")
     yield bench
     bench.close()
-
-
-def until(reached: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.02)
 
 
 def once(*names: str) -> Counter[tuple[str, str]]:
@@ -290,6 +283,7 @@ def test_messages_that_come_twice_start_nothing_twice(bench: Bench) -> None:
     assert Counter(event.kind for event in bench.events("one"))["claimed"] == 4
 
 
+@pytest.mark.long
 def test_a_short_drill(tmp_path: Path) -> None:
     kinds = [
         "stage killed (kill -9)", "pool child killed (kill -9)", "worker killed (kill -9), another started",
