@@ -183,7 +183,7 @@ def test_a_flower_that_was_not_there_learns_all_of_a_running_task(bench: Bench) 
 def test_a_training_does_not_need_the_broker(bench: Bench, fault: str) -> None:
     """Gone: every connection is refused. Frozen: every send would hang for longer than the lease."""
     bench.start_worker()
-    run = bench.submit("one", max_steps=400)
+    run = bench.submit("one", max_steps=400, save_steps=20)
     until(lambda: bench.steps(run) > 1)
     assert bench.broker
     if fault == "frozen":

@@ -8,38 +8,30 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from benchmarks import drill, drill_verdict
 from benchmarks.drill_faults import FAULTS
-from benchmarks.drill_machine import Machine, Worker, tell
+from benchmarks.drill_machine import Worker, tell
 from ftq import queue
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Event, Run
+from tests import tools
 from tests.tools import until
 
 pytestmark = pytest.mark.slow
 LEASE = 3.0
 
 
-class Bench(Machine):
+class Bench(tools.Bench):
     """The drill's machine, its broker up, and what tests ask of it."""
 
     def __init__(self, home: Path) -> None:
         self.journal = home.parent / "journal.jsonl"
         super().__init__(home, "tests.fake_worker", FTQ_JOURNAL=str(self.journal), FTQ_LEASE_SECONDS=str(LEASE))
-        self.texts = home.parent / "texts"
         self.start_broker()
-
-    def submit(self, name: str, **options: Any) -> Run:
-        folder = self.texts / name
-        folder.mkdir(parents=True)
-        (folder / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
-        given = {"model": "smollm2-135m", "documents": str(folder), "max_steps": 4, "save_steps": 5, **options}
-        return self.client.submit(given, name=name).run
 
     def run(self, name: str) -> Run:
         return self.client.find(name)

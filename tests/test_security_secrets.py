@@ -27,7 +27,7 @@ from benchmarks.drill_machine import Machine
 from ftq.settings import NOT_FOR_STAGES
 from tests import tools
 
-until = functools.partial(tools.until, seconds=60)
+until = functools.partial(tools.until, seconds=60, pause=0.1)
 
 ROOT = Path(__file__).parent.parent
 FTQ = [sys.executable, "-c", "from cli.main import main; main()"]

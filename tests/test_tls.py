@@ -23,7 +23,7 @@ from ftq.errors import UserError
 from ftq.settings import Settings, Tls
 from tests import tools
 
-until = functools.partial(tools.until, seconds=40)
+until = functools.partial(tools.until, seconds=40, pause=0.1)
 # What nobody but an administrator may do.
 DANGEROUS: list[tuple[str, ...]] = [
     ("CONFIG", "GET", "*"), ("CONFIG", "SET", "dir", "/etc"), ("MODULE", "LIST"), ("EVAL", "return 1", "0"),

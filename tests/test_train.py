@@ -259,6 +259,14 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     assert config["base_model_name_or_path"] == str(prepared.parent / "tiny")
 
 
+def goes_on_to_the_same_bits(run: Path, step: int, unbroken: Path) -> None:
+    done = stage("train", run, attempt=1)
+    assert done.returncode == 0, done.stderr
+    assert f"resumed: message=resumed from step {step} step={step}" in done.stderr.splitlines()
+    assert learned(run) == learned(unbroken)
+    assert adapter(run) == adapter(unbroken)
+
+
 @pytest.mark.slow
 def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepared: Path, unbroken: Path) -> None:
     run = copy(prepared, "killed")
@@ -266,11 +274,7 @@ def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepa
     assert code == -signal.SIGKILL
     torn = run / "checkpoints/0/checkpoint-6/optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:-100])
-    done = stage("train", run, attempt=1)
-    assert done.returncode == 0, done.stderr
-    assert "resumed: message=resumed from step 3 step=3" in done.stderr.splitlines()
-    assert learned(run) == learned(unbroken)
-    assert adapter(run) == adapter(unbroken)
+    goes_on_to_the_same_bits(run, 3, unbroken)
 
 
 @pytest.mark.slow
@@ -281,11 +285,7 @@ def test_sigterm_saves_a_checkpoint_and_the_rest_gives_the_same_bits(prepared: P
     saved = max(found.step for found in checkpoints.find_all(RunDir(run)))
     assert f"checkpoint: message=checkpoint at step {saved} step={saved}\n" in said and 5 <= saved < STEPS
     assert not (run / "adapter").exists()
-    done = stage("train", run, attempt=1)
-    assert done.returncode == 0, done.stderr
-    assert f"resumed: message=resumed from step {saved} step={saved}" in done.stderr.splitlines()
-    assert learned(run) == learned(unbroken)
-    assert adapter(run) == adapter(unbroken)
+    goes_on_to_the_same_bits(run, saved, unbroken)
 
 
 @pytest.mark.slow
