@@ -19,18 +19,15 @@ from tests import forked
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
 
 
-TOGETHER = {"test_export_infer.py": "test_train.py"}  # they use the same trained run
-FIRST = ("test_train.py", "test_end_to_end.py", "test_queue.py", "test_llama.py", "test_export_infer.py",
-         "test_memory.py", "test_flower_browser.py", "test_demo.py", "test_ranks.py", "test_inductor.py",
+FIRST = ("test_train.py", "test_end_to_end.py", "test_queue.py", "test_export_infer.py", "test_llama.py",
+         "test_flower_browser.py", "test_ranks.py", "test_inductor.py", "test_demo.py", "test_memory.py",
          "test_flower_server.py", "test_questions.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests of a file, which share its servers and models; the files that take long come first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, item.path.name)))
+    """Put the files that take long first: with `--dist loadfile` one process runs all tests of a file."""
     order = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: order.get(TOGETHER.get(item.path.name, item.path.name), len(order)))
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,7 @@ def main() -> None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(orders, ORDER_BYTES, 250)
         if not message:
-            return
+            os._exit(0)
         if os.fork() == 0:
             break
         for descriptor in descriptors:
