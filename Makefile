@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint audit format drill bench secrets images clean
+.PHONY: help install demo test test-all test-fast lint audit format drill bench secrets images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,11 +22,14 @@ $(READY): $(wildcard requirements/*.txt) pyproject.toml
 demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes
 	$(BIN)/python -m worker.host.demo
 
-test: $(READY)  ## all tests, the slow end-to-end tier included
-	$(BIN)/python -m pytest -n 2
+test: $(READY)  ## five minutes of tests: each stage, a run end to end, real servers
+	$(BIN)/python -m pytest -m "not long" -n 2
+
+test-all: test  ## these, and the long ones: browser, TLS, PostgreSQL, Inductor, ranks, drill, images
+	$(BIN)/python -m pytest -m long -n 2
 
 test-fast: $(READY)  ## the tests that need no model and no server
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow and not long" -n 2
 
 lint: $(READY)  ## ruff, mypy, import-linter; the Dockerfiles and the compose file
 	$(BIN)/ruff check .

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import cli_tools
 import pytest
+
+from tests import forked
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
+
+
+FIRST = ("test_train.py", "test_end_to_end.py", "test_queue.py", "test_export_infer.py", "test_llama.py",
+         "test_flower_browser.py", "test_ranks.py", "test_inductor.py", "test_demo.py", "test_memory.py",
+         "test_flower_server.py", "test_questions.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first: with `--dist loadfile` one process runs all tests of a file."""
+    order = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +44,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty FTQ_CACHE, not made yet: no test deletes from the real one."""
     monkeypatch.setenv("FTQ_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started in this test is forked, with what the engine `trl` needs in it (tests/forked.py)."""
+    monkeypatch.setattr(subprocess, "Popen", forked.Forked)
 
 
 @pytest.fixture
@@ -54,3 +79,35 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "a.md").write_text("# A\n\nText.\n")
     (folder / "b.json").write_text("[]\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server of its own, on a Unix socket in a folder that goes away; skipped where there is none to start."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    on_path = shutil.which("pg_ctl")
+    control = Path(on_path) if on_path else found[-1] if found else None
+    if control is None or not control.with_name("initdb").exists():
+        pytest.skip("no PostgreSQL server to start: apt-get install postgresql")
+    user: list[str] = []
+    folder = Path(tempfile.mkdtemp(prefix="ftq-pg-"))
+    if os.getuid() == 0:
+        if not shutil.which("runuser") or "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
+            pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres to run it as")
+        user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+
+    def run(*command: str) -> None:
+        subprocess.run([*user, *command], check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+
+    data, log = str(folder / "data"), str(folder / "log")
+    try:
+        run(str(control.with_name("initdb")), "-D", data, "-U", "ftq", "-A", "trust", "--no-sync")
+        run(str(control), "-D", data, "-l", log, "-w", "-o", f"-c listen_addresses='' -k {folder} -F", "start")
+        try:
+            yield f"postgresql+psycopg://ftq@/postgres?host={folder}"
+        finally:
+            run(str(control), "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

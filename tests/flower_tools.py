@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drill_machine import Machine
 from ftq.store.records import Run
+from tests import tools
+from tests.tools import free_port
 
 LOGIN = "ann:a-password-of-ann"
 CONFIG = Path(__file__).parents[1] / "worker" / "flower" / "config.py"
 PATIENCE = 90.0  # seconds that a busy machine may need for what takes one
+until = functools.partial(tools.until, seconds=PATIENCE, pause=0.1)
 
 
-def until(reached: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := reached()):
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.1)
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Bench(Machine):
+class Bench(tools.Bench):
     """The drill's machine with Flower beside it."""
 
     def __init__(self, home: Path, **environment: str) -> None:
@@ -82,18 +68,9 @@ class Bench(Machine):
         status, body = self.ask(f"/api/task/info/{task_id}")
         return json.loads(body) if status == 200 else {}
 
-    def submit(self, name: str, wishes: dict[str, dict[str, str]] | None = None, **options: Any) -> Run:
-        folder = self.settings.home.parent / "texts" / name
-        folder.mkdir(parents=True)
-        (folder / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
-        if wishes:
-            (folder / "behave.json").write_text(json.dumps(wishes))
-        given = {"model": "smollm2-135m", "documents": str(folder), "max_steps": 4, "save_steps": 20, **options}
-        return self.client.submit(given, name=name).run
-
     def start_long_run(self, name: str) -> Run:
         """A run that trains until it is stopped; returns once it has begun to."""
-        run = self.submit(name, max_steps=100_000)
+        run = self.submit(name, max_steps=100_000, save_steps=20)
         until(lambda: self.steps(run) > 1)
         return run
 

@@ -20,6 +20,7 @@ from ftq.spec.options import parse
 from ftq.store.questions import Reply
 from ftq.store.store import RunStore
 from tests.fake_pool import FakePool
+from tests.tools import until
 from worker import answers, tasks
 from worker.answers import Answerer
 from worker.host import worker
@@ -60,13 +61,6 @@ class Rig:
         thread.start()
         until(lambda: self.store.read_answer(question).written)
         return question, thread
-
-
-def until(reached: Any, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

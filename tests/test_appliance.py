@@ -161,7 +161,7 @@ class Appliance:
         return sum('"stage": "train"' in line and '"event": "start"' in line for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_trains_once_announces_the_model_and_trains_nothing_at_the_next_start(documents: Path) -> None:
     folder = documents.parent
     for number, done in enumerate(["submitted", "found"], 1):
@@ -178,7 +178,7 @@ def test_it_trains_once_announces_the_model_and_trains_nothing_at_the_next_start
     assert up.trained() == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_problem_is_said_and_the_workers_stay_up(documents: Path) -> None:
     for path in documents.iterdir():
         path.unlink()

@@ -82,11 +82,16 @@ def machine(home: Path) -> Iterator[Machine]:
         machine.process.wait()
 
 
-pytestmark = pytest.mark.slow
 AT_WORK = "3600"  # seconds of a stage
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL)),
+    ],
+)
 def test_a_demo_that_is_told_to_stop_or_killed_leaves_nothing_behind(machine: Machine, number: int) -> None:
     process = machine.demo(FTQ_STAGE_SECONDS=AT_WORK)
     machine.until(machine.is_up)
@@ -98,6 +103,7 @@ def test_a_demo_that_is_told_to_stop_or_killed_leaves_nothing_behind(machine: Ma
     assert "Traceback" not in machine.said.read_text()
 
 
+@pytest.mark.long
 def test_make_passes_on_that_it_is_told_to_stop(machine: Machine, tmp_path: Path) -> None:
     make = shutil.which("make")
     if not make:
@@ -110,6 +116,7 @@ def test_make_passes_on_that_it_is_told_to_stop(machine: Machine, tmp_path: Path
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_demo_whose_ftq_up_ends_says_so_and_ends(machine: Machine, number: int) -> None:
     process = machine.demo(FTQ_STAGE_SECONDS=AT_WORK)
@@ -122,6 +129,7 @@ def test_a_demo_whose_ftq_up_ends_says_so_and_ends(machine: Machine, number: int
     machine.until(lambda: not machine.processes())
 
 
+@pytest.mark.long
 def test_a_demo_beside_another_ftq_up_says_that_and_submits_nothing(machine: Machine) -> None:
     machine.start(*UpOptions(flower=False).argv("tests.fake_up"))
     machine.until(lambda: machine.says("Everything is up"))
@@ -135,6 +143,7 @@ def test_a_demo_beside_another_ftq_up_says_that_and_submits_nothing(machine: Mac
     assert first.wait(PATIENCE) == 0
 
 
+@pytest.mark.long
 def test_a_refused_submit_is_said_in_its_own_words(machine: Machine, documents: Path) -> None:
     folder = documents.parent  # it has no demo.yaml
     assert machine.demo(folder=folder).wait(PATIENCE) == 1
@@ -143,6 +152,7 @@ def test_a_refused_submit_is_said_in_its_own_words(machine: Machine, documents: 
     assert machine.processes() == []
 
 
+@pytest.mark.long
 def test_a_demo_without_a_terminal_is_never_silent_for_long(machine: Machine) -> None:
     process = machine.demo(FTQ_STAGE_SECONDS="2", FTQ_SILENCE="0.2")
     machine.until(lambda: machine.says(" s: train is running, "))
@@ -151,6 +161,7 @@ def test_a_demo_without_a_terminal_is_never_silent_for_long(machine: Machine) ->
     process.wait(PATIENCE)
 
 
+@pytest.mark.long
 def test_a_killed_ftq_up_leaves_nothing_behind(machine: Machine, tmp_path: Path) -> None:
     """Its standby too: the workers here have the real one's place, with nothing to import."""
     process = machine.demo(FTQ_STAGE_SECONDS=AT_WORK, FTQ_STANDBY="1")

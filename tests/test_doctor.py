@@ -18,7 +18,6 @@ from typing import Any
 
 import cli_tools
 import pytest
-from test_store import postgres  # noqa: F401  a server of its own
 
 from cli.commands import doctor
 from ftq.doctor import machine
@@ -229,7 +228,7 @@ def test_a_database_server_that_is_away_or_has_no_driver(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_database_server(home: Path, postgres: str) -> None:  # noqa: F811
+def test_a_database_server(home: Path, postgres: str) -> None:
     found = list(database(Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": postgres})))
     assert [(finding.check, finding.level) for finding in found] == [("database", "ok"), ("clock", "ok")]
     assert found[0].message.startswith("postgresql ")

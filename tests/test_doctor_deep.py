@@ -14,7 +14,7 @@ from worker.doctor.deep import examine, make_run, tail
 pytestmark = pytest.mark.slow
 
 
-def test_every_stage_is_run_and_timed(tmp_path: Path) -> None:
+def test_every_stage_is_run_and_timed(tmp_path: Path, forks: None) -> None:
     model = make_tiny_model(tmp_path / "tiny")
     found = list(examine(tmp_path / "deep", options={"model": str(model), "engine": "trl", "max_steps": 2}))
     assert [finding.check for finding in found][:5] == ["torch", "prepare", "train", "export", "infer"]
@@ -23,7 +23,7 @@ def test_every_stage_is_run_and_timed(tmp_path: Path) -> None:
     assert "model-q8_0.gguf" in found[3].message
 
 
-def test_a_stage_that_fails_shows_why_and_where(tmp_path: Path) -> None:
+def test_a_stage_that_fails_shows_why_and_where(tmp_path: Path, forks: None) -> None:
     found = list(examine(tmp_path / "deep", options={"model": "nobody/has-this-model"}))
     assert [finding.level for finding in found][:-1] == ["ok"] * (len(found) - 1)
     failed, log = found[-1], RunDir(tmp_path / "deep" / "run").log(found[-1].check)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_model
 
-pytestmark = pytest.mark.slow
 FTQ = str(Path(sys.executable).with_name("ftq"))
 OPTIONS = ["--set", "r=4", "--set", "max_seq_length=256", "--set", "max_tokens=8", "--quant", "q8_0", "--quant", "f16"]
 
@@ -67,6 +66,7 @@ def done(up: Path) -> dict[str, str]:
     return answer
 
 
+@pytest.mark.slow
 def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     folder = up / "artifacts" / done["id"]
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "checkpoints"} == {
@@ -80,6 +80,7 @@ def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     assert status["error"] is None
 
 
+@pytest.mark.slow
 def test_the_same_again_is_four_cache_hits(done: dict[str, str]) -> None:
     sent = json.loads(ftq("submit", "--model", "./tiny", *OPTIONS, "--json", "--wait").stdout)
     status = json.loads(ftq("status", sent["id"], "--json").stdout)
@@ -88,6 +89,7 @@ def test_the_same_again_is_four_cache_hits(done: dict[str, str]) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_another_quantisation_keeps_the_training(done: dict[str, str]) -> None:
     options = [*OPTIONS[:-4], "--quant", "q4_k_m"]
     sent = json.loads(ftq("submit", "--model", "./tiny", *options, "--json", "--wait").stdout)
@@ -96,6 +98,7 @@ def test_another_quantisation_keeps_the_training(done: dict[str, str]) -> None:
     assert status["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_infer_answers_on_stdout_alone(done: dict[str, str]) -> None:
     asked = ftq("infer", done["name"], "What is 3?")
     piped = ftq("infer", done["id"], stdin="What is 3?\n")
@@ -103,6 +106,7 @@ def test_infer_answers_on_stdout_alone(done: dict[str, str]) -> None:
     assert asked.stdout == piped.stdout != ""
 
 
+@pytest.mark.long
 def test_a_stage_that_is_killed_goes_on_from_its_checkpoint(up: Path) -> None:
     sent = ftq("submit", "--model", "./tiny", "--set", "save_steps=5", "--set", "logging_steps=1",
                "--set", "epochs=12", *OPTIONS, "--json")  # fmt: skip
@@ -118,6 +122,7 @@ def test_a_stage_that_is_killed_goes_on_from_its_checkpoint(up: Path) -> None:
     assert steps == list(range(1, len(steps) + 1))
 
 
+@pytest.mark.long
 def test_an_unreachable_hub_fails_at_once_and_says_what_to_do() -> None:
     sent = ftq("submit", "--model", "nobody/has-this-model", "--json", "--wait")
     assert sent.returncode == 1

@@ -18,7 +18,8 @@ from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec.options import parse
-from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
+from tests import forked
+from tests.test_train import command, prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.llama.answer import Question
 from worker.llama.pool import Pool
@@ -114,9 +115,10 @@ def test_an_adapter_that_could_not_be_merged_is_refused_before_the_training(tmp_
 
 @pytest.fixture(scope="module")
 def exported(unbroken: Path) -> Path:  # noqa: F811
+    """`unbroken`, exported by the command line as it is; the other exports here are forked."""
     path = unbroken.with_name("exported")
     shutil.copytree(unbroken, path, ignore=shutil.ignore_patterns("checkpoints"))
-    done = stage("export", path, "quantizations=q8_0,q4_k_m")
+    done = subprocess.run(command("export", path, 0, "quantizations=q8_0,q4_k_m"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "other tokens" not in done.stderr
     return path
@@ -181,7 +183,7 @@ assert all(same.values()), same
 plain = Auto.from_pretrained({str(unbroken.parent / "tiny")!r}, dtype=torch.bfloat16)
 assert not torch.equal(plain.model.layers[0].mlp.up_proj.weight, ours.model.layers[0].mlp.up_proj.weight)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = forked.run([sys.executable, "-c", script])
     assert done.returncode == 0, done.stderr
 
 
@@ -210,7 +212,8 @@ def test_of_a_model_that_also_sees_the_part_that_reads_is_trained_and_exported(
     run = prepared.with_name(f"seeing-{engine}")
     tiny, seeing = prepared.parent / "tiny", run.with_name(f"{run.name}-base")
     shutil.copytree(prepared, run)
-    subprocess.run([sys.executable, "-c", SEEING, str(seeing)], check=True, capture_output=True)
+    made = forked.run([sys.executable, "-c", SEEING, str(seeing)])
+    assert made.returncode == 0, made.stderr
     for path in (*tiny.glob("tokenizer*"), tiny / "chat_template.jinja"):
         shutil.copy(path, seeing)
     for name in ("prepare", "train", "export"):

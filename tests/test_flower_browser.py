@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playw
 
 from ftq.store.records import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 USER, _, PASSWORD = LOGIN.partition(":")
 
 # The text of a row's cells, by column.

@@ -21,8 +21,18 @@ from flower_tools import LOGIN, Bench, free_port, until
 from ftq.programs import UpOptions
 from worker.host import broker
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A broker, a worker and Flower with its controls; whoever uses them leaves the worker with nothing to do."""
+    bench = Bench(tmp_path_factory.mktemp("shared") / "artifacts", FTQ_LEASE_SECONDS="3")
+    bench.start_broker()
+    bench.start_flower()
+    bench.start_worker()
+    yield bench
+    bench.close()
 
 
 @pytest.fixture
@@ -33,44 +43,46 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.close()
 
 
-def test_nobody_gets_in_without_a_login(bench: Bench) -> None:
-    bench.start_flower()
+@pytest.mark.slow
+def test_nobody_gets_in_without_a_login(shared: Bench) -> None:
     paths = ["/", "/workers?json=1", "/worker/x", "/tasks", "/task/x", "/broker", "/metrics", "/logout", "/nowhere",
              "/static/js/flower.js", "/api/workers", "/api/tasks", "/api/task/types", "/api/queues/length"]  # fmt: skip
     posts = ["/tasks/datatable", "/api/task/revoke/x", "/api/task/async-apply/ftq.train", "/nowhere"]
     for login in (None, "ann:", "ann:a-password-of-bob", LOGIN + "x", "ann:\xe9"):
-        assert {path: bench.ask(path, login=login) for path in paths} == dict.fromkeys(paths, (401, "Login needed"))
-        assert {path: bench.ask(path, "POST", login)[0] for path in posts} == dict.fromkeys(posts, 401)
-    assert bench.ask("/metrics")[0] == 200
-    assert bench.ask("/static/js/flower.js")[0] == 200
-    assert bench.ask("/login")[0] == 404
-    assert bench.ask("/healthcheck", login=None) == (200, "OK")
+        assert {path: shared.ask(path, login=login) for path in paths} == dict.fromkeys(paths, (401, "Login needed"))
+        assert {path: shared.ask(path, "POST", login)[0] for path in posts} == dict.fromkeys(posts, 401)
+    assert shared.ask("/metrics")[0] == 200
+    assert shared.ask("/static/js/flower.js")[0] == 200
+    assert shared.ask("/login")[0] == 404
+    assert shared.ask("/healthcheck", login=None) == (200, "OK")
 
 
-def test_another_site_in_the_same_browser_can_do_nothing(bench: Bench) -> None:
-    bench.start_flower()
+@pytest.mark.slow
+def test_another_site_in_the_same_browser_can_do_nothing(shared: Bench) -> None:
     revoke = "/api/task/revoke/x"
-    assert bench.ask(revoke, "POST")[0] == 200
-    assert bench.ask(revoke, "POST", Sec_Fetch_Site="same-origin", Origin=bench.url)[0] == 200
+    assert shared.ask(revoke, "POST")[0] == 200
+    assert shared.ask(revoke, "POST", Sec_Fetch_Site="same-origin", Origin=shared.url)[0] == 200
     for headers in (
         {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"}, {"Origin": "http://evil.example"},
-        {"Origin": "null"}, {"Origin": f"http://localhost:{bench.port}"},
+        {"Origin": "null"}, {"Origin": f"http://localhost:{shared.port}"},
     ):  # fmt: skip
-        assert bench.ask(revoke, "POST", **headers)[0] == 403, headers
+        assert shared.ask(revoke, "POST", **headers)[0] == 403, headers
     for host, status in {
-        "evil.example": 403, f"evil.example:{bench.port}": 403, "127.0.0.1.evil.example": 403,
-        f"localhost:{bench.port}": 200, "LOCALHOST": 200, f"[::1]:{bench.port}": 200, "10.1.2.3": 200,
+        "evil.example": 403, f"evil.example:{shared.port}": 403, "127.0.0.1.evil.example": 403,
+        f"localhost:{shared.port}": 200, "LOCALHOST": 200, f"[::1]:{shared.port}": 200, "10.1.2.3": 200,
     }.items():  # fmt: skip
-        assert bench.ask("/tasks", Host=host)[0] == status, host
-        assert bench.ask("/healthcheck", login=None, Host=host)[0] == status, host
+        assert shared.ask("/tasks", Host=host)[0] == status, host
+        assert shared.ask("/healthcheck", login=None, Host=host)[0] == status, host
 
 
+@pytest.mark.long
 def test_a_named_host_is_let_in(bench: Bench) -> None:
     bench.environment["FTQ_FLOWER_HOSTS"] = "gpu-box.lan, flower"
     bench.start_flower()
     assert [bench.ask("/tasks", Host=host)[0] for host in ("gpu-box.lan:5555", "flower", "x.lan")] == [200, 200, 403]
 
 
+@pytest.mark.long
 def test_read_only_refuses_every_control(bench: Bench) -> None:
     from flower import urls
 
@@ -90,43 +102,44 @@ def test_read_only_refuses_every_control(bench: Bench) -> None:
     assert bench.ask("/api/task/revoke/x", "POST")[0] == 200
 
 
-def test_the_state_of_every_attempt_is_its_end(bench: Bench) -> None:
+@pytest.mark.slow
+def test_the_state_of_every_attempt_is_its_end(shared: Bench) -> None:
     """Celery itself says nothing of a task that ends without the chain going on: it would stay STARTED."""
-    bench.start_flower()
-    bench.start_worker()
-    failed = bench.submit("failed", {"train": {"1": "user"}})
-    lost = bench.submit("lost", {"train": {"1": "kill"}})
-    bench.wait_for(failed, "failed")
-    bench.wait_for(lost, "succeeded")
-    until(lambda: bench.task(f"{failed.id}.train.1")["state"] == "FAILURE")
-    assert bench.task(f"{failed.id}.train.1")["exception"] == "the documents are in Klingon"
-    until(lambda: bench.task(f"{lost.id}.train.1")["state"] == "RETRY")
-    assert bench.task(f"{lost.id}.train.1")["exception"] == "goes on as attempt 2"
-    until(lambda: bench.task(f"{lost.id}.train.2")["state"] == "SUCCESS")
+    failed = shared.submit("failed", {"train": {"1": "user"}})
+    lost = shared.submit("lost", {"train": {"1": "kill"}})
+    shared.wait_for(failed, "failed")
+    shared.wait_for(lost, "succeeded")
+    until(lambda: shared.task(f"{failed.id}.train.1")["state"] == "FAILURE")
+    assert shared.task(f"{failed.id}.train.1")["exception"] == "the documents are in Klingon"
+    until(lambda: shared.task(f"{lost.id}.train.1")["state"] == "RETRY")
+    assert shared.task(f"{lost.id}.train.1")["exception"] == "goes on as attempt 2"
+    until(lambda: shared.task(f"{lost.id}.train.2")["state"] == "SUCCESS")
 
-    cancelled = bench.start_long_run("cancelled")
-    bench.client.cancel(cancelled.id)
-    until(lambda: bench.task(f"{cancelled.id}.train.1")["state"] == "REVOKED")
+    cancelled = shared.start_long_run("cancelled")
+    shared.client.cancel(cancelled.id)
+    until(lambda: shared.task(f"{cancelled.id}.train.1")["state"] == "REVOKED")
 
-    dead = bench.start_long_run("its-worker-dies")
-    bench.workers[0].signal(signal.SIGKILL)
-    bench.workers[0].process.wait()
-    bench.replace_the_dead()
-    until(lambda: bench.task(f"{dead.id}.train.2").get("state") == "STARTED")
-    until(lambda: bench.task(f"{dead.id}.train.1")["state"] == "RETRY")
+    dead = shared.start_long_run("its-worker-dies")
+    shared.workers[0].signal(signal.SIGKILL)
+    shared.workers[0].process.wait()
+    shared.replace_the_dead()
+    until(lambda: shared.task(f"{dead.id}.train.2").get("state") == "STARTED")
+    until(lambda: shared.task(f"{dead.id}.train.1")["state"] == "RETRY")
+    shared.client.cancel(dead.id)
+    shared.wait_for(dead, "cancelled")
 
 
-def test_a_revoked_task_that_only_waits_is_a_cancelled_run(bench: Bench) -> None:
-    bench.start_flower()
-    bench.start_worker()
-    first = bench.start_long_run("first")
-    waiting = bench.submit("waiting")
-    assert bench.ask(f"/api/task/revoke/{waiting.id}.prepare.1", "POST")[0] == 200
+@pytest.mark.slow
+def test_a_revoked_task_that_only_waits_is_a_cancelled_run(shared: Bench) -> None:
+    first = shared.start_long_run("first")
+    waiting = shared.submit("waiting")
+    assert shared.ask(f"/api/task/revoke/{waiting.id}.prepare.1", "POST")[0] == 200
     time.sleep(1)  # the worker must have heard of it before it takes the message; what follows doesn't depend on it
-    bench.client.cancel(first.id)
-    bench.wait_for(waiting, "cancelled")
+    shared.client.cancel(first.id)
+    shared.wait_for(waiting, "cancelled")
 
 
+@pytest.mark.long
 def test_a_restarted_flower_knows_what_the_old_one_knew(bench: Bench) -> None:
     bench.start_flower()
     bench.start_worker()
@@ -152,6 +165,7 @@ def test_a_restarted_flower_knows_what_the_old_one_knew(bench: Bench) -> None:
     until(lambda: bench.task(f"{running.id}.train.1")["step"] != last)
 
 
+@pytest.mark.long
 def test_a_flower_that_was_not_there_learns_all_of_a_running_task(bench: Bench) -> None:
     bench.start_worker()
     run = bench.start_long_run("running")
@@ -164,11 +178,12 @@ def test_a_flower_that_was_not_there_learns_all_of_a_running_task(bench: Bench) 
 # ---- what can't be shown harms nothing ------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["gone", "frozen"])
 def test_a_training_does_not_need_the_broker(bench: Bench, fault: str) -> None:
     """Gone: every connection is refused. Frozen: every send would hang for longer than the lease."""
     bench.start_worker()
-    run = bench.submit("one", max_steps=400)
+    run = bench.submit("one", max_steps=400, save_steps=20)
     until(lambda: bench.steps(run) > 1)
     assert bench.broker
     if fault == "frozen":
@@ -204,6 +219,7 @@ def guarded(tmp_path: Path) -> Iterator[Bench]:
     server.wait()
 
 
+@pytest.mark.long
 def test_no_password_is_shown_anywhere(guarded: Bench) -> None:
     bench = guarded
     bench.start_worker()
@@ -255,6 +271,7 @@ def ftq_up(home: Path, module: str, line: str) -> Iterator[tuple[subprocess.Pope
         assert up.wait(timeout=60) == 0
 
 
+@pytest.mark.long
 def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
     with ftq_up(home, "worker.host.up", "Flower") as (_, asks, said):
         login = home / "flower" / "login"
@@ -266,6 +283,7 @@ def test_ftq_up_makes_a_login_and_lets_its_owner_terminate(home: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in (home / "flower").iterdir()} == {0o600}
 
 
+@pytest.mark.long
 def test_ftq_up_starts_a_dead_flower_and_a_dead_worker_again(home: Path) -> None:
     with ftq_up(home, "tests.fake_up", "Ctrl-C") as (up, asks, _):
         assert up.stderr

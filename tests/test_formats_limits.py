@@ -165,7 +165,7 @@ def test_bombs_are_named_and_harm_nobody(tmp_path: Path) -> None:
             assert bool(said) == bool(reason), name
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(10_000 // len(SAMPLES) + 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(10_000 // len(SAMPLES) + 1, marks=pytest.mark.long)])
 def test_malformed_files_end_in_markdown_or_a_reason(count: int, tmp_path: Path) -> None:
     """No other exception, no hang and no growth: 200 MB and 10 s of processor are more than any of them needs."""
     rng = random.Random(count)

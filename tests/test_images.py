@@ -172,7 +172,7 @@ def test_nobody_gets_in_without_the_password_and_nothing_dangerous_works_with_it
                 client.execute_command(*command.split())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_goes_through_with_these_rights(broker: str, folder: Path) -> None:
     url = f"redis://ftq:{read(folder)['broker_password']}@{broker}"
     machine = Machine(folder / "artifacts" / "home", "tests.fake_worker", FTQ_BROKER_URL=url)

@@ -51,12 +51,12 @@ def printed(arguments: list[str], cache: Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_losses_and_gradients_are_the_same(usual: Compiled, joined: Compiled, apart: Compiled) -> None:
     assert max(found["off"] for found in (usual, joined, apart)) < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_adapters_product_is_added_where_the_layers_lies(
     usual: Compiled, joined: Compiled, apart: Compiled
 ) -> None:
@@ -66,7 +66,7 @@ def test_the_adapters_product_is_added_where_the_layers_lies(
         assert len(found) >= many and all(onto == out for onto, out in found)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_halves_of_a_gradient_are_written_to_their_place(usual: Compiled, joined: Compiled) -> None:
     by_default, in_place = (
         [name for name in kernels(found["code"]) if "silu_backward" in name] for found in (usual, joined)
@@ -95,7 +95,7 @@ def compile_sizes(name: int, sizes: list[int], cache: Path) -> tuple[int, int]:
     return graphs, missed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_later_training_on_other_data_compiles_nothing(cache: Path) -> None:
     assert compile_sizes(1, [37, 51], cache)[0] == 2
     assert compile_sizes(1, [77, 81, 90], cache) == (1, 0)

@@ -18,6 +18,7 @@ import pytest
 from ftq.errors import FtqError, Lost, OutOfMemory, UserError
 from ftq.examples.prompt import prompt
 from tests.tiny import make_tiny_model
+from tests.tools import gone, until
 from worker.llama import check
 from worker.llama.answer import Answer, Question
 from worker.llama.convert import convert
@@ -53,23 +54,6 @@ def f16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("f16")
     convert(make_tiny_model(folder / "tiny"), folder / "f16.gguf", "f16")
     return folder / "f16.gguf"
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-
-
-def until(condition: object, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came true")
 
 
 # ---- asking ------------------------------------------------------------------------------------------------

@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ftq import queue
 from ftq.client.asking import drain
 from ftq.errors import FtqError
 from ftq.spec.options import parse
+from tests.tools import until
 from worker.llama.packaged import packaged_gguf
 
 pytestmark = pytest.mark.slow
@@ -45,13 +45,6 @@ def serve(folder: Path, module: str) -> Iterator[Machine]:
     machine.client.run_dir("abc").gguf("q4_k_m").write_bytes(b"GGUF")
     yield machine
     machine.close()
-
-
-def until(reached: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def start(machine: Machine, queues: str) -> None:

@@ -5,41 +5,33 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from benchmarks import drill, drill_verdict
 from benchmarks.drill_faults import FAULTS
-from benchmarks.drill_machine import Machine, Worker, tell
+from benchmarks.drill_machine import Worker, tell
 from ftq import queue
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Event, Run
+from tests import tools
+from tests.tools import until
 
 pytestmark = pytest.mark.slow
 LEASE = 3.0
 
 
-class Bench(Machine):
+class Bench(tools.Bench):
     """The drill's machine, its broker up, and what tests ask of it."""
 
     def __init__(self, home: Path) -> None:
         self.journal = home.parent / "journal.jsonl"
         super().__init__(home, "tests.fake_worker", FTQ_JOURNAL=str(self.journal), FTQ_LEASE_SECONDS=str(LEASE))
-        self.texts = home.parent / "texts"
         self.start_broker()
-
-    def submit(self, name: str, **options: Any) -> Run:
-        folder = self.texts / name
-        folder.mkdir(parents=True)
-        (folder / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
-        given = {"model": "smollm2-135m", "documents": str(folder), "max_steps": 4, "save_steps": 5, **options}
-        return self.client.submit(given, name=name).run
 
     def run(self, name: str) -> Run:
         return self.client.find(name)
@@ -73,13 +65,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path / "artifacts")
     yield bench
     bench.close()
-
-
-def until(reached: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.02)
 
 
 def once(*names: str) -> Counter[tuple[str, str]]:
@@ -290,6 +275,7 @@ def test_messages_that_come_twice_start_nothing_twice(bench: Bench) -> None:
     assert Counter(event.kind for event in bench.events("one"))["claimed"] == 4
 
 
+@pytest.mark.long
 def test_a_short_drill(tmp_path: Path) -> None:
     kinds = [
         "stage killed (kill -9)", "pool child killed (kill -9)", "worker killed (kill -9), another started",

@@ -15,6 +15,7 @@ import pytest
 
 from ftq.errors import UserError
 from tests.tiny import make_run, make_tiny_model
+from tests.tools import gone
 from worker.attempt import stage_process
 from worker.attempt.stage_process import StageProcess
 from worker.machine import hardware
@@ -133,18 +134,10 @@ def ends(pid: int) -> None:
         time.sleep(0.05)
 
 
-def gone(pid: int) -> bool:
-    """Whether the process has ended; who collects an orphan's remains is no concern of ours."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 TWO_GPUS = [pytest.mark.gpu, pytest.mark.skipif(len(hardware.gpus()) < 2, reason="needs two GPUs")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("gpus", "tolerance"), [("", 1e-5), pytest.param("0,1", 1e-3, marks=TWO_GPUS)])
 def test_two_ranks_learn_what_one_learns(
     tmp_path: Path, model: Path, gpus: str, tolerance: float, monkeypatch: pytest.MonkeyPatch
@@ -172,7 +165,7 @@ def test_two_ranks_learn_what_one_learns(
         torch.testing.assert_close(their_weights[name], value, atol=tolerance, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_ranks_stop_at_the_same_step_when_rank_0_is_told(two: Training) -> None:
     two.until_both_train()
     first, second = two.seen(0), two.seen(1)
@@ -196,7 +189,7 @@ def _report_fd(training: Training) -> str:
     return next(line.partition("=")[2] for line in environment if line.startswith("FTQ_REPORT_FD="))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_rank_that_is_killed_ends_the_training(two: Training) -> None:
     two.until_both_train()
     os.kill(two.seen(1)["pid"], signal.SIGKILL)
@@ -205,7 +198,7 @@ def test_a_rank_that_is_killed_ends_the_training(two: Training) -> None:
     assert "rank 1 ended by signal 9, so the training ends" in (two.folder / "log").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_rank_outlives_rank_0(two: Training) -> None:
     two.until_both_train()
     other = two.seen(1)["pid"]
@@ -214,7 +207,7 @@ def test_no_rank_outlives_rank_0(two: Training) -> None:
     ends(other)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_error_of_any_rank_is_the_training_s(two: Training, rank: int) -> None:
     two.until_both_train()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from ftq.errors import Unavailable
 from ftq.settings import Settings
 from ftq.store.store import RunStore
+from tests.tools import until
 from worker.reconciler import Reconciler
 
 pytestmark = pytest.mark.timeout(60)
@@ -51,13 +51,6 @@ def _work(settings: Settings, trouble: Callable[[Reconciler], None]) -> None:
     reconciler.start()
     (settings.home / "started").touch()
     threading.Event().wait()  # Celery's main thread, which a broker that hangs holds
-
-
-def until(reached: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_worker_says_that_it_stops_whatever_its_loop_waits_for_and_ends_when_the_grace_is_over(

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CONFIG, make_run, make_tiny_model
 
 from ftq.errors import UserError
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.plan.plan import Plan
 from ftq.spec import models
+from tests import forked
+from tests.tiny import CONFIG, make_run, make_tiny_model
 from worker.stages.engine import load
 from worker.stages.model import base_model, convertible
 from worker.stages.model.merge import check_adapter, merge
@@ -87,7 +88,8 @@ def test_the_code_beside_a_known_model_is_ignored(tmp_path: Path, mark: Path, en
     (run.documents / "faq.json").write_text(json.dumps(rows))
     for stage in STAGES:
         command = [sys.executable, "-m", f"worker.stages.{stage}", str(run.path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+        stack = engine if (stage, engine) == ("train", "unsloth") else "plain"
+        done = forked.run(command, stack, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         if stage == "train":
             plant_pickles(run.adapter, mark)

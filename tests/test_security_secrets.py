@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,13 +21,14 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from brokers import SecuredBroker, free_port, need_tls
-from test_store import postgres  # noqa: F401  the fixture
 from tiny import make_run, make_tiny_model
 
 from benchmarks.drill_machine import Machine
 from ftq.settings import NOT_FOR_STAGES
+from tests import tools
 
-pytestmark = pytest.mark.slow
+until = functools.partial(tools.until, seconds=60, pause=0.1)
+
 ROOT = Path(__file__).parent.parent
 FTQ = [sys.executable, "-c", "from cli.main import main; main()"]
 NAMES = ("HF_TOKEN", "WANDB_API_KEY", "FLOWER", "DATABASE")
@@ -158,15 +159,8 @@ def decoded(text: str) -> str:
     return " ".join(base64.b64decode(part + "=" * (-len(part) % 4)).decode("latin-1") for part in found)
 
 
-def until(reached: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.1)
-
-
 @pytest.fixture
-def world(tmp_path: Path, postgres: str) -> Iterator[World]:  # noqa: F811
+def world(tmp_path: Path, postgres: str) -> Iterator[World]:
     need_tls()
     world = World(tmp_path, postgres)
     yield world
@@ -180,6 +174,7 @@ def documents(folder: Path, **behave: Any) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> None:
     good, bad = documents(tmp_path / "good"), documents(tmp_path / "bad", train={"1": "bug"})
     submit = ["submit", "--model", "smollm2-135m", "--documents"]
@@ -223,6 +218,7 @@ def process_environment(machine: Machine) -> dict[str, str]:
     return psutil.Process(pid).environ()
 
 
+@pytest.mark.slow
 def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
     """Client, worker, embedded broker, SQLite and a real prepare, all started with the usual umask."""
     before = os.umask(0o022)
@@ -255,6 +251,7 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
     assert all(stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode) for mode in found.values())
 
 
+@pytest.mark.long
 def test_a_team_shares_the_folder_by_its_group(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3", FTQ_UMASK="007")
     home = machine.settings.home

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from ftq import queue
 from ftq.client.client import Client
 from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
+from tests import tools
+
+until = functools.partial(tools.until, seconds=30)
 
 KEY = "0123456789abcdef" * 2
 
@@ -68,13 +71,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def submit(client: Client, documents: Path, name: str) -> str:
     return client.submit({"model": "smollm2-135m", "documents": str(documents), "max_steps": 2}, name).run.id
-
-
-def until(reached: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -10,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,9 @@ import pytest
 from benchmarks.drill_machine import Machine
 from ftq.files.run_dir import STAGES, RunDir, read_jsonl, write_json
 from ftq.settings import Settings
+from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model
+from tests.tools import gone, until
 from worker.attempt import keeper as standby
 from worker.attempt import stage_process
 from worker.attempt.keeper import Keeper, Standby
@@ -76,20 +78,6 @@ def finish(running: StageProcess) -> list[dict[str, Any]]:
         reports += running.reports(timeout=0.05)
         running.beat()
     return reports + running.last_reports()
-
-
-def until(reached: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -377,6 +365,7 @@ def test_a_real_training_in_a_standby_gives_the_same_bits(
     tmp_path: Path, waiting: Callable[[], Standby], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(subprocess, "Popen", functools.partial(Forked, stack="unsloth"))
     options = {"max_seq_length": 128, "batch_size": 2, "max_steps": 4, "save_steps": 2, "dropout": 0.1, "r": 8,
                "logging_steps": 1}  # fmt: skip
     first = RunDir(make_run(tmp_path / "first", make_tiny_model(tmp_path / "tiny"), valid_fraction=0.2, **options))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -22,8 +21,9 @@ from ftq import queue
 from ftq.client.client import Client
 from ftq.errors import UserError
 from ftq.settings import Settings, Tls
+from tests import tools
 
-pytestmark = pytest.mark.slow
+until = functools.partial(tools.until, seconds=40, pause=0.1)
 # What nobody but an administrator may do.
 DANGEROUS: list[tuple[str, ...]] = [
     ("CONFIG", "GET", "*"), ("CONFIG", "SET", "dir", "/etc"), ("MODULE", "LIST"), ("EVAL", "return 1", "0"),
@@ -54,6 +54,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     broker.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("user", ["client", "worker", "flower"])
 def test_a_user_is_denied_what_is_dangerous(broker: SecuredBroker, user: str) -> None:
     denied = {"client": NOT_FOR_CLIENT, "flower": NOT_FOR_FLOWER}.get(user, [])
@@ -64,6 +65,7 @@ def test_a_user_is_denied_what_is_dangerous(broker: SecuredBroker, user: str) ->
         assert connection.llen("cpu") == 0
 
 
+@pytest.mark.long
 def test_nobody_gets_in_without_a_name_or_without_tls(broker: SecuredBroker) -> None:
     ca = str(broker.folder / "ca.crt")
     with pytest.raises(redis.AuthenticationError):
@@ -74,6 +76,7 @@ def test_nobody_gets_in_without_a_name_or_without_tls(broker: SecuredBroker) -> 
         redis.Redis(host=HOST, port=broker.port, username="client", password=broker.password("client")).ping()
 
 
+@pytest.mark.long
 def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker: SecuredBroker, tmp_path: Path) -> None:
     """A run, a question's message, Flower's pages and its Terminate; then the broker's own list of refusals."""
     with broker.connect("admin") as admin:
@@ -139,13 +142,6 @@ def ask(port: int, path: str, data: bytes | None = None) -> str:
         raise
 
 
-def until(reached: Callable[[], Any], seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, f"not reached within {seconds} s"
-        time.sleep(0.1)
-
-
 def reach(broker: SecuredBroker, **changes: str) -> bool:
     """Whether a client with these settings can send: Celery's own connection, made as ftq makes it."""
     app = queue.make_app(Settings.from_env(broker.environment("client") | changes))
@@ -158,6 +154,7 @@ def reach(broker: SecuredBroker, **changes: str) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_the_broker_s_certificate_is_checked(broker: SecuredBroker, tmp_path: Path) -> None:
     assert reach(broker)
     other = tmp_path / "other.crt"
@@ -168,6 +165,7 @@ def test_the_broker_s_certificate_is_checked(broker: SecuredBroker, tmp_path: Pa
     assert not reach(broker, FTQ_BROKER_URL=f"rediss://client@127.0.0.1:{broker.port}/0")  # another host's name
 
 
+@pytest.mark.long
 def test_a_broker_that_asks_for_client_certificates(tmp_path: Path) -> None:
     need_tls()
     broker = SecuredBroker(tmp_path / "broker", client_certificates=True)
@@ -180,6 +178,7 @@ def test_a_broker_that_asks_for_client_certificates(tmp_path: Path) -> None:
         broker.close()
 
 
+@pytest.mark.long
 def test_secrets_and_keys_are_made_closed(broker: SecuredBroker) -> None:
     secret = [*broker.folder.glob("*.password"), *broker.folder.glob("*.key"), broker.folder / "users.acl"]
     assert len(secret) == 8

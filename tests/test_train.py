@@ -18,6 +18,8 @@ from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan.plan import Plan
 from ftq.spec.options import parse
+from tests import forked
+from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model, sealed
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
@@ -156,10 +158,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(prepared: Path) -> Path:
-    """The same run, trained without a stop."""
+    """The same run, trained without a stop, by the command line as it is; the other trainings here are forked."""
     path = prepared.with_name("unbroken")
     shutil.copytree(prepared, path)
-    done = stage("train", path, cwd=path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command("train", path, 0), text=True, capture_output=True, cwd=path, env=environment)
     assert done.returncode == 0, done.stderr
     return path
 
@@ -169,17 +172,16 @@ def command(name: str, run: Path, attempt: int, *changes: str) -> list[str]:
     return [sys.executable, "-m", f"worker.stages.{name}", str(run), "--attempt", str(attempt), *sets]
 
 
-def stage(name: str, run: Path, *changes: str, attempt: int = 0, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = command(name, run, attempt, *changes)
-    return subprocess.run(words, text=True, capture_output=True, cwd=cwd, env=environment)
+def stage(name: str, run: Path, *changes: str, attempt: int = 0) -> subprocess.CompletedProcess[str]:
+    stack = "unsloth" if name == "train" and "engine=trl" not in changes else "plain"
+    return forked.run(command(name, run, attempt, *changes), stack)
 
 
 def stop_at(run: Path, line: str, with_signal: signal.Signals) -> tuple[int, list[str]]:
     """Train attempt 0 until it reports `line`, then send the signal. (exit code, all it reported)."""
     said = []
     words = command("train", run, 0)
-    with subprocess.Popen(words, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
+    with Forked(words, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stack="unsloth") as process:
         for text in process.stderr or []:
             said.append(text)
             if text.startswith(line):
@@ -221,7 +223,9 @@ def loss_of(adapter: Path, model_dir: Path, examples: list[rows.Row]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [("dropout=0",), ("dropout=0.1",), ("dropout=0", "gpus=2")])
+@pytest.mark.parametrize(
+    "changes", [("dropout=0",), ("dropout=0.1",), pytest.param(("dropout=0", "gpus=2"), marks=pytest.mark.long)]
+)
 def test_the_validation_loss_is_a_mean_over_tokens_without_dropout(prepared: Path, changes: tuple[str, ...]) -> None:
     run = copy(prepared, "-".join(["validated", *changes]))
     done = stage("train", run, *changes, "batch_size=4", "gradient_accumulation_steps=2")
@@ -255,6 +259,14 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     assert config["base_model_name_or_path"] == str(prepared.parent / "tiny")
 
 
+def goes_on_to_the_same_bits(run: Path, step: int, unbroken: Path) -> None:
+    done = stage("train", run, attempt=1)
+    assert done.returncode == 0, done.stderr
+    assert f"resumed: message=resumed from step {step} step={step}" in done.stderr.splitlines()
+    assert learned(run) == learned(unbroken)
+    assert adapter(run) == adapter(unbroken)
+
+
 @pytest.mark.slow
 def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepared: Path, unbroken: Path) -> None:
     run = copy(prepared, "killed")
@@ -262,11 +274,7 @@ def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepa
     assert code == -signal.SIGKILL
     torn = run / "checkpoints/0/checkpoint-6/optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:-100])
-    done = stage("train", run, attempt=1)
-    assert done.returncode == 0, done.stderr
-    assert "resumed: message=resumed from step 3 step=3" in done.stderr.splitlines()
-    assert learned(run) == learned(unbroken)
-    assert adapter(run) == adapter(unbroken)
+    goes_on_to_the_same_bits(run, 3, unbroken)
 
 
 @pytest.mark.slow
@@ -277,11 +285,7 @@ def test_sigterm_saves_a_checkpoint_and_the_rest_gives_the_same_bits(prepared: P
     saved = max(found.step for found in checkpoints.find_all(RunDir(run)))
     assert f"checkpoint: message=checkpoint at step {saved} step={saved}\n" in said and 5 <= saved < STEPS
     assert not (run / "adapter").exists()
-    done = stage("train", run, attempt=1)
-    assert done.returncode == 0, done.stderr
-    assert f"resumed: message=resumed from step {saved} step={saved}" in done.stderr.splitlines()
-    assert learned(run) == learned(unbroken)
-    assert adapter(run) == adapter(unbroken)
+    goes_on_to_the_same_bits(run, saved, unbroken)
 
 
 @pytest.mark.slow
