@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from ftq.errors import UserError
 from worker.llama.answer import DAY, WITHOUT_THINKING
@@ -137,7 +137,7 @@ class Template:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         class Generation(Extension):  # {% generation %} marks an answer and writes nothing
-            tags: ClassVar = {"generation"}
+            tags = {"generation"}  # noqa: RUF012 (as Jinja declares it)
 
             def parse(self, parser: Any) -> list[nodes.Node]:
                 next(parser.stream)
