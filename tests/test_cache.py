@@ -25,6 +25,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "priority": ("high", []),
     "gpus": (2, []),
     "valid_fraction": (0.1, [PREPARE, TRAIN]),
+    "format": ("chat", [*STAGES]),
     "train_on_prompt": (True, [TRAIN]),
     "max_seq_length": (64, [PREPARE, TRAIN]),
     "seed": (1, [PREPARE, TRAIN]), "questions": ("none", [PREPARE, TRAIN]), "exposures": (1, [PREPARE, TRAIN]),

@@ -36,9 +36,10 @@ QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\t
 # ---- without a model ---------------------------------------------------------------------------------------
 
 
-def test_the_modelfile_holds_the_trained_prompt_and_its_stop() -> None:
+def test_the_modelfile_holds_the_trained_prompt_and_its_stop(tmp_path: Path) -> None:
+    tokens = Tokens(make_tiny_model(tmp_path / "tiny"))
     spec = parse({"model": "smollm2-135m", "quantizations": ["q8_0", "q4_k_m"]})
-    assert model_card.modelfile(spec, DatasetReport(stop="<|im_end|>", max_seq_length=512)) == (
+    assert model_card.modelfile(spec, DatasetReport(stop="<|im_end|>", max_seq_length=512), tokens) == (
         "FROM ./model-q8_0.gguf\n"
         f'TEMPLATE """{OLLAMA_TEMPLATE}"""\n'
         'PARAMETER stop "<|im_end|>"\n'
@@ -166,7 +167,7 @@ def test_llama_cpp_sees_the_tokens_of_the_training(exported: Path) -> None:
 def test_a_gguf_that_ends_answers_otherwise_than_trained_is_refused(exported: Path) -> None:
     files = [RunDir(exported).gguf("q8_0")]
     with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but the training taught </s>"):
-        export._check(files, RunDir(exported), exported / "merged", "</s>", Report())
+        export._check(files, RunDir(exported), Tokens(exported / "merged"), "</s>", Report())
 
 
 @pytest.mark.slow
@@ -244,6 +245,27 @@ def test_without_keep_merged_only_the_gguf_stays(exported: Path) -> None:
     assert [name for name in relative(run) if "/" not in name] == [
         "Modelfile", "README.md", "adapter", "dataset", "documents", "metrics.jsonl", "model-bf16.gguf", "run.json",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_of_the_format_chat_keeps_the_base_models_template(prepared: Path) -> None:  # noqa: F811
+    run = prepared.with_name("chat")
+    shutil.copytree(prepared, run)
+    options = ("format=chat", "max_steps=1", "quantizations=q8_0", "max_tokens=4")
+    for name in ("prepare", "train", "export", "infer"):
+        done = stage(name, run, *options)
+        assert done.returncode == 0, done.stderr
+        assert "other tokens" not in done.stderr
+    base = (prepared.parent / "tiny/chat_template.jinja").read_text()
+    values = {name: field.contents() for name, field in GGUFReader(RunDir(run).gguf("q8_0")).fields.items()}
+    assert (values["tokenizer.chat_template"], values["tokenizer.ggml.eos_token_id"]) == (base, 2)
+    assert "The prompt is the base model's own chat template" in (run / "README.md").read_text()
+    tokens, pool = Tokens(run / "merged", "chat"), Pool(most=1, context=512)
+    with pool.server(RunDir(run).gguf("q8_0")) as server:
+        assert [server.prompt_ids(Question(text, chat=True)) for text in QUESTIONS[:4]] == [
+            tokens.prompt(text) for text in QUESTIONS[:4]
+        ]
+    pool.close()
 
 
 @pytest.mark.slow

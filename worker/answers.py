@@ -86,7 +86,8 @@ class Answerer:
         folder = run_dir(self.settings.home, run_id)
         file = self._base(run.model, folder) if base else _model(folder, wanted.quantizations[0])
         seed = wanted.seed if "seed" in options else None
-        question = Question(prompt, max_tokens=wanted.max_tokens, temperature=wanted.temperature, seed=seed, chat=base)
+        chat = base or wanted.format == "chat"
+        question = Question(prompt, max_tokens=wanted.max_tokens, temperature=wanted.temperature, seed=seed, chat=chat)
         return self._write(asker, file, question)
 
     def _write(self, asker: _Asker, file: Path, question: Question) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from ftq.store.store import RunStore
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 # The options that decide what an earlier run's documents gave, its longest row aside.
-DECIDING = ("valid_fraction", "seed", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
+DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 SHORTEST = 256  # the smallest max_seq_length that is proposed

@@ -130,6 +130,12 @@ def check(model: str) -> str:
     )
 
 
+def name_of(model: str) -> str:
+    """The base model's own name: llama.cpp reads Phi-3's control tokens as its makers do by that name alone."""
+    known = find(model)
+    return (known.hub_id if known else model).rstrip("/").rpartition("/")[2]
+
+
 def is_hub_id(model: str) -> bool:
     return bool(_HUB_ID.fullmatch(model)) and ".." not in model
 

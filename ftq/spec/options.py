@@ -18,6 +18,7 @@ Quantization = Literal[
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
 _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 Auto = Literal["auto"]
+Format = Literal["alpaca", "chat"]
 Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
 Steps = Annotated[int, Field(ge=1, le=10**9)]
 Rule = Literal["T", "O", "D", "C", "Q", "L", "H", "S", "B", "F", "K", "J", "N"]  # those of ftq.facts
@@ -43,6 +44,9 @@ class RunSpec(BaseModel):
     refusals: float = Field(0.06, ge=0, le=0.5, description="share of questions that the documents don't answer")
     skip_rules: list[Rule] = Field([], description="rules that find no facts; documents/prepare.md lists them")
     topic: str = Field("", description="what the documents are about, as questions name it")
+    format: Format = Field(
+        "alpaca", description="the training text: ftq's own prompt, or the base model's own chat template"
+    )
     train_on_prompt: bool = Field(False, description="learn the prompt's tokens too, not only the answer's")
     max_seq_length: int = Field(
         2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"

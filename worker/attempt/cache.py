@@ -30,6 +30,7 @@ _CODE = {
         "ftq/facts",
         "ftq/questions",
         "ftq/formats",
+        "worker/llama/answer.py",
     ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),
@@ -44,6 +45,7 @@ _OPTIONS = {
         "valid_fraction",
         "max_seq_length",
         "seed",
+        "format",
         "questions",
         "exposures",
         "refusals",
@@ -51,8 +53,8 @@ _OPTIONS = {
         "topic",
         "epochs",
     },
-    "export": {"quantizations", "keep_merged"},
-    "infer": {"prompts", "infer_with", "temperature", "max_tokens"},
+    "export": {"format", "quantizations", "keep_merged"},
+    "infer": {"format", "prompts", "infer_with", "temperature", "max_tokens"},
 }
 _TRAINING = (
     "torch", "triton", "transformers", "tokenizers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth",
@@ -83,7 +85,7 @@ def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     """
     if stage != "train":
         return {name: spec.get(name, RunSpec.model_fields[name].default) for name in sorted(_OPTIONS[stage])}
-    others = _WITHOUT_EFFECT | _OPTIONS["export"] | _OPTIONS["infer"]
+    others = _WITHOUT_EFFECT | (_OPTIONS["export"] | _OPTIONS["infer"]) - _OPTIONS["prepare"]
     return {name: spec[name] for name in sorted(set(spec) - others)}
 
 

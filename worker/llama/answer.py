@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# What a chat template is told beside the messages, in training as in asking.
+WITHOUT_THINKING = {"enable_thinking": False}  # a model that can think aloud answers at once
+DAY = "26 Jul 2024"  # for templates that write the date: the one that Llama's own falls back to
+
 
 @dataclass(frozen=True)
 class Question:
     """What to ask, and how the answer is drawn.
 
-    `chat` asks through the chat template that the GGUF carries, as a base model's makers meant it; otherwise the
-    prompt is ftq's trained one. `temperature` 0 is greedy; `seed` None draws anew each time.
+    `chat` asks through the chat template that the GGUF carries: a base model as its makers meant it, and a run of
+    format=chat as it was trained. Otherwise the prompt is ftq's own. `temperature` 0 is greedy; `seed` None draws anew
+    each time.
     """
 
     text: str

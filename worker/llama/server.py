@@ -23,6 +23,7 @@ from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
 from ftq.settings import NOT_FOR_STAGES
 from worker.llama.answer import Answer, Question
+from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup
 
 START_SECONDS = 300.0  # a large model from a slow disk
@@ -44,6 +45,7 @@ class Server:
         self._socket, self._key = str(Path(self._folder.name, "server.sock")), secrets.token_hex(16)
         self._output = Path(self._folder.name, "output")
         self._free, self._freed = context, threading.Condition()
+        self._chat = ChatTemplate(self.tokens, self._post)
         self._process = self._spawn(idle_seconds, gpu)
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=self._socket), base_url="http://llama", timeout=SILENCE_SECONDS,
@@ -71,14 +73,13 @@ class Server:
         return ids
 
     def prompt_ids(self, question: Question) -> list[int]:
-        """The question in the trained prompt, or in the GGUF's chat template; its own text is plain text."""
+        """The question in ftq's own prompt, or in the GGUF's chat template; its own text is plain text."""
         if not question.chat:
             return self.tokens(prompt(question.text, question.input))
-        place = f"ftq{secrets.token_hex(8)}"  # stands for the question while the template is rendered
-        messages = [{"role": "user", "content": place}]
-        before, _, after = self._post("/apply-template", {"messages": messages})["prompt"].partition(place)
-        asked = self.tokens(question.text, start=False)
-        return self.tokens(before, special=True) + asked + self.tokens(after, start=False, special=True)
+        text, given = question.text.strip(), question.input.strip()
+        if not given:
+            return self._chat.ids([text])
+        return self._chat.ids([given, text] if self._chat.takes_system else [f"{given}\n\n{text}"])
 
     def end_of_sequence(self) -> str:
         """The token that the GGUF names as the end of an answer."""

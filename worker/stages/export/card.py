@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,21 @@ from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import OLLAMA_TEMPLATE, prompt
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec import models
-from ftq.spec.options import RunSpec
+from ftq.spec.options import Format, RunSpec
+from worker.stages.model.template import Template
+from worker.stages.model.tokens import Tokens
 
 SHOWN = ["epochs", "max_steps", "learning_rate", "lr_scheduler", "batch_size", "gradient_accumulation_steps", "r",
-         "alpha", "dropout", "target_modules", "max_seq_length", "train_on_prompt", "seed"]  # fmt: skip
+         "alpha", "dropout", "target_modules", "max_seq_length", "format", "train_on_prompt",
+         "seed"]  # fmt: skip
 
 
-def modelfile(spec: RunSpec, dataset: DatasetReport) -> str:
+def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens) -> str:
     """For `ollama create NAME -f Modelfile`: the trained prompt, the stop token, and no dice."""
+    template = _ollama_template(tokens.template, tokens.start) if tokens.template else OLLAMA_TEMPLATE
     return "\n".join([
         f"FROM ./model-{spec.quantizations[0]}.gguf",
-        f'TEMPLATE """{OLLAMA_TEMPLATE}"""',
+        f'TEMPLATE """{template}"""',
         f'PARAMETER stop "{dataset.stop}"',
         "PARAMETER temperature 0",
         f"PARAMETER num_ctx {dataset.max_seq_length}",
@@ -46,12 +51,51 @@ def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, files: list[Path]
         "| file | size |", "|---|---|", sizes, "",
         "## Ask it", "",
         "```sh", "ollama create mine -f Modelfile && ollama run mine",
-        f"llama-cli -m {first} -no-cnv -p '{prompt('What is this about?')}'", "```", "",
-        f"The prompt is `{prompt('QUESTION', 'CONTEXT')}` (the context may be empty); the answer ends with "
-        f"`{dataset.stop}`. It is stored in the GGUF as its chat template, and in the Modelfile.", "",
+        _command(first, spec.format), "```", "",
+        f"{_prompt(spec.format)}; the answer ends with `{dataset.stop}`. "
+        "It is stored in the GGUF as its chat template, and in the Modelfile.", "",
         "## Data", "", _data(dataset), "",
         "## Training", "", "| option | value |", "|---|---|", rows, "", _losses(run), "",
     ])  # fmt: skip
+
+
+def _command(file: str, format: Format) -> str:
+    question = "What is this about?"
+    if format == "chat":
+        return f"llama-cli -m {file} --jinja -st -p '{question}'"
+    return f"llama-cli -m {file} -no-cnv -p '{prompt(question)}'"
+
+
+def _prompt(format: Format) -> str:
+    if format == "chat":
+        return "The prompt is the base model's own chat template, with the context (if any) as its system message"
+    return f"The prompt is `{prompt('QUESTION', 'CONTEXT')}` (the context may be empty)"
+
+
+def _ollama_template(template: Template, start: str) -> str:
+    """The chat template in Go's language, as far as system, user and assistant messages go.
+
+    Ollama puts the start token before the prompt itself.
+    """
+    frame = template.plain(1)
+    alone, ask = frame.before[0].removeprefix(start), frame.after + frame.asked
+    first = _go(alone) + "{{ if .System }}{{ .System }}" + _go("\n\n") + "{{ end }}"
+    if template.takes_system:
+        before, between = template.plain(2).before
+        first = "{{ if .System }}" + _go(before.removeprefix(start)) + "{{ .System }}" + _go(between)
+        first += "{{ else }}" + _go(alone) + "{{ end }}"
+    turns = template.pieces(["user", "assistant", "user"], add_generation_prompt=True)
+    again = turns[2] if turns else frame.gap + frame.stop + alone
+    return (
+        f"{first}{{{{ $answered := false }}}}{{{{ range .Messages }}}}"
+        f'{{{{ if eq .Role "user" }}}}{{{{ if $answered }}}}{_go(again)}{{{{ end }}}}{{{{ .Content }}}}{_go(ask)}'
+        f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{{{{ $answered = true }}}}{{{{ end }}}}{{{{ end }}}}'
+    )
+
+
+def _go(text: str) -> str:
+    """An action of Go's templates that writes this text; without a quotation mark, which could end the Modelfile's."""
+    return '{{ "' + json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', "\\u0022") + '" }}' if text else ""
 
 
 def _data(dataset: DatasetReport) -> str:

@@ -15,6 +15,7 @@ from ftq.errors import FtqError, UserError
 from ftq.examples.dataset import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl, remove
 from ftq.plan import sizes
+from ftq.spec import models
 from ftq.spec.options import RunSpec
 from worker.llama.answer import Question
 from worker.llama.convert import CONVERTED, convert
@@ -40,12 +41,13 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _check_disk(out, model_dir, spec)
     report.progress(0)
     merged = out / "merged"
-    merge(model_dir, run.adapter, merged, dataset.stop)
+    merge(model_dir, run.adapter, merged, dataset.stop, spec.format)
     _finish_config(merged)
     report.progress(30)
     files = _write_ggufs(merged, out, spec, report)
-    _check(files, run, model_dir, dataset.stop, report)
-    (out / "Modelfile").write_text(card.modelfile(spec, dataset), encoding="utf-8")
+    tokens = Tokens(model_dir, spec.format)
+    _check(files, run, tokens, dataset.stop, report)
+    (out / "Modelfile").write_text(card.modelfile(spec, dataset, tokens), encoding="utf-8")
     (out / "README.md").write_text(card.readme(run, spec, dataset, files), encoding="utf-8")
     if not spec.keep_merged:
         remove(merged)
@@ -80,7 +82,7 @@ def _write_ggufs(merged: Path, out: Path, spec: RunSpec, report: Report) -> list
     converted = [kind for kind in CONVERTED if kind in names or (kind == "f16" and quantized)]
     for number, kind in enumerate([*converted, *quantized], start=1):
         if kind in converted:
-            convert(merged, RunDir(out).gguf(kind), kind)
+            convert(merged, RunDir(out).gguf(kind), kind, "--model-name", models.name_of(spec.model))
         else:
             quantize(source, names[kind], kind)
         report.progress(30 + 60 * number / (len(converted) + len(quantized)))
@@ -89,7 +91,7 @@ def _write_ggufs(merged: Path, out: Path, spec: RunSpec, report: Report) -> list
     return list(names.values())
 
 
-def _check(files: list[Path], run: RunDir, model_dir: Path, stop: str, report: Report) -> None:
+def _check(files: list[Path], run: RunDir, tokens: Tokens, stop: str, report: Report) -> None:
     """Load each file in llama.cpp and let it write; its end-of-sequence token must be the stop token."""
     pool = Pool(most=1, context=CONTEXT)
     try:
@@ -98,20 +100,20 @@ def _check(files: list[Path], run: RunDir, model_dir: Path, stop: str, report: R
                 if (end := server.end_of_sequence()) != stop:
                     raise FtqError(f"{file.name} ends answers with {end}, but the training taught {stop}", LOOK)
                 if file == files[0]:
-                    _compare_tokens(run, model_dir, server, report)
-            answer = pool.ask(file, Question("What is this about?", max_tokens=4))
+                    _compare_tokens(run, tokens, server, report)
+            question = Question("What is this about?", max_tokens=4, chat=tokens.template is not None)
+            answer = pool.ask(file, question)
             if answer.tokens == 0 and not answer.stopped:
                 raise FtqError(f"{file.name} loads, but writes nothing", LOOK)
     finally:
         pool.close()
 
 
-def _compare_tokens(run: RunDir, model_dir: Path, server: Server, report: Report) -> None:
+def _compare_tokens(run: RunDir, tokens: Tokens, server: Server, report: Report) -> None:
     """The same prompt must be the same tokens in the GGUF as in training, or the model is asked in another tongue."""
-    tokens = Tokens(model_dir)
     examples = [row for _, row in zip(range(CHECKED_PROMPTS), read_jsonl(run.dataset / "train.jsonl"), strict=False)]
-    pairs = [(row["instruction"], row["input"]) for row in examples]
-    different = [pair for pair in pairs if server.prompt_ids(Question(*pair)) != tokens.prompt(*pair)]
+    pairs, chat = [(row["instruction"], row["input"]) for row in examples], tokens.template is not None
+    different = [pair for pair in pairs if server.prompt_ids(Question(*pair, chat=chat)) != tokens.prompt(*pair)]
     if different:
         shown = different[0][0][:60]
         report.event("warning", f"llama.cpp splits {len(different)} of {len(examples)} prompts into other tokens "

@@ -29,7 +29,8 @@ def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 def questions(spec: RunSpec) -> list[Question]:
     """The run's prompts. With a temperature the run's seed draws the answers, so a repeated stage says the same."""
-    return [Question(text, "", spec.max_tokens, spec.temperature, spec.seed) for text in spec.prompts]
+    chat = spec.format == "chat"
+    return [Question(text, "", spec.max_tokens, spec.temperature, spec.seed, chat) for text in spec.prompts]
 
 
 def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
@@ -57,5 +58,5 @@ def ask_adapter(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     model = load.load_for_inference(model_dir, run.adapter, spec, Report())
-    answerer = AdapterAnswerer(model, Tokens(model_dir), dataset.stop)
+    answerer = AdapterAnswerer(model, Tokens(model_dir, spec.format), dataset.stop)
     yield from map(answerer.answer, questions(spec))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ftq.errors import FtqError
 from ftq.files.run_dir import sync
+from ftq.spec import models
 from worker.llama.convert import convert
 from worker.stages.model import base_model, revisions
 
@@ -22,7 +23,7 @@ def make(model: str, revision: str | None = None) -> Path:
     if not made.is_file():
         made.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as folder:
-            convert(model_dir, Path(folder, "model.gguf"), "q8_0")
+            convert(model_dir, Path(folder, "model.gguf"), "q8_0", "--model-name", models.name_of(model))
             sync(Path(folder, "model.gguf"))
             os.replace(Path(folder, "model.gguf"), made)
             sync(made.parent)

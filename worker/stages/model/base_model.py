@@ -20,6 +20,7 @@ from ftq.errors import FtqError, UserError, first_line
 from ftq.files.run_dir import sync, sync_tree
 from ftq.settings import cache_dir as cache_dir
 from ftq.spec import models
+from ftq.spec.options import Format
 from worker.llama.packaged import packaged_gguf
 from worker.stages.model import revisions
 from worker.stages.model.smollm2 import write_checkpoint
@@ -110,11 +111,16 @@ def go_offline() -> None:
         huggingface_hub.constants.HF_HUB_OFFLINE = True  # it read the environment when it was imported
 
 
-def stop_token(model_dir: Path, model: str) -> str:
-    """The token that ends an answer, checked to be one token of the model's tokenizer."""
+def stop_token(model_dir: Path, model: str, format: Format = "alpaca") -> str:
+    """The token that ends an answer, checked to be one token of the model's tokenizer.
+
+    For a chat it is what the model's own template writes after an answer.
+    """
     from worker.stages.model.tokens import Tokens
 
-    tokens = Tokens(model_dir)
+    tokens = Tokens(model_dir, format)
+    if tokens.template:
+        return tokens.template.stop
     known = models.find(model)
     candidates = [known.stop] if known else [*_turn_ends(model_dir), *_declared_ends(model_dir, tokens)]
     for candidate in candidates:

@@ -11,16 +11,17 @@ from typing import Any
 from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import CHAT_TEMPLATE
 from ftq.files.run_dir import write_json
-from worker.stages.model import base_model
+from ftq.spec.options import Format
+from worker.stages.model import base_model, template
 from worker.stages.model.tokens import Tokens
 
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
 
 
-def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
-    """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and ftq's prompt."""
+def merge(model_dir: Path, adapter: Path, target: Path, stop: str, format: Format = "alpaca") -> None:
+    """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and the trained prompt."""
     check_adapter(adapter)
-    copy_settings(model_dir, target, stop)
+    copy_settings(model_dir, target, stop, format)
     pairs = _read_pairs(adapter)
     used = 0
     for path in base_model.weight_paths(model_dir):
@@ -30,12 +31,13 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str) -> None:
         raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
 
 
-def copy_settings(model_dir: Path, target: Path, stop: str) -> None:
+def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "alpaca") -> None:
     """All of a merged model but its weights, into the new folder `target`."""
     target.mkdir()
     for file in base_model.side_files(model_dir):
         shutil.copyfile(file, target / file.name)
-    _set_prompt_and_stop(target, Tokens(model_dir).id_of(stop), stop)
+    chat_template = CHAT_TEMPLATE if format == "alpaca" else template.source(model_dir)
+    _set_prompt_and_stop(target, chat_template, Tokens(model_dir).id_of(stop), stop)
 
 
 def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
@@ -59,15 +61,15 @@ def check_adapter(adapter: Path) -> None:
         raise UserError(what, "Run the train stage first: `ftq retry RUN`.")
 
 
-def _set_prompt_and_stop(target: Path, stop_id: int | None, stop: str) -> None:
+def _set_prompt_and_stop(target: Path, chat_template: str, stop_id: int | None, stop: str) -> None:
     """Whoever serves this model finds the trained prompt as its chat template, and ends at the stop token.
 
     `auto_map` names code of the base model's that isn't copied; llama.cpp's converter would look for it and run it.
     """
-    (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (target / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         _change(target / name, "auto_map")
-    _change(target / "tokenizer_config.json", chat_template=CHAT_TEMPLATE, eos_token=stop)
+    _change(target / "tokenizer_config.json", chat_template=chat_template, eos_token=stop)
     _change(target / "config.json", eos_token_id=stop_id)
     if (target / "special_tokens_map.json").is_file():
         _change(target / "special_tokens_map.json", eos_token=stop)

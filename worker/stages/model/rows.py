@@ -17,6 +17,9 @@ from ftq.errors import UserError
 from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import completion, prompt
 from ftq.files.run_dir import read_jsonl
+from ftq.spec.options import Format
+from worker.llama.answer import DAY
+from worker.stages.model import template
 from worker.stages.model.tokens import IGNORED, Tokens
 
 PARTS = ("train", "valid")
@@ -26,22 +29,25 @@ BATCH = 256  # examples that are tokenised at once: as lists, their tokens take 
 Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
 
 
-def write(dataset: Path, model_dir: Path, stop: str) -> list[int]:
+def write(dataset: Path, model_dir: Path, stop: str, format: Format = "alpaca") -> list[int]:
     """Tokenise the folder's train.jsonl and valid.jsonl into tokens.safetensors; the examples' lengths in tokens."""
     from safetensors.numpy import save_file
 
-    made = _tokenise(dataset, model_dir, stop)
-    save_file(made, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop)})
+    made = _tokenise(dataset, model_dir, stop, format)
+    save_file(made, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop, format)})
     return [int(length) for part in PARTS for length in made[f"{part}_lengths"]]
 
 
-def read(dataset: Path, model_dir: Path, report: DatasetReport, train_on_prompt: bool) -> tuple[list[Row], list[Row]]:
+def read(
+    dataset: Path, model_dir: Path, report: DatasetReport, train_on_prompt: bool, format: Format = "alpaca"
+) -> tuple[list[Row], list[Row]]:
     """(train, valid): no example is cut, each ends with the stop token and learns it; UserError for one that doesn't.
 
     The report says the stop token and the longest row.
     """
     stop, limit = report.stop, report.max_seq_length
-    made = _kept(dataset, _made_of(dataset, model_dir, stop)) or _tokenise(dataset, model_dir, stop)
+    made_of = _made_of(dataset, model_dir, stop, format)
+    made = _kept(dataset, made_of) or _tokenise(dataset, model_dir, stop, format)
     train, valid = (_rows(made, part, train_on_prompt) for part in PARTS)
     end = Tokens(model_dir).id_of(stop)
     for part, rows in zip(PARTS, (train, valid), strict=True):
@@ -68,10 +74,10 @@ def check(ids: Any, labels: Any, stop: int | None, limit: int, where: str) -> No
         raise UserError(f"{where}: the answer doesn't end with the stop token", hint)
 
 
-def _tokenise(dataset: Path, model_dir: Path, stop: str) -> dict[str, Any]:
+def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict[str, Any]:
     import numpy
 
-    tokens, made = Tokens(model_dir), {}
+    tokens, made = Tokens(model_dir, format), {}
     for part in PARTS:
         batches = [_arrays(tokens.rows(batch, stop)) for batch in _batches(read_jsonl(dataset / f"{part}.jsonl"))]
         for position, name in enumerate(("ids", "lengths", "answers")):
@@ -123,9 +129,10 @@ def _kept(dataset: Path, made_of: str) -> dict[str, Any] | None:
         return None
 
 
-def _made_of(dataset: Path, model_dir: Path, stop: str) -> str:
+def _made_of(dataset: Path, model_dir: Path, stop: str, format: Format) -> str:
     """A hash of all that the tokens depend on."""
-    found = hashlib.sha256((prompt("a", "b") + completion("c", stop)).encode())
+    text = prompt("a", "b") if format == "alpaca" else template.source(model_dir) + DAY
+    found = hashlib.sha256((format + text + completion("c", stop)).encode())
     for path in [*(dataset / f"{part}.jsonl" for part in PARTS), *sorted(model_dir.glob("tokenizer*"))]:
         with path.open("rb") as file:
             found.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())

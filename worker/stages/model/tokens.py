@@ -5,42 +5,61 @@
 
 from __future__ import annotations
 
+import json
+import re
+import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
 from ftq.examples.prompt import completion, prompt
+from ftq.spec.options import Format
+from worker.stages.model import template
+from worker.stages.model.template import Template, any_of
 
+HTML = re.compile(
+    "</?(a|b|blockquote|br|caption|code|div|em|h[1-6]|i|img|li|ol|p|pre|span|strong|sub|sup|t(able|body|d|foot|h|head|r)"
+    "|u|ul)>"
+)
 IGNORED = -100  # the label of a token that the loss leaves out
 
 
 class Tokens:
-    """A checkpoint's tokenizer. Special tokens written out in a document count as plain text."""
+    """A checkpoint's tokenizer, and the format of the training text.
 
-    def __init__(self, model_dir: Path) -> None:
-        self._inner = _load(model_dir)
-        self._inner.encode_special_tokens = True
-        self._inner.no_truncation()  # as whoever saved the tokenizer last may have left them on
-        self._inner.no_padding()
+    No text of an example becomes a control token: each has another name here, which is drawn anew in each process.
+    """
+
+    def __init__(self, model_dir: Path, format: Format = "alpaca") -> None:
+        self._inner, self._codes = _load(model_dir)
+        self._names = {code: name for name, code in self._codes.items()}
+        self._coded, self._uncoded = any_of(list(self._codes)), any_of(list(self._names))
         self._start = _start_of_text(self._inner)
+        self.template = Template(model_dir, list(self._codes)) if format == "chat" else None
+
+    @property
+    def start(self) -> str:
+        """What the tokenizer puts before every text, as text."""
+        return "".join(self.text_of(one) or "" for one in self._start)
 
     def id_of(self, token: str) -> int | None:
         """The id of a single token, or None."""
-        found: int | None = self._inner.token_to_id(token)
+        found: int | None = self._inner.token_to_id(self._codes.get(token, token))
         return found
 
     def text_of(self, token_id: int) -> str | None:
         found: str | None = self._inner.id_to_token(token_id)
-        return found
+        return self._names.get(found, found) if found else found
 
     def decode(self, ids: list[int]) -> str:
         text: str = self._inner.decode(ids)
-        return text
+        return self._uncoded.sub(lambda code: self._names[code.group()], text)
 
     def prompt(self, instruction: str, input: str = "") -> list[int]:
         """What the model gets to see before it answers, with the start token if it has one."""
-        return self._start + self._encode(prompt(instruction, input))
+        asked, written = self._asked(instruction, input)
+        return self._started(self._encode(asked + written))
 
     def row(self, example: dict[str, str], stop: str) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of an example; the last of both is always the stop token."""
@@ -48,17 +67,43 @@ class Tokens:
 
     def rows(self, examples: list[dict[str, str]], stop: str) -> list[tuple[list[int], list[int]]]:
         """`row` of each example; the tokenizer takes them all at once and uses every core."""
-        asked = [prompt(example["instruction"], example["input"]) for example in examples]
-        answers = [completion(example["output"], "") for example in examples]
+        asked = [self._asked(example["instruction"], example["input"])[0] for example in examples]
+        answers = [self._answer(example) for example in examples]
         whole = self._encode_all([a + b for a, b in zip(asked, answers, strict=True)])
         end, rows = self._id(stop), []
         for before, both, text in zip(self._encode_all(asked), whole, answers, strict=True):
             # the answer's tokens as they are after the prompt: some tokenizers add a space to a text's start
             same = both[: len(before)] == before
             answer = [*(both[len(before) :] if same else self._encode(text)), end]
-            ids = self._start + before + answer
+            ids = self._started(before) + answer
             rows.append((ids, [IGNORED] * (len(ids) - len(answer)) + answer))
         return rows
+
+    # ---- the two formats: only their own text holds control tokens ---------------------------------------------
+
+    def _asked(self, instruction: str, input: str) -> tuple[str, str]:
+        """The prompt, and what a question of ftq's own adds to it."""
+        if self.template is None:
+            return prompt(instruction, input), ""
+        texts = self.template.texts(instruction, input)
+        frame = self.template.frame(len(texts), self._code)
+        return frame.prompt(texts), frame.asked
+
+    def _answer(self, example: dict[str, str]) -> str:
+        if self.template is None:
+            return completion(example["output"], "")
+        texts = self.template.texts(example["instruction"], example["input"])
+        return self.template.frame(len(texts), self._code).answer(example["output"].strip())
+
+    def _code(self, text: str) -> str:
+        """Text of a template with its control tokens as this tokenizer knows them."""
+        return self._coded.sub(lambda name: self._codes[name.group()], text)
+
+    def _started(self, ids: list[int]) -> list[int]:
+        """With the start token once: some templates write it themselves."""
+        return ids if self._start and ids[: len(self._start)] == self._start else self._start + ids
+
+    # ---- inside ------------------------------------------------------------------------------------------------
 
     def _id(self, token: str) -> int:
         found = self.id_of(token)
@@ -75,22 +120,72 @@ class Tokens:
 
 
 @lru_cache(maxsize=2)
-def _load(model_dir: Path) -> Any:
+def _load(model_dir: Path) -> tuple[Any, dict[str, str]]:
+    """The tokenizer with its control tokens renamed, and their new names."""
     from tokenizers import Tokenizer
 
-    if (model_dir / "tokenizer.json").is_file():
+    written = _written(model_dir)
+    codes = _rename_controls(written, template.source(model_dir))
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(written))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise UserError(f"{model_dir}/tokenizer.json: can't be read ({error})", "Get the model again.") from None
+    tokenizer.no_truncation()  # as whoever saved the tokenizer last may have left them on
+    tokenizer.no_padding()
+    return tokenizer, codes
+
+
+def _written(model_dir: Path) -> dict[str, Any]:
+    """What tokenizer.json holds, or would hold."""
+    if (path := model_dir / "tokenizer.json").is_file():
         try:
-            return Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise UserError(f"{model_dir}/tokenizer.json: can't be read ({error})", "Get the model again.") from None
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return value
+        except ValueError as error:
+            raise UserError(f"{path}: can't be read ({error})", "Get the model again.") from None
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(
-            model_dir, local_files_only=True, trust_remote_code=False
-        ).backend_tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+        value = json.loads(tokenizer.backend_tokenizer.to_str())
+        return value
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"model {model_dir}: no usable tokenizer in it ({error})", "It needs tokenizer.json.") from None
+
+
+def _rename_controls(tokenizer: dict[str, Any], chat_template: str) -> dict[str, str]:
+    """Give each control token a name that no text can hold, wherever the tokenizer has it: {name: new name}.
+
+    Control tokens are the special ones, and other added ones that look like it, as `<think>`. Some tokenizers have the
+    usual tags of HTML as added tokens: these stay, unless the chat template writes them.
+    """
+    added = tokenizer.get("added_tokens") or []
+    names = [one["content"] for one in added if one.get("special") or _is_mark(one["content"], chat_template)]
+    secret = secrets.token_hex(16)
+    codes = {name: f"<{secret}.{number}>" for number, name in enumerate(names)}
+    for one in added:
+        one["content"] = codes.get(one["content"], one["content"])
+    model = tokenizer["model"]
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {codes.get(piece, piece): number for piece, number in vocabulary.items()}
+    elif vocabulary:
+        model["vocab"] = [[codes.get(piece, piece), score] for piece, score in vocabulary]
+    if model.get("unk_token") in codes:
+        model["unk_token"] = codes[model["unk_token"]]
+    if model.get("merges"):
+        model["merges"] = [merge for merge in model["merges"] if not _makes(merge, codes)]
+    return codes
+
+
+def _is_mark(token: str, chat_template: str) -> bool:
+    return token.startswith(("<", "[", "｜")) and (token in chat_template or not HTML.fullmatch(token))
+
+
+def _makes(merge: str | list[str], codes: dict[str, str]) -> bool:
+    """Whether a merge makes a control token of plain text, or goes on from one."""
+    first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
+    return first + second in codes or first in codes or second in codes
 
 
 def _start_of_text(inner: Any) -> list[int]:

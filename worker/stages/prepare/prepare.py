@@ -27,7 +27,7 @@ SHOWN = 20  # skipped files and records that are told one by one; report.json ha
 def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write dataset/ into `out`. UserError when the documents give no example at all."""
     model_dir = base_model.resolve(spec.model)
-    stop = base_model.stop_token(model_dir, spec.model)
+    stop = base_model.stop_token(model_dir, spec.model, spec.format)
     row = _row(model_dir, stop, spec, report)
     _check_export(run, model_dir, spec, stop)
     report.progress(5)
@@ -40,7 +40,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         raise _nothing(examples)
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
-    lengths = rows.write(folder, model_dir, stop)
+    lengths = rows.write(folder, model_dir, stop, spec.format)
     summary = DatasetReport(
         documents=examples.documents,
         records_skipped=examples.records_skipped,
@@ -63,7 +63,7 @@ def _row(model_dir: Path, stop: str, spec: RunSpec, report: Report) -> Row:
     context = models.context_in(base_model.read_config(model_dir)) or spec.max_seq_length
     if context < spec.max_seq_length:
         report.event("note", f"{spec.model} reads at most {context} tokens: max_seq_length={context} is used")
-    tokens = Tokens(model_dir)
+    tokens = Tokens(model_dir, spec.format)
     return Row(min(context, spec.max_seq_length), lambda example: len(tokens.row(example, stop)[0]))
 
 

@@ -19,7 +19,7 @@ from worker.stages.process.main import Report
 # run that had to change these for lack of memory resumes from its checkpoint.
 LEARNING = {
     *("epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "r", "alpha", "dropout"),
-    *("target_modules", "seed", "train_on_prompt", "max_seq_length", "model"),
+    *("target_modules", "seed", "train_on_prompt", "format", "max_seq_length", "model"),
 }
 
 

@@ -43,7 +43,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     base_model.read_ahead(model_dir)
     ranks.start(spec.gpus, report)
     report.progress(0)
-    train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt)
+    train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt, spec.format)
     lap("the rows are read")
     plan = decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
