@@ -87,7 +87,7 @@ class LanguageModel:
 
 def _written(prompt: str) -> str:
     """The first four words of what is asked about, as a question."""
-    if found := re.search(r"Sentence: (.*)", prompt):
+    if found := re.search(r"Statement: (.*)", prompt):
         return json.dumps({"questions": [f"What is known about {_start(found[1])}?", "Well?"]})
     if found := re.search(r"Text:\n(.*)", prompt):
         pair = {"question": f"Who says {_start(found[1])}?", "answer": " ".join(found[1].split()[-3:])}

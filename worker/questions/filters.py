@@ -17,13 +17,13 @@ ASKS = ("?", "？", "؟", ";")  # the last is the Greek one
 LEAST, MOST = 4, 25  # words of a question
 ANSWER = 60  # words
 GROUNDED = 0.9  # of an answer's words stand in the section
-AGREES = 0.5  # of the words of two answers that say the same
+AGREES = 0.5  # of the words of the shorter of two answers that say the same
 DIGITS = 25  # a longer one is no quantity
 ONE_IN = 3  # rows of a document have one same answer
 
 TEXT = re.compile(
     r"\b(?:the|this|that|given|above|following) (?:given |above |following )?"
-    r"(?:text|section|document|passage|sentence|paragraph|excerpt|article)\b|\bthis question\b|\[insert ",
+    r"(?:text|section|document|passage|sentence|statement|paragraph|excerpt|article)\b|\bthis question\b|\[insert ",
     re.IGNORECASE,
 )
 WORD = re.compile(r"[^\W_]+")  # `memory_limit` is asked about as the memory limit
@@ -159,10 +159,13 @@ def _gives_itself_away(pair: Pair) -> bool:
 
 
 def _agrees(pair: Pair) -> bool:
+    """By what they say beyond the question; the longer of the two may say more."""
     if pair.again is None:
         return True
+    told = _content(pair.question)
     one, other = _content(pair.answer), _content(pair.again)
-    return _alike(pair.answer, pair.again) or len(one & other) >= AGREES * max(len(one), len(other))
+    one, other = one - told or one, other - told or other
+    return bool(other) and len(one & other) >= AGREES * min(len(one), len(other))
 
 
 def _too_often(pairs: Sequence[Pair], same: int) -> Iterator[Pair]:

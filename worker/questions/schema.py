@@ -28,12 +28,12 @@ class Request:
 
 
 def of_sentence(section: Section, sentence: str, wordings: int) -> Request:
-    """Ask for questions whose answer is the sentence."""
+    """Ask for questions whose answer is the sentence. No example stands there: a small model says nothing else then."""
     count = "one question" if wordings == 1 else f"{wordings} differently worded questions"
     prompt = (
-        f"Write {count} that this sentence answers, in the language of the sentence. A question names what it asks "
-        "about, so that it can be understood without the sentence, and does not give the answer away.\n\n"
-        f"Topic: {_topic(section)}\nSentence: {sentence}\n\n"
+        f"Write {count} that a user would ask and this statement answers, in the language of the statement. Name what "
+        "is asked about, so that the question can be understood alone, and don't give the answer away.\n\n"
+        f"Topic: {_topic(section)}\nStatement: {sentence}\n\n"
         'Answer with JSON only: {"questions": ["..."]}'
     )
     schema = _object(questions=_array(_text(QUESTION), 1, wordings))

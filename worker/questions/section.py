@@ -15,6 +15,7 @@ from ftq.formats.kind import SUFFIXES, Kind
 
 LONGEST = 4000  # bytes: about a thousand tokens, in any script
 SHORTEST = 8  # words
+ENDS = ".!。！"  # else it is an item of a list
 NUMBER_OR_CODE = re.compile(r"`[^`]+`|(?<![\w.])\d[\d.,]*")
 NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w+#-]+")
 
@@ -47,7 +48,7 @@ def sentences(section: Section, most: int) -> list[str]:
         for part in document(section.text).sections
         for paragraph in part.paragraphs
         for sentence in paragraph.sentences
-        if is_sentence(sentence.text) and words(sentence.text) >= 5
+        if sentence.text[-1] in ENDS and is_sentence(sentence.text) and words(sentence.text) >= 5
     ]
     found = list(dict.fromkeys(read_alone))
     best = sorted(found, key=_told, reverse=True)[:most]
