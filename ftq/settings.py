@@ -27,6 +27,7 @@ _SOCKET_PATH_MAX = 107
 NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_BROKER_CA_FILE", "FTQ_BROKER_CERT_FILE",
                   "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_SIGNING_KEY_FILE",
                   "FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
+LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32
 _BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 
@@ -158,7 +159,7 @@ def _with_password(environ: Mapping[str, str], name: str) -> str:
         _check_url(url, name)
     if not environ.get(file):
         return url
-    password = _read_secret(environ, file)
+    password = read_secret(environ, file)
     scheme, _, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
     if not url or scheme.startswith("sqlite"):
@@ -195,7 +196,7 @@ def _check_broker(url: str) -> None:
             )
 
 
-def _read_secret(environ: Mapping[str, str], name: str) -> str:
+def read_secret(environ: Mapping[str, str], name: str) -> str:
     """The one line of the file that the variable names."""
     path = _file(environ, name)
     assert path is not None
@@ -244,7 +245,7 @@ def _signing_key(environ: Mapping[str, str]) -> bytes:
     name = "FTQ_SIGNING_KEY_FILE"
     if not environ.get(name):
         return b""
-    key = _read_secret(environ, name).encode()
+    key = read_secret(environ, name).encode()
     if len(key) < SIGNING_KEY_BYTES:
         raise UserError(
             f"{name}={environ[name]}: the key is shorter than {SIGNING_KEY_BYTES} characters",

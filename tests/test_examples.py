@@ -45,7 +45,7 @@ def test_what_a_folder_gives_comes_in_order_with_where_it_stands(tmp_path: Path)
     shares: list[float] = []
     assert list(read(tmp_path, progress=shares.append)) == [
         Candidate("b.md", "b.md:1", 'Explain "b".', "", ("Text.",), "b.md"),
-        Candidate("b.md", "b.md:3", "Why?", "", ("A.", "B."), "b.md#Why?"),
+        Candidate("b.md", "b.md:3", "Why?", "", ("A.", "B."), "b.md#Why?", ("Why?",)),
         LeftOut("c.md", "", "no text in it"),
         LeftOut("d.log", "", "not a kind of document that ftq reads"),
         LeftOut("e.md", "", "nothing usable: no text in it but headings"),

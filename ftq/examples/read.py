@@ -25,6 +25,7 @@ class Candidate:
     input: str
     blocks: tuple[str, ...]
     source: str
+    path: tuple[str, ...] = ()  # the headings above a section, outermost first
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
         is_empty = False
         source = f"{name}#{section.path[-1]}" if section.path and section.path[-1] else name
         where = _where(name, document, section.line)
-        yield Candidate(name, where, _question(section.path, stem), "", section.blocks, source)
+        yield Candidate(name, where, _question(section.path, stem), "", section.blocks, source, section.path)
     if is_empty:
         raise ValueError("nothing usable: no text in it but headings")
     if rules:

@@ -61,6 +61,11 @@ class RunDir:
         return self.path / "dataset"
 
     @property
+    def questions(self) -> Path:
+        """What a language model has written so far: the next attempt of prepare goes on there."""
+        return self.path / "questions.partial.jsonl"
+
+    @property
     def adapter(self) -> Path:
         return self.path / "adapter"
 

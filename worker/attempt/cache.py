@@ -31,6 +31,7 @@ _CODE = {
         "ftq/questions",
         "ftq/formats",
         "worker/llama/answer.py",
+        "worker/questions",
     ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),

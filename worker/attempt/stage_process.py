@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import Lost
-from ftq.settings import NOT_FOR_STAGES
+from ftq.settings import LLM_SECRETS, NOT_FOR_STAGES
 from worker.machine.hardware import computing, out_of_memory_kills
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def spawn(
     It inherits `descriptor`; its standard input is the heartbeat.
     """
     read_end, write_end = os.pipe()
-    known = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+    withheld = NOT_FOR_STAGES + (() if command[0].endswith(".prepare") else LLM_SECRETS)
+    known = {name: value for name, value in os.environ.items() if name not in withheld}
     known |= computing()
     environment = known | {
         "FTQ_REPORT_FD": str(write_end),

@@ -16,7 +16,7 @@ class Question:
 
     `chat` asks through the chat template that the GGUF carries: a base model as its makers meant it, and a run of
     format=chat as it was trained. Otherwise the prompt is ftq's own. `temperature` 0 is greedy; `seed` None draws anew
-    each time.
+    each time. `grammar` (GBNF) bounds what may be written.
     """
 
     text: str
@@ -25,6 +25,7 @@ class Question:
     temperature: float = 0.0
     seed: int | None = None
     chat: bool = False
+    grammar: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from ftq.errors import FtqError
+from ftq.settings import LLM_SECRETS
 
 
 def base_gguf(model: str, revision: str | None = None) -> Path:
@@ -15,7 +17,10 @@ def base_gguf(model: str, revision: str | None = None) -> Path:
     A process of its own looks for the model and converts it: this one may serve questions and imports no torch.
     """
     command = [sys.executable, "-m", "worker.stages.model.base_gguf", model, *([revision] if revision else [])]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    environment = {name: value for name, value in os.environ.items() if name not in LLM_SECRETS}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=environment
+    )
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:
         return Path(lines[-1])

@@ -21,7 +21,7 @@ import httpx
 
 from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
-from ftq.settings import NOT_FOR_STAGES
+from ftq.settings import LLM_SECRETS, NOT_FOR_STAGES
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup
@@ -99,6 +99,7 @@ class Server:
             "cache_prompt": True, "top_k": 40 if question.temperature else 1, "top_p": 1.0, "min_p": 0.0,
         }  # fmt: skip
         body |= {} if question.seed is None else {"seed": question.seed}
+        body |= {"grammar": question.grammar} if question.grammar else {}
         began = time.monotonic()
         first, text, last = 0.0, "", dict[str, Any]()
         with self._reserved(len(ids) + most, stopped):
@@ -130,7 +131,8 @@ class Server:
             "model": str(self.file), "context": self.context, "slots": SLOTS, "threads": processors(),
             "socket": self._socket, "key": self._key, "idle_seconds": int(idle_seconds), "gpu": gpu,
         }  # fmt: skip
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_STAGES}
+        withheld = {*NOT_FOR_STAGES, *LLM_SECRETS}
+        environment = {name: value for name, value in os.environ.items() if name not in withheld}
         environment |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # its threads share the processor with a training run's
         with self._output.open("wb") as output:
