@@ -37,8 +37,10 @@ class RunSpec(BaseModel):
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
     # prepare
     valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
-    questions: Literal["structure", "none"] = Field(
-        "structure", description="short questions on what the documents state, by their structure; none: sections alone"
+    questions: Literal["structure", "base", "endpoint", "none"] = Field(
+        "structure",
+        description="short questions on what the documents state, by their structure; base and endpoint: also those "
+        "that the base model, or the model of FTQ_LLM_URL, writes; none: whole sections alone",
     )
     exposures: int = Field(12, ge=1, le=1000, description="how often a training meets each fact: wordings times epochs")
     refusals: float = Field(0.06, ge=0, le=0.5, description="share of questions that the documents don't answer")

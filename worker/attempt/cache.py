@@ -103,6 +103,7 @@ def key(run: Run, stage: str) -> str | None:
         "code": code_version(stage),
         "libraries": libraries(stage, spec),
         "options": options_of(stage, spec),
+        "writer": _writer(spec) if stage == "prepare" else "",
         "model": _fingerprint(known.hub_id if known else spec["model"], stage),
         "catalogue": [known.hub_id, known.stop] if known else [],  # what an alias stands for, how an answer ends
     }
@@ -135,6 +136,13 @@ def take(
     return True
 
 
+def _writer(spec: dict[str, Any]) -> str:
+    """Who writes the questions of questions=endpoint: another model writes others."""
+    if spec.get("questions") != "endpoint":
+        return ""
+    return " ".join(os.environ.get(name, "") for name in ("FTQ_LLM_URL", "FTQ_LLM_MODEL"))
+
+
 def code_version(stage: str) -> str:
     """A hash of the source that decides what the stage makes: its own folder and those that it computes with."""
     places = [_ROOT / place for place in _CODE[stage]]
@@ -149,7 +157,11 @@ def _sources(place: Path) -> list[Path]:
 
 def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
     """{package: version} of what computes the stage here; empty for one that isn't installed."""
-    names = _LIBRARIES[stage] + (_TRAINING if stage == "infer" and spec["infer_with"] == "adapter" else ())
+    names = _LIBRARIES[stage]
+    if stage == "infer" and spec["infer_with"] == "adapter":
+        names += _TRAINING
+    if stage == "prepare" and spec.get("questions") == "base":
+        names += ("xllamacpp",)
     return {name: _version(name) for name in names}
 
 
