@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from ftq.store.store import RunStore
 if TYPE_CHECKING:
     from celery import Celery
 
+    from ftq.check.check import Check
     from ftq.plan.forecast import Forecast
 
 
@@ -78,6 +79,13 @@ class Client:
 
         store = self.store if self.has_database() else None
         return forecast(spec, store, self.settings.home, card)
+
+    def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:
+        """What a folder of documents would teach: these are submit's options, of which `model` may be missing.
+
+        Nothing is written, and no database is needed. UserError for options or a folder that submit would refuse.
+        """
+        return submit.check(options, self.settings.home, progress)
 
     # ---- control ----------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftq.client import removal
 from ftq.errors import NameTaken, Unavailable, UserError
@@ -20,7 +20,11 @@ from ftq.spec import models
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
+if TYPE_CHECKING:
+    from ftq.check.check import Check
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+ANY_MODEL, SOME_MODEL = "any", "smollm2-135m"  # where none is named; one that options can be checked with
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
 
@@ -70,6 +74,16 @@ def validate(
         hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
         raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
     return {**spec.model_dump(), "model": model, "documents": os.path.realpath(folder)}, documents
+
+
+def check(options: dict[str, Any], home: Path, progress: Callable[[float], None] = lambda share: None) -> Check:
+    """What the documents would teach. UserError for options or a folder that can't be used."""
+    from ftq.check import check as checking
+    from ftq.spec.options import parse
+
+    model = options.get("model") or ANY_MODEL
+    spec, _ = validate({**options, "model": SOME_MODEL if model == ANY_MODEL else model}, None, home, lambda _: False)
+    return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
 
 
 def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
