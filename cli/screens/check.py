@@ -47,13 +47,15 @@ def _rows(checked: Check) -> None:
 def _documents(checked: Check) -> None:
     report, about = checked.report, "" if checked.exact else "about "
     _heading(f"{plural(len(checked.files), 'document')} in {checked.folder}")
+    from ftq.check.check import told_of
+
     table = terminal.table("DOCUMENT")
     for heading in ("FACTS", "ROWS", "TOKENS"):
         table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     shown = _first(checked.files)
     for file in shown:
-        _add(table, file)
+        _add(table, file, told_of(file))
     terminal.put(terminal.console(), table)
     if others := len(checked.files) - len(shown):
         say(f"and {others:,} more: --html FILE and --json have all")
@@ -70,12 +72,10 @@ def _first(files: Sequence[File]) -> list[File]:
     return [file for file in files if file in ranked]
 
 
-def _add(table: Table, file: File) -> None:
-    word = file.why if file.outcome == "used" else f"{file.outcome}: {file.why}"
-    word = f"duplicate {file.why}" if file.outcome == "duplicate" else word
+def _add(table: Table, file: File, told: str) -> None:
     numbers = [f"{number:,}" if number else "" for number in (file.facts, file.rows, file.tokens)]
     style = "" if file.outcome == "used" else "dim" if file.outcome == "left out" else "yellow"
-    table.add_row(Text(printable(file.path), style), *numbers, Text(printable(word), style))
+    table.add_row(Text(printable(file.path), style), *numbers, Text(printable(told), style))
 
 
 def _counts(checked: Check) -> None:

@@ -106,6 +106,15 @@ def summary(folder: str, model: str, report: DatasetReport, survey: Survey, exac
     return Check(folder, model, exact, report, _files(report, survey), rules, _bins(survey), survey.shown, found)
 
 
+def told_of(file: File) -> str:
+    """What is to be said of a document beside its numbers, or nothing."""
+    if file.outcome == "used":
+        return file.why
+    if file.outcome == "duplicate":
+        return f"duplicate {file.why}"
+    return file.why if file.why.startswith(file.outcome) else f"{file.outcome}: {file.why}"
+
+
 def _noted(examples: Iterable[tuple[Example, Part]], shares: list[float], seed: int) -> Iterator[Example]:
     for example, part in examples:
         shares.append(dataset.share(example, seed, part))

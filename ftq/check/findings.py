@@ -80,9 +80,7 @@ def _nothing(report: DatasetReport) -> Iterator[Finding]:
     if not report.examples:
         yield Finding("error", "no example in the documents", f"It takes texts, and JSON records with {KNOWN}.")
     elif not report.train:
-        yield Finding(
-            "error", "all examples are held out, none is left to train on", "Add documents beside valid.json."
-        )
+        yield Finding("error", "all examples are held out, none is left to train on", "Add documents to train on.")
 
 
 def _skipped(report: DatasetReport) -> Iterator[Finding]:
@@ -104,12 +102,8 @@ def _skipped(report: DatasetReport) -> Iterator[Finding]:
 def _records(report: DatasetReport) -> Iterator[Finding]:
     if records := report.records_skipped:
         places = tuple(f"{record.where}: {record.reason}" for record in records)
-        what = (
-            "1 record or section isn't used"
-            if len(records) == 1
-            else f"{len(records):,} records or sections aren't used"
-        )
-        yield _told("warning", what, "Correct them: the rest of their documents is used.", places)
+        what = "1 record or section is" if len(records) == 1 else f"{len(records):,} records or sections are"
+        yield _told("warning", f"{what} left out", "Correct them: the rest of their documents is used.", places)
 
 
 def _notes(report: DatasetReport) -> Iterator[Finding]:
@@ -134,9 +128,7 @@ def _contradictions(report: DatasetReport) -> Iterator[Finding]:
         for one in found
     )
     what = "1 contradiction" if len(found) == 1 else f"{len(found):,} contradictions"
-    fix = (
-        "Keep the right one, or say what makes them different: such a question is asked with its heading or not at all."
-    )
+    fix = "Keep the right one, or say under which heading each holds: as it is, the question may not be asked at all."
     yield _told("warning", f"{what} between documents", fix, places)
 
 
@@ -179,7 +171,7 @@ def _few(report: DatasetReport) -> Iterator[Finding]:
     if report.questions and (few := report.questions.few):
         what = "1 fact is" if len(few) == 1 else f"{len(few):,} facts are"
         places = tuple(":".join(key.split(":")[:2]) + f": {key.rpartition(':')[2]}" for key in few)
-        fix = "Ask for more with --set exposures=24, or say them more clearly: as a table, a list or a sentence of its own."
+        fix = "Say each in a table, a list or a sentence of its own, or ask for more: --set exposures=24"
         yield _told("note", f"{what} met too rarely to be learned", fix, places)
 
 

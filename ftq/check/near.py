@@ -34,8 +34,8 @@ class Near:
         sketch = RMinHash(PERMUTATIONS, 1)
         sketch.update([" ".join(group) for group in zip(words, words[1:], words[2:], strict=False)])
         for number in index.query(sketch):
-            if sketch.jaccard(self._sketches[number]) >= ALIKE:
-                return self._names[number]
+            if sketch.jaccard(self._sketches[int(number)]) >= ALIKE:
+                return self._names[int(number)]
         index.insert(len(self._names), sketch)
         self._sketches.append(sketch)
         self._names.append(name)
