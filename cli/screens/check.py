@@ -37,8 +37,9 @@ def _rows(checked: Check) -> None:
     if checked.rows:
         _heading(f"{plural(len(checked.rows), 'row')} drawn at random, as the model sees them")
     for row in checked.rows:
-        more = len(row.text) - TEXT
-        text = row.text if more <= 0 else f"{row.text[:TEXT]}... ({more:,} more characters)"
+        text = row.prompt + row.answer
+        if (more := len(text) - TEXT) > 0:
+            text = f"{text[:TEXT]}... ({more:,} more characters)"
         rule = f"{row.rule}  {RULES[row.rule]}" if row.rule else "whole section or record"
         click.secho(printable(f"{rule}  ({row.source})"), dim=True)
         say(f"{text}\n")

@@ -106,7 +106,7 @@ def _document(file: File, most: int) -> str:
         f"<td>{number:,}</td>" if number else "<td></td>" for number in (file.facts, file.rows, file.tokens)
     )
     kind = {"used": "used", "left out": "dim"}.get(file.outcome, "odd")
-    bar = f'<i style="width:{max(1, 100 * file.tokens // most)}%"></i>' if file.tokens else ""
+    bar = _bar(file.tokens, most) if file.tokens else ""
     told = told_of(file)
     small = f"<small>{_text(told)}</small>" if told else ""
     return f'<tr class="{kind}"><th>{_text(file.path)}{small}</th>{numbers}<td>{bar}</td></tr>'
@@ -115,10 +115,14 @@ def _document(file: File, most: int) -> str:
 def _rules(rules: dict[str, int]) -> str:
     most = max(rules.values(), default=0) or 1
     rows = "".join(
-        f'<tr><th>{_text(name)}</th><td>{number:,}</td><td><i style="width:{max(1, 100 * number // most)}%"></i></td></tr>'
+        f"<tr><th>{_text(name)}</th><td>{number:,}</td><td>{_bar(number, most)}</td></tr>"
         for name, number in rules.items()
     )
     return f'<table class="bars"><tbody>{rows}</tbody></table>' if rows else ""
+
+
+def _bar(number: int, most: int) -> str:
+    return f'<i style="width:{max(1, 100 * number // most)}%"></i>'
 
 
 def _histogram(bins: list[Bin], limit: int) -> str:
@@ -152,13 +156,8 @@ def _rows(rows: Iterable[Shown]) -> str:
 def _row(row: Shown) -> str:
     rule = f"<b>{row.rule}</b> {_text(RULES[row.rule])}" if row.rule else "whole section or record"
     told = f"<p>{rule} <span>{_text(row.source)}, {row.tokens:,} tokens</span></p>"
-    text = f"<pre>{_marked(row.text)}</pre>"
-    if len(row.text) > LONG:
-        text = f"<details><summary><pre>{_marked(row.text[:LONG])}...</pre></summary>{text}</details>"
+    text = f"<pre>{_text(row.prompt)}<mark>{_text(row.answer)}</mark></pre>"
+    if len(row.prompt + row.answer) > LONG:
+        start = f"<pre>{_text((row.prompt + row.answer)[:LONG])}...</pre>"
+        text = f"<details><summary>{start}</summary>{text}</details>"
     return f'<article class="row">{told}{text}</article>'
-
-
-def _marked(text: str) -> str:
-    """The answer, which is what is learned, stands out."""
-    prompt, response, answer = text.partition("Response:")
-    return f"{_text(prompt + response)}<mark>{_text(answer)}</mark>"

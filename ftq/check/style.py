@@ -24,7 +24,8 @@ article p { margin: 4px 0 0; color: var(--dim); }
 article.error { border-left: 4px solid var(--error); }
 article.warning { border-left: 4px solid var(--warning); }
 article.note { border-left: 4px solid var(--note); }
-.error h3 span { color: var(--error); } .warning h3 span { color: var(--warning); } .note h3 span { color: var(--note); }
+.error h3 span { color: var(--error); } .warning h3 span { color: var(--warning); }
+.note h3 span { color: var(--note); }
 h3 span { width: 12px; text-align: center; flex: none; }
 .good { color: var(--good); }
 details { margin-top: 6px; }
@@ -52,6 +53,7 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 14px/1.5 
 .row summary { color: inherit; list-style: none; } .row details[open] > summary > pre { display: none; }
 .row details[open] > summary::after { content: "less"; color: var(--dim); }
 mark { background: var(--mark); color: inherit; border-radius: 3px; }
-@media (max-width: 560px) { .row p span { margin-left: 0; } th, td { padding: 6px 8px; } .bars th { width: 50%; } }
+@media (max-width: 560px) { .wide th:nth-child(5), .wide td:nth-child(5) { display: none; }
+  .row p span { margin-left: 0; } th, td { padding: 6px 8px; } .bars th { width: 50%; } }
 @media print { details > * { display: block; } }
 """

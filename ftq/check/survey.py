@@ -32,9 +32,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Shown:
-    """A row exactly as the model sees it, with its stop token."""
+    """A row exactly as the model sees it: the answer, which is learned, ends with the stop token."""
 
-    text: str
+    prompt: str
+    answer: str
     rule: str
     source: str
     tokens: int
@@ -85,8 +86,8 @@ class Survey:
         content = "\x1f".join((str(self._seed), example["instruction"], example["output"]))
         lot = int.from_bytes(blake2b(content.encode(errors="replace"), digest_size=8).digest())
         if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
-            text = rendered(example, self._stop)
-            drawn = (lot, self.lengths.total(), Shown(text, rule, example["source"], tokens))
+            asked, answer = prompt(example["instruction"], example["input"]), completion(example["output"], self._stop)
+            drawn = (lot, self.lengths.total(), Shown(asked, answer, rule, example["source"], tokens))
             (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
 
     def _look(self, example: Example) -> None:
@@ -115,11 +116,6 @@ class Survey:
         while others and not (self._folder / name).is_file():
             name = f"{name}#{others.pop(0)}"
         return name
-
-
-def rendered(example: Example, stop: str) -> str:
-    """A row's text as it is trained on."""
-    return prompt(example["instruction"], example["input"]) + completion(example["output"], stop)
 
 
 def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
