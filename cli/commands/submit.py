@@ -95,6 +95,7 @@ def _follow(client: Client, submitted: Submitted) -> None:
 
 def _show_forecast(client: Client, options: dict[str, Any], name: str | None, card: str | None, as_json: bool) -> None:
     spec, found = client.dry_run(options, name)
+    warnings = client.look_over(spec, found)
     forecast = client.forecast(spec, card)
     if as_json:
         print_json({"spec": spec, "forecast": forecast.as_dict()})
@@ -102,6 +103,8 @@ def _show_forecast(client: Client, options: dict[str, Any], name: str | None, ca
     from cli.screens.dry_run import print_forecast
 
     print_forecast(spec, found, forecast)
+    for text in warnings:
+        note(f"Note: {text}")
     if waits := client.would_wait(spec):
         note(f"Note: it would wait. {waits}")
     note("Nothing was recorded or sent: leave out --dry-run to submit it.")

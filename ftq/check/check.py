@@ -1,4 +1,4 @@
-"""`check` reads a folder as prepare would, and tells all of it; `summary` tells the same of what prepare has made."""
+"""`check` reads a folder as prepare would, and tells all of it; `check_of` tells the same of what prepare has made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ftq.check import lengths
-from ftq.check.findings import Finding, Level, findings_of, is_copy, outcome
+from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
 from ftq.check.survey import Shown, Survey, Tally, batches
+from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import DatasetReport, Examples, Part, TokenCounts
 from ftq.examples.split import Example, Row
@@ -18,6 +19,8 @@ from ftq.spec import models
 from ftq.spec.options import RunSpec
 
 STOP = "<end>"  # stands for the stop token of a model that isn't known here
+QUICK = 2_000_000  # bytes of documents that are read in a second or three
+SHOWN = 5  # documents that an error names
 RECORDS = "whole sections and records"
 
 
@@ -96,10 +99,32 @@ def check(
         stop=stop,
         questions=examples.questions,
     )
-    return summary(str(folder), spec.model, report, survey, counter.exact)
+    return check_of(str(folder), spec.model, report, survey, counter.exact)
 
 
-def summary(folder: str, model: str, report: DatasetReport, survey: Survey, exact: bool = True) -> Check:
+def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> Check | None:
+    """`check` for somebody who waits: of a large folder (`size` in bytes) only that it isn't useless, and None.
+
+    UserError if no example is in it.
+    """
+    checked = None
+    if size > QUICK:
+        examples = Examples(folder, Row(spec.max_seq_length, lengths.Guess().one), home)
+        if next(iter(examples), None):
+            return None
+        skipped = examples.documents.skipped
+    else:
+        checked = check(folder, spec, home)
+        skipped = checked.report.documents.skipped
+    errors = checked.of("error") if checked else [NOTHING]
+    if not errors:
+        return checked
+    why = [f"\n  {file.path}: {file.reason}" for file in skipped]
+    more = f"\n  and {len(why) - SHOWN:,} more" if len(why) > SHOWN else ""
+    raise UserError(f"documents {folder}: {errors[0].message}{''.join(why[:SHOWN])}{more}", errors[0].fix)
+
+
+def check_of(folder: str, model: str, report: DatasetReport, survey: Survey, exact: bool = True) -> Check:
     """A check from a dataset's report and from what was seen of its rows."""
     rules = {RULES.get(rule, RECORDS): number for rule, number in survey.rules.most_common()}
     found = findings_of(report, survey)

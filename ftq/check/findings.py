@@ -43,6 +43,9 @@ class Finding:
     count: int = 0
 
 
+NOTHING = Finding("error", "no example in it", f"ftq takes texts, and JSON records with {KNOWN}.")
+
+
 def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
     """All of them, the worst first."""
     found = [
@@ -78,7 +81,7 @@ def is_copy(file: Used) -> bool:
 
 def _nothing(report: DatasetReport) -> Iterator[Finding]:
     if not report.examples:
-        yield Finding("error", "no example in the documents", f"It takes texts, and JSON records with {KNOWN}.")
+        yield NOTHING
     elif not report.train:
         yield Finding("error", "all examples are held out, none is left to train on", "Add documents to train on.")
 

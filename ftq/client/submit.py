@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,17 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     model = options.get("model") or ANY_MODEL
     spec, _ = validate({**options, "model": SOME_MODEL if model == ANY_MODEL else model}, None, home, lambda _: False)
     return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
+
+
+def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> list[str]:
+    """A line on what is wrong with the documents, if anything is. UserError if nothing can be learned from them."""
+    from ftq.check.check import quick
+    from ftq.spec.options import parse
+
+    folder = spec["documents"]
+    checked = quick(Path(folder), documents.bytes, parse(spec), home)
+    warnings = [finding.message for finding in checked.of("warning")] if checked else []
+    return [f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"] if warnings else []
 
 
 def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
