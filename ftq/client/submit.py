@@ -94,7 +94,9 @@ def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> list[str
 
     folder = spec["documents"]
     checked = quick(Path(folder), documents.bytes, parse(spec), home)
-    warnings = [finding.message for finding in checked.of("warning")] if checked else []
+    found = checked.of("warning") if checked else []
+    said = set(documents.skipped)  # those are told one by one
+    warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
     return [f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"] if warnings else []
 
 
