@@ -25,7 +25,7 @@ from ftq.examples.split import Example, Row
 from ftq.spec.options import parse
 
 TOKEN = "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5"
-BAD = "line 2: malformed JSON (Expecting ',' delimiter, column 14)"
+BAD = "line 2: malformed JSON (Expecting ',' delimiter, column 15)"
 PORTS = "# Ports\n\n| Service | Port |\n|---|---|\n| web | {web} |\n| api | 9000 |\n"
 LONG = " ".join(f"word{number}" for number in range(60))
 FOLDER = {
