@@ -6,7 +6,6 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -64,7 +63,7 @@ class Survey:
         self._folder, self._stop, self._seed = folder, stop, seed
         self._drawn: list[tuple[int, int, Shown]] = []
         self._near, self._told = Near(), set[str]()
-        self._file_of = lru_cache(64)(self._find_file)
+        self._names: set[str] = set()
 
     def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
         for example, tokens in zip(examples, lengths, strict=True):
@@ -110,11 +109,12 @@ class Survey:
         line = before.count(b"\n") + 1
         return f"{file}:{line}" if found else source
 
-    def _find_file(self, source: str) -> str:
+    def _file_of(self, source: str) -> str:
         """The document's name: a source is that, or that with `#` and a heading behind it."""
         name, *others = source.split("#")
-        while others and not (self._folder / name).is_file():
+        while others and name not in self._names and not (self._folder / name).is_file():
             name = f"{name}#{others.pop(0)}"
+        self._names.add(name)
         return name
 
 
