@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,18 @@ from ftq.check.survey import Shown, Survey, Tally, batches
 from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import DatasetReport, Examples, Part, TokenCounts
+from ftq.examples.prompt import completion, prompt
 from ftq.examples.split import Example, Row
 from ftq.facts.fact import RULES
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 
 STOP = "<end>"  # stands for the stop token of a model that isn't known here
+TEMPLATE = Finding(
+    "note",
+    "rows are shown, and their tokens guessed, without the model's chat template: the worker has it",
+    "dataset/preview.html of a run shows them with it.",
+)
 QUICK = 2_000_000  # bytes of documents that are read in a second or three
 SHOWN = 5  # documents that an error names
 RECORDS = "whole sections and records"
@@ -79,9 +85,10 @@ def check(
 ) -> Check:
     """What the folder would give to a run of this spec; no model in it stands for any."""
     known, context = models.find(spec.model), models.context_of(spec.model)
-    counter, stop = lengths.counter_of(spec.model), known.stop if known else STOP
+    counter = lengths.counter_of(spec.model) if spec.format == "alpaca" else lengths.Guess()
+    stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
-    survey, shares = Survey(folder, stop, spec.seed), list[float]()
+    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), list[float]()
     examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
     for batch in batches(_noted(examples, shares, spec.seed)):
         survey.add(batch, [min(row.limit, tokens) for tokens in counter.each(batch)])
@@ -99,7 +106,8 @@ def check(
         stop=stop,
         questions=examples.questions,
     )
-    return check_of(str(folder), spec.model, report, survey, counter.exact)
+    checked = check_of(str(folder), spec.model, report, survey, counter.exact)
+    return checked if spec.format == "alpaca" else replace(checked, findings=[*checked.findings, TEMPLATE])
 
 
 def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> Check | None:
@@ -138,6 +146,12 @@ def told_of(file: File) -> str:
     if file.outcome == "duplicate":
         return f"duplicate {file.why}"
     return file.why if file.why.startswith(file.outcome) else f"{file.outcome}: {file.why}"
+
+
+def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
+    if spec.format == "alpaca":
+        return prompt(example["instruction"], example["input"]), completion(example["output"], stop)
+    return "\n".join(filter(None, (example["input"], example["instruction"], ""))), example["output"]
 
 
 def _noted(examples: Iterable[tuple[Example, Part]], shares: list[float], seed: int) -> Iterator[Example]:

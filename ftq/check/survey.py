@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ftq.check.near import Near
 from ftq.check.secrets import masked, secrets
-from ftq.examples.prompt import completion, prompt
 from ftq.examples.split import Example
 
 DRAWN = 30  # rows that are shown
@@ -54,13 +53,15 @@ class Places:
 
 
 class Survey:
-    """`add` rows with their lengths in tokens; the rest is there to be read. `folder` holds the documents."""
+    """`add` rows with their lengths in tokens; the rest is there to be read. `folder` holds the documents.
 
-    def __init__(self, folder: Path, stop: str, seed: int = 0) -> None:
+    `texts` gives a row's prompt and answer as the model sees them."""
+
+    def __init__(self, folder: Path, texts: Callable[[Example], tuple[str, str]], seed: int = 0) -> None:
         self.files: dict[str, Tally] = {}
         self.lengths, self.rules = Counter[int](), Counter[str]()
         self.near, self.secrets = Places(), Places()
-        self._folder, self._stop, self._seed = folder, stop, seed
+        self._folder, self._texts, self._seed = folder, texts, seed
         self._drawn: list[tuple[int, int, Shown]] = []
         self._near, self._told = Near(), set[str]()
         self._names: set[str] = set()
@@ -85,7 +86,7 @@ class Survey:
         content = "\x1f".join((str(self._seed), example["instruction"], example["output"]))
         lot = int.from_bytes(blake2b(content.encode(errors="replace"), digest_size=8).digest())
         if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
-            asked, answer = prompt(example["instruction"], example["input"]), completion(example["output"], self._stop)
+            asked, answer = self._texts(example)
             drawn = (lot, self.lengths.total(), Shown(asked, answer, rule, example["source"], tokens))
             (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
 

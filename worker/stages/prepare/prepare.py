@@ -61,7 +61,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         base_revision=revisions.of(model_dir),
         questions=examples.questions,
     )
-    told = _check(run.documents, folder, summary, lengths, spec)
+    told = _check(run.documents, folder, summary, lengths, spec, Tokens(model_dir, spec.format))
     write_json(folder / dataset.REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
     (folder / PREVIEW).write_text(page(told), encoding="utf-8")
     report.progress(100)
@@ -87,9 +87,12 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> Non
         )
 
 
-def _check(documents: Path, dataset: Path, summary: DatasetReport, lengths: list[int], spec: RunSpec) -> Check:
+def _check(
+    documents: Path, dataset: Path, summary: DatasetReport, lengths: list[int], spec: RunSpec, tokens: Tokens
+) -> Check:
     """What `ftq check` would tell, of the rows as they were written and counted."""
-    survey, counted = Survey(documents, summary.stop, spec.seed), iter(lengths)
+    survey = Survey(documents, lambda example: tokens.texts(example, summary.stop), spec.seed)
+    counted = iter(lengths)
     written = chain.from_iterable(read_jsonl(dataset / f"{part}.jsonl") for part in rows.PARTS)
     for batch in batches(written):
         survey.add(batch, list(islice(counted, len(batch))))
