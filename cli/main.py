@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 import ftq
-from cli.commands import ask, control, doctor, look, room, serve, submit
+from cli.commands import ask, check, control, doctor, look, room, serve, submit
 from ftq.errors import printable
 
 EXAMPLES = """\b
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 for command in (
-    *(submit.submit, look.status, look.logs, look.events),
+    *(check.check, submit.submit, look.status, look.logs, look.events),
     *(control.cancel, control.pause, control.resume, control.retry),
     *(ask.infer, look.models, look.options),
     *(room.rm, room.gc, room.keep),

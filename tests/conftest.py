@@ -77,7 +77,7 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "documents"
     folder.mkdir()
     (folder / "a.md").write_text("# A\n\nText.\n")
-    (folder / "b.json").write_text("[]\n")
+    (folder / "b.json").write_text('[{"question": "Why?", "answer": "So."}]\n')
     return folder
 
 

@@ -49,7 +49,7 @@ def test_files_of_other_kinds_are_said_in_a_line(documents: Path) -> None:
         (documents / name).write_text("text")
     others = f"from {documents} (2 other files left out: .png, .zip)\n"
     assert f"Taken: 2 documents {others}" in ok("submit", "--model", "smollm2-135m").stderr
-    assert f"documents  2 documents (14 B) {others}" in ok("submit", "--model", "smollm2-135m", "--dry-run").stdout
+    assert f"documents  2 documents (51 B) {others}" in ok("submit", "--model", "smollm2-135m", "--dry-run").stdout
 
 
 def test_submit_json_is_the_id_and_the_name(documents: Path) -> None:
@@ -72,9 +72,9 @@ def test_dry_run_writes_nothing(documents: Path, home: Path) -> None:
         result.stdout
         == f"""\
 model      smollm2-135m
-documents  2 documents (14 B) from {documents}
+documents  2 documents (51 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu)
-examples   ~1 with ~13 tokens, ~13 in the longest
+examples   ~2 with ~23 tokens, ~13 in the longest
 disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 682 MB free for the export
 kept       ~78.2 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
 

@@ -43,8 +43,8 @@ def no_broker(client: Client) -> str:
 @pytest.fixture
 def client(tmp_path: Path, cache: Path) -> Iterator[Client]:
     (tmp_path / "docs" / "sub").mkdir(parents=True)
-    (tmp_path / "docs" / "a.md").write_text("# A")
-    (tmp_path / "docs" / "sub" / "b.json").write_text("[]")
+    (tmp_path / "docs" / "a.md").write_text("# A\n\nText.")
+    (tmp_path / "docs" / "sub" / "b.json").write_text('{"question": "Why?", "answer": "So."}')
     client = Client(make_settings(tmp_path / "home"))
     yield client
     client.close()

@@ -206,7 +206,10 @@ def test_each_kind_of_document_gives_its_sections_and_its_facts(tmp_path: Path) 
         ("f.json#belts", "J"), ("g.md", "F"),
     }  # fmt: skip
     counts = {"a.md": 1, "b.txt": 1, "c.html": 1, "d.docx": 1, "e.jsonl": 1, "f.json": 0, "g.md": 0}
-    assert examples.documents == Documents([Used(name, count) for name, count in counts.items()])
+    assert examples.documents == Documents(
+        [Used(file.path, counts[file.path], file.facts) for file in examples.documents.used]
+    )
+    assert list(counts) == [file.path for file in examples.documents.used]
     short = {row["instruction"]: row["output"] for row, _ in rows}
     assert short["What is the weight of valve?"] == "The weight of valve is 3 kg."
     assert examples.count == len(rows) == 5 + sum(examples.questions.rows.values())
@@ -374,14 +377,17 @@ def test_train_and_valid_are_written_line_by_line_in_order(tmp_path: Path) -> No
 
 def test_a_report_is_read_back_as_it_was_written() -> None:
     report = DatasetReport(
-        documents=Documents([Used("a.md", 3)], [Skipped("b.md", "empty")], ["a.md: read as Windows-1252"]),
+        documents=Documents(
+            [Used("a.md", 3, 2, 1, 1, "b.md")], [Skipped("b.md", "empty")], ["a.md: read as Windows-1252"]),
         records_skipped=[SkippedRecord("c.jsonl: line 1", "malformed")],
         examples=3, duplicates=1, split_into_parts=1, train=2, valid=1, tokens=TokenCounts.of([3, 4, 4]),
         max_seq_length=64, stop="</s>", base_revision="c0ffee",
         questions=Report("en", 2, {"T": 4}, (Contradiction("pump", "weight", (Stated("1 kg", "a.md", 3),)),), ("k",)),
     )  # fmt: skip
     assert report.to_json() == {
-        "documents": {"used": [{"path": "a.md", "examples": 3}], "skipped": [{"path": "b.md", "reason": "empty"}],
+        "documents": {"used": [{"path": "a.md", "examples": 3, "facts": 2, "split": 1, "duplicates": 1,
+                                "same_as": "b.md"}],
+                      "skipped": [{"path": "b.md", "reason": "empty"}],
                       "notes": ["a.md: read as Windows-1252"]},
         "records_skipped": [{"where": "c.jsonl: line 1", "reason": "malformed"}],
         "examples": 3, "duplicates": 1, "split_into_parts": 1, "train": 2, "valid": 1,

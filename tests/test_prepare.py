@@ -62,7 +62,8 @@ def prepared(run: RunDir, documents: dict[str, str | bytes], **options: Any) -> 
     out.mkdir()
     prepare.prepare(run, out, parse({**run.read_run()["spec"], **options}), report)
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
-        "dataset", "dataset/report.json", "dataset/tokens.safetensors", "dataset/train.jsonl", "dataset/valid.jsonl",
+        "dataset", "dataset/preview.html", "dataset/report.json",
+        "dataset/tokens.safetensors", "dataset/train.jsonl", "dataset/valid.jsonl",
     ]  # fmt: skip
     rows = [list(read_jsonl(out / "dataset" / name)) for name in ("train.jsonl", "valid.jsonl")]
     return rows, json.loads((out / "dataset/report.json").read_text()), report
@@ -156,7 +157,8 @@ def test_markdown_becomes_sections_by_its_headings(run: RunDir) -> None:
     ]  # fmt: skip
     assert valid == []
     assert summary["documents"] == {
-        "used": [{"path": "a-page.md", "examples": 5}], "skipped": [], "notes": [],
+        "used": [{"path": "a-page.md", "examples": 5, "facts": 0, "split": 0, "duplicates": 0, "same_as": ""}],
+        "skipped": [], "notes": [],
     }  # fmt: skip
     assert (summary["examples"], summary["train"], summary["valid"], summary["stop"]) == (5, 5, 0, "<|im_end|>")
 
@@ -282,6 +284,8 @@ def test_a_mixed_folder_gives_what_the_dry_run_says(
     weights = ["part 1, Weight: 1 kg (a.md:5); 7 kg (g.md:5)"]
     assert report.messages("note") == (weights if not options else [])
     read = DatasetReport.read(run.partial("prepare", 0) / "dataset")
+    told = summary.pop("findings")
+    assert [one["level"] for one in told][:1] == ["warning"]
     assert json.loads(json.dumps(read.to_json())) == summary
 
 

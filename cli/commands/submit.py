@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
+from cli.options import options_from
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
@@ -56,7 +57,8 @@ def submit(
     if card and not dry_run:
         raise click.UsageError("--card belongs to --dry-run: a run lands on the worker that takes it")
     client = open_client()
-    options = _options(config, assignments, flags)
+    lists = {"quantizations": list(flags.pop("quant")), "prompts": list(flags.pop("prompt"))}
+    options = options_from(config, assignments, {**flags, **lists})
     if dry_run:
         _show_forecast(client, options, name, card, as_json)
         return
@@ -66,19 +68,6 @@ def submit(
     _show(submitted, as_json, wait)
     if wait:
         _follow(client, submitted)
-
-
-def _options(config: Path | None, assignments: tuple[str, ...], flags: dict[str, Any]) -> dict[str, Any]:
-    """--set wins over --config, a flag with a name of its own wins over both."""
-    from ftq.spec.options import parse_assignment, read_config
-
-    try:
-        given = dict(map(parse_assignment, assignments))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    lists = {"quantizations": list(flags.pop("quant")), "prompts": list(flags.pop("prompt"))}
-    named = {key: value for key, value in {**flags, **lists}.items() if value not in (None, [])}
-    return {**(read_config(config) if config else {}), **given, **named}
 
 
 def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
@@ -106,6 +95,7 @@ def _follow(client: Client, submitted: Submitted) -> None:
 
 def _show_forecast(client: Client, options: dict[str, Any], name: str | None, card: str | None, as_json: bool) -> None:
     spec, found = client.dry_run(options, name)
+    warnings = client.look_over(spec, found)
     forecast = client.forecast(spec, card)
     if as_json:
         print_json({"spec": spec, "forecast": forecast.as_dict()})
@@ -113,6 +103,8 @@ def _show_forecast(client: Client, options: dict[str, Any], name: str | None, ca
     from cli.screens.dry_run import print_forecast
 
     print_forecast(spec, found, forecast)
+    for text in warnings:
+        note(f"Note: {text}")
     if waits := client.would_wait(spec):
         note(f"Note: it would wait. {waits}")
     note("Nothing was recorded or sent: leave out --dry-run to submit it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from ftq.store.store import RunStore
 if TYPE_CHECKING:
     from celery import Celery
 
+    from ftq.check.check import Check
     from ftq.plan.forecast import Forecast
 
 
@@ -58,9 +59,10 @@ class Client:
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
-        spec, _ = self.dry_run(options, name)
+        spec, found = self.dry_run(options, name)
+        warnings = self.look_over(spec, found)
         run, documents = submit.record(self.settings, self.store, spec, name)  # opens the database first
-        return Submitted(run, documents.files, documents.skipped + self._send(run), documents.others)
+        return Submitted(run, documents.files, documents.skipped + warnings + self._send(run), documents.others)
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], Snapshot]:
         """What submit would record: (spec, the documents it would take). Nothing is written.
@@ -78,6 +80,17 @@ class Client:
 
         store = self.store if self.has_database() else None
         return forecast(spec, store, self.settings.home, card)
+
+    def look_over(self, spec: dict[str, Any], documents: Snapshot) -> list[str]:
+        """What is wrong with the documents of `dry_run`, in a line. UserError if nothing can be learned from them."""
+        return submit.look_over(spec, documents, self.settings.home)
+
+    def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:
+        """What a folder of documents would teach: these are submit's options, of which `model` may be missing.
+
+        Nothing is written, and no database is needed. UserError for options or a folder that submit would refuse.
+        """
+        return submit.check(options, self.settings.home, progress)
 
     # ---- control ----------------------------------------------------------------------------------------
 

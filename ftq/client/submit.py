@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftq.client import removal
 from ftq.errors import NameTaken, Unavailable, UserError
@@ -20,7 +21,11 @@ from ftq.spec import models
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
+if TYPE_CHECKING:
+    from ftq.check.check import Check
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+ANY_MODEL, SOME_MODEL = "any", "smollm2-135m"  # where none is named; one that options can be checked with
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
 
@@ -70,6 +75,29 @@ def validate(
         hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
         raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
     return {**spec.model_dump(), "model": model, "documents": os.path.realpath(folder)}, documents
+
+
+def check(options: dict[str, Any], home: Path, progress: Callable[[float], None] = lambda share: None) -> Check:
+    """What the documents would teach. UserError for options or a folder that can't be used."""
+    from ftq.check import check as checking
+    from ftq.spec.options import parse
+
+    model = options.get("model") or ANY_MODEL
+    spec, _ = validate({**options, "model": SOME_MODEL if model == ANY_MODEL else model}, None, home, lambda _: False)
+    return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
+
+
+def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> list[str]:
+    """A line on what is wrong with the documents, if anything is. UserError if nothing can be learned from them."""
+    from ftq.check.check import quick
+    from ftq.spec.options import parse
+
+    folder = spec["documents"]
+    checked = quick(Path(folder), documents.bytes, parse(spec), home)
+    found = checked.of("warning") if checked else []
+    said = set(documents.skipped)  # those are told one by one
+    warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
+    return [f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"] if warnings else []
 
 
 def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:

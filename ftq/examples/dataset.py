@@ -38,8 +38,15 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Used:
+    """`examples` aside from questions on its facts; `split` says how many were too long for a row, `duplicates` how
+    many were there already, and `same_as` in which document the last of these."""
+
     path: str
     examples: int
+    facts: int = 0
+    split: int = 0
+    duplicates: int = 0
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,9 @@ class Examples:
         self._options, self._row = questions, row
         self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
         self._facts, self._words = list[Fact](), set[str]()
-        self._seen, self._asked = set[bytes](), set[bytes]()  # examples; questions of sections and records
+        self._asked: set[bytes] = set()  # questions of sections and records
+        self._seen: dict[bytes, str] = {}  # where an example was first
+        self._same_as = ""
         self._filled = ("", 0)  # where an input was too long for a row, and how long it was
 
     def __iter__(self) -> Iterator[tuple[Example, Part]]:
@@ -166,7 +175,7 @@ class Examples:
                     "instruction": row.instruction, "input": row.input, "output": row.output,
                     "source": row.source, "rule": row.rule,
                 }  # fmt: skip
-                if self._is_duplicate(example):
+                if self._is_duplicate(example, row.source):
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
@@ -175,7 +184,7 @@ class Examples:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 
     def _document(self, name: str, rows: Iterator[Read]) -> Iterator[Example]:
-        count, same, skipped = self.count, self.duplicates, len(self.documents.skipped)
+        count, same, parts, skipped = self.count, self.duplicates, self.split_into_parts, len(self.documents.skipped)
         records, facts = len(self.records_skipped), len(self._facts)
         for row in rows:
             if isinstance(row, Candidate):
@@ -191,8 +200,10 @@ class Examples:
                 self.documents.skipped.append(Skipped(name, utf8(row.reason)))
         if len(self.documents.skipped) > skipped:
             return
-        if self.count > count or self.duplicates > same or len(self._facts) > facts:
-            self.documents.used.append(Used(name, self.count - count))
+        stated, twice = len(self._facts) - facts, self.duplicates - same
+        if self.count > count or twice or stated:
+            parts, same_as = self.split_into_parts - parts, self._same_as if twice else ""
+            self.documents.used.append(Used(name, self.count - count, stated, parts, twice, same_as))
         else:
             first = self.records_skipped[records].reason
             self.documents.skipped.append(Skipped(name, f"nothing usable: {first}"))
@@ -203,7 +214,7 @@ class Examples:
                  "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source}  # fmt: skip
         if self._is_filled(candidate):
             self._skip_filled(candidate)
-        elif self._is_duplicate(whole):
+        elif self._is_duplicate(whole, candidate.document):
             self.duplicates += 1
         elif self._row.fits(whole):
             yield whole
@@ -215,11 +226,12 @@ class Examples:
                 self._filled = (candidate.where, len(candidate.input))
             self._skip_filled(candidate)
 
-    def _is_duplicate(self, example: Example) -> bool:
-        key = _digest(example["instruction"], example["input"], example["output"])
-        known = key in self._seen
-        self._seen.add(key)
-        return known
+    def _is_duplicate(self, example: Example, document: str) -> bool:
+        key, seen = _digest(example["instruction"], example["input"], example["output"]), len(self._seen)
+        first = self._seen.setdefault(key, document)
+        is_known = len(self._seen) == seen
+        self._same_as = first if is_known else self._same_as
+        return is_known
 
     def _is_filled(self, candidate: Candidate) -> bool:
         """Whether what was said in a chat was too long for a row already at an earlier answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -81,8 +82,9 @@ def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
         return False
 
 
+@cache
 def _parser() -> Any:
-    """It leaves alone what stands inside the blocks."""
+    """It leaves alone what stands inside the blocks. Made once: making it takes longer than parsing a short page."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark").enable("table")

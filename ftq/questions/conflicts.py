@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from ftq.facts import READERS
 from ftq.facts.checks import words
@@ -21,6 +22,7 @@ LAST = 99
 RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
 
 
+@lru_cache(2**16)
 def asked(question: str) -> str:
     """Equal for questions that differ in case, quotes and end only."""
     return " ".join(question.translate(IGNORED).lower().split())

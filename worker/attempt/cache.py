@@ -32,6 +32,7 @@ _CODE = {
         "ftq/formats",
         "worker/llama/answer.py",
         "worker/questions",
+        "ftq/check",
     ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),

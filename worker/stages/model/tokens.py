@@ -79,6 +79,12 @@ class Tokens:
             rows.append((ids, [IGNORED] * (len(ids) - len(answer)) + answer))
         return rows
 
+    def texts(self, example: dict[str, str], stop: str) -> tuple[str, str]:
+        """(prompt, answer) of a row as text, for people to read."""
+        asked, answer = self._asked(example["instruction"], example["input"])[0], self._answer(example)
+        asked, answer = (self._uncoded.sub(lambda code: self._names[code.group()], text) for text in (asked, answer))
+        return asked, answer + stop
+
     # ---- the two formats: only their own text holds control tokens ---------------------------------------------
 
     def _asked(self, instruction: str, input: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Documents -> dataset/{train,valid}.jsonl, their tokens and report.json.
+"""Documents -> dataset/{train,valid}.jsonl, their tokens, report.json and preview.html.
 
 Nothing is cut silently: every file and every record is used, or skipped with a reason. What a later stage
 would fail on (no base model, no room for the export) is said here, before any time is spent.
@@ -7,13 +7,18 @@ would fail on (no base model, no room for the export) is said here, before any t
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 
+from ftq.check.check import Check, check_of
+from ftq.check.page import page
+from ftq.check.survey import Survey, batches
 from ftq.errors import UserError
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import DatasetReport, Examples, TokenCounts
 from ftq.examples.split import Row
-from ftq.files.run_dir import RunDir, write_json
+from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
@@ -21,6 +26,7 @@ from worker.stages.model import base_model, convertible, revisions, rows
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
+PREVIEW = "preview.html"
 SHOWN = 20  # skipped files and records that are told one by one; report.json has them all
 
 
@@ -55,7 +61,9 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         base_revision=revisions.of(model_dir),
         questions=examples.questions,
     )
-    write_json(folder / dataset.REPORT, summary.to_json())
+    told = _check(run.documents, folder, summary, lengths, spec, Tokens(model_dir, spec.format))
+    write_json(folder / dataset.REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
+    (folder / PREVIEW).write_text(page(told), encoding="utf-8")
     report.progress(100)
 
 
@@ -77,6 +85,18 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> Non
             f"the export needs {need / 1e9:.1f} GB of disk in {run.path}, but only {have / 1e9:.1f} GB are free",
             "Make room there, or ask for fewer --quant types.",
         )
+
+
+def _check(
+    documents: Path, dataset: Path, summary: DatasetReport, lengths: list[int], spec: RunSpec, tokens: Tokens
+) -> Check:
+    """What `ftq check` would tell, of the rows as they were written and counted."""
+    survey = Survey(documents, lambda example: tokens.texts(example, summary.stop), spec.seed)
+    counted = iter(lengths)
+    written = chain.from_iterable(read_jsonl(dataset / f"{part}.jsonl") for part in rows.PARTS)
+    for batch in batches(written):
+        survey.add(batch, list(islice(counted, len(batch))))
+    return check_of(spec.documents, spec.model, summary, survey)
 
 
 def _nothing(examples: Examples) -> UserError:

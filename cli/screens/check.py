@@ -1,0 +1,116 @@
+"""What `ftq check` shows on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from cli.common import plural, say
+from cli.screens import terminal
+from ftq.errors import printable
+from ftq.facts.fact import RULES
+
+if TYPE_CHECKING:
+    from ftq.check.check import Check, File
+    from ftq.check.findings import Finding
+
+FILES, PLACES = 30, 5  # that are shown; --json and --html have all
+TEXT = 600  # characters of a row
+BAR = 40
+# level -> (colour, symbol where the terminal has UTF-8)
+LOOKS = {"error": ("red", "✗"), "warning": ("yellow", "!"), "note": ("cyan", "·")}
+
+
+def print_check(checked: Check) -> None:
+    """All of it, what matters most at the end: rows, documents, rules, lengths, findings."""
+    _rows(checked)
+    _documents(checked)
+    _counts(checked)
+    _findings(checked.findings)
+
+
+def _rows(checked: Check) -> None:
+    if checked.rows:
+        _heading(f"{plural(len(checked.rows), 'row')} drawn at random, as the model sees them")
+    for row in checked.rows:
+        text = row.prompt + row.answer
+        if (more := len(text) - TEXT) > 0:
+            text = f"{text[:TEXT]}... ({more:,} more characters)"
+        rule = f"{row.rule}  {RULES[row.rule]}" if row.rule else "whole section or record"
+        click.secho(printable(f"{rule}  ({row.source})"), dim=True)
+        say(f"{text}\n")
+
+
+def _documents(checked: Check) -> None:
+    report, about = checked.report, "" if checked.exact else "about "
+    _heading(f"{plural(len(checked.files), 'document')} in {checked.folder}")
+    from ftq.check.check import told_of
+
+    table = terminal.table("DOCUMENT")
+    for heading in ("FACTS", "ROWS", "TOKENS"):
+        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    shown = _first(checked.files)
+    for file in shown:
+        _add(table, file, told_of(file))
+    terminal.put(terminal.console(), table)
+    if others := len(checked.files) - len(shown):
+        say(f"and {others:,} more: --html FILE and --json have all")
+    say(
+        f"\n{plural(checked.facts, 'fact')}, {plural(report.examples, 'row')} ({report.train:,} to train on, "
+        f"{report.valid:,} held out), {about}{report.tokens.total:,} tokens, {report.tokens.longest:,} in the longest "
+        f"(a row holds {report.max_seq_length:,})"
+    )
+
+
+def _first(files: Sequence[File]) -> list[File]:
+    """Those that give nothing, and the largest; in their order."""
+    ranked = sorted(files, key=lambda file: (file.outcome in ("used", "left out"), -file.tokens))[:FILES]
+    return [file for file in files if file in ranked]
+
+
+def _add(table: Table, file: File, told: str) -> None:
+    numbers = [f"{number:,}" if number else "" for number in (file.facts, file.rows, file.tokens)]
+    style = "" if file.outcome == "used" else "dim" if file.outcome == "left out" else "yellow"
+    table.add_row(Text(printable(file.path), style), *numbers, Text(printable(told), style))
+
+
+def _counts(checked: Check) -> None:
+    if not checked.rows:
+        return
+    _heading("Rows by rule")
+    _bars([(name, number) for name, number in checked.rules.items()])
+    _heading("Rows by length in tokens")
+    _bars([(f"{one.low} to {one.high}", one.rows) for one in checked.lengths])
+
+
+def _bars(rows: list[tuple[str, int]]) -> None:
+    out = terminal.console()
+    block, most = "█" if terminal.has_symbols(out) else "#", max(number for _, number in rows)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, number in rows:
+        table.add_row(name, Text(f"{number:,}", justify="right"), Text(block * -(-BAR * number // most), "cyan"))
+    terminal.put(out, table)
+
+
+def _findings(findings: Sequence[Finding]) -> None:
+    if findings:
+        _heading("Findings")
+    symbols = terminal.has_symbols(terminal.console())
+    for finding in findings:
+        colour, symbol = LOOKS[finding.level]
+        level = click.style(f"{symbol} {finding.level}" if symbols else finding.level, fg=colour)
+        click.echo(f"{level}  {printable(finding.message)}")
+        for place in finding.places[:PLACES]:
+            say(f"    {place}")
+        if more := finding.count - min(len(finding.places), PLACES):
+            say(f"    and {more:,} more")
+        click.secho(f"  -> {printable(finding.fix)}", dim=True)
+
+
+def _heading(text: str) -> None:
+    click.secho(f"\n{printable(text)}", bold=True)

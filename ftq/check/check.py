@@ -1,0 +1,185 @@
+"""`check` reads a folder as prepare would, and tells all of it; `check_of` tells the same of what prepare has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ftq.check import lengths
+from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
+from ftq.check.survey import Shown, Survey, Tally, batches
+from ftq.errors import UserError
+from ftq.examples import dataset
+from ftq.examples.dataset import DatasetReport, Examples, Part, TokenCounts
+from ftq.examples.prompt import completion, prompt
+from ftq.examples.split import Example, Row
+from ftq.facts.fact import RULES
+from ftq.spec import models
+from ftq.spec.options import RunSpec
+
+STOP = "<end>"  # stands for the stop token of a model that isn't known here
+TEMPLATE = Finding(
+    "note",
+    "rows are shown, and their tokens guessed, without the model's chat template: the worker has it",
+    "dataset/preview.html of a run shows them with it.",
+)
+QUICK = 2_000_000  # bytes of documents that are read in a second or three
+SHOWN = 5  # documents that an error names
+RECORDS = "whole sections and records"
+
+
+@dataclass(frozen=True)
+class File:
+    """What one document gives. `outcome` is used, duplicate, empty, no converter, needs OCR, unusable or left out."""
+
+    path: str
+    outcome: str
+    why: str
+    facts: int = 0
+    rows: int = 0
+    short: int = 0
+    tokens: int = 0
+    split: int = 0
+    duplicates: int = 0
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows of `low` to `high` tokens."""
+
+    low: int
+    high: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """`exact`: the tokens are counted, not guessed. `rules` has the rows of each rule."""
+
+    folder: str
+    model: str
+    exact: bool
+    report: DatasetReport
+    files: list[File]
+    rules: dict[str, int]
+    lengths: list[Bin]
+    rows: list[Shown]
+    findings: list[Finding]
+
+    @property
+    def facts(self) -> int:
+        return self.report.questions.facts if self.report.questions else 0
+
+    def of(self, level: Level) -> list[Finding]:
+        return [finding for finding in self.findings if finding.level == level]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def check(
+    folder: Path, spec: RunSpec, home: Path | None = None, progress: Callable[[float], None] = lambda share: None
+) -> Check:
+    """What the folder would give to a run of this spec; no model in it stands for any."""
+    known, context = models.find(spec.model), models.context_of(spec.model)
+    counter = lengths.counter_of(spec.model) if spec.format == "alpaca" else lengths.Guess()
+    stop = known.stop if known else STOP
+    row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
+    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), list[float]()
+    examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
+    for batch in batches(_noted(examples, shares, spec.seed)):
+        survey.add(batch, [min(row.limit, tokens) for tokens in counter.each(batch)])
+    valid = len(dataset.held_out(shares, spec.valid_fraction))
+    report = DatasetReport(
+        documents=examples.documents,
+        records_skipped=examples.records_skipped,
+        examples=examples.count,
+        duplicates=examples.duplicates,
+        split_into_parts=examples.split_into_parts,
+        train=len(shares) - valid,
+        valid=valid,
+        tokens=TokenCounts.of(list(survey.lengths.elements())) if survey.lengths else TokenCounts(),
+        max_seq_length=row.limit,
+        stop=stop,
+        questions=examples.questions,
+    )
+    checked = check_of(str(folder), spec.model, report, survey, counter.exact)
+    return checked if spec.format == "alpaca" else replace(checked, findings=[*checked.findings, TEMPLATE])
+
+
+def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> Check | None:
+    """`check` for somebody who waits: of a large folder (`size` in bytes) only that it isn't useless, and None.
+
+    UserError if no example is in it.
+    """
+    checked = None
+    if size > QUICK:
+        examples = Examples(folder, Row(spec.max_seq_length, lengths.Guess().one), home)
+        if next(iter(examples), None):
+            return None
+        skipped = examples.documents.skipped
+    else:
+        checked = check(folder, spec, home)
+        skipped = checked.report.documents.skipped
+    errors = checked.of("error") if checked else [NOTHING]
+    if not errors:
+        return checked
+    why = [f"\n  {file.path}: {file.reason}" for file in skipped]
+    more = f"\n  and {len(why) - SHOWN:,} more" if len(why) > SHOWN else ""
+    raise UserError(f"documents {folder}: {errors[0].message}{''.join(why[:SHOWN])}{more}", errors[0].fix)
+
+
+def check_of(folder: str, model: str, report: DatasetReport, survey: Survey, exact: bool = True) -> Check:
+    """A check from a dataset's report and from what was seen of its rows."""
+    rules = {RULES.get(rule, RECORDS): number for rule, number in survey.rules.most_common()}
+    found = findings_of(report, survey)
+    return Check(folder, model, exact, report, _files(report, survey), rules, _bins(survey), survey.shown, found)
+
+
+def told_of(file: File) -> str:
+    """What is to be said of a document beside its numbers, or nothing."""
+    if file.outcome == "used":
+        return file.why
+    if file.outcome == "duplicate":
+        return f"duplicate {file.why}"
+    return file.why if file.why.startswith(file.outcome) else f"{file.outcome}: {file.why}"
+
+
+def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
+    if spec.format == "alpaca":
+        return prompt(example["instruction"], example["input"]), completion(example["output"], stop)
+    return "\n".join(filter(None, (example["input"], example["instruction"], ""))), example["output"]
+
+
+def _noted(examples: Iterable[tuple[Example, Part]], shares: list[float], seed: int) -> Iterator[Example]:
+    for example, part in examples:
+        shares.append(dataset.share(example, seed, part))
+        yield example
+
+
+def _files(report: DatasetReport, survey: Survey) -> list[File]:
+    files = []
+    for used in report.documents.used:
+        tally = survey.files.get(used.path, Tally())
+        word, why = ("duplicate", f"of {used.same_as}") if is_copy(used) else ("used", "")
+        if used.split:
+            why = f"{used.split:,} too long for a row, split"
+        files.append(
+            File(used.path, word, why, used.facts, tally.rows, tally.short, tally.tokens, used.split, used.duplicates)
+        )
+    skipped = [File(file.path, outcome(file), file.reason) for file in report.documents.skipped]
+    return sorted([*files, *skipped], key=lambda file: file.path)
+
+
+def _bins(survey: Survey) -> list[Bin]:
+    """By powers of two, without the empty ones at both ends."""
+    if not survey.lengths:
+        return []
+    first, last = min(survey.lengths).bit_length(), max(survey.lengths).bit_length()
+    counts = dict.fromkeys(range(first, last + 1), 0)
+    for tokens, number in survey.lengths.items():
+        counts[tokens.bit_length()] += number
+    return [Bin(2 ** (bits - 1) if bits else 0, 2**bits - 1, number) for bits, number in counts.items()]

@@ -1,0 +1,193 @@
+"""What a person should know of the documents before a training run, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ftq.check.survey import Survey
+from ftq.examples.dataset import DatasetReport, Skipped, Used
+from ftq.examples.json_records import KNOWN
+from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
+from ftq.formats.convert import INSTALL
+from ftq.formats.documents import NEEDS_OCR
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+PLACES = 50  # of a finding that are named
+NO_MODEL = "The model would tell it to whoever asks: take it out, and make it invalid where it was in use."
+SHORT = (
+    "They are learned as whole sections alone, which seldom makes them answers. Headings that say what is below them, "
+    "tables, lists of `name: what it is` and commands under a sentence become questions."
+)
+# reason of ftq.questions -> what it means for whoever wrote the documents
+DROPPED = {
+    "two answers": ("questions with two answers", "Say under which heading each holds, or keep one of the two."),
+    "rows of a fact": ("rows beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
+    "rows of a section": ("rows beyond the most of one section", "Split long sections by headings."),
+    "same answer": ("rows with an answer that too many have", "Nothing to do: more would teach to answer always that."),
+    "cloze": ("sentences with a gap beyond their share", "Nothing to do: questions teach more."),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`places` are the first ones, of `count`."""
+
+    level: Level
+    message: str
+    fix: str
+    places: tuple[str, ...] = ()
+    count: int = 0
+
+
+NOTHING = Finding("error", "no example in it", f"ftq takes texts, and JSON records with {KNOWN}.")
+
+
+def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
+    """All of them, the worst first."""
+    found = [
+        *_nothing(report),
+        *_skipped(report),
+        *_records(report),
+        *_notes(report),
+        *_contradictions(report),
+        *_secrets(survey),
+        *_repeated(report, survey),
+        *_short(report, survey),
+        *_few(report),
+        *_dropped(report),
+    ]
+    return [replace(one, places=one.places[:PLACES]) for level in LEVELS for one in found if one.level == level]
+
+
+def outcome(file: Skipped) -> str:
+    """What became of a document that gives nothing, in a word or two."""
+    if file.reason in (HIDDEN, OTHER) or file.reason.startswith(IGNORED):
+        return "left out"
+    if file.reason == "empty" or file.reason.startswith(("no text in it", "nothing usable: no text")):
+        return "empty"
+    if INSTALL in file.reason:
+        return "no converter"
+    return "needs OCR" if NEEDS_OCR in file.reason else "unusable"
+
+
+def is_copy(file: Used) -> bool:
+    """Whether all that the document gives is in another one already."""
+    return bool(file.duplicates) and not file.examples
+
+
+def _nothing(report: DatasetReport) -> Iterator[Finding]:
+    if not report.examples:
+        yield NOTHING
+    elif not report.train:
+        yield Finding("error", "all examples are held out, none is left to train on", "Add documents to train on.")
+
+
+def _skipped(report: DatasetReport) -> Iterator[Finding]:
+    kinds: dict[str, list[Skipped]] = defaultdict(list)
+    for file in report.documents.skipped:
+        kinds[outcome(file)].append(file)
+    fixes: dict[str, tuple[Level, str, str]] = {
+        "unusable": ("warning", "can't be used", "Correct them, or name them in .ftqignore."),
+        "no converter": ("warning", "can't be read without a converter", f"Run: {INSTALL}"),
+        "needs OCR": ("warning", "can't be read without OCR", "Run OCR on them first: ocrmypdf IN.pdf OUT.pdf"),
+        "empty": ("note", "without text", "Write text below the headings, or name them in .ftqignore."),
+    }
+    for kind, (level, what, fix) in fixes.items():
+        if files := kinds[kind]:
+            places = tuple(f"{file.path}: {file.reason}" for file in files)
+            yield _told(level, f"{_files(len(files))} {what}", fix, places)
+
+
+def _records(report: DatasetReport) -> Iterator[Finding]:
+    if records := report.records_skipped:
+        places = tuple(f"{record.where}: {record.reason}" for record in records)
+        what = "1 record or section is" if len(records) == 1 else f"{len(records):,} records or sections are"
+        yield _told("warning", f"{what} left out", "Correct them: the rest of their documents is used.", places)
+
+
+def _notes(report: DatasetReport) -> Iterator[Finding]:
+    notes = report.documents.notes
+    pages = [note for note in notes if "OCR" in note]
+    others = [note for note in notes if "OCR" not in note]
+    if pages:
+        fix = "Run OCR on them first (ocrmypdf IN.pdf OUT.pdf), or go without these pages."
+        yield _told("warning", f"{_files(len(pages))} with pages that are left out", fix, tuple(pages))
+    if others:
+        fix = "Look at their rows: what was read may not be what was meant."
+        yield _told("note", f"{_files(len(others))} that may have been read wrongly", fix, tuple(others))
+
+
+def _contradictions(report: DatasetReport) -> Iterator[Finding]:
+    found = report.questions.contradictions if report.questions else ()
+    if not found:
+        return
+    places = tuple(
+        f"{one.subject}, {one.attribute}: "
+        + ", ".join(f"{stated.value} ({stated.file}:{stated.line})" for stated in one.stated)
+        for one in found
+    )
+    what = "1 contradiction" if len(found) == 1 else f"{len(found):,} contradictions"
+    fix = "Keep the right one, or say under which heading each holds: as it is, the question may not be asked at all."
+    yield _told("warning", f"{what} between documents", fix, places)
+
+
+def _secrets(survey: Survey) -> Iterator[Finding]:
+    if number := survey.secrets.count:
+        what = "1 text looks like a secret" if number == 1 else f"{number:,} texts look like secrets"
+        yield Finding("warning", what, NO_MODEL, tuple(survey.secrets.named), number)
+
+
+def _repeated(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
+    copies = [file for file in report.documents.used if is_copy(file)]
+    fix = "Nothing to do: each text is taken once."
+    if copies:
+        places = tuple(f"{file.path} is in {file.same_as}" for file in copies)
+        yield _told("note", f"{_files(len(copies))} with nothing but what others have", fix, places)
+    elif report.duplicates:
+        places = tuple(f"{file.path}: {file.duplicates:,}" for file in report.documents.used if file.duplicates)
+        yield Finding("note", f"{report.duplicates:,} rows were there already", fix, places, len(places))
+    if number := survey.near.count:
+        what = "1 section is nearly" if number == 1 else f"{number:,} sections are nearly"
+        fix = "Keep one of each: what is repeated is learned at the cost of the rest."
+        yield Finding("note", f"{what} the same as others", fix, tuple(survey.near.named), number)
+
+
+def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
+    if report.questions is None:
+        return
+    files = [file.path for file in report.documents.used if file.examples and not is_json(file.path)]
+    bare = tuple(name for name in files if name in survey.files and not survey.files[name].short)
+    if bare:
+        yield _told("note", f"{_files(len(bare))} without one short question", SHORT, bare)
+
+
+def is_json(name: str) -> bool:
+    """Whether it holds records, which are questions as they are."""
+    return name.lower().endswith((".json", ".jsonl", ".ndjson"))
+
+
+def _few(report: DatasetReport) -> Iterator[Finding]:
+    if report.questions and (few := report.questions.few):
+        what = "1 fact is" if len(few) == 1 else f"{len(few):,} facts are"
+        places = tuple(":".join(key.split(":")[:2]) + f": {key.rpartition(':')[2]}" for key in few)
+        fix = "Say each in a table, a list or a sentence of its own, or ask for more: --set exposures=24"
+        yield _told("note", f"{what} met too rarely to be learned", fix, places)
+
+
+def _dropped(report: DatasetReport) -> Iterator[Finding]:
+    for reason, number in (report.questions.left_out if report.questions else {}).items():
+        if number:
+            what, fix = DROPPED.get(reason, (f"rows: {reason}", ""))
+            yield Finding("note", f"{number:,} {what} left out", fix)
+
+
+def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:
+    return Finding(level, message, fix, places, len(places))
+
+
+def _files(number: int) -> str:
+    return "1 document" if number == 1 else f"{number:,} documents"

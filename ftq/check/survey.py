@@ -1,0 +1,126 @@
+"""What can be told of rows while they pass: counts of each document, lengths, some of them whole, what looks wrong."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+from ftq.check.near import Near
+from ftq.check.secrets import masked, secrets
+from ftq.examples.split import Example
+
+DRAWN = 30  # rows that are shown
+BATCH = 512  # rows whose tokens are counted at once
+PLACES = 50  # of one kind that are named
+
+
+@dataclass
+class Tally:
+    """What the rows of one document come to. `short` are those on its facts."""
+
+    rows: int = 0
+    short: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row exactly as the model sees it: the answer, which is learned, ends with the stop token."""
+
+    prompt: str
+    answer: str
+    rule: str
+    source: str
+    tokens: int
+
+
+@dataclass
+class Places:
+    """The first places of a kind, and how many there are."""
+
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def add(self, place: str) -> None:
+        self.count += 1
+        if len(self.named) < PLACES:
+            self.named.append(place)
+
+
+class Survey:
+    """`add` rows with their lengths in tokens; the rest is there to be read. `folder` holds the documents.
+
+    `texts` gives a row's prompt and answer as the model sees them."""
+
+    def __init__(self, folder: Path, texts: Callable[[Example], tuple[str, str]], seed: int = 0) -> None:
+        self.files: dict[str, Tally] = {}
+        self.lengths, self.rules = Counter[int](), Counter[str]()
+        self.near, self.secrets = Places(), Places()
+        self._folder, self._texts, self._seed = folder, texts, seed
+        self._drawn: list[tuple[int, int, Shown]] = []
+        self._near, self._told = Near(), set[str]()
+        self._names: set[str] = set()
+
+    def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
+        for example, tokens in zip(examples, lengths, strict=True):
+            rule = example.get("rule", "")
+            tally = self.files.setdefault(self._file_of(example["source"]), Tally())
+            tally.rows, tally.short, tally.tokens = tally.rows + 1, tally.short + bool(rule), tally.tokens + tokens
+            self.lengths[tokens] += 1
+            self.rules[rule] += 1
+            self._draw(example, rule, tokens)
+            if not rule:
+                self._look(example)
+
+    @property
+    def shown(self) -> list[Shown]:
+        """Rows drawn by their content, so that the same documents show the same ones."""
+        return [row for *_, row in sorted(self._drawn, key=lambda drawn: drawn[0])]
+
+    def _draw(self, example: Example, rule: str, tokens: int) -> None:
+        content = "\x1f".join((str(self._seed), example["instruction"], example["output"]))
+        lot = int.from_bytes(blake2b(content.encode(errors="replace"), digest_size=8).digest())
+        if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
+            asked, answer = self._texts(example)
+            drawn = (lot, self.lengths.total(), Shown(asked, answer, rule, example["source"], tokens))
+            (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
+
+    def _look(self, example: Example) -> None:
+        source, text = example["source"], "\n".join((example["instruction"], example["input"], example["output"]))
+        if earlier := self._near.earlier(text, source):
+            self.near.add(f"{source} is like {earlier}")
+        for what, secret in secrets(text):
+            place = f"{self._place(source, secret)}: {what} {masked(secret)}"
+            if place not in self._told:
+                self._told.add(place)
+                self.secrets.add(place)
+
+    def _place(self, source: str, text: str) -> str:
+        """The line of the document that has the text; else the section, where the file holds it in another form."""
+        file = self._file_of(source)
+        try:
+            before, found, _ = (self._folder / file).read_bytes().partition(text.encode())
+        except OSError:
+            return source
+        line = before.count(b"\n") + 1
+        return f"{file}:{line}" if found else source
+
+    def _file_of(self, source: str) -> str:
+        """The document's name: a source is that, or that with `#` and a heading behind it."""
+        name, *others = source.split("#")
+        while others and name not in self._names and not (self._folder / name).is_file():
+            name = f"{name}#{others.pop(0)}"
+        self._names.add(name)
+        return name
+
+
+def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """As many at once as are worth counting together."""
+    rest = iter(examples)
+    while batch := list(islice(rest, BATCH)):
+        yield batch

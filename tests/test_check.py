@@ -1,0 +1,353 @@
+"""`ftq check`: what is told of each document, what it finds, its page; and that nothing is lost on the way in."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from cli_tools import ok, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftq.check.check import QUICK, Check, File, check, quick
+from ftq.check.findings import Finding
+from ftq.check.near import Near
+from ftq.check.page import page
+from ftq.check.secrets import masked, secrets
+from ftq.errors import UserError
+from ftq.examples.dataset import Examples, questions_of
+from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.split import Example, Row
+from ftq.spec.options import parse
+
+TOKEN = "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5"
+BAD = "line 2: malformed JSON (Expecting ',' delimiter, column 15)"
+PORTS = "# Ports\n\n| Service | Port |\n|---|---|\n| web | {web} |\n| api | 9000 |\n"
+LONG = " ".join(f"word{number}" for number in range(60))
+FOLDER = {
+    "a.md": PORTS.format(web=80),
+    "b.md": PORTS.format(web=81),
+    "copy.md": PORTS.format(web=80),
+    "bad.json": '[\n{"question": 1',
+    "empty.md": "",
+    "picture.png": "x",
+    "records.json": json.dumps([{"question": "The key?", "answer": TOKEN}, {"question": "Which?"}]),
+    "x.md": f"{LONG} once",
+    "y.md": f"{LONG} again",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def look(folder: Path) -> Check:
+    return check(folder, parse({"model": "any"}))
+
+
+# ---- what it tells ----------------------------------------------------------------------------------------
+
+
+def test_each_document_has_a_line(tmp_path: Path) -> None:
+    checked = look(write(tmp_path / "docs", FOLDER))
+    lines = [(file.path, file.outcome, file.why, file.facts) for file in checked.files]
+    assert lines == [
+        ("a.md", "used", "", 2),
+        ("b.md", "used", "", 2),
+        ("bad.json", "unusable", BAD, 0),
+        ("copy.md", "duplicate", "of a.md", 2),
+        ("empty.md", "empty", "empty", 0),
+        ("picture.png", "left out", "not a kind of document that ftq reads", 0),
+        ("records.json", "used", "", 0),
+        ("x.md", "used", "", 0),
+        ("y.md", "used", "", 0),
+    ]
+    report = checked.report
+    assert sum(file.rows for file in checked.files) == report.examples == report.train + report.valid
+    assert sum(file.tokens for file in checked.files) == report.tokens.total
+    assert sum(checked.rules.values()) == sum(one.rows for one in checked.lengths) == report.examples
+
+
+def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
+    checked = look(write(tmp_path / "docs", FOLDER))
+    assert all(finding.fix for finding in checked.findings)
+    told = [(one.level, one.message, one.places) for one in checked.findings if one.places]
+    assert told[:6] == [
+        ("warning", "1 document can't be used", (f"bad.json: {BAD}",)),
+        ("warning", "1 record or section is left out", (
+            "records.json: record 2: a record needs instruction/output, prompt/completion, question/answer or "
+            "messages; this one has question",)),
+        ("warning", "1 contradiction between documents", ("web, Port: 80 (a.md:5), 81 (b.md:5)",)),
+        ("warning", "1 text looks like a secret", ("records.json:1: GitHub token ghp_aB...",)),
+        ("note", "1 document without text", ("empty.md: empty",)),
+        ("note", "1 document with nothing but what others have", ("copy.md is in a.md",)),
+    ]  # fmt: skip
+    assert ("note", "1 section is nearly the same as others", ("y.md is like x.md",)) in told
+    assert ("note", "2 documents without one short question", ("x.md", "y.md")) in told
+
+
+def test_rows_are_shown_as_the_model_sees_them_and_the_same_ones_again(tmp_path: Path) -> None:
+    folder = write(tmp_path / "docs", {"a.json": '[{"question": "Why?", "answer": "So."}]'})
+    (row,) = check(folder, parse({"model": "phi-3.5-mini"})).rows
+    assert (row.prompt, row.answer) == ("Instruction: Why?, Input: , Response:", " So.<|end|>")
+    many = write(tmp_path / "many", {"a.json": json.dumps([{"question": f"{n}?", "answer": "x"} for n in range(99)])})
+    rows = look(many).rows
+    assert len({row.prompt for row in rows}) == 30
+    assert rows == look(many).rows
+
+
+def test_the_tokens_are_those_of_prepare_where_the_tokenizer_is_here(tmp_path: Path) -> None:
+    from tests.tiny import make_tiny_model
+    from worker.stages.model import base_model
+    from worker.stages.model.tokens import Tokens
+
+    model = make_tiny_model(tmp_path / "tiny")
+    folder = write(tmp_path / "docs", FOLDER)
+    spec = parse({"model": str(model)})
+    checked = check(folder, spec)
+    tokens = Tokens(model)
+    stop = base_model.stop_token(model, str(model))
+    row = Row(spec.max_seq_length, lambda example: len(tokens.row(example, stop)[0]))
+    examples = [example for example, _ in Examples(folder, row, questions=questions_of(spec))]
+    assert checked.exact
+    assert checked.report.tokens.total == sum(map(row.length, examples))
+
+
+# ---- what it looks for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    (f"token: {TOKEN}.", [("GitHub token", TOKEN)]),
+    ("AKIAQ3EGRTUVWXYZ2345", [("AWS key", "AKIAQ3EGRTUVWXYZ2345")]),
+    ("-----BEGIN RSA PRIVATE KEY-----", [("private key", "-----BEGIN RSA PRIVATE KEY-----")]),
+    ("postgres://me:hunter22x@db.host.org/x",
+     [("password in an address", "postgres://me:hunter22x@db.host.org")]),
+    ("AKIAIOSFODNN7EXAMPLE, postgres://user:password@localhost, https://a.b:80/@x, ghp_" + "x" * 36, []),
+    ("redis://:$PASSWORD@redis:6379, sk-learn and sk-" + "a" * 40, []),
+])  # fmt: skip
+def test_keys_with_a_form_of_their_own_are_secrets_and_examples_of_them_are_not(
+    text: str, found: list[tuple[str, str]]
+) -> None:
+    assert list(secrets(text)) == found
+
+
+def test_a_secret_is_told_without_telling_it() -> None:
+    assert masked(TOKEN) == "ghp_aB..."
+
+
+def test_texts_that_share_most_groups_of_words_are_near() -> None:
+    near = Near()
+    assert near.earlier(LONG, "a") == ""
+    assert near.earlier(LONG.upper().replace(" ", "\n"), "b") == "a"
+    assert near.earlier(" ".join(reversed(LONG.split())), "c") == ""
+    assert [near.earlier("a few words", name) for name in "de"] == ["", ""]
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+def test_the_exit_code_is_that_of_the_findings(tmp_path: Path) -> None:
+    good = str(write(tmp_path / "good", {"a.md": "# A\n\nThe text of it."}))
+    odd = str(write(tmp_path / "odd", {"a.md": "# A\n\nThe text of it.", "bad.json": "{"}))
+    none = str(write(tmp_path / "none", {"a.md": "# A"}))
+    asked = [[good], [good, "--strict"], [odd], [odd, "--strict"], [none], [f"{none}/no"], [good, "--set", "epochs=0"]]
+    codes = [run("check", *arguments).exit_code for arguments in asked]
+    assert codes == [0, 0, 0, 1, 1, 2, 2]
+    assert run("check", none).stdout.endswith("-> ftq takes texts, and JSON records with instruction/output, "
+        "prompt/completion, question/answer or messages.\n"
+        "· note  1 document without text\n    a.md: nothing usable: no text in it but headings\n"
+        "  -> Write text below the headings, or name them in .ftqignore.\n")  # fmt: skip
+
+
+def test_what_is_printed_for_a_small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "docs", {"a.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
+    monkeypatch.chdir(tmp_path)
+    result = ok("check", "docs")
+    assert result.stderr == "Nothing stands in the way.\n"
+    assert (
+        result.stdout
+        == f"""
+1 row drawn at random, as the model sees them
+whole section or record  (a.json#record 1)
+Instruction: Why?, Input: , Response: So\ufffd[2J.<end>
+
+
+1 document in {tmp_path}/docs
+DOCUMENT  FACTS  ROWS  TOKENS
+a.json              1      11
+
+0 facts, 1 row (1 to train on, 0 held out), about 11 tokens, 11 in the longest (a row holds 2,048)
+
+Rows by rule
+whole sections and records  1  {"█" * 40}
+
+Rows by length in tokens
+8 to 15  1  {"█" * 40}
+"""
+    )
+
+
+def test_json_has_all_of_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "docs", FOLDER)
+    told = json.loads(ok("check", str(folder), "--json").stdout)
+    checked = look(folder)
+    assert [File(**file) for file in told["files"]] == checked.files
+    assert [Finding(**{**one, "places": tuple(one["places"])}) for one in told["findings"]] == checked.findings
+    assert told["rows"] == [vars(row) for row in checked.rows]
+
+
+# ---- submit -----------------------------------------------------------------------------------------------
+
+
+def test_submit_stops_on_documents_that_teach_nothing(documents: Path, home: Path) -> None:
+    (documents / "a.md").write_text("# A")
+    (documents / "b.json").write_text("[]")
+    for more in ([], ["--dry-run"]):
+        result = run("submit", "--model", "smollm2-135m", *more)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(
+            f"Error: documents {documents}: no example in it\n"
+            "         a.md: nothing usable: no text in it but headings\n"
+            "         b.json: nothing usable: no record in it\n"
+        )
+    assert not [path for path in home.glob("*") if path.is_dir()]
+
+
+def test_submit_says_in_a_line_what_check_would_warn_of(documents: Path) -> None:
+    (documents / "c.json").write_text(json.dumps({"question": "The key?", "answer": TOKEN}))
+    line = f"Note: 1 text looks like a secret. `ftq check {documents}` says where and what to do\n"
+    assert line in ok("submit", "--model", "smollm2-135m").stderr
+    assert line in ok("submit", "--model", "smollm2-135m", "--dry-run").stderr
+
+
+def test_of_a_large_folder_submit_looks_for_one_example(tmp_path: Path) -> None:
+    spec = parse({"model": "any"})
+    assert quick(write(tmp_path / "docs", {"a.md": "# A", **FOLDER}), QUICK + 1, spec) is None
+    with pytest.raises(
+        UserError, match=r"docs2: no example in it\n  a.md: nothing usable: no text in it but headings$"
+    ):
+        quick(write(tmp_path / "docs2", {"a.md": "# A"}), QUICK + 1, spec)
+
+
+# ---- the page ---------------------------------------------------------------------------------------------
+
+
+class Tags(HTMLParser):
+    """Which tags stand open at the end, which there are, what loads something, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open, self.seen, self.loads, self.text = list[str](), set[str](), list[str](), ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.loads += [name for name, _ in attributes if name in ("src", "href", "srcset") or name.startswith("on")]
+        if tag not in ("meta", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag != "rect":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_page_holds_hostile_text_as_text(tmp_path: Path) -> None:
+    hostile = '</style></pre><script>alert(1)</script><img src=x onerror="alert(1)">\ud800'
+    record = {"question": hostile[:-1], "answer": hostile[:-1]}
+    name = "<img src=x>&amp;.json"
+    write(tmp_path / "docs", {"a.json": json.dumps([record, {hostile: 1}]), name: "{"})
+    tags = Tags(page(look(tmp_path / "docs")))
+    assert tags.open == []
+    assert tags.loads == []
+    assert not tags.seen & {"script", "img", "link", "iframe", "object"}
+    assert tags.text.count("<script>alert(1)</script>") == 3  # the question, the answer, the key of the bad record
+    assert name in tags.text
+
+
+def test_html_is_written_and_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    folder = str(write(tmp_path / "docs", {"a.md": "# A\n\nThe text of it."}))
+    ok("check", folder, "--html", str(tmp_path / "page.html"))
+    assert Tags((tmp_path / "page.html").read_text()).open == []
+    result = run("check", folder, "--html", str(tmp_path / "no" / "page.html"))
+    assert (result.exit_code, result.stderr) == (
+        1, f"Error: {tmp_path}/no/page.html: can't be written (No such file or directory)\n")  # fmt: skip
+
+
+# ---- nothing is lost --------------------------------------------------------------------------------------
+
+LIMIT = 40
+words = st.integers(0, 30).map(lambda number: f"w{number}")
+texts = st.lists(st.lists(words, min_size=1, max_size=70).map(" ".join), max_size=3)
+sections = st.tuples(st.sampled_from(["# One", "## Two", "# Three?", ""]), texts)
+pages = st.lists(sections, max_size=4)
+records = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"question": st.lists(words, min_size=1, max_size=60).map(" ".join),
+                               "answer": st.lists(words, max_size=90).map(" ".join)}),
+        st.fixed_dictionaries({"question": words}),
+        st.just(7),
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+def in_words(example: Example) -> int:
+    """Tokens: a word each, and four for what every row has."""
+    return 4 + sum(len(example[name].split()) for name in ("instruction", "input", "output"))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from("abc"), pages, max_size=3), st.dictionaries(st.sampled_from("de"), records))
+def test_what_goes_in_is_used_skipped_or_there_already_to_the_token(
+    tmp_path_factory: pytest.TempPathFactory,
+    written: dict[str, list[tuple[str, list[str]]]],
+    lists: dict[str, list[object]],
+) -> None:
+    folder = tmp_path_factory.mktemp("docs")
+    for name, parts in written.items():
+        text = "\n\n".join("\n\n".join([heading, *paragraphs]) for heading, paragraphs in parts)
+        (folder / f"{name}.md").write_text(text)
+    for name, rows in lists.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    went_in = [paragraph for parts in written.values() for _, paragraphs in parts for paragraph in paragraphs]
+    went_in += [record["answer"] for rows in lists.values() for record in rows if "answer" in keys(record)]
+
+    examples = Examples(folder, Row(LIMIT, in_words))
+    out = [example for example, _ in examples]
+    assert max(map(in_words, out), default=0) <= LIMIT
+
+    left_out = {record.where for record in examples.records_skipped}
+    there: set[tuple[str, str, tuple[str, ...]]] = set()
+    skipped, again, unusable = list[str](), list[str](), set[str]()
+    for row in read(folder):
+        if isinstance(row, Candidate):
+            content = (row.instruction, row.input, row.blocks)
+            (again if content in there else skipped if row.where in left_out else []).extend(row.blocks)
+            examples.duplicates -= content in there
+            there.add(content)
+        elif isinstance(row, LeftOut) and row.where:
+            unusable.add(row.where)
+    assert counted(went_in) == counted([row["output"] for row in out] + skipped + again)
+    assert examples.duplicates == 0
+    useless = {file.path for file in examples.documents.skipped}  # their reason is that of their first record
+    assert {where for where in unusable if where.partition(":")[0] not in useless} <= left_out
+    files = [file.path for file in (*examples.documents.used, *examples.documents.skipped)]
+    assert sorted(files) == sorted(path.name for path in folder.iterdir())
+
+
+def keys(record: object) -> set[str]:
+    return set(record) if isinstance(record, dict) else set()
+
+
+def counted(texts: Iterable[str]) -> Counter[str]:
+    return Counter(word for text in texts for word in text.split())
