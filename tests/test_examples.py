@@ -11,8 +11,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ftq.examples import dataset, json_records, markdown
-from ftq.examples.dataset import DatasetReport, Documents, Examples, Part, Skipped, SkippedRecord, TokenCounts, Used
+from ftq.examples.dataset import Examples, Part
 from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import Example, Row, cut, split
 from ftq.formats import convert
 from ftq.questions import Contradiction, Report, Stated

@@ -14,8 +14,8 @@ from gguf import GGUFReader
 
 from ftq.errors import FtqError, UserError
 from ftq.examples import json_records
-from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec.options import parse
 from tests import forked

@@ -12,7 +12,7 @@ import pytest
 from cli_tools import Store, ok, run
 
 from ftq.errors import NotFound, UserError
-from ftq.examples.dataset import DatasetReport, TokenCounts
+from ftq.examples.report import DatasetReport, TokenCounts
 from ftq.files import snapshot as documents
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
 from ftq.plan import sizes

@@ -12,7 +12,7 @@ import pytest
 
 from ftq.errors import UserError
 from ftq.examples import json_records
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.files.snapshot import snapshot
 from ftq.plan import sizes

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ftq.errors import UserError
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import write_jsonl
 from tests.tiny import make_tiny_model
 from worker.stages.model import rows

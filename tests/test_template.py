@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftq.errors import UserError
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.spec.options import parse
 from tests.chat_models import FAMILIES, GEMMA, LLAMA, QWEN3, Family, make_chat_model
 from tests.tiny import make_tiny_model

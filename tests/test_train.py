@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan.plan import Plan
 from ftq.spec.options import parse

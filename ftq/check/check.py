@@ -12,8 +12,9 @@ from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, ou
 from ftq.check.survey import Shown, Survey, Tally, batches
 from ftq.errors import UserError
 from ftq.examples import dataset
-from ftq.examples.dataset import DatasetReport, Examples, Part, TokenCounts
+from ftq.examples.dataset import Examples, Part
 from ftq.examples.prompt import completion, prompt
+from ftq.examples.report import DatasetReport, TokenCounts
 from ftq.examples.split import Example, Row
 from ftq.facts.fact import RULES
 from ftq.spec import models

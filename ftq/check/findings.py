@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ftq.check.survey import Survey
-from ftq.examples.dataset import DatasetReport, Skipped, Used
 from ftq.examples.json_records import KNOWN
+from ftq.examples.report import DatasetReport, Skipped, Used
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
 from ftq.formats.documents import NEEDS_OCR

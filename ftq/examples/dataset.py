@@ -7,23 +7,22 @@ import json
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from itertools import groupby, takewhile
 from pathlib import Path
-from typing import Any
 
 from ftq.errors import utf8
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
+from ftq.examples.report import Documents, Skipped, SkippedRecord, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Fact
 from ftq.files import snapshot
 from ftq.formats.kind import SUFFIXES, Kind
 from ftq.questions import Options, Report, rows_of
+from ftq.questions import Row as Written
 from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
-REPORT = "report.json"
 NEVER = 10**9  # facts of which one has a wording held back
 OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
 
@@ -36,96 +35,10 @@ class Part(StrEnum):
     DRAWN = "drawn"
 
 
-@dataclass(frozen=True)
-class Used:
-    """`examples` aside from questions on its facts; `split` says how many were too long for a row, `duplicates` how
-    many were there already, and `same_as` in which document the last of these."""
-
-    path: str
-    examples: int
-    facts: int = 0
-    split: int = 0
-    duplicates: int = 0
-    same_as: str = ""
-
-
-@dataclass(frozen=True)
-class Skipped:
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class SkippedRecord:
-    where: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Documents:
-    used: list[Used] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # on documents that are used
-
-
-@dataclass(frozen=True)
-class TokenCounts:
-    """Of all examples together, of the longest, and of one on average."""
-
-    total: int = 0
-    longest: int = 0
-    mean: float = 0.0
-
-    @classmethod
-    def of(cls, lengths: Sequence[int]) -> TokenCounts:
-        return cls(sum(lengths), max(lengths), round(sum(lengths) / len(lengths), 1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetReport:
-    """What prepare tells the later stages and people: dataset/report.json."""
-
-    documents: Documents = field(default_factory=Documents)
-    records_skipped: list[SkippedRecord] = field(default_factory=list)
-    examples: int = 0
-    duplicates: int = 0
-    split_into_parts: int = 0
-    train: int = 0
-    valid: int = 0
-    tokens: TokenCounts = TokenCounts()
-    max_seq_length: int
-    stop: str
-    base_revision: str | None = None
-    questions: Report | None = None  # on the rows made of facts
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> DatasetReport:
-        """TypeError for what is no report; keys of a later version are left aside."""
-        known = {one.name for one in fields(cls)}
-        files = value.get("documents", {})
-        used = [Used(**document) for document in files.get("used", [])]
-        skipped = [Skipped(**document) for document in files.get("skipped", [])]
-        return cls(**{name: given for name, given in value.items() if name in known} | {
-            "documents": Documents(used, skipped, files.get("notes", [])),
-            "questions": Report.from_json(value["questions"]) if value.get("questions") else None,
-            "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
-            "tokens": TokenCounts(**value.get("tokens", {})),
-        })  # fmt: skip
-
-    @classmethod
-    def read(cls, dataset: Path) -> DatasetReport:
-        """The report in a run's dataset folder. OSError if there is none."""
-        return cls.from_json(json.loads((dataset / REPORT).read_text(encoding="utf-8")))
-
-
 class Examples:
     """The examples of a folder, one after another, each with its part; the counts are whole once all have been taken.
 
-    With `questions` the documents' facts become rows too, and these come last.
+    With `questions` the documents' facts become rows too, and these come last, with those that a model has `written`.
     """
 
     def __init__(
@@ -135,12 +48,13 @@ class Examples:
         home: Path | None = None,
         progress: Callable[[float], None] = lambda share: None,
         questions: Options | None = None,
+        written: Sequence[Written] = (),
     ) -> None:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
         self.questions: Report | None = None
         self._own_valid = _has_own_valid(folder, home)
-        self._options, self._row = questions, row
+        self._options, self._written, self._row = questions, written, row
         self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
         self._facts, self._words = list[Fact](), set[str]()
         self._asked: set[bytes] = set()  # questions of sections and records
@@ -169,6 +83,7 @@ class Examples:
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
         train, valid, self.questions = rows_of(self._facts, options, self._words)
+        train += self._written
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
                 example = {

@@ -16,8 +16,9 @@ from typing import Any
 
 from ftq.errors import UserError
 from ftq.examples import dataset
-from ftq.examples.dataset import DatasetReport, Examples
+from ftq.examples.dataset import Examples
 from ftq.examples.prompt import completion, prompt
+from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl

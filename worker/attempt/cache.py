@@ -26,6 +26,7 @@ _CODE = {
     "prepare": (
         "worker/stages/prepare",
         "worker/stages/model",
+        "ftq/check",
         "ftq/examples",
         "ftq/facts",
         "ftq/questions",

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import OLLAMA_TEMPLATE, prompt
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec import models
 from ftq.spec.options import Format, RunSpec

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from ftq.errors import FtqError, UserError
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl, remove
 from ftq.plan import sizes
 from ftq.spec import models

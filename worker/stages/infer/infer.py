@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.errors import UserError
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.spec.options import RunSpec
 from worker.llama.answer import Answer, Question

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
-from ftq.examples.dataset import DatasetReport
 from ftq.examples.prompt import completion, prompt
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import read_jsonl
 from ftq.spec.options import Format
 from worker.llama.answer import DAY

@@ -16,12 +16,15 @@ from ftq.check.page import page
 from ftq.check.survey import Survey, batches
 from ftq.errors import UserError
 from ftq.examples import dataset, json_records
-from ftq.examples.dataset import DatasetReport, Examples, TokenCounts
+from ftq.examples.dataset import Examples
+from ftq.examples.report import REPORT, DatasetReport, TokenCounts
 from ftq.examples.split import Row
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan import sizes
+from ftq.questions.row import Row as WrittenRow
 from ftq.spec import models
 from ftq.spec.options import RunSpec
+from worker.questions import writer
 from worker.stages.model import base_model, convertible, revisions, rows
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
@@ -38,9 +41,10 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _check_export(run, model_dir, spec, stop)
     report.progress(5)
     questions = dataset.questions_of(spec)
-    examples = Examples(run.documents, row, None, lambda share: report.progress(5 + 90 * share), questions)
     folder = out / "dataset"
     folder.mkdir()
+    written = _written(run, folder, spec, report)
+    examples = Examples(run.documents, row, None, lambda share: report.progress(50 + 45 * share), questions, written)
     train, valid = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
     if not examples.count:
         raise _nothing(examples)
@@ -62,9 +66,19 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         questions=examples.questions,
     )
     told = _check(run.documents, folder, summary, lengths, spec, Tokens(model_dir, spec.format))
-    write_json(folder / dataset.REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
+    write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
     (folder / PREVIEW).write_text(page(told), encoding="utf-8")
     report.progress(100)
+
+
+def _written(run: RunDir, folder: Path, spec: RunSpec, report: Report) -> list[WrittenRow]:
+    """The rows that a language model writes, where the run asks for them."""
+    if spec.questions not in ("base", "endpoint"):
+        return []
+    asked = writer.of_run(
+        run, folder, spec.questions, spec.model, report.event, lambda share: report.progress(5 + 45 * share)
+    )
+    return asked.rows
 
 
 def _row(model_dir: Path, stop: str, spec: RunSpec, report: Report) -> Row:

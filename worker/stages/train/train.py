@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError, OutOfMemory, UserError
-from ftq.examples.dataset import DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir
 from ftq.spec import models
 from ftq.spec.options import RunSpec

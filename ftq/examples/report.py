@@ -1,0 +1,99 @@
+"""dataset/report.json: what prepare tells the later stages and people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ftq.questions import Report
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Used:
+    """`examples` aside from questions on its facts; `split` says how many were too long for a row, `duplicates` how
+    many were there already, and `same_as` in which document the last of these."""
+
+    path: str
+    examples: int
+    facts: int = 0
+    split: int = 0
+    duplicates: int = 0
+    same_as: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SkippedRecord:
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Documents:
+    used: list[Used] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # on documents that are used
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Of all examples together, of the longest, and of one on average."""
+
+    total: int = 0
+    longest: int = 0
+    mean: float = 0.0
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> TokenCounts:
+        return cls(sum(lengths), max(lengths), round(sum(lengths) / len(lengths), 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """What prepare tells the later stages and people: dataset/report.json."""
+
+    documents: Documents = field(default_factory=Documents)
+    records_skipped: list[SkippedRecord] = field(default_factory=list)
+    examples: int = 0
+    duplicates: int = 0
+    split_into_parts: int = 0
+    train: int = 0
+    valid: int = 0
+    tokens: TokenCounts = TokenCounts()
+    max_seq_length: int
+    stop: str
+    base_revision: str | None = None
+    questions: Report | None = None  # on the rows made of facts
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> DatasetReport:
+        """TypeError for what is no report; keys of a later version are left aside."""
+        known = {one.name for one in fields(cls)}
+        files = value.get("documents", {})
+        used = [Used(**document) for document in files.get("used", [])]
+        skipped = [Skipped(**document) for document in files.get("skipped", [])]
+        return cls(**{name: given for name, given in value.items() if name in known} | {
+            "documents": Documents(used, skipped, files.get("notes", [])),
+            "questions": Report.from_json(value["questions"]) if value.get("questions") else None,
+            "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
+            "tokens": TokenCounts(**value.get("tokens", {})),
+        })  # fmt: skip
+
+    @classmethod
+    def read(cls, dataset: Path) -> DatasetReport:
+        """The report in a run's dataset folder. OSError if there is none."""
+        return cls.from_json(json.loads((dataset / REPORT).read_text(encoding="utf-8")))
