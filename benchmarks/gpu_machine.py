@@ -32,7 +32,7 @@ from worker.llama.pool import Pool
 
 FTQ = [sys.executable, "-c", "from cli.main import main; main()"]
 QUESTION = "Which command stops a run that I no longer want?"
-TOTAL = 480.0  # seconds for all parts together; half a minute more is left to stop everything
+TOTAL = 550.0  # seconds for all parts together; half a minute more is left to stop everything
 STOP = 20.0
 # Seconds for each part.
 READY, DEEP, RUNS, ASK, QUESTIONS, LLAMA, DEMO = 60.0, 220.0, 370.0, 60.0, 100.0, 110.0, TOTAL

@@ -86,7 +86,7 @@ def test_every_problem_is_named_in_one_error() -> None:
         ("batch_size", 65_537), ("gradient_accumulation_steps", 10**8), ("dataset_num_proc", 10**30),
         ("max_steps", 10**400), ("early_stopping", 10**30), ("save_steps", 10**30), ("packing", "perhaps"),
         ("model", ""), ("documents", ""), ("prompts", ["a\ud800"]), ("documents", "\udcff"), ("report_to", "\udcff"),
-        ("target_modules", "q_proj,lm_head"), ("questions", "base"), ("skip_rules", "B,X"), ("exposures", 0),
+        ("target_modules", "q_proj,lm_head"), ("questions", "llama"), ("skip_rules", "B,X"), ("exposures", 0),
         ("refusals", 0.6), ("target_modules", ["embed_tokens"]),
     ],
 )  # fmt: skip

@@ -26,7 +26,6 @@ _CODE = {
     "prepare": (
         "worker/stages/prepare",
         "worker/stages/model",
-        "ftq/check",
         "ftq/examples",
         "ftq/facts",
         "ftq/questions",
