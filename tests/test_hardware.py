@@ -77,11 +77,11 @@ def test_a_driver_that_does_not_answer_is_said_and_asked_again(monkeypatch: pyte
     monkeypatch.setattr(subprocess, "run", smi)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(FtqError, match="nvidia-smi didn't say within 60 s which GPUs are here"):
-        hardware.given()
+        hardware.own_gpus()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the hint says
-    assert (hardware.given(), hardware.gpu_name(), hardware.facts()["gpus"]) == ([], None, 0)
+    assert (hardware.own_gpus(), hardware.gpu_name(), hardware.facts()["gpus"]) == ([], None, 0)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert hardware.given() == ["0", "1", "2"]
+    assert hardware.own_gpus() == ["0", "1", "2"]
     hardware.cards.cache_clear()
 
 

@@ -11,7 +11,7 @@ import pytest
 from ftq.errors import RunError
 from ftq.store.records import Stage
 from worker.attempt.policy import Decision, decide, explain, need_less_memory
-from worker.stages.process.main import STOPPED
+from worker.stages import STOPPED
 
 SPEC = {"batch_size": "auto", "gradient_accumulation_steps": "auto", "gradient_checkpointing": "auto",
         "load_in_4bit": "auto", "engine": "auto", "gpus": 1}  # fmt: skip

@@ -51,7 +51,7 @@ def test_one_rank_is_alone_whatever_started_the_worker(monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("environment")
 def test_more_ranks_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "given", lambda: ["0", "1"])
+    monkeypatch.setattr(hardware, "own_gpus", lambda: ["0", "1"])
     with pytest.raises(UserError) as caught:
         ranks.start(3, Report())
     assert caught.value.message == "gpus=3, but this process was given 2 (0,1)"

@@ -31,7 +31,7 @@ from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
 from worker.attempt.supervisor import Supervisor
 from worker.machine import hardware
-from worker.stages.process.main import STOPPED
+from worker.stages import STOPPED
 
 ROOT = Path(__file__).parent.parent
 LEASE = 60.0
@@ -258,7 +258,7 @@ def test_there_is_none_where_memory_is_short(
     with caplog.at_level(logging.INFO):
         keeper.start()
     assert keeper.take() is None
-    assert caplog.messages == ["no standby: 3.0 GiB of memory are free, it wants 4"]
+    assert caplog.messages == ["no standby: 3.0 GiB of memory are free, it needs 4"]
 
 
 def test_free_memory_is_a_part_of_the_memory() -> None:

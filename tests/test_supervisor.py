@@ -683,7 +683,7 @@ def test_beside_an_earlier_attempt_that_doesnt_end_nothing_is_started(
         assert rig.supervisor.run("r", "prepare", 1) is False
         assert [kind for *_, kind in rig.said()] == ["submitted", "claimed", "lost"]
         (message,) = rig.messages("lost")
-        assert f"{socket.gethostname()}: the process of an earlier attempt of prepare was told to end" in message
+        assert f"{socket.gethostname()}: the process of an earlier attempt of prepare was asked to stop" in message
         assert "`kill -9` ends it." in message
     assert rig.supervisor.run("r", "prepare", 2) is True
 

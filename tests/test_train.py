@@ -23,7 +23,8 @@ from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model, sealed
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
-from worker.stages.process.main import STOPPED, Report
+from worker.stages import STOPPED
+from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
 

@@ -45,7 +45,7 @@ class Pool:
         self, most: int = 2, idle_seconds: float = 300.0, gpu: bool | None = None, context: int = CONTEXT
     ) -> None:
         self.most, self.idle_seconds, self.context = most, idle_seconds, context
-        self.gpu = bool(hardware.given()) if gpu is None else gpu
+        self.gpu = bool(hardware.own_gpus()) if gpu is None else gpu
         self._entries: dict[Path, _Entry] = {}
         self._changed = threading.Condition()
         self._clock = 0

@@ -46,7 +46,7 @@ def facts(memory_gb: float | None = None) -> dict[str, Any]:
 
     `memory_gb` is the most GiB of it that a training may use (FTQ_MEMORY_GB).
     """
-    indices = [int(index) if index.isdigit() else 0 for index in given()]  # a UUID: alike, most likely
+    indices = [int(index) if index.isdigit() else 0 for index in own_gpus()]  # a UUID: alike, most likely
     found = [cards()[index] for index in indices if index < len(cards())]
     name, memory = min(found, key=lambda card: card[1]) if found else ("CPU", machine_memory())
     return {"gpus": len(found), "gpu": name, "memory": int(min(memory, (memory_gb or math.inf) * 2**30))}
@@ -58,7 +58,7 @@ def machine_memory() -> int:
     return min(total, cgroup.memory_limit() or total)
 
 
-def given() -> list[str]:
+def own_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: all of the machine's if it is unset."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
@@ -101,7 +101,7 @@ def choose(wanted: str) -> list[str]:
 
 def gpu_name() -> str | None:
     """What this process was given, for example `2 x NVIDIA H100 80GB HBM3`; None where there is no GPU."""
-    chosen = given()
+    chosen = own_gpus()
     found = gpus() if chosen else []
     if not found:
         return None

@@ -28,7 +28,7 @@ from ftq.files.run_dir import RunDir, remove
 from ftq.plan.plan import Handover
 from ftq.settings import protect_files
 from ftq.spec.options import RunSpec, parse, parse_assignment
-from worker.stages import STOPPED as STOPPED
+from worker.stages import STOPPED
 from worker.stages.process import ranks
 
 ORPHAN_GRACE = 10.0  # seconds a stage has to save a checkpoint after its supervisor died

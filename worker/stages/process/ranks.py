@@ -199,7 +199,7 @@ def _is_follower() -> bool:
 
 
 def _check_gpus(count: int) -> None:
-    found = hardware.given()
+    found = hardware.own_gpus()
     if found and len(found) < count:
         message = f"gpus={count}, but this process was given {len(found)} ({','.join(found)})"
         raise UserError(message, f"Start a worker with more: `ftq worker --gpus {','.join(map(str, range(count)))}`")
