@@ -14,6 +14,8 @@ from ftq.store.records import MAX_GPUS
 from worker.machine import cgroup, nvidia_smi
 
 SMI_SECONDS = 60.0  # with eight GPUs whose driver has to be loaded first it takes more than ten
+SPINS = 500  # looks at a flag before a thread goes to sleep
+WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}  # set by the user, either stays
 
 
 @cache
@@ -70,12 +72,13 @@ def own_gpus() -> list[str]:
 def computing() -> dict[str, str]:
     """What the environment of a process that computes on the CPU adds to this one's; nothing where there is a GPU.
 
-    OpenMP's threads spin while they wait for each other. Beside any other busy process they so take the processor from
-    the very thread that they wait for; benchmarks/busy.py measures it. An OMP_WAIT_POLICY that is set stays.
+    OpenMP's threads spin while they wait for each other, for milliseconds. Beside any other busy process they so take
+    the processor from the very thread that they wait for. SPINS is long enough for most waits of a training run that
+    has the processor to itself, and short enough beside others; benchmarks/README.md has the measurements.
     """
-    if "OMP_WAIT_POLICY" in os.environ or given():
+    if WAITING & os.environ.keys() or given():
         return {}
-    return {"OMP_WAIT_POLICY": "PASSIVE"}
+    return {"GOMP_SPINCOUNT": str(SPINS)}
 
 
 def visible(chosen: list[str]) -> dict[str, str]:
