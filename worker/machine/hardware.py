@@ -76,7 +76,7 @@ def computing() -> dict[str, str]:
     the processor from the very thread that they wait for. SPINS is long enough for most waits of a training run that
     has the processor to itself, and short enough beside others; benchmarks/README.md has the measurements.
     """
-    if WAITING & os.environ.keys() or given():
+    if WAITING & os.environ.keys() or own_gpus():
         return {}
     return {"GOMP_SPINCOUNT": str(SPINS)}
 
