@@ -166,7 +166,7 @@ def test_llama_cpp_sees_the_tokens_of_the_training(exported: Path) -> None:
 @pytest.mark.slow
 def test_a_gguf_that_ends_answers_otherwise_than_trained_is_refused(exported: Path) -> None:
     files = [RunDir(exported).gguf("q8_0")]
-    with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but the training taught </s>"):
+    with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but training taught </s>"):
         export._check(files, RunDir(exported), Tokens(exported / "merged"), "</s>", Report())
 
 

@@ -195,7 +195,7 @@ def test_a_rank_that_is_killed_ends_the_training(two: Training) -> None:
     os.kill(two.seen(1)["pid"], signal.SIGKILL)
     assert two.end(SECONDS) == -signal.SIGKILL  # as if it had been killed itself: the same policy follows
     assert two.events("error") == []
-    assert "rank 1 ended by signal 9, so the training ends" in (two.folder / "log").read_text()
+    assert "rank 1 ended by signal 9, so the training run ends" in (two.folder / "log").read_text()
 
 
 @pytest.mark.long

@@ -21,9 +21,9 @@ from ftq.spec.options import parse
 from tests import forked
 from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model, sealed
+from worker.stages import STOPPED
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
-from worker.stages import STOPPED
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint

@@ -58,9 +58,19 @@ _OPTIONS = {
     "infer": {"format", "prompts", "infer_with", "temperature", "max_tokens"},
 }
 _TRAINING = (
-    "torch", "triton", "transformers", "tokenizers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth",
-    "unsloth_zoo", "cut_cross_entropy", "flash_attn_3",
-)  # fmt: skip
+    "torch",
+    "triton",
+    "transformers",
+    "tokenizers",
+    "trl",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "unsloth",
+    "unsloth_zoo",
+    "cut_cross_entropy",
+    "flash_attn_3",
+)
 # The packages that compute what a stage makes: another version may compute something else.
 _LIBRARIES = {
     "prepare": (
