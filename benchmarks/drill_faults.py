@@ -62,12 +62,12 @@ def kill_worker(drill: Drill, injected: Injected) -> None:
     _hit(drill, injected, break_it)
 
 
-@fault("worker told to stop (SIGTERM)")
+@fault("worker asked to stop (SIGTERM)")
 def stop_worker(drill: Drill, injected: Injected) -> None:
     _hit(drill, injected, lambda run, worker: _stop(drill, injected, worker, lambda: worker.process.terminate()))
 
 
-@fault("worker and stage told to stop (systemd's SIGTERM to all)")
+@fault("worker and stage asked to stop (systemd's SIGTERM to all)")
 def stop_group(drill: Drill, injected: Injected) -> None:
     def break_it(run: Run, worker: Worker) -> None:
         def everything() -> None:
@@ -183,7 +183,7 @@ def flush_broker(drill: Drill, injected: Injected) -> None:
     drill.await_claim(injected, time.time())
 
 
-@fault("broker away over the end of a stage")
+@fault("broker unreachable over the end of a stage")
 def broker_away(drill: Drill, injected: Injected) -> None:
     def until_a_stage_ends() -> None:
         before = count_events(drill, PUBLISHED)
@@ -194,7 +194,7 @@ def broker_away(drill: Drill, injected: Injected) -> None:
     _broker_away(drill, injected, drill.random.random() < 0.3, until_a_stage_ends)
 
 
-@fault("broker away, a worker told to stop meanwhile")
+@fault("broker unreachable, a worker asked to stop meanwhile")
 def broker_away_and_stop(drill: Drill, injected: Injected) -> None:
     def stop_one() -> None:
         drill.pause_for(drill.random.uniform(0.2, 2))

@@ -161,7 +161,7 @@ def test_an_answer_that_is_no_longer_worth_writing_is_not_written(rig: Rig, why:
     if why == "left":
         assert reply == Reply("withdrawn", "slow")
     else:
-        assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
+        assert reply.error and reply.error.message == "the worker was asked to stop before it had answered"
 
 
 def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
@@ -170,7 +170,7 @@ def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
     reply = rig.ask("slow")
-    assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
+    assert reply.error and reply.error.message == "the worker was asked to stop before it had answered"
     assert signal.getsignal(signal.SIGTERM) == before
     assert rig.ask("next").status == "succeeded"
 

@@ -133,7 +133,7 @@ def test_how_a_process_ended_is_explained() -> None:
     ]:
         assert explained(-number) == ("bug", f"train ended {how}")
     for code in (STOPPED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-        why = "train was told to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
+        why = "train was asked to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
         assert explained(code) == ("lost", why)
     assert explained(3) == ("bug", "train ended with exit code 3 and said nothing")
     assert explained(3, None, out_of_memory=True)[0] == "bug"  # somebody else's memory

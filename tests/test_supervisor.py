@@ -370,7 +370,7 @@ def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig)
     assert Handover.read(folder) == Handover()
 
 
-# ---- told to stop ---------------------------------------------------------------------------------------
+# ---- asked to stop ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -395,7 +395,7 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
 
 
 def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set once a stage's process has been told to stop."""
+    """Set once a stage's process has been asked to stop."""
     told, terminate = threading.Event(), stage_process.StageProcess.terminate
 
     def tell(self: stage_process.StageProcess) -> None:
