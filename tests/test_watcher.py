@@ -126,7 +126,7 @@ def test_what_another_machine_s_training_left_is_neither_the_best_nor_in_the_way
     for step in (20, 200, 300):
         sealed(run, 0, step, mark="another's")
     watcher, _ = watch(tmp_path, [3.0, 2.0, 2.5], keep_best=True)
-    assert "note: message=starts anew: the checkpoint at step 300 is of a training" in capsys.readouterr().err
+    assert "note: message=starts anew: the checkpoint at step 300 is of a training run" in capsys.readouterr().err
     assert watcher.best_path is watcher._find_best() is None
     path = sealed(run, 0, 30, mark="mark")
     watcher.saved(SimpleNamespace(global_step=30))
