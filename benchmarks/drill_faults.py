@@ -184,7 +184,7 @@ def flush_broker(drill: Drill, injected: Injected) -> None:
 
 
 @fault("broker unreachable over the end of a stage")
-def broker_away(drill: Drill, injected: Injected) -> None:
+def broker_unreachable(drill: Drill, injected: Injected) -> None:
     def until_a_stage_ends() -> None:
         before = count_events(drill, PUBLISHED)
         drill.wait(lambda: count_events(drill, PUBLISHED) > before, 10)
@@ -195,7 +195,7 @@ def broker_away(drill: Drill, injected: Injected) -> None:
 
 
 @fault("broker unreachable, a worker asked to stop meanwhile")
-def broker_away_and_stop(drill: Drill, injected: Injected) -> None:
+def broker_unreachable_and_stop(drill: Drill, injected: Injected) -> None:
     def stop_one() -> None:
         drill.pause_for(drill.random.uniform(0.2, 2))
         busy = [worker for run in drill.unfinished() if (worker := drill.machine.holder(run))]

@@ -184,18 +184,18 @@ def test_two_questions_to_one_run_do_not_wait_for_each_other(rig: Rig) -> None:
     assert len(rig.pools) == 1
 
 
-def test_a_database_that_is_away_for_a_moment_costs_no_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_unreachable_for_a_moment_costs_no_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "LOOK_SECONDS", 0.0)
     real, left = rig.store.answer, [2]
 
     def away(*arguments: Any) -> None:
         if left[0]:
             left[0] -= 1
-            raise Unavailable("database: away")
+            raise Unavailable("database: unreachable")
         real(*arguments)
 
     def never(*arguments: Any) -> None:
-        raise Unavailable("database: away")
+        raise Unavailable("database: unreachable")
 
     monkeypatch.setattr(rig.store, "answer", away)
     monkeypatch.setattr(rig.store, "write_answer", never)

@@ -250,7 +250,7 @@ def test_a_waiting_run_goes_on_after_the_broker_lost_its_data(bench: Bench) -> N
     assert bench.starts() == once("running", "waiting")
 
 
-def test_a_run_submitted_while_the_broker_is_away_is_sent_later(bench: Bench) -> None:
+def test_a_run_submitted_while_the_broker_is_unreachable_is_sent_later(bench: Bench) -> None:
     bench.start_worker()
     until(lambda: _ready(bench) == 1)
     bench.stop_broker()

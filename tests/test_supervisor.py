@@ -731,7 +731,7 @@ def test_a_process_that_didnt_start_leaves_no_lock_held(
 
 @pytest.mark.parametrize("error", [Unavailable("database sqlite:///x can't be used: disk I/O error"), MemoryError()])
 @pytest.mark.parametrize("verb", ["progress", "note"])
-def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
+def test_a_database_that_is_unreachable_for_a_moment_costs_a_report_not_the_stage(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
 ) -> None:
     folder, real = rig.submit("r", done=1, max_steps=3), getattr(rig.store, verb)
@@ -759,7 +759,7 @@ def test_an_exception_without_a_text_doesnt_end_the_reconcilers_thread(caplog: p
 @pytest.mark.parametrize(
     "verb", ["renew", "note", "hold", "hold's end", "succeed", "succeed's answer", "fail", "fail's answer"]
 )
-def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
+def test_a_database_that_is_unreachable_for_a_moment_costs_no_attempt(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     name, _, part = verb.partition("'s ")
@@ -788,7 +788,7 @@ def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
     assert names(folder) >= ({"logs/prepare.log"} if name == "fail" else {"dataset/train.jsonl"})
 
 
-def test_a_database_that_is_away_for_longer_than_the_lease_ends_the_attempt(
+def test_a_database_that_is_unreachable_for_longer_than_the_lease_ends_the_attempt(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, monotonic, passed = rig.submit("r"), time.monotonic, [0.0]
