@@ -25,7 +25,6 @@ from ftq.settings import Settings
 from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model
 from tests.tools import gone, until
-from worker.attempt import keeper as standby
 from worker.attempt import stage_process
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
@@ -254,7 +253,7 @@ def test_it_can_be_turned_off(fakes: None, tmp_path: Path) -> None:
 def test_there_is_none_where_memory_is_short(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(standby, "free_memory", lambda: 3 * 2**30)
+    monkeypatch.setattr("worker.attempt.keeper.free_memory", lambda: 3 * 2**30)
     with caplog.at_level(logging.INFO):
         keeper.start()
     assert keeper.take() is None
@@ -270,7 +269,7 @@ def test_the_next_one_waits_until_the_worker_has_nothing_to_do(keeper: Keeper, m
     keeper.busy()
     assert keeper._timer and keeper._timer.finished.is_set()
     assert keeper.take() is None
-    monkeypatch.setattr(standby, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.attempt.keeper.IDLE_SECONDS", 0.0)
     keeper.idle()
     until(lambda: keeper._standby)
 

@@ -84,7 +84,7 @@ def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
 
 @cache
 def _parser() -> Any:
-    """A parser of blocks that leaves the text inside them alone. It is made once: that takes longer than a short page."""
+    """A parser of blocks that leaves their text alone. Made once: that takes longer than parsing a short page."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark").enable("table")

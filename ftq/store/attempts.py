@@ -137,8 +137,8 @@ class Attempts(Database):
     ) -> None:
         """Give the stage back to the queue as a new attempt, or cancel it if the user wants that.
 
-        `counts` says whether this attempt counts as a useless one. `changes` are adapted options; they set the count
-        of losses back to 0.
+        `counts` says whether this attempt counts as a useless one; otherwise that count goes back to 0. `changes` are
+        adapted options: with them the count of losses goes back to 0, too.
         """
         with self._write() as db:
             stage = self._owned(db, token)
@@ -207,8 +207,8 @@ class Attempts(Database):
     def due(self, run_id: str) -> Run | None:
         """The run, or None if its next stage can't be sent now: finished, running, deleted, waiting after a loss."""
         with self._read() as db:
-            run = next(iter(self._runs(db, sa.select(runs).where(runs.c.id == run_id, runs.c.wanted == "run"))), None)
-            return run if run and self._is_ready(db, run) else None
+            matches = self._runs(db, sa.select(runs).where(runs.c.id == run_id, runs.c.wanted == "run"))
+            return matches[0] if matches and self._is_ready(db, matches[0]) else None
 
     # ---- inside -----------------------------------------------------------------------------------------
 

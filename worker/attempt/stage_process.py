@@ -141,15 +141,12 @@ def spawn(
     read_end, write_end = os.pipe()
     withheld = NOT_FOR_STAGES + (() if command[0].endswith(".prepare") else LLM_SECRETS)
     inherited = {name: value for name, value in os.environ.items() if name not in withheld}
-    environment = (
-        inherited
-        | computing()
-        | {
-            "FTQ_REPORT_FD": str(write_end),
-            "FTQ_LEASE_SECONDS": str(lease_seconds),
-            "PYTHONUNBUFFERED": "1",
-        }
-    )
+    environment = inherited | computing()
+    environment |= {
+        "FTQ_REPORT_FD": str(write_end),
+        "FTQ_LEASE_SECONDS": str(lease_seconds),
+        "PYTHONUNBUFFERED": "1",
+    }
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],

@@ -168,7 +168,7 @@ class Supervisor:
             nonlocal in_place, trained
             trained = self.store.get(folder.path.name).stage("train").attempt
             with self.store.hold(watch.token, self.settings.lease_seconds):  # LeaseLost ends it here
-                if not in_place:  # a second try: the database may have become unreachable at the end of this block
+                if not in_place:  # done already if the database became unreachable only at the end of this block
                     folder.put_in_place(stage, partial)
                     in_place = True
 

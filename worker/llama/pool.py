@@ -19,9 +19,8 @@ from worker.machine import hardware
 
 CONTEXT = 4096  # tokens that a server's questions share, unless one needs more
 FIXED_BYTES = 256 * 2**20  # what a server needs beside the weights and the cache of keys and values
-CACHE_SHARE = (
-    0.75  # of the file's size: an upper bound on the cache of CONTEXT tokens, for every model of the catalogue
-)
+# Of the file's size: an upper bound on the cache of CONTEXT tokens, for every model of the catalogue.
+CACHE_SHARE = 0.75
 
 
 @dataclass

@@ -48,7 +48,9 @@ def facts(memory_gb: float | None = None) -> dict[str, Any]:
 
     `memory_gb` is the most GiB of memory that a training run may use (FTQ_MEMORY_GB).
     """
-    indices = [int(index) if index.isdigit() else 0 for index in own_gpus()]  # a UUID counts as the first card
+    indices = [
+        int(index) if index.isdigit() else 0 for index in own_gpus()
+    ]  # a UUID counts as the first: cards are mostly alike
     own = [cards()[index] for index in indices if index < len(cards())]
     name, memory = min(own, key=lambda card: card[1]) if own else ("CPU", machine_memory())
     return {"gpus": len(own), "gpu": name, "memory": int(min(memory, (memory_gb or math.inf) * 2**30))}
