@@ -1,6 +1,6 @@
 """The drill: small runs on real workers and a real broker, through a hundred random faults. `make drill`.
 
-Two workers with a short lease, three runs in flight, and again and again something is killed, frozen, told to stop,
+Two workers with a short lease, three runs in flight, and again and again something is killed, frozen, asked to stop,
 taken away or sent twice: when work went on after the fault before, or with `--pace` whether it did or not. At the end
 every run must have ended as its user wanted it, with each stage published once.
 The faults and their order come from a seed that is printed; the moments they hit are as random as the machine.

@@ -1,4 +1,4 @@
-"""The faults of the drill. Each hits something, has it mended, and waits until work went on."""
+"""The faults of the drill. Each breaks something, has it fixed, and waits until work goes on."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def kill_worker(drill: Drill, injected: Injected) -> None:
     _hit(drill, injected, break_it)
 
 
-@fault("worker told to stop (SIGTERM)")
+@fault("worker asked to stop (SIGTERM)")
 def stop_worker(drill: Drill, injected: Injected) -> None:
     _hit(drill, injected, lambda run, worker: _stop(drill, injected, worker, lambda: worker.process.terminate()))
 
 
-@fault("worker and stage told to stop (systemd's SIGTERM to all)")
+@fault("worker and stage asked to stop (systemd's SIGTERM to all)")
 def stop_group(drill: Drill, injected: Injected) -> None:
     def break_it(run: Run, worker: Worker) -> None:
         def everything() -> None:
@@ -156,10 +156,10 @@ def kill_all(drill: Drill, injected: Injected) -> None:
         drill.await_next(injected, run, started)
 
 
-def _broker_away(drill: Drill, injected: Injected, wipe: bool, away: Callable[[], None]) -> None:
+def _interrupt_broker(drill: Drill, injected: Injected, wipe: bool, meanwhile: Callable[[], None]) -> None:
     injected.runs += [run.id for run in drill.unfinished()]
     drill.machine.stop_broker(drill.random.choice([signal.SIGKILL, signal.SIGTERM]))
-    away()
+    meanwhile()
     if wipe:
         drill.machine.wipe_broker()
     drill.machine.start_broker()
@@ -168,12 +168,12 @@ def _broker_away(drill: Drill, injected: Injected, wipe: bool, away: Callable[[]
 
 @fault("broker restarted with its data")
 def restart_broker(drill: Drill, injected: Injected) -> None:
-    _broker_away(drill, injected, False, lambda: drill.pause_for(drill.random.uniform(0, 1.5)))
+    _interrupt_broker(drill, injected, False, lambda: drill.pause_for(drill.random.uniform(0, 1.5)))
 
 
 @fault("broker restarted empty")
 def restart_broker_empty(drill: Drill, injected: Injected) -> None:
-    _broker_away(drill, injected, True, lambda: drill.pause_for(drill.random.uniform(0, 1.5)))
+    _interrupt_broker(drill, injected, True, lambda: drill.pause_for(drill.random.uniform(0, 1.5)))
 
 
 @fault("broker emptied while it runs (FLUSHALL)")
@@ -183,19 +183,19 @@ def flush_broker(drill: Drill, injected: Injected) -> None:
     drill.await_claim(injected, time.time())
 
 
-@fault("broker away over the end of a stage")
-def broker_away(drill: Drill, injected: Injected) -> None:
+@fault("broker unreachable over the end of a stage")
+def broker_unreachable(drill: Drill, injected: Injected) -> None:
     def until_a_stage_ends() -> None:
         before = count_events(drill, PUBLISHED)
         drill.wait(lambda: count_events(drill, PUBLISHED) > before, 10)
         drill.pause_for(drill.random.uniform(0.5, 3))
 
     drill.victim()
-    _broker_away(drill, injected, drill.random.random() < 0.3, until_a_stage_ends)
+    _interrupt_broker(drill, injected, drill.random.random() < 0.3, until_a_stage_ends)
 
 
-@fault("broker away, a worker told to stop meanwhile")
-def broker_away_and_stop(drill: Drill, injected: Injected) -> None:
+@fault("broker unreachable, a worker asked to stop meanwhile")
+def broker_unreachable_and_stop(drill: Drill, injected: Injected) -> None:
     def stop_one() -> None:
         drill.pause_for(drill.random.uniform(0.2, 2))
         busy = [worker for run in drill.unfinished() if (worker := drill.machine.holder(run))]
@@ -203,7 +203,7 @@ def broker_away_and_stop(drill: Drill, injected: Injected) -> None:
         _stop(drill, injected, worker, lambda: worker.process.terminate())
 
     drill.victim()
-    _broker_away(drill, injected, False, stop_one)
+    _interrupt_broker(drill, injected, False, stop_one)
 
 
 @fault("broker frozen for some seconds (SIGSTOP)")

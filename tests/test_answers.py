@@ -161,7 +161,7 @@ def test_an_answer_that_is_no_longer_worth_writing_is_not_written(rig: Rig, why:
     if why == "left":
         assert reply == Reply("withdrawn", "slow")
     else:
-        assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
+        assert reply.error and reply.error.message == "the worker was asked to stop before it had answered"
 
 
 def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
@@ -170,7 +170,7 @@ def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
     reply = rig.ask("slow")
-    assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
+    assert reply.error and reply.error.message == "the worker was asked to stop before it had answered"
     assert signal.getsignal(signal.SIGTERM) == before
     assert rig.ask("next").status == "succeeded"
 
@@ -184,18 +184,18 @@ def test_two_questions_to_one_run_do_not_wait_for_each_other(rig: Rig) -> None:
     assert len(rig.pools) == 1
 
 
-def test_a_database_that_is_away_for_a_moment_costs_no_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_unreachable_for_a_moment_costs_no_answer(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "LOOK_SECONDS", 0.0)
     real, left = rig.store.answer, [2]
 
     def away(*arguments: Any) -> None:
         if left[0]:
             left[0] -= 1
-            raise Unavailable("database: away")
+            raise Unavailable("database: unreachable")
         real(*arguments)
 
     def never(*arguments: Any) -> None:
-        raise Unavailable("database: away")
+        raise Unavailable("database: unreachable")
 
     monkeypatch.setattr(rig.store, "answer", away)
     monkeypatch.setattr(rig.store, "write_answer", never)

@@ -315,7 +315,9 @@ def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypa
     assert shown.rstrip().endswith("next: ftq retry busy")
 
 
-def test_watch_outlasts_a_database_that_is_away_for_a_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_outlasts_a_database_that_is_unreachable_for_a_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     busy, away = store.add("cccc3333", "busy", ago=300), [Unavailable("the server is starting")] * 3
     real = RunStore.live_queues
 

@@ -105,7 +105,7 @@ def test_a_broker_with_a_worker_leaves_nothing_to_say(
     assert sent == [run.id for run in reversed(client.all())]
 
 
-def test_a_broker_that_is_away_is_named_or_started(client: Client, options: dict[str, Any]) -> None:
+def test_a_broker_that_is_unreachable_is_named_or_started(client: Client, options: dict[str, Any]) -> None:
     named = replace(client.settings, broker_url="redis://me:s3cr3t@127.0.0.1:1/0")
     check = "Check that a server is there: FTQ_BROKER_URL=redis://me:***@127.0.0.1:1/0"
     with closing(Client(named)) as other:
@@ -347,7 +347,7 @@ def test_an_event_that_is_committed_after_a_later_one_is_followed_too(
 
 
 @pytest.mark.parametrize("verb", ["get", "events"])
-def test_following_outlasts_a_database_that_is_away_for_less_than_a_lease(
+def test_following_outlasts_a_database_that_is_unreachable_for_less_than_a_lease(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     run, real = client.submit(options).run, getattr(client.store, verb)

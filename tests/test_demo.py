@@ -1,4 +1,4 @@
-"""`make demo` and `ftq up` told to stop, killed, or left by one another: nothing of them stays."""
+"""`make demo` and `ftq up` asked to stop, killed, or left by one another: nothing of them stays."""
 
 from __future__ import annotations
 

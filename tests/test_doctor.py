@@ -221,7 +221,7 @@ def test_a_database_on_a_network_file_system(settings: Settings, monkeypatch: py
     assert [level for level, _ in told(database(settings))] == ["warning", "note"]
 
 
-def test_a_database_server_that_is_away_or_has_no_driver(home: Path) -> None:
+def test_a_database_server_that_is_unreachable_or_has_no_driver(home: Path) -> None:
     for url in ("postgresql+psycopg://ftq:secret@127.0.0.1:1/ftq", "nosuchdatabase://ftq:secret@host/ftq", "nonsense"):
         (away,) = database(Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": url}))
         assert away.level == "problem" and away.fix and "secret" not in away.message

@@ -23,8 +23,7 @@ from tests.test_train import command, prepared, stage, unbroken  # noqa: F401 (f
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.llama.answer import Question
 from worker.llama.pool import Pool
-from worker.stages.export import card as model_card
-from worker.stages.export import export
+from worker.stages.export import card, export
 from worker.stages.infer import infer
 from worker.stages.model import merge
 from worker.stages.model.tokens import Tokens
@@ -39,7 +38,7 @@ QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\t
 def test_the_modelfile_holds_the_trained_prompt_and_its_stop(tmp_path: Path) -> None:
     tokens = Tokens(make_tiny_model(tmp_path / "tiny"))
     spec = parse({"model": "smollm2-135m", "quantizations": ["q8_0", "q4_k_m"]})
-    assert model_card.modelfile(spec, DatasetReport(stop="<|im_end|>", max_seq_length=512), tokens) == (
+    assert card.modelfile(spec, DatasetReport(stop="<|im_end|>", max_seq_length=512), tokens) == (
         "FROM ./model-q8_0.gguf\n"
         f'TEMPLATE """{OLLAMA_TEMPLATE}"""\n'
         'PARAMETER stop "<|im_end|>"\n'
@@ -63,7 +62,7 @@ def said(*messages: tuple[str, str | None]) -> list[dict[str, Any]]:
 def test_a_model_card_without_metrics_says_so(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     run.metrics.touch()
-    assert model_card._losses(run) == "No losses were recorded."
+    assert card._losses(run) == "No losses were recorded."
 
 
 def test_the_chat_template_renders_the_trained_prompt() -> None:
@@ -139,9 +138,9 @@ def test_export_makes_exactly_its_files(exported: Path, unbroken: Path) -> None:
     ]  # fmt: skip
     assert json.loads((exported / "merged/generation_config.json").read_text())["eos_token_id"] == [2]
     assert json.loads((exported / "merged/config.json").read_text())["dtype"] == "bfloat16"
-    card = (exported / "README.md").read_text()
-    assert "base_model: tiny\n" in card and str(exported.parent) not in card
-    assert "30 examples from 1 documents (0 skipped)" in card
+    text = (exported / "README.md").read_text()
+    assert "base_model: tiny\n" in text and str(exported.parent) not in text
+    assert "30 examples from 1 documents (0 skipped)" in text
 
 
 @pytest.mark.slow
@@ -166,7 +165,7 @@ def test_llama_cpp_sees_the_tokens_of_the_training(exported: Path) -> None:
 @pytest.mark.slow
 def test_a_gguf_that_ends_answers_otherwise_than_trained_is_refused(exported: Path) -> None:
     files = [RunDir(exported).gguf("q8_0")]
-    with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but the training taught </s>"):
+    with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but training taught </s>"):
         export._check(files, RunDir(exported), Tokens(exported / "merged"), "</s>", Report())
 
 

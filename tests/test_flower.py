@@ -180,7 +180,7 @@ def test_events_wait_for_nobody_and_only_the_newest_is_sent(home: Path, monkeypa
     class Slow(events.Courier):
         def _send(self, task_id: str, kind: str, hostname: str, fields: dict[str, Any]) -> None:
             sent.append(fields["step"])
-            raise ConnectionError("the broker is away")
+            raise ConnectionError("the broker is unreachable")
 
     monkeypatch.setattr(events, "EVERY_SECONDS", 0.01)
     courier = Slow(make_app(Settings.from_env()))

@@ -13,7 +13,7 @@ from cli_tools import Store, ok, run
 
 from ftq.errors import NotFound, UserError
 from ftq.examples.report import DatasetReport, TokenCounts
-from ftq.files import snapshot as documents
+from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
 from ftq.plan import sizes
 from ftq.plan.card import GIB, KNOWN, USABLE, Card, known_card, parse_card, speed_of
@@ -208,10 +208,10 @@ def test_the_documents_are_read_once_whatever_the_number_of_earlier_runs(
         write_jsonl(RunDir(store.home / f"aaaa111{number}").dataset / "train.jsonl", [])
         report = DatasetReport(tokens=TokenCounts(mean=1.0), max_seq_length=2048, stop="")
         write_json(RunDir(store.home / f"aaaa111{number}").dataset / "report.json", report.to_json())
-    taken, snapshot = [], documents.snapshot
-    monkeypatch.setattr(documents, "snapshot", lambda *given: taken.append(given) or snapshot(*given))
+    calls, take = [], snapshot.snapshot
+    monkeypatch.setattr(snapshot, "snapshot", lambda *arguments: calls.append(arguments) or take(*arguments))
     look(store, spec)
-    assert len(taken) == 1
+    assert len(calls) == 1
 
 
 def test_sizes_on_the_disk(manual: Path) -> None:

@@ -45,12 +45,12 @@ def test_the_gpus_that_a_process_may_use(
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert (hardware.given(), hardware.gpu_name()) == (given, name)
+    assert (hardware.own_gpus(), hardware.gpu_name()) == (given, name)
 
 
 @pytest.mark.usefixtures("none")
 def test_a_machine_without_a_gpu() -> None:
-    assert (hardware.given(), hardware.gpu_name(), worker.take_gpus(None, ["cpu", "gpu"])) == ([], None, 0)
+    assert (hardware.own_gpus(), hardware.gpu_name(), worker.take_gpus(None, ["cpu", "gpu"])) == ([], None, 0)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     with pytest.raises(UserError, match=r"--gpus 0: there is no GPU here \(nvidia-smi shows none\)"):
         worker.take_gpus("0", ["gpu"])

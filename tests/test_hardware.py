@@ -77,11 +77,11 @@ def test_a_driver_that_does_not_answer_is_said_and_asked_again(monkeypatch: pyte
     monkeypatch.setattr(subprocess, "run", smi)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(FtqError, match="nvidia-smi didn't say within 60 s which GPUs are here"):
-        hardware.given()
+        hardware.own_gpus()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the hint says
-    assert (hardware.given(), hardware.gpu_name(), hardware.facts()["gpus"]) == ([], None, 0)
+    assert (hardware.own_gpus(), hardware.gpu_name(), hardware.facts()["gpus"]) == ([], None, 0)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert hardware.given() == ["0", "1", "2"]
+    assert hardware.own_gpus() == ["0", "1", "2"]
     hardware.cards.cache_clear()
 
 
@@ -115,19 +115,26 @@ def test_kills_for_lack_of_memory_are_counted_where_the_kernel_counts_them(
     assert hardware.out_of_memory_kills() == 0
 
 
-SAYS = "import os; print(os.environ.get('OMP_WAIT_POLICY'))"
+SAYS = "import os; print(*map(os.environ.get, ['OMP_WAIT_POLICY', 'GOMP_SPINCOUNT']))"
 
 
 @pytest.mark.parametrize(
-    ("gpus", "policy", "expected"), [("", None, "PASSIVE"), ("", "ACTIVE", "ACTIVE"), ("0", None, "None")]
+    ("gpus", "own", "expected"),
+    [
+        ("", {}, "None 500"),
+        ("", {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ("", {"GOMP_SPINCOUNT": "7"}, "None 7"),
+        ("0", {}, "None None"),
+    ],
 )
-def test_a_stage_that_computes_on_the_cpu_waits_passively_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: str, policy: str | None, expected: str
+def test_a_stage_that_computes_on_the_cpu_soon_stops_spinning_unless_set_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: str, own: dict[str, str], expected: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if policy:
-        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    for name in hardware.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
     said = tmp_path / "said"
     with said.open("wb") as output:
         started, pipe = stage_process.spawn(["timeit", "-n1", "-r1", SAYS], output, 60, output.fileno())

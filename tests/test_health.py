@@ -85,7 +85,7 @@ def test_a_frozen_worker_fails_and_a_thawed_one_is_healthy_again(machine: Machin
 
 
 @pytest.mark.slow
-def test_a_broker_that_is_away_fails(machine: Machine) -> None:
+def test_a_broker_that_is_unreachable_fails(machine: Machine) -> None:
     machine.stop_broker()
     problems = health.check(machine.settings, HOST, 1)
     assert problems[0] == f"{machine.workers[0].name}: alive, but it doesn't answer through the broker"

@@ -11,7 +11,7 @@ import pytest
 from ftq.errors import RunError
 from ftq.store.records import Stage
 from worker.attempt.policy import Decision, decide, explain, need_less_memory
-from worker.stages.process.main import STOPPED
+from worker.stages import STOPPED
 
 SPEC = {"batch_size": "auto", "gradient_accumulation_steps": "auto", "gradient_checkpointing": "auto",
         "load_in_4bit": "auto", "engine": "auto", "gpus": 1}  # fmt: skip
@@ -133,7 +133,7 @@ def test_how_a_process_ended_is_explained() -> None:
     ]:
         assert explained(-number) == ("bug", f"train ended {how}")
     for code in (STOPPED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-        why = "train was told to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
+        why = "train was asked to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
         assert explained(code) == ("lost", why)
     assert explained(3) == ("bug", "train ended with exit code 3 and said nothing")
     assert explained(3, None, out_of_memory=True)[0] == "bug"  # somebody else's memory

@@ -91,7 +91,7 @@ def test_a_worker_that_is_told_to_stop_says_so_to_its_askers(machine: Machine) -
     machine.workers[0].process.terminate()
     assert machine.workers[0].process.wait(timeout=20) == 0
     reply = machine.client.store.read_answer(question)
-    assert reply.error and reply.error.message == "the worker was told to stop before it had answered"
+    assert reply.error and reply.error.message == "the worker was asked to stop before it had answered"
 
 
 def test_a_worker_that_was_killed_is_noticed_by_its_successor_of_the_same_name(

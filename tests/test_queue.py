@@ -250,7 +250,7 @@ def test_a_waiting_run_goes_on_after_the_broker_lost_its_data(bench: Bench) -> N
     assert bench.starts() == once("running", "waiting")
 
 
-def test_a_run_submitted_while_the_broker_is_away_is_sent_later(bench: Bench) -> None:
+def test_a_run_submitted_while_the_broker_is_unreachable_is_sent_later(bench: Bench) -> None:
     bench.start_worker()
     until(lambda: _ready(bench) == 1)
     bench.stop_broker()
@@ -279,7 +279,7 @@ def test_messages_that_come_twice_start_nothing_twice(bench: Bench) -> None:
 def test_a_short_drill(tmp_path: Path) -> None:
     kinds = [
         "stage killed (kill -9)", "pool child killed (kill -9)", "worker killed (kill -9), another started",
-        "worker and stage told to stop (systemd's SIGTERM to all)", "everything killed at once, the broker too",
+        "worker and stage asked to stop (systemd's SIGTERM to all)", "everything killed at once, the broker too",
         "broker restarted empty", "messages sent again, old ones too", "forged messages", "pause, then resume",
         "retry of a cancelled or failed run",
     ]  # fmt: skip

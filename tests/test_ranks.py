@@ -51,7 +51,7 @@ def test_one_rank_is_alone_whatever_started_the_worker(monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("environment")
 def test_more_ranks_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "given", lambda: ["0", "1"])
+    monkeypatch.setattr(hardware, "own_gpus", lambda: ["0", "1"])
     with pytest.raises(UserError) as caught:
         ranks.start(3, Report())
     assert caught.value.message == "gpus=3, but this process was given 2 (0,1)"
@@ -195,7 +195,7 @@ def test_a_rank_that_is_killed_ends_the_training(two: Training) -> None:
     os.kill(two.seen(1)["pid"], signal.SIGKILL)
     assert two.end(SECONDS) == -signal.SIGKILL  # as if it had been killed itself: the same policy follows
     assert two.events("error") == []
-    assert "rank 1 ended by signal 9, so the training ends" in (two.folder / "log").read_text()
+    assert "rank 1 ended by signal 9, so the training run ends" in (two.folder / "log").read_text()
 
 
 @pytest.mark.long

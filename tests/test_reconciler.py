@@ -1,4 +1,4 @@
-"""The reconciler's threads: a worker that starts or stops while its broker or database is away, or hangs."""
+"""The reconciler's threads: a worker that starts or stops while its broker or database is unreachable, or hangs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_worker_says_that_it_stops_whatever_its_loop_waits_for_and_ends_when_t
     store.close()
 
 
-def test_a_worker_that_starts_while_its_database_is_away_gives_signs_of_life_as_soon_as_it_is_back(
+def test_a_worker_that_starts_while_its_database_is_unreachable_gives_signs_of_life_as_soon_as_it_is_back(
     settings: Settings, tmp_path: Path, started: Callable[..., Any]
 ) -> None:
     away = tmp_path / "ftq.db"

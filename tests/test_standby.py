@@ -25,13 +25,12 @@ from ftq.settings import Settings
 from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model
 from tests.tools import gone, until
-from worker.attempt import keeper as standby
 from worker.attempt import stage_process
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
 from worker.attempt.supervisor import Supervisor
 from worker.machine import hardware
-from worker.stages.process.main import STOPPED
+from worker.stages import STOPPED
 
 ROOT = Path(__file__).parent.parent
 LEASE = 60.0
@@ -254,11 +253,11 @@ def test_it_can_be_turned_off(fakes: None, tmp_path: Path) -> None:
 def test_there_is_none_where_memory_is_short(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(standby, "free_memory", lambda: 3 * 2**30)
+    monkeypatch.setattr("worker.attempt.keeper.free_memory", lambda: 3 * 2**30)
     with caplog.at_level(logging.INFO):
         keeper.start()
     assert keeper.take() is None
-    assert caplog.messages == ["no standby: 3.0 GiB of memory are free, it wants 4"]
+    assert caplog.messages == ["no standby: 3.0 GiB of memory are free, it needs 4"]
 
 
 def test_free_memory_is_a_part_of_the_memory() -> None:
@@ -270,7 +269,7 @@ def test_the_next_one_waits_until_the_worker_has_nothing_to_do(keeper: Keeper, m
     keeper.busy()
     assert keeper._timer and keeper._timer.finished.is_set()
     assert keeper.take() is None
-    monkeypatch.setattr(standby, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.attempt.keeper.IDLE_SECONDS", 0.0)
     keeper.idle()
     until(lambda: keeper._standby)
 

@@ -579,7 +579,7 @@ def test_cancel_of_a_running_stage_waits_for_its_supervisor(store: RunStore, run
     assert store.check(token) == ("run", False)
     assert store.cancel("abc").status == "running"
     assert store.check(token) == ("cancel", False)
-    store.release(token, "handed_back", "told to stop")
+    store.release(token, "handed_back", "asked to stop")
     assert statuses(store) == [("cancelled", 1)] * 4
     assert said(store)[-1] == ("prepare", 1, "cancelled", "stopped: cancelled by the user")
 

@@ -370,7 +370,7 @@ def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig)
     assert Handover.read(folder) == Handover()
 
 
-# ---- told to stop ---------------------------------------------------------------------------------------
+# ---- asked to stop ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -395,7 +395,7 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
 
 
 def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set once a stage's process has been told to stop."""
+    """Set once a stage's process has been asked to stop."""
     told, terminate = threading.Event(), stage_process.StageProcess.terminate
 
     def tell(self: stage_process.StageProcess) -> None:
@@ -683,7 +683,7 @@ def test_beside_an_earlier_attempt_that_doesnt_end_nothing_is_started(
         assert rig.supervisor.run("r", "prepare", 1) is False
         assert [kind for *_, kind in rig.said()] == ["submitted", "claimed", "lost"]
         (message,) = rig.messages("lost")
-        assert f"{socket.gethostname()}: the process of an earlier attempt of prepare was told to end" in message
+        assert f"{socket.gethostname()}: the process of an earlier attempt of prepare was asked to stop" in message
         assert "`kill -9` ends it." in message
     assert rig.supervisor.run("r", "prepare", 2) is True
 
@@ -731,7 +731,7 @@ def test_a_process_that_didnt_start_leaves_no_lock_held(
 
 @pytest.mark.parametrize("error", [Unavailable("database sqlite:///x can't be used: disk I/O error"), MemoryError()])
 @pytest.mark.parametrize("verb", ["progress", "note"])
-def test_a_database_that_is_away_for_a_moment_costs_a_report_not_the_stage(
+def test_a_database_that_is_unreachable_for_a_moment_costs_a_report_not_the_stage(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
 ) -> None:
     folder, real = rig.submit("r", done=1, max_steps=3), getattr(rig.store, verb)
@@ -759,7 +759,7 @@ def test_an_exception_without_a_text_doesnt_end_the_reconcilers_thread(caplog: p
 @pytest.mark.parametrize(
     "verb", ["renew", "note", "hold", "hold's end", "succeed", "succeed's answer", "fail", "fail's answer"]
 )
-def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
+def test_a_database_that_is_unreachable_for_a_moment_costs_no_attempt(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     name, _, part = verb.partition("'s ")
@@ -788,7 +788,7 @@ def test_a_database_that_is_away_for_a_moment_costs_no_attempt(
     assert names(folder) >= ({"logs/prepare.log"} if name == "fail" else {"dataset/train.jsonl"})
 
 
-def test_a_database_that_is_away_for_longer_than_the_lease_ends_the_attempt(
+def test_a_database_that_is_unreachable_for_longer_than_the_lease_ends_the_attempt(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, monotonic, passed = rig.submit("r"), time.monotonic, [0.0]

@@ -21,9 +21,10 @@ from ftq.spec.options import parse
 from tests import forked
 from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model, sealed
+from worker.stages import STOPPED
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
-from worker.stages.process.main import STOPPED, Report
+from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
 
@@ -94,16 +95,16 @@ def test_why_a_training_starts_anew_though_there_are_checkpoints(tmp_path: Path)
     run, here = RunDir(tmp_path), {"engine": "trl", "dtype": "float32", "optimizer": "adamw_torch"}
 
     def why(mark: str) -> str:
-        return checkpoints.why_anew(run, mark, here)
+        return checkpoints.reason_to_start_anew(run, mark, here)
 
     assert why("this") == ""
     (sealed(run, 0, 60, "this") / "adapter_model.safetensors").write_bytes(b"torn")
     (sealed(run, 0, 70) / checkpoints.SEAL).unlink()
     assert why("this") == ""
-    assert why("other") == "starts anew: the checkpoint at step 60 is of a training with other options or data"
+    assert why("other") == "starts anew: the checkpoint at step 60 is of a training run with other options or data"
     sealed(run, 1, 80, "other", **{**here, "dtype": "bfloat16", "engine": "unsloth"})
     with_what = "engine unsloth, here trl; dtype bfloat16, here float32"
-    assert why("this") == f"starts anew: the checkpoint at step 80 is of a training with {with_what}"
+    assert why("this") == f"starts anew: the checkpoint at step 80 is of a training run with {with_what}"
 
 
 def test_a_run_of_the_working_directory_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

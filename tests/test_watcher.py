@@ -14,8 +14,7 @@ from ftq.spec.options import parse
 from tests.tiny import sealed
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, train
-from worker.stages.train import watcher as module
-from worker.stages.train.watcher import Moment, Watcher
+from worker.stages.train.watcher import Moment, Step, Watcher
 
 
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:
@@ -104,7 +103,7 @@ def test_the_first_checkpoint_comes_early_and_sooner_after_attempts_that_brought
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int, first: int
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("worker.stages.train.watcher.time.monotonic", lambda: now[0])
     spec = parse({"model": "m"})
     watcher = Watcher(RunDir(tmp_path), attempt, spec, Report(), "mark", {}, evaluates=False, found=None)
     now[0] += 200  # the model is loaded
@@ -126,7 +125,7 @@ def test_what_another_machine_s_training_left_is_neither_the_best_nor_in_the_way
     for step in (20, 200, 300):
         sealed(run, 0, step, mark="another's")
     watcher, _ = watch(tmp_path, [3.0, 2.0, 2.5], keep_best=True)
-    assert "note: message=starts anew: the checkpoint at step 300 is of a training" in capsys.readouterr().err
+    assert "note: message=starts anew: the checkpoint at step 300 is of a training run" in capsys.readouterr().err
     assert watcher.best_path is watcher._find_best() is None
     path = sealed(run, 0, 30, mark="mark")
     watcher.saved(SimpleNamespace(global_step=30))
@@ -177,9 +176,9 @@ def test_the_speed_is_that_of_steps_without_those_that_compile_and_what_lies_bet
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watcher, _ = watch(tmp_path, [])
-    monkeypatch.setattr(module.gc, "freeze", lambda: None)
+    monkeypatch.setattr("worker.stages.train.watcher.gc.freeze", lambda: None)
     moments = iter([0.0, 20.0, 28.0, 29.0, 45.0, 46.0, 47.0])
-    monkeypatch.setattr(module, "Moment", lambda: Point(next(moments)))
+    monkeypatch.setattr("worker.stages.train.watcher.Moment", lambda: Point(next(moments)))
     watcher.steps_per_epoch = 5
     watcher.begins(SimpleNamespace(global_step=0))
     control = SimpleNamespace(should_evaluate=False, should_training_stop=False, should_save=False)
@@ -189,7 +188,7 @@ def test_the_speed_is_that_of_steps_without_those_that_compile_and_what_lies_bet
         if step == 3:
             watcher.goes_on()  # after an evaluation of 16 seconds
     assert watcher._speed() == (100.0, 1.0)
-    watcher.steps.append(module.Step(Point(47.0), 500, Point(99.0, is_past=False), 1000))  # the device isn't there yet
+    watcher.steps.append(Step(Point(47.0), 500, Point(99.0, is_past=False), 1000))  # the device isn't there yet
     assert watcher._speed() == (100.0, 1.0)
     watcher.ends(SimpleNamespace(global_step=5))
     assert "'step_seconds': 1.0, 'tokens_per_second': 100.0" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Answers: take a question, open the run's model, show the asker the text while llama.cpp writes it.
+"""Answers to questions: take a question, open the run's model, show the asker the text while llama.cpp writes it.
 
 A question never waits for a stage: it needs no lease and no lock, and the models stay loaded for the next one.
 """
@@ -31,39 +31,39 @@ from worker.llama.pool import Pool
 log = logging.getLogger("ftq.answers")
 logging.getLogger("httpx").setLevel(logging.WARNING)  # each request to llama.cpp would be a line
 WRITE_SECONDS = 0.2  # between two writes of the text so far
-LOOK_SECONDS = 0.5  # how often the asker's and the worker's wishes are looked up
+LOOK_SECONDS = 0.5  # between two looks whether the asker still waits and the worker goes on
 
 
 def open_pool(gpu: bool) -> Pool:
-    """The models of this process; tests put some here that are no models."""
+    """The pool of this process's models; tests replace it by one that loads none."""
     return Pool(gpu=gpu)
 
 
 class Answerer:
-    """Answers the questions of one process, several at once if it has threads. It opens no model before the first."""
+    """Answers the questions of one process, several at once if it has threads. The first question opens a model."""
 
     def __init__(self, settings: Settings, open_store: Callable[[], RunStore], gpu: Callable[[], bool]) -> None:
         self.settings, self._open_store, self._gpu = settings, open_store, gpu
-        self._lock, self._looking = threading.Lock(), threading.Lock()
+        self._lock, self._base_lock = threading.Lock(), threading.Lock()
         self._bases: dict[tuple[str, str | None], Path] = {}
 
     def answer(self, question: str, worker: str) -> None:
-        """Take the question, if nobody has, and write its answer or its error."""
+        """Take the question, unless another process has it, and write its answer or its error."""
         store = self._open_store()
-        taken = store.take_question(question, worker)
-        if taken is None:
+        order = store.take_question(question, worker)
+        if order is None:
             return
         asker = _Asker(store, question, worker)
         try:
             with _sigterm_noted(asker.stop):
-                answer, error = self._ask(asker, *taken), None
+                answer, error = self._ask(asker, *order), None
         except FtqError as failure:
             answer, error = None, RunError.of(failure)
-        except Exception as failure:  # the asker waits: say so now, not after the asker's patience
+        except Exception as failure:  # the asker waits for an answer: record the error now
             log.exception("answer.%s", question)
             message, hint = f"{type(failure).__name__}: {failure}", "The worker's log has the details."
             answer, error = None, RunError("bug", message, hint)
-        _note(run_dir(self.settings.home, taken[0]), question, answer, error)
+        _note(run_dir(self.settings.home, order[0]), question, answer, error)
         patiently(lambda: store.answer(question, answer, error), self.settings.lease_seconds)
 
     def close(self, **_: Any) -> None:
@@ -98,18 +98,18 @@ class Answerer:
         return answer.to_json()
 
     def _base(self, model: str, folder: RunDir) -> Path:
-        """The GGUF of the base model that the run has trained: looked for once, made while other questions wait."""
+        """The GGUF of the run's base model. One thread makes it while the others wait."""
         report = folder.dataset / "report.json"
         revision = json.loads(report.read_text(encoding="utf-8")).get("base_revision") if report.is_file() else None
-        with self._looking:
-            known = self._bases.get((model, revision))
-            if known is None or not known.is_file():
-                known = self._bases[model, revision] = base_gguf(model, revision)
-            return known
+        with self._base_lock:
+            file = self._bases.get((model, revision))
+            if file is None or not file.is_file():
+                file = self._bases[model, revision] = base_gguf(model, revision)
+            return file
 
 
 class _Asker:
-    """Who waits for one answer: sees the text as it grows, and may leave before its end."""
+    """The client that waits for one answer: it sees the text as it grows, and may leave before the end."""
 
     def __init__(self, store: RunStore, question: str, worker: str) -> None:
         self.store, self._question, self._worker = store, question, worker
@@ -122,11 +122,11 @@ class _Asker:
         self._write_if_due()
 
     def stop(self) -> None:
-        """The worker is to stop."""
-        self._stopped = "the worker was told to stop before it had answered"
+        """End the answer because the worker was asked to stop."""
+        self._stopped = "the worker was asked to stop before it had answered"
 
     def has_left(self) -> bool:
-        """Whether the answer is no longer worth writing. Asked often, looked up twice a second."""
+        """Whether the answer isn't needed any more. Called often, looked up twice a second."""
         self._write_if_due()
         if not self._stopped and time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
@@ -138,7 +138,7 @@ class _Asker:
             raise FtqError(self._stopped, "Ask again when a worker is up.")
 
     def _look(self) -> None:
-        with contextlib.suppress(Unavailable):  # for a moment: the answer is said when it is back
+        with contextlib.suppress(Unavailable):  # the next look may reach the database again
             waits, draining = self.store.check_question(self._question, self._worker)
             if not waits:
                 self._stopped = "nobody waits for the answer any more"
@@ -146,7 +146,7 @@ class _Asker:
                 self.stop()
 
     def _write_if_due(self) -> None:
-        """Without white space at the ends, as the whole answer will be: what was shown is always a part of it."""
+        """Write the text so far, stripped as the whole answer will be, so that each text begins like the next one."""
         text = self._text.strip()
         if len(text) > len(self._shown) and time.monotonic() - self._written > WRITE_SECONDS:
             self._written = time.monotonic()
@@ -156,16 +156,16 @@ class _Asker:
 
 
 def _model(folder: RunDir, quantization: str) -> Path:
-    """The run's GGUF. Also of a run that answers its test prompts by the adapter: the GGUF is what the user ships."""
+    """The run's GGUF, which is what the user ships, even if the run answers its test prompts by the adapter."""
     file = folder.gguf(quantization)
     if not file.is_file():
-        there = ", ".join(path.name for path in folder.ggufs()) or "no model"
-        raise UserError(f"{file} is not there; the run has {there}", "The export stage writes it: `ftq status`.")
+        models = ", ".join(path.name for path in folder.ggufs()) or "no model"
+        raise UserError(f"{file} is not there; the run has {models}", "The export stage writes it: `ftq status`.")
     return file
 
 
 def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: RunError | None) -> None:
-    """A line in the run's log of questions, without the question."""
+    """Add a line to the run's log of questions, without the question's text."""
     if answer:
         what = "{tokens} tokens in {seconds:.2f} s, the first after {first_token_seconds:.2f} s".format(**answer)
     else:
@@ -176,7 +176,7 @@ def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: R
 
 @contextlib.contextmanager
 def _sigterm_noted(note: Callable[[], None]) -> Iterator[None]:
-    """In a pool child of its own, Flower's Terminate is a SIGTERM: the answer ends at the next look."""
+    """Call `note` at a SIGTERM, which is how Flower's Terminate reaches a pool child: the answer ends soon after."""
     if threading.current_thread() is not threading.main_thread():  # a threads pool has no such signal
         yield
         return

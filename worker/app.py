@@ -35,7 +35,7 @@ _reconciler: Reconciler | None = None
 
 
 class _Printable(logging.Filter):
-    """Replace control characters: a message of the broker may hold any, and the log may be a terminal."""
+    """Replaces control characters: a broker's message may hold any, and the log may go to a terminal."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage()), ()
@@ -43,7 +43,7 @@ class _Printable(logging.Filter):
 
 
 class QuickConsumer(Consumer):  # type: ignore[misc]
-    """Looks for a broker that is away every three seconds at most; Celery's own pauses grow to half a minute."""
+    """Tries an unreachable broker again after three seconds at most; Celery's own pauses grow to half a minute."""
 
     def ensure_connected(self, connection: Any) -> Any:
         retry = functools.partial(connection.ensure_connection, interval_start=1, interval_step=1, interval_max=3)
@@ -59,7 +59,10 @@ def _keep_the_log_printable(logger: logging.Logger, **_: Any) -> None:
 
 @signals.celeryd_after_setup.connect
 def _decide_about_the_standby(instance: Any, **_: Any) -> None:
-    """One pool child that trains keeps a standby. The children learn it from the environment: they import anew."""
+    """Turn the standby off unless there is one pool child and it trains. The children read this from the environment.
+
+    They import this module anew, so a variable of this process wouldn't reach them.
+    """
     if instance.concurrency != 1 or "gpu" not in instance.app.amqp.queues.consume_from:
         os.environ["FTQ_STANDBY"] = "0"
 
@@ -74,7 +77,7 @@ def _start_reconciler(sender: Any, **_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    """Told to stop: the supervisors see this at their next look, save a checkpoint and hand their run back."""
+    """Ask the supervisors to stop: at their next look they save a checkpoint and hand their run back."""
     if _reconciler:
         _reconciler.drain()
 
@@ -87,8 +90,10 @@ def _stop_reconciler(**_: Any) -> None:
 
 @signals.task_revoked.connect
 def _cancel(request: Any, terminated: bool, **_: Any) -> None:
-    """Flower's Terminate of a running task, which Celery carries out in this process, or Revoke of a waiting one: the
-    run is cancelled. Without that the message of the waiting one would be sent again for ever."""
+    """Cancel the run of a task that was terminated while running, or revoked while waiting, in Flower.
+
+    Celery carries out both in this process. The message of a revoked task would otherwise be sent again for ever.
+    """
     run_id, _dot, rest = request.id.partition(".")
     stage, _dot, attempt = rest.partition(".")
     if not _reconciler or stage not in STAGES or not attempt.isdigit():
@@ -101,7 +106,7 @@ def _cancel(request: Any, terminated: bool, **_: Any) -> None:
 
 @signals.task_failure.connect
 def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
-    """A pool child was killed: don't wait for its lease. Celery raises this signal in the main process."""
+    """Take back what a killed pool child held, before its lease ends. Celery calls this in the main process."""
     run_id, _dot, rest = task_id.partition(".")
     stage, _dot, attempt = rest.partition(".")
     if not isinstance(exception, WorkerLostError) or not _reconciler:

@@ -1,7 +1,7 @@
 """The reconciler: a thread in every worker's main process that sends on what got stuck.
 
-It takes back stages whose lease ended, and sends queued stages whose message is gone (a broker that was away or
-lost its data). Every worker may run one: the database decides who does what.
+It takes back stages whose lease ended, and sends queued stages again whose message is gone (because the broker was
+unreachable or lost its data). Every worker may run one: the database decides who does what.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from ftq.store.store import RunStore
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
-DRAIN_SECONDS = 0.5  # how often a worker that was told to stop says so
+DRAIN_SECONDS = 0.5  # how often a worker that was asked to stop says so
 
 
 class Reconciler:
-    """Also this worker's sign of life, and the one who says that it is about to stop."""
+    """Sends on what got stuck, gives this worker's sign of life, and says when the worker is about to stop."""
 
     def __init__(self, settings: Settings, worker: str, queues: list[str]) -> None:
         self.app, self.settings = queue.make_impatient_app(settings), settings
-        self.worker, self.queues, self._known = worker, queues, False
+        self.worker, self.queues, self._registered = worker, queues, False
         self._began = time.time()
         self.every = min(5.0, settings.lease_seconds / 6)
-        self.grace = min(8.0, settings.lease_seconds / 2)  # how long a message may be on its way
+        self.grace = min(8.0, settings.lease_seconds / 2)  # seconds that a message may be on its way
         self._missing: set[str] = set()  # tasks that had no message at the last turn
         self._dead: deque[tuple[str, str, int]] = deque()
         self._terminated: deque[tuple[str, str, int]] = deque()
@@ -46,7 +46,7 @@ class Reconciler:
 
     @cached_property
     def store(self) -> RunStore:
-        """Opened when it is first needed: the database may be away when the worker starts."""
+        """Opened when it is first needed: the database may be unreachable when the worker starts."""
         return RunStore(self.settings.database_url)
 
     def start(self) -> None:
@@ -54,17 +54,17 @@ class Reconciler:
         self._thread.start()
 
     def take_back(self, run_id: str, stage: str, attempt: int) -> None:
-        """The process of this worker that held the attempt has died: don't wait for its lease."""
+        """Take back an attempt whose process in this worker has died, without waiting for its lease."""
         self._dead.append((run_id, stage, attempt))
         self._wake.set()
 
     def cancel(self, run_id: str, stage: str, attempt: int) -> None:
-        """Flower's Terminate ended the attempt in this worker: cancel its run as soon as the database hears it."""
+        """Cancel the run of an attempt that Flower's Terminate ended here, as soon as the database can be reached."""
         self._terminated.append((run_id, stage, attempt))
         self._wake.set()
 
     def drain(self) -> None:
-        """Called in a signal handler's context: the database is asked from a thread."""
+        """Note that the worker stops. Called in a signal handler: only a thread may write to the database."""
         self._stopping.set()
         self._wake.set()
 
@@ -75,29 +75,28 @@ class Reconciler:
             self.store.forget_worker(self.worker)
 
     def reconcile(self) -> list[str]:
-        """One turn; the ids of the runs that were sent on."""
+        """Do one turn; return the ids of the runs that were sent on."""
         self._cancel_terminated()
-        stuck = self._expired()  # nobody has sent these yet
+        stuck = self._expired()  # these have no message yet
         waiting = {queue.task_id(*attempt): attempt[0] for attempt in self.store.waiting(self.grace)}
         missing = set(waiting) - (queue.messages(self.app, self.settings.lease_seconds / 2) if waiting else set())
-        stuck += [waiting[task] for task in missing & self._missing]  # at one look a worker may just have taken it
+        stuck += [waiting[task] for task in missing & self._missing]  # missing once may mean that a worker just took it
         self._missing = missing
         return [run.id for run in map(self.store.due, stuck) if run and queue.send(self.app, run)]
 
     def _cancel_terminated(self) -> None:
         while self._terminated:
-            with contextlib.suppress(NotFound):  # deleted since
+            with contextlib.suppress(NotFound):  # the run was deleted meanwhile
                 self.store.cancel_attempt(*self._terminated[0], begun=True)
             self._terminated.popleft()
 
     def _expired(self) -> list[str]:
-        """The ids of the runs whose stage was taken back and that go on at once: a child of this worker died, or a
-        lease ended anywhere."""
-        found = list[str]()
+        """Take back stages whose child of this worker died or whose lease ended; the runs that go on at once."""
+        run_ids = list[str]()
         while self._dead:
-            found += self.store.expire_attempt(*self._dead[0], worker=self.worker)
+            run_ids += self.store.expire_attempt(*self._dead[0], worker=self.worker)
             self._dead.popleft()
-        return [*found, *self.store.expire(self.settings.lease_seconds)]
+        return [*run_ids, *self.store.expire(self.settings.lease_seconds)]
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -110,14 +109,17 @@ class Reconciler:
     def _beat(self) -> None:
         facts = hardware.facts(self.settings.memory_gb)
         self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
-        if not self._known:  # an earlier worker of this name may have died while it stopped
+        if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
             self.store.lose_questions_of(self.worker, self._began)
-            self._known = True
+            self._registered = True
 
     def _hand_back(self) -> None:
-        """In a thread of its own, for the loop may be waiting for the broker; again and again, for the database may be
-        away. A supervisor goes on until it hears of this."""
+        """Ask this worker's supervisors to hand their runs back, again and again until the process ends.
+
+        It has a thread of its own because the loop may be waiting for the broker, and repeats itself because the
+        database may be unreachable.
+        """
         self._stopping.wait()
         end = threading.Timer(self.settings.grace_seconds, self._end)
         end.daemon = True
@@ -127,16 +129,18 @@ class Reconciler:
             time.sleep(DRAIN_SECONDS)
 
     def _end(self) -> None:
-        """The main process or a pool child waits for a broker or a database that hangs: a stage saves and ends alone,
-        and its lease gives the run to another worker."""
-        log.error("told to stop %.0f s ago and not done: ended", self.settings.grace_seconds)
+        """End a worker that waits for a hanging broker or database.
+
+        A stage saves its checkpoint without a supervisor, and when the lease ends another worker takes the run.
+        """
+        log.error("asked to stop %.0f s ago and not done: ended", self.settings.grace_seconds)
         for child in active_children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
         os._exit(1)
 
     def _try(self, action: Any) -> Any:
-        """The broker or the database may be away for a while: that must not end the thread."""
+        """Log an error instead of raising it: an unreachable broker or database must not end the thread."""
         try:
             return action()
         except Exception as error:

@@ -35,7 +35,7 @@ def register(app: Celery, settings: Settings) -> None:
     signals.task_postrun.connect(keeper.idle)
 
     store = _once(lambda: RunStore(settings.database_url))  # opened in the pool child at its first task
-    answerer = Answerer(settings, store, lambda: _only_answers(app) and bool(hardware.given()))
+    answerer = Answerer(settings, store, lambda: _only_answers(app) and bool(hardware.own_gpus()))
     signals.worker_process_shutdown.connect(answerer.close)  # a pool child ends
     signals.worker_shutdown.connect(answerer.close)  # a worker without pool children ends
 
@@ -44,8 +44,8 @@ def register(app: Celery, settings: Settings) -> None:
 
     def check(task: Any, *arguments: Any) -> None:
         if not queue.is_genuine(settings.signing_key, task, *arguments):
-            log.warning("%r (%s): not signed with the key of FTQ_SIGNING_KEY_FILE: message dropped",
-                        task.request.id, task.name)  # fmt: skip
+            message = "%r (%s): not signed with the key of FTQ_SIGNING_KEY_FILE: message dropped"
+            log.warning(message, task.request.id, task.name)
             raise Ignore
 
     def add_stage(name: str) -> None:
@@ -66,12 +66,12 @@ def register(app: Celery, settings: Settings) -> None:
 
 
 def _only_answers(app: Celery) -> bool:
-    """Whether this process is a worker for questions alone. Beside stages a model would take a training's memory."""
+    """Whether this worker serves questions alone. Beside stages a model would take memory from a training run."""
     return set(app.amqp.queues.consume_from) == {ASK}
 
 
 def _once(make: Callable[[], Value]) -> Callable[[], Value]:
-    """Make it at the first call. functools.cache alone lets two threads make one each."""
+    """Call `make` once, at the first call. functools.cache alone lets two threads each call it."""
     lock, cached = threading.Lock(), cache(make)
 
     def get() -> Value:

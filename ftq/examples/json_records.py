@@ -12,8 +12,8 @@ PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "respon
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
-MOST_BEFORE = 2**20  # characters that were said before an answer: no row takes more
-_JSON = json.JSONDecoder(parse_int=float)  # Python makes no int of more than 4,300 digits
+MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
+_JSON = json.JSONDecoder(parse_int=float)  # int() refuses more than 4,300 digits
 
 Example = dict[str, str]
 Row = tuple[str, Example | str]  # where it is, and the example or why there is none
@@ -21,7 +21,7 @@ Message = tuple[str, str, bool]  # role, text, whether it is learned
 
 
 class Malformed(ValueError):
-    """The whole file can't be used; the text says why, with the line."""
+    """Raised if the whole file can't be used; the text says why, with the line."""
 
 
 def examples(text: str, is_lines: bool) -> Iterator[Row]:
@@ -37,7 +37,7 @@ def examples(text: str, is_lines: bool) -> Iterator[Row]:
 
 
 def read(record: Any) -> list[Example | str]:
-    """The examples in one record: one, or for each answer of a chat one or why there is none. Raises ValueError."""
+    """The examples in a record; for each answer of a chat an example or why there is none. Raises ValueError."""
     return list(_rows(record))
 
 
@@ -49,13 +49,13 @@ def _rows(record: Any) -> Iterator[Example | str]:
         if key in record:
             yield from _turns(first, record[key], key)
             return
-    for asked, answered in PAIRS:
-        if asked in record and answered in record:
-            if isinstance(record[asked], list) and isinstance(record[answered], list):
-                yield from _turns(first, record[asked] + record[answered], asked)
+    for question, answer in PAIRS:
+        if question in record and answer in record:
+            if isinstance(record[question], list) and isinstance(record[answer], list):
+                yield from _turns(first, record[question] + record[answer], question)
                 return
-            example = _example(record, asked, answered)
-            yield from _turns(first, _as_chat(example), asked) if first else [example]
+            example = _example(record, question, answer)
+            yield from _turns(first, _as_chat(example), question) if first else [example]
             return
     raise ValueError(f"a record needs {KNOWN}; this one has {_listed(list(record))}")
 
@@ -82,7 +82,7 @@ def _records(value: Any) -> list[Any]:
     if not isinstance(value, dict):
         raise Malformed(f"expected a list of records, not {_kind(value)}")
     lists = [inner for inner in value.values() if isinstance(inner, list)]
-    is_record = any(key in value for key in ("messages", "conversations", *(asked for asked, _ in PAIRS)))
+    is_record = any(key in value for key in ("messages", "conversations", *(question for question, _ in PAIRS)))
     return lists[0] if len(lists) == 1 and not is_record else [value]
 
 
@@ -98,46 +98,47 @@ def _lines(text: str) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", ValueError("malformed JSON (nested too deeply)")
 
 
-def _example(record: dict[str, Any], asked: str, answered: str) -> Example:
-    given = record.get("input") or record.get("context") or ""
+def _example(record: dict[str, Any], question: str, answer: str) -> Example:
+    """The example of a record whose question and answer have these keys."""
+    context = record.get("input") or record.get("context") or ""
     return {
-        "instruction": _text(record[asked], asked, required=True),
-        "input": _text(given, "input", required=False),
-        "output": _text(record[answered], answered, required=True),
+        "instruction": _text(record[question], question, required=True),
+        "input": _text(context, "input", required=False),
+        "output": _text(record[answer], answer, required=True),
     }
 
 
 def _said_first(record: dict[str, Any]) -> list[Any]:
-    """A record's `system` prompt and `history` (pairs of question and answer) as the messages that they stand for.
+    """A record's `system` prompt and `history` (pairs of question and answer) as messages.
 
-    Columns of these names that are no text and no list are about something else.
+    A `system` that is no text and a `history` that is no list mean something else and are ignored.
     """
     history = record["history"] if isinstance(record.get("history"), list) else []
     if not all(isinstance(turn, list) and len(turn) == 2 for turn in history):
         raise ValueError("history must be a list of [question, answer] pairs")
     system = record.get("system") or record.get("system_prompt")
-    said = [("system", system)] if isinstance(system, str) else []
-    said += [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True)]
-    return [{"role": role, "content": content} for role, content in said]
+    turns = [("system", system)] if isinstance(system, str) else []
+    turns += [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True)]
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def _as_chat(example: Example) -> list[Any]:
-    given = [{"role": "system", "content": example["input"]}] if example["input"] else []
-    asked, answered = example["instruction"], example["output"]
-    return [*given, {"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    context = [{"role": "system", "content": example["input"]}] if example["input"] else []
+    question, answer = example["instruction"], example["output"]
+    return [*context, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]:
-    """An example for each answer, or why there is none: the question before it, and all that was said before as input.
+    """For each answer an example, or why there is none. Assistant messages in a row are one answer.
 
-    Assistant messages in a row are one answer.
+    The question is the user's messages before the answer; everything before them is the input.
     """
     if not isinstance(messages, list):
         raise ValueError(f"{key} must be a list, not {_kind(messages)}")
     before, question, size, answers = list[str](), list[str](), 0, 0
-    said = list(map(_message, messages))
-    before_it = [message for message in map(_message, first) if message not in said[:1]]  # some records say it twice
-    for role, group in groupby(before_it + said, key=lambda message: message[0]):
+    chat = list(map(_message, messages))
+    context = [message for message in map(_message, first) if message not in chat[:1]]  # some records repeat it
+    for role, group in groupby(context + chat, key=lambda message: message[0]):
         turns = list(group)
         texts = [text for _, text, _ in turns]
         if role == "user":
@@ -157,7 +158,7 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
 
 
 def _answer(question: list[str], before: list[str] | None, turns: list[Message]) -> Example | str:
-    """`before` is None where more was said than any row takes."""
+    """The example, or why there is none. `before` is None if the chat before it is longer than any row."""
     if not question:
         return "an assistant message has no user message before it"
     if not all(learned for *_, learned in turns):
@@ -198,9 +199,9 @@ def _text(value: Any, name: str, required: bool) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    """Names from a document, for people: not all of a thousand, nor all of a very long one."""
-    shown = [name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..." for name in names[:NAMES_SHOWN]]
-    return ", ".join([*shown, f"{len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else shown) or "nothing"
+    """Names from a document, for people: long lists and long names are shortened."""
+    short = [name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..." for name in names[:NAMES_SHOWN]]
+    return ", ".join([*short, f"{len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else short) or "nothing"
 
 
 def _kind(value: Any) -> str:

@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # and nothing else; indented more it's code
-KEYS = {  # how front matter's lines begin that aren't indented, by the ruler above it: YAML's and TOML's
+TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # a block of tags only; indented more it's code
+KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
     "---": re.compile(r"[\w-]+:(\s|$)"),
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
 
-STRETCH = 2**16  # characters that are parsed at once
+STRETCH = 2**16  # characters, more or less, that are parsed at once
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Lines at the top level, from `start` up to `end`; of a heading its depth and its text with the markup."""
+    """A block at the top level: lines from `start` up to `end`. A heading has a depth and its text with the markup."""
 
     start: int
     end: int
@@ -40,27 +40,27 @@ class Block:
 
 
 def sections(source: str) -> list[Section]:
-    """Every stretch of text below a heading. Headings inside quotes, lists and code are text."""
+    """A section for each heading and for the text before the first. Headings in quotes, lists and code are text."""
     lines = _without_front_matter(source)
     parser, defined = _parser(), dict[str, Any]()
     top = list(_top(lines, parser, defined))
-    found: list[Section] = []
+    result: list[Section] = []
     path: dict[int, str] = {}
     starts = [*(block.start for block in top), len(lines)]
     texts, line = [_text(lines, 0, starts[0])], 1
     for block, after in zip(top, starts[1:], strict=True):
         if block.depth:
-            found.append(Section(tuple(path.values()), _texts(texts), line))
+            result.append(Section(tuple(path.values()), _texts(texts), line))
             heading = _plain(_inline(block.heading, parser, defined))
             path = {level: name for level, name in path.items() if level < block.depth} | {block.depth: heading}
             texts, line = [], block.start + 1
         texts.append(_text(lines, block.start if block.is_text else block.end, after))
-    found.append(Section(tuple(path.values()), _texts(texts), line))
-    return [section for section in found if not all(map(TAGS.fullmatch, section.blocks))]
+    result.append(Section(tuple(path.values()), _texts(texts), line))
+    return [section for section in result if not all(map(TAGS.fullmatch, section.blocks))]
 
 
 def _without_front_matter(source: str) -> list[str]:
-    """The source's lines, those of a leading YAML or TOML block emptied so that line numbers stay right."""
+    """The source's lines. Those of a leading YAML or TOML block are emptied, so that line numbers stay right."""
     lines = re.split(r"\r\n|\r|\n", source)
     ruler = lines[0].rstrip()
     ends = [number for number, line in enumerate(lines) if line.rstrip() in (ruler, "...") and number]
@@ -70,7 +70,7 @@ def _without_front_matter(source: str) -> list[str]:
 
 
 def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
-    """It looks like `key: value`, be it valid (`title: ftq: the queue` isn't); anything else between rulers is text."""
+    """Whether the lines look like `key: value`, valid or not (`title: ftq: the queue` isn't). Others are text."""
     import yaml
 
     outer = [line for line in lines if line.strip() and line[0] not in " \t#"]
@@ -84,7 +84,7 @@ def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
 
 @cache
 def _parser() -> Any:
-    """It leaves alone what stands inside the blocks. Made once: making it takes longer than parsing a short page."""
+    """A parser of blocks that leaves their text alone. Made once: that takes longer than parsing a short page."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark").enable("table")
@@ -93,9 +93,9 @@ def _parser() -> Any:
 
 
 def _top(lines: list[str], parser: Any, defined: dict[str, Any]) -> Iterator[Block]:
-    """The blocks at the top level; comments are blanked out of `lines`, definitions of links go into `defined`.
+    """The blocks at the top level. Comments are blanked out of `lines`, definitions of links go into `defined`.
 
-    A long page is parsed in stretches, for its tokens take a hundred times the memory of their text.
+    A long page is parsed in stretches, because tokens take a hundred times the memory of their text.
     """
     first = 0
     while first < len(lines):
@@ -108,7 +108,7 @@ def _top(lines: list[str], parser: Any, defined: dict[str, Any]) -> Iterator[Blo
 
 
 def _parse(lines: list[str], first: int, parser: Any, defined: dict[str, Any]) -> tuple[list[Any], int]:
-    """(the tokens of a stretch of lines, where it ends): in no block, as a heading behind it shows."""
+    """(the tokens of a stretch of lines, where it ends). It ends in no block: a heading added there stays a heading."""
     size = STRETCH
     while (last := _stretch(lines, first, size)) < len(lines):
         parsed = parser.parse("\n".join([*lines[first:last], "", "# A heading"]), defined)
@@ -119,7 +119,7 @@ def _parse(lines: list[str], first: int, parser: Any, defined: dict[str, Any]) -
 
 
 def _stretch(lines: list[str], first: int, size: int) -> int:
-    """Where about `size` characters end: above a line that continues no list, quote or table, be one near."""
+    """Where about `size` characters end, if possible above a line that continues no list, quote or table."""
     length = 0
     for number in range(first, len(lines)):
         line = lines[number]
@@ -137,7 +137,7 @@ def _block(token: Any, inside: Any, first: int) -> Block:
 
 
 def _drop_comments(lines: list[str], first: int, parsed: list[Any], parser: Any) -> None:
-    """Blank the HTML comments out of `lines`, where the parser says that they are comments and not code."""
+    """Blank the HTML comments out of `lines`; the parser tells comments from code."""
     for token in parsed:
         if not token.map or token.type not in ("html_block", "inline") or "<!--" not in token.content:
             continue
@@ -151,7 +151,7 @@ def _drop_comments(lines: list[str], first: int, parsed: list[Any], parser: Any)
 
 
 def _without_comments(text: str, inline: list[Any]) -> str:
-    """Its comments are what stands where the parser has met one; the same in a code span is code."""
+    """The text without the comments that the parser has found; the same characters in a code span are code."""
     parts, at = [], 0
     for content, type in ((child.content, child.type) for child in inline):
         start = text.find(content, at) if type in ("code_inline", "html_inline") else -1
@@ -171,13 +171,12 @@ def _inline(content: str, parser: Any, defined: dict[str, Any]) -> list[Any]:
 def _plain(inline: list[Any]) -> str:
     """A heading without its markup: `## The *ftq* [queue](x)` is "The ftq queue"."""
     kinds = {"text", "code_inline", "text_special", "image"}
-    words = [child.content if child.type in kinds else " " if child.type.endswith("break") else ""
-             for child in inline]  # fmt: skip
+    words = [child.content if child.type in kinds else " " if child.type.endswith("break") else "" for child in inline]
     return " ".join("".join(words).split())
 
 
 def _text(lines: list[str], start: int, end: int) -> str:
-    """A block goes up to the next one, for a link's definition is in none."""
+    """The lines up to the next block, because a link's definition belongs to no block."""
     return "\n".join(lines[start:end]).strip("\n").rstrip()
 
 

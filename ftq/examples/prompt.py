@@ -1,21 +1,20 @@
 """The one prompt format: training, inference and the exported template all take it from here.
 
-A training text is `Instruction: ..., Input: ..., Response: ...` ended by the model's stop token. The
-prompt ends right after the colon and the completion starts with the space, because byte-pair
-tokenizers keep a word and the space before it in one token: cut elsewhere, training and inference
-would see different tokens.
+A training text is `Instruction: ..., Input: ..., Response: ...` and the model's stop token. The prompt ends right after
+the colon and the completion starts with the space, because byte-pair tokenizers keep a word and the space before it in
+one token: cut elsewhere, training and inference would see different tokens.
 """
 
 from __future__ import annotations
 
 
 def prompt(instruction: str, input: str = "") -> str:
-    """The text the model sees before it answers."""
+    """The text that the model sees before it answers."""
     return f"Instruction: {instruction.strip()}, Input: {input.strip()}, Response:"
 
 
 def completion(output: str, stop: str) -> str:
-    """The text the model learns to write: the answer, ended by the stop token."""
+    """The text that the model learns to write: the answer and the stop token."""
     return f" {output.strip()}{stop}"
 
 

@@ -1,7 +1,7 @@
-"""Every path and file name under artifacts/<run>/, and how files get there.
+"""Every path and file name under artifacts/<run>/, and how files are put there.
 
-Existence means complete, also after a power cut: a stage writes into a folder of its own attempt, and what it made is
-checked, synced to the disk and only then renamed into place.
+A file that exists is complete, also after a power cut: a stage writes into a folder of its own attempt, and the files
+are checked, synced to the disk and only then renamed into place.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ftq.files.artifact import Artifact
 STAGES = ("prepare", "train", "export", "infer")
 COPIED_AT_ONCE = 2**23  # bytes
 SYNC_SECONDS = 0.5
-LINKED_FROM = 2**20  # bytes; a smaller file is copied, so that a person may edit one run's model card
-NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # how a network's file system says that it syncs no folders
+LINKED_FROM = 2**20  # bytes; smaller files are copied, so that a person may edit one run's model card
+NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # a network's file system may be unable to sync folders
 
 # What each stage publishes; `*` stands for the quantisation.
 OUTPUTS = {
@@ -36,10 +36,10 @@ OUTPUTS = {
 
 
 class RunDir:
-    """One run's folder. Paths are derived on access; nothing is created by looking."""
+    """One run's folder. Paths are computed on access; reading one creates nothing."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.abspath(path))  # `.` has a name, too; a link stays one
+        self.path = Path(os.path.abspath(path))  # gives `.` a name and doesn't follow links
 
     # written at submit
     @property
@@ -48,7 +48,7 @@ class RunDir:
 
     @property
     def submitting(self) -> Path:
-        """There until the run is recorded: whose submit died has it for ever, and `gc` clears that folder."""
+        """A mark that is removed once the run is recorded. If the submit died it stays, and `gc` clears the folder."""
         return self.path / ".submitting"
 
     @property
@@ -83,12 +83,12 @@ class RunDir:
 
     @property
     def checkpoints(self) -> Path:
-        """checkpoints/<attempt>/checkpoint-<step>: a folder an attempt, so that a frozen one can't tear another's."""
+        """checkpoints/<attempt>/checkpoint-<step>: with a folder per attempt, a frozen one can't damage another's."""
         return self.path / "checkpoints"
 
     @property
     def train_json(self) -> Path:
-        """checkpoints/train.json: what an attempt of train goes by, see Handover in ftq/plan/plan.py."""
+        """checkpoints/train.json: what an attempt of train is told, see Handover in ftq/plan/plan.py."""
         return self.checkpoints / "train.json"
 
     def gguf(self, quantization: str) -> Path:
@@ -121,7 +121,7 @@ class RunDir:
         remove(partial)
 
     def put_in_place(self, stage: str, partial: Path) -> None:
-        """Rename everything in `partial`, which is synced, into place; what it replaces goes to `partial`."""
+        """Rename everything in `partial`, which is synced, into place; the replaced files go to `partial`/.replaced."""
         new, replaced = sorted(partial.iterdir()), partial / ".replaced"
         replaced.mkdir()
         for path in self.outputs(stage):
@@ -130,13 +130,13 @@ class RunDir:
             os.replace(path, self.path / path.name)
 
     def clear_partials(self, stage: str, attempt: int) -> None:
-        """Remove those of the attempts up to this one: a later one, which replaced it, may be at work."""
+        """Remove the partial folders of attempts up to this one. A later attempt may be at work in its own."""
         for old in self.path.glob(f"{stage}.*.partial"):
             if int(old.name.split(".")[1]) <= attempt:
                 remove(old)
 
     def forget_checkpoints(self, before: int) -> None:
-        """Remove those of the attempts before this one, and the plan that they followed unless a later one does."""
+        """Remove the checkpoints of attempts before this one; without later ones the plan (train.json) too."""
         attempts = [path for path in self.checkpoints.glob("*") if path.name.isdigit()]
         old = [path for path in attempts if int(path.name) < before]
         for path in old if len(old) < len(attempts) else [self.checkpoints]:
@@ -147,7 +147,7 @@ class RunDir:
 
 
 def make_home(home: Path, umask: int) -> None:
-    """Make the artifacts folder, closed by the umask, and close one that git has made. OSError if it can't be made."""
+    """Make the artifacts folder with the umask's mode; close one that git made. OSError if it can't be made."""
     home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask)
     if is_fresh(home):
         with contextlib.suppress(PermissionError):  # somebody else's
@@ -155,7 +155,7 @@ def make_home(home: Path, umask: int) -> None:
 
 
 def is_fresh(home: Path) -> bool:
-    """Whether the artifacts folder is as git has made it, open to all: git keeps no modes of folders."""
+    """Whether the artifacts folder is as git made it: open to all, as git keeps no modes of folders."""
     try:
         return os.listdir(home) == [".gitignore"]
     except OSError:
@@ -163,7 +163,7 @@ def is_fresh(home: Path) -> bool:
 
 
 def run_dir(home: Path, run_id: str) -> RunDir:
-    """The run's folder. An id comes from a database that others may write to: it must not name a folder elsewhere."""
+    """The run's folder. FtqError for an id that could name a folder elsewhere: others may write to the database."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", run_id):
         raise FtqError(f"{run_id!r} is no run's id", "The database was written by something else than ftq.")
     return RunDir(home / run_id)
@@ -174,7 +174,7 @@ def _kind(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write beside, sync, then rename: a reader never sees half a file. Half a character is written as its escape."""
+    """Write beside, sync, then rename, so that no reader sees half a file. Lone surrogates are written as escapes."""
     beside = path.with_name(path.name + ".partial")
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # which is JSON's own escape
@@ -195,7 +195,7 @@ def write_jsonl(path: Path, rows: list[Any]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's list of names, on the disk: a power cut takes what is only in memory."""
+    """Write a file's bytes, or a folder's list of names, to the disk: a power cut loses what is only in memory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -207,7 +207,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Sync every file and folder below, then the folder: what is renamed after that is whole.
+    """Sync every file and folder below, then the folder, so that it is whole when it is renamed.
 
     Gigabytes may take minutes: `meanwhile` is called again and again.
     """
@@ -229,9 +229,9 @@ def _sync_below(folder: Path) -> None:
 
 
 def link_tree(source: Path, target: Path, while_copying: Callable[[], None] = lambda: None) -> None:
-    """Copy a file or folder: its large files by hard links, by bytes where the file system has none.
+    """Copy a file or folder. Large files become hard links, or are copied if the file system has none.
 
-    That may take minutes: `while_copying` is called again and again meanwhile.
+    Copying may take minutes: `while_copying` is called again and again meanwhile.
     """
 
     def link(a: str, b: str) -> str:
@@ -264,20 +264,20 @@ def remove(path: Path) -> None:
 
 
 def freed_by(folders: list[Path]) -> int:
-    """Bytes that deleting these folders gives back: a file that another run links to stays on the disk."""
+    """Bytes that deleting these folders frees: a file that another run links to stays on the disk."""
     return sum(links[0].st_size for links in _by_inode(folders) if len(links) >= links[0].st_nlink)
 
 
 def staying_of(folders: list[Path]) -> int:
-    """Bytes of the files that stay: each counted once, however many of these folders link to it."""
+    """Bytes of the files that stay after that, each counted once, however many of these folders link to it."""
     return sum(links[0].st_size for links in _by_inode(folders) if len(links) < links[0].st_nlink)
 
 
 def _by_inode(folders: list[Path]) -> list[list[os.stat_result]]:
-    found: dict[tuple[int, int], list[os.stat_result]] = {}
+    links: dict[tuple[int, int], list[os.stat_result]] = {}
     for info in (info for folder in folders for info in _files(folder)):
-        found.setdefault((info.st_dev, info.st_ino), []).append(info)
-    return list(found.values())
+        links.setdefault((info.st_dev, info.st_ino), []).append(info)
+    return list(links.values())
 
 
 def size_of(path: Path) -> int:
@@ -286,12 +286,12 @@ def size_of(path: Path) -> int:
 
 
 def last_written(folder: Path) -> float:
-    """When the newest file below the folder was written; the folder itself where there is none."""
+    """When the newest file below the folder was written; the folder's own time if there is none."""
     return max((info.st_mtime for info in _files(folder)), default=folder.lstat().st_mtime)
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:
-    """Of each file below a folder, but for what can't be looked at or is gone by now."""
+    """The stat of each file below a folder, without those that can't be read or are gone by now."""
     for place, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):

@@ -15,13 +15,16 @@ from ftq.formats.ignore import Ignore
 from ftq.formats.kind import SUFFIXES
 
 SHOWN = 5  # kinds of other files that are named
-HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # why it's no document
+HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
 
 @dataclass
 class Snapshot:
-    """`hash` covers names and contents; `skipped` says which documents stayed behind and why, `others` what else."""
+    """What was taken. `hash` covers names and contents, `skipped` names documents that weren't taken and why.
+
+    `others` says how many files of other kinds there are.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -31,13 +34,13 @@ class Snapshot:
 
 
 def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Snapshot:
-    """Copy the documents into `target` (None: only look). What can't be taken is named; the others go on.
+    """Copy the documents into `target` (None: only read them). Those that can't be read are named and left out.
 
     `home` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
     """
-    found, skipped, others = _look(folder, home)
+    documents, skipped, others = _look(folder, home)
     result, digest = Snapshot(skipped=skipped, others=others), hashlib.sha256()
-    for path in found:
+    for path in documents:
         relative = path.relative_to(folder)
         try:
             content = path.read_bytes()
@@ -56,9 +59,9 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Sna
 
 
 def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
-    """(path, why it is no document: empty for one that is) of what lies below a folder, in a fixed order.
+    """(path, why it is no document; empty for a document) for everything below a folder, in a fixed order.
 
-    A folder's files come before its folders. The runs in `home` aren't looked at.
+    A folder's files come before its folders. The runs in `home` are left out.
     """
     root, unreadable, ignore = Path(os.path.realpath(folder)), list[OSError](), Ignore(folder)
     for place, folders, names in os.walk(folder, onerror=unreadable.append):
@@ -77,24 +80,24 @@ def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
 
 
 def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
-    """(the documents, what can't be taken and why, a word on files of other kinds). Hidden ones are left aside."""
+    """(the documents, those that can't be taken and why, how many files of other kinds). Hidden files don't count."""
     _check(folder)
-    found, skipped, others = list[Path](), list[str](), Counter[str]()
+    documents, skipped, others = list[Path](), list[str](), Counter[str]()
     for path, reason in walk(folder, home):
         if reason == OTHER:
             others[path.suffix.lower()] += 1
         elif not reason:
-            found.append(path)
+            documents.append(path)
         elif reason != HIDDEN and not reason.startswith(IGNORED):
             skipped.append(f"{path}: {reason}")
-    left = sorted(utf8(line) for line in skipped)
-    if not found:
-        raise _nothing(folder, left, _count(others))
-    return sorted(found), left, _count(others)
+    skipped = sorted(utf8(line) for line in skipped)
+    if not documents:
+        raise _nothing(folder, skipped, _count(others))
+    return sorted(documents), skipped, _count(others)
 
 
 def _check(folder: Path) -> None:
-    """NotFound if it is no folder, UserError if it can't be read."""
+    """NotFound if the path is no folder, UserError if the folder can't be read."""
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -107,17 +110,17 @@ def _check(folder: Path) -> None:
 
 
 def _is_run(path: Path, home: Path | None) -> bool:
-    """Whether ftq wrote this folder for a run. Others may lie in the artifacts folder as well."""
+    """Whether ftq wrote this folder for a run. Other folders may be in the artifacts folder, too."""
     return home is not None and os.path.isfile(path / "run.json") and os.path.realpath(path.parent) == str(home)
 
 
 def _is_barred(folder: Path) -> bool:
-    """Whether what lies in the folder isn't looked at."""
+    """Whether the folder's files aren't documents: it is hidden, a link, or its name isn't UTF-8."""
     return folder.name.startswith(".") or os.path.islink(folder) or utf8(folder.name) != folder.name
 
 
 def _why_not(path: Path, root: Path) -> str:
-    """Why it is no document; empty for a plain file, or for a link to one below `root`."""
+    """Why the path is no document; empty for a plain file and for a link to one below `root`."""
     if path.name.startswith("."):
         return HIDDEN
     if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
@@ -146,7 +149,7 @@ def _nothing(folder: Path, skipped: list[str], others: str) -> UserError:
 
 
 def _count(others: Counter[str]) -> str:
-    """'3 other files left out: .pdf, .txt', or nothing."""
+    """For example '3 other files left out: .exe, .log'; empty for none."""
     number, kinds = others.total(), sorted(filter(None, others), key=lambda kind: (-others[kind], kind))
     named = ", ".join([*kinds[:SHOWN], "..."] if len(kinds) > SHOWN else kinds)
     files = f"{number:,} other {'file' if number == 1 else 'files'} left out"

@@ -42,7 +42,7 @@ class RunSpec(BaseModel):
         description="short questions on what the documents state, by their structure; base and endpoint: also those "
         "that the base model, or the model of FTQ_LLM_URL, writes; none: whole sections alone",
     )
-    exposures: int = Field(12, ge=1, le=1000, description="how often a training meets each fact: wordings times epochs")
+    exposures: int = Field(12, ge=1, le=1000, description="how often training meets each fact: wordings times epochs")
     refusals: float = Field(0.06, ge=0, le=0.5, description="share of questions that the documents don't answer")
     skip_rules: list[Rule] = Field([], description="rules that find no facts; documents/prepare.md lists them")
     topic: str = Field("", description="what the documents are about, as questions name it")
@@ -67,9 +67,7 @@ class RunSpec(BaseModel):
         "auto", description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step"
     )
     packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
-    load_in_4bit: bool | Auto = Field(
-        "auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no quicker"
-    )
+    load_in_4bit: bool | Auto = Field("auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="compute type")
     r: int = Field(64, ge=1, le=1024, description="LoRA rank")
     alpha: int = Field(16, ge=1, le=4096, description="LoRA scaling numerator")

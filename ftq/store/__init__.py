@@ -1,1 +1,1 @@
-"""The truth: runs, stages, events, questions and workers. The only SQL of ftq stands in this folder."""
+"""The truth: runs, stages, events, questions and workers. All of ftq's SQL is in this folder."""

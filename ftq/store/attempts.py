@@ -1,7 +1,7 @@
 """Attempts of stages: how one is claimed and held, what it may write, how it ends, and what follows from its loss.
 
-A loss is an attempt whose machine, worker, broker or database went away, or whose process somebody killed. That isn't
-the run's fault, so it goes on, the first time at once and then after growing waits.
+An attempt is lost if its machine, worker, broker or database failed, or if somebody killed its process. That isn't the
+run's fault, so the run goes on: at once after the first loss, after growing waits later.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ftq.store.database import Database, storable_error
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
 
-MOST_LOSSES = 30  # in a row without a checkpoint, over about an hour: then the run itself may be what ends its worker
+MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
 LONGEST_WAIT = 120.0  # seconds
-CLOCK_STEP = 1.0  # seconds: a smaller correction of a clock is no sign that it was wrong
+CLOCK_STEP = 1.0  # seconds: clocks are corrected by less than this all the time
 
 
 def wait_after(losses: int) -> float:
-    """Seconds before a stage that was lost so often in a row is tried again: 0, 2, 4, 8..., 120."""
+    """Seconds before a stage is tried again after so many losses in a row: 0, 2, 4, 8..., 120."""
     return 0.0 if losses <= 1 else min(LONGEST_WAIT, 2.0 ** (losses - 1))
 
 
@@ -35,7 +35,7 @@ class Attempts(Database):
     """A part of RunStore. The lease's token guards every write but the claim: LeaseLost if another process holds it."""
 
     def claim(self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float) -> str | None:
-        """Take the stage and its lease. Returns the owner's token, or None if the stage can't be taken (yet)."""
+        """Take the stage and its lease. Returns the owner's token, or None if the stage can't be claimed (yet)."""
         token = secrets.token_hex(16)
         earlier = stages.alias()
         blocked = sa.exists().where(
@@ -45,7 +45,7 @@ class Attempts(Database):
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self._write() as db:
             now = self._now(db)
-            taken = db.execute(
+            claimed = db.execute(
                 stages.update()
                 .where(guard, ~blocked, allowed, _is_due(now))
                 .values(
@@ -60,7 +60,7 @@ class Attempts(Database):
                     progress=None,
                 )
             )
-            if taken.rowcount != 1:
+            if claimed.rowcount != 1:
                 return None
             self._event(
                 db,
@@ -81,10 +81,10 @@ class Attempts(Database):
 
     @contextlib.contextmanager
     def hold(self, token: str, lease_seconds: float) -> Iterator[None]:
-        """Renew the lease, and let nobody take the stage away inside this block: for putting its files in place.
+        """Renew the lease, and keep others from taking the stage while the block runs. It is for renaming the files.
 
-        Without it, a process frozen between its last look at the lease and the renaming would wake up long after
-        another has published, and overwrite that. SQLite has one lock for all: the block should be short.
+        Without it, a process that was frozen between checking the lease and renaming could wake up after another one
+        has published, and overwrite those files. Keep the block short: SQLite has one lock for all writers.
         """
         with self._write() as db:
             self._owned(db, token)
@@ -92,7 +92,7 @@ class Attempts(Database):
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 
     def check(self, token: str) -> tuple[str, bool]:
-        """(what the user wants: run, pause or cancel; whether this worker was asked to stop). LeaseLost if taken."""
+        """(what the user wants: run, pause or cancel; whether this worker was asked to stop). LeaseLost if lost."""
         query = (
             sa.select(runs.c.wanted, workers.c.draining)
             .select_from(stages.join(runs).outerjoin(workers, workers.c.name == stages.c.worker))
@@ -137,8 +137,8 @@ class Attempts(Database):
     ) -> None:
         """Give the stage back to the queue as a new attempt, or cancel it if the user wants that.
 
-        `counts` says whether this attempt counts towards the most attempts that may bring nothing. One that is adapted
-        by `changes` begins to count anew, its losses too.
+        `counts` says whether this attempt counts as a useless one; otherwise that count goes back to 0. `changes` are
+        adapted options: with them the count of losses goes back to 0, too.
         """
         with self._write() as db:
             stage = self._owned(db, token)
@@ -148,7 +148,7 @@ class Attempts(Database):
     # ---- losses -----------------------------------------------------------------------------------------
 
     def lose(self, token: str, message: str) -> None:
-        """Record a lost attempt, which doesn't count against the run: it is tried again now or after a wait.
+        """Record a lost attempt: the stage is tried again, now or after a wait, and no useless attempt is counted.
 
         After MOST_LOSSES in a row without a checkpoint the stage fails.
         """
@@ -158,7 +158,7 @@ class Attempts(Database):
     def expire(self, lease_seconds: float) -> list[str]:
         """Take back every stage whose lease has ended. Returns the ids of the runs that go on at once.
 
-        `lease_seconds` is the caller's, for attempts whose claim doesn't say how long their lease is.
+        `lease_seconds` is the caller's lease. It is used for attempts whose claim doesn't say how long theirs is.
         """
         with self._write() as db:
             now = self._now(db)
@@ -172,7 +172,7 @@ class Attempts(Database):
             ]
 
     def expire_attempt(self, run_id: str, stage: str, attempt: int, worker: str | None = None) -> list[str]:
-        """Take back an attempt whose process has died, before its lease ends; with `worker` only that worker's."""
+        """Take back an attempt whose process has died, before its lease ends. With `worker`, only if that holds it."""
         with self._write() as db:
             held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
             if worker:
@@ -181,16 +181,16 @@ class Attempts(Database):
             return [row.run_id for row in lost if self._lose(db, row, f"the process of {row.worker} that held it died")]
 
     def say_lease_lost(self, run_id: str, stage: str, attempt: int, worker: str) -> None:
-        """Record that a process came after the end of its lease; it may write nothing else."""
+        """Record that a process lost its lease; it may write nothing else."""
         with self._write() as db:
             message = f"{worker} came too late: its lease was over, it published nothing"
             if self._wanted(db, run_id):  # the run may have been deleted since
                 self._event(db, run_id, "lease_lost", message, stage, attempt)
 
     def waiting(self, grace_seconds: float) -> list[tuple[str, str, int]]:
-        """(run, stage, attempt) of the next stages that wait longer than the grace: their message may be lost.
+        """(run, stage, attempt) of the next stages that have waited longer than the grace, the oldest first.
 
-        One that waited after a loss has had no message yet, and gets no grace. The oldest first.
+        Their messages may be lost. A stage that waited after a loss has had no message yet, so it gets no grace.
         """
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt)
         with self._read() as db:
@@ -207,8 +207,8 @@ class Attempts(Database):
     def due(self, run_id: str) -> Run | None:
         """The run, or None if its next stage can't be sent now: finished, running, deleted, waiting after a loss."""
         with self._read() as db:
-            found = self._runs(db, sa.select(runs).where(runs.c.id == run_id, runs.c.wanted == "run"))
-            return found[0] if found and self._is_ready(db, found[0]) else None
+            matches = self._runs(db, sa.select(runs).where(runs.c.id == run_id, runs.c.wanted == "run"))
+            return matches[0] if matches and self._is_ready(db, matches[0]) else None
 
     # ---- inside -----------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class Attempts(Database):
         return self._requeue(db, stage, "lost", message, wait, losses=losses, tries=tries) and not wait
 
     def _requeue(self, db: sa.Connection, stage: Any, kind: str, message: str, wait: float, **values: Any) -> bool:
-        """Queue a new attempt in `wait` seconds, or cancel the run if the user wants that (returns False)."""
+        """Queue a new attempt in `wait` seconds. If the user wants to cancel, do that and return False."""
         goes_on = self._wanted(db, stage.run_id) != "cancel"
         if goes_on:
             now = self._now(db)
@@ -254,15 +254,14 @@ class Attempts(Database):
         self._update(db, stage, finished_at=self._now(db), **values)
 
     def _update(self, db: sa.Connection, stage: Any, **values: Any) -> None:
-        """Write an attempt's last values and give up its lease. The row is locked."""
+        """Write an attempt's last values and give up its lease. The caller has locked the row."""
         mine = self._is(stage.run_id, stage.name)
         db.execute(stages.update().where(mine).values(owner=None, lease_until=None, **values))
 
     def _shorten_leases(self, db: sa.Connection, now: float, lease_seconds: float) -> None:
-        """Shorten leases that end later than a whole lease from now.
+        """Shorten leases that end later than a whole lease from now: their clock was ahead and has been set back.
 
-        It was given by a clock that was ahead and has been set back since: its holder, if there is one, renews it in
-        time, and if there is none nobody waits until that clock would have been right.
+        A living holder renews its lease in time. Without this, the stage of a dead one would stay taken for too long.
         """
         latest = now + lease_seconds + CLOCK_STEP
         ahead = (stages.c.status == "running") & (stages.c.lease_until > latest)

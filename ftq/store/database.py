@@ -20,7 +20,7 @@ LOCAL_CLOCK = time.time
 
 
 class Database:
-    """`clock` is an argument so that tests can step it."""
+    """The connection and the shared statements. `clock` is an argument so that tests can step it."""
 
     def __init__(self, url: str, clock: Callable[[], float] = LOCAL_CLOCK) -> None:
         self.engine = schema.open_engine(url)
@@ -37,7 +37,7 @@ class Database:
         return self.engine.begin()
 
     def _now(self, db: sa.Connection) -> float:
-        """Seconds since the epoch, by the server's clock if there is one: several machines compare leases and waits."""
+        """Seconds since the epoch, by the server's clock if there is a server: all machines have to agree."""
         if self._asks_server:
             return float(db.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
         return self.clock()
@@ -46,7 +46,7 @@ class Database:
         return (stages.c.run_id == run_id) & (stages.c.name == stage)
 
     def _wanted(self, db: sa.Connection, run_id: str) -> str | None:
-        """Read what the user wants, and lock it until this transaction ends."""
+        """What the user wants, locked until this transaction ends; None if the run was deleted."""
         query = sa.select(runs.c.wanted).where(runs.c.id == run_id).with_for_update(key_share=True)
         return db.execute(query).scalar()
 
@@ -56,20 +56,20 @@ class Database:
         return self._load(db, run_id)
 
     def _load(self, db: sa.Connection, run_id: str) -> Run:
-        found = self._runs(db, sa.select(runs).where(runs.c.id == run_id))
-        if not found:
+        matches = self._runs(db, sa.select(runs).where(runs.c.id == run_id))
+        if not matches:
             raise NotFound(f"no run {run_id}", "`ftq status` lists the runs.")
-        return found[0]
+        return matches[0]
 
     def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
-        found = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
-        wanted = query.with_only_columns(runs.c.id).subquery()
-        parts = sa.select(stages).join(wanted, wanted.c.id == stages.c.run_id)
+        by_id = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
+        ids = query.with_only_columns(runs.c.id).subquery()
+        parts = sa.select(stages).join(ids, ids.c.id == stages.c.run_id)
         parts = parts.order_by(stages.c.run_id, stages.c.position)
         for row in db.execute(parts).mappings():
-            if row["run_id"] in found:
-                found[row.run_id].stages.append(_stage(found[row.run_id].name, row))
-        return [run for run in found.values() if run.stages]  # one may have been deleted between the two reads
+            if row["run_id"] in by_id:
+                by_id[row.run_id].stages.append(_stage(by_id[row.run_id].name, row))
+        return [run for run in by_id.values() if run.stages]  # one may have been deleted between the two reads
 
     def _owned(self, db: sa.Connection, token: str) -> Any:
         query = sa.select(stages).where(stages.c.owner == token, stages.c.status == "running")
@@ -110,7 +110,7 @@ class Database:
 
 
 def _stage(run: str, row: sa.RowMapping) -> Stage:
-    """The record of a stage's row; `run` is the run's name."""
+    """The record for a row of `stages`; `run` is the run's name."""
     values = {name: row[name] for name in Stage.__dataclass_fields__}
     if error := row.error:
         place = f"{row.name}.{row.attempt} on {row.worker}"
@@ -121,7 +121,7 @@ def _stage(run: str, row: sa.RowMapping) -> Stage:
 
 
 def storable_error(error: RunError) -> dict[str, str]:
-    """The error as a JSON column takes it."""
+    """The error as a value for a JSON column."""
     return {name: storable(text) for name, text in asdict(error).items()}
 
 

@@ -1,4 +1,4 @@
-"""The records of how stages were planned, and what came of it: ftq/plan/calibration.py says what is in one."""
+"""The records of how stages were planned and what they measured; ftq/plan/calibration.py says what is in one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import sqlalchemy as sa
 from ftq.store.database import Database
 from ftq.store.schema import runs, stages
 
-LOOKED_AT = 50  # of the newest runs on a kind of card
+NEWEST = 50  # runs on a kind of card that are read
 
 
 class Plans(Database):
     """A part of RunStore."""
 
     def plan(self, token: str, message: str, values: dict[str, Any]) -> None:
-        """Keep a stage's record, or add what was measured to it; `message`, if any, is the plan's line for people.
+        """Keep a stage's plan, or add measured values to it. `message` describes a new plan; it is empty for values.
 
-        A new plan drops what was measured of an earlier one.
+        A new plan replaces an earlier one with its measured values.
         """
         with self._write() as db:
             stage = self._owned(db, token)
@@ -29,7 +29,7 @@ class Plans(Database):
             db.execute(stages.update().where(stages.c.owner == token).values(plan=merged))
 
     def plans_on(self, card: str, model: str) -> list[dict[str, Any] | None]:
-        """The records of the runs that were trained on this kind of card: the model's first, of these the newest."""
+        """The records of runs that were trained on this kind of card: `model`'s first, then others', newest first."""
         query = (
             sa.select(runs.c.model, stages.c.plan)
             .join(runs)
@@ -37,14 +37,14 @@ class Plans(Database):
             .order_by(stages.c.finished_at.desc())
         )
         with self._read() as db:
-            rows = sorted(db.execute(query.limit(LOOKED_AT)), key=lambda row: bool(row.model != model))
+            rows = sorted(db.execute(query.limit(NEWEST)), key=lambda row: bool(row.model != model))
         return [row.plan for row in rows]
 
     def last_plan(self, card: str | None = None) -> dict[str, Any] | None:
-        """The record of the newest run, on any kind of card or on this one."""
+        """The record of the newest run on this kind of card, or on any."""
         named = _card() == card if card else _card().is_not(None)
         query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
-        newest = stages.c.started_at.desc().nulls_last()  # PostgreSQL would have one that waits first
+        newest = stages.c.started_at.desc().nulls_last()  # PostgreSQL would put waiting ones first
         with self._read() as db:
             return db.execute(query.order_by(newest).limit(1)).scalar()
 

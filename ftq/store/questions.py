@@ -14,15 +14,15 @@ from ftq.store.records import ASK
 from ftq.store.schema import questions, runs, workers
 from ftq.store.workers import WORKER_SILENCE
 
-OLD_SECONDS = 86_400.0  # nobody waits any more: the next question deletes it, with its answer
+OLD_SECONDS = 86_400.0  # nobody waits for an older question: the next one deletes it, with its answer
 LOST = RunError("lost", "the worker's process that was to answer died", "Ask again. The worker's log has the details.")
 _LIST = "`ftq status` lists the runs."
-_WORKER, _TAKEN_AT = "_worker", "_taken_at"  # who answers, kept beside the question's options
+_WORKER, _TAKEN_AT = "_worker", "_taken_at"  # who answers since when, kept among the question's options
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What there is of an answer: `written` is the text so far, `answer` the whole once it is complete."""
+    """An answer as far as it is written: `written` is the text so far, `answer` the whole once it is complete."""
 
     status: str
     written: str = ""
@@ -82,7 +82,7 @@ class Questions(Database):
             db.execute(questions.update().where(_is(question, "running")).values(**values))
 
     def read_answer(self, question: str) -> Reply:
-        """The answer as far as it is written. FtqError if it is gone with its run."""
+        """The answer as far as it is written. FtqError if its run was deleted."""
         with self._read() as db:
             query = sa.select(questions, runs.c.name.label("run")).join(runs).where(questions.c.id == question)
             row = db.execute(query).first()
@@ -97,14 +97,14 @@ class Questions(Database):
         self._fail_lost(_is(question, "running"))
 
     def lose_question_if_silent(self, question: str) -> None:
-        """Fail a question whose worker has shown no sign of life for WORKER_SILENCE: nobody else would say so."""
+        """Fail a question whose worker has given no sign of life for WORKER_SILENCE: only the asker notices that."""
         silent_since = self.clock() - WORKER_SILENCE
         alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
         lost = _is(question, "running") & _taken(before=silent_since)
         self._fail_lost(lost & questions.c.options[_WORKER].as_string().not_in(alive))
 
     def lose_questions_of(self, worker: str, before: float) -> None:
-        """Fail the questions that an earlier worker of this name took: that worker died."""
+        """Fail the questions that a worker of this name took before that time: that worker has died."""
         self._fail_lost((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
 
     def _fail_lost(self, which: sa.ColumnElement[bool]) -> None:

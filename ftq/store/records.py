@@ -1,4 +1,4 @@
-"""What the database holds of a run, as plain records."""
+"""The database's rows as plain records: runs, stages, workers, events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftq.errors import RunError
 from ftq.files.artifact import Artifact
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
-MAX_GPUS = 8  # at most, to train one run together
+MAX_GPUS = 8  # that may train one run together
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Run:
 
     @property
     def status(self) -> str:
-        found = {stage.status for stage in self.stages}
+        statuses = {stage.status for stage in self.stages}
         for status in ("running", "failed", "cancelled"):
-            if status in found:
+            if status in statuses:
                 return status
-        if found == {"succeeded"}:
+        if statuses == {"succeeded"}:
             return "succeeded"
         return "paused" if self.wanted == "pause" else "queued"
 
@@ -109,9 +109,9 @@ def queue_of(stage: str, spec: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Worker:
-    """`facts` is what it has: {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}.
+    """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}.
 
-    `seen_at` is its last sign of life; `gpu` the name that people see.
+    `seen_at` is the time of its last sign of life, `gpu` the name for people.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The database's tables, and how an engine for them is opened. Only RunStore and its parts use this."""
+"""The database's tables, and how an engine for them is opened. For RunStore and its parts only."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from ftq.errors import Unavailable, first_line
 from ftq.settings import sqlite_file, without_password
 
 VERSION = 3
-# What brings a database of each earlier version to the next one.
+# The statements that upgrade a database of each earlier version to the next one.
 UPGRADES = {
     1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
-    2: ("ALTER TABLE stages ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''"),
-}  # fmt: skip
+    2: (
+        "ALTER TABLE stages ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''",
+    ),
+}
 CONNECT_SECONDS = 4
-# Notice a PostgreSQL that vanished after 20 s, well within a lease, instead of after 15 minutes.
+# Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.
 GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
-ROOM = 2**20  # bytes that SQLite needs beside its file at the least, -wal and -shm
+ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its file
 
 metadata = sa.MetaData()
 
@@ -59,7 +61,7 @@ stages = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("finished_at", sa.Float),
     sa.Column("progress", sa.JSON(none_as_null=True)),
-    sa.Column("plan", sa.JSON(none_as_null=True)),  # how it was going to be done, and what came of it
+    sa.Column("plan", sa.JSON(none_as_null=True)),  # how the stage was planned, and what it measured
     sa.Column("changes", sa.JSON(none_as_null=True)),  # options that an adaptation replaced
     sa.Column("error", sa.JSON(none_as_null=True)),  # see errors.RunError
     sa.Column("artifacts", sa.JSON(none_as_null=True)),
@@ -127,7 +129,7 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def _version(engine: sa.Engine) -> int | None:
-    """The schema's version; the tables are made where there are none, and brought up to date where they are older."""
+    """The schema's version. Tables are made if there are none, and upgraded if they are of an earlier version."""
     with engine.connect().execution_options(read=True) as connection:
         ready = sa.inspect(connection).has_table("ftq_schema")
     if not ready:
@@ -138,7 +140,7 @@ def _version(engine: sa.Engine) -> int | None:
 
 
 def _upgrade(engine: sa.Engine) -> int | None:
-    """Add what later versions have. Other processes wait for the lock on the version (SQLite locks everything)."""
+    """Add the columns of later versions. Others wait for the lock on the version (SQLite locks everything)."""
     with engine.begin() as connection:
         version = connection.scalar(sa.select(schema.c.version).with_for_update())
         while version in UPGRADES:
@@ -164,7 +166,7 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
 
 
 def _is_full(folder: Path) -> bool:
-    """Name a full disk: SQLite says only "disk I/O error" where its -shm doesn't fit."""
+    """Whether the disk is full: SQLite says only "disk I/O error" if there is no room for its -shm."""
     try:
         return shutil.disk_usage(folder).free < ROOM
     except OSError:
@@ -194,19 +196,19 @@ def _engine(url: str) -> sa.Engine:
 def _touch(file: str | None) -> None:
     """Make SQLite's file by the umask; SQLite would make it 0644. Its -wal and -shm follow the file's mode."""
     if file and not file.startswith((":", "file:")):
-        with contextlib.suppress(OSError):  # said when it is opened
+        with contextlib.suppress(OSError):  # opening the database raises it again
             Path(file).touch(mode=0o666)
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not guessed by the driver
     _switch_to_wal(connection)
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):  # what was committed survives a power cut
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):  # FULL: a commit survives a power cut
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _switch_to_wal(connection: Any) -> None:
-    """Retry the switch while other processes try it too: SQLite's timeout doesn't cover it."""
+    """Switch to WAL; retry while other processes do the same, because SQLite's timeout doesn't cover that."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
@@ -219,7 +221,7 @@ def _switch_to_wal(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later can't wait for the lock, it fails: take it at the start.
+    # A transaction that reads first and writes later fails instead of waiting for the lock: take it at the start.
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("read") else "BEGIN IMMEDIATE")
 
 
@@ -230,7 +232,7 @@ def _create(engine: sa.Engine) -> None:
                 metadata.create_all(connection)
                 connection.execute(schema.insert().values(version=VERSION))
     except sa.exc.SQLAlchemyError:
-        # Another process made them at the same moment (PostgreSQL has no lock on a schema).
+        # Another process made the tables at the same moment (PostgreSQL has no lock on a schema).
         with engine.connect().execution_options(read=True) as connection:
             if not sa.inspect(connection).has_table("ftq_schema"):
                 raise

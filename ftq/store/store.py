@@ -1,8 +1,8 @@
-"""RunStore: runs, stages and events. The one door to the database, and its verbs are the only writers.
+"""RunStore: the one door to the database. Only its verbs write.
 
 A stage is claimed by one guarded UPDATE that takes a lease with an owner's token; every later write is guarded by
 that token, so a process that lost its lease can change nothing. Times are seconds since the epoch (UTC).
-SQL stands here and in the parts that RunStore is made of: database.py, attempts.py, questions.py, workers.py, plans.py.
+SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, workers.py, plans.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ftq.store.workers import Workers
 
 
 class RunStore(Attempts, Questions, Workers, Plans):
-    """The whole store: the verbs of runs here, and those of its parts."""
+    """The whole store: the verbs about runs, and those of its parts."""
 
     # ---- what the user asks for -------------------------------------------------------------------------
 
@@ -46,14 +46,14 @@ class RunStore(Attempts, Questions, Workers, Plans):
         return self.get(run_id)
 
     def cancel(self, run_id: str) -> Run:
-        """Cancel a run: queued stages now, a running one when its supervisor sees it or its lease ends."""
+        """Cancel a run: queued stages now, a running one as soon as its supervisor sees it or its lease ends."""
         with self._write() as db:
             return self._cancel(db, self._locked(db, run_id))
 
     def cancel_attempt(self, run_id: str, stage: str, attempt: int, begun: bool = False) -> None:
-        """Cancel the run if this attempt still waits; the revoked message may be an old one.
+        """Cancel the run if this attempt still waits; with `begun` also if it is running or has just ended.
 
-        With `begun` also if the attempt is running or has just ended.
+        The message that was revoked may be an old one, of an earlier attempt.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
@@ -85,8 +85,8 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def retry(self, run_id: str, from_stage: str | None = None) -> Run:
         """Queue a finished run's stages again, from the one that didn't succeed or from `from_stage` on.
 
-        A stage named by the user is done anew: no cache, no old checkpoint. A run that waits after a loss goes on now.
-        The caller sends the stages.
+        A stage that the user names is done anew, without cache and old checkpoints. A run that waits after a loss goes
+        on now. The caller sends the stages.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
@@ -143,9 +143,10 @@ class RunStore(Attempts, Questions, Workers, Plans):
             db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
 
     def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
-        """Forget a run; `put_away` takes its files aside meanwhile. Refused while it is running.
+        """Delete a run's rows and call `put_away`, which moves its files aside, before the commit. Refused if running.
 
-        With `old` also if it is kept or not finished any more: a person has been asked since the run was chosen.
+        `old` is for runs chosen as old ones: also Refused if the run is kept or not finished any more. A person may
+        have thought for minutes since it was chosen.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
@@ -173,11 +174,11 @@ class RunStore(Attempts, Questions, Workers, Plans):
         with self._read() as db:
             return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
 
-    def find(self, wanted: str) -> Run:
-        """A run by id, else by name, else by a unique prefix of its id. NotFound names what there is."""
-        wanted = utf8(wanted)
-        blank, matches = not wanted.strip(), list[str]()  # an empty text would be a prefix of every id
-        ways = (runs.c.id == wanted, runs.c.name == wanted, runs.c.id.startswith(wanted, autoescape=True))
+    def find(self, text: str) -> Run:
+        """A run by id, else by name, else by a unique prefix of its id. NotFound names recent or matching runs."""
+        text = utf8(text)
+        blank, matches = not text.strip(), list[str]()  # an empty text would be a prefix of every id
+        ways = (runs.c.id == text, runs.c.name == text, runs.c.id.startswith(text, autoescape=True))
         with self._read() as db:
             for way in () if blank else ways:
                 matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
@@ -187,9 +188,9 @@ class RunStore(Attempts, Questions, Workers, Plans):
             recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
         if matches:
             raise NotFound(
-                f"{wanted} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
+                f"{text} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
             )
-        message = "no run is named: the name is empty" if blank else f"no run matches {wanted}"
+        message = "no run is named: the name is empty" if blank else f"no run matches {text}"
         raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
     def names(self, prefix: str) -> set[str]:
@@ -199,7 +200,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
             )
 
     def events(self, run_id: str, after: int = 0) -> list[Event]:
-        """The run's events with a greater id than `after`, in order."""
+        """The run's events whose id is greater than `after`, in order."""
         query = sa.select(events).where(events.c.run_id == run_id, events.c.id > after).order_by(events.c.id)
         with self._read() as db:
             return [
@@ -230,9 +231,9 @@ class RunStore(Attempts, Questions, Workers, Plans):
         return self._load(db, run.id)
 
     def _try_now(self, db: sa.Connection, run: Run) -> Run:
-        """End the wait of a run that was lost, and begin to count its losses anew."""
-        head = next(stage.name for stage in run.stages if stage.status == "queued")
-        db.execute(stages.update().where(self._is(run.id, head)).values(losses=0))
-        self._touch_queue(db, run.id, head)
-        self._event(db, run.id, "retried", f"retried by the user: {head} waits no longer")
+        """End the wait of a run after a loss, and set the count of its losses back to 0."""
+        waiting = next(stage.name for stage in run.stages if stage.status == "queued")
+        db.execute(stages.update().where(self._is(run.id, waiting)).values(losses=0))
+        self._touch_queue(db, run.id, waiting)
+        self._event(db, run.id, "retried", f"retried by the user: {waiting} waits no longer")
         return self._load(db, run.id)

@@ -11,8 +11,8 @@ from ftq.store.database import Database
 from ftq.store.records import Worker
 from ftq.store.schema import workers
 
-WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as gone
-FORGOTTEN = 86_400.0  # seconds after which a worker that vanished isn't listed any more
+WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as dead
+FORGOTTEN = 86_400.0  # seconds after which a dead worker isn't listed any more
 
 
 class Workers(Database):
@@ -27,7 +27,7 @@ class Workers(Database):
         pid: int,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """Record a worker's sign of life, and what it has (see records.Worker)."""
+        """Record a worker's sign of life and its `facts` (see records.Worker)."""
         values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
         with self._write() as db:
             values["seen_at"] = now = self._now(db)
@@ -36,7 +36,7 @@ class Workers(Database):
                 db.execute(workers.delete().where(workers.c.seen_at < now - FORGOTTEN))
 
     def drain_worker(self, name: str, draining: bool) -> None:
-        """Ask the supervisors of a worker to hand their runs back (True), or start with a clean slate (False)."""
+        """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False)."""
         with self._write() as db:
             db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
 
@@ -45,7 +45,7 @@ class Workers(Database):
             db.execute(workers.delete().where(workers.c.name == name))
 
     def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
-        """{name: its queues} of the workers, or of this host's, that gave a sign of life and weren't asked to stop."""
+        """{name: queues} of the workers (with `host`, of that host) that are alive and weren't asked to stop."""
         with self._read() as db:
             live = _is_live(self._now(db))
             if host is not None:
@@ -54,11 +54,11 @@ class Workers(Database):
         return {row.name: set(row.queues.split(",")) for row in rows}
 
     def live_queues(self) -> set[str]:
-        """The queues that some worker was serving in the last moments."""
+        """The queues that at least one live worker serves."""
         return set[str]().union(*self.live_workers().values())
 
     def workers(self) -> list[Worker]:
-        """Every known worker, the last one seen first, also those that vanished."""
+        """Every known worker, also dead ones; the one seen last comes first."""
         with self._read() as db:
             live = _is_live(self._now(db)).label("live")
             query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
@@ -78,5 +78,5 @@ class Workers(Database):
 
 
 def _is_live(now: float) -> sa.ColumnElement[bool]:
-    """Whether a worker is alive. A sign of life from the future comes from a clock that was ahead and doesn't count."""
+    """Whether a worker is alive. A sign of life from the future doesn't count: its clock was ahead."""
     return workers.c.seen_at.between(now - WORKER_SILENCE, now + WORKER_SILENCE) & ~workers.c.draining

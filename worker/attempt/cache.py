@@ -38,8 +38,7 @@ _CODE = {
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
 }
-# The documents count by their content, not by where they lay; more GPUs learn the same, only faster; trackers only
-# look on.
+# The documents count by their content, not by their place; more GPUs learn the same, only faster; trackers only watch.
 _WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to"}
 _OPTIONS = {
     "prepare": {
@@ -59,10 +58,20 @@ _OPTIONS = {
     "infer": {"format", "prompts", "infer_with", "temperature", "max_tokens"},
 }
 _TRAINING = (
-    "torch", "triton", "transformers", "tokenizers", "trl", "peft", "accelerate", "bitsandbytes", "unsloth",
-    "unsloth_zoo", "cut_cross_entropy", "flash_attn_3",
-)  # fmt: skip
-# The packages that compute what a stage makes: fixed in a later version, they make it otherwise.
+    "torch",
+    "triton",
+    "transformers",
+    "tokenizers",
+    "trl",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "unsloth",
+    "unsloth_zoo",
+    "cut_cross_entropy",
+    "flash_attn_3",
+)
+# The packages that compute what a stage makes: another version may compute something else.
 _LIBRARIES = {
     "prepare": (
         "tokenizers",
@@ -83,7 +92,7 @@ _LIBRARIES = {
 def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     """The options that change what a stage makes. An option that no other stage claims belongs to train.
 
-    A run of an earlier version may lack some: it gets their defaults.
+    An option that a run of an earlier version lacks has its default.
     """
     if stage != "train":
         return {name: spec.get(name, RunSpec.model_fields[name].default) for name in sorted(_OPTIONS[stage])}
@@ -97,16 +106,16 @@ def key(run: Run, stage: str) -> str | None:
     before = run.stages[position - 1].key if position else run.documents_hash
     if before is None:
         return None
-    spec = {**run.spec, **(run.stage(stage).changes or {})}  # what a lack of memory changed was not computed as asked
-    known = models.find(spec["model"])
+    spec = {**run.spec, **(run.stage(stage).changes or {})}  # a lack of memory may have changed options
+    entry = models.find(spec["model"])
     parts = {
         "before": before,
         "code": code_version(stage),
         "libraries": libraries(stage, spec),
         "options": options_of(stage, spec),
         "writer": _writer(spec) if stage == "prepare" else "",
-        "model": _fingerprint(known.hub_id if known else spec["model"], stage),
-        "catalogue": [known.hub_id, known.stop] if known else [],  # what an alias stands for, how an answer ends
+        "model": _fingerprint(entry.hub_id if entry else spec["model"], stage),
+        "catalogue": [entry.hub_id, entry.stop] if entry else [],  # what an alias stands for, how an answer ends
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -126,7 +135,7 @@ def take(
         return False
     source = run_dir(home, source_id)
     recorded = store.get(source_id).stage(stage).artifacts or []
-    if any(Path(file.path).name != file.path for file in recorded):  # what a stage publishes lies in its folder
+    if any(Path(file.path).name != file.path for file in recorded):  # a stage publishes directly into its run's folder
         return False
     if not recorded or any(not _intact(source.path / file.path, file.bytes) for file in recorded):
         return False
@@ -145,19 +154,19 @@ def _writer(spec: dict[str, Any]) -> str:
 
 
 def code_version(stage: str) -> str:
-    """A hash of the source that decides what the stage makes: its own folder and those that it computes with."""
+    """A hash of the source that decides what the stage makes: its own folder and the shared ones in _CODE."""
     places = [_ROOT / place for place in _CODE[stage]]
     files = [path for place in places for path in _sources(place)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _sources(place: Path) -> list[Path]:
-    """The modules of a folder and of those in it, and the templates beside them."""
+    """The modules and templates below a folder, or the one module that `place` names."""
     return [place] if place.is_file() else sorted(path for kind in ("*.py", "*.toml") for path in place.rglob(kind))
 
 
 def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
-    """{package: version} of what computes the stage here; empty for one that isn't installed."""
+    """{package: version} of the packages that compute the stage; a version is empty where its package is missing."""
     names = _LIBRARIES[stage]
     if stage == "infer" and spec["infer_with"] == "adapter":
         names += _TRAINING
@@ -174,9 +183,9 @@ def _version(package: str) -> str:
 
 
 def _fingerprint(model: str, stage: str) -> list[Any]:
-    """Name, size and time of a local checkpoint's files; for prepare, the commit of a hub id that this machine has.
+    """Name, size and time of a local checkpoint's files; for prepare, the commit that this machine has of a hub model.
 
-    The later stages use the commit of prepare, whatever their machines have.
+    The later stages use prepare's commit, whatever commit their machines have.
     """
     folder = Path(model)
     if not folder.is_absolute():
@@ -189,10 +198,10 @@ def _fingerprint(model: str, stage: str) -> list[Any]:
 
 
 def _hub_cache() -> Path:
-    """Where huggingface_hub keeps models; importing it takes longer than all of the key."""
-    given = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    """Where huggingface_hub keeps models; importing it would take longer than computing the whole key."""
+    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
-    return Path(given or Path(home, "hub")).expanduser()
+    return Path(folder or Path(home, "hub")).expanduser()
 
 
 def _intact(path: Path, size: int) -> bool:

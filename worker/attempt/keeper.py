@@ -19,12 +19,12 @@ from worker.attempt import stage_process
 from worker.machine.hardware import free_memory
 
 log = logging.getLogger("ftq.standby")
-FREE_MEMORY = 4 * 2**30  # bytes: below that the standby's memory is better left to the stages
-IDLE_SECONDS = 10.0  # a worker that has just trained goes on to export: the next standby doesn't compete with that
+FREE_MEMORY = 4 * 2**30  # bytes: with less, a standby would take memory that the stages need
+IDLE_SECONDS = 10.0  # a worker that has just trained exports next: the next standby shouldn't compete with the export
 
 
 class Standby:
-    """One process that imports and then waits; `serve` hands it its one stage."""
+    """One process that imports everything and then waits; `serve` hands it its one stage."""
 
     def __init__(self, log: Path, lease_seconds: float) -> None:
         self._orders, theirs = socket.socketpair()
@@ -44,15 +44,15 @@ class Standby:
 
     @property
     def ready(self) -> bool:
-        """Whether it has imported everything. One that still imports takes an order too, for later."""
+        """Whether all imports are done. A standby that still imports accepts an order and starts it afterwards."""
         return self.alive and bool(select.select([self._orders], [], [], 0)[0])
 
     def serve(
         self, module: str, arguments: list[str], log: int, lock: int
     ) -> tuple[subprocess.Popen[bytes], int] | None:
-        """It runs `module` with its output in `log` and shares `lock`: (process, reports). None if it is dead.
+        """Have the process run `module` with output to `log` and the shared `lock`: (process, reports). None if dead.
 
-        It can't be handed a second order: whoever has called this forgets it.
+        A standby takes one order only: the caller drops it afterwards.
         """
         order = json.dumps({"module": module, "arguments": arguments}).encode()
         try:
@@ -76,7 +76,7 @@ class Standby:
         os.close(self._reports)
 
     def _kill_first(self, first: bool) -> None:
-        """Whether the kernel, if memory gets short, kills it before any process that works."""
+        """Set whether the kernel, when memory gets short, kills this process before any that works."""
         with contextlib.suppress(OSError):  # not on Linux, or a container that forbids it
             score = "1000" if first else Path("/proc/self/oom_score_adj").read_text()
             Path(f"/proc/{self.pid}/oom_score_adj").write_text(score)
@@ -85,7 +85,7 @@ class Standby:
 class Keeper:
     """Keeps one standby ready: from the worker's start, and again once the worker has nothing to do.
 
-    It needs no end: a standby ends by itself when this process does, however that comes about.
+    Nothing has to be closed: a standby ends by itself when this process ends, however it ends.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -95,7 +95,7 @@ class Keeper:
         self._lock = threading.Lock()
 
     def start(self, **_: Any) -> None:
-        """Start a standby unless there is one, or it isn't wanted, or memory is short."""
+        """Start a standby unless one is alive, the settings forbid it, or memory is short."""
         with self._lock:
             if not self.settings.standby or (self._standby and self._standby.alive):
                 return
@@ -103,23 +103,23 @@ class Keeper:
                 self._standby.end()
                 self._standby = None
             if (free := free_memory()) < FREE_MEMORY:
-                log.info("no standby: %.1f GiB of memory are free, it wants %.0f", free / 2**30, FREE_MEMORY / 2**30)
+                log.info("no standby: %.1f GiB of memory are free, it needs %.0f", free / 2**30, FREE_MEMORY / 2**30)
                 return
             self._standby = Standby(self.settings.home / "logs" / "standby.log", self.settings.lease_seconds)
 
     def take(self) -> Standby | None:
-        """The standby, if there is one: from now on the caller's."""
+        """Give the standby, if there is one, to the caller."""
         with self._lock:
-            taken, self._standby = self._standby, None
-            return taken
+            standby, self._standby = self._standby, None
+            return standby
 
     def busy(self, **_: Any) -> None:
-        """A task begins."""
+        """Note that a task begins: no standby is started beside it."""
         if self._timer:
             self._timer.cancel()
 
     def idle(self, **_: Any) -> None:
-        """A task has ended; if no other follows soon, the next standby is started."""
+        """Note that a task has ended; if none follows within IDLE_SECONDS, start the next standby."""
         self.busy()
         self._timer = threading.Timer(IDLE_SECONDS, self.start)
         self._timer.daemon = True

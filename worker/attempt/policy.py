@@ -1,4 +1,4 @@
-"""What follows from a failure of the run itself, by its kind. What follows from a loss, ftq.store.attempts decides."""
+"""What follows from a failure of the run itself, by its kind. Losses are handled by ftq.store.attempts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ADAPTED = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing"
 STOPS = {
     "cancel": ("cancelled", "stopped: cancelled by the user"),
     "pause": ("handed_back", "stopped for a pause; what was done is kept"),
-    "drain": ("handed_back", "handed back: its worker was told to stop"),
+    "drain": ("handed_back", "handed back: its worker was asked to stop"),
 }
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Try again (`reason`, perhaps with `changes` of options) or fail for good with `error`."""
+    """Try again (because of `reason`, perhaps with `changes` of options) or fail for good with `error`."""
 
     retry: bool
     reason: str
@@ -33,10 +33,10 @@ class Decision:
 def decide(
     stage: str, error: RunError, spec: dict[str, Any], current: Stage, max_attempts: int, *, by_kernel: bool
 ) -> Decision:
-    """What follows from a failure that isn't a loss (`RunStore.lose`). `by_kernel`: the process told nothing itself.
+    """Decide about a failure that isn't a loss (`RunStore.lose`). `by_kernel`: the process died without an error.
 
-    `current.tries` counts the attempts in a row that brought nothing, this one included. An adaptation isn't such an
-    attempt: each needs less than the one before, so they end by themselves.
+    `current.tries` counts the useless attempts in a row, this one included. An adapted attempt doesn't count: each
+    adaptation needs less memory than the one before, so their number is limited anyway.
     """
     if error.kind != "memory":
         return Decision(False, "", error)
@@ -44,8 +44,8 @@ def decide(
     if stage == "train":
         smaller = (need_less_main_memory if by_kernel else need_less_memory)(spec, plan, changes)
     if smaller:
-        shown = ", ".join(f"{name}={value}" for name, value in smaller.items())
-        return Decision(True, f"retried with less memory: {shown}", error, {**changes, **smaller})
+        options = ", ".join(f"{name}={value}" for name, value in smaller.items())
+        return Decision(True, f"retried with less memory: {options}", error, {**changes, **smaller})
     if by_kernel and current.tries < max_attempts:  # what took the memory may have been another process
         count = f"attempt {current.tries} of {max_attempts}"
         return Decision(True, f"retried with the same options ({count}), none needs less: {error.message}", error)
@@ -56,10 +56,10 @@ def decide(
 
 
 def need_less_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any] | None:
-    """What to try next, the effective batch kept: smaller micro-batch, checkpointing, 4 bit. None: no more.
+    """The next adaptation: a smaller micro-batch, checkpointing, then 4 bit. None if nothing is left to try.
 
-    `plan` is what the train stage chose where the spec says auto. A process that died before it could tell leaves the
-    spec's own numbers; an auto among them can't be made smaller.
+    The effective batch stays the same. `plan` has what the train stage chose where the spec says auto. If the process
+    died before it reported its plan, the spec's values are used, and `auto` can't be made smaller.
     """
     how = {**spec, **{name: plan[name] for name in ADAPTED if name in plan}, **changes}
     if smaller := _smaller_batch(how["batch_size"], how["gradient_accumulation_steps"], how.get("gpus", 1)):
@@ -72,9 +72,9 @@ def need_less_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[s
 
 
 def need_less_main_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any] | None:
-    """The same where the kernel killed the process for the machine's memory, but all at once. None: nothing helps.
+    """All adaptations at once, for a process that the kernel killed for lack of main memory. None if nothing helps.
 
-    On a GPU the micro-batch, checkpointing and 4 bit spare only the card's memory, and so they stay as they were asked.
+    On a GPU the micro-batch, checkpointing and 4 bit save only the card's memory, so they stay as they are.
     """
     if plan.get("gpu", True):
         return None
@@ -89,7 +89,7 @@ def need_less_main_memory(spec: dict[str, Any], plan: dict[str, Any], changes: d
 
 
 def _smaller_batch(batch: int | str, accumulation: int | str, gpus: int) -> dict[str, Any] | None:
-    """About half of the micro-batch and as much more accumulation, which the GPUs share out evenly."""
+    """Half of the micro-batch or less, and more accumulation in return. All GPUs get the same number of examples."""
     if isinstance(batch, str) or isinstance(accumulation, str):
         return None
     examples = batch * accumulation
@@ -100,7 +100,7 @@ def _smaller_batch(batch: int | str, accumulation: int | str, gpus: int) -> dict
 
 
 def explain(run_id: str, stage: str, exit_code: int, reported: RunError | None, out_of_memory: bool) -> RunError:
-    """The failure that the process reported, or what its end says."""
+    """The error that the process reported, or one made from its exit code."""
     if reported:
         return reported
     logs = f"`ftq logs {run_id} --stage {stage}` has the full log."
@@ -111,7 +111,7 @@ def explain(run_id: str, stage: str, exit_code: int, reported: RunError | None, 
         message = f"{stage} was killed by signal 9: a memory limit, or somebody's kill"
         return RunError("lost", message, logs)
     if exit_code == STOPPED or -exit_code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        message = f"{stage} was told to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
+        message = f"{stage} was asked to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
         return RunError("lost", message, logs)
     if exit_code < 0:
         name = signal.Signals(-exit_code).name

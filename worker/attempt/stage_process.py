@@ -25,13 +25,13 @@ from worker.machine.hardware import computing, out_of_memory_kills
 if TYPE_CHECKING:
     from worker.attempt.keeper import Standby
 
-PACKAGE = "worker.stages"  # tests put stages here that take no time
+PACKAGE = "worker.stages"  # tests name a package of stages that take no time
 LOCK_WAIT = 15.0  # seconds to wait for an earlier attempt's process that is still ending on this machine
 STILL_THERE = "`ps -ef | grep worker.stages` on that machine shows it; `kill -9` ends it."
 
 
 class StageProcess:
-    """`with StageProcess(...) as process`: at the end of the block nothing of it is left."""
+    """`with StageProcess(...) as process`: the process and its descriptors are gone at the end of the block."""
 
     def __init__(
         self,
@@ -43,10 +43,9 @@ class StageProcess:
         while_waiting: Callable[[], None] = lambda: None,
         take_standby: Callable[[], Standby | None] = lambda: None,
     ) -> None:
-        """`while_waiting` is called again and again while an earlier attempt's process is still ending.
+        """Start the process, or hand the stage to a standby that is alive. Lost if an earlier process doesn't end.
 
-        Raises Lost if that takes too long. The standby, if there is one that is alive, becomes the stage's process;
-        else a new one is started.
+        `while_waiting` is called again and again while an earlier attempt's process is still ending.
         """
         self._lock = os.open(folder / f".{stage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -80,7 +79,7 @@ class StageProcess:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the kernel killed something in this container meanwhile for lack of memory."""
+        """Whether the kernel has killed a process in this container for lack of memory since the start."""
         return out_of_memory_kills() > self._kills_before
 
     def reports(self, timeout: float) -> list[dict[str, Any]]:
@@ -135,15 +134,15 @@ class StageProcess:
 def spawn(
     command: list[str], output: IO[bytes], lease_seconds: float, descriptor: int
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """`python -m COMMAND` as a stage's process: (it, the end of the pipe where its reports arrive).
+    """Start `python -m COMMAND` as a stage's process: (the process, the reading end of the pipe of its reports).
 
-    It inherits `descriptor`; its standard input is the heartbeat.
+    The process inherits `descriptor`; its standard input is the heartbeat.
     """
     read_end, write_end = os.pipe()
     withheld = NOT_FOR_STAGES + (() if command[0].endswith(".prepare") else LLM_SECRETS)
-    known = {name: value for name, value in os.environ.items() if name not in withheld}
-    known |= computing()
-    environment = known | {
+    inherited = {name: value for name, value in os.environ.items() if name not in withheld}
+    environment = inherited | computing()
+    environment |= {
         "FTQ_REPORT_FD": str(write_end),
         "FTQ_LEASE_SECONDS": str(lease_seconds),
         "PYTHONUNBUFFERED": "1",
@@ -167,9 +166,9 @@ def spawn(
 
 
 def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
-    """Lock what the stage's process inherits: the lock is free once the last holder is dead and its GPU memory free.
+    """Take the lock that the stage's process inherits: it is free once its last holder is dead, its GPU memory freed.
 
-    Raises Lost if it isn't in time: beside another process the stage would find little memory.
+    Raises Lost if that takes longer than LOCK_WAIT: beside another process the stage would find little memory.
     """
     until = time.monotonic() + LOCK_WAIT
     while True:
@@ -179,7 +178,7 @@ def _wait_for(lock: int, stage: str, while_waiting: Callable[[], None]) -> None:
         except BlockingIOError:
             if time.monotonic() > until:
                 raise Lost(
-                    f"{socket.gethostname()}: the process of an earlier attempt of {stage} was told to end and "
+                    f"{socket.gethostname()}: the process of an earlier attempt of {stage} was asked to stop and "
                     f"was still there {LOCK_WAIT:.0f} s later",
                     STILL_THERE,
                 ) from None

@@ -54,7 +54,7 @@ class Supervisor:
         began = time.monotonic()
         token = self.store.claim(run_id, stage, attempt, self.worker, self.settings.lease_seconds)
         if token is None:
-            log.warning("%s.%s.%s can't be taken: message dropped", run_id, stage, attempt)
+            log.warning("%s.%s.%s can't be claimed now: message dropped", run_id, stage, attempt)
             return False
         try:
             with self._sigterm_noted():
@@ -83,9 +83,9 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _sigterm_noted(self) -> Iterator[None]:
-        """Note the time of a SIGTERM; Celery's handler would raise SystemExit anywhere.
+        """Note the time of a SIGTERM; Celery's handler would raise SystemExit at any line.
 
-        The signal itself means nothing here: a worker that stops, or terminates this task, says so in the database.
+        The signal stops nothing here: a worker that stops, or that terminates this task, says so in the database.
         """
 
         def note(*_: Any) -> None:
@@ -103,17 +103,17 @@ class Supervisor:
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
-        watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may work there
+        watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
         folder.clear_partials(stage, attempt)
         key = cache.key(run, stage)
         fresh_from = run.stage(stage).fresh_from
-        home, keep = self.settings.home, watch.keep_lease  # copying, where there are no hard links, may take long
+        home, keep = self.settings.home, watch.keep_lease  # without hard links, copying may take longer than a lease
         if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):
             self._publish(folder, stage, attempt, watch, key, cached=True)
             return True
         if stage == "train" and fresh_from:
             folder.forget_checkpoints(before=fresh_from)
-            (folder.checkpoints / str(attempt)).mkdir(parents=True, exist_ok=True)  # from now on the plan is its own
+            (folder.checkpoints / str(attempt)).mkdir(parents=True, exist_ok=True)  # marks the plan as this attempt's
         if stage == "train":
             self._hand_over(run, folder)
         outcome = self._execute(run, folder, stage, attempt, watch)
@@ -127,13 +127,13 @@ class Supervisor:
         return False
 
     def _hand_over(self, run: Run, folder: RunDir) -> None:
-        """Write train.json: the options changed so far, the corrections for this card, the plan that is kept."""
+        """Write train.json: the options changed so far, the corrections for this card, the plan so far."""
         card = hardware.facts(self.settings.memory_gb)["gpu"]
         corrections = calibration.corrections(self.store.plans_on(card, run.spec["model"]))
         Handover(run.stage("train").changes or {}, corrections, Handover.read(folder).plan).write(folder)
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: Watch) -> Outcome:
-        """Run the stage's process to its end and keep the lease meanwhile."""
+        """Run the stage's process to its end and renew the lease meanwhile."""
         with StageProcess(
             stage,
             [str(folder.path), "--attempt", str(attempt)],
@@ -143,16 +143,16 @@ class Supervisor:
             watch.keep_lease,
             lambda: self._standby(stage, run.spec),
         ) as process:
-            how = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
-            watch.insist(lambda: self.store.note(watch.token, "started", how, pid=process.pid))
+            message = f"standby process {process.pid} took it" if process.stood_by else f"process {process.pid} started"
+            watch.insist(lambda: self.store.note(watch.token, "started", message, pid=process.pid))
             return watch.follow(process)
 
     def _standby(self, stage: str, spec: dict[str, Any]) -> Standby | None:
-        """The standby process, if there is one that can do this stage."""
+        """The standby process, if there is one and it can run this stage."""
         standby = self.keeper.take() if self.keeper and stage == "train" else None
         if standby is None:
             return None
-        # Unsloth, once imported, changes TRL; and several ranks have to be set up before torch is imported
+        # Unsloth changes TRL when it is imported, and several ranks have to be set up before torch is imported.
         if spec["engine"] == "trl" or int(spec.get("gpus", 1)) > 1:
             standby.end()
             return None
@@ -162,20 +162,20 @@ class Supervisor:
         self, folder: RunDir, stage: str, attempt: int, watch: Watch, key: str | None, *, cached: bool
     ) -> None:
         partial, in_place, trained = folder.partial(stage, attempt), False, 0
-        sync_tree(partial, watch.keep_lease)  # before the hold, which lets nobody else write to SQLite
+        sync_tree(partial, watch.keep_lease)  # before `hold`, during which nobody else can write to SQLite
 
         def put_in_place() -> None:
             nonlocal in_place, trained
             trained = self.store.get(folder.path.name).stage("train").attempt
             with self.store.hold(watch.token, self.settings.lease_seconds):  # LeaseLost ends it here
-                if not in_place:  # the database may get unreachable at this block's end, too
+                if not in_place:  # done already if the database became unreachable only at the end of this block
                     folder.put_in_place(stage, partial)
                     in_place = True
 
         def finish() -> None:
-            downloaded = stage == "prepare" and not cached  # perhaps: now the model's commit is known
-            known = cache.key(self.store.get(folder.path.name), stage) if downloaded else key
-            self.store.succeed(watch.token, known, artifacts, cached)
+            may_have_downloaded = stage == "prepare" and not cached  # then the model's commit is known only now
+            final_key = cache.key(self.store.get(folder.path.name), stage) if may_have_downloaded else key
+            self.store.succeed(watch.token, final_key, artifacts, cached)
 
         watch.insist(put_in_place)
         sync(folder.path)
@@ -184,10 +184,10 @@ class Supervisor:
         watch.insist(finish)
         if stage == "export":
             with contextlib.suppress(OSError):
-                folder.forget_checkpoints(before=trained + 1)  # the adapter was exported: nothing needs them
+                folder.forget_checkpoints(before=trained + 1)  # the adapter is exported: nothing needs them any more
 
     def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
-        """Hand back a stage that was asked to stop or was lost; adapt, retry or fail another by its kind of failure."""
+        """Hand back a stage that was asked to stop or was lost; after a failure adapt, retry or fail it by its kind."""
         if outcome.asked:
             self.store.release(token, *policy.STOPS[outcome.asked])
             return
@@ -198,12 +198,12 @@ class Supervisor:
         current, by_kernel = self.store.get(run.id).stage(stage), outcome.error is None
         decision = policy.decide(stage, error, run.spec, current, self.settings.max_attempts, by_kernel=by_kernel)
         if decision.retry:
-            counts = decision.changes is None  # an adaptation isn't a useless attempt
+            counts = decision.changes is None  # an adapted attempt isn't a useless one
             self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
         else:
             self.store.fail(token, decision.error)
 
     def _give_back(self, token: str, reason: str) -> None:
-        """Give the stage back: the reconciler sends it again, later or to another machine."""
+        """Give the stage back as lost: the reconciler sends it again, later or to another machine."""
         with contextlib.suppress(FtqError):
             self.store.lose(token, reason)

@@ -1,6 +1,6 @@
-"""The watch over one attempt: it renews the lease and, while the stage's process runs, relays its reports and obeys.
+"""The watch over one attempt: it renews the lease, relays the process's reports and stops the process when asked to.
 
-A database that is unreachable costs reports; the stage goes on until the lease has run out.
+An unreachable database costs reports only; the stage goes on until the lease has run out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ftq.store.store import RunStore
 from worker.attempt.stage_process import StageProcess
 
 log = logging.getLogger("ftq.supervisor")
-LOOK_SECONDS = 0.5  # how often the user's wishes are looked up
-CANCEL_GRACE = 8.0  # seconds a cancelled stage has before it is killed
+LOOK_SECONDS = 0.5  # between two looks at what the user wants
+CANCEL_GRACE = 8.0  # seconds that a cancelled stage has before it is killed
 MILESTONES = (25, 50, 75)
 
 
@@ -33,7 +33,7 @@ class Outcome:
 
 
 class Watch:
-    """Holds the lease that `token` stands for; `claimed_at` is when it was claimed, by time.monotonic."""
+    """Holds the lease of `token`. `claimed_at` is the time of the claim, by time.monotonic."""
 
     def __init__(
         self, store: RunStore, settings: Settings, token: str, claimed_at: float, show_progress: Callable[[Any], None]
@@ -57,7 +57,7 @@ class Watch:
         return self.outcome
 
     def keep_lease(self, process: StageProcess | None = None) -> None:
-        """Renew the lease when it is due, and tell the process if it is there yet."""
+        """Renew the lease when it is due, and send the process, if there is one yet, a heartbeat."""
         if time.monotonic() - self.renewed > self.lease / 4:
             self._if_reachable(lambda: self.renew(process))
         if time.monotonic() - self.renewed > self.lease:
@@ -71,7 +71,7 @@ class Watch:
         self.renewed = began
 
     def insist(self, write: Callable[[], None]) -> None:
-        """Write what the attempt's work depends on: try again while the lease lasts."""
+        """Do a write that must not get lost: try again while the lease lasts."""
         tried = False
         while True:
             try:
@@ -113,7 +113,7 @@ class Watch:
             self.store.note(self.token, "progress", f"{reached} %{step}{loss}")
 
     def _look(self, process: StageProcess) -> None:
-        """Renew the lease and look up what the user wants, each when due; kill a process whose time to stop is over."""
+        """Renew the lease and obey the user, each when it is due; kill a process that hasn't stopped in time."""
         now = time.monotonic()
         try:
             self.keep_lease(process)
@@ -131,7 +131,7 @@ class Watch:
         wish = wanted if wanted != "run" else "drain" if draining else None
         asked = self.outcome.asked
         if wish is None or asked == wish or (asked and wish != "cancel"):
-            return  # once asked to stop only a cancel, which has less patience, changes anything
+            return  # after the first request to stop only a cancel, whose grace is shorter, changes anything
         self.outcome.asked = wish
         process.terminate()
         kill_at = time.monotonic() + (CANCEL_GRACE if wish == "cancel" else max(1.0, self.grace - 5))

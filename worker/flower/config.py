@@ -16,7 +16,7 @@ from worker.flower import guard, login, pages
 
 
 def _state_file() -> str:
-    """The file is a pickle: what others could write there would be their code, run here."""
+    """The file of Flower's state. It is a pickle, so whoever could write to it could run code here."""
     file = Path(os.environ.get("FTQ_FLOWER_STATE") or Settings.from_env().home / "flower" / "state").absolute()
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if file.parent.stat().st_mode & 0o002:

@@ -1,7 +1,7 @@
 """What Flower hears of a stage beside Celery's own events: its progress, and how it ended.
 
-Events are sent from a thread of its own. What can't be sent is dropped, and an unreachable broker holds up
-nobody: showing a run never harms it.
+Events are sent from a thread of their own. An event that can't be sent is dropped, so an unreachable broker never
+holds up a run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ Send = Callable[[dict[str, Any]], None]
 
 def progress_sender(task: Any) -> Send:
     """A function that shows a stage's progress in Flower: the newest report, once a second."""
-    gpu_name()  # may take a while the first time: not while a lease is held
+    gpu_name()  # the first call may take long: make it before a lease is held
     tell, begun, first = _teller(task), time.time(), True
-    # A Flower that was started meanwhile knows nothing of this task: each event says all of it.
+    # A Flower that was started later knows nothing of this task, so each event describes all of it.
     request = task.request
     identity = {
-        "name": task.name, "args": request.argsrepr, "kwargs": request.kwargsrepr, "received": begun, "started": begun,
-        "root_id": request.root_id, "parent_id": request.parent_id,
-    }  # fmt: skip
+        "name": task.name,
+        "args": request.argsrepr,
+        "kwargs": request.kwargsrepr,
+        "received": begun,
+        "started": begun,
+        "root_id": request.root_id,
+        "parent_id": request.parent_id,
+    }
 
     def send(progress: dict[str, Any]) -> None:
         nonlocal first
@@ -47,17 +52,17 @@ def progress_sender(task: Any) -> Send:
 def show_end(task: Any, store: RunStore, run_id: str, stage: str, attempt: int) -> None:
     """Tell Flower how a task ended that raised Ignore: Celery says nothing, and Flower would show it as STARTED."""
     with contextlib.suppress(Exception):
-        found, tell = store.get(run_id).stage(stage), _teller(task)
-        if found.attempt > attempt:
-            tell(task.request.id, "task-retried", exception=f"goes on as attempt {found.attempt}")
-        elif found.attempt == attempt and found.status == "failed":
-            tell(task.request.id, "task-failed", exception=found.error.message if found.error else "")
-        elif found.attempt == attempt and found.status == "cancelled":
+        now, tell = store.get(run_id).stage(stage), _teller(task)
+        if now.attempt > attempt:
+            tell(task.request.id, "task-retried", exception=f"goes on as attempt {now.attempt}")
+        elif now.attempt == attempt and now.status == "failed":
+            tell(task.request.id, "task-failed", exception=now.error.message if now.error else "")
+        elif now.attempt == attempt and now.status == "cancelled":
             tell(task.request.id, "task-revoked", terminated=True)
 
 
 def _close_the_attempt_before(tell: Callable[..., None], task_id: str) -> None:
-    """Tell Flower that the attempt before is over: its worker may have died without a word."""
+    """Tell Flower that the attempt before is over: its worker may have died without saying so."""
     head, _, attempt = task_id.rpartition(".")
     if attempt.isdigit() and int(attempt) > 1:
         tell(f"{head}.{int(attempt) - 1}", "task-retried", exception=f"goes on as attempt {attempt}")
@@ -67,14 +72,14 @@ def _columns(progress: dict[str, Any]) -> dict[str, str]:
     """The columns that flower/pages.py adds to Flower's task list, as text."""
     step, total, loss = progress.get("step"), progress.get("total_steps"), progress.get("loss")
     eta, gpu = progress.get("eta_seconds"), gpu_name()
-    shown = {"progress": f"{progress['percent']:.1f}%", "time_left": "" if eta is None else _clock(eta)}
+    columns = {"progress": f"{progress['percent']:.1f}%", "time_left": "" if eta is None else _clock(eta)}
     if step is not None:
-        shown["step"] = f"{step}/{total}"
+        columns["step"] = f"{step}/{total}"
     if loss is not None:
-        shown["loss"] = f"{loss:.4f}"
+        columns["loss"] = f"{loss:.4f}"
     if gpu:
-        shown["gpu"] = gpu
-    return shown
+        columns["gpu"] = gpu
+    return columns
 
 
 def _clock(seconds: float) -> str:
@@ -94,7 +99,7 @@ def _teller(task: Any) -> Callable[..., None]:
 
 
 class Courier:
-    """Sends each task's newest event of a kind, at most one a second, from a thread of its own."""
+    """Sends each task's newest event of each kind, at most one a second, from a thread of its own."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The logins of Flower: from a file or the environment, never from a command line, which `ps` shows to everybody."""
+"""Flower's logins: from a file or the environment, never from a command line, which `ps` shows to everybody."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HOW = "Put user:password into a file (mode 0600) and its path into FTQ_FLOWER_A
 
 
 def read(environ: Mapping[str, str]) -> list[str]:
-    """["user:password"] of FTQ_FLOWER_AUTH_FILE (one a line) or FTQ_FLOWER_AUTH; UserError where there is none."""
+    """["user:password", ...] from FTQ_FLOWER_AUTH_FILE (one a line) or FTQ_FLOWER_AUTH. UserError if there is none."""
     file = environ.get("FTQ_FLOWER_AUTH_FILE")
     text = _text(Path(file)) if file else environ.get("FTQ_FLOWER_AUTH", "")
     where = file or "FTQ_FLOWER_AUTH"
@@ -29,9 +29,9 @@ def read(environ: Mapping[str, str]) -> list[str]:
 
 
 def make(file: Path) -> None:
-    """A login with a random password in a file that only its owner reads, unless the file has one already.
+    """Write a login with a random password into a file that only its owner can read, unless the file has one.
 
-    UserError where the file can't be written. An empty file, which a full disk may leave, is replaced.
+    UserError if the file can't be written. An empty file, which a full disk may leave, is replaced.
     """
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:

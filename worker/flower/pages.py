@@ -1,7 +1,7 @@
 """Flower's pages with live progress, without a fork.
 
-What this reaches into (Task._fields, TASK_EVENT_TO_STATE, TASK_COLUMNS, the list of routes) is the same in all of
-Flower 2.2; the pin and a test hold it there.
+The internals that this module changes (Task._fields, TASK_EVENT_TO_STATE, TASK_COLUMNS, the list of routes) are the
+same in all of Flower 2.2; the pin and a test make sure of that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flower.views import tasks
 COLUMNS = {"progress": "Progress", "step": "Step", "loss": "Loss", "time_left": "Time left", "gpu": "GPU"}
 SHOWN = "name,args,state,progress,step,loss,time_left,gpu,received,runtime,worker,uuid"
 
-# Every two seconds after the last answer; a page whose server is unreachable turns pale: its numbers are old.
+# Reload two seconds after the last answer. A page whose server is unreachable turns pale, because its numbers are old.
 _LIVE = b"""<script>
 (function () {
   const list = jQuery('#tasks-table'), page = document.getElementById('task-page');
@@ -49,7 +49,7 @@ _LIVE = b"""<script>
 
 
 def install() -> None:
-    """Give Flower's tasks the fields of a progress event, its list the columns, its pages the live reload."""
+    """Add the fields of a progress event to Flower's tasks, columns to its list and the live reload to its pages."""
     # A progress event leaves the task STARTED: Terminate, the filters and the final states keep working.
     state.TASK_EVENT_TO_STATE["progress"] = "STARTED"
     for name in COLUMNS:
@@ -62,7 +62,7 @@ def install() -> None:
 
 
 def _live(handler: Any) -> Any:
-    """The handler, its page ending in the script: stock Flower refreshes only its page of workers."""
+    """The handler with the script at the end of its page: by itself Flower refreshes only its page of workers."""
 
     class Live(handler):  # type: ignore[misc]
         def render_string(self, template_name: str, **values: Any) -> Any:

@@ -23,7 +23,7 @@ ANSWER_SECONDS = 5.0
 
 def main() -> None:
     try:
-        problems = check(Settings.from_env(), socket.gethostname(), max(1, len(hardware.given())))
+        problems = check(Settings.from_env(), socket.gethostname(), max(1, len(hardware.own_gpus())))
     except FtqError as error:
         problems = [error.message]
     for problem in problems:

@@ -39,7 +39,7 @@ def main() -> None:
     try:
         options = programs.UpOptions.from_arguments(sys.argv[1:])
         protect_files()
-        groups = groups_of(hardware.given(), options.gpus_per_worker)
+        groups = groups_of(hardware.own_gpus(), options.gpus_per_worker)
         port = options.port if options.flower else None
         sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr).run())
     except FtqError as error:

@@ -37,16 +37,16 @@ def take_gpus(wanted: str | None, queues: list[str]) -> int:
     if wanted:
         os.environ.update(hardware.visible(hardware.choose(wanted)))
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return len(hardware.given())
+        return len(hardware.own_gpus())
     if not any(queue.startswith("gpu") for queue in queues):
         os.environ.update(hardware.visible([]))
         return 0
-    found = hardware.given()
+    found = hardware.own_gpus()
     if len(found) > 1:
         others = ",".join(found[1:])
         print(f"This worker takes GPU 0 of {len(found)}. For the others: ftq worker --gpus {others}", file=sys.stderr)
         os.environ.update(hardware.visible(found[:1]))
-    return len(hardware.given())
+    return len(hardware.own_gpus())
 
 
 def queues_for(wanted: list[str], gpus: int) -> list[str]:

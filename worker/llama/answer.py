@@ -14,9 +14,9 @@ DAY = "26 Jul 2024"  # for templates that write the date: the one that Llama's o
 class Question:
     """What to ask, and how the answer is drawn.
 
-    `chat` asks through the chat template that the GGUF carries: a base model as its makers meant it, and a run of
-    format=chat as it was trained. Otherwise the prompt is ftq's own. `temperature` 0 is greedy; `seed` None draws anew
-    each time. `grammar` (GBNF) bounds what may be written.
+    `chat` asks through the GGUF's chat template: for a base model, and for a run of format=chat. Otherwise the prompt
+    is ftq's own. `temperature` 0 is greedy; `seed` None draws anew each time. `grammar` (GBNF) limits what may be
+    written.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """`stopped`: the model ended by itself, not by max_tokens. `tokens` counts the answer's. Times are in seconds."""
+    """`stopped`: the model ended the answer, not max_tokens. `tokens` counts the answer's tokens. Times in seconds."""
 
     prompt: str
     answer: str

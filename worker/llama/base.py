@@ -12,7 +12,7 @@ from ftq.settings import LLM_SECRETS
 
 
 def base_gguf(model: str, revision: str | None = None) -> Path:
-    """The base model's q8_0 GGUF in ftq's cache, made at the first call. It takes as long as an export.
+    """The base model's q8_0 GGUF in ftq's cache. The first call makes it and takes as long as an export.
 
     A process of its own looks for the model and converts it: this one may serve questions and imports no torch.
     """

@@ -21,9 +21,9 @@ class Tokenise(Protocol):
 
 @dataclass(frozen=True)
 class _Frame:
-    """The template's own tokens, and between them what is tokenised with the texts in it, as plain text.
+    """The template's own tokens, and between them plain text that is tokenised once the texts are filled in.
 
-    Text of the template beside a question stays with it: some tokenizers make one token of the two.
+    Text of the template next to a question is tokenised with it: some tokenizers make one token of the two.
     """
 
     parts: list[list[int] | str]
@@ -35,7 +35,7 @@ class _Frame:
 
 
 class ChatTemplate:
-    """A server's template. Its control tokens count as such, and those that a question spells are plain text."""
+    """A server's template. Only the template's own control tokens count; those that a question spells are text."""
 
     def __init__(self, tokens: Tokenise, post: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
         self._tokens, self._post = tokens, post
@@ -43,7 +43,7 @@ class ChatTemplate:
         self._making = threading.Lock()
 
     def ids(self, texts: list[str]) -> list[int]:
-        """The tokens of a question, or of a system message and a question, up to where the model answers."""
+        """The tokens of [question] or [system message, question], up to where the model's answer begins."""
         with self._making:
             frame = self._frames.get(len(texts)) or self._frames.setdefault(len(texts), self._frame(len(texts)))
         ids = list[int]()
@@ -81,7 +81,7 @@ class ChatTemplate:
         return _Frame(parts, places)
 
     def _controls(self, text: str) -> list[str]:
-        """The control tokens in a template's text: those that are others where special tokens don't count."""
+        """The control tokens in a template's text, found by tokenising it with and without special tokens."""
         plain = set(self._tokens(text, start=False))
         body = {"content": text, "add_special": False, "parse_special": True, "with_pieces": True}
         pieces = {_text(one["piece"]) for one in self._post("/tokenize", body)["tokens"] if one["id"] not in plain}
@@ -90,7 +90,7 @@ class ChatTemplate:
         return sorted(special, key=len, reverse=True)
 
     def _without_eaten(self, piece: str, before: str) -> str:
-        """The piece without white space at its start, if the control token before it takes that in (Phi-3's do)."""
+        """The piece without leading white space, if the control token before it swallows that (as Phi-3's do)."""
         rest = piece.lstrip()
         space = piece.removesuffix(rest)
         if not (before and space):
@@ -107,7 +107,7 @@ class ChatTemplate:
 
 
 def _text(piece: str | list[int]) -> str:
-    """Nothing for half a character, which comes as a list of bytes."""
+    """The piece as text; empty for part of a character, which comes as a list of bytes."""
     return piece if isinstance(piece, str) else ""
 
 
@@ -116,7 +116,7 @@ def _places(texts: int) -> list[str]:
 
 
 def _stretches(text: str, controls: list[str], places: list[str]) -> list[str]:
-    """The text cut at its control tokens, but only beside plain text that holds a place."""
+    """The text cut into stretches with a place and stretches without: a place's stretch holds no control token."""
     cut = re.split(f"({'|'.join(map(re.escape, controls))})", text) if controls else [text]
     groups = groupby(filter(None, cut), key=lambda piece: any(place in piece for place in places))
     return ["".join(pieces) for _, pieces in groups]

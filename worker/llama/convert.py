@@ -19,7 +19,7 @@ def convert(checkpoint: Path, target: Path, kind: str, *flags: str) -> None:
 
 
 def refuse_code(checkpoint: Path) -> None:
-    """The converter loads tokenizers with trust_remote_code=True: nothing may be there that it could trust."""
+    """UserError if the checkpoint names code: the converter loads tokenizers with trust_remote_code=True."""
     for name in ("config.json", "tokenizer_config.json"):
         path = checkpoint / name
         if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):

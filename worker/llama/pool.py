@@ -1,6 +1,6 @@
 """A bounded set of warm llama.cpp servers: started on demand, the least recently used stopped first.
 
-A server that nobody asks gives its memory back after a while and loads the file again at the next question.
+An unused server gives its memory back after a while and loads the file again at the next question.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from worker.llama.server import SLOTS, Server
 from worker.machine import hardware
 
 CONTEXT = 4096  # tokens that a server's questions share, unless one needs more
-FIXED_BYTES = 256 * 2**20  # what a server needs beside its weights and their cache of keys and values
-CACHE_SHARE = 0.75  # of the file's size: a generous bound on what CONTEXT tokens keep, of any model of the catalogue
+FIXED_BYTES = 256 * 2**20  # what a server needs beside the weights and the cache of keys and values
+# Of the file's size: an upper bound on the cache of CONTEXT tokens, for every model of the catalogue.
+CACHE_SHARE = 0.75
 
 
 @dataclass
 class _Entry:
-    """A place for one file's server. Whoever starts it holds `starting`; who waits for that is a user too."""
+    """A place for one file's server. The thread that starts the server holds `starting`; the waiting ones are users."""
 
     starting: threading.Lock = field(default_factory=threading.Lock)
     server: Server | None = None
     users: int = 0
-    asking: int = 0  # users that have the server by now
+    asking: int = 0  # users that have the server
     last_used: int = 0
 
 
 class Pool:
     """Answers questions by GGUF files. Thread-safe; one for each process, and gone with it.
 
-    `most` servers at once, each with room for `context` tokens unless a question needs more. `idle_seconds` is how
-    long one keeps its model loaded unasked. With `gpu` (default: where this process sees one) llama.cpp puts as many
-    layers on the GPU as its free memory holds, if the wheel or FTQ_LLAMA_SERVER can.
+    At most `most` servers run at once, each with room for `context` tokens unless a question needs more. An unused
+    server keeps its model loaded for `idle_seconds`. With `gpu` (default: if this process sees one) llama.cpp puts as
+    many layers on the GPU as fit into its free memory, if the wheel or FTQ_LLAMA_SERVER can use it.
     """
 
     def __init__(
         self, most: int = 2, idle_seconds: float = 300.0, gpu: bool | None = None, context: int = CONTEXT
     ) -> None:
         self.most, self.idle_seconds, self.context = most, idle_seconds, context
-        self.gpu = bool(hardware.given()) if gpu is None else gpu
+        self.gpu = bool(hardware.own_gpus()) if gpu is None else gpu
         self._entries: dict[Path, _Entry] = {}
         self._changed = threading.Condition()
         self._clock = 0
@@ -55,7 +56,7 @@ class Pool:
     ) -> Generator[str, None, Answer]:
         """Yield the answer's text as it is written; the generator returns an Answer.
 
-        `stopped` is asked often, true ends the answer. UserError for a question that is longer than the model reads,
+        `stopped` is called often; true ends the answer. UserError for a question that is longer than the model reads,
         FtqError with llama.cpp's last lines when it crashes.
         """
         with self.server(file) as server:
@@ -91,7 +92,7 @@ class Pool:
 
     @contextmanager
     def server(self, file: Path, context: int = 0) -> Iterator[Server]:
-        """The file's server with room for so many tokens, started if need be; it stays while the block runs."""
+        """The file's server with room for `context` tokens, started if need be. It stays while the block runs."""
         file = file.resolve()
         entry = self._enter(file)
         try:
@@ -119,7 +120,7 @@ class Pool:
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _enter(self, file: Path) -> _Entry:
-        """The file's place, which can't be given away until the caller counts itself out."""
+        """The file's place with the caller as a user: the place is kept until the caller counts itself out."""
         with self._changed:
             while file not in self._entries and len(self._entries) >= self.most and not self._stop_oldest():
                 self._changed.wait()  # all are busy answering
@@ -136,7 +137,7 @@ class Pool:
             self._changed.notify_all()
 
     def _start(self, file: Path, entry: _Entry, context: int) -> None:
-        """Replace the place's server. One that is too small goes once it has answered what it was asked before."""
+        """Start the place's server; one that is too small ends first, once its running answers are complete."""
         if entry.server:
             with self._changed:
                 while entry.asking and entry.server.alive:
@@ -145,14 +146,14 @@ class Pool:
             entry.server = None
         if not file.is_file():
             raise UserError(f"{file} isn't there", "`ftq status RUN` shows what the run has made.")
-        rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs another
+        rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs a larger one
         self._make_room(file, rounded)
         entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu)
 
     def _make_room(self, file: Path, context: int) -> None:
-        """Stop idle servers until the memory suffices. Lost where it doesn't now, OutOfMemory where it never will."""
+        """Stop idle servers until the memory suffices. Lost if it doesn't now, OutOfMemory if it never will."""
         if self.gpu:
-            return  # llama.cpp itself takes what is free there, and computes the rest on the CPU
+            return  # llama.cpp itself takes the memory that is free there, and computes the rest on the CPU
         size = file.stat().st_size
         needed = int(size * (1 + CACHE_SHARE * context / CONTEXT)) + FIXED_BYTES
         if needed > (total := hardware.machine_memory()):
@@ -169,7 +170,7 @@ class Pool:
                     )
 
     def _stop_oldest(self) -> bool:
-        """Stop the server that has been unasked for longest; whether there was one. The caller holds `_changed`."""
+        """Stop the server that has been unused longest; False if there is none. The caller holds `_changed`."""
         idle = [file for file, entry in self._entries.items() if entry.users == 0]
         if not idle:
             return False

@@ -12,8 +12,17 @@ from ftq.errors import FtqError
 from worker.machine.hardware import computing
 
 # llama_ftype of llama.h, which cyllama takes as a number.
-FTYPES = {"q8_0": 7, "q2_k": 10, "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17,
-          "q6_k": 18}  # fmt: skip
+FTYPES = {
+    "q8_0": 7,
+    "q2_k": 10,
+    "q3_k_m": 12,
+    "q3_k_l": 13,
+    "q4_k_s": 14,
+    "q4_k_m": 15,
+    "q5_k_s": 16,
+    "q5_k_m": 17,
+    "q6_k": 18,
+}
 SHOWN = 300  # characters of a process's last line, in the error
 
 
@@ -23,11 +32,16 @@ def quantize(source: Path, target: Path, kind: str) -> None:
 
 
 def run_apart(command: list[str], what: str, target: Path) -> None:
-    """Run `python -m COMMAND`, which has to write `target`; its output goes on to this process's when it fails."""
+    """Run `python -m COMMAND`, which has to write `target`. If it fails, its output goes to this process's stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", env=os.environ | computing(),
-    )  # fmt: skip
+        [sys.executable, "-m", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ | computing(),
+    )
     if done.returncode == 0 and target.is_file():
         return
     sys.stderr.write(done.stdout)

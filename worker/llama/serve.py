@@ -22,20 +22,20 @@ FLUSH_SECONDS = 0.3
 
 
 def main() -> None:
-    wanted = json.loads(_first_line())
+    order = json.loads(_first_line())
     binary = os.environ.get("FTQ_LLAMA_SERVER")
     if binary:
-        server = _start_binary(binary, wanted)
+        server = _start_binary(binary, order)
         threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
         sys.exit(server.wait())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    server = _start_packaged(wanted)
+    server = _start_packaged(order)
     signal.pause()  # the server works in threads of its own
     del server
 
 
 def _first_line() -> bytes:
-    """Read unbuffered: a thread that waits in a buffered reader would abort the interpreter's end."""
+    """Read a line unbuffered: a thread that waits in a buffered reader makes the interpreter abort at its end."""
     line = b""
     while not line.endswith(b"\n") and (read := os.read(0, 65536)):
         line += read
@@ -50,33 +50,33 @@ def _end_with_parent(server: subprocess.Popen[bytes] | None = None) -> None:
     os._exit(0)
 
 
-def _start_packaged(wanted: dict[str, Any]) -> Any:
+def _start_packaged(order: dict[str, Any]) -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path = wanted["model"]
-    params.n_ctx, params.n_parallel, params.kv_unified = wanted["context"], wanted["slots"], True
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = wanted["threads"]
-    params.hostnames, params.api_keys = [wanted["socket"]], [wanted["key"]]
-    params.sleep_idle_seconds, params.warmup, params.ui = wanted["idle_seconds"], False, False
+    params.model.path = order["model"]
+    params.n_ctx, params.n_parallel, params.kv_unified = order["context"], order["slots"], True
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
+    params.hostnames, params.api_keys = [order["socket"]], [order["key"]]
+    params.sleep_idle_seconds, params.warmup, params.ui = order["idle_seconds"], False, False
     params.cache_ram_mib, params.verbosity, params.use_jinja = 0, ERRORS, True
-    if not wanted["gpu"]:  # else llama.cpp puts as many layers there as the free memory holds
+    if not order["gpu"]:  # with one, llama.cpp puts as many layers there as fit into its free memory
         params.n_gpu_layers, params.fit_params = 0, False
     try:
         return xllamacpp.Server(params)
     except RuntimeError as error:
-        time.sleep(FLUSH_SECONDS)  # llama.cpp writes its log from a thread of its own, and says there what is wrong
-        sys.exit(f"llama.cpp can't serve {wanted['model']}: {error}")
+        time.sleep(FLUSH_SECONDS)  # llama.cpp's log, written by a thread of its own, says what is wrong
+        sys.exit(f"llama.cpp can't serve {order['model']}: {error}")
 
 
-def _start_binary(binary: str, wanted: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _start_binary(binary: str, order: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [
-        binary, "--model", wanted["model"], "--ctx-size", str(wanted["context"]), "--parallel", str(wanted["slots"]),
-        "--kv-unified", "--threads", str(wanted["threads"]), "--host", wanted["socket"], "--no-webui", "--no-warmup",
-        "--jinja", "--sleep-idle-seconds", str(wanted["idle_seconds"]), "--log-verbosity", str(ERRORS),
+        binary, "--model", order["model"], "--ctx-size", str(order["context"]), "--parallel", str(order["slots"]),
+        "--kv-unified", "--threads", str(order["threads"]), "--host", order["socket"], "--no-webui", "--no-warmup",
+        "--jinja", "--sleep-idle-seconds", str(order["idle_seconds"]), "--log-verbosity", str(ERRORS),
     ]  # fmt: skip
-    command += [] if wanted["gpu"] else ["--n-gpu-layers", "0"]
-    environment = os.environ | {"LLAMA_API_KEY": wanted["key"]}  # a command line shows in /proc to everybody
+    command += [] if order["gpu"] else ["--n-gpu-layers", "0"]
+    environment = os.environ | {"LLAMA_API_KEY": order["key"]}  # everybody can read a command line in /proc
     return subprocess.Popen(
         leashed(command),
         stdin=subprocess.DEVNULL,

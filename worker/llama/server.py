@@ -1,4 +1,4 @@
-"""One llama.cpp server child: started, asked over a private Unix socket, gone with this process."""
+"""A llama.cpp server in a child process: asked over a private Unix socket, and ended with this process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from worker.machine import cgroup
 START_SECONDS = 300.0  # a large model from a slow disk
 SLOTS = 4  # questions that are answered at the same time
 LAST_LINES = 6  # of a dead server's output, in the error
-# Of connections that may stay open, its HTTP server drops one in a hundred just as the next request comes.
+# A connection per request: llama.cpp's HTTP server drops one kept-alive connection in a hundred as a request comes.
 ONE_REQUEST = {"Connection": "close"}
 SOCKET_FOLDER_BYTES = 70
 SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
@@ -39,7 +39,7 @@ class Server:
     """A model loaded by llama.cpp. Several threads may ask at once; together they share `context` tokens."""
 
     def __init__(self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False) -> None:
-        """Start the child and wait until it answers. FtqError with its last lines when it can't load the file."""
+        """Start the child and wait until it answers. FtqError with its last lines if it can't load the file."""
         self.file, self.context = file, context
         self._folder = tempfile.TemporaryDirectory(prefix="ftq-llama-", dir=_short_folder())  # mode 700
         self._socket, self._key = str(Path(self._folder.name, "server.sock")), secrets.token_hex(16)
@@ -48,9 +48,12 @@ class Server:
         self._chat = ChatTemplate(self.tokens, self._post)
         self._process = self._spawn(idle_seconds, gpu)
         self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=self._socket), base_url="http://llama", timeout=SILENCE_SECONDS,
-            headers={"Authorization": f"Bearer {self._key}", **ONE_REQUEST}, trust_env=False,
-        )  # fmt: skip
+            transport=httpx.HTTPTransport(uds=self._socket),
+            base_url="http://llama",
+            timeout=SILENCE_SECONDS,
+            headers={"Authorization": f"Bearer {self._key}", **ONE_REQUEST},
+            trust_env=False,
+        )
         try:
             self._wait_until_ready()
             self.trained_context = self._trained_context()
@@ -67,19 +70,19 @@ class Server:
         return self._process.poll() is None
 
     def tokens(self, text: str, *, start: bool = True, special: bool = False) -> list[int]:
-        """The text's token ids. Only with `special` does text that looks like a control token count as one."""
+        """The text's token ids. Text that looks like a control token becomes one only with `special`."""
         body = {"content": text, "add_special": start, "parse_special": special}
         ids: list[int] = self._post("/tokenize", body)["tokens"]
         return ids
 
     def prompt_ids(self, question: Question) -> list[int]:
-        """The question in ftq's own prompt, or in the GGUF's chat template; its own text is plain text."""
+        """The tokens of ftq's own prompt or of the GGUF's chat template; the question's text is plain text in both."""
         if not question.chat:
             return self.tokens(prompt(question.text, question.input))
-        text, given = question.text.strip(), question.input.strip()
-        if not given:
+        text, context = question.text.strip(), question.input.strip()
+        if not context:
             return self._chat.ids([text])
-        return self._chat.ids([given, text] if self._chat.takes_system else [f"{given}\n\n{text}"])
+        return self._chat.ids([context, text] if self._chat.takes_system else [f"{context}\n\n{text}"])
 
     def end_of_sequence(self) -> str:
         """The token that the GGUF names as the end of an answer."""
@@ -91,13 +94,19 @@ class Server:
     ) -> Generator[str, None, Answer]:
         """Yield the answer's text as it is written; the generator returns an Answer.
 
-        `stopped` is asked at each token; true ends the answer there. FtqError when llama.cpp dies meanwhile.
+        `stopped` is called at each token; true ends the answer there. FtqError if llama.cpp dies meanwhile.
         """
         most = min(question.max_tokens, min(self.context, self.trained_context) - len(ids))
         body: dict[str, Any] = {
-            "prompt": ids, "n_predict": most, "temperature": question.temperature, "stream": True,
-            "cache_prompt": True, "top_k": 40 if question.temperature else 1, "top_p": 1.0, "min_p": 0.0,
-        }  # fmt: skip
+            "prompt": ids,
+            "n_predict": most,
+            "temperature": question.temperature,
+            "stream": True,
+            "cache_prompt": True,
+            "top_k": 40 if question.temperature else 1,
+            "top_p": 1.0,
+            "min_p": 0.0,
+        }
         body |= {} if question.seed is None else {"seed": question.seed}
         body |= {"grammar": question.grammar} if question.grammar else {}
         began = time.monotonic()
@@ -116,7 +125,7 @@ class Server:
         return Answer(question.text, text.strip(), ended, last.get("tokens_predicted", 0), seconds, round(first, 3))
 
     def close(self) -> None:
-        """End the child and what it left."""
+        """End the child and remove its files."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdin
@@ -127,21 +136,30 @@ class Server:
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _spawn(self, idle_seconds: float, gpu: bool) -> subprocess.Popen[bytes]:
-        wanted = {
-            "model": str(self.file), "context": self.context, "slots": SLOTS, "threads": processors(),
-            "socket": self._socket, "key": self._key, "idle_seconds": int(idle_seconds), "gpu": gpu,
-        }  # fmt: skip
+        order = {
+            "model": str(self.file),
+            "context": self.context,
+            "slots": SLOTS,
+            "threads": processors(),
+            "socket": self._socket,
+            "key": self._key,
+            "idle_seconds": int(idle_seconds),
+            "gpu": gpu,
+        }
         withheld = {*NOT_FOR_STAGES, *LLM_SECRETS}
         environment = {name: value for name, value in os.environ.items() if name not in withheld}
         environment |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # its threads share the processor with a training run's
         with self._output.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker.llama.serve"], stdin=subprocess.PIPE, stdout=output, stderr=output,
+                [sys.executable, "-m", "worker.llama.serve"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
                 env=environment,
-            )  # fmt: skip
+            )
         assert process.stdin
-        process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
         return process
 
@@ -157,7 +175,7 @@ class Server:
         raise FtqError(f"llama.cpp hasn't loaded {self.file.name} in {START_SECONDS:.0f} s", "Is the disk very slow?")
 
     def _listens(self) -> bool:
-        """Asked by a socket of our own: httpx leaves one open where nobody listens yet."""
+        """Whether the child accepts connections. httpx would leave its socket open if nobody listens yet."""
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(self._socket) == 0
 
@@ -177,8 +195,8 @@ class Server:
         except httpx.TransportError as error:
             raise self._died("stopped answering for", error) from None
         self._check(response)
-        found: dict[str, Any] = response.json()
-        return found
+        body: dict[str, Any] = response.json()
+        return body
 
     def _events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The server-sent events of a streamed answer."""
@@ -197,28 +215,28 @@ class Server:
         if response.status_code == 200:
             return
         try:
-            said = response.json()["error"]["message"]
+            message = response.json()["error"]["message"]
         except (ValueError, KeyError, TypeError):
-            said = response.text[:300]
-        raise FtqError(f"llama.cpp refuses the question to {self.file.name}: {said}", "The worker's log has more.")
+            message = response.text[:300]
+        raise FtqError(f"llama.cpp refuses the question to {self.file.name}: {message}", "The worker's log has more.")
 
     def _died(self, what: str, error: Exception | None = None) -> FtqError:
-        """What is known of a server that is gone; `error` is what the connection says."""
+        """The error for a server that is gone, with its exit code and last lines; `error` is the connection's."""
         try:
             code = self._process.wait(timeout=5)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
         except subprocess.TimeoutExpired:
             how = f"no answer ({error})"
         lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
-        said = "\n".join(lines) or "it printed nothing"
+        output = "\n".join(lines) or "it printed nothing"
         return FtqError(
-            f"llama.cpp {what} {self.file.name} ({how}):\n{said}",
+            f"llama.cpp {what} {self.file.name} ({how}):\n{output}",
             "`ftq doctor` shows whether llama.cpp works on this machine.",
         )
 
     @contextmanager
     def _reserved(self, tokens: int, stopped: Callable[[], bool]) -> Iterator[None]:
-        """Hold so many tokens of the context, which all questions share, from the first to the last of an answer."""
+        """Reserve tokens of the context, which all questions share, while the block runs."""
         if tokens > self.context:
             message = f"the question needs {tokens} tokens with its answer, the context has {self.context}"
             raise UserError(message, "Ask a shorter one, or for fewer --max-tokens.")
@@ -235,11 +253,11 @@ class Server:
 
 
 def _short_folder() -> str | None:
-    """Where the socket's path keeps within the 107 bytes of sun_path (unix(7))."""
+    """A folder in which the socket's path fits into the 107 bytes of sun_path (unix(7)); None is the usual one."""
     return None if len(os.fsencode(tempfile.gettempdir())) <= SOCKET_FOLDER_BYTES else "/tmp"
 
 
 def processors() -> int:
-    """Processors that this process may use, within its container's limit."""
+    """How many processors this process may use, within its container's limit."""
     here = len(os.sched_getaffinity(0))
     return max(1, min(here, int(cgroup.processor_limit() or here)))

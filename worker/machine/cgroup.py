@@ -1,7 +1,7 @@
 """What a container or a service may use of its machine: cgroup limits, versions 2 and 1.
 
-A limit holds for a group and for all below it, so the group of this process and those above it are looked at. `root`
-is where proc/ and sys/ lie: another one in tests.
+A limit holds for a group and for all groups below it, so the group of this process and all above it count. `root` is
+the folder of proc/ and sys/; tests use another one.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
-UNLIMITED = 1 << 60  # version 1 says "no limit" by a number of this size
+UNLIMITED = 1 << 60  # version 1 writes a number of this size where there is no limit
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Bytes that this process's group may use, the least of it and those above it; None for no limit."""
+    """Bytes that this process's group may use: the lowest limit of the group and those above it; None for no limit."""
     return min((limit for _, limit in _memory_limits(root)), default=None)
 
 
 def memory_left(root: Path = ROOT) -> int | None:
-    """Bytes that this process's group may still take: its page cache gives way. None for no limit."""
-    left = []
+    """Bytes that this process's group may still take, its page cache counted as free. None for no limit."""
+    free = []
     for folder, limit in _memory_limits(root):
         new = (folder / "memory.max").is_file()
         used = _number(folder / ("memory.current" if new else "memory.usage_in_bytes"))
         cache = value(folder / "memory.stat", "inactive_file" if new else "total_inactive_file")
-        left.append(max(0, limit - used + cache))
-    return min(left, default=None)
+        free.append(max(0, limit - used + cache))
+    return min(free, default=None)
 
 
 def processor_limit(root: Path = ROOT) -> float | None:
-    """Cores that this process's group may use, the least of it and those above it; None for no limit."""
+    """Cores that this process's group may use: the lowest limit of the group and those above it; None for no limit."""
     cores = []
     for folder in _groups(root, ""):
         quota, _, period = _text(folder / "cpu.max").partition(" ")
@@ -42,9 +42,9 @@ def processor_limit(root: Path = ROOT) -> float | None:
 
 
 def value(path: Path, name: str) -> int:
-    """A number in a file of `name value` lines; 0 if it isn't there."""
-    found = next((line.split()[1] for line in _text(path).splitlines() if line.startswith(f"{name} ")), "")
-    return int(found) if found.isdigit() else 0
+    """The number of `name` in a file of `name value` lines; 0 if it isn't there."""
+    number = next((line.split()[1] for line in _text(path).splitlines() if line.startswith(f"{name} ")), "")
+    return int(number) if number.isdigit() else 0
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[Path, int]]:
@@ -64,7 +64,7 @@ def _groups(root: Path, controller: str) -> list[Path]:
 
 
 def _group(root: Path, controller: str) -> str:
-    """This process's group: a line `4:memory:/some/group` for a controller of version 1, `0::/group` for version 2."""
+    """This process's group, from a line `4:memory:/some/group` (version 1) or `0::/group` (version 2)."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(",") and ".." not in path:

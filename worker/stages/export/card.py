@@ -14,13 +14,14 @@ from ftq.spec.options import Format, RunSpec
 from worker.stages.model.template import Template
 from worker.stages.model.tokens import Tokens
 
-SHOWN = ["epochs", "max_steps", "learning_rate", "lr_scheduler", "batch_size", "gradient_accumulation_steps", "r",
-         "alpha", "dropout", "target_modules", "max_seq_length", "format", "train_on_prompt",
-         "seed"]  # fmt: skip
+SHOWN = [
+    *("epochs", "max_steps", "learning_rate", "lr_scheduler", "batch_size", "gradient_accumulation_steps"),
+    *("r", "alpha", "dropout", "target_modules", "max_seq_length", "format", "train_on_prompt", "seed"),
+]
 
 
 def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens) -> str:
-    """For `ollama create NAME -f Modelfile`: the trained prompt, the stop token, and no dice."""
+    """The Modelfile for `ollama create NAME -f Modelfile`: the trained prompt, the stop token and temperature 0."""
     template = _ollama_template(tokens.template, tokens.start) if tokens.template else OLLAMA_TEMPLATE
     return "\n".join([
         f"FROM ./model-{spec.quantizations[0]}.gguf",
@@ -33,21 +34,21 @@ def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens) -> str:
 
 
 def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, files: list[Path]) -> str:
-    """The model card: what it is made of, how it was trained, how to ask it."""
+    """The model card: what the model was made from, how it was trained, how to ask it."""
     from huggingface_hub import ModelCardData
 
-    known = models.find(spec.model)
+    entry = models.find(spec.model)
     name = Path(spec.model).name if Path(spec.model).is_dir() else spec.model
-    base = known.hub_id if known else name
+    base = entry.hub_id if entry else name
     first = files[0].name
     rows = "\n".join(f"| {name} | {_show(getattr(spec, name))} |" for name in SHOWN)
     sizes = "\n".join(f"| {file.name} | {file.stat().st_size / 1e6:,.0f} MB |" for file in files)
-    licence = known.licence.lower().replace(" ", "") if known else None
+    licence = entry.licence.lower().replace(" ", "") if entry else None
     head = ModelCardData(base_model=base, library_name="gguf", tags=["ftq", "lora", "gguf"], license=licence)
     return "\n".join([
         "---", head.to_yaml(), "---", "",
         f"# {base}, fine-tuned", "",
-        f"Made by ftq. Licence of the base model: {known.licence if known else 'see its own card'}.", "",
+        f"Made by ftq. Licence of the base model: {entry.licence if entry else 'see its own card'}.", "",
         "| file | size |", "|---|---|", sizes, "",
         "## Ask it", "",
         "```sh", "ollama create mine -f Modelfile && ollama run mine",
@@ -73,9 +74,9 @@ def _prompt(format: Format) -> str:
 
 
 def _ollama_template(template: Template, start: str) -> str:
-    """The chat template in Go's language, as far as system, user and assistant messages go.
+    """The chat template in Go's template language, for system, user and assistant messages.
 
-    Ollama puts the start token before the prompt itself.
+    The start token is left out, because Ollama itself puts it before the prompt.
     """
     frame = template.plain(1)
     alone, ask = frame.before[0].removeprefix(start), frame.after + frame.asked
@@ -94,7 +95,7 @@ def _ollama_template(template: Template, start: str) -> str:
 
 
 def _go(text: str) -> str:
-    """An action of Go's templates that writes this text; without a quotation mark, which could end the Modelfile's."""
+    """The text as an action of Go's templates. Quotation marks are escaped: they could end the Modelfile's string."""
     return '{{ "' + json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', "\\u0022") + '" }}' if text else ""
 
 

@@ -1,8 +1,8 @@
 """adapter/ + base model -> merged/, model-<type>.gguf, Modelfile and README.md (the model card).
 
 Everything happens on this machine: no network, no git, no compiler. Converting, quantising and loading each run in a
-process of their own. A GGUF counts once it was loaded, wrote a few tokens and turned out to end with the stop token
-that the training taught.
+process of their own. A GGUF counts once it was loaded, has written a few tokens, and ends answers with the stop token
+of the training run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
 CHECKED_PROMPTS = 8  # examples whose tokens are compared between training and GGUF
-CONTEXT = 512  # tokens: a model's whole context would take gigabytes that no check here needs
+CONTEXT = 512  # tokens: the checks here need no more, and a model's whole context would take gigabytes
 LOOK = "The log has more: `ftq logs RUN --stage export`. `ftq retry RUN` exports again, the adapter is kept."
 
 
@@ -75,7 +75,7 @@ def _finish_config(merged: Path) -> None:
 
 
 def _write_ggufs(merged: Path, out: Path, spec: RunSpec, report: Report) -> list[Path]:
-    """Convert once to f16, quantise from it; a bf16 file comes straight from the converter too."""
+    """Convert to f16 and quantise from that; a bf16 file comes straight from the converter too."""
     names: dict[str, Path] = {kind: RunDir(out).gguf(kind) for kind in spec.quantizations}
     quantized = [kind for kind in names if kind not in CONVERTED]
     source = RunDir(out).gguf("f16")
@@ -92,13 +92,13 @@ def _write_ggufs(merged: Path, out: Path, spec: RunSpec, report: Report) -> list
 
 
 def _check(files: list[Path], run: RunDir, tokens: Tokens, stop: str, report: Report) -> None:
-    """Load each file in llama.cpp and let it write; its end-of-sequence token must be the stop token."""
+    """Load each file in llama.cpp and ask it. FtqError unless it writes and ends answers with the stop token."""
     pool = Pool(most=1, context=CONTEXT)
     try:
         for file in files:
             with pool.server(file) as server:
                 if (end := server.end_of_sequence()) != stop:
-                    raise FtqError(f"{file.name} ends answers with {end}, but the training taught {stop}", LOOK)
+                    raise FtqError(f"{file.name} ends answers with {end}, but training taught {stop}", LOOK)
                 if file == files[0]:
                     _compare_tokens(run, tokens, server, report)
             question = Question("What is this about?", max_tokens=4, chat=tokens.template is not None)
@@ -110,11 +110,13 @@ def _check(files: list[Path], run: RunDir, tokens: Tokens, stop: str, report: Re
 
 
 def _compare_tokens(run: RunDir, tokens: Tokens, server: Server, report: Report) -> None:
-    """The same prompt must be the same tokens in the GGUF as in training, or the model is asked in another tongue."""
+    """Warn if llama.cpp makes other tokens of a prompt than training did: the model was trained on those only."""
     examples = [row for _, row in zip(range(CHECKED_PROMPTS), read_jsonl(run.dataset / "train.jsonl"), strict=False)]
     pairs, chat = [(row["instruction"], row["input"]) for row in examples], tokens.template is not None
     different = [pair for pair in pairs if server.prompt_ids(Question(*pair, chat=chat)) != tokens.prompt(*pair)]
     if different:
-        shown = different[0][0][:60]
-        report.event("warning", f"llama.cpp splits {len(different)} of {len(examples)} prompts into other tokens "
-                                f"than the training did, for example {shown!r}: answers may suffer")  # fmt: skip
+        report.event(
+            "warning",
+            f"llama.cpp splits {len(different)} of {len(examples)} prompts into other tokens than training did, "
+            f"for example {different[0][0][:60]!r}: answers may be worse",
+        )

@@ -1,6 +1,6 @@
 """The finished model answers the run's prompts: answers.jsonl.
 
-`ftq infer` asks in the same way, by the pool of a worker of its own (worker/answers.py).
+`ftq infer` asks in the same way, by the pool of a worker for questions (worker/answers.py).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 
 def questions(spec: RunSpec) -> list[Question]:
-    """The run's prompts. With a temperature the run's seed draws the answers, so a repeated stage says the same."""
+    """The run's prompts as questions. The run's seed draws the answers, so a repeated stage gives the same ones."""
     chat = spec.format == "chat"
     return [Question(text, "", spec.max_tokens, spec.temperature, spec.seed, chat) for text in spec.prompts]
 
 
 def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
-    """The first of the run's GGUF files answers, in llama.cpp."""
+    """Yield the answers of the first of the run's GGUF files, from llama.cpp."""
     file = run.gguf(spec.quantizations[0])
     if not file.is_file():
         raise UserError(f"{file} is not there yet", "Run the export stage first.")
@@ -46,7 +46,7 @@ def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
 
 
 def ask_adapter(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
-    """The adapter on its base model answers, by the engine that trained it: in 4 bit on a GPU if it was trained so."""
+    """Yield the adapter's answers, by the engine that trained it: in 4 bit on a GPU if it was trained so."""
     from worker.stages.engine import load
     from worker.stages.engine.adapter import AdapterAnswerer
     from worker.stages.model import base_model

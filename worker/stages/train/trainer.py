@@ -56,7 +56,7 @@ def make_trainer(
     trainer.train_dataset = train_rows
     trainer.eval_dataset = (rows.even(valid_rows, evaluated * plan.gpus) if plan.gpus > 1 else valid_rows) or None
     if plan.padding_free:
-        settings.lay_end_to_end(trainer, plan)
+        settings.batch_without_padding(trainer, plan)
     return trainer
 
 

@@ -54,7 +54,7 @@ class Watcher:
         self.losses = [(line.get("valid_loss", math.inf), line["step"]) for line in lines]
         self.last = found.path if found else None  # the newest checkpoint
         self.best_path = self._find_best()
-        self.owes = False  # the last step is still to be evaluated
+        self.awaits_evaluation = False  # of the last step
         self.steps_per_epoch = 0
         self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
         self.loss: float | None = None
@@ -72,7 +72,7 @@ class Watcher:
             )
         if found:
             report.event("resumed", f"resumed from step {found.step}", step=found.step)
-        elif why := checkpoints.why_anew(run, mark, how):
+        elif why := checkpoints.reason_to_start_anew(run, mark, how):
             report.event("note", why)
 
     def begins(self, state: Any) -> None:
@@ -116,7 +116,7 @@ class Watcher:
         evaluate = self.evaluates and (at_end or self._is_due(state.global_step, self.spec.eval_steps))
         due = [self._is_time_to_save(state.global_step), self._is_time_to_log(state.global_step)]
         stop, save, log = ranks.agree([self.report.stop_requested, *due])
-        control.should_evaluate = self.owes = evaluate
+        control.should_evaluate = self.awaits_evaluation = evaluate
         control.should_training_stop = control.should_training_stop or stop
         control.should_save = at_end or stop or save
         control.should_log = log or control.should_save or evaluate
@@ -143,7 +143,7 @@ class Watcher:
             if not control.should_evaluate:
                 self._write_line()
         elif "eval_loss" in values:
-            loss, self.owes = float(values["eval_loss"]), False
+            loss, self.awaits_evaluation = float(values["eval_loss"]), False
             self.line |= {"valid_loss": loss} if math.isfinite(loss) else {}  # JSON has no word for the others
             self.line |= {"valid_seconds": round(values["eval_runtime"], 2)}
             self._write_line()
