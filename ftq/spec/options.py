@@ -44,7 +44,7 @@ class RunSpec(BaseModel):
     )
     exposures: int = Field(12, ge=1, le=1000, description="how often training meets each fact: wordings times epochs")
     refusals: float = Field(0.06, ge=0, le=0.5, description="share of questions that the documents don't answer")
-    skip_rules: list[Rule] = Field([], description="rules that find no facts; documents/prepare.md lists them")
+    skip_rules: list[Rule] = Field([], description="rules that find no facts; docs/documents.md lists them")
     topic: str = Field("", description="what the documents are about, as questions name it")
     format: Format = Field(
         "alpaca", description="the training text: ftq's own prompt, or the base model's own chat template"
