@@ -19,12 +19,12 @@ from ftq.errors import FtqError, Lost, OutOfMemory, UserError
 from ftq.examples.prompt import prompt
 from tests.tiny import make_tiny_model
 from tests.tools import gone, until
+from worker.gguf.convert import convert
+from worker.gguf.quantize import FTYPES, quantize
 from worker.llama import check
 from worker.llama.answer import Answer, Question
-from worker.llama.convert import convert
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import CONTEXT, Pool
-from worker.llama.quantize import FTYPES, quantize
 from worker.llama.server import Server
 from worker.machine import hardware
 from worker.stages.model.tokens import Tokens
@@ -281,9 +281,7 @@ def test_no_process_of_llama_cpp_imports_torch(pool: Pool, file: Path) -> None:
     """On a GPU machine the two in one process end by SIGSEGV."""
     with pool.server(file) as server:
         assert "libtorch" not in Path(f"/proc/{server.pid}/maps").read_text()
-    code = (
-        "import sys, worker.llama.pool, worker.llama.quantize, cyllama.llama.llama_cpp; print('torch' in sys.modules)"
-    )
+    code = "import sys, worker.llama.pool, worker.gguf.quantize, cyllama.llama.llama_cpp; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

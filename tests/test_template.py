@@ -20,8 +20,8 @@ from ftq.examples.report import DatasetReport
 from ftq.spec.options import parse
 from tests.chat_models import FAMILIES, GEMMA, LLAMA, QWEN3, Family, make_chat_model
 from tests.tiny import make_tiny_model
+from worker.gguf.convert import convert
 from worker.llama.answer import Question
-from worker.llama.convert import convert
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 from worker.stages.export import card

@@ -35,7 +35,7 @@ _CODE = {
         "ftq/check",
     ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
-    "export": ("worker/stages/export", "worker/stages/model", "worker/llama"),
+    "export": ("worker/stages/export", "worker/stages/model", "worker/llama", "worker/gguf"),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
 }
 # The documents count by their content, not by their place; more GPUs learn the same, only faster; trackers only watch.

@@ -1,4 +1,4 @@
 """llama.cpp, always in a process of its own that never imports torch.
 
-Others ask through pool.py, a bounded set of warm servers. convert.py and quantize.py write GGUF files.
+Others ask through pool.py, a bounded set of warm servers.
 """

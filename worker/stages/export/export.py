@@ -17,10 +17,10 @@ from ftq.files.run_dir import RunDir, read_jsonl, remove
 from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
+from worker.gguf.convert import CONVERTED, convert
+from worker.gguf.quantize import quantize
 from worker.llama.answer import Question
-from worker.llama.convert import CONVERTED, convert
 from worker.llama.pool import Pool
-from worker.llama.quantize import quantize
 from worker.llama.server import Server
 from worker.stages.export import card
 from worker.stages.model import base_model

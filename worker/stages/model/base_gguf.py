@@ -12,7 +12,7 @@ from ftq.errors import FtqError
 from ftq.files.run_dir import sync
 from ftq.settings import cache_dir
 from ftq.spec import models
-from worker.llama.convert import convert
+from worker.gguf.convert import convert
 from worker.stages.model import base_model, revisions
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ftq.errors import FtqError, UserError
 from ftq.spec import models
-from worker.llama.convert import convert
+from worker.gguf.convert import convert
 from worker.stages.model import merge
 from worker.stages.model.base_model import read_config
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ftq.errors import UserError
-from worker.llama.quantize import run_apart
+from worker.gguf.quantize import run_apart
 
 CONVERTED = ("f16", "bf16")  # types that the converter writes itself
 

@@ -28,7 +28,7 @@ SHOWN = 300  # characters of a process's last line, in the error
 
 def quantize(source: Path, target: Path, kind: str) -> None:
     """Write the f16 GGUF `source` as `target` in a smaller type. FtqError with llama.cpp's last line."""
-    run_apart(["worker.llama.quantize", str(source), str(target), kind], f"quantising {source.name} to {kind}", target)
+    run_apart(["worker.gguf.quantize", str(source), str(target), kind], f"quantising {source.name} to {kind}", target)
 
 
 def run_apart(command: list[str], what: str, target: Path) -> None:
