@@ -368,6 +368,8 @@ def test_a_hub_that_never_answers_costs_no_other_finding(home: Path, monkeypatch
     home.mkdir(mode=0o700)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        for offline in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # a stage that ran in this process sets them
+            monkeypatch.delenv(offline, raising=False)
         found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
     levels = {finding["check"]: finding["level"] for finding in found if finding["where"] == "worker"}
     assert levels["hub"] == "warning" and {"versions", "gpu", "limits"} <= set(levels)

@@ -272,6 +272,7 @@ REPEATED = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("piece", REPEATED)
 def test_time_grows_with_the_text_whatever_is_repeated(piece: str) -> None:
     def seconds(size: int) -> float:
@@ -280,5 +281,6 @@ def test_time_grows_with_the_text_whatever_is_repeated(piece: str) -> None:
         facts_of(source, "a.md")
         return time.process_time() - start
 
-    small, large = seconds(20_000), seconds(160_000)
-    assert large < max(0.3, 24 * small)  # quadratic would be 64
+    # of several tries: another process may take the processor; quadratic would be 64 times in each
+    ratios = (seconds(160_000) / max(0.0125, seconds(20_000)) for _ in range(5))
+    assert any(ratio < 24 for ratio in ratios)
