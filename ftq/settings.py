@@ -264,6 +264,13 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
 
 
+def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where huggingface_hub keeps models. Importing it to ask would take longer than most of what asks."""
+    folder = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
+    home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(folder or Path(home, "hub")).expanduser()
+
+
 def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:
     """FTQ_LLAMA_SERVER: the path of a llama-server that answers instead of the packaged one.
 

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftq.check import lengths
 from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
 from ftq.check.survey import Shown, Survey, Tally, batches
 from ftq.errors import UserError
-from ftq.examples import dataset
+from ftq.examples import dataset, lengths
 from ftq.examples.dataset import Examples, Part
 from ftq.examples.prompt import completion, prompt
-from ftq.examples.report import DatasetReport, TokenCounts
+from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.facts.fact import RULES
 from ftq.spec import models
@@ -94,19 +93,7 @@ def check(
     for batch in batches(_noted(examples, shares, spec.seed)):
         survey.add(batch, [min(row.limit, tokens) for tokens in counter.each(batch)])
     valid = len(dataset.held_out(shares, spec.valid_fraction))
-    report = DatasetReport(
-        documents=examples.documents,
-        records_skipped=examples.records_skipped,
-        examples=examples.count,
-        duplicates=examples.duplicates,
-        split_into_parts=examples.split_into_parts,
-        train=len(shares) - valid,
-        valid=valid,
-        tokens=TokenCounts.of(list(survey.lengths.elements())) if survey.lengths else TokenCounts(),
-        max_seq_length=row.limit,
-        stop=stop,
-        questions=examples.questions,
-    )
+    report = examples.report(valid, list(survey.lengths.elements()), row.limit, stop)
     checked = check_of(str(folder), spec.model, report, survey, counter.exact)
     return checked if spec.format == "alpaca" else replace(checked, findings=[*checked.findings, TEMPLATE])
 

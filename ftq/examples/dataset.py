@@ -13,11 +13,11 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
-from ftq.examples.report import Documents, Skipped, SkippedRecord, Used
+from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Fact
 from ftq.files import snapshot
-from ftq.formats.kind import SUFFIXES, Kind
+from ftq.formats.kind import holds_records
 from ftq.questions import Options, Report, rows_of
 from ftq.questions import Row as Written
 from ftq.questions.conflicts import asked
@@ -73,12 +73,31 @@ class Examples:
         if self._options:
             yield from self._of_facts(self._options)
 
+    def report(
+        self, valid: int, lengths: Sequence[int], max_seq_length: int, stop: str, base_revision: str | None = None
+    ) -> DatasetReport:
+        """All that is to be told of them, once they have been taken. `lengths` are their tokens, `valid` of them held
+        out."""
+        return DatasetReport(
+            documents=self.documents,
+            records_skipped=self.records_skipped,
+            examples=self.count,
+            duplicates=self.duplicates,
+            split_into_parts=self.split_into_parts,
+            train=self.count - valid,
+            valid=valid,
+            tokens=TokenCounts.of(lengths),
+            max_seq_length=max_seq_length,
+            stop=stop,
+            base_revision=base_revision,
+            questions=self.questions,
+        )
+
     def _part(self, name: str) -> Part:
         """Sections teach and are never held out where questions on them are; a user's own valid.jsonl always is."""
         if name in OWN_VALID:
             return Part.VALID
-        is_records = SUFFIXES.get(Path(name).suffix.lower()) in (Kind.JSON, Kind.JSONL)
-        return Part.TRAIN if self._own_valid or (self._options and not is_records) else Part.DRAWN
+        return Part.TRAIN if self._own_valid or (self._options and not holds_records(name)) else Part.DRAWN
 
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""

@@ -11,7 +11,7 @@ from ftq.examples import json_records, markdown
 from ftq.facts import Fact, facts_of, facts_of_json
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
-from ftq.formats.kind import SUFFIXES, Kind
+from ftq.formats.kind import SUFFIXES, Kind, holds_records
 from ftq.questions.refusals import words_of
 
 
@@ -82,9 +82,8 @@ def read(
 
 def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO_RULES) -> Iterator[Read]:
     """What one document gives. `name` is how it is called in sources and reasons."""
-    is_records = SUFFIXES.get(path.suffix.lower()) in (Kind.JSON, Kind.JSONL)
     try:
-        if is_records:
+        if holds_records(path.name):
             yield from _records(_text(path), path, name, rules)
         else:
             yield from _converted(converter.convert(path), utf8(path.stem), name, rules)

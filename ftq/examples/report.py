@@ -55,6 +55,8 @@ class TokenCounts:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> TokenCounts:
+        if not lengths:
+            return cls()
         return cls(sum(lengths), max(lengths), round(sum(lengths) / len(lengths), 1))
 
 

@@ -83,6 +83,11 @@ _COMMENTS = rb"(?:<!--(?>.*?-->)\s*+)*+"  # possessive: many comments must not c
 _HTML = re.compile(rb"(?is)\s*+(?:<\?xml[^>]*>\s*+)?" + _COMMENTS + rb"<(?:!doctype\s+html|html)[\s>]")
 
 
+def holds_records(name: str) -> bool:
+    """Whether a file of this name is JSON or JSON Lines: records rather than text."""
+    return SUFFIXES.get(Path(name).suffix.lower()) in (Kind.JSON, Kind.JSONL)
+
+
 def of(path: Path, most_bytes: int = MOST_BYTES) -> Kind:
     """The kind of a document. Raises Unusable for all that is none, OSError if the file can't be read."""
     status = path.stat()

@@ -17,9 +17,9 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import Examples
-from ftq.examples.prompt import completion, prompt
+from ftq.examples.lengths import BYTES_PER_TOKEN, Guess, bytes_of
 from ftq.examples.report import DatasetReport
-from ftq.examples.split import Example, Row
+from ftq.examples.split import Row
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import calibration, sizes
@@ -33,7 +33,6 @@ from ftq.spec.shape import Shape
 from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
-BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 # The options that decide what an earlier run's documents gave, its longest row aside.
 DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
 SAMPLE = 2000  # examples of an earlier run that are looked at
@@ -158,7 +157,7 @@ def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Datase
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
             return _counted(report)
-    row = Row(spec["max_seq_length"], lambda example: int(_bytes(example) / bytes_per_token) + 1)
+    row = Row(spec["max_seq_length"], Guess(bytes_per_token).one)
     return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
 
 
@@ -174,12 +173,7 @@ def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
     rows = list(itertools.islice(read_jsonl(run.dataset / "train.jsonl"), SAMPLE))
     if not rows or not report.tokens.mean:
         return None
-    return sum(map(_bytes, rows)) / len(rows) / report.tokens.mean
-
-
-def _bytes(example: Example) -> int:
-    text = prompt(example["instruction"], example["input"]) + completion(example["output"], "")
-    return len(text.encode(errors="replace"))
+    return sum(map(bytes_of, rows)) / len(rows) / report.tokens.mean
 
 
 def _counted(report: DatasetReport) -> Dataset:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import STAGES, link_tree, remove, run_dir, size_of
+from ftq.settings import hub_cache
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.store.records import Run
@@ -189,19 +190,12 @@ def _fingerprint(model: str, stage: str) -> list[Any]:
     """
     folder = Path(model)
     if not folder.is_absolute():
-        main = _hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+        main = hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
         with contextlib.suppress(OSError):
             return [main.read_text()] if stage == "prepare" else []
         return []
     stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-def _hub_cache() -> Path:
-    """Where huggingface_hub keeps models; importing it would take longer than computing the whole key."""
-    folder = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
-    return Path(folder or Path(home, "hub")).expanduser()
 
 
 def _intact(path: Path, size: int) -> bool:

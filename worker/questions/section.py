@@ -11,7 +11,7 @@ from ftq.examples.read import Candidate, read
 from ftq.examples.split import cut
 from ftq.facts.checks import is_navigation, is_sentence, words
 from ftq.facts.structure import document
-from ftq.formats.kind import SUFFIXES, Kind
+from ftq.formats.kind import holds_records
 
 LONGEST = 4000  # bytes: about a thousand tokens, in any script
 SHORTEST = 8  # words
@@ -34,7 +34,7 @@ class Section:
 def sections_of(folder: Path, home: Path | None = None) -> Iterator[Section]:
     """What is worth asking about below a folder; a long section comes in parts. Records are questions already."""
     for row in read(folder, home):
-        if not isinstance(row, Candidate) or _is_record(row.document) or is_navigation(row.path):
+        if not isinstance(row, Candidate) or holds_records(row.document) or is_navigation(row.path):
             continue
         for text in cut(row.blocks, lambda text: len(text.encode(errors="replace")), LONGEST):
             if words(text) >= SHORTEST:
@@ -53,10 +53,6 @@ def sentences(section: Section, most: int) -> list[str]:
     found = list(dict.fromkeys(read_alone))
     best = sorted(found, key=_told, reverse=True)[:most]
     return [sentence for sentence in found if sentence in best]
-
-
-def _is_record(name: str) -> bool:
-    return SUFFIXES.get(Path(name).suffix.lower()) in (Kind.JSON, Kind.JSONL)
 
 
 def _told(sentence: str) -> int:

@@ -17,7 +17,7 @@ from ftq.check.survey import Survey, batches
 from ftq.errors import UserError
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
-from ftq.examples.report import REPORT, DatasetReport, TokenCounts
+from ftq.examples.report import REPORT, DatasetReport
 from ftq.examples.split import Row
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan import sizes
@@ -37,7 +37,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write dataset/ into `out`. UserError when the documents give no example at all."""
     model_dir = base_model.resolve(spec.model)
     stop = base_model.stop_token(model_dir, spec.model, spec.format)
-    row = _row(model_dir, stop, spec, report)
+    tokens = Tokens(model_dir, spec.format)
+    row = _row(model_dir, tokens, stop, spec, report)
     _check_export(run, model_dir, spec, stop)
     report.progress(5)
     questions = dataset.questions_of(spec)
@@ -45,27 +46,14 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     folder.mkdir()
     written = _written(run, folder, spec, report)
     examples = Examples(run.documents, row, None, lambda share: report.progress(50 + 45 * share), questions, written)
-    train, valid = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
+    _, valid = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
     if not examples.count:
         raise _nothing(examples)
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
     lengths = rows.write(folder, model_dir, stop, spec.format)
-    summary = DatasetReport(
-        documents=examples.documents,
-        records_skipped=examples.records_skipped,
-        examples=examples.count,
-        duplicates=examples.duplicates,
-        split_into_parts=examples.split_into_parts,
-        train=train,
-        valid=valid,
-        tokens=TokenCounts.of(lengths),
-        max_seq_length=row.limit,
-        stop=stop,
-        base_revision=revisions.of(model_dir),
-        questions=examples.questions,
-    )
-    told = _check(run.documents, folder, summary, lengths, spec, Tokens(model_dir, spec.format))
+    summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir))
+    told = _check(run.documents, folder, summary, lengths, spec, tokens)
     write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
     (folder / PREVIEW).write_text(page(told), encoding="utf-8")
     report.progress(100)
@@ -81,11 +69,10 @@ def _written(run: RunDir, folder: Path, spec: RunSpec, report: Report) -> list[W
     return asked.rows
 
 
-def _row(model_dir: Path, stop: str, spec: RunSpec, report: Report) -> Row:
+def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Report) -> Row:
     context = models.context_in(base_model.read_config(model_dir)) or spec.max_seq_length
     if context < spec.max_seq_length:
         report.event("note", f"{spec.model} reads at most {context} tokens: max_seq_length={context} is used")
-    tokens = Tokens(model_dir, spec.format)
     return Row(min(context, spec.max_seq_length), lambda example: len(tokens.row(example, stop)[0]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from ftq.examples.prompt import completion, prompt
 from ftq.examples.split import Example
-from ftq.settings import cache_dir
+from ftq.settings import cache_dir, hub_cache
 from ftq.spec import models
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
@@ -27,7 +26,7 @@ class Guess:
     exact: bool = False
 
     def one(self, example: Example) -> int:
-        return int(len(_text(example).encode(errors="replace")) / self.bytes_per_token) + 1
+        return int(bytes_of(example) / self.bytes_per_token) + 1
 
     def each(self, examples: Sequence[Example]) -> list[int]:
         return list(map(self.one, examples))
@@ -79,13 +78,16 @@ def _tokenizer(model: str) -> Path | None:
         if cached:
             return cached[-1]
     name = known.hub_id if known else model
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
-    folder = Path(hub).expanduser() / f"models--{name.replace('/', '--')}"
+    folder = hub_cache() / f"models--{name.replace('/', '--')}"
     if not (folder / "refs" / "main").is_file():
         return None
     path = folder / "snapshots" / (folder / "refs" / "main").read_text().strip() / TOKENIZER
     return path if path.is_file() else None
+
+
+def bytes_of(example: Example) -> int:
+    """UTF-8 bytes of the row, without its stop token."""
+    return len(_text(example).encode(errors="replace"))
 
 
 def _text(example: Example) -> str:
