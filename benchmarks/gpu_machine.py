@@ -24,16 +24,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks.up import FTQ, up
 from ftq.client.client import Client
-from ftq.settings import Settings
 from ftq.store.records import Run
 from worker.llama.answer import Question
 from worker.llama.pool import Pool
 
-FTQ = [sys.executable, "-c", "from cli.main import main; main()"]
 QUESTION = "Which command stops a run that I no longer want?"
 TOTAL = 550.0  # seconds for all parts together; half a minute more is left to stop everything
-STOP = 20.0
 # Seconds for each part.
 READY, DEEP, RUNS, ASK, QUESTIONS, LLAMA, DEMO = 60.0, 220.0, 370.0, 60.0, 100.0, 110.0, TOTAL
 FLOWER_PORT = "5565"  # the demo's `ftq up` takes the usual one
@@ -111,7 +109,8 @@ def main() -> None:
     os.environ.setdefault("FTQ_HOME", tempfile.mkdtemp(prefix="ftq-gpu-"))
     describe(log)
     demo = start_demo(log, given.demo_cpus) if given.demo_cpus else None
-    with log.part("ftq up"), up(log) as client:
+    with log.part("ftq up"), up(FLOWER_PORT, log.until(READY)) as client:
+        log.say("ftq up: every queue is served")
         deep = Beside(log, "ftq doctor --deep", [*FTQ, "doctor", "--deep"], DEEP, {})
         runs: list[str] = []
         with log.part("two runs"):
@@ -160,28 +159,6 @@ def core_of(processor: int) -> set[int]:
     path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
     spans = [part.split("-") for part in path.read_text().strip().split(",")] if path.exists() else [[str(processor)]]
     return {number for span in spans for number in range(int(span[0]), int(span[-1]) + 1)}
-
-
-@contextlib.contextmanager
-def up(log: Log) -> Iterator[Client]:
-    """`ftq up`, once it serves every queue."""
-    with open(f"{os.environ['FTQ_HOME']}.up.log", "wb") as output:
-        process = subprocess.Popen([*FTQ, "up", "--port", FLOWER_PORT], stdout=output, stderr=output)
-    try:
-        client, until = Client(Settings.from_env()), log.until(READY)
-        while not {"cpu", "gpu", "ask"} <= client.store.live_queues():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(Path(output.name).read_text())
-            time.sleep(0.2)
-        log.say("ftq up: every queue is served")
-        yield client
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()  # what it started ends with it
-            process.wait()
 
 
 def two_runs(client: Client, log: Log, runs: list[str]) -> None:

@@ -25,13 +25,13 @@ from typing import Any
 import yaml
 
 from benchmarks.recall import Manual, load, measure, read_rows, score, table
+from benchmarks.up import FTQ, up
 from ftq.client.client import Client
+from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import read_jsonl
-from ftq.settings import Settings
 from ftq.store.records import Run
 from worker.llama.answer import Answer
 
-FTQ = [sys.executable, "-c", "from cli.main import main; main()"]
 QUESTIONS = Path(__file__).parent / "documents"
 FLOWER_PORT = "5575"
 COMMON: dict[str, Any] = {"model": "smollm2-135m", "quantizations": ["q8_0"], "keep_merged": False, "max_tokens": 64}
@@ -49,7 +49,7 @@ def main() -> None:
     manuals = [load(path) for path in sorted(QUESTIONS.glob("*.json")) if not given.only or path.stem in given.only]
     os.environ.setdefault("FTQ_HOME", tempfile.mkdtemp(prefix="ftq-recall-"))
     until = time.monotonic() + given.seconds
-    with up(until, given.workers) as client:
+    with up(FLOWER_PORT, until) as client, beside(given.workers - 1):
         runs = {
             (manual.name, text.partition(":")[0]): submit(manual, given.manuals / manual.name, text)
             for text in given.variant
@@ -63,27 +63,18 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def up(until: float, workers: int) -> Iterator[Client]:
-    """`ftq up`, once it serves every queue; and more workers beside it, which share its GPU."""
-    with open(f"{os.environ['FTQ_HOME']}.up.log", "wb") as output:
-        process = subprocess.Popen([*FTQ, "up", "--port", FLOWER_PORT], stdout=output, stderr=output)
-    more: list[subprocess.Popen[bytes]] = []
+def beside(workers: int) -> Iterator[None]:
+    """So many more workers, which share the GPU of the first one."""
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        client = Client(Settings.from_env())
-        while not {"cpu", "gpu"} <= client.store.live_queues():
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(Path(output.name).read_text())
-            time.sleep(0.2)
-        for number in range(1, workers):
-            words = ["worker", "--queues", "cpu,gpu", "--name", f"more{number}"]
-            more.append(subprocess.Popen([*FTQ, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        yield client
+        for number in range(workers):
+            words = ["worker", "--queues", "cpu,gpu", "--name", f"more{number + 1}"]
+            started.append(subprocess.Popen([*FTQ, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        yield
     finally:
-        for worker in more:
+        for worker in started:
             worker.terminate()
             worker.wait(30)
-        process.terminate()
-        process.wait(30)
 
 
 def submit(manual: Manual, documents: Path, variant: str) -> str:
@@ -123,10 +114,10 @@ def show(
         recalls[variant] = recall = score(manual, answers)
         taught = measure(manual, read_rows(folder.dataset / "train.jsonl"))
         train = run.stage("train")
-        report = json.loads((folder.dataset / "report.json").read_text(encoding="utf-8"))
+        report = DatasetReport.read(folder.dataset)
         yield {
             "manual": name, "variant": variant, **vars(recall), "short_rows": sum(one.short for one in taught),
-            "rows": report["train"], "tokens": report["tokens"]["total"], "step": (train.progress or {}).get("step"),
+            "rows": report.train, "tokens": report.tokens.total, "step": (train.progress or {}).get("step"),
             "train_seconds": round((train.finished_at or 0) - (train.started_at or 0), 1),
         }  # fmt: skip
         if out:
