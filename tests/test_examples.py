@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from ftq.examples import dataset, json_records, markdown
+from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples, Part
 from ftq.examples.read import Candidate, LeftOut, read
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import Example, Row, cut, split
+from ftq.facts import structure
+from ftq.facts.structure import Document, has_text
 from ftq.formats import convert
 from ftq.questions import Contradiction, Report, Stated
 from ftq.questions.conflicts import asked
@@ -65,10 +67,16 @@ def test_a_number_of_any_length_ends_no_file(tmp_path: Path) -> None:
     assert [row.where for row in read(tmp_path) if isinstance(row, Candidate)] == ["a.jsonl: line 1", "a.jsonl: line 3"]
 
 
+def sections(source: str) -> list[tuple[tuple[str, ...], tuple[str, ...], int]]:
+    """Those with text: their headings, texts and lines."""
+    found = [(section.headings, tuple(section.texts), section.line) for section in Document(source).sections()]
+    return [section for section in found if has_text(section[1])]
+
+
 def test_only_what_is_a_comment_is_left_out_of_a_paragraph() -> None:
     source = "# H <!-- h --> [a][b]\n\nText `<!-- it -->` <!-- it --> <b>x</b>.\n\n[b]: https://c\n"
-    (section,) = markdown.sections(source)
-    assert (section.path, section.blocks) == (("H a",), ("Text `<!-- it -->`  <b>x</b>.\n\n[b]: https://c",))
+    (section,) = sections(source)
+    assert section[:2] == (("H a",), ("Text `<!-- it -->`  <b>x</b>.\n\n[b]: https://c",))
 
 
 @pytest.mark.parametrize(
@@ -78,38 +86,34 @@ def test_only_what_is_a_comment_is_left_out_of_a_paragraph() -> None:
     ids=["no date", "no YAML", "quoted", "flow", "TOML"],
 )  # fmt: skip
 def test_front_matter_is_left_out_be_it_valid_or_not(front: str) -> None:
-    assert markdown.sections(f"{front}\n# A\n\nText.\n") == [
-        markdown.Section(("A",), ("Text.",), front.count("\n") + 2)
-    ]
+    assert sections(f"{front}\n# A\n\nText.\n") == [(("A",), ("Text.",), front.count("\n") + 2)]
 
 
 def test_a_ruler_at_the_start_is_not_front_matter() -> None:
-    found = markdown.sections("---\nJust prose.\n\n---\nMore.\n")
-    assert [section.blocks for section in found] == [("Just prose.", "More.")]
+    found = sections("---\nJust prose.\n\n---\nMore.\n")
+    assert [texts for _, texts, _ in found] == [("Just prose.", "More.")]
     for odd in ("The end: {", "The end: " + "[" * 900, 'The end: "\\UFFFFFFFF"'):
-        assert markdown.sections(f"---\n{odd}\n\n---\n")[0].blocks == (odd,)
+        assert sections(f"---\n{odd}\n\n---\n")[0][1] == (odd,)
 
 
 @pytest.mark.parametrize(
     "rest", ["", " \n", "\n---\n", "\n<a id='one'></a>\n", "\n<br/>\n\n<div\n class='x'>\n</div>\n"]
 )
 def test_a_heading_above_rules_and_tags_alone_is_no_example(rest: str) -> None:
-    found = markdown.sections(
-        f"# Guide\n{rest}\n## One\n\nText.\n\n---\n\n## Two\n\n    <br>\n\n## Three\n<https://a.b>\n"
-    )
-    assert [(section.path[-1], section.blocks) for section in found] == [
+    found = sections(f"# Guide\n{rest}\n## One\n\nText.\n\n---\n\n## Two\n\n    <br>\n\n## Three\n<https://a.b>\n")
+    assert [(path[-1], texts) for path, texts, _ in found] == [
         ("One", ("Text.",)), ("Two", ("    <br>",)), ("Three", ("<https://a.b>",)),
     ]  # fmt: skip
 
 
 def test_a_link_definition_stays_with_the_text_before_it() -> None:
-    found = markdown.sections(
+    found = sections(
         "---\ntitle: t\n---\n[0]: https://x\n\n# A\n\n[timeout]: 30s\n\n## B\n\n"
         "See [1].\n\n[1]: https://y\n[^1]: RFC2119\n\n---\n[2]: z\n\nMore.\n<!-- gone -->\n[3]: q\n"
     )
-    assert [section.blocks for section in found] == [
+    assert [texts for _, texts, _ in found] == [
         ("[0]: https://x",), ("[timeout]: 30s",),
-        ("See [1].\n\n[1]: https://y\n[^1]: RFC2119", "[2]: z", "More.", "[3]: q"),
+        ("See [1].\n\n[1]: https://y", "[^1]: RFC2119", "[2]: z", "More.\n\n[3]: q"),
     ]  # fmt: skip
 
 
@@ -148,11 +152,11 @@ def test_a_long_page_gives_what_its_parts_give(monkeypatch: pytest.MonkeyPatch) 
     blocks = ["# A [b][c]", "Text.", "- one\n\n- two\n\n  more", fence, "## B", remark, "> quoted\n\n> on",
               "    code\n\n    # more", "Title\n-----", "a | b\n--|--\n1 | 2", "End.", "[c]: https://d"]  # fmt: skip
     page = "\n\n".join(blocks * 5)
-    whole = markdown.sections(page)
-    assert [section.path[-1] for section in whole] == ["A b", "B", "Title"] * 5
+    whole = sections(page)
+    assert [path[-1] for path, _, _ in whole] == ["A b", "B", "Title"] * 5
     for size in range(120, 500, 10):
-        monkeypatch.setattr(markdown, "STRETCH", size)
-        assert markdown.sections(page) == whole
+        monkeypatch.setattr(structure, "STRETCH", size)
+        assert sections(page) == whole
 
 
 @pytest.mark.parametrize("repeated", ["ab\n\n", "- a\n", "# a\n\nb\n", "```\n", "<!-- a\n", "|a|b|\n", "> - 1. "])
@@ -160,8 +164,8 @@ def test_the_parser_never_gets_much_at_once(repeated: str, monkeypatch: pytest.M
     seen: list[int] = []
     parse = MarkdownIt.parse
     monkeypatch.setattr(MarkdownIt, "parse", lambda *given: seen.append(len(given[1])) or parse(*given))
-    monkeypatch.setattr(markdown, "STRETCH", 1000)
-    markdown.sections(repeated * (30_000 // len(repeated)))
+    monkeypatch.setattr(structure, "STRETCH", 1000)
+    sections(repeated * (30_000 // len(repeated)))
     assert sum(seen) < 70_000
     assert max(seen) < (
         35_000 if repeated in ("```\n", "<!-- a\n", "> - 1. ") else 2100

@@ -194,6 +194,18 @@ def test_what_is_no_text_leaves_no_fact() -> None:
     ]
 
 
+def test_notes_and_lists_of_any_mark_are_text() -> None:
+    source = (
+        "````{note}\n```{tip}\nThe lease is a promise of one minute.\n```\n````\n\n"
+        "Sizes:\n\n• `small` - the number of rows\n• [x] `large` - another number of rows\n\n"
+    )
+    assert found(source, "SD") == [
+        ("meaning", "`small`", "the number of rows", 9),
+        ("meaning", "`large`", "another number of rows", 10),
+        ("meaning", "lease", "The lease is a promise of one minute.", 3),
+    ]
+
+
 def test_sentences_end_at_full_stops_outside_code_and_abbreviations() -> None:
     text = "Use e.g. `a. B` here. Then\nDr. No waits! 你好。再见。"
     assert [(sentence.text, sentence.line) for sentence in sentences(text, 5)] == [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from ftq.errors import utf8
-from ftq.examples import json_records, markdown
-from ftq.facts import Fact, facts_of, facts_of_json
+from ftq.examples import json_records
+from ftq.facts import Fact, facts_in, facts_of_json, stated
+from ftq.facts.structure import Document, has_text
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import SUFFIXES, Kind, holds_records
@@ -110,14 +112,19 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if document.skipped_pages:
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
-    facts = facts_of(document.markdown, name, rules) if rules else []
-    is_empty = not facts  # front matter may state something where no section does
-    for section in markdown.sections(document.markdown):
-        is_empty = False
-        source = f"{name}#{section.path[-1]}" if section.path and section.path[-1] else name
-        where = _where(name, document, section.line)
-        yield Candidate(name, where, _question(section.path, stem), "", section.blocks, source, section.path)
-    if is_empty:
+    text, facts, is_empty = Document(document.markdown, has_blocks=bool(rules)), list[Fact](), True
+    for line, parts in groupby(text.sections(), key=lambda section: section.line):
+        blocks: list[str] = []
+        for section in parts:
+            blocks += section.texts
+            facts += facts_in(section, name, rules)
+        if has_text(blocks):
+            is_empty = False
+            path = tuple(heading.replace("`", "") for heading in section.headings)
+            source = f"{name}#{path[-1]}" if path else name
+            yield Candidate(name, _where(name, document, line), _question(path, stem), "", tuple(blocks), source, path)
+    facts = stated(text, name, facts, rules)
+    if is_empty and not facts:  # front matter may state something where no section does
         raise ValueError("nothing usable: no text in it but headings")
     if rules:
         yield Stated(name, facts, words_of(document.markdown))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
+from ftq.facts.blocks import Section
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Fact
 from ftq.facts.place import Place, Rule
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
-from ftq.facts.structure import document
+from ftq.facts.structure import Document
 
-__all__ = ["ALL", "RULES", "Fact", "facts_of", "facts_of_json", "title_of"]
+__all__ = ["ALL", "RULES", "Fact", "facts_in", "facts_of", "facts_of_json", "stated"]
 
 # In this order: where two rules find the same, the first one has it.
 READERS: dict[str, Rule] = {
@@ -33,22 +34,27 @@ READERS: dict[str, Rule] = {
 
 def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
     """What a Markdown text states, each once."""
-    if is_generated(source):
+    text = Document(source)
+    facts = [fact for section in text.sections() for fact in facts_in(section, file, rules)]
+    return stated(text, file, facts, rules)
+
+
+def facts_in(section: Section, file: str, rules: frozenset[str]) -> Iterator[Fact]:
+    """What a section states."""
+    if section.blocks and not is_navigation(section.path):
+        place = Place(file, section)
+        for letter, read in READERS.items():
+            if letter in rules:
+                yield from read(place)
+
+
+def stated(text: Document, file: str, facts: list[Fact], rules: frozenset[str]) -> list[Fact]:
+    """What a text states, each once: `facts` of its sections, and those of its front matter."""
+    if is_generated(text.source):
         return []
-    return distinct(_facts(source, file, rules))
-
-
-def _facts(source: str, file: str, rules: frozenset[str]) -> Iterator[Fact]:
-    text, title = document(source), ""
-    for section in text.sections:
-        title = title or (section.heading if section.level == 1 else "")
-        if section.blocks and not is_navigation(section.path):
-            place = Place(file, section)
-            for letter, read in READERS.items():
-                if letter in rules:
-                    yield from read(place)
     if "F" in rules:
-        yield from front.page(text.front, title, file, source[: front.LENGTH].splitlines())
+        facts += front.page(text.front, text.title, file, text.source[: front.LENGTH].splitlines())
+    return distinct(facts)
 
 
 def facts_of_json(source: str, file: str) -> list[Fact]:
@@ -64,13 +70,6 @@ def facts_of_json(source: str, file: str) -> list[Fact]:
         except (ValueError, RecursionError):
             continue
     return distinct(facts)
-
-
-def title_of(source: str) -> str:
-    """The page's title: front matter's, or its first heading."""
-    text = document(source)
-    named = front.title_of(text.front)
-    return named or next((section.heading for section in text.sections if section.level == 1), "")
 
 
 def distinct(facts: Iterable[Fact]) -> list[Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ from ftq.facts.inline import Inline, Sentence, inline, sentences
 
 TEXT = 20_000  # characters; a longer paragraph is data
 SENTENCE = 8  # characters of the shortest one
+NUMBERED = re.compile(r"^(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]|\d{1,3}(?:\.\d{1,3}){1,4}|Step \d{1,3}[.:])\s+(?=\S)")
 
 
 @dataclass
@@ -70,12 +72,18 @@ Block = Paragraph | Code | Table | Definitions | Bullets
 
 @dataclass
 class Section:
-    """`path` holds the headings around it with its own, outermost first."""
+    """`headings` are those around it with its own, outermost first. `texts` are its blocks as the file has them."""
 
-    path: tuple[str, ...]
+    headings: tuple[str, ...]
     line: int
     level: int = 0
     blocks: list[Block] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    @cached_property
+    def path(self) -> tuple[str, ...]:
+        """The headings without their numbers."""
+        return tuple(filter(None, (NUMBERED.sub("", heading, count=1) for heading in self.headings)))
 
     @property
     def heading(self) -> str:
@@ -90,12 +98,6 @@ class Section:
     def code(self) -> Code | None:
         """The section's first code."""
         return next((block for block in self.blocks if isinstance(block, Code)), None)
-
-
-@dataclass
-class Document:
-    sections: Iterator[Section]
-    front: str
 
 
 def _paragraphs(blocks: list[Block]) -> Iterator[Paragraph]:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
+    "---": re.compile(r"[\w-]+:(\s|$)"),
+    "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
+}
 FENCE = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(`{3,}|~{3,})([^`]{0,200})")
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 FOOTNOTE = re.compile(r" {0,3}\[\^[^\[\]]{1,100}\]:\s?")
@@ -18,43 +22,48 @@ MDX = re.compile(r"(?:import\s+(?:[\w*{]|['\"])|export\s+(?:const|default|functi
 MACRO = re.compile(r"\s*(?:\{\{[<%#]|\{%|\[\[?_?TOC_?\]?\]|\{/\*|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%)", re.IGNORECASE)
 WHOLE = {"script", "style", "pre", "svg", "textarea", "template"}  # up to their closing tag
 HTML = re.compile(r"\s{0,3}<(/?)([A-Za-z][\w.:-]{0,60})(?=[\s/>]|$)")
-PART = 20_000  # lines that are held as blocks at a time
 OPEN = {"details", "summary", "tabs", "tab", "tabitem", "div", "section", "center", "br", "hr", "a"}  # text goes on
 PROSE = {"a", "b", "i", "em", "strong", "code", "kbd", "span", "sub", "sup", "u", "s", "small", "img", "br"}
 
 
 @dataclass(frozen=True)
 class Source:
-    lines: list[str]
+    lines: list[str]  # without front matter
+    cleaned: list[str]  # those lines that are text
     front: str  # front matter's text, without its rulers
     references: frozenset[str]  # the labels that are defined, case folded
-    cuts: tuple[int, ...]  # lines before which a long text may be cut: no fence is open
 
 
 def cleaned(source: str) -> Source:
     """The lines that are text, the front matter and the labels of links."""
     lines = re.split(r"\r\n|\r|\n", source.removeprefix("\ufeff").replace("\0", " "))
     front, start = _front_matter(lines)
-    sweep, cuts = _Sweep(), [0]
-    for number, line in enumerate(lines):
-        lines[number] = "" if number < start else sweep.line(line)
-        long = number - cuts[-1]
-        if long >= PART and not sweep.fence and (not lines[number] or long >= 2 * PART):
-            cuts.append(number)
-    return Source(lines, front, frozenset(sweep.references), (*cuts, len(lines)))
+    lines[:start] = [""] * start
+    sweep = _Sweep()
+    return Source(lines, list(map(sweep.line, lines)), front, frozenset(sweep.references))
 
 
 def _front_matter(lines: list[str]) -> tuple[str, int]:
+    """(the text of a leading YAML or TOML block, where it ends)."""
     ruler = lines[0].rstrip()
-    if ruler not in ("---", "+++"):
-        return "", 0
-    for number, line in enumerate(lines[1:500], start=1):
-        if line.rstrip() in (ruler, "..."):
-            inner = lines[1:number]
-            first = next((text for text in inner if text.strip() and not text.startswith("#")), "")
-            is_keys = re.match(r"[\w.\"'-]{1,80}\s*[:=](\s|$)|\[", first) is not None
-            return ("\n".join(inner), number + 1) if is_keys else ("", 0)
+    if ruler in KEYS:
+        ends = (number for number, line in enumerate(lines) if number and line.rstrip() in (ruler, "..."))
+        if (end := next(ends, 0)) and _is_front_matter(lines[1:end], KEYS[ruler]):
+            return "\n".join(lines[1:end]), end + 1
     return "", 0
+
+
+def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
+    """Whether the lines look like `key: value`, valid or not (`title: ftq: the queue` isn't). Others are text."""
+    import yaml
+
+    outer = [line for line in lines if line.strip() and line[0] not in " \t#"]
+    if outer and key.match(outer[0]) and all(key.match(line) or line.startswith("- ") for line in outer):
+        return True
+    try:
+        return isinstance(yaml.compose("\n".join(lines), yaml.SafeLoader), yaml.MappingNode)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
+        return False
 
 
 class _Sweep:
@@ -108,7 +117,7 @@ class _Sweep:
         first = line.lstrip()[0]
         if first == "<" or "<!--" in line:
             line = self._html(self._uncommented(line))
-        elif first in "!?=:{[%ie>":
+        elif first in "!?=:{[%ie>•":
             line = self._marked(line)
         return line
 
@@ -137,6 +146,8 @@ class _Sweep:
         return ""
 
     def _marked(self, line: str) -> str:
+        if line.lstrip().startswith("• "):
+            return line.replace("•", "-", 1)
         if COLONS.match(line) or MDX.match(line) or MACRO.match(line):
             return ""
         if (admonition := ADMONITION.match(line)) is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ftq.examples.read import Candidate, read
 from ftq.examples.split import cut
 from ftq.facts.checks import is_navigation, is_sentence, words
-from ftq.facts.structure import document
+from ftq.facts.structure import Document
 from ftq.formats.kind import holds_records
 
 LONGEST = 4000  # bytes: about a thousand tokens, in any script
@@ -45,7 +45,7 @@ def sentences(section: Section, most: int) -> list[str]:
     """The sentences that can be read alone; of many, those with the most numbers, code and names, in their order."""
     read_alone = [
         sentence.text
-        for part in document(section.text).sections
+        for part in Document(section.text).sections()
         for paragraph in part.paragraphs
         for sentence in paragraph.sentences
         if sentence.text[-1] in ENDS and is_sentence(sentence.text) and words(sentence.text) >= 5
