@@ -76,7 +76,7 @@ def opened(model: LanguageModel, pauses: list[float] | None = None, **environmen
 
 
 def test_sections_and_their_sentences(run: RunDir) -> None:
-    found = list(sections_of(run.documents))
+    found = list(sections_of(read(run.documents)))
     assert [(section.where, section.path, sentences(section, 9)) for section in found] == [
         ("guide.md:3", ("Guide", "Limits"), [LIMITS, STOPPED]),
         ("guide.md:11", ("Guide", "Retries"), [FAILED]),
@@ -87,7 +87,7 @@ def test_sections_and_their_sentences(run: RunDir) -> None:
 def test_a_long_section_comes_in_parts_and_none_of_it_is_lost(tmp_path: Path) -> None:
     lines = [f"Line {number} of the long page is here. 数は{number}です。" for number in range(300)]
     (tmp_path / "long.md").write_text("# Long\n\n" + "\n\n".join(lines))
-    found = list(sections_of(tmp_path))
+    found = list(sections_of(read(tmp_path)))
     assert len(found) > 3 and all(len(section.text.encode()) <= 4000 for section in found)
     assert "\n\n".join(section.text for section in found) == "\n\n".join(lines)
 
@@ -103,7 +103,7 @@ def test_a_run_has_its_questions_from_an_endpoint(
     told, shares = list[tuple[str, str]](), list[float]()
     written = writer.of_run(
         run, run.dataset, "endpoint", "smollm2-135m", lambda *event: told.append(event), shares.append
-    )
+    )(read(run.documents))
     assert list(read_jsonl(run.dataset / "questions.jsonl")) == [
         {"question": "What is known about The option `memory_limit` holds?", "answer": LIMITS,
          "source": "guide.md#Limits"},
@@ -122,7 +122,7 @@ def test_a_run_has_its_questions_from_an_endpoint(
     assert [(row.instruction, row.rule) for row in written.rows] == [(pair.question, "W") for pair in written.kept]
     assert sorted(model.prompts) == sorted(
         request.prompt
-        for section in sections_of(run.documents)
+        for section in sections_of(read(run.documents))
         for request in (
             *(of_sentence(section, sentence, 3) for sentence in sentences(section, 6)),
             of_section(section, 5),
@@ -133,26 +133,26 @@ def test_a_run_has_its_questions_from_an_endpoint(
 
 
 def test_what_is_kept_is_a_document_and_what_is_dropped_is_none(run: RunDir, model: LanguageModel) -> None:
-    written = writer.write(sections_of(run.documents), opened(model), writer.Options(), run.questions)
+    written = writer.write(sections_of(read(run.documents)), opened(model), writer.Options(), run.questions)
     writer.save(written, run.dataset)
     rows = list(read(run.dataset))
     assert [(row.instruction, row.blocks) for row in rows if isinstance(row, Candidate)] == [
         (pair.question, (pair.answer,)) for pair in written.kept
     ]
     assert [row.document for row in rows if isinstance(row, LeftOut)] == ["questions_dropped.log"]
-    assert list(sections_of(run.dataset)) == []  # and nobody asks about questions
+    assert list(sections_of(read(run.dataset))) == []  # and nobody asks about questions
 
 
 def test_each_section_is_asked_once_by_one_writer(run: RunDir, model: LanguageModel) -> None:
     ask, options = opened(model), writer.Options()
-    first = writer.write(sections_of(run.documents), ask, options, run.questions)
+    first = writer.write(sections_of(read(run.documents)), ask, options, run.questions)
     asked = len(model.prompts)
-    again = writer.write(sections_of(run.documents), ask, options, run.questions)
+    again = writer.write(sections_of(read(run.documents)), ask, options, run.questions)
     assert (len(model.prompts), first.before, again.before) == (asked, 0, 2) and again.kept == first.kept
     (run.documents / "guide.md").write_text(GUIDE.replace("twelve", "two"))
-    assert writer.write(sections_of(run.documents), ask, options, run.questions).before == 1
+    assert writer.write(sections_of(read(run.documents)), ask, options, run.questions).before == 1
     ask.name = "another model"
-    assert writer.write(sections_of(run.documents), ask, options, run.questions).before == 0
+    assert writer.write(sections_of(read(run.documents)), ask, options, run.questions).before == 0
 
 
 def test_what_a_killed_process_has_written_is_asked_no_second_time(run: RunDir, model: LanguageModel) -> None:
@@ -172,7 +172,7 @@ def test_what_a_killed_process_has_written_is_asked_no_second_time(run: RunDir, 
     done = {entry["section"] for entry in map(_whole, run.questions.read_text().splitlines()) if entry}
     assert 20 - 8 <= len(done) <= 20
     before, model.most = len(model.prompts), 10**9
-    written = writer.write(sections_of(run.documents), opened(model), writer.Options(), run.questions)
+    written = writer.write(sections_of(read(run.documents)), opened(model), writer.Options(), run.questions)
     asked = set(model.prompts[before:])  # each once, but for those that still came from the killed process
     assert (written.sections, written.before, len(asked)) == (40, len(done), 40 - len(done))
     assert [pair.answer for pair in written.kept] == [
@@ -182,12 +182,13 @@ def test_what_a_killed_process_has_written_is_asked_no_second_time(run: RunDir, 
 
 _CHILD = """
 import sys
+from ftq.examples.read import read
 from ftq.files.run_dir import RunDir
 from worker.questions import writer
 from worker.questions.endpoint import Access, Endpoint
 from worker.questions.section import sections_of
 run = RunDir(sys.argv[1])
-writer.write(sections_of(run.documents), Endpoint(Access.from_env()), writer.Options(), run.questions)
+writer.write(sections_of(read(run.documents)), Endpoint(Access.from_env()), writer.Options(), run.questions)
 """
 
 
@@ -431,7 +432,7 @@ def test_the_smallest_base_model_writes_json_and_goes_on_where_it_was(
     monkeypatch.setenv("FTQ_LLM_KEY", KEY)
     pool = Pool(most=1, context=CONTEXT)
     base, options = BaseModel(base_gguf("smollm2-135m"), pool), writer.Options(wordings=2, pairs=3, check=True)
-    found = list(sections_of(run.documents))
+    found = list(sections_of(read(run.documents)))
     try:
         first = writer.write(found[:1], base, options, run.questions)
         both = writer.write(found, base, options, run.questions)

@@ -38,7 +38,8 @@ class Part(StrEnum):
 class Examples:
     """The examples of a folder, one after another, each with its part; the counts are whole once all have been taken.
 
-    With `questions` the documents' facts become rows too, and these come last, with those that a model has `written`.
+    With `questions` the documents' facts become rows too. These come last, with those that a `writer` makes of the
+    sections.
     """
 
     def __init__(
@@ -48,13 +49,14 @@ class Examples:
         home: Path | None = None,
         progress: Callable[[float], None] = lambda share: None,
         questions: Options | None = None,
-        written: Sequence[Written] = (),
+        writer: Callable[[list[Candidate]], Sequence[Written]] | None = None,
     ) -> None:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
         self.questions: Report | None = None
         self._own_valid = _has_own_valid(folder, home)
-        self._options, self._written, self._row = questions, written, row
+        self._options, self._writer, self._row = questions, writer, row
+        self._sections = list[Candidate]()
         self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
         self._facts, self._words = list[Fact](), set[str]()
         self._asked: set[bytes] = set()  # questions of sections and records
@@ -102,7 +104,7 @@ class Examples:
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
         train, valid, self.questions = rows_of(self._facts, options, self._words)
-        train += self._written
+        train += self._writer(self._sections) if self._writer else []
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
                 example = {
@@ -122,6 +124,8 @@ class Examples:
         records, facts = len(self.records_skipped), len(self._facts)
         for row in rows:
             if isinstance(row, Candidate):
+                if self._writer and not holds_records(name):
+                    self._sections.append(row)
                 yield from self._fitting(row)
             elif isinstance(row, Stated):
                 self._facts += row.facts

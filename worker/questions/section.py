@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from ftq.examples.read import Candidate, read
+from ftq.examples.read import Candidate, Read
 from ftq.examples.split import cut
 from ftq.facts.checks import is_navigation, is_sentence, words
 from ftq.facts.structure import Document
@@ -31,9 +30,10 @@ class Section:
     text: str
 
 
-def sections_of(folder: Path, home: Path | None = None) -> Iterator[Section]:
-    """What is worth asking about below a folder; a long section comes in parts. Records are questions already."""
-    for row in read(folder, home):
+def sections_of(rows: Iterable[Read]) -> Iterator[Section]:
+    """What is worth asking about of the documents that were read; a long section comes in parts. Records are questions
+    already."""
+    for row in rows:
         if not isinstance(row, Candidate) or holds_records(row.document) or is_navigation(row.path):
             continue
         for text in cut(row.blocks, lambda text: len(text.encode(errors="replace")), LONGEST):

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ftq.examples.read import Read
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.questions.row import Row
 from worker.llama.base import base_gguf
@@ -78,18 +79,27 @@ class Written:
 
 
 def of_run(
-    run: RunDir, dataset: Path, by: Literal["base", "endpoint"], model: str, tell: Tell,
+    run: RunDir,
+    dataset: Path,
+    by: Literal["base", "endpoint"],
+    model: str,
+    tell: Tell,
     progress: Callable[[float], None] = lambda share: None,
-) -> Written:  # fmt: skip
-    """Have the run's documents asked about, and write the files into `dataset`. `progress` is told the share done.
+) -> Callable[[Iterable[Read]], Written]:
+    """What asks about the run's documents, once they are read, and writes the files into `dataset`.
 
-    UserError where the endpoint can't be used, before anything is asked.
+    UserError where the endpoint can't be used: that is known before the documents are read.
     """
-    with closing(_opened(by, model, tell)) as asker:
-        written = write(sections_of(run.documents), asker, OPTIONS[by], run.questions, progress)
-    save(written, dataset)
-    tell("note", written.summary())
-    return written
+    asker = _opened(by, model, tell)
+
+    def ask(rows: Iterable[Read]) -> Written:
+        with closing(asker):
+            written = write(sections_of(rows), asker, OPTIONS[by], run.questions, progress)
+        save(written, dataset)
+        tell("note", written.summary())
+        return written
+
+    return ask
 
 
 def _opened(by: str, model: str, tell: Tell) -> Asker:

@@ -7,6 +7,7 @@ would fail on (no base model, no room for the export) is said here, before any t
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from ftq.check.survey import Survey, batches
 from ftq.errors import UserError
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
+from ftq.examples.read import Candidate
 from ftq.examples.report import REPORT, DatasetReport
 from ftq.examples.split import Row
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
@@ -24,7 +26,7 @@ from ftq.plan import sizes
 from ftq.questions.row import Row as WrittenRow
 from ftq.spec import models
 from ftq.spec.options import RunSpec
-from worker.questions import writer
+from worker.questions.writer import of_run
 from worker.stages.model import base_model, convertible, revisions, rows
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
@@ -44,8 +46,9 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     questions = dataset.questions_of(spec)
     folder = out / "dataset"
     folder.mkdir()
-    written = _written(run, folder, spec, report)
-    examples = Examples(run.documents, row, None, lambda share: report.progress(50 + 45 * share), questions, written)
+    writer = _writer(run, folder, spec, report)
+    read = 45 if writer else 90  # percent of the work
+    examples = Examples(run.documents, row, None, lambda share: report.progress(5 + read * share), questions, writer)
     _, valid = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
     if not examples.count:
         raise _nothing(examples)
@@ -59,14 +62,14 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     report.progress(100)
 
 
-def _written(run: RunDir, folder: Path, spec: RunSpec, report: Report) -> list[WrittenRow]:
-    """The rows that a language model writes, where the run asks for them."""
+def _writer(
+    run: RunDir, folder: Path, spec: RunSpec, report: Report
+) -> Callable[[list[Candidate]], list[WrittenRow]] | None:
+    """What has a language model write rows on sections, where the run asks for it."""
     if spec.questions not in ("base", "endpoint"):
-        return []
-    asked = writer.of_run(
-        run, folder, spec.questions, spec.model, report.event, lambda share: report.progress(5 + 45 * share)
-    )
-    return asked.rows
+        return None
+    ask = of_run(run, folder, spec.questions, spec.model, report.event, lambda share: report.progress(50 + 45 * share))
+    return lambda sections: ask(sections).rows
 
 
 def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Report) -> Row:
