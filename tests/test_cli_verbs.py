@@ -66,7 +66,9 @@ def test_set_wins_over_config_and_flags_win_over_both(documents: Path) -> None:
     assert [spec[key] for key in asked] == ["qwen3-4b", 16, 2, "low", ["q8_0"], ["a, b", "c"], str(documents)]
 
 
-def test_dry_run_writes_nothing(documents: Path, home: Path) -> None:
+def test_dry_run_writes_nothing(documents: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cache in ("FTQ_CACHE", "HF_HOME"):  # no tokenizer is here
+        monkeypatch.setenv(cache, str(home / "cache"))
     result = ok("submit", "--model", "smollm2-135m", "--set", "epochs=5", "--dry-run")
     assert (
         result.stdout

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from cli_tools import Store, ok, run
 
+from ftq.check.check import check
 from ftq.errors import NotFound, UserError
 from ftq.examples.report import DatasetReport, TokenCounts
 from ftq.files import snapshot
@@ -46,6 +49,18 @@ def test_a_long_text_makes_several_rows(tmp_path: Path) -> None:
     rows = look(None, asked(tmp_path, max_seq_length=1000, valid_fraction=0)).dataset.train
     assert (rows.examples, rows.longest <= 1000) == (6, True)
     assert rows.tokens == pytest.approx(22_000 / BYTES_PER_TOKEN, rel=0.05)
+
+
+def test_documents_that_were_checked_are_not_read_again(
+    manual: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))  # no tokenizer: the tokens are guessed
+    spec = asked(manual, "qwen3-0.6b")
+    fresh, checked = look(None, spec).dataset, check(manual, parse(spec))
+    shutil.rmtree(manual)
+    assert forecast(spec, None, Path("/nowhere"), checked=checked).dataset == replace(
+        fresh, train=replace(fresh.train, tokens=ANY, deviation=ANY)
+    )
 
 
 def test_the_dry_run_has_the_examples_of_prepare_and_guesses_their_tokens(

@@ -56,7 +56,8 @@ class Bin:
 
 @dataclass(frozen=True)
 class Check:
-    """`exact`: the tokens are counted, not guessed. `rules` has the rows of each rule."""
+    """`exact`: the tokens are counted, not guessed. `rules` has the rows of each rule; `deviation` is the standard
+    deviation of the rows' lengths."""
 
     folder: str
     model: str
@@ -65,6 +66,7 @@ class Check:
     files: list[File]
     rules: dict[str, int]
     lengths: list[Bin]
+    deviation: float
     rows: list[Shown]
     findings: list[Finding]
 
@@ -123,8 +125,8 @@ def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> C
 def check_of(folder: str, model: str, report: DatasetReport, survey: Survey, exact: bool = True) -> Check:
     """A check from a dataset's report and from what was seen of its rows."""
     rules = {RULES.get(rule, RECORDS): number for rule, number in survey.rules.most_common()}
-    found = findings_of(report, survey)
-    return Check(folder, model, exact, report, _files(report, survey), rules, _bins(survey), survey.shown, found)
+    files, bins, found = _files(report, survey), _bins(survey), findings_of(report, survey)
+    return Check(folder, model, exact, report, files, rules, bins, survey.deviation, survey.shown, found)
 
 
 def told_of(file: File) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,13 @@ class Survey:
             self._draw(example, rule, tokens)
             if not rule:
                 self._look(example)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the lengths."""
+        rows = max(1, self.lengths.total())
+        mean = sum(tokens * count for tokens, count in self.lengths.items()) / rows
+        return math.sqrt(sum(count * (tokens - mean) ** 2 for tokens, count in self.lengths.items()) / rows)
 
     @property
     def shown(self) -> list[Shown]:

@@ -60,7 +60,7 @@ class Client:
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
         spec, found = self.dry_run(options, name)
-        warnings = self.look_over(spec, found)
+        warnings, _ = self.look_over(spec, found)
         run, documents = submit.record(self.settings, self.store, spec, name)  # opens the database first
         return Submitted(run, documents.files, documents.skipped + warnings + self._send(run), documents.others)
 
@@ -71,18 +71,22 @@ class Client:
         """
         return submit.validate(options, name, self.settings.home, self._is_taken)
 
-    def forecast(self, spec: dict[str, Any], card: str | None = None) -> Forecast:
+    def forecast(self, spec: dict[str, Any], card: str | None = None, checked: Check | None = None) -> Forecast:
         """Memory, time and disk for a spec of `dry_run`, on the worker's card or on another. UserError if it can't fit.
 
-        Nothing is written: where there is no database yet, there is no worker either.
+        `checked` is from `look_over`: without it the documents are read. Nothing is written: where there is no database
+        yet, there is no worker either.
         """
         from ftq.plan.forecast import forecast
 
         store = self.store if self.has_database() else None
-        return forecast(spec, store, self.settings.home, card)
+        return forecast(spec, store, self.settings.home, card, checked)
 
-    def look_over(self, spec: dict[str, Any], documents: Snapshot) -> list[str]:
-        """What is wrong with the documents of `dry_run`, in a line. UserError if nothing can be learned from them."""
+    def look_over(self, spec: dict[str, Any], documents: Snapshot) -> tuple[list[str], Check | None]:
+        """(what is wrong with the documents of `dry_run`, in a line; what they would teach, unless they are many).
+
+        UserError if nothing can be learned from them.
+        """
         return submit.look_over(spec, documents, self.settings.home)
 
     def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:

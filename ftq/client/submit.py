@@ -87,8 +87,11 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
 
 
-def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> list[str]:
-    """A line on what is wrong with the documents, if anything is. UserError if nothing can be learned from them."""
+def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> tuple[list[str], Check | None]:
+    """(a line on what is wrong with the documents, if anything is; what they would teach, unless they are many).
+
+    UserError if nothing can be learned from them.
+    """
     from ftq.check.check import quick
     from ftq.spec.options import parse
 
@@ -97,7 +100,8 @@ def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> list[str
     found = checked.of("warning") if checked else []
     said = set(documents.skipped)  # those are told one by one
     warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
-    return [f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"] if warnings else []
+    line = f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"
+    return [line] if warnings else [], checked
 
 
 def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:

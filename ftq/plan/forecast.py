@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftq.errors import UserError
 from ftq.examples import dataset
@@ -33,6 +33,9 @@ from ftq.spec.shape import Shape
 from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
+if TYPE_CHECKING:
+    from ftq.check.check import Check
+
 # The options that decide what an earlier run's documents gave, its longest row aside.
 DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
 SAMPLE = 2000  # examples of an earlier run that are looked at
@@ -46,7 +49,7 @@ ANY_GPU = Card("a GPU", 80 * GIB, 0.0)  # for what a GPU's size hardly decides
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples to train on, by their lengths. `counted`: an earlier run counted these very documents."""
+    """The examples to train on, by their lengths. `counted`: the model's tokenizer counted these very documents."""
 
     train: Rows
     held_out: int
@@ -102,17 +105,20 @@ class Forecast:
         }
 
 
-def forecast(spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None) -> Forecast:
+def forecast(
+    spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None, checked: Check | None = None
+) -> Forecast:
     """Plan a run of this spec as the train stage would. UserError if it can't fit.
 
-    `card` is what `--card` says; without it the card is that of the worker that the run would go to.
+    `card` is what `--card` says; without it the card is that of the worker that the run would go to. `checked` is what
+    the documents teach, if they have been read.
     """
     asked, shape, context = parse(spec), models.shape_of(spec["model"]), models.context_of(spec["model"])
     place, notes = _place(spec, store, card)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
         spec = {**spec, "max_seq_length": context}
-    dataset = _dataset(spec, store, home)
+    dataset = _dataset(spec, store, home, checked)
     if not dataset.train.examples:
         notes.append(f"no example was found in the documents, prepare would fail. {KNOWN}")
     if shape is None:
@@ -143,7 +149,7 @@ def machine_of(spec: RunSpec, card: Card) -> Machine:
 # ---- the examples -----------------------------------------------------------------------------------------
 
 
-def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Dataset:
+def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path, checked: Check | None) -> Dataset:
     folder, bytes_per_token = Path(spec["documents"]), BYTES_PER_TOKEN
 
     @cache
@@ -156,7 +162,11 @@ def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path) -> Datase
         same = all(run.spec.get(name) == spec[name] for name in DECIDING)
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
-            return _counted(report)
+            return _counted(report, report.tokens.mean / 2)
+    if checked and checked.exact:
+        return _counted(checked.report, checked.deviation)
+    if checked:
+        return _rescaled(checked, BYTES_PER_TOKEN / bytes_per_token)
     row = Row(spec["max_seq_length"], Guess(bytes_per_token).one)
     return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
 
@@ -176,10 +186,16 @@ def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
     return sum(map(bytes_of, rows)) / len(rows) / report.tokens.mean
 
 
-def _counted(report: DatasetReport) -> Dataset:
-    tokens = report.tokens
-    rows = Rows(report.examples, tokens.total, tokens.longest, tokens.mean / 2)
+def _counted(report: DatasetReport, deviation: float) -> Dataset:
+    rows = Rows(report.examples, report.tokens.total, report.tokens.longest, deviation)
     return Dataset(_part(rows, report.train), report.valid, True)
+
+
+def _rescaled(checked: Check, factor: float) -> Dataset:
+    """What was guessed, with as many tokens for each byte as an earlier run had."""
+    report, rows = checked.report, _counted(checked.report, checked.deviation * factor).train
+    longest = min(report.max_seq_length, round(rows.longest * factor))
+    return Dataset(replace(rows, tokens=round(rows.tokens * factor), longest=longest), report.valid, False)
 
 
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
