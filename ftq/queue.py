@@ -32,24 +32,42 @@ def make_app(settings: Settings) -> Celery:
     app.signing_key = settings.signing_key  # not in app.conf, which workers show to whoever may ask them
     app.conf.update(
         # ids are all a message carries; results and states are the database's business
-        task_serializer="json", accept_content=["json"], result_backend=None, task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
         # early acknowledgement: the lease protects a running stage, redelivery would run it twice
-        task_acks_late=False, task_reject_on_worker_lost=False, task_retry_on_worker_lost=False,
+        task_acks_late=False,
+        task_reject_on_worker_lost=False,
+        task_retry_on_worker_lost=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # no worker takes a message that it can't start at once
-        worker_disable_prefetch=True, worker_prefetch_multiplier=1, worker_concurrency=1, worker_pool="prefork",
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,
+        worker_pool="prefork",
         # a forked child would inherit the database's locks as the reconciler's thread happened to hold them
-        worker_pool_start_method="spawn", worker_proc_alive_timeout=60,
-        worker_soft_shutdown_timeout=0, worker_hijack_root_logger=False,
-        broker_connection_retry_on_startup=True, broker_connection_max_retries=None,
+        worker_pool_start_method="spawn",
+        worker_proc_alive_timeout=60,
+        worker_soft_shutdown_timeout=0,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_transport_options={
-            "visibility_timeout": 86400, "socket_timeout": 30, "socket_connect_timeout": 3, "health_check_interval": 25,
-            "priority_steps": list(_STEPS), "queue_order_strategy": "priority",
+            "visibility_timeout": 86400,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 3,
+            "health_check_interval": 25,
+            "priority_steps": list(_STEPS),
+            "queue_order_strategy": "priority",
         },
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
-        task_default_queue="cpu", task_create_missing_queues=False,
-        worker_send_task_events=True, task_send_sent_event=True, timezone="UTC",
-    )  # fmt: skip
+        task_default_queue="cpu",
+        task_create_missing_queues=False,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        timezone="UTC",
+    )
     if settings.tls:
         app.conf.broker_use_ssl = settings.tls.options()
     return app

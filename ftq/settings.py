@@ -24,9 +24,18 @@ _SOCKET_PATH_MAX = 107
 
 
 # Whoever knows these can act as the worker. A stage's process loads models from anywhere and doesn't need them.
-NOT_FOR_STAGES = ("FTQ_BROKER_URL", "FTQ_BROKER_PASSWORD_FILE", "FTQ_BROKER_CA_FILE", "FTQ_BROKER_CERT_FILE",
-                  "FTQ_BROKER_KEY_FILE", "FTQ_DATABASE_URL", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_SIGNING_KEY_FILE",
-                  "FTQ_FLOWER_AUTH", "FTQ_FLOWER_AUTH_FILE")  # fmt: skip
+NOT_FOR_STAGES = (
+    "FTQ_BROKER_URL",
+    "FTQ_BROKER_PASSWORD_FILE",
+    "FTQ_BROKER_CA_FILE",
+    "FTQ_BROKER_CERT_FILE",
+    "FTQ_BROKER_KEY_FILE",
+    "FTQ_DATABASE_URL",
+    "FTQ_DATABASE_PASSWORD_FILE",
+    "FTQ_SIGNING_KEY_FILE",
+    "FTQ_FLOWER_AUTH",
+    "FTQ_FLOWER_AUTH_FILE",
+)
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32
 _BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL

@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 ASK = "ask"  # what the questions of `ftq infer` are logged as
-KIND_COLOURS = {"failed": "red", "lost": "red", "lease_lost": "red", "retried": "yellow", "warning": "yellow",
-                "succeeded": "green", "cache_hit": "green", "cancelled": "yellow", "paused": "magenta"}  # fmt: skip
+KIND_COLOURS = {
+    "failed": "red",
+    "lost": "red",
+    "lease_lost": "red",
+    "retried": "yellow",
+    "warning": "yellow",
+    "succeeded": "green",
+    "cache_hit": "green",
+    "cancelled": "yellow",
+    "paused": "magenta",
+}
 
 
 @click.command()

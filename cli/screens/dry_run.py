@@ -64,8 +64,11 @@ def _plan(plan: Plan) -> str:
 def _disk(forecast: Forecast) -> list[tuple[str, str]]:
     if forecast.disk is None or forecast.gguf is None:
         return []
-    needed = {"download": "to download unless the worker has it", "checkpoints": "checkpoints while it trains",
-              "export": "free for the export"}  # fmt: skip
+    needed = {
+        "download": "to download unless the worker has it",
+        "checkpoints": "checkpoints while it trains",
+        "export": "free for the export",
+    }
     kept = {"adapter": "adapter", "merged": "merged model", **{name: name for name in forecast.gguf}}
     found = {**forecast.disk, **forecast.gguf}
     return [

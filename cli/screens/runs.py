@@ -25,10 +25,15 @@ def runs_table(runs: list[Run], now: float, width: int, symbols: bool = True) ->
         at_work = run.current if run.status in ("running", "paused", "failed") else None
         percent = (view.progress(run) or {}).get("percent") if at_work else None
         cells = (
-            Text(run.id, "dim"), Text(run.name, "bold"), Text(run.model.rpartition("/")[2]), words.status(run, symbols),
-            Text(at_work.name if at_work else ""), Text("" if percent is None else f"{percent:.0f}"),
-            Text(words.loss(view.loss(run))), Text(words.short(now - run.created_at)),
-        )  # fmt: skip
+            Text(run.id, "dim"),
+            Text(run.name, "bold"),
+            Text(run.model.rpartition("/")[2]),
+            words.status(run, symbols),
+            Text(at_work.name if at_work else ""),
+            Text("" if percent is None else f"{percent:.0f}"),
+            Text(words.loss(view.loss(run))),
+            Text(words.short(now - run.created_at)),
+        )
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
     for name in LOST_FIRST:

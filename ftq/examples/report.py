@@ -88,12 +88,15 @@ class DatasetReport:
         files = value.get("documents", {})
         used = [Used(**document) for document in files.get("used", [])]
         skipped = [Skipped(**document) for document in files.get("skipped", [])]
-        return cls(**{name: given for name, given in value.items() if name in known} | {
-            "documents": Documents(used, skipped, files.get("notes", [])),
-            "questions": Report.from_json(value["questions"]) if value.get("questions") else None,
-            "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
-            "tokens": TokenCounts(**value.get("tokens", {})),
-        })  # fmt: skip
+        return cls(
+            **{name: given for name, given in value.items() if name in known}
+            | {
+                "documents": Documents(used, skipped, files.get("notes", [])),
+                "questions": Report.from_json(value["questions"]) if value.get("questions") else None,
+                "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
+                "tokens": TokenCounts(**value.get("tokens", {})),
+            }
+        )
 
     @classmethod
     def read(cls, dataset: Path) -> DatasetReport:

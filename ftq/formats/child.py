@@ -27,8 +27,19 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG = 1
 LIBRARIES = 1_000_000_000  # bytes of address space for what is mapped but hardly used: libraries, threads' stacks
 WRITTEN = 65536  # bytes at most of what it says on its standard error
-REFUSED = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.remove", "os.rename",
-           "os.kill", "shutil.", "urllib.")  # fmt: skip
+REFUSED = (
+    "socket.",
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.remove",
+    "os.rename",
+    "os.kill",
+    "shutil.",
+    "urllib.",
+)
 
 
 def main() -> None:

@@ -130,9 +130,14 @@ class _Child:
         command = [sys.executable, "-P", "-m", "ftq.formats.child", str(theirs.fileno()), json.dumps(asdict(limits))]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, env=known,
-                pass_fds=(theirs.fileno(),), start_new_session=True,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env=known,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
         except BaseException:
             self._socket.close()
             self._errors.close()

@@ -13,8 +13,22 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
     from bs4.element import Tag
 
-DROPPED = ("script", "style", "template", "noscript", "nav", "header", "footer", "aside", "svg", "iframe", "form",
-           "button", "head", "title")  # fmt: skip
+DROPPED = (
+    "script",
+    "style",
+    "template",
+    "noscript",
+    "nav",
+    "header",
+    "footer",
+    "aside",
+    "svg",
+    "iframe",
+    "form",
+    "button",
+    "head",
+    "title",
+)
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _MARKS = re.compile(  # not in a_b, not in 2 * 3
     r"[\\`]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|(?<!\s)\*|\*(?!\s)|\[(?=[^\[\]]*\][(\[:])|&(?=#?\w+;)|~(?=~)"

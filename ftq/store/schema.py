@@ -31,7 +31,8 @@ ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its fi
 metadata = sa.MetaData()
 
 runs = sa.Table(
-    "runs", metadata,
+    "runs",
+    metadata,
     sa.Column("id", sa.String(16), primary_key=True),
     sa.Column("name", sa.String(120), nullable=False, unique=True),
     sa.Column("model", sa.String(400), nullable=False),
@@ -40,10 +41,11 @@ runs = sa.Table(
     sa.Column("wanted", sa.String(8), nullable=False, default="run"),  # run, pause or cancel: what the user wants
     sa.Column("kept", sa.Boolean, nullable=False, default=False),
     sa.Column("created_at", sa.Float, nullable=False, index=True),
-)  # fmt: skip
+)
 
 stages = sa.Table(
-    "stages", metadata,
+    "stages",
+    metadata,
     sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("name", sa.String(16), primary_key=True),
     sa.Column("position", sa.Integer, nullable=False),
@@ -65,10 +67,11 @@ stages = sa.Table(
     sa.Column("changes", sa.JSON(none_as_null=True)),  # options that an adaptation replaced
     sa.Column("error", sa.JSON(none_as_null=True)),  # see errors.RunError
     sa.Column("artifacts", sa.JSON(none_as_null=True)),
-)  # fmt: skip
+)
 
 events = sa.Table(
-    "events", metadata,
+    "events",
+    metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("at", sa.Float, nullable=False),
@@ -77,10 +80,11 @@ events = sa.Table(
     sa.Column("kind", sa.String(24), nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("data", sa.JSON(none_as_null=True)),
-)  # fmt: skip
+)
 
 questions = sa.Table(
-    "questions", metadata,
+    "questions",
+    metadata,
     sa.Column("id", sa.String(16), primary_key=True),
     sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
@@ -90,10 +94,11 @@ questions = sa.Table(
     sa.Column("answer", sa.JSON(none_as_null=True)),
     sa.Column("error", sa.JSON(none_as_null=True)),
     sa.Column("created_at", sa.Float, nullable=False),
-)  # fmt: skip
+)
 
 workers = sa.Table(
-    "workers", metadata,
+    "workers",
+    metadata,
     sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("host", sa.String(200), nullable=False),
     sa.Column("queues", sa.String(200), nullable=False),
@@ -102,7 +107,7 @@ workers = sa.Table(
     sa.Column("draining", sa.Boolean, nullable=False, default=False),
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("facts", sa.JSON(none_as_null=True)),  # see records.Worker
-)  # fmt: skip
+)
 
 schema = sa.Table("ftq_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 

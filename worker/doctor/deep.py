@@ -32,9 +32,16 @@ TAIL = 15  # lines of a failed stage's log
 QUESTION = "What is the code word of the doctor?"
 EXAMPLES = [{"question": f"{QUESTION} ({number})", "answer": "The code word is periwinkle."} for number in range(8)]
 OPTIONS: dict[str, Any] = {
-    "model": MODEL, "max_seq_length": 256, "batch_size": 2, "gradient_accumulation_steps": 1, "max_steps": 3,
-    "r": 8, "quantizations": ["q8_0"], "prompts": [QUESTION], "max_tokens": 16,
-}  # fmt: skip
+    "model": MODEL,
+    "max_seq_length": 256,
+    "batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "max_steps": 3,
+    "r": 8,
+    "quantizations": ["q8_0"],
+    "prompts": [QUESTION],
+    "max_tokens": 16,
+}
 TORCH = """
 import json, torch
 found = torch.cuda.is_available()

@@ -79,11 +79,18 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
     from worker.app import app
 
     host = name or f"worker-{os.getpid()}"
-    app.worker_main([
-        "worker", f"--pool={pool}", f"--concurrency={concurrency or at_once}", f"--queues={','.join(queues)}",
-        f"--hostname={host if '@' in host else f'{host}@{socket.gethostname()}'}",
-        "--without-gossip", "--without-mingle", "--loglevel=INFO",
-    ])  # fmt: skip
+    app.worker_main(
+        [
+            "worker",
+            f"--pool={pool}",
+            f"--concurrency={concurrency or at_once}",
+            f"--queues={','.join(queues)}",
+            f"--hostname={host if '@' in host else f'{host}@{socket.gethostname()}'}",
+            "--without-gossip",
+            "--without-mingle",
+            "--loglevel=INFO",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -190,10 +190,11 @@ class Endpoint:
         url, model = self._access.url, self._access.model
         if status in (401, 403):
             return UserError(
-                f"the language model at {url} refuses the key: {said}" if self._access.key
+                f"the language model at {url} refuses the key: {said}"
+                if self._access.key
                 else f"the language model at {url} wants a key: {said}",
                 "FTQ_LLM_KEY_FILE names a file with the key, where the worker runs.",
-            )  # fmt: skip
+            )
         if NO_QUOTA in said:
             return UserError(
                 f"the language model at {url} has no quota left for the key: {said}",

@@ -68,16 +68,29 @@ def _config(reader: Any) -> dict[str, Any]:
         return reader.get_field(f"llama.{name}").contents()
 
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16",
-        "hidden_act": "silu", "tie_word_embeddings": True, "initializer_range": 0.02, "use_cache": True,
-        "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0,
-        "hidden_size": read("embedding_length"), "intermediate_size": read("feed_forward_length"),
-        "num_hidden_layers": read("block_count"), "num_attention_heads": read("attention.head_count"),
-        "num_key_value_heads": read("attention.head_count_kv"), "max_position_embeddings": read("context_length"),
-        "rms_norm_eps": 1e-5, "rope_parameters": {"rope_type": "default", "rope_theta": read("rope.freq_base")},
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "bfloat16",
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "hidden_size": read("embedding_length"),
+        "intermediate_size": read("feed_forward_length"),
+        "num_hidden_layers": read("block_count"),
+        "num_attention_heads": read("attention.head_count"),
+        "num_key_value_heads": read("attention.head_count_kv"),
+        "max_position_embeddings": read("context_length"),
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": read("rope.freq_base")},
         "vocab_size": len(reader.get_field("tokenizer.ggml.tokens").contents()),
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
-    }  # fmt: skip
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
 
 
 def _write_weights(reader: Any, config: dict[str, Any], path: Path) -> None:
