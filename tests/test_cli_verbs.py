@@ -264,7 +264,7 @@ def test_a_file_that_holds_no_prompt_is_bad_usage(model: None, tmp_path: Path) -
         result = run("infer", "handbook", "--file", str(file))
         assert (result.exit_code, f"{file}{words}" in result.stderr.replace(f"{file} ", str(file))) == (2, True)
     result = run("infer", "handbook", "Who?", "--file", str(file))
-    assert (result.exit_code, "a PROMPT and --file are one too many" in result.stderr) == (2, True)
+    assert (result.exit_code, "a PROMPT and --file can't go together" in result.stderr) == (2, True)
 
 
 def test_a_run_without_a_model_has_no_answer(store: Store) -> None:

@@ -113,9 +113,9 @@ def test_the_effective_batch_is_kept_and_shared_out_evenly(batch: int, accumulat
 
 
 def explained(exit_code: int, reported: RunError | None = None, out_of_memory: bool = False) -> tuple[str, str]:
-    found = explain("abc", "train", exit_code, reported, out_of_memory)
+    found = explain("train", exit_code, reported, out_of_memory)
     if not reported:
-        assert "`ftq logs abc --stage train` has the full log." in found.hint
+        assert "`ftq logs RUN --stage train` has the full log." in found.hint
     return found.kind, found.message
 
 
@@ -125,7 +125,7 @@ def test_how_a_process_ended_is_explained() -> None:
     assert explained(-signal.SIGKILL, None, out_of_memory=True) == (
         "memory", "train was killed by the system: the machine's or container's memory limit was reached",
     )  # fmt: skip
-    assert explained(-signal.SIGKILL) == ("lost", "train was killed by signal 9: a memory limit, or somebody's kill")
+    assert explained(-signal.SIGKILL) == ("lost", "train was killed by signal 9: a memory limit, or kill -9")
     for number, how in [
         (signal.SIGABRT, "inside native code (llama.cpp, CUDA): SIGABRT"),
         (signal.SIGSEGV, "inside native code (llama.cpp, CUDA): SIGSEGV"),
@@ -133,7 +133,7 @@ def test_how_a_process_ended_is_explained() -> None:
     ]:
         assert explained(-number) == ("bug", f"train ended {how}")
     for code in (STOPPED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-        why = "train was asked to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
+        why = "train was stopped from outside: a shutdown, or its supervisor was silent for a whole lease"
         assert explained(code) == ("lost", why)
     assert explained(3) == ("bug", "train ended with exit code 3 and said nothing")
     assert explained(3, None, out_of_memory=True)[0] == "bug"  # somebody else's memory

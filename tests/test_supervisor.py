@@ -281,7 +281,7 @@ def test_anew_holds_for_later_attempts_too_if_the_first_is_lost_early(rig: Rig) 
     [
         ("user", ("user", "the documents are in Klingon", "Translate them.")),
         ("bug", ("bug", "RuntimeError: this is a bug",
-                 "This looks like a bug; the full log has the details: `ftq logs r`.")),
+                 "`ftq logs r` has the details; `ftq retry r` tries again.")),
         ("exit", ("bug", "prepare ended with exit code 3 and said nothing",
                   "`ftq logs r --stage prepare` has the full log.")),
         ("abort", ("bug", "prepare ended inside native code (llama.cpp, CUDA): SIGABRT",
@@ -305,7 +305,7 @@ def test_a_killed_process_is_explained_and_tried_again_after_a_wait(rig: Rig, mo
     monkeypatch.setattr(queue, "send", lambda _, run: sent.append(run.stages[0].attempt))
     rig.submit("r", {"prepare": {"1": "kill", "2": "kill"}})
     assert [rig.supervisor.run("r", "prepare", attempt) for attempt in (1, 2, 3)] == [False] * 3
-    why = "prepare was killed by signal 9: a memory limit, or somebody's kill"
+    why = "prepare was killed by signal 9: a memory limit, or kill -9"
     assert rig.messages("lost") == [why, f"{why}; tried again in 2 s, as it was lost 2 times in a row"]
     assert sent == [2]  # nobody would take the third one yet
     stage = rig.store.get("r").stages[0]

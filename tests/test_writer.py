@@ -309,10 +309,10 @@ def test_an_answer_that_is_none_is_counted(tmp_path: Path, model: LanguageModel,
         ({}, "questions=endpoint needs FTQ_LLM_URL and FTQ_LLM_MODEL where the prepare stage runs"),
         ({"FTQ_LLM_URL": "http://h"}, "questions=endpoint needs FTQ_LLM_MODEL where the prepare stage runs"),
         *(({"FTQ_LLM_URL": url, "FTQ_LLM_MODEL": "m"},
-           "FTQ_LLM_URL is no http:// or https:// URL of an API, or holds more than that")
+           "FTQ_LLM_URL must be an http:// or https:// address without user, password or query")
           for url in ("localhost:8000", "ftp://h/v1", f"https://me:{KEY}@h/v1", f"https://h/v1?key={KEY}", "http://h:x")),
         ({"FTQ_LLM_URL": "http://h", "FTQ_LLM_MODEL": "m", "FTQ_LLM_KEY": f"{KEY}\nX: y"},
-         "FTQ_LLM_KEY: a key has no spaces and no other characters than ASCII's"),
+         "FTQ_LLM_KEY: a key holds ASCII characters only, and no spaces"),
         ({"FTQ_LLM_URL": "http://h", "FTQ_LLM_MODEL": "m", "FTQ_LLM_KEY": KEY, "FTQ_LLM_KEY_FILE": "/f"},
          "FTQ_LLM_KEY and FTQ_LLM_KEY_FILE are both set"),
         ({"FTQ_LLM_URL": "http://h", "FTQ_LLM_MODEL": "m", "FTQ_LLM_KEY_FILE": "/no/file"},

@@ -102,7 +102,7 @@ class Reconciler:
         while not self._stopping.is_set():
             self._try(self._beat)
             for run_id in self._try(self.reconcile) or []:
-                log.warning("run %s was stuck: sent on", run_id)
+                log.warning("run %s was stuck: its next stage is sent again", run_id)
             self._wake.wait(self.every)
             self._wake.clear()
 
@@ -133,7 +133,7 @@ class Reconciler:
 
         A stage saves its checkpoint without a supervisor, and when the lease ends another worker takes the run.
         """
-        log.error("asked to stop %.0f s ago and not done: ended", self.settings.grace_seconds)
+        log.error("asked to stop %.0f s ago and still running: ended now", self.settings.grace_seconds)
         for child in active_children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)

@@ -50,7 +50,7 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
       ftq infer handbook --file questions.txt --json > answers.jsonl
     """
     if file and prompt is not None:
-        raise click.UsageError("a PROMPT and --file are one too many: leave one out")
+        raise click.UsageError("a PROMPT and --file can't go together: leave one out")
     prompts = _prompts(file) if file else []
     client = open_client()
     run_id = client.find(run).id

@@ -15,6 +15,8 @@ from typing import Any
 from ftq.errors import NotFound, UserError, did_you_mean
 from ftq.spec.shape import Shape, reading_part
 
+DAMAGED = "The file is damaged: copy it once more, or download the model again."
+
 
 @dataclass(frozen=True)
 class BaseModel:
@@ -152,9 +154,9 @@ def weight_files(path: Path) -> list[str]:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         wrong = next((name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: not an index of weights ({error})", "Get the model again.") from None
+        raise UserError(f"{index}: not an index of weights ({error})", DAMAGED) from None
     if wrong is not None:
-        raise UserError(f"{index}: {wrong} is not a safetensors file beside it", "Get the model again.")
+        raise UserError(f"{index}: {wrong} is not a safetensors file beside it", DAMAGED)
     return names
 
 
@@ -162,7 +164,7 @@ def _check_directory(path: Path) -> str:
     if not (path / "config.json").is_file():
         raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
     if _config(str(path)) is None:
-        raise UserError(f"model {path}: its config.json can't be read as a JSON object", "Get the model again.")
+        raise UserError(f"model {path}: its config.json can't be read as a JSON object", DAMAGED)
     names = weight_files(path)
     if not names:
         raise UserError(
@@ -170,5 +172,5 @@ def _check_directory(path: Path) -> str:
             "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.",
         )
     if missing := [name for name in names if not (path / name).is_file()]:
-        raise UserError(f"model {path}: {missing[0]} is missing", "Get the model again.")
+        raise UserError(f"model {path}: {missing[0]} is missing", "Copy the file there, or download the model again.")
     return str(path.resolve())

@@ -99,19 +99,19 @@ def _smaller_batch(batch: int | str, accumulation: int | str, gpus: int) -> dict
     return None
 
 
-def explain(run_id: str, stage: str, exit_code: int, reported: RunError | None, out_of_memory: bool) -> RunError:
+def explain(stage: str, exit_code: int, reported: RunError | None, out_of_memory: bool) -> RunError:
     """The error that the process reported, or one made from its exit code."""
     if reported:
         return reported
-    logs = f"`ftq logs {run_id} --stage {stage}` has the full log."
+    logs = f"`ftq logs RUN --stage {stage}` has the full log."
     if exit_code == -signal.SIGKILL and out_of_memory:
         message = f"{stage} was killed by the system: the machine's or container's memory limit was reached"
         return RunError("memory", message, f"Give the worker more memory, or use a smaller model. {logs}")
     if exit_code == -signal.SIGKILL:
-        message = f"{stage} was killed by signal 9: a memory limit, or somebody's kill"
+        message = f"{stage} was killed by signal 9: a memory limit, or kill -9"
         return RunError("lost", message, logs)
     if exit_code == STOPPED or -exit_code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        message = f"{stage} was asked to stop by somebody else: a shutdown, or its supervisor was silent for a lease"
+        message = f"{stage} was stopped from outside: a shutdown, or its supervisor was silent for a whole lease"
         return RunError("lost", message, logs)
     if exit_code < 0:
         name = signal.Signals(-exit_code).name

@@ -191,7 +191,7 @@ class Supervisor:
         if outcome.asked:
             self.store.release(token, *policy.STOPS[outcome.asked])
             return
-        error = policy.explain(run.id, stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
+        error = policy.explain(stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
         if error.kind == "lost":
             self.store.lose(token, error.message)
             return

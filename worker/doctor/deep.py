@@ -121,7 +121,7 @@ def _stage(run: RunDir, stage: str) -> Finding:
     if exit_code == 0 and not error:
         run.publish(stage, run.partial(stage, 0))
         return Finding(stage, "ok", _made(run, stage), seconds=took)
-    explained = policy.explain("doctor", stage, exit_code, error, killed_for_memory)
+    explained = policy.explain(stage, exit_code, error, killed_for_memory)
     message = f"{explained.message}\n{tail(run.log(stage))}"
     return Finding(stage, "problem", message, f"The whole log: less {run.log(stage)}", took)
 

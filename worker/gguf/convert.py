@@ -23,4 +23,7 @@ def refuse_code(checkpoint: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         path = checkpoint / name
         if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
-            raise UserError(f"{path} names code of its own (auto_map): it isn't converted", "Take another model.")
+            raise UserError(
+                f"{path} names code of its own (auto_map), and ftq never runs a model's code",
+                "Take a model that llama.cpp knows: `ftq models`.",
+            )

@@ -172,7 +172,10 @@ class Server:
                 if self._listens() and self._client.get("/health", timeout=5).status_code == 200:
                     return
             time.sleep(0.02)
-        raise FtqError(f"llama.cpp hasn't loaded {self.file.name} in {START_SECONDS:.0f} s", "Is the disk very slow?")
+        raise FtqError(
+            f"llama.cpp hasn't loaded {self.file.name} in {START_SECONDS:.0f} s",
+            "Its disk may be slow or its memory short: `ftq doctor` on the worker's machine checks both.",
+        )
 
     def _listens(self) -> bool:
         """Whether the child accepts connections. httpx would leave its socket open if nobody listens yet."""

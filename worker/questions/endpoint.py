@@ -62,7 +62,7 @@ def _checked_url(url: str) -> str:
         is_url = False
     if not is_url or "@" in parts.netloc or parts.query or parts.fragment:
         raise UserError(
-            "FTQ_LLM_URL is no http:// or https:// URL of an API, or holds more than that",
+            "FTQ_LLM_URL must be an http:// or https:// address without user, password or query",
             "For example: FTQ_LLM_URL=https://api.example.org/v1; the key belongs into FTQ_LLM_KEY_FILE.",
         )
     base = url.rstrip("/").removesuffix("/chat/completions")
@@ -76,7 +76,7 @@ def _key(environ: Mapping[str, str]) -> str:
     key = (read_secret(environ, "FTQ_LLM_KEY_FILE") if in_file else environ.get("FTQ_LLM_KEY", "")).strip()
     if not (key.isascii() and (key.isprintable() and " " not in key)):
         name = "FTQ_LLM_KEY_FILE" if in_file else "FTQ_LLM_KEY"
-        raise UserError(f"{name}: a key has no spaces and no other characters than ASCII's", "Copy it once more.")
+        raise UserError(f"{name}: a key holds ASCII characters only, and no spaces", "Copy it once more.")
     return key
 
 

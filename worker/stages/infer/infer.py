@@ -37,7 +37,7 @@ def ask_gguf(run: RunDir, spec: RunSpec) -> Iterator[Answer]:
     """Yield the answers of the first of the run's GGUF files, from llama.cpp."""
     file = run.gguf(spec.quantizations[0])
     if not file.is_file():
-        raise UserError(f"{file} is not there yet", "Run the export stage first.")
+        raise UserError(f"{file} is not there yet", "`ftq retry RUN --from export` makes it.")
     pool = Pool(most=1)
     try:
         yield from pool.ask_all(file, questions(spec))

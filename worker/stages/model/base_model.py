@@ -224,7 +224,10 @@ def _download(hub_id: str, commit: str | None) -> Path:
     except Exception as error:
         raise _unreachable(hub_id, commit, error) from None
     if not _is_whole(path):
-        raise UserError(f"model {hub_id} has no whole set of safetensors weights on the hub", "Take another model.")
+        raise UserError(
+            f"model {hub_id} has no whole set of safetensors weights on the hub",
+            "ftq reads *.safetensors only: take a copy of the model that has them. `ftq models` lists some.",
+        )
     return path
 
 

@@ -39,4 +39,4 @@ def check_convertible(model_dir: Path, model: str, stop: str) -> None:
             convert(settings, Path(folder, "vocabulary.gguf"), "f16", "--vocab-only")
         except FtqError as error:
             message = f"model {model} can't become a GGUF with this llama.cpp: {error.message}"
-            raise UserError(message, "Take another model.") from None
+            raise UserError(message, "`ftq models` lists models that llama.cpp can convert.") from None

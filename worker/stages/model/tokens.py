@@ -14,6 +14,7 @@ from typing import Any
 
 from ftq.errors import UserError
 from ftq.examples.prompt import completion, prompt
+from ftq.spec.models import DAMAGED
 from ftq.spec.options import Format
 from worker.stages.model import template
 from worker.stages.model.template import Template, any_of
@@ -114,7 +115,10 @@ class Tokens:
     def _id(self, token: str) -> int:
         found = self.id_of(token)
         if found is None:
-            raise UserError(f"stop token {token} is not a token of this model", "Choose another base model.")
+            raise UserError(
+                f"stop token {token} is not a token of this model",
+                "Copy tokenizer.json and tokenizer_config.json from the model that this one was made of.",
+            )
         return found
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
@@ -135,7 +139,7 @@ def _load(model_dir: Path) -> tuple[Any, dict[str, str]]:
     try:
         tokenizer = Tokenizer.from_str(json.dumps(written))
     except Exception as error:  # tokenizers raises plain Exception
-        raise UserError(f"{model_dir}/tokenizer.json: can't be read ({error})", "Get the model again.") from None
+        raise UserError(f"{model_dir}/tokenizer.json: can't be read ({error})", DAMAGED) from None
     tokenizer.no_truncation()  # as whoever saved the tokenizer last may have left them on
     tokenizer.no_padding()
     return tokenizer, codes
@@ -148,7 +152,7 @@ def _written(model_dir: Path) -> dict[str, Any]:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return value
         except ValueError as error:
-            raise UserError(f"{path}: can't be read ({error})", "Get the model again.") from None
+            raise UserError(f"{path}: can't be read ({error})", DAMAGED) from None
     from transformers import AutoTokenizer
 
     try:
@@ -156,7 +160,10 @@ def _written(model_dir: Path) -> dict[str, Any]:
         value = json.loads(tokenizer.backend_tokenizer.to_str())
         return value
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"model {model_dir}: no usable tokenizer in it ({error})", "It needs tokenizer.json.") from None
+        raise UserError(
+            f"model {model_dir}: no usable tokenizer in it ({error})",
+            "Copy tokenizer.json there from the model that this one was made of.",
+        ) from None
 
 
 def _rename_controls(tokenizer: dict[str, Any], chat_template: str) -> dict[str, str]:

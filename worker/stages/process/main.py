@@ -30,6 +30,7 @@ from ftq.spec.options import RunSpec, parse, parse_assignment
 from worker.stages import STOPPED
 from worker.stages.process import ranks
 
+AGAIN = "`ftq logs RUN` has the details; `ftq retry RUN` tries again."
 ORPHAN_GRACE = 10.0  # seconds a stage has to save a checkpoint after its supervisor died
 
 
@@ -160,14 +161,14 @@ def _explain_os_error(error: OSError) -> FtqError:
     if error.errno == 28:
         where = error.filename or "artifacts folder"
         return UserError(f"the disk is full ({where})", "Make room, then `ftq retry RUN`.")
-    return FtqError(f"{type(error).__name__}: {error}", "The full log has the details: `ftq logs RUN`.")
+    return FtqError(f"{type(error).__name__}: {error}", AGAIN)
 
 
 def _explain(error: Exception) -> FtqError:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or "out of memory" in text.lower():
         return OutOfMemory(text.splitlines()[0], "A smaller batch_size or max_seq_length, or 4 bit, needs less.")
-    return FtqError(text.splitlines()[0][:500], "This looks like a bug; the full log has the details: `ftq logs RUN`.")
+    return FtqError(text.splitlines()[0][:500], AGAIN)
 
 
 def _watch_supervisor(lease_seconds: float) -> None:

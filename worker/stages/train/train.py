@@ -75,7 +75,7 @@ def _read_report(run: RunDir) -> DatasetReport:
     try:
         return DatasetReport.read(run.dataset)
     except FileNotFoundError:
-        raise UserError(f"{run.dataset}: there is no dataset yet", "Run the prepare stage first.") from None
+        raise UserError(f"{run.dataset}: there is no dataset yet", "`ftq retry RUN --from prepare` makes it.") from None
 
 
 def _attempt(out: Path) -> int:
@@ -145,7 +145,10 @@ def _check_adapter(path: Path) -> None:
         names = list(file.keys())
         broken = [name for name in names if not torch.isfinite(file.get_tensor(name)).all()]
     if not names:
-        raise FtqError(f"{path}: the adapter has no weights", "This looks like a bug; the log has the details.")
+        raise FtqError(
+            f"{path}: the adapter has no weights",
+            "`ftq logs RUN --stage train` has the full log; `ftq retry RUN --from train` trains again.",
+        )
     if broken:
         message = f"the training diverged: {len(broken)} of {len(names)} adapter weights are not numbers any more"
         raise UserError(message, CALMER)
