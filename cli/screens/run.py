@@ -87,11 +87,13 @@ def _remark(stage: Stage) -> str:
 
 def _plan(run: Run) -> list[RenderableType]:
     """How it is trained, and how far the prediction was off."""
-    found = run.stage("train").plan or {}
+    train = run.stage("train")
+    found = train.plan or {}
     if not found.get("message"):
         return []
     parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(found["message"])]
-    if compared := calibration.compare(found):
+    compared = calibration.compare(found) if train.status == "succeeded" else {}  # else it's of an attempt before
+    if compared:
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": words.duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
         measured = [f"{shown[name](one['measured'])} ({100 * one['error']:+.0f} %)" for name, one in compared.items()]
