@@ -110,9 +110,10 @@ def _progress(run: Run, now: float) -> list[RenderableType]:
     bar = ProgressBar(total=100, completed=percent, width=BAR_WIDTH, complete_style="cyan", finished_style="green")
     line.add_row(Text(stage.name, "bold"), bar, f"{percent:.0f} %", Text(words.time_left(found)))
     parts: list[RenderableType] = ["", line]
-    if counts := words.numbers(found):
+    at_work = stage.status == "running"
+    if counts := words.numbers(found if at_work else {**found, "tokens_per_second": None}):
         parts.append(Text(counts))
-    if found.get("updated_at"):
+    if found.get("updated_at") and at_work:
         parts.append(Text(f"last report {words.short(now - found['updated_at'])} ago", "dim"))
     return parts
 
