@@ -108,6 +108,8 @@ class Up:
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
+        if self.stopping:
+            return
         say("Everything is up. In another terminal: ftq submit --model smollm2-135m")
         say("Ctrl-C stops it; what is running is handed back to the queue and goes on next time.")
         appliance.start(self.settings, os.environ, say)
