@@ -20,7 +20,7 @@ $(READY): $(wildcard requirements/*.txt) pyproject.toml
 	touch $(READY)
 
 demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes
-	$(BIN)/python -m worker.host.demo
+	$(BIN)/python -m ftq.start worker.host.demo
 
 test: $(READY)  ## five minutes of tests: each stage, a run end to end, real servers
 	$(BIN)/python -m pytest -m "not long" -n 2

@@ -6,6 +6,7 @@ Standard output holds the answer and nothing else; notes, progress and hints go 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,25 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not on_terminal():
         raise click.UsageError("there is no terminal to ask on: give --yes to delete without a question")
-    click.confirm(question, abort=True, err=True)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:  # Ctrl-C, or Ctrl-D
+        raise KeyboardInterrupt from None
+    if not agreed:
+        raise click.Abort
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C a KeyboardInterrupt, where ftq.start has made it the end of the process."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

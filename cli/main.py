@@ -13,6 +13,7 @@ import click
 
 import ftq
 from cli.commands import ask, check, control, doctor, look, room, serve, submit
+from cli.common import INTERRUPTED, interruptible
 from ftq.errors import printable
 
 EXAMPLES = """\b
@@ -24,7 +25,7 @@ A first run, from a folder of documents to a model that answers:
 
 \b
 RUN is a run's id, a unique prefix of it, or its name.
-Exit codes: 0 done, 1 the run or the operation failed, 2 bad usage.
+Exit codes: 0 done, 1 the run or the operation failed, 2 bad usage, 130 Ctrl-C.
 Completion: eval "$(_FTQ_COMPLETE=bash_source ftq)"      (or zsh_source, fish_source)
 """
 
@@ -59,7 +60,11 @@ class FtqGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 from ftq.errors import UserError
@@ -23,7 +24,7 @@ class Program:
 
     def argv(self, module: str = "") -> list[str]:
         """The command line that starts it. `module` stands in for the program's own."""
-        return [sys.executable, "-m", module or self.module, json.dumps(asdict(self))]
+        return [sys.executable, "-m", "ftq.start", module or self.module, json.dumps(asdict(self))]
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> Self:
@@ -46,6 +47,11 @@ class UpOptions(Program):
     flower: bool = True
     gpus_per_worker: int = 1
     log_to_stderr: bool = False
+
+
+def flower_address(home: Path) -> Path:
+    """The file in which `ftq up` says where its Flower is."""
+    return home / "flower" / "address"
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ def test_a_question_that_cannot_be_asked(client: Client, prompt: str, message: s
 @pytest.mark.parametrize(
     ("options", "kind", "message", "hint"),
     [
+        ({"max_tokens": 65_537}, UserError, "max_tokens=65537: input should be less than or equal to 65536",
+         "`ftq options` lists every option with its limits."),
+        ({"quant": "q9"}, UserError, "unknown quantisation q9. Known: f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, "
+         "q4_k_s, q3_k_m, q3_k_l, q2_k", "`ftq options` lists every option with its limits."),
         ({"max_token": 5}, UserError, "unknown option max_token of a question. Did you mean max_tokens?",
          "Known: quant, base, max_tokens, temperature, seed"),
         ({"quant": "q6_k"}, Refused, "run mine has no q6_k, it has q4_k_m, q8_0",

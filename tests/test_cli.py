@@ -69,8 +69,7 @@ def test_the_list_is_newest_first_and_says_who_is_missing(store: Store) -> None:
         "bbbb2222  broken  smollm2-135m  ✗ failed     prepare              2h\n"
         "aaaa1111  old     smollm2-135m  ✓ succeeded               1.834   1d\n"
     )
-    expected = f"Note: No worker is up. The run is recorded and starts as soon as one is there. {START}\n"
-    assert result.stderr == expected
+    assert result.stderr == f"Note: No worker is up, so busy stands still until one is. {START}\n"
 
 
 def test_a_narrow_list_loses_columns_and_cuts_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +118,7 @@ def test_a_run_at_work(store: Store) -> None:
     busy = store.add("cccc3333", "busy", ago=300, epochs=5, prompts=["Who?", "When, then?"])
     store.do(busy, "prepare", 290, 1.9, artifacts=[Artifact("dataset", "dataset", 123_456)])
     store.train(busy, 200, 2)
+    store.worker()
     assert (
         ok("status", "busy").stdout
         == f"""\
@@ -278,7 +278,33 @@ def test_nothing_from_the_database_reaches_the_terminal_as_a_command(
 
 def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
     store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 200)
-    assert "\n! no sign of life for 3:20, longer than a lease (60 s): a live worker" in ok("status", "busy").stdout
+    silent = "no sign of life for 3:20, longer than a lease (60 s): a live worker takes it up"
+    stands_still = f"No worker is up, so busy stands still until one is. {START}"
+    assert f"\n! {silent}\n! {stands_still}\n" in ok("status", "busy").stdout
+    assert ok("status").stderr == f"Note: busy: {silent}\nNote: {stands_still}\n"
+
+
+def test_a_run_whose_workers_are_all_gone_is_said_to_stand_still_before_its_lease_ends(store: Store) -> None:
+    """Only what the database says can be shown: a power cut leaves `running` there."""
+    store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 30)
+    said = f"No worker is up, so busy stands still until one is. {START}"
+    assert ok("status").stderr == f"Note: {said}\n"
+    store.worker()
+    assert (ok("status").stderr, "stands still" in ok("status", "busy").stdout) == ("", False)
+
+
+def test_what_an_attempt_before_has_reached_is_no_sign_of_life(store: Store) -> None:
+    """And its time is not this attempt's."""
+    run_id = store.add("cccc3333", "busy", ago=900)
+    store.do(run_id, "prepare", 800)
+    token = store.begin(run_id, "train", 700)
+    store.runs.plan(token, "4-bit base", {"predicted": {"seconds": 60.0}, "steps": 190})
+    store.runs.plan(token, "", {"measured": {"seconds": 30.0, "steps": 190}})
+    store.runs.progress(token, TRAINING)
+    store.at(100).release(token, "retried", "handed back", counts=False)
+    shown = ok("status", "busy").stdout
+    assert "\nplan: 4-bit base\n\ntrain" in shown
+    assert "63 %\nstep 120 of 190, loss 1.834\n!" in shown
 
 
 def test_watch_without_a_terminal_prints_changes_and_exits_by_result(

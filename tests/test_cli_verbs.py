@@ -199,10 +199,14 @@ def test_an_unknown_run_is_bad_usage(store: Store, command: str) -> None:
 
 @pytest.fixture
 def model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose model repeats the prompt and the options it was asked with; `fail` gets an error after one word."""
+    """A run whose model repeats the prompt and the options it was asked with; `fail` gets an error after one word.
+
+    An answer of one token is cut, as that of three that it would have had.
+    """
 
     def answer(wanted: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": prompt, "answer": f"{wanted}: {prompt} {options}", "stopped": True, "tokens": 3,
+        tokens = min(3, options.get("max_tokens", 3))
+        return {"prompt": prompt, "answer": f"{wanted}: {prompt} {options}", "stopped": tokens == 3, "tokens": tokens,
                 "seconds": 0.5, "first_token_seconds": 0.25}  # fmt: skip
 
     def stream(self: Client, wanted: str, prompt: str, timeout: float = 600, **options: Any) -> Pieces:
@@ -239,6 +243,16 @@ def test_only_the_answer_is_on_standard_output(model: None) -> None:
     failed = run("infer", "handbook", "fail")
     assert (failed.exit_code, failed.stdout) == (1, "aaaa1111\n")
     assert failed.stderr == "Error: llama.cpp ended\nAsk again.\n"
+
+
+def test_a_cut_answer_is_said(model: None) -> None:
+    cut = ("infer", "handbook", "--max-tokens", "1")
+    note = "Note: The answer was cut after 1 token: a larger --max-tokens lets the model finish.\n"
+    assert ok(*cut, "Who?").stderr == note
+    as_json = ok(*cut, "Who?", "--json")
+    assert (json.loads(as_json.stdout)["stopped"], as_json.stderr) == (False, note)
+    several = ok(*cut, "--file", "-", "--json", stdin="a\nb\n").stderr
+    assert several == note.replace("The answer was", "2 of 2 answers were")
 
 
 def test_a_file_of_prompts_is_answered_in_order(model: None, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import cli_tools
 import pytest
 
 from cli.commands import doctor
-from ftq.doctor import machine
+from ftq.doctor import clock, machine
 from ftq.doctor.clock import compare
 from ftq.doctor.database import database
 from ftq.doctor.findings import Check, Finding, examine, worst
@@ -293,15 +293,24 @@ def test_a_worker_on_another_broker_or_about_to_stop(settings: Settings) -> None
 
 @pytest.mark.parametrize(
     ("ago", "level", "words"),
-    [(100, "problem", "100 s behind"), (15, "warning", "15 s behind"), (-15, "warning", "15 s ahead of"),
-     (-100, "problem", "100 s ahead of"), (5, None, "")],
+    [(100, "problem", "100 s behind"), (30, "warning", "30 s behind"), (-15, "warning", "15 s ahead of"),
+     (-100, "problem", "100 s ahead of"), (24, None, "")],
 )  # fmt: skip
 def test_a_worker_whose_clock_differs(settings: Settings, ago: float, level: str | None, words: str) -> None:
-    """It answers, so a sign of life that is old or of the future tells its clock; half a lease is 30 s."""
+    """It answers, so a sign of life that is old or of the future tells its clock; half a lease is 30 s.
+
+    On a busy machine a sign of life may be 20 s late.
+    """
     seen(settings, gpu0=ago, cpu=1)
     found = [(kind, message) for check, kind, message in look(settings, "gpu0", "cpu") if check == "clock"]
     assert [kind for kind, _ in found] == ([level] if level else [])
     assert all(words in message for _, message in found)
+
+
+def test_a_worker_of_this_machine_has_its_clock(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
+    seen(settings, gpu0=100, cpu=1)
+    assert [finding for finding in look(settings, "gpu0", "cpu") if finding[0] == "clock"] == []
 
 
 def test_workers_of_a_database_that_cant_be_read(home: Path) -> None:
@@ -310,9 +319,24 @@ def test_workers_of_a_database_that_cant_be_read(home: Path) -> None:
     assert look(away) == [("workers", "note", "unknown: the database can't be read")]
 
 
+def test_of_several_answers_the_fastest_tells_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine: the others take 20 s to come back."""
+    now, waits = [1000.0], iter([20.0, 20.0, 0.5, 20.0, 20.0])
+    monkeypatch.setattr(clock.time, "time", lambda: now[0])
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
+
+    def ask() -> float:
+        answer = now[0] + 3.0
+        now[0] += next(waits)
+        return answer
+
+    assert clock.difference(ask) == (2.75, 0.25)
+
+
 def test_clocks_that_agree_and_differ() -> None:
     assert [finding.level for finding in compare("the broker", 0.2)] == ["ok"]
     assert [finding.level for finding in compare("the broker", -7)] == ["warning"]
+    assert [finding.level for finding in compare("the broker", -7, unsure=3)] == ["ok"]
 
 
 # ---- the command ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ftq.doctor.web import flower, hub
+from ftq.programs import flower_address
 from worker.doctor import checks, gpu, limits
 
 # What nvidia-smi of driver 580.159.04 prints.
@@ -250,11 +251,18 @@ def test_the_hub(web: Callable[[int], str]) -> None:
     assert levels(HF_HUB_OFFLINE="1", HF_ENDPOINT=web(502)) == ["note"]
 
 
-def test_flower(web: Callable[[int], str]) -> None:
-    assert [finding.level for finding in flower(web(200))] == [finding.level for finding in flower(web(401))] == ["ok"]
-    assert [finding.level for finding in flower("http://127.0.0.1:1")] == ["note"]
-    for url in ("nonsense", "http://", "file:///etc"):
-        assert [finding.level for finding in flower(url)] == ["note"]
+def test_flower(web: Callable[[int], str], home: Path) -> None:
+    def look(url: str | None) -> tuple[str, str]:
+        [finding] = flower(home, url)
+        return finding.level, finding.message
+
+    assert look(web(200))[0] == look(web(401))[0] == "ok"
+    for url in ("http://127.0.0.1:1", "nonsense", "http://", "file:///etc"):
+        assert look(url)[0] == "note"
+    url = web(200)
+    flower_address(home).parent.mkdir(parents=True)
+    flower_address(home).write_text(f"{url}\n")
+    assert look(None) == ("ok", f"Flower answers at {url}")
 
 
 # ---- together ---------------------------------------------------------------------------------------------

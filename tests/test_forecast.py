@@ -301,7 +301,26 @@ def test_rows_are_no_longer_than_the_model_s_context(store: Store, manual: Path,
         assert look(store, asked(manual, str(tmp_path), max_seq_length=4096), "CPU").dataset.train.longest <= 2048
 
 
-def test_a_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
+def test_a_cpu_computes_in_what_its_worker_says_or_its_last_run(store: Store, manual: Path) -> None:
+    def computes_in(spec: dict[str, Any]) -> tuple[str, int]:
+        plan = look(store, spec).plan
+        assert plan
+        return plan.dtype, plan.bits
+
+    spec, cpu = asked(manual, "smollm2-135m"), {"gpus": 0, "gpu": "CPU", "memory": 16 * GIB}
+    store.do(store.add("aaaa1111", "one"), "prepare", 500)
+    token = store.begin("aaaa1111", "train", 400)
+    store.runs.plan(token, "m", {"card": "CPU", "card_memory": 16 * GIB, "dtype": "bfloat16"})
+    assert computes_in(spec) == ("bfloat16", 16)
+    store.at(400).see_worker("w1", "h", ["gpu"], None, 1, {**cpu, "dtype": "float32"})
+    assert computes_in(spec) == ("float32", 32)
+    store.at(0).see_worker("w1", "h", ["gpu"], None, 1, {**cpu, "dtype": "bfloat16"})
+    assert computes_in(spec) == ("bfloat16", 16)
+    assert computes_in({**spec, "dtype": "float32"}) == ("float32", 32)
+    assert computes_in({**spec, "dtype": "float16"}) == ("bfloat16", 16)
+
+
+def test_an_unknown_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
     spec = asked(manual, "smollm2-135m", load_in_4bit=True, r=512)
     gpu, cpu = (look(None, spec, name).plan for name in ("RTX 4060", "CPU"))
     assert gpu and (gpu.load_in_4bit, gpu.dtype, gpu.padding_free, gpu.optimizer) == (

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_client, print_json, run_argument
+from cli.common import json_option, note, open_client, plural, print_json, run_argument
 from ftq.errors import printable
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
 
     PROMPT comes from the command line or from standard input; on a terminal, without either, one
     question after the other (Ctrl-D ends). The answer is shown while it is written. With --file the answers
-    come in the order of the prompts; with --json too, each is a line of JSON.
+    come in the order of the prompts; with --json too, each is a line of JSON. In JSON `stopped` is false for an
+    answer that --max-tokens has cut.
 
     \b
     Examples:
@@ -96,22 +97,25 @@ def _answer(client: Client, run_id: str, prompt: str, options: dict[str, Any], a
             with _spinner():
                 answer = drain(pieces)
             print_json(answer)
+            _say_cut([answer])
             return
         with _spinner():
             first = next(pieces, "")
         try:
             _write(first)
-            drain(pieces, _write)
+            answer = drain(pieces, _write)
         finally:  # an error in the middle begins a new line
             click.echo()
+        _say_cut([answer])
 
 
 def _answer_all(client: Client, run_id: str, prompts: list[str], options: dict[str, Any], as_json: bool) -> None:
     """Print all answers, also after one that failed. Exit code 1 if one failed."""
-    failed = False
+    failed, answers = False, list[dict[str, Any]]()
     for prompt, answer in zip(prompts, client.ask_many(run_id, prompts, **options), strict=True):
         error = answer.get("error")
         failed = failed or bool(error)
+        answers.append(answer)
         if as_json:
             click.echo(json.dumps(answer))
             continue
@@ -120,7 +124,18 @@ def _answer_all(client: Client, run_id: str, prompts: list[str], options: dict[s
             note(f"Error: {error['message']}\n{error['hint']}".rstrip())
         else:
             _write(f"{answer['answer']}\n")
+    _say_cut(answers)
     click.get_current_context().exit(int(failed))
+
+
+def _say_cut(answers: list[dict[str, Any]]) -> None:
+    """Say which answers the model didn't end itself; in JSON their `stopped` is false."""
+    cut = [answer for answer in answers if not answer.get("stopped", True)]
+    if not cut:
+        return
+    tokens = max(answer["tokens"] for answer in cut)
+    which = "The answer was" if len(answers) == 1 else f"{len(cut)} of {len(answers)} answers were"
+    note(f"Note: {which} cut after {plural(tokens, 'token')}: a larger --max-tokens lets the model finish.")
 
 
 def _write(text: str) -> None:

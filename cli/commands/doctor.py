@@ -22,16 +22,15 @@ if TYPE_CHECKING:
     from ftq.doctor.findings import Finding
 
 WORKER_SECONDS = 4.5  # from the start of the worker's process: its checks may take 3.8, its imports the rest
-FLOWER = "http://127.0.0.1:5555"
 # level -> (colour, symbol where the terminal has UTF-8)
 LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "!"), "problem": ("red", "✗")}
 
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Also train, export and ask the tiny model here, in minutes.")
-@click.option("--flower", metavar="URL", default=FLOWER, show_default=True, help="Where Flower listens.")
+@click.option("--flower", metavar="URL", help="Where Flower listens.  [default: where ftq up started it]")
 @json_option
-def doctor(deep: bool, flower: str, as_json: bool) -> None:
+def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
     """Look for what could keep a run from succeeding.
 
     Each finding comes with its fix. Takes five seconds at most, whatever hangs. Where the worker is installed,

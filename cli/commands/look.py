@@ -42,8 +42,9 @@ KIND_COLOURS = {
 def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> None:
     """List the runs, or show one.
 
-    One: its stages, progress, artifacts, what was asked, and why it failed. With --watch on one run, the exit
-    code is the run's result.
+    One: its stages, progress, artifacts, what was asked, and why it failed. ATTEMPT is how often a stage was begun:
+    a pause, a loss and a retry each make it one more, and `ftq events RUN` says why. With --watch on one run, the
+    exit code is the run's result.
 
     \b
     Examples:
@@ -79,13 +80,13 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
         note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.")
         return
     from cli.screens.runs import print_runs
+    from cli.screens.watch import list_warnings
 
     print_runs(runs)
     if limit and (more := client.count() - len(runs)) > 0:
         note(f"{more:,} more: --all")
-    waiting = [run for run in runs if run.status == "queued"]
-    if waiting and (missing := client.missing_worker(*reversed(waiting))):
-        note(f"Note: {missing}")
+    for text in list_warnings(client, runs, time.time()):
+        note(f"Note: {text}")
 
 
 def _show(client: Client, run: Run, as_json: bool) -> None:

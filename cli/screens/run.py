@@ -87,11 +87,13 @@ def _remark(stage: Stage) -> str:
 
 def _plan(run: Run) -> list[RenderableType]:
     """How it is trained, and how far the prediction was off."""
-    found = run.stage("train").plan or {}
+    train = run.stage("train")
+    found = train.plan or {}
     if not found.get("message"):
         return []
     parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(found["message"])]
-    if compared := calibration.compare(found):
+    compared = calibration.compare(found) if train.status == "succeeded" else {}  # else it's of an attempt before
+    if compared:
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": words.duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
         measured = [f"{shown[name](one['measured'])} ({100 * one['error']:+.0f} %)" for name, one in compared.items()]
@@ -108,9 +110,10 @@ def _progress(run: Run, now: float) -> list[RenderableType]:
     bar = ProgressBar(total=100, completed=percent, width=BAR_WIDTH, complete_style="cyan", finished_style="green")
     line.add_row(Text(stage.name, "bold"), bar, f"{percent:.0f} %", Text(words.time_left(found)))
     parts: list[RenderableType] = ["", line]
-    if counts := words.numbers(found):
+    at_work = stage.status == "running"
+    if counts := words.numbers(found if at_work else {**found, "tokens_per_second": None}):
         parts.append(Text(counts))
-    if found.get("updated_at"):
+    if found.get("updated_at") and at_work:
         parts.append(Text(f"last report {words.short(now - found['updated_at'])} ago", "dim"))
     return parts
 

@@ -56,9 +56,15 @@ def watch_list(client: Client, limit: int | None) -> None:
 
 def warnings(client: Client, run: Run, now: float) -> list[str]:
     """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
-    found = [silent(run, client.settings.lease_seconds, now), waits(run, now)]
-    found.append(client.missing_worker(run) if run.status == "queued" else "")
+    found = [silent(run, client.settings.lease_seconds, now), waits(run, now), client.missing_worker(run)]
     return [text for text in found if text]
+
+
+def list_warnings(client: Client, runs: list[Run], now: float) -> list[str]:
+    """The same for many runs: each that gives no sign of life, and the oldest that no worker takes."""
+    silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
+    found = [f"{name}: {text}" for name, text in silences if text]
+    return found + [text for text in [client.missing_worker(*reversed(runs))] if text]
 
 
 def silent(run: Run, lease: float, now: float) -> str:
@@ -66,8 +72,7 @@ def silent(run: Run, lease: float, now: float) -> str:
     if seconds is None or seconds <= lease:
         return ""
     return (
-        f"no sign of life for {words.duration(seconds)}, longer than a lease ({lease:.0f} s): "
-        "a live worker will take it up, `ftq worker` starts one"
+        f"no sign of life for {words.duration(seconds)}, longer than a lease ({lease:.0f} s): a live worker takes it up"
     )
 
 
@@ -89,11 +94,7 @@ def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
     parts: list[RenderableType] = [runs_table(runs, now, out.width, terminal.has_symbols(out))]
     if limit and (more := client.count() - len(runs)) > 0:
         parts.append(Text(f"{more:,} more: --all", "dim"))
-    silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
-    parts += [Text(printable(f"! {name}: {text}"), "yellow") for name, text in silences if text]
-    waiting = [run for run in runs if run.status == "queued"]
-    if waiting and (missing := client.missing_worker(*reversed(waiting))):
-        parts.append(Text(printable(f"! {missing}"), "yellow"))
+    parts += [Text(printable(f"! {text}"), "yellow") for text in list_warnings(client, runs, now)]
     return Group(*parts)
 
 

@@ -171,11 +171,17 @@ def check_prompt(prompt: str) -> None:
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """UserError for an unknown name; the worker checks the values, by the limits of the run's own options."""
+    """UserError for an unknown name, or a value beyond the limits of a run's own options."""
     for name in options:
         if name not in OPTIONS:
             near = did_you_mean(name, list(OPTIONS))
             raise UserError(f"unknown option {name} of a question.{near}", f"Known: {', '.join(OPTIONS)}")
+    quant = options.get("quant")
+    values = {name: value for name, value in options.items() if name not in ("quant", "base")}
+    if quant or values:
+        from ftq.spec.options import parse  # pydantic: not for the list of runs
+
+        parse({"model": "any", **values, **({"quantizations": [quant]} if quant else {})})
 
 
 def check_model(run: Run, folder: RunDir, options: dict[str, Any]) -> None:

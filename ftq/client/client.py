@@ -131,7 +131,7 @@ class Client:
         return self.store.count()
 
     def missing_worker(self, *runs: Run) -> str:
-        """Why no worker can take the first run that waits in vain, and what to do; empty if all can be taken."""
+        """Why no worker takes the first run that waits in vain, and what to do; empty if all are taken."""
         return workers.missing_for(runs, self.store.live_queues())
 
     def would_wait(self, spec: dict[str, Any]) -> str:

@@ -10,9 +10,13 @@ START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 def missing_for(runs: tuple[Run, ...], live: set[str]) -> str:
     """Why the first of these runs that waits in vain does so, and what to do; empty if all are served.
 
-    `live` are the queues that workers serve now.
+    `live` are the queues that workers serve now. A run that is still recorded as running waits too where all are gone.
     """
     for run in runs:
+        if run.status == "running":
+            if not live:
+                return f"No worker is up, so {run.name} stands still until one is. {START}"
+            continue
         needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
         if run.wanted == "run" and not run.is_finished and (missing := needed - live):
             why, start = explain(run.name, missing, live)

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
-from ftq.doctor.clock import compare
+from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
 from ftq.queue import make_impatient_app
 from ftq.settings import Settings, without_password
@@ -176,9 +176,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _clock(client: redis.Redis) -> Iterator[Finding]:
-    before = time.time()
-    if (answer := _allowed(client.time)) is None:
+    if _allowed(client.time) is None:
         yield Finding("clock", "note", "not allowed to look at the broker's clock (TIME)", "ACL SETUSER ... +time")
         return
-    here = (before + time.time()) / 2
-    yield from compare("the broker", answer[0] + answer[1] / 1e6 - here)
+    ahead, unsure = difference(lambda: _seconds(client.time()))
+    yield from compare("the broker", ahead, unsure=unsure)
+
+
+def _seconds(answer: Any) -> float:
+    seconds, microseconds = answer
+    return float(seconds) + float(microseconds) / 1e6

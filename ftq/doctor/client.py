@@ -9,7 +9,7 @@ from ftq.doctor.machine import artifacts, disk, python, versions
 from ftq.settings import Settings
 
 
-def checks(settings: Settings, flower_url: str) -> list[Check]:
+def checks(settings: Settings, flower_url: str | None) -> list[Check]:
     def folder() -> Iterator[Finding]:
         yield from artifacts(settings.home)
         yield from disk("artifacts", settings.home)
@@ -22,7 +22,7 @@ def checks(settings: Settings, flower_url: str) -> list[Check]:
     ]
 
 
-def _services(settings: Settings, flower_url: str) -> list[Check]:
+def _services(settings: Settings, flower_url: str | None) -> list[Check]:
     """Import the checks here, not in their threads. A missing package is a finding too."""
     try:
         from ftq.doctor.broker import broker
@@ -36,5 +36,5 @@ def _services(settings: Settings, flower_url: str) -> list[Check]:
         Check("database", lambda: database(settings), fix="Check FTQ_DATABASE_URL, and that its server is there."),
         Check("broker", lambda: broker(settings), fix="Check FTQ_BROKER_URL, and that its server is there."),
         Check("workers", lambda: workers(settings), silence="warning", fix="Database or broker hang: see there."),
-        Check("flower", lambda: flower(flower_url), silence="note"),
+        Check("flower", lambda: flower(settings.home, flower_url), silence="note"),
     ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from ftq.doctor.clock import compare
+from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import disk, existing, network_type
 from ftq.errors import Unavailable
@@ -64,10 +63,8 @@ def _journal(mode: str, path: Path) -> Finding:
 
 def _server(engine: sa.Engine, shown: str) -> Iterator[Finding]:
     with engine.connect().execution_options(read=True) as connection:
-        began = time.time()
-        there = connection.scalar(sa.text("SELECT extract(epoch from clock_timestamp())"))
-        took = time.time() - began
+        now = sa.text("SELECT extract(epoch from clock_timestamp())")
+        ahead, unsure = difference(lambda: float(connection.execute(now).scalar_one()))
         version = ".".join(map(str, connection.dialect.server_version_info or ()))
-    yield Finding("database", "ok", f"{engine.dialect.name} {version} at {shown} answers in {took * 1000:.1f} ms")
-    if there is not None:
-        yield from compare("the database", float(there) - began - took / 2)
+    yield Finding("database", "ok", f"{engine.dialect.name} {version} at {shown} answers in {unsure * 2000:.1f} ms")
+    yield from compare("the database", ahead, unsure=unsure)

@@ -6,20 +6,30 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import ftq
 from ftq.doctor.findings import Finding
+from ftq.programs import UpOptions, flower_address
 
 FLOWER_SECONDS, HUB_SECONDS = 1.5, 3.0
 
 
-def flower(url: str) -> Iterator[Finding]:
-    """Whether Flower answers. Everything works without it."""
+def flower(home: Path, url: str | None = None) -> Iterator[Finding]:
+    """Whether Flower answers: at the URL, or where `ftq up` has started it. Everything works without it."""
+    url = url or _started(home)
     error = _refusal(f"{url.rstrip('/')}/healthcheck", FLOWER_SECONDS)
     if error:
         yield Finding("flower", "note", f"no Flower at {url} ({error})", "ftq up   (or --flower URL for another place)")
     else:
         yield Finding("flower", "ok", f"Flower answers at {url}")
+
+
+def _started(home: Path) -> str:
+    try:
+        return flower_address(home).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return f"http://127.0.0.1:{UpOptions.port}"
 
 
 def hub(environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:

@@ -58,10 +58,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Place:
-    """The card, and how it is known. `timed`: its speed is known."""
+    """The card, and how it is known. `dtype`: what a CPU computes in. `timed`: its speed is known."""
 
     card: Card
     said: str
+    dtype: str = "float32"
 
     @property
     def timed(self) -> bool:
@@ -125,7 +126,7 @@ def forecast(
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
     training = Training(asked, shape, dataset.train)
-    machine = machine_of(asked, place.card if place else ANY_GPU)
+    machine = machine_of(asked, place or Place(ANY_GPU, ""))
     disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))
     if place is None:
         return Forecast(dataset, None, None, None, disk, gguf, notes)
@@ -139,11 +140,12 @@ def forecast(
     return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
 
 
-def machine_of(spec: RunSpec, card: Card) -> Machine:
+def machine_of(spec: RunSpec, place: Place) -> Machine:
     """What the worker with this card is likely to find: Unsloth, and 16 bit on a GPU."""
-    engine = "trl" if spec.engine == "trl" else "unsloth"
-    dtype = "bfloat16" if spec.dtype == "auto" else spec.dtype
-    return Machine(card, engine, dtype if card.gpu else "float32", total=card.memory)
+    engine, card = "trl" if spec.engine == "trl" else "unsloth", place.card
+    best = "bfloat16" if card.gpu else place.dtype
+    refused = spec.dtype == "float16" and not card.gpu
+    return Machine(card, engine, best if spec.dtype == "auto" or refused else spec.dtype, total=card.memory)
 
 
 # ---- the examples -----------------------------------------------------------------------------------------
@@ -226,23 +228,25 @@ def _place(spec: dict[str, Any], store: RunStore | None, named: str | None) -> t
     if store and live:
         least = min(live, key=lambda worker: int(worker.facts["memory"]))
         others = f", the smallest of {len(live)} workers" if len(live) > 1 else ""
-        return Place(_card_of(store, spec, least), f"worker {least.name}{others}"), []
+        return _place_of(store, spec, least, f"worker {least.name}{others}"), []
     last = store.last_plan() if store else None
     if store and workers:
-        return Place(_card_of(store, spec, workers[0]), f"worker {workers[0].name}, which isn't up now"), []
+        return _place_of(store, spec, workers[0], f"worker {workers[0].name}, which isn't up now"), []
     if store and last:
         known = Card(last["card"], last["card_memory"], last.get("card_flops") or 0.0)
-        return Place(_corrected(store, spec, known), "where the last training was, no worker is up now"), []
+        said = "where the last training was, no worker is up now"
+        return Place(_corrected(store, spec, known), said, last.get("dtype") or "float32"), []
     what = f"no worker of the queue {queue} is up or known: no memory and time here"
     return None, [f'{what}. `--card "RTX 4090"` or `--card 24` (GiB) says for which card']
 
 
-def _card_of(store: RunStore, spec: dict[str, Any], worker: Worker) -> Card:
+def _place_of(store: RunStore, spec: dict[str, Any], worker: Worker, said: str) -> Place:
     """The card that this worker reported, at its measured speed if a run has measured it."""
     name = str(worker.facts["gpu"])
-    measured = (store.last_plan(name) or {}).get("card_flops")
-    flops = measured or worker.facts.get("flops") or speed_of(name) or 0.0
-    return _corrected(store, spec, Card(name, int(worker.facts["memory"] * USABLE), flops))
+    last = store.last_plan(name) or {}
+    flops = last.get("card_flops") or worker.facts.get("flops") or speed_of(name) or 0.0
+    card = _corrected(store, spec, Card(name, int(worker.facts["memory"] * USABLE), flops))
+    return Place(card, said, str(worker.facts.get("dtype") or last.get("dtype") or "float32"))
 
 
 def _corrected(store: RunStore, spec: dict[str, Any], card: Card) -> Card:

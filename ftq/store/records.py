@@ -109,7 +109,8 @@ def queue_of(stage: str, spec: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}.
+    """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, and
+    for a CPU that trains "dtype", its compute type.
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people.
     """

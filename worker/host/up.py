@@ -104,9 +104,12 @@ class Up:
         else:
             self._start_worker("all", "cpu,gpu", {})
         self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
+        programs.flower_address(self.settings.home).unlink(missing_ok=True)  # of one that was killed
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
+        if self.stopping:
+            return
         say("Everything is up. In another terminal: ftq submit --model smollm2-135m")
         say("Ctrl-C stops it; what is running is handed back to the queue and goes on next time.")
         appliance.start(self.settings, os.environ, say)
@@ -126,7 +129,11 @@ class Up:
         options = [f"--conf={config}", "--address=127.0.0.1", f"--port={port}"]
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
         self.flower = self._start_part("Flower", lambda: self._spawn(command, "flower.log", environment))
-        say(f"Flower    http://127.0.0.1:{port}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
+        address = f"http://127.0.0.1:{port}"
+        file = programs.flower_address(self.settings.home)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{address}\n", encoding="ascii")
+        say(f"Flower    {address}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
 
     def _flower_environment(self) -> dict[str, str]:
         """A login of its own, as every account of a machine can reach 127.0.0.1; whoever has it may also Terminate."""

@@ -44,7 +44,7 @@ def gpus() -> list[str]:
 
 
 def facts(memory_gb: float | None = None) -> dict[str, Any]:
-    """{"gpus", "gpu", "memory"} of this process (see store.records.Worker). Without a GPU the CPU trains.
+    """{"gpus", "gpu", "memory"} of this process (see store.records.Worker). Without a GPU the CPU trains: "dtype" too.
 
     `memory_gb` is the most GiB of memory that a training run may use (FTQ_MEMORY_GB).
     """
@@ -53,7 +53,17 @@ def facts(memory_gb: float | None = None) -> dict[str, Any]:
     ]  # a UUID counts as the first: cards are mostly alike
     own = [cards()[index] for index in indices if index < len(cards())]
     name, memory = min(own, key=lambda card: card[1]) if own else ("CPU", machine_memory())
-    return {"gpus": len(own), "gpu": name, "memory": int(min(memory, (memory_gb or math.inf) * 2**30))}
+    usable = int(min(memory, (memory_gb or math.inf) * 2**30))
+    return {"gpus": len(own), "gpu": name, "memory": usable} | ({} if own else {"dtype": cpu_dtype()})
+
+
+def cpu_dtype() -> str:
+    """The compute type that suits this CPU: bfloat16 where it has instructions for it."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "float32"
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
 def machine_memory() -> int:

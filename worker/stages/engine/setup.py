@@ -11,7 +11,7 @@ from ftq.plan.card import GIB
 from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from worker.machine import cgroup
-from worker.machine.hardware import free_memory
+from worker.machine.hardware import cpu_dtype, free_memory
 from worker.stages.model import base_model
 from worker.stages.process.main import Report
 
@@ -48,7 +48,7 @@ def choose_dtype(spec: RunSpec, gpu: bool) -> str:
 
         best = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     else:
-        best = "bfloat16" if _cpu_has_bfloat16() else "float32"
+        best = cpu_dtype()
     if spec.dtype == "auto" or (spec.dtype == "float16" and not gpu):
         return best
     return spec.dtype
@@ -61,14 +61,6 @@ def takes_groups() -> bool:
     except ImportError:
         return False
     return "enable_gqa" in inspect.signature(varlen_attn).parameters
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def processes() -> int:

@@ -1,0 +1,12 @@
+"""Where the command `ftq` begins: before the client is imported, so that Ctrl-C never shows a traceback."""
+
+from __future__ import annotations
+
+from ftq.start import end_at_ctrl_c
+
+
+def main() -> None:
+    end_at_ctrl_c()
+    from cli.main import main as ftq
+
+    ftq()
