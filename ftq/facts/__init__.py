@@ -28,6 +28,7 @@ READERS: dict[str, Rule] = {
     "L": lists.listing,
     "S": prose.statement,
     "H": prose.lead,
+    "P": prose.plain,
     "B": prose.term,
 }
 

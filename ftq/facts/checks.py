@@ -70,7 +70,7 @@ def is_readable(text: str) -> bool:
 def points(text: str) -> bool:
     """Whether the sentence begins with a word that points at something said before."""
     first = text.split(None, 1)[0] if text.strip() else ""
-    return first.strip(",.:;'\"()").lower().partition("'")[0] in POINTING or POINTS.match(text) is not None
+    return re.split("['’]", first.strip(",.:;'’\"()").lower())[0] in POINTING or POINTS.match(text) is not None
 
 
 def is_subject(text: str, longest: int = 6) -> bool:

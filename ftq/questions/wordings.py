@@ -12,6 +12,8 @@ from typing import Any
 NEUTRAL = "*"
 SAMPLE = 200_000  # characters that tell a language
 CERTAIN = 0.06  # of the words are a language's commonest ones
+QUOTED = re.compile(r"(`[^`]*`|\"[^\"]*\"|“[^”]*”|„[^“]*“|«[^»]*»)")
+WORD = re.compile(r"(?<![\w./$_-])[^\W\d_]+(?![\w/_-]|\.\w)")
 KANA, HAN = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -25,6 +27,10 @@ class Language:
         """The language's own; the neutral ones where it has none."""
         own = self.table.get(relation, {}).get(form)
         return list(own or self.neutral.get(relation, {}).get(form, []))
+
+    def own(self, relation: str, form: str) -> list[str]:
+        """The language's own only."""
+        return list(self.table.get(relation, {}).get(form, []))
 
     def has(self, relation: str) -> bool:
         return relation in self.table
@@ -50,6 +56,38 @@ class Language:
     def without(self) -> list[str]:
         """How one asks about such a thing."""
         return list(self.table.get("without") or self.neutral["without"])
+
+    @property
+    def lacking(self) -> list[tuple[str, frozenset[str]]]:
+        """What may be unsaid of a subject, and the words of sentences that would say it."""
+        return [(question, frozenset(words.split())) for question, words in self.table.get("lacking", [])]
+
+    @property
+    def common(self) -> frozenset[str]:
+        """Words that carry no meaning of their own."""
+        return frozenset(f"{self.word('words')} {self.word('light')}".split())
+
+    def reworded(self, text: str, turn: int) -> str:
+        """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
+        pieces = QUOTED.split(text)
+        places = [
+            (number, match)
+            for number in range(0, len(pieces), 2)
+            for match in WORD.finditer(pieces[number])
+            if match.group().lower() in _synonyms(self.code) and match.group()[1:].islower()
+        ]
+        if not places:
+            return text
+        number, match = places[turn % len(places)]
+        other = _synonyms(self.code)[match.group().lower()]
+        if match.group()[0].isupper():
+            other = other[0].upper() + other[1:]
+        pieces[number] = pieces[number][: match.start()] + other + pieces[number][match.end() :]
+        return "".join(pieces)
+
+    @property
+    def adjectives(self) -> frozenset[str]:
+        return frozenset(self.word("adjectives").split())
 
     @property
     def nouns(self) -> frozenset[str]:
@@ -80,6 +118,12 @@ def language_of(text: str) -> str:
     counts = {code: sum(map(common.__contains__, words)) for code, common in _common().items()}
     best = max(counts, key=lambda code: counts[code])
     return best if words and counts[best] >= CERTAIN * len(words) else NEUTRAL
+
+
+@cache
+def _synonyms(code: str) -> dict[str, str]:
+    pairs = str(_tables().get(code, {}).get("synonyms", "")).replace("\n", "").split("|")
+    return {word: other for word, _, other in (pair.partition(":") for pair in pairs) if other}
 
 
 @cache

@@ -21,7 +21,7 @@ Auto = Literal["auto"]
 Format = Literal["alpaca", "chat"]
 Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
 Steps = Annotated[int, Field(ge=1, le=10**9)]
-Rule = Literal["T", "O", "D", "C", "Q", "L", "H", "S", "B", "F", "K", "J", "N"]  # those of ftq.facts
+Rule = Literal["T", "O", "D", "C", "Q", "L", "H", "S", "P", "B", "F", "K", "J", "N"]  # those of ftq.facts
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
 

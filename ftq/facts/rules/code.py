@@ -91,7 +91,7 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
 def _text(code: Code) -> str:
     """The code without prompts; empty if it is too long for an answer."""
     lines = [line for line in code.lines if line.strip()]
-    if not lines or len(lines) > LINES or sum(map(len, lines)) > LENGTH:
+    if not lines or "{{#" in code.lines[0] or len(lines) > LINES or sum(map(len, lines)) > LENGTH:
         return ""
     if any(line.startswith(("$ ", "> ")) for line in lines):
         return "\n".join(line[2:] for line in lines if line.startswith(("$ ", "> ")))

@@ -1,4 +1,4 @@
-"""H: headings with their first sentences. S: what sentences state. B: terms to blank."""
+"""H: headings with their first sentences. S: what sentences state. P: whole sentences. B: terms to blank."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ USE = re.compile(
 CONDITION = re.compile(
     r"(If|When|Once|Whenever) ((?:the|a|an|your|any|no|you|there|one|two|all|it|[A-Z`])[^,:;]{6,90}), (?=\w|`)"
 )
+NO_CONDITION = re.compile(
+    r"\byou (?:want|need|wish|would|prefer|like)\b|you['’]re|\bthen\b|[—–(]|"
+    r"^\w+ (?:at|not|so|there (?:is|are) any|possible|any)\b"
+)
+EXAMPLE = re.compile(r"(?:For (?:example|instance)|E\.g\.|Here(?:['’]s| is| are)|Example)\b", re.IGNORECASE)
 CODE_DOES = re.compile(
     r"(?:The )?(`[^`]{1,60}`)"
     r"(?: (?:option|flag|command|setting|field|key|function|method|variable|parameter|property|argument))?"
@@ -64,13 +69,29 @@ def statement(place: Place) -> Iterator[Fact]:
 
 
 def _sentences(place: Place) -> Iterator[Sentence]:
+    for paragraph in _paragraphs(place):
+        yield from paragraph.sentences
+
+
+def _paragraphs(place: Place) -> Iterator[Paragraph]:
+    """Those of the section with its first sentences."""
     count = 0
     for paragraph in place.section.paragraphs:
-        for sentence in paragraph.sentences:
-            yield sentence
-            count += 1
+        yield paragraph
+        count += len(paragraph.sentences)
         if count > SENTENCES:
             return
+
+
+def _is_told(text: str) -> bool:
+    """A sentence that says something by itself."""
+    return (
+        text[-1] in ".!。！"
+        and words(text) >= 5
+        and is_sentence(text)
+        and not EXAMPLE.match(text)
+        and not DEFINES.match(text)
+    )
 
 
 def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
@@ -81,7 +102,7 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         yield place.fact("S", "purpose", purpose, text, line, sentence=text)
     elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
         condition = f"{match.group(1).lower()} {match.group(2)}"
-        if not re.search(r"\byou (?:want|need|wish|would|prefer|like)\b|you['’]re|\bthen\b", condition):
+        if NO_CONDITION.search(condition) is None:
             yield place.fact("S", "condition", condition, text, line, sentence=text)
     elif (match := CODE_DOES.match(text)) and match.group(2) not in {
         "and",
@@ -105,7 +126,7 @@ def _clean(purpose: str) -> str:
 
 def _does(place: Place, sentence: Sentence, match: re.Match[str]) -> Iterator[Fact]:
     name, verb = match.group(1), match.group(2)
-    if name.strip("`").lower() in LITERALS:
+    if name.strip("`").lower() in LITERALS or not any(map(str.isalpha, name)):
         return
     kind = "option" if name.startswith("`-") else ""
     attribute = ""
@@ -124,16 +145,20 @@ def _without_article(name: str) -> str:
     return name.removeprefix("The ").removeprefix("A ").removeprefix("An ")
 
 
+def plain(place: Place) -> Iterator[Fact]:
+    """Each sentence that says something by itself, with the part of it that can be asked after."""
+    for paragraph in _paragraphs(place):
+        for sentence in paragraph.sentences:
+            if _is_told(sentence.text):
+                asked, text = _blank(sentence.text, paragraph.inline.bolds), sentence.text
+                yield place.fact("P", "said", text, text, sentence.line, sentence=text, attribute=asked)
+
+
 def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
         for sentence in paragraph.sentences[:SENTENCES]:
-            if (
-                sentence.text[-1] in ".!。！"
-                and words(sentence.text) >= 6
-                and is_sentence(sentence.text)
-                and not DEFINES.match(sentence.text)
-            ):
+            if words(sentence.text) >= 6 and _is_told(sentence.text):
                 blank = _blank(sentence.text, paragraph.inline.bolds)
                 if blank and sentence.text.count(blank) == 1:
                     yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
