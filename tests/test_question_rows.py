@@ -216,7 +216,9 @@ def test_each_language_words_each_relation(code: str) -> None:
     ("La tienda de la ciudad no es grande y se abre para los que llegan con el tren.", "es"),
     ("Магазин в городе открыт для всех и не закрывается, если это не праздник.", "ru"),
     ("商店在星期一到星期五开门，星期六只开到下午一点。", "zh"), ("店は月曜日から開いています。", "ja"),
-    ("xyzzy 42", "*"),
+    ("xyzzy 42", "*"), ("Oil it every week.", "en"), ("Set port to 53. Default: 8080", "en"), ("Nicht rauchen!", "de"),
+    ("Non fumare.", "it"), ("¿Cómo se abre la puerta?", "es"), ("Нажмите красную кнопку.", "ru"), ("{\"a\": 1}", "*"),
+    ("La valvola pesa 3 kg.", "*"), ("Değirmen buğday öğütür.", "*"),
 ])  # fmt: skip
 def test_the_language_is_told_by_its_common_words(text: str, code: str) -> None:
     assert language_of(text) == code

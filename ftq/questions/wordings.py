@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,9 +12,13 @@ from typing import Any
 
 NEUTRAL = "*"
 SAMPLE = 200_000  # characters that tell a language
-CERTAIN = 0.06  # of the words are a language's commonest ones
+CERTAIN = 0.04  # of the words, by weight, are a language's commonest ones
+ENOUGH, CLEARLY = 0.5, 1.2  # weight in all, and times the second language's
+LETTER, SINGLE = 0.5, 0.5  # what a letter and a word of one letter weigh
+FOREIGN = 0.003  # of the letters
 QUOTED = re.compile(r"(`[^`]*`|\"[^\"]*\"|“[^”]*”|„[^“]*“|«[^»]*»)")
 WORD = re.compile(r"(?<![\w./$_-])[^\W\d_]+(?![\w/_-]|\.\w)")
+CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 KANA, HAN = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -114,18 +119,36 @@ def language_of(text: str) -> str:
         return "ja"
     if len(HAN.findall(text)) > letters * 0.2:
         return "zh"
+    if sum(map(language(NEUTRAL).word("letters").__contains__, text.lower())) > letters * FOREIGN:
+        return NEUTRAL
+    if len(CYRILLIC.findall(text)) > letters * 0.5:
+        return "ru"
     words = re.findall(r"[^\W\d_]+", text.lower())
-    counts = {code: sum(map(common.__contains__, words)) for code, common in _common().items()}
-    best = max(counts, key=lambda code: counts[code])
-    return best if words and counts[best] >= CERTAIN * len(words) else NEUTRAL
+    marks = set(text.lower())
+    scores = {
+        code: sum(weights.get(word, 0) for word in words) + LETTER * len(marks & own)
+        for code, (weights, own) in _evidence().items()
+    }
+    best, second = sorted(scores, key=lambda code: (-scores[code], code != "en"))[:2]
+    is_clear = scores[best] >= CLEARLY * scores[second] or (best == "en" and text.isascii())
+    return best if is_clear and scores[best] >= max(ENOUGH, CERTAIN * len(words)) else NEUTRAL
+
+
+@cache
+def _evidence() -> dict[str, tuple[dict[str, float], frozenset[str]]]:
+    """Each language's commonest words, a word of several languages weighing less, and the letters that are its own."""
+    tables = {code: table for code, table in _tables().items() if "words" in table}
+    owners = Counter(word for table in tables.values() for word in set(table["words"].split()))
+    return {
+        code: (
+            {word: (1 if len(word) > 1 else SINGLE) / owners[word] for word in table["words"].split()},
+            frozenset(table.get("letters", "")),
+        )
+        for code, table in tables.items()
+    }
 
 
 @cache
 def _synonyms(code: str) -> dict[str, str]:
     pairs = str(_tables().get(code, {}).get("synonyms", "")).replace("\n", "").split("|")
     return {word: other for word, _, other in (pair.partition(":") for pair in pairs) if other}
-
-
-@cache
-def _common() -> dict[str, frozenset[str]]:
-    return {code: frozenset(table["words"].split()) for code, table in _tables().items() if "words" in table}
