@@ -86,6 +86,23 @@ def test_rule_c_finds_what_code_is_for() -> None:
     ]
 
 
+def test_rule_c_wants_code_that_its_sentence_speaks_of() -> None:
+    source = (
+        "## Removing dust\n\nTo clean the hopper, wait for the evening.\n\n```sh\ngrind --coarse\n```\n\n"
+        "To stop the mill, close its gate.\n\n```sh\nmill stop\n```\n"
+    )
+    assert found(source, "C") == [("command", "stop the mill", "mill stop", 12)]
+
+
+def test_rule_b_blanks_whole_words() -> None:
+    source = "The **art** of milling is very old.\n\nMillers get up before the sun in **art** schools of the town.\n"
+    assert [fact.value for fact in facts_of(source, "a.md", frozenset("B"))] == ["art", "art"]
+    source = "A **cart** and an **art** are told from each other. The department closes at noon on most days.\n"
+    assert "art" not in [
+        fact.value for fact in facts_of(source, "a.md", frozenset("B")) if "department" in fact.sentence
+    ]
+
+
 def test_rule_q_reads_question_headings_and_marked_questions() -> None:
     source = (
         "## What does it cost?\n\nIt costs nothing at all.\n\n## FAQ\n\n**Can I stop a run?**\n\n"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.checks import CJK, EMPTY, is_readable, is_sentence, is_subject, known_words, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
@@ -31,7 +31,7 @@ CODE_DOES = re.compile(
     r" ([a-z]{2,20}) (.{6,})"
 )
 IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any)\b")
-NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}")
+NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}(?![\w'’.-]*\w)")
 NUMBER = re.compile(
     r"(?<![\w.`-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
 )
@@ -173,7 +173,14 @@ def _blank(text: str, bolds: tuple[str, ...]) -> str:
     for code in CODE.finditer(text):
         if code.start() and len(code.group()) > 3 and len(code.group().split()) <= 4:
             return code.group()
-    bold = next((bold for bold in bolds if bold in text and is_subject(bold, 3)), "")
+    bold = next((bold for bold in bolds if is_subject(bold, 3) and _is_whole(bold, text)), "")
     name = NAME.search(text) if not bold else None
     thing = OPENING.match(text)
     return bold or (name.group() if name else thing.group(1) if thing else "")
+
+
+def _is_whole(name: str, text: str) -> bool:
+    """Whether it stands there as words of its own, not inside one; Chinese and Japanese have no gaps."""
+    at = text.find(name)
+    around = text[at - 1 : at] + text[at + len(name) : at + len(name) + 1]
+    return at >= 0 and (CJK.search(around) is not None or not any(sign.isalnum() or sign in "-_" for sign in around))
