@@ -34,7 +34,7 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
     """
     text = text.strip().rstrip(".:")
     lowered = text.lower()
-    for start in ("how to ", "how do i ", "to "):
+    for start in ("how to ", "how do i ", "you can ", "to "):
         if lowered.startswith(start):
             text, is_verb = text[len(start) :], True
             break
