@@ -184,6 +184,16 @@ def test_code_keeps_its_words_in_other_wordings() -> None:
     assert any("folder" in row.instruction for row in train)
 
 
+def test_questions_of_a_model_are_asked_and_capped_as_all_others() -> None:
+    stated = fact("What is a till?", "A box for money.", relation="answer", rule="Q", attribute="")
+    written = [replace(stated, value="A machine.", rule="W")]
+    written += [replace(stated, subject=f"What is till {n}?", value="Nobody knows.", rule="W") for n in range(40)]
+    train, _, report = rows_of([stated, *written], Options(language="en", refusals=0))
+    assert {row.output for row in train if "a till" in row.instruction.lower()} == {"A box for money."}
+    assert Counter(row.rule for row in train) == report.rows and report.rows["W"] == 12  # with one same answer
+    assert max(Counter(row.fact for row in train if row.rule == "W").values()) <= 2
+
+
 def test_rules_can_be_switched_off() -> None:
     facts = facts_of(MANUAL, "mill.md")
     assert set(rows_of(facts, Options(rules=frozenset("TQ")))[2].rows) == {"T", "Q"}

@@ -19,7 +19,6 @@ from ftq.facts import ALL, Fact
 from ftq.files import snapshot
 from ftq.formats.kind import holds_records
 from ftq.questions import Options, Report, rows_of
-from ftq.questions import Row as Written
 from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
@@ -38,8 +37,8 @@ class Part(StrEnum):
 class Examples:
     """The examples of a folder, one after another, each with its part; the counts are whole once all have been taken.
 
-    With `questions` the documents' facts become rows too. These come last, with those that a `writer` makes of the
-    sections.
+    With `questions` the documents' facts become rows too. These come last, with the questions that a `writer` makes of
+    the sections.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Examples:
         home: Path | None = None,
         progress: Callable[[float], None] = lambda share: None,
         questions: Options | None = None,
-        writer: Callable[[list[Candidate]], Sequence[Written]] | None = None,
+        writer: Callable[[list[Candidate]], Sequence[Fact]] | None = None,
     ) -> None:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
@@ -103,8 +102,8 @@ class Examples:
 
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
-        train, valid, self.questions = rows_of(self._facts, options, self._words)
-        train += self._writer(self._sections) if self._writer else []
+        written = self._writer(self._sections) if self._writer else []
+        train, valid, self.questions = rows_of([*self._facts, *written], options, self._words)
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
                 example = {

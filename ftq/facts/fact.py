@@ -19,6 +19,7 @@ RULES = {
     "K": "keys and values in code; defaults",
     "J": "JSON of other shapes",
     "N": "what the documents don't say",
+    "W": "questions that a language model wrote",
 }
 ALL = frozenset(RULES)
 

@@ -60,7 +60,7 @@ def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
 def _topic(draft: Draft) -> Topic:
     """What a question wants to know; None where only its words count."""
     fact = draft.fact
-    if fact.relation not in (*COMPARED, "meaning"):
+    if fact.relation not in (*COMPARED, "meaning", "answer"):
         return None
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""

@@ -26,6 +26,8 @@ UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condi
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
+AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
+WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
 KEYWORDS = 5  # of a sentence at most
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
@@ -51,7 +53,7 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
         return list(writer.said(count + 1))
     if NUMERIC.match(fact.value):
         count *= 2  # numbers are harder to learn
-    count = min(count, options.fact_rows)
+    count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
     back = writer.back(max(1, count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
 
@@ -78,6 +80,7 @@ class _Writer:
         answers = _answers(self.fact, says or ["{value}"], self.language)
         typed = self.language.own(self.relation, f"ask_{kind_of(self.fact.value)}")
         general = self._ordered(self.language.templates(self.relation, "ask"))
+        general.sort(key=lambda template: template != AS_IT_IS)
         templates = [one for pair in zip_longest(self._ordered(typed), general) for one in pair if one]
         return self._worded(templates, answers, self.fact.value, count)
 
@@ -167,7 +170,7 @@ class _Writer:
         for number, (template, turn) in enumerate(islice(turns, count)):
             coin = order(self.options.seed, self.fact.key, template, "coins")[0]
             question = self._filled(template, given)
-            if template not in ("{blanked}", "{subject}"):
+            if template not in ("{blanked}", AS_IT_IS):
                 question = self._reworded(question, number, coin)
             if coin & 2:
                 question = CODE.sub(r"\1", question)
