@@ -121,16 +121,22 @@ def test_a_chat_gives_an_example_for_each_answer() -> None:
     turns = [("system", "Be brief."), ("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2")]
     assert json_records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
         {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
-        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
-    ]
+        {
+            "instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2",
+            "turns": '[["system", "Be brief."], ["user", "Q1"], ["assistant", "A1"]]',
+        },
+    ]  # fmt: skip
 
 
 def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
     example = {"instruction": "Q2", "input": "Of today.", "output": "A2"}
     expected = [
         {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
-        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
-    ]
+        {
+            "instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2",
+            "turns": '[["system", "Be brief."], ["user", "Q1"], ["assistant", "A1"], ["system", "Of today."]]',
+        },
+    ]  # fmt: skip
     for name in ("system", "system_prompt"):
         assert json_records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
     turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]

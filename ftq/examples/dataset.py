@@ -149,6 +149,7 @@ class Examples:
         """The candidate as one example, or as several where its text is too long for a row."""
         whole = {"instruction": candidate.instruction, "input": candidate.input,
                  "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source}  # fmt: skip
+        whole |= {"turns": candidate.turns} if candidate.turns else {}
         if self._is_filled(candidate):
             self._skip_filled(candidate)
         elif self._is_duplicate(whole, candidate.document):
@@ -159,7 +160,7 @@ class Examples:
             self.split_into_parts += 1
             yield from parts
         else:
-            if not self._row.fits({**EMPTY, "input": candidate.input}):
+            if not self._row.fits({**EMPTY, "input": candidate.input, "turns": candidate.turns}):
                 self._filled = (candidate.where, len(candidate.input))
             self._skip_filled(candidate)
 
