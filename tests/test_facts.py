@@ -156,6 +156,20 @@ def test_rule_b_blanks_the_number_first_and_then_code() -> None:
     ]
 
 
+def test_rule_p_takes_sentences_alone_or_with_their_heading() -> None:
+    source = (
+        "# Leases\n\nA lease ends after 60 seconds. It is never renewed by the broker.\n\n"
+        "- too short\n- :tada: asks the worker once more before the end\n\n"
+        "## Example\n\nIt shows what a lease looks like.\n"
+    )
+    facts = facts_of(source, "a.md", frozenset("P"))
+    assert [(fact.value, fact.attribute, fact.kind, fact.line) for fact in facts] == [
+        ("A lease ends after 60 seconds.", "60 seconds", "", 3),
+        ("It is never renewed by the broker.", "", "Leases", 3),
+        ("asks the worker once more before the end", "", "Leases", 6),
+    ]
+
+
 def test_rule_f_reads_front_matter() -> None:
     source = "---\ntitle: Leases\ndescription: How long a worker owns a stage.\n---\n\n# Something\n"
     assert found(source, "F") == [("page", "Leases", "How long a worker owns a stage.", 3)]

@@ -177,6 +177,13 @@ def test_what_stands_together_is_never_refused() -> None:
     assert all(times <= max(3, answered[opening] / 2) for opening, times in refused.items())
 
 
+def test_a_sentence_that_needs_its_heading_has_it_in_question_and_answer() -> None:
+    facts = facts_of("# Leases\n\nIt is never renewed by the old broker.\n", "a.md", frozenset("P"))
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0))
+    assert train and all("Leases" in row.instruction for row in train)
+    assert {row.output for row in train} == {"Leases: It is never renewed by the old broker."}
+
+
 def test_code_keeps_its_words_in_other_wordings() -> None:
     facts = [fact("`timeout`", "5 directories", attribute="Directory limit")]
     train, _, _ = rows_of(facts, Options(language="en", refusals=0, exposures=40))

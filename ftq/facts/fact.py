@@ -30,7 +30,7 @@ class Fact:
 
     Relations: attribute (a table's or an object's), meaning, command (a purpose and its code), answer (a question's),
     list, lead (a heading's first sentences), purpose, condition, term (blanked in its sentence), page, default, said (a
-    whole sentence; `attribute` is the part of it that can be asked after).
+    whole sentence; `attribute` is the part of it that can be asked after, `kind` the heading that it needs).
     """
 
     subject: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice, zip_longest
 
@@ -130,22 +130,25 @@ class _Writer:
 
     def said(self, count: int) -> Iterator[Draft]:
         """What a sentence answers: which, whether, how many; and its keywords, in any language with spaces."""
-        fact, seed = self.fact, self.options.seed
-        is_english = self.language.code == "en"
-        asked = questions_on(fact.sentence, fact.attribute) if is_english else []
+        fact, seed, is_english = self.fact, self.options.seed, self.language.code == "en"
+        asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
         asked.sort(key=lambda one: (one.form not in FIRST_FORMS, order(seed, fact.key, one.form)))
-        room = max(1, count // 3) if asked else max(2, count // 2)
-        by_words = islice(self._by_words(), room if is_english else count)
-        mixed = (one for pair in zip_longest(asked, by_words) for one in pair if one is not None)
+        room = count if not is_english else max(1, count // 3) if asked else max(2, count // 2)
+        mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)
         for number, one in enumerate(islice(mixed, count)):
             coin = order(seed, fact.key, one.form, "coins")[0]
             question = self._with_topic(self._reworded(one.question, number, coin), coin, is_turned=False)
             yield Draft(question, one.answer, fact, fact.value, one.form)
 
     def _by_words(self) -> Iterator[Asked]:
+        """The sentence by some of its keywords; one that is clear under its heading only, with that."""
+        fact, place = self.fact, place_of(self.fact)
         for template in self._ordered(self.language.templates("said", "ask")):
             if keywords := self._keywords(template):
-                yield Asked(template.format(keywords=keywords, place=place_of(self.fact)), self.fact.sentence, template)
+                question = template.format(keywords=keywords, place=place)
+                if fact.kind and "{place}" not in template:
+                    question = self.language.word("place").format(q=question, place=place)
+                yield Asked(question, f"{fact.kind}: {fact.value}" if fact.kind else fact.value, template)
 
     def _keywords(self, template: str) -> str:
         """The words that carry the sentence, in its order; without the one that is asked after."""
@@ -153,8 +156,7 @@ class _Writer:
         rest = fact.sentence.replace(fact.attribute, " ") if fact.attribute else fact.sentence
         if "`" in rest:
             return ""
-        plain = [word.strip(SIGNS) for word in rest.split()]
-        plain = [word for word in dict.fromkeys(plain) if len(word) > 2]
+        plain = [word for word in dict.fromkeys(word.strip(SIGNS) for word in rest.split()) if len(word) > 2]
         heavy = [word for word in plain if word.lower().replace("’", "'") not in common]
         chosen = sorted(heavy, key=lambda word: order(self.options.seed, fact.key, template, word))[:KEYWORDS]
         return " ".join(word for word in heavy if word in chosen) if len(chosen) > 2 else ""
@@ -290,11 +292,3 @@ def _quoted(text: str, language: Language, always: bool = False) -> str:
 def _sentence(text: str) -> str:
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def with_place(draft: Draft, language: Language) -> Draft:
-    """The question with its headings, where another one asks the same."""
-    fact, own = draft.fact, place_of(draft.fact)
-    has_own = own.replace("`", "") in draft.question.replace("`", "")
-    place = ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
-    return replace(draft, question=language.word("place").format(q=draft.question, place=place))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import CJK, EMPTY, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, is_readable, is_sentence, is_subject, known_words, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
@@ -43,6 +43,8 @@ CODE = re.compile(r"`[^`]{1,50}`")
 DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
 NO_THING = known_words("no_thing")
 LITERALS = frozenset({"true", "false", "null", "none", "undefined", "nil", "yes", "no", "0", "1"})
+EMOJI = re.compile(r":[a-z]{2,20}(?:_[a-z]{1,20}){0,3}:\s")
+HEADING, LONGEST = 8, 40  # words of a heading, and of a sentence that needs one
 SENTENCES = 60  # of a section that are read for S and B
 
 
@@ -146,12 +148,23 @@ def _without_article(name: str) -> str:
 
 
 def plain(place: Place) -> Iterator[Fact]:
-    """Each sentence that says something by itself, with the part of it that can be asked after."""
+    """Each sentence with the part that can be asked after. `It ...` and items of lists stand behind their heading."""
+    heading = place.section.heading
+    names = bool(heading) and heading.strip(" :").lower() not in EMPTY and words(heading) <= HEADING
     for paragraph in _paragraphs(place):
         for sentence in paragraph.sentences:
-            if _is_told(sentence.text):
-                asked, text = _blank(sentence.text, paragraph.inline.bolds), sentence.text
-                yield place.fact("P", "said", text, text, sentence.line, sentence=text, attribute=asked)
+            text, line = EMOJI.sub("", sentence.text), sentence.line
+            if _is_told(text):
+                asked = _blank(text, paragraph.inline.bolds)
+                yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
+            elif names and _is_bound(text):
+                yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:. "))
+
+
+def _is_bound(text: str) -> bool:
+    """A sentence that says something under its heading only."""
+    is_long = 5 <= words(text) <= LONGEST and text[0].isalnum()
+    return is_long and is_readable(text) and not (EXAMPLE.match(text) or DEFINES.match(text) or ELSEWHERE.search(text))
 
 
 def term(place: Place) -> Iterator[Fact]:
