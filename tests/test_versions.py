@@ -93,14 +93,24 @@ def test_a_number_is_never_given_again(store: RunStore) -> None:
 
 
 @ON_BOTH
-def test_a_version_that_is_retried_is_gone_and_the_run_gets_a_new_number(store: RunStore) -> None:
+def test_a_version_whose_model_is_made_anew_is_gone_and_the_run_gets_a_new_number(store: RunStore) -> None:
     finish(store, "aaa")
-    assert store.retry("aaa", "infer").version_name is None
-    with pytest.raises(NotFound, match=r"^book:1 is gone: its run was retried from infer$"):
+    assert store.retry("aaa", "export").version_name is None
+    with pytest.raises(NotFound, match=r"^book:1 is gone: its run was retried from export$"):
         store.find("book:1")
     with pytest.raises(NotFound, match=r"^no version of book is promoted$"):
         store.find("book:latest")
-    assert succeed(store, "aaa", "infer", attempt=2).version_name == latest(store) == "book:2"
+    stages = STAGES[STAGES.index("export") :]
+    assert succeed(store, "aaa", *stages, attempt=2).version_name == latest(store) == "book:2"
+
+
+def test_a_version_that_is_only_asked_anew_stays(store: RunStore) -> None:
+    finish(store, "aaa")
+    finish(store, "bbb")
+    assert store.retry("aaa", STAGES[-1]).version_name == "book:1"
+    assert store.promote("aaa")[0].version_name == "book:1"
+    assert succeed(store, "aaa", STAGES[-1], attempt=2).version_name == "book:1"
+    assert len(of_kind(store, "aaa", "version")) == 1
 
 
 def test_latest_is_what_was_promoted_last_and_is_still_there(store: RunStore) -> None:
@@ -229,8 +239,8 @@ def test_a_name_may_be_given_again(documents: Path) -> None:
     assert runs[1].notes[0] == (
         "another run is called book: this one is book-2, and the next version of book when it succeeds"
     )
-    assert client.would_be_named("book") == runs[1].notes[0].replace("book-2", "book-4")
-    assert client.would_be_named("other") == ""
+    assert client.models.would_be_called("book") == runs[1].notes[0].replace("book-2", "book-4")
+    assert client.models.would_be_called("other") == ""
     unnamed = [client.submit(given).run for _ in range(2)]
     assert [(one.name, one.family) for one in unnamed] == [
         ("smollm2-135m-1", "smollm2-135m"), ("smollm2-135m-2", "smollm2-135m"),
@@ -300,5 +310,5 @@ def test_gc_spares_a_version_that_was_chosen(books: RunStore) -> None:
 def test_a_finished_version_that_is_retried_is_told(books: RunStore) -> None:
     assert (
         "Note: book:1 is gone: book gets a new number when it succeeds\n"
-        in ok("retry", "book:1", "--from", "infer").stderr
+        in ok("retry", "book:1", "--from", "train").stderr
     )

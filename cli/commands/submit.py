@@ -103,7 +103,7 @@ def _show_forecast(client: Client, options: dict[str, Any], name: str | None, ca
     from cli.screens.dry_run import print_forecast
 
     print_forecast(spec, found, forecast)
-    if name and (renamed := client.would_be_named(name)):
+    if name and client.has_database() and (renamed := client.models.would_be_called(name)):
         note(f"Note: {renamed}")
     for text in warnings:
         note(f"Note: {text}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ from ftq.client.asking import Asking, Pieces
 from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
 from ftq.client.submit import Submitted
-from ftq.errors import Unavailable
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
@@ -78,12 +76,6 @@ class Client:
         """
         return submit.validate(options, name, self.settings.home)
 
-    def would_be_named(self, name: str) -> str:
-        """What submit would note about a name that a run has; empty if it is free."""
-        with contextlib.suppress(Unavailable):  # recording the run reports it
-            return submit.renamed(submit.free_name(self.store, name), name) if self.has_database() else ""
-        return ""
-
     def forecast(self, spec: dict[str, Any], card: str | None = None, checked: Check | None = None) -> Forecast:
         """Memory, time and disk for a spec of `dry_run`, on the worker's card or on another. UserError if it can't fit.
 
@@ -125,7 +117,7 @@ class Client:
         before = self.store.find(wanted)
         run = self.store.retry(before.id, from_stage)
         ended = f"{before.version_name} is gone: {run.name} gets a new number when it succeeds"
-        return run, ([ended] if before.version_name else []) + self._send(run)
+        return run, ([ended] if before.version and not run.version else []) + self._send(run)
 
     def keep(self, wanted: str, kept: bool = True) -> Run:
         """Whether `gc` spares the run."""

@@ -132,7 +132,7 @@ class Attempts(Versions):
             self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
             if stage.position + 1 < len(STAGES):
                 self._touch_queue(db, stage.run_id, STAGES[stage.position + 1])
-            self._give_number(db, stage.run_id, judge)
+            self._give_number(db, stage.run_id, judge, stage.name)
 
     def fail(self, token: str, error: RunError) -> None:
         """Record that the stage failed for good, and the run with it."""

@@ -19,6 +19,7 @@ from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run
 from ftq.store.schema import events, questions, runs, stages
+from ftq.store.versions import MODEL_STAGES
 from ftq.store.workers import Workers
 
 
@@ -90,9 +91,9 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def retry(self, run_id: str, from_stage: str | None = None) -> Run:
         """Queue a finished run's stages again, from the one that didn't succeed or from `from_stage` on.
 
-        A stage that the user names is done anew, without cache and old checkpoints. A version that is retried is gone:
-        the run gets a new number when it succeeds again. A run that waits after a loss goes on now. The caller sends
-        the stages.
+        A stage that the user names is done anew, without cache and old checkpoints. A version whose model is made anew
+        is gone: the run gets a new number when it succeeds again. A run that waits after a loss goes on now. The caller
+        sends the stages.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
@@ -142,7 +143,8 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 )
             self._touch_queue(db, run_id, first)
             self._event(db, run_id, "retried", f"retried by the user from {first}", first)
-            self._end_version(db, run, f"retried from {first}")
+            if first in MODEL_STAGES:
+                self._end_version(db, run, f"retried from {first}")
             return self._load(db, run_id)
 
     def keep(self, run_id: str, kept: bool) -> None:

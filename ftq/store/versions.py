@@ -10,6 +10,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
+from ftq.files.run_dir import STAGES
 from ftq.store.database import Database
 from ftq.store.records import Run, Version
 from ftq.store.schema import runs, stages, versions
@@ -18,6 +19,7 @@ Judge = Callable[[str], str]
 """Given the id of the run that is `latest`: why the new version is no better; empty if it is at least as good."""
 
 LATEST = "latest"
+MODEL_STAGES = STAGES[: STAGES.index("export") + 1]  # those that make the model; the later ones only ask it
 SHOWN = 5  # numbers that an error names
 LIST = "`ftq models --tuned` lists what is there."
 _family = sa.func.coalesce(runs.c.family, runs.c.name)
@@ -82,7 +84,7 @@ class Versions(Database):
         """
         with self._write() as db:
             run = self._locked(db, run_id)
-            if run.status != "succeeded":
+            if run.version is None and run.status != "succeeded":
                 raise Refused(f"run {run.name} is {run.status}: it is no version", f"`ftq status {run.name}`")
             before = self._latest(db, self._lock_family(db, run.family))
             if run.version is None:
@@ -102,10 +104,11 @@ class Versions(Database):
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _give_number(self, db: sa.Connection, run_id: str, judge: Judge) -> None:
-        """Make the run the next version of its family, unless a stage is still to be done."""
+    def _give_number(self, db: sa.Connection, run_id: str, judge: Judge, stage: str | None = None) -> None:
+        """Make the run the next version of its family, once, and when no stage is left; `stage` was the last one."""
         left = sa.exists().where(stages.c.run_id == run_id, stages.c.status != "succeeded")
-        run = db.execute(sa.select(_family.label("family"), runs.c.spec).where(runs.c.id == run_id, ~left)).first()
+        query = sa.select(_family.label("family"), runs.c.spec).where(runs.c.id == run_id, ~left)
+        run = db.execute(query.where(runs.c.version.is_(None))).first()
         if run is None:
             return
         family, wish = run.family, run.spec.get("promote", "always")
@@ -119,7 +122,7 @@ class Versions(Database):
         db.execute(runs.update().where(runs.c.id == run_id).values(version=number))
         stays = f"{family}:latest stays {family}:{before.number}" if before else f"{family} has no latest version"
         said = f"not promoted, {stays}: {reason}" if reason else f"{family}:latest"
-        self._event(db, run_id, "version", f"{family}:{number} ({said})")
+        self._event(db, run_id, "version", f"{family}:{number} ({said})", stage)
 
     def _end_version(self, db: sa.Connection, run: Run, why: str) -> None:
         """Record why the run is no version any more; its number isn't given again."""
