@@ -57,18 +57,34 @@ def with_sums(files: dict[str, bytes | str]) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("kind", "files", "commands"),
     [
-        ("gguf", {MODEL: GGUF["q4_k_m"], "Modelfile": MODELFILE, "README.md": CARD},
-         ["(cd handbook-v1 && ollama create handbook:1 -f Modelfile) && ollama run handbook:1",
-          "llama-server -m handbook-v1/model-q4_k_m.gguf --jinja"]),
-        ("gguf:q8_0", {"model-q8_0.gguf": GGUF["q8_0"], "README.md": CARD,
-                       "Modelfile": MODELFILE.replace("./model-q4_k_m", "./model-q8_0")},
-         ["(cd handbook-v1 && ollama create handbook:1 -f Modelfile) && ollama run handbook:1",
-          "llama-server -m handbook-v1/model-q8_0.gguf --jinja"]),
-        ("adapter", {**ADAPTER, "README.md": CARD},
-         ["vllm serve owner/base --enable-lora --lora-modules handbook-1=handbook-v1"]),
+        (
+            "gguf",
+            {MODEL: GGUF["q4_k_m"], "Modelfile": MODELFILE, "README.md": CARD},
+            [
+                "(cd handbook-v1 && ollama create handbook:1 -f Modelfile) && ollama run handbook:1",
+                "llama-server -m handbook-v1/model-q4_k_m.gguf --jinja",
+            ],
+        ),
+        (
+            "gguf:q8_0",
+            {
+                "model-q8_0.gguf": GGUF["q8_0"],
+                "README.md": CARD,
+                "Modelfile": MODELFILE.replace("./model-q4_k_m", "./model-q8_0"),
+            },
+            [
+                "(cd handbook-v1 && ollama create handbook:1 -f Modelfile) && ollama run handbook:1",
+                "llama-server -m handbook-v1/model-q8_0.gguf --jinja",
+            ],
+        ),
+        (
+            "adapter",
+            {**ADAPTER, "README.md": CARD},
+            ["vllm serve owner/base --enable-lora --lora-modules handbook-1=handbook-v1"],
+        ),
         ("merged", {**MERGED, "README.md": CARD}, ["vllm serve handbook-v1", "transformers serve handbook-v1"]),
     ],
-)  # fmt: skip
+)
 def test_everything_that_a_kind_needs_comes_along(
     home: Path, here: Path, kind: str, files: dict[str, bytes | str], commands: list[str]
 ) -> None:
@@ -116,9 +132,13 @@ def test_a_pull_that_was_killed_goes_on(
         file.write(b"torn")
     pull()
     assert (here / "handbook-v1" / MODEL).stat().st_ino == inode
-    assert tree(here / "handbook-v1") == with_sums({
-        MODEL: GGUF["q4_k_m"], "Modelfile": MODELFILE, "README.md": CARD,
-    })  # fmt: skip
+    assert tree(here / "handbook-v1") == with_sums(
+        {
+            MODEL: GGUF["q4_k_m"],
+            "Modelfile": MODELFILE,
+            "README.md": CARD,
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,9 +176,14 @@ def test_a_second_pull_changes_nothing_and_another_kind_adds_its_files(home: Pat
     pull()
     assert {path: path.stat().st_ino for path in before} == before
     pull("adapter")
-    assert tree(here / "handbook-v1") == with_sums({
-        MODEL: GGUF["q4_k_m"], "Modelfile": MODELFILE, "README.md": CARD, **ADAPTER,
-    })  # fmt: skip
+    assert tree(here / "handbook-v1") == with_sums(
+        {
+            MODEL: GGUF["q4_k_m"],
+            "Modelfile": MODELFILE,
+            "README.md": CARD,
+            **ADAPTER,
+        }
+    )
 
 
 @pytest.mark.parametrize("name", ["README.md", MODEL, "SHA256SUMS"])
@@ -180,6 +205,12 @@ def test_a_damaged_file_never_gets_its_name(home: Path, here: Path) -> None:
         pull()
     assert caught.value.message == f"{folder / MODEL} is damaged: its SHA-256 isn't the one that the export recorded"
     assert caught.value.hint.startswith("`ftq retry handbook --from export` makes it anew.")
+    assert tree(here) == {}
+
+
+def test_checksums_that_cannot_be_read_are_not_taken_for_none(home: Path, here: Path) -> None:
+    (finished(home) / "export.json").write_text('{"ggufs": [')
+    assert "export.json can't be read: " in run("pull", "handbook").stderr
     assert tree(here) == {}
 
 

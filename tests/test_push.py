@@ -73,9 +73,13 @@ def test_all_files_go_there_as_one_commit_with_a_card(
     assert repository.files == files
     assert repository.commits == [f"handbook:1 as {kind if kind != 'gguf' else 'gguf:q4_k_m'}, made by ftq"]
     assert dict(ModelCard(card).data.to_dict()) == {
-        "base_model": "owner/base", "library_name": library, "tags": ["ftq", "gguf"], "license": "mit",
-        "base_model_relation": relation, "pipeline_tag": "text-generation",
-    }  # fmt: skip
+        "base_model": "owner/base",
+        "library_name": library,
+        "tags": ["ftq", "gguf"],
+        "license": "mit",
+        "base_model_relation": relation,
+        "pipeline_tag": "text-generation",
+    }
     assert card.endswith("\n# base, fine-tuned\n")
     assert TOKEN not in result.output
 
@@ -83,8 +87,12 @@ def test_all_files_go_there_as_one_commit_with_a_card(
 def test_a_base_model_that_is_a_folder_is_not_in_the_head(hub: Hub, home: Path) -> None:
     write(home / "aaaa1111", {"README.md": "---\nbase_model: tiny\n---\n\n# tiny, fine-tuned\n"})
     answer = json.loads(ok(*PUSH, "--json").stdout)
-    assert answer == {"model": "handbook:1", "kind": "gguf:q4_k_m", "url": f"{hub.url}/me/handbook",
-                      "commit": f"{hub.url}/me/handbook/commit/1"}  # fmt: skip
+    assert answer == {
+        "model": "handbook:1",
+        "kind": "gguf:q4_k_m",
+        "url": f"{hub.url}/me/handbook",
+        "commit": f"{hub.url}/me/handbook/commit/1",
+    }
     assert "base_model" not in head(hub) and head(hub)["library_name"] == "gguf"
 
 

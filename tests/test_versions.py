@@ -135,7 +135,6 @@ def test_the_first_version_that_may_not_promote_itself_leaves_no_latest(store: R
     with pytest.raises(NotFound) as caught:
         store.find("book:latest")
     assert caught.value.hint.startswith("`ftq promote book:NUMBER`")
-    assert store.find("book").id == "aaa"  # the name alone is the newest run then
 
 
 @pytest.mark.parametrize(("reason", "expected"), [("", "book:2"), ("3 right, book:1 had 5", "book:1")])
@@ -177,13 +176,13 @@ def test_many_versions_are_not_all_listed_in_an_error(store: RunStore) -> None:
     assert caught.value.hint == "There is book:7, book:6, book:5, book:4, book:3 and 2 older."
 
 
-def test_a_name_alone_is_the_run_of_that_name_and_else_the_latest_version(store: RunStore) -> None:
-    finish(store, "aaa", "book")
-    finish(store, "bbb", "book")
-    store.promote("aaa")
-    assert (store.find("bbb").id, store.find("book").id) == ("bbb", "aaa")
-    store.create("ccc", "book", SPEC, "hash", "book")
-    assert store.find("book").id == "ccc"
+def test_a_name_alone_is_the_run_of_that_name(store: RunStore) -> None:
+    finish(store, "aaa")
+    with pytest.raises(NotFound) as caught:
+        store.find("book")
+    assert (caught.value.message, caught.value.hint) == ("no run matches book", "Did you mean book:latest?")
+    store.create("bbb", "book", SPEC, "hash", "book")
+    assert store.find("book").id == "bbb"
 
 
 def _finish(number: int, url: str) -> str | None:
@@ -202,10 +201,13 @@ def test_finished_runs_of_an_earlier_database_are_version_1_of_their_names(url: 
     make_version_1(url)
     engine = sa.create_engine(url)
     with engine.begin() as db:
-        db.exec_driver_sql("INSERT INTO runs SELECT 'xyz', 'done', model, spec, documents_hash, wanted, kept, 5.0 "
-                           "FROM runs")  # fmt: skip
-        db.exec_driver_sql("INSERT INTO stages SELECT 'xyz', name, position, 'succeeded', 1, 0, 0, false, NULL, NULL, "
-                           "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stages")  # fmt: skip
+        db.exec_driver_sql(
+            "INSERT INTO runs SELECT 'xyz', 'done', model, spec, documents_hash, wanted, kept, 5.0 FROM runs"
+        )
+        db.exec_driver_sql(
+            "INSERT INTO stages SELECT 'xyz', name, position, 'succeeded', 1, 0, 0, false, NULL, NULL, "
+            "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM stages"
+        )
     engine.dispose()
     store = RunStore(url)
     assert listed(store) == [("done:1", "done", True, None)]
@@ -243,8 +245,9 @@ def test_a_name_may_be_given_again(documents: Path) -> None:
     assert client.models.would_be_called("other") == ""
     unnamed = [client.submit(given).run for _ in range(2)]
     assert [(one.name, one.family) for one in unnamed] == [
-        ("smollm2-135m-1", "smollm2-135m"), ("smollm2-135m-2", "smollm2-135m"),
-    ]  # fmt: skip
+        ("smollm2-135m-1", "smollm2-135m"),
+        ("smollm2-135m-2", "smollm2-135m"),
+    ]
     client.close()
 
 
@@ -270,13 +273,34 @@ def test_models_tuned(books: RunStore, utc: None) -> None:
     )
     made = "2026-01-02T03:00:00.000Z"
     assert json.loads(ok("models", "--tuned", "--json").stdout) == [
-        {"version": "book:3", "latest": False, "run": "book-3", "id": "cccc1111", "model": "qwen3-4b",
-         "created_at": made, "gone": None},
-        {"version": "book:2", "latest": False, "run": None, "id": "bbbb1111", "model": None,
-         "created_at": made, "gone": "removed"},
-        {"version": "book:1", "latest": True, "run": "book", "id": "aaaa1111", "model": "qwen3-4b",
-         "created_at": made, "gone": None},
-    ]  # fmt: skip
+        {
+            "version": "book:3",
+            "latest": False,
+            "run": "book-3",
+            "id": "cccc1111",
+            "model": "qwen3-4b",
+            "created_at": made,
+            "gone": None,
+        },
+        {
+            "version": "book:2",
+            "latest": False,
+            "run": None,
+            "id": "bbbb1111",
+            "model": None,
+            "created_at": made,
+            "gone": "removed",
+        },
+        {
+            "version": "book:1",
+            "latest": True,
+            "run": "book",
+            "id": "aaaa1111",
+            "model": "qwen3-4b",
+            "created_at": made,
+            "gone": None,
+        },
+    ]
 
 
 def test_no_model_is_tuned_yet(home: Path) -> None:

@@ -110,8 +110,15 @@ def pull(run: str, kind: str, folder: Path | None, as_json: bool) -> None:
         pulled = client.models.pull(model, folder, moved)
     if as_json:
         files = [{"name": name, "bytes": number, "sha256": sha256} for name, number, sha256 in pulled.files]
-        print_json({"model": model.name, "kind": model.kind, "folder": str(pulled.folder.absolute()), "files": files,
-                    "commands": list(pulled.commands)})  # fmt: skip
+        print_json(
+            {
+                "model": model.name,
+                "kind": model.kind,
+                "folder": str(pulled.folder.absolute()),
+                "files": files,
+                "commands": list(pulled.commands),
+            }
+        )
         return
     note(f"{model.name} as {model.kind}, {size(model.size)}, is in {pulled.folder}. To use it:")
     for command in pulled.commands:

@@ -163,7 +163,7 @@ def _next(run: Run) -> list[RenderableType]:
     elif status == "paused":
         lines = [f"ftq resume {name}"]
     elif status == "succeeded":
-        lines = [f'ftq infer {name} "..."']
+        lines = [f'ftq infer {name} "..."', f"ftq pull {name}"]
     else:
         return []
     return ["", Text("next: ", "dim") + Text("   ".join(lines))]

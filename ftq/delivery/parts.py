@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ftq.errors import Refused, UserError, did_you_mean
+from ftq.errors import FtqError, Refused, UserError, did_you_mean, first_line
 from ftq.files.run_dir import RunDir
 from ftq.store.records import Run
 
@@ -93,7 +93,7 @@ def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
             f"Take one of these, or submit it again with --set quantizations={wanted}: only the export is made anew.",
         )
     path = folder.gguf(chosen)
-    file = _part(path, path.name, _recorded(folder).get(path.name, ""))
+    file = _part(path, path.name, _recorded(run, folder).get(path.name, ""))
     return Model(run, f"gguf:{chosen}", (file, *_modelfile(folder, path.name), *_texts(folder, CARD)), path.name)
 
 
@@ -116,10 +116,15 @@ def _part(path: Path, name: str, sha256: str = "") -> Part:
     return Part(name, path.stat().st_size, path, sha256)
 
 
-def _recorded(folder: RunDir) -> dict[str, str]:
+def _recorded(run: Run, folder: RunDir) -> dict[str, str]:
     """{file: sha256} of the GGUF files, as the export measured them; empty for a run of an earlier ftq."""
-    try:
-        ggufs = json.loads((folder.path / "export.json").read_text(encoding="utf-8"))["ggufs"]
-    except FileNotFoundError:
+    path = folder.path / "export.json"
+    if not path.exists():
         return {}
-    return {one["file"]: one["sha256"] for one in ggufs}
+    try:
+        return {one["file"]: one["sha256"] for one in json.loads(path.read_text(encoding="utf-8"))["ggufs"]}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise FtqError(
+            f"{path} can't be read: {first_line(error)}",
+            f"It has the checksums. `ftq retry {run.name} --from export` makes it anew.",
+        ) from None

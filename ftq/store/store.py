@@ -189,7 +189,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def find(self, text: str) -> Run:
         """A run by id, by name, by a unique prefix of its id, or as a version; NotFound names recent or matching runs.
 
-        `handbook:2` is a version, `handbook:latest` the promoted one; `handbook` too where no run has that name.
+        `handbook:2` is a version, `handbook:latest` the promoted one.
         """
         text = utf8(text)
         if ":" in text:
@@ -199,17 +199,18 @@ class RunStore(Attempts, Questions, Workers, Plans):
         with self._read() as db:
             for way in () if blank else ways:
                 matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
-            if not blank and not matches:
-                matches = self._of_family(db, text)
             if len(matches) == 1:
                 return self._load(db, matches[0])
             latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
             recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
+            has_versions = self._latest(db, text) is not None
         if matches:
             raise NotFound(
                 f"{text} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
             )
         message = "no run is named: the name is empty" if blank else f"no run matches {text}"
+        if has_versions:
+            raise NotFound(message, f"Did you mean {text}:latest?")
         raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
     def names(self, prefix: str) -> set[str]:

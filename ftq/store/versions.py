@@ -155,13 +155,6 @@ class Versions(Database):
         numbers = {family: number for family, number in db.execute(newest)}
         return {f"{family}:{number}" for family, number in self._all_latest(db).items() if number < numbers[family]}
 
-    def _of_family(self, db: sa.Connection, family: str) -> list[str]:
-        """The run that is the family's `latest`, or else its newest run."""
-        if latest := self._latest(db, family):
-            return [str(latest.run_id)]
-        newest = sa.select(runs.c.id).where(_family == family).order_by(runs.c.created_at.desc(), runs.c.id)
-        return list(db.execute(newest.limit(1)).scalars())
-
 
 def _listed(family: str, numbers: list[int]) -> str:
     """handbook:4, 3 and 1 others."""
