@@ -11,7 +11,7 @@ from ftq.errors import NotFound, UserError
 from ftq.spec.options import changed, options, parse, parse_assignment, read_config
 
 DEFAULTS: dict[str, Any] = {
-    "model": "m", "documents": "documents", "priority": "normal",
+    "model": "m", "documents": "documents", "priority": "normal", "promote": "always",
     "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.06, "skip_rules": [], "topic": "",
     "format": "alpaca", "train_on_prompt": False, "max_seq_length": 2048,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",

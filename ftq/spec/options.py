@@ -35,6 +35,11 @@ class RunSpec(BaseModel):
     model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
     documents: str = Field("documents", min_length=1, description="folder of documents")
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
+    promote: Literal["always", "better", "never"] = Field(
+        "always",
+        description="whether the finished run becomes NAME:latest; better: only if it gets no fewer of the questions "
+        "right that both were asked",
+    )
     # prepare
     valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
     questions: Literal["structure", "base", "endpoint", "none"] = Field(
