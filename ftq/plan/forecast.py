@@ -22,7 +22,7 @@ from ftq.examples.report import DatasetReport
 from ftq.examples.split import Row
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
-from ftq.plan import calibration, sizes
+from ftq.plan import calibration, recipe, sizes
 from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
 from ftq.plan.duration import training_seconds
@@ -114,7 +114,7 @@ def forecast(
     `card` is what `--card` says; without it the card is that of the worker that the run would go to. `checked` is what
     the documents teach, if they have been read.
     """
-    asked, shape, context = parse(spec), models.shape_of(spec["model"]), models.context_of(spec["model"])
+    shape, context = models.shape_of(spec["model"]), models.context_of(spec["model"])
     place, notes = _place(spec, store, card)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
@@ -125,6 +125,7 @@ def forecast(
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
+    asked = recipe.decided(parse(spec), shape.parameters)
     training = Training(asked, shape, dataset.train)
     machine = machine_of(asked, place or Place(ANY_GPU, ""))
     disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))
