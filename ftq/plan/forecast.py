@@ -22,11 +22,12 @@ from ftq.examples.report import DatasetReport
 from ftq.examples.split import Row
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
-from ftq.plan import calibration, recipe, sizes
+from ftq.plan import calibration, sizes
 from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import CHOSEN, Plan
+from ftq.plan.recipe import Recipe, recipe_of
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.shape import Shape
@@ -80,6 +81,7 @@ class Forecast:
     disk: dict[str, int] | None
     gguf: dict[str, int] | None
     notes: list[str]
+    recipe: Recipe | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -98,6 +100,7 @@ class Forecast:
             "batch_size": plan and plan.batch_size,
             "load_in_4bit": plan and plan.load_in_4bit,
             "gradient_checkpointing": plan and plan.gradient_checkpointing,
+            **(vars(self.recipe) if self.recipe else {}),
             "peak": plan and plan.peak,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "disk": self.disk,
@@ -125,20 +128,21 @@ def forecast(
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
-    asked = recipe.decided(parse(spec), shape.parameters)
+    lora = recipe_of(parse(spec), shape.parameters)
+    asked = parse({**spec, **vars(lora)})
     training = Training(asked, shape, dataset.train)
     machine = machine_of(asked, place or Place(ANY_GPU, ""))
     disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))
     if place is None:
-        return Forecast(dataset, None, None, None, disk, gguf, notes)
+        return Forecast(dataset, None, None, None, disk, gguf, notes, lora)
     plan = decide(training, machine)
     if plan is None:
         raise _refusal(training, shape, machine)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
-        return Forecast(dataset, place, plan, None, disk, gguf, notes)
+        return Forecast(dataset, place, plan, None, disk, gguf, notes, lora)
     seconds = training_seconds(plan, place.card, dataset.train.examples, dataset.held_out, asked.eval_steps)
-    return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
+    return Forecast(dataset, place, plan, seconds, disk, gguf, notes, lora)
 
 
 def machine_of(spec: RunSpec, place: Place) -> Machine:

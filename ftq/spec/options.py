@@ -66,7 +66,9 @@ class RunSpec(BaseModel):
     engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
     epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
     max_steps: Steps | None = Field(None, description="stop after so many optimiser steps, whatever epochs says")
-    learning_rate: Rate | Auto = Field("auto", description="peak learning rate; auto: the smaller the model, the higher")
+    learning_rate: Rate | Auto = Field(
+        "auto", description="peak learning rate; auto: the smaller the model, the higher"
+    )
     lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
