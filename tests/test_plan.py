@@ -87,7 +87,7 @@ def test_a_shape_from_a_config() -> None:
 def test_the_catalogue_counts_with_the_defaults() -> None:
     fields = RunSpec.model_fields
     assert (fields["target_modules"].default, fields["max_seq_length"].default) == (PROJECTIONS, memory.ROW)
-    assert memory.RANK == LARGEST.r
+    assert LARGEST.r == memory.RANK
 
 
 # ---- the step: from spec and dataset alone ----------------------------------------------------------------
