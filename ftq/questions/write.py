@@ -195,7 +195,7 @@ class _Writer:
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
         fact, is_english = self.fact, self.language.code == "en"
-        subject = fact.subject if self.relation in UNQUOTED else _quoted(fact.subject, self.language)
+        subject = fact.subject if self.relation in UNQUOTED else quoted(fact.subject, self.language)
         if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
             subject = as_purpose(subject) or subject
         if self.relation == "indirect":
@@ -206,8 +206,8 @@ class _Writer:
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
         text = template.format(
             subject=subject,
-            attribute=attribute if self.relation != "cell" else _quoted(fact.attribute, self.language, always=True),
-            value=_quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
+            attribute=attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
+            value=quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
             kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
             place=place_of(fact),
             **given,
@@ -281,7 +281,7 @@ def _stopped(text: str) -> str:
     return text[:-1] if text.endswith(("..", "?.", "!.")) and not text.endswith("...") else text
 
 
-def _quoted(text: str, language: Language, always: bool = False) -> str:
+def quoted(text: str, language: Language, always: bool = False) -> str:
     """In quotes, unless it is code or, in English, short."""
     is_plain = language.code == "en" and len(text.split()) <= 3 and not always
     if text.startswith("`") or not text or is_plain or "\n" in text:
