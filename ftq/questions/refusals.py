@@ -10,8 +10,7 @@ from itertools import chain, islice, zip_longest
 
 from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import GERUNDS, VERBS, as_mine, as_purpose
-from ftq.questions.english import ARTICLES, clause_of
+from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
 from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, order, quoted
@@ -21,6 +20,7 @@ NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
 NAMES = 2_000  # that are combined
 PURPOSE = re.compile(r"\w+ .{2,50}")
 NO_ONE = frozenset({"i", "it", "they", "this", *GERUNDS})
+TURNS = 4  # of each subject, with another question
 LEAST = 3  # refused questions of one beginning, whatever is answered
 
 
@@ -113,9 +113,10 @@ class _Absent:
             and is_subject(fact.subject, longest=4) and _is_thing(fact.subject)
         ]  # fmt: skip
         asked = self.language.lacking
-        for number, fact in enumerate(self._shuffled(subjects, "lacking")):
-            question, about = asked[(number + self.options.seed) % len(asked)] if asked else ("", frozenset())
-            if question and not self.sections.together(fact.subject, about):
+        turns = [(fact, turn) for turn in range(TURNS if asked else 0) for fact in self._shuffled(subjects, "lacking")]
+        for number, (fact, turn) in enumerate(turns):
+            question, about = asked[(number + turn + self.options.seed) % len(asked)]
+            if not self.sections.together(fact.subject, about):
                 yield self._draft(question.format(subject=quoted(fact.subject, self.language)), fact)
 
     def crossed(self) -> Iterator[Draft]:

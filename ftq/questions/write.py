@@ -28,7 +28,7 @@ FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
 WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
-KEYWORDS = 5  # of a sentence at most
+KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
@@ -133,7 +133,7 @@ class _Writer:
         fact, seed, is_english = self.fact, self.options.seed, self.language.code == "en"
         asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
         asked.sort(key=lambda one: (one.form not in FIRST_FORMS, order(seed, fact.key, one.form)))
-        room = count if not is_english else max(1, count // 3) if asked else max(2, count // 2)
+        room = max(count // 3, min(count - len(asked), BY_WORDS)) if is_english else count
         mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)
         for number, one in enumerate(islice(mixed, count)):
             coin = order(seed, fact.key, one.form, "coins")[0]
