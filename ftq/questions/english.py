@@ -10,13 +10,14 @@ from ftq.facts.checks import known_words
 from ftq.facts.rules.english import (
     BETWEEN,
     NOUNS,
+    THIRD_PERSON,
     VERBS,
     Clause,
     as_mine,
     clause_of,
     first_clause,
     led,
-)  # fmt: skip
+)
 from ftq.questions.kinds import kind_of
 
 PREPOSITION = re.compile(
@@ -160,6 +161,8 @@ def _imperative(sentence: str) -> Iterator[Asked]:
     following = rest.split()[0].lower()
     if following in ("it", "them", "this", "these", "those", "that", "so") and not lead:
         return
+    if following in THIRD_PERSON:
+        return  # `Prepare finds`
     if verb in NOUNS and not negative and following in ("is", "are", "of", "for", "and", "or", "has", "in", "can"):
         return
     tail, answer = f" {lead[0].lower()}{lead[1:]}" if lead else "", f"{'No' if negative else 'Yes'}. {sentence}"
