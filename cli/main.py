@@ -74,11 +74,13 @@ class FtqGroup(click.Group):
 
 
 def _translate(error: Exception) -> Failure:
-    from ftq.errors import FtqError, Refused, UserError
+    from ftq.errors import FtqError, Refused, UserError, unusable
     from ftq.settings import without_password
 
     if isinstance(error, UserError) and not isinstance(error, Refused):
         return Misuse(error.message, error.hint)
+    if isinstance(error, OSError) and error.filename:  # a file of the user's, not ftq's own doing
+        error = unusable(error)
     if isinstance(error, FtqError):
         return Failure(error.message, error.hint)
     text = without_password(f"{type(error).__name__}: {error}".splitlines()[0])

@@ -77,7 +77,8 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
         return
     runs = client.all(limit)
     if not runs:
-        note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.")
+        other = "" if client.has_database() else " Those of another folder: FTQ_HOME=FOLDER."
+        note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.{other}")
         return
     from cli.screens.runs import print_runs
     from cli.screens.watch import list_warnings
