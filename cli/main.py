@@ -6,6 +6,7 @@ pydantic, rich) is imported inside the commands that use it, so that `ftq --help
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import IO, Any
 
@@ -79,7 +80,7 @@ def _translate(error: Exception) -> Failure:
 
     if isinstance(error, UserError) and not isinstance(error, Refused):
         return Misuse(error.message, error.hint)
-    if isinstance(error, OSError) and error.filename:  # a file of the user's, not ftq's own doing
+    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):  # ENOSPC: also of the output
         error = unusable(error)
     if isinstance(error, FtqError):
         return Failure(error.message, error.hint)

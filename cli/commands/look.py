@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import sys
 import time
 from collections import defaultdict
@@ -127,10 +128,10 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     client = open_client()
     found = client.find(run)
     wanted = (stage,) if stage else STAGES
-    out = sys.stdout.buffer
+    out = sys.stdout.buffer if sys.stdout else io.BytesIO()  # None if it was closed
     if not any(client.run_dir(found.id).log(name).is_file() for name in wanted):
         _say_no_log(client, found, stage)
-    last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout.isatty() else None
+    last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout and sys.stdout.isatty() else None
     with ctrl_c(""):
         for name, piece in client.follow_logs(found.id, wanted, follow):
             if name != last and not stage:
