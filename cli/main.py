@@ -14,8 +14,8 @@ import click
 
 import ftq
 from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
-from cli.common import INTERRUPTED, interruptible
 from ftq.errors import printable
+from ftq.start import INTERRUPTED, interruptible
 
 EXAMPLES = """\b
 A first run, from a folder of documents to a model that answers:

@@ -12,11 +12,10 @@ import pytest
 from cli_tools import Store, run
 from click.testing import CliRunner
 
-from cli.common import interruptible
 from cli.main import main
 from ftq.client.client import Client
 from ftq.programs import UpOptions
-from ftq.start import end_at_ctrl_c
+from ftq.start import end_at_ctrl_c, interruptible
 
 ROOT = Path(__file__).parents[1]
 CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nprint('went on')\n"
