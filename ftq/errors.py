@@ -101,6 +101,11 @@ class LeaseLost(FtqError):
     kind = "lost"
 
 
+def exit_code(error: FtqError) -> int:
+    """2 for bad usage: an unknown run, option or value; 1 for what failed or isn't allowed now."""
+    return 2 if isinstance(error, UserError) and not isinstance(error, Refused) else 1
+
+
 def unusable(error: OSError) -> Unavailable:
     """What the system refuses to do with a file, and what to do about it."""
     hint = ""

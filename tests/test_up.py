@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -119,15 +119,23 @@ def test_stopped_while_it_starts_it_does_not_say_that_it_is_up(
     assert [line.partition(" ")[0] for line in said] == ["broker", "stopping:", "stopped"]
 
 
-def test_an_artifacts_folder_that_cannot_be_used_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["up"])
+def test_what_keeps_it_from_starting_is_said_without_a_traceback(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(program: Callable[[], None], options: str) -> tuple[object, str]:
+        monkeypatch.setattr("sys.argv", ["program", options])
+        with pytest.raises(SystemExit) as end:
+            program()
+        return end.value.code, capsys.readouterr().err
+
     home.write_text("")
-    with pytest.raises(SystemExit, match=f"^Error: the artifacts folder {home} can't be made"):
-        up.main()
+    unmade = f"Error: the artifacts folder {home} can't be made (File exists)\nSet FTQ_HOME to another.\n"
+    assert refused(up.main, "{}") == refused(worker.main, "{}") == (1, unmade)
     home.unlink()
     (home / "up.lock").mkdir(parents=True)
-    with pytest.raises(SystemExit, match=f"^Error: {home}/up.lock: Is a directory$"):
-        up.main()
+    assert refused(up.main, "{}") == (1, f"Error: {home}/up.lock: Is a directory\n")
+    code, said = refused(worker.main, '{"queues": "gpu2"}')
+    assert (code, said.partition("\n")[0]) == (2, "Error: --queues gpu2: that needs 2 GPUs, this worker has 0")
 
 
 def test_a_broker_that_is_not_there_yet_is_said(

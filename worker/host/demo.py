@@ -20,6 +20,7 @@ from typing import Any
 from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import FtqError, printable
+from ftq.programs import end
 from ftq.settings import Settings
 from ftq.spec.options import read_config
 from worker.host import appliance
@@ -51,7 +52,7 @@ def main() -> None:
             with contextlib.nullcontext() if sys.stdout.isatty() else demo.signs_of_life():
                 code = demo.run()
     except FtqError as error:
-        sys.exit(f"Error: {error.text}")
+        end(error)
     sys.exit(code)
 
 

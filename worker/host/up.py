@@ -43,9 +43,9 @@ def main() -> None:
         port = options.port if options.flower else None
         sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr).run())
     except FtqError as error:
-        sys.exit(f"Error: {error.text}")
+        programs.end(error)
     except OSError as error:
-        sys.exit(f"Error: {unusable(error).text}")
+        programs.end(unusable(error))
 
 
 @dataclass

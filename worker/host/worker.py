@@ -8,7 +8,7 @@ import sys
 
 from ftq.client.submit import make_home
 from ftq.errors import FtqError, UserError
-from ftq.programs import WorkerOptions
+from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue
 from ftq.store.store import RunStore
@@ -25,7 +25,7 @@ def main() -> None:
         queues = queues_for(asked, take_gpus(options.gpus, asked))
         _start(queues, options.name, options.concurrency)
     except FtqError as error:
-        sys.exit(f"Error: {error.text}")
+        end(error)
 
 
 def take_gpus(wanted: str | None, queues: list[str]) -> int:
