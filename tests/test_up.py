@@ -106,8 +106,8 @@ def test_flowers_address_is_written_down_for_the_doctor_and_a_taken_port_is_said
         one._start_flower(port)
     said = capsys.readouterr().err
     assert said == f"Flower    left out: port {port}: address already in use (another one: ftq up --port {port + 1})\n"
-    assert one.flower
-    one.flower.process.wait()
+    one._stop_all()
+    assert not address.exists()
 
 
 def test_stopped_while_it_starts_it_does_not_say_that_it_is_up(

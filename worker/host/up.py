@@ -107,7 +107,6 @@ class Up:
         else:
             self._start_worker("all", "cpu,gpu", {})
         self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
-        programs.flower_address(self.settings.home).unlink(missing_ok=True)  # of one that was killed
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
@@ -186,7 +185,9 @@ class Up:
     def _stop_all(self) -> None:
         """Workers first: they hand their runs back through the broker. The broker last."""
         _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
-        _end([self.flower.process] if self.flower else [], 10)
+        if self.flower:
+            _end([self.flower.process], 10)
+            programs.flower_address(self.settings.home).unlink(missing_ok=True)
         _end([self.broker.process] if self.broker else [], 10)
         if self.workers or self.broker:
             say("stopped")
