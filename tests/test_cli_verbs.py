@@ -430,7 +430,9 @@ def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
 # ---- errors -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["status", "logs", "events", "cancel", "pause", "resume", "retry", "keep", "rm"])
+@pytest.mark.parametrize(
+    "command", ["status", "logs", "events", "cancel", "pause", "resume", "retry", "keep", "rm", "promote", "pull"]
+)
 def test_a_look_where_no_run_is_makes_nothing(home: Path, command: str) -> None:
     result = run(command, "handbook")
     where = f"There is no run in {home}: `ftq submit` makes one, FTQ_HOME names another folder.\n"
