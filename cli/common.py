@@ -6,7 +6,6 @@ Standard output holds the answer and nothing else; notes, progress and hints go 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +15,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from ftq.errors import printable
+from ftq.start import INTERRUPTED
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def open_client() -> Client:
@@ -98,19 +97,6 @@ def confirm(question: str, yes: bool) -> None:
         raise KeyboardInterrupt from None
     if not agreed:
         raise click.Abort
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make Ctrl-C a KeyboardInterrupt, where ftq.start has made it the end of the process."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

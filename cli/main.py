@@ -6,6 +6,7 @@ pydantic, rich) is imported inside the commands that use it, so that `ftq --help
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import IO, Any
 
@@ -13,8 +14,8 @@ import click
 
 import ftq
 from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
-from cli.common import INTERRUPTED, interruptible
 from ftq.errors import printable
+from ftq.start import INTERRUPTED, interruptible
 
 EXAMPLES = """\b
 A first run, from a folder of documents to a model that answers:
@@ -47,7 +48,7 @@ class Failure(click.ClickException):
 
 
 class Misuse(Failure):
-    """Bad usage: unknown run, option or value (exit code 2)."""
+    """Bad usage: unknown run, option or value."""
 
     exit_code = 2
 
@@ -74,13 +75,14 @@ class FtqGroup(click.Group):
 
 
 def _translate(error: Exception) -> Failure:
-    from ftq.errors import FtqError, Refused, UserError
+    from ftq.errors import FtqError, exit_code, unusable
     from ftq.settings import without_password
 
-    if isinstance(error, UserError) and not isinstance(error, Refused):
-        return Misuse(error.message, error.hint)
+    if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):  # ENOSPC: also of the output
+        error = unusable(error)
     if isinstance(error, FtqError):
-        return Failure(error.message, error.hint)
+        failure = Misuse if exit_code(error) == Misuse.exit_code else Failure
+        return failure(error.message, error.hint)
     text = without_password(f"{type(error).__name__}: {error}".splitlines()[0])
     return Failure(f"this shouldn't happen: {text}", "Set FTQ_DEBUG=1 for the traceback.")
 

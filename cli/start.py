@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ftq.start import end_at_ctrl_c
 
 
@@ -9,4 +11,7 @@ def main() -> None:
     end_at_ctrl_c()
     from cli.main import main as ftq
 
-    ftq()
+    try:
+        ftq()
+    except OSError as error:  # even the help, or an error, can't be written: the disk is full
+        sys.exit(f"Error: {error.strerror}")

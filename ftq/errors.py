@@ -16,6 +16,8 @@ Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,6 +99,22 @@ class Unavailable(FtqError):
 
 class LeaseLost(FtqError):
     kind = "lost"
+
+
+def exit_code(error: FtqError) -> int:
+    """2 for bad usage: an unknown run, option or value; 1 for what failed or isn't allowed now."""
+    return 2 if isinstance(error, UserError) and not isinstance(error, Refused) else 1
+
+
+def unusable(error: OSError) -> Unavailable:
+    """What the system refuses to do with a file, and what to do about it."""
+    hint = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Make room on its disk; `ftq gc` deletes old runs."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "Correct its owner and mode, or name another folder: FTQ_HOME is that of all runs."
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+    return Unavailable(where + (error.strerror or str(error)), hint)
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

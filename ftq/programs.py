@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, NoReturn, Self
 
-from ftq.errors import UserError
+from ftq.errors import FtqError, UserError, exit_code, printable
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ class UpOptions(Program):
     flower: bool = True
     gpus_per_worker: int = 1
     log_to_stderr: bool = False
+
+
+def end(error: FtqError) -> NoReturn:
+    """End the program as the client ends a command that failed."""
+    print(f"Error: {printable(error.text)}", file=sys.stderr)
+    sys.exit(exit_code(error))
 
 
 def flower_address(home: Path) -> Path:

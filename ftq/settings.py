@@ -19,9 +19,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ftq.errors import UserError
 
-# A Unix socket's path holds 107 bytes at most (sun_path in unix(7)).
-_SOCKET_PATH_MAX = 107
-
+_SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
 
 # Whoever knows these can act as the worker. A stage's process loads models from anywhere and doesn't need them.
 NOT_FOR_STAGES = (
@@ -84,7 +82,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        home = Path(environ.get("FTQ_HOME") or "artifacts").expanduser().resolve()
+        home = _expanded(Path(environ.get("FTQ_HOME") or "artifacts"), "FTQ_HOME").resolve()
         broker_url = _with_password(environ, "FTQ_BROKER")
         _check_broker(broker_url)
         return cls(
@@ -226,7 +224,7 @@ def _file(environ: Mapping[str, str], name: str) -> Path | None:
     """The readable file that the variable names; None if it is unset."""
     if not environ.get(name):
         return None
-    path = Path(environ[name]).expanduser().absolute()
+    path = _expanded(Path(environ[name]), name).absolute()
     try:
         path.open("rb").close()
     except OSError as error:
@@ -270,14 +268,22 @@ def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Where ftq keeps what it can make again: $FTQ_CACHE, else ~/.cache/ftq."""
-    return Path(environ.get("FTQ_CACHE") or Path.home() / ".cache" / "ftq").expanduser()
+    return _expanded(Path(environ.get("FTQ_CACHE") or "~/.cache/ftq"), "FTQ_CACHE")
 
 
 def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
     """Where huggingface_hub keeps models. Importing it to ask would take longer than most of what asks."""
     folder = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
     home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
-    return Path(folder or Path(home, "hub")).expanduser()
+    return _expanded(Path(folder or Path(home, "hub")), "HF_HOME")
+
+
+def _expanded(path: Path, name: str) -> Path:
+    """The path with `~` replaced. UserError where nobody has that home folder, as in a container without a user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such home folder", f"Set {name} to a path without `~`.") from None
 
 
 def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def end_at_ctrl_c() -> None:
@@ -15,6 +19,19 @@ def end_at_ctrl_c() -> None:
     For as long as nothing has to be put away. A process that was told to ignore Ctrl-C goes on ignoring it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C a KeyboardInterrupt, where `end_at_ctrl_c` has made it the end of the process."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

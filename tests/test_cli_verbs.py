@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -427,6 +428,33 @@ def test_gc_clears_what_no_run_needs(store: Store, cache: Path) -> None:
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "logs", "events", "cancel", "pause", "resume", "retry", "keep", "rm", "promote", "pull"]
+)
+def test_a_look_where_no_run_is_makes_nothing(home: Path, command: str) -> None:
+    result = run(command, "handbook")
+    where = f"There is no run in {home}: `ftq submit` makes one, FTQ_HOME names another folder.\n"
+    assert (result.exit_code, result.stderr) == (2, f"Error: no run matches handbook\n{where}")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "\nMake room on its disk; `ftq gc` deletes old runs."),
+        (errno.EACCES, "\nCorrect its owner and mode, or name another folder: FTQ_HOME is that of all runs."),
+        (errno.EIO, ""),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch, number: int, hint: str) -> None:
+    def broken(self: Client, limit: int | None = None) -> None:
+        raise OSError(number, os.strerror(number), "/srv/x")
+
+    monkeypatch.setattr(Client, "all", broken)
+    result = run("status")
+    assert (result.exit_code, result.stderr) == (1, f"Error: /srv/x: {os.strerror(number)}{hint}\n")
 
 
 def test_a_bug_is_one_line_and_a_traceback_only_on_request(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

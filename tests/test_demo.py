@@ -15,8 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ftq.client.client import Client
 from ftq.programs import UpOptions
+from ftq.settings import Settings
 from tests.brokers import free_port
+from worker.host.demo import Demo
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0
@@ -170,3 +173,22 @@ def test_a_killed_ftq_up_leaves_nothing_behind(machine: Machine, tmp_path: Path)
     up.kill()
     assert process.wait(PATIENCE) == 1
     machine.until(lambda: not machine.processes())
+
+
+def test_a_demo_goes_on_with_the_run_that_another_one_was_stopped_in(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    up = subprocess.Popen(["sleep", "60"])
+    try:
+        with contextlib.closing(Client(Settings.from_env())) as client:
+            demo = Demo(client, up)
+            assert demo._interrupted() == ""
+            submitted = demo._submit()
+            assert demo._interrupted() == submitted
+            assert capsys.readouterr().out == "smollm2-135m-1 goes on: an earlier demo was stopped in it\n"
+            client.cancel(submitted)
+            assert demo._interrupted() == ""
+    finally:
+        up.kill()
+        up.wait()

@@ -25,6 +25,7 @@ from ftq.doctor.clock import compare
 from ftq.doctor.database import database
 from ftq.doctor.findings import Check, Finding, examine, worst
 from ftq.doctor.workers import workers
+from ftq.errors import Unavailable
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 
@@ -144,6 +145,14 @@ def test_an_artifacts_folder_that_cant_be_written(nobody: Path) -> None:
     (unmade,) = machine.artifacts(nobody / "artifacts")
     message = f"{nobody}/artifacts can't be made: {nobody} can't be written (Permission denied)"
     assert (unmade.level, unmade.message) == ("problem", message)
+
+
+def test_a_database_in_such_a_folder_says_so(nobody: Path) -> None:
+    url = f"sqlite:///{nobody}/ftq.db"
+    with pytest.raises(Unavailable) as caught:
+        RunStore(url)
+    assert caught.value.message == f"database {url} can't be used: {nobody} can't be written"
+    assert caught.value.hint == "Correct the folder's owner and mode, or set FTQ_HOME to a folder of yours."
 
 
 def test_an_artifacts_folder_on_a_read_only_file_system() -> None:

@@ -12,11 +12,10 @@ import pytest
 from cli_tools import Store, run
 from click.testing import CliRunner
 
-from cli.common import interruptible
 from cli.main import main
 from ftq.client.client import Client
 from ftq.programs import UpOptions
-from ftq.start import end_at_ctrl_c
+from ftq.start import end_at_ctrl_c, interruptible
 
 ROOT = Path(__file__).parents[1]
 CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nprint('went on')\n"
@@ -75,3 +74,20 @@ def test_a_question_that_is_answered_no_or_not_at_all(store: Store, monkeypatch:
     for answer, code in (("n\n", 1), ("", 130)):
         assert CliRunner().invoke(main, ["rm", "old"], input=answer).exit_code == code
     assert store.runs.find("old")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "options", "models --json"])
+def test_output_that_cannot_be_written_is_one_line(arguments: str) -> None:
+    command = [sys.executable, "-c", "from cli.start import main; main()", *arguments.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "Error: No space left on device")
+
+
+def test_logs_need_no_standard_output(store: Store) -> None:
+    store.add("aaaa1111", "one")
+    (store.home / "aaaa1111" / "logs" / "train.log").write_text("text\n")
+    code = "from cli.start import main; main()"
+    command = ["sh", "-c", '"$0" -c "$1" logs one >&-', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "==> train <==\n")

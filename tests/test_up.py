@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ftq import programs
 from ftq.settings import Settings
-from worker.host import broker, up
+from tests.brokers import free_port
+from worker.app import app
+from worker.host import broker, up, worker
 from worker.host.up import Up
 
 
@@ -85,6 +90,73 @@ def test_a_closed_terminal_stops_it_unless_it_was_started_by_nohup(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script's `ftq up &` inherits it
     assert one.run() == 0
     assert seen == [not ignored, True]
+
+
+def test_flowers_address_is_written_down_for_the_doctor_and_a_taken_port_is_said(
+    one: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = programs.flower_address(one.settings.home)
+    monkeypatch.setattr(Up, "_spawn", lambda *_: subprocess.Popen(["true"]))
+    port = free_port()
+    one._start_flower(port)
+    assert address.read_text() == f"http://127.0.0.1:{port}\n"
+    capsys.readouterr()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one._start_flower(port)
+    said = capsys.readouterr().err
+    assert said == f"Flower    left out: port {port}: address already in use (another one: ftq up --port {port + 1})\n"
+    one._stop_all()
+    assert not address.exists()
+
+
+def test_stopped_while_it_starts_it_does_not_say_that_it_is_up(
+    one: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Up, "_start_worker", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert one.run() == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[0] for line in said] == ["broker", "stopping:", "stopped"]
+
+
+def test_what_keeps_it_from_starting_is_said_without_a_traceback(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(program: Callable[[], None], options: str) -> tuple[object, str]:
+        monkeypatch.setattr("sys.argv", ["program", options])
+        with pytest.raises(SystemExit) as end:
+            program()
+        return end.value.code, capsys.readouterr().err
+
+    home.write_text("")
+    unmade = f"Error: the artifacts folder {home} can't be made (File exists)\nSet FTQ_HOME to another.\n"
+    assert refused(up.main, "{}") == refused(worker.main, "{}") == (1, unmade)
+    home.unlink()
+    (home / "up.lock").mkdir(parents=True)
+    assert refused(up.main, "{}") == (1, f"Error: {home}/up.lock: Is a directory\n")
+    code, said = refused(worker.main, '{"queues": "gpu2"}')
+    assert (code, said.partition("\n")[0]) == (2, "Error: --queues gpu2: that needs 2 GPUs, this worker has 0")
+
+
+def test_a_broker_that_is_not_there_yet_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "redis://127.0.0.1:1/0"
+    monkeypatch.setenv("FTQ_BROKER_URL", url)
+    monkeypatch.setattr(Up, "_start_worker", lambda *_: None)
+    monkeypatch.setattr(Up, "_wait_until_ready", lambda self, _: self._stop())
+    home.mkdir()
+    Up(Settings.from_env(), None, [], False)._start()
+    assert capsys.readouterr().err.startswith(f"broker    {url}  can't be reached yet; `ftq doctor` says why\n")
+
+
+def test_a_worker_without_a_broker_says_what_it_waits_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(app, "worker_main", lambda _: None)
+    worker._start(["cpu"], None, None)
+    start = "`ftq up` starts it, or FTQ_BROKER_URL names another.\n"
+    assert capsys.readouterr().err == f"No broker is up for {home}: this worker waits for it. {start}"
 
 
 def test_a_terminal_that_is_gone_takes_no_line_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import sys
 import time
 from collections import defaultdict
@@ -77,7 +78,8 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
         return
     runs = client.all(limit)
     if not runs:
-        note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.")
+        other = "" if client.has_database() else " Those of another folder: FTQ_HOME=FOLDER."
+        note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.{other}")
         return
     from cli.screens.runs import print_runs
     from cli.screens.watch import list_warnings
@@ -126,10 +128,10 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     client = open_client()
     found = client.find(run)
     wanted = (stage,) if stage else STAGES
-    out = sys.stdout.buffer
+    out = sys.stdout.buffer if sys.stdout else io.BytesIO()  # None if it was closed
     if not any(client.run_dir(found.id).log(name).is_file() for name in wanted):
         _say_no_log(client, found, stage)
-    last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout.isatty() else None
+    last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout and sys.stdout.isatty() else None
     with ctrl_c(""):
         for name, piece in client.follow_logs(found.id, wanted, follow):
             if name != last and not stage:

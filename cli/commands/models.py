@@ -80,7 +80,9 @@ def promote(run: str) -> None:
     Example:
       ftq promote handbook:2
     """
-    promoted, before = open_client().models.promote(run)
+    client = open_client()
+    run_id = client.find(run).id
+    promoted, before = client.models.promote(run_id)
     latest = f"{promoted.family}:latest is {promoted.version_name}"
     was = f" (it was {before})" if before else ""
     say(f"{latest} already." if before == promoted.version_name else f"{latest} now{was}.")
@@ -157,7 +159,8 @@ def push(run: str, repository: str, kind: str, private: bool, update: bool, as_j
 
 
 def _model(client: Client, wanted: str, kind: str) -> Model:
-    model = client.models.model(wanted, kind)
+    run_id = client.find(wanted).id
+    model = client.models.model(run_id, kind)
     if other := client.models.other_latest(wanted, model.run):
         note(f"Note: {other}")
     return model

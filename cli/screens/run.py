@@ -61,7 +61,7 @@ def _header(run: Run, now: float, symbols: bool) -> RenderableType:
 def _stages(run: Run, now: float, symbols: bool) -> RenderableType:
     table = terminal.table("STAGE", "STATUS", "ATTEMPT")
     table.add_column(Text("TIME", "dim"), justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.columns[2].justify = "right"
     for stage in run.stages:
         taken = view.seconds(stage, now)

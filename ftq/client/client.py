@@ -12,6 +12,7 @@ from ftq.client.asking import Asking, Pieces
 from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
 from ftq.client.submit import Submitted
+from ftq.errors import NotFound, utf8
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
@@ -104,43 +105,52 @@ class Client:
     # ---- control ----------------------------------------------------------------------------------------
 
     def cancel(self, wanted: str) -> Run:
-        return self.store.cancel(self.store.find(wanted).id)
+        run = self.find(wanted)
+        return self.store.cancel(run.id)
 
     def pause(self, wanted: str) -> Run:
-        return self.store.pause(self.store.find(wanted).id)
+        run = self.find(wanted)
+        return self.store.pause(run.id)
 
     def resume(self, wanted: str) -> tuple[Run, list[str]]:
-        run = self.store.resume(self.store.find(wanted).id)
+        run = self.find(wanted)
+        run = self.store.resume(run.id)
         return run, self._send(run)
 
     def retry(self, wanted: str, from_stage: str | None = None) -> tuple[Run, list[str]]:
-        before = self.store.find(wanted)
+        before = self.find(wanted)
         run = self.store.retry(before.id, from_stage)
         ended = f"{before.version_name} is gone: {run.name} gets a new number when it succeeds"
         return run, ([ended] if before.version and not run.version else []) + self._send(run)
 
     def keep(self, wanted: str, kept: bool = True) -> Run:
         """Whether `gc` spares the run."""
-        run_id = self.store.find(wanted).id
+        run_id = self.find(wanted).id
         self.store.keep(run_id, kept)
         return self.store.get(run_id)
 
     # ---- look -------------------------------------------------------------------------------------------
 
     def find(self, wanted: str) -> Run:
-        """A run by id, unique prefix of an id, or name; as a version, such as handbook:2 or handbook:latest."""
+        """A run by id, unique prefix of an id, or name; as a version, such as handbook:2 or handbook:latest.
+
+        A look into a folder without runs leaves nothing there.
+        """
+        if submit.is_new(self.settings):
+            where = f"There is no run in {self.settings.home}: `ftq submit` makes one, FTQ_HOME names another folder."
+            raise NotFound(f"no run matches {utf8(wanted)}", where)
         return self.store.find(wanted)
 
     def all(self, limit: int | None = None) -> list[Run]:
         """Every run, or the latest `limit`; the newest first."""
-        return self.store.all(limit)
+        return [] if submit.is_new(self.settings) else self.store.all(limit)
 
     def count(self) -> int:
-        return self.store.count()
+        return 0 if submit.is_new(self.settings) else self.store.count()
 
     def missing_worker(self, *runs: Run) -> str:
         """Why no worker takes the first run that waits in vain, and what to do; empty if all are taken."""
-        return workers.missing_for(runs, self.store.live_queues())
+        return workers.missing_for(runs, self.store.live_queues()) if runs else ""
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         """What `missing_worker` would say of a run that isn't recorded. Writes nothing, not even a new database."""
@@ -204,7 +214,7 @@ class Client:
     def _askable(self, wanted: str, options: dict[str, Any]) -> Run:
         """The run, checked to have the model that is asked for and a worker that answers."""
         asking.check_options(options)
-        run = self.store.find(wanted)
+        run = self.find(wanted)
         asking.check_model(run, self.run_dir(run.id), options)
         self._asking.check_worker()
         return run

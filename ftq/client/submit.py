@@ -16,7 +16,7 @@ from ftq.errors import NameTaken, Unavailable, UserError
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot, snapshot
-from ftq.settings import Settings
+from ftq.settings import Settings, sqlite_file
 from ftq.spec import models
 from ftq.store.records import Run
 from ftq.store.store import RunStore
@@ -120,6 +120,13 @@ def make_home(settings: Settings) -> None:
         raise Unavailable(
             f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
         ) from None
+
+
+def is_new(settings: Settings) -> bool:
+    """Whether the artifacts folder has no database yet, and could have one."""
+    file, home = sqlite_file(settings.database_url), settings.home
+    above = next(folder for folder in (home, *home.parents) if folder.exists())
+    return file is not None and file.is_relative_to(home) and not file.exists() and above.is_dir()
 
 
 def renamed(name: str, wanted: str | None) -> str:

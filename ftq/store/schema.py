@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -187,6 +188,11 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
             f"database {url} can't be used: its disk is full",
             "Make a few MB of room by hand: ~/.cache/ftq is made again, and the folder `merged` of a finished run "
             "isn't needed to ask it. Then `ftq gc` deletes old runs.",
+        )
+    if file and file.parent.is_dir() and not os.access(file.parent, os.W_OK, effective_ids=True):
+        return Unavailable(
+            f"database {url} can't be used: {file.parent} can't be written",
+            "Correct the folder's owner and mode, or set FTQ_HOME to a folder of yours.",
         )
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",

@@ -16,6 +16,7 @@ from pathlib import Path
 from ftq.doctor.findings import Check, Finding, Level, examine
 from ftq.doctor.machine import GB, disk, in_container, versions
 from ftq.doctor.web import hub
+from ftq.settings import cache_dir, hub_cache
 from worker.doctor.gpu import gpus, torch_cuda
 from worker.doctor.limits import limits
 
@@ -88,12 +89,9 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:
 
 def folders() -> Iterator[Finding]:
     """Where base models, kernels and temporary files go."""
-    home = Path.home() / ".cache"
-    models = Path(os.environ.get("HF_HOME") or home / "huggingface").expanduser()
-    cache = Path(os.environ.get("FTQ_CACHE") or home / "ftq").expanduser()
     look = partial(disk, "disk")
-    yield from look(models)
-    yield from look(cache, little=1)
+    yield from look(hub_cache())
+    yield from look(cache_dir(), little=1)
     yield from look(Path(tempfile.gettempdir()), little=2)
 
 

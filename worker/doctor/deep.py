@@ -20,6 +20,7 @@ from ftq.doctor.findings import Finding
 from ftq.errors import FtqError, RunError, printable
 from ftq.files.run_dir import STAGES, RunDir, read_jsonl, remove, write_json
 from ftq.spec.options import parse
+from ftq.start import INTERRUPTED, interruptible
 from worker.attempt import policy
 from worker.attempt.stage_process import StageProcess
 from worker.machine.hardware import gpus
@@ -52,6 +53,14 @@ print(json.dumps([torch.__version__, torch.cuda.get_device_name() if found else 
 
 
 def main() -> None:
+    try:
+        with interruptible():
+            _main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="ftq-doctor-"))
     findings = []
     try:

@@ -69,6 +69,20 @@ def answers(socket: Path) -> bool:
     return bool(_try(socket, "PING"))
 
 
+def is_reachable(settings: Settings) -> bool:
+    """Whether the broker of FTQ_BROKER_URL answers within seconds."""
+    import redis
+    from kombu.exceptions import OperationalError
+
+    from ftq.doctor.broker import connected
+
+    try:
+        with connected(settings) as server:
+            return bool(server.ping())
+    except (OperationalError, redis.RedisError, OSError):
+        return False
+
+
 def _try(socket: Path, command: str) -> Any:
     """The server's answer to the command, or None."""
     import redis

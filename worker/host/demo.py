@@ -20,7 +20,10 @@ from typing import Any
 from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import FtqError, printable
+from ftq.programs import end
 from ftq.settings import Settings
+from ftq.spec.options import read_config
+from worker.host import appliance
 from worker.host.leash import leashed
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
@@ -49,7 +52,7 @@ def main() -> None:
             with contextlib.nullcontext() if sys.stdout.isatty() else demo.signs_of_life():
                 code = demo.run()
     except FtqError as error:
-        sys.exit(f"Error: {error.text}")
+        end(error)
     sys.exit(code)
 
 
@@ -81,7 +84,7 @@ class Demo:
     def run(self) -> int:
         """Run the demo and return its exit code."""
         self._wait_for_workers()
-        self.run_id = self._submit()
+        self.run_id = self._interrupted() or self._submit()
         if self._call([FTQ, "status", self.run_id, "--watch"]).returncode:
             return 1
         if all(stage.cached for stage in self.client.find(self.run_id).stages):
@@ -126,6 +129,16 @@ class Demo:
             time.sleep(0.2)
             live = self.client.store.live_workers()
             queues = set[str]().union(*(live[name] for name in live if f"-{self.up.pid}@" in name))
+
+    def _interrupted(self) -> str:
+        """The id of the run that a demo was stopped in; empty if there is none. A new one would only wait for it."""
+        options = {"model": MODEL, "documents": "documents", "quantizations": ["q8_0"], "prompts": QUESTIONS}
+        with contextlib.suppress(FtqError):  # what is wrong with the documents, submit says
+            run = appliance.find(self.client, {**read_config(Path("demo.yaml")), **options})
+            if run and run.status in ("queued", "running"):
+                print(f"{run.name} goes on: an earlier demo was stopped in it", flush=True)
+                return run.id
+        return ""
 
     def _submit(self) -> str:
         """Submit the run and return its id. FtqError with the command's own words if it is refused."""

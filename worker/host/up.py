@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ftq import programs
-from ftq.errors import FtqError, UserError, printable
-from ftq.files.run_dir import make_home
+from ftq.client.submit import make_home
+from ftq.errors import FtqError, UserError, printable, unusable
 from ftq.settings import Settings, protect_files, without_password
 from ftq.store.records import ASK
 from ftq.store.store import RunStore
@@ -43,7 +43,9 @@ def main() -> None:
         port = options.port if options.flower else None
         sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr).run())
     except FtqError as error:
-        sys.exit(f"Error: {error.text}")
+        programs.end(error)
+    except OSError as error:
+        programs.end(unusable(error))
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Up:
         self.stopping = False
 
     def run(self) -> int:
-        make_home(self.settings.home, self.settings.umask)
+        make_home(self.settings)
         self.logs.mkdir(exist_ok=True)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
@@ -96,7 +98,8 @@ class Up:
             broker.wait(self.settings, self.broker.process)
             say(f"broker    {self.settings.broker_socket}")
         else:
-            say(f"broker    {without_password(self.settings.broker_url)}")
+            there = "" if broker.is_reachable(self.settings) else "  can't be reached yet; `ftq doctor` says why"
+            say(f"broker    {without_password(self.settings.broker_url)}{there}")
         for chosen in self.gpus:
             self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
         if self.gpus:
@@ -104,7 +107,6 @@ class Up:
         else:
             self._start_worker("all", "cpu,gpu", {})
         self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
-        programs.flower_address(self.settings.home).unlink(missing_ok=True)  # of one that was killed
         if self.port:
             self._start_flower(self.port)
         self._wait_until_ready(store)
@@ -120,8 +122,9 @@ class Up:
         self.workers.append(self._start_part(full, lambda: self._spawn(command, f"worker-{name}.log", environment)))
 
     def _start_flower(self, port: int) -> None:
-        if not _is_free(port):
-            say(f"Flower    left out: port {port} is taken (another one: ftq up --port {port + 1})")
+        if why := _refusal(port):
+            other = max(port + 1, 5555) if port < 65535 else 5555
+            say(f"Flower    left out: port {port}: {why} (another one: ftq up --port {other})")
             return
         environment = self._flower_environment()
         login.read(environment)  # a login that can't be read: said here, not in Flower's log
@@ -182,9 +185,12 @@ class Up:
     def _stop_all(self) -> None:
         """Workers first: they hand their runs back through the broker. The broker last."""
         _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
-        _end([self.flower.process] if self.flower else [], 10)
+        if self.flower:
+            _end([self.flower.process], 10)
+            programs.flower_address(self.settings.home).unlink(missing_ok=True)
         _end([self.broker.process] if self.broker else [], 10)
-        say("stopped")
+        if self.workers or self.broker:
+            say("stopped")
 
     def _spawn(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self._log(log) as output:
@@ -241,14 +247,15 @@ def _end(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
             process.wait()
 
 
-def _is_free(port: int) -> bool:
+def _refusal(port: int) -> str:
+    """Why nobody can listen on the port of 127.0.0.1; empty if one can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+    return ""
 
 
 if __name__ == "__main__":

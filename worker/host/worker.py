@@ -6,12 +6,13 @@ import os
 import socket
 import sys
 
+from ftq.client.submit import make_home
 from ftq.errors import FtqError, UserError
-from ftq.files.run_dir import make_home
-from ftq.programs import WorkerOptions
+from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue
 from ftq.store.store import RunStore
+from worker.host import broker
 from worker.machine import hardware
 
 THREADS = 4  # questions that a worker for them alone answers at the same time
@@ -24,7 +25,7 @@ def main() -> None:
         queues = queues_for(asked, take_gpus(options.gpus, asked))
         _start(queues, options.name, options.concurrency)
     except FtqError as error:
-        sys.exit(f"Error: {error.text}")
+        end(error)
 
 
 def take_gpus(wanted: str | None, queues: list[str]) -> int:
@@ -74,8 +75,11 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
         os.environ["FTQ_STANDBY"] = "0"  # it never trains
     protect_files()
     settings = Settings.from_env()
-    make_home(settings.home, settings.umask)
+    make_home(settings)
     RunStore(settings.database_url).close()  # unreachable: said now, not in a log of Celery's
+    if settings.embedded and not broker.answers(settings.broker_socket):
+        start = "`ftq up` starts it, or FTQ_BROKER_URL names another"
+        print(f"No broker is up for {settings.home}: this worker waits for it. {start}.", file=sys.stderr)
     from worker.app import app
 
     host = name or f"worker-{os.getpid()}"
