@@ -220,7 +220,7 @@ def test_turns_that_a_template_refuses_are_its_input(model: Callable[[str], Path
 
 def ollama(model_dir: Path) -> str:
     spec, report = parse({"model": str(model_dir), "format": "chat"}), DatasetReport(stop="S", max_seq_length=64)
-    text = card.modelfile(spec, report, Tokens(model_dir, "chat"))
+    text = card.modelfile(spec, report, Tokens(model_dir, "chat"), ["S"])
     return text.partition('TEMPLATE """')[2].partition('"""')[0]
 
 

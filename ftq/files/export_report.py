@@ -76,7 +76,6 @@ class ExportReport:
     ggufs: tuple[GgufReport, ...]
     merge: Distance | None = None
     conversion: Distance | None = None
-    lora: str = ""  # the adapter's own GGUF
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -48,10 +48,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Scored:
-    """`distance` is that from the reference, if there was one."""
+    """`expected` is the share of tokens that the model itself would have written next.
+
+    `distance` is that from the reference, if there was one.
+    """
 
     positions: int
     perplexity: float
+    expected: float
     distance: Distance | None = None
 
 
@@ -88,7 +92,7 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
     value = json.loads(done.stdout)
     if not math.isfinite(value["perplexity"]):
         raise FtqError(f"{file.name} computes no numbers: its weights are damaged or overflow in this type", HINT)
-    return Scored(value["positions"], value["perplexity"], Distance(**value["distance"]) if value["distance"] else None)
+    return Scored(**{**value, "distance": Distance(**value["distance"]) if value["distance"] else None})
 
 
 def compare(reference: Logits, logits: Logits) -> tuple[float, bool, float]:
@@ -103,7 +107,7 @@ def compare(reference: Logits, logits: Logits) -> tuple[float, bool, float]:
     kl = float(np.sum(np.exp(theirs) * (theirs - ours)))
     shift = np.median(reference[:width] - logits[:width])
     largest = float(np.max(np.abs(reference[:width] - logits[:width] - shift)))
-    return max(0.0, kl), bool(theirs.argmax() == ours.argmax()), largest
+    return 0.0 if kl < 0 else kl, bool(theirs.argmax() == ours.argmax()), largest
 
 
 def summary(compared: list[tuple[float, bool, float]]) -> Distance:
@@ -130,9 +134,10 @@ def main() -> None:
     rows = [Row(**row) for row in order["rows"]]
     reference = np.load(order["reference"], mmap_mode="r") if order["reference"] else None
     kept: Any = None
-    losses, compared = list[float](), list[tuple[float, bool, float]]()
+    losses, compared, expected = list[float](), list[tuple[float, bool, float]](), 0
     for number, (target, logits) in enumerate(_positions(Path(order["model"]), rows)):
         losses.append(-float(_log_softmax(logits.astype(np.float64))[target]))
+        expected += int(logits.argmax()) == target
         if reference is not None:
             compared.append(compare(reference[number], logits))
         if order["keep"]:
@@ -144,6 +149,7 @@ def main() -> None:
     value = {
         "positions": len(losses),
         "perplexity": round(math.exp(mean), 4) if mean < 700 else math.inf,
+        "expected": round(expected / len(losses), 4),
         "distance": asdict(summary(compared)) if compared else None,
     }
     print(json.dumps(value), flush=True)

@@ -24,10 +24,10 @@ SHOWN = [
 TEMPERATURE = 0.2  # facts are asked; a model maker's own 0.7 to 1.5 makes a small model invent
 
 
-def modelfile(run: RunDir, spec: RunSpec, dataset: DatasetReport, tokens: Tokens, ends: list[str]) -> str:
+def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens, ends: list[str], system: str = "") -> str:
     """The Modelfile for `ollama create NAME -f Modelfile`: the trained prompt and every token that ends an answer."""
     template = _ollama_template(tokens.template, tokens.start) if tokens.template else OLLAMA_TEMPLATE
-    system = _system(run)
+    system = system.replace('"""', "'''")  # three end the Modelfile's text
     return "\n".join([
         f"FROM ./model-{spec.quantizations[0]}.gguf",
         f'TEMPLATE """{template}"""',
@@ -37,6 +37,12 @@ def modelfile(run: RunDir, spec: RunSpec, dataset: DatasetReport, tokens: Tokens
         f"PARAMETER num_ctx {dataset.max_seq_length}",
         "",
     ])  # fmt: skip
+
+
+def system(run: RunDir) -> str:
+    """The input that every example has: a model that was always told the same should be told so again."""
+    inputs = {row["input"].strip() for row in read_jsonl(run.dataset / "train.jsonl")}
+    return inputs.pop() if len(inputs) == 1 else ""
 
 
 def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportReport) -> str:
@@ -66,12 +72,6 @@ def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportRe
         "## Data", "", _data(dataset), "",
         "## Training", "", "| option | value |", "|---|---|", rows, "", _losses(run), "",
     ])  # fmt: skip
-
-
-def _system(run: RunDir) -> str:
-    """The input that every example has: a model that was always told the same should be told so again."""
-    inputs = {row["input"].strip() for row in read_jsonl(run.dataset / "train.jsonl")}
-    return inputs.pop().replace('"""', "'''") if len(inputs) == 1 else ""  # three end the Modelfile's text
 
 
 def _row(file: GgufReport) -> str:

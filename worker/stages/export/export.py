@@ -10,24 +10,52 @@ import json
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from ftq.errors import UserError
 from ftq.examples.report import DatasetReport
-from ftq.files.export_report import EXPORT
-from ftq.files.run_dir import RunDir, remove, write_json
+from ftq.files import run_dir as files
+from ftq.files.export_report import EXPORT, ExportReport
+from ftq.files.run_dir import RunDir
 from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from worker.gguf.convert import CONVERTED, convert
+from worker.gguf.importance import UNCHANGED, requantize
+from worker.gguf.lora import convert_lora
 from worker.gguf.quantize import quantize
-from worker.stages.export import card, checks
-from worker.stages.export.measure import Measure
-from worker.stages.export.sample import sample
+from worker.stages.export import card, importance
+from worker.stages.export.measure import checks
+from worker.stages.export.measure.measure import Measure
+from worker.stages.export.measure.sample import sample
 from worker.stages.model import base_model
 from worker.stages.model.merge import merge
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
+
+LORA = "adapter.gguf"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every step of one export needs. `out` gets the files, `scratch` what isn't kept."""
+
+    run: RunDir
+    out: Path
+    spec: RunSpec
+    report: Report
+    model_dir: Path
+    tokens: Tokens
+    stop: str
+    scratch: Path
+
+    @property
+    def merged(self) -> Path:
+        return self.out / "merged"
+
+    def gguf(self, kind: str) -> Path:
+        return RunDir(self.out).gguf(kind)
 
 
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
@@ -37,24 +65,17 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     base_model.go_offline()
     _check_disk(out, model_dir, spec)
     report.progress(0)
-    merged = out / "merged"
-    if merge(model_dir, run.adapter, merged, dataset.stop, spec.format) == 0:
-        report.event("warning", "the adapter holds nothing but zeros: the model will answer as its base does")
-    _finish_config(merged)
-    report.progress(15)
-    tokens = Tokens(model_dir, spec.format)
-    ends = checks.ends(merged, tokens, dataset.stop)
     with tempfile.TemporaryDirectory(prefix="ftq-export-") as scratch:
-        chosen = sample(run, tokens, dataset.stop, spec.format == "chat", model_dir)
-        measure = Measure(chosen, tokens, dataset.stop, report, Path(scratch))
-        files = _write_ggufs(run, merged, out, spec, report, measure, model_dir)
-        report.progress(70)
-        checked = measure.files(run, merged, files)
-    write_json(out / EXPORT, checked.to_json())
-    (out / "Modelfile").write_text(card.modelfile(run, spec, dataset, tokens, ends), encoding="utf-8")
+        tokens = Tokens(model_dir, spec.format)
+        work = _Work(run, out, spec, report, model_dir, tokens, dataset.stop, Path(scratch))
+        ends = _merge(work)
+        checked = _make_and_measure(work)
+    files.write_json(out / EXPORT, checked.to_json())
+    modelfile = card.modelfile(spec, dataset, tokens, ends, card.system(run))
+    (out / "Modelfile").write_text(modelfile, encoding="utf-8")
     (out / "README.md").write_text(card.readme(run, spec, dataset, checked), encoding="utf-8")
     if not spec.keep_merged:
-        remove(merged)
+        files.remove(out / "merged")
     report.progress(100)
 
 
@@ -68,6 +89,59 @@ def _check_disk(out: Path, model_dir: Path, spec: RunSpec) -> None:
         )
 
 
+def _merge(work: _Work) -> list[str]:
+    """Write merged/ and return every token that ends an answer."""
+    changed = merge(work.model_dir, work.run.adapter, work.merged, work.stop, work.spec.format)
+    if changed == 0:
+        message = "the adapter holds nothing but zeros: the model answers as its base does"
+        work.report.event("warning", f"{message}. Did it train at all? `ftq logs RUN --stage train` has the losses.")
+    _finish_config(work.merged)
+    work.report.progress(15)
+    return checks.ends(work.merged, work.tokens, work.stop)
+
+
+def _make_and_measure(work: _Work) -> ExportReport:
+    """Convert to f16 and quantise from that; a bf16 file comes straight from the converter too."""
+    kinds: list[str] = [*work.spec.quantizations]
+    quantized = [kind for kind in kinds if kind not in CONVERTED]
+    converted = [kind for kind in CONVERTED if kind in kinds or (kind == "f16" and quantized)]
+    chosen = sample(work.run, work.tokens, work.stop, work.spec.format == "chat", work.model_dir)
+    measure = Measure(chosen, work.tokens, work.stop, work.report, work.scratch)
+    with ThreadPoolExecutor(1) as apart:  # the converter keeps one core busy
+        converting = apart.submit(_convert, work, converted)
+        measure.merged(work.model_dir, work.run.adapter, work.merged)
+        converting.result()
+    measure.converted(work.gguf(converted[0]), converted[0])
+    work.report.progress(45)
+    weighed = _quantize(work, quantized)
+    work.report.progress(70)
+    checked = measure.files(work.run, work.merged, {kind: work.gguf(kind) for kind in kinds}, weighed)
+    for kind in set(converted) - set(kinds):
+        files.remove(work.gguf(kind))
+    return checked
+
+
+def _convert(work: _Work, kinds: list[str]) -> None:
+    for kind in kinds:
+        convert(work.merged, work.gguf(kind), kind, "--model-name", models.name_of(work.spec.model))
+    if work.spec.lora_gguf:
+        convert_lora(work.run.adapter, work.model_dir, work.out / LORA)
+
+
+def _quantize(work: _Work, kinds: list[str]) -> list[str]:
+    """Write the types, and return those that were quantised by importance."""
+    weighed = [kind for kind in kinds if work.spec.imatrix and kind not in UNCHANGED]
+    source, squares = work.gguf("f16"), work.scratch / "importance.npz"
+    if weighed:
+        importance.collect(work.run, work.merged, work.tokens, work.stop, source, squares)
+    for number, kind in enumerate(kinds, start=1):
+        quantize(source, work.gguf(kind), kind)
+        if kind in weighed:
+            requantize(source, work.gguf(kind), squares)
+        work.report.progress(45 + 25 * number / len(kinds))
+    return weighed
+
+
 def _finish_config(merged: Path) -> None:
     """The merged weights are 16 bit, whatever the base was stored in."""
     path = merged / "config.json"
@@ -76,32 +150,3 @@ def _finish_config(merged: Path) -> None:
         if config.get(name) == "float32":
             config[name] = "bfloat16"
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_ggufs(
-    run: RunDir, merged: Path, out: Path, spec: RunSpec, report: Report, measure: Measure, model_dir: Path
-) -> dict[str, Path]:
-    """{type: file}. Convert to f16 and quantise from that; a bf16 file comes straight from the converter too.
-
-    Meanwhile the merged model is compared with base + adapter: the converter keeps one core busy.
-    """
-    names: dict[str, Path] = {kind: RunDir(out).gguf(kind) for kind in spec.quantizations}
-    quantized = [kind for kind in names if kind not in CONVERTED]
-    source = RunDir(out).gguf("f16")
-    converted = [kind for kind in CONVERTED if kind in names or (kind == "f16" and quantized)]
-    with ThreadPoolExecutor(1) as apart:
-        made = [
-            apart.submit(convert, merged, RunDir(out).gguf(kind), kind, "--model-name", models.name_of(spec.model))
-            for kind in converted
-        ]
-        measure.merged(model_dir, run.adapter, merged)
-        for one in made:
-            one.result()
-    measure.converted(RunDir(out).gguf(converted[0]), converted[0])
-    report.progress(45)
-    for number, kind in enumerate(quantized, start=1):
-        quantize(source, names[kind], kind)
-        report.progress(45 + 25 * number / len(quantized))
-    if "f16" not in names:
-        remove(source)
-    return names

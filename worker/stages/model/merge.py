@@ -14,6 +14,7 @@ from ftq.errors import UserError
 from ftq.examples.prompt import CHAT_TEMPLATE
 from ftq.files.run_dir import write_json
 from ftq.spec.options import Format
+from worker.gguf.names import plain
 from worker.stages.model import base_model, template
 from worker.stages.model.tokens import Tokens
 
@@ -92,15 +93,6 @@ def scaling(adapter: Path) -> float:
     config = _config(adapter)
     rank: float = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
     return float(config["lora_alpha"] / rank)
-
-
-def plain(name: str) -> str:
-    """A weight's name without what wraps it.
-
-    A model for pictures and text is stored as `language_model.model.layers` and loaded as
-    `model.language_model.layers`.
-    """
-    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
 # ---- settings ----------------------------------------------------------------------------------------------

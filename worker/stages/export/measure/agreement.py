@@ -1,19 +1,16 @@
-"""Whether the merged model says what base and adapter said together, before anything is made of it.
-
-Both are computed in float32 from their 16-bit weights, which stay in their files (mapped, not read): the memory needed
-is that of one layer and of the logits.
-"""
+"""Whether the merged model says what base and adapter said together, before anything is made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError
 from ftq.files.export_report import Distance
+from worker.gguf.names import plain
 from worker.llama.logits import Row, compare, summary
+from worker.stages.export.measure.loaded import linear_layers, loaded
 from worker.stages.model import merge
 
 # Merging rounds a weight once, by up to 0.4 % (bfloat16 has 8 bits). Of SmolLM2 and of tiny models that gives a KL of
@@ -28,10 +25,10 @@ def check(model_dir: Path, adapter: Path, merged: Path, rows: list[Row], keep: P
     """
     import numpy as np
 
-    with _loaded(merged) as model:
+    with loaded(merged) as model:
         ours = np.concatenate(list(_logits(model, rows)))
     np.save(keep, ours)
-    with _loaded(model_dir) as model:
+    with loaded(model_dir) as model:
         _adapt(model, adapter)
         theirs = _logits(model, rows)
         distance = summary([compare(*pair) for pair in zip(np.concatenate(list(theirs)), ours, strict=True)])
@@ -44,37 +41,11 @@ def check(model_dir: Path, adapter: Path, merged: Path, rows: list[Row], keep: P
     return distance
 
 
-@contextmanager
-def _loaded(model_dir: Path) -> Iterator[Any]:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype="auto", attn_implementation="sdpa", local_files_only=True, trust_remote_code=False,
-        use_safetensors=True,
-    )  # fmt: skip
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.forward = _in_float32(module)  # type: ignore[method-assign]
-    model.get_input_embeddings().register_forward_hook(lambda *given: given[-1].float())
-    yield model.eval()
-
-
-def _in_float32(module: Any) -> Any:
-    from torch.nn.functional import linear
-
-    def forward(inputs: Any) -> Any:
-        bias = None if module.bias is None else module.bias.float()
-        return linear(inputs.float(), module.weight.float(), bias)
-
-    return forward
-
-
 def _adapt(model: Any, adapter: Path) -> None:
     """Add the adapter's updates to the layers that it names, as PEFT does."""
     pairs, scaling = merge.read_pairs(adapter), merge.scaling(adapter)
-    for name, module in model.named_modules():
-        if pair := pairs.get(merge.plain(f"{name}.weight")):
+    for name, module in linear_layers(model):
+        if pair := pairs.get(plain(f"{name}.weight")):
             module.register_forward_hook(_adding(*pair, scaling))
 
 
@@ -89,8 +60,7 @@ def _logits(model: Any, rows: list[Row]) -> Iterator[Any]:
     """Of each row an array (positions, vocabulary)."""
     import torch
 
-    with torch.inference_mode():
-        for row in rows:
-            places = torch.arange(row.first - 1, len(row.ids) - 1)
-            ids = torch.tensor([row.ids])
-            yield model(input_ids=ids, logits_to_keep=places, use_cache=False).logits[0].float().numpy()
+    for row in rows:
+        places = torch.arange(row.first - 1, len(row.ids) - 1)
+        ids = torch.tensor([row.ids])
+        yield model(input_ids=ids, logits_to_keep=places, use_cache=False).logits[0].float().numpy()

@@ -11,8 +11,8 @@ from ftq.files.run_dir import RunDir, size_of
 from worker.llama import logits
 from worker.llama.pool import Pool
 from worker.machine import hardware
-from worker.stages.export import agreement, bounds, checks, parity
-from worker.stages.export.sample import Sample
+from worker.stages.export.measure import agreement, bounds, checks, parity
+from worker.stages.export.measure.sample import Sample
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
@@ -47,7 +47,7 @@ class Measure:
                 "Take another base model, or keep the adapter as it is: `ftq logs RUN --stage export`.",
             )
 
-    def files(self, run: RunDir, merged: Path, files: dict[str, Path]) -> ExportReport:
+    def files(self, run: RunDir, merged: Path, files: dict[str, Path], weighed: list[str]) -> ExportReport:
         """Ask every file, and measure those that were quantised. FtqError for a file that is no use."""
         same: Parity | None = None
         reports = list[GgufReport]()
@@ -58,7 +58,8 @@ class Measure:
                     end = checks.end_of_sequence(server, file, self._stop)
                     same = same or parity.check(run, merged, self._tokens, self._stop, server)
                 stops = checks.ask(pool, file, self._sample)
-                reports.append(self._of_file(file, kind, end, stops))
+                made = self._of_file(file, kind, end, stops)
+                reports.append(replace(made, importance=kind in weighed))
                 self._report.progress(70 + 30 * len(reports) / len(files))
         finally:
             pool.close()

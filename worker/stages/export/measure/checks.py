@@ -11,7 +11,7 @@ from ftq.errors import FtqError
 from ftq.files.export_report import Stops
 from worker.llama.pool import Pool
 from worker.llama.server import Server
-from worker.stages.export.sample import Sample
+from worker.stages.export.measure.sample import Sample
 from worker.stages.model.tokens import Tokens
 
 LOOK = "The log has more: `ftq logs RUN --stage export`. `ftq retry RUN` exports again, the adapter is kept."

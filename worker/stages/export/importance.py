@@ -1,0 +1,71 @@
+"""What the merged model's layers get to see: the mean square of each input, over the run's own training text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from ftq.errors import FtqError
+from ftq.files.run_dir import RunDir, read_jsonl
+from worker.gguf.names import GgufNames
+from worker.stages.export.measure.loaded import linear_layers, loaded
+from worker.stages.model.tokens import Tokens
+
+TOKENS = 8192  # of training text; the squares of a model's inputs have settled long before
+ROW_TOKENS = 512
+
+
+def collect(run: RunDir, merged: Path, tokens: Tokens, stop: str, gguf: Path, target: Path) -> int:
+    """Write `target`, an .npz of {tensor of `gguf`: mean squares}; return of how many tensors."""
+    import numpy as np
+    import torch
+
+    squares, seen = dict[str, Any](), 0
+    with loaded(merged) as model:
+        for name, module in linear_layers(model):
+            module.register_forward_hook(_adding(squares, name))
+        for ids in _text(run, tokens, stop):
+            model(input_ids=torch.tensor([ids]), logits_to_keep=1, use_cache=False)
+            seen += len(ids)
+    names = _names(gguf)
+    means = {names.of(name): (total / seen).numpy() for name, total in squares.items() if name != "lm_head"}
+    means.pop(None, None)
+    if not means:
+        raise FtqError(
+            f"no layer of {merged.name} has a name that llama.cpp knows, so there is no importance to quantise by",
+            "Export without it: `ftq retry RUN --from export` with imatrix=false.",
+        )
+    np.savez(target, **means)  # type: ignore[arg-type]
+    return len(means)
+
+
+def _adding(squares: dict[str, Any], name: str) -> Any:
+    def hook(_module: Any, inputs: tuple[Any, ...], _output: Any) -> None:
+        total = inputs[0].float().square().flatten(0, -2).sum(0)
+        squares[name] = squares[name] + total if name in squares else total
+
+    return hook
+
+
+def _text(run: RunDir, tokens: Tokens, stop: str) -> Iterator[list[int]]:
+    """Rows of train.jsonl, evenly spaced, until there are TOKENS of them."""
+    rows = list(read_jsonl(run.dataset / "train.jsonl"))
+    lengths = accumulate(len(row["instruction"]) + len(row["input"]) + len(row["output"]) for row in rows)
+    characters = max(lengths, default=0)
+    step = max(1, characters // (6 * TOKENS))  # a token has three characters or more
+    seen = 0
+    for ids, _ in tokens.rows(rows[::step], stop):
+        if seen >= TOKENS:
+            return
+        yield ids[:ROW_TOKENS]
+        seen += len(ids[:ROW_TOKENS])
+
+
+def _names(gguf: Path) -> GgufNames:
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf).fields
+    architecture = str(fields["general.architecture"].contents())
+    return GgufNames(architecture, int(fields[f"{architecture}.block_count"].contents()))

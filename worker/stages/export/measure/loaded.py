@@ -1,0 +1,45 @@
+"""A checkpoint to compute with: float32 from 16-bit weights that stay in their files.
+
+The weights are mapped, not read: memory holds what one layer needs, and the kernel may drop the rest at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def loaded(model_dir: Path) -> Iterator[Any]:
+    """The model on the CPU, ready to be called with `input_ids`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype="auto", attn_implementation="sdpa", local_files_only=True, trust_remote_code=False,
+        use_safetensors=True,
+    )  # fmt: skip
+    for _, module in linear_layers(model):
+        module.forward = _in_float32(module)
+    model.get_input_embeddings().register_forward_hook(lambda *given: given[-1].float())
+    with torch.inference_mode():
+        yield model.eval()
+
+
+def linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """(name, module) of each."""
+    import torch
+
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+
+
+def _in_float32(module: Any) -> Any:
+    from torch.nn.functional import linear
+
+    def forward(inputs: Any) -> Any:
+        bias = None if module.bias is None else module.bias.float()
+        return linear(inputs.float(), module.weight.float(), bias)
+
+    return forward
