@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGUFReader
+from gguf.quants import dequantize
 
 from ftq.errors import FtqError
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
@@ -22,6 +24,8 @@ from tests.adapters import write_adapter
 from tests.test_train import OPTIONS, stage
 from tests.tiny import HIDDEN, make_run, make_tiny_model
 from worker.gguf.convert import convert
+from worker.gguf.importance import requantize
+from worker.gguf.quantize import quantize
 from worker.llama import logits
 from worker.llama.answer import Question
 from worker.llama.logits import Row
@@ -260,9 +264,10 @@ print((peak() - before) // 1024, (home / "merged/model.safetensors").stat().st_s
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a hand-made adapter, exported as f16 and q8_0."""
+    """A run with a hand-made adapter, exported as f16 and by importance as q4_k_m, the adapter alone too."""
     folder = tmp_path_factory.mktemp("checks")
-    path = make_run(folder / "run", make_tiny_model(folder / "tiny"), **{**OPTIONS, "quantizations": ["f16", "q8_0"]})
+    options = {**OPTIONS, "quantizations": ["f16", "q4_k_m"], "imatrix": True, "lora_gguf": True}
+    path = make_run(folder / "run", make_tiny_model(folder / "tiny"), **options)
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}."} for n in range(30)]
     (path / "documents/faq.json").write_text(json.dumps(rows))
     write_adapter(path / "adapter")
@@ -281,16 +286,16 @@ def test_an_export_says_what_it_measured(exported: Path) -> None:
     assert report.parity == Parity(28)
     assert report.merge and report.merge.kl < 1e-3 and report.merge.positions > 50
     assert report.conversion and report.conversion.kl < 1e-3
-    f16, q8_0 = report.ggufs
-    assert (f16.type, f16.against_f16, f16.end_of_sequence) == ("f16", None, 2)
-    assert q8_0.against_f16 and 0 < q8_0.against_f16.kl < 0.001
-    assert f16.perplexity and q8_0.perplexity and abs(q8_0.perplexity / f16.perplexity - 1) < 0.01
+    f16, small = report.ggufs
+    assert (f16.type, f16.against_f16, f16.end_of_sequence, f16.importance) == ("f16", None, 2, False)
+    assert small.against_f16 and 0 < small.against_f16.kl < 0.01 and small.importance
+    assert f16.perplexity and small.perplexity and abs(small.perplexity / f16.perplexity - 1) < 0.05
     assert [(one.stops.questions, one.stops.held_out, one.stops.stopped) for one in report.ggufs] == [(20, 6, 0)] * 2
     assert all("ended 0 of 20 answers itself" in one.notes[0] for one in report.ggufs)
     for one in report.ggufs:
         assert (checks.sha256(exported / one.file), (exported / one.file).stat().st_size) == (one.sha256, one.bytes)
     card = (exported / "README.md").read_text()
-    assert "| model-q8_0.gguf | 5 MB |" in card and "- model-q8_0.gguf ended 0 of 20 answers itself" in card
+    assert "| model-q4_k_m.gguf | 5 MB |" in card and "- model-q4_k_m.gguf ended 0 of 20 answers itself" in card
 
 
 def rows_of(model: Path) -> list[Row]:
@@ -300,7 +305,7 @@ def rows_of(model: Path) -> list[Row]:
 
 @pytest.mark.slow
 def test_a_gguf_that_is_cut_off_or_damaged_is_refused(exported: Path, tmp_path: Path, pool: Pool) -> None:
-    file, rows = RunDir(exported).gguf("q8_0"), rows_of(exported / "merged")
+    file, rows = RunDir(exported).gguf("q4_k_m"), rows_of(exported / "merged")
     whole, cut, damaged = file.read_bytes(), tmp_path / "cut.gguf", tmp_path / "damaged.gguf"
     cut.write_bytes(whole[:-100_000])
     with pytest.raises(logits.Unreadable, match=r"can't compute with cut\.gguf .* Failed to load model"):
@@ -327,8 +332,8 @@ def test_files_that_name_another_end_are_refused(exported: Path, tmp_path: Path,
             checks.ends(merged, tokens, "<|im_end|>")
         (merged / f"{name}.json").write_text(before)
     file, expected = (
-        RunDir(exported).gguf("q8_0"),
-        r"model-q8_0.gguf ends answers with <\|im_end\|>, but training taught </s>",
+        RunDir(exported).gguf("q4_k_m"),
+        r"model-q4_k_m.gguf ends answers with <\|im_end\|>, but training taught </s>",
     )
     with pool.server(file) as server, pytest.raises(FtqError, match=expected):
         checks.end_of_sequence(server, file, "</s>")
@@ -348,10 +353,64 @@ def test_a_model_that_is_served_other_prompts_is_refused(exported: Path, tmp_pat
         value["model"]["merges"] = value["model"]["merges"][:1000]
         (merged / "tokenizer.json").write_text(json.dumps(value))
     said = pytest.raises(FtqError, match=r"of 28 prompts reach the model otherwise than it was trained: ")
-    with pool.server(run.gguf("q8_0")) as server, said as caught:
+    with pool.server(run.gguf("q4_k_m")) as server, said as caught:
         parity.check(run, merged, tokens, "<|im_end|>", server)
     first = {"template": "text in 'What is the capital of France?': ftq has", "tokenizer": "tokens in"}
     assert first[what] in caught.value.message and "take the files from the hub again" in caught.value.hint
+
+
+# ---- by importance, and the adapter alone ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_matters_more_is_rounded_with_more_care(exported: Path, tmp_path: Path) -> None:
+    source, target, squares = RunDir(exported).gguf("f16"), tmp_path / "small.gguf", tmp_path / "squares.npz"
+    quantize(source, target, "q4_k_m")
+    plain = {one.name: (one.tensor_type, one.data.copy()) for one in GGUFReader(target).tensors}
+    weight = np.geomspace(1e-4, 1, HIDDEN)
+    np.savez(squares, **{"blk.0.attn_q.weight": weight})
+    size = target.stat().st_size
+    requantize(source, target, squares)
+    weighed = {one.name: (one.tensor_type, one.data.copy()) for one in GGUFReader(target).tensors}
+    assert target.stat().st_size == size and [kind for kind, _ in plain.values()] == [k for k, _ in weighed.values()]
+    assert [name for name in plain if not np.array_equal(plain[name][1], weighed[name][1])] == ["blk.0.attn_q.weight"]
+    exact = next(one for one in GGUFReader(source).tensors if one.name == "blk.0.attn_q.weight").data.astype("f4")
+    kind, before = plain["blk.0.attn_q.weight"]
+    lost = [
+        ((dequantize(data, kind) - exact) ** 2 * weight).sum() for data in (before, weighed["blk.0.attn_q.weight"][1])
+    ]
+    assert lost[1] < 0.9 * lost[0]
+
+
+ASK = """
+import json, sys
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.warmup, params.verbosity = sys.argv[1], 256, False, 1
+params.n_gpu_layers, params.fit_params = 0, False
+if len(sys.argv) > 2:
+    adapter = xllamacpp.CommonAdapterLoraInfo()
+    adapter.path, adapter.scale = sys.argv[2], 1.0
+    params.lora_adapters = [adapter]
+body = {"prompt": [1, 100, 200, 300, 400], "n_predict": 24, "temperature": 0, "top_k": 1, "return_tokens": True}
+print(json.dumps(xllamacpp.Server(params).handle_completions(body)["tokens"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_base_with_the_adapters_gguf_answers_as_the_merged_model_does(exported: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base.gguf"
+    convert(exported.parent / "tiny", base, "f16")
+
+    def answer(*files: Path) -> list[int]:
+        done = subprocess.run([sys.executable, "-c", ASK, *map(str, files)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        tokens: list[int] = json.loads(done.stdout.splitlines()[-1])
+        return tokens
+
+    merged, both = answer(RunDir(exported).gguf("f16")), answer(base, exported / "adapter.gguf")
+    assert merged == both and len(merged) == 24
+    assert answer(base) != merged
 
 
 # ---- a second reader --------------------------------------------------------------------------------------------

@@ -108,10 +108,13 @@ def _ollama_template(template: Template, start: str) -> str:
         first = "{{ if .System }}" + _go(before.removeprefix(start)) + "{{ .System }}" + _go(between)
         first += "{{ else }}" + _go(alone) + "{{ end }}"
     turns = template.pieces(["user", "assistant", "user"], add_generation_prompt=True)
-    again = turns[2] if turns else frame.gap + frame.stop + alone
+    _, answered, again, _ = turns or ["", ask, frame.gap + frame.stop + alone, ""]
+    asked = _go(ask)
+    if answered != ask:  # some templates write an answer of earlier otherwise than they ask for the next one
+        asked = f"{{{{ if slice $.Messages $i | len | lt 1 }}}}{_go(answered)}{{{{ else }}}}{asked}{{{{ end }}}}"
     return (
-        f"{first}{{{{ $answered := false }}}}{{{{ range .Messages }}}}"
-        f'{{{{ if eq .Role "user" }}}}{{{{ if $answered }}}}{_go(again)}{{{{ end }}}}{{{{ .Content }}}}{_go(ask)}'
+        f"{first}{{{{ $answered := false }}}}{{{{ range $i, $_ := .Messages }}}}"
+        f'{{{{ if eq .Role "user" }}}}{{{{ if $answered }}}}{_go(again)}{{{{ end }}}}{{{{ .Content }}}}{asked}'
         f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{{{{ $answered = true }}}}{{{{ end }}}}{{{{ end }}}}'
     )
 
