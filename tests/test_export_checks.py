@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 
 from ftq.errors import FtqError
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
-from ftq.files.run_dir import RunDir
+from ftq.files.run_dir import RunDir, read_jsonl
 from tests import forked
 from tests.adapters import write_adapter
 from tests.test_train import OPTIONS, stage
@@ -290,7 +290,8 @@ def test_an_export_says_what_it_measured(exported: Path) -> None:
     assert (f16.type, f16.against_f16, f16.end_of_sequence, f16.importance) == ("f16", None, 2, False)
     assert small.against_f16 and 0 < small.against_f16.kl < 0.01 and small.importance
     assert f16.perplexity and small.perplexity and abs(small.perplexity / f16.perplexity - 1) < 0.05
-    assert [(one.stops.questions, one.stops.held_out, one.stops.stopped) for one in report.ggufs] == [(20, 6, 0)] * 2
+    held_out = len(list(read_jsonl(exported / "dataset/valid.jsonl")))
+    assert [one.stops for one in report.ggufs] == [Stops(20, held_out, 0)] * 2
     assert all("ended 0 of 20 answers itself" in one.notes[0] for one in report.ggufs)
     for one in report.ggufs:
         assert (checks.sha256(exported / one.file), (exported / one.file).stat().st_size) == (one.sha256, one.bytes)
