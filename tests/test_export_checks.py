@@ -343,16 +343,16 @@ def test_files_that_name_another_end_are_refused(exported: Path, tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["template", "tokenizer"])
 def test_a_model_that_is_served_other_prompts_is_refused(exported: Path, tmp_path: Path, pool: Pool, what: str) -> None:
-    """transformers gets what the merged folder has, ftq what was trained, llama.cpp what the GGUF has."""
+    """The template of the merged folder, or the tokenizer that ftq trained with, isn't that of the GGUF."""
     run, merged = RunDir(exported), tmp_path / "merged"
     shutil.copytree(exported / "merged", merged)
-    tokens = Tokens(exported / "merged")
     if what == "template":
         (merged / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     else:
         value = json.loads((merged / "tokenizer.json").read_text())
         value["model"]["merges"] = value["model"]["merges"][:1000]
         (merged / "tokenizer.json").write_text(json.dumps(value))
+    tokens = Tokens(merged)
     said = pytest.raises(FtqError, match=r"of 28 prompts reach the model otherwise than it was trained: ")
     with pool.server(run.gguf("q4_k_m")) as server, said as caught:
         parity.check(run, merged, tokens, "<|im_end|>", server)

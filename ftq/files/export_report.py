@@ -26,7 +26,10 @@ class Distance:
 
 @dataclass(frozen=True)
 class Parity:
-    """Prompts that ftq, transformers and llama.cpp rendered and tokenised. `examples` are some that differ, and how."""
+    """Prompts that ftq, transformers and llama.cpp rendered and tokenised.
+
+    Each that differs is counted once, by its text or else by its tokens; `examples` are some of them.
+    """
 
     prompts: int
     different_texts: int = 0
@@ -35,7 +38,7 @@ class Parity:
 
     @property
     def different(self) -> int:
-        return max(self.different_texts, self.different_tokens)
+        return self.different_texts + self.different_tokens
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from worker.stages.export.measure.loaded import linear_layers, loaded
 from worker.stages.model.tokens import Tokens
 
 TOKENS = 8192  # of training text; the squares of a model's inputs have settled long before
-ROW_TOKENS = 512
+AT_ONCE = 512
 
 
 def collect(run: RunDir, merged: Path, tokens: Tokens, stop: str, gguf: Path, target: Path) -> int:
@@ -50,17 +49,12 @@ def _adding(squares: dict[str, Any], name: str) -> Any:
 
 
 def _text(run: RunDir, tokens: Tokens, stop: str) -> Iterator[list[int]]:
-    """Rows of train.jsonl, evenly spaced, until there are TOKENS of them."""
+    """Rows of train.jsonl, evenly spaced and end to end: at most TOKENS, as many at once as a model computes well."""
     rows = list(read_jsonl(run.dataset / "train.jsonl"))
-    lengths = accumulate(len(row["instruction"]) + len(row["input"]) + len(row["output"]) for row in rows)
-    characters = max(lengths, default=0)
+    characters = sum(len(row["instruction"]) + len(row["input"]) + len(row["output"]) for row in rows)
     step = max(1, characters // (6 * TOKENS))  # a token has three characters or more
-    seen = 0
-    for ids, _ in tokens.rows(rows[::step], stop):
-        if seen >= TOKENS:
-            return
-        yield ids[:ROW_TOKENS]
-        seen += len(ids[:ROW_TOKENS])
+    text = [token for ids, _ in tokens.rows(rows[::step], stop) for token in ids][:TOKENS]
+    return (text[first : first + AT_ONCE] for first in range(0, len(text), AT_ONCE))
 
 
 def _names(gguf: Path) -> GgufNames:

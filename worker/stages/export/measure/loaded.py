@@ -1,6 +1,7 @@
-"""A checkpoint to compute with: float32 from 16-bit weights that stay in their files.
+"""A checkpoint to compute with in float32.
 
-The weights are mapped, not read: memory holds what one layer needs, and the kernel may drop the rest at any time.
+A large model's 16-bit weights stay in their files: they are mapped, and each is widened when its layer computes. So
+memory holds what one layer needs, and the kernel may drop the rest at any time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from worker.stages.model import base_model
+
+SMALL = 2**29  # bytes of weights that are widened at once: in float32 they take 1 GiB
+
 
 @contextmanager
 def loaded(model_dir: Path) -> Iterator[Any]:
@@ -17,13 +22,15 @@ def loaded(model_dir: Path) -> Iterator[Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
+    small = sum(path.stat().st_size for path in base_model.weight_paths(model_dir)) <= SMALL
     model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype="auto", attn_implementation="sdpa", local_files_only=True, trust_remote_code=False,
-        use_safetensors=True,
+        model_dir, dtype=torch.float32 if small else "auto", attn_implementation="sdpa", local_files_only=True,
+        trust_remote_code=False, use_safetensors=True,
     )  # fmt: skip
-    for _, module in linear_layers(model):
-        module.forward = _in_float32(module)
-    model.get_input_embeddings().register_forward_hook(lambda *given: given[-1].float())
+    if not small:
+        for _, module in linear_layers(model):
+            module.forward = _in_float32(module)
+        model.get_input_embeddings().register_forward_hook(lambda *given: given[-1].float())
     with torch.inference_mode():
         yield model.eval()
 

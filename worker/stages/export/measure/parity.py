@@ -64,26 +64,32 @@ class _Rendered:
 
 
 def check(run: RunDir, merged: Path, tokens: Tokens, stop: str, server: Server) -> Parity:
-    """Render and tokenise the prompts by all three. FtqError if more than half of them differ."""
+    """Render and tokenise the prompts by all three.
+
+    FtqError if more than half of them have another text, or other tokens than trained where ftq itself asks llama.cpp.
+    """
     theirs = _transformers(merged)
-    texts, ids, count = list[str](), list[str](), 0
+    texts, asked, served, count = list[str](), list[str](), list[str](), 0
     for chat in _chats(run, stop):
         ours = _of_ftq(tokens, chat)
         if ours is None:  # the format can't hold it
             continue
         count += 1
-        difference = _compare(chat, ours, tokens, theirs, server)
-        texts += [difference] if difference.startswith("text") else []
-        ids += [difference] if difference.startswith("tokens") else []
-    parity = Parity(count, len(texts), len(ids), tuple([*texts, *ids][:SHOWN]))
-    if 2 * parity.different > count:
+        where = f"in {chat[-1]['content'][:60]!r}"
+        if difference := _texts(chat, ours, tokens, theirs, server):
+            texts.append(f"text {where}: {difference}")
+        elif difference := _asked_by_ftq(chat, tokens, server):
+            asked.append(f"tokens {where}: {difference}")
+        elif difference := _served(chat, ours, tokens, theirs, server):
+            served.append(f"tokens {where}: {difference}")
+    differences = [*texts, *asked, *served]
+    if 2 * len(texts + asked) > count:
         raise FtqError(
-            f"{parity.different} of {count} prompts reach the model otherwise than it was trained: "
-            f"{parity.examples[0]}",
+            f"{len(texts + asked)} of {count} prompts reach the model otherwise than it was trained: {differences[0]}",
             "The base model's tokenizer or chat template is damaged, or this llama.cpp doesn't know it: take the files "
             "from the hub again, or train with another format (`ftq options`), then `ftq retry RUN`.",
         )
-    return parity
+    return Parity(count, len(texts), len(asked + served), tuple(differences[:SHOWN]))
 
 
 def _chats(run: RunDir, stop: str) -> Iterator[Chat]:
@@ -96,22 +102,34 @@ def _chats(run: RunDir, stop: str) -> Iterator[Chat]:
         yield [*before, {"role": "user", "content": row["instruction"].strip()}]
 
 
-def _compare(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
-    """Empty, or what differs: the text, or the tokens."""
-    text = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **OPTIONS)
-    served = server.render(chat, **OPTIONS)
-    shown = f"in {chat[-1]['content'][:60]!r}"
-    plain = {"ftq": ours.text, "transformers": text, "llama.cpp": served}
-    if difference := _differs({name: one.removeprefix(tokens.start) for name, one in plain.items()}):
-        return f"text {shown}: {difference}"
+def _texts(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
+    """Empty, or how the rendered texts differ. The start token is added by llama.cpp itself."""
     made = {
-        "transformers": tokens.started(theirs(text, add_special_tokens=False)["input_ids"]),
-        "llama.cpp": tokens.started(server.tokens(served, start=False, special=True)),
+        "ftq": ours.text,
+        "transformers": theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **OPTIONS),
+        "llama.cpp": server.render(chat, **OPTIONS),
     }
-    if not _spells_controls(chat, tokens):  # ftq keeps them text, the others obey them
+    return _differs({name: text.removeprefix(tokens.start) for name, text in made.items()})
+
+
+def _asked_by_ftq(chat: Chat, tokens: Tokens, server: Server) -> str:
+    """Empty, or how the tokens of a question in training differ from those by which `ftq infer` asks llama.cpp."""
+    if len(chat) > 2:
+        return ""
+    question, input = chat[-1]["content"], chat[0]["content"] if len(chat) == 2 else ""
+    asked = Question(question, input, chat=tokens.template is not None)
+    return _differs({"training": tokens.prompt(question, input), "ftq infer": server.prompt_ids(asked)})
+
+
+def _served(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
+    """Empty, or how the tokens of the whole text differ: that is how others ask."""
+    made = {
+        "transformers": tokens.started(theirs(ours.text, add_special_tokens=False)["input_ids"]),
+        "llama.cpp": tokens.started(server.tokens(ours.text, start=False, special=True)),
+    }
+    if not any(tokens.spells_control(one["content"]) for one in chat):  # ftq keeps them text, the others obey them
         made = {"ftq": ours.tokens, **made}
-    difference = _differs(made) or _differs(_asked_by_ftq(chat, tokens, server))
-    return f"tokens {shown}: {difference}" if difference else ""
+    return _differs(made)
 
 
 def _differs(made: dict[str, Any]) -> str:
@@ -123,19 +141,6 @@ def _differs(made: dict[str, Any]) -> str:
             at = next((place for place, (one, two) in pairs if one != two), min(len(first), len(value)))
             return f"{name} has {first[at : at + 12]!r} at {at}, {other} {value[at : at + 12]!r}"
     return ""
-
-
-def _asked_by_ftq(chat: Chat, tokens: Tokens, server: Server) -> dict[str, list[int]]:
-    """The tokens of a question as training has them, and as `ftq infer` asks llama.cpp."""
-    if len(chat) > 2 or chat[-1]["role"] != "user":
-        return {}
-    question, input = chat[-1]["content"], chat[0]["content"] if len(chat) == 2 else ""
-    asked = Question(question, input, chat=tokens.template is not None)
-    return {"training": tokens.prompt(question, input), "ftq infer": server.prompt_ids(asked)}
-
-
-def _spells_controls(chat: Chat, tokens: Tokens) -> bool:
-    return any(tokens.spells_control(one["content"]) for one in chat)
 
 
 def _of_ftq(tokens: Tokens, chat: Chat) -> _Rendered | None:
