@@ -12,7 +12,7 @@ from worker.gguf.names import GgufNames
 from worker.stages.export.measure.loaded import linear_layers, loaded
 from worker.stages.model.tokens import Tokens
 
-TOKENS = 8192  # of training text; the squares of a model's inputs have settled long before
+TOKENS = 4096  # of training text; the squares of a model's inputs have settled long before
 AT_ONCE = 512
 
 
@@ -34,7 +34,7 @@ def collect(run: RunDir, merged: Path, tokens: Tokens, stop: str, gguf: Path, ta
     if not means:
         raise FtqError(
             f"no layer of {merged.name} has a name that llama.cpp knows, so there is no importance to quantise by",
-            "Export without it: `ftq retry RUN --from export` with imatrix=false.",
+            "Submit the run again with imatrix=false: only the export is computed anew.",
         )
     np.savez(target, **means)  # type: ignore[arg-type]
     return len(means)

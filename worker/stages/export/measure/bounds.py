@@ -20,7 +20,7 @@ BOUNDS = {
 }
 STOP_RATE = 0.95
 CONVERTED_KL = 0.02  # of f16 against the merged model: only rounding is between them
-BETTER = "Take a larger type: `ftq retry RUN` with --set quantizations=q8_0."
+BETTER = "Submit the run again with a larger --quant, or with --set imatrix=true: only the export is computed anew."
 
 
 def notes(file: GgufReport, f16: float | None) -> list[str]:
