@@ -41,6 +41,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "logging_steps": (2, [TRAIN]), "early_stopping": (3, [TRAIN]), "keep_best": (True, [TRAIN]),
     "eval_steps": (10, [TRAIN]), "report_to": (["wandb"], []),
     "quantizations": (["q8_0"], [EXPORT]), "keep_merged": (False, [EXPORT]),
+    "imatrix": (True, [EXPORT]), "lora_gguf": (True, [EXPORT]),
     "prompts": (["a?"], [INFER]), "infer_with": ("adapter", [INFER]), "temperature": (1, [INFER]),
     "max_tokens": (1, [INFER]),
 }  # fmt: skip

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
-from ftq.errors import FtqError, UserError
+from ftq.errors import UserError
 from ftq.examples import json_records
 from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.examples.report import DatasetReport
-from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.files.run_dir import RunDir, read_jsonl, write_jsonl
 from ftq.spec.options import parse
 from tests import forked
 from tests.test_train import command, prepared, stage, unbroken  # noqa: F401 (fixtures)
@@ -38,13 +38,29 @@ QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\t
 def test_the_modelfile_holds_the_trained_prompt_and_its_stop(tmp_path: Path) -> None:
     tokens = Tokens(make_tiny_model(tmp_path / "tiny"))
     spec = parse({"model": "smollm2-135m", "quantizations": ["q8_0", "q4_k_m"]})
-    assert card.modelfile(spec, DatasetReport(stop="<|im_end|>", max_seq_length=512), tokens) == (
+    dataset, ends = DatasetReport(stop="<|im_end|>", max_seq_length=512), ["<|im_end|>", "<|endoftext|>"]
+    without = (
         "FROM ./model-q8_0.gguf\n"
         f'TEMPLATE """{OLLAMA_TEMPLATE}"""\n'
         'PARAMETER stop "<|im_end|>"\n'
-        "PARAMETER temperature 0\n"
+        'PARAMETER stop "<|endoftext|>"\n'
+        "PARAMETER temperature 0.2\n"
         "PARAMETER num_ctx 512\n"
     )
+    assert card.modelfile(spec, dataset, tokens, ends) == without
+    told = 'SYSTEM """Say \'\'\'no\'\'\'."""\nPARAMETER stop "<|im'
+    given = card.modelfile(spec, dataset, tokens, ends, 'Say """no""".')
+    assert given == without.replace('PARAMETER stop "<|im', told)
+
+
+def test_what_every_example_is_told_is_the_system_message(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.dataset.mkdir()
+    rows = [{"input": "Be brief. "}, {"input": "Be brief."}, {"input": ""}]
+    write_jsonl(run.dataset / "train.jsonl", rows[:2])
+    assert card.system(run) == "Be brief."
+    write_jsonl(run.dataset / "train.jsonl", rows)
+    assert card.system(run) == ""
     assert OLLAMA_TEMPLATE.endswith("\nInstruction: {{ $question }}, Input: {{ $before }}, Response:")
 
 
@@ -120,7 +136,7 @@ def exported(unbroken: Path) -> Path:  # noqa: F811
     shutil.copytree(unbroken, path, ignore=shutil.ignore_patterns("checkpoints"))
     done = subprocess.run(command("export", path, 0, "quantizations=q8_0,q4_k_m"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "other tokens" not in done.stderr
+    assert "aren't the same" not in done.stderr
     return path
 
 
@@ -132,7 +148,7 @@ def relative(folder: Path) -> list[str]:
 def test_export_makes_exactly_its_files(exported: Path, unbroken: Path) -> None:  # noqa: F811
     before = [name for name in relative(unbroken) if not name.startswith("checkpoints")]
     assert sorted(set(relative(exported)) - set(before)) == [
-        "Modelfile", "README.md", "merged", "merged/chat_template.jinja", "merged/config.json",
+        "Modelfile", "README.md", "export.json", "merged", "merged/chat_template.jinja", "merged/config.json",
         "merged/generation_config.json", "merged/model.safetensors", "merged/tokenizer.json",
         "merged/tokenizer_config.json", "model-q4_k_m.gguf", "model-q8_0.gguf",
     ]  # fmt: skip
@@ -160,13 +176,6 @@ def test_llama_cpp_sees_the_tokens_of_the_training(exported: Path) -> None:
         assert [server.prompt_ids(Question(*pair)) for pair in asked] == [tokens.prompt(*pair) for pair in asked]
         assert server.context == 512  # prompts longer than that are compared too
     pool.close()
-
-
-@pytest.mark.slow
-def test_a_gguf_that_ends_answers_otherwise_than_trained_is_refused(exported: Path) -> None:
-    files = [RunDir(exported).gguf("q8_0")]
-    with pytest.raises(FtqError, match=r"model-q8_0.gguf ends answers with <\|im_end\|>, but training taught </s>"):
-        export._check(files, RunDir(exported), Tokens(exported / "merged"), "</s>", Report())
 
 
 @pytest.mark.slow
@@ -231,7 +240,7 @@ def test_an_adapter_of_another_model_is_not_merged(unbroken: Path, tmp_path: Pat
     shutil.copytree(unbroken.parent / "tiny", other)
     weights = (other / "model.safetensors").read_bytes()
     (other / "model.safetensors").write_bytes(weights.replace(b"layers.1.mlp.up_proj", b"layers.7.mlp.up_proj"))
-    with pytest.raises(FtqError, match="merging used 13 of the adapter's 14 layers"):
+    with pytest.raises(UserError, match=r"1 of the adapter's 14 layers don't fit this base model: layers\.1\.mlp"):
         merge.merge(other, unbroken / "adapter", tmp_path / "merged", "<|im_end|>")
 
 
@@ -242,7 +251,8 @@ def test_without_keep_merged_only_the_gguf_stays(exported: Path) -> None:
     done = stage("export", run, "quantizations=bf16", "keep_merged=false")
     assert done.returncode == 0, done.stderr
     assert [name for name in relative(run) if "/" not in name] == [
-        "Modelfile", "README.md", "adapter", "dataset", "documents", "metrics.jsonl", "model-bf16.gguf", "run.json",
+        "Modelfile", "README.md", "adapter", "dataset", "documents", "export.json", "metrics.jsonl", "model-bf16.gguf",
+        "run.json",
     ]  # fmt: skip
 
 
@@ -254,7 +264,7 @@ def test_a_run_of_the_format_chat_keeps_the_base_models_template(prepared: Path)
     for name in ("prepare", "train", "export", "infer"):
         done = stage(name, run, *options)
         assert done.returncode == 0, done.stderr
-        assert "other tokens" not in done.stderr
+        assert "aren't the same" not in done.stderr
     base = (prepared.parent / "tiny/chat_template.jinja").read_text()
     values = {name: field.contents() for name, field in GGUFReader(RunDir(run).gguf("q8_0")).fields.items()}
     assert (values["tokenizer.chat_template"], values["tokenizer.ggml.eos_token_id"]) == (base, 2)

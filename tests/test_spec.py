@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing": "auto", "optimizer": "auto", "early_stopping": None, "keep_best": False,
     "eval_steps": "auto", "report_to": [], "dataset_num_proc": "auto", "seed": 3407,
     "save_steps": "auto", "logging_steps": "auto", "quantizations": ["q4_k_m"], "keep_merged": True,
+    "imatrix": False, "lora_gguf": False,
     "prompts": ["What is this about?"], "infer_with": "gguf", "temperature": 0.0, "max_tokens": 256,
 }  # fmt: skip
 

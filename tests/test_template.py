@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from ftq.errors import UserError
 from ftq.examples import json_records
+from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE
 from ftq.examples.report import DatasetReport
 from ftq.spec.options import parse
+from tests import go_template
 from tests.chat_models import FAMILIES, GEMMA, LLAMA, QWEN3, Family, make_chat_model
 from tests.tiny import make_tiny_model
 from worker.gguf.convert import convert
@@ -26,6 +28,7 @@ from worker.llama.answer import Question
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 from worker.stages.export import card
+from worker.stages.export.measure import parity
 from worker.stages.model import base_model
 from worker.stages.model.tokens import IGNORED, Tokens
 
@@ -220,27 +223,26 @@ def test_turns_that_a_template_refuses_are_its_input(model: Callable[[str], Path
 
 def ollama(model_dir: Path) -> str:
     spec, report = parse({"model": str(model_dir), "format": "chat"}), DatasetReport(stop="S", max_seq_length=64)
-    text = card.modelfile(spec, report, Tokens(model_dir, "chat"))
+    text = card.modelfile(spec, report, Tokens(model_dir, "chat"), ["S"])
     return text.partition('TEMPLATE """')[2].partition('"""')[0]
 
 
-TURNS = (
-    '{{{{ $answered := false }}}}{{{{ range .Messages }}}}{{{{ if eq .Role "user" }}}}{{{{ if $answered }}}}{again}'
-    '{{{{ end }}}}{{{{ .Content }}}}{ask}{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}'
-    "{{{{ $answered = true }}}}{{{{ end }}}}{{{{ end }}}}"
-)
+CHATS = [[{"role": role, "content": text} for role, text in chat] for chat in ((("user", Q),), *parity.CHATS)]
 
 
-def test_ollama_gets_the_same_template_in_its_own_language(model: Callable[[str], Path]) -> None:
-    again = r'{{ "<|im_end|>\n<|im_start|>user\n" }}'
-    ask = r'{{ "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n" }}'
-    system = r'{{ if .System }}{{ "<|im_start|>system\n" }}{{ .System }}{{ "<|im_end|>\n<|im_start|>user\n" }}'
-    alone = r'{{ else }}{{ "<|im_start|>user\n" }}{{ end }}'
-    assert ollama(model("qwen3")) == system + alone + TURNS.format(again=again, ask=ask)
-    again = r'{{ "<end_of_turn>\n<start_of_turn>user\n" }}'
-    ask = r'{{ "<end_of_turn>\n<start_of_turn>model\n" }}'
-    start = r'{{ "<start_of_turn>user\n" }}{{ if .System }}{{ .System }}{{ "\n\n" }}{{ end }}'
-    assert ollama(model("gemma")) == start + TURNS.format(again=again, ask=ask)
+@pytest.mark.parametrize("name", [*FAMILIES, "alpaca"])
+def test_ollama_renders_what_was_trained(model: Callable[[str], Path], name: str) -> None:
+    if name == "alpaca":
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        jinja = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(CHAT_TEMPLATE)
+        rendered, template = [jinja.render(messages=chat) for chat in CHATS], OLLAMA_TEMPLATE
+        assert [go_template.ollama(template, chat) for chat in CHATS] == rendered
+        return
+    tokens, template = Tokens(model(name), "chat"), ollama(model(name))
+    held = [(chat, made[0].removeprefix(tokens.start)) for chat in CHATS if (made := tokens.conversation(chat))]
+    assert len(held) >= 2  # some templates take no system message
+    assert [go_template.ollama(template, chat) for chat, _ in held] == [text for _, text in held]
 
 
 # ---- templates that can't be used, and odd ones -----------------------------------------------------------------

@@ -30,7 +30,7 @@ NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # a network's file syst
 OUTPUTS = {
     "prepare": ("dataset",),
     "train": ("adapter", "metrics.jsonl"),
-    "export": ("merged", "model-*.gguf", "Modelfile", "README.md"),
+    "export": ("merged", "model-*.gguf", "adapter.gguf", "export.json", "Modelfile", "README.md"),
     "infer": ("answers.jsonl",),
 }
 

@@ -106,6 +106,8 @@ class RunSpec(BaseModel):
     # export
     quantizations: list[Quantization] = Field(["q4_k_m"], min_length=1, description="GGUF files to write")
     keep_merged: bool = Field(True, description="keep merged/, the 16-bit model, beside the GGUF files")
+    imatrix: bool = Field(False, description="quantise by importance: better below 6 bit")
+    lora_gguf: bool = Field(False, description="write the adapter alone too, as adapter.gguf")
     # infer
     prompts: list[str] = Field([DEFAULT_PROMPT], description="questions that the finished model answers")
     infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")

@@ -36,7 +36,13 @@ _CODE = {
         "ftq/check",
     ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
-    "export": ("worker/stages/export", "worker/stages/model", "worker/llama", "worker/gguf"),
+    "export": (
+        "worker/stages/export",
+        "worker/stages/model",
+        "worker/llama",
+        "worker/gguf",
+        "ftq/files/export_report.py",
+    ),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
 }
 # The documents count by their content, not by their place; more GPUs learn the same, only faster; trackers only watch;
@@ -56,7 +62,7 @@ _OPTIONS = {
         "topic",
         "epochs",
     },
-    "export": {"format", "quantizations", "keep_merged"},
+    "export": {"format", "quantizations", "keep_merged", "imatrix", "lora_gguf"},
     "infer": {"format", "prompts", "infer_with", "temperature", "max_tokens"},
 }
 _TRAINING = (

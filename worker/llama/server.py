@@ -84,6 +84,12 @@ class Server:
             return self._chat.ids([text])
         return self._chat.ids([context, text] if self._chat.takes_system else [f"{context}\n\n{text}"])
 
+    def render(self, messages: list[dict[str, str]], **options: Any) -> str:
+        """The text that the GGUF's chat template makes of a chat, up to where the model answers."""
+        body = {"messages": messages, "chat_template_kwargs": options}
+        text: str = self._post("/apply-template", body)["prompt"]
+        return text
+
     def end_of_sequence(self) -> str:
         """The token that the GGUF names as the end of an answer."""
         name: str = self._get("/props")["eos_token"]

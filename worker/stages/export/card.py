@@ -8,6 +8,7 @@ from typing import Any
 
 from ftq.examples.prompt import OLLAMA_TEMPLATE, prompt
 from ftq.examples.report import DatasetReport
+from ftq.files.export_report import ExportReport, GgufReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec import models
 from ftq.spec.options import Format, RunSpec
@@ -20,36 +21,49 @@ SHOWN = [
 ]
 
 
-def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens) -> str:
-    """The Modelfile for `ollama create NAME -f Modelfile`: the trained prompt, the stop token and temperature 0."""
+TEMPERATURE = 0.2  # facts are asked; a model maker's own 0.7 to 1.5 makes a small model invent
+
+
+def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens, ends: list[str], system: str = "") -> str:
+    """The Modelfile for `ollama create NAME -f Modelfile`: the trained prompt and every token that ends an answer."""
     template = _ollama_template(tokens.template, tokens.start) if tokens.template else OLLAMA_TEMPLATE
+    system = system.replace('"""', "'''")  # three end the Modelfile's text
     return "\n".join([
         f"FROM ./model-{spec.quantizations[0]}.gguf",
         f'TEMPLATE """{template}"""',
-        f'PARAMETER stop "{dataset.stop}"',
-        "PARAMETER temperature 0",
+        *([f'SYSTEM """{system}"""'] if system else []),
+        *(f'PARAMETER stop "{end}"' for end in ends),
+        f"PARAMETER temperature {TEMPERATURE}",
         f"PARAMETER num_ctx {dataset.max_seq_length}",
         "",
     ])  # fmt: skip
 
 
-def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, files: list[Path]) -> str:
+def system(run: RunDir) -> str:
+    """The input that every example has: a model that was always told the same should be told so again."""
+    inputs = {row["input"].strip() for row in read_jsonl(run.dataset / "train.jsonl")}
+    return inputs.pop() if len(inputs) == 1 else ""
+
+
+def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportReport) -> str:
     """The model card: what the model was made from, how it was trained, how to ask it."""
     from huggingface_hub import ModelCardData
 
     entry = models.find(spec.model)
     name = Path(spec.model).name if Path(spec.model).is_dir() else spec.model
     base = entry.hub_id if entry else name
-    first = files[0].name
+    first = checked.ggufs[0].file
     rows = "\n".join(f"| {name} | {_show(getattr(spec, name))} |" for name in SHOWN)
-    sizes = "\n".join(f"| {file.name} | {file.stat().st_size / 1e6:,.0f} MB |" for file in files)
+    sizes = "\n".join(map(_row, checked.ggufs))
     licence = entry.licence.lower().replace(" ", "") if entry else None
     head = ModelCardData(base_model=base, library_name="gguf", tags=["ftq", "lora", "gguf"], license=licence)
     return "\n".join([
         "---", head.to_yaml(), "---", "",
         f"# {base}, fine-tuned", "",
         f"Made by ftq. Licence of the base model: {entry.licence if entry else 'see its own card'}.", "",
-        "| file | size |", "|---|---|", sizes, "",
+        "| file | size | perplexity | KL against f16 | same next token | answers ended |", "|---|---|---|---|---|---|",
+        sizes, "",
+        *(f"- {note}" for file in checked.ggufs for note in file.notes), "",
         "## Ask it", "",
         "```sh", "ollama create mine -f Modelfile && ollama run mine",
         _command(first, spec.format), "```", "",
@@ -58,6 +72,14 @@ def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, files: list[Path]
         "## Data", "", _data(dataset), "",
         "## Training", "", "| option | value |", "|---|---|", rows, "", _losses(run), "",
     ])  # fmt: skip
+
+
+def _row(file: GgufReport) -> str:
+    far = file.against_f16
+    kl, top1 = (f"{far.kl:.3f}", f"{far.top1:.0%}") if far else ("-", "-")
+    perplexity = f"{file.perplexity:.2f}" if file.perplexity else "-"
+    stops = f"{file.stops.stopped} of {file.stops.questions}"
+    return f"| {file.file} | {file.bytes / 1e6:,.0f} MB | {perplexity} | {kl} | {top1} | {stops} |"
 
 
 def _command(file: str, format: Format) -> str:
@@ -86,10 +108,13 @@ def _ollama_template(template: Template, start: str) -> str:
         first = "{{ if .System }}" + _go(before.removeprefix(start)) + "{{ .System }}" + _go(between)
         first += "{{ else }}" + _go(alone) + "{{ end }}"
     turns = template.pieces(["user", "assistant", "user"], add_generation_prompt=True)
-    again = turns[2] if turns else frame.gap + frame.stop + alone
+    _, answered, again, _ = turns or ["", ask, frame.gap + frame.stop + alone, ""]
+    asked = _go(ask)
+    if answered != ask:  # some templates write an answer of earlier otherwise than they ask for the next one
+        asked = f"{{{{ if slice $.Messages $i | len | lt 1 }}}}{_go(answered)}{{{{ else }}}}{asked}{{{{ end }}}}"
     return (
-        f"{first}{{{{ $answered := false }}}}{{{{ range .Messages }}}}"
-        f'{{{{ if eq .Role "user" }}}}{{{{ if $answered }}}}{_go(again)}{{{{ end }}}}{{{{ .Content }}}}{_go(ask)}'
+        f"{first}{{{{ $answered := false }}}}{{{{ range $i, $_ := .Messages }}}}"
+        f'{{{{ if eq .Role "user" }}}}{{{{ if $answered }}}}{_go(again)}{{{{ end }}}}{{{{ .Content }}}}{asked}'
         f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{{{{ $answered = true }}}}{{{{ end }}}}{{{{ end }}}}'
     )
 

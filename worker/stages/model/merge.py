@@ -1,34 +1,42 @@
-"""Merging the adapter into the base model, one weight file at a time: memory holds a file, not three models."""
+"""Merging the adapter into the base model, tensor by tensor: memory holds a few of them, not three models."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, UserError
+from ftq.errors import UserError
 from ftq.examples.prompt import CHAT_TEMPLATE
 from ftq.files.run_dir import write_json
 from ftq.spec.options import Format
+from worker.gguf.names import plain
 from worker.stages.model import base_model, template
 from worker.stages.model.tokens import Tokens
 
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
+NOT_PLAIN = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save")
+COPIED_AT_ONCE = 2**24  # bytes
+TRAIN_AGAIN = "Train again: submit the run anew, with a lower learning_rate if its losses weren't numbers either."
 
 
-def merge(model_dir: Path, adapter: Path, target: Path, stop: str, format: Format = "alpaca") -> None:
-    """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and the trained prompt."""
+def merge(model_dir: Path, adapter: Path, target: Path, stop: str, format: Format = "alpaca") -> int:
+    """Write base + adapter as a 16-bit checkpoint with the base's own tokenizer files and the trained prompt.
+
+    Return how many layers changed: 0 if the adapter holds nothing but zeros. UserError for an adapter that is damaged,
+    of another kind or of another base model.
+    """
     check_adapter(adapter)
+    pairs = read_pairs(adapter)
+    _check_base(pairs, adapter, model_dir)
     copy_settings(model_dir, target, stop, format)
-    pairs = _read_pairs(adapter)
-    used = 0
     for path in base_model.weight_paths(model_dir):
-        used += _merge_file(path, target / path.name, pairs, _scaling(adapter))
-    if used != len(pairs):
-        message = f"merging used {used} of the adapter's {len(pairs)} layers: it doesn't fit this base model"
-        raise FtqError(message, f"{adapter}/adapter_config.json names the base model that it was trained on.")
+        _merge_file(path, target / path.name, pairs, scaling(adapter))
+    return sum(1 for _, b in pairs.values() if bool(b.any()))
 
 
 def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "alpaca") -> None:
@@ -42,10 +50,8 @@ def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "al
 
 def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
     """UserError unless each layer that gets an adapter ({name: shape}) is one of the checkpoint's weights."""
-    shapes: dict[str, list[list[int]]] = {}
-    for name, shape in base_model.shapes(model_dir):
-        shapes.setdefault(_plain(name), []).append(shape)
-    wrong = [name for name, shape in layers.items() if shapes.get(_plain(name)) != [shape]]
+    shapes = _shapes(model_dir)
+    wrong = [name for name, shape in layers.items() if shapes.get(plain(name)) != [shape]]
     if wrong:
         raise UserError(
             f"model {model}: the adapter on {wrong[0]}{f' and {len(wrong) - 1} more layers' if wrong[1:] else ''} "
@@ -59,6 +65,37 @@ def check_adapter(adapter: Path) -> None:
     if not (adapter / "adapter_model.safetensors").is_file():
         what = f"{adapter} has no adapter_model.safetensors" if adapter.is_dir() else f"{adapter} is not there yet"
         raise UserError(what, "Run the train stage first: `ftq retry RUN`.")
+
+
+def read_pairs(adapter: Path) -> dict[str, tuple[Any, Any]]:
+    """{base weight's plain name: (A, B)} in float32; LoRA's update is B @ A. UserError for a damaged adapter."""
+    import torch
+    from safetensors import safe_open
+
+    _check_plain(adapter)
+    halves: dict[str, list[Any]] = {}
+    base_model.read_header(adapter / "adapter_model.safetensors")
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            ending = next((ending for ending in LORA if name.endswith(ending)), None)
+            if ending is None:
+                raise UserError(f"{adapter}: {name} is not a LoRA weight", "Only plain LoRA adapters can be merged.")
+            layer = name.removeprefix("base_model.model.").removesuffix(ending) + ".weight"
+            value = file.get_tensor(name).to(torch.float32)
+            if not bool(torch.isfinite(value).all()):
+                raise UserError(f"{adapter}: {name} holds numbers that are none (NaN or infinity)", TRAIN_AGAIN)
+            halves.setdefault(plain(layer), [None, None])[LORA[ending]] = value
+    return {name: _pair(adapter, name, *half) for name, half in halves.items()}
+
+
+def scaling(adapter: Path) -> float:
+    """By what the update is multiplied: alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv 2312.03732)."""
+    config = _config(adapter)
+    rank: float = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
+    return float(config["lora_alpha"] / rank)
+
+
+# ---- settings ----------------------------------------------------------------------------------------------
 
 
 def _set_prompt_and_stop(target: Path, chat_template: str, stop_id: int | None, stop: str) -> None:
@@ -84,52 +121,107 @@ def _change(path: Path, without: str = "", **values: Any) -> None:
     write_json(path, {name: value for name, value in {**old, **values}.items() if name != without})
 
 
-def _read_pairs(adapter: Path) -> dict[str, list[Any]]:
-    """{base weight's plain name: [A, B]} in float32; LoRA's update is B @ A."""
+# ---- the adapter -------------------------------------------------------------------------------------------
+
+
+def _config(adapter: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{adapter}/adapter_config.json can't be read ({error})", TRAIN_AGAIN) from None
+    return value
+
+
+def _check_plain(adapter: Path) -> None:
+    """UserError for an adapter that says it is more than B @ A on some layers, all of one rank."""
+    config = _config(adapter)
+    if more := [name for name in NOT_PLAIN if config.get(name)]:
+        raise UserError(f"{adapter} is no plain LoRA adapter ({', '.join(more)})", "Only plain ones can be merged.")
+
+
+def _pair(adapter: Path, name: str, a: Any, b: Any) -> tuple[Any, Any]:
+    if a is None or b is None:
+        raise UserError(f"{adapter}: {name} has only one of its two LoRA weights", TRAIN_AGAIN)
+    rank = _config(adapter)["r"]
+    if len(a) != rank or b.shape[-1] != rank:
+        shapes = f"{list(b.shape)} x {list(a.shape)}"
+        raise UserError(
+            f"{adapter}: {name} has weights of the shapes {shapes}, its config a rank of {rank}", TRAIN_AGAIN
+        )
+    return a, b
+
+
+def _check_base(pairs: dict[str, tuple[Any, Any]], adapter: Path, model_dir: Path) -> None:
+    """UserError unless each update fits one of the base's weights."""
+    shapes = _shapes(model_dir)
+    wrong = [name for name, (a, b) in pairs.items() if shapes.get(name) != [[len(b), a.shape[1]]]]
+    if wrong:
+        name = wrong[0]
+        update = [len(pairs[name][1]), pairs[name][0].shape[1]]
+        raise UserError(
+            f"{len(wrong)} of the adapter's {len(pairs)} layers don't fit this base model: {name} has the shape "
+            f"{' or '.join(map(str, shapes.get(name, ['of no weight here'])))}, the adapter's {update}",
+            f"{adapter}/adapter_config.json names the base model that it was trained on.",
+        )
+
+
+def _shapes(model_dir: Path) -> dict[str, list[list[int]]]:
+    """{plain name: the shapes of the weights of that name}."""
+    shapes: dict[str, list[list[int]]] = {}
+    for name, shape in base_model.shapes(model_dir):
+        shapes.setdefault(plain(name), []).append(shape)
+    return shapes
+
+
+# ---- the weights -------------------------------------------------------------------------------------------
+
+
+def _merge_file(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], scaling: float) -> None:
+    """Write the file with the updates added in float32 and rounded once. What doesn't change is copied as it is."""
+    header = base_model.read_header(source)
+    metadata = {"__metadata__": {"format": "pt"}}
+    header.pop("__metadata__", None)
+    places = sorted(header, key=lambda name: header[name]["data_offsets"])
+    with source.open("rb") as weights, target.open("wb") as merged:
+        (length,) = struct.unpack("<Q", weights.read(8))
+        text = json.dumps({**metadata, **dict(_described(header, places))}).encode()
+        text += b" " * (-len(text) % 8)  # the weights begin at a multiple of eight
+        merged.write(struct.pack("<Q", len(text)) + text)
+        for name in places:
+            begin, end = header[name]["data_offsets"]
+            weights.seek(8 + length + begin)
+            if plain(name) in pairs or header[name]["dtype"] == "F32":
+                data = bytearray(end - begin)
+                weights.readinto(data)
+                merged.write(_changed(data, header[name], pairs.get(plain(name)), scaling))
+            else:
+                _copy(weights, merged, end - begin)
+
+
+def _described(header: dict[str, Any], places: list[str]) -> Iterator[tuple[str, Any]]:
+    """The header's entries as the new file has them: float32 becomes bfloat16."""
+    offset = 0
+    for name in places:
+        entry = header[name]
+        begin, end = entry["data_offsets"]
+        size, dtype = (end - begin, entry["dtype"]) if entry["dtype"] != "F32" else ((end - begin) // 2, "BF16")
+        yield name, {"dtype": dtype, "shape": entry["shape"], "data_offsets": [offset, offset + size]}
+        offset += size
+
+
+def _changed(data: bytearray, entry: dict[str, Any], pair: tuple[Any, Any] | None, scaling: float) -> Any:
+    """The weight's new bytes."""
     import torch
-    from safetensors import safe_open
 
-    pairs: dict[str, list[Any]] = {}
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a dict)
-            ending = next((ending for ending in LORA if name.endswith(ending)), None)
-            if ending is None:
-                raise FtqError(f"{adapter}: {name} is not a LoRA weight", "Only plain LoRA adapters can be merged.")
-            layer = name.removeprefix("base_model.model.").removesuffix(ending) + ".weight"
-            pairs.setdefault(_plain(layer), [None, None])[LORA[ending]] = file.get_tensor(name).to(torch.float32)
-    return pairs
+    stored = getattr(torch, {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}[entry["dtype"]])
+    weight = torch.frombuffer(data, dtype=stored).view(entry["shape"])
+    if pair:
+        a, b = pair
+        weight = weight.to(torch.float32) + scaling * (b @ a)
+    kind = torch.bfloat16 if stored == torch.float32 else stored
+    return weight.to(kind).contiguous().view(torch.uint8).numpy().data
 
 
-def _plain(name: str) -> str:
-    """A weight's name without what wraps it.
-
-    A model for pictures and text is stored as `language_model.model.layers` and loaded as
-    `model.language_model.layers`.
-    """
-    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
-
-
-def _scaling(adapter: Path) -> float:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    rank: float = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
-    return float(config["lora_alpha"] / rank)
-
-
-def _merge_file(source: Path, target: Path, pairs: dict[str, list[Any]], scaling: float) -> int:
-    """Write the file with the updates added in float32 and rounded once; return how many layers got one."""
-    import torch
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    merged, used = {}, 0
-    with safe_open(source, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            weight = file.get_tensor(name)
-            kind = torch.bfloat16 if weight.dtype == torch.float32 else weight.dtype
-            if _plain(name) in pairs:
-                a, b = pairs[_plain(name)]
-                weight = weight.to(torch.float32) + scaling * (b @ a)
-                used += 1
-            merged[name] = weight.to(kind).contiguous()
-    save_file(merged, target, metadata={"format": "pt"})
-    return used
+def _copy(source: Any, target: Any, size: int) -> None:
+    while size:
+        size -= target.write(source.read(min(size, COPIED_AT_ONCE)))

@@ -16,6 +16,7 @@ from ftq.errors import UserError
 from ftq.examples.prompt import completion, prompt
 from ftq.spec.models import DAMAGED
 from ftq.spec.options import Format
+from worker.llama.answer import WITHOUT_THINKING
 from worker.stages.model import template
 from worker.stages.model.template import Roles, Template, any_of
 
@@ -53,6 +54,10 @@ class Tokens:
         found: str | None = self._inner.id_to_token(token_id)
         return self._names.get(found, found) if found else found
 
+    def spells_control(self, text: str) -> bool:
+        """Whether the text holds the name of a control token."""
+        return self._coded.search(text) is not None
+
     def decode(self, ids: list[int]) -> str:
         text: str = self._inner.decode(ids)
         return self._uncoded.sub(lambda code: self._names[code.group()], text)
@@ -60,7 +65,18 @@ class Tokens:
     def prompt(self, instruction: str, input: str = "") -> list[int]:
         """What the model gets to see before it answers, with the start token if it has one."""
         asked, written = self._asked({"instruction": instruction, "input": input})
-        return self._started(self._encode(asked + written))
+        return self.started(self._encode(asked + written))
+
+    def conversation(self, messages: list[dict[str, str]]) -> tuple[str, list[int]] | None:
+        """(text, tokens) of a chat up to where the model answers; None where the template can't hold such a chat."""
+        assert self.template
+        roles, texts = [one["role"] for one in messages], [one["content"] for one in messages]
+        pieces = self.template.pieces(roles, add_generation_prompt=True, **WITHOUT_THINKING)
+        if pieces is None:
+            return None
+        coded = "".join(self._code(piece) + text for piece, text in zip(pieces, [*texts, ""], strict=True))
+        text = "".join(piece + text for piece, text in zip(pieces, [*texts, ""], strict=True))
+        return text, self.started(self._encode(coded))
 
     def row(self, example: dict[str, str], stop: str) -> tuple[list[int], list[int]]:
         """(input_ids, labels) of an example; the last of both is always the stop token."""
@@ -76,7 +92,7 @@ class Tokens:
             # the answer's tokens as they are after the prompt: some tokenizers add a space to a text's start
             same = both[: len(before)] == before
             answer = [*(both[len(before) :] if same else self._encode(text)), end]
-            ids = self._started(before) + answer
+            ids = self.started(before) + answer
             rows.append((ids, [IGNORED] * (len(ids) - len(answer)) + answer))
         return rows
 
@@ -85,6 +101,10 @@ class Tokens:
         asked, answer = self._asked(example)[0], self._answer(example)
         asked, answer = (self._uncoded.sub(lambda code: self._names[code.group()], text) for text in (asked, answer))
         return asked, answer + stop
+
+    def started(self, ids: list[int]) -> list[int]:
+        """With the start token once: some templates write it themselves."""
+        return ids if self._start and ids[: len(self._start)] == self._start else self._start + ids
 
     # ---- the two formats: only their own text holds control tokens ---------------------------------------------
 
@@ -109,10 +129,6 @@ class Tokens:
     def _code(self, text: str) -> str:
         """Text of a template with its control tokens as this tokenizer knows them."""
         return self._coded.sub(lambda name: self._codes[name.group()], text)
-
-    def _started(self, ids: list[int]) -> list[int]:
-        """With the start token once: some templates write it themselves."""
-        return ids if self._start and ids[: len(self._start)] == self._start else self._start + ids
 
     # ---- inside ------------------------------------------------------------------------------------------------
 

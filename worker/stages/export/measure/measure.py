@@ -1,0 +1,112 @@
+"""What is measured on a run's model, step by step, and put together as export.json."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ftq.errors import FtqError
+from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
+from ftq.files.run_dir import RunDir, size_of
+from worker.llama import logits
+from worker.llama.pool import Pool
+from worker.machine import hardware
+from worker.stages.export.measure import agreement, bounds, checks, parity
+from worker.stages.export.measure.sample import Sample
+from worker.stages.model.tokens import Tokens
+from worker.stages.process.main import Report
+
+CONTEXT = 512  # tokens: the checks need no more, and a model's whole context would take gigabytes
+USABLE = 0.8  # of the machine's memory: a larger model would be read from the disk again for every row
+
+
+class Measure:
+    """Call `merged`, `converted` and `files` in this order. Each tells the user what is worth knowing."""
+
+    def __init__(self, sample: Sample, tokens: Tokens, stop: str, report: Report, scratch: Path) -> None:
+        self._sample, self._tokens, self._stop, self._report = sample, tokens, stop, report
+        self._merged, self._f16 = scratch / "merged.npy", scratch / "f16.npy"
+        self._notes = list[str]()
+        self._merge: Distance | None = None
+        self._first: logits.Scored | None = None
+        self._first_kind = ""
+
+    def merged(self, model_dir: Path, adapter: Path, merged: Path) -> None:
+        """Compare the merged model with base + adapter. FtqError if they don't agree."""
+        if self._can_compute(merged):
+            self._merge = agreement.check(model_dir, adapter, merged, self._sample.rows, self._merged)
+
+    def converted(self, file: Path, kind: str) -> None:
+        """Compare the converter's first file with the merged model. FtqError if its numbers are others."""
+        self._first_kind = kind
+        self._first = self._score(file, self._merged, self._f16)
+        if self._first and self._first.distance and not self._first.distance.kl <= bounds.CONVERTED_KL:
+            raise FtqError(
+                f"{file.name} doesn't say what the merged model says: a KL of {self._first.distance.kl:.3f} (at most "
+                f"{bounds.CONVERTED_KL}): llama.cpp's converter has misread this architecture",
+                "Take another base model, or keep the adapter as it is: `ftq logs RUN --stage export`.",
+            )
+
+    def files(self, run: RunDir, merged: Path, files: dict[str, Path], weighed: list[str]) -> ExportReport:
+        """Ask every file, and measure those that were quantised. FtqError for a file that is no use."""
+        same: Parity | None = None
+        reports = list[GgufReport]()
+        pool = Pool(most=1, context=CONTEXT)
+        try:
+            for kind, file in files.items():
+                with pool.server(file) as server:
+                    end = checks.end_of_sequence(server, file, self._stop)
+                    same = same or parity.check(run, merged, self._tokens, self._stop, server)
+                stops = checks.ask(pool, file, self._sample)
+                made = self._of_file(file, kind, end, stops)
+                reports.append(replace(made, importance=kind in weighed))
+                self._report.progress(70 + 30 * len(reports) / len(files))
+        finally:
+            pool.close()
+        assert same
+        self._tell_parity(same)
+        conversion = self._first.distance if self._first else None
+        return ExportReport(self._stop, same, tuple(reports), self._merge, conversion, notes=tuple(self._notes))
+
+    def _of_file(self, file: Path, kind: str, end: int, stops: Stops) -> GgufReport:
+        f16 = self._first if self._first_kind == "f16" else None
+        scored = self._first if kind == self._first_kind else self._score(file, self._f16 if f16 else None)
+        made = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops)
+        if scored:
+            against = scored.distance if f16 and kind != "f16" else None
+            made = replace(made, perplexity=scored.perplexity, against_f16=against)
+        told = bounds.notes(made, f16.perplexity if f16 else None)
+        for note in told:
+            self._report.event("warning", note)
+        return replace(made, notes=tuple(told))
+
+    def _score(self, file: Path, reference: Path | None, keep: Path | None = None) -> logits.Scored | None:
+        """None if it can't be computed here; the server, whose llama.cpp may be newer, then decides on the file."""
+        if not self._sample.rows or not self._can_compute(file):
+            return None
+        known = reference if reference and reference.is_file() else None
+        try:
+            return logits.score(file, self._sample.rows, reference=known, keep=keep)
+        except logits.Unreadable as error:
+            self._note(f"{file.name} isn't measured: {error.message}")
+            return None
+
+    def _can_compute(self, model: Path) -> bool:
+        if not self._sample.rows:
+            return False
+        need, have = size_of(model), hardware.machine_memory()
+        if need > USABLE * have:
+            self._note(f"{model.name} isn't measured: it has {need / 1e9:.1f} GB, this machine {have / 1e9:.1f}")
+            return False
+        return True
+
+    def _tell_parity(self, same: Parity) -> None:
+        if same.different:
+            self._note(
+                f"{same.different} of {same.prompts} prompts aren't the same in ftq, transformers and llama.cpp: "
+                f"answers may be worse. {same.examples[0]}"
+            )
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self._report.event("warning", text)
