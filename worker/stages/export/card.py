@@ -40,9 +40,9 @@ def modelfile(spec: RunSpec, dataset: DatasetReport, tokens: Tokens, ends: list[
 
 
 def system(run: RunDir) -> str:
-    """The input that every example has: a model that was always told the same should be told so again."""
-    inputs = {row["input"].strip() for row in read_jsonl(run.dataset / "train.jsonl")}
-    return inputs.pop() if len(inputs) == 1 else ""
+    """What every example is told: a model that always heard the same should hear it again."""
+    told = {_told(row) for row in read_jsonl(run.dataset / "train.jsonl")}
+    return told.pop() if len(told) == 1 else ""
 
 
 def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportReport) -> str:
@@ -72,6 +72,15 @@ def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportRe
         "## Data", "", _data(dataset), "",
         "## Training", "", "| option | value |", "|---|---|", rows, "", _losses(run), "",
     ])  # fmt: skip
+
+
+def _told(row: dict[str, str]) -> str:
+    """The system message, with which a chat's turns begin; else the input."""
+    turns = json.loads(row.get("turns") or "[]")
+    if turns:
+        role, text = turns[0]
+        return str(text).strip() if role in ("system", "developer") else ""
+    return row["input"].strip()
 
 
 def _row(file: GgufReport) -> str:

@@ -70,7 +70,7 @@ def check(run: RunDir, merged: Path, tokens: Tokens, stop: str, server: Server) 
     """
     theirs = _transformers(merged)
     texts, asked, served, count = list[str](), list[str](), list[str](), 0
-    for chat in _chats(run, stop):
+    for chat in _chats(run, tokens, stop):
         ours = _of_ftq(tokens, chat)
         if ours is None:  # the format can't hold it
             continue
@@ -92,14 +92,17 @@ def check(run: RunDir, merged: Path, tokens: Tokens, stop: str, server: Server) 
     return Parity(count, len(texts), len(asked + served), tuple(differences[:SHOWN]))
 
 
-def _chats(run: RunDir, stop: str) -> Iterator[Chat]:
+def _chats(run: RunDir, tokens: Tokens, stop: str) -> Iterator[Chat]:
     """The prompts above, and some of the run's own."""
     chats = [(("user", text),) for text in ASKED]
     for chat in (*chats, *CHATS):
         yield [{"role": role, "content": text.replace("{stop}", stop)} for role, text in chat]
     for row in islice(read_jsonl(run.dataset / "train.jsonl"), OF_THE_RUN):
-        before = [{"role": "system", "content": row["input"].strip()}] if row["input"].strip() else []
-        yield [*before, {"role": "user", "content": row["instruction"].strip()}]
+        roles: tuple[str, ...] = ("system", "user")
+        texts = [row["input"].strip(), row["instruction"].strip()]
+        if tokens.template:
+            roles, texts = tokens.template.messages(row["instruction"], row["input"], row.get("turns", ""))
+        yield [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True) if text]
 
 
 def _texts(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:

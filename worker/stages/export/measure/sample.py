@@ -33,7 +33,8 @@ def sample(run: RunDir, tokens: Tokens, stop: str, chat: bool, model_dir: Path) 
     """The same examples for every file of a run, valid.jsonl's before those of train.jsonl."""
     vocabulary = max(shape[0] for _, shape in base_model.shapes(model_dir) if len(shape) == 2)
     parts = [_examples(run.dataset / name, tokens, stop) for name in ("valid.jsonl", "train.jsonl")]
-    held_out, learned = ([one for one in part if one.answer <= SHORT] for part in parts)
+    # a chat's turns are more than a question can hold
+    held_out, learned = ([one for one in part if one.answer <= SHORT and not one.turns] for part in parts)
     asked = {one.question(chat): None for one in sorted(held_out, key=lambda one: one.answer)}
     first = list(asked)[:QUESTIONS]
     asked |= {one.question(chat): None for one in sorted(learned, key=lambda one: one.answer)}
@@ -47,6 +48,7 @@ class _Example:
     input: str
     ids: list[int]
     first: int
+    turns: str
 
     @property
     def answer(self) -> int:
@@ -64,7 +66,7 @@ def _examples(path: Path, tokens: Tokens, stop: str) -> list[_Example]:
     rows = rows[:: -(-len(rows) // CANDIDATES) or 1]
     encoded = tokens.rows(rows, stop)
     return [
-        _Example(row["instruction"], row["input"], ids, labels.count(IGNORED))
+        _Example(row["instruction"], row["input"], ids, labels.count(IGNORED), row.get("turns", ""))
         for row, (ids, labels) in zip(rows, encoded, strict=True)
     ]
 
