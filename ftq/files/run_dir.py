@@ -82,6 +82,15 @@ class RunDir:
         return self.path / "answers.jsonl"
 
     @property
+    def evaluation(self) -> Path:
+        return self.path / "eval.json"
+
+    @property
+    def own_questions(self) -> Path:
+        """The user's questions with accepted answers, as they were at submit."""
+        return self.path / "questions.json"
+
+    @property
     def checkpoints(self) -> Path:
         """checkpoints/<attempt>/checkpoint-<step>: with a folder per attempt, a frozen one can't damage another's."""
         return self.path / "checkpoints"
