@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1
 BASE = "base"  # the subject that wasn't tuned
-KEPT_QUESTIONS = 200  # whose answers eval.json has; all of them are counted
+KEPT_QUESTIONS = 100  # of each kind, whose answers eval.json has; all of them are counted
 KEPT_CHARACTERS = 1000  # of an answer
 
 
@@ -82,7 +83,7 @@ class Scores:
     `exact`, `f1` and `rouge_l` are means from 0 to 1 over the questions that the documents answer, None without any.
     `stop_rate` is the share of the answers that the model ended by itself, `tokens_per_second` that of all questions
     together, several at once. What isn't known is None: `validation_loss` comes from training, `perplexity` and `kl`
-    (against f16) from the export.
+    (against f16) from the export. The validation loss stands with the first tuned subject: it is that of the adapter.
     """
 
     subject: str
@@ -127,9 +128,10 @@ class Scores:
 class Evaluation:
     """What came of a run. `subjects` are the base model, then the tuned files, f16 first.
 
-    `counts` says how many questions of each kind were asked, `available` how many there were to choose from. `questions`
-    has the first KEPT_QUESTIONS of them with the answers, `left_out` counts the others. `verdict` says what is wrong
-    and what to change, a sentence or two each; it is empty if nothing is wrong.
+    `counts` says how many questions of each kind were asked, `available` how many there were to choose from.
+    `questions` has the first KEPT_QUESTIONS of each kind with the answers, `left_out` counts the others. `verdict` says
+    what is wrong and what to change, a sentence or two each; it is empty if nothing is wrong. `notes` says what
+    couldn't be asked, and why.
     """
 
     model: str
@@ -141,7 +143,7 @@ class Evaluation:
     questions: tuple[Asked, ...] = ()
     left_out: int = 0
     verdict: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what couldn't be asked, and why
+    notes: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property
@@ -176,7 +178,17 @@ class Evaluation:
 
 def kept(asked: Sequence[Asked]) -> tuple[tuple[Asked, ...], int]:
     """(what eval.json holds of the answers, how many questions it leaves out)."""
-    return tuple(asked[:KEPT_QUESTIONS]), max(0, len(asked) - KEPT_QUESTIONS)
+    met, first = Counter[Kind](), list[Asked]()
+    for one in asked:
+        met[one.question.kind] += 1
+        if met[one.question.kind] <= KEPT_QUESTIONS:
+            first.append(replace(one, said={subject: _short(said) for subject, said in one.said.items()}))
+    return tuple(first), len(asked) - len(first)
+
+
+def _short(said: Said) -> Said:
+    cut = max(0, len(said.answer) - KEPT_CHARACTERS)
+    return replace(said, answer=said.answer[:KEPT_CHARACTERS], cut=cut)
 
 
 def _scores(value: dict[str, Any]) -> Scores:
@@ -185,13 +197,10 @@ def _scores(value: dict[str, Any]) -> Scores:
 
 
 def _asked(value: dict[str, Any]) -> Asked:
-    question, said = value["question"], value["said"]
-    return Asked(
-        Question(
-            **_known(Question, question) | {"kind": Kind(question["kind"]), "answers": tuple(question["answers"])}
-        ),
-        {name: Said(**_known(Said, one) | {"verdict": Verdict(one["verdict"])}) for name, one in said.items()},
-    )
+    given, said = value["question"], value["said"]
+    question = _known(Question, given) | {"kind": Kind(given["kind"]), "answers": tuple(given["answers"])}
+    answers = {name: Said(**_known(Said, one) | {"verdict": Verdict(one["verdict"])}) for name, one in said.items()}
+    return Asked(Question(**question), answers)
 
 
 def _known(cls: Any, value: dict[str, Any]) -> dict[str, Any]:

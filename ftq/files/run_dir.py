@@ -20,7 +20,7 @@ from typing import Any
 from ftq.errors import FtqError
 from ftq.files.artifact import Artifact
 
-STAGES = ("prepare", "train", "export", "infer")
+STAGES = ("prepare", "train", "export", "infer", "evaluate")
 COPIED_AT_ONCE = 2**23  # bytes
 SYNC_SECONDS = 0.5
 LINKED_FROM = 2**20  # bytes; smaller files are copied, so that a person may edit one run's model card
@@ -32,6 +32,7 @@ OUTPUTS = {
     "train": ("adapter", "metrics.jsonl"),
     "export": ("merged", "model-*.gguf", "Modelfile", "README.md"),
     "infer": ("answers.jsonl",),
+    "evaluate": ("eval.json",),
 }
 
 

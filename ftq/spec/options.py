@@ -111,6 +111,11 @@ class RunSpec(BaseModel):
     infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
     max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
+    # evaluate
+    eval_questions: int = Field(
+        60, ge=0, le=10_000, description="questions of the dataset's that the base and the new model are asked; 0: none"
+    )
+    questions_file: str = Field("", description="JSON file of your own questions with accepted answers, asked too")
 
     @field_validator("*", mode="before")
     @classmethod
