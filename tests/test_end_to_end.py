@@ -76,16 +76,17 @@ def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     report = json.loads((folder / "dataset" / "report.json").read_text())
     assert "broken.json" in json.dumps(report)
     status = json.loads(ftq("status", "first", "--json").stdout)
-    assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 4
+    assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 5
     assert status["error"] is None
 
 
 @pytest.mark.slow
-def test_the_same_again_is_four_cache_hits(done: dict[str, str]) -> None:
+def test_the_same_again_is_a_cache_hit_each_time(done: dict[str, str]) -> None:
     sent = json.loads(ftq("submit", "--model", "./tiny", *OPTIONS, "--json", "--wait").stdout)
     status = json.loads(ftq("status", sent["id"], "--json").stdout)
     assert [(stage["stage"], stage["cached"]) for stage in status["stages"]] == [
-        ("prepare", True), ("train", True), ("export", True), ("infer", True)
+        ("prepare", True), ("train", True), ("export", True), ("infer", True),
+        ("evaluate", True),
     ]  # fmt: skip
 
 

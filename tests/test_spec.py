@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "eval_steps": "auto", "report_to": [], "dataset_num_proc": "auto", "seed": 3407,
     "save_steps": "auto", "logging_steps": "auto", "quantizations": ["q4_k_m"], "keep_merged": True,
     "prompts": ["What is this about?"], "infer_with": "gguf", "temperature": 0.0, "max_tokens": 256,
+    "eval_questions": 60, "questions_file": "",
 }  # fmt: skip
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from ftq.check.check import Check
+    from ftq.client.evaluate import Progress
+    from ftq.evaluation.compare import Comparison
+    from ftq.evaluation.evaluation import Evaluation
     from ftq.plan.forecast import Forecast
 
 
@@ -208,6 +211,23 @@ class Client:
         asking.check_model(run, self.run_dir(run.id), options)
         self._asking.check_worker()
         return run
+
+    def evaluate(
+        self, wanted: str, questions: Path | None = None, against: str | None = None, progress: Progress | None = None
+    ) -> Evaluation:
+        """Ask a finished run's models questions and score the answers: those of the file, else the evaluation's.
+
+        `against` names a run that is asked the same. `progress` is told (who answers, how many, of how many).
+        """
+        from ftq.client.evaluate import evaluate
+
+        return evaluate(self, wanted, questions, against, progress or (lambda subject, done, of: None))
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Two runs side by side: options, scores and answers, as they are recorded."""
+        from ftq.client.evaluate import compare
+
+        return compare(self, a, b)
 
     @cached_property
     def _asking(self) -> Asking:

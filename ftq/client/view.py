@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftq.evaluation.evaluation import Evaluation
 from ftq.files.artifact import Artifact
+from ftq.files.run_dir import run_dir
 from ftq.plan import calibration
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
 
@@ -78,6 +81,14 @@ def artifacts(run: Run, home: Path) -> list[Artifact]:
     """What all stages have published, the paths absolute."""
     published = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
     return [replace(artifact, path=str(home / run.id / artifact.path)) for artifact in published]
+
+
+def evaluation(run: Run, home: Path) -> Evaluation | None:
+    """What the stage evaluate has written; None if it hasn't (yet), or the file can't be read."""
+    done = any(stage.name == "evaluate" and stage.status == "succeeded" for stage in run.stages)
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        return Evaluation.read(run_dir(home, run.id).evaluation) if done else None
+    return None
 
 
 def seconds(stage: Stage, now: float) -> float | None:

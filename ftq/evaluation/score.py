@@ -54,7 +54,7 @@ def scores(asked: Sequence[Asked], subject: str, seconds: float, **known: Any) -
         stop_rate=_mean([float(one.stopped) for _, one in said]),
         mean_tokens=round(tokens / len(said), 1),
         tokens_per_second=round(tokens / seconds, 1) if seconds else None,
-        seconds=round(seconds, 1),
+        seconds=round(seconds, 1) if seconds else None,
         **known,
     )
 

@@ -68,9 +68,9 @@ def _never_stops(looked: Looked) -> str:
         return ""
     how = "It hardly ever stops" if rate < HALF else "It doesn't always stop"
     return (
-        f"{how}: {worst.subject} ends only {rate:.0%} of its answers by itself. Train longer "
-        f"({looked.option('epochs')}), with documents that give short answers, and ask it through its own template, "
-        "which knows the stop token."
+        f"{how}: {worst.subject} ends only {rate:.0%} of its answers by itself. Raise "
+        f"{looked.option('epochs')}, give it documents with short answers, and ask it through its own template, which "
+        "knows the stop token."
     )
 
 

@@ -183,7 +183,7 @@ def changed(spec: dict[str, Any]) -> dict[str, str]:
     """What a recorded spec asks for beyond the defaults, as it is shown; model and documents aside."""
     fields = {name: field for name, field in RunSpec.model_fields.items() if name not in ("model", "documents")}
     found = {name: spec[name] for name, field in fields.items() if spec.get(name, field.default) != field.default}
-    return {name: " | ".join(value) if name == "prompts" else _show(value) for name, value in found.items()}
+    return {name: " | ".join(value) if name == "prompts" else show(value) for name, value in found.items()}
 
 
 def options() -> list[dict[str, str]]:
@@ -192,7 +192,7 @@ def options() -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "default": "" if field.is_required() else _show(field.default),
+            "default": "" if field.is_required() else show(field.default),
             "allowed": "text" if name == "prompts" else _allowed(properties[name]),
             "help": field.description or "",
         }
@@ -267,7 +267,8 @@ def _allowed(schema: dict[str, Any]) -> str:
     return f"{word} from {low}" if high is None else f"{word} {low} to {high}"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """An option's value as people write it."""
     if isinstance(value, list):
         return ",".join(value)
     if isinstance(value, float):
