@@ -192,6 +192,7 @@ def test_the_json_of_a_run(store: Store) -> None:
             {"stage": "evaluate", **waiting},
         ],
         "artifacts": [{"kind": "dataset", "path": f"{store.home}/cccc3333/dataset", "bytes": 123}],
+        "evaluation": None,
         "error": None,
     }  # fmt: skip
 

@@ -337,8 +337,9 @@ def test_a_base_that_cannot_be_asked_is_noted_and_without_questions_nobody_is(ex
     done = stage("evaluate", run, "max_tokens=5", "eval_questions=1", "model=/nowhere")
     assert done.returncode == 0, done.stderr
     made = Evaluation.read(run / "eval.json")
-    assert ([one.subject for one in made.subjects], len(made.notes)) == (["q4_k_m"], 1)
-    assert made.notes[0].startswith("the base model /nowhere can't be asked:")
+    assert ([one.subject for one in made.subjects], len(made.notes)) == (["q8_0"], 2)
+    assert made.notes[0].startswith("No question tests what it learned:")
+    assert made.notes[1].startswith("the base model /nowhere can't be asked:")
     done = stage("evaluate", run, "eval_questions=0", "quantizations=q8_0")
     assert done.returncode == 0, done.stderr
     made = Evaluation.read(run / "eval.json")

@@ -37,6 +37,7 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         else None,
         "stages": [_stage(stage, now) for stage in run.stages],
         "artifacts": [asdict(artifact) for artifact in artifacts(run, home)],
+        "evaluation": _evaluation(run, home),
         "error": asdict(run.error) if run.error else None,
     }
 
@@ -112,6 +113,12 @@ def iso(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _evaluation(run: Run, home: Path) -> dict[str, Any] | None:
+    """All but the questions and their answers, which eval.json has."""
+    found = evaluation(run, home)
+    return {name: value for name, value in found.to_json().items() if name != "questions"} if found else None
 
 
 def _stage(stage: Stage, now: float) -> dict[str, Any]:
