@@ -113,7 +113,10 @@ class RunSpec(BaseModel):
     max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
     # evaluate
     eval_questions: int = Field(
-        60, ge=0, le=10_000, description="questions of the dataset's that the base and the new model are asked; 0: none"
+        60,
+        ge=0,
+        le=10_000,
+        description="most questions of the dataset that base and new model are asked; 0: nobody is asked",
     )
     questions_file: str = Field("", description="JSON file of your own questions with accepted answers, asked too")
 

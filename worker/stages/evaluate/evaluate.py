@@ -43,9 +43,11 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     notes = _missing(chosen.questions)
     tuned = _tuned(run, spec)
     base = _base(run, spec, notes) if chosen.questions else []
-    replies = _ask([*base, *tuned], chosen.questions, tokens, spec.seed, report)
+    replies = _ask([*base, *tuned], chosen.questions, tokens, spec.seed, report, notes)
     asked = side_by_side(chosen.questions, replies)
-    subjects = _scores(run, spec, [*base, *tuned], asked, {one.subject: one.seconds for one in replies})
+    seconds = {one.subject: one.seconds for one in replies}
+    subjects = _scores(run, spec, [*base, *tuned], asked, seconds)
+    answered = [one for one in subjects if one.subject in seconds]
     questions, left_out = kept(asked)
     evaluation = Evaluation(
         model=spec.model,
@@ -56,7 +58,7 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         subjects=tuple(subjects),
         questions=questions,
         left_out=left_out,
-        verdict=tuple(verdicts(asked, subjects, spec.model_dump())),
+        verdict=tuple(verdicts(asked, answered, spec.model_dump())),
         notes=tuple(notes),
     )
     write_json(out / "eval.json", evaluation.to_json())
@@ -96,25 +98,39 @@ def _base(run: RunDir, spec: RunSpec, notes: list[str]) -> list[Subject]:
 
 
 def _ask(
-    subjects: Sequence[Subject], questions: Sequence[Question], tokens: int, seed: int, report: Report
+    subjects: Sequence[Subject],
+    questions: Sequence[Question],
+    tokens: int,
+    seed: int,
+    report: Report,
+    notes: list[str],
 ) -> list[Replies]:
-    """Every subject's replies, one model in memory at a time."""
-    if not questions:
-        return []
-    pool, done, replies = Pool(most=1), 0, list[Replies]()
+    """Every subject's replies, one model in memory at a time. A file that this machine has too little for is noted."""
+    pool, replies = Pool(most=1), list[Replies]()
     try:
-        for subject in subjects:
+        for number, subject in enumerate(subjects if questions else ()):
             asked = [llama.Question(one.text, one.input, tokens, 0.0, seed, subject.chat) for one in questions]
-            with pool.server(subject.file):  # loading the model isn't answering
-                began, own = time.monotonic(), list[Reply]()
-            for answer in pool.ask_all(subject.file, asked):
-                own.append(Reply(answer.answer, answer.stopped, answer.tokens))
-                done += 1
-                report.progress(100 * done / (len(questions) * len(subjects)))
+            try:
+                with pool.server(subject.file):  # loading the model isn't answering
+                    began = time.monotonic()
+                own = _replies(pool, subject, asked, report, number / len(subjects), len(subjects))
+            except OutOfMemory as error:
+                notes.append(f"{subject.name} wasn't asked: {error.message}. {error.hint}")
+                continue
             replies.append(Replies(subject.name, own, time.monotonic() - began))
             print(f"{subject.name}: {len(own)} answers in {replies[-1].seconds:.1f} s", flush=True)
     finally:
         pool.close()
+    return replies
+
+
+def _replies(
+    pool: Pool, subject: Subject, asked: list[llama.Question], report: Report, done: float, subjects: int
+) -> list[Reply]:
+    replies = list[Reply]()
+    for answer in pool.ask_all(subject.file, asked):
+        replies.append(Reply(answer.answer, answer.stopped, answer.tokens))
+        report.progress(100 * (done + len(replies) / len(asked) / subjects))
     return replies
 
 
@@ -125,7 +141,7 @@ def _scores(
     files, losses = measured.of_files(run), {_first(subjects): measured.validation_loss(run, spec.keep_best)}
     return [
         scores(
-            asked,
+            asked if one.name in seconds else [],
             one.name,
             seconds.get(one.name, 0.0),
             file_bytes=one.file.stat().st_size,
