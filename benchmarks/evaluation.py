@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluation RUN [--rounds 3]
 
-RUN is a finished run with f16 and q8_0 over documents/, made with demo.yaml and demo-questions.json: 60 questions to the
-base model and to both files. Measured in turns: the stage as a worker starts it, process and models included; and the
-same questions by the same server, each asked when the one before is answered.
+RUN is a finished run with f16 and q8_0 over documents/, made with demo.yaml and demo-questions.json: 60 questions to
+the base model and to both files. Measured in turns: the stage as a worker starts it, process and models included; and
+the same questions to the same servers, each asked when the one before is answered.
 """
 
 from __future__ import annotations
