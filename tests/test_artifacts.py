@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ftq.files import run_dir
+from ftq.files import disk, run_dir
 from ftq.files.run_dir import OUTPUTS, STAGES, RunDir
 
 
@@ -131,11 +131,11 @@ def test_links_share_the_disk_and_survive_the_source(tmp_path: Path) -> None:
     assert tree(other) == tree(source)
     assert (other / "adapter" / "a").samefile(source / "adapter" / "a")
     size = 3 * len(large)
-    freed = [run_dir.freed_by([source]), run_dir.freed_by([source, other])]
-    assert (run_dir.size_of(source), freed) == (size, [0, size])
+    freed = [disk.freed_by([source]), disk.freed_by([source, other])]
+    assert (disk.size_of(source), freed) == (size, [0, size])
     run_dir.remove(source)
     assert tree(other) == {"adapter/a": large, "adapter/sub/b": large, "x.gguf": large}
-    assert run_dir.freed_by([other]) == size
+    assert disk.freed_by([other]) == size
 
 
 def test_a_model_card_that_is_edited_in_place_is_that_of_its_run_alone(tmp_path: Path) -> None:

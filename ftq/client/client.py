@@ -12,7 +12,7 @@ from ftq.client.asking import Asking, Pieces
 from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
 from ftq.client.submit import Submitted
-from ftq.files import run_dir
+from ftq.files import disk, run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
 from ftq.settings import Settings, sqlite_file, without_password
@@ -250,19 +250,19 @@ class Client:
         return [(run, self.size(run)) for run in old if run.version_name not in chosen]
 
     def size(self, run: Run) -> int:
-        return run_dir.size_of(self.run_dir(run.id).path)
+        return disk.size_of(self.run_dir(run.id).path)
 
     def freed(self, runs: list[Run]) -> int:
         """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
-        return run_dir.freed_by([self.run_dir(run.id).path for run in runs])
+        return disk.freed_by([self.run_dir(run.id).path for run in runs])
 
     def staying(self, runs: list[Run]) -> int:
         """Bytes of these runs' files that deleting them doesn't give back."""
-        return run_dir.staying_of([self.run_dir(run.id).path for run in runs])
+        return disk.staying_of([self.run_dir(run.id).path for run in runs])
 
     def leftovers(self) -> list[tuple[Path, int]]:
         """(path, bytes) of what nothing needs; `removal.why` says why, `clear` deletes one."""
-        return [(path, run_dir.size_of(path)) for path in removal.leftovers(self.store, self.settings.home)]
+        return [(path, disk.size_of(path)) for path in removal.leftovers(self.store, self.settings.home)]
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""

@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir, size_of
+from ftq.files.disk import size_of
+from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.settings import hub_cache
 from ftq.spec import models
 from ftq.spec.options import RunSpec
