@@ -71,12 +71,13 @@ def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     folder = up / "artifacts" / done["id"]
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "checkpoints"} == {
         "run.json", "documents", "dataset", "adapter", "metrics.jsonl", "merged", "model-q8_0.gguf", "model-f16.gguf",
-        "Modelfile", "README.md", "answers.jsonl", "logs",
+        "Modelfile", "README.md", "answers.jsonl", "eval.json", "logs",
     }  # fmt: skip
     report = json.loads((folder / "dataset" / "report.json").read_text())
     assert "broken.json" in json.dumps(report)
     status = json.loads(ftq("status", "first", "--json").stdout)
     assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 5
+    assert [one["subject"] for one in status["evaluation"]["subjects"]] == ["base", "f16", "q8_0"]
     assert status["error"] is None
 
 
