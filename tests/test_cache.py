@@ -115,6 +115,17 @@ def test_the_code_that_decides_what_a_stage_makes_counts(
     assert [stage for stage in STAGES if cache.code_version(stage) != before[stage]] == stages
 
 
+def test_own_questions_count_by_their_content(tmp_path: Path) -> None:
+    run, folder = make_run(), RunDir(tmp_path)
+    none = cache.key(run, EVALUATE, folder)
+    assert none == cache.key(run, EVALUATE) == cache.key(make_run(questions_file="q.json"), EVALUATE)
+    folder.own_questions.write_text("[1]")
+    first = cache.key(run, EVALUATE, folder)
+    folder.own_questions.write_text("[2]")
+    assert len({none, first, cache.key(run, EVALUATE, folder)}) == 3
+    assert cache.key(run, INFER, folder) == cache.key(run, INFER)
+
+
 def test_every_folder_whose_code_counts_is_there() -> None:
     places = [cache._ROOT / place for places in cache._CODE.values() for place in places]
     assert all(place.is_file() or list(place.glob("*.py")) for place in places)
