@@ -11,6 +11,7 @@ import pytest
 from cli_tools import Store, ok, run
 
 from ftq.client.client import Client
+from ftq.evaluation.compare import Side, compare
 from ftq.evaluation.evaluation import Evaluation, Kind, Question
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.files.run_dir import STAGES, RunDir, write_json, write_jsonl
@@ -167,6 +168,20 @@ def test_two_runs_side_by_side(store: Store) -> None:
     assert value["pairs"][1] == {
         "question": "What colour?", "a": "blue", "b": "green", "a_right": False, "b_right": True,
     }  # fmt: skip
+
+
+def test_a_base_model_that_both_have_stands_once() -> None:
+    asked = side_by_side(QUESTIONS, [Replies(name, [Reply("green", True, 4)] * 3, 1.0) for name in ("base", "f16")])
+    subjects = tuple(scores(asked, name, 1.0) for name in ("base", "f16"))
+    made = Evaluation(model="m", counts={}, available={}, max_tokens=64, seconds=1.0, questions=tuple(asked),
+                      subjects=subjects)  # fmt: skip
+
+    def names(a: str, b: str) -> list[str]:
+        sides = [Side(name, {"model": model}, "", None, made, {}) for name, model in (("one", a), ("two", b))]
+        return [one.subject for one in compare(*sides).subjects]
+
+    assert names("m", "m") == ["base", "one f16", "two f16"]
+    assert names("m", "n") == ["one base", "one f16", "two base", "two f16"]
 
 
 def test_a_comparison_counts_only_what_both_were_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ftq.evaluation.evaluation import Asked, Evaluation, Question, Said, Scores
+from ftq.evaluation.evaluation import BASE, Asked, Evaluation, Question, Said, Scores
 from ftq.evaluation.score import scores
 
 # What stays with a subject whatever it is asked.
@@ -49,7 +49,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`subjects` are those of A, then of B, named `A q8_0`; `asked` counts the questions that they share."""
+    """`subjects` are those of A, then of B, named `A q8_0`; a base model that both have is `base`.
+
+    `asked` counts the questions that they share.
+    """
 
     a: str
     b: str
@@ -67,14 +70,13 @@ class Comparison:
 def compare(a: Side, b: Side) -> Comparison:
     """The comparison of two runs; `notes` say what one of them lacks."""
     shared = _shared(a.evaluation, b.evaluation)
-    both = ((a, [one for one, _ in shared]), (b, [other for _, other in shared]))
     return Comparison(
         a=a.name,
         b=b.name,
         options=tuple(_options(a, b)),
         losses=(a.loss, b.loss),
         asked=len(shared),
-        subjects=tuple(one for side, asked in both for one in _subjects(side, asked)),
+        subjects=tuple(_subjects(a, b, shared)),
         pairs=tuple(_pairs(a, b, shared)),
         notes=tuple(_notes(a, b, len(shared))),
     )
@@ -102,11 +104,19 @@ def _key(question: Question) -> tuple[str, ...]:
     return (question.kind, question.text, question.input, *question.answers)
 
 
-def _subjects(side: Side, asked: Sequence[Asked]) -> Iterator[Scores]:
-    """Its subjects' scores on these questions alone."""
-    for one in side.evaluation.subjects if side.evaluation else ():
-        known = {name: getattr(one, name) for name in KEPT}
-        yield replace(scores(asked, one.subject, 0.0), **known, subject=f"{side.name} {one.subject}")
+def _subjects(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[Scores]:
+    """Both sides' subjects with their scores on the shared questions alone; a base model that both have stands once."""
+    same, is_told = a.spec.get("model") == b.spec.get("model"), False
+    for number, side in enumerate((a, b)):
+        asked = [pair[number] for pair in shared]
+        for one in side.evaluation.subjects if side.evaluation else ():
+            is_base = same and one.subject == BASE
+            if is_base and is_told:
+                continue
+            is_told |= is_base
+            known = {name: getattr(one, name) for name in KEPT}
+            name = BASE if is_base else f"{side.name} {one.subject}"
+            yield replace(scores(asked, one.subject, 0.0), **known, subject=name)
 
 
 def _pairs(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[Pair]:
