@@ -13,6 +13,7 @@ from cli.evaluation.table import evaluation_view
 from ftq.errors import UserError
 from ftq.evaluation import evaluation, own
 from ftq.evaluation.choose import choose, general, held_back, most_tokens
+from ftq.evaluation.compare import why_worse
 from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Said, Scores, Tally, Verdict, kept
 from ftq.evaluation.measured import of_files, validation_loss
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
@@ -127,9 +128,9 @@ def test_the_dataset_holds_back_wordings_with_their_values_and_some_refusals(tmp
     options = questions_of(parse({"model": "m"}))
     write(Examples(documents, Row(2048, lambda example: 1), questions=options), dataset, 1, 0.05)
     worded, unanswerable = held_back(dataset)
-    assert len(worded) == 3 and all(one.answers and one.kind == Kind.HELD_BACK for one in worded)
+    assert len(worded) >= 3 and all(one.answers and one.kind == Kind.HELD_BACK for one in worded)
     assert any(len(one.answers) == 2 for one in worded)
-    assert len(unanswerable) == 3
+    assert 1 <= len(unanswerable) <= 10
     train = (dataset / "train.jsonl").read_text()
     assert '"value"' not in train and not any(json.dumps(one.text) in train for one in [*worded, *unanswerable])
 
@@ -348,6 +349,23 @@ def test_a_model_that_says_nothing() -> None:
     assert verdict([""] * len(EVERYTHING))[0] == (
         "It says nothing: 25 of 25 answers are empty. Lower learning_rate (now 0.0002)."
     )
+
+
+def test_a_run_is_no_worse_if_it_has_as_many_of_the_shared_questions_right() -> None:
+    def evaluated(*texts: str, questions: list[Question] = QUESTIONS) -> Evaluation:
+        asked = side_by_side(questions, [Replies("f16", said(*texts), 1.0)])
+        return make([scores(asked, "f16", 1.0)], asked)
+
+    latest = evaluated("24 months", "green", "Ten.", "2")
+    assert why_worse(latest, latest) == ""
+    assert why_worse(evaluated("24 months", "blue", "The documents don't say.", "2"), latest) == ""
+    assert why_worse(evaluated("24 months", "blue", "Ten.", "2"), latest) == (
+        "of 4 questions that both were asked it has 2 right, the latest version 3"
+    )
+    other = evaluated("x", questions=[Question(Kind.OWN, "Another?", ("x",))])
+    assert why_worse(other, latest) == "no question was asked of both"
+    assert why_worse(None, latest) == "it has no evaluation to compare by"
+    assert why_worse(latest, None) == "the latest version has no evaluation to compare by"
 
 
 # ---- on the screen ----------------------------------------------------------------------------------------

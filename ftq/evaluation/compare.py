@@ -82,6 +82,24 @@ def compare(a: Side, b: Side) -> Comparison:
     )
 
 
+def why_worse(new: Evaluation | None, latest: Evaluation | None) -> str:
+    """Why a run isn't as good as the latest version, by the questions that both were asked; empty if it is.
+
+    Without such questions nobody knows, so that is a reason too.
+    """
+    if new is None or latest is None:
+        return f"{'it' if new is None else 'the latest version'} has no evaluation to compare by"
+    shared = [(said, answer, one.question) for one, other in _shared(new, latest)
+              if (said := _first(new, one)) and (answer := _first(latest, other))]  # fmt: skip
+    if not shared:
+        return "no question was asked of both"
+    mine = sum(_is_right(question, said) for said, _, question in shared)
+    theirs = sum(_is_right(question, answer) for _, answer, question in shared)
+    if mine >= theirs:
+        return ""
+    return f"of {len(shared)} questions that both were asked it has {mine} right, the latest version {theirs}"
+
+
 def _options(a: Side, b: Side) -> Iterator[Option]:
     """Those that differ. An option that a run of an earlier version lacks has its default."""
     from ftq.spec.options import RunSpec
@@ -124,7 +142,8 @@ def _pairs(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[
     for prompt, answer in a.answers.items():
         if prompt in b.answers:
             yield Pair(prompt, answer, b.answers[prompt])
-    pairs = [pair for one, other in shared if (pair := _pair(one.question, _first(a, one), _first(b, other)))]
+    found = ((one.question, _first(a.evaluation, one), _first(b.evaluation, other)) for one, other in shared)
+    pairs = [pair for question, one, other in found if (pair := _pair(question, one, other))]
     yield from sorted(pairs, key=lambda pair: not pair.differs)
 
 
@@ -134,9 +153,9 @@ def _pair(question: Question, a: Said | None, b: Said | None) -> Pair | None:
     return Pair(question.text, a.answer, b.answer, _is_right(question, a), _is_right(question, b))
 
 
-def _first(side: Side, asked: Asked) -> Said | None:
+def _first(evaluation: Evaluation | None, asked: Asked) -> Said | None:
     """What the first tuned subject of the run said."""
-    tuned = side.evaluation.tuned if side.evaluation else ()
+    tuned = evaluation.tuned if evaluation else ()
     return asked.said.get(tuned[0].subject) if tuned else None
 
 
