@@ -139,7 +139,7 @@ def test_the_status_of_a_run_has_its_evaluation(store: Store) -> None:
 
 
 def test_two_runs_side_by_side(store: Store) -> None:
-    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."], epochs=5)
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."], epochs=5, r=64)
     evaluated(store, "bbbb2222", "two", ["24 months", "green", "The documents don't say."], r=8)
     assert ok("compare", "one", "two").stdout == (
         "OPTION  one  two\n"

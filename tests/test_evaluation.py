@@ -15,7 +15,7 @@ from ftq.evaluation import evaluation, own
 from ftq.evaluation.choose import choose, general, held_back, most_tokens
 from ftq.evaluation.compare import why_worse
 from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Said, Scores, Tally, Verdict, kept
-from ftq.evaluation.measured import of_files, validation_loss
+from ftq.evaluation.measured import as_trained, of_files, validation_loss
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.evaluation.scoring import echoes, f1, is_exact, is_right, judge, refuses, rouge_l
 from ftq.evaluation.verdicts import verdicts
@@ -280,11 +280,20 @@ def test_what_is_left_out_of_the_file_is_counted(monkeypatch: pytest.MonkeyPatch
 def test_what_earlier_stages_measured_is_taken_over(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert (validation_loss(run), of_files(run)) == (None, {})
-    write_jsonl(run.metrics, [{"step": 1, "valid_loss": 1.5}, {"step": 2}, {"step": 3, "valid_loss": 2.0}])
+    write_jsonl(
+        run.metrics,
+        [
+            {"step": 1, "valid_loss": 1.5, "learning_rate": 1e-3},
+            {"step": 2, "learning_rate": 2e-3},
+            {"step": 3, "valid_loss": 2.0, "learning_rate": 0.0},
+        ],
+    )
     files = [{"type": "f16", "perplexity": 3.5, "against_f16": None},
              {"type": "q2_k", "perplexity": None, "against_f16": {"kl": 0.25}}]  # fmt: skip
     (tmp_path / "export.json").write_text(json.dumps({"ggufs": files}))
     assert (validation_loss(run), validation_loss(run, keep_best=True)) == (2.0, 1.5)
+    assert as_trained(run, {"learning_rate": "auto", "r": 8}) == {"learning_rate": 2e-3, "r": 8}
+    assert as_trained(run, {"learning_rate": 0.5}) == {"learning_rate": 0.5}
     assert of_files(run) == {"f16": {"perplexity": 3.5, "kl": None}, "q2_k": {"perplexity": None, "kl": 0.25}}
 
 
@@ -293,7 +302,7 @@ def test_what_earlier_stages_measured_is_taken_over(tmp_path: Path) -> None:
 FACTS = [Question(Kind.HELD_BACK, f"Which is the value of option {n}?", (f"value {n}",)) for n in range(10)]
 UNKNOWN = [Question(Kind.UNANSWERABLE, f"Who owns number {n}?") for n in range(5)]
 EVERYTHING = [*FACTS, *UNKNOWN, *general()[:10]]
-SPEC = parse({"model": "m"}).model_dump()
+SPEC = parse({"model": "m", "learning_rate": 2e-4}).model_dump()
 RIGHT = [one.answers[0] if one.answers else "The documents don't say." for one in EVERYTHING]
 BASE = ["Something."] * 15 + RIGHT[15:]
 

@@ -15,6 +15,7 @@ from ftq.evaluation.choose import Chosen, choose, most_tokens, only
 from ftq.evaluation.compare import Comparison, Side
 from ftq.evaluation.compare import compare as compare_sides
 from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, kept
+from ftq.evaluation.measured import as_trained
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.evaluation.verdicts import MARGIN, verdicts
 from ftq.files.run_dir import read_jsonl
@@ -69,7 +70,7 @@ def evaluate(
         subjects=tuple(found),
         questions=kept_questions,
         left_out=left_out,
-        verdict=(*verdicts(asked, mine, run.spec), *_against(run, other, found)),
+        verdict=(*verdicts(asked, mine, as_trained(client.run_dir(run.id), run.spec)), *_against(run, other, found)),
         notes=tuple(notes),
     )
 

@@ -18,6 +18,16 @@ def validation_loss(run: RunDir, keep_best: bool = False) -> float | None:
     return (min(losses) if keep_best else losses[-1]) if losses else None
 
 
+def as_trained(run: RunDir, spec: dict[str, Any]) -> dict[str, Any]:
+    """The options with the peak of the learning rate, where that was `auto`: what to change is said of a number."""
+    rates = (
+        [line["learning_rate"] for line in read_jsonl(run.metrics) if "learning_rate" in line]
+        if _is(run.metrics)
+        else []
+    )
+    return {**spec, "learning_rate": max(rates)} if spec.get("learning_rate") == "auto" and rates else spec
+
+
 def of_files(run: RunDir) -> dict[str, dict[str, float | None]]:
     """{quantisation: {"perplexity", "kl"}} as the export has measured them; empty if it hasn't."""
     path = run.path / "export.json"

@@ -58,7 +58,7 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         subjects=tuple(subjects),
         questions=questions,
         left_out=left_out,
-        verdict=tuple(verdicts(asked, answered, spec.model_dump())),
+        verdict=tuple(verdicts(asked, answered, measured.as_trained(run, spec.model_dump()))),
         notes=tuple(notes),
     )
     write_json(out / "eval.json", evaluation.to_json())
