@@ -24,6 +24,8 @@ from ftq.examples.split import Row
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.spec.options import parse
 
+ROOT = Path(__file__).parent.parent
+
 # ---- judging ----------------------------------------------------------------------------------------------
 
 
@@ -199,6 +201,14 @@ def test_what_is_wrong_with_a_file_of_questions_is_said(tmp_path: Path, text: st
         own.read(path)
     assert caught.value.message == f"{path}: {message}"
     assert '{"question": "How long is the warranty?"' in caught.value.hint
+
+
+def test_the_manual_answers_the_demos_questions() -> None:
+    answers = " ".join(one["answer"] for one in json.loads((ROOT / "documents" / "faq.json").read_text()))
+    questions = own.read(ROOT / "demo-questions.json")
+    fixed = json.loads((ROOT / "tests" / "demo_questions.json").read_text())
+    assert [one.text for one in questions] == [one["question"] for one in fixed]
+    assert [one.text for one in questions if not is_right(answers, one.answers)] == []
 
 
 def test_of_many_problems_the_first_ones_are_said(tmp_path: Path) -> None:
