@@ -327,7 +327,7 @@ def retry(drill: Drill, injected: Injected) -> None:
         drill.notes.append("retry: no run was cancelled")
         return
     run = drill.random.choice(over)
-    first = run.current.name if run.current else "infer"
+    first = run.current.name if run.current else STAGES[-1]
     stage = drill.random.choice([None, *STAGES[: STAGES.index(first) + 1]])
     since = injected.at = time.time()
     drill.client.retry(run.id, stage)

@@ -30,7 +30,7 @@ def judge(drill: Drill) -> Verdict:
     for run in drill.client.all():
         events = drill.store.events(run.id)
         wanted = {"cancelled"} if run.id in drill.cancelled else {"succeeded"}
-        if run.id in drill.cancelled and events[-1].stage == "infer":
+        if run.id in drill.cancelled and events[-1].stage == STAGES[-1]:
             wanted.add("succeeded")  # the cancel came when the last stage was ending
         if run.status not in wanted:
             verdict.lost.append((run.id, time.time(), f"{run.name} is {run.status}: {run.error or ''}"))

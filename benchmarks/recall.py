@@ -17,16 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ftq.client.client import Client
 from ftq.errors import printable
+from ftq.evaluation.evaluation import Verdict
+from ftq.evaluation.scoring import holds, words_of
 from ftq.files.run_dir import read_jsonl
 from ftq.settings import Settings
 from worker.llama.answer import Answer, Question
@@ -70,12 +69,6 @@ class Manual:
     def topic(self) -> frozenset[str]:
         """The words of its name. They occur everywhere, so they are no content words."""
         return frozenset(stems(self.name))
-
-
-class Verdict(StrEnum):
-    RIGHT = "right"
-    WRONG = "wrong"
-    REFUSED = "refused"  # right where nothing in the manual answers
 
 
 @dataclass(frozen=True)
@@ -141,18 +134,6 @@ def judge(asked: Asked, answer: str) -> Verdict:
     return Verdict.RIGHT if holds(answer, asked.answers) else Verdict.WRONG
 
 
-def holds(text: str, answers: tuple[str, ...] | list[str]) -> bool:
-    """Whether one of the answers occurs in the text as whole words."""
-    words = f" {plain(text)} "
-    return any(f" {plain(answer)} " in words for answer in answers)
-
-
-def plain(text: str) -> str:
-    """The text's words and numbers: no case, no punctuation but a number's point, a number apart from its unit."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.findall(r"\d+(?:\.\d+)*|[^\W\d_]+", folded))
-
-
 def score(manual: Manual, answers: list[Answer]) -> Recall:
     """The counts; `answers` are those to manual.questions, in their order."""
     verdicts = [judge(asked, answer.answer) for asked, answer in zip(manual.questions, answers, strict=True)]
@@ -205,11 +186,11 @@ def measure(manual: Manual, rows: list[Row]) -> list[Taught]:
 def content(text: str) -> frozenset[str]:
     """The text's words but for the stop words and single letters."""
     silent = set(STOP_WORDS.split())
-    return frozenset(stem(word) for word in plain(text).split() if word not in silent and len(word) > 1)
+    return frozenset(stem(word) for word in words_of(text) if word not in silent and len(word) > 1)
 
 
 def stems(text: str) -> list[str]:
-    return [stem(word) for word in plain(text).split()]
+    return [stem(word) for word in words_of(text)]
 
 
 def stem(word: str) -> str:

@@ -14,6 +14,7 @@ import click
 
 import ftq
 from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
+from cli.evaluation import commands as evaluation
 from ftq.errors import printable
 from ftq.start import INTERRUPTED, interruptible
 
@@ -107,7 +108,8 @@ def main() -> None:
 for command in (
     *(check.check, submit.submit, look.status, look.logs, look.events),
     *(control.cancel, control.pause, control.resume, control.retry),
-    *(ask.infer, models.models, models.promote, models.pull, models.push, look.options),
+    *(ask.infer, evaluation.evaluate, evaluation.compare),
+    *(models.models, models.promote, models.pull, models.push, look.options),
     *(room.rm, room.gc, room.keep),
     *(serve.up, serve.worker, doctor.doctor),
 ):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Try the built images as they are: the client's size and entry point, then one small run through all four stages,
+# Try the built images as they are: the client's size and entry point, then one small run through all its stages,
 # submitted and asked from the client's image, done by the worker over its embedded broker. Without a GPU, and by
 # buildah, that is the worker's CPU variant.
 set -euo pipefail
@@ -8,7 +8,8 @@ TAG=${TAG:-latest}
 MOST_MB=250
 image=ftq-worker-cpu
 RUN=(submit --model smollm2-135m --name tried --quant q8_0 --set max_steps=2 --set max_seq_length=256
-  --set batch_size=2 --set gradient_accumulation_steps=1 --set gradient_checkpointing=false --set max_tokens=16)
+  --set batch_size=2 --set gradient_accumulation_steps=1 --set gradient_checkpointing=false --set max_tokens=16
+  --set eval_questions=4)
 
 if docker info >/dev/null 2>&1; then
   size() { docker image inspect --format '{{.Size}}' "$1"; }

@@ -14,6 +14,7 @@ from cli_tools import Store
 
 from ftq.client.client import Client
 from ftq.errors import RunError, UserError
+from ftq.files.run_dir import STAGES
 from ftq.programs import UpOptions
 from ftq.settings import Settings
 from worker.host import appliance
@@ -35,7 +36,7 @@ def ensure(client: Client, options: dict[str, object] = OPTIONS) -> tuple[str, s
 
 
 def finish(client: Client, store: Store) -> None:
-    for number, stage in enumerate(("prepare", "train", "export", "infer")):
+    for number, stage in enumerate(STAGES):
         store.do(client.all()[0].id, stage, 100 - 10 * number)
 
 

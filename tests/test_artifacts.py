@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ftq.files import run_dir
+from ftq.files import disk, run_dir
 from ftq.files.run_dir import OUTPUTS, STAGES, RunDir
 
 
@@ -76,7 +76,7 @@ def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
     run = RunDir(fill(tmp_path, {
         "dataset/train.jsonl": "12", "dataset/deep/report.json": "3", "adapter/a": "1234", "metrics.jsonl": "1",
         "merged/w": "12", "model-q8_0.gguf": "123", "model-f16.gguf": "12345", "Modelfile": "1", "README.md": "12",
-        "answers.jsonl": "1",
+        "answers.jsonl": "1", "eval.json": "{}",
     }))  # fmt: skip
     listed = {stage: [(file.kind, file.path, file.bytes) for file in run.artifacts(stage)] for stage in STAGES}
     assert listed == {
@@ -87,6 +87,7 @@ def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
             ("gguf", "model-f16.gguf", 5), ("gguf", "model-q8_0.gguf", 3),
         ],
         "infer": [("answers", "answers.jsonl", 1)],
+        "evaluate": [("eval", "eval.json", 2)],
     }  # fmt: skip
     assert set(OUTPUTS) == set(STAGES)
     assert run.ggufs() == [tmp_path / "model-f16.gguf", tmp_path / "model-q8_0.gguf"]
@@ -130,11 +131,11 @@ def test_links_share_the_disk_and_survive_the_source(tmp_path: Path) -> None:
     assert tree(other) == tree(source)
     assert (other / "adapter" / "a").samefile(source / "adapter" / "a")
     size = 3 * len(large)
-    freed = [run_dir.freed_by([source]), run_dir.freed_by([source, other])]
-    assert (run_dir.size_of(source), freed) == (size, [0, size])
+    freed = [disk.freed_by([source]), disk.freed_by([source, other])]
+    assert (disk.size_of(source), freed) == (size, [0, size])
     run_dir.remove(source)
     assert tree(other) == {"adapter/a": large, "adapter/sub/b": large, "x.gguf": large}
-    assert run_dir.freed_by([other]) == size
+    assert disk.freed_by([other]) == size
 
 
 def test_a_model_card_that_is_edited_in_place_is_that_of_its_run_alone(tmp_path: Path) -> None:

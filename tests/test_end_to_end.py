@@ -71,21 +71,23 @@ def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     folder = up / "artifacts" / done["id"]
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "checkpoints"} == {
         "run.json", "documents", "dataset", "adapter", "metrics.jsonl", "merged", "model-q8_0.gguf", "model-f16.gguf",
-        "export.json", "Modelfile", "README.md", "answers.jsonl", "logs",
+        "export.json", "Modelfile", "README.md", "answers.jsonl", "eval.json", "logs",
     }  # fmt: skip
     report = json.loads((folder / "dataset" / "report.json").read_text())
     assert "broken.json" in json.dumps(report)
     status = json.loads(ftq("status", "first", "--json").stdout)
-    assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 4
+    assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 5
+    assert [one["subject"] for one in status["evaluation"]["subjects"]] == ["base", "f16", "q8_0"]
     assert status["error"] is None
 
 
 @pytest.mark.slow
-def test_the_same_again_is_four_cache_hits(done: dict[str, str]) -> None:
+def test_the_same_again_is_a_cache_hit_each_time(done: dict[str, str]) -> None:
     sent = json.loads(ftq("submit", "--model", "./tiny", *OPTIONS, "--json", "--wait").stdout)
     status = json.loads(ftq("status", sent["id"], "--json").stdout)
     assert [(stage["stage"], stage["cached"]) for stage in status["stages"]] == [
-        ("prepare", True), ("train", True), ("export", True), ("infer", True)
+        ("prepare", True), ("train", True), ("export", True), ("infer", True),
+        ("evaluate", True),
     ]  # fmt: skip
 
 

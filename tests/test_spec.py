@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "save_steps": "auto", "logging_steps": "auto", "quantizations": ["q4_k_m"], "keep_merged": True,
     "imatrix": False, "lora_gguf": False,
     "prompts": ["What is this about?"], "infer_with": "gguf", "temperature": 0.0, "max_tokens": 256,
+    "eval_questions": 60, "questions_file": "",
 }  # fmt: skip
 
 

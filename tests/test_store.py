@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from ftq.errors import FtqError, LeaseLost, NotFound, Refused, RunError, Unavailable, UserError
 from ftq.files.artifact import Artifact
+from ftq.files.run_dir import STAGES
 from ftq.plan import calibration
 from ftq.plan.card import Correction
 from ftq.store import schema
@@ -114,7 +115,7 @@ def snapshot(store: RunStore) -> tuple[list[Run], list[Event]]:
 
 
 def test_a_run_as_it_is_recorded(store: RunStore, run: Run) -> None:
-    stages = [stage("prepare", queued_at=START), stage("train"), stage("export"), stage("infer")]
+    stages = [stage("prepare", queued_at=START), stage("train"), stage("export"), stage("infer"), stage("evaluate")]
     assert run == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START, stages, "first")
     assert store.get("abc") == store.find("first") == run
     assert store.events("abc") == [Event(1, START, None, None, "submitted", "submitted as first: qwen3-4b", None)]
@@ -172,7 +173,7 @@ def test_all_newest_first_count_and_names(store: RunStore, clock: Clock) -> None
         store.create(f"r{number}", f"run_{number}", SPEC, "hash")
     assert [run.id for run in store.all()] == ["r3", "r2", "r1", "r0"]
     assert [run.id for run in store.all(2)] == ["r3", "r2"]
-    assert [len(run.stages) for run in store.all(2)] == [4, 4]
+    assert [len(run.stages) for run in store.all(2)] == [5, 5]
     assert store.count() == 4
     store.create("x", "runx9", SPEC, "hash")
     assert store.names("run_") == {"run_0", "run_1", "run_2", "run_3"}  # `_` is no wildcard
@@ -201,7 +202,7 @@ def test_status_is_derived(store: RunStore, run: Run) -> None:
     store.cancel("abc")
     look()
     store.retry("abc")
-    succeed(store, "export", "infer", attempt=3)
+    succeed(store, "export", "infer", "evaluate", attempt=3)
     look()
     assert seen == [
         ("queued", "prepare", False), ("running", "prepare", False), ("queued", "train", False),
@@ -214,8 +215,7 @@ def test_queue_of() -> None:
     asked = [("prepare", {}), ("train", {}), ("export", {}), ("infer", {}), ("infer", {"infer_with": "adapter"})]
     assert [queue_of(*one) for one in asked] == ["cpu", "gpu", "cpu", "cpu", "gpu"]
     wide = {"gpus": 3, "infer_with": "adapter"}
-    stages = ("prepare", "train", "export", "infer")
-    assert [queue_of(stage, wide) for stage in stages] == ["cpu", "gpu3", "cpu", "gpu"]
+    assert [queue_of(stage, wide) for stage in STAGES] == ["cpu", "gpu3", "cpu", "gpu", "cpu"]
     assert QUEUES == ("cpu", "gpu", "gpu2", "gpu3", "gpu4", "gpu5", "gpu6", "gpu7", "gpu8", "ask")
 
 
@@ -566,7 +566,7 @@ def test_cancel_of_a_queued_run_is_at_once_and_once(store: RunStore, run: Run, c
     succeed(store, "prepare")
     clock.now += 1
     store.cancel("abc")
-    assert statuses(store) == [("succeeded", 1), *[("cancelled", 1)] * 3]
+    assert statuses(store) == [("succeeded", 1), *[("cancelled", 1)] * 4]
     assert (store.get("abc").status, store.get("abc").finished_at) == ("cancelled", 1001.0)
     before = snapshot(store)
     assert store.cancel("abc") == store.get("abc") == store.pause("abc") == store.resume("abc")
@@ -580,7 +580,7 @@ def test_cancel_of_a_running_stage_waits_for_its_supervisor(store: RunStore, run
     assert store.cancel("abc").status == "running"
     assert store.check(token) == ("cancel", False)
     store.release(token, "handed_back", "asked to stop")
-    assert statuses(store) == [("cancelled", 1)] * 4
+    assert statuses(store) == [("cancelled", 1)] * 5
     assert said(store)[-1] == ("prepare", 1, "cancelled", "stopped: cancelled by the user")
 
 
@@ -595,7 +595,7 @@ def test_cancel_of_a_run_whose_worker_is_dead_is_done_when_the_lease_ends(
     store.cancel("abc")
     clock.now += LEASE + 1
     assert store.expire(LEASE) == []
-    assert [status for status, _ in statuses(store)] == ["cancelled"] * 4
+    assert [status for status, _ in statuses(store)] == ["cancelled"] * 5
     assert store.waiting(0) == []
 
 
@@ -605,7 +605,7 @@ def test_cancel_of_a_paused_run(store: RunStore, run: Run) -> None:
 
 
 def test_a_finished_run_stays_as_it_is(store: RunStore, run: Run) -> None:
-    succeed(store, "prepare", "train", "export", "infer")
+    succeed(store, *STAGES)
     before = snapshot(store)
     for verb in (store.cancel, store.pause, store.resume):
         assert verb("abc").status == "succeeded"
@@ -676,7 +676,7 @@ def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) 
     retried = store.retry("abc")
     assert retried.stages == [
         prepared, stage("train", attempt=3, worker="w1", queued_at=1009.0, changes={"batch_size": 1}),
-        stage("export", attempt=2), stage("infer", attempt=2),
+        stage("export", attempt=2), stage("infer", attempt=2), stage("evaluate", attempt=2),
     ]  # fmt: skip
     assert said(store)[-1] == ("train", None, "retried", "retried by the user from train")
     claim(store, "train", 3)
@@ -685,7 +685,7 @@ def test_retry_goes_on_where_it_failed(store: RunStore, run: Run, clock: Clock) 
 def test_retry_from_a_stage_does_it_anew(store: RunStore, run: Run, clock: Clock) -> None:
     store.release(claim(store, "prepare"), "retried", "less", changes={"batch_size": 1}, counts=True)
     store.succeed(claim(store, "prepare", 2), "key", FILES)
-    succeed(store, "train", "export", "infer")
+    succeed(store, *STAGES[1:])
     prepared = store.get("abc").stages[0]
     clock.now += 9
     retried = store.retry("abc", "train")
@@ -694,6 +694,7 @@ def test_retry_from_a_stage_does_it_anew(store: RunStore, run: Run, clock: Clock
         stage("train", attempt=2, fresh_from=2, worker="w1", queued_at=1009.0, artifacts=FILES),
         stage("export", attempt=2, fresh_from=2, worker="w1", artifacts=FILES),
         stage("infer", attempt=2, fresh_from=2, worker="w1", artifacts=FILES),
+        stage("evaluate", attempt=2, fresh_from=2, worker="w1", artifacts=FILES),
     ]
     assert store.find_cached("train", "key-train") is None
     store.cancel("abc")
@@ -702,11 +703,40 @@ def test_retry_from_a_stage_does_it_anew(store: RunStore, run: Run, clock: Clock
     )
 
 
+def old_run(store: RunStore) -> None:
+    """Make `abc` a run of a version that had no evaluation."""
+    with store.engine.begin() as db:
+        db.exec_driver_sql("DELETE FROM stages WHERE name = 'evaluate'")
+
+
+def test_a_run_of_a_version_with_four_stages_ends_with_its_last_one(store: RunStore, run: Run) -> None:
+    old_run(store)
+    succeed(store, *STAGES[:2])
+    store.pause("abc")
+    assert store.resume("abc").current == store.get("abc").stages[2]
+    succeed(store, *STAGES[2:4])
+    assert (store.get("abc").status, store.get("abc").current) == ("succeeded", None)
+    assert store.waiting(-1) == []
+
+
+@ON_BOTH
+@pytest.mark.parametrize(("first", "queued"), [("evaluate", 1), ("train", 4)])
+def test_retry_of_such_a_run_evaluates_it_too(store: RunStore, run: Run, first: str, queued: int) -> None:
+    old_run(store)
+    succeed(store, *STAGES[:4])
+    retried = store.retry("abc", first)
+    assert [stage.name for stage in retried.stages] == [*STAGES]
+    assert [stage.name for stage in retried.remaining] == [*STAGES[-queued:]]
+    succeed(store, *STAGES[-queued:-1], attempt=2)
+    succeed(store, "evaluate")
+    assert store.get("abc").status == "succeeded"
+
+
 def test_retry_of_a_cancelled_run(store: RunStore, run: Run) -> None:
     succeed(store, "prepare")
     store.cancel("abc")
     assert store.retry("abc").status == "queued"
-    assert statuses(store) == [("succeeded", 1), *[("queued", 2)] * 3]
+    assert statuses(store) == [("succeeded", 1), *[("queued", 2)] * 4]
     claim(store, "train", 2)
 
 
@@ -716,7 +746,7 @@ def test_retry_of_a_cancelled_run(store: RunStore, run: Run) -> None:
         (lambda store: None, None, "run first is queued, there is nothing to retry"),
         (lambda store: claim(store, "prepare"), "prepare", "run first is running, there is nothing to retry"),
         (lambda store: store.pause("abc"), None, "run first is paused, there is nothing to retry"),
-        (lambda store: succeed(store, "prepare", "train", "export", "infer"), None,
+        (lambda store: succeed(store, *STAGES), None,
          "run first succeeded, there is nothing to retry"),
         (lambda store: store.cancel("abc"), "train", "run first can't go on from train: prepare isn't done"),
     ],
@@ -747,7 +777,7 @@ def test_delete_forgets_everything_but_refuses_a_running_run(store: RunStore, ru
     assert (store.all(), store.events("abc"), len(store.events("xyz"))) == ([other], [], 1)
     with store.engine.begin() as db:
         counts = [db.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() for table in ("stages", "questions")]
-    assert counts == [4, 0]
+    assert counts == [5, 0]
 
 
 def test_keep(store: RunStore, run: Run) -> None:

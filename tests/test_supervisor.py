@@ -131,14 +131,15 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
 ) -> None:
     monkeypatch.setattr("ftq.files.run_dir.LINKED_FROM", 0)
     first = rig.submit("r", max_steps=4, quantizations=["q8_0", "f16"], prompts=["why?"])
-    assert [rig.supervisor.run("r", stage, 1) for stage in STAGES] == [True] * 4
+    assert [rig.supervisor.run("r", stage, 1) for stage in STAGES] == [True] * len(STAGES)
     made = {"dataset/train.jsonl", "adapter/steps.json", "metrics.jsonl", "model-q8_0.gguf", "model-f16.gguf",
-            "answers.jsonl"}  # fmt: skip
+            "answers.jsonl", "eval.json"}  # fmt: skip
     assert names(first) == {"run.json", *made, *(f"logs/{stage}.log" for stage in STAGES)}
     run = rig.store.get("r")
     assert (run.status, {stage.attempt for stage in run.stages}) == ("succeeded", {1})
     assert [[file.path for file in stage.artifacts or []] for stage in run.stages] == [
         ["dataset"], ["adapter", "metrics.jsonl"], ["model-f16.gguf", "model-q8_0.gguf"], ["answers.jsonl"],
+        ["eval.json"],
     ]  # fmt: skip
     assert rig.said() == [
         (None, None, "submitted"),
@@ -153,7 +154,7 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
 
     monkeypatch.setattr(supervisor, "StageProcess", refuse)
     second = rig.submit("s", max_steps=4, quantizations=["q8_0", "f16"], prompts=["why?"])
-    assert [rig.supervisor.run("s", stage, 1) for stage in STAGES] == [True] * 4
+    assert [rig.supervisor.run("s", stage, 1) for stage in STAGES] == [True] * len(STAGES)
     assert rig.said("s") == [
         (None, None, "submitted"), *((stage, 1, kind) for stage in STAGES for kind in ("claimed", "cache_hit")),
         (STAGES[-1], None, "version"),
@@ -227,7 +228,7 @@ def test_copying_from_the_cache_where_there_are_no_hard_links_keeps_the_lease(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.submit("old", quantizations=["q8_0", "f16"])
-    assert [rig.supervisor.run("old", stage, 1) for stage in STAGES] == [True] * 4
+    assert [rig.supervisor.run("old", stage, 1) for stage in STAGES] == [True] * len(STAGES)
     folder = rig.submit("r", quantizations=["q8_0", "f16"])
     assert [rig.supervisor.run("r", stage, 1) for stage in STAGES[:2]] == [True] * 2
     passed, monotonic = [0.0], time.monotonic
@@ -513,7 +514,7 @@ def test_a_terminate_that_the_database_didnt_hear_is_told_again(rig: Rig, monkey
 
 
 @pytest.mark.parametrize(
-    ("stage", "attempt"), [("train", 1), ("export", 1), ("infer", 1), ("prepare", 2), ("prepare", 0)]
+    ("stage", "attempt"), [("train", 1), ("export", 1), ("infer", 1), ("evaluate", 1), ("prepare", 2), ("prepare", 0)]
 )
 def test_a_forged_message_starts_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch, stage: str, attempt: int) -> None:
     monkeypatch.setattr(supervisor, "StageProcess", refuse)

@@ -20,6 +20,7 @@ from benchmarks.drill_machine import Machine
 from ftq import queue
 from ftq.client.client import Client
 from ftq.errors import UserError
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings, Tls
 from tests import tools
 
@@ -107,7 +108,7 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
         until(lambda: client.find("long").current.name == "train" and client.find("long").status == "running")  # type: ignore[union-attr]
         ask(port, f"/api/task/revoke/{long.id}.train.1?terminate=true", data=b"")
         until(lambda: client.find("long").status == "cancelled")
-        until(lambda: f"{first.id}.infer.1" in ask(port, "/api/tasks"))
+        until(lambda: f"{first.id}.{STAGES[-1]}.1" in ask(port, "/api/tasks"))
         assert broker.refused() == set()
     finally:
         if flower:

@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 
 def register(app: Celery, settings: Settings) -> None:
-    """Add `ftq.prepare`, `ftq.train`, `ftq.export`, `ftq.infer` and `ftq.answer` to the app."""
+    """Add `ftq.prepare`, `ftq.train`, `ftq.export`, `ftq.infer`, `ftq.evaluate` and `ftq.answer` to the app."""
 
     keeper = Keeper(settings)
     signals.worker_process_init.connect(keeper.start)

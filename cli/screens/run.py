@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.common import size
+from cli.evaluation.table import evaluation_view
 from cli.screens import terminal, words
 from ftq.client import view
 from ftq.errors import printable
@@ -43,7 +44,7 @@ def run_view(
     parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
     parts += _failure(run)
     if whole:
-        parts += [*_artifacts(run, home), "", *asked_for(run.spec)]
+        parts += [*_evaluation(run, home, symbols), *_artifacts(run, home), "", *asked_for(run.spec)]
     parts += _next(run)
     return Group(*parts)
 
@@ -124,6 +125,11 @@ def _failure(run: Run) -> list[RenderableType]:
         return []
     head = Text(f"{run.current.name} failed ({run.error.kind}): {run.error.message}", "red")
     return ["", head, *([Text(run.error.hint)] if run.error.hint else [])]
+
+
+def _evaluation(run: Run, home: Path, symbols: bool) -> list[RenderableType]:
+    evaluation = view.evaluation(run, home)
+    return ["", *evaluation_view(evaluation, symbols)] if evaluation else []
 
 
 def _artifacts(run: Run, home: Path) -> list[RenderableType]:

@@ -13,7 +13,7 @@ from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
 from ftq.client.submit import Submitted
 from ftq.errors import NotFound, utf8
-from ftq.files import run_dir
+from ftq.files import disk, run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
 from ftq.settings import Settings, sqlite_file, without_password
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from ftq.check.check import Check
+    from ftq.client.evaluate import Progress
+    from ftq.evaluation.compare import Comparison
+    from ftq.evaluation.evaluation import Evaluation
     from ftq.plan.forecast import Forecast
 
 
@@ -219,6 +222,23 @@ class Client:
         self._asking.check_worker()
         return run
 
+    def evaluate(
+        self, wanted: str, questions: Path | None = None, against: str | None = None, progress: Progress | None = None
+    ) -> Evaluation:
+        """Ask a finished run's models questions and score the answers: those of the file, else the evaluation's.
+
+        `against` names a run that is asked the same. `progress` is told (who answers, how many, of how many).
+        """
+        from ftq.client.evaluate import evaluate
+
+        return evaluate(self, wanted, questions, against, progress or (lambda subject, done, of: None))
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Two runs side by side: options, scores and answers, as they are recorded."""
+        from ftq.client.evaluate import compare
+
+        return compare(self, a, b)
+
     @cached_property
     def _asking(self) -> Asking:
         return Asking(self.store, self._ring, self._find_broker())
@@ -240,19 +260,19 @@ class Client:
         return [(run, self.size(run)) for run in old if run.version_name not in chosen]
 
     def size(self, run: Run) -> int:
-        return run_dir.size_of(self.run_dir(run.id).path)
+        return disk.size_of(self.run_dir(run.id).path)
 
     def freed(self, runs: list[Run]) -> int:
         """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
-        return run_dir.freed_by([self.run_dir(run.id).path for run in runs])
+        return disk.freed_by([self.run_dir(run.id).path for run in runs])
 
     def staying(self, runs: list[Run]) -> int:
         """Bytes of these runs' files that deleting them doesn't give back."""
-        return run_dir.staying_of([self.run_dir(run.id).path for run in runs])
+        return disk.staying_of([self.run_dir(run.id).path for run in runs])
 
     def leftovers(self) -> list[tuple[Path, int]]:
         """(path, bytes) of what nothing needs; `removal.why` says why, `clear` deletes one."""
-        return [(path, run_dir.size_of(path)) for path in removal.leftovers(self.store, self.settings.home)]
+        return [(path, disk.size_of(path)) for path in removal.leftovers(self.store, self.settings.home)]
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""

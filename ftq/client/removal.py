@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.errors import FtqError, NotFound, Unavailable
-from ftq.files import run_dir
+from ftq.files import disk, run_dir
 from ftq.settings import cache_dir
 from ftq.store.store import RunStore
 
@@ -79,7 +79,7 @@ def cannot_write(home: Path, error: OSError) -> Unavailable:
 
 def _is_dead(partial: Path) -> bool:
     try:
-        return time.time() - run_dir.last_written(partial) > UNTOUCHED
+        return time.time() - disk.last_written(partial) > UNTOUCHED
     except FileNotFoundError:  # the submit has just put it in place
         return False
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.client import removal
 from ftq.errors import NameTaken, Unavailable, UserError
+from ftq.evaluation import own
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot, snapshot
@@ -60,6 +61,12 @@ def validate(options: dict[str, Any], name: str | None, home: Path) -> tuple[dic
         documents = snapshot(Path(folder), None, home) if folder else None
     except UserError as error:
         problems.append(error)
+    file = os.path.expanduser(str(options.get("questions_file") or ""))
+    try:
+        if file:
+            own.read(Path(file))
+    except UserError as error:
+        problems.append(error)
     if name is not None and not _NAME.fullmatch(name):
         problems.append(UserError(f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"))
     if len(problems) == 1:
@@ -67,7 +74,8 @@ def validate(options: dict[str, Any], name: str | None, home: Path) -> tuple[dic
     if problems or spec is None or documents is None:
         hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
         raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
-    return {**spec.model_dump(), "model": model, "documents": os.path.realpath(folder)}, documents
+    paths = {"documents": os.path.realpath(folder), "questions_file": os.path.realpath(file) if file else ""}
+    return {**spec.model_dump(), "model": model, **paths}, documents
 
 
 def check(options: dict[str, Any], home: Path, progress: Callable[[float], None] = lambda share: None) -> Check:
@@ -153,6 +161,8 @@ def _record(home: Path, store: RunStore, spec: dict[str, Any], wanted: str | Non
         run_dir.write_json(
             partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
         )
+        if spec.get("questions_file"):
+            run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(spec["questions_file"]))))
         partial.submitting.touch()
         run_dir.sync_tree(partial.path)
         partial.path.rename(final.path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftq.evaluation.evaluation import Evaluation
 from ftq.files.artifact import Artifact
+from ftq.files.run_dir import run_dir
 from ftq.plan import calibration
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
 
@@ -34,6 +37,7 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         else None,
         "stages": [_stage(stage, now) for stage in run.stages],
         "artifacts": [asdict(artifact) for artifact in artifacts(run, home)],
+        "evaluation": _evaluation(run, home),
         "error": asdict(run.error) if run.error else None,
     }
 
@@ -80,6 +84,14 @@ def artifacts(run: Run, home: Path) -> list[Artifact]:
     return [replace(artifact, path=str(home / run.id / artifact.path)) for artifact in published]
 
 
+def evaluation(run: Run, home: Path) -> Evaluation | None:
+    """What the stage evaluate has written; None if it hasn't (yet), or the file can't be read."""
+    done = any(stage.name == "evaluate" and stage.status == "succeeded" for stage in run.stages)
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        return Evaluation.read(run_dir(home, run.id).evaluation) if done else None
+    return None
+
+
 def seconds(stage: Stage, now: float) -> float | None:
     """How long the attempt took, or has been going on."""
     if stage.started_at is None or stage.status == "queued":
@@ -101,6 +113,12 @@ def iso(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _evaluation(run: Run, home: Path) -> dict[str, Any] | None:
+    """All but the questions and their answers, which eval.json has."""
+    found = evaluation(run, home)
+    return {name: value for name, value in found.to_json().items() if name != "questions"} if found else None
 
 
 def _stage(stage: Stage, now: float) -> dict[str, Any]:

@@ -110,6 +110,8 @@ class Examples:
                     "instruction": row.instruction, "input": row.input, "output": row.output,
                     "source": row.source, "rule": row.rule,
                 }  # fmt: skip
+                if part is Part.VALID and row.value:
+                    example["value"] = row.value  # what an answer has to say, in whatever words
                 if self._is_duplicate(example, row.source):
                     self.duplicates += 1
                 elif self._row.fits(example):

@@ -16,6 +16,7 @@ from ftq.questions.write import CLOZE, Draft, drafts, order
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
 FEW = 5  # exposures under which a fact is hardly learned
+SPARE, SHARE = 10, 5  # questions without an answer for valid: at most so many, and one for so many of train's
 
 
 def rows_of(
@@ -32,7 +33,8 @@ def rows_of(
     train, caps = _capped(train, options)
     here = {draft.fact.key for draft in train}
     valid = [draft for draft in valid if draft.fact.key in here]
-    train += _silent(train, valid, facts, known, spoken, options)
+    silent, spare = _silent(train, valid, facts, known, spoken, options)
+    train, valid = train + silent, valid + spare
     train.sort(key=lambda draft: order(options.seed, draft.question, draft.answer))
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
     return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
@@ -117,24 +119,28 @@ def _silent(
     known: Set[str] | None,
     spoken: Language,
     options: Options,
-) -> list[Draft]:
+) -> tuple[list[Draft], list[Draft]]:
+    """Questions that the documents don't answer: (for train, others for valid where it has any rows)."""
     if "N" not in options.rules or options.refusals <= 0:
-        return []
+        return [], []
     if known is None:
         known = words_of(" ".join(f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence}" for fact in facts))
     count = round(len(train) * options.refusals / (1 - min(options.refusals, 0.9)))
+    spare = min(SPARE, -(-count // SHARE)) if valid else 0
     taken = {asked(draft.question) for draft in [*train, *valid]}
-    fresh: dict[str, Draft] = {}
-    for draft in refusals(facts, known, spoken, options, count, [draft.question for draft in train]):
+    fresh: list[list[Draft]] = [[], []]
+    asked_before = [draft.question for draft in train]
+    for number, draft in enumerate(refusals(facts, known, spoken, options, count + spare, asked_before)):
         if asked(draft.question) not in taken:
-            fresh.setdefault(asked(draft.question), draft)
-    return list(fresh.values())
+            taken.add(asked(draft.question))
+            fresh[number >= count].append(draft)
+    return fresh[0], fresh[1]
 
 
 def _row(draft: Draft) -> Row:
     fact = draft.fact
     source = f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
-    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key)
+    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key, draft.gist)
 
 
 def _report(code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, int]) -> Report:

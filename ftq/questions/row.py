@@ -41,6 +41,7 @@ class Row:
     source: str
     rule: str
     fact: str  # its key
+    value: str = ""  # the answer's core: what any right answer says
 
 
 @dataclass(frozen=True)

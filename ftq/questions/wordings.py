@@ -107,6 +107,12 @@ def language(code: str) -> Language:
 
 
 @cache
+def silent() -> tuple[str, ...]:
+    """How each language says that the documents don't answer."""
+    return tuple(str(table["silent"]) for table in _tables().values())
+
+
+@cache
 def _tables() -> dict[str, dict[str, Any]]:
     return tomllib.loads(files("ftq.questions").joinpath("wordings.toml").read_text(encoding="utf-8"))
 

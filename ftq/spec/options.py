@@ -113,6 +113,14 @@ class RunSpec(BaseModel):
     infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")
     temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
     max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
+    # evaluate
+    eval_questions: int = Field(
+        60,
+        ge=0,
+        le=10_000,
+        description="most questions of the dataset that base and new model are asked; 0: nobody is asked",
+    )
+    questions_file: str = Field("", description="JSON file of your own questions with accepted answers, asked too")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -180,7 +188,7 @@ def changed(spec: dict[str, Any]) -> dict[str, str]:
     """What a recorded spec asks for beyond the defaults, as it is shown; model and documents aside."""
     fields = {name: field for name, field in RunSpec.model_fields.items() if name not in ("model", "documents")}
     found = {name: spec[name] for name, field in fields.items() if spec.get(name, field.default) != field.default}
-    return {name: " | ".join(value) if name == "prompts" else _show(value) for name, value in found.items()}
+    return {name: " | ".join(value) if name == "prompts" else show(value) for name, value in found.items()}
 
 
 def options() -> list[dict[str, str]]:
@@ -189,7 +197,7 @@ def options() -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "default": "" if field.is_required() else _show(field.default),
+            "default": "" if field.is_required() else show(field.default),
             "allowed": "text" if name == "prompts" else _allowed(properties[name]),
             "help": field.description or "",
         }
@@ -264,7 +272,8 @@ def _allowed(schema: dict[str, Any]) -> str:
     return f"{word} from {low}" if high is None else f"{word} {low} to {high}"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """An option's value as people write it."""
     if isinstance(value, list):
         return ",".join(value)
     if isinstance(value, float):

@@ -117,6 +117,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
                     f"`ftq retry {run.name}` goes on from {run.current.name}.",
                 )
             db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
+            self._add_stages(db, run)
             for stage in run.stages[STAGES.index(first) :]:
                 anew = from_stage is not None
                 db.execute(
@@ -239,6 +240,11 @@ class RunStore(Attempts, Questions, Workers, Plans):
             return db.execute(query.limit(1)).scalar()
 
     # ---- inside -----------------------------------------------------------------------------------------
+
+    def _add_stages(self, db: sa.Connection, run: Run) -> None:
+        """Queue the stages that a run of an earlier version lacks."""
+        for position, stage in list(enumerate(STAGES))[len(run.stages) :]:
+            db.execute(stages.insert().values(run_id=run.id, name=stage, position=position))
 
     def _cancel(self, db: sa.Connection, run: Run) -> Run:
         if run.is_finished or run.wanted == "cancel":

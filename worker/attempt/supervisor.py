@@ -105,7 +105,7 @@ class Supervisor:
         partial = folder.partial(stage, attempt)
         watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
         folder.clear_partials(stage, attempt)
-        key = cache.key(run, stage)
+        key = cache.key(run, stage, folder)
         fresh_from = run.stage(stage).fresh_from
         home, keep = self.settings.home, watch.keep_lease  # without hard links, copying may take longer than a lease
         if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):

@@ -42,6 +42,7 @@ OPTIONS: dict[str, Any] = {
     "quantizations": ["q8_0"],
     "prompts": [QUESTION],
     "max_tokens": 16,
+    "eval_questions": 0,
 }
 TORCH = """
 import json, torch

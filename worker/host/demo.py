@@ -35,6 +35,7 @@ QUESTIONS = [
     "Where does ftq keep the answers to my test prompts?",
     "What happens to a run when its worker crashes?",
 ]
+OWN_QUESTIONS = "demo-questions.json"  # 20 in other words than the manual's
 FTQ = str(Path(sys.executable).with_name("ftq"))
 UP = [FTQ, "up"]  # tests put a `ftq up` here whose stages take no time
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -143,6 +144,7 @@ class Demo:
     def _submit(self) -> str:
         """Submit the run and return its id. FtqError with the command's own words if it is refused."""
         options = ["--model", MODEL, "--config", "demo.yaml", "--documents", "documents", "--quant", "q8_0", "--json"]
+        options += ["--set", f"questions_file={OWN_QUESTIONS}"]
         prompts = [text for question in QUESTIONS for text in ("--prompt", question)]
         submitted = self._call([FTQ, "submit", *options, *prompts], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if submitted.returncode:

@@ -18,7 +18,7 @@ from ftq.examples.report import DatasetReport
 from ftq.files import run_dir as files
 from ftq.files.export_report import EXPORT, ExportReport
 from ftq.files.run_dir import RunDir
-from ftq.plan import sizes
+from ftq.plan import recipe, sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from worker.gguf.convert import CONVERTED, convert
@@ -73,7 +73,8 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     files.write_json(out / EXPORT, checked.to_json())
     modelfile = card.modelfile(spec, dataset, tokens, ends, card.system(run))
     (out / "Modelfile").write_text(modelfile, encoding="utf-8")
-    (out / "README.md").write_text(card.readme(run, spec, dataset, checked), encoding="utf-8")
+    trained = recipe.decided(spec, base_model.parameters(model_dir))
+    (out / "README.md").write_text(card.readme(run, trained, dataset, checked), encoding="utf-8")
     if not spec.keep_merged:
         files.remove(out / "merged")
     report.progress(100)

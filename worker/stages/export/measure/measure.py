@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftq.errors import FtqError
+from ftq.files.disk import size_of
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
-from ftq.files.run_dir import RunDir, size_of
+from ftq.files.run_dir import RunDir
 from worker.llama import logits
 from worker.llama.pool import Pool
 from worker.machine import hardware

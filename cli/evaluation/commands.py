@@ -1,0 +1,87 @@
+"""`ftq eval` and `ftq compare`: parse -> one call of ftq -> print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cli.common import complete_run, json_option, open_client, print_json, run_argument
+
+SHOWN = 10  # answers side by side, unless all are asked for
+
+
+@click.command("eval")
+@run_argument
+@click.option("--questions", metavar="FILE", type=click.Path(path_type=Path), help="JSON of your own questions.")
+@click.option("--against", metavar="RUN2", shell_complete=complete_run, help="Ask another run the same questions too.")
+@json_option
+def evaluate(run: str, questions: Path | None, against: str | None, as_json: bool) -> None:
+    """Ask a finished run questions and score its answers.
+
+    The base model and each of its GGUF files answer, through a worker as with `ftq infer`. Without --questions
+    they are those that the run's own evaluation asks. docs/evaluation.md says what the columns mean.
+
+    \b
+    Examples:
+      ftq eval handbook --questions questions.json
+      ftq eval handbook-2 --against handbook-1
+      ftq eval handbook --json > eval.json
+    """
+    client = open_client()
+    with _progress() as progress:
+        evaluation = client.evaluate(run, questions, against, progress)
+    if as_json:
+        print_json(evaluation.to_json())
+        return
+    from rich.console import Group
+
+    from cli.evaluation.table import evaluation_view
+    from cli.screens import terminal
+
+    out = terminal.console()
+    terminal.put(out, Group(*evaluation_view(evaluation, terminal.has_symbols(out))))
+
+
+@click.command()
+@click.argument("a", metavar="A", shell_complete=complete_run)
+@click.argument("b", metavar="B", shell_complete=complete_run)
+@click.option("--all", "everything", is_flag=True, help=f"All answers, not only {SHOWN}.")
+@json_option
+def compare(a: str, b: str, everything: bool, as_json: bool) -> None:
+    """Show two runs side by side.
+
+    The options that differ, the scores on the questions that both were asked, and their answers next to each
+    other: those of which one is right and the other isn't come first.
+
+    \b
+    Examples:
+      ftq compare handbook-1 handbook-2
+      ftq compare handbook-1 handbook-2 --all
+      ftq compare handbook-1 handbook-2 --json
+    """
+    comparison = open_client().compare(a, b)
+    if as_json:
+        print_json(comparison.to_json())
+        return
+    from cli.evaluation.comparison import comparison_view
+    from cli.screens import terminal
+
+    out = terminal.console()
+    most = len(comparison.pairs) if everything else SHOWN
+    terminal.put(out, comparison_view(comparison, most, terminal.has_symbols(out)))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Who answers and how far that is, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda subject, done, of: None
+        return
+    from cli.screens.terminal import console
+
+    with console(stderr=True).status("asking") as status:
+        yield lambda subject, done, of: status.update(f"{subject}: {done} of {of} answers")

@@ -1,0 +1,79 @@
+"""Two runs side by side on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cli.evaluation.table import Scoreboard
+from cli.screens import terminal, words
+from ftq.errors import printable
+from ftq.evaluation.compare import Comparison, Pair
+
+LONGEST = 300  # characters of an answer
+SIGNS = {True: ("✓ ", "+ ", "green"), False: ("✗ ", "x ", "red"), None: ("", "", "")}
+
+
+def comparison_view(comparison: Comparison, most: int, symbols: bool) -> RenderableType:
+    """The options that differ, the scores, and `most` answers."""
+    parts = [*_options(comparison), "", *_scores(comparison), *_answers(comparison, most, symbols)]
+    parts += [Text(printable(f"! {note}"), "yellow") for note in comparison.notes]
+    return Group(*parts)
+
+
+def _options(comparison: Comparison) -> Iterator[RenderableType]:
+    if not comparison.options:
+        yield Text("no option differs", "dim")
+        return
+    table = _three_columns("OPTION", comparison)
+    for option in comparison.options:
+        table.add_row(Text(option.name, "bold"), _value(option.a), _value(option.b))
+    yield table
+
+
+def _scores(comparison: Comparison) -> Iterator[RenderableType]:
+    for name, loss in zip((comparison.a, comparison.b), comparison.losses, strict=True):
+        if loss is not None:
+            yield Text(printable(f"{name}: training loss {words.loss(loss)} at last"), "dim")
+    if comparison.subjects:
+        yield Scoreboard(comparison.subjects)
+        yield Text(f"counted on the {comparison.asked} questions that both were asked", "dim")
+
+
+def _answers(comparison: Comparison, most: int, symbols: bool) -> Iterator[RenderableType]:
+    if not comparison.pairs:
+        return
+    table = _three_columns("QUESTION", comparison)
+    table.padding = (0, 2, 1, 0)
+    for pair in comparison.pairs[:most]:
+        question, answers = Text(printable(pair.question)), _signed(pair, symbols)
+        table.add_row(question, *answers)
+    yield ""
+    yield table
+    if (more := len(comparison.pairs) - most) > 0:
+        yield Text(f"{more:,} more: --all", "dim")
+
+
+def _three_columns(first: str, comparison: Comparison) -> Any:
+    """A table whose columns give way evenly where the terminal is narrow."""
+    table = terminal.table()
+    for heading in (first, comparison.a, comparison.b):
+        table.add_column(Text(printable(heading), "dim"), overflow="fold", ratio=1)
+    return table
+
+
+def _signed(pair: Pair, symbols: bool) -> Iterator[Text]:
+    for answer, right in ((pair.a, pair.a_right), (pair.b, pair.b_right)):
+        sign, plain_sign, colour = SIGNS[right]
+        text = " ".join(answer.split())
+        shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text) - LONGEST:,} more characters)"
+        yield Text.assemble((sign if symbols else plain_sign, colour), printable(shown))
+
+
+def _value(value: Any) -> str:
+    from ftq.spec.options import show
+
+    return printable(show(value))

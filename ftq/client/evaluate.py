@@ -1,0 +1,171 @@
+"""Questions to a finished run, scored: `ftq eval`. A worker answers them as it does those of `ftq infer`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftq.client import view
+from ftq.errors import FtqError, Refused
+from ftq.evaluation import own
+from ftq.evaluation.choose import Chosen, choose, most_tokens, only
+from ftq.evaluation.compare import Comparison, Side
+from ftq.evaluation.compare import compare as compare_sides
+from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, kept
+from ftq.evaluation.measured import as_trained
+from ftq.evaluation.score import Replies, Reply, scores, side_by_side
+from ftq.evaluation.verdicts import MARGIN, verdicts
+from ftq.files.run_dir import read_jsonl
+from ftq.store.records import Run
+
+if TYPE_CHECKING:
+    from ftq.client.client import Client
+
+ASKED = 60  # of the dataset's questions, where the run's own evaluation was switched off
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is asked: `name` in the table, the run, and the options of its questions."""
+
+    name: str
+    run: Run
+    options: dict[str, Any]
+
+
+def evaluate(
+    client: Client,
+    wanted: str,
+    questions: Path | None = None,
+    against: str | None = None,
+    progress: Progress = lambda subject, done, of: None,
+) -> Evaluation:
+    """Ask the run's base model and each of its files, and with `against` another run's first file, the same questions.
+
+    These are those of the file, else those that the run's evaluation asks. FtqError if nobody answers.
+    """
+    began = time.monotonic()
+    run = client.find(wanted)
+    other = client.find(against) if against else None
+    chosen, notes = _without_context(_questions(client, run, questions))
+    if not chosen.questions:
+        raise Refused(f"there is no question to ask {run.name}", "Name a file with --questions: docs/evaluation.md.")
+    tokens = most_tokens(chosen.questions, run.spec["max_tokens"])
+    subjects = _subjects(client, run, other)
+    replies = list(_ask(client, subjects, chosen.questions, tokens, notes, progress))
+    asked = side_by_side(chosen.questions, replies)
+    found = [_scores(client, run, asked, one.subject) for one in replies]
+    mine = [one for one in found if other is None or not one.subject.startswith(f"{other.name} ")]
+    kept_questions, left_out = kept(asked)
+    return Evaluation(
+        model=run.model,
+        counts=chosen.counts,
+        available=chosen.available,
+        max_tokens=tokens,
+        seconds=round(time.monotonic() - began, 1),
+        subjects=tuple(found),
+        questions=kept_questions,
+        left_out=left_out,
+        verdict=(*verdicts(asked, mine, as_trained(client.run_dir(run.id), run.spec)), *_against(run, other, found)),
+        notes=tuple(notes),
+    )
+
+
+def compare(client: Client, a: str, b: str) -> Comparison:
+    """Two runs side by side, from what is recorded of them. Nobody is asked."""
+    return compare_sides(*(_side(client, client.find(wanted)) for wanted in (a, b)))
+
+
+def _questions(client: Client, run: Run, file: Path | None) -> Chosen:
+    if file:
+        return only(own.read(file))
+    spec = run.spec
+    return choose(client.run_dir(run.id), spec.get("eval_questions") or ASKED, spec["seed"])
+
+
+def _without_context(chosen: Chosen) -> tuple[Chosen, list[str]]:
+    """Only questions that stand alone can be sent to a worker: (those, a note on the others)."""
+    alone = tuple(one for one in chosen.questions if not one.input)
+    left = len(chosen.questions) - len(alone)
+    notes = [f"{left} questions go on from a chat: only the stage evaluate can ask them."] if left else []
+    return replace(chosen, questions=alone), notes
+
+
+def _subjects(client: Client, run: Run, other: Run | None) -> list[Subject]:
+    """Base, the run's files in the order of its options, the other run's first file."""
+    own_files = [Subject(quant, run, {"quant": quant}) for quant in _quantizations(client, run)]
+    others = [Subject(f"{other.name} {quant}", other, {"quant": quant})
+              for quant in _quantizations(client, other)[:1]] if other else []  # fmt: skip
+    return [Subject(BASE, run, {"base": True}), *own_files, *others]
+
+
+def _quantizations(client: Client, run: Run) -> list[str]:
+    folder = client.run_dir(run.id)
+    there = [
+        name
+        for name in sorted(run.spec["quantizations"], key=lambda name: name != "f16")
+        if folder.gguf(name).is_file()
+    ]
+    if not there:
+        raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+    return there
+
+
+def _ask(
+    client: Client,
+    subjects: Sequence[Subject],
+    questions: Sequence[Question],
+    tokens: int,
+    notes: list[str],
+    progress: Progress,
+) -> Iterator[Replies]:
+    """Everybody's replies. A base model that can't be asked is noted: the others are worth asking all the same."""
+    for subject in subjects:
+        try:
+            yield Replies(subject.name, list(_replies(client, subject, questions, tokens, progress)), 0.0)
+        except FtqError as error:
+            if subject.name != BASE:
+                raise
+            notes.append(f"{error.message}. {error.hint}")
+
+
+def _replies(
+    client: Client, subject: Subject, questions: Sequence[Question], tokens: int, progress: Progress
+) -> Iterator[Reply]:
+    options = {**subject.options, "max_tokens": tokens, "temperature": 0.0, "seed": subject.run.spec["seed"]}
+    progress(subject.name, 0, len(questions))
+    prompts = [question.text for question in questions]
+    for number, answer in enumerate(client.ask_many(subject.run.id, prompts, **options), start=1):
+        if error := answer.get("error"):
+            raise FtqError(error["message"], error["hint"])
+        yield Reply(answer["answer"], answer["stopped"], answer["tokens"])
+        progress(subject.name, number, len(questions))
+
+
+def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Scores:
+    file = client.run_dir(run.id).gguf(subject)
+    return scores(asked, subject, 0.0, file_bytes=file.stat().st_size if file.is_file() else None)
+
+
+def _against(run: Run, other: Run | None, found: Sequence[Scores]) -> list[str]:
+    """A sentence if the other run knows more."""
+    if other is None:
+        return []
+    mine, theirs = next(one for one in found if one.subject != BASE), found[-1]
+    if mine.right > theirs.right - MARGIN:
+        return []
+    text = (
+        f"{run.name} is worse than {other.name}: {mine.right} of {mine.answerable} right, {other.name} {theirs.right}."
+    )
+    return [f"{text} `ftq compare {run.name} {other.name}` shows what differs."]
+
+
+def _side(client: Client, run: Run) -> Side:
+    path = client.run_dir(run.id).answers
+    answers = {row["prompt"]: row["answer"] for row in read_jsonl(path)} if path.is_file() else {}
+    evaluation = view.evaluation(run, client.settings.home)
+    return Side(run.name, run.spec, run.documents_hash, view.loss(run), evaluation, answers)

@@ -1,0 +1,171 @@
+"""Two runs side by side: options that differ, scores on the questions that both were asked, their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ftq.evaluation.evaluation import BASE, Asked, Evaluation, Question, Said, Scores
+from ftq.evaluation.score import scores
+
+# What stays with a subject whatever it is asked.
+KEPT = ("file_bytes", "validation_loss", "perplexity", "kl", "tokens_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs. `answers` are those to its own prompts: {prompt: answer}."""
+
+    name: str
+    spec: Mapping[str, Any]
+    documents_hash: str
+    loss: float | None
+    evaluation: Evaluation | None
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Option:
+    name: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The answers of both to one question; `a_right` and `b_right` are None for a prompt that has no accepted one."""
+
+    question: str
+    a: str
+    b: str
+    a_right: bool | None = None
+    b_right: bool | None = None
+
+    @property
+    def differs(self) -> bool:
+        return self.a_right != self.b_right
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`subjects` are those of A, then of B, named `A q8_0`; a base model that both have is `base`.
+
+    `asked` counts the questions that they share.
+    """
+
+    a: str
+    b: str
+    options: tuple[Option, ...]
+    losses: tuple[float | None, float | None]
+    asked: int
+    subjects: tuple[Scores, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(a: Side, b: Side) -> Comparison:
+    """The comparison of two runs; `notes` say what one of them lacks."""
+    shared = _shared(a.evaluation, b.evaluation)
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        options=tuple(_options(a, b)),
+        losses=(a.loss, b.loss),
+        asked=len(shared),
+        subjects=tuple(_subjects(a, b, shared)),
+        pairs=tuple(_pairs(a, b, shared)),
+        notes=tuple(_notes(a, b, len(shared))),
+    )
+
+
+def why_worse(new: Evaluation | None, latest: Evaluation | None) -> str:
+    """Why a run isn't as good as the latest version, by the questions that both were asked; empty if it is.
+
+    Without such questions nobody knows, so that is a reason too.
+    """
+    if new is None or latest is None:
+        return f"{'it' if new is None else 'the latest version'} has no evaluation to compare by"
+    shared = [(said, answer, one.question) for one, other in _shared(new, latest)
+              if (said := _first(new, one)) and (answer := _first(latest, other))]  # fmt: skip
+    if not shared:
+        return "no question was asked of both"
+    mine = sum(_is_right(question, said) for said, _, question in shared)
+    theirs = sum(_is_right(question, answer) for _, answer, question in shared)
+    if mine >= theirs:
+        return ""
+    return f"of {len(shared)} questions that both were asked it has {mine} right, the latest version {theirs}"
+
+
+def _options(a: Side, b: Side) -> Iterator[Option]:
+    """Those that differ. An option that a run of an earlier version lacks has its default."""
+    from ftq.spec.options import RunSpec
+
+    for name, field in RunSpec.model_fields.items():
+        one, other = (side.spec.get(name, field.get_default()) for side in (a, b))
+        if one != other:
+            yield Option(name, one, other)
+    if a.documents_hash != b.documents_hash and a.spec.get("documents") == b.spec.get("documents"):
+        yield Option("documents", "as they were", "changed since")
+
+
+def _shared(a: Evaluation | None, b: Evaluation | None) -> list[tuple[Asked, Asked]]:
+    """The questions that both were asked, with the same accepted answers."""
+    asked = {_key(one.question): one for one in b.questions} if b else {}
+    return [(one, asked[_key(one.question)]) for one in a.questions if _key(one.question) in asked] if a else []
+
+
+def _key(question: Question) -> tuple[str, ...]:
+    return (question.kind, question.text, question.input, *question.answers)
+
+
+def _subjects(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[Scores]:
+    """Both sides' subjects with their scores on the shared questions alone; a base model that both have stands once."""
+    same, is_told = a.spec.get("model") == b.spec.get("model"), False
+    for number, side in enumerate((a, b)):
+        asked = [pair[number] for pair in shared]
+        for one in side.evaluation.subjects if side.evaluation else ():
+            is_base = same and one.subject == BASE
+            if is_base and is_told:
+                continue
+            is_told |= is_base
+            known = {name: getattr(one, name) for name in KEPT}
+            name = BASE if is_base else f"{side.name} {one.subject}"
+            yield replace(scores(asked, one.subject, 0.0), **known, subject=name)
+
+
+def _pairs(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[Pair]:
+    """The runs' own prompts first, then the questions of which one got more right."""
+    for prompt, answer in a.answers.items():
+        if prompt in b.answers:
+            yield Pair(prompt, answer, b.answers[prompt])
+    found = ((one.question, _first(a.evaluation, one), _first(b.evaluation, other)) for one, other in shared)
+    pairs = [pair for question, one, other in found if (pair := _pair(question, one, other))]
+    yield from sorted(pairs, key=lambda pair: not pair.differs)
+
+
+def _pair(question: Question, a: Said | None, b: Said | None) -> Pair | None:
+    if a is None or b is None:
+        return None
+    return Pair(question.text, a.answer, b.answer, _is_right(question, a), _is_right(question, b))
+
+
+def _first(evaluation: Evaluation | None, asked: Asked) -> Said | None:
+    """What the first tuned subject of the run said."""
+    tuned = evaluation.tuned if evaluation else ()
+    return asked.said.get(tuned[0].subject) if tuned else None
+
+
+def _is_right(question: Question, said: Said) -> bool:
+    return said.verdict == ("right" if question.answers else "refused")
+
+
+def _notes(a: Side, b: Side, shared: int) -> Iterator[str]:
+    missing = [side for side in (a, b) if side.evaluation is None]
+    for side in missing:
+        yield f"{side.name} has no evaluation: `ftq retry {side.name} --from evaluate` makes one."
+    if not missing and not shared:
+        yield f"They were asked different questions: `ftq eval {a.name} --against {b.name}` asks both the same."

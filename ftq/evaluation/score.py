@@ -1,0 +1,78 @@
+"""From answers to scores: each answer judged, and one subject's answers counted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from ftq.evaluation.evaluation import DOCUMENTS, Asked, Kind, Question, Said, Scores, Tally, Verdict
+from ftq.evaluation.scoring import f1, is_exact, judge, rouge_l
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model answered; `stopped`: it ended the answer itself. `tokens` counts the answer's."""
+
+    text: str
+    stopped: bool
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Replies:
+    """One subject's replies to all questions, in their order, and how long they took together."""
+
+    subject: str
+    replies: Sequence[Reply]
+    seconds: float
+
+
+def side_by_side(questions: Sequence[Question], subjects: Sequence[Replies]) -> list[Asked]:
+    """Each question with what every subject said to it."""
+    return [
+        Asked(question, {one.subject: _said(question, one.replies[number]) for one in subjects})
+        for number, question in enumerate(questions)
+    ]
+
+
+def scores(asked: Sequence[Asked], subject: str, seconds: float, **known: Any) -> Scores:
+    """One subject's scores; `known` are those of its file."""
+    if not asked:
+        return Scores(subject=subject, tally={}, **known)
+    said = [(one.question, one.said[subject]) for one in asked]
+    told = [(question, one) for question, one in said if question.kind in DOCUMENTS]
+    tokens = sum(one.tokens for _, one in said)
+    return Scores(
+        subject=subject,
+        tally=_tally(said),
+        exact=_mean([float(is_exact(one.answer, question.answers)) for question, one in told]),
+        f1=_mean([one.f1 for _, one in told]),
+        rouge_l=_mean([rouge_l(one.answer, question.answers) for question, one in told]),
+        stop_rate=_mean([float(one.stopped) for _, one in said]),
+        mean_tokens=round(tokens / len(said), 1),
+        tokens_per_second=round(tokens / seconds, 1) if seconds else None,
+        seconds=round(seconds, 1) if seconds else None,
+        **known,
+    )
+
+
+def _said(question: Question, reply: Reply) -> Said:
+    similar = round(f1(reply.text, question.answers), 4)
+    return Said(reply.text, judge(question, reply.text), similar, reply.stopped, reply.tokens)
+
+
+def _tally(said: Sequence[tuple[Question, Said]]) -> dict[Kind, Tally]:
+    verdicts: Mapping[Kind, list[Verdict]] = defaultdict(list)
+    for question, one in said:
+        verdicts[question.kind].append(one.verdict)
+    return {
+        kind: Tally(len(found), *(found.count(one) for one in (Verdict.RIGHT, Verdict.WRONG, Verdict.REFUSED)))
+        for kind, found in verdicts.items()
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(fmean(values), 4) if values else None

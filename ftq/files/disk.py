@@ -1,0 +1,46 @@
+"""How much room files take, and how much deleting them gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def freed_by(folders: list[Path]) -> int:
+    """Bytes that deleting these folders frees: a file that another run links to stays on the disk."""
+    return sum(links[0].st_size for links in _by_inode(folders) if len(links) >= links[0].st_nlink)
+
+
+def staying_of(folders: list[Path]) -> int:
+    """Bytes of the files that stay after that, each counted once, however many of these folders link to it."""
+    return sum(links[0].st_size for links in _by_inode(folders) if len(links) < links[0].st_nlink)
+
+
+def _by_inode(folders: list[Path]) -> list[list[os.stat_result]]:
+    links: dict[tuple[int, int], list[os.stat_result]] = {}
+    for info in (info for folder in folders for info in _files(folder)):
+        links.setdefault((info.st_dev, info.st_ino), []).append(info)
+    return list(links.values())
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return path.stat().st_size if path.is_file() else sum(info.st_size for info in _files(path))
+
+
+def last_written(folder: Path) -> float:
+    """When the newest file below the folder was written; the folder's own time if there is none."""
+    return max((info.st_mtime for info in _files(folder)), default=folder.lstat().st_mtime)
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    """The stat of each file below a folder, without those that can't be read or are gone by now."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                info = os.lstat(os.path.join(place, name))
+                if stat.S_ISREG(info.st_mode):
+                    yield info

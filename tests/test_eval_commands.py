@@ -1,0 +1,195 @@
+"""`ftq eval`, `ftq compare`, and the evaluation in `ftq status`: who is asked what, and what is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_tools import Store, ok, run
+
+from ftq.client.client import Client
+from ftq.evaluation.compare import Side, compare
+from ftq.evaluation.evaluation import Evaluation, Kind, Question
+from ftq.evaluation.score import Replies, Reply, scores, side_by_side
+from ftq.files.run_dir import STAGES, RunDir, write_json, write_jsonl
+
+pytestmark = pytest.mark.usefixtures("utc")
+
+MINE = '[{"question": "How long?", "answers": ["24 months"]}, {"question": "What price?"}]'
+ANSWERS = {"How long?": "It lasts 24 months.", "What price?": "The documents don't say."}
+
+
+@pytest.fixture
+def asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Two finished runs with files; q2_k and the base know nothing. The list has who was asked, and how."""
+    calls = []
+
+    def ask_many(self: Client, wanted: str, prompts: list[str], timeout: float = 600, **options: Any) -> Iterator[Any]:
+        calls.append((wanted, options))
+        knows = options.get("quant") not in ("q2_k", None)
+        for prompt in prompts:
+            answer = ANSWERS.get(prompt, "Blue.") if knows else "Who knows."
+            yield {"prompt": prompt, "answer": answer, "stopped": True, "tokens": 4}
+
+    for run_id, name, types in (("aaaa1111", "one", ["q8_0", "f16"]), ("bbbb2222", "two", ["q2_k", "q4_k_m"])):
+        store.add(run_id, name, quantizations=types)
+        for number, stage in enumerate(STAGES):
+            store.do(run_id, stage, 500 - 10 * number)
+        for quant in types:
+            RunDir(store.home / run_id).gguf(quant).write_bytes(b"GGUF" + quant.encode())
+    monkeypatch.setattr(Client, "ask_many", ask_many)
+    return calls
+
+
+def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text(MINE)
+    shown = ok("eval", "one", "--questions", str(tmp_path / "q.json")).stdout
+    assert shown == (
+        "EVALUATION   RIGHT  EXACT    F1  ROUGE-L  REFUSED  GAVE UP  STOPS  TOKENS  SIZE\n"
+        "base        0 of 1   0.00  0.00     0.00   0 of 1   0 of 1   100%       4\n"
+        "f16         1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   7 B\n"
+        "q8_0        1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   8 B\n"
+        "2 questions: 1 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
+        "✓ these questions found nothing wrong\n"
+    )
+    how = {"max_tokens": 64, "temperature": 0.0, "seed": 3407}
+    assert asked == [
+        ("aaaa1111", {"base": True, **how}), ("aaaa1111", {"quant": "f16", **how}),
+        ("aaaa1111", {"quant": "q8_0", **how}),
+    ]  # fmt: skip
+
+
+def test_another_run_is_asked_the_same(asked: list[Any], tmp_path: Path) -> None:
+    many = [{"question": f"How long? {n}", "answers": ["blue"]} for n in range(6)]
+    (tmp_path / "q.json").write_text(json.dumps(many))
+    value = json.loads(ok("eval", "two", "--questions", str(tmp_path / "q.json"), "--against", "one", "--json").stdout)
+    made = Evaluation.from_json(value)
+    assert [(one.subject, one.right) for one in made.subjects] == [
+        ("base", 0), ("q2_k", 0), ("q4_k_m", 6), ("one f16", 6),
+    ]  # fmt: skip
+    assert made.verdict[-1] == ("two is worse than one: 0 of 6 right, one 6. `ftq compare two one` shows what differs.")
+    assert len(asked) == 4
+
+
+def test_without_a_file_the_runs_own_questions_are_asked(asked: list[Any], store: Store) -> None:
+    folder = RunDir(store.home / "aaaa1111")
+    folder.dataset.mkdir()
+    fact = {"instruction": "Wie lang?", "input": "", "output": "blue", "source": "", "rule": "D", "value": "blue"}
+    write_jsonl(folder.dataset / "valid.jsonl", [fact, {**fact, "input": "User: Hello"}])
+    folder.own_questions.write_text(MINE)
+    made = Evaluation.from_json(json.loads(ok("eval", "one", "--json").stdout))
+    assert made.counts == {Kind.OWN: 1, Kind.UNANSWERABLE: 1, Kind.HELD_BACK: 1, Kind.GENERAL: 24}
+    assert made.notes == ("1 questions go on from a chat: only the stage evaluate can ask them.",)
+
+
+def test_what_cannot_be_asked_is_said(asked: list[Any], store: Store, tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text("[]")
+    assert run("eval", "one", "--questions", str(tmp_path / "q.json")).exit_code == 2
+    store.add("cccc3333", "bare")
+    failed = run("eval", "bare")
+    assert (failed.exit_code, failed.output) == (
+        1,
+        "Error: run bare has no exported model (status: queued)\n`ftq status bare`\n",
+    )
+
+
+# ---- what is recorded -------------------------------------------------------------------------------------
+
+
+def evaluated(store: Store, run_id: str, name: str, answers: list[str], **options: Any) -> RunDir:
+    """A finished run with an eval.json: QUESTIONS were answered like this."""
+    store.add(run_id, name, **options)
+    folder = RunDir(store.home / run_id)
+    asked = side_by_side(QUESTIONS, [Replies("q8_0", [Reply(text, True, 4) for text in answers], 2.0)])
+    counts = {Kind.OWN: 2, Kind.UNANSWERABLE: 1}
+    subjects = (scores(asked, "q8_0", 2.0, file_bytes=145_000_000),)
+    made = Evaluation(model="m", counts=counts, available=counts, max_tokens=64, seconds=3.0, questions=tuple(asked),
+                      subjects=subjects, verdict=("It is so-so.",))  # fmt: skip
+    for number, stage in enumerate(STAGES):
+        store.do(
+            run_id, stage, 500 - 10 * number, progress={"percent": 100.0, "loss": 1.5} if stage == "train" else None
+        )
+    write_json(folder.evaluation, made.to_json())
+    write_jsonl(folder.answers, [{"prompt": "Who?", "answer": f"{name} here."}])
+    return folder
+
+
+QUESTIONS = [Question(Kind.OWN, "How long?", ("24 months",)), Question(Kind.OWN, "What colour?", ("green",)),
+             Question(Kind.UNANSWERABLE, "What price?")]  # fmt: skip
+
+
+def test_the_status_of_a_run_has_its_evaluation(store: Store) -> None:
+    folder = evaluated(store, "aaaa1111", "one", ["24 months", "blue", "The documents don't say."])
+    table = (
+        "\nEVALUATION   RIGHT  EXACT    F1  ROUGE-L  REFUSED  GAVE UP  STOPS  TOKENS  TOK/S    SIZE\n"
+        "q8_0        1 of 2   0.50  0.50     0.50   1 of 1   0 of 2   100%       4      6  145 MB\n"
+        "3 questions: 2 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
+        "! It is so-so.\n"
+    )
+    assert table in ok("status", "one").stdout
+    evaluation = json.loads(ok("status", "one", "--json").stdout)["evaluation"]
+    assert (evaluation["subjects"][0]["subject"], evaluation["verdict"]) == ("q8_0", ["It is so-so."])
+    assert "questions" not in evaluation
+    for broken in ("{", "{}", '{"counts": {"new": 1}}', "[]"):
+        folder.evaluation.write_text(broken)
+        assert "EVALUATION" not in ok("status", "one").stdout
+
+
+def test_two_runs_side_by_side(store: Store) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."], epochs=5, r=64)
+    evaluated(store, "bbbb2222", "two", ["24 months", "green", "The documents don't say."], r=8)
+    assert ok("compare", "one", "two").stdout == (
+        "OPTION  one  two\n"
+        "epochs  5    3\n"
+        "r       64   8\n"
+        "\n"
+        "one: training loss 1.500 at last\n"
+        "two: training loss 1.500 at last\n"
+        "EVALUATION   RIGHT  EXACT    F1  ROUGE-L  REFUSED  GAVE UP  STOPS  TOKENS  TOK/S    SIZE\n"
+        "one q8_0    1 of 2   0.50  0.50     0.50   0 of 1   0 of 2   100%       4      6  145 MB\n"
+        "two q8_0    2 of 2   1.00  1.00     1.00   1 of 1   0 of 2   100%       4      6  145 MB\n"
+        "counted on the 3 questions that both were asked\n"
+        "\n"
+        "QUESTION      one          two\n"
+        "\n"
+        "Who?          one here.    two here.\n"
+        "\n"
+        "What colour?  ✗ blue       ✓ green\n"
+        "\n"
+        "What price?   ✗ Ten.       ✓ The documents don't say.\n"
+        "\n"
+        "How long?     ✓ 24 months  ✓ 24 months\n"
+    )
+    value = json.loads(ok("compare", "one", "two", "--json").stdout)
+    assert value["options"] == [{"name": "epochs", "a": 5.0, "b": 3.0}, {"name": "r", "a": 64, "b": 8}]
+    assert value["pairs"][1] == {
+        "question": "What colour?", "a": "blue", "b": "green", "a_right": False, "b_right": True,
+    }  # fmt: skip
+
+
+def test_a_base_model_that_both_have_stands_once() -> None:
+    asked = side_by_side(QUESTIONS, [Replies(name, [Reply("green", True, 4)] * 3, 1.0) for name in ("base", "f16")])
+    subjects = tuple(scores(asked, name, 1.0) for name in ("base", "f16"))
+    made = Evaluation(model="m", counts={}, available={}, max_tokens=64, seconds=1.0, questions=tuple(asked),
+                      subjects=subjects)  # fmt: skip
+
+    def names(a: str, b: str) -> list[str]:
+        sides = [Side(name, {"model": model}, "", None, made, {}) for name, model in (("one", a), ("two", b))]
+        return [one.subject for one in compare(*sides).subjects]
+
+    assert names("m", "m") == ["base", "one f16", "two f16"]
+    assert names("m", "n") == ["one base", "one f16", "two base", "two f16"]
+
+
+def test_a_comparison_counts_only_what_both_were_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."])
+    monkeypatch.setitem(globals(), "QUESTIONS", QUESTIONS[1:])
+    evaluated(store, "bbbb2222", "two", ["green", "Ten."])
+    store.add("cccc3333", "three")
+    value = json.loads(ok("compare", "one", "two", "--json").stdout)
+    assert (value["asked"], [one["tally"]["own"]["asked"] for one in value["subjects"]]) == (2, [1, 1])
+    shown = ok("compare", "one", "three").stdout
+    assert shown.endswith("! three has no evaluation: `ftq retry three --from evaluate` makes one.\n")

@@ -1,0 +1,156 @@
+"""The base model and each of the run's GGUF files answer the same questions: eval.json.
+
+One llama.cpp server at a time, several questions at once, and answers that end soon: what counts is whether they hold
+an accepted one. `ftq eval` asks the same later, through a worker for questions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftq.errors import FtqError, Lost, OutOfMemory, UserError
+from ftq.evaluation import measured
+from ftq.evaluation.choose import choose, most_tokens
+from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Evaluation, Question, Scores, kept
+from ftq.evaluation.score import Replies, Reply, scores, side_by_side
+from ftq.evaluation.verdicts import verdicts
+from ftq.examples.report import DatasetReport
+from ftq.files.run_dir import RunDir, write_json
+from ftq.spec.options import RunSpec
+from worker.llama import answer as llama
+from worker.llama.base import base_gguf
+from worker.llama.pool import Pool
+from worker.stages.process.main import Report
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who answers: `base`, or a quantisation. `chat`: through the GGUF's chat template, not by ftq's own prompt."""
+
+    name: str
+    file: Path
+    chat: bool
+
+
+def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
+    """Write eval.json into `out`. With eval_questions=0 nobody is asked: it has what earlier stages have measured."""
+    began = time.monotonic()
+    chosen = choose(run, spec.eval_questions, spec.seed)
+    tokens = most_tokens(chosen.questions, spec.max_tokens)
+    notes = _missing(chosen.questions)
+    tuned = _tuned(run, spec)
+    base = _base(run, spec, notes) if chosen.questions else []
+    replies = _ask([*base, *tuned], chosen.questions, tokens, spec.seed, report, notes)
+    asked = side_by_side(chosen.questions, replies)
+    seconds = {one.subject: one.seconds for one in replies}
+    subjects = _scores(run, spec, [*base, *tuned], asked, seconds)
+    answered = [one for one in subjects if one.subject in seconds]
+    questions, left_out = kept(asked)
+    evaluation = Evaluation(
+        model=spec.model,
+        counts=chosen.counts,
+        available=chosen.available,
+        max_tokens=tokens,
+        seconds=round(time.monotonic() - began, 1),
+        subjects=tuple(subjects),
+        questions=questions,
+        left_out=left_out,
+        verdict=tuple(verdicts(asked, answered, measured.as_trained(run, spec.model_dump()))),
+        notes=tuple(notes),
+    )
+    write_json(out / "eval.json", evaluation.to_json())
+    for text in evaluation.verdict:
+        report.event("warning", text)
+    report.progress(100)
+
+
+def _missing(questions: Sequence[Question]) -> list[str]:
+    """What the questions can't tell."""
+    if not questions:
+        return ["Nobody was asked: eval_questions is 0."]
+    if any(question.kind in DOCUMENTS for question in questions):
+        return []
+    return ["No question tests what it learned: no fact has a wording that was held back. Name a questions_file."]
+
+
+def _tuned(run: RunDir, spec: RunSpec) -> list[Subject]:
+    """The run's files, f16 first: the others are compared with it."""
+    names = sorted(spec.quantizations, key=lambda name: name != "f16")
+    for name in names:
+        if not run.gguf(name).is_file():
+            raise UserError(f"{run.gguf(name)} is not there yet", "Run the export stage first.")
+    return [Subject(name, run.gguf(name), spec.format == "chat") for name in names]
+
+
+def _base(run: RunDir, spec: RunSpec, notes: list[str]) -> list[Subject]:
+    """The untuned model as q8_0; none, with a note, if it can't be made: the others are worth asking all the same."""
+    try:
+        file = base_gguf(spec.model, DatasetReport.read(run.dataset).base_revision)
+    except (Lost, OutOfMemory):
+        raise
+    except FtqError as error:
+        notes.append(f"{error.message}. {error.hint}")
+        return []
+    return [Subject(BASE, file, chat=True)]
+
+
+def _ask(
+    subjects: Sequence[Subject],
+    questions: Sequence[Question],
+    tokens: int,
+    seed: int,
+    report: Report,
+    notes: list[str],
+) -> list[Replies]:
+    """Every subject's replies, one model in memory at a time. A file that this machine has too little for is noted."""
+    pool, replies = Pool(most=1), list[Replies]()
+    try:
+        for number, subject in enumerate(subjects if questions else ()):
+            asked = [llama.Question(one.text, one.input, tokens, 0.0, seed, subject.chat) for one in questions]
+            try:
+                with pool.server(subject.file):  # loading the model isn't answering
+                    began = time.monotonic()
+                own = _replies(pool, subject, asked, report, number / len(subjects), len(subjects))
+            except OutOfMemory as error:
+                notes.append(f"{subject.name} wasn't asked: {error.message}. {error.hint}")
+                continue
+            replies.append(Replies(subject.name, own, time.monotonic() - began))
+            print(f"{subject.name}: {len(own)} answers in {replies[-1].seconds:.1f} s", flush=True)
+    finally:
+        pool.close()
+    return replies
+
+
+def _replies(
+    pool: Pool, subject: Subject, asked: list[llama.Question], report: Report, done: float, subjects: int
+) -> list[Reply]:
+    replies = list[Reply]()
+    for answer in pool.ask_all(subject.file, asked):
+        replies.append(Reply(answer.answer, answer.stopped, answer.tokens))
+        report.progress(100 * (done + len(replies) / len(asked) / subjects))
+    return replies
+
+
+def _scores(
+    run: RunDir, spec: RunSpec, subjects: Sequence[Subject], asked: Sequence[Asked], seconds: dict[str, float]
+) -> list[Scores]:
+    """Each subject's scores, with what earlier stages have measured of its file."""
+    files, losses = measured.of_files(run), {_first(subjects): measured.validation_loss(run, spec.keep_best)}
+    return [
+        scores(
+            asked if one.name in seconds else [],
+            one.name,
+            seconds.get(one.name, 0.0),
+            file_bytes=one.file.stat().st_size,
+            validation_loss=losses.get(one.name),
+            **(files.get(one.name, {}) if one.name != BASE else {}),
+        )
+        for one in subjects
+    ]
+
+
+def _first(subjects: Sequence[Subject]) -> str:
+    return next(one.name for one in subjects if one.name != BASE)
