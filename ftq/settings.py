@@ -19,9 +19,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ftq.errors import UserError
 
-# A Unix socket's path holds 107 bytes at most (sun_path in unix(7)).
-_SOCKET_PATH_MAX = 107
-
+_SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
 
 # Whoever knows these can act as the worker. A stage's process loads models from anywhere and doesn't need them.
 NOT_FOR_STAGES = (
