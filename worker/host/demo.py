@@ -21,10 +21,10 @@ from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import FtqError, printable
 from ftq.settings import Settings
-from worker.host.leash import leashed
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
+from worker.machine.leash import leashed
 
 MODEL = "smollm2-135m"
 QUESTIONS = [
