@@ -74,7 +74,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 def make_impatient_app(settings: Settings) -> Celery:
-    """For the reconciler's thread, which can't wait for a broker: an unreachable one is an error at once."""
+    """An app for the reconciler's thread: an unreachable broker is an error at once."""
     app = make_app(settings)
     app.conf.task_publish_retry_policy = {"max_retries": 0}
     app.conf.broker_transport_options |= {"max_retries": 0, "socket_timeout": 5}

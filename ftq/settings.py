@@ -51,7 +51,7 @@ class Tls:
     key_file: Path | None = None
 
     def options(self) -> dict[str, Any]:
-        """For Celery's broker_use_ssl, in redis-py's words."""
+        """Options for Celery's broker_use_ssl, in redis-py's words."""
         import ssl
 
         files = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}

@@ -47,7 +47,7 @@ def answers(settings: Settings, names: Sequence[str]) -> set[str] | None:
 
 
 def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[str] | None:
-    """Those of the workers whose main process answers a ping through the broker in time; None without a broker."""
+    """The workers whose main process answers a ping through the broker in time; None without a broker."""
     try:
         replies = app.control.inspect(names, timeout=seconds, limit=len(names)).ping()
     except (OperationalError, redis.RedisError, OSError):

@@ -286,7 +286,7 @@ def size_of(path: Path) -> int:
 
 
 def last_written(folder: Path) -> float:
-    """When the newest file below the folder was written; the folder's own time if there is none."""
+    """The time of the newest file below the folder; the folder's own time if there is none."""
     return max((info.st_mtime for info in _files(folder)), default=folder.lstat().st_mtime)
 
 

@@ -111,7 +111,7 @@ class Tokens:
         return self._coded.sub(lambda name: self._codes[name.group()], text)
 
     def _started(self, ids: list[int]) -> list[int]:
-        """With the start token once: some templates write it themselves."""
+        """Put the start token in front once: some templates write it themselves."""
         return ids if self._start and ids[: len(self._start)] == self._start else self._start + ids
 
     # ---- inside ------------------------------------------------------------------------------------------------

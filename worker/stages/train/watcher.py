@@ -214,7 +214,7 @@ class Watcher:
         return chosen
 
     def _find_best(self) -> Path | None:
-        """With keep_best, the checkpoint of the best validation loss, if there is one."""
+        """The checkpoint of the best validation loss, with keep_best."""
         best, step = min(self.losses, default=(math.inf, 0))
         if not self.spec.keep_best or best == math.inf:
             return None
