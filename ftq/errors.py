@@ -16,6 +16,7 @@ Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,6 +109,11 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its name if it has none (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a disk, or a user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
