@@ -75,7 +75,7 @@ class FtqGroup(click.Group):
 
 def _translate(error: Exception) -> Failure:
     from ftq.errors import FtqError, Refused, UserError
-    from ftq.settings import without_password
+    from ftq.servers import without_password
 
     if isinstance(error, UserError) and not isinstance(error, Refused):
         return Misuse(error.message, error.hint)

@@ -15,7 +15,8 @@ from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.settings import Settings, sqlite_file
+from ftq.servers import sqlite_file
+from ftq.settings import Settings
 from ftq.store.records import ASK, Worker
 from ftq.store.store import RunStore
 from ftq.store.workers import FORGOTTEN, WORKER_SILENCE

@@ -22,7 +22,8 @@ from typing import IO, Any
 from ftq import programs
 from ftq.errors import FtqError, UserError, printable
 from ftq.files.run_dir import make_home
-from ftq.settings import Settings, protect_files, without_password
+from ftq.servers import without_password
+from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK
 from ftq.store.store import RunStore
 from worker.flower import login

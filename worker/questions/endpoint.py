@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ftq.errors import FtqError, Lost, UserError
-from ftq.settings import read_secret
+from ftq.servers import read_secret
 from worker.questions.schema import GREETING, Request, without_limits
 
 AT_ONCE = 8
