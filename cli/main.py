@@ -77,7 +77,7 @@ class FtqGroup(click.Group):
 
 def _translate(error: Exception) -> Failure:
     from ftq.errors import FtqError, exit_code, unusable
-    from ftq.settings import without_password
+    from ftq.servers import without_password
 
     if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):  # ENOSPC: also of the output
         error = unusable(error)

@@ -109,7 +109,7 @@ def exit_code(error: FtqError) -> int:
 def unusable(error: OSError) -> Unavailable:
     """What the system refuses to do with a file, and what to do about it."""
     hint = ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         hint = "Make room on its disk; `ftq gc` deletes old runs."
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Correct its owner and mode, or name another folder: FTQ_HOME is that of all runs."
@@ -126,6 +126,11 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its name if it has none (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a disk, or a user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def printable(text: str, keep: str = "\n\t") -> str:

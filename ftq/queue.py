@@ -74,7 +74,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 def make_impatient_app(settings: Settings) -> Celery:
-    """For the reconciler's thread, which can't wait for a broker: an unreachable one is an error at once."""
+    """An app for the reconciler's thread: an unreachable broker is an error at once."""
     app = make_app(settings)
     app.conf.task_publish_retry_policy = {"max_retries": 0}
     app.conf.broker_transport_options |= {"max_retries": 0, "socket_timeout": 5}
@@ -166,14 +166,14 @@ def messages(app: Celery, handed_out: float) -> set[str]:
         now = time.time()
         taken = client.zrangebyscore("unacked_index", now - handed_out, now + handed_out)
         held = client.hmget("unacked", taken) if taken else []
-    return {found for text in raw + held if (found := _id_in(text))}
+    return {task for text in raw + held if (task := _id_in(text))}
 
 
 def _id_in(text: bytes | None) -> str | None:
     """The task of a message, or of [message, exchange, routing key] as kombu keeps one that it handed out."""
     try:
-        found = json.loads(text or b"")
-        message = found[0] if isinstance(found, list) else found
+        value = json.loads(text or b"")
+        message = value[0] if isinstance(value, list) else value
         return str(message["headers"]["id"])
     except (ValueError, TypeError, KeyError, IndexError):  # not ours; it mustn't keep lost runs from being found
         return None

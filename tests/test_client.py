@@ -23,7 +23,8 @@ from ftq import queue
 from ftq.client.client import Client
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
 from ftq.files.run_dir import RunDir, write_jsonl
-from ftq.settings import Settings, without_password
+from ftq.servers import without_password
+from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store import schema
 from ftq.store.records import Run

@@ -18,6 +18,7 @@ from ftq.doctor.broker import broker
 from ftq.doctor.findings import Check, Finding, examine
 from ftq.doctor.workers import workers
 from ftq.settings import Settings
+from tests.tools import free_port
 from worker.host import broker as embedded
 
 pytestmark = pytest.mark.slow
@@ -44,12 +45,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     for server in servers:
         server.terminate()
         server.wait(timeout=10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(port: int) -> None:

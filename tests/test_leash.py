@@ -10,11 +10,11 @@ import sys
 import psutil
 import pytest
 
-from worker.host.leash import leashed
+from worker.machine.leash import leashed
 
 PARENT = """
 import subprocess, sys
-from worker.host.leash import leashed
+from worker.machine.leash import leashed
 child = subprocess.Popen(leashed([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]))
 print(child.pid, flush=True)
 child.wait()

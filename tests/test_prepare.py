@@ -15,6 +15,7 @@ from ftq.examples import json_records
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.files.snapshot import snapshot
+from ftq.formats.convert import Converter
 from ftq.plan import sizes
 from ftq.plan.forecast import forecast
 from ftq.spec.options import parse
@@ -299,12 +300,14 @@ def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
 
 
 def test_a_models_questions_are_taught_and_shown(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert, read = Converter.convert, list[str]()
+    monkeypatch.setattr(Converter, "convert", lambda self, path: read.append(path.name) or convert(self, path))
     model = LanguageModel()
     for name, value in model.environment.items():
         monkeypatch.setenv(name, value)
     try:
         page = "# Mill\n\nThe old mill grinds all of its grain at night."
-        (train, _), summary, _ = prepared(run, {"a.md": page}, questions="endpoint")
+        (train, _), summary, report = prepared(run, {"a.md": page}, questions="endpoint")
     finally:
         model.close()
     written = [row for row in train if row.get("rule") == "W"]
@@ -312,6 +315,9 @@ def test_a_models_questions_are_taught_and_shown(run: RunDir, monkeypatch: pytes
     assert summary["questions"]["rows"]["W"] == len(written) == len({row["instruction"] for row in written})
     shown = (run.partial("prepare", 0) / "dataset/preview.html").read_text()
     assert "questions that a language model wrote" in shown
+    assert read == ["a.md"]
+    shares = [values["percent"] for kind, values in report.sent if kind == "progress"]
+    assert shares == sorted(shares)
 
 
 def test_an_unreadable_file_is_skipped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from brokers import SecuredBroker, free_port, need_tls
 from tiny import make_run, make_tiny_model
 
 from benchmarks.drill_machine import Machine
-from ftq.settings import NOT_FOR_STAGES
+from ftq.servers import NOT_FOR_STAGES
 from tests import tools
 
 until = functools.partial(tools.until, seconds=60, pause=0.1)

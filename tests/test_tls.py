@@ -21,7 +21,8 @@ from ftq import queue
 from ftq.client.client import Client
 from ftq.errors import UserError
 from ftq.files.run_dir import STAGES
-from ftq.settings import Settings, Tls
+from ftq.servers import Tls
+from ftq.settings import Settings
 from tests import tools
 
 until = functools.partial(tools.until, seconds=40, pause=0.1)

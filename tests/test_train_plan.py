@@ -140,7 +140,7 @@ def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
 
 
 PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1,993 tokens at once), of the 13.4 of a card are "
-HOLDERS = "An export, an answer, another training or a program beside ftq holds the rest: `nvidia-smi` shows them."
+HOLDERS = "An export, an answer, another training run or a program beside ftq holds the rest: `nvidia-smi` shows them."
 
 
 def test_memory_that_others_hold_for_a_moment_is_waited_for(decide: Decide) -> None:

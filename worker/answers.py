@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
+from worker import sigterm
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
@@ -55,7 +55,7 @@ class Answerer:
             return
         asker = _Asker(store, question, worker)
         try:
-            with _sigterm_noted(asker.stop):
+            with sigterm.noted(asker.stop):  # Flower's Terminate reaches a pool child by it
                 answer, error = self._ask(asker, *order), None
         except FtqError as failure:
             answer, error = None, RunError.of(failure)
@@ -172,16 +172,3 @@ def _note(folder: RunDir, question: str, answer: dict[str, Any] | None, error: R
         what = f"no answer: {error.message if error else ''}"
     with contextlib.suppress(OSError), folder.log("ask").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC answer.{question}: {what}\n")
-
-
-@contextlib.contextmanager
-def _sigterm_noted(note: Callable[[], None]) -> Iterator[None]:
-    """Call `note` at a SIGTERM, which is how Flower's Terminate reaches a pool child: the answer ends soon after."""
-    if threading.current_thread() is not threading.main_thread():  # a threads pool has no such signal
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: note())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

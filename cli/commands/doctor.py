@@ -54,17 +54,17 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
     from ftq.doctor.findings import examine, worst
     from ftq.settings import Settings
 
-    found = {"client": list(examine(client.checks(Settings.from_env(), flower)))}
-    found["worker"] = _left_out(missing) if process is None else _collect(process, until)
+    parts = {"client": list(examine(client.checks(Settings.from_env(), flower)))}
+    parts["worker"] = _left_out(missing) if process is None else _collect(process, until)
     if not as_json:
-        _print(found)
+        _print(parts)
     if deep:
-        found["deep"] = _deep()
+        parts["deep"] = _deep()
         if not as_json:
-            _print({"deep": found["deep"]})
-    everything = [finding for findings in found.values() for finding in findings]
+            _print({"deep": parts["deep"]})
+    everything = [finding for findings in parts.values() for finding in findings]
     if as_json:
-        print_json(_as_dict(found, worst(everything)))
+        print_json(_as_dict(parts, worst(everything)))
     else:
         note(_summary(everything))
     if worst(everything) == "problem":
@@ -131,16 +131,16 @@ def _left_out(missing: list[str]) -> list[Finding]:
 # ---- what people and scripts see --------------------------------------------------------------------------
 
 
-def _as_dict(found: dict[str, list[Finding]], verdict: str) -> dict[str, Any]:
-    findings = [{"where": where, **vars(finding)} for where, group in found.items() for finding in group]
+def _as_dict(parts: dict[str, list[Finding]], verdict: str) -> dict[str, Any]:
+    findings = [{"where": where, **vars(finding)} for where, group in parts.items() for finding in group]
     return {"ftq": ftq.__version__, "verdict": verdict, "findings": findings}
 
 
-def _print(found: dict[str, list[Finding]]) -> None:
+def _print(parts: dict[str, list[Finding]]) -> None:
     from cli.screens.terminal import console, has_symbols, put
 
     out = console()
-    for where, findings in found.items():
+    for where, findings in parts.items():
         put(out, _table(where, findings, has_symbols(out)))
         click.echo()
 

@@ -68,7 +68,7 @@ def _documents(checked: Check) -> None:
 
 
 def _first(files: Sequence[File]) -> list[File]:
-    """Those that give nothing, and the largest; in their order."""
+    """The files that give nothing, and the largest, in their order."""
     ranked = sorted(files, key=lambda file: (file.outcome in ("used", "left out"), -file.tokens))[:FILES]
     return [file for file in files if file in ranked]
 

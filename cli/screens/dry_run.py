@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ftq.plan.plan import Plan
 
 
-def print_forecast(spec: dict[str, Any], found: Snapshot, forecast: Forecast) -> None:
+def print_forecast(spec: dict[str, Any], documents: Snapshot, forecast: Forecast) -> None:
     """What a submit would do, and what it would take: `~` is what is estimated."""
     grid = Table.grid(padding=(0, 2, 0, 0))
-    rows = [*_documents(spec, found), *_training(forecast), *_disk(forecast)]
+    rows = [*_documents(spec, documents), *_training(forecast), *_disk(forecast)]
     for name, text in rows:
         grid.add_row(Text(name, "dim"), Text(printable(text), "yellow" if text.startswith("skipped") else ""))
     put(console(), Group(grid, "", *asked_for(spec)))
@@ -33,11 +33,11 @@ def print_forecast(spec: dict[str, Any], found: Snapshot, forecast: Forecast) ->
         note(f"Note: {text}")
 
 
-def _documents(spec: dict[str, Any], found: Snapshot) -> list[tuple[str, str]]:
+def _documents(spec: dict[str, Any], documents: Snapshot) -> list[tuple[str, str]]:
     stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
-    others = f" ({found.others})" if found.others else ""
-    taken = f"{plural(found.files, 'document')} ({size(found.bytes)}) from {spec['documents']}{others}"
-    skipped = [("", f"skipped: {text}") for text in found.skipped]
+    others = f" ({documents.others})" if documents.others else ""
+    taken = f"{plural(documents.files, 'document')} ({size(documents.bytes)}) from {spec['documents']}{others}"
+    skipped = [("", f"skipped: {text}") for text in documents.skipped]
     return [("model", spec["model"]), ("documents", taken), *skipped, ("stages", stages)]
 
 
@@ -70,8 +70,8 @@ def _disk(forecast: Forecast) -> list[tuple[str, str]]:
         "export": "free for the export",
     }
     kept = {"adapter": "adapter", "merged": "merged model", **{name: name for name in forecast.gguf}}
-    found = {**forecast.disk, **forecast.gguf}
+    sizes = {**forecast.disk, **forecast.gguf}
     return [
-        (row, "~" + ", ".join(f"{size(found[name])} {word}" for name, word in words.items() if found[name]))
+        (row, "~" + ", ".join(f"{size(sizes[name])} {word}" for name, word in words.items() if sizes[name]))
         for row, words in (("disk", needed), ("kept", kept))
     ]

@@ -35,8 +35,8 @@ def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
         with Live(console=out, auto_refresh=False, transient=True) as live:
             for run in client.follow(run_id, SECONDS):
                 now = time.time()
-                found = patiently(partial(warnings, client, run, now), lease)
-                seen = run_view(run, home, now, found, whole=False, symbols=symbols)
+                notes = patiently(partial(warnings, client, run, now), lease)
+                seen = run_view(run, home, now, notes, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
     print_run(run, home, stderr=stderr)
     return run
@@ -56,15 +56,15 @@ def watch_list(client: Client, limit: int | None) -> None:
 
 def warnings(client: Client, run: Run, now: float) -> list[str]:
     """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
-    found = [silent(run, client.settings.lease_seconds, now), waits(run, now), client.missing_worker(run)]
-    return [text for text in found if text]
+    notes = [silent(run, client.settings.lease_seconds, now), waits(run, now), client.missing_worker(run)]
+    return [text for text in notes if text]
 
 
 def list_warnings(client: Client, runs: list[Run], now: float) -> list[str]:
     """The same for many runs: each that gives no sign of life, and the oldest that no worker takes."""
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
-    found = [f"{name}: {text}" for name, text in silences if text]
-    return found + [text for text in [client.missing_worker(*reversed(runs))] if text]
+    notes = [f"{name}: {text}" for name, text in silences if text]
+    return notes + [text for text in [client.missing_worker(*reversed(runs))] if text]
 
 
 def silent(run: Run, lease: float, now: float) -> str:
@@ -115,8 +115,8 @@ def _print_all_changes(client: Client, limit: int | None, out: Console) -> NoRet
 
 def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
     """Print a line when the status, the stage or the next five percent have changed."""
-    stage, found = run.current, view.progress(run) or {}
-    percent = int(found.get("percent") or 0) if stage and run.status == "running" else 0
+    stage, progress = run.current, view.progress(run) or {}
+    percent = int(progress.get("percent") or 0) if stage and run.status == "running" else 0
     change = f"{run.status} {stage and (stage.name, stage.status, stage.attempt)} {percent // 5}"
     if seen.get(run.id) == change:
         return
@@ -125,5 +125,5 @@ def _print_if_changed(run: Run, seen: dict[str, str], out: Console) -> None:
     if stage and run.status != "cancelled":
         parts.append(stage.name)
     if percent:
-        parts += [f"{percent} %", words.numbers(found), words.time_left(found)]
+        parts += [f"{percent} %", words.numbers(progress), words.time_left(progress)]
     out.print(printable("  ".join(part for part in parts if part)))

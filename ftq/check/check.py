@@ -165,7 +165,7 @@ def _files(report: DatasetReport, survey: Survey) -> list[File]:
 
 
 def _bins(survey: Survey) -> list[Bin]:
-    """By powers of two, without the empty ones at both ends."""
+    """Bins by powers of two, without the empty ones at both ends."""
     if not survey.lengths:
         return []
     first, last = min(survey.lengths).bit_length(), max(survey.lengths).bit_length()

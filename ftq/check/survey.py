@@ -128,7 +128,7 @@ class Survey:
 
 
 def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    """As many at once as are worth counting together."""
+    """Batches of examples that are worth counting together."""
     rest = iter(examples)
     while batch := list(islice(rest, BATCH)):
         yield batch

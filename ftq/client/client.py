@@ -16,7 +16,8 @@ from ftq.errors import NotFound, utf8
 from ftq.files import disk, run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
-from ftq.settings import Settings, sqlite_file, without_password
+from ftq.servers import sqlite_file, without_password
+from ftq.settings import Settings
 from ftq.store.records import Event, Run, queue_of
 from ftq.store.store import RunStore
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftq.errors import FtqError, NotFound, Unavailable
+from ftq.errors import FtqError, NotFound, Unavailable, is_disk_full
 from ftq.files import disk, run_dir
 from ftq.settings import cache_dir
 from ftq.store.store import RunStore
@@ -70,7 +69,7 @@ def is_recorded(store: RunStore, run_id: str) -> bool:
 
 
 def cannot_write(home: Path, error: OSError) -> Unavailable:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         hint = "Make room there (`ftq gc` deletes old runs), or set FTQ_HOME to another folder."
         return Unavailable(f"the disk is full ({home})", hint)
     hint = "Make the artifacts folder writable for you, or set FTQ_HOME to another."

@@ -17,7 +17,8 @@ from ftq.evaluation import own
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot, snapshot
-from ftq.settings import Settings, sqlite_file
+from ftq.servers import sqlite_file
+from ftq.settings import Settings
 from ftq.spec import models
 from ftq.store.records import Run
 from ftq.store.store import RunStore

@@ -22,7 +22,8 @@ from redis.retry import Retry
 from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
 from ftq.queue import make_impatient_app
-from ftq.settings import Settings, without_password
+from ftq.servers import without_password
+from ftq.settings import Settings
 
 PINGS = 5
 SLOW_MS = 50.0

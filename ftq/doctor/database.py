@@ -11,7 +11,8 @@ from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import disk, existing, network_type
 from ftq.errors import Unavailable
-from ftq.settings import Settings, sqlite_file, without_password
+from ftq.servers import sqlite_file, without_password
+from ftq.settings import Settings
 from ftq.store import schema
 
 SERVER = "FTQ_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/ftq"

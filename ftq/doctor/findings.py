@@ -40,7 +40,7 @@ class _Look:
     """A check in a thread of its own. One that hangs is left behind and ends with the process."""
 
     check: Check
-    found: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.thread = threading.Thread(target=self._run, name=f"doctor {self.check.name}", daemon=True)
@@ -49,19 +49,21 @@ class _Look:
     def _run(self) -> None:
         try:
             for finding in self.check.look():
-                self.found.append(finding)
+                self.findings.append(finding)
         except Exception as error:
             text = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.found.append(Finding(self.check.name, "problem", f"the check itself failed: {text}", self.check.fix))
+            self.findings.append(
+                Finding(self.check.name, "problem", f"the check itself failed: {text}", self.check.fix)
+            )
 
     def result(self, began: float, seconds: float) -> list[Finding]:
         """The findings within `seconds` of `began`, and one more if the time ran out."""
         self.thread.join(max(0.0, began + seconds - time.monotonic()))
-        found = list(self.found)
+        findings = list(self.findings)
         if self.thread.is_alive():
             message = f"no answer within {seconds:g} s"
-            found.append(Finding(self.check.name, self.check.silence, message, self.check.fix))
-        return found
+            findings.append(Finding(self.check.name, self.check.silence, message, self.check.fix))
+        return findings
 
 
 def examine(checks: Sequence[Check], seconds: float = SECONDS) -> Iterator[Finding]:

@@ -43,14 +43,14 @@ def pins(name: str) -> dict[str, str]:
     file = resources.files("ftq") / "requirements" / f"{name}.txt"
     if not file.is_file():
         return {}
-    found: dict[str, str] = {}
+    pinned: dict[str, str] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
         if text.startswith("-r"):
-            found |= pins(text.removeprefix("-r").strip().removesuffix(".txt"))
+            pinned |= pins(text.removeprefix("-r").strip().removesuffix(".txt"))
         elif text and ((pin := Requirement(text)).marker is None or pin.marker.evaluate()):
-            found[pin.name] = str(pin.specifier).removeprefix("==")
-    return found
+            pinned[pin.name] = str(pin.specifier).removeprefix("==")
+    return pinned
 
 
 def versions(name: str, options: str = "", missing: Level = "problem") -> Iterator[Finding]:
@@ -68,12 +68,12 @@ def versions(name: str, options: str = "", missing: Level = "problem") -> Iterat
 def _compare(package: str, pin: str, options: str, missing: Level) -> Iterator[Finding]:
     fix = f"python -m pip install {options + ' ' if options else ''}{package}=={pin}"
     try:
-        found = metadata.version(package)
+        installed = metadata.version(package)
     except metadata.PackageNotFoundError:
         yield Finding("versions", missing, f"{package} isn't installed, {pin} is pinned", fix)
         return
-    if found.partition("+")[0] != pin:  # torch 2.13.0+cu130 is torch 2.13.0
-        yield Finding("versions", "warning", f"{package} {found} is installed, ftq is tested with {pin}", fix)
+    if installed.partition("+")[0] != pin:  # torch 2.13.0+cu130 is torch 2.13.0
+        yield Finding("versions", "warning", f"{package} {installed} is installed, ftq is tested with {pin}", fix)
 
 
 # ---- folders ----------------------------------------------------------------------------------------------
@@ -152,5 +152,5 @@ def network_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str
         return ""
     fields = [(line.split(" ")[4], line.rpartition(" - ")[2].split(" ")[0]) for line in lines if " - " in line]
     holding = [(len(point), kind) for point, kind in fields if path.is_relative_to(point.replace("\\040", " "))]
-    kind = max(holding, key=lambda found: found[0])[1] if holding else ""  # of equal ones the last hides the others
+    kind = max(holding, key=lambda pair: pair[0])[1] if holding else ""  # of equal ones the last hides the others
     return kind if kind in NETWORK or kind.startswith("fuse.sshfs") else ""

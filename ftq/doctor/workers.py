@@ -15,7 +15,8 @@ from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
-from ftq.settings import Settings, sqlite_file
+from ftq.servers import sqlite_file
+from ftq.settings import Settings
 from ftq.store.records import ASK, Worker
 from ftq.store.store import RunStore
 from ftq.store.workers import FORGOTTEN, WORKER_SILENCE
@@ -47,7 +48,7 @@ def answers(settings: Settings, names: Sequence[str]) -> set[str] | None:
 
 
 def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[str] | None:
-    """Those of the workers whose main process answers a ping through the broker in time; None without a broker."""
+    """The workers whose main process answers a ping through the broker in time; None without a broker."""
     try:
         replies = app.control.inspect(names, timeout=seconds, limit=len(names)).ping()
     except (OperationalError, redis.RedisError, OSError):

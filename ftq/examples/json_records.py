@@ -131,7 +131,7 @@ def _as_chat(example: Example) -> list[Any]:
 
 
 def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]:
-    """For each answer an example, or why there is none. Assistant messages in a row are one answer.
+    """An example for each answer, or why there is none. Assistant messages in a row are one answer.
 
     The question is the user's messages before the answer; everything before them is the input, as lines of text, and
     once more as `turns`: JSON of [role, text] pairs, which the format chat makes real turns of.

@@ -47,7 +47,7 @@ class Documents:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Of all examples together, of the longest, and of one on average."""
+    """Tokens of all examples together, of the longest, and of one on average."""
 
     total: int = 0
     longest: int = 0

@@ -91,7 +91,7 @@ class Section:
 
     @cached_property
     def paragraphs(self) -> list[Paragraph]:
-        """Those that can hold a sentence; those of lists too."""
+        """The paragraphs that can hold a sentence; those of lists too."""
         return list(_paragraphs(self.blocks))
 
     @cached_property

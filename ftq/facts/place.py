@@ -24,9 +24,16 @@ class Place:
     section: Section
 
     def fact(
-        self, rule: str, relation: str, subject: str, value: str, line: int,
-        sentence: str = "", attribute: str = "", kind: str = "",
-    ) -> Fact:  # fmt: skip
+        self,
+        rule: str,
+        relation: str,
+        subject: str,
+        value: str,
+        line: int,
+        sentence: str = "",
+        attribute: str = "",
+        kind: str = "",
+    ) -> Fact:
         return Fact(subject, relation, value, sentence, self.section.path, self.file, line, rule, attribute, kind)
 
 

@@ -149,7 +149,7 @@ def _nothing(folder: Path, skipped: list[str], others: str) -> UserError:
 
 
 def _count(others: Counter[str]) -> str:
-    """For example '3 other files left out: .exe, .log'; empty for none."""
+    """A text such as '3 other files left out: .exe, .log'; empty for none."""
     number, kinds = others.total(), sorted(filter(None, others), key=lambda kind: (-others[kind], kind))
     named = ", ".join([*kinds[:SHOWN], "..."] if len(kinds) > SHOWN else kinds)
     files = f"{number:,} other {'file' if number == 1 else 'files'} left out"

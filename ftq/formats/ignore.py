@@ -51,7 +51,7 @@ class Ignore:
 
 
 def _read(path: Path) -> GitIgnoreSpec | None:
-    """None where there is no such file. UserError if it can't be read."""
+    """Read an ignore file; None where there is none. UserError if it can't be read."""
     from pathspec import GitIgnoreSpec
     from pathspec.patterns.gitignore import GitIgnorePatternError
 

@@ -205,7 +205,7 @@ def _moments_are_large(spec: RunSpec, shape: Shape, total: int) -> bool:
 
 
 def _pinned(training: Training, earlier: Plan) -> Training:
-    """With the earlier plan's choice wherever the spec leaves one open."""
+    """Put the earlier plan's choice wherever the spec leaves one open."""
     spec = training.spec
     kept = {name: getattr(earlier, name) for name in CHOSEN if getattr(spec, name) == "auto"}
     return replace(training, spec=spec.model_copy(update=kept))
@@ -253,7 +253,7 @@ def _batches(spec: RunSpec, effective: int) -> list[int]:
 
 
 def _tokens(training: Training, batch: int, padding_free: bool) -> int:
-    """Of the largest micro-batch."""
+    """Tokens of the largest micro-batch."""
     return (training.largest or training.rows.largest)(batch) if padding_free else batch * training.rows.longest
 
 

@@ -62,12 +62,12 @@ class Plan:
 
     @property
     def bytes_a_number(self) -> int:
-        """Of the compute type."""
+        """Bytes of a number of the compute type."""
         return 4 if self.dtype == "float32" else 2
 
     @property
     def bits(self) -> int:
-        """Of a weight of the base model."""
+        """Bits of a weight of the base model."""
         return 4 if self.load_in_4bit else 8 * self.bytes_a_number
 
 
@@ -103,7 +103,7 @@ class Handover:
 
 
 def _plan_of_an_earlier_version(run: RunDir) -> Plan | None:
-    """From plan.json, which ftq wrote before there was train.json: such a run resumes, too."""
+    """Read plan.json, which ftq wrote before there was train.json, so that such a run resumes too."""
     value = _read(run.checkpoints / "plan.json")
     if any(name not in value for name in KEPT_BEFORE_TRAIN_JSON):
         return None

@@ -163,7 +163,7 @@ class RunSpec(BaseModel):
     @field_validator("gradient_accumulation_steps", mode="after")
     @classmethod
     def _shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
-        """They are those of all GPUs together, and each of these does as many."""
+        """Numbers that count all GPUs together must divide evenly among them."""
         gpus = info.data.get("gpus", 1)
         if isinstance(value, int) and value % gpus:
             less = value - value % gpus

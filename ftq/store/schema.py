@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.errors import Unavailable, first_line
-from ftq.settings import sqlite_file, without_password
+from ftq.servers import sqlite_file, without_password
 
 VERSION = 4
 # The statements that upgrade a database of each earlier version to the next one.

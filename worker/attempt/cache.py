@@ -162,7 +162,7 @@ def take(
 
 
 def _writer(spec: dict[str, Any]) -> str:
-    """Who writes the questions of questions=endpoint: another model writes others."""
+    """The model that writes the questions of questions=endpoint: another model writes others."""
     if spec.get("questions") != "endpoint":
         return ""
     return " ".join(os.environ.get(name, "") for name in ("FTQ_LLM_URL", "FTQ_LLM_MODEL"))

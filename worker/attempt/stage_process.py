@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import Lost
-from ftq.settings import LLM_SECRETS, NOT_FOR_STAGES
+from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
 from worker.machine.hardware import computing, out_of_memory_kills
 
 if TYPE_CHECKING:

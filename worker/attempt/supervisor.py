@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -24,6 +22,7 @@ from ftq.plan.plan import Handover
 from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from worker import sigterm
 from worker.attempt import cache, policy, promotion
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
@@ -47,7 +46,6 @@ class Supervisor:
     ) -> None:
         self.app, self.settings, self.store = app, settings, store
         self.worker, self.show_progress, self.keeper = worker, show_progress, keeper
-        self.terminated_at: float | None = None  # when SIGTERM came to this pool child
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
         """Do one attempt of a stage. Returns whether the run goes on to its next stage now."""
@@ -57,7 +55,7 @@ class Supervisor:
             log.warning("%s.%s.%s can't be claimed now: message dropped", run_id, stage, attempt)
             return False
         try:
-            with self._sigterm_noted():
+            with sigterm.noted():  # it stops nothing: a worker that stops, or terminates this task, tells the database
                 return self._attempt(
                     self.store.get(run_id),
                     stage,
@@ -80,25 +78,6 @@ class Supervisor:
                 f"the supervisor failed ({type(error).__name__}: {error}); the log of {self.worker} has the details",
             )
             return False
-
-    @contextlib.contextmanager
-    def _sigterm_noted(self) -> Iterator[None]:
-        """Note the time of a SIGTERM; Celery's handler would raise SystemExit at any line.
-
-        The signal stops nothing here: a worker that stops, or that terminates this task, says so in the database.
-        """
-
-        def note(*_: Any) -> None:
-            self.terminated_at = self.terminated_at or time.monotonic()
-
-        if threading.current_thread() is not threading.main_thread():  # a threads pool has no such signal
-            yield
-            return
-        before = signal.signal(signal.SIGTERM, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)

@@ -53,14 +53,14 @@ def compiler(include: Path | None = None, path: str | None = None) -> Iterator[F
     """Triton compiles a launcher for each kernel with the C compiler and Python's headers; only a GPU needs them."""
     level: Level = "problem" if torch_cuda() and shutil.which("nvidia-smi", path=path) else "note"
     header = (include or Path(sysconfig.get_path("include"))) / "Python.h"
-    found = next((where for name in _compilers() if (where := shutil.which(name, path=path))), None)
-    if found is None:
+    compiler = next((where for name in _compilers() if (where := shutil.which(name, path=path))), None)
+    if compiler is None:
         yield Finding("compiler", level, "no C compiler, Triton needs one on a GPU", "apt-get install gcc")
     elif not header.is_file():
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-dev"
         yield Finding("compiler", level, f"no {header}, Triton needs it on a GPU", f"apt-get install {package}")
     else:
-        yield Finding("compiler", "ok", f"{found}, and Python's headers are there")
+        yield Finding("compiler", "ok", f"{compiler}, and Python's headers are there")
 
 
 def llama() -> Iterator[Finding]:

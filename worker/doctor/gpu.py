@@ -44,10 +44,10 @@ def gpus() -> Iterator[Finding]:
 
 def torch_cuda() -> str | None:
     """The CUDA release that torch was built for, '13.0'; empty for a CPU build, None without torch."""
-    found = find_spec("torch")
-    if found is None or not found.origin:
+    torch = find_spec("torch")
+    if torch is None or not torch.origin:
         return None
-    text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    text = Path(torch.origin).with_name("version.py").read_text(encoding="utf-8")
     match = re.search(r"^cuda\b.*=\s*['\"]([\d.]+)['\"]", text, re.MULTILINE)
     return match.group(1) if match else ""
 

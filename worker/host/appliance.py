@@ -52,8 +52,8 @@ def find(client: Client, options: dict[str, Any]) -> Run | None:
     Options that only one of the two versions of ftq knows don't count: an update trains nothing anew.
     """
     spec, documents = client.dry_run(options)
-    found = [run for run in client.all() if run.documents_hash == documents.hash and _same(run.spec, spec)]
-    return next((run for run in found if run.status == "succeeded"), found[0] if found else None)
+    runs = [run for run in client.all() if run.documents_hash == documents.hash and _same(run.spec, spec)]
+    return next((run for run in runs if run.status == "succeeded"), runs[0] if runs else None)
 
 
 def _same(recorded: dict[str, Any], spec: dict[str, Any]) -> bool:

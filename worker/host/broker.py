@@ -11,7 +11,7 @@ from typing import Any
 
 from ftq.errors import FtqError
 from ftq.settings import Settings
-from worker.host.leash import leashed
+from worker.machine.leash import leashed
 
 START_SECONDS = 10.0
 

@@ -24,10 +24,10 @@ from ftq.programs import end
 from ftq.settings import Settings
 from ftq.spec.options import read_config
 from worker.host import appliance
-from worker.host.leash import leashed
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
+from worker.machine.leash import leashed
 
 MODEL = "smollm2-135m"
 QUESTIONS = [

@@ -22,13 +22,14 @@ from typing import IO, Any
 from ftq import programs
 from ftq.client.submit import make_home
 from ftq.errors import FtqError, UserError, printable, unusable
-from ftq.settings import Settings, protect_files, without_password
+from ftq.servers import without_password
+from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK
 from ftq.store.store import RunStore
 from worker.flower import login
 from worker.host import appliance, broker
-from worker.host.leash import leashed
 from worker.machine import hardware
+from worker.machine.leash import leashed
 
 READY_SECONDS = 60.0
 SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound

@@ -42,11 +42,11 @@ def take_gpus(wanted: str | None, queues: list[str]) -> int:
     if not any(queue.startswith("gpu") for queue in queues):
         os.environ.update(hardware.visible([]))
         return 0
-    found = hardware.own_gpus()
-    if len(found) > 1:
-        others = ",".join(found[1:])
-        print(f"This worker takes GPU 0 of {len(found)}. For the others: ftq worker --gpus {others}", file=sys.stderr)
-        os.environ.update(hardware.visible(found[:1]))
+    own = hardware.own_gpus()
+    if len(own) > 1:
+        others = ",".join(own[1:])
+        print(f"This worker takes GPU 0 of {len(own)}. For the others: ftq worker --gpus {others}", file=sys.stderr)
+        os.environ.update(hardware.visible(own[:1]))
     return len(hardware.own_gpus())
 
 
@@ -57,15 +57,15 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
     """
     most = max(1, min(gpus, MAX_GPUS))  # without a GPU the CPU trains
     served = [gpu_queue(count) for count in range(most, 0, -1)]
-    found = [queue for name in wanted for queue in (served if name == "gpu" else [name])]
-    for queue in found:
+    queues = [queue for name in wanted for queue in (served if name == "gpu" else [name])]
+    for queue in queues:
         if queue not in ("cpu", ASK, *served):
             needs = queue.removeprefix("gpu")
             raise UserError(
                 f"--queues {queue}: that needs {needs} GPUs, this worker has {gpus}",
                 "Give it more, for example --gpus 0,1.",
             )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(queues))
 
 
 def _start(queues: list[str], name: str | None, concurrency: int | None) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ftq.errors import FtqError
-from ftq.settings import LLM_SECRETS
+from ftq.servers import LLM_SECRETS
 
 
 def base_gguf(model: str, revision: str | None = None) -> Path:

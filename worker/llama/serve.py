@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from worker.host.leash import leashed
+from worker.machine.leash import leashed
 
 ERRORS = 1  # llama.cpp's verbosity
 FLUSH_SECONDS = 0.3

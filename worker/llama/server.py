@@ -21,7 +21,7 @@ import httpx
 
 from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
-from ftq.settings import LLM_SECRETS, NOT_FOR_STAGES
+from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup

@@ -64,7 +64,7 @@ def _groups(root: Path, controller: str) -> list[Path]:
 
 
 def _group(root: Path, controller: str) -> str:
-    """This process's group, from a line `4:memory:/some/group` (version 1) or `0::/group` (version 2)."""
+    """The group of this process, from a line `4:memory:/some/group` (version 1) or `0::/group` (version 2)."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(",") and ".." not in path:

@@ -115,7 +115,7 @@ def choose(option: str) -> list[str]:
 
 
 def gpu_name() -> str | None:
-    """This process's GPUs for people, for example `2 x NVIDIA H100 80GB HBM3`; None where there is no GPU."""
+    """The name of this process's GPUs for people, such as `2 x NVIDIA H100 80GB HBM3`; None where there is no GPU."""
     chosen = own_gpus()
     names = gpus() if chosen else []
     if not names:

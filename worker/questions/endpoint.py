@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ftq.errors import FtqError, Lost, UserError
-from ftq.settings import read_secret
+from ftq.servers import read_secret
 from worker.questions.schema import GREETING, Request, without_limits
 
 AT_ONCE = 8
@@ -170,7 +170,7 @@ class Endpoint:
         return True
 
     def _seconds(self, number: int, response: httpx.Response | None) -> float:
-        """As long as the server asks for, else twice as long as before, and never all threads at the same time."""
+        """Seconds to wait: as the server asks, else twice as long as before, and a little different in each thread."""
         asked = response.headers.get("Retry-After", "") if response is not None else ""
         seconds = float(asked) if re.fullmatch(r"\d{1,6}(\.\d+)?", asked) else 2.0 ** (number - 1)
         return min(LONGEST_PAUSE, seconds) * random.uniform(1.0, 1.25)
@@ -213,7 +213,7 @@ class Endpoint:
         )
 
     def _models(self) -> list[str]:
-        """Those that the server names; none if it doesn't."""
+        """The models that the server names; none if it names none."""
         try:
             return sorted(str(model["id"]) for model in self._client.get(f"{self._access.url}/models").json()["data"])
         except (httpx.HTTPError, ValueError, KeyError, TypeError):

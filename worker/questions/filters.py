@@ -79,7 +79,7 @@ Find = Callable[[Sequence[Pair]], Iterator[Pair]]
 
 
 def _filters(known: Set[str], same: int) -> dict[str, Find]:
-    """In the order in which they are asked."""
+    """The filters, in the order in which they are asked."""
     taken = {asked(question) for question in known}
     return {
         "the question doesn't end in a question mark": _each(lambda pair: not pair.question.endswith(ASKS)),
@@ -116,7 +116,7 @@ def _strays(pair: Pair) -> bool:
 
 
 def _repeated(pairs: Sequence[Pair], taken: Set[str]) -> Iterator[Pair]:
-    """With the same answer as before; with another one it is a contradiction."""
+    """Find questions with the same answer as before; with another one it is a contradiction."""
     answers: dict[str, list[str]] = defaultdict(list)
     for pair in pairs:
         question = asked(pair.question)
@@ -159,7 +159,7 @@ def _gives_itself_away(pair: Pair) -> bool:
 
 
 def _agrees(pair: Pair) -> bool:
-    """By what they say beyond the question; the longer of the two may say more."""
+    """Whether both answers say the same beyond the question; the longer may say more."""
     if pair.again is None:
         return True
     told = _content(pair.question)

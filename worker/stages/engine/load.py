@@ -138,12 +138,12 @@ def _present(model: Any, wanted: list[str]) -> list[str] | str:
         "gate_proj": "gate_up_proj",
         "up_proj": "gate_up_proj",
     }
-    found = dict.fromkeys(name if name in names else fused.get(name, name) for name in wanted)
-    missing = [name for name in found if name not in names]
+    layers = dict.fromkeys(name if name in names else fused.get(name, name) for name in wanted)
+    missing = [name for name in layers if name not in names]
     if missing:
         raise UserError(f"target_modules: this model has no layer named {', '.join(missing)}", "Leave them out.")
     if model.config.get_text_config() is model.config:
-        return list(found)
+        return list(layers)
     reader = model.get_decoder()
     [place] = [name for name, part in model.named_modules() if part is reader]
-    return rf"{re.escape(place)}\..*\.({'|'.join(map(re.escape, found))})"
+    return rf"{re.escape(place)}\..*\.({'|'.join(map(re.escape, layers))})"

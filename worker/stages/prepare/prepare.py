@@ -116,7 +116,7 @@ def _tell_skipped(examples: Examples, report: Report) -> None:
 
 
 def _worth_knowing(examples: Examples) -> list[str]:
-    """On documents that are used, and what they say differently."""
+    """Notes on documents that are used, and what they say differently."""
     contradictions = examples.questions.contradictions if examples.questions else ()
     return examples.documents.notes + [
         f"{one.subject}, {one.attribute}: "

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, OutOfMemory, UserError
+from ftq.errors import FtqError, OutOfMemory, UserError, is_disk_full
 from ftq.files.run_dir import RunDir, remove
 from ftq.plan.plan import Handover
 from ftq.settings import protect_files
@@ -158,7 +158,7 @@ def _guarded(work: Callable[[], int], report: Report) -> int:
 
 
 def _explain_os_error(error: OSError) -> FtqError:
-    if error.errno == 28:
+    if is_disk_full(error):
         where = error.filename or "artifacts folder"
         return UserError(f"the disk is full ({where})", "Make room, then `ftq retry RUN`.")
     return FtqError(f"{type(error).__name__}: {error}", AGAIN)

@@ -24,8 +24,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import FtqError, UserError
-from worker.host import leash
-from worker.machine import hardware
+from worker.machine import hardware, leash
 from worker.stages import STOPPED
 
 if TYPE_CHECKING:

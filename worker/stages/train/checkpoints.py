@@ -43,33 +43,33 @@ def seal(path: Path, fingerprint: str, how: dict[str, Any]) -> None:
 
 def newest_valid(run: RunDir, fingerprint: str) -> Checkpoint | None:
     """The checkpoint with the most steps, of any attempt, that is whole and has this fingerprint."""
-    by_step = sorted(find_all(run), key=lambda found: (found.step, found.attempt), reverse=True)
-    return next((found for found in by_step if is_valid(found, fingerprint)), None)
+    by_step = sorted(find_all(run), key=lambda checkpoint: (checkpoint.step, checkpoint.attempt), reverse=True)
+    return next((checkpoint for checkpoint in by_step if is_valid(checkpoint, fingerprint)), None)
 
 
-def is_valid(found: Checkpoint, fingerprint: str) -> bool:
+def is_valid(checkpoint: Checkpoint, fingerprint: str) -> bool:
     """Whether it has this fingerprint, its files are as they were written, and its step is the one in its name."""
     try:
-        sealed = _read_seal(found.path)
-        state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
-        whole = all(_hash(found.path / name) == digest for name, digest in sealed["files"].items())
-        return bool(whole and sealed["fingerprint"] == fingerprint and state["global_step"] == found.step)
+        sealed = _read_seal(checkpoint.path)
+        state = json.loads((checkpoint.path / "trainer_state.json").read_text(encoding="utf-8"))
+        whole = all(_hash(checkpoint.path / name) == digest for name, digest in sealed["files"].items())
+        return bool(whole and sealed["fingerprint"] == fingerprint and state["global_step"] == checkpoint.step)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
-def is_finished(found: Checkpoint) -> bool:
+def is_finished(checkpoint: Checkpoint) -> bool:
     """Whether the run's last step is done and only the adapter is still to be taken out."""
-    state = json.loads((found.path / "trainer_state.json").read_text(encoding="utf-8"))
+    state = json.loads((checkpoint.path / "trainer_state.json").read_text(encoding="utf-8"))
     return bool(state["global_step"] >= state["max_steps"])
 
 
 def reason_to_start_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> str:
     """Why a run with checkpoints resumes none of them; empty where there are none."""
     others = [
-        (found, sealed)
-        for found in find_all(run)
-        if (sealed := _read_seal(found.path)) and sealed.get("fingerprint") != fingerprint
+        (checkpoint, sealed)
+        for checkpoint in find_all(run)
+        if (sealed := _read_seal(checkpoint.path)) and sealed.get("fingerprint") != fingerprint
     ]
     if not others:
         return ""
@@ -86,20 +86,20 @@ def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None)
     A later attempt's stay, for this attempt may have been replaced. Those with another fingerprint stay, too: the run
     may go back to the machine that computed so.
     """
-    own = [found for found in find_all(run, fingerprint) if found.attempt <= attempt]
-    for old in sorted(own, key=lambda found: (found.step, found.attempt))[:-KEPT]:
+    own = [checkpoint for checkpoint in find_all(run, fingerprint) if checkpoint.attempt <= attempt]
+    for old in sorted(own, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt))[:-KEPT]:
         if old.path != keep:
             remove(old.path)
 
 
 def find_all(run: RunDir, fingerprint: str | None = None) -> list[Checkpoint]:
     """All checkpoints, whole or not; with `fingerprint` those that are sealed with it."""
-    found = []
+    result = []
     for path in run.checkpoints.glob("*/checkpoint-*"):
         match = NAME.fullmatch(path.name)
         if match and path.parent.name.isdigit() and path.is_dir():
-            found.append(Checkpoint(path, int(path.parent.name), int(match[1])))
-    return [one for one in found if fingerprint is None or _read_seal(one.path).get("fingerprint") == fingerprint]
+            result.append(Checkpoint(path, int(path.parent.name), int(match[1])))
+    return [one for one in result if fingerprint is None or _read_seal(one.path).get("fingerprint") == fingerprint]
 
 
 def _read_seal(path: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _does_not_fit_now(spec: RunSpec, least: Plan, whole: Card, free: int) -> Los
     return Lost(
         f"{spec.model} needs {choice.needs(least)}, of the {whole.memory / GIB:.1f} of {whole.name} are "
         f"{free / GIB:.1f} free now",
-        f"An export, an answer, another training or a program beside ftq holds the rest: `{show}` shows them.",
+        f"An export, an answer, another training run or a program beside ftq holds the rest: `{show}` shows them.",
     )
 
 

@@ -50,9 +50,9 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     plan = decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
     mark = settings.fingerprint(run, spec, plan)
-    found = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), found)
-    if not found or not (checkpoints.is_finished(found) or watcher.has_stopped_early):
+    checkpoint = checkpoints.newest_valid(run, mark)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), checkpoint)
+    if not checkpoint or not (checkpoints.is_finished(checkpoint) or watcher.has_stopped_early):
         model, tokenizer = load_model(model_dir, spec, plan)
         lap("the model is loaded")
         from worker.stages.train.trainer import make_trainer  # imports TRL, which the engine may have patched by now
@@ -60,7 +60,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         trainer = make_trainer(model, tokenizer, train_rows, valid_rows, spec, plan, watcher)
         lap("the trainer is ready")
         report.stop_on_sigterm()  # up to here there was nothing to save
-        _run(trainer, found, watcher)
+        _run(trainer, checkpoint, watcher)
     if report.stop_requested or not ranks.is_first():
         return
     _take_adapter(watcher.result, out / "adapter", spec.model)
@@ -86,10 +86,10 @@ def _attempt(out: Path) -> int:
     return int(number)
 
 
-def _run(trainer: Any, found: Checkpoint | None, watcher: Watcher) -> None:
+def _run(trainer: Any, checkpoint: Checkpoint | None, watcher: Watcher) -> None:
     """Train. If memory runs out in a step, save what was learned before it."""
     try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
         watcher.ends(trainer.state)
         return
     except RuntimeError as error:  # torch's OutOfMemoryError is one, and the CPU allocator's has no type of its own

@@ -40,19 +40,19 @@ class Watcher:
         mark: str,
         how: dict[str, Any],
         evaluates: bool,
-        found: Checkpoint | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
         self.mark, self.how, self.evaluates = mark, how, evaluates
         self.folder = run.checkpoints / str(attempt)
         self.metrics = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
-        before = lines_before(run, found)
+        before = lines_before(run, checkpoint)
         if ranks.is_first():
             self.metrics.write_text("".join(before), encoding="utf-8")
         lines = [line for line in map(json.loads, before) if "valid_seconds" in line]
         self.losses = [(line.get("valid_loss", math.inf), line["step"]) for line in lines]
-        self.last = found.path if found else None  # the newest checkpoint
+        self.last = checkpoint.path if checkpoint else None  # the newest checkpoint
         self.best_path = self._find_best()
         self.awaits_evaluation = False  # of the last step
         self.steps_per_epoch = 0
@@ -70,8 +70,8 @@ class Watcher:
                 "no example is held out, so early_stopping and keep_best have nothing to judge by: "
                 "a larger valid_fraction or more examples give them some",
             )
-        if found:
-            report.event("resumed", f"resumed from step {found.step}", step=found.step)
+        if checkpoint:
+            report.event("resumed", f"resumed from step {checkpoint.step}", step=checkpoint.step)
         elif why := checkpoints.reason_to_start_anew(run, mark, how):
             report.event("note", why)
 
@@ -214,12 +214,12 @@ class Watcher:
         return chosen
 
     def _find_best(self) -> Path | None:
-        """With keep_best, the checkpoint of the best validation loss, if there is one."""
+        """The checkpoint of the best validation loss, with keep_best."""
         best, step = min(self.losses, default=(math.inf, 0))
         if not self.spec.keep_best or best == math.inf:
             return None
-        there = [found for found in checkpoints.find_all(self.run, self.mark) if found.step == step]
-        return max(there, key=lambda found: found.attempt).path if there else None
+        there = [one for one in checkpoints.find_all(self.run, self.mark) if one.step == step]
+        return max(there, key=lambda one: one.attempt).path if there else None
 
     # ---- reports ----------------------------------------------------------------------------------------
 
@@ -251,14 +251,14 @@ class Watcher:
                 file.write(json.dumps(self.line) + "\n")
 
 
-def lines_before(run: RunDir, found: Checkpoint | None) -> list[str]:
+def lines_before(run: RunDir, checkpoint: Checkpoint | None) -> list[str]:
     """The metrics up to the resumed step, as the attempt that saved it wrote them."""
-    if found is None:
+    if checkpoint is None:
         return []
-    path = run.checkpoints / str(found.attempt) / "metrics.jsonl"
+    path = run.checkpoints / str(checkpoint.attempt) / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
-    return [line for line in whole if json.loads(line)["step"] <= found.step]
+    return [line for line in whole if json.loads(line)["step"] <= checkpoint.step]
 
 
 class Moment:
