@@ -25,7 +25,7 @@ kind_option = click.option(
 @click.option("--tuned", is_flag=True, help="The models that your finished runs are, by name and number.")
 @json_option
 def models(tuned: bool, as_json: bool) -> None:
-    """List the base models that have an alias, or what was made of them.
+    """List the base models, or what was made of them.
 
     A hub id or a local checkpoint directory works as well. The last numbers are the least GPU memory in GiB that
     trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the fastest).
