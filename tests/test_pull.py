@@ -169,6 +169,15 @@ def test_what_is_there_of_a_file_is_not_written_again(
     assert (offsets[0] if offsets else None) == first
 
 
+def test_an_adapter_for_llama_cpp_comes_along(home: Path, here: Path) -> None:
+    write(finished(home), {"adapter.gguf": "GGUF adapter"})
+    assert ok("pull", "handbook", "--as", "adapter").stdout.splitlines()[1:] == [
+        "llama-server -m BASE.gguf --lora handbook-v1/adapter.gguf --jinja"
+    ]
+    files = {**ADAPTER, "README.md": CARD, "adapter.gguf": "GGUF adapter"}
+    assert tree(here / "handbook-v1") == with_sums(files)
+
+
 def test_a_second_pull_changes_nothing_and_another_kind_adds_its_files(home: Path, here: Path) -> None:
     finished(home)
     pull()

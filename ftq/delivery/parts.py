@@ -16,6 +16,7 @@ from ftq.store.records import Run
 KINDS = ("gguf", "adapter", "merged")
 KIND_OF = {"gguf": "export", "merged": "export", "adapter": "train"}  # the stage that makes it
 CARD = "README.md"
+LORA = "adapter.gguf"  # the adapter for llama.cpp, where the run was told to make it
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def collect(run: Run, folder: RunDir, kind: str) -> Model:
         )
     parts = [_part(path, path.relative_to(place).as_posix()) for path in sorted(place.rglob("*")) if path.is_file()]
     others = [part for part in parts if part.name != CARD]
-    return Model(run, kind, (*others, *_texts(folder, CARD)))
+    lora = _files(folder, LORA) if kind == "adapter" and run.stage("export").status == "succeeded" else ()
+    return Model(run, kind, (*others, *lora, *_files(folder, CARD)))
 
 
 def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
@@ -94,7 +96,7 @@ def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
         )
     path = folder.gguf(chosen)
     file = _part(path, path.name, _recorded(run, folder).get(path.name, ""))
-    return Model(run, f"gguf:{chosen}", (file, *_modelfile(folder, path.name), *_texts(folder, CARD)), path.name)
+    return Model(run, f"gguf:{chosen}", (file, *_modelfile(folder, path.name), *_files(folder, CARD)), path.name)
 
 
 def _modelfile(folder: RunDir, file: str) -> tuple[Part, ...]:
@@ -107,7 +109,7 @@ def _modelfile(folder: RunDir, file: str) -> tuple[Part, ...]:
     return (Part("Modelfile", len(data), data),)
 
 
-def _texts(folder: RunDir, *names: str) -> tuple[Part, ...]:
+def _files(folder: RunDir, *names: str) -> tuple[Part, ...]:
     paths = (folder.path / name for name in names)
     return tuple(_part(path, path.name) for path in paths if path.is_file())
 

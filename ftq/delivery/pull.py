@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftq.delivery.copy import PART, cannot, copy, sha256
-from ftq.delivery.parts import Model, Part
+from ftq.delivery.parts import LORA, Model, Part
 from ftq.errors import Refused, Unavailable
 from ftq.files.run_dir import sync
 
@@ -63,8 +63,11 @@ def commands(model: Model, folder: Path) -> list[str]:
         ]
     if model.kind == "merged":
         return [f"vllm serve {place}", f"transformers serve {place}"]
-    base = _base_of(model)
-    return [f"vllm serve {shlex.quote(base)} --enable-lora --lora-modules {name.replace(':', '-')}={place}"]
+    base = shlex.quote(_base_of(model))
+    lines = [f"vllm serve {base} --enable-lora --lora-modules {name.replace(':', '-')}={place}"]
+    if any(part.name == LORA for part in model.parts):
+        lines.append(f"llama-server -m BASE.gguf --lora {shlex.quote(str(folder / LORA))} --jinja")
+    return lines
 
 
 def _base_of(model: Model) -> str:
