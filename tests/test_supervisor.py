@@ -22,6 +22,7 @@ from power_cut import Disk
 
 from ftq import queue
 from ftq.errors import LeaseLost, RunError, Unavailable
+from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Said, Scores, Verdict
 from ftq.files.run_dir import STAGES, RunDir, write_json
 from ftq.plan.plan import Handover, Plan
 from ftq.settings import Settings
@@ -60,7 +61,7 @@ class Rig:
         if behave:
             write_json(folder.documents / "behave.json", behave)
         write_json(folder.run_json, {"id": run_id, "name": run_id, "spec": spec, "documents_hash": "h"})
-        self.store.create(run_id, run_id, spec, "h")
+        self.store.create(run_id, run_id, spec, "h", "family")
         for stage in STAGES[:done]:
             token = self.store.claim(run_id, stage, 1, WORKER, 60)
             assert token
@@ -106,6 +107,55 @@ def refuse(*_: Any, **__: Any) -> Any:
 
 
 # ---- success, cache -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (
+            None,
+            "family:2 (not promoted, family:latest stays family:1: the latest version has no evaluation to compare by)",
+        ),
+        (
+            "right",
+            "family:2 (not promoted, family:latest stays family:1: of 1 questions that both were asked it has 0 "
+            "right, the latest version 1)",
+        ),
+        ("wrong", "family:2 (family:latest)"),
+    ],
+)
+def test_a_run_may_become_the_latest_version_only_if_it_is_no_worse(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, before: str | None, expected: str
+) -> None:
+    """It gets the one question wrong."""
+
+    def evaluated(folder: RunDir, verdict: str) -> None:
+        question = Question(Kind.HELD_BACK, "Why?", ("So.",))
+        asked = Asked(question, {"q8_0": Said("", Verdict(verdict), 0.0, True, 1)})
+        made = Evaluation(
+            model="m",
+            counts={},
+            available={},
+            max_tokens=1,
+            seconds=0.0,
+            questions=(asked,),
+            subjects=(Scores(subject="q8_0", tally={}),),
+        )
+        write_json(folder.evaluation, made.to_json())
+
+    earlier = rig.submit("before", done=len(STAGES))
+    if before:
+        evaluated(earlier, before)
+    publish = RunDir.put_in_place
+
+    def published(folder: RunDir, stage: str, partial: Path) -> None:
+        publish(folder, stage, partial)
+        evaluated(folder, "wrong")
+
+    monkeypatch.setattr(RunDir, "put_in_place", published)
+    rig.submit("r", done=len(STAGES) - 1, promote="better")
+    assert rig.supervisor.run("r", STAGES[-1], 1)
+    assert rig.messages("version") == [expected]
 
 
 def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from ftq.files.run_dir import RunDir
+from ftq.evaluation.compare import why_worse
+from ftq.evaluation.evaluation import Evaluation
+from ftq.files.run_dir import RunDir, run_dir
 from ftq.store.versions import Judge
 
 
 def judge(home: Path, run: RunDir) -> Judge:
     """What the store asks about the run that is `latest`: why this one is no better, or nothing if it is no worse."""
-    return lambda latest: "runs have no evaluation to compare them by"
+    return lambda latest: why_worse(_evaluation(run), _evaluation(run_dir(home, latest)))
+
+
+def _evaluation(run: RunDir) -> Evaluation | None:
+    """The run's eval.json; None if there is none, or none that can be read."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        return Evaluation.read(run.evaluation)
+    return None
