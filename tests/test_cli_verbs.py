@@ -78,8 +78,8 @@ model      smollm2-135m
 documents  2 documents (51 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu) -> evaluate (cpu)
 examples   ~2 with ~23 tokens, ~13 in the longest
-disk       ~269 MB to download unless the worker has it, 703 MB checkpoints while it trains, 682 MB free for the export
-kept       ~78.2 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
+disk       ~269 MB to download unless the worker has it, 352 MB checkpoints while it trains, 682 MB free for the export
+kept       ~39.1 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
 
 asked for beyond the defaults
   epochs=5
@@ -99,7 +99,7 @@ def test_every_problem_of_a_submit_is_in_one_message(home: Path) -> None:
                  "--set", "r=0", "--name", "a b")  # fmt: skip
     assert (result.exit_code, result.stdout) == (2, "")
     assert [line.strip() for line in result.stderr.splitlines()[:6]] == [
-        "Error: r=0: input should be greater than or equal to 1",
+        "Error: r=0: expected integer 1 to 1024 or auto",
         "unknown quantisation q9_0. Did you mean q8_0? Known: f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, "
         "q3_k_m, q3_k_l, q2_k",
         "unknown option epoch. Did you mean epochs?",

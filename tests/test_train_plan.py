@@ -89,7 +89,9 @@ def test_the_plan_that_is_reported_is_the_one_that_is_done(decide: Decide) -> No
     assert 0 < predicted["peak"] <= 74 * GIB
     assert predicted["seconds"] > told["steps"] * predicted["step_seconds"]  # evaluations and compiling on top
     assert told["message"].startswith("16-bit base, ")
-    assert told["message"].endswith(f": {predicted['peak'] / GIB:.1f} of 74.0 GiB")
+    assert told["message"].endswith(
+        f": {predicted['peak'] / GIB:.1f} of 74.0 GiB; rank 64, alpha 32, learning rate 0.0002"
+    )
 
 
 def test_a_run_keeps_its_optimizer_on_whatever_card_it_goes_on(decide: Decide) -> None:
@@ -146,7 +148,9 @@ HOLDERS = "An export, an answer, another training run or a program beside ftq ho
 def test_memory_that_others_hold_for_a_moment_is_waited_for(decide: Decide) -> None:
     done, told = decide(2, "phi-3-medium", total=15, later=(3, 14))
     assert done.load_in_4bit
-    assert told["message"].endswith(" of 13.2 GiB")  # of 14 that were free then
+    assert told["message"].endswith(
+        " of 13.2 GiB; rank 64, alpha 32, learning rate 0.0002"
+    )  # of 14 that were free then
     assert told["events"] == [("note", f"{PHI}1.9 free now. Waiting up to 60 s for it")]
 
 
@@ -190,7 +194,9 @@ def test_a_model_of_another_kind_gets_what_needs_least(decide: Decide) -> None:
     done, told = decide(74, model={"d_model": 768})
     assert (done.load_in_4bit, done.gradient_checkpointing, done.batch_size) == (True, "unsloth", 1)
     assert (done.examples_in_step, done.peak, "predicted" in told) == (8, 0, False)
-    assert told["message"] == "a model of another kind: the plan that needs least memory"
+    assert told["message"] == (
+        "a model of another kind: the plan that needs least memory; rank 64, alpha 32, learning rate 0.0002"
+    )
 
 
 @pytest.mark.parametrize(("more", "known"), [(1.08, True), (1.3, False), (0.7, False)])

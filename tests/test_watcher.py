@@ -20,7 +20,7 @@ from worker.stages.train.watcher import Moment, Step, Watcher
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:
     """A watcher that has seen these validation losses, at steps 10, 20...: (should stop, should save) after each."""
     spec = parse({"model": "m", **options})
-    watcher = Watcher(RunDir(folder), 0, spec, Report(), "mark", {}, evaluates=True, found=None)
+    watcher = Watcher(RunDir(folder), 0, spec, Report(), "mark", {}, evaluates=True, checkpoint=None)
     wishes = []
     for number, loss in enumerate(losses, start=1):
         state = SimpleNamespace(global_step=10 * number, max_steps=1000, epoch=number / 10)
@@ -49,7 +49,7 @@ def test_it_says_that_without_held_out_examples_nothing_is_judged(
 ) -> None:
     for evaluates, options in [(False, {"keep_best": True}), (False, {"early_stopping": 1}), (False, {}),
                                (True, {"keep_best": True})]:  # fmt: skip
-        Watcher(RunDir(tmp_path), 0, parse({"model": "m", **options}), Report(), "mark", {}, evaluates, found=None)
+        Watcher(RunDir(tmp_path), 0, parse({"model": "m", **options}), Report(), "mark", {}, evaluates, checkpoint=None)
         said = "early_stopping and keep_best have nothing to judge by" in capsys.readouterr().err
         assert said == (not evaluates and bool(options))
 
@@ -91,7 +91,7 @@ def test_a_validation_loss_that_is_no_number_is_the_worst(tmp_path: Path, capsys
     lines = list(read_jsonl(watcher.metrics))
     assert [line.get("valid_loss") for line in lines] == [None, 3.0, None, 2.0, None]
     found = checkpoints.find_all(RunDir(tmp_path), "mark")[0]
-    again = Watcher(RunDir(tmp_path), 1, watcher.spec, Report(), "mark", {}, evaluates=True, found=found)
+    again = Watcher(RunDir(tmp_path), 1, watcher.spec, Report(), "mark", {}, evaluates=True, checkpoint=found)
     assert again.losses == [(loss, step) for loss, step in watcher.losses if step <= found.step]
     _, wishes = watch(tmp_path / "early", [1.0, nan, nan], early_stopping=2)
     assert wishes[-1] == (True, True)
@@ -105,7 +105,7 @@ def test_the_first_checkpoint_comes_early_and_sooner_after_attempts_that_brought
     now = [1000.0]
     monkeypatch.setattr("worker.stages.train.watcher.time.monotonic", lambda: now[0])
     spec = parse({"model": "m"})
-    watcher = Watcher(RunDir(tmp_path), attempt, spec, Report(), "mark", {}, evaluates=False, found=None)
+    watcher = Watcher(RunDir(tmp_path), attempt, spec, Report(), "mark", {}, evaluates=False, checkpoint=None)
     now[0] += 200  # the model is loaded
     watcher.begins(SimpleNamespace(global_step=0))
     saved = []
@@ -153,7 +153,7 @@ def test_a_step_is_not_saved_for_a_lack_of_memory_before_its_evaluation_is_done(
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     spec = parse({"model": "m"})
-    watcher = Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", {}, evaluates=False, found=None)
+    watcher = Watcher(RunDir(tmp_path), 0, spec, Report(), "mark", {}, evaluates=False, checkpoint=None)
     state = SimpleNamespace(global_step=3, max_steps=9, epoch=0.5)
     control = SimpleNamespace(should_evaluate=False)
     watcher.logs(state, control, {"loss": 1.0, "learning_rate": 0.1, "grad_norm": float("inf")})

@@ -134,6 +134,7 @@ class Demo:
     def _interrupted(self) -> str:
         """The id of the run that a demo was stopped in; empty if there is none. A new one would only wait for it."""
         options = {"model": MODEL, "documents": "documents", "quantizations": ["q8_0"], "prompts": QUESTIONS}
+        options["questions_file"] = OWN_QUESTIONS
         with contextlib.suppress(FtqError):  # what is wrong with the documents, submit says
             run = appliance.find(self.client, {**read_config(Path("demo.yaml")), **options})
             if run and run.status in ("queued", "running"):
