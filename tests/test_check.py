@@ -79,7 +79,7 @@ def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
     checked = look(write(tmp_path / "docs", FOLDER))
     assert all(finding.fix for finding in checked.findings)
     told = [(one.level, one.message, one.places) for one in checked.findings if one.places]
-    assert told[:6] == [
+    assert told[:7] == [
         ("warning", "1 document can't be used", (f"bad.json: {BAD}",)),
         ("warning", "1 record or section is left out", (
             "records.json: record 2: a record needs instruction/output, prompt/completion, question/answer or "
@@ -87,6 +87,7 @@ def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
         ("warning", "1 contradiction between documents", ("web, Port: 80 (a.md:5), 81 (b.md:5)",)),
         ("warning", "1 text looks like a secret", ("records.json:1: GitHub token ghp_aB...",)),
         ("note", "1 document without text", ("empty.md: empty",)),
+        ("note", "1 file left out: of another kind", ("picture.png",)),
         ("note", "1 document with nothing but what others have", ("copy.md is in a.md",)),
     ]  # fmt: skip
     assert ("note", "1 section is nearly the same as others", ("y.md is like x.md",)) in told
@@ -129,6 +130,9 @@ def test_the_tokens_are_those_of_prepare_where_the_tokenizer_is_here(tmp_path: P
     ("-----BEGIN RSA PRIVATE KEY-----", [("private key", "-----BEGIN RSA PRIVATE KEY-----")]),
     ("postgres://me:hunter22x@db.host.org/x",
      [("password in an address", "postgres://me:hunter22x@db.host.org")]),
+    ("DB_PASSWORD=correcthorse", [("password or key", "PASSWORD=correcthorse")]),
+    ('"api_key": "9f8e7d6c5b",', [("password or key", 'api_key": "9f8e7d6c5b')]),
+    ("password: string, PASSWORD=<yours>, password=config.password, PASSWORD=${PW}, max_tokens=2048, PASSWORD=", []),
     ("AKIAIOSFODNN7EXAMPLE, postgres://user:password@localhost, https://a.b:80/@x, ghp_" + "x" * 36, []),
     ("redis://:$PASSWORD@redis:6379, sk-learn and sk-" + "a" * 40, []),
 ])  # fmt: skip
@@ -160,28 +164,29 @@ def test_the_exit_code_is_that_of_the_findings(tmp_path: Path) -> None:
     asked = [[good], [good, "--strict"], [odd], [odd, "--strict"], [none], [f"{none}/no"], [good, "--set", "epochs=0"]]
     codes = [run("check", *arguments).exit_code for arguments in asked]
     assert codes == [0, 0, 0, 1, 1, 2, 2]
-    assert run("check", none).stdout.endswith("-> ftq takes texts, and JSON records with instruction/output, "
+    assert run("check", none).stdout.startswith(
+        "\nFindings\n✗ error  no example in it\n  -> ftq takes texts, and JSON records with instruction/output, "
         "prompt/completion, question/answer or messages.\n"
         "· note  1 document without text\n    a.md: nothing usable: no text in it but headings\n"
         "  -> Write text below the headings, or name them in .ftqignore.\n")  # fmt: skip
+    said = "1 warning found. With --strict, warnings count as errors.\n"
+    assert run("check", odd, "--strict", "--json").stderr == said
+    assert run("check", f"{none}/no").stderr == (
+        f"Error: documents {none}/no: there is no such folder\nName a folder of documents: ftq check DIR\n"
+    )
 
 
 def test_what_is_printed_for_a_small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "docs", {"a.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
+    write(tmp_path / "docs", {"a\nb.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
     monkeypatch.chdir(tmp_path)
     result = ok("check", "docs")
     assert result.stderr == "Nothing stands in the way.\n"
     assert (
         result.stdout
         == f"""
-1 row drawn at random, as the model sees them
-whole section or record  (a.json#record 1)
-Instruction: Why?, Input: , Response: So\ufffd[2J.<end>
-
-
 1 document in {tmp_path}/docs
 DOCUMENT  FACTS  ROWS  TOKENS
-a.json              1      11
+a\ufffdb.json            1      11
 
 0 facts, 1 row (1 to train on, 0 held out), about 11 tokens, 11 in the longest (a row holds 2,048)
 
@@ -190,6 +195,11 @@ whole sections and records  1  {"█" * 40}
 
 Rows by length in tokens
 8 to 15  1  {"█" * 40}
+
+1 row drawn at random, as the model sees them
+whole section or record  (a\ufffdb.json#record 1)
+Instruction: Why?, Input: , Response: So\ufffd[2J.<end>
+
 """
     )
 

@@ -225,7 +225,9 @@ def test_without_questions_there_are_the_sections_and_records_alone(tmp_path: Pa
     assert [row["instruction"] for row, _ in rows] == [
         'Explain "Pump".', 'Explain "CARE OF THE VALVE".', 'Explain "Motor".', 'Explain "Hoses".', "Who sells it?",
     ]  # fmt: skip
-    assert {(part, *row) for row, part in rows} == {(Part.DRAWN, "instruction", "input", "output", "source")}
+    assert {(part, *row) for row, part in rows} == {
+        (Part.DRAWN, "instruction", "input", "output", "source", "document")
+    }
     assert examples.questions is None
     assert [(skipped.path, skipped.reason.partition(";")[0]) for skipped in examples.documents.skipped] == [
         ("f.json", f"nothing usable: a record needs {json_records.KNOWN}"),

@@ -289,6 +289,20 @@ def test_a_mixed_folder_gives_what_the_dry_run_says(
     assert json.loads(json.dumps(read.to_json())) == summary
 
 
+def test_what_submit_left_out_stands_in_the_report_and_on_the_page(run: RunDir) -> None:
+    left_out = [["drafts", "left out by .ftqignore, line 1"], ["x.png", "not a kind of document that ftq reads"],
+                ["out.md", "a link that leads out of the folder"]]  # fmt: skip
+    run.left_out.write_text(json.dumps(left_out))
+    _, summary, report = prepared(run, {"a.md": "# T\n\nText."})
+    assert [[file["path"], file["reason"]] for file in summary["documents"]["skipped"]] == left_out
+    found = {finding["message"]: finding["level"] for finding in summary["findings"]}
+    assert found["1 file left out: a link that can't be followed"] == "warning"
+    assert {"1 file left out by .ftqignore", "1 file left out: of another kind"} <= found.keys()
+    assert report.messages("warning") == []
+    page = (run.partial("prepare", 0) / "dataset/preview.html").read_text()
+    assert "x.png<small>left out: not a kind of document that ftq reads</small>" in page
+
+
 def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
     (train, _), summary, report = prepared(run, {"latin.md": b"a\nf\xfcr"}, questions="none")
     assert pairs(train) == [('Explain "latin".', "", "a\nfür")]

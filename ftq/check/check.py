@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
-from ftq.check.survey import Shown, Survey, Tally, batches
+from ftq.check.survey import Shown, Survey, Tally, counted
 from ftq.errors import UserError
 from ftq.examples import dataset, lengths
 from ftq.examples.dataset import Examples, Part
@@ -92,8 +92,8 @@ def check(
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
     survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), list[float]()
     examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
-    for batch in batches(_noted(examples, shares, spec.seed)):
-        survey.add(batch, [min(row.limit, tokens) for tokens in counter.each(batch)])
+    for batch, counts in counted(_noted(examples, shares, spec.seed), counter.each):
+        survey.add(batch, [min(row.limit, tokens) for tokens in counts])
     valid = len(dataset.held_out(shares, spec.valid_fraction))
     report = examples.report(valid, list(survey.lengths.elements()), row.limit, stop)
     checked = check_of(str(folder), spec.model, report, survey, counter.exact)

@@ -22,13 +22,14 @@ SHORT = (
     "They are learned as whole sections alone, which seldom makes them answers. Headings that say what is below them, "
     "tables, lists of `name: what it is` and commands under a sentence become questions."
 )
+OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
 # reason of ftq.questions -> what it means for whoever wrote the documents
 DROPPED = {
-    "two answers": ("questions with two answers", "Say under which heading each holds, or keep one of the two."),
-    "rows of a fact": ("rows beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
-    "rows of a section": ("rows beyond the most of one section", "Split long sections by headings."),
-    "same answer": ("rows with an answer that too many have", "Nothing to do: more would teach to answer always that."),
-    "cloze": ("sentences with a gap beyond their share", "Nothing to do: questions teach more."),
+    "two answers": ("question", "with two answers", "Say under which heading each holds, or keep one of the two."),
+    "rows of a fact": ("row", "beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
+    "rows of a section": ("row", "beyond the most of one section", "Split long sections by headings."),
+    "same answer": ("row", "with an answer that too many have", "Nothing to do: more would teach that answer alone."),
+    "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
 }
 
 
@@ -51,6 +52,7 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
     found = [
         *_nothing(report),
         *_skipped(report),
+        *_left_out(report),
         *_records(report),
         *_notes(report),
         *_contradictions(report),
@@ -65,7 +67,7 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
 
 def outcome(file: Skipped) -> str:
     """What became of a document that gives nothing, in a word or two."""
-    if file.reason in (HIDDEN, OTHER) or file.reason.startswith(IGNORED):
+    if file.reason in (HIDDEN, OTHER) or file.reason.startswith((IGNORED, OUTSIDE)):
         return "left out"
     if file.reason == "empty" or file.reason.startswith(("no text in it", "nothing usable: no text")):
         return "empty"
@@ -100,6 +102,25 @@ def _skipped(report: DatasetReport) -> Iterator[Finding]:
         if files := kinds[kind]:
             places = tuple(f"{file.path}: {file.reason}" for file in files)
             yield _told(level, f"{_files(len(files))} {what}", fix, places)
+
+
+def _left_out(report: DatasetReport) -> Iterator[Finding]:
+    kinds: dict[str, list[Skipped]] = defaultdict(list)
+    for file in report.documents.skipped:
+        kind = next((start for start in (OUTSIDE, OTHER, IGNORED) if file.reason.startswith(start)), "")
+        kinds[kind].append(file)
+    fixes: dict[str, tuple[Level, str, str]] = {
+        OUTSIDE: ("warning", "left out: a link that can't be followed", "Copy into the folder what it leads to."),
+        OTHER: ("note", "left out: of another kind", "Save what is to be learned as text, PDF or an Office format."),
+        IGNORED: ("note", "left out by .ftqignore", "Nothing to do, unless a line there fits more than was meant."),
+    }
+    for kind, (level, what, fix) in fixes.items():
+        if files := kinds[kind]:
+            yield _told(level, f"{_count(len(files), 'file')} {what}", fix, tuple(map(_named, files)))
+
+
+def _named(file: Skipped) -> str:
+    return file.path if file.reason == OTHER else f"{file.path}: {file.reason}"
 
 
 def _records(report: DatasetReport) -> Iterator[Finding]:
@@ -149,7 +170,8 @@ def _repeated(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         yield _told("note", f"{_files(len(copies))} with nothing but what others have", fix, places)
     elif report.duplicates:
         places = tuple(f"{file.path}: {file.duplicates:,}" for file in report.documents.used if file.duplicates)
-        yield Finding("note", f"{report.duplicates:,} rows were there already", fix, places, len(places))
+        what = "1 row was" if report.duplicates == 1 else f"{report.duplicates:,} rows were"
+        yield Finding("note", f"{what} there already", fix, places, len(places))
     if number := survey.near.count:
         what = "1 section is nearly" if number == 1 else f"{number:,} sections are nearly"
         fix = "Keep one of each: what is repeated is learned at the cost of the rest."
@@ -181,8 +203,8 @@ def _few(report: DatasetReport) -> Iterator[Finding]:
 def _dropped(report: DatasetReport) -> Iterator[Finding]:
     for reason, number in (report.questions.left_out if report.questions else {}).items():
         if number:
-            what, fix = DROPPED.get(reason, (f"rows: {reason}", ""))
-            yield Finding("note", f"{number:,} {what} left out", fix)
+            word, what, fix = DROPPED.get(reason, ("row", f"of {reason}", ""))
+            yield Finding("note", f"{_count(number, word)} {what} left out", fix)
 
 
 def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:
@@ -190,4 +212,8 @@ def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Find
 
 
 def _files(number: int) -> str:
-    return "1 document" if number == 1 else f"{number:,} documents"
+    return _count(number, "document")
+
+
+def _count(number: int, word: str) -> str:
+    return f"1 {word}" if number == 1 else f"{number:,} {word}s"

@@ -83,7 +83,12 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     from ftq.spec.options import parse
 
     model = options.get("model") or ANY_MODEL
-    spec, _ = validate({**options, "model": SOME_MODEL if model == ANY_MODEL else model}, None, home, lambda _: False)
+    options = {**options, "model": SOME_MODEL if model == ANY_MODEL else model}
+    try:
+        spec, _ = validate(options, None, home, lambda _: False)
+    except UserError as error:
+        error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
+        raise
     return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
 
 
@@ -135,6 +140,8 @@ def _record(home: Path, store: RunStore, spec: dict[str, Any], name: str) -> tup
         run_dir.write_json(
             partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
         )
+        if documents.left_out:
+            run_dir.write_json(partial.left_out, documents.left_out)
         partial.submitting.touch()
         run_dir.sync_tree(partial.path)
         partial.path.rename(final.path)

@@ -109,7 +109,7 @@ class Examples:
             for row in rows:
                 example = {
                     "instruction": row.instruction, "input": row.input, "output": row.output,
-                    "source": row.source, "rule": row.rule,
+                    "source": row.source, "document": row.document, "rule": row.rule,
                 }  # fmt: skip
                 if self._is_duplicate(example, row.source):
                     self.duplicates += 1
@@ -149,7 +149,8 @@ class Examples:
     def _fitting(self, candidate: Candidate) -> Iterator[Example]:
         """The candidate as one example, or as several where its text is too long for a row."""
         whole = {"instruction": candidate.instruction, "input": candidate.input,
-                 "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source}  # fmt: skip
+                 "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source,
+                 "document": candidate.document}  # fmt: skip
         if self._is_filled(candidate):
             self._skip_filled(candidate)
         elif self._is_duplicate(whole, candidate.document):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from ftq.facts.structure import Document, has_text
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import SUFFIXES, Kind, holds_records
+from ftq.parallel import Processes, cores
 from ftq.questions.refusals import words_of
 
 
@@ -56,9 +57,21 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class File:
+    """A path, how it is called in sources and reasons, and why it is no document (empty for one)."""
+
+    path: Path
+    name: str
+    reason: str
+
+
 Read = Candidate | LeftOut | Stated | Note
 Rules = frozenset[str]
 NO_RULES = Rules()
+LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
+SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
+AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
 
 def read(
@@ -71,15 +84,58 @@ def read(
 
     The runs in `home` are no documents. Facts are found by these rules (ftq.facts); without any there are none.
     """
-    paths = list(snapshot.walk(folder, home))
-    with Converter() as converter:
-        for number, (path, reason) in enumerate(paths, start=1):
-            name = utf8(path.relative_to(folder).as_posix())
-            if reason:
-                yield LeftOut(name, "", reason)
+    files = [File(path, _name(path, folder), reason) for path, reason in snapshot.walk(folder, home)]
+    sizes = [0 if file.reason else _size(file.path) for file in files]
+    done = 0
+    with Converter() as converter, Processes("ftq.examples.read:read_files") as processes:
+        is_shared = sum(size for size in sizes if size < LARGE) >= SHARED and cores() > 1
+        for is_large, group in groupby(zip(files, sizes, strict=True), key=lambda pair: pair[1] >= LARGE):
+            if is_large or not is_shared:
+                given: Iterator[tuple[Iterable[Read], int]] = ((_read(file, converter, rules), 1) for file, _ in group)
             else:
-                yield from read_document(path, name, converter, rules)
-            progress(number / len(paths))
+                calls = list(_calls(group, rules))
+                given = zip(processes.results(calls), (len(call[0]) for call in calls), strict=True)
+            for rows, number in given:
+                yield from rows
+                done += number
+                progress(done / len(files))
+
+
+def read_files(files: Sequence[File], rules: Rules) -> list[Read]:
+    """What these documents give; called in a process of its own."""
+    with Converter() as converter:
+        return [row for file in files for row in _read(file, converter, rules)]
+
+
+def _name(path: Path, folder: Path) -> str:
+    return utf8(path.relative_to(folder).as_posix())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _calls(files: Iterable[tuple[File, int]], rules: Rules) -> Iterator[tuple[list[File], Rules]]:
+    """Documents in their order, about `AT_ONCE` bytes for a process at a time."""
+    some, bytes = list[File](), 0
+    for file, size in files:
+        some.append(file)
+        bytes += size + EACH
+        if bytes >= AT_ONCE:
+            yield some, rules
+            some, bytes = [], 0
+    if some:
+        yield some, rules
+
+
+def _read(file: File, converter: Converter, rules: Rules) -> Iterator[Read]:
+    if file.reason:
+        yield LeftOut(file.name, "", file.reason)
+    else:
+        yield from read_document(file.path, file.name, converter, rules)
 
 
 def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO_RULES) -> Iterator[Read]:

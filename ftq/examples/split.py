@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-Example = dict[str, str]  # instruction, input, output, source
+Example = dict[str, str]  # instruction, input, output, source, document; rule where it is on a fact
 
 EMPTY: Example = {"instruction": "", "input": "", "output": ""}
 GAPS = [

@@ -55,6 +55,11 @@ class RunDir:
     def documents(self) -> Path:
         return self.path / "documents"
 
+    @property
+    def left_out(self) -> Path:
+        """What lay beside the documents and wasn't taken: [[name, reason], ...]; none if nothing did."""
+        return self.path / "left_out.json"
+
     # written by the stages
     @property
     def dataset(self) -> Path:

@@ -23,7 +23,7 @@ OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs 
 class Snapshot:
     """What was taken. `hash` covers names and contents, `skipped` names documents that weren't taken and why.
 
-    `others` says how many files of other kinds there are.
+    `others` says how many files of other kinds there are. `left_out` has (name, reason) of all that isn't hidden.
     """
 
     files: int = 0
@@ -31,6 +31,7 @@ class Snapshot:
     hash: str = ""
     skipped: list[str] = field(default_factory=list)
     others: str = ""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Snapshot:
@@ -38,22 +39,24 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Sna
 
     `home` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
     """
-    documents, skipped, others = _look(folder, home)
-    result, digest = Snapshot(skipped=skipped, others=others), hashlib.sha256()
+    documents, left_out = _look(folder, home)
+    result, digest = Snapshot(), hashlib.sha256()
     for path in documents:
         relative = path.relative_to(folder)
         try:
             content = path.read_bytes()
         except OSError as error:
-            result.skipped.append(f"{path}: {_unreadable(error)}")
+            left_out.append((path, _unreadable(error)))
             continue
         digest.update(os.fsencode(relative) + b"\0" + hashlib.sha256(content).digest())
         result.files, result.bytes = result.files + 1, result.bytes + len(content)
         if target:
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             (target / relative).write_bytes(content)
+    result.left_out = [(_name(path, folder), reason) for path, reason in left_out]
+    result.skipped, result.others = _skipped(left_out), _others(left_out)
     if not result.files:
-        raise _nothing(folder, result.skipped, others)
+        raise _nothing(folder, left_out)
     result.hash = digest.hexdigest()
     return result
 
@@ -79,21 +82,29 @@ def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
     yield from ((Path(error.filename), _unreadable(error)) for error in unreadable)
 
 
-def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[str], str]:
-    """(the documents, those that can't be taken and why, how many files of other kinds). Hidden files don't count."""
+def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """(the documents, what is left out and why). Hidden files don't count."""
     _check(folder)
-    documents, skipped, others = list[Path](), list[str](), Counter[str]()
+    documents, left_out = list[Path](), list[tuple[Path, str]]()
     for path, reason in walk(folder, home):
-        if reason == OTHER:
-            others[path.suffix.lower()] += 1
-        elif not reason:
+        if not reason:
             documents.append(path)
-        elif reason != HIDDEN and not reason.startswith(IGNORED):
-            skipped.append(f"{path}: {reason}")
-    skipped = sorted(utf8(line) for line in skipped)
+        elif reason != HIDDEN:
+            left_out.append((path, reason))
     if not documents:
-        raise _nothing(folder, skipped, _count(others))
-    return sorted(documents), skipped, _count(others)
+        raise _nothing(folder, left_out)
+    return sorted(documents), left_out
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Below the folder, with forward slashes; a folder that can't be read may lie elsewhere."""
+    return utf8(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path))
+
+
+def _skipped(left_out: list[tuple[Path, str]]) -> list[str]:
+    """The documents that can't be taken, with their reasons: neither ignored nor of another kind."""
+    told = [(path, reason) for path, reason in left_out if reason != OTHER and not reason.startswith(IGNORED)]
+    return sorted(utf8(f"{path}: {reason}") for path, reason in told)
 
 
 def _check(folder: Path) -> None:
@@ -142,14 +153,16 @@ def _unreadable(error: OSError) -> str:
     return f"can't be read ({error.strerror})"
 
 
-def _nothing(folder: Path, skipped: list[str], others: str) -> UserError:
+def _nothing(folder: Path, left_out: list[tuple[Path, str]]) -> UserError:
+    skipped, others = _skipped(left_out), _others(left_out)
     why = "none of its documents can be taken" if skipped else "no document in it"
     hint = "Save what you have as text, HTML, PDF, an Office format or JSON, or name another folder: --documents DIR"
     return UserError(f"documents {folder}: {why}{f' ({others})' if others else ''}", "\n".join(skipped) or hint)
 
 
-def _count(others: Counter[str]) -> str:
+def _others(left_out: list[tuple[Path, str]]) -> str:
     """For example '3 other files left out: .exe, .log'; empty for none."""
+    others = Counter(path.suffix.lower() for path, reason in left_out if reason == OTHER)
     number, kinds = others.total(), sorted(filter(None, others), key=lambda kind: (-others[kind], kind))
     named = ", ".join([*kinds[:SHOWN], "..."] if len(kinds) > SHOWN else kinds)
     files = f"{number:,} other {'file' if number == 1 else 'files'} left out"

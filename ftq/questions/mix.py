@@ -134,7 +134,7 @@ def _silent(
 def _row(draft: Draft) -> Row:
     fact = draft.fact
     source = f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
-    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key)
+    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key, fact.file)
 
 
 def _report(code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, int]) -> Report:

@@ -37,6 +37,7 @@ class Row:
     source: str
     rule: str
     fact: str  # its key
+    document: str = ""
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,9 @@ class Written:
     def rows(self) -> list[Row]:
         """What is kept, as examples."""
         return [
-            Row(pair.question, "", pair.answer, pair.section.source, RULE, f"{pair.section.where}:{RULE}")
+            Row(pair.question, "", pair.answer, section.source, RULE, f"{section.where}:{RULE}", section.document)
             for pair in self.kept
+            for section in (pair.section,)
         ]
 
     def summary(self) -> str:

@@ -6,6 +6,7 @@ would fail on (no base model, no room for the export) is said here, before any t
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from ftq.errors import UserError
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
 from ftq.examples.read import Candidate
-from ftq.examples.report import REPORT, DatasetReport
+from ftq.examples.report import REPORT, DatasetReport, Skipped
 from ftq.examples.split import Row
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan import sizes
@@ -54,6 +55,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         raise _nothing(examples)
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
+    examples.documents.skipped.extend(_left_out(run))
     lengths = rows.write(folder, model_dir, stop, spec.format)
     summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir))
     told = _check(run.documents, folder, summary, lengths, spec, tokens)
@@ -89,6 +91,13 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> Non
             f"the export needs {need / 1e9:.1f} GB of disk in {run.path}, but only {have / 1e9:.1f} GB are free",
             "Make room there, or ask for fewer --quant types.",
         )
+
+
+def _left_out(run: RunDir) -> list[Skipped]:
+    """What submit left out of the run's documents and has told."""
+    if not run.left_out.is_file():  # as in a run of an earlier version
+        return []
+    return [Skipped(name, reason) for name, reason in json.loads(run.left_out.read_text(encoding="utf-8"))]
 
 
 def _check(
