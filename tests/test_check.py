@@ -21,6 +21,7 @@ from ftq.check.secrets import masked, secrets
 from ftq.errors import UserError
 from ftq.examples.dataset import Examples, questions_of
 from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.spec.options import parse
 
@@ -152,6 +153,40 @@ def test_texts_that_share_most_groups_of_words_are_near() -> None:
     assert near.earlier(LONG.upper().replace(" ", "\n"), "b") == "a"
     assert near.earlier(" ".join(reversed(LONG.split())), "c") == ""
     assert [near.earlier("a few words", name) for name in "de"] == ["", ""]
+
+
+def test_records_that_answer_one_question_differently_are_told_with_both(tmp_path: Path) -> None:
+    asked = {"Which port?": ("80", "81"), "How long?": ("It is kept for 3 days.", "About 5 days, then it's removed.")}
+    same = {"Who?": ("Ann", "ann."), "When?": ("on 3 May", "3 May 2020"), "Why?": ("So. " * 9, "As it is. " * 9)}
+    files = {f"{name}.jsonl": "\n".join(json.dumps({"question": question, "answer": answers[turn]})
+             for question, answers in (asked | same).items()) for turn, name in enumerate("ab")}  # fmt: skip
+    checked = look(write(tmp_path / "docs", files))
+    assert [(one.message, one.places) for one in checked.of("warning")] == [
+        ("2 questions that records answer differently", (
+            "Which port?, answer: 80 (a.jsonl: line 1), 81 (b.jsonl: line 1)",
+            "How long?, answer: It is kept for 3 days. (a.jsonl: line 2), About 5 days, then it's removed. "
+            "(b.jsonl: line 2)")),
+    ]  # fmt: skip
+    assert DatasetReport.from_json(json.loads(json.dumps(checked.report.to_json()))) == checked.report
+
+
+def test_what_a_limit_leaves_out_is_told_with_file_and_number(tmp_path: Path) -> None:
+    rows = "".join(f"| part {n} | {n} kg |\n" for n in range(503))
+    prose = " ".join(f"The valve number {n} opens at noon every day." for n in range(70))
+    data = json.dumps({"parts": [{"name": f"part {n}", "weight": f"{n} g"} for n in range(20_005)]})
+    write(tmp_path / "docs", {
+        "data.json": data, "lines.jsonl": "\n".join(f'{{"name": "bolt {n}", "weight": {n}}}' for n in range(20_003)),
+        "long.md": "# Long\n\n" + "word " * 5_000, "prose.md": f"# Prose\n\n{prose}\n\n{prose}\n",
+        "table.md": f"# Parts\n\n| Part | Weight |\n|---|---|\n{rows}",
+    })  # fmt: skip
+    told = {one.message: one.places for one in look(tmp_path / "docs").findings if "beyond a limit" in one.message}
+    assert told == {
+        "8 values of JSON beyond a limit left out": ("data.json:1: 5", "lines.jsonl:20001: 3"),
+        "1 paragraph too long to be prose beyond a limit left out": ("long.md:1: 1",),
+        "20 sentences for rule B beyond a limit left out": ("prose.md:3: 10", "prose.md:5: 10"),
+        "70 sentences for rule S beyond a limit left out": ("prose.md:5: 70",),
+        "3 rows of a table beyond a limit left out": ("table.md:505: 3",),
+    }
 
 
 # ---- the command ------------------------------------------------------------------------------------------

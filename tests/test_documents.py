@@ -91,14 +91,14 @@ def test_the_hash_is_of_names_and_contents_not_of_place_or_time(folder: Path, tm
 def test_what_cannot_be_read_is_named_and_the_others_go_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.read_bytes
+    real = Path.open
 
-    def read_bytes(path: Path) -> bytes:
-        if path.name == "a.md":
+    def open_it(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == folder / "a.md":
             raise PermissionError(13, "Permission denied")
-        return real(path)
+        return real(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read everything
+    monkeypatch.setattr(Path, "open", open_it)  # root may read everything
     taken = snapshot.snapshot(folder, tmp_path / "copy")
     assert (taken.files, taken.skipped) == (3, sorted(left(folder, "{}/a.md: can't be read (Permission denied)")))
     assert files_in(tmp_path / "copy") == {"page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}

@@ -281,7 +281,7 @@ def test_a_mixed_folder_gives_what_the_dry_run_says(
     skipped = {row["path"]: row["reason"] for row in summary["documents"]["skipped"]}
     assert skipped.pop("h.pdf") == "named .pdf, but not PDF inside: save it again"
     assert list(skipped) == (["f.json"] if options.get("questions") else [])
-    weights = ["part 1, Weight: 1 kg (a.md:5); 7 kg (g.md:5)"]
+    weights = ["part 1, Weight: 1 kg (a.md:5), 7 kg (g.md:5)"]
     assert report.messages("note") == (weights if not options else [])
     read = DatasetReport.read(run.partial("prepare", 0) / "dataset")
     told = summary.pop("findings")
@@ -311,15 +311,16 @@ def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
 
 
 def test_an_unreadable_file_is_skipped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_bytes
+    read = Path.open
 
-    def deny(path: Path) -> bytes:
-        if path.name == "shut.md":
+    def deny(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "shut.md" and path.stat().st_size:
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return read(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", deny)
-    _, summary, _ = prepared(run, {"a.md": "Text.", "shut.md": "x"})
+    (run.documents / "shut.md").write_text("x")
+    monkeypatch.setattr(Path, "open", deny)
+    _, summary, _ = prepared(run, {"a.md": "Text."})
     assert summary["documents"]["skipped"] == [{"path": "shut.md", "reason": "can't be read (Permission denied)"}]
 
 
@@ -357,9 +358,8 @@ def test_a_question_that_fills_a_row_is_skipped_with_its_reason(run: RunDir) -> 
     rows = [{"question": "why " * 200, "answer": "a"}, {"question": "Q", "answer": "a"}]
     (train, _), summary, _ = prepared(run, {"a.json": json.dumps(rows)}, max_seq_length=64)
     assert pairs(train) == [("Q", "", "a")]
-    assert summary["records_skipped"] == [
-        {"where": "a.json: record 1", "reason": "its question alone fills a row of 64 tokens (max_seq_length)"}
-    ]
+    reason = "its question alone fills a row of 64 tokens (max_seq_length)"
+    assert summary["records_skipped"] == [{"where": "a.json: record 1", "reason": reason, "count": 1}]
 
 
 def test_the_split_depends_on_content_and_seed_only(run: RunDir) -> None:

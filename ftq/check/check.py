@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -90,7 +91,7 @@ def check(
     counter = lengths.counter_of(spec.model) if spec.format == "alpaca" else lengths.Guess()
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
-    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), list[float]()
+    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), array("d")
     examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
     for batch, counts in counted(_noted(examples, shares, spec.seed), counter.each):
         survey.add(batch, [min(row.limit, tokens) for tokens in counts])
@@ -144,7 +145,7 @@ def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
     return "\n".join(filter(None, (example["input"], example["instruction"], ""))), example["output"]
 
 
-def _noted(examples: Iterable[tuple[Example, Part]], shares: list[float], seed: int) -> Iterator[Example]:
+def _noted(examples: Iterable[tuple[Example, Part]], shares: array[float], seed: int) -> Iterator[Example]:
     for example, part in examples:
         shares.append(dataset.share(example, seed, part))
         yield example

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ftq.check.near import MOST as NEAR
 from ftq.check.survey import Survey
+from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.json_records import KNOWN
-from ftq.examples.report import DatasetReport, Skipped, Used
+from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
 from ftq.formats.documents import NEEDS_OCR
@@ -30,6 +32,15 @@ DROPPED = {
     "rows of a section": ("row", "beyond the most of one section", "Split long sections by headings."),
     "same answer": ("row", "with an answer that too many have", "Nothing to do: more would teach that answer alone."),
     "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
+}
+LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
+# what a limit left out -> what to do
+LIMITED: dict[str, tuple[Level, str]] = {
+    FACTS: ("warning", f"Of each document a share is asked. {LARGER}"),
+    WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
+    COMPARED: ("note", "Look for contradictions in parts of the folder."),
+    "row of a table": ("note", "Split the table under several headings, or save it as records."),
+    "value of JSON": ("note", "Split the file, or save as records what is to be asked."),
 }
 
 
@@ -61,6 +72,7 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
         *_short(report, survey),
         *_few(report),
         *_dropped(report),
+        *_cuts(report, survey),
     ]
     return [replace(one, places=one.places[:PLACES]) for level in LEVELS for one in found if one.level == level]
 
@@ -125,9 +137,16 @@ def _named(file: Skipped) -> str:
 
 def _records(report: DatasetReport) -> Iterator[Finding]:
     if records := report.records_skipped:
-        places = tuple(f"{record.where}: {record.reason}" for record in records)
-        what = "1 record or section is" if len(records) == 1 else f"{len(records):,} records or sections are"
-        yield _told("warning", f"{what} left out", "Correct them: the rest of their documents is used.", places)
+        places = tuple(map(_record, records))
+        number = sum(record.count for record in records)
+        what = "1 record or section is" if number == 1 else f"{number:,} records or sections are"
+        fix = "Correct them: the rest of their documents is used."
+        yield Finding("warning", f"{what} left out", fix, places, number)
+
+
+def _record(record: SkippedRecord) -> str:
+    others = f" and {record.count - 1:,} before it" if record.count > 1 else ""
+    return f"{record.where}{others}: {record.reason}"
 
 
 def _notes(report: DatasetReport) -> Iterator[Finding]:
@@ -143,17 +162,15 @@ def _notes(report: DatasetReport) -> Iterator[Finding]:
 
 
 def _contradictions(report: DatasetReport) -> Iterator[Finding]:
-    found = report.questions.contradictions if report.questions else ()
-    if not found:
-        return
-    places = tuple(
-        f"{one.subject}, {one.attribute}: "
-        + ", ".join(f"{stated.value} ({stated.file}:{stated.line})" for stated in one.stated)
-        for one in found
-    )
-    what = "1 contradiction" if len(found) == 1 else f"{len(found):,} contradictions"
+    of_facts = report.questions.contradictions if report.questions else ()
     fix = "Keep the right one, or say under which heading each holds: as it is, the question may not be asked at all."
-    yield _told("warning", f"{what} between documents", fix, places)
+    if of_facts:
+        what = f"{_count(len(of_facts), 'contradiction')} between documents"
+        yield _told("warning", what, fix, tuple(map(str, of_facts)))
+    if of_records := report.contradictions:
+        what = f"{_count(len(of_records), 'question')} that records answer differently"
+        yield _told("warning", what, "Keep the right answer: both are learned, and either is said.",
+                    tuple(map(str, of_records)))  # fmt: skip
 
 
 def _secrets(survey: Survey) -> Iterator[Finding]:
@@ -204,7 +221,27 @@ def _dropped(report: DatasetReport) -> Iterator[Finding]:
     for reason, number in (report.questions.left_out if report.questions else {}).items():
         if number:
             word, what, fix = DROPPED.get(reason, ("row", f"of {reason}", ""))
-            yield Finding("note", f"{_count(number, word)} {what} left out", fix)
+            places = _numbered((report.questions.left_out_of if report.questions else {}).get(reason, {}))
+            yield Finding("note", f"{_count(number, word)} {what} left out", fix, places, len(places))
+
+
+def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for cut in report.cuts:
+        kinds[cut.what][cut.where] += cut.count
+    for what, places in kinds.items():
+        level, fix = LIMITED.get(what, ("note", "Split what is there, if questions on it are wanted."))
+        word, _, rest = what.partition(" ")
+        numbered = _numbered(places)
+        message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''} beyond a limit left out"
+        yield Finding(level, message, fix, numbered, len(numbered))
+    if number := survey.not_compared:
+        message = f"{_count(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"
+        yield Finding("note", message, "Look at a part of the folder, if that matters: ftq check DIR/PART")
+
+
+def _numbered(places: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(f"{place}: {number:,}" for place, number in places.items() if place)
 
 
 def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:

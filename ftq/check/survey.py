@@ -88,6 +88,11 @@ class Survey:
         return math.sqrt(sum(count * (tokens - mean) ** 2 for tokens, count in self.lengths.items()) / rows)
 
     @property
+    def not_compared(self) -> int:
+        """Sections that no later one was compared with."""
+        return self._near.left_out
+
+    @property
     def shown(self) -> list[Shown]:
         """Rows drawn by their content, so that the same documents show the same ones."""
         return [row for *_, row in sorted(self._drawn, key=lambda drawn: drawn[0])]

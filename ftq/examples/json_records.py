@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
+
+from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
@@ -24,9 +27,9 @@ class Malformed(ValueError):
     """Raised if the whole file can't be used; the text says why, with the line."""
 
 
-def examples(text: str, is_lines: bool) -> Iterator[Row]:
-    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed."""
-    for where, record in _lines(text) if is_lines else _document(text):
+def examples(path: Path) -> Iterator[Row]:
+    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed, OSError."""
+    for where, record in values(path):
         if isinstance(record, ValueError):
             yield where, str(record)
             continue
@@ -34,6 +37,48 @@ def examples(text: str, is_lines: bool) -> Iterator[Row]:
             yield from ((where, row) for row in _rows(record))
         except ValueError as error:
             yield where, str(error)
+
+
+def values(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where, the record or why there is none). JSON Lines are read one by one, however many. Raises Malformed."""
+    if not is_lines(path):
+        yield from _document(text_of(path))
+        return
+    with path.open("rb") as file:
+        is_empty = True
+        for where, value in _lines(_bounded(file)):
+            is_empty = False
+            yield where, value
+    if is_empty:
+        raise Malformed("empty")
+
+
+def is_lines(path: Path) -> bool:
+    return SUFFIXES.get(path.suffix.lower()) is Kind.JSONL
+
+
+def text_of(path: Path) -> str:
+    """The text of a JSON file. Raises Malformed."""
+    if (size := path.stat().st_size) > MOST_JSON_BYTES:
+        most = f"at most {MOST_JSON_BYTES / 1e6:,.0f} MB"
+        raise Malformed(f"{size / 1e6:,.0f} MB is too big ({most}): save it as JSON Lines, which has no such limit")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise Malformed(f"line {line}: {_undecoded(error)}") from None
+    if not text.strip():
+        raise Malformed("empty")
+    return text
+
+
+def _bounded(file: Any) -> Iterator[bytes]:
+    """The lines, of a longer one than a row can hold its start alone."""
+    while line := file.readline(MOST_TEXT_BYTES + 1):
+        yield line
+        while len(line) > MOST_TEXT_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MOST_TEXT_BYTES + 1)
 
 
 def read(record: Any) -> list[Example | str]:
@@ -64,7 +109,7 @@ def _document(text: str) -> Iterator[tuple[str, Any]]:
     try:
         value = _JSON.decode(text)
     except json.JSONDecodeError as error:
-        rows = list(_lines(text))
+        rows = list(_lines(text.encode(errors="surrogatepass").split(b"\n")))
         if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in rows):
             yield from rows  # JSON Lines in a file named .json
             return
@@ -86,16 +131,29 @@ def _records(value: Any) -> list[Any]:
     return lists[0] if len(lists) == 1 and not is_record else [value]
 
 
-def _lines(text: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line.strip():
             continue
         try:
-            yield f"line {number}", _JSON.decode(line.rstrip("\n"))
+            if len(line) > MOST_TEXT_BYTES:
+                raise ValueError(f"longer than {MOST_TEXT_BYTES / 1e6:,.0f} MB")
+            yield f"line {number}", _JSON.decode(line.decode().rstrip("\n"))
+        except UnicodeDecodeError as error:
+            if number == 1:  # another encoding, most likely
+                raise Malformed(f"line 1: {_undecoded(error)}") from None
+            yield f"line {number}", ValueError(_undecoded(error))
         except json.JSONDecodeError as error:
             yield f"line {number}", ValueError(f"malformed JSON ({error.msg}, column {error.colno})")
         except RecursionError:
             yield f"line {number}", ValueError("malformed JSON (nested too deeply)")
+        except ValueError as error:
+            yield f"line {number}", error
+
+
+def _undecoded(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8 text (byte 0x{error.object[error.start]:02x})"
 
 
 def _example(record: dict[str, Any], question: str, answer: str) -> Example:

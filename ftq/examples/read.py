@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records
-from ftq.facts import Fact, facts_in, facts_of_json, stated
+from ftq.facts import Cut, Fact, distinct, facts_in, facts_of_json, stated
+from ftq.facts.rules.data import FACTS, json_facts
 from ftq.facts.structure import Document, has_text
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
-from ftq.formats.kind import SUFFIXES, Kind, holds_records
+from ftq.formats.kind import holds_records
 from ftq.parallel import Processes, cores
 from ftq.questions.refusals import words_of
 
@@ -33,20 +34,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A record, or the whole document where `where` is empty, and why it gives nothing."""
+    """A record, or the whole document where `where` is empty, and why it gives nothing.
+
+    `count` is that of records of which only this one, the last, is named.
+    """
 
     document: str
     where: str
     reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What a document states, and all its words: what no document says is known by them."""
+    """What a document states, what limits left out of that, and all its words: by them it's known what no document says."""
 
     document: str
     facts: list[Fact]
     words: set[str]
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ Rules = frozenset[str]
 NO_RULES = Rules()
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
+NAMED = 1_000  # records of a document that give nothing and are named
+PIECE = 1_000_000  # characters that are looked at for words at a time
 AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
 
@@ -142,24 +150,12 @@ def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO
     """What one document gives. `name` is how it is called in sources and reasons."""
     try:
         if holds_records(path.name):
-            yield from _records(_text(path), path, name, rules)
+            yield from _records(path, name, rules)
         else:
             yield from _converted(converter.convert(path), utf8(path.stem), name, rules)
     except (OSError, ValueError) as error:
         reason = f"can't be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         yield LeftOut(name, "", reason)
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
-    if not text.strip():
-        raise ValueError("empty")
-    return text
 
 
 def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Iterator[Read]:
@@ -169,11 +165,12 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
     text, facts, is_empty = Document(document.markdown, has_blocks=bool(rules)), list[Fact](), True
+    cuts: list[Cut] = []
     for line, parts in groupby(text.sections(), key=lambda section: section.line):
         blocks: list[str] = []
         for section in parts:
             blocks += section.texts
-            facts += facts_in(section, name, rules)
+            facts += facts_in(section, name, rules, cuts)
         if has_text(blocks):
             is_empty = False
             path = tuple(heading.replace("`", "") for heading in section.headings)
@@ -183,7 +180,7 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if is_empty and not facts:  # front matter may state something where no section does
         raise ValueError("nothing usable: no text in it but headings")
     if rules:
-        yield Stated(name, facts, words_of(document.markdown))
+        yield Stated(name, facts, words_of(document.markdown), tuple(cuts))
 
 
 def _where(name: str, document: Converted, line: int) -> str:
@@ -203,9 +200,9 @@ def _question(path: tuple[str, ...], stem: str) -> str:
     return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 
 
-def _records(text: str, path: Path, name: str, rules: Rules) -> Iterator[Read]:
+def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
     """Its records as examples; where none is one, what the JSON states."""
-    rows = (_record(row, name, place) for place, row in json_records.examples(text, is_lines=_is_lines(path)))
+    rows = _told(_record(row, name, place) for place, row in json_records.examples(path))
     unusable: list[Read] = []
     for row in rows:
         if isinstance(row, Candidate):
@@ -215,20 +212,60 @@ def _records(text: str, path: Path, name: str, rules: Rules) -> Iterator[Read]:
             break
         unusable.append(row)
     else:
-        facts = facts_of_json(text, name) if "J" in rules else []
+        cuts: list[Cut] = []
+        facts = _facts(path, name, cuts) if "J" in rules else []
         if facts:
-            yield Stated(name, facts, words_of(text))
+            yield Stated(name, facts, _words(path), tuple(cuts))
         yield from [] if facts else unusable or [LeftOut(name, "", "nothing usable: no record in it")]
         return
     if rules:
-        yield Stated(name, [], words_of(text))
+        yield Stated(name, [], _words(path))
 
 
-def _is_lines(path: Path) -> bool:
-    return SUFFIXES.get(path.suffix.lower()) is Kind.JSONL
+def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
+    """The rows; of very many that give nothing the first ones are named and the others counted."""
+    count, last = 0, None
+    for row in rows:
+        count += isinstance(row, LeftOut)
+        if isinstance(row, Candidate) or count <= NAMED:
+            yield row
+        else:
+            last = row
+    if last is not None:
+        yield replace(last, count=count - NAMED)
 
 
-def _record(row: json_records.Example | str, name: str, place: str) -> Read:
+def _facts(path: Path, name: str, cuts: list[Cut]) -> list[Fact]:
+    """What JSON states, FACTS at most."""
+    if not json_records.is_lines(path):
+        return facts_of_json(json_records.text_of(path), name, cuts)
+    facts, start, left_out = list[Fact](), 0, 0
+    for place, value in json_records.values(path):
+        if isinstance(value, ValueError):
+            continue
+        line = int(place.removeprefix("line "))
+        stated = list(json_facts(value, name, line, cuts))
+        room = FACTS - len(facts)
+        facts += stated[:room]
+        if len(stated) > room:
+            start, left_out = start or line, left_out + len(stated) - room
+    if left_out:
+        cuts.append(Cut(name, start, "value of JSON", left_out))
+    return distinct(facts)
+
+
+def _words(path: Path) -> set[str]:
+    """Those of a file of any size."""
+    found, rest = set[str](), ""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        while piece := file.read(PIECE):
+            text, space, last = (rest + piece).rpartition(" ")
+            found |= words_of(text if space else last)
+            rest = last[-PIECE:] if space else ""
+    return found | words_of(rest)
+
+
+def _record(row: json_records.Example | str, name: str, place: str) -> Candidate | LeftOut:
     where = f"{name}: {place}"
     if isinstance(row, str):
         return LeftOut(name, where, row)

@@ -7,6 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from ftq.formats.kind import SUFFIXES
 
 SHOWN = 5  # kinds of other files that are named
 HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
+PIECE = 2**22  # bytes of a file that are in memory at once
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
 
@@ -44,21 +46,42 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Sna
     for path in documents:
         relative = path.relative_to(folder)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            left_out.append((path, _unreadable(error)))
+            hashed, size = _taken(path, target / relative if target else None)
+        except _Unreadable as error:
+            left_out.append((path, str(error)))
             continue
-        digest.update(os.fsencode(relative) + b"\0" + hashlib.sha256(content).digest())
-        result.files, result.bytes = result.files + 1, result.bytes + len(content)
-        if target:
-            (target / relative).parent.mkdir(parents=True, exist_ok=True)
-            (target / relative).write_bytes(content)
+        digest.update(os.fsencode(relative) + b"\0" + hashed)
+        result.files, result.bytes = result.files + 1, result.bytes + size
     result.left_out = [(_name(path, folder), reason) for path, reason in left_out]
     result.skipped, result.others = _skipped(left_out), _others(left_out)
     if not result.files:
         raise _nothing(folder, left_out)
     result.hash = digest.hexdigest()
     return result
+
+
+class _Unreadable(Exception):
+    pass
+
+
+def _taken(path: Path, target: Path | None) -> tuple[bytes, int]:
+    """(the content's hash, its bytes), copied to `target` if there is one. A large file is never in memory whole."""
+    try:
+        file = path.open("rb")
+        piece = file.read(PIECE)
+    except OSError as error:
+        raise _Unreadable(_unreadable(error)) from None
+    if target:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with file, target.open("wb") if target else nullcontext() as copy:
+        while piece:
+            digest.update(piece)
+            size += len(piece)
+            if copy:
+                copy.write(piece)
+            piece = file.read(PIECE) if len(piece) == PIECE else b""
+    return digest.digest(), size
 
 
 def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:

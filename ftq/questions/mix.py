@@ -60,7 +60,7 @@ def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> 
     return train, valid
 
 
-def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, int]]:
+def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, list[Draft]]]:
     """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
     turns: dict[str, int] = defaultdict(int)
     numbered = []
@@ -69,7 +69,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         turns[draft.fact.key] += 1
     numbered.sort(key=lambda pair: pair[0])
     same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
-    left_out = Counter[str]()
+    left_out: dict[str, list[Draft]] = defaultdict(list)
     sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
     for turn, draft in numbered:
         record = draft.fact.subject if draft.fact.rule == "J" else ""
@@ -81,7 +81,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
             else ""
         )  # fmt: skip
         if reason:
-            left_out[reason] += 1
+            left_out[reason].append(draft)
             continue
         sections[section] += 1
         answers[answer] += 1
@@ -90,20 +90,20 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     return kept, {**left_out, "cloze": cloze}
 
 
-def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], int]:
+def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:
     """Cloze rows up to their share of the tokens, counted as characters."""
     others = sum(_size(draft) for draft in kept if CLOZE not in draft.question)
     room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
     cloze = [draft for draft in kept if CLOZE in draft.question]
     if not others:
-        return kept, 0
+        return kept, []
     chosen: set[int] = set()
     for draft in sorted(cloze, key=lambda draft: order(options.seed, draft.question)):
         room -= _size(draft)
         if room >= 0:
             chosen.add(id(draft))
     mixed = [draft for draft in kept if CLOZE not in draft.question or id(draft) in chosen]
-    return mixed, len(kept) - len(mixed)
+    return mixed, [draft for draft in cloze if id(draft) not in chosen]
 
 
 def _size(draft: Draft) -> int:
@@ -133,13 +133,23 @@ def _silent(
 
 def _row(draft: Draft) -> Row:
     fact = draft.fact
-    source = f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
-    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key, fact.file)
+    return Row(draft.question, "", draft.answer, _source(draft), fact.rule, fact.key, fact.file)
 
 
-def _report(code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, int]) -> Report:
+def _source(draft: Draft) -> str:
+    fact = draft.fact
+    return f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
+
+
+def _report(
+    code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, list[Draft]]
+) -> Report:
     rows = Counter(draft.fact.rule for draft in train)
     met = Counter(draft.fact.key for draft in train)
     counted = [fact for fact in facts if fact.relation != "term"]  # a sentence is blanked once
     few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
-    return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, left_out)
+    numbers = {reason: len(drafts) for reason, drafts in left_out.items()}
+    places = {
+        reason: dict(Counter(map(_source, drafts)).most_common()) for reason, drafts in left_out.items() if drafts
+    }
+    return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, numbers, places)

@@ -64,13 +64,14 @@ def statement(place: Place) -> Iterator[Fact]:
 
 
 def _sentences(place: Place) -> Iterator[Sentence]:
-    count = 0
+    count, cut, line = 0, 0, 0
     for paragraph in place.section.paragraphs:
-        for sentence in paragraph.sentences:
-            yield sentence
-            count += 1
         if count > SENTENCES:
-            return
+            line, cut = line or paragraph.line, cut + len(paragraph.sentences)
+            continue
+        yield from paragraph.sentences
+        count += len(paragraph.sentences)
+    place.cut(line, "sentence for rule S", cut)
 
 
 def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
@@ -127,6 +128,7 @@ def _without_article(name: str) -> str:
 def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
+        place.cut(paragraph.line, "sentence for rule B", len(paragraph.sentences) - SENTENCES)
         for sentence in paragraph.sentences[:SENTENCES]:
             if (
                 sentence.text[-1] in ".!。！"

@@ -128,12 +128,8 @@ def _tell_skipped(examples: Examples, report: Report) -> None:
 
 def _worth_knowing(examples: Examples) -> list[str]:
     """On documents that are used, and what they say differently."""
-    contradictions = examples.questions.contradictions if examples.questions else ()
-    return examples.documents.notes + [
-        f"{one.subject}, {one.attribute}: "
-        + "; ".join(f"{stated.value} ({stated.file}:{stated.line})" for stated in one.stated)
-        for one in contradictions
-    ]
+    of_facts = examples.questions.contradictions if examples.questions else ()
+    return [*examples.documents.notes, *map(str, (*of_facts, *examples.answers.contradictions))]
 
 
 def _tell(lines: list[str], event: str, report: Report) -> None:
