@@ -196,8 +196,12 @@ def test_dry_run_says_what_submit_would_record_and_writes_nothing(client: Client
 
 
 def test_files_left_behind_are_said(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: _deny() if path.suffix == ".json" else real(path))
+    real = Path.open
+
+    def open_it(path: Path, *arguments: Any, **named: Any) -> Any:
+        return _deny() if path.name == "b.json" else real(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_it)
     submitted = client.submit(options)
     left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
     assert (submitted.documents, submitted.notes) == (1, [left, no_broker(client)])

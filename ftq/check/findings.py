@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from ftq.check.near import MOST as NEAR
@@ -75,6 +77,13 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
         *_cuts(report, survey),
     ]
     return [replace(one, places=one.places[:PLACES]) for level in LEVELS for one in found if one.level == level]
+
+
+def warnings_in(report: Path) -> list[Finding]:
+    """Those that prepare wrote into a run's report.json. OSError, ValueError, KeyError, TypeError if it hasn't."""
+    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    findings = [Finding(**{**one, "places": tuple(one["places"])}) for one in found]
+    return [finding for finding in findings if finding.level == "warning"]
 
 
 def outcome(file: Skipped) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from ftq.errors import utf8
@@ -47,7 +47,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Stated:
-    """What a document states, what limits left out of that, and all its words: by them it's known what no document says."""
+    """What a document states, what limits left out of that, and all its words: they tell what no document says."""
 
     document: str
     facts: list[Fact]
@@ -79,6 +79,7 @@ LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named
 PIECE = 1_000_000  # characters that are looked at for words at a time
+FIRST = 20  # documents that are read before other processes are started: whoever wants one example waits for none
 AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
 
@@ -98,15 +99,20 @@ def read(
     with Converter() as converter, Processes("ftq.examples.read:read_files") as processes:
         is_shared = sum(size for size in sizes if size < LARGE) >= SHARED and cores() > 1
         for is_large, group in groupby(zip(files, sizes, strict=True), key=lambda pair: pair[1] >= LARGE):
-            if is_large or not is_shared:
-                given: Iterator[tuple[Iterable[Read], int]] = ((_read(file, converter, rules), 1) for file, _ in group)
-            else:
-                calls = list(_calls(group, rules))
-                given = zip(processes.results(calls), (len(call[0]) for call in calls), strict=True)
-            for rows, number in given:
+            start = FIRST if is_shared and not is_large else None
+            given: Iterator[tuple[Iterable[Read], int]] = (
+                (_read(file, converter, rules), 1) for file, _ in islice(group, start)
+            )
+            for rows, number in chain(given, _shared(group, rules, processes)):
                 yield from rows
                 done += number
                 progress(done / len(files))
+
+
+def _shared(group: Iterable[tuple[File, int]], rules: Rules, processes: Processes) -> Iterator[tuple[list[Read], int]]:
+    """What other processes read: (rows, of how many documents)."""
+    if calls := list(_calls(group, rules)):
+        yield from zip(processes.results(calls), (len(call[0]) for call in calls), strict=True)
 
 
 def read_files(files: Sequence[File], rules: Rules) -> list[Read]:

@@ -71,7 +71,7 @@ def _taken(path: Path, target: Path | None) -> tuple[bytes, int]:
         piece = file.read(PIECE)
     except OSError as error:
         raise _Unreadable(_unreadable(error)) from None
-    if target:
+    if target and not os.path.isdir(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with file, target.open("wb") if target else nullcontext() as copy:
@@ -94,11 +94,15 @@ def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
         ours = home is not None and os.path.realpath(place) == str(home)
         folders[:] = [name for name in folders if not (ours and name in OURS) and not _is_run(Path(place, name), home)]
         inside = PurePosixPath(Path(place).relative_to(folder).as_posix())
-        ignored = {name: line for name in folders if (line := ignore.reason(inside / name, is_folder=True))}
+        has_rules = ignore.has_rules(inside)
+        ignored = {
+            name: line for name in folders if has_rules and (line := ignore.reason(inside / name, is_folder=True))
+        }
         barred = [name for name in folders if name in ignored or _is_barred(Path(place, name))]
         folders[:] = sorted(set(folders) - set(barred))
-        for path in (Path(place, name) for name in [*sorted(barred), *sorted(names)]):
-            line = ignored.get(path.name, "") or ignore.reason(inside / path.name)
+        for name in [*sorted(barred), *sorted(names)]:
+            path = Path(place, name)
+            line = ignored.get(name, "") or (ignore.reason(inside / name) if has_rules else "")
             reason = f"{IGNORED}{line}" if line else _why_not(path, root)
             if not (ours and reason == OTHER):
                 yield path, reason
@@ -116,7 +120,11 @@ def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[tuple[Path,
             left_out.append((path, reason))
     if not documents:
         raise _nothing(folder, left_out)
-    return sorted(documents), left_out
+    return sorted(documents, key=_in_order), left_out
+
+
+def _in_order(path: Path) -> list[str]:
+    return str(path).split(os.sep)  # as paths are compared, in a tenth of the time
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -155,16 +163,19 @@ def _is_barred(folder: Path) -> bool:
 
 def _why_not(path: Path, root: Path) -> str:
     """Why the path is no document; empty for a plain file and for a link to one below `root`."""
-    if path.name.startswith("."):
+    name, place = path.name, str(path)
+    if name.startswith("."):
         return HIDDEN
-    if path.suffix.lower() not in SUFFIXES and os.path.exists(path) and not os.path.isdir(path):
+    if os.path.splitext(name)[1].lower() not in SUFFIXES and os.path.exists(place) and not os.path.isdir(place):
         return OTHER
-    if utf8(path.name) != path.name:
+    if not name.isascii() and utf8(name) != name:
         return "its name isn't UTF-8"
-    if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):
-        return "a link that leads out of the folder"  # in a shared folder, it could lead to anybody's files
     try:
-        mode = path.stat().st_mode
+        mode = os.lstat(place).st_mode
+        if stat.S_ISLNK(mode):
+            if not Path(os.path.realpath(place)).is_relative_to(root):
+                return "a link that leads out of the folder"  # in a shared folder, it could lead to anybody's files
+            mode = os.stat(place).st_mode
     except FileNotFoundError:
         return "a link to nothing"
     except OSError as error:

@@ -7,6 +7,7 @@ free; here both are estimates.
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -107,19 +108,24 @@ class Forecast:
 
 
 def forecast(
-    spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None, checked: Check | None = None
+    spec: dict[str, Any],
+    store: RunStore | None,
+    home: Path,
+    card: str | None = None,
+    checked: Check | None = None,
+    documents_hash: str | None = None,
 ) -> Forecast:
     """Plan a run of this spec as the train stage would. UserError if it can't fit.
 
     `card` is what `--card` says; without it the card is that of the worker that the run would go to. `checked` is what
-    the documents teach, if they have been read.
+    the documents teach, if they have been read, and `documents_hash` their snapshot's, if that was taken.
     """
     asked, shape, context = parse(spec), models.shape_of(spec["model"]), models.context_of(spec["model"])
     place, notes = _place(spec, store, card)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
         spec = {**spec, "max_seq_length": context}
-    dataset = _dataset(spec, store, home, checked)
+    dataset = _dataset(spec, store, home, checked, documents_hash)
     if not dataset.train.examples:
         notes.append(f"no example was found in the documents, prepare would fail. {KNOWN}")
     if shape is None:
@@ -151,12 +157,14 @@ def machine_of(spec: RunSpec, place: Place) -> Machine:
 # ---- the examples -----------------------------------------------------------------------------------------
 
 
-def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path, checked: Check | None) -> Dataset:
+def _dataset(
+    spec: dict[str, Any], store: RunStore | None, home: Path, checked: Check | None, documents_hash: str | None
+) -> Dataset:
     folder, bytes_per_token = Path(spec["documents"]), BYTES_PER_TOKEN
 
     @cache
     def hashed() -> str:
-        return snapshot.snapshot(folder, None, home).hash
+        return documents_hash or snapshot.snapshot(folder, None, home).hash
 
     for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
         if number == 0:
@@ -202,7 +210,7 @@ def _rescaled(checked: Check, factor: float) -> Dataset:
 
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
     """The examples that prepare will make; of their tokens a guess."""
-    lengths, shares = list[int](), list[float]()
+    lengths, shares = array("l"), array("d")
     for example, part in examples:
         lengths.append(min(row.limit, row.length(example)))
         shares.append(dataset.share(example, spec["seed"], part))
