@@ -217,10 +217,14 @@ def test_files_left_behind_are_said(client: Client, options: dict[str, Any], mon
 def test_a_home_that_cannot_be_written_is_said_and_nothing_stays_there(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
-    def write_bytes(path: Path, data: bytes) -> int:
-        raise error
+    real = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    def open_it(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if mode == "wb":
+            raise error
+        return real(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_it)
     with pytest.raises(Unavailable, match=f"^{message.format(home=client.settings.home)}$") as caught:
         client.submit(options)
     assert "FTQ_HOME" in caught.value.hint
