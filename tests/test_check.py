@@ -13,11 +13,12 @@ from cli_tools import ok, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftq.check.check import QUICK, Check, File, check, quick
+from ftq.check.check import QUICK, Check, File, check, check_of, quick
 from ftq.check.findings import Finding
 from ftq.check.near import Near
 from ftq.check.page import page
 from ftq.check.secrets import masked, secrets
+from ftq.check.survey import Survey
 from ftq.errors import UserError
 from ftq.examples.dataset import Examples, questions_of
 from ftq.examples.read import Candidate, LeftOut, read
@@ -187,6 +188,27 @@ def test_what_a_limit_leaves_out_is_told_with_file_and_number(tmp_path: Path) ->
         "70 sentences for rule S beyond a limit left out": ("prose.md:5: 70",),
         "3 rows of a table beyond a limit left out": ("table.md:505: 3",),
     }
+
+
+@pytest.mark.parametrize(("by", "rows"), [("base", 2), ("endpoint", 12), ("structure", 0)])
+def test_what_a_model_will_be_asked_is_said_in_check_and_in_the_dry_run(tmp_path: Path, by: str, rows: int) -> None:
+    page = "# A\n\nThe pump moves the water out. The valve is opened by hand. It is not here?\n\n## B\n\nIt is red.\n"
+    once = "# C\n\nThe motor turns the pump and nothing else in it.\n"
+    folder = write(tmp_path / "docs", {"a.md": page, "b.md": once, "c.json": '[{"question": "Q", "answer": "A"}]'})
+    said = f"asked about 2 sections; about {rows} more rows come of it, an estimate"
+    checked = check(folder, parse({"model": "any", "questions": by}))
+    assert [one.level for one in checked.findings if said in one.message] == ["note"] * bool(rows)
+    told = run("submit", "--model", "smollm2-135m", "--documents", str(folder), "--set", f"questions={by}", "--dry-run")
+    assert (f"{said}: they aren't in these numbers" in told.stderr) == bool(rows)
+
+
+def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
+    survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
+    row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}
+    survey.add([row, {**row, "rule": "W"}], [3, 4])
+    checked = check_of("docs", "any", DatasetReport(max_seq_length=9, stop="</s>", examples=2, train=2), survey)
+    assert checked.rules == {"whole sections and records": 1, "questions that a model wrote": 1}
+    assert "<b>W</b> questions that a model wrote" in page(checked)
 
 
 # ---- the command ------------------------------------------------------------------------------------------

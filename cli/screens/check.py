@@ -12,7 +12,6 @@ from rich.text import Text
 from cli.common import plural, say
 from cli.screens import terminal
 from ftq.errors import printable
-from ftq.facts.fact import RULES
 
 if TYPE_CHECKING:
     from ftq.check.check import Check, File
@@ -34,13 +33,15 @@ def print_check(checked: Check) -> None:
 
 
 def _rows(checked: Check) -> None:
+    from ftq.check.check import ROWS
+
     if checked.rows:
         _heading(f"{plural(len(checked.rows), 'row')} drawn at random, as the model sees them")
     for row in checked.rows:
         text = row.prompt + row.answer
         if (more := len(text) - TEXT) > 0:
             text = f"{text[:TEXT]}... ({more:,} more characters)"
-        rule = f"{row.rule}  {RULES[row.rule]}" if row.rule else "whole section or record"
+        rule = f"{row.rule}  {ROWS.get(row.rule, '')}" if row.rule else "whole section or record"
         click.secho(printable(f"{rule}  ({row.source})", keep=""), dim=True)
         say(f"{text}\n")
 

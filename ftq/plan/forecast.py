@@ -28,6 +28,7 @@ from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import CHOSEN, Plan
+from ftq.questions.written import Expected
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.shape import Shape
@@ -55,11 +56,12 @@ class Dataset:
     train: Rows
     held_out: int
     counted: bool
+    expected: str = ""  # what a language model will be asked to write
 
 
 @dataclass(frozen=True)
 class Place:
-    """The card, and how it is known. `dtype`: what a CPU computes in. `timed`: its speed is known."""
+    """The card, and how it is checked. `dtype`: what a CPU computes in. `timed`: its speed is checked."""
 
     card: Card
     said: str
@@ -126,6 +128,8 @@ def forecast(
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
         spec = {**spec, "max_seq_length": context}
     dataset = _dataset(spec, store, home, checked, documents_hash)
+    if dataset.expected:
+        notes.append(f"{dataset.expected}: they aren't in these numbers")
     if not dataset.train.examples:
         notes.append(f"no example was found in the documents, prepare would fail. {KNOWN}")
     if shape is None:
@@ -173,10 +177,10 @@ def _dataset(
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
             return _counted(report, report.tokens.mean / 2)
-    if checked and checked.exact:
-        return _counted(checked.report, checked.deviation)
     if checked:
-        return _rescaled(checked, BYTES_PER_TOKEN / bytes_per_token)
+        factor = BYTES_PER_TOKEN / bytes_per_token
+        guess = _counted(checked.report, checked.deviation) if checked.exact else _rescaled(checked, factor)
+        return replace(guess, expected=checked.expected)
     row = Row(spec["max_seq_length"], Guess(bytes_per_token).one)
     return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
 
@@ -210,13 +214,15 @@ def _rescaled(checked: Check, factor: float) -> Dataset:
 
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
     """The examples that prepare will make; of their tokens a guess."""
-    lengths, shares = array("l"), array("d")
+    lengths, shares, expected = array("l"), array("d"), Expected(spec["questions"])
     for example, part in examples:
+        expected.see(example)
         lengths.append(min(row.limit, row.length(example)))
         shares.append(dataset.share(example, spec["seed"], part))
     valid = dataset.held_out(shares, spec["valid_fraction"])
     train = Rows.of([length for number, length in enumerate(lengths) if number not in valid])
-    return Dataset(replace(train, longest=max(lengths, default=0)), len(valid), False)  # evaluated, it takes room too
+    train = replace(train, longest=max(lengths, default=0))  # evaluated, it takes room too
+    return Dataset(train, len(valid), False, expected.said)
 
 
 def _part(rows: Rows, examples: int) -> Rows:
