@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from ftq.check.page import page
 from ftq.check.secrets import masked, secrets
 from ftq.check.survey import Survey
 from ftq.errors import UserError
+from ftq.examples import dataset
 from ftq.examples.dataset import Examples, questions_of
 from ftq.examples.read import Candidate, LeftOut, read
 from ftq.examples.report import DatasetReport
@@ -354,13 +356,27 @@ def test_html_is_written_and_a_place_that_cannot_be_written_is_said(tmp_path: Pa
 
 LIMIT = 40
 words = st.integers(0, 30).map(lambda number: f"w{number}")
-texts = st.lists(st.lists(words, min_size=1, max_size=70).map(" ".join), max_size=3)
+some = st.lists(words, min_size=1, max_size=70)
+blocks = st.one_of(
+    some.map(" ".join),
+    some.map(lambda found: "\n".join(found)),
+    some.map(lambda found: "".join(f"- {word}\n" for word in found)),
+    some.map(lambda found: "".join(f"{number}. {word}\n\n   {word}\n" for number, word in enumerate(found, 1))),
+    some.map(lambda found: "```\n# " + "\n\n".join(found) + "\n```"),
+    some.map(lambda found: "> " + "\n> ".join(found)),
+    some.map(lambda found: "| a | b |\n|---|---|\n" + "".join(f"| {word} | `{word}` |\n" for word in found)),
+    some.map(lambda found: f"**{found[0]}**: {' '.join(found)}. It is {' '.join(found)}."),
+    some.map(lambda found: f"<div>\n\n{' '.join(found)}\n\n</div>"),
+)
+texts = st.lists(blocks, max_size=3)
 sections = st.tuples(st.sampled_from(["# One", "## Two", "# Three?", ""]), texts)
 pages = st.lists(sections, max_size=4)
 records = st.lists(
     st.one_of(
         st.fixed_dictionaries({"question": st.lists(words, min_size=1, max_size=60).map(" ".join),
                                "answer": st.lists(words, max_size=90).map(" ".join)}),
+        st.fixed_dictionaries({"messages": st.lists(
+            st.fixed_dictionaries({"role": st.just("assistant"), "content": words}), max_size=2)}),
         st.fixed_dictionaries({"question": words}),
         st.just(7),
     ),
@@ -374,24 +390,41 @@ def in_words(example: Example) -> int:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.dictionaries(st.sampled_from("abc"), pages, max_size=3), st.dictionaries(st.sampled_from("de"), records))
+@given(
+    st.dictionaries(st.sampled_from("abc"), pages, max_size=3),
+    st.dictionaries(st.sampled_from(["d.json", "e.jsonl"]), records),
+    st.sampled_from(["structure", "none"]),
+    st.floats(0, 0.5),
+)
 def test_what_goes_in_is_used_skipped_or_there_already_to_the_token(
     tmp_path_factory: pytest.TempPathFactory,
     written: dict[str, list[tuple[str, list[str]]]],
     lists: dict[str, list[object]],
+    questions: str,
+    share: float,
 ) -> None:
     folder = tmp_path_factory.mktemp("docs")
     for name, parts in written.items():
         text = "\n\n".join("\n\n".join([heading, *paragraphs]) for heading, paragraphs in parts)
         (folder / f"{name}.md").write_text(text)
     for name, rows in lists.items():
-        (folder / f"{name}.json").write_text(json.dumps(rows))
+        lines = "\n".join(map(json.dumps, rows)) if name.endswith("l") else json.dumps(rows)
+        (folder / name).write_text(lines)
     went_in = [paragraph for parts in written.values() for _, paragraphs in parts for paragraph in paragraphs]
     went_in += [record["answer"] for rows in lists.values() for record in rows if "answer" in keys(record)]
 
-    examples = Examples(folder, Row(LIMIT, in_words))
-    out = [example for example, _ in examples]
-    assert max(map(in_words, out), default=0) <= LIMIT
+    spec = parse({"model": "any", "questions": questions, "valid_fraction": share})
+    examples = Examples(folder, Row(LIMIT, in_words), questions=questions_of(spec))
+    taken = list(examples)
+    assert max((in_words(example) for example, _ in taken), default=0) <= LIMIT
+    assert len(taken) == examples.count
+    out = [example for example, _ in taken if "rule" not in example]
+    assert len(out) == sum(file.examples for file in examples.documents.used)
+    of_facts = examples.duplicates - sum(file.duplicates for file in examples.documents.used)
+    held_out = dataset.held_out([dataset.share(example, 0, part) for example, part in taken], share)
+    report = examples.report(len(held_out), list(map(in_words, (example for example, _ in taken))), LIMIT, "")
+    assert report.train + report.valid == report.examples == len(taken)
+    assert report.tokens.total == sum(in_words(example) for example, _ in taken)
 
     left_out = {record.where for record in examples.records_skipped}
     there: set[tuple[str, str, tuple[str, ...]]] = set()
@@ -400,12 +433,13 @@ def test_what_goes_in_is_used_skipped_or_there_already_to_the_token(
         if isinstance(row, Candidate):
             content = (row.instruction, row.input, row.blocks)
             (again if content in there else skipped if row.where in left_out else []).extend(row.blocks)
-            examples.duplicates -= content in there
+            of_facts += content in there
             there.add(content)
         elif isinstance(row, LeftOut) and row.where:
-            unusable.add(row.where)
+            is_data = questions == "structure" and row.reason.startswith("a record ")  # and may state something
+            unusable |= set() if is_data else {row.where}
     assert counted(went_in) == counted([row["output"] for row in out] + skipped + again)
-    assert examples.duplicates == 0
+    assert of_facts == examples.duplicates
     useless = {file.path for file in examples.documents.skipped}  # their reason is that of their first record
     assert {where for where in unusable if where.partition(":")[0] not in useless} <= left_out
     files = [file.path for file in (*examples.documents.used, *examples.documents.skipped)]
@@ -417,4 +451,4 @@ def keys(record: object) -> set[str]:
 
 
 def counted(texts: Iterable[str]) -> Counter[str]:
-    return Counter(word for text in texts for word in text.split())
+    return Counter(word for text in texts for word in re.findall(r"\bw\d+\b", text))

@@ -25,9 +25,7 @@ MANUAL = Path(__file__).parent.parent / "documents"
 IN_A_FOLDER = 40  # documents
 SECONDS, GROWTH = 120, 300_000_000  # that a folder may take, wherever; bytes, of this process
 JSON = b'[{"question": "Who?", "answer": "Ann, and 3 others."}, {"messages": [{"role": "user", "content": "Q"}, '
-JSON += (
-    b'{"role": "assistant", "content": "A"}]}, {"name": "pump", "weight": {"value": "12 kg"}}]'
-)
+JSON += b'{"role": "assistant", "content": "A"}]}, {"name": "pump", "weight": {"value": "12 kg"}}]'
 TEXTS = {
     **{name: data for name, data in SAMPLES.items() if name not in ("a.md", "a.txt")},
     **{page.name: page.read_bytes() for page in sorted(MANUAL.glob("*.md"))[:6]},

@@ -141,7 +141,7 @@ def _left_out(report: DatasetReport) -> Iterator[Finding]:
 
 
 def _named(file: Skipped) -> str:
-    return file.path if file.reason == OTHER else f"{file.path}: {file.reason}"
+    return file.path if file.reason == OTHER else f"{file.path}: {file.reason.removeprefix(IGNORED)}"
 
 
 def _records(report: DatasetReport) -> Iterator[Finding]:

@@ -228,7 +228,7 @@ def questions_of(spec: RunSpec) -> Options | None:
     """How a run's facts become rows; None if they don't."""
     if spec.questions == "none":
         return None
-    every = round(1 / spec.valid_fraction) if spec.valid_fraction else NEVER
+    every = round(min(NEVER, 1 / spec.valid_fraction)) if spec.valid_fraction else NEVER
     return Options(
         topic=spec.topic,
         exposures=spec.exposures,

@@ -14,6 +14,7 @@ from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
+NO_RECORD = "a record"  # begins the reasons of what is none
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
 _JSON = json.JSONDecoder(parse_int=float)  # int() refuses more than 4,300 digits
@@ -88,7 +89,7 @@ def read(record: Any) -> list[Example | str]:
 
 def _rows(record: Any) -> Iterator[Example | str]:
     if not isinstance(record, dict):
-        raise ValueError(f"a record must be an object, not {_kind(record)}")
+        raise ValueError(f"{NO_RECORD} must be an object, not {_kind(record)}")
     first = _said_first(record)
     for key in ("messages", "conversations"):
         if key in record:
@@ -102,7 +103,7 @@ def _rows(record: Any) -> Iterator[Example | str]:
             example = _example(record, question, answer)
             yield from _turns(first, _as_chat(example), question) if first else [example]
             return
-    raise ValueError(f"a record needs {KNOWN}; this one has {_listed(list(record))}")
+    raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {_listed(list(record))}")
 
 
 def _document(text: str) -> Iterator[tuple[str, Any]]:

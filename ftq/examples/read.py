@@ -209,7 +209,7 @@ def _question(path: tuple[str, ...], stem: str) -> str:
 def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
     """Its records as examples; where none is one, what the JSON states."""
     rows = _told(_record(row, name, place) for place, row in json_records.examples(path))
-    unusable: list[Read] = []
+    unusable: list[Candidate | LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
             yield from unusable
@@ -222,10 +222,16 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
         facts = _facts(path, name, cuts) if "J" in rules else []
         if facts:
             yield Stated(name, facts, _words(path), tuple(cuts))
-        yield from [] if facts else unusable or [LeftOut(name, "", "nothing usable: no record in it")]
+        none = [LeftOut(name, "", "nothing usable: no record in it")]
+        yield from filter(_is_no_data, unusable) if facts else unusable or none
         return
     if rules:
         yield Stated(name, [], _words(path))
+
+
+def _is_no_data(row: Candidate | LeftOut) -> bool:
+    """Whether it is a fault, in JSON that states something: what has no record's keys is data."""
+    return isinstance(row, LeftOut) and not row.reason.startswith(json_records.NO_RECORD)
 
 
 def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
