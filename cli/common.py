@@ -34,7 +34,7 @@ def open_client() -> Client:
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names and ids of the latest runs. Offers nothing where they can't be read: an error would spoil the line."""
+    """Names, ids and versions of the latest runs; nothing where they can't be read: an error would spoil the line."""
     try:
         from ftq.client.client import Client
         from ftq.settings import Settings
@@ -44,6 +44,7 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
     except Exception:
         return []
     names = [(run.name, run) for run in runs] + [(run.id, run) for run in runs if incomplete]
+    names += [(run.version_name, run) for run in runs if run.version_name and ":" in incomplete]
     return [
         CompletionItem(printable(word), help=printable(f"{run.model}, {run.status}"))
         for word, run in names

@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 import ftq
-from cli.commands import ask, check, control, doctor, look, room, serve, submit
+from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
 from cli.common import INTERRUPTED, interruptible
 from ftq.errors import printable
 
@@ -24,7 +24,7 @@ A first run, from a folder of documents to a model that answers:
   ftq infer RUN "A question?"
 
 \b
-RUN is a run's id, a unique prefix of it, or its name.
+RUN is a run's id, a unique prefix of it, its name, or a version: handbook:2, handbook:latest.
 Exit codes: 0 done, 1 the run or the operation failed, 2 bad usage, 130 Ctrl-C.
 Completion: eval "$(_FTQ_COMPLETE=bash_source ftq)"      (or zsh_source, fish_source)
 """
@@ -105,7 +105,7 @@ def main() -> None:
 for command in (
     *(check.check, submit.submit, look.status, look.logs, look.events),
     *(control.cancel, control.pause, control.resume, control.retry),
-    *(ask.infer, look.models, look.options),
+    *(ask.infer, models.models, models.promote, models.pull, models.push, look.options),
     *(room.rm, room.gc, room.keep),
     *(serve.up, serve.worker, doctor.doctor),
 ):

@@ -24,6 +24,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "documents": ("elsewhere", []),
     "priority": ("high", []),
     "gpus": (2, []),
+    "promote": ("never", []),
     "valid_fraction": (0.1, [PREPARE, TRAIN]),
     "format": ("chat", [*STAGES]),
     "train_on_prompt": (True, [TRAIN]),
@@ -50,7 +51,7 @@ def make_run(keys: dict[str, str] | None = None, documents_hash: str = "hash", *
     nothing: dict[str, Any] = dict.fromkeys(Stage.__dataclass_fields__)
     keys = dict.fromkeys(STAGES, "k") if keys is None else keys
     stages = [Stage(**{**nothing, "name": name, "key": keys.get(name)}) for name in STAGES]
-    return Run("abc", "n", spec["model"], spec, documents_hash, "run", False, 0.0, stages)
+    return Run("abc", "n", spec["model"], spec, documents_hash, "run", False, 0.0, stages, "n")
 
 
 def keys(run: Run) -> dict[str, str | None]:

@@ -188,6 +188,7 @@ def test_what_a_limit_leaves_out_is_told_with_file_and_number(tmp_path: Path) ->
         "1 paragraph too long to be prose beyond a limit left out": ("long.md:1: 1",),
         "20 sentences for rule B beyond a limit left out": ("prose.md:3: 10", "prose.md:5: 10"),
         "70 sentences for rule S beyond a limit left out": ("prose.md:5: 70",),
+        "70 sentences for rule P beyond a limit left out": ("prose.md:5: 70",),
         "3 rows of a table beyond a limit left out": ("table.md:505: 3",),
     }
 
@@ -197,7 +198,7 @@ def test_what_a_model_will_be_asked_is_said_in_check_and_in_the_dry_run(tmp_path
     page = "# A\n\nThe pump moves the water out. The valve is opened by hand. It is not here?\n\n## B\n\nIt is red.\n"
     once = "# C\n\nThe motor turns the pump and nothing else in it.\n"
     folder = write(tmp_path / "docs", {"a.md": page, "b.md": once, "c.json": '[{"question": "Q", "answer": "A"}]'})
-    said = f"asked about 2 sections; about {rows} more rows come of it, an estimate"
+    said = f"asked about 2 sections; about {rows} more questions come of it, an estimate"
     checked = check(folder, parse({"model": "any", "questions": by}))
     assert [one.level for one in checked.findings if said in one.message] == ["note"] * bool(rows)
     told = run("submit", "--model", "smollm2-135m", "--documents", str(folder), "--set", f"questions={by}", "--dry-run")
@@ -209,8 +210,8 @@ def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> No
     row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}
     survey.add([row, {**row, "rule": "W"}], [3, 4])
     checked = check_of("docs", "any", DatasetReport(max_seq_length=9, stop="</s>", examples=2, train=2), survey)
-    assert checked.rules == {"whole sections and records": 1, "questions that a model wrote": 1}
-    assert "<b>W</b> questions that a model wrote" in page(checked)
+    assert checked.rules == {"whole sections and records": 1, "questions that a language model wrote": 1}
+    assert "<b>W</b> questions that a language model wrote" in page(checked)
 
 
 # ---- the command ------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ from ftq.spec.options import parse
 from ftq.store.store import RunStore
 
 pytestmark = pytest.mark.usefixtures("utc")
-MANUAL = Path(__file__).parent.parent / "documents"
+ROOT = Path(__file__).parent.parent
+MANUAL, DOCS = ROOT / "documents", ROOT / "docs"
 
 
 # ---- help -------------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def test_every_command_has_help_an_example_and_a_place_in_the_manual(name: str) 
     text = ok(name, "--help").stdout
     assert re.search(rf"\n  Examples?:\n    ftq {name}\b", text)
     assert main.commands[name].get_short_help_str(70)[-3:] != "..."
-    assert any(f"`ftq {name}" in page.read_text() for page in MANUAL.glob("*.md"))
+    assert any(f"`ftq {name}" in page.read_text() for folder in (MANUAL, DOCS) for page in folder.glob("*.md"))
 
 
 def test_version() -> None:
@@ -169,6 +170,7 @@ def test_the_json_of_a_run(store: Store) -> None:
     assert json.loads(ok("status", "busy", "--json").stdout) == {
         "id": "cccc3333",
         "name": "busy",
+        "version": None,
         "status": "running",
         "model": "smollm2-135m",
         "created_at": "2026-01-02T02:55:00.000Z",

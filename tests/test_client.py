@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from ftq import queue
 from ftq.client.client import Client
-from ftq.errors import FtqError, NameTaken, NotFound, Refused, Unavailable, UserError
+from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.settings import Settings, without_password
 from ftq.spec.options import parse
@@ -170,21 +170,6 @@ def test_the_artifacts_folder_of_a_clone_is_closed_by_the_first_run(client: Clie
     home.chmod(0o755)  # it is the user's own
     client.submit(options)
     assert stat.S_IMODE(home.stat().st_mode) == 0o755
-
-
-def test_a_name_that_is_taken_leaves_no_files(
-    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client.submit(options, "mine")
-    before = tree(client.settings.home)
-    monkeypatch.setattr(Path, "write_bytes", lambda *_: pytest.fail("a document was copied"))
-    for verb in (client.submit, client.dry_run):
-        with pytest.raises(NameTaken, match=r"^the name mine is taken$"):
-            verb(options, "mine")
-        with pytest.raises(UserError, match=r"(?s)^epochs=0: .*\nthe name mine is taken$"):
-            verb({**options, "epochs": 0}, "mine")
-    assert tree(client.settings.home) == before
-    assert client.count() == 1
 
 
 def test_dry_run_says_what_submit_would_record_and_writes_nothing(client: Client, options: dict[str, Any]) -> None:

@@ -121,16 +121,22 @@ def test_a_chat_gives_an_example_for_each_answer() -> None:
     turns = [("system", "Be brief."), ("user", "Q1"), ("assistant", "A1"), ("user", "Q2"), ("assistant", "A2")]
     assert json_records.read({"messages": [{"role": role, "content": text} for role, text in turns]}) == [
         {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
-        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2"},
-    ]
+        {
+            "instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1", "output": "A2",
+            "turns": '[["system", "Be brief."], ["user", "Q1"], ["assistant", "A1"]]',
+        },
+    ]  # fmt: skip
 
 
 def test_a_system_prompt_and_a_history_are_part_of_the_input() -> None:
     example = {"instruction": "Q2", "input": "Of today.", "output": "A2"}
     expected = [
         {"instruction": "Q1", "input": "Be brief.", "output": "A1"},
-        {"instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2"},
-    ]
+        {
+            "instruction": "Q2", "input": "Be brief.\nUser: Q1\nAssistant: A1\nOf today.", "output": "A2",
+            "turns": '[["system", "Be brief."], ["user", "Q1"], ["assistant", "A1"], ["system", "Of today."]]',
+        },
+    ]  # fmt: skip
     for name in ("system", "system_prompt"):
         assert json_records.read({**example, name: "Be brief.", "history": [["Q1", "A1"]]}) == expected
     turns = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}]
@@ -207,16 +213,15 @@ def test_each_kind_of_document_gives_its_sections_and_its_facts(tmp_path: Path) 
     ]
     of_rule = {(row["source"], row["rule"]) for row, _ in rows if "rule" in row}
     assert of_rule == {
-        ("a.md#Pump", "T"), ("b.txt#CARE OF THE VALVE", "H"), ("c.html#Motor", "H"), ("d.docx#Hoses", "H"),
-        ("f.json#belts", "J"), ("g.md", "F"),
+        ("a.md#Pump", "T"), ("b.txt#CARE OF THE VALVE", "H"), ("c.html#Motor", "H"), ("c.html#Motor", "P"),
+        ("d.docx#Hoses", "H"), ("f.json#belts", "J"), ("g.md", "F"),
     }  # fmt: skip
     counts = {"a.md": 1, "b.txt": 1, "c.html": 1, "d.docx": 1, "e.jsonl": 1, "f.json": 0, "g.md": 0}
     assert examples.documents == Documents(
         [Used(file.path, counts[file.path], file.facts) for file in examples.documents.used]
     )
     assert list(counts) == [file.path for file in examples.documents.used]
-    short = {row["instruction"]: row["output"] for row, _ in rows}
-    assert short["What is the weight of valve?"] == "The weight of valve is 3 kg."
+    assert "The weight of valve is 3 kg." in {row["output"] for row, _ in rows}
     assert examples.count == len(rows) == 5 + sum(examples.questions.rows.values())
 
 
@@ -236,7 +241,7 @@ def test_without_questions_there_are_the_sections_and_records_alone(tmp_path: Pa
 
 
 def test_rules_that_are_skipped_find_nothing(tmp_path: Path) -> None:
-    rows, examples = taken(tmp_path, FOLDER, skip_rules="T,J,N,F")
+    rows, examples = taken(tmp_path, FOLDER, skip_rules="T,J,N,F,P")
     assert {row["rule"] for row, _ in rows if "rule" in row} == {"H"}
     assert examples.questions.rows.keys() == {"H"}
     assert [skipped.path for skipped in examples.documents.skipped] == ["f.json", "g.md"]

@@ -86,6 +86,23 @@ def test_rule_c_finds_what_code_is_for() -> None:
     ]
 
 
+def test_rule_c_wants_code_that_its_sentence_speaks_of() -> None:
+    source = (
+        "## Removing dust\n\nTo clean the hopper, wait for the evening.\n\n```sh\ngrind --coarse\n```\n\n"
+        "To stop the mill, close its gate.\n\n```sh\nmill stop\n```\n"
+    )
+    assert found(source, "C") == [("command", "stop the mill", "mill stop", 12)]
+
+
+def test_rule_b_blanks_whole_words() -> None:
+    source = "The **art** of milling is very old.\n\nMillers get up before the sun in **art** schools of the town.\n"
+    assert [fact.value for fact in facts_of(source, "a.md", frozenset("B"))] == ["art", "art"]
+    source = "A **cart** and an **art** are told from each other. The department closes at noon on most days.\n"
+    assert "art" not in [
+        fact.value for fact in facts_of(source, "a.md", frozenset("B")) if "department" in fact.sentence
+    ]
+
+
 def test_rule_q_reads_question_headings_and_marked_questions() -> None:
     source = (
         "## What does it cost?\n\nIt costs nothing at all.\n\n## FAQ\n\n**Can I stop a run?**\n\n"
@@ -136,6 +153,20 @@ def test_rule_b_blanks_the_number_first_and_then_code() -> None:
         ("term", "60 seconds", "60 seconds", 1),
         ("term", "`broker.log`", "`broker.log`", 1),
         ("term", "lease", "lease", 1),
+    ]
+
+
+def test_rule_p_takes_sentences_alone_or_with_their_heading() -> None:
+    source = (
+        "# Leases\n\nA lease ends after 60 seconds. It is never renewed by the broker.\n\n"
+        "- too short\n- :tada: asks the worker once more before the end\n\n"
+        "## Example\n\nIt shows what a lease looks like.\n"
+    )
+    facts = facts_of(source, "a.md", frozenset("P"))
+    assert [(fact.value, fact.attribute, fact.kind, fact.line) for fact in facts] == [
+        ("A lease ends after 60 seconds.", "60 seconds", "", 3),
+        ("It is never renewed by the broker.", "", "Leases", 3),
+        ("asks the worker once more before the end", "", "Leases", 6),
     ]
 
 

@@ -336,7 +336,7 @@ def test_an_unknown_cpu_computes_in_32_bit_and_pads(manual: Path) -> None:
 
 def test_dry_run_on_a_card(manual: Path, home: Path) -> None:
     words = ("submit", "--model", "phi-3-medium", "--documents", str(manual), "--dry-run", "--card", "RTX 4090")
-    lines = dict(line.split(maxsplit=1) for line in ok(*words).stdout.splitlines()[:10] if line.strip())
+    lines = dict(line.split(maxsplit=1) for line in ok(*words).stdout.splitlines()[:11] if line.strip())
     assert list(lines) == [
         "model",
         "documents",
@@ -344,6 +344,7 @@ def test_dry_run_on_a_card(manual: Path, home: Path) -> None:
         "examples",
         "card",
         "plan",
+        "LoRA",
         "memory",
         "time",
         "disk",
@@ -351,6 +352,7 @@ def test_dry_run_on_a_card(manual: Path, home: Path) -> None:
     ]
     assert lines["card"] == "RTX 4090 (as --card says)"
     assert "4-bit base" in lines["plan"]
+    assert lines["LoRA"] == "rank 64, alpha 32, learning rate 0.0002"
     assert lines["memory"].endswith(" of 22.6 GiB")
     found = json.loads(ok(*words, "--json").stdout)
     assert set(found) == {"spec", "forecast"}

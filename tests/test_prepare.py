@@ -19,6 +19,7 @@ from ftq.plan import sizes
 from ftq.plan.forecast import forecast
 from ftq.spec.options import parse
 from tests import office_files
+from tests.language_model import LanguageModel
 from tests.tiny import make_run, make_tiny_model
 from worker.stages.model import base_model, convertible
 from worker.stages.model.tokens import Tokens
@@ -61,8 +62,9 @@ def prepared(run: RunDir, documents: dict[str, str | bytes], **options: Any) -> 
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     prepare.prepare(run, out, parse({**run.read_run()["spec"], **options}), report)
-    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
-        "dataset", "dataset/preview.html", "dataset/report.json",
+    written = ["dataset/questions.jsonl"] if options.get("questions") == "endpoint" else []
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.suffix != ".log") == [
+        "dataset", "dataset/preview.html", *written, "dataset/report.json",
         "dataset/tokens.safetensors", "dataset/train.jsonl", "dataset/valid.jsonl",
     ]  # fmt: skip
     rows = [list(read_jsonl(out / "dataset" / name)) for name in ("train.jsonl", "valid.jsonl")]
@@ -308,6 +310,22 @@ def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
     assert pairs(train) == [('Explain "latin".', "", "a\nfür")]
     note = "latin.md: read as Windows-1252, for it isn't UTF-8"
     assert summary["documents"]["notes"] == report.messages("note") == [note]
+
+
+def test_a_models_questions_are_taught_and_shown(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LanguageModel()
+    for name, value in model.environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        page = "# Mill\n\nThe old mill grinds all of its grain at night."
+        (train, _), summary, _ = prepared(run, {"a.md": page}, questions="endpoint")
+    finally:
+        model.close()
+    written = [row for row in train if row.get("rule") == "W"]
+    assert {row["output"] for row in written} == {"The old mill grinds all of its grain at night.", "grain at night."}
+    assert summary["questions"]["rows"]["W"] == len(written) == len({row["instruction"] for row in written})
+    shown = (run.partial("prepare", 0) / "dataset/preview.html").read_text()
+    assert "questions that a language model wrote" in shown
 
 
 def test_an_unreadable_file_is_skipped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from ftq.facts import Fact, facts_of, facts_of_json
 from ftq.questions import Contradiction, Options, Stated, rows_of
 from ftq.questions.conflicts import asked
+from ftq.questions.english import questions_on
+from ftq.questions.kinds import kind_of
 from ftq.questions.refusals import words_of
 from ftq.questions.wordings import language, language_of
 
@@ -117,9 +119,86 @@ def test_refusals_are_about_what_is_nowhere() -> None:
         for row in silent
         if "author" in row.instruction or "Slack" in row.instruction or "the price" in row.instruction
     ]
-    invented = [word for row in silent for word in words_of(row.instruction) if "_" in word]
-    assert invented and not set(invented) & known
+    named = {word for row in silent for word in words_of(row.instruction) if "_" in word}
+    assert named - known and named & known  # invented ones, and real ones of which something isn't said
     assert not rows_of(facts, Options(refusals=0))[2].rows.get("N")
+
+
+@pytest.mark.parametrize("sentence, part, questions", [
+    ("The broker keeps messages for 30 days.", "30 days", [
+        "For how many days does the broker keep messages?", "Does the broker keep messages for 30 days?",
+        "What does the broker do?", "The broker keeps messages for how many days?",
+    ]),
+    ("By default, results are written to `out/log.txt`.", "`out/log.txt`", [
+        "Where are results written by default?", "To which file are results written by default?",
+        "Are results written to `out/log.txt` by default?", "By default, results are written to which file or folder?",
+    ]),
+    ("If a mill stands still, you can use `--turn` to start it.", "`--turn`", [
+        "Which option can I use to start it if a mill stands still?",
+        "Can I use `--turn` to start it if a mill stands still?",
+        "How can I use `--turn` to start it if a mill stands still?",
+        "Is there a way to use `--turn` to start it if a mill stands still?",
+        "What should I do if a mill stands still?",
+        "If a mill stands still, I can use which option to start it?",
+    ]),
+    ("Visitors can't change the gate.", "", ["Can visitors change the gate?"]),
+    ("Don't open your gate unless the stones turn.", "", [
+        "Should I open my gate unless the stones turn?", "May I open my gate unless the stones turn?",
+        "What should I do about my gate?",
+    ]),
+    ("Grain, water and patience.", "", []),
+])  # fmt: skip
+def test_an_english_sentence_answers_questions(sentence: str, part: str, questions: list[str]) -> None:
+    asked = questions_on(sentence, part)
+    assert [one.question for one in asked] == questions
+    assert all(one.answer.removeprefix("Yes. ").removeprefix("No. ") == sentence for one in asked)
+    assert {one.answer[:3] for one in asked if one.form == "whether"} <= {"No." if "n't" in sentence else "Yes"}
+
+
+@pytest.mark.parametrize("value, kind", [
+    ("30 seconds", "duration"), ("5s", "duration"), ("`1h30m`", "duration"), ("8 GB", "size"), ("12 %", "percent"),
+    ("`--wait`", "option"), ("`MILL_HOME`", "variable"), ("/etc/mill", "path"), ("`mill.toml`", "path"),
+    ("`a.b`", "setting"),
+    ("`mill start --dry`", "command"), ("1.2.3", "version"), ("42", "number"), ("yes", "yes_no"), ("a long way", ""),
+])  # fmt: skip
+def test_a_value_is_asked_for_by_its_kind(value: str, kind: str) -> None:
+    assert kind_of(value) == kind
+
+
+def test_what_stands_together_is_never_refused() -> None:
+    source = MANUAL + "".join(f"## Part {n}\n\nThe stone number {n} needs {n} GB of memory.\n\n" for n in range(20))
+    train, _, _ = rows_of(facts_of(source, "mill.md"), Options(refusals=0.1))
+    silent = [row.instruction.lower() for row in train if row.rule == "N"]
+    assert silent and not [question for question in silent if "memory" in question and "part" in question]
+    answered, refused = (
+        Counter(" ".join(row.instruction.lower().split()[:2]) for row in train if (row.rule == "N") is is_refused)
+        for is_refused in (False, True)
+    )
+    assert all(times <= max(3, answered[opening] / 2) for opening, times in refused.items())
+
+
+def test_a_sentence_that_needs_its_heading_has_it_in_question_and_answer() -> None:
+    facts = facts_of("# Leases\n\nIt is never renewed by the old broker.\n", "a.md", frozenset("P"))
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0))
+    assert train and all("Leases" in row.instruction for row in train)
+    assert {row.output for row in train} == {"Leases: It is never renewed by the old broker."}
+
+
+def test_code_keeps_its_words_in_other_wordings() -> None:
+    facts = [fact("`timeout`", "5 directories", attribute="Directory limit")]
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0, exposures=40))
+    assert all("timeout" in row.instruction or "5" in row.instruction for row in train)
+    assert any("folder" in row.instruction for row in train)
+
+
+def test_questions_of_a_model_are_asked_and_capped_as_all_others() -> None:
+    stated = fact("What is a till?", "A box for money.", relation="answer", rule="Q", attribute="")
+    written = [replace(stated, value="A machine.", rule="W")]
+    written += [replace(stated, subject=f"What is till {n}?", value="Nobody knows.", rule="W") for n in range(40)]
+    train, _, report = rows_of([stated, *written], Options(language="en", refusals=0))
+    assert {row.output for row in train if "a till" in row.instruction.lower()} == {"A box for money."}
+    assert Counter(row.rule for row in train) == report.rows and report.rows["W"] == 12  # with one same answer
+    assert max(Counter(row.fact for row in train if row.rule == "W").values()) <= 2
 
 
 def test_rules_can_be_switched_off() -> None:
@@ -154,7 +233,9 @@ def test_each_language_words_each_relation(code: str) -> None:
     ("La tienda de la ciudad no es grande y se abre para los que llegan con el tren.", "es"),
     ("Магазин в городе открыт для всех и не закрывается, если это не праздник.", "ru"),
     ("商店在星期一到星期五开门，星期六只开到下午一点。", "zh"), ("店は月曜日から開いています。", "ja"),
-    ("xyzzy 42", "*"),
+    ("xyzzy 42", "*"), ("Oil it every week.", "en"), ("Set port to 53. Default: 8080", "en"), ("Nicht rauchen!", "de"),
+    ("Non fumare.", "it"), ("¿Cómo se abre la puerta?", "es"), ("Нажмите красную кнопку.", "ru"), ("{\"a\": 1}", "*"),
+    ("La valvola pesa 3 kg.", "*"), ("Değirmen buğday öğütür.", "*"),
 ])  # fmt: skip
 def test_the_language_is_told_by_its_common_words(text: str, code: str) -> None:
     assert language_of(text) == code

@@ -77,7 +77,7 @@ def test_a_run_goes_through_its_four_stages(bench: Bench) -> None:
     bench.wait_for_all()
     said = [(event.stage, event.kind) for event in bench.events("one") if event.kind not in ("checkpoint", "progress")]
     each = [(stage, kind) for stage in STAGES for kind in ("claimed", "started", "succeeded")]
-    assert said == [(None, "submitted"), *each]
+    assert said == [(None, "submitted"), *each, (STAGES[-1], "version")]
     folder = bench.client.run_dir(bench.run("one").id)
     assert {path.name for path in folder.path.iterdir() if not path.name.startswith(".")} == {
         "run.json", "documents", "logs", "dataset", "adapter", "metrics.jsonl", "merged", "model-q4_k_m.gguf",

@@ -11,13 +11,13 @@ from ftq.errors import NotFound, UserError
 from ftq.spec.options import changed, options, parse, parse_assignment, read_config
 
 DEFAULTS: dict[str, Any] = {
-    "model": "m", "documents": "documents", "priority": "normal",
+    "model": "m", "documents": "documents", "priority": "normal", "promote": "always",
     "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.06, "skip_rules": [], "topic": "",
     "format": "alpaca", "train_on_prompt": False, "max_seq_length": 2048,
-    "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": 2e-4, "lr_scheduler": "linear",
+    "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": "auto", "lr_scheduler": "linear",
     "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",
     "packing": "auto",
-    "load_in_4bit": "auto", "dtype": "auto", "r": 64, "alpha": 16, "dropout": 0.0,
+    "load_in_4bit": "auto", "dtype": "auto", "r": "auto", "alpha": "auto", "dropout": 0.0,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "gradient_checkpointing": "auto", "optimizer": "auto", "early_stopping": None, "keep_best": False,
     "eval_steps": "auto", "report_to": [], "dataset_num_proc": "auto", "seed": 3407,

@@ -115,7 +115,7 @@ def snapshot(store: RunStore) -> tuple[list[Run], list[Event]]:
 
 def test_a_run_as_it_is_recorded(store: RunStore, run: Run) -> None:
     stages = [stage("prepare", queued_at=START), stage("train"), stage("export"), stage("infer")]
-    assert run == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START, stages)
+    assert run == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START, stages, "first")
     assert store.get("abc") == store.find("first") == run
     assert store.events("abc") == [Event(1, START, None, None, "submitted", "submitted as first: qwen3-4b", None)]
     assert (run.status, run.current, run.error, run.started_at) == ("queued", run.stages[0], None, None)
@@ -1096,7 +1096,7 @@ def test_what_was_written_is_there_for_another_process(url: str, store: RunStore
 def test_a_database_of_another_version_is_refused(url: str, store: RunStore) -> None:
     with store.engine.begin() as db:
         db.exec_driver_sql("UPDATE ftq_schema SET version = 99")
-    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 3$"):
+    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 4$"):
         RunStore(url)
 
 
@@ -1142,7 +1142,7 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_and_keeps_its_ro
     make_version_1(url)
     store = RunStore(url, clock)
     assert store.get("abc") == Run("abc", "first", "qwen3-4b", SPEC, "hash", "run", False, START,
-                                   [stage("prepare", queued_at=START), stage("train")])  # fmt: skip
+                                   [stage("prepare", queued_at=START), stage("train")], "first")  # fmt: skip
     assert [(worker.name, worker.queues, worker.facts, worker.is_live) for worker in store.workers()] == [
         ("w1", ["cpu"], {}, True)
     ]

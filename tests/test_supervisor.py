@@ -143,6 +143,7 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert rig.said() == [
         (None, None, "submitted"),
         *((stage, 1, kind) for stage in STAGES for kind in ("claimed", "started", "succeeded")),
+        (STAGES[-1], None, "version"),
     ]
     assert rig.messages("progress") == [f"{25 * n} %, step {n} of 4, loss {1 / n:.4f}" for n in (1, 2, 3)]
     assert [report["step"] for report in rig.shown] == [1, 2, 3, 4]
@@ -155,6 +156,7 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert [rig.supervisor.run("s", stage, 1) for stage in STAGES] == [True] * 4
     assert rig.said("s") == [
         (None, None, "submitted"), *((stage, 1, kind) for stage in STAGES for kind in ("claimed", "cache_hit")),
+        (STAGES[-1], None, "version"),
     ]  # fmt: skip
     assert names(second) == {"run.json", *made}
     assert all((second.path / name).samefile(first.path / name) for name in made)

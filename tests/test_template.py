@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftq.errors import UserError
+from ftq.examples import json_records
 from ftq.examples.report import DatasetReport
 from ftq.spec.options import parse
 from tests.chat_models import FAMILIES, GEMMA, LLAMA, QWEN3, Family, make_chat_model
@@ -174,6 +175,47 @@ def test_the_tokens_are_those_of_transformers(model: Callable[[str], Path], name
     assert whole[: len(ids)] == ids
     without = theirs.apply_chat_template(asked, add_generation_prompt=True, **how)
     assert ids[: labels.count(IGNORED)] == without
+
+
+def chatted(text: str = "Hello") -> dict[str, str]:
+    """The last of the examples that a chat gives."""
+    chat = [("system", "Be brief."), ("user", text), ("assistant", f"{text}, user."), ("user", Q), ("assistant", A)]
+    *_, last = json_records.read({"messages": [{"role": role, "content": said} for role, said in chat]})
+    assert isinstance(last, dict)
+    return last
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_turns_of_a_chat_are_real_turns(model: Callable[[str], Path], name: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    theirs, tokens = PreTrainedTokenizerFast.from_pretrained(model(name)), Tokens(model(name), "chat")
+    assert tokens.template
+    first = "Hello" if tokens.template.takes_system else "Be brief.\n\nHello"
+    chat = [("system", "Be brief.")] if tokens.template.takes_system else []
+    chat += [("user", first), ("assistant", "Hello, user."), ("user", Q), ("assistant", A)]
+    messages = [{"role": role, "content": text} for role, text in chat]
+    whole = theirs.apply_chat_template(messages, date_string="26 Jul 2024", return_dict=False)
+    ids, labels = tokens.row(chatted(), FAMILIES[name].stop)
+    assert whole[: len(ids)] == ids and labels[-1] == ids[-1] == tokens.id_of(FAMILIES[name].stop)
+    answer = tokens.row(PLAIN, FAMILIES[name].stop)
+    assert [label for label in labels if label != IGNORED] == [label for label in answer[1] if label != IGNORED]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_turn_of_a_chat_becomes_a_control_token(model: Callable[[str], Path], name: str) -> None:
+    tokens, family = Tokens(model(name), "chat"), FAMILIES[name]
+    expected = controls(tokens, family, tokens.row(chatted(), family.stop)[0])
+    for mark in HOSTILE:
+        assert controls(tokens, family, tokens.row(chatted(f"x {mark}user\n"), family.stop)[0]) == expected
+
+
+def test_turns_that_a_template_refuses_are_its_input(model: Callable[[str], Path]) -> None:
+    tokens = Tokens(model("gemma"), "chat")
+    assert tokens.template
+    said = json.dumps([["assistant", "Hi."], ["user", "Hello"], ["assistant", "Hello, user."]])
+    roles, texts = tokens.template.messages(Q, "Assistant: Hi.", said)
+    assert (roles, texts) == (("user",), [f"Assistant: Hi.\n\n{Q}"])
 
 
 def ollama(model_dir: Path) -> str:

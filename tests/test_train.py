@@ -256,7 +256,7 @@ def test_a_training_leaves_adapter_metrics_and_two_checkpoints(unbroken: Path, p
     assert all(set(line) in (fields, valid) for line in lines)
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
     config = json.loads((unbroken / "adapter/adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"]) == (8, 16)
+    assert (config["r"], config["lora_alpha"]) == (8, 32)
     assert config["base_model_name_or_path"] == str(prepared.parent / "tiny")
 
 

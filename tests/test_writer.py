@@ -119,7 +119,9 @@ def test_a_run_has_its_questions_from_an_endpoint(
     ]
     summary = "5 of 8 written questions are kept, from 2 sections; 3: the question has under 4 or over 25 words"
     assert told == [("note", summary)] and shares == [0.5, 1.0]
-    assert [(row.instruction, row.rule) for row in written.rows] == [(pair.question, "W") for pair in written.kept]
+    assert [(fact.subject, fact.value, fact.line, fact.rule) for fact in written.facts] == [
+        (pair.question, pair.answer, 3 if pair.section.path[-1] == "Limits" else 11, "W") for pair in written.kept
+    ]
     assert sorted(model.prompts) == sorted(
         request.prompt
         for section in sections_of(read(run.documents))

@@ -54,7 +54,10 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
         raise click.UsageError("a PROMPT and --file can't go together: leave one out")
     prompts = _prompts(file) if file else []
     client = open_client()
-    run_id = client.find(run).id
+    found = client.find(run)
+    if other := client.models.other_latest(run, found):
+        note(f"Note: {other}")
+    run_id = found.id
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if file:
         _answer_all(client, run_id, prompts, given, as_json)

@@ -1,4 +1,4 @@
-"""`ftq status`, `logs`, `events`, `models`, `options`: everything that only looks."""
+"""`ftq status`, `logs`, `events`, `options`: everything that only looks."""
 
 from __future__ import annotations
 
@@ -199,32 +199,6 @@ def _event_line(event: Event) -> str:
     where = f"{event.stage}.{event.attempt}" if event.attempt else event.stage or ""
     kind = click.style(printable(f"{event.kind:<11}"), fg=KIND_COLOURS.get(event.kind))
     return f"{at}  {printable(where):<10}  {kind}  {printable(event.message)}"
-
-
-@click.command()
-@json_option
-def models(as_json: bool) -> None:
-    """List the base models that have an alias.
-
-    A hub id or a local checkpoint directory works as well. The last numbers are the least GPU memory in GiB that
-    trains a row of 2048 tokens: in 4 bit, in 16 bit, and in 16 bit without gradient checkpointing (the fastest).
-
-    \b
-    Example:
-      ftq models
-    """
-    from dataclasses import asdict
-
-    from ftq.plan.memory import least
-    from ftq.spec.models import MODELS
-
-    if as_json:
-        found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
-        print_json([{**asdict(model), **more, "least_memory": least(model.shape)} for model, more in found])
-        return
-    from cli.screens.tables import print_models
-
-    print_models(MODELS)
 
 
 @click.command()

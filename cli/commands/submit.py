@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--documents", metavar="DIR", type=click.Path(), help="Folder of texts, records or both.  [default: documents]"
 )
-@click.option("--name", help="What the run is called.  [default: made from the model]")
+@click.option("--name", help="What the run and its versions are called.  [default: made from the model]")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of options.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One option; wins over --config.")
 @click.option("--quant", metavar="TYPE", multiple=True, help="GGUF file to write, such as q4_k_m or q8_0.")
@@ -103,6 +103,8 @@ def _show_forecast(client: Client, options: dict[str, Any], name: str | None, ca
     from cli.screens.dry_run import print_forecast
 
     print_forecast(spec, found, forecast)
+    if name and client.has_database() and (renamed := client.models.would_be_called(name)):
+        note(f"Note: {renamed}")
     for text in warnings:
         note(f"Note: {text}")
     if waits := client.would_wait(spec):

@@ -49,7 +49,7 @@ def _training(forecast: Forecast) -> list[tuple[str, str]]:
     lines = [("examples", examples + held_out)]
     if plan is None or place is None:
         return lines
-    lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan))]
+    lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan)), ("LoRA", str(forecast.recipe))]
     lines += [("memory", f"~{plan.peak / 2**30:.1f} of {place.card.memory / 2**30:.1f} GiB")]
     return lines if forecast.seconds is None else [*lines, ("time", f"~{duration(forecast.seconds)} of training")]
 

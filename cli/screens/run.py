@@ -53,6 +53,7 @@ def _header(run: Run, now: float, symbols: bool) -> RenderableType:
     times = f"submitted {words.clock(run.created_at)} ({words.short(now - run.created_at)} ago)"
     if run.finished_at and run.started_at:
         times += f", took {words.duration(run.finished_at - run.started_at)}"
+    times += f", version {run.version_name}" if run.version_name else ""
     kept = ", kept" if run.kept else ""
     return Group(first, Text(times + kept, "dim"), Text(f"documents {run.spec.get('documents', '')}", "dim"))
 
@@ -162,7 +163,7 @@ def _next(run: Run) -> list[RenderableType]:
     elif status == "paused":
         lines = [f"ftq resume {name}"]
     elif status == "succeeded":
-        lines = [f'ftq infer {name} "..."']
+        lines = [f'ftq infer {name} "..."', f"ftq pull {name}"]
     else:
         return []
     return ["", Text("next: ", "dim") + Text("   ".join(lines))]

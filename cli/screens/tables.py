@@ -1,14 +1,16 @@
-"""The models and the options that there are."""
+"""The models, the versions and the options that there are."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
 
-from cli.screens import terminal
+from cli.screens import terminal, words
 from ftq.plan.memory import least
+from ftq.store.records import Version
 
 
 def print_models(models: Iterable[Any]) -> None:
@@ -23,6 +25,14 @@ def print_models(models: Iterable[Any]) -> None:
         memory = [f"{number / 2**30:.1f}" for number in least(model.shape).values()]
         hub_id = Text(model.hub_id, no_wrap=True, overflow="ellipsis")
         table.add_row(Text(model.alias, "bold"), hub_id, size_b, str(model.context), *memory, model.licence)
+    terminal.put(terminal.console(), table)
+
+
+def print_versions(versions: list[Version]) -> None:
+    table = terminal.table("VERSION", "LATEST", "MODEL", "RUN", "MADE")
+    for version in map(terminal.clean, versions):
+        latest, made = "latest" if version.is_latest else "", words.short(time.time() - version.created_at)
+        table.add_row(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{made} ago")
     terminal.put(terminal.console(), table)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ftq.errors import RunError, printable
 from ftq.files.artifact import Artifact
-from ftq.store.records import Run, Stage
+from ftq.store.records import Run, Stage, Version
 
 
 def console(stderr: bool = False) -> Console:
@@ -51,6 +51,6 @@ def clean(value: Any) -> Any:
         return [clean(part) for part in value]
     if isinstance(value, dict):
         return {clean(name): clean(part) for name, part in value.items()}
-    if isinstance(value, (Run, Stage, RunError, Artifact)):
+    if isinstance(value, (Run, Stage, RunError, Artifact, Version)):
         return replace(value, **{name: clean(part) for name, part in vars(value).items()})
     return value

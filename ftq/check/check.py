@@ -30,7 +30,7 @@ TEMPLATE = Finding(
 QUICK = 2_000_000  # bytes of documents that are read in a second or three
 SHOWN = 5  # documents that an error names
 # what the rows of a rule are called
-ROWS = {**RULES, "": "whole sections and records", "W": "questions that a model wrote"}
+ROWS = {**RULES, "": "whole sections and records"}
 
 
 @dataclass(frozen=True)

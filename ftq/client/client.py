@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ftq.client import asking, removal, submit, workers
 from ftq.client.asking import Asking, Pieces
 from ftq.client.follow import new_events, new_log_pieces, states
+from ftq.client.models import Models
 from ftq.client.submit import Submitted
-from ftq.errors import Unavailable
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
@@ -40,6 +39,11 @@ class Client:
             submit.make_home(self.settings)
         return RunStore(self.settings.database_url)
 
+    @cached_property
+    def models(self) -> Models:
+        """Finished runs as versions of a model."""
+        return Models(self.store, self.settings.home)
+
     def close(self) -> None:
         """Give back the database's connections; a client that was closed may be used again."""
         if "store" in self.__dict__:
@@ -62,14 +66,15 @@ class Client:
         spec, found = self.dry_run(options, name)
         warnings, _ = self.look_over(spec, found)
         run, documents = submit.record(self.settings, self.store, spec, name)  # opens the database first
-        return Submitted(run, documents.files, documents.skipped + warnings + self._send(run), documents.others)
+        notes = documents.skipped + warnings + [text for text in [submit.renamed(run.name, name)] if text]
+        return Submitted(run, documents.files, notes + self._send(run), documents.others)
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], Snapshot]:
         """What submit would record: (spec, the documents it would take). Nothing is written.
 
         UserError with all problems, a line each.
         """
-        return submit.validate(options, name, self.settings.home, self._is_taken)
+        return submit.validate(options, name, self.settings.home)
 
     def forecast(
         self,
@@ -117,18 +122,21 @@ class Client:
         return run, self._send(run)
 
     def retry(self, wanted: str, from_stage: str | None = None) -> tuple[Run, list[str]]:
-        run = self.store.retry(self.store.find(wanted).id, from_stage)
-        return run, self._send(run)
+        before = self.store.find(wanted)
+        run = self.store.retry(before.id, from_stage)
+        ended = f"{before.version_name} is gone: {run.name} gets a new number when it succeeds"
+        return run, ([ended] if before.version and not run.version else []) + self._send(run)
 
     def keep(self, wanted: str, kept: bool = True) -> Run:
         """Whether `gc` spares the run."""
-        self.store.keep(self.store.find(wanted).id, kept)
-        return self.store.find(wanted)
+        run_id = self.store.find(wanted).id
+        self.store.keep(run_id, kept)
+        return self.store.get(run_id)
 
     # ---- look -------------------------------------------------------------------------------------------
 
     def find(self, wanted: str) -> Run:
-        """A run by id, unique prefix of an id, or name."""
+        """A run by id, unique prefix of an id, or name; as a version, such as handbook:2 or handbook:latest."""
         return self.store.find(wanted)
 
     def all(self, limit: int | None = None) -> list[Run]:
@@ -221,9 +229,13 @@ class Client:
     # ---- make room --------------------------------------------------------------------------------------
 
     def removable(self, last: int) -> list[tuple[Run, int]]:
-        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`."""
+        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`.
+
+        A version that is `latest` though there were newer ones was chosen, and is spared too.
+        """
         old = [run for run in self.store.all() if run.is_finished and not run.kept][last:]
-        return [(run, self.size(run)) for run in old]
+        chosen = self.store.chosen() if old else set[str]()
+        return [(run, self.size(run)) for run in old if run.version_name not in chosen]
 
     def size(self, run: Run) -> int:
         return run_dir.size_of(self.run_dir(run.id).path)
@@ -274,9 +286,3 @@ class Client:
                 "`docker compose run --rm cli` takes the place of `ftq`."
             )
         return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
-
-    def _is_taken(self, name: str) -> bool:
-        """Whether a run has the name. An unreachable database counts as no: recording the run reports it."""
-        with contextlib.suppress(Unavailable):
-            return self.has_database() and name in self.store.names(name)
-        return False

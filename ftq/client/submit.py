@@ -43,13 +43,8 @@ class Submitted:
     others: str = ""
 
 
-def validate(
-    options: dict[str, Any], name: str | None, home: Path, is_taken: Callable[[str], bool]
-) -> tuple[dict[str, Any], Snapshot]:
-    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each.
-
-    `is_taken` says whether another run has a name.
-    """
+def validate(options: dict[str, Any], name: str | None, home: Path) -> tuple[dict[str, Any], Snapshot]:
+    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each."""
     from ftq.spec.options import parse  # pydantic takes 0.1 s to import: not for `ftq status`
 
     problems: list[UserError] = []
@@ -71,8 +66,6 @@ def validate(
         problems.append(error)
     if name is not None and not _NAME.fullmatch(name):
         problems.append(UserError(f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"))
-    elif name is not None and is_taken(name):
-        problems.append(NameTaken(name))
     if len(problems) == 1:
         raise problems[0]
     if problems or spec is None or documents is None:
@@ -89,7 +82,7 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     model = options.get("model") or ANY_MODEL
     options = {**options, "model": SOME_MODEL if model == ANY_MODEL else model}
     try:
-        spec, _ = validate(options, None, home, lambda _: False)
+        spec, _ = validate(options, None, home)
     except UserError as error:
         error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
         raise
@@ -128,14 +121,17 @@ def _known(documents: Snapshot, home: Path, store: RunStore | None) -> list[Find
 
 
 def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
-    """(the run, its files and its row in place; the documents that it took). Without a name it gets a free one."""
+    """(the run, its files and its row in place; the documents that it took).
+
+    The runs of one `name` are a family; each but the first gets the next free name, such as handbook-2. Without a name
+    it is that of the model.
+    """
     make_home(settings)
     while True:
         try:
-            return _record(settings.home, store, spec, name or _free_name(store, spec["model"]))
+            return _record(settings.home, store, spec, name)
         except NameTaken:
-            if name:
-                raise  # another submit took a free name at the same moment: take the next
+            pass  # another submit took the free name at the same moment: take the next
 
 
 def make_home(settings: Settings) -> None:
@@ -149,7 +145,22 @@ def make_home(settings: Settings) -> None:
         ) from None
 
 
-def _record(home: Path, store: RunStore, spec: dict[str, Any], name: str) -> tuple[Run, Snapshot]:
+def renamed(name: str, wanted: str | None) -> str:
+    """A note if the run can't be called as the user wanted; empty if it can."""
+    if wanted in (None, name):
+        return ""
+    return f"another run is called {wanted}: this one is {name}, and the next version of {wanted} when it succeeds"
+
+
+def free_name(store: RunStore, name: str) -> str:
+    """The name of the next run of a family: its own if no run has that, else handbook-2, handbook-3..."""
+    taken = store.names(name)
+    return name if name not in taken else _numbered(name, taken, 2)
+
+
+def _record(home: Path, store: RunStore, spec: dict[str, Any], wanted: str | None) -> tuple[Run, Snapshot]:
+    family = wanted or _family_of(spec["model"])
+    name = free_name(store, family) if wanted else _numbered(family, store.names(family), 1)
     run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
     final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.partial")
     try:
@@ -164,7 +175,7 @@ def _record(home: Path, store: RunStore, spec: dict[str, Any], name: str) -> tup
         run_dir.sync_tree(partial.path)
         partial.path.rename(final.path)
         run_dir.sync(home)
-        run = store.create(run_id, name, spec, documents.hash)
+        run = store.create(run_id, name, spec, documents.hash, family)
         run_dir.remove(final.submitting)
         return run, documents
     except BaseException as error:
@@ -176,10 +187,12 @@ def _record(home: Path, store: RunStore, spec: dict[str, Any], name: str) -> tup
         raise
 
 
-def _free_name(store: RunStore, model: str) -> str:
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
-    taken = store.names(base)
-    number = 1
-    while f"{base}-{number}" in taken:
+def _family_of(model: str) -> str:
+    """What the runs of a base model are called where the user gives no name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
+
+
+def _numbered(family: str, taken: set[str], number: int) -> str:
+    while f"{family}-{number}" in taken:
         number += 1
-    return f"{base}-{number}"
+    return f"{family}-{number}"

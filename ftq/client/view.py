@@ -10,7 +10,7 @@ from typing import Any
 
 from ftq.files.artifact import Artifact
 from ftq.plan import calibration
-from ftq.store.records import FINISHED, Event, Run, Stage
+from ftq.store.records import FINISHED, Event, Run, Stage, Version
 
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds")
 
@@ -22,6 +22,7 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": run.name,
+        "version": run.version_name,
         "status": run.status,
         "model": run.model,
         "created_at": iso(run.created_at),
@@ -46,6 +47,18 @@ def event_as_dict(event: Event) -> dict[str, Any]:
         "kind": event.kind,
         "message": event.message,
         "data": event.data,
+    }
+
+
+def version_as_dict(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.name,
+        "latest": version.is_latest,
+        "run": version.run or None,
+        "id": version.run_id,
+        "model": version.model or None,
+        "created_at": iso(version.created_at),
+        "gone": version.gone,
     }
 
 

@@ -17,12 +17,11 @@ from ftq.errors import utf8
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
-from ftq.facts import ALL, Cut
+from ftq.facts import ALL, Cut, Fact
 from ftq.facts.most import Facts
 from ftq.files import snapshot
 from ftq.formats.kind import holds_records
 from ftq.questions import Options, Report, rows_of
-from ftq.questions import Row as Written
 from ftq.questions.answers import Answers
 from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
@@ -44,8 +43,8 @@ class Part(StrEnum):
 class Examples:
     """The examples of a folder, one after another, each with its part; the counts are whole once all have been taken.
 
-    With `questions` the documents' facts become rows too. These come last, with those that a `writer` makes of the
-    sections.
+    With `questions` the documents' facts become rows too. These come last, with the questions that a `writer` makes of
+    the sections.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Examples:
         home: Path | None = None,
         progress: Callable[[float], None] = lambda share: None,
         questions: Options | None = None,
-        writer: Callable[[list[Candidate]], Sequence[Written]] | None = None,
+        writer: Callable[[list[Candidate]], Sequence[Fact]] | None = None,
     ) -> None:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
@@ -121,8 +120,8 @@ class Examples:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
         if self._words_left_out:  # what isn't known to be said can't be said to be missing
             options = replace(options, refusals=0.0)
-        train, valid, self.questions = rows_of(self._facts.all(), options, self._words)
-        train += self._writer(self._sections) if self._writer else []
+        written = self._writer(self._sections) if self._writer else []
+        train, valid, self.questions = rows_of([*self._facts.all(), *written], options, self._words)
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
                 example = {
@@ -179,6 +178,7 @@ class Examples:
         whole = {"instruction": candidate.instruction, "input": candidate.input,
                  "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source,
                  "document": candidate.document}  # fmt: skip
+        whole |= {"turns": candidate.turns} if candidate.turns else {}
         if self._is_filled(candidate):
             self._skip_filled(candidate)
         elif self._is_duplicate(whole, candidate.document):
@@ -189,7 +189,7 @@ class Examples:
             self.split_into_parts += 1
             yield from parts
         else:
-            if not self._row.fits({**EMPTY, "input": candidate.input}):
+            if not self._row.fits({**EMPTY, "input": candidate.input, "turns": candidate.turns}):
                 self._filled = (candidate.where, len(candidate.input))
             self._skip_filled(candidate)
 

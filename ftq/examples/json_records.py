@@ -16,11 +16,13 @@ ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assi
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
+SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
 _JSON = json.JSONDecoder(parse_int=float)  # int() refuses more than 4,300 digits
 
 Example = dict[str, str]
 Row = tuple[str, Example | str]  # where it is, and the example or why there is none
+Turn = tuple[str, str]  # role, text
 Message = tuple[str, str, bool]  # role, text, whether it is learned
 
 
@@ -190,11 +192,12 @@ def _as_chat(example: Example) -> list[Any]:
 def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]:
     """For each answer an example, or why there is none. Assistant messages in a row are one answer.
 
-    The question is the user's messages before the answer; everything before them is the input.
+    The question is the user's messages before the answer; everything before them is the input, as lines of text, and
+    once more as `turns`: JSON of [role, text] pairs, which the format chat makes real turns of.
     """
     if not isinstance(messages, list):
         raise ValueError(f"{key} must be a list, not {_kind(messages)}")
-    before, question, size, answers = list[str](), list[str](), 0, 0
+    before, question, size, answers = list[Turn](), list[str](), 0, 0
     chat = list(map(_message, messages))
     context = [message for message in map(_message, first) if message not in chat[:1]]  # some records repeat it
     for role, group in groupby(context + chat, key=lambda message: message[0]):
@@ -206,9 +209,10 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
         if role == "assistant":
             answers += 1
             yield _answer(question, before if size <= MOST_BEFORE else None, turns)
-            texts = [f"Assistant: {text}" for text in texts]
-            texts, question = [f"User: {_joined(question)}", *texts] if question else texts, []
-        before += texts
+            before += [("user", _joined(question))] if question else []
+            size += sum(map(len, question))
+            question = []
+        before += [(role, text) for text in texts]
         size += sum(map(len, texts))
     if not answers:
         raise ValueError("a chat without an assistant message teaches nothing")
@@ -216,7 +220,7 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
         yield "the last user message has no answer"
 
 
-def _answer(question: list[str], before: list[str] | None, turns: list[Message]) -> Example | str:
+def _answer(question: list[str], before: list[Turn] | None, turns: list[Message]) -> Example | str:
     """The example, or why there is none. `before` is None if the chat before it is longer than any row."""
     if not question:
         return "an assistant message has no user message before it"
@@ -225,7 +229,11 @@ def _answer(question: list[str], before: list[str] | None, turns: list[Message])
     if before is None:
         return f"more than {MOST_BEFORE:,} characters were said before this answer"
     answer = "\n".join(text for _, text, _ in turns)
-    return {"instruction": _joined(question), "input": "\n".join(before), "output": answer}
+    said = "\n".join(f"{SPEAKERS[role]}{text}" for role, text in before)
+    example = {"instruction": _joined(question), "input": said, "output": answer}
+    if any(role == "assistant" for role, _ in before):
+        example["turns"] = json.dumps(before, ensure_ascii=False)
+    return example
 
 
 def _joined(question: list[str]) -> str:

@@ -30,6 +30,7 @@ class Candidate:
     blocks: tuple[str, ...]
     source: str
     path: tuple[str, ...] = ()  # the headings above a section, outermost first
+    turns: str = ""  # of a chat, as ftq.examples.json_records writes them
 
 
 @dataclass(frozen=True)
@@ -282,4 +283,5 @@ def _record(row: json_records.Example | str, name: str, place: str) -> Candidate
     if isinstance(row, str):
         return LeftOut(name, where, row)
     blocks = tuple(row["output"].split("\n\n"))
-    return Candidate(name, where, row["instruction"], row["input"], blocks, f"{name}#{place}")
+    source, turns = f"{name}#{place}", row.get("turns", "")
+    return Candidate(name, where, row["instruction"], row["input"], blocks, source, turns=turns)

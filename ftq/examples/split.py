@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-Example = dict[str, str]  # instruction, input, output, source, document; rule where it is on a fact
+# instruction, input, output, source, document; rule where it is on a fact, turns where a chat went before
+Example = dict[str, str]
 
 EMPTY: Example = {"instruction": "", "input": "", "output": ""}
 GAPS = [
@@ -41,7 +42,10 @@ class Row:
             return True
         size, longest = LETTERS * self.limit, max(map(len, texts))
         while size < longest:
-            if self.length({name: text[:size] for name, text in example.items()}) > self.limit:
+            if (
+                self.length({name: text[:size] if name != "turns" else text for name, text in example.items()})
+                > self.limit
+            ):
                 return False
             size *= 2
         return self.length(example) <= self.limit

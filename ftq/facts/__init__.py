@@ -28,6 +28,7 @@ READERS: dict[str, Rule] = {
     "L": lists.listing,
     "S": prose.statement,
     "H": prose.lead,
+    "P": prose.plain,
     "B": prose.term,
 }
 
@@ -78,7 +79,8 @@ def distinct(facts: Iterable[Fact]) -> list[Fact]:
     seen: set[object] = set()
     kept = []
     for fact in facts:
-        same = (fact.relation, fact.subject.lower(), fact.attribute.lower(), alike(fact.value))
+        value = fact.sentence if fact.relation == "term" else fact.value  # one word is blanked in many sentences
+        same = (fact.relation, fact.subject.lower(), fact.attribute.lower(), alike(value))
         stated = (fact.relation, alike(fact.sentence)) if fact.sentence and fact.relation != "default" else same
         if same not in seen and stated not in seen:
             kept.append(fact)

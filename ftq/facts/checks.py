@@ -70,7 +70,7 @@ def is_readable(text: str) -> bool:
 def points(text: str) -> bool:
     """Whether the sentence begins with a word that points at something said before."""
     first = text.split(None, 1)[0] if text.strip() else ""
-    return first.strip(",.:;'\"()").lower().partition("'")[0] in POINTING or POINTS.match(text) is not None
+    return re.split("['’]", first.strip(",.:;'’\"()").lower())[0] in POINTING or POINTS.match(text) is not None
 
 
 def is_subject(text: str, longest: int = 6) -> bool:
@@ -79,7 +79,7 @@ def is_subject(text: str, longest: int = 6) -> bool:
     parts = plain.split()
     if not plain or len(text) > 70 or len(parts) > longest or plain.lower() in EMPTY:
         return False
-    if LETTERS.search(plain) is None or plain[-1] in ".!?:;,？！。" or VERSION.fullmatch(plain):
+    if LETTERS.search(plain) is None or ". " in plain or plain[-1] in ".!?:;,？！。" or VERSION.fullmatch(plain):
         return False
     if text.startswith("`") and text.endswith("`") and text.count("`") == 2:
         return "://" not in text

@@ -13,11 +13,13 @@ RULES = {
     "L": "lists under a line that ends in a colon",
     "H": "headings and their first sentences",
     "S": "sentences that state a purpose, a condition or what something is",
+    "P": "plain sentences: whether, which, how many, and their keywords",
     "B": "sentences with a term blanked",
     "F": "front matter",
     "K": "keys and values in code; defaults",
     "J": "JSON of other shapes",
     "N": "what the documents don't say",
+    "W": "questions that a language model wrote",
 }
 ALL = frozenset(RULES)
 
@@ -41,7 +43,8 @@ class Fact:
     """`subject` has `value` for `relation`; `attribute` names which one where the relation has several.
 
     Relations: attribute (a table's or an object's), meaning, command (a purpose and its code), answer (a question's),
-    list, lead (a heading's first sentences), purpose, condition, term (blanked in its sentence), page, default.
+    list, lead (a heading's first sentences), purpose, condition, term (blanked in its sentence), page, default, said (a
+    whole sentence; `attribute` is the part of it that can be asked after, `kind` the heading that it needs).
     """
 
     subject: str

@@ -14,6 +14,7 @@ from ftq.facts.inline import Sentence
 MORE = re.compile(
     r"(?:See|Refer to|For (?:more|further|details|a full)|Learn more|Read more|Siehe|Voir|Véase|Zie|См\.)\b"
 )
+SHOWS = re.compile(r"(?:Here(?:['’]s| is| are)|The following (?:example|code|table|list))\b")
 ANSWER = 50  # words of a text that answers; it ends with a whole sentence
 
 
@@ -44,6 +45,7 @@ def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> s
     for sentence in sentences[:most]:
         if (
             MORE.match(sentence.text)
+            or SHOWS.match(sentence.text)
             or words(" ".join([*taken, sentence.text])) > longest
             or not is_readable(sentence.text)
         ):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ftq.plan import duration, memory
 from ftq.plan.card import GIB, Machine
 from ftq.plan.plan import CHOSEN, Plan
+from ftq.plan.recipe import recipe_of
 from ftq.spec.shape import Shape
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _moments_are_large(spec: RunSpec, shape: Shape, total: int) -> bool:
     8 bit saves 6 bytes a weight, but is a launch for each matrix, where AdamW in 32 bit is a few for all.
     """
     saved = memory.ADAM_BYTES - memory.ADAM_8BIT_BYTES
-    return shape.adapter(spec.r, spec.target_modules) * saved > total * MOMENTS
+    return shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules) * saved > total * MOMENTS
 
 
 def _pinned(training: Training, earlier: Plan) -> Training:
@@ -260,7 +261,7 @@ def _with_cost(plan: Plan, training: Training, machine: Machine) -> Plan:
     """The plan with its predicted peak and time, corrected by what earlier runs have shown."""
     spec, shape, rows, card = training.spec, training.shape, training.rows, machine.card
     assert shape
-    adapter = shape.adapter(spec.r, spec.target_modules)
+    adapter = shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules)
     row = rows.mean if plan.padding_free else rows.filled(plan.batch_size, plan.examples_in_step)
     peak = memory.peak(shape, adapter, plan, machine.spread_keys)
     step = duration.step_seconds(shape, adapter, plan, plan.batch_size * row, rows.mean, card.flops or SOME_SPEED)

@@ -28,6 +28,7 @@ from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import CHOSEN, Plan
+from ftq.plan.recipe import Recipe, recipe_of
 from ftq.questions.written import Expected
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
@@ -83,6 +84,7 @@ class Forecast:
     disk: dict[str, int] | None
     gguf: dict[str, int] | None
     notes: list[str]
+    recipe: Recipe | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -101,6 +103,7 @@ class Forecast:
             "batch_size": plan and plan.batch_size,
             "load_in_4bit": plan and plan.load_in_4bit,
             "gradient_checkpointing": plan and plan.gradient_checkpointing,
+            **(vars(self.recipe) if self.recipe else {}),
             "peak": plan and plan.peak,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "disk": self.disk,
@@ -122,7 +125,7 @@ def forecast(
     `card` is what `--card` says; without it the card is that of the worker that the run would go to. `checked` is what
     the documents teach, if they have been read, and `documents_hash` their snapshot's, if that was taken.
     """
-    asked, shape, context = parse(spec), models.shape_of(spec["model"]), models.context_of(spec["model"])
+    shape, context = models.shape_of(spec["model"]), models.context_of(spec["model"])
     place, notes = _place(spec, store, card)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
@@ -135,19 +138,21 @@ def forecast(
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
+    lora = recipe_of(parse(spec), shape.parameters)
+    asked = parse({**spec, **vars(lora)})
     training = Training(asked, shape, dataset.train)
     machine = machine_of(asked, place or Place(ANY_GPU, ""))
     disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))
     if place is None:
-        return Forecast(dataset, None, None, None, disk, gguf, notes)
+        return Forecast(dataset, None, None, None, disk, gguf, notes, lora)
     plan = decide(training, machine)
     if plan is None:
         raise _refusal(training, shape, machine)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
-        return Forecast(dataset, place, plan, None, disk, gguf, notes)
+        return Forecast(dataset, place, plan, None, disk, gguf, notes, lora)
     seconds = training_seconds(plan, place.card, dataset.train.examples, dataset.held_out, asked.eval_steps)
-    return Forecast(dataset, place, plan, seconds, disk, gguf, notes)
+    return Forecast(dataset, place, plan, seconds, disk, gguf, notes, lora)
 
 
 def machine_of(spec: RunSpec, place: Place) -> Machine:

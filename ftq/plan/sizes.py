@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq.plan.recipe import recipe_of
 from ftq.spec.shape import Shape
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ CHECKPOINTS = 3  # two are kept, and one more is being written
 
 def of_run(spec: RunSpec, shape: Shape, optimizer: str) -> tuple[dict[str, int], dict[str, int]]:
     """(bytes by what they are needed for, bytes of each GGUF file)."""
-    parameters, weights = shape.parameters, shape.adapter(spec.r, spec.target_modules)
+    parameters, weights = shape.parameters, shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules)
     needed = {
         "download": 0 if Path(spec.model).is_absolute() else merged(parameters),
         "checkpoints": checkpoints(weights, optimizer),

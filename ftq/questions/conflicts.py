@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from ftq.facts import READERS
@@ -11,7 +12,7 @@ from ftq.facts.checks import words
 from ftq.facts.fact import Fact
 from ftq.questions.row import Contradiction, Stated
 from ftq.questions.wordings import Language
-from ftq.questions.write import VAGUE, Draft, with_place
+from ftq.questions.write import VAGUE, Draft, place_of
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
 VALUE = 8  # words of a value that can be compared
@@ -32,10 +33,18 @@ def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], 
     """Each question once: with its headings where it has two answers, dropped where it still has; and those."""
     clear, contested = _unambiguous(drafts)
     kept, more = _settled(clear)
-    again, lost = _settled([with_place(draft, language) for draft in [*contested, *more]])
+    again, lost = _settled([_with_place(draft, language) for draft in [*contested, *more]])
     taken = {asked(draft.question) for draft in kept}
     fresh = [draft for draft in again if asked(draft.question) not in taken]
     return kept + fresh, lost + [draft for draft in again if asked(draft.question) in taken]
+
+
+def _with_place(draft: Draft, language: Language) -> Draft:
+    """The question with its headings, where another one asks the same."""
+    fact, own = draft.fact, place_of(draft.fact)
+    has_own = own.replace("`", "") in draft.question.replace("`", "")
+    place = ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
+    return replace(draft, question=language.word("place").format(q=draft.question, place=place))
 
 
 def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
@@ -60,7 +69,7 @@ def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
 def _topic(draft: Draft) -> Topic:
     """What a question wants to know; None where only its words count."""
     fact = draft.fact
-    if fact.relation not in (*COMPARED, "meaning"):
+    if fact.relation not in (*COMPARED, "meaning", "answer"):
         return None
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""

@@ -14,7 +14,7 @@ from ftq.questions.wordings import Language, language, language_of
 from ftq.questions.write import CLOZE, Draft, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
-FIRST = 10  # times its cap is what a section with many facts may have, for two rows of each
+FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
 FEW = 5  # exposures under which a fact is hardly learned
 
 
@@ -125,7 +125,7 @@ def _silent(
     count = round(len(train) * options.refusals / (1 - min(options.refusals, 0.9)))
     taken = {asked(draft.question) for draft in [*train, *valid]}
     fresh: dict[str, Draft] = {}
-    for draft in refusals(facts, known, spoken, options, count):
+    for draft in refusals(facts, known, spoken, options, count, [draft.question for draft in train]):
         if asked(draft.question) not in taken:
             fresh.setdefault(asked(draft.question), draft)
     return list(fresh.values())
@@ -146,7 +146,7 @@ def _report(
 ) -> Report:
     rows = Counter(draft.fact.rule for draft in train)
     met = Counter(draft.fact.key for draft in train)
-    counted = [fact for fact in facts if fact.relation != "term"]  # a sentence is blanked once
+    counted = [fact for fact in facts if fact.relation not in ("term", "said")]  # of a sentence some parts are asked
     few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
     numbers = {reason: len(drafts) for reason, drafts in left_out.items()}
     places = {

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 from itertools import chain, islice, zip_longest
+from typing import TypeVar
 
+from ftq.facts.checks import is_subject
 from ftq.facts.fact import Fact
+from ftq.facts.rules.english import GERUNDS, VERBS, as_mine, as_purpose
+from ftq.questions.english import ARTICLES, clause_of
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
-from ftq.questions.write import Draft, drafts, order
+from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, order
+
+T = TypeVar("T")
 
 PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
 NAMES = 2_000  # that are combined
+PURPOSE = re.compile(r"\w+ .{2,50}")
+NO_ONE = frozenset({"i", "it", "they", "this", *GERUNDS})
+LEAST = 3  # refused questions of one beginning, whatever is answered
 
 
 def words_of(text: str) -> set[str]:
@@ -21,79 +32,230 @@ def words_of(text: str) -> set[str]:
     return {word.strip(".-_") for word in re.findall(r"[\w.-]+", text.lower())}
 
 
-def refusals(facts: Sequence[Fact], known: Set[str], language: Language, options: Options, count: int) -> list[Draft]:
-    """`count` questions without an answer: invented names, other things, stock questions, attributes of others."""
+def refusals(
+    facts: Sequence[Fact],
+    known: Set[str],
+    language: Language,
+    options: Options,
+    count: int,
+    answered: Sequence[str] = (),
+) -> list[Draft]:
+    """`count` questions that nothing answers, in the forms of `answered` ones: the form must not tell.
+
+    Invented names, other things, stock questions, attributes and relations that a real subject hasn't, two places'
+    words in one question.
+    """
+    absent = _Absent(facts, known, language, options)
     kinds = [
-        _invented(facts, known, options),
-        _things(facts, known, language, options),
-        _stock(facts, known, language),
-        _foreign(facts, language, options),
-    ]
-    mixed = (fact for fact in chain.from_iterable(zip_longest(*kinds)) if fact is not None)
-    found: list[Draft] = []
-    for fact in islice(mixed, 0, count * 4):
-        for draft in drafts(fact, language, options)[:1]:
-            found.append(Draft(draft.question, language.word("silent"), fact, "", draft.template))
-        if len(found) >= count:
+        absent.invented(), absent.lacking(), absent.things(), absent.crossed(), absent.foreign(), absent.with_things(),
+        absent.swapped(), absent.stock(),
+    ]  # fmt: skip
+    mixed = (draft for draft in chain.from_iterable(zip_longest(*kinds)) if draft is not None)
+    room = {opening: max(LEAST, number // 2) for opening, number in Counter(map(_opening, answered)).items()}
+    chosen: list[Draft] = []
+    spare: list[Draft] = []
+    for draft in islice(mixed, count * 6):
+        opening = _opening(draft.question)
+        room[opening] = room.get(opening, LEAST) - 1
+        (chosen if room[opening] >= 0 else spare).append(draft)
+        if len(chosen) >= count:
             break
-    return found[:count]
+    return (chosen + spare)[:count]
+
+
+def _opening(question: str) -> str:
+    """Its first words: `how many`, `is there`."""
+    return " ".join(CODE.sub("x", question).lower().split()[:2])
+
+
+class _Absent:
+    """Questions on what the documents lack, kind by kind, each in an order that only the seed decides."""
+
+    def __init__(self, facts: Sequence[Fact], known: Set[str], language: Language, options: Options) -> None:
+        self.facts, self.known, self.language, self.options = facts, known, language, options
+        self.is_english = language.code == "en"
+        self.sections = _Sections(facts, language.common)
+
+    def invented(self) -> Iterator[Draft]:
+        """A real name with one part of another."""
+        named = [fact for fact in self.facts if NAME.fullmatch(fact.subject) and len(PART.findall(fact.subject)) >= 2]
+        named = self._shuffled(named, "invented")
+        parts = sorted({part.lower() for fact in named for part in PART.findall(fact.subject)})
+        forms = self.language.templates("unknown", "ask")
+        for fact in named:
+            own = PART.findall(fact.subject)
+            pick = self._pick(fact, "part")
+            old, new = own[pick % len(own)], parts[pick // 7 % len(parts)]
+            name = fact.subject.replace(
+                old, new.upper() if old.isupper() else new.title() if old[0].isupper() else new, 1
+            )
+            if name.strip("`-()").lower() not in self.known:
+                form = forms[pick // 11 % len(forms)]
+                yield self._draft(form.format(subject=name if pick & 1 else name.strip("`"), place=""), fact)
+
+    def things(self) -> Iterator[Draft]:
+        """Well-known names that no document has."""
+        for number, thing in enumerate(self._unknown_things("things")):
+            form = self._turned(self.language.without, "without", number)
+            yield self._draft(form.format(thing=thing))
+
+    def with_things(self) -> Iterator[Draft]:
+        """What one can do, with something that no document names."""
+        forms, things = self.language.own("using", "ask"), self._unknown_things("with")
+        if not forms or not things:
+            return
+        for number, (fact, purpose) in enumerate(self._shuffled(self._purposes(), "with")):
+            form = self._turned(forms, "with", number)
+            yield self._draft(form.format(subject=purpose, thing=things[number % len(things)]), fact)
+
+    def lacking(self) -> Iterator[Draft]:
+        """What a real subject isn't said to have: no section with it has a word of that."""
+        subjects = [
+            fact for fact in self.facts
+            if fact.relation in ("meaning", "lead", "attribute", "default") and len(fact.subject.split()) <= 4
+            and is_subject(fact.subject, longest=4) and _is_thing(fact.subject)
+        ]  # fmt: skip
+        asked = self.language.lacking
+        for number, fact in enumerate(self._shuffled(subjects, "lacking")):
+            question, about = asked[(number + self.options.seed) % len(asked)] if asked else ("", frozenset())
+            if question and not self.sections.together(fact.subject, about):
+                yield self._draft(question.format(subject=fact.subject), fact)
+
+    def crossed(self) -> Iterator[Draft]:
+        """One thing's verb with another one's object: no section has both."""
+        if not self.is_english:
+            return
+        mine, others = self._shuffled(self._purposes(), "verbs"), self._shuffled(self._purposes(), "objects")
+        forms = self.language.templates("purpose", "ask")
+        for number, ((fact, one), (_, other)) in enumerate(zip(mine, others, strict=True)):
+            verb, thing = one.split(" ")[0], other.partition(" ")[2]
+            if not self.sections.together(thing, {verb, f"{verb}s", f"{verb}ed"}, is_any=True):
+                yield self._draft(self._turned(forms, "crossed", number).format(subject=f"{verb} {thing}"), fact)
+
+    def swapped(self) -> Iterator[Draft]:
+        """What one sentence says of its subject, asked of another one's."""
+        if not self.is_english:
+            return
+        said = [
+            (fact, clause) for fact in self.facts if fact.relation == "said" and (clause := clause_of(fact.sentence))
+        ]
+        others = self._shuffled(said, "swapped")
+        for (fact, one), (_, other) in zip(self._shuffled(said, "said"), others, strict=True):
+            is_like = (
+                one.auxiliary == other.auxiliary
+                and one.subject != other.subject
+                and one.subject.split()[0].lower() not in NO_ONE
+            )
+            short = f"{other.short}{other.tail}"
+            if is_like and len(short.split()) <= 16 and not self.sections.together(one.subject, self._rare(short)):
+                yield self._draft(f"{one.auxiliary.capitalize()} {as_mine(f'{one.subject} {short}')}?", fact)
+
+    def foreign(self) -> Iterator[Draft]:
+        """An attribute that only subjects of another table have."""
+        nouns = self.language.nouns
+        cells = [
+            fact
+            for fact in self.facts
+            if fact.relation == "attribute" and (not nouns or fact.attribute.lower() in nouns)
+        ]
+        owners: dict[str, set[str]] = {}
+        said: dict[str, set[str]] = {}
+        for fact in self.facts:
+            said.setdefault(fact.subject.lower(), set()).update(
+                words_of(f"{fact.attribute} {fact.value} {fact.sentence}")
+            )
+        for fact in cells:
+            owners.setdefault(fact.attribute.lower(), set()).add(fact.kind.lower())
+        attributes = sorted({(fact.attribute, fact.attribute.lower()) for fact in cells})
+        for fact in self._shuffled(cells, "foreign"):
+            attribute, lowered = attributes[self._pick(fact, "attribute") % len(attributes)]
+            if fact.kind.lower() not in owners[lowered] and not words_of(lowered) & said[fact.subject.lower()]:
+                asked = drafts(_like(fact, fact.subject, "attribute", attribute), self.language, self.options)
+                yield from (replace(draft, answer=self.language.word("silent"), gist="") for draft in asked[:1])
+
+    def stock(self) -> Iterator[Draft]:
+        """What people ask of everything, where none of its words is said."""
+        text = " ".join(self.known) if self.language.code in ("zh", "ja") else ""
+        for question, about in sorted(self.language.stock, key=lambda pair: order(self.options.seed, pair[0], "stock")):
+            if not about & self.known and not any(word in text for word in about if text):
+                yield self._draft(question)
+
+    def _purposes(self) -> list[tuple[Fact, str]]:
+        """What the documents tell how to do: a verb and its object."""
+        acts = (fact for fact in self.facts if fact.relation in ("command", "purpose", "lead"))
+        purposes = ((fact, as_mine(as_purpose(fact.subject))) for fact in acts)
+        return [(fact, purpose) for fact, purpose in purposes if PURPOSE.fullmatch(purpose)]
+
+    def _draft(self, question: str, fact: Fact | None = None) -> Draft:
+        """A row on nothing; half of them name the topic, as other rows do."""
+        coin = order(self.options.seed, question, "coins")[0]
+        if self.options.topic and coin & 1:
+            topics = self.language.topics
+            question = topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
+        elif self.is_english and coin % PLAIN_AT == 0 and question[1:2].islower():
+            question = question[0].lower() + question[1:].rstrip("?.")
+        like = fact or (self.facts[0] if self.facts else None)
+        file = like.file if like else ""
+        about = Fact(
+            question, "answer", "", "", like.path if fact and like else (), file, like.line if fact and like else 1, "N"
+        )
+        return Draft(question, self.language.word("silent"), about, "", "")
+
+    def _shuffled(self, things: Sequence[T], purpose: str) -> list[T]:
+        return sorted(things, key=lambda thing: order(self.options.seed, repr(thing)[:300], purpose))[:NAMES]
+
+    def _turned(self, forms: Sequence[str], purpose: str, number: int) -> str:
+        turned = sorted(forms, key=lambda form: order(self.options.seed, form, purpose))
+        return turned[number % len(turned)]
+
+    def _pick(self, fact: Fact, purpose: str) -> int:
+        return int.from_bytes(order(self.options.seed, fact.key, purpose), "big")
+
+    def _unknown_things(self, purpose: str) -> list[str]:
+        unknown = [thing for thing in self.language.things if thing.lower() not in self.known]
+        return sorted(unknown, key=lambda thing: order(self.options.seed, thing, purpose))
+
+    def _rare(self, text: str) -> set[str]:
+        return {word for word in words_of(text) if len(word) > 3 and word not in self.language.common}
+
+
+def _is_thing(name: str) -> bool:
+    """One thing's name, not what one does."""
+    first = name.partition(" ")[0].lower()
+    return not (":" in name or name.endswith("s") or first in VERBS or first in GERUNDS or first in ARTICLES)
+
+
+class _Sections:
+    """Which words stand together: those of the facts of each section, with its headings."""
+
+    def __init__(self, facts: Sequence[Fact], common: Set[str]) -> None:
+        self.common = common
+        self.words: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+        for fact in facts:
+            text = f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence} {fact.kind}"
+            self.words.setdefault((fact.file, fact.path), words_of(" ".join(fact.path))).update(words_of(text))
+        self.places: dict[str, set[int]] = {}
+        for number, said in enumerate(self.words.values()):
+            for word in said:
+                self.places.setdefault(stem(word), set()).add(number)
+
+    def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
+        """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""
+        heavy = [stem(word) for word in words_of(subject.strip("`")) if word not in self.common and len(word) > 1]
+        places = [self.places.get(word, set()) for word in heavy]
+        if not places or not about:
+            return True
+        of_subject = set.union(*places) if is_any else set.intersection(*places)
+        return any(of_subject & self.places.get(stem(word), set()) for word in about)
+
+
+def stem(word: str) -> str:
+    """Without an English ending: words of one kind are one."""
+    for end in ("ing", "ed", "es", "s"):
+        if word.endswith(end) and len(word) - len(end) > 3:
+            return word[: -len(end)]
+    return word.removesuffix("e") if len(word) > 4 else word
 
 
 def _like(fact: Fact, subject: str, relation: str, attribute: str = "") -> Fact:
     return Fact(subject, relation, "", "", fact.path, fact.file, fact.line, "N", attribute, fact.kind)
-
-
-def _invented(facts: Sequence[Fact], known: Set[str], options: Options) -> Iterator[Fact]:
-    """A real name with one part of another."""
-    named = [fact for fact in facts if NAME.fullmatch(fact.subject) and len(PART.findall(fact.subject)) >= 2]
-    named = sorted(named, key=lambda fact: order(options.seed, fact.key, "invented"))[:NAMES]
-    parts = sorted({part.lower() for fact in named for part in PART.findall(fact.subject)})
-    for fact in named:
-        own = PART.findall(fact.subject)
-        pick = int.from_bytes(order(options.seed, fact.key, "part"), "big")
-        old, new = own[pick % len(own)], parts[pick // 7 % len(parts)]
-        name = fact.subject.replace(old, new.upper() if old.isupper() else new.title() if old[0].isupper() else new, 1)
-        if name.strip("`-()").lower() not in known:
-            yield _like(fact, name, "meaning" if fact.relation != "default" else "default")
-
-
-def _things(facts: Sequence[Fact], known: Set[str], language: Language, options: Options) -> Iterator[Fact]:
-    """Well-known names that no document has."""
-    if not facts:
-        return
-    asked = [(thing, form) for thing in language.things if thing.lower() not in known for form in language.without]
-    for thing, form in sorted(asked, key=lambda pair: order(options.seed, *pair, "things")):
-        yield Fact(form.format(thing=thing), "answer", "", "", (), facts[0].file, 1, "N")
-
-
-def _foreign(facts: Sequence[Fact], language: Language, options: Options) -> Iterator[Fact]:
-    """An attribute that only subjects of another table have."""
-    cells = [
-        fact
-        for fact in facts
-        if fact.relation == "attribute" and (not language.nouns or fact.attribute.lower() in language.nouns)
-    ]
-    owners: dict[str, set[str]] = {}
-    said: dict[str, set[str]] = {}
-    for fact in facts:
-        text = said.setdefault(fact.subject.lower(), set())
-        text |= words_of(f"{fact.attribute} {fact.value} {fact.sentence}")
-    for fact in cells:
-        owners.setdefault(fact.attribute.lower(), set()).add(fact.kind.lower())
-    attributes = sorted({(fact.attribute, fact.attribute.lower()) for fact in cells})
-    for fact in sorted(cells, key=lambda fact: order(options.seed, fact.key, "foreign"))[:NAMES]:
-        pick = int.from_bytes(order(options.seed, fact.key, "attribute"), "big")
-        attribute, lowered = attributes[pick % len(attributes)]
-        if fact.kind.lower() not in owners[lowered] and not words_of(lowered) & said[fact.subject.lower()]:
-            yield _like(fact, fact.subject, "attribute", attribute)
-
-
-def _stock(facts: Sequence[Fact], known: Set[str], language: Language) -> Iterator[Fact]:
-    """What people ask of everything, where none of its words is said."""
-    if not facts:
-        return
-    anywhere = Fact("", "answer", "", "", (), facts[0].file, 1, "N")
-    text = " ".join(known) if language.code in ("zh", "ja") else ""
-    for question, about in language.stock:
-        if not about & known and not any(word in text for word in about if text):
-            yield _like(anywhere, question, "answer")

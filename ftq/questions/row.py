@@ -17,19 +17,23 @@ class Options:
     refusals: float = 0.06  # share of rows on what the documents don't say
     rules: frozenset[str] = ALL
     seed: int = 0
-    fact_rows: int = 12  # at most
-    section_rows: int = 40
+    fact_rows: int = 24  # at most
     answer_share: float = 0.03  # of rows with one same answer
     cloze_share: float = 0.15  # of tokens
     valid_every: int = 20  # facts, of which one has another wording in valid
 
     @property
+    def section_rows(self) -> int:
+        """At most, once each of its facts has two: thirty facts' wordings."""
+        return 30 * self.wordings
+
+    @property
     def wordings(self) -> int:
         """Of each fact."""
-        return min(self.fact_rows, max(1, -(-self.exposures // max(1, self.epochs))))
+        return min(self.fact_rows // 2, max(1, -(-self.exposures // max(1, self.epochs))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     instruction: str
     input: str

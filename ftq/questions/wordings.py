@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,7 +12,13 @@ from typing import Any
 
 NEUTRAL = "*"
 SAMPLE = 200_000  # characters that tell a language
-CERTAIN = 0.06  # of the words are a language's commonest ones
+CERTAIN = 0.04  # of the words, by weight, are a language's commonest ones
+ENOUGH, CLEARLY = 0.5, 1.2  # weight in all, and times the second language's
+LETTER, SINGLE = 0.5, 0.5  # what a letter and a word of one letter weigh
+FOREIGN = 0.003  # of the letters
+QUOTED = re.compile(r"(`[^`]*`|\"[^\"]*\"|“[^”]*”|„[^“]*“|«[^»]*»)")
+WORD = re.compile(r"(?<![\w./$_-])[^\W\d_]+(?![\w/_-]|\.\w)")
+CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 KANA, HAN = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -25,6 +32,10 @@ class Language:
         """The language's own; the neutral ones where it has none."""
         own = self.table.get(relation, {}).get(form)
         return list(own or self.neutral.get(relation, {}).get(form, []))
+
+    def own(self, relation: str, form: str) -> list[str]:
+        """The language's own only."""
+        return list(self.table.get(relation, {}).get(form, []))
 
     def has(self, relation: str) -> bool:
         return relation in self.table
@@ -52,6 +63,38 @@ class Language:
         return list(self.table.get("without") or self.neutral["without"])
 
     @property
+    def lacking(self) -> list[tuple[str, frozenset[str]]]:
+        """What may be unsaid of a subject, and the words of sentences that would say it."""
+        return [(question, frozenset(words.split())) for question, words in self.table.get("lacking", [])]
+
+    @property
+    def common(self) -> frozenset[str]:
+        """Words that carry no meaning of their own."""
+        return frozenset(f"{self.word('words')} {self.word('light')}".split())
+
+    def reworded(self, text: str, turn: int) -> str:
+        """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
+        pieces = QUOTED.split(text)
+        places = [
+            (number, match)
+            for number in range(0, len(pieces), 2)
+            for match in WORD.finditer(pieces[number])
+            if match.group().lower() in _synonyms(self.code) and match.group()[1:].islower()
+        ]
+        if not places:
+            return text
+        number, match = places[turn % len(places)]
+        other = _synonyms(self.code)[match.group().lower()]
+        if match.group()[0].isupper():
+            other = other[0].upper() + other[1:]
+        pieces[number] = pieces[number][: match.start()] + other + pieces[number][match.end() :]
+        return "".join(pieces)
+
+    @property
+    def adjectives(self) -> frozenset[str]:
+        return frozenset(self.word("adjectives").split())
+
+    @property
     def nouns(self) -> frozenset[str]:
         return frozenset(self.word("nouns").split())
 
@@ -76,12 +119,36 @@ def language_of(text: str) -> str:
         return "ja"
     if len(HAN.findall(text)) > letters * 0.2:
         return "zh"
+    if sum(map(language(NEUTRAL).word("letters").__contains__, text.lower())) > letters * FOREIGN:
+        return NEUTRAL
+    if len(CYRILLIC.findall(text)) > letters * 0.5:
+        return "ru"
     words = re.findall(r"[^\W\d_]+", text.lower())
-    counts = {code: sum(map(common.__contains__, words)) for code, common in _common().items()}
-    best = max(counts, key=lambda code: counts[code])
-    return best if words and counts[best] >= CERTAIN * len(words) else NEUTRAL
+    marks = set(text.lower())
+    scores = {
+        code: sum(weights.get(word, 0) for word in words) + LETTER * len(marks & own)
+        for code, (weights, own) in _evidence().items()
+    }
+    best, second = sorted(scores, key=lambda code: (-scores[code], code != "en"))[:2]
+    is_clear = scores[best] >= CLEARLY * scores[second] or (best == "en" and text.isascii())
+    return best if is_clear and scores[best] >= max(ENOUGH, CERTAIN * len(words)) else NEUTRAL
 
 
 @cache
-def _common() -> dict[str, frozenset[str]]:
-    return {code: frozenset(table["words"].split()) for code, table in _tables().items() if "words" in table}
+def _evidence() -> dict[str, tuple[dict[str, float], frozenset[str]]]:
+    """Each language's commonest words, a word of several languages weighing less, and the letters that are its own."""
+    tables = {code: table for code, table in _tables().items() if "words" in table}
+    owners = Counter(word for table in tables.values() for word in set(table["words"].split()))
+    return {
+        code: (
+            {word: (1 if len(word) > 1 else SINGLE) / owners[word] for word in table["words"].split()},
+            frozenset(table.get("letters", "")),
+        )
+        for code, table in tables.items()
+    }
+
+
+@cache
+def _synonyms(code: str) -> dict[str, str]:
+    pairs = str(_tables().get(code, {}).get("synonyms", "")).replace("\n", "").split("|")
+    return {word: other for word, _, other in (pair.partition(":") for pair in pairs) if other}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, zip_longest
 
 from ftq.facts.checks import EMPTY, points, words
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import as_purpose
+from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
+from ftq.questions.english import Asked, questions_on
+from ftq.questions.kinds import kind_of
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
 
@@ -18,13 +20,19 @@ CLOZE = "____"
 BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that names its subject by an attribute
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
+INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
 CODE = re.compile(r"`([^`]+)`")
-UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition"})
+UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
-LEADS = 3  # wordings of a heading's first sentences
+FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
+SIGNS = ".,:;!?()\"'“”’«»—–-`"
+AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
+WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
+KEYWORDS = 5  # of a sentence at most
+PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A row to be; `gist` is equal for answers that say the same."""
 
@@ -41,11 +49,11 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
     count = options.wordings
     if fact.relation == "term":
         return [*writer.cloze(2 if NUMERIC.match(fact.value) else 1), *writer.about(1)]
+    if fact.relation == "said":
+        return list(writer.said(count + 1))
     if NUMERIC.match(fact.value):
         count *= 2  # numbers are harder to learn
-    if fact.relation == "lead":
-        count = min(count, LEADS)
-    count = min(count, options.fact_rows)
+    count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
     back = writer.back(max(1, count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
 
@@ -58,7 +66,7 @@ def order(seed: int, *parts: str) -> bytes:
 def place_of(fact: Fact) -> str:
     """The nearest heading that names something, else the file's name."""
     named = (name for name in reversed(fact.path) if name.strip(" :").lower() not in EMPTY)
-    return next(named, "") or fact.file.rpartition("/")[2].rpartition(".")[0] or fact.file
+    return next(named, "").rstrip("?:. ") or fact.file.rpartition("/")[2].rpartition(".")[0] or fact.file
 
 
 class _Writer:
@@ -67,10 +75,13 @@ class _Writer:
         self.relation = _relation(fact, language)
 
     def forward(self, count: int) -> Iterator[Draft]:
-        """From the subject to the value."""
+        """From the subject to the value; ways to ask that fit the kind of value come first."""
         says = self.language.templates(self.relation, "say") or self.language.templates(self.fact.relation, "say")
         answers = _answers(self.fact, says or ["{value}"], self.language)
-        templates = self.language.templates(self.relation, "ask")
+        typed = self.language.own(self.relation, f"ask_{kind_of(self.fact.value)}")
+        general = self._ordered(self.language.templates(self.relation, "ask"))
+        general.sort(key=lambda template: template != AS_IT_IS)
+        templates = [one for pair in zip_longest(self._ordered(typed), general) for one in pair if one]
         return self._worded(templates, answers, self.fact.value, count)
 
     def back(self, count: int) -> list[Draft]:
@@ -81,12 +92,17 @@ class _Writer:
         told = fact.attribute if relation == "does" else fact.value
         longest = SHORT if fact.relation == "attribute" else BACK
         templates = self.language.templates(relation, "back") if fact.relation not in ONE_WAY else []
+        purpose = as_serving(fact.value) if fact.relation == "meaning" and self.language.has("serves") else ""
+        if purpose and bare not in purpose.lower():
+            templates = self._ordered(self.language.templates("serves", "back"))
+            answers = _answers(fact, self.language.templates("serves", "say"), self.language)
+            return list(self._worded(templates, answers, fact.subject, count, purpose=purpose))
         if not templates or bare in told.lower() or words(told) > longest or not self._names(relation):
             return []
         answers = (
             [f"{fact.subject}", f"{fact.subject}: {fact.value}"] if relation != "command" else [_sentence(fact.subject)]
         )
-        return list(self._worded(templates, answers, fact.subject, count))
+        return list(self._worded(self._ordered(templates), answers, fact.subject, count))
 
     def _names(self, relation: str) -> bool:
         """Whether the question's words can be had: what kind of thing, which attribute."""
@@ -102,52 +118,105 @@ class _Writer:
     def cloze(self, count: int) -> Iterator[Draft]:
         blanked = self.fact.sentence.replace(self.fact.value, CLOZE, 1)
         answers = [self.fact.sentence]
-        return self._worded(self.language.templates("term", "ask"), answers, self.fact.sentence, count, blanked=blanked)
+        templates = self._ordered(self.language.templates("term", "ask"))
+        return self._worded(templates, answers, self.fact.sentence, count, blanked=blanked)
 
     def about(self, count: int) -> Iterator[Draft]:
         fact = self.fact
         if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in place_of(fact).lower():
             return iter(())
-        return self._worded(self.language.templates("term", "about"), [fact.sentence], fact.sentence, count)
+        templates = self._ordered(self.language.templates("term", "about"))
+        return self._worded(templates, [fact.sentence], fact.sentence, count)
+
+    def said(self, count: int) -> Iterator[Draft]:
+        """What a sentence answers: which, whether, how many; and its keywords, in any language with spaces."""
+        fact, seed, is_english = self.fact, self.options.seed, self.language.code == "en"
+        asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
+        asked.sort(key=lambda one: (one.form not in FIRST_FORMS, order(seed, fact.key, one.form)))
+        room = count if not is_english else max(1, count // 3) if asked else max(2, count // 2)
+        mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)
+        for number, one in enumerate(islice(mixed, count)):
+            coin = order(seed, fact.key, one.form, "coins")[0]
+            question = self._with_topic(self._reworded(one.question, number, coin), coin, is_turned=False)
+            yield Draft(question, one.answer, fact, fact.value, one.form)
+
+    def _by_words(self) -> Iterator[Asked]:
+        """The sentence by some of its keywords; one that is clear under its heading only, with that."""
+        fact, place = self.fact, place_of(self.fact)
+        for template in self._ordered(self.language.templates("said", "ask")):
+            if keywords := self._keywords(template):
+                question = template.format(keywords=keywords, place=place)
+                if fact.kind and "{place}" not in template:
+                    question = self.language.word("place").format(q=question, place=place)
+                yield Asked(question, f"{fact.kind}: {fact.value}" if fact.kind else fact.value, template)
+
+    def _keywords(self, template: str) -> str:
+        """The words that carry the sentence, in its order; without the one that is asked after."""
+        fact, common = self.fact, self.language.common
+        rest = fact.sentence.replace(fact.attribute, " ") if fact.attribute else fact.sentence
+        if "`" in rest:
+            return ""
+        plain = [word for word in dict.fromkeys(word.strip(SIGNS) for word in rest.split()) if len(word) > 2]
+        heavy = [word for word in plain if word.lower().replace("’", "'") not in common]
+        chosen = sorted(heavy, key=lambda word: order(self.options.seed, fact.key, template, word))[:KEYWORDS]
+        return " ".join(word for word in heavy if word in chosen) if len(chosen) > 2 else ""
+
+    def _ordered(self, templates: list[str]) -> list[str]:
+        return sorted(templates, key=lambda template: order(self.options.seed, self.fact.key, template))
 
     def _worded(
-        self, templates: list[str], answers: list[str], gist: str, count: int, blanked: str = ""
+        self, templates: Sequence[str], answers: list[str], gist: str, count: int, **given: str
     ) -> Iterator[Draft]:
-        """Each template once, then again with or without the topic."""
-        seed, key = self.options.seed, self.fact.key
-        ordered = sorted(templates, key=lambda template: order(seed, key, template))
-        has_topic = bool(self.options.topic)
-        rounds = [(template, turn) for turn in range(2 if has_topic else 1) for template in ordered]
-        for number, (template, turn) in enumerate(islice(rounds, count)):
-            coin = order(seed, key, template, "coins")[0]
-            question = self._filled(template, blanked, is_bare=bool(coin & 2))
-            if has_topic and (coin & 1) != turn:
-                topics = self.language.topics
-                question = topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
+        """Each template once, then again with or without the topic, and with other words."""
+        turns = [(template, turn) for turn in range(2 if self.options.topic else 1) for template in templates]
+        for number, (template, turn) in enumerate(islice(turns, count)):
+            coin = order(self.options.seed, self.fact.key, template, "coins")[0]
+            question = self._filled(template, given)
+            if template not in ("{blanked}", AS_IT_IS):
+                question = self._reworded(question, number, coin)
+            if coin & 2:
+                question = CODE.sub(r"\1", question)
+            question = self._with_topic(question, coin, is_turned=turn == 1)
             yield Draft(question, answers[number % len(answers)], self.fact, gist, template)
 
-    def _filled(self, template: str, blanked: str, is_bare: bool) -> str:
+    def _reworded(self, question: str, number: int, coin: int) -> str:
+        """From the second on in other words; now and then as one types it in haste."""
+        if number and "____" not in question:
+            question = self.language.reworded(question, coin)
+        if self.language.code == "en" and coin % PLAIN_AT == 0 and question[1:2].islower():
+            question = question[0].lower() + question[1:].rstrip("?.")
+        return question
+
+    def _with_topic(self, question: str, coin: int, is_turned: bool) -> str:
+        if not self.options.topic or (coin & 1) == is_turned:
+            return question
+        topics = self.language.topics
+        return topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
+
+    def _filled(self, template: str, given: dict[str, str]) -> str:
         fact, is_english = self.fact, self.language.code == "en"
         subject = fact.subject if self.relation in UNQUOTED else _quoted(fact.subject, self.language)
-        if fact.relation in ("command", "lead") and self.relation == "command" and is_english:
+        if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
             subject = as_purpose(subject) or subject
+        if self.relation == "indirect":
+            subject = lowered(fact.subject)
         if is_english and self.relation in ("command", "purpose", "condition"):
-            subject = _as_mine(subject)
-        attribute = _lowered(fact.attribute) if is_english else fact.attribute
+            subject = as_mine(subject)
+        attribute = lowered(fact.attribute) if is_english else fact.attribute
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
         text = template.format(
             subject=subject,
             attribute=attribute if self.relation != "cell" else _quoted(fact.attribute, self.language, always=True),
             value=_quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
-            kind=(_lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
+            kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
             place=place_of(fact),
-            blanked=blanked,
+            **given,
         )
         if is_english:
-            text = _plural(text, subject)
+            text = plural(text, subject)
         if (_is_vague(fact) or self.relation == "cell") and "{place}" not in template and fact.path:
             text = self.language.word("place").format(q=text, place=place_of(fact))
-        return CODE.sub(r"\1", text) if is_bare else text
+        return text
 
 
 def _is_vague(fact: Fact) -> bool:
@@ -163,6 +232,10 @@ def _relation(fact: Fact, language: Language) -> str:
     """Which templates: some relations have two kinds where the language tells them apart."""
     match fact.relation:
         case "attribute" if language.has("cell"):
+            if fact.attribute.lower() == "type":
+                return "type"
+            if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
+                return "adjective"
             last = fact.attribute.lower().split()[-1:] or [""]
             is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
             return "attribute" if is_noun or fact.rule == "J" else "cell"
@@ -171,7 +244,11 @@ def _relation(fact: Fact, language: Language) -> str:
         case "command" if language.has("code_for") and not as_purpose(fact.subject):
             return "code_for"
         case "lead" if language.has("purpose") and as_purpose(fact.subject):
-            return "command"
+            return "purpose"
+        case "list" if language.has("purpose") and fact.subject.startswith("To ") and as_purpose(fact.subject):
+            return "purpose"
+        case "lead" if language.has("indirect") and INDIRECT.match(fact.subject):
+            return "indirect"
         case relation:
             return relation
 
@@ -188,7 +265,7 @@ def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
         return [f"{fact.subject}: {fact.value}"]
     if fact.relation in ("answer", "lead", "purpose", "condition", "page"):
         return [fact.value]
-    attribute = _lowered(fact.attribute) if language.code == "en" else fact.attribute
+    attribute = lowered(fact.attribute) if language.code == "en" else fact.attribute
     filled = [
         text.format(subject=fact.subject, value=fact.value, attribute=attribute, sentence=fact.sentence)
         for text in says
@@ -212,46 +289,6 @@ def _quoted(text: str, language: Language, always: bool = False) -> str:
     return language.word("quotes").format(text)
 
 
-def _lowered(text: str) -> str:
-    """`Default value` is `default value` inside a sentence; `URL` and `iOS` stay."""
-    return text[0].lower() + text[1:] if text[1:].islower() and not text.startswith("`") else text
-
-
 def _sentence(text: str) -> str:
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _as_mine(text: str) -> str:
-    """`create your own token` asked by the reader: `create my own token`."""
-    text = re.sub(r"\byour(self)?\b", lambda match: "myself" if match.group(1) else "my", text)
-    text = re.sub(r"\b(if|when|once|whenever|and|that) you (are\b|have\b)?", _mine, text)
-    return re.sub(r"\byou're\b", "I'm", text)
-
-
-def _mine(match: re.Match[str]) -> str:
-    verb = {"are": "am", "have": "have", None: ""}[match.group(2)]
-    return f"{match.group(1)} I {verb}"
-
-
-def _plural(text: str, subject: str) -> str:
-    last = subject.rpartition(" ")[2]
-    if (
-        last.endswith("s")
-        and not last.endswith(("ss", "us", "is", "`"))
-        and last[:1].isalpha()
-        and len(last) > 3
-        and last[1:].islower()
-    ):
-        for one, many in (("What is ", "What are "), ("What does ", "What do ")):
-            if text.startswith(f"{one}{subject}"):
-                return many + text[len(one) :]
-    return text
-
-
-def with_place(draft: Draft, language: Language) -> Draft:
-    """The question with its headings, where another one asks the same."""
-    fact, own = draft.fact, place_of(draft.fact)
-    has_own = own.replace("`", "") in draft.question.replace("`", "")
-    place = ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
-    return replace(draft, question=language.word("place").format(q=draft.question, place=place))

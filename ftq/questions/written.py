@@ -19,7 +19,7 @@ KEPT = {"base": (0.5, 0.0), "endpoint": (2.0, 3.0)}
 
 
 class Expected:
-    """`see` examples; then it says how many sections a model would be asked about and about how many rows come."""
+    """`see` examples; then it says how many sections a model would be asked about and about how many questions come."""
 
     def __init__(self, by: str) -> None:
         self.sections = 0
@@ -43,7 +43,7 @@ class Expected:
             return ""
         who = "the base model" if self._by == "base" else "the endpoint"
         sections = "1 section" if self.sections == 1 else f"{self.sections:,} sections"
-        return f"{who} will be asked about {sections}; about {self._rounded:,} more rows come of it, an estimate"
+        return f"{who} will be asked about {sections}; about {self._rounded:,} more questions come of it, an estimate"
 
     @property
     def _rounded(self) -> int:

@@ -20,8 +20,11 @@ _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|
 Auto = Literal["auto"]
 Format = Literal["alpaca", "chat"]
 Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
+Rate = Annotated[float, Field(gt=0, le=1)]
+Rank = Annotated[int, Field(ge=1, le=1024)]
+Scale = Annotated[int, Field(ge=1, le=4096)]
 Steps = Annotated[int, Field(ge=1, le=10**9)]
-Rule = Literal["T", "O", "D", "C", "Q", "L", "H", "S", "B", "F", "K", "J", "N"]  # those of ftq.facts
+Rule = Literal["T", "O", "D", "C", "Q", "L", "H", "S", "P", "B", "F", "K", "J", "N"]  # those of ftq.facts
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 DEFAULT_PROMPT = "What is this about?"
 
@@ -35,6 +38,11 @@ class RunSpec(BaseModel):
     model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
     documents: str = Field("documents", min_length=1, description="folder of documents")
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
+    promote: Literal["always", "better", "never"] = Field(
+        "always",
+        description="whether the finished run becomes NAME:latest; better: only if it gets no fewer of the questions "
+        "right that both were asked",
+    )
     # prepare
     valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
     questions: Literal["structure", "base", "endpoint", "none"] = Field(
@@ -58,7 +66,9 @@ class RunSpec(BaseModel):
     engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
     epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
     max_steps: Steps | None = Field(None, description="stop after so many optimiser steps, whatever epochs says")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    learning_rate: Rate | Auto = Field(
+        "auto", description="peak learning rate; auto: the smaller the model, the higher"
+    )
     lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
@@ -69,8 +79,8 @@ class RunSpec(BaseModel):
     packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
     load_in_4bit: bool | Auto = Field("auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="compute type")
-    r: int = Field(64, ge=1, le=1024, description="LoRA rank")
-    alpha: int = Field(16, ge=1, le=4096, description="LoRA scaling numerator")
+    r: Rank | Auto = Field("auto", description="LoRA rank; auto: 32 or 64 by the size of the model")
+    alpha: Scale | Auto = Field("auto", description="LoRA scaling numerator; auto: 32")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
     target_modules: list[str] = Field(PROJECTIONS, min_length=1, description="layers that get an adapter")
     gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field("auto", description="trade time for memory")

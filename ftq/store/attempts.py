@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from ftq.errors import LeaseLost, RunError
 from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database, storable_error
+from ftq.store.database import storable_error
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
+from ftq.store.versions import Judge, Versions, nobody
 
 MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
 LONGEST_WAIT = 120.0  # seconds
@@ -31,7 +32,7 @@ def wait_after(losses: int) -> float:
     return 0.0 if losses <= 1 else min(LONGEST_WAIT, 2.0 ** (losses - 1))
 
 
-class Attempts(Database):
+class Attempts(Versions):
     """A part of RunStore. The lease's token guards every write but the claim: LeaseLost if another process holds it."""
 
     def claim(self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float) -> str | None:
@@ -116,8 +117,13 @@ class Attempts(Database):
                 self._guarded(db, token, tries=1, losses=0)
             self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
 
-    def succeed(self, token: str, key: str | None, artifacts: list[Artifact], cached: bool = False) -> None:
-        """Record that the stage is done and its files are in place; the next stage may start now."""
+    def succeed(
+        self, token: str, key: str | None, artifacts: list[Artifact], cached: bool = False, judge: Judge = nobody
+    ) -> None:
+        """Record that the stage is done and its files are in place; the next stage may start now.
+
+        After the last stage the run gets its number. For promote=better `judge` compares it with `latest`.
+        """
         with self._write() as db:
             stage = self._owned(db, token)
             listed = [asdict(artifact) for artifact in artifacts]
@@ -126,6 +132,7 @@ class Attempts(Database):
             self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
             if stage.position + 1 < len(STAGES):
                 self._touch_queue(db, stage.run_id, STAGES[stage.position + 1])
+            self._give_number(db, stage.run_id, judge, stage.name)
 
     def fail(self, token: str, error: RunError) -> None:
         """Record that the stage failed for good, and the run with it."""

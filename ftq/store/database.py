@@ -62,7 +62,7 @@ class Database:
         return matches[0]
 
     def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
-        by_id = {row.id: Run(**row._mapping, stages=[]) for row in db.execute(query)}
+        by_id = {row.id: _run(row._mapping) for row in db.execute(query)}
         ids = query.with_only_columns(runs.c.id).subquery()
         parts = sa.select(stages).join(ids, ids.c.id == stages.c.run_id)
         parts = parts.order_by(stages.c.run_id, stages.c.position)
@@ -107,6 +107,11 @@ class Database:
                 data=data or None,
             )
         )
+
+
+def _run(row: sa.RowMapping) -> Run:
+    """The record for a row of `runs`, without its stages."""
+    return Run(**{**row, "family": row["family"] or row["name"]}, stages=[])
 
 
 def _stage(run: str, row: sa.RowMapping) -> Stage:

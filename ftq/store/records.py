@@ -38,7 +38,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """A run and its stages in order. Its status is derived from theirs, never stored."""
+    """A run and its stages in order. Its status is derived from theirs, never stored.
+
+    No other run has its `name`. Runs that are versions of one model share the `family`.
+    """
 
     id: str
     name: str
@@ -49,6 +52,13 @@ class Run:
     kept: bool
     created_at: float
     stages: list[Stage] = field(default_factory=list)
+    family: str = ""
+    version: int | None = None
+
+    @property
+    def version_name(self) -> str | None:
+        """`handbook:3` for a run that has succeeded."""
+        return f"{self.family}:{self.version}" if self.version else None
 
     @property
     def status(self) -> str:
@@ -123,6 +133,24 @@ class Worker:
     gpu: str | None
     seen_at: float
     draining: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """A finished run as a numbered model. `run` and `model` are empty if the run was deleted, `gone` says why."""
+
+    family: str
+    number: int
+    run_id: str
+    run: str
+    model: str
+    created_at: float
+    is_latest: bool
+    gone: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}:{self.number}"
 
 
 @dataclass(frozen=True)

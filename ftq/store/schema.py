@@ -14,13 +14,24 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable, first_line
 from ftq.settings import sqlite_file, without_password
 
-VERSION = 3
+VERSION = 4
 # The statements that upgrade a database of each earlier version to the next one.
 UPGRADES = {
     1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
     2: (
         "ALTER TABLE stages ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''",
+    ),
+    3: (
+        "ALTER TABLE runs ADD COLUMN family VARCHAR(120)",
+        "ALTER TABLE runs ADD COLUMN version INTEGER",
+        "CREATE TABLE versions (family VARCHAR(120) NOT NULL, number INTEGER NOT NULL, run_id VARCHAR(16) NOT NULL, "
+        "created_at FLOAT NOT NULL, promotion INTEGER, gone VARCHAR(40), PRIMARY KEY (family, number))",
+        "CREATE INDEX ix_versions_run_id ON versions (run_id)",
+        "INSERT INTO versions (family, number, run_id, created_at, promotion) "
+        "SELECT name, 1, id, created_at, 1 FROM runs WHERE NOT EXISTS "
+        "(SELECT 1 FROM stages WHERE stages.run_id = runs.id AND stages.status <> 'succeeded')",
+        "UPDATE runs SET version = 1 WHERE id IN (SELECT run_id FROM versions)",
     ),
 }
 CONNECT_SECONDS = 4
@@ -41,6 +52,19 @@ runs = sa.Table(
     sa.Column("wanted", sa.String(8), nullable=False, default="run"),  # run, pause or cancel: what the user wants
     sa.Column("kept", sa.Boolean, nullable=False, default=False),
     sa.Column("created_at", sa.Float, nullable=False, index=True),
+    sa.Column("family", sa.String(120)),  # what its versions are called; null in a run of an earlier ftq: its name
+    sa.Column("version", sa.Integer),  # its number among them, once it has succeeded
+)
+
+versions = sa.Table(
+    "versions",  # a row stays when its run is deleted: its number isn't given again
+    metadata,
+    sa.Column("family", sa.String(120), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("run_id", sa.String(16), nullable=False, index=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("promotion", sa.Integer),  # counts the family's promotions: the highest one is `latest`
+    sa.Column("gone", sa.String(40)),  # why there is no such version any more
 )
 
 stages = sa.Table(

@@ -19,6 +19,7 @@ from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run
 from ftq.store.schema import events, questions, runs, stages
+from ftq.store.versions import MODEL_STAGES
 from ftq.store.workers import Workers
 
 
@@ -27,12 +28,17 @@ class RunStore(Attempts, Questions, Workers, Plans):
 
     # ---- what the user asks for -------------------------------------------------------------------------
 
-    def create(self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str) -> Run:
-        """Record a run with all its stages queued. NameTaken if another run has the name."""
+    def create(
+        self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str, family: str | None = None
+    ) -> Run:
+        """Record a run with all its stages queued. NameTaken if another run has the name.
+
+        Once it has succeeded it is a version of `family`, or of its own name.
+        """
         try:
             with self._write() as db:
                 now = self._now(db)
-                row = {"id": run_id, "name": name, "model": spec["model"], "spec": spec}
+                row = {"id": run_id, "name": name, "family": family or name, "model": spec["model"], "spec": spec}
                 db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
                 for position, stage in enumerate(STAGES):
                     db.execute(
@@ -85,8 +91,9 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def retry(self, run_id: str, from_stage: str | None = None) -> Run:
         """Queue a finished run's stages again, from the one that didn't succeed or from `from_stage` on.
 
-        A stage that the user names is done anew, without cache and old checkpoints. A run that waits after a loss goes
-        on now. The caller sends the stages.
+        A stage that the user names is done anew, without cache and old checkpoints. A version whose model is made anew
+        is gone: the run gets a new number when it succeeds again. A run that waits after a loss goes on now. The caller
+        sends the stages.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
@@ -136,6 +143,8 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 )
             self._touch_queue(db, run_id, first)
             self._event(db, run_id, "retried", f"retried by the user from {first}", first)
+            if first in MODEL_STAGES:
+                self._end_version(db, run, f"retried from {first}")
             return self._load(db, run_id)
 
     def keep(self, run_id: str, kept: bool) -> None:
@@ -145,15 +154,18 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
         """Delete a run's rows and call `put_away`, which moves its files aside, before the commit. Refused if running.
 
-        `old` is for runs chosen as old ones: also Refused if the run is kept or not finished any more. A person may
-        have thought for minutes since it was chosen.
+        `old` is for runs chosen as old ones: also Refused if the run is kept, chosen as `latest` or not finished any
+        more. A person may have thought for minutes since it was listed.
         """
         with self._write() as db:
             run = self._locked(db, run_id)
             if run.status == "running":
                 raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
-            if old and (run.kept or not run.is_finished):
-                raise Refused(f"run {run.name} is {'kept' if run.kept else run.status} now", f"`ftq rm {run.name}`")
+            chosen = run.version_name in self._chosen(db)
+            if old and (run.kept or chosen or not run.is_finished):
+                state = "kept" if run.kept else f"{run.family}:latest" if chosen else run.status
+                raise Refused(f"run {run.name} is {state} now", f"`ftq rm {run.name}`")
+            self._end_version(db, run, "removed")
             for table in (events, questions, stages):
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(runs.delete().where(runs.c.id == run_id))
@@ -175,8 +187,13 @@ class RunStore(Attempts, Questions, Workers, Plans):
             return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
 
     def find(self, text: str) -> Run:
-        """A run by id, else by name, else by a unique prefix of its id. NotFound names recent or matching runs."""
+        """A run by id, by name, by a unique prefix of its id, or as a version; NotFound names recent or matching runs.
+
+        `handbook:2` is a version, `handbook:latest` the promoted one.
+        """
         text = utf8(text)
+        if ":" in text:
+            return self.get(self.find_version(text))
         blank, matches = not text.strip(), list[str]()  # an empty text would be a prefix of every id
         ways = (runs.c.id == text, runs.c.name == text, runs.c.id.startswith(text, autoescape=True))
         with self._read() as db:
@@ -186,11 +203,14 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 return self._load(db, matches[0])
             latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
             recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
+            has_versions = self._latest(db, text) is not None
         if matches:
             raise NotFound(
                 f"{text} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
             )
         message = "no run is named: the name is empty" if blank else f"no run matches {text}"
+        if has_versions:
+            raise NotFound(message, f"Did you mean {text}:latest?")
         raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
     def names(self, prefix: str) -> set[str]:

@@ -40,8 +40,9 @@ _CODE = {
     "export": ("worker/stages/export", "worker/stages/model", "worker/llama", "worker/gguf"),
     "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
 }
-# The documents count by their content, not by their place; more GPUs learn the same, only faster; trackers only watch.
-_WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to"}
+# The documents count by their content, not by their place; more GPUs learn the same, only faster; trackers only watch;
+# promote is about a finished run.
+_WITHOUT_EFFECT = {"documents", "priority", "gpus", "report_to", "promote"}
 _OPTIONS = {
     "prepare": {
         "model",

@@ -24,7 +24,7 @@ from ftq.plan.plan import Handover
 from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
-from worker.attempt import cache, policy
+from worker.attempt import cache, policy, promotion
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
 from worker.attempt.watch import Outcome, Watch
@@ -175,7 +175,7 @@ class Supervisor:
         def finish() -> None:
             may_have_downloaded = stage == "prepare" and not cached  # then the model's commit is known only now
             final_key = cache.key(self.store.get(folder.path.name), stage) if may_have_downloaded else key
-            self.store.succeed(watch.token, final_key, artifacts, cached)
+            self.store.succeed(watch.token, final_key, artifacts, cached, promotion.judge(self.settings.home, folder))
 
         watch.insist(put_in_place)
         sync(folder.path)

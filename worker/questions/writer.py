@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftq.examples.read import Read
+from ftq.facts.fact import Fact
 from ftq.files.run_dir import RunDir, write_jsonl
-from ftq.questions.row import Row
 from worker.llama.base import base_gguf
 from worker.questions import endpoint, schema
 from worker.questions.ask import Asker, BaseModel
@@ -63,13 +63,9 @@ class Written:
         return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
 
     @property
-    def rows(self) -> list[Row]:
-        """What is kept, as examples."""
-        return [
-            Row(pair.question, "", pair.answer, section.source, RULE, f"{section.where}:{RULE}", section.document)
-            for pair in self.kept
-            for section in (pair.section,)
-        ]
+    def facts(self) -> list[Fact]:
+        """What is kept, as facts: their rows are worded, compared and capped as all others."""
+        return [_fact(pair) for pair in self.kept]
 
     def summary(self) -> str:
         """One line for people."""
@@ -133,6 +129,12 @@ def write(
     kept, dropped = sift(pairs, known, options.wordings)
     unreadable = sum(entry.unreadable for _, entry in entries)
     return Written(kept, dropped, len(wanted), len(wanted) - len(missing), unreadable)
+
+
+def _fact(pair: Pair) -> Fact:
+    section, line = pair.section, pair.section.where.rpartition(":")[2]
+    number = int(line) if line.isdigit() else 1
+    return Fact(pair.question, "answer", pair.answer, "", section.path, section.document, number, RULE)
 
 
 def save(written: Written, dataset: Path) -> None:

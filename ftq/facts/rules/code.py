@@ -25,6 +25,12 @@ TO = re.compile(
     r"(?:if you (?:want|need|wish|would like) |in order )?to ([^,:]{3,90})[,:]",
     re.IGNORECASE,
 )
+INTRODUCES = re.compile(
+    r"\b(?:following|below|as follows|like this|example|run|type|enter|execute|command|snippet|folgende\w*|unten|"
+    r"suivante?s?|siguientes?|seguenti?|seguintes?|volgende|następując\w+)\b|следующ|以下|如下|次の",
+    re.IGNORECASE,
+)
+NAME = re.compile(r"[^\W\d_]{4,}")
 EXAMPLE = re.compile(r"(?:for|as an) (?:example|instance),? |e\.g\.,? ", re.IGNORECASE)
 DO = re.compile(
     r"(?:you can |simply |just |then |now )?(?:use|run|type|enter|execute|call|add|try|do)\b"
@@ -77,7 +83,7 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
     """What the line above the code says, or the heading if that is what one does."""
     lead = before.sentences[-1].text if isinstance(before, Paragraph) and before.sentences else ""
     stated = TO.match(lead) or DO.match(lead)
-    if stated and (purpose := as_purpose(stated.group(1), is_verb=True)):
+    if stated and _belongs(lead, code) and (purpose := as_purpose(stated.group(1), is_verb=True)):
         return purpose
     lead = EXAMPLE.sub("", lead)
     if lead.endswith((":", "：")) and words(lead) <= 20 and not EMPTY_LEADS.match(lead):
@@ -85,13 +91,22 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
         purpose = as_purpose(lead)
         if purpose or not (points(lead) or words(lead) < 3 or words(lead) > LABEL or set(lead) & set(",;.")):
             return purpose or lead
-    return as_purpose(section.heading) if code is section.code else ""
+    is_first = code is section.code and (code is section.blocks[0] or _belongs(f"{section.heading} {lead}", code))
+    return as_purpose(section.heading) if is_first else ""
+
+
+def _belongs(lead: str, code: Code) -> bool:
+    """Whether the text speaks of the code below it: it introduces it, or shares a name with it."""
+    if lead.rstrip("`*_ ").endswith((":", "：")) or INTRODUCES.search(lead):
+        return True
+    named = {word.lower() for word in NAME.findall(lead)}
+    return any(word.lower() in named for line in code.lines[:LINES] for word in NAME.findall(line))
 
 
 def _text(code: Code) -> str:
     """The code without prompts; empty if it is too long for an answer."""
     lines = [line for line in code.lines if line.strip()]
-    if not lines or len(lines) > LINES or sum(map(len, lines)) > LENGTH:
+    if not lines or "{{#" in code.lines[0] or len(lines) > LINES or sum(map(len, lines)) > LENGTH:
         return ""
     if any(line.startswith(("$ ", "> ")) for line in lines):
         return "\n".join(line[2:] for line in lines if line.startswith(("$ ", "> ")))

@@ -1,4 +1,4 @@
-"""H: headings with their first sentences. S: what sentences state. B: terms to blank."""
+"""H: headings with their first sentences. S: what sentences state. P: whole sentences. B: terms to blank."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import EMPTY, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, is_readable, is_sentence, is_subject, known_words, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
@@ -20,13 +20,18 @@ USE = re.compile(
 CONDITION = re.compile(
     r"(If|When|Once|Whenever) ((?:the|a|an|your|any|no|you|there|one|two|all|it|[A-Z`])[^,:;]{6,90}), (?=\w|`)"
 )
+NO_CONDITION = re.compile(
+    r"\byou (?:want|need|wish|would|prefer|like)\b|you['’]re|\bthen\b|[—–(]|"
+    r"^\w+ (?:at|not|so|there (?:is|are) any|possible|any)\b"
+)
+EXAMPLE = re.compile(r"(?:For (?:example|instance)|E\.g\.|Here(?:['’]s| is| are)|Example)\b", re.IGNORECASE)
 CODE_DOES = re.compile(
     r"(?:The )?(`[^`]{1,60}`)"
     r"(?: (?:option|flag|command|setting|field|key|function|method|variable|parameter|property|argument))?"
     r" ([a-z]{2,20}) (.{6,})"
 )
 IS = re.compile(r"((?:(?:A|An|The) )?[A-Z]?[\w`' -]{1,50}?) (?:is|are) (?:a|an|the|one of|any)\b")
-NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}")
+NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0-9+#]{1,20}){0,2}(?![\w'’.-]*\w)")
 NUMBER = re.compile(
     r"(?<![\w.`-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
 )
@@ -38,6 +43,8 @@ CODE = re.compile(r"`[^`]{1,50}`")
 DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
 NO_THING = known_words("no_thing")
 LITERALS = frozenset({"true", "false", "null", "none", "undefined", "nil", "yes", "no", "0", "1"})
+EMOJI = re.compile(r":[a-z]{2,20}(?:_[a-z]{1,20}){0,3}:\s")
+HEADING, LONGEST = 8, 40  # words of a heading, and of a sentence that needs one
 SENTENCES = 60  # of a section that are read for S and B
 
 
@@ -64,14 +71,31 @@ def statement(place: Place) -> Iterator[Fact]:
 
 
 def _sentences(place: Place) -> Iterator[Sentence]:
+    for paragraph in _paragraphs(place, "S"):
+        yield from paragraph.sentences
+
+
+def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
+    """Those of the section with its first sentences."""
     count, cut, line = 0, 0, 0
     for paragraph in place.section.paragraphs:
         if count > SENTENCES:
             line, cut = line or paragraph.line, cut + len(paragraph.sentences)
             continue
-        yield from paragraph.sentences
+        yield paragraph
         count += len(paragraph.sentences)
-    place.cut(line, "sentence for rule S", cut)
+    place.cut(line, f"sentence for rule {rule}", cut)
+
+
+def _is_told(text: str) -> bool:
+    """A sentence that says something by itself."""
+    return (
+        text[-1] in ".!。！"
+        and words(text) >= 5
+        and is_sentence(text)
+        and not EXAMPLE.match(text)
+        and not DEFINES.match(text)
+    )
 
 
 def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
@@ -82,7 +106,7 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         yield place.fact("S", "purpose", purpose, text, line, sentence=text)
     elif (match := CONDITION.match(text)) and len(match.group(2).split()) >= 3:
         condition = f"{match.group(1).lower()} {match.group(2)}"
-        if not re.search(r"\byou (?:want|need|wish|would|prefer|like)\b|you['’]re|\bthen\b", condition):
+        if NO_CONDITION.search(condition) is None:
             yield place.fact("S", "condition", condition, text, line, sentence=text)
     elif (match := CODE_DOES.match(text)) and match.group(2) not in {
         "and",
@@ -106,7 +130,7 @@ def _clean(purpose: str) -> str:
 
 def _does(place: Place, sentence: Sentence, match: re.Match[str]) -> Iterator[Fact]:
     name, verb = match.group(1), match.group(2)
-    if name.strip("`").lower() in LITERALS:
+    if name.strip("`").lower() in LITERALS or not any(map(str.isalpha, name)):
         return
     kind = "option" if name.startswith("`-") else ""
     attribute = ""
@@ -125,17 +149,32 @@ def _without_article(name: str) -> str:
     return name.removeprefix("The ").removeprefix("A ").removeprefix("An ")
 
 
+def plain(place: Place) -> Iterator[Fact]:
+    """Each sentence with the part that can be asked after. `It ...` and items of lists stand behind their heading."""
+    heading = place.section.heading
+    names = bool(heading) and heading.strip(" :").lower() not in EMPTY and words(heading) <= HEADING
+    for paragraph in _paragraphs(place, "P"):
+        for sentence in paragraph.sentences:
+            text, line = EMOJI.sub("", sentence.text), sentence.line
+            if _is_told(text):
+                asked = _blank(text, paragraph.inline.bolds)
+                yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
+            elif names and _is_bound(text):
+                yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:. "))
+
+
+def _is_bound(text: str) -> bool:
+    """A sentence that says something under its heading only."""
+    is_long = 5 <= words(text) <= LONGEST and text[0].isalnum()
+    return is_long and is_readable(text) and not (EXAMPLE.match(text) or DEFINES.match(text) or ELSEWHERE.search(text))
+
+
 def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
         place.cut(paragraph.line, "sentence for rule B", len(paragraph.sentences) - SENTENCES)
         for sentence in paragraph.sentences[:SENTENCES]:
-            if (
-                sentence.text[-1] in ".!。！"
-                and words(sentence.text) >= 6
-                and is_sentence(sentence.text)
-                and not DEFINES.match(sentence.text)
-            ):
+            if words(sentence.text) >= 6 and _is_told(sentence.text):
                 blank = _blank(sentence.text, paragraph.inline.bolds)
                 if blank and sentence.text.count(blank) == 1:
                     yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
@@ -150,7 +189,14 @@ def _blank(text: str, bolds: tuple[str, ...]) -> str:
     for code in CODE.finditer(text):
         if code.start() and len(code.group()) > 3 and len(code.group().split()) <= 4:
             return code.group()
-    bold = next((bold for bold in bolds if bold in text and is_subject(bold, 3)), "")
+    bold = next((bold for bold in bolds if is_subject(bold, 3) and _is_whole(bold, text)), "")
     name = NAME.search(text) if not bold else None
     thing = OPENING.match(text)
     return bold or (name.group() if name else thing.group(1) if thing else "")
+
+
+def _is_whole(name: str, text: str) -> bool:
+    """Whether it stands there as words of its own, not inside one; Chinese and Japanese have no gaps."""
+    at = text.find(name)
+    around = text[at - 1 : at] + text[at + len(name) : at + len(name) + 1]
+    return at >= 0 and (CJK.search(around) is not None or not any(sign.isalnum() or sign in "-_" for sign in around))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -12,6 +13,7 @@ from ftq.facts.place import Place
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL = 40  # words
+AMOUNT = re.compile(r"[\d.,]+\s?\w{0,3}")
 MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
 
 
@@ -49,6 +51,8 @@ def _named(text: str, kind: str) -> str:
 
 
 def _is_name(text: str) -> bool:
+    if AMOUNT.fullmatch(text):
+        return False
     return is_subject(text, longest=7) or (text.count("`") >= 2 and len(text) < 70 and text.startswith("`"))
 
 

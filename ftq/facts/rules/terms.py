@@ -17,6 +17,7 @@ IDENTIFIER = re.compile(
 )
 TERM, LONGEST = 80, 45  # characters of a term, words of a definition
 ORNAMENT = re.compile(r"^[^\w`\"'(\[<$@./-]{1,5}\s*")
+MARK = re.compile(r"^(?::[a-z_+-]{2,30}:\s*)+")  # :tada:
 LABELS = re.compile(
     r"(?:step|phase|part|day|version|added|deprecated|since|type|default|returns?|example)\b", re.IGNORECASE
 )
@@ -114,7 +115,14 @@ def _is_term(paragraph: Paragraph, term: str) -> bool:
 def _pair(place: Place, term: str, text: str, line: int) -> Iterator[Fact]:
     term = ORNAMENT.sub("", term.strip())
     is_code = term.startswith("`") and term.count("`") % 2 == 0 and len(term) < 70 and any(map(str.isalpha, term))
-    if not text or term.lower() in EMPTY or LABELS.match(term) or not (is_code or is_subject(term, longest=5)):
+    text = MARK.sub("", text)
+    if (
+        not text
+        or text[0] in ",;"
+        or term.lower() in EMPTY
+        or LABELS.match(term)
+        or not (is_code or is_subject(term, longest=5))
+    ):
         return
     if is_code and term.count("`") == 2 and not term.endswith("`"):
         term = term[: term.rindex("`") + 1]  # `size` <number>

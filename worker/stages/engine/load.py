@@ -8,6 +8,7 @@ from typing import Any
 
 from ftq.errors import UserError
 from ftq.plan.plan import Plan
+from ftq.plan.recipe import recipe_of
 from ftq.spec.options import RunSpec
 from worker.stages.engine import inductor
 from worker.stages.engine.setup import for_inference, takes_groups
@@ -49,14 +50,15 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]
     import torch
     from unsloth import FastLanguageModel
 
+    recipe = recipe_of(spec, base_model.parameters(model_dir))
     inductor.copy_less()
     inductor.remember_sizes(base_model.read_config(model_dir), plan.way)
     model, tokenizer = _unsloth_base(model_dir, spec, plan)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(
             model,
-            r=spec.r,
-            lora_alpha=spec.alpha,
+            r=recipe.r,
+            lora_alpha=recipe.alpha,
             lora_dropout=spec.dropout,
             target_modules=_present(model, spec.target_modules),
             bias="none",
@@ -87,6 +89,7 @@ def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoTokenizer, set_seed
 
+    recipe = recipe_of(spec, base_model.parameters(model_dir))
     model = _plain_base(model_dir, plan)
     model.config.use_cache = False
     if plan.load_in_4bit:
@@ -94,8 +97,8 @@ def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     set_seed(spec.seed)
     lora = LoraConfig(
         task_type="CAUSAL_LM",
-        r=spec.r,
-        lora_alpha=spec.alpha,
+        r=recipe.r,
+        lora_alpha=recipe.alpha,
         lora_dropout=spec.dropout,
         target_modules=_present(model, spec.target_modules),
     )

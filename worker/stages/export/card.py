@@ -78,11 +78,11 @@ def _ollama_template(template: Template, start: str) -> str:
 
     The start token is left out, because Ollama itself puts it before the prompt.
     """
-    frame = template.plain(1)
+    frame = template.plain(("user",))
     alone, ask = frame.before[0].removeprefix(start), frame.after + frame.asked
     first = _go(alone) + "{{ if .System }}{{ .System }}" + _go("\n\n") + "{{ end }}"
     if template.takes_system:
-        before, between = template.plain(2).before
+        before, between = template.plain(("system", "user")).before
         first = "{{ if .System }}" + _go(before.removeprefix(start)) + "{{ .System }}" + _go(between)
         first += "{{ else }}" + _go(alone) + "{{ end }}"
     turns = template.pieces(["user", "assistant", "user"], add_generation_prompt=True)

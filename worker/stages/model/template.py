@@ -18,6 +18,7 @@ from typing import Any
 from ftq.errors import UserError
 from worker.llama.answer import DAY, WITHOUT_THINKING
 
+Roles = tuple[str, ...]
 HINT = "Train with format=alpaca, or take a base model that was made for chats."
 
 
@@ -63,14 +64,47 @@ class Template:
         if not self._source:
             raise UserError(f"model {self._where} has no chat template, and format=chat trains with it", HINT)
         self._names, self._controls = _special_tokens(model_dir), any_of(controls)
-        self._frames: dict[int, Frame] = {}
+        self._frames: dict[Roles, Frame] = {}
+        self._taken: dict[Roles, bool] = {}
 
-    def texts(self, instruction: str, input: str) -> list[str]:
-        """What is asked, message by message: the input is the system message where the template takes one."""
-        instruction, input = instruction.strip(), input.strip()
-        if not input:
-            return [instruction]
-        return [input, instruction] if self.takes_system else [f"{input}\n\n{instruction}"]
+    def messages(self, instruction: str, input: str, turns: str = "") -> tuple[Roles, list[str]]:
+        """Roles and texts of what is asked: the turns of a chat where the template takes them.
+
+        Else the input is the system message, or stands before the question where the template takes none.
+        """
+        said = [(role, text.strip()) for role, text in json.loads(turns or "[]")]
+        if said:
+            roles, texts = self._chat([*said, ("user", instruction.strip())])
+            if self._takes(roles):
+                return roles, texts
+        system = [("system", input.strip())] if input.strip() else []
+        return self._chat([*system, ("user", instruction.strip())])
+
+    def _chat(self, said: list[tuple[str, str]]) -> tuple[Roles, list[str]]:
+        """Users and assistants in turns. A system message stands first, or in front of the next question."""
+        chat, rules = list[tuple[str, str]](), list[str]()
+        for role, text in said:
+            if role in ("system", "developer"):
+                rules.append(text)
+                continue
+            if rules and role == "user":
+                before = "\n".join(rules)
+                if not chat and self.takes_system:
+                    chat.append(("system", before))
+                else:
+                    text = f"{before}\n\n{text}"
+                rules = []
+            if chat and chat[-1][0] == role:
+                text = f"{chat.pop()[1]}\n{text}"
+            chat.append((role, text))
+        return tuple(role for role, _ in chat), [text for _, text in chat]
+
+    def _takes(self, roles: Roles) -> bool:
+        """Whether the template writes them all, and an answer after them."""
+        if roles not in self._taken:
+            asked, answered = self.pieces(list(roles), add_generation_prompt=True), self.pieces([*roles, "assistant"])
+            self._taken[roles] = asked is not None and answered is not None
+        return self._taken[roles]
 
     @cached_property
     def takes_system(self) -> bool:
@@ -81,21 +115,20 @@ class Template:
     @property
     def stop(self) -> str:
         """The token that ends an answer."""
-        return self.plain(1).stop
+        return self.plain(("user",)).stop
 
-    def frame(self, texts: int, code: Callable[[str], str]) -> Frame:
-        """The frame of so many texts, its control tokens named by `code`."""
-        if texts not in self._frames:
-            plain = self.plain(texts)
+    def frame(self, roles: Roles, code: Callable[[str], str]) -> Frame:
+        """The frame of messages with these roles, its control tokens named by `code`."""
+        if roles not in self._frames:
+            plain = self.plain(roles)
             before, names = tuple(map(code, plain.before)), ("after", "lead", "asked", "gap", "stop")
-            self._frames[texts] = Frame(before, **{name: code(getattr(plain, name)) for name in names})
-        return self._frames[texts]
+            self._frames[roles] = Frame(before, **{name: code(getattr(plain, name)) for name in names})
+        return self._frames[roles]
 
-    def plain(self, texts: int) -> Frame:
-        """The frame of one text, the question, or of two, a system message before it; control tokens by their names."""
-        roles = ["system", "user"][-texts:]
-        *before, after = self._needed(roles, add_generation_prompt=True)
-        asked = self._needed(roles, add_generation_prompt=True, **WITHOUT_THINKING)[-1]
+    def plain(self, roles: Roles) -> Frame:
+        """The frame of messages, the last of them the question; control tokens by their names."""
+        *before, after = self._needed(list(roles), add_generation_prompt=True)
+        asked = self._needed(list(roles), add_generation_prompt=True, **WITHOUT_THINKING)[-1]
         asked = asked if asked.startswith(after) else after
         *_, between, end = self._needed([*roles, "assistant"])
         gap, stop = self._end(end)

@@ -17,7 +17,7 @@ from ftq.examples.prompt import completion, prompt
 from ftq.spec.models import DAMAGED
 from ftq.spec.options import Format
 from worker.stages.model import template
-from worker.stages.model.template import Template, any_of
+from worker.stages.model.template import Roles, Template, any_of
 
 HTML = re.compile(
     "</?(a|b|blockquote|br|caption|code|div|em|h[1-6]|i|img|li|ol|p|pre|span|strong|sub|sup|t(able|body|d|foot|h|head|r)"
@@ -59,7 +59,7 @@ class Tokens:
 
     def prompt(self, instruction: str, input: str = "") -> list[int]:
         """What the model gets to see before it answers, with the start token if it has one."""
-        asked, written = self._asked(instruction, input)
+        asked, written = self._asked({"instruction": instruction, "input": input})
         return self._started(self._encode(asked + written))
 
     def row(self, example: dict[str, str], stop: str) -> tuple[list[int], list[int]]:
@@ -68,7 +68,7 @@ class Tokens:
 
     def rows(self, examples: list[dict[str, str]], stop: str) -> list[tuple[list[int], list[int]]]:
         """`row` of each example; the tokenizer takes them all at once and uses every core."""
-        asked = [self._asked(example["instruction"], example["input"])[0] for example in examples]
+        asked = [self._asked(example)[0] for example in examples]
         answers = [self._answer(example) for example in examples]
         whole = self._encode_all([a + b for a, b in zip(asked, answers, strict=True)])
         end, rows = self._id(stop), []
@@ -82,25 +82,29 @@ class Tokens:
 
     def texts(self, example: dict[str, str], stop: str) -> tuple[str, str]:
         """(prompt, answer) of a row as text, for people to read."""
-        asked, answer = self._asked(example["instruction"], example["input"])[0], self._answer(example)
+        asked, answer = self._asked(example)[0], self._answer(example)
         asked, answer = (self._uncoded.sub(lambda code: self._names[code.group()], text) for text in (asked, answer))
         return asked, answer + stop
 
     # ---- the two formats: only their own text holds control tokens ---------------------------------------------
 
-    def _asked(self, instruction: str, input: str) -> tuple[str, str]:
+    def _asked(self, example: dict[str, str]) -> tuple[str, str]:
         """The prompt, and what a question of ftq's own adds to it."""
         if self.template is None:
-            return prompt(instruction, input), ""
-        texts = self.template.texts(instruction, input)
-        frame = self.template.frame(len(texts), self._code)
+            return prompt(example["instruction"], example["input"]), ""
+        roles, texts = self._messages(example)
+        frame = self.template.frame(roles, self._code)
         return frame.prompt(texts), frame.asked
 
     def _answer(self, example: dict[str, str]) -> str:
         if self.template is None:
             return completion(example["output"], "")
-        texts = self.template.texts(example["instruction"], example["input"])
-        return self.template.frame(len(texts), self._code).answer(example["output"].strip())
+        roles, _ = self._messages(example)
+        return self.template.frame(roles, self._code).answer(example["output"].strip())
+
+    def _messages(self, example: dict[str, str]) -> tuple[Roles, list[str]]:
+        assert self.template is not None
+        return self.template.messages(example["instruction"], example["input"], example.get("turns", ""))
 
     def _code(self, text: str) -> str:
         """Text of a template with its control tokens as this tokenizer knows them."""

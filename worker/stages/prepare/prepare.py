@@ -22,9 +22,9 @@ from ftq.examples.dataset import Examples
 from ftq.examples.read import Candidate
 from ftq.examples.report import REPORT, DatasetReport, Skipped
 from ftq.examples.split import Row
+from ftq.facts import Fact
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan import sizes
-from ftq.questions.row import Row as WrittenRow
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from worker.questions.writer import of_run
@@ -64,14 +64,12 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     report.progress(100)
 
 
-def _writer(
-    run: RunDir, folder: Path, spec: RunSpec, report: Report
-) -> Callable[[list[Candidate]], list[WrittenRow]] | None:
-    """What has a language model write rows on sections, where the run asks for it."""
+def _writer(run: RunDir, folder: Path, spec: RunSpec, report: Report) -> Callable[[list[Candidate]], list[Fact]] | None:
+    """What has a language model write questions on sections, where the run asks for it."""
     if spec.questions not in ("base", "endpoint"):
         return None
     ask = of_run(run, folder, spec.questions, spec.model, report.event, lambda share: report.progress(50 + 45 * share))
-    return lambda sections: ask(sections).rows
+    return lambda sections: ask(sections).facts
 
 
 def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Report) -> Row:

@@ -17,6 +17,7 @@ from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import Rows, Training, examples_in_step
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import Handover, Plan
+from ftq.plan.recipe import recipe_of
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import Shape
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
@@ -61,12 +62,13 @@ def _plan(
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
     plan, card = _wait_for_room(training, machine, report)
     replace(handover, plan=plan).write(run)
+    said = recipe_of(spec, base_model.parameters(model_dir))
     if shape is None:
-        report.plan("a model of another kind: the plan that needs least memory", **plan.to_json())
+        report.plan(f"a model of another kind: the plan that needs least memory; {said}", **plan.to_json())
         return plan
     held_out = (run.dataset / "valid.jsonl").read_bytes().count(b"\n")
     seconds = training_seconds(plan, card, len(lengths), held_out, spec.eval_steps)
-    report.plan(describe(plan, card), **calibration.record(plan, card, seconds))
+    report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, seconds))
     return plan
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir
+from ftq.plan import recipe
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from worker.stages.engine.load import load_model
@@ -41,6 +42,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     base_model.read_ahead(model_dir)
+    spec = recipe.decided(spec, base_model.parameters(model_dir))
     ranks.start(spec.gpus, report)
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt, spec.format)

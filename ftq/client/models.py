@@ -1,0 +1,62 @@
+"""What finished runs are as models: versions with names and numbers, of which one is `latest`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftq.client import submit
+from ftq.files.run_dir import run_dir
+from ftq.store.records import Run, Version
+from ftq.store.store import RunStore
+
+if TYPE_CHECKING:
+    from ftq.delivery.parts import Model
+    from ftq.delivery.pull import Pulled
+    from ftq.delivery.push import Pushed
+
+
+class Models:
+    def __init__(self, store: RunStore, home: Path) -> None:
+        self.store, self.home = store, home
+
+    def versions(self) -> list[Version]:
+        """Every version of every name, the newest first; `gone` says why one isn't there any more."""
+        return self.store.versions()
+
+    def promote(self, wanted: str) -> tuple[Run, str | None]:
+        """Make a version its name's `latest`: (its run, the version that was it before)."""
+        return self.store.promote(self.store.find(wanted).id)
+
+    def would_be_called(self, name: str) -> str:
+        """What submit would note about a name that a run has; empty if it is free."""
+        return submit.renamed(submit.free_name(self.store, name), name)
+
+    def other_latest(self, wanted: str, run: Run) -> str:
+        """A note for who asks for `handbook`, gets the run of that name and may expect handbook:latest."""
+        latest = next((one for one in self.versions() if one.is_latest and one.family == wanted), None)
+        if latest is None or latest.run_id == run.id:
+            return ""
+        return f"{wanted} is the run {run.version_name or run.id}; {wanted}:latest is {latest.name}"
+
+    def model(self, wanted: str, kind: str = "gguf") -> Model:
+        """What `pull` and `push` take out of a run: gguf, gguf:q8_0, adapter or merged. Refused if it isn't there."""
+        from ftq.delivery.parts import collect
+
+        run = self.store.find(wanted)
+        return collect(run, run_dir(self.home, run.id), kind)
+
+    def pull(
+        self, model: Model, folder: Path | None = None, moved: Callable[[int], None] = lambda number: None
+    ) -> Pulled:
+        """Copy a model's files into a folder, checked; the same call goes on where an earlier one was stopped."""
+        from ftq.delivery import pull
+
+        return pull.pull(model, folder or pull.folder_of(model), moved)
+
+    def push(self, model: Model, repository: str, *, private: bool, update: bool, progress: bool = False) -> Pushed:
+        """Upload a model's files to the hub, as one commit. What the hub has got already isn't sent again."""
+        from ftq.delivery.push import push
+
+        return push(model, repository, private=private, update=update, progress=progress)

@@ -1,0 +1,45 @@
+"""LoRA's rank, alpha and learning rate by the size of the base model, where the spec leaves them open.
+
+The smallest models were measured (benchmarks/README.md): SmolLM2-135M learns next to nothing of a manual at 2e-4 with
+alpha 16, and most at 2e-3 with alpha 32. The rates of the larger ones are those that the field trains with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftq.spec.options import RunSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every optimiser step of a LoRA training run goes by. Each field has its option's name."""
+
+    r: int
+    alpha: int
+    learning_rate: float
+
+    def __str__(self) -> str:
+        return f"rank {self.r}, alpha {self.alpha}, learning rate {self.learning_rate:g}"
+
+
+# Parameters of the base model below which a recipe holds.
+RECIPES = ((0.6e9, Recipe(32, 32, 2e-3)), (1.6e9, Recipe(32, 32, 5e-4)), (5e9, Recipe(64, 32, 3e-4)))
+LARGEST = Recipe(64, 32, 2e-4)
+
+
+def recipe_of(spec: RunSpec, parameters: int) -> Recipe:
+    """The spec's own numbers, and for each `auto` the one for a model of so many parameters."""
+    usual = next((recipe for below, recipe in RECIPES if parameters < below), LARGEST)
+    return Recipe(
+        usual.r if spec.r == "auto" else spec.r,
+        usual.alpha if spec.alpha == "auto" else spec.alpha,
+        usual.learning_rate if spec.learning_rate == "auto" else spec.learning_rate,
+    )
+
+
+def decided(spec: RunSpec, parameters: int) -> RunSpec:
+    """The spec with the recipe's numbers in place of `auto`."""
+    return spec.model_copy(update=vars(recipe_of(spec, parameters)))

@@ -1,0 +1,37 @@
+"""LoRA's numbers where the spec leaves them to the size of the model."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftq.errors import UserError
+from ftq.plan.recipe import decided, recipe_of
+from ftq.spec.options import parse
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (135e6, "rank 32, alpha 32, learning rate 0.002"),
+        (1.2e9, "rank 32, alpha 32, learning rate 0.0005"),
+        (3.8e9, "rank 64, alpha 32, learning rate 0.0003"),
+        (8e9, "rank 64, alpha 32, learning rate 0.0002"),
+    ],
+)
+def test_the_smaller_the_model_the_higher_the_rate(parameters: float, said: str) -> None:
+    assert str(recipe_of(parse({"model": "smollm2-135m"}), int(parameters))) == said
+
+
+def test_what_the_user_sets_stays() -> None:
+    spec = decided(parse({"model": "smollm2-135m", "r": 8, "learning_rate": "1e-4"}), 135_000_000)
+    assert (spec.r, spec.alpha, spec.learning_rate) == (8, 32, 1e-4)
+
+
+def test_limits_are_said_once() -> None:
+    with pytest.raises(UserError) as error:
+        parse({"model": "smollm2-135m", "r": 0, "alpha": "much", "learning_rate": 3})
+    assert error.value.message.splitlines() == [
+        "learning_rate=3: expected number over 0 to 1 or auto",
+        "r=0: expected integer 1 to 1024 or auto",
+        "alpha=much: expected integer 1 to 4096 or auto",
+    ]

@@ -1,0 +1,13 @@
+"""Whether a run that has just succeeded is at least as good as its name's `latest`: promote=better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ftq.files.run_dir import RunDir
+from ftq.store.versions import Judge
+
+
+def judge(home: Path, run: RunDir) -> Judge:
+    """What the store asks about the run that is `latest`: why this one is no better, or nothing if it is no worse."""
+    return lambda latest: ""
