@@ -12,9 +12,10 @@ import pytest
 
 from ftq.examples import read as reading
 from ftq.examples.read import read
-from ftq.facts import ALL
+from ftq.facts import ALL, facts_of
 from ftq.formats.kind import Unusable
 from ftq.parallel import Processes
+from ftq.questions import Options, mix
 
 MANUAL = Path(__file__).parent.parent / "documents"
 
@@ -54,6 +55,14 @@ def test_an_error_there_is_raised_here() -> None:
 def test_the_work_of_a_process_that_died_is_done_here() -> None:
     with Processes("tests.test_parallel:end", 2) as processes:
         assert list(processes.results((number, os.getpid()) for number in range(9))) == list(range(9))
+
+
+def test_facts_give_the_same_questions_whoever_writes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = [fact for path in MANUAL.glob("*.md") for fact in facts_of(path.read_text(), path.name)]
+    alone = mix.rows_of(facts, Options())
+    monkeypatch.setattr(mix, "SHARED", 0)
+    monkeypatch.setattr(mix, "AT_ONCE", 50)
+    assert mix.rows_of(facts, Options()) == alone
 
 
 def test_a_folder_gives_the_same_whoever_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ DROPPED = {
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
-    FACTS: ("warning", f"Of each document a share is asked. {LARGER}"),
+    FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
     WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
     COMPARED: ("note", "Look for contradictions in parts of the folder."),
     "row of a table": ("note", "Split the table under several headings, or save it as records."),
@@ -242,7 +242,8 @@ def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         level, fix = LIMITED.get(what, ("note", "Split what is there, if questions on it are wanted."))
         word, _, rest = what.partition(" ")
         numbered = _numbered(places)
-        message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''} beyond a limit left out"
+        message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''}"
+        message += "" if what == COMPARED else " beyond a limit left out"
         yield Finding(level, message, fix, numbered, len(numbered))
     if number := survey.not_compared:
         message = f"{_count(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"

@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 
 from ftq.facts import distinct
 from ftq.facts.fact import Fact
+from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
 from ftq.questions.row import Options, Report, Row
@@ -15,6 +16,7 @@ from ftq.questions.write import CLOZE, Draft, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
+SHARED, AT_ONCE = 10_000, 500  # facts from which on more processes write their questions; facts that one gets at a time
 FEW = 5  # exposures under which a fact is hardly learned
 
 
@@ -26,8 +28,7 @@ def rows_of(
     spoken = language(
         options.language or language_of(" ".join(f"{fact.sentence} {fact.value}" for fact in facts[:5000]))
     )
-    written = [draft for fact in facts for draft in drafts(fact, spoken, options)]
-    single, conflicts = resolved(written, spoken)
+    single, conflicts = resolved(_written(facts, spoken, options), spoken)
     train, valid = _held_back(single, facts, options)
     train, caps = _capped(train, options)
     here = {draft.fact.key for draft in train}
@@ -36,6 +37,26 @@ def rows_of(
     train.sort(key=lambda draft: order(options.seed, draft.question, draft.answer))
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
     return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
+
+
+def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[Draft]:
+    """The drafts of all facts; those of very many are written on every core."""
+    if len(facts) < SHARED or cores() == 1:
+        return [draft for fact in facts for draft in drafts(fact, spoken, options)]
+    written: list[Draft] = []
+    calls = [(facts[at : at + AT_ONCE], spoken.code, options) for at in range(0, len(facts), AT_ONCE)]
+    with Processes("ftq.questions.mix:texts_of") as processes:
+        for (some, *_), texts in zip(calls, processes.results(calls), strict=True):
+            for fact, found in zip(some, texts, strict=True):
+                written += [Draft(question, answer, fact, gist, form) for question, answer, gist, form in found]
+    return written
+
+
+def texts_of(facts: Sequence[Fact], code: str, options: Options) -> list[list[tuple[str, str, str, str]]]:
+    """The texts of each fact's drafts; called in a process of its own."""
+    spoken = language(code)
+    written = (drafts(fact, spoken, options) for fact in facts)
+    return [[(draft.question, draft.answer, draft.gist, draft.template) for draft in some] for some in written]
 
 
 def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> tuple[list[Draft], list[Draft]]:
