@@ -237,6 +237,12 @@ def test_notes_and_lists_of_any_mark_are_text() -> None:
     ]
 
 
+def test_a_link_to_a_templates_address_is_its_text() -> None:
+    assert inline('Use [sentence case]({{ "/style#case" | relative_url }}) and [b](c) here.').flat == (
+        "Use sentence case and b here."
+    )
+
+
 def test_sentences_end_at_full_stops_outside_code_and_abbreviations() -> None:
     text = "Use e.g. `a. B` here. Then\nDr. No waits! 你好。再见。"
     assert [(sentence.text, sentence.line) for sentence in sentences(text, 5)] == [

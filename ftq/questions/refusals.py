@@ -7,23 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import chain, islice, zip_longest
-from typing import TypeVar
 
-from ftq.facts.checks import is_subject
+from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import GERUNDS, VERBS, as_mine, as_purpose
-from ftq.questions.english import ARTICLES, clause_of
+from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
-from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, order
-
-T = TypeVar("T")
+from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, order, quoted
 
 PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
 NAMES = 2_000  # that are combined
 PURPOSE = re.compile(r"\w+ .{2,50}")
 NO_ONE = frozenset({"i", "it", "they", "this", *GERUNDS})
+TURNS = 4  # of each subject, with another question
 LEAST = 3  # refused questions of one beginning, whatever is answered
 
 
@@ -104,7 +101,7 @@ class _Absent:
         forms, things = self.language.own("using", "ask"), self._unknown_things("with")
         if not forms or not things:
             return
-        for number, (fact, purpose) in enumerate(self._shuffled(self._purposes(), "with")):
+        for number, (fact, purpose) in enumerate(self._purposes("with")):
             form = self._turned(forms, "with", number)
             yield self._draft(form.format(subject=purpose, thing=things[number % len(things)]), fact)
 
@@ -116,18 +113,19 @@ class _Absent:
             and is_subject(fact.subject, longest=4) and _is_thing(fact.subject)
         ]  # fmt: skip
         asked = self.language.lacking
-        for number, fact in enumerate(self._shuffled(subjects, "lacking")):
-            question, about = asked[(number + self.options.seed) % len(asked)] if asked else ("", frozenset())
-            if question and not self.sections.together(fact.subject, about):
-                yield self._draft(question.format(subject=fact.subject), fact)
+        turns = [(fact, turn) for turn in range(TURNS if asked else 0) for fact in self._shuffled(subjects, "lacking")]
+        for number, (fact, turn) in enumerate(turns):
+            question, about = asked[(number + turn + self.options.seed) % len(asked)]
+            if not self.sections.together(fact.subject, about):
+                yield self._draft(question.format(subject=quoted(fact.subject, self.language)), fact)
 
     def crossed(self) -> Iterator[Draft]:
         """One thing's verb with another one's object: no section has both."""
         if not self.is_english:
             return
-        mine, others = self._shuffled(self._purposes(), "verbs"), self._shuffled(self._purposes(), "objects")
         forms = self.language.templates("purpose", "ask")
-        for number, ((fact, one), (_, other)) in enumerate(zip(mine, others, strict=True)):
+        both = zip(self._purposes("verbs"), self._purposes("objects"), strict=False)  # of many, each has other ones
+        for number, ((fact, one), (_, other)) in enumerate(both):
             verb, thing = one.split(" ")[0], other.partition(" ")[2]
             if not self.sections.together(thing, {verb, f"{verb}s", f"{verb}ed"}, is_any=True):
                 yield self._draft(self._turned(forms, "crossed", number).format(subject=f"{verb} {thing}"), fact)
@@ -136,11 +134,12 @@ class _Absent:
         """What one sentence says of its subject, asked of another one's."""
         if not self.is_english:
             return
-        said = [
-            (fact, clause) for fact in self.facts if fact.relation == "said" and (clause := clause_of(fact.sentence))
-        ]
-        others = self._shuffled(said, "swapped")
-        for (fact, one), (_, other) in zip(self._shuffled(said, "said"), others, strict=True):
+        said = [fact for fact in self.facts if fact.relation == "said" and not fact.kind]
+        others = map(clause_of, (fact.sentence for fact in self._shuffled(said, "swapped")))
+        for fact, other in zip(self._shuffled(said, "said"), others, strict=True):
+            one = clause_of(fact.sentence)
+            if one is None or other is None:
+                continue
             is_like = (
                 one.auxiliary == other.auxiliary
                 and one.subject != other.subject
@@ -180,11 +179,11 @@ class _Absent:
             if not about & self.known and not any(word in text for word in about if text):
                 yield self._draft(question)
 
-    def _purposes(self) -> list[tuple[Fact, str]]:
+    def _purposes(self, purpose: str) -> Iterator[tuple[Fact, str]]:
         """What the documents tell how to do: a verb and its object."""
-        acts = (fact for fact in self.facts if fact.relation in ("command", "purpose", "lead"))
-        purposes = ((fact, as_mine(as_purpose(fact.subject))) for fact in acts)
-        return [(fact, purpose) for fact, purpose in purposes if PURPOSE.fullmatch(purpose)]
+        acts = [fact for fact in self.facts if fact.relation in ("command", "purpose", "lead")]
+        told = ((fact, as_mine(as_purpose(fact.subject))) for fact in self._shuffled(acts, purpose))
+        return ((fact, act) for fact, act in told if PURPOSE.fullmatch(act))
 
     def _draft(self, question: str, fact: Fact | None = None) -> Draft:
         """A row on nothing; half of them name the topic, as other rows do."""
@@ -201,8 +200,8 @@ class _Absent:
         )
         return Draft(question, self.language.word("silent"), about, "", "")
 
-    def _shuffled(self, things: Sequence[T], purpose: str) -> list[T]:
-        return sorted(things, key=lambda thing: order(self.options.seed, repr(thing)[:300], purpose))[:NAMES]
+    def _shuffled(self, facts: Sequence[Fact], purpose: str) -> list[Fact]:
+        return sorted(facts, key=lambda fact: order(self.options.seed, fact.key, purpose))[:NAMES]
 
     def _turned(self, forms: Sequence[str], purpose: str, number: int) -> str:
         turned = sorted(forms, key=lambda form: order(self.options.seed, form, purpose))
@@ -241,6 +240,9 @@ class _Sections:
 
     def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
         """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""
+        if CJK.search(subject):  # no gaps between words
+            sections = (" ".join(words) for words in self.words.values())
+            return any(subject.lower() in text and any(word in text for word in about) for text in sections)
         heavy = [stem(word) for word in words_of(subject.strip("`")) if word not in self.common and len(word) > 1]
         places = [self.places.get(word, set()) for word in heavy]
         if not places or not about:

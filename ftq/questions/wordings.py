@@ -70,7 +70,7 @@ class Language:
     @property
     def common(self) -> frozenset[str]:
         """Words that carry no meaning of their own."""
-        return frozenset(f"{self.word('words')} {self.word('light')}".split())
+        return _common(self.code)
 
     def reworded(self, text: str, turn: int) -> str:
         """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
@@ -146,6 +146,12 @@ def _evidence() -> dict[str, tuple[dict[str, float], frozenset[str]]]:
         )
         for code, table in tables.items()
     }
+
+
+@cache
+def _common(code: str) -> frozenset[str]:
+    table = _tables().get(code, {})
+    return frozenset(f"{table.get('words', '')} {table.get('light', '')}".split())
 
 
 @cache

@@ -28,7 +28,7 @@ FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
 WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
-KEYWORDS = 5  # of a sentence at most
+KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
@@ -133,7 +133,7 @@ class _Writer:
         fact, seed, is_english = self.fact, self.options.seed, self.language.code == "en"
         asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
         asked.sort(key=lambda one: (one.form not in FIRST_FORMS, order(seed, fact.key, one.form)))
-        room = count if not is_english else max(1, count // 3) if asked else max(2, count // 2)
+        room = max(count // 3, min(count - len(asked), BY_WORDS)) if is_english else count
         mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)
         for number, one in enumerate(islice(mixed, count)):
             coin = order(seed, fact.key, one.form, "coins")[0]
@@ -195,7 +195,7 @@ class _Writer:
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
         fact, is_english = self.fact, self.language.code == "en"
-        subject = fact.subject if self.relation in UNQUOTED else _quoted(fact.subject, self.language)
+        subject = fact.subject if self.relation in UNQUOTED else quoted(fact.subject, self.language)
         if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
             subject = as_purpose(subject) or subject
         if self.relation == "indirect":
@@ -206,8 +206,8 @@ class _Writer:
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
         text = template.format(
             subject=subject,
-            attribute=attribute if self.relation != "cell" else _quoted(fact.attribute, self.language, always=True),
-            value=_quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
+            attribute=attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
+            value=quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
             kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
             place=place_of(fact),
             **given,
@@ -281,7 +281,7 @@ def _stopped(text: str) -> str:
     return text[:-1] if text.endswith(("..", "?.", "!.")) and not text.endswith("...") else text
 
 
-def _quoted(text: str, language: Language, always: bool = False) -> str:
+def quoted(text: str, language: Language, always: bool = False) -> str:
     """In quotes, unless it is code or, in English, short."""
     is_plain = language.code == "en" and len(text.split()) <= 3 and not always
     if text.startswith("`") or not text or is_plain or "\n" in text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from ftq.facts.checks import known_words
 
@@ -25,6 +26,21 @@ THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", 
     "reads", "starts", "stops", "shows", "sends", "waits", "knows", "becomes", "works", "contains", "provides",
 }  # fmt: skip
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
+AUXILIARIES = known_words("auxiliaries")
+NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
+BREAKS = known_words("breaks")
+BETWEEN = known_words("between")
+ARTICLES = known_words("articles")
+LEADING = re.compile(r"(?P<lead>[A-Z][^,;:()]{2,80}), (?P<main>(?:[a-z`]|[A-Z]).+)")
+CONDITIONS = known_words("conditions")
+NO_LEAD = re.compile(
+    r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
+)
+NO_SUBJECT_END = ARTICLES | {"to", "and", "or", "of", "in", "on", "by", "for", "with", "as"}
+DEEPEST = 9  # words before the verb at most
+NOT_SOON = re.compile(r"(?:\w+ )?(?:not|never) ")
+MORE_CLAUSES = re.compile(r"(?P<end>, (?:but|so|which|because|as|since)\b|[:;] )|(?:,? (?:and|or) |, )(?P<word>\w*)")
+CODE = re.compile(r"`[^`]*`")
 
 
 def as_purpose(text: str, is_verb: bool = False) -> str:
@@ -96,3 +112,131 @@ def plural(text: str, subject: str) -> str:
 def lowered(text: str) -> str:
     """`Default value` is `default value` inside a sentence; `URL` and `iOS` stay."""
     return text[0].lower() + text[1:] if text[1:].islower() and not text.startswith("`") else text
+
+
+@dataclass(frozen=True)
+class Clause:
+    """`subject` `auxiliary` `rest`, with what stands before it; a main verb has `does` and its bare form."""
+
+    lead: str
+    subject: str
+    auxiliary: str
+    rest: str
+    is_negative: bool
+    verb: str = ""  # as the sentence has it, where the auxiliary isn't in it
+    end: str = ""  # what follows such a verb
+
+    @property
+    def short(self) -> str:
+        """The rest up to where another clause or another verb begins."""
+        return first_clause(self.rest, is_third=bool(self.verb))
+
+    @property
+    def tail(self) -> str:
+        return f" {self.lead[0].lower()}{self.lead[1:]}" if self.lead else ""
+
+
+def clause_of(sentence: str) -> Clause | None:
+    """The main clause, if its subject and verb can be told apart."""
+    lead, text = led(sentence)
+    if text == "":
+        return None
+    codes = CODE.findall(text)
+    words = CODE.sub("\0", text).split(" ")
+    for number, word in enumerate(words[1 : DEEPEST + 1], start=1):
+        plain = word.lower()
+        if words[number - 1].lower() in BREAKS - ({"you", "it", "they", "this"}) or words[number - 1][-1:] in ",;:—)":
+            return None
+        if plain in AUXILIARIES or NEGATIVE.fullmatch(plain):
+            return _with_auxiliary(lead, words, number, codes)
+        if _is_verb(words, number):
+            return _with_verb(lead, words, number, codes)
+    return None
+
+
+def led(sentence: str) -> tuple[str, str]:
+    """(what stands before the main clause, the clause): `When X, Y`. Both empty for what points elsewhere."""
+    text = sentence.rstrip(".!")
+    text = re.sub("^By default (?=\\w|`)", "By default, ", text)
+    match = LEADING.fullmatch(text)
+    if match is None or match["lead"].split()[0].lower() not in CONDITIONS:
+        return "", text
+    return ("", "") if NO_LEAD.match(text) or "—" in match["lead"] else (match["lead"], match["main"])
+
+
+def _is_verb(words: list[str], number: int) -> bool:
+    """`The worker sends`, `` `--wait` ends the``, `Smaller values increase the`: a verb after its subject."""
+    word, before = words[number].lower(), words[number - 1]
+    following = words[number + 1].lower() if number + 1 < len(words) else ""
+    if before.lower() in NO_SUBJECT_END or not word.isalpha():
+        return False
+    if word in THIRD_PERSON or word in MORE_VERBS:
+        return True
+    if following not in DETERMINERS and following not in ARTICLES and following[:1] != "\0" and not following.isdigit():
+        return False
+    if word.endswith("s") and bare(word) in VERBS:
+        return before == "\0" or (not before.endswith("s") and number > 1)
+    return word in VERBS and before.endswith("s") and not before.endswith(("ss", "us", "is")) and before.isalpha()
+
+
+def _with_auxiliary(lead: str, words: list[str], number: int, codes: list[str]) -> Clause | None:
+    auxiliary, rest = words[number].lower(), words[number + 1 :]
+    negative = NEGATIVE.fullmatch(auxiliary)
+    is_negative = negative is not None
+    if negative:
+        stem = negative["auxiliary"] or "can"
+        auxiliary = {"ca": "can", "wo": "will"}.get(stem, stem)
+    if rest and rest[0] == "not":
+        is_negative, rest = True, rest[1:]
+    before = words[:number]
+    while len(before) > 1 and before[-1].lower() in BETWEEN:
+        before = before[:-1]
+    return _made(lead, before, auxiliary, rest, is_negative, "", codes)
+
+
+def _with_verb(lead: str, words: list[str], number: int, codes: list[str]) -> Clause | None:
+    before, between = words[:number], ""
+    if len(before) > 1 and before[-1].lower() in BETWEEN:
+        before, between = before[:-1], before[-1]
+    is_plural = words[number].lower() in VERBS
+    verb = words[number].lower() if is_plural else bare(words[number].lower())
+    rest = [between, verb, *words[number + 1 :]] if between else [verb, *words[number + 1 :]]
+    auxiliary = "do" if is_plural else "does"
+    return _made(lead, before, auxiliary, rest, between == "never", f"{between} {words[number]}".strip(), codes)
+
+
+def _made(
+    lead: str, before: list[str], auxiliary: str, rest: list[str], is_negative: bool, verb: str, codes: list[str]
+) -> Clause | None:
+    subject, after = " ".join(before), " ".join(rest)
+    if not subject or not after or any(word.lower() in BREAKS - {"it", "they", "this"} for word in before):
+        return None
+    if len(before) == 1 and subject.lower() in ("it", "they", "this") and not lead:
+        return None
+    first = before[0].lower()
+    is_adverbial = first in CONDITIONS | {"as"} or (first.endswith("ly") and len(before) == 1)
+    if ("you" in before and len(before) > 1) or (not lead and (first in VERBS - NOUNS or is_adverbial)):
+        return None
+    is_negative = is_negative or NOT_SOON.match(after) is not None
+    after = after.removeprefix("never ")
+    held = iter(codes)
+    subject = re.sub("\0", lambda match: next(held, ""), subject)
+    after = re.sub("\0", lambda match: next(held, ""), after)
+    if subject.lower() == "you":
+        subject = "I"
+        auxiliary = "am" if auxiliary == "are" else auxiliary
+    elif before[0].lower() in ARTICLES or (before[0][1:].islower() and before[-1].endswith("s") and len(before) < 3):
+        subject = subject[0].lower() + subject[1:]
+    end = after.split(" ", len(verb.split()))[-1] if verb and len(after.split()) > len(verb.split()) else ""
+    return Clause(lead, subject, auxiliary, after, is_negative, verb, end)
+
+
+def first_clause(text: str, is_third: bool = False) -> str:
+    """Up to `, and ...` or a colon; not inside a list. `is_third`: another third person begins another one."""
+    for match in MORE_CLAUSES.finditer(text):
+        before, word = text[: match.start()], match["word"] or ""
+        is_verb = is_third and word.endswith("s") and bare(word) in VERBS
+        is_clause = match.group().startswith((", and", ", or")) and "," not in before
+        if match["end"] or is_verb or is_clause:
+            return before
+    return text

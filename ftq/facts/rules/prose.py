@@ -10,7 +10,7 @@ from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, is_readable, is_sentence, is
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
-from ftq.facts.rules.english import THIRD_PERSON, VERBS, as_purpose
+from ftq.facts.rules.english import MORE_VERBS, THIRD_PERSON, VERBS, as_purpose
 from ftq.facts.rules.terms import named
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
@@ -88,7 +88,9 @@ def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
 
 
 def _is_told(text: str) -> bool:
-    """A sentence that says something by itself."""
+    """A sentence that says something by itself, and has a subject."""
+    if text.partition(" ")[0] in THIRD_PERSON | MORE_VERBS:
+        return False
     return (
         text[-1] in ".!。！"
         and words(text) >= 5
