@@ -11,8 +11,6 @@ import click
 from cli.common import complete_model, json_option, note, open_client, plural, print_json
 from cli.options import options_from
 
-GARBAGE = 50_000  # objects between two looks for garbage: rows are none, and looking takes a fifth of the time
-
 
 @click.command()
 @click.argument("documents", metavar="[DIR]", required=False, type=click.Path())
@@ -37,7 +35,9 @@ def check(
       ftq check handbook --model phi-3.5-mini
       ftq check handbook --strict --html handbook.html
     """
-    gc.set_threshold(GARBAGE)
+    from ftq.parallel import OFTEN
+
+    gc.set_threshold(OFTEN)
     checked = open_client().check(options_from(config, assignments, named))
     if html:
         _write(html, checked)

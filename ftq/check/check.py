@@ -10,6 +10,7 @@ from typing import Any
 
 from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
 from ftq.check.survey import Shown, Survey, Tally, counted
+from ftq.check.written import Expected
 from ftq.errors import UserError
 from ftq.examples import dataset, lengths
 from ftq.examples.dataset import Examples, Part
@@ -17,7 +18,6 @@ from ftq.examples.prompt import completion, prompt
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.facts.fact import RULES
-from ftq.questions.written import Expected
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 

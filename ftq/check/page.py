@@ -56,13 +56,13 @@ def _name(folder: str) -> str:
 
 
 def _header(check: Check) -> str:
-    report, about = check.report, "" if check.exact else "about "
+    report = check.report
     numbers = [
         ("documents used", f"{len(report.documents.used):,}"),
         ("facts", f"{check.facts:,}"),
         ("rows to train on", f"{report.train:,}"),
         ("rows held out", f"{report.valid:,}"),
-        ("tokens", f"{about}{report.tokens.total:,}"),
+        ("tokens" if check.exact else "tokens, a guess", f"{report.tokens.total:,}"),
         (f"tokens in the longest row, of {report.max_seq_length:,}", f"{report.tokens.longest:,}"),
     ]
     tiles = "".join(f"<div><dd>{_text(value)}</dd><dt>{_text(name)}</dt></div>" for name, value in numbers)

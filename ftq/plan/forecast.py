@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq.check.written import Expected
 from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import Examples
@@ -29,7 +30,6 @@ from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smalle
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import CHOSEN, Plan
 from ftq.plan.recipe import Recipe, recipe_of
-from ftq.questions.written import Expected
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.shape import Shape

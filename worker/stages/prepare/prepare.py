@@ -6,6 +6,7 @@ would fail on (no base model, no room for the export) is said here, before any t
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from ftq.examples.report import REPORT, DatasetReport, Skipped
 from ftq.examples.split import Row
 from ftq.facts import Fact
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
+from ftq.parallel import OFTEN
 from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
@@ -38,6 +40,7 @@ SHOWN = 20  # skipped files and records that are told one by one; report.json ha
 
 def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write dataset/ into `out`. UserError when the documents give no example at all."""
+    gc.set_threshold(OFTEN)
     model_dir = base_model.resolve(spec.model)
     stop = base_model.stop_token(model_dir, spec.model, spec.format)
     tokens = Tokens(model_dir, spec.format)
