@@ -14,6 +14,7 @@ from itertools import groupby, takewhile
 from pathlib import Path
 
 from ftq.errors import utf8
+from ftq.examples.answers import Answers
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
@@ -22,7 +23,6 @@ from ftq.facts.most import Facts
 from ftq.files import snapshot
 from ftq.formats.kind import holds_records
 from ftq.questions import Options, Report, rows_of
-from ftq.questions.answers import Answers
 from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
