@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ALIKE = 0.8  # of their groups of words in common
 LEAST = 30  # words: shorter texts are alike by chance
-MOST = 50_000  # texts that are remembered
+MOST = 30_000  # texts that are remembered
 PERMUTATIONS, BANDS = 64, 16
 WORD = re.compile(r"\w+")
 

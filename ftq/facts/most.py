@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from ftq.facts.fact import Fact
 
-MOST = 60_000  # about 250 MB with their questions
+MOST = 45_000  # about 220 MB with their questions
 
 
 class Facts:
