@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain, groupby, islice
 from pathlib import Path
 
@@ -118,8 +119,13 @@ def _shared(group: Iterable[tuple[File, int]], rules: Rules, processes: Processe
 
 def read_files(files: Sequence[File], rules: Rules) -> list[Read]:
     """What these documents give; called in a process of its own."""
-    with Converter() as converter:
-        return [row for file in files for row in _read(file, converter, rules)]
+    return [row for file in files for row in _read(file, _converter(), rules)]
+
+
+@cache
+def _converter() -> Converter:
+    """The one of this process; what it has started ends with it."""
+    return Converter()
 
 
 def _name(path: Path, folder: Path) -> str:
