@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 import zlib
 from pathlib import Path
@@ -203,3 +204,22 @@ SAMPLES = {
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """The file with bytes changed, cut, doubled or inserted; of a zip half the time inside one of its packed parts."""
+    if data.startswith(b"PK") and rng.random() < 0.5:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            parts: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
+        name = rng.choice(list(parts))
+        content = parts[name]
+        assert isinstance(content, bytes)
+        return packed({**parts, name: mutated(content, rng)})
+    for _ in range(rng.choice((1, 1, 2, 5, 20))):
+        start, size = rng.randrange(len(data) or 1), rng.choice((1, 2, 8, 100))
+        middle = rng.choice((
+            b"", rng.randbytes(size), data[start : start + size] * rng.choice((2, 50)),
+            rng.choice((b"\0", b"\xff" * 4, b"%", b"<", b">", b"999999999", b"-1", b"<<", b"[" * 100, b"&x;", b"\x80")),
+        ))  # fmt: skip
+        data = data[:start] + middle + data[start + size :]
+    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -13,14 +14,17 @@ from cli_tools import ok, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftq.check.check import QUICK, Check, File, check, quick
+from ftq.check.check import QUICK, Check, File, check, check_of, quick
 from ftq.check.findings import Finding
 from ftq.check.near import Near
 from ftq.check.page import page
 from ftq.check.secrets import masked, secrets
+from ftq.check.survey import Survey
 from ftq.errors import UserError
+from ftq.examples import dataset
 from ftq.examples.dataset import Examples, questions_of
 from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.spec.options import parse
 
@@ -79,7 +83,7 @@ def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
     checked = look(write(tmp_path / "docs", FOLDER))
     assert all(finding.fix for finding in checked.findings)
     told = [(one.level, one.message, one.places) for one in checked.findings if one.places]
-    assert told[:6] == [
+    assert told[:7] == [
         ("warning", "1 document can't be used", (f"bad.json: {BAD}",)),
         ("warning", "1 record or section is left out", (
             "records.json: record 2: a record needs instruction/output, prompt/completion, question/answer or "
@@ -87,6 +91,7 @@ def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
         ("warning", "1 contradiction between documents", ("web, Port: 80 (a.md:5), 81 (b.md:5)",)),
         ("warning", "1 text looks like a secret", ("records.json:1: GitHub token ghp_aB...",)),
         ("note", "1 document without text", ("empty.md: empty",)),
+        ("note", "1 file left out: of another kind", ("picture.png",)),
         ("note", "1 document with nothing but what others have", ("copy.md is in a.md",)),
     ]  # fmt: skip
     assert ("note", "1 section is nearly the same as others", ("y.md is like x.md",)) in told
@@ -129,6 +134,9 @@ def test_the_tokens_are_those_of_prepare_where_the_tokenizer_is_here(tmp_path: P
     ("-----BEGIN RSA PRIVATE KEY-----", [("private key", "-----BEGIN RSA PRIVATE KEY-----")]),
     ("postgres://me:hunter22x@db.host.org/x",
      [("password in an address", "postgres://me:hunter22x@db.host.org")]),
+    ("DB_PASSWORD=correcthorse", [("password or key", "PASSWORD=correcthorse")]),
+    ('"api_key": "9f8e7d6c5b",', [("password or key", 'api_key": "9f8e7d6c5b')]),
+    ("password: string, PASSWORD=<yours>, password=config.password, PASSWORD=${PW}, max_tokens=2048, PASSWORD=", []),
     ("AKIAIOSFODNN7EXAMPLE, postgres://user:password@localhost, https://a.b:80/@x, ghp_" + "x" * 36, []),
     ("redis://:$PASSWORD@redis:6379, sk-learn and sk-" + "a" * 40, []),
 ])  # fmt: skip
@@ -150,6 +158,62 @@ def test_texts_that_share_most_groups_of_words_are_near() -> None:
     assert [near.earlier("a few words", name) for name in "de"] == ["", ""]
 
 
+def test_records_that_answer_one_question_differently_are_told_with_both(tmp_path: Path) -> None:
+    asked = {"Which port?": ("80", "81"), "How long?": ("It is kept for 3 days.", "About 5 days, then it's removed.")}
+    same = {"Who?": ("Ann", "ann."), "When?": ("on 3 May", "3 May 2020"), "Why?": ("So. " * 9, "As it is. " * 9)}
+    files = {f"{name}.jsonl": "\n".join(json.dumps({"question": question, "answer": answers[turn]})
+             for question, answers in (asked | same).items()) for turn, name in enumerate("ab")}  # fmt: skip
+    checked = look(write(tmp_path / "docs", files))
+    assert [(one.message, one.places) for one in checked.of("warning")] == [
+        ("2 questions that records answer differently", (
+            "Which port?, answer: 80 (a.jsonl: line 1), 81 (b.jsonl: line 1)",
+            "How long?, answer: It is kept for 3 days. (a.jsonl: line 2), About 5 days, then it's removed. "
+            "(b.jsonl: line 2)")),
+    ]  # fmt: skip
+    assert DatasetReport.from_json(json.loads(json.dumps(checked.report.to_json()))) == checked.report
+
+
+def test_what_a_limit_leaves_out_is_told_with_file_and_number(tmp_path: Path) -> None:
+    rows = "".join(f"| part {n} | {n} kg |\n" for n in range(503))
+    prose = " ".join(f"The valve number {n} opens at noon every day." for n in range(70))
+    data = json.dumps({"parts": [{"name": f"part {n}", "weight": f"{n} g"} for n in range(20_005)]})
+    write(tmp_path / "docs", {
+        "data.json": data, "lines.jsonl": "\n".join(f'{{"name": "bolt {n}", "weight": {n}}}' for n in range(20_003)),
+        "long.md": "# Long\n\n" + "word " * 5_000, "prose.md": f"# Prose\n\n{prose}\n\n{prose}\n",
+        "table.md": f"# Parts\n\n| Part | Weight |\n|---|---|\n{rows}",
+    })  # fmt: skip
+    told = {one.message: one.places for one in look(tmp_path / "docs").findings if "beyond a limit" in one.message}
+    assert told == {
+        "8 values of JSON beyond a limit left out": ("data.json:1: 5", "lines.jsonl:20001: 3"),
+        "1 paragraph too long to be prose beyond a limit left out": ("long.md:1: 1",),
+        "20 sentences for rule B beyond a limit left out": ("prose.md:3: 10", "prose.md:5: 10"),
+        "70 sentences for rule S beyond a limit left out": ("prose.md:5: 70",),
+        "70 sentences for rule P beyond a limit left out": ("prose.md:5: 70",),
+        "3 rows of a table beyond a limit left out": ("table.md:505: 3",),
+    }
+
+
+@pytest.mark.parametrize(("by", "rows"), [("base", 2), ("endpoint", 12), ("structure", 0)])
+def test_what_a_model_will_be_asked_is_said_in_check_and_in_the_dry_run(tmp_path: Path, by: str, rows: int) -> None:
+    page = "# A\n\nThe pump moves the water out. The valve is opened by hand. It is not here?\n\n## B\n\nIt is red.\n"
+    once = "# C\n\nThe motor turns the pump and nothing else in it.\n"
+    folder = write(tmp_path / "docs", {"a.md": page, "b.md": once, "c.json": '[{"question": "Q", "answer": "A"}]'})
+    said = f"asked about 2 sections; about {rows} more questions come of it, an estimate"
+    checked = check(folder, parse({"model": "any", "questions": by}))
+    assert [one.level for one in checked.findings if said in one.message] == ["note"] * bool(rows)
+    told = run("submit", "--model", "smollm2-135m", "--documents", str(folder), "--set", f"questions={by}", "--dry-run")
+    assert (f"{said}: they aren't in these numbers" in told.stderr) == bool(rows)
+
+
+def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
+    survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
+    row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}
+    survey.add([row, {**row, "rule": "W"}], [3, 4])
+    checked = check_of("docs", "any", DatasetReport(max_seq_length=9, stop="</s>", examples=2, train=2), survey)
+    assert checked.rules == {"whole sections and records": 1, "questions that a language model wrote": 1}
+    assert "<b>W</b> questions that a language model wrote" in page(checked)
+
+
 # ---- the command ------------------------------------------------------------------------------------------
 
 
@@ -160,28 +224,29 @@ def test_the_exit_code_is_that_of_the_findings(tmp_path: Path) -> None:
     asked = [[good], [good, "--strict"], [odd], [odd, "--strict"], [none], [f"{none}/no"], [good, "--set", "epochs=0"]]
     codes = [run("check", *arguments).exit_code for arguments in asked]
     assert codes == [0, 0, 0, 1, 1, 2, 2]
-    assert run("check", none).stdout.endswith("-> ftq takes texts, and JSON records with instruction/output, "
+    assert run("check", none).stdout.startswith(
+        "\nFindings\n✗ error  no example in it\n  -> ftq takes texts, and JSON records with instruction/output, "
         "prompt/completion, question/answer or messages.\n"
         "· note  1 document without text\n    a.md: nothing usable: no text in it but headings\n"
         "  -> Write text below the headings, or name them in .ftqignore.\n")  # fmt: skip
+    said = "1 warning found. With --strict, warnings count as errors.\n"
+    assert run("check", odd, "--strict", "--json").stderr == said
+    assert run("check", f"{none}/no").stderr == (
+        f"Error: documents {none}/no: there is no such folder\nName a folder of documents: ftq check DIR\n"
+    )
 
 
 def test_what_is_printed_for_a_small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "docs", {"a.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
+    write(tmp_path / "docs", {"a\nb.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
     monkeypatch.chdir(tmp_path)
     result = ok("check", "docs")
     assert result.stderr == "Nothing stands in the way.\n"
     assert (
         result.stdout
         == f"""
-1 row drawn at random, as the model sees them
-whole section or record  (a.json#record 1)
-Instruction: Why?, Input: , Response: So\ufffd[2J.<end>
-
-
 1 document in {tmp_path}/docs
 DOCUMENT  FACTS  ROWS  TOKENS
-a.json              1      11
+a\ufffdb.json            1      11
 
 0 facts, 1 row (1 to train on, 0 held out), about 11 tokens, 11 in the longest (a row holds 2,048)
 
@@ -190,6 +255,11 @@ whole sections and records  1  {"█" * 40}
 
 Rows by length in tokens
 8 to 15  1  {"█" * 40}
+
+1 row drawn at random, as the model sees them
+whole section or record  (a\ufffdb.json#record 1)
+Instruction: Why?, Input: , Response: So\ufffd[2J.<end>
+
 """
     )
 
@@ -287,13 +357,27 @@ def test_html_is_written_and_a_place_that_cannot_be_written_is_said(tmp_path: Pa
 
 LIMIT = 40
 words = st.integers(0, 30).map(lambda number: f"w{number}")
-texts = st.lists(st.lists(words, min_size=1, max_size=70).map(" ".join), max_size=3)
+some = st.lists(words, min_size=1, max_size=70)
+blocks = st.one_of(
+    some.map(" ".join),
+    some.map(lambda found: "\n".join(found)),
+    some.map(lambda found: "".join(f"- {word}\n" for word in found)),
+    some.map(lambda found: "".join(f"{number}. {word}\n\n   {word}\n" for number, word in enumerate(found, 1))),
+    some.map(lambda found: "```\n# " + "\n\n".join(found) + "\n```"),
+    some.map(lambda found: "> " + "\n> ".join(found)),
+    some.map(lambda found: "| a | b |\n|---|---|\n" + "".join(f"| {word} | `{word}` |\n" for word in found)),
+    some.map(lambda found: f"**{found[0]}**: {' '.join(found)}. It is {' '.join(found)}."),
+    some.map(lambda found: f"<div>\n\n{' '.join(found)}\n\n</div>"),
+)
+texts = st.lists(blocks, max_size=3)
 sections = st.tuples(st.sampled_from(["# One", "## Two", "# Three?", ""]), texts)
 pages = st.lists(sections, max_size=4)
 records = st.lists(
     st.one_of(
         st.fixed_dictionaries({"question": st.lists(words, min_size=1, max_size=60).map(" ".join),
                                "answer": st.lists(words, max_size=90).map(" ".join)}),
+        st.fixed_dictionaries({"messages": st.lists(
+            st.fixed_dictionaries({"role": st.just("assistant"), "content": words}), max_size=2)}),
         st.fixed_dictionaries({"question": words}),
         st.just(7),
     ),
@@ -307,24 +391,41 @@ def in_words(example: Example) -> int:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.dictionaries(st.sampled_from("abc"), pages, max_size=3), st.dictionaries(st.sampled_from("de"), records))
+@given(
+    st.dictionaries(st.sampled_from("abc"), pages, max_size=3),
+    st.dictionaries(st.sampled_from(["d.json", "e.jsonl"]), records),
+    st.sampled_from(["structure", "none"]),
+    st.floats(0, 0.5),
+)
 def test_what_goes_in_is_used_skipped_or_there_already_to_the_token(
     tmp_path_factory: pytest.TempPathFactory,
     written: dict[str, list[tuple[str, list[str]]]],
     lists: dict[str, list[object]],
+    questions: str,
+    share: float,
 ) -> None:
     folder = tmp_path_factory.mktemp("docs")
     for name, parts in written.items():
         text = "\n\n".join("\n\n".join([heading, *paragraphs]) for heading, paragraphs in parts)
         (folder / f"{name}.md").write_text(text)
     for name, rows in lists.items():
-        (folder / f"{name}.json").write_text(json.dumps(rows))
+        lines = "\n".join(map(json.dumps, rows)) if name.endswith("l") else json.dumps(rows)
+        (folder / name).write_text(lines)
     went_in = [paragraph for parts in written.values() for _, paragraphs in parts for paragraph in paragraphs]
     went_in += [record["answer"] for rows in lists.values() for record in rows if "answer" in keys(record)]
 
-    examples = Examples(folder, Row(LIMIT, in_words))
-    out = [example for example, _ in examples]
-    assert max(map(in_words, out), default=0) <= LIMIT
+    spec = parse({"model": "any", "questions": questions, "valid_fraction": share})
+    examples = Examples(folder, Row(LIMIT, in_words), questions=questions_of(spec))
+    taken = list(examples)
+    assert max((in_words(example) for example, _ in taken), default=0) <= LIMIT
+    assert len(taken) == examples.count
+    out = [example for example, _ in taken if "rule" not in example]
+    assert len(out) == sum(file.examples for file in examples.documents.used)
+    of_facts = examples.duplicates - sum(file.duplicates for file in examples.documents.used)
+    held_out = dataset.held_out([dataset.share(example, 0, part) for example, part in taken], share)
+    report = examples.report(len(held_out), list(map(in_words, (example for example, _ in taken))), LIMIT, "")
+    assert report.train + report.valid == report.examples == len(taken)
+    assert report.tokens.total == sum(in_words(example) for example, _ in taken)
 
     left_out = {record.where for record in examples.records_skipped}
     there: set[tuple[str, str, tuple[str, ...]]] = set()
@@ -333,12 +434,13 @@ def test_what_goes_in_is_used_skipped_or_there_already_to_the_token(
         if isinstance(row, Candidate):
             content = (row.instruction, row.input, row.blocks)
             (again if content in there else skipped if row.where in left_out else []).extend(row.blocks)
-            examples.duplicates -= content in there
+            of_facts += content in there
             there.add(content)
         elif isinstance(row, LeftOut) and row.where:
-            unusable.add(row.where)
+            is_data = questions == "structure" and row.reason.startswith("a record ")  # and may state something
+            unusable |= set() if is_data else {row.where}
     assert counted(went_in) == counted([row["output"] for row in out] + skipped + again)
-    assert examples.duplicates == 0
+    assert of_facts == examples.duplicates
     useless = {file.path for file in examples.documents.skipped}  # their reason is that of their first record
     assert {where for where in unusable if where.partition(":")[0] not in useless} <= left_out
     files = [file.path for file in (*examples.documents.used, *examples.documents.skipped)]
@@ -350,4 +452,4 @@ def keys(record: object) -> set[str]:
 
 
 def counted(texts: Iterable[str]) -> Counter[str]:
-    return Counter(word for text in texts for word in text.split())
+    return Counter(word for text in texts for word in re.findall(r"\bw\d+\b", text))

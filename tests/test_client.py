@@ -202,8 +202,12 @@ def test_dry_run_says_what_submit_would_record_and_writes_nothing(client: Client
 
 
 def test_files_left_behind_are_said(client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: _deny() if path.suffix == ".json" else real(path))
+    real = Path.open
+
+    def open_it(path: Path, *arguments: Any, **named: Any) -> Any:
+        return _deny() if path.name == "b.json" else real(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_it)
     submitted = client.submit(options)
     left = f"{options['documents']}/sub/b.json: can't be read (Permission denied)"
     assert (submitted.documents, submitted.notes) == (1, [left, no_broker(client)])
@@ -219,10 +223,14 @@ def test_files_left_behind_are_said(client: Client, options: dict[str, Any], mon
 def test_a_home_that_cannot_be_written_is_said_and_nothing_stays_there(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
-    def write_bytes(path: Path, data: bytes) -> int:
-        raise error
+    real = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    def open_it(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if mode == "wb":
+            raise error
+        return real(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_it)
     with pytest.raises(Unavailable, match=f"^{message.format(home=client.settings.home)}$") as caught:
         client.submit(options)
     assert "FTQ_HOME" in caught.value.hint

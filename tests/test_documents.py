@@ -59,6 +59,14 @@ def test_a_snapshot_is_a_copy_that_later_edits_do_not_reach(folder: Path, tmp_pa
     assert files_in(tmp_path / "copy") == copied
     assert (taken.files, taken.bytes, taken.skipped) == (4, sum(map(len, copied.values())), left(folder))
     assert taken.others == "2 other files left out: .log"
+    (folder / ".ftqignore").write_text("sub/deep/\n")
+    assert snapshot.snapshot(folder, None).left_out == [
+        ("dangling.md", "a link to nothing"),
+        ("leads-out.md", "a link that leads out of the folder"),
+        ("notes.log", "not a kind of document that ftq reads"),
+        ("folder.md/inside.log", "not a kind of document that ftq reads"),
+        ("sub/deep", "left out by .ftqignore, line 1"),
+    ]
 
 
 def test_looking_writes_nothing_and_finds_the_same(folder: Path, tmp_path: Path) -> None:
@@ -83,16 +91,16 @@ def test_the_hash_is_of_names_and_contents_not_of_place_or_time(folder: Path, tm
 def test_what_cannot_be_read_is_named_and_the_others_go_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.read_bytes
+    real = Path.open
 
-    def read_bytes(path: Path) -> bytes:
-        if path.name == "a.md":
+    def open_it(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == folder / "a.md":
             raise PermissionError(13, "Permission denied")
-        return real(path)
+        return real(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)  # root may read everything
+    monkeypatch.setattr(Path, "open", open_it)  # root may read everything
     taken = snapshot.snapshot(folder, tmp_path / "copy")
-    assert (taken.files, taken.skipped) == (3, left(folder, "{}/a.md: can't be read (Permission denied)"))
+    assert (taken.files, taken.skipped) == (3, sorted(left(folder, "{}/a.md: can't be read (Permission denied)")))
     assert files_in(tmp_path / "copy") == {"page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}
     monkeypatch.setattr(snapshot, "SUFFIXES", {".md": "Markdown"})
     with pytest.raises(UserError) as caught:

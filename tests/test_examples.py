@@ -15,7 +15,7 @@ from ftq.examples.dataset import Examples, Part
 from ftq.examples.read import Candidate, LeftOut, read
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import Example, Row, cut, split
-from ftq.facts import structure
+from ftq.facts import Cut, structure
 from ftq.facts.structure import Document, has_text
 from ftq.formats import convert
 from ftq.questions import Contradiction, Report, Stated
@@ -230,7 +230,9 @@ def test_without_questions_there_are_the_sections_and_records_alone(tmp_path: Pa
     assert [row["instruction"] for row, _ in rows] == [
         'Explain "Pump".', 'Explain "CARE OF THE VALVE".', 'Explain "Motor".', 'Explain "Hoses".', "Who sells it?",
     ]  # fmt: skip
-    assert {(part, *row) for row, part in rows} == {(Part.DRAWN, "instruction", "input", "output", "source")}
+    assert {(part, *row) for row, part in rows} == {
+        (Part.DRAWN, "instruction", "input", "output", "source", "document")
+    }
     assert examples.questions is None
     assert [(skipped.path, skipped.reason.partition(";")[0]) for skipped in examples.documents.skipped] == [
         ("f.json", f"nothing usable: a record needs {json_records.KNOWN}"),
@@ -392,22 +394,29 @@ def test_a_report_is_read_back_as_it_was_written() -> None:
         records_skipped=[SkippedRecord("c.jsonl: line 1", "malformed")],
         examples=3, duplicates=1, split_into_parts=1, train=2, valid=1, tokens=TokenCounts.of([3, 4, 4]),
         max_seq_length=64, stop="</s>", base_revision="c0ffee",
-        questions=Report("en", 2, {"T": 4}, (Contradiction("pump", "weight", (Stated("1 kg", "a.md", 3),)),), ("k",)),
+        questions=Report("en", 2, {"T": 4}, (Contradiction("pump", "weight", (Stated("1 kg", "a.md", 3),)),), ("k",),
+                         {"cloze": 2}, {"cloze": {"a.md#A": 2}}),
+        contradictions=(Contradiction("Who?", "answer", (Stated("I", "c.jsonl: line 1", 0),)),),
+        cuts=(Cut("a.md", 7, "rows of a table", 3),),
     )  # fmt: skip
     assert report.to_json() == {
         "documents": {"used": [{"path": "a.md", "examples": 3, "facts": 2, "split": 1, "duplicates": 1,
                                 "same_as": "b.md"}],
                       "skipped": [{"path": "b.md", "reason": "empty"}],
                       "notes": ["a.md: read as Windows-1252"]},
-        "records_skipped": [{"where": "c.jsonl: line 1", "reason": "malformed"}],
+        "records_skipped": [{"where": "c.jsonl: line 1", "reason": "malformed", "count": 1}],
         "examples": 3, "duplicates": 1, "split_into_parts": 1, "train": 2, "valid": 1,
         "tokens": {"total": 11, "longest": 4, "mean": 3.7},
         "max_seq_length": 64, "stop": "</s>", "base_revision": "c0ffee",
         "questions": {
-            "language": "en", "facts": 2, "rows": {"T": 4}, "few": ("k",), "left_out": {},
+            "language": "en", "facts": 2, "rows": {"T": 4}, "few": ("k",), "left_out": {"cloze": 2},
+            "left_out_of": {"cloze": {"a.md#A": 2}},
             "contradictions": ({"subject": "pump", "attribute": "weight",
                                 "stated": ({"value": "1 kg", "file": "a.md", "line": 3},)},),
         },
+        "contradictions": ({"subject": "Who?", "attribute": "answer",
+                            "stated": ({"value": "I", "file": "c.jsonl: line 1", "line": 0},)},),
+        "cuts": ({"file": "a.md", "line": 7, "what": "rows of a table", "count": 3},),
     }  # fmt: skip
     written = json.loads(json.dumps({**report.to_json(), "of a later version": 1}))
     assert DatasetReport.from_json(written) == report

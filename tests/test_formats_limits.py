@@ -11,7 +11,7 @@ from pathlib import Path
 
 import office_files
 import pytest
-from office_files import SAMPLES, write
+from office_files import SAMPLES, mutated, write
 
 from ftq.formats import convert
 from ftq.formats.convert import Converter, Limits
@@ -182,22 +182,3 @@ def test_malformed_files_end_in_markdown_or_a_reason(count: int, tmp_path: Path)
                     assert "died" not in str(error), path.read_bytes()
                     ended["a reason"] += 1
     assert min(ended.values()) > 0.05 * count * len(SAMPLES)
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """The file with bytes changed, cut, doubled or inserted; of a zip half the time inside one of its packed parts."""
-    if data.startswith(b"PK") and rng.random() < 0.5:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            parts: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
-        name = rng.choice(list(parts))
-        content = parts[name]
-        assert isinstance(content, bytes)
-        return office_files.packed({**parts, name: mutated(content, rng)})
-    for _ in range(rng.choice((1, 1, 2, 5, 20))):
-        start, size = rng.randrange(len(data) or 1), rng.choice((1, 2, 8, 100))
-        middle = rng.choice((
-            b"", rng.randbytes(size), data[start : start + size] * rng.choice((2, 50)),
-            rng.choice((b"\0", b"\xff" * 4, b"%", b"<", b">", b"999999999", b"-1", b"<<", b"[" * 100, b"&x;", b"\x80")),
-        ))  # fmt: skip
-        data = data[:start] + middle + data[start + size :]
-    return data

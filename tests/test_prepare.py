@@ -284,12 +284,26 @@ def test_a_mixed_folder_gives_what_the_dry_run_says(
     skipped = {row["path"]: row["reason"] for row in summary["documents"]["skipped"]}
     assert skipped.pop("h.pdf") == "named .pdf, but not PDF inside: save it again"
     assert list(skipped) == (["f.json"] if options.get("questions") else [])
-    weights = ["part 1, Weight: 1 kg (a.md:5); 7 kg (g.md:5)"]
+    weights = ["part 1, Weight: 1 kg (a.md:5), 7 kg (g.md:5)"]
     assert report.messages("note") == (weights if not options else [])
     read = DatasetReport.read(run.partial("prepare", 0) / "dataset")
     told = summary.pop("findings")
     assert [one["level"] for one in told][:1] == ["warning"]
     assert json.loads(json.dumps(read.to_json())) == summary
+
+
+def test_what_submit_left_out_stands_in_the_report_and_on_the_page(run: RunDir) -> None:
+    left_out = [["drafts", "left out by .ftqignore, line 1"], ["x.png", "not a kind of document that ftq reads"],
+                ["out.md", "a link that leads out of the folder"]]  # fmt: skip
+    run.left_out.write_text(json.dumps(left_out))
+    _, summary, report = prepared(run, {"a.md": "# T\n\nText."})
+    assert [[file["path"], file["reason"]] for file in summary["documents"]["skipped"]] == left_out
+    found = {finding["message"]: finding["level"] for finding in summary["findings"]}
+    assert found["1 file left out: a link that can't be followed"] == "warning"
+    assert {"1 file left out by .ftqignore", "1 file left out: of another kind"} <= found.keys()
+    assert report.messages("warning") == []
+    page = (run.partial("prepare", 0) / "dataset/preview.html").read_text()
+    assert "x.png<small>left out: not a kind of document that ftq reads</small>" in page
 
 
 def test_what_was_guessed_of_a_document_is_told(run: RunDir) -> None:
@@ -321,15 +335,16 @@ def test_a_models_questions_are_taught_and_shown(run: RunDir, monkeypatch: pytes
 
 
 def test_an_unreadable_file_is_skipped(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_bytes
+    read = Path.open
 
-    def deny(path: Path) -> bytes:
-        if path.name == "shut.md":
+    def deny(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "shut.md" and path.stat().st_size:
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return read(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", deny)
-    _, summary, _ = prepared(run, {"a.md": "Text.", "shut.md": "x"})
+    (run.documents / "shut.md").write_text("x")
+    monkeypatch.setattr(Path, "open", deny)
+    _, summary, _ = prepared(run, {"a.md": "Text."})
     assert summary["documents"]["skipped"] == [{"path": "shut.md", "reason": "can't be read (Permission denied)"}]
 
 
@@ -367,9 +382,8 @@ def test_a_question_that_fills_a_row_is_skipped_with_its_reason(run: RunDir) -> 
     rows = [{"question": "why " * 200, "answer": "a"}, {"question": "Q", "answer": "a"}]
     (train, _), summary, _ = prepared(run, {"a.json": json.dumps(rows)}, max_seq_length=64)
     assert pairs(train) == [("Q", "", "a")]
-    assert summary["records_skipped"] == [
-        {"where": "a.json: record 1", "reason": "its question alone fills a row of 64 tokens (max_seq_length)"}
-    ]
+    reason = "its question alone fills a row of 64 tokens (max_seq_length)"
+    assert summary["records_skipped"] == [{"where": "a.json: record 1", "reason": reason, "count": 1}]
 
 
 def test_the_split_depends_on_content_and_seed_only(run: RunDir) -> None:

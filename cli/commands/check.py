@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def check(
       ftq check handbook --model phi-3.5-mini
       ftq check handbook --strict --html handbook.html
     """
+    from ftq.parallel import OFTEN
+
+    gc.set_threshold(OFTEN)
     checked = open_client().check(options_from(config, assignments, named))
     if html:
         _write(html, checked)
@@ -44,8 +48,8 @@ def check(
 
         print_check(checked)
     errors, warnings = len(checked.of("error")), len(checked.of("warning"))
-    if not as_json:
-        note(_verdict(errors, warnings))
+    if not as_json or (strict and warnings):
+        note(_verdict(errors, warnings, strict))
     if errors or (strict and warnings):
         click.get_current_context().exit(1)
 
@@ -59,6 +63,7 @@ def _write(path: Path, checked: Any) -> None:
         raise click.ClickException(f"{path}: can't be written ({error.strerror})") from None
 
 
-def _verdict(errors: int, warnings: int) -> str:
+def _verdict(errors: int, warnings: int, strict: bool) -> str:
     said = [plural(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
-    return f"{' and '.join(said)} found." if said else "Nothing stands in the way."
+    failed = " With --strict, warnings count as errors." if strict and warnings else ""
+    return f"{' and '.join(said)} found.{failed}" if said else "Nothing stands in the way."

@@ -96,7 +96,7 @@ def _follow(client: Client, submitted: Submitted) -> None:
 def _show_forecast(client: Client, options: dict[str, Any], name: str | None, card: str | None, as_json: bool) -> None:
     spec, found = client.dry_run(options, name)
     warnings, checked = client.look_over(spec, found)
-    forecast = client.forecast(spec, card, checked)
+    forecast = client.forecast(spec, card, checked, found)
     if as_json:
         print_json({"spec": spec, "forecast": forecast.as_dict()})
         return

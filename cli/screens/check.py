@@ -12,7 +12,6 @@ from rich.text import Text
 from cli.common import plural, say
 from cli.screens import terminal
 from ftq.errors import printable
-from ftq.facts.fact import RULES
 
 if TYPE_CHECKING:
     from ftq.check.check import Check, File
@@ -26,22 +25,24 @@ LOOKS = {"error": ("red", "✗"), "warning": ("yellow", "!"), "note": ("cyan", "
 
 
 def print_check(checked: Check) -> None:
-    """All of it, what matters most at the end: rows, documents, rules, lengths, findings."""
-    _rows(checked)
+    """All of it, what matters most first: findings, documents, rules, lengths, rows."""
+    _findings(checked.findings)
     _documents(checked)
     _counts(checked)
-    _findings(checked.findings)
+    _rows(checked)
 
 
 def _rows(checked: Check) -> None:
+    from ftq.check.check import ROWS
+
     if checked.rows:
         _heading(f"{plural(len(checked.rows), 'row')} drawn at random, as the model sees them")
     for row in checked.rows:
         text = row.prompt + row.answer
         if (more := len(text) - TEXT) > 0:
             text = f"{text[:TEXT]}... ({more:,} more characters)"
-        rule = f"{row.rule}  {RULES[row.rule]}" if row.rule else "whole section or record"
-        click.secho(printable(f"{rule}  ({row.source})"), dim=True)
+        rule = f"{row.rule}  {ROWS.get(row.rule, '')}" if row.rule else "whole section or record"
+        click.secho(printable(f"{rule}  ({row.source})", keep=""), dim=True)
         say(f"{text}\n")
 
 
@@ -76,7 +77,7 @@ def _first(files: Sequence[File]) -> list[File]:
 def _add(table: Table, file: File, told: str) -> None:
     numbers = [f"{number:,}" if number else "" for number in (file.facts, file.rows, file.tokens)]
     style = "" if file.outcome == "used" else "dim" if file.outcome == "left out" else "yellow"
-    table.add_row(Text(printable(file.path), style), *numbers, Text(printable(told), style))
+    table.add_row(Text(printable(file.path, keep=""), style), *numbers, Text(printable(told, keep=""), style))
 
 
 def _counts(checked: Check) -> None:
@@ -106,7 +107,7 @@ def _findings(findings: Sequence[Finding]) -> None:
         level = click.style(f"{symbol} {finding.level}" if symbols else finding.level, fg=colour)
         click.echo(f"{level}  {printable(finding.message)}")
         for place in finding.places[:PLACES]:
-            say(f"    {place}")
+            click.echo(f"    {printable(place, keep='')}")
         if more := finding.count - min(len(finding.places), PLACES):
             say(f"    and {more:,} more")
         click.secho(f"  -> {printable(finding.fix)}", dim=True)

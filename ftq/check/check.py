@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
-from ftq.check.survey import Shown, Survey, Tally, batches
+from ftq.check.survey import Shown, Survey, Tally, counted
+from ftq.check.written import Expected
 from ftq.errors import UserError
 from ftq.examples import dataset, lengths
 from ftq.examples.dataset import Examples, Part
@@ -27,7 +29,8 @@ TEMPLATE = Finding(
 )
 QUICK = 2_000_000  # bytes of documents that are read in a second or three
 SHOWN = 5  # documents that an error names
-RECORDS = "whole sections and records"
+# what the rows of a rule are called
+ROWS = {**RULES, "": "whole sections and records"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Bin:
 
 @dataclass(frozen=True)
 class Check:
-    """`exact`: the tokens are counted, not guessed. `rules` has the rows of each rule; `deviation` is the standard
-    deviation of the rows' lengths."""
+    """`exact`: the tokens are counted, not guessed. `expected` says what a model will be asked. `rules` has the rows of
+    each rule; `deviation` is the standard deviation of the rows' lengths."""
 
     folder: str
     model: str
@@ -69,6 +72,7 @@ class Check:
     deviation: float
     rows: list[Shown]
     findings: list[Finding]
+    expected: str = ""
 
     @property
     def facts(self) -> int:
@@ -90,14 +94,17 @@ def check(
     counter = lengths.counter_of(spec.model) if spec.format == "alpaca" else lengths.Guess()
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
-    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), list[float]()
+    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), array("d")
     examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
-    for batch in batches(_noted(examples, shares, spec.seed)):
-        survey.add(batch, [min(row.limit, tokens) for tokens in counter.each(batch)])
+    expected = Expected(spec.questions)
+    for batch, counts in counted(_noted(examples, shares, expected, spec.seed), counter.each):
+        survey.add(batch, [min(row.limit, tokens) for tokens in counts])
     valid = len(dataset.held_out(shares, spec.valid_fraction))
     report = examples.report(valid, list(survey.lengths.elements()), row.limit, stop)
     checked = check_of(str(folder), spec.model, report, survey, counter.exact)
-    return checked if spec.format == "alpaca" else replace(checked, findings=[*checked.findings, TEMPLATE])
+    notes = [Finding("note", expected.said, "They aren't in the numbers here: the worker writes them.")]
+    notes = [*(notes if expected.said else []), *([] if spec.format == "alpaca" else [TEMPLATE])]
+    return replace(checked, findings=[*checked.findings, *notes], expected=expected.said)
 
 
 def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> Check | None:
@@ -124,7 +131,7 @@ def quick(folder: Path, size: int, spec: RunSpec, home: Path | None = None) -> C
 
 def check_of(folder: str, model: str, report: DatasetReport, survey: Survey, exact: bool = True) -> Check:
     """A check from a dataset's report and from what was seen of its rows."""
-    rules = {RULES.get(rule, RECORDS): number for rule, number in survey.rules.most_common()}
+    rules = {ROWS.get(rule, rule): number for rule, number in survey.rules.most_common()}
     files, bins, found = _files(report, survey), _bins(survey), findings_of(report, survey)
     return Check(folder, model, exact, report, files, rules, bins, survey.deviation, survey.shown, found)
 
@@ -144,8 +151,11 @@ def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
     return "\n".join(filter(None, (example["input"], example["instruction"], ""))), example["output"]
 
 
-def _noted(examples: Iterable[tuple[Example, Part]], shares: list[float], seed: int) -> Iterator[Example]:
+def _noted(
+    examples: Iterable[tuple[Example, Part]], shares: array[float], expected: Expected, seed: int
+) -> Iterator[Example]:
     for example, part in examples:
+        expected.see(example)
         shares.append(dataset.share(example, seed, part))
         yield example
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from ftq.check.near import MOST as NEAR
 from ftq.check.survey import Survey
+from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.json_records import KNOWN
-from ftq.examples.report import DatasetReport, Skipped, Used
+from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
 from ftq.formats.documents import NEEDS_OCR
@@ -22,13 +26,23 @@ SHORT = (
     "They are learned as whole sections alone, which seldom makes them answers. Headings that say what is below them, "
     "tables, lists of `name: what it is` and commands under a sentence become questions."
 )
+OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
 # reason of ftq.questions -> what it means for whoever wrote the documents
 DROPPED = {
-    "two answers": ("questions with two answers", "Say under which heading each holds, or keep one of the two."),
-    "rows of a fact": ("rows beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
-    "rows of a section": ("rows beyond the most of one section", "Split long sections by headings."),
-    "same answer": ("rows with an answer that too many have", "Nothing to do: more would teach to answer always that."),
-    "cloze": ("sentences with a gap beyond their share", "Nothing to do: questions teach more."),
+    "two answers": ("question", "with two answers", "Say under which heading each holds, or keep one of the two."),
+    "rows of a fact": ("row", "beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
+    "rows of a section": ("row", "beyond the most of one section", "Split long sections by headings."),
+    "same answer": ("row", "with an answer that too many have", "Nothing to do: more would teach that answer alone."),
+    "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
+}
+LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
+# what a limit left out -> what to do
+LIMITED: dict[str, tuple[Level, str]] = {
+    FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
+    WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
+    COMPARED: ("note", "Look for contradictions in parts of the folder."),
+    "row of a table": ("note", "Split the table under several headings, or save it as records."),
+    "value of JSON": ("note", "Split the file, or save as records what is to be asked."),
 }
 
 
@@ -51,6 +65,7 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
     found = [
         *_nothing(report),
         *_skipped(report),
+        *_left_out(report),
         *_records(report),
         *_notes(report),
         *_contradictions(report),
@@ -59,13 +74,21 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
         *_short(report, survey),
         *_few(report),
         *_dropped(report),
+        *_cuts(report, survey),
     ]
     return [replace(one, places=one.places[:PLACES]) for level in LEVELS for one in found if one.level == level]
 
 
+def warnings_in(report: Path) -> list[Finding]:
+    """Those that prepare wrote into a run's report.json. OSError, ValueError, KeyError, TypeError if it hasn't."""
+    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    findings = [Finding(**{**one, "places": tuple(one["places"])}) for one in found]
+    return [finding for finding in findings if finding.level == "warning"]
+
+
 def outcome(file: Skipped) -> str:
     """What became of a document that gives nothing, in a word or two."""
-    if file.reason in (HIDDEN, OTHER) or file.reason.startswith(IGNORED):
+    if file.reason in (HIDDEN, OTHER) or file.reason.startswith((IGNORED, OUTSIDE)):
         return "left out"
     if file.reason == "empty" or file.reason.startswith(("no text in it", "nothing usable: no text")):
         return "empty"
@@ -102,11 +125,37 @@ def _skipped(report: DatasetReport) -> Iterator[Finding]:
             yield _told(level, f"{_files(len(files))} {what}", fix, places)
 
 
+def _left_out(report: DatasetReport) -> Iterator[Finding]:
+    kinds: dict[str, list[Skipped]] = defaultdict(list)
+    for file in report.documents.skipped:
+        kind = next((start for start in (OUTSIDE, OTHER, IGNORED) if file.reason.startswith(start)), "")
+        kinds[kind].append(file)
+    fixes: dict[str, tuple[Level, str, str]] = {
+        OUTSIDE: ("warning", "left out: a link that can't be followed", "Copy into the folder what it leads to."),
+        OTHER: ("note", "left out: of another kind", "Save what is to be learned as text, PDF or an Office format."),
+        IGNORED: ("note", "left out by .ftqignore", "Nothing to do, unless a line there fits more than was meant."),
+    }
+    for kind, (level, what, fix) in fixes.items():
+        if files := kinds[kind]:
+            yield _told(level, f"{_count(len(files), 'file')} {what}", fix, tuple(map(_named, files)))
+
+
+def _named(file: Skipped) -> str:
+    return file.path if file.reason == OTHER else f"{file.path}: {file.reason.removeprefix(IGNORED)}"
+
+
 def _records(report: DatasetReport) -> Iterator[Finding]:
     if records := report.records_skipped:
-        places = tuple(f"{record.where}: {record.reason}" for record in records)
-        what = "1 record or section is" if len(records) == 1 else f"{len(records):,} records or sections are"
-        yield _told("warning", f"{what} left out", "Correct them: the rest of their documents is used.", places)
+        places = tuple(map(_record, records))
+        number = sum(record.count for record in records)
+        what = "1 record or section is" if number == 1 else f"{number:,} records or sections are"
+        fix = "Correct them: the rest of their documents is used."
+        yield Finding("warning", f"{what} left out", fix, places, number)
+
+
+def _record(record: SkippedRecord) -> str:
+    others = f" and {record.count - 1:,} before it" if record.count > 1 else ""
+    return f"{record.where}{others}: {record.reason}"
 
 
 def _notes(report: DatasetReport) -> Iterator[Finding]:
@@ -122,17 +171,15 @@ def _notes(report: DatasetReport) -> Iterator[Finding]:
 
 
 def _contradictions(report: DatasetReport) -> Iterator[Finding]:
-    found = report.questions.contradictions if report.questions else ()
-    if not found:
-        return
-    places = tuple(
-        f"{one.subject}, {one.attribute}: "
-        + ", ".join(f"{stated.value} ({stated.file}:{stated.line})" for stated in one.stated)
-        for one in found
-    )
-    what = "1 contradiction" if len(found) == 1 else f"{len(found):,} contradictions"
+    of_facts = report.questions.contradictions if report.questions else ()
     fix = "Keep the right one, or say under which heading each holds: as it is, the question may not be asked at all."
-    yield _told("warning", f"{what} between documents", fix, places)
+    if of_facts:
+        what = f"{_count(len(of_facts), 'contradiction')} between documents"
+        yield _told("warning", what, fix, tuple(map(str, of_facts)))
+    if of_records := report.contradictions:
+        what = f"{_count(len(of_records), 'question')} that records answer differently"
+        yield _told("warning", what, "Keep the right answer: both are learned, and either is said.",
+                    tuple(map(str, of_records)))  # fmt: skip
 
 
 def _secrets(survey: Survey) -> Iterator[Finding]:
@@ -149,7 +196,8 @@ def _repeated(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         yield _told("note", f"{_files(len(copies))} with nothing but what others have", fix, places)
     elif report.duplicates:
         places = tuple(f"{file.path}: {file.duplicates:,}" for file in report.documents.used if file.duplicates)
-        yield Finding("note", f"{report.duplicates:,} rows were there already", fix, places, len(places))
+        what = "1 row was" if report.duplicates == 1 else f"{report.duplicates:,} rows were"
+        yield Finding("note", f"{what} there already", fix, places, len(places))
     if number := survey.near.count:
         what = "1 section is nearly" if number == 1 else f"{number:,} sections are nearly"
         fix = "Keep one of each: what is repeated is learned at the cost of the rest."
@@ -181,8 +229,29 @@ def _few(report: DatasetReport) -> Iterator[Finding]:
 def _dropped(report: DatasetReport) -> Iterator[Finding]:
     for reason, number in (report.questions.left_out if report.questions else {}).items():
         if number:
-            what, fix = DROPPED.get(reason, (f"rows: {reason}", ""))
-            yield Finding("note", f"{number:,} {what} left out", fix)
+            word, what, fix = DROPPED.get(reason, ("row", f"of {reason}", ""))
+            places = _numbered((report.questions.left_out_of if report.questions else {}).get(reason, {}))
+            yield Finding("note", f"{_count(number, word)} {what} left out", fix, places, len(places))
+
+
+def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for cut in report.cuts:
+        kinds[cut.what][cut.where] += cut.count
+    for what, places in kinds.items():
+        level, fix = LIMITED.get(what, ("note", "Split what is there, if questions on it are wanted."))
+        word, _, rest = what.partition(" ")
+        numbered = _numbered(places)
+        message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''}"
+        message += "" if what == COMPARED else " beyond a limit left out"
+        yield Finding(level, message, fix, numbered, len(numbered))
+    if number := survey.not_compared:
+        message = f"{_count(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"
+        yield Finding("note", message, "Look at a part of the folder, if that matters: ftq check DIR/PART")
+
+
+def _numbered(places: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(f"{place}: {number:,}" for place, number in places.items() if place)
 
 
 def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:
@@ -190,4 +259,8 @@ def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Find
 
 
 def _files(number: int) -> str:
-    return "1 document" if number == 1 else f"{number:,} documents"
+    return _count(number, "document")
+
+
+def _count(number: int, word: str) -> str:
+    return f"1 {word}" if number == 1 else f"{number:,} {word}s"

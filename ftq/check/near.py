@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ALIKE = 0.8  # of their groups of words in common
 LEAST = 30  # words: shorter texts are alike by chance
-MOST = 50_000  # texts that are remembered
+MOST = 30_000  # texts that are remembered
 PERMUTATIONS, BANDS = 64, 16
 WORD = re.compile(r"\w+")
 
@@ -19,6 +19,7 @@ class Near:
     """Remembers texts, and says which an earlier one nearly repeats."""
 
     def __init__(self) -> None:
+        self.left_out = 0  # texts that came when no more could be remembered
         self._index: RMinHashLSH | None = None
         self._sketches: list[RMinHash] = []
         self._names: list[str] = []
@@ -26,7 +27,7 @@ class Near:
     def earlier(self, text: str, name: str) -> str:
         """The name of an earlier text that is nearly the same; empty if there is none. Then it is remembered."""
         words = WORD.findall(text.lower())
-        if len(words) < LEAST or len(self._names) >= MOST:
+        if len(words) < LEAST:
             return ""
         from rensa import RMinHash, RMinHashLSH
 
@@ -36,6 +37,9 @@ class Near:
         for number in index.query(sketch):
             if sketch.jaccard(self._sketches[int(number)]) >= ALIKE:
                 return self._names[int(number)]
+        if len(self._names) >= MOST:
+            self.left_out += 1
+            return ""
         index.insert(len(self._names), sketch)
         self._sketches.append(sketch)
         self._names.append(name)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from ftq.check.check import Bin, Check, File, told_of
+from ftq.check.check import ROWS, Bin, Check, File, told_of
 from ftq.check.findings import Finding
 from ftq.check.style import STYLE
 from ftq.check.survey import Shown
-from ftq.facts.fact import RULES
 
 FILES, LONG = 2_000, 700  # documents that are listed; characters of a row that are shown before a click
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -57,13 +56,13 @@ def _name(folder: str) -> str:
 
 
 def _header(check: Check) -> str:
-    report, about = check.report, "" if check.exact else "about "
+    report = check.report
     numbers = [
         ("documents used", f"{len(report.documents.used):,}"),
         ("facts", f"{check.facts:,}"),
         ("rows to train on", f"{report.train:,}"),
         ("rows held out", f"{report.valid:,}"),
-        ("tokens", f"{about}{report.tokens.total:,}"),
+        ("tokens" if check.exact else "tokens, a guess", f"{report.tokens.total:,}"),
         (f"tokens in the longest row, of {report.max_seq_length:,}", f"{report.tokens.longest:,}"),
     ]
     tiles = "".join(f"<div><dd>{_text(value)}</dd><dt>{_text(name)}</dt></div>" for name, value in numbers)
@@ -154,7 +153,8 @@ def _rows(rows: Iterable[Shown]) -> str:
 
 
 def _row(row: Shown) -> str:
-    rule = f"<b>{row.rule}</b> {_text(RULES[row.rule])}" if row.rule else "whole section or record"
+    named = ROWS.get(row.rule, "")
+    rule = f"<b>{row.rule}</b> {_text(named)}" if row.rule else "whole section or record"
     told = f"<p>{rule} <span>{_text(row.source)}, {row.tokens:,} tokens</span></p>"
     text = f"<pre>{_text(row.prompt)}<mark>{_text(row.answer)}</mark></pre>"
     if len(row.prompt + row.answer) > LONG:

@@ -1,6 +1,7 @@
 """Text that looks like a secret. A model learns it by heart and tells it to whoever asks.
 
-Only keys whose makers gave them a form of their own: a guess at what a password looks like would cry wolf.
+Keys whose makers gave them a form of their own, and values set under a name as PASSWORD: a guess at what a password
+looks like anywhere else would cry wolf.
 """
 
 from __future__ import annotations
@@ -26,8 +27,23 @@ FORMS = {
 ANY = re.compile("|".join(f"({form})" for form in FORMS.values()))
 HINTS = ("-----BEGIN", "AKIA", "ASIA", "gh", "glpat-", "xox", "AIza", "k_live_", "sk-", "hf_", "pypi-", "npm_", "SG.",
          "://")  # fmt: skip
+# What a value is set under, and the value: any word under a name in capitals, else one with a digit in it.
+_KEYS = r"PASSW(?:OR)?D|PASSPHRASE|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(?:ACCESS|AUTH|API|BOT)_?TOKEN"
+_VALUE = r"[^\s\"'`<>(){}\[\]$*,;|\\]{6,80}(?![\w(<{\[$*|\\])"
+WORDS = ("passw", "passphrase", "secret", "key", "token")
+HINT = re.compile(r"(?:passw|passphrase|secret|api.?key|access.?key|private.?key|token)[^=:\n]{0,20}[=:]")  # quickly
+NAMED = re.compile(
+    rf"(?:(?:{_KEYS})\w{{0,20}}(?:=|: )|(?i:{_KEYS.replace('_', '[_-]')})[\"']?(?:=|: ?)(?=[\"']?[A-Za-z_-]{{0,40}}\d))"
+    rf"[\"']?(?=[^\s\"']{{0,40}}[A-Za-z])({_VALUE})"
+)
+STANDS_FOR = re.compile(
+    r"[\w-]*(?:password|passwd|secret|token|key|value|name|file|path|required|optional|string)\d?|https?:.*|[./~].*",
+    re.I,
+)
 PLACEHOLDER = re.compile(
-    r"example|sample|placeholder|changeme|change-me|your|dummy|fake|x{4}|\.\.\.|1234567|abcdef|:password@|:secret", re.I
+    r"example|sample|placeholder|changeme|change-me|your|dummy|fake|my-secret|x{4}|\.\.\.|1234567|abcdef|:password@|"
+    r":secret",
+    re.I,
 )
 
 
@@ -37,6 +53,12 @@ def secrets(text: str) -> Iterator[tuple[str, str]]:
         for match in ANY.finditer(text):
             if match.lastindex and not PLACEHOLDER.search(match[0]) and _is_random(match[0]):
                 yield list(FORMS)[match.lastindex - 1], match[0]
+    lowered = text.lower()
+    if not any(word in lowered for word in WORDS) or not HINT.search(lowered):
+        return
+    for match in NAMED.finditer(text):
+        if not PLACEHOLDER.search(match[0]) and not STANDS_FOR.fullmatch(match[1]):
+            yield "password or key", match[0]
 
 
 def _is_random(text: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -17,7 +18,9 @@ from ftq.examples.split import Example
 
 DRAWN = 30  # rows that are shown
 BATCH = 512  # rows whose tokens are counted at once
+WAITING = 2  # batches that are being counted
 PLACES = 50  # of one kind that are named
+DATA = "J"  # the rule of JSON that no section or record shows
 
 
 @dataclass
@@ -65,17 +68,16 @@ class Survey:
         self._folder, self._texts, self._seed = folder, texts, seed
         self._drawn: list[tuple[int, int, Shown]] = []
         self._near, self._told = Near(), set[str]()
-        self._names: set[str] = set()
 
     def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
         for example, tokens in zip(examples, lengths, strict=True):
             rule = example.get("rule", "")
-            tally = self.files.setdefault(self._file_of(example["source"]), Tally())
+            tally = self.files.setdefault(example["document"], Tally())
             tally.rows, tally.short, tally.tokens = tally.rows + 1, tally.short + bool(rule), tally.tokens + tokens
             self.lengths[tokens] += 1
             self.rules[rule] += 1
             self._draw(example, rule, tokens)
-            if not rule:
+            if not rule or rule == DATA:
                 self._look(example)
 
     @property
@@ -84,6 +86,11 @@ class Survey:
         rows = max(1, self.lengths.total())
         mean = sum(tokens * count for tokens, count in self.lengths.items()) / rows
         return math.sqrt(sum(count * (tokens - mean) ** 2 for tokens, count in self.lengths.items()) / rows)
+
+    @property
+    def not_compared(self) -> int:
+        """Sections that no later one was compared with."""
+        return self._near.left_out
 
     @property
     def shown(self) -> list[Shown]:
@@ -100,31 +107,40 @@ class Survey:
 
     def _look(self, example: Example) -> None:
         source, text = example["source"], "\n".join((example["instruction"], example["input"], example["output"]))
-        if earlier := self._near.earlier(text, source):
+        if "rule" not in example and (earlier := self._near.earlier(text, source)):
             self.near.add(f"{source} is like {earlier}")
         for what, secret in secrets(text):
-            place = f"{self._place(source, secret)}: {what} {masked(secret)}"
+            place = f"{self._place(example, secret)}: {what} {masked(secret)}"
             if place not in self._told:
                 self._told.add(place)
                 self.secrets.add(place)
 
-    def _place(self, source: str, text: str) -> str:
+    def _place(self, example: Example, text: str) -> str:
         """The line of the document that has the text; else the section, where the file holds it in another form."""
-        file = self._file_of(source)
+        file = example["document"]
         try:
-            before, found, _ = (self._folder / file).read_bytes().partition(text.encode())
+            with (self._folder / file).open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if text.encode() in line:
+                        return f"{file}:{number}"
         except OSError:
-            return source
-        line = before.count(b"\n") + 1
-        return f"{file}:{line}" if found else source
+            pass
+        return example["source"]
 
-    def _file_of(self, source: str) -> str:
-        """The document's name: a source is that, or that with `#` and a heading behind it."""
-        name, *others = source.split("#")
-        while others and name not in self._names and not (self._folder / name).is_file():
-            name = f"{name}#{others.pop(0)}"
-        self._names.add(name)
-        return name
+
+def counted(
+    examples: Iterable[Example], count: Callable[[Sequence[Example]], list[int]]
+) -> Iterator[tuple[list[Example], list[int]]]:
+    """Batches with what `count` says of each example. Tokenizers don't hold Python up: the next ones come meanwhile."""
+    given = deque[tuple[list[Example], Future[list[int]]]]()
+    with ThreadPoolExecutor(1) as thread:
+        for batch in batches(examples):
+            given.append((batch, thread.submit(count, batch)))
+            if len(given) > WAITING:
+                first, counts = given.popleft()
+                yield first, counts.result()
+        for first, counts in given:
+            yield first, counts.result()
 
 
 def batches(examples: Iterable[Example]) -> Iterator[list[Example]]:

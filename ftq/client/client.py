@@ -81,23 +81,31 @@ class Client:
         """
         return submit.validate(options, name, self.settings.home)
 
-    def forecast(self, spec: dict[str, Any], card: str | None = None, checked: Check | None = None) -> Forecast:
+    def forecast(
+        self,
+        spec: dict[str, Any],
+        card: str | None = None,
+        checked: Check | None = None,
+        documents: Snapshot | None = None,
+    ) -> Forecast:
         """Memory, time and disk for a spec of `dry_run`, on the worker's card or on another. UserError if it can't fit.
 
-        `checked` is from `look_over`: without it the documents are read. Nothing is written: where there is no database
-        yet, there is no worker either.
+        `checked` is from `look_over`, `documents` from `dry_run`: without these the documents are read. Nothing is
+        written: where there is no database yet, there is no worker either.
         """
         from ftq.plan.forecast import forecast
 
         store = self.store if self.has_database() else None
-        return forecast(spec, store, self.settings.home, card, checked)
+        documents_hash = documents.hash if documents else None
+        return forecast(spec, store, self.settings.home, card, checked, documents_hash)
 
     def look_over(self, spec: dict[str, Any], documents: Snapshot) -> tuple[list[str], Check | None]:
-        """(what is wrong with the documents of `dry_run`, in a line; what they would teach, unless they are many).
+        """(what is wrong with the documents of `dry_run`, in a line; what they would teach, where that was looked at).
 
-        UserError if nothing can be learned from them.
+        They aren't where they are many, or where an earlier run has. UserError if nothing can be learned from them.
         """
-        return submit.look_over(spec, documents, self.settings.home)
+        store = self.store if self.has_database() else None
+        return submit.look_over(spec, documents, self.settings.home, store)
 
     def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:
         """What a folder of documents would teach: these are submit's options, of which `model` may be missing.

@@ -7,6 +7,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,11 @@ from ftq.store.store import RunStore
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
+    from ftq.check.findings import Finding
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+RUNS = 50  # earlier runs that are looked at
+REPORT = "report.json"
 ANY_MODEL, SOME_MODEL = "any", "smollm2-135m"  # where none is named; one that options can be checked with
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
@@ -85,25 +89,44 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     from ftq.spec.options import parse
 
     model = options.get("model") or ANY_MODEL
-    spec, _ = validate({**options, "model": SOME_MODEL if model == ANY_MODEL else model}, None, home)
+    options = {**options, "model": SOME_MODEL if model == ANY_MODEL else model}
+    try:
+        spec, _ = validate(options, None, home)
+    except UserError as error:
+        error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
+        raise
     return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
 
 
-def look_over(spec: dict[str, Any], documents: Snapshot, home: Path) -> tuple[list[str], Check | None]:
-    """(a line on what is wrong with the documents, if anything is; what they would teach, unless they are many).
+def look_over(
+    spec: dict[str, Any], documents: Snapshot, home: Path, store: RunStore | None = None
+) -> tuple[list[str], Check | None]:
+    """(a line on what is wrong with the documents, if anything is; what they would teach, where that was looked at).
 
-    UserError if nothing can be learned from them.
+    They aren't where they are many, or where an earlier run has. UserError if nothing can be learned from them.
     """
     from ftq.check.check import quick
     from ftq.spec.options import parse
 
-    folder = spec["documents"]
-    checked = quick(Path(folder), documents.bytes, parse(spec), home)
-    found = checked.of("warning") if checked else []
+    folder, checked, found = spec["documents"], None, _known(documents, home, store)
+    if found is None:
+        checked = quick(Path(folder), documents.bytes, parse(spec), home)
+        found = checked.of("warning") if checked else []
     said = set(documents.skipped)  # those are told one by one
     warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
     line = f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"
     return [line] if warnings else [], checked
+
+
+def _known(documents: Snapshot, home: Path, store: RunStore | None) -> list[Finding] | None:
+    """The warnings that an earlier run of these very documents had, if there is one."""
+    from ftq.check.findings import warnings_in
+
+    for run in store.all(RUNS) if store else []:
+        if run.documents_hash == documents.hash:
+            with suppress(OSError, ValueError, KeyError, TypeError):  # not prepared, or by another version
+                return warnings_in(run_dir.run_dir(home, run.id).dataset / REPORT)
+    return None
 
 
 def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
@@ -164,6 +187,8 @@ def _record(home: Path, store: RunStore, spec: dict[str, Any], wanted: str | Non
         )
         if spec.get("questions_file"):
             run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(spec["questions_file"]))))
+        if documents.left_out:
+            run_dir.write_json(partial.left_out, documents.left_out)
         partial.submitting.touch()
         run_dir.sync_tree(partial.path)
         partial.path.rename(final.path)

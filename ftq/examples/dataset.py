@@ -6,16 +6,20 @@ import hashlib
 import json
 import math
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from itertools import groupby, takewhile
 from pathlib import Path
 
 from ftq.errors import utf8
+from ftq.examples.answers import Answers
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
-from ftq.facts import ALL, Fact
+from ftq.facts import ALL, Cut, Fact
+from ftq.facts.most import Facts
 from ftq.files import snapshot
 from ftq.formats.kind import holds_records
 from ftq.questions import Options, Report, rows_of
@@ -23,6 +27,8 @@ from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
+MOST_WORDS = 1_000_000  # of all documents that are held in memory
+FACTS, WORDS, COMPARED = "fact", "word", "record not compared with others"  # what a limit of all documents leaves out
 OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
 
 
@@ -57,9 +63,10 @@ class Examples:
         self._options, self._writer, self._row = questions, writer, row
         self._sections = list[Candidate]()
         self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
-        self._facts, self._words = list[Fact](), set[str]()
-        self._asked: set[bytes] = set()  # questions of sections and records
-        self._seen: dict[bytes, str] = {}  # where an example was first
+        self.answers, self._cuts = Answers(), list[Cut]()
+        self._facts, self._words, self._words_left_out = Facts(), set[str](), Counter[str]()
+        self._asked: set[int] = set()  # questions of sections and records
+        self._seen: dict[int, str] = {}  # where an example was first
         self._same_as = ""
         self._filled = ("", 0)  # where an input was too long for a row, and how long it was
 
@@ -92,7 +99,16 @@ class Examples:
             stop=stop,
             base_revision=base_revision,
             questions=self.questions,
+            contradictions=self.answers.contradictions,
+            cuts=tuple(self._all_cuts()),
         )
+
+    def _all_cuts(self) -> Iterator[Cut]:
+        yield from self._cuts
+        yield from (Cut(file, 0, FACTS, number) for file, number in self._facts.left_out.items())
+        yield from (Cut(file, 0, WORDS, number) for file, number in self._words_left_out.items())
+        if self.answers.left_out:
+            yield Cut("", 0, COMPARED, self.answers.left_out)
 
     def _part(self, name: str) -> Part:
         """Sections teach and are never held out where questions on them are; a user's own valid.jsonl always is."""
@@ -102,13 +118,15 @@ class Examples:
 
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
+        if self._words_left_out:  # what isn't known to be said can't be said to be missing
+            options = replace(options, refusals=0.0)
         written = self._writer(self._sections) if self._writer else []
-        train, valid, self.questions = rows_of([*self._facts, *written], options, self._words)
+        train, valid, self.questions = rows_of([*self._facts.all(), *written], options, self._words)
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
                 example = {
                     "instruction": row.instruction, "input": row.input, "output": row.output,
-                    "source": row.source, "rule": row.rule,
+                    "source": row.source, "document": row.document, "rule": row.rule,
                 }  # fmt: skip
                 if part is Part.VALID and row.value:
                     example["value"] = row.value  # what an answer has to say, in whatever words
@@ -122,24 +140,26 @@ class Examples:
 
     def _document(self, name: str, rows: Iterator[Read]) -> Iterator[Example]:
         count, same, parts, skipped = self.count, self.duplicates, self.split_into_parts, len(self.documents.skipped)
-        records, facts = len(self.records_skipped), len(self._facts)
+        records, stated, is_records = len(self.records_skipped), 0, holds_records(name)
         for row in rows:
             if isinstance(row, Candidate):
-                if self._writer and not holds_records(name):
+                if self._writer and not is_records:
                     self._sections.append(row)
+                if is_records and not row.input:
+                    self.answers.add(row.instruction, "\n\n".join(row.blocks), row.where)
                 yield from self._fitting(row)
             elif isinstance(row, Stated):
-                self._facts += row.facts
-                self._words |= row.words
+                stated += len(row.facts)
+                self._note(row)
             elif isinstance(row, Note):
                 self.documents.notes.append(utf8(f"{row.document}: {row.text}"))
             elif row.where:
-                self._skip_record(row.where, row.reason)
+                self._skip_record(row.where, row.reason, row.count)
             else:
                 self.documents.skipped.append(Skipped(name, utf8(row.reason)))
         if len(self.documents.skipped) > skipped:
             return
-        stated, twice = len(self._facts) - facts, self.duplicates - same
+        twice = self.duplicates - same
         if self.count > count or twice or stated:
             parts, same_as = self.split_into_parts - parts, self._same_as if twice else ""
             self.documents.used.append(Used(name, self.count - count, stated, parts, twice, same_as))
@@ -147,10 +167,19 @@ class Examples:
             first = self.records_skipped[records].reason
             self.documents.skipped.append(Skipped(name, f"nothing usable: {first}"))
 
+    def _note(self, stated: Stated) -> None:
+        self._facts.add(stated.facts)
+        self._cuts += stated.cuts
+        if len(self._words) < MOST_WORDS:
+            self._words |= stated.words
+        elif fresh := len(stated.words - self._words):
+            self._words_left_out[stated.document] += fresh
+
     def _fitting(self, candidate: Candidate) -> Iterator[Example]:
         """The candidate as one example, or as several where its text is too long for a row."""
         whole = {"instruction": candidate.instruction, "input": candidate.input,
-                 "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source}  # fmt: skip
+                 "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source,
+                 "document": candidate.document}  # fmt: skip
         whole |= {"turns": candidate.turns} if candidate.turns else {}
         if self._is_filled(candidate):
             self._skip_filled(candidate)
@@ -182,13 +211,13 @@ class Examples:
         reason = f"its question alone fills a row of {self._row.limit} tokens (max_seq_length)"
         self._skip_record(candidate.where, reason)
 
-    def _skip_record(self, where: str, reason: str) -> None:
+    def _skip_record(self, where: str, reason: str, count: int = 1) -> None:
         """Note a record. Its keys may hold what no file and no database takes."""
-        self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason)))
+        self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason), count))
 
 
-def _digest(*texts: str) -> bytes:
-    return hashlib.blake2b(repr(texts).encode(), digest_size=16).digest()
+def _digest(*texts: str) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(texts).encode(), digest_size=8).digest())
 
 
 def _has_own_valid(folder: Path, home: Path | None) -> bool:
@@ -201,7 +230,7 @@ def questions_of(spec: RunSpec) -> Options | None:
     """How a run's facts become rows; None if they don't."""
     if spec.questions == "none":
         return None
-    every = round(1 / spec.valid_fraction) if spec.valid_fraction else NEVER
+    every = round(min(NEVER, 1 / spec.valid_fraction)) if spec.valid_fraction else NEVER
     return Options(
         topic=spec.topic,
         exposures=spec.exposures,

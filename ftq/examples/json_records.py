@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
+
+from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
+NO_RECORD = "a record"  # begins the reasons of what is none
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
 SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
@@ -26,9 +30,9 @@ class Malformed(ValueError):
     """Raised if the whole file can't be used; the text says why, with the line."""
 
 
-def examples(text: str, is_lines: bool) -> Iterator[Row]:
-    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed."""
-    for where, record in _lines(text) if is_lines else _document(text):
+def examples(path: Path) -> Iterator[Row]:
+    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed, OSError."""
+    for where, record in values(path):
         if isinstance(record, ValueError):
             yield where, str(record)
             continue
@@ -38,6 +42,48 @@ def examples(text: str, is_lines: bool) -> Iterator[Row]:
             yield where, str(error)
 
 
+def values(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where, the record or why there is none). JSON Lines are read one by one, however many. Raises Malformed."""
+    if not is_lines(path):
+        yield from _document(text_of(path))
+        return
+    with path.open("rb") as file:
+        is_empty = True
+        for where, value in _lines(_bounded(file)):
+            is_empty = False
+            yield where, value
+    if is_empty:
+        raise Malformed("empty")
+
+
+def is_lines(path: Path) -> bool:
+    return SUFFIXES.get(path.suffix.lower()) is Kind.JSONL
+
+
+def text_of(path: Path) -> str:
+    """The text of a JSON file. Raises Malformed."""
+    if (size := path.stat().st_size) > MOST_JSON_BYTES:
+        most = f"at most {MOST_JSON_BYTES / 1e6:,.0f} MB"
+        raise Malformed(f"{size / 1e6:,.0f} MB is too big ({most}): save it as JSON Lines, which has no such limit")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise Malformed(f"line {line}: {_undecoded(error)}") from None
+    if not text.strip():
+        raise Malformed("empty")
+    return text
+
+
+def _bounded(file: Any) -> Iterator[bytes]:
+    """The lines, of a longer one than a row can hold its start alone."""
+    while line := file.readline(MOST_TEXT_BYTES + 1):
+        yield line
+        while len(line) > MOST_TEXT_BYTES and not line.endswith(b"\n"):
+            line = file.readline(MOST_TEXT_BYTES + 1)
+
+
 def read(record: Any) -> list[Example | str]:
     """The examples in a record; for each answer of a chat an example or why there is none. Raises ValueError."""
     return list(_rows(record))
@@ -45,7 +91,7 @@ def read(record: Any) -> list[Example | str]:
 
 def _rows(record: Any) -> Iterator[Example | str]:
     if not isinstance(record, dict):
-        raise ValueError(f"a record must be an object, not {_kind(record)}")
+        raise ValueError(f"{NO_RECORD} must be an object, not {_kind(record)}")
     first = _said_first(record)
     for key in ("messages", "conversations"):
         if key in record:
@@ -59,14 +105,14 @@ def _rows(record: Any) -> Iterator[Example | str]:
             example = _example(record, question, answer)
             yield from _turns(first, _as_chat(example), question) if first else [example]
             return
-    raise ValueError(f"a record needs {KNOWN}; this one has {_listed(list(record))}")
+    raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {_listed(list(record))}")
 
 
 def _document(text: str) -> Iterator[tuple[str, Any]]:
     try:
         value = _JSON.decode(text)
     except json.JSONDecodeError as error:
-        rows = list(_lines(text))
+        rows = list(_lines(text.encode(errors="surrogatepass").split(b"\n")))
         if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in rows):
             yield from rows  # JSON Lines in a file named .json
             return
@@ -88,16 +134,29 @@ def _records(value: Any) -> list[Any]:
     return lists[0] if len(lists) == 1 and not is_record else [value]
 
 
-def _lines(text: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line.strip():
             continue
         try:
-            yield f"line {number}", _JSON.decode(line.rstrip("\n"))
+            if len(line) > MOST_TEXT_BYTES:
+                raise ValueError(f"longer than {MOST_TEXT_BYTES / 1e6:,.0f} MB")
+            yield f"line {number}", _JSON.decode(line.decode().rstrip("\n"))
+        except UnicodeDecodeError as error:
+            if number == 1:  # another encoding, most likely
+                raise Malformed(f"line 1: {_undecoded(error)}") from None
+            yield f"line {number}", ValueError(_undecoded(error))
         except json.JSONDecodeError as error:
             yield f"line {number}", ValueError(f"malformed JSON ({error.msg}, column {error.colno})")
         except RecursionError:
             yield f"line {number}", ValueError("malformed JSON (nested too deeply)")
+        except ValueError as error:
+            yield f"line {number}", error
+
+
+def _undecoded(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8 text (byte 0x{error.object[error.start]:02x})"
 
 
 def _example(record: dict[str, Any], question: str, answer: str) -> Example:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records
-from ftq.facts import Fact, facts_in, facts_of_json, stated
+from ftq.facts import Cut, Fact, distinct, facts_in, facts_of_json, stated
+from ftq.facts.rules.data import FACTS, json_facts
 from ftq.facts.structure import Document, has_text
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
-from ftq.formats.kind import SUFFIXES, Kind, holds_records
+from ftq.formats.kind import holds_records
+from ftq.parallel import Processes, cores
 from ftq.questions.refusals import words_of
 
 
@@ -33,20 +36,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A record, or the whole document where `where` is empty, and why it gives nothing."""
+    """A record, or the whole document where `where` is empty, and why it gives nothing.
+
+    `count` is that of records of which only this one, the last, is named.
+    """
 
     document: str
     where: str
     reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What a document states, and all its words: what no document says is known by them."""
+    """What a document states, what limits left out of that, and all its words: they tell what no document says."""
 
     document: str
     facts: list[Fact]
     words: set[str]
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,24 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class File:
+    """A path, how it is called in sources and reasons, and why it is no document (empty for one)."""
+
+    path: Path
+    name: str
+    reason: str
+
+
 Read = Candidate | LeftOut | Stated | Note
 Rules = frozenset[str]
 NO_RULES = Rules()
+LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
+SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
+NAMED = 1_000  # records of a document that give nothing and are named
+PIECE = 1_000_000  # characters that are looked at for words at a time
+FIRST = 20  # documents that are read before other processes are started: whoever wants one example waits for none
+AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
 
 def read(
@@ -72,39 +95,80 @@ def read(
 
     The runs in `home` are no documents. Facts are found by these rules (ftq.facts); without any there are none.
     """
-    paths = list(snapshot.walk(folder, home))
-    with Converter() as converter:
-        for number, (path, reason) in enumerate(paths, start=1):
-            name = utf8(path.relative_to(folder).as_posix())
-            if reason:
-                yield LeftOut(name, "", reason)
-            else:
-                yield from read_document(path, name, converter, rules)
-            progress(number / len(paths))
+    files = [File(path, _name(path, folder), reason) for path, reason in snapshot.walk(folder, home)]
+    sizes = [0 if file.reason else _size(file.path) for file in files]
+    done = 0
+    with Converter() as converter, Processes("ftq.examples.read:read_files") as processes:
+        is_shared = sum(size for size in sizes if size < LARGE) >= SHARED and cores() > 1
+        for is_large, group in groupby(zip(files, sizes, strict=True), key=lambda pair: pair[1] >= LARGE):
+            start = FIRST if is_shared and not is_large else None
+            given: Iterator[tuple[Iterable[Read], int]] = (
+                (_read(file, converter, rules), 1) for file, _ in islice(group, start)
+            )
+            for rows, number in chain(given, _shared(group, rules, processes)):
+                yield from rows
+                done += number
+                progress(done / len(files))
+
+
+def _shared(group: Iterable[tuple[File, int]], rules: Rules, processes: Processes) -> Iterator[tuple[list[Read], int]]:
+    """What other processes read: (rows, of how many documents)."""
+    if calls := list(_calls(group, rules)):
+        yield from zip(processes.results(calls), (len(call[0]) for call in calls), strict=True)
+
+
+def read_files(files: Sequence[File], rules: Rules) -> list[Read]:
+    """What these documents give; called in a process of its own."""
+    return [row for file in files for row in _read(file, _converter(), rules)]
+
+
+@cache
+def _converter() -> Converter:
+    """The one of this process; what it has started ends with it."""
+    return Converter()
+
+
+def _name(path: Path, folder: Path) -> str:
+    return utf8(path.relative_to(folder).as_posix())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _calls(files: Iterable[tuple[File, int]], rules: Rules) -> Iterator[tuple[list[File], Rules]]:
+    """Documents in their order, about `AT_ONCE` bytes for a process at a time."""
+    some, bytes = list[File](), 0
+    for file, size in files:
+        some.append(file)
+        bytes += size + EACH
+        if bytes >= AT_ONCE:
+            yield some, rules
+            some, bytes = [], 0
+    if some:
+        yield some, rules
+
+
+def _read(file: File, converter: Converter, rules: Rules) -> Iterator[Read]:
+    if file.reason:
+        yield LeftOut(file.name, "", file.reason)
+    else:
+        yield from read_document(file.path, file.name, converter, rules)
 
 
 def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO_RULES) -> Iterator[Read]:
     """What one document gives. `name` is how it is called in sources and reasons."""
     try:
         if holds_records(path.name):
-            yield from _records(_text(path), path, name, rules)
+            yield from _records(path, name, rules)
         else:
             yield from _converted(converter.convert(path), utf8(path.stem), name, rules)
     except (OSError, ValueError) as error:
         reason = f"can't be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         yield LeftOut(name, "", reason)
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
-    if not text.strip():
-        raise ValueError("empty")
-    return text
 
 
 def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Iterator[Read]:
@@ -114,11 +178,12 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
     text, facts, is_empty = Document(document.markdown, has_blocks=bool(rules)), list[Fact](), True
+    cuts: list[Cut] = []
     for line, parts in groupby(text.sections(), key=lambda section: section.line):
         blocks: list[str] = []
         for section in parts:
             blocks += section.texts
-            facts += facts_in(section, name, rules)
+            facts += facts_in(section, name, rules, cuts)
         if has_text(blocks):
             is_empty = False
             path = tuple(heading.replace("`", "") for heading in section.headings)
@@ -128,7 +193,7 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if is_empty and not facts:  # front matter may state something where no section does
         raise ValueError("nothing usable: no text in it but headings")
     if rules:
-        yield Stated(name, facts, words_of(document.markdown))
+        yield Stated(name, facts, words_of(document.markdown), tuple(cuts))
 
 
 def _where(name: str, document: Converted, line: int) -> str:
@@ -148,10 +213,10 @@ def _question(path: tuple[str, ...], stem: str) -> str:
     return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 
 
-def _records(text: str, path: Path, name: str, rules: Rules) -> Iterator[Read]:
+def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
     """Its records as examples; where none is one, what the JSON states."""
-    rows = (_record(row, name, place) for place, row in json_records.examples(text, is_lines=_is_lines(path)))
-    unusable: list[Read] = []
+    rows = _told(_record(row, name, place) for place, row in json_records.examples(path))
+    unusable: list[Candidate | LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
             yield from unusable
@@ -160,20 +225,66 @@ def _records(text: str, path: Path, name: str, rules: Rules) -> Iterator[Read]:
             break
         unusable.append(row)
     else:
-        facts = facts_of_json(text, name) if "J" in rules else []
+        cuts: list[Cut] = []
+        facts = _facts(path, name, cuts) if "J" in rules else []
         if facts:
-            yield Stated(name, facts, words_of(text))
-        yield from [] if facts else unusable or [LeftOut(name, "", "nothing usable: no record in it")]
+            yield Stated(name, facts, _words(path), tuple(cuts))
+        none = [LeftOut(name, "", "nothing usable: no record in it")]
+        yield from filter(_is_no_data, unusable) if facts else unusable or none
         return
     if rules:
-        yield Stated(name, [], words_of(text))
+        yield Stated(name, [], _words(path))
 
 
-def _is_lines(path: Path) -> bool:
-    return SUFFIXES.get(path.suffix.lower()) is Kind.JSONL
+def _is_no_data(row: Candidate | LeftOut) -> bool:
+    """Whether it is a fault, in JSON that states something: what has no record's keys is data."""
+    return isinstance(row, LeftOut) and not row.reason.startswith(json_records.NO_RECORD)
 
 
-def _record(row: json_records.Example | str, name: str, place: str) -> Read:
+def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
+    """The rows; of very many that give nothing the first ones are named and the others counted."""
+    count, last = 0, None
+    for row in rows:
+        count += isinstance(row, LeftOut)
+        if isinstance(row, Candidate) or count <= NAMED:
+            yield row
+        else:
+            last = row
+    if last is not None:
+        yield replace(last, count=count - NAMED)
+
+
+def _facts(path: Path, name: str, cuts: list[Cut]) -> list[Fact]:
+    """What JSON states, FACTS at most."""
+    if not json_records.is_lines(path):
+        return facts_of_json(json_records.text_of(path), name, cuts)
+    facts, start, left_out = list[Fact](), 0, 0
+    for place, value in json_records.values(path):
+        if isinstance(value, ValueError):
+            continue
+        line = int(place.removeprefix("line "))
+        stated = list(json_facts(value, name, line, cuts))
+        room = FACTS - len(facts)
+        facts += stated[:room]
+        if len(stated) > room:
+            start, left_out = start or line, left_out + len(stated) - room
+    if left_out:
+        cuts.append(Cut(name, start, "value of JSON", left_out))
+    return distinct(facts)
+
+
+def _words(path: Path) -> set[str]:
+    """Those of a file of any size."""
+    found, rest = set[str](), ""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        while piece := file.read(PIECE):
+            text, space, last = (rest + piece).rpartition(" ")
+            found |= words_of(text if space else last)
+            rest = last[-PIECE:] if space else ""
+    return found | words_of(rest)
+
+
+def _record(row: json_records.Example | str, name: str, place: str) -> Candidate | LeftOut:
     where = f"{name}: {place}"
     if isinstance(row, str):
         return LeftOut(name, where, row)

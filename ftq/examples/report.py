@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ftq.questions import Report
+from ftq.facts import Cut
+from ftq.questions import Contradiction, Report
 
 REPORT = "report.json"
 
@@ -34,8 +35,11 @@ class Skipped:
 
 @dataclass(frozen=True)
 class SkippedRecord:
+    """`count` is that of records of which only this one, the last, is named."""
+
     where: str
     reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class DatasetReport:
     stop: str
     base_revision: str | None = None
     questions: Report | None = None  # on the rows made of facts
+    contradictions: tuple[Contradiction, ...] = ()  # between records
+    cuts: tuple[Cut, ...] = ()  # what limits left out
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -93,6 +99,8 @@ class DatasetReport:
             | {
                 "documents": Documents(used, skipped, files.get("notes", [])),
                 "questions": Report.from_json(value["questions"]) if value.get("questions") else None,
+                "contradictions": tuple(map(Contradiction.from_json, value.get("contradictions", []))),
+                "cuts": tuple(Cut(**cut) for cut in value.get("cuts", [])),
                 "records_skipped": [SkippedRecord(**record) for record in value.get("records_skipped", [])],
                 "tokens": TokenCounts(**value.get("tokens", {})),
             }

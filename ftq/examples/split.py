@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-Example = dict[str, str]  # instruction, input, output, source; turns where a chat went before
+# instruction, input, output, source, document; rule where it is on a fact, turns where a chat went before
+Example = dict[str, str]
 
 EMPTY: Example = {"instruction": "", "input": "", "output": ""}
 GAPS = [

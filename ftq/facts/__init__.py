@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from ftq.facts.blocks import Section
+from ftq.facts.blocks import Section, is_data
 from ftq.facts.checks import alike, is_generated, is_navigation
-from ftq.facts.fact import ALL, RULES, Fact
+from ftq.facts.fact import ALL, RULES, Cut, Fact
 from ftq.facts.place import Place, Rule
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
 from ftq.facts.structure import Document
 
-__all__ = ["ALL", "RULES", "Fact", "facts_in", "facts_of", "facts_of_json", "stated"]
+__all__ = ["ALL", "RULES", "Cut", "Fact", "distinct", "facts_in", "facts_of", "facts_of_json", "stated"]
 
 # In this order: where two rules find the same, the first one has it.
 READERS: dict[str, Rule] = {
@@ -40,10 +40,11 @@ def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
     return stated(text, file, facts, rules)
 
 
-def facts_in(section: Section, file: str, rules: frozenset[str]) -> Iterator[Fact]:
-    """What a section states."""
-    if section.blocks and not is_navigation(section.path):
-        place = Place(file, section)
+def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut] | None = None) -> Iterator[Fact]:
+    """What a section states. What a limit leaves out is added to `cuts`."""
+    if section.blocks and rules and not is_navigation(section.path):
+        place = Place(file, section, [] if cuts is None else cuts)
+        place.cut(section.line, "paragraph too long to be prose", sum(map(is_data, section.paragraphs)))
         for letter, read in READERS.items():
             if letter in rules:
                 yield from read(place)
@@ -58,16 +59,16 @@ def stated(text: Document, file: str, facts: list[Fact], rules: frozenset[str]) 
     return distinct(facts)
 
 
-def facts_of_json(source: str, file: str) -> list[Fact]:
-    """What JSON, or each line of JSON Lines, states. Malformed text states nothing."""
+def facts_of_json(source: str, file: str, cuts: list[Cut] | None = None) -> list[Fact]:
+    """What JSON, or each line of JSON Lines, states. Malformed text states nothing. `cuts` as above."""
     try:
-        return distinct(data.json_facts(json.loads(source), file))
+        return distinct(data.json_facts(json.loads(source), file, cuts=cuts))
     except (ValueError, RecursionError):
         pass
     facts: list[Fact] = []
     for number, line in enumerate(source.split("\n"), start=1):
         try:
-            facts.extend(data.json_facts(json.loads(line), file, number) if line.strip() else ())
+            facts.extend(data.json_facts(json.loads(line), file, number, cuts) if line.strip() else ())
         except (ValueError, RecursionError):
             continue
     return distinct(facts)

@@ -22,11 +22,16 @@ class Paragraph:
 
     @cached_property
     def inline(self) -> Inline:
-        return inline(self.raw, self.references) if len(self.raw) <= TEXT else Inline("")
+        return Inline("") if is_data(self) else inline(self.raw, self.references)
 
     @cached_property
     def sentences(self) -> list[Sentence]:
         return sentences(self.inline.text, self.line)
+
+
+def is_data(paragraph: Paragraph) -> bool:
+    """Whether it is too long to be read as sentences."""
+    return len(paragraph.raw) > TEXT
 
 
 @dataclass

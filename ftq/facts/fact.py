@@ -25,6 +25,20 @@ ALL = frozenset(RULES)
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What no fact was made of, because a limit was reached there: so many rows, sentences or values."""
+
+    file: str
+    line: int
+    what: str
+    count: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """`subject` has `value` for `relation`; `attribute` names which one where the relation has several.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ftq.facts.blocks import Section
 from ftq.facts.checks import is_readable, points, words
-from ftq.facts.fact import Fact
+from ftq.facts.fact import Cut, Fact
 from ftq.facts.inline import Sentence
 
 MORE = re.compile(
@@ -22,6 +22,12 @@ ANSWER = 50  # words of a text that answers; it ends with a whole sentence
 class Place:
     file: str
     section: Section
+    cuts: list[Cut] = field(default_factory=list)
+
+    def cut(self, line: int, what: str, count: int) -> None:
+        """Note what a limit leaves out."""
+        if count > 0:
+            self.cuts.append(Cut(self.file, line, what, count))
 
     def fact(
         self,

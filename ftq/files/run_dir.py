@@ -24,6 +24,7 @@ from ftq.files.disk import size_of
 STAGES = ("prepare", "train", "export", "infer", "evaluate")
 COPIED_AT_ONCE = 2**23  # bytes
 SYNC_SECONDS = 0.5
+SYNCED_AT_ONCE = 16  # files
 LINKED_FROM = 2**20  # bytes; smaller files are copied, so that a person may edit one run's model card
 NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # a network's file system may be unable to sync folders
 
@@ -56,6 +57,11 @@ class RunDir:
     @property
     def documents(self) -> Path:
         return self.path / "documents"
+
+    @property
+    def left_out(self) -> Path:
+        """What lay beside the documents and wasn't taken: [[name, reason], ...]; none if nothing did."""
+        return self.path / "left_out.json"
 
     # written by the stages
     @property
@@ -232,10 +238,14 @@ def sync_tree(folder: Path, meanwhile: Callable[[], None] = lambda: None) -> Non
 
 
 def _sync_below(folder: Path) -> None:
-    for place, _, names in os.walk(folder, topdown=False):
-        for path in (Path(place, name) for name in names):
-            if stat.S_ISREG(path.lstat().st_mode):
-                sync(path)
+    """Many at once: a file system writes its journal once for all who wait, not once for each file."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    found = list(os.walk(folder, topdown=False))
+    files = [Path(place, name) for place, _, names in found for name in names]
+    with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+        list(pool.map(sync, [path for path in files if stat.S_ISREG(path.lstat().st_mode)]))
+    for place, *_ in found:
         sync(Path(place))
 
 

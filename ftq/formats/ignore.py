@@ -34,6 +34,10 @@ class Ignore:
             return self._folders[relative]
         return self.reason(relative.parent, True) or self._line(relative, False)
 
+    def has_rules(self, folder: PurePosixPath) -> bool:
+        """Whether a file says anything about what lies in this folder."""
+        return any(self._spec(place) is not None for place in (folder, *folder.parents))
+
     def _line(self, relative: PurePosixPath, is_folder: bool) -> str:
         for folder in relative.parents:  # the deepest first
             spec = self._spec(folder)

@@ -7,6 +7,7 @@ free; here both are estimates.
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq.check.written import Expected
 from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import Examples
@@ -55,11 +57,12 @@ class Dataset:
     train: Rows
     held_out: int
     counted: bool
+    expected: str = ""  # what a language model will be asked to write
 
 
 @dataclass(frozen=True)
 class Place:
-    """The card, and how it is known. `dtype`: what a CPU computes in. `timed`: its speed is known."""
+    """The card, and how it is checked. `dtype`: what a CPU computes in. `timed`: its speed is checked."""
 
     card: Card
     said: str
@@ -110,19 +113,26 @@ class Forecast:
 
 
 def forecast(
-    spec: dict[str, Any], store: RunStore | None, home: Path, card: str | None = None, checked: Check | None = None
+    spec: dict[str, Any],
+    store: RunStore | None,
+    home: Path,
+    card: str | None = None,
+    checked: Check | None = None,
+    documents_hash: str | None = None,
 ) -> Forecast:
     """Plan a run of this spec as the train stage would. UserError if it can't fit.
 
     `card` is what `--card` says; without it the card is that of the worker that the run would go to. `checked` is what
-    the documents teach, if they have been read.
+    the documents teach, if they have been read, and `documents_hash` their snapshot's, if that was taken.
     """
     shape, context = models.shape_of(spec["model"]), models.context_of(spec["model"])
     place, notes = _place(spec, store, card)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
         spec = {**spec, "max_seq_length": context}
-    dataset = _dataset(spec, store, home, checked)
+    dataset = _dataset(spec, store, home, checked, documents_hash)
+    if dataset.expected:
+        notes.append(f"{dataset.expected}: they aren't in these numbers")
     if not dataset.train.examples:
         notes.append(f"no example was found in the documents, prepare would fail. {KNOWN}")
     if shape is None:
@@ -156,12 +166,14 @@ def machine_of(spec: RunSpec, place: Place) -> Machine:
 # ---- the examples -----------------------------------------------------------------------------------------
 
 
-def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path, checked: Check | None) -> Dataset:
+def _dataset(
+    spec: dict[str, Any], store: RunStore | None, home: Path, checked: Check | None, documents_hash: str | None
+) -> Dataset:
     folder, bytes_per_token = Path(spec["documents"]), BYTES_PER_TOKEN
 
     @cache
     def hashed() -> str:
-        return snapshot.snapshot(folder, None, home).hash
+        return documents_hash or snapshot.snapshot(folder, None, home).hash
 
     for number, (run, report) in enumerate(_earlier(spec["model"], store, home)):
         if number == 0:
@@ -170,10 +182,10 @@ def _dataset(spec: dict[str, Any], store: RunStore | None, home: Path, checked: 
         same = same and spec["max_seq_length"] in (run.spec.get("max_seq_length"), report.max_seq_length)
         if same and run.documents_hash == hashed():
             return _counted(report, report.tokens.mean / 2)
-    if checked and checked.exact:
-        return _counted(checked.report, checked.deviation)
     if checked:
-        return _rescaled(checked, BYTES_PER_TOKEN / bytes_per_token)
+        factor = BYTES_PER_TOKEN / bytes_per_token
+        guess = _counted(checked.report, checked.deviation) if checked.exact else _rescaled(checked, factor)
+        return replace(guess, expected=checked.expected)
     row = Row(spec["max_seq_length"], Guess(bytes_per_token).one)
     return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
 
@@ -207,13 +219,15 @@ def _rescaled(checked: Check, factor: float) -> Dataset:
 
 def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
     """The examples that prepare will make; of their tokens a guess."""
-    lengths, shares = list[int](), list[float]()
+    lengths, shares, expected = array("l"), array("d"), Expected(spec["questions"])
     for example, part in examples:
+        expected.see(example)
         lengths.append(min(row.limit, row.length(example)))
         shares.append(dataset.share(example, spec["seed"], part))
     valid = dataset.held_out(shares, spec["valid_fraction"])
     train = Rows.of([length for number, length in enumerate(lengths) if number not in valid])
-    return Dataset(replace(train, longest=max(lengths, default=0)), len(valid), False)  # evaluated, it takes room too
+    train = replace(train, longest=max(lengths, default=0))  # evaluated, it takes room too
+    return Dataset(train, len(valid), False, expected.said)
 
 
 def _part(rows: Rows, examples: int) -> Rows:

@@ -29,14 +29,14 @@ def asked(question: str) -> str:
     return " ".join(question.translate(IGNORED).lower().split())
 
 
-def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], int]:
-    """Each question once: with its headings where it has two answers, dropped where it still has; and how many were."""
+def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], list[Draft]]:
+    """Each question once: with its headings where it has two answers, dropped where it still has; and those."""
     clear, contested = _unambiguous(drafts)
     kept, more = _settled(clear)
     again, lost = _settled([_with_place(draft, language) for draft in [*contested, *more]])
     taken = {asked(draft.question) for draft in kept}
     fresh = [draft for draft in again if asked(draft.question) not in taken]
-    return kept + fresh, len(lost) + len(again) - len(fresh)
+    return kept + fresh, lost + [draft for draft in again if asked(draft.question) in taken]
 
 
 def _with_place(draft: Draft, language: Language) -> Draft:

@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 
 from ftq.facts import distinct
 from ftq.facts.fact import Fact
+from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
 from ftq.questions.row import Options, Report, Row
@@ -15,6 +16,7 @@ from ftq.questions.write import CLOZE, Draft, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
+SHARED, AT_ONCE = 10_000, 500  # facts from which on more processes write their questions; facts that one gets at a time
 FEW = 5  # exposures under which a fact is hardly learned
 SPARE, SHARE = 10, 5  # questions without an answer for valid: at most so many, and one for so many of train's
 
@@ -27,8 +29,7 @@ def rows_of(
     spoken = language(
         options.language or language_of(" ".join(f"{fact.sentence} {fact.value}" for fact in facts[:5000]))
     )
-    written = [draft for fact in facts for draft in drafts(fact, spoken, options)]
-    single, conflicts = resolved(written, spoken)
+    single, conflicts = resolved(_written(facts, spoken, options), spoken)
     train, valid = _held_back(single, facts, options)
     train, caps = _capped(train, options)
     here = {draft.fact.key for draft in train}
@@ -38,6 +39,26 @@ def rows_of(
     train.sort(key=lambda draft: order(options.seed, draft.question, draft.answer))
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
     return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
+
+
+def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[Draft]:
+    """The drafts of all facts; those of very many are written on every core."""
+    if len(facts) < SHARED or cores() == 1:
+        return [draft for fact in facts for draft in drafts(fact, spoken, options)]
+    written: list[Draft] = []
+    calls = [(facts[at : at + AT_ONCE], spoken.code, options) for at in range(0, len(facts), AT_ONCE)]
+    with Processes("ftq.questions.mix:texts_of") as processes:
+        for (some, *_), texts in zip(calls, processes.results(calls), strict=True):
+            for fact, found in zip(some, texts, strict=True):
+                written += [Draft(question, answer, fact, gist, form) for question, answer, gist, form in found]
+    return written
+
+
+def texts_of(facts: Sequence[Fact], code: str, options: Options) -> list[list[tuple[str, str, str, str]]]:
+    """The texts of each fact's drafts; called in a process of its own."""
+    spoken = language(code)
+    written = (drafts(fact, spoken, options) for fact in facts)
+    return [[(draft.question, draft.answer, draft.gist, draft.template) for draft in some] for some in written]
 
 
 def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> tuple[list[Draft], list[Draft]]:
@@ -62,7 +83,7 @@ def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> 
     return train, valid
 
 
-def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, int]]:
+def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, list[Draft]]]:
     """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
     turns: dict[str, int] = defaultdict(int)
     numbered = []
@@ -71,7 +92,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         turns[draft.fact.key] += 1
     numbered.sort(key=lambda pair: pair[0])
     same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
-    left_out = Counter[str]()
+    left_out: dict[str, list[Draft]] = defaultdict(list)
     sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
     for turn, draft in numbered:
         record = draft.fact.subject if draft.fact.rule == "J" else ""
@@ -83,7 +104,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
             else ""
         )  # fmt: skip
         if reason:
-            left_out[reason] += 1
+            left_out[reason].append(draft)
             continue
         sections[section] += 1
         answers[answer] += 1
@@ -92,20 +113,20 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     return kept, {**left_out, "cloze": cloze}
 
 
-def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], int]:
+def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:
     """Cloze rows up to their share of the tokens, counted as characters."""
     others = sum(_size(draft) for draft in kept if CLOZE not in draft.question)
     room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
     cloze = [draft for draft in kept if CLOZE in draft.question]
     if not others:
-        return kept, 0
+        return kept, []
     chosen: set[int] = set()
     for draft in sorted(cloze, key=lambda draft: order(options.seed, draft.question)):
         room -= _size(draft)
         if room >= 0:
             chosen.add(id(draft))
     mixed = [draft for draft in kept if CLOZE not in draft.question or id(draft) in chosen]
-    return mixed, len(kept) - len(mixed)
+    return mixed, [draft for draft in cloze if id(draft) not in chosen]
 
 
 def _size(draft: Draft) -> int:
@@ -139,13 +160,23 @@ def _silent(
 
 def _row(draft: Draft) -> Row:
     fact = draft.fact
-    source = f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
-    return Row(draft.question, "", draft.answer, source, fact.rule, fact.key, draft.gist)
+    return Row(draft.question, "", draft.answer, _source(draft), fact.rule, fact.key, draft.gist, fact.file)
 
 
-def _report(code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, int]) -> Report:
+def _source(draft: Draft) -> str:
+    fact = draft.fact
+    return f"{fact.file}#{fact.path[-1]}" if fact.path else fact.file
+
+
+def _report(
+    code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, list[Draft]]
+) -> Report:
     rows = Counter(draft.fact.rule for draft in train)
     met = Counter(draft.fact.key for draft in train)
     counted = [fact for fact in facts if fact.relation not in ("term", "said")]  # of a sentence some parts are asked
     few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
-    return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, left_out)
+    numbers = {reason: len(drafts) for reason, drafts in left_out.items()}
+    places = {
+        reason: dict(Counter(map(_source, drafts)).most_common()) for reason, drafts in left_out.items() if drafts
+    }
+    return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, numbers, places)

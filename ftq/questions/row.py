@@ -33,7 +33,7 @@ class Options:
         return min(self.fact_rows // 2, max(1, -(-self.exposures // max(1, self.epochs))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     instruction: str
     input: str
@@ -42,13 +42,19 @@ class Row:
     rule: str
     fact: str  # its key
     value: str = ""  # the answer's core: what any right answer says
+    document: str = ""
 
 
 @dataclass(frozen=True)
 class Stated:
+    """`line` is 0 where `file` says the record too."""
+
     value: str
     file: str
     line: int
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.file}:{self.line})" if self.line else f"{self.value} ({self.file})"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,15 @@ class Contradiction:
     attribute: str
     stated: tuple[Stated, ...]
 
+    def __str__(self) -> str:
+        return f"{self.subject}, {self.attribute}: {', '.join(map(str, self.stated))}"
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Contradiction:
+        """From what dataclasses.asdict made of it, as JSON keeps it."""
+        stated = tuple(Stated(**one) for one in value["stated"])
+        return cls(value["subject"], value["attribute"], stated)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -68,14 +83,12 @@ class Report:
     contradictions: tuple[Contradiction, ...]
     few: tuple[str, ...]  # keys of facts that are met less than five times
     left_out: dict[str, int] = field(default_factory=dict)  # rows by reason
+    left_out_of: dict[str, dict[str, int]] = field(default_factory=dict)  # by reason and place: a file, its heading
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Report:
         """From what dataclasses.asdict made of it, as JSON keeps it."""
         known = {one.name for one in fields(cls)}
-        contradictions = tuple(
-            Contradiction(one["subject"], one["attribute"], tuple(Stated(**stated) for stated in one["stated"]))
-            for one in value["contradictions"]
-        )
+        contradictions = tuple(map(Contradiction.from_json, value["contradictions"]))
         kept = {name: given for name, given in value.items() if name in known}
         return cls(**{**kept, "few": tuple(value["few"]), "contradictions": contradictions})

@@ -32,7 +32,7 @@ KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A row to be; `gist` is equal for answers that say the same."""
 

@@ -35,6 +35,7 @@ _CODE = {
         "worker/llama/answer.py",
         "worker/questions",
         "ftq/check",
+        "ftq/parallel.py",
     ),
     "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
     "export": (

@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftq.facts.checks import words
-from ftq.facts.fact import Fact
+from ftq.facts.fact import Cut, Fact
 
 NAMES = ("name", "title", "id", "key", "label", "slug", "code")
 MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file
 
 
-def json_facts(data: Any, file: str, line: int = 1) -> Iterator[Fact]:
-    """Every scalar with the path to it. A stack instead of recursion: nesting may be deep."""
+def json_facts(data: Any, file: str, line: int = 1, cuts: list[Cut] | None = None) -> Iterator[Fact]:
+    """Every scalar with the path to it, FACTS at most; how many more there are is added to `cuts`.
+
+    A stack instead of recursion: nesting may be deep.
+    """
     stack: list[tuple[Any, tuple[str, ...], str]] = [(data, (), "")]
     count = 0
-    while stack and count < FACTS:
+    while stack:
         value, path, kind = stack.pop()
         if isinstance(value, dict):
             name = _name(value) or (path[-1] if path else "")
@@ -29,9 +32,12 @@ def json_facts(data: Any, file: str, line: int = 1) -> Iterator[Fact]:
                     continue
                 if name and (fact := _fact(name, str(key), inner, path, file, line, kind)) is not None:
                     count += 1
-                    yield fact
+                    if count <= FACTS:
+                        yield fact
         elif isinstance(value, list):
             stack.extend((inner, path, kind) for inner in reversed(value) if isinstance(inner, dict | list))
+    if cuts is not None and count > FACTS:
+        cuts.append(Cut(file, line, "value of JSON", count - FACTS))
 
 
 def _nested(record: dict[Any, Any], path: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...], str]]:

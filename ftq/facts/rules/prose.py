@@ -71,18 +71,20 @@ def statement(place: Place) -> Iterator[Fact]:
 
 
 def _sentences(place: Place) -> Iterator[Sentence]:
-    for paragraph in _paragraphs(place):
+    for paragraph in _paragraphs(place, "S"):
         yield from paragraph.sentences
 
 
-def _paragraphs(place: Place) -> Iterator[Paragraph]:
+def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
     """Those of the section with its first sentences."""
-    count = 0
+    count, cut, line = 0, 0, 0
     for paragraph in place.section.paragraphs:
+        if count > SENTENCES:
+            line, cut = line or paragraph.line, cut + len(paragraph.sentences)
+            continue
         yield paragraph
         count += len(paragraph.sentences)
-        if count > SENTENCES:
-            return
+    place.cut(line, f"sentence for rule {rule}", cut)
 
 
 def _is_told(text: str) -> bool:
@@ -153,7 +155,7 @@ def plain(place: Place) -> Iterator[Fact]:
     """Each sentence with the part that can be asked after. `It ...` and items of lists stand behind their heading."""
     heading = place.section.heading
     names = bool(heading) and heading.strip(" :").lower() not in EMPTY and words(heading) <= HEADING
-    for paragraph in _paragraphs(place):
+    for paragraph in _paragraphs(place, "P"):
         for sentence in paragraph.sentences:
             text, line = EMOJI.sub("", sentence.text), sentence.line
             if _is_told(text):
@@ -172,6 +174,7 @@ def _is_bound(text: str) -> bool:
 def term(place: Place) -> Iterator[Fact]:
     """The code, number, bold word or name in a sentence that can be blanked."""
     for paragraph in place.section.paragraphs:
+        place.cut(paragraph.line, "sentence for rule B", len(paragraph.sentences) - SENTENCES)
         for sentence in paragraph.sentences[:SENTENCES]:
             if words(sentence.text) >= 6 and _is_told(sentence.text):
                 blank = _blank(sentence.text, paragraph.inline.bolds)

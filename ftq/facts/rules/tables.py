@@ -26,6 +26,8 @@ def table(place: Place) -> Iterator[Fact]:
 def _rows(place: Place, table: Table) -> Iterator[Fact]:
     headers = [header.inline.flat.strip("`: ") for header in table.header]
     first = 1 if headers[0].lower() in ("", "#", "no", "no.", "nr", "nr.", "n°", "№") and len(headers) > 2 else 0
+    if len(table.rows) > ROWS:
+        place.cut(table.rows[ROWS][first].line, "row of a table", len(table.rows) - ROWS)
     for row in islice(table.rows, ROWS):
         subject = _named(row[first].inline.flat, headers[first])
         if not _is_name(subject):

@@ -6,6 +6,8 @@ would fail on (no base model, no room for the export) is said here, before any t
 
 from __future__ import annotations
 
+import gc
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,10 +21,11 @@ from ftq.errors import UserError
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
 from ftq.examples.read import Candidate
-from ftq.examples.report import REPORT, DatasetReport
+from ftq.examples.report import REPORT, DatasetReport, Skipped
 from ftq.examples.split import Row
 from ftq.facts import Fact
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
+from ftq.parallel import OFTEN
 from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
@@ -37,6 +40,7 @@ SHOWN = 20  # skipped files and records that are told one by one; report.json ha
 
 def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write dataset/ into `out`. UserError when the documents give no example at all."""
+    gc.set_threshold(OFTEN)
     model_dir = base_model.resolve(spec.model)
     stop = base_model.stop_token(model_dir, spec.model, spec.format)
     tokens = Tokens(model_dir, spec.format)
@@ -54,6 +58,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         raise _nothing(examples)
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
+    examples.documents.skipped.extend(_left_out(run))
     lengths = rows.write(folder, model_dir, stop, spec.format)
     summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir))
     told = _check(run.documents, folder, summary, lengths, spec, tokens)
@@ -89,6 +94,13 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> Non
         )
 
 
+def _left_out(run: RunDir) -> list[Skipped]:
+    """What submit left out of the run's documents and has told."""
+    if not run.left_out.is_file():  # as in a run of an earlier version
+        return []
+    return [Skipped(name, reason) for name, reason in json.loads(run.left_out.read_text(encoding="utf-8"))]
+
+
 def _check(
     documents: Path, dataset: Path, summary: DatasetReport, lengths: list[int], spec: RunSpec, tokens: Tokens
 ) -> Check:
@@ -116,13 +128,9 @@ def _tell_skipped(examples: Examples, report: Report) -> None:
 
 
 def _worth_knowing(examples: Examples) -> list[str]:
-    """Notes on documents that are used, and what they say differently."""
-    contradictions = examples.questions.contradictions if examples.questions else ()
-    return examples.documents.notes + [
-        f"{one.subject}, {one.attribute}: "
-        + "; ".join(f"{stated.value} ({stated.file}:{stated.line})" for stated in one.stated)
-        for one in contradictions
-    ]
+    """On documents that are used, and what they say differently."""
+    of_facts = examples.questions.contradictions if examples.questions else ()
+    return [*examples.documents.notes, *map(str, (*of_facts, *examples.answers.contradictions))]
 
 
 def _tell(lines: list[str], event: str, report: Report) -> None:

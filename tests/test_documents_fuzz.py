@@ -1,0 +1,103 @@
+"""Malformed documents of all formats, through the whole check: no exception, no hang, no growth beyond the limits.
+
+The long tier takes 10,000 of them. A folder that fails is written again by its seed.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from office_files import SAMPLES, mutated, write
+
+from ftq.check.check import check
+from ftq.check.page import page
+from ftq.spec.options import parse
+
+MANUAL = Path(__file__).parent.parent / "documents"
+IN_A_FOLDER = 40  # documents
+SECONDS, GROWTH = 120, 300_000_000  # that a folder may take, wherever; bytes, of this process
+JSON = b'[{"question": "Who?", "answer": "Ann, and 3 others."}, {"messages": [{"role": "user", "content": "Q"}, '
+JSON += b'{"role": "assistant", "content": "A"}]}, {"name": "pump", "weight": {"value": "12 kg"}}]'
+TEXTS = {
+    **{name: data for name, data in SAMPLES.items() if name not in ("a.md", "a.txt")},
+    **{page.name: page.read_bytes() for page in sorted(MANUAL.glob("*.md"))[:6]},
+    "a.json": JSON,
+    "b.json": b'{"a": {"b": [1, 2.5e9, null, true, "x"]}, "name": "n", "description": "what it is and does"}',
+    "a.jsonl": b'{"instruction": "I", "input": "", "output": "O"}\n{"prompt": "P", "completion": "C"}\n\n[]\n3\n',
+    "a.txt": b"CARE OF THE PUMP\n\n1.2 Oil\n=======\n\nOil it every 3 weeks. To open it, use `valve --open`.\n",
+}
+# what structure is made of, and what nests or repeats it
+MARKS = (
+    b"```\n", b"~~~", b"| a | b |\n|---|---|\n", b"|" * 90, b"- " * 60, b"> " * 60, b"\n    ", b"[a]: <", b"[" * 300,
+    b"]" * 300, b"<!--", b"-->", b"<div>" * 60, b"</p>", b"***", b"**" * 80, b"`" * 77, b"---\ntitle: [\n---\n", b"$$",
+    b"\n# ", b"#" * 9, b"\n:::: {.note}\n", b"\n: ", b"![](", b"&amp;" * 60, b"\\" * 80, b"{" * 500, b'{"a":' * 300,
+    b"\xef\xbb\xbf", b"\xff\xfe", b"\0", b"\r", b"\x85", b"\xe2\x80\xa8", b"\xf0\x9f\x8f\xb3\xe2\x80\x8d" * 40, b"Q: ",
+    b'"\\ud800"', b"1e999", b"-" * 90, b"<a " * 300, b"\n" * 300, b"a" * 3000, b"?" * 90, b"\nA: ", b"\t" * 90,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("folders", [3, pytest.param(10_000 // IN_A_FOLDER, marks=pytest.mark.long)])
+def test_malformed_documents_end_in_a_check(folders: int, tmp_path: Path) -> None:
+    before = psutil.Process().memory_info().rss
+    for seed in range(folders):
+        look_at(tmp_path / str(seed), seed)
+    assert peak() - before < GROWTH
+
+
+def look_at(folder: Path, seed: int) -> None:
+    """Every file is used, or left out with a reason; the page is written of it."""
+    rng = random.Random(seed)
+    folder.mkdir()
+    for number in range(IN_A_FOLDER):
+        name = rng.choice(list(TEXTS))
+        write(folder / f"{number}-{name}", malformed(TEXTS[name], rng))
+    spec = parse({"model": "any", "max_seq_length": rng.choice((64, 2048)), "seed": seed,
+                  "questions": rng.choice(("structure", "structure", "none"))})  # fmt: skip
+    start = time.monotonic()
+    with at_most(SECONDS, f"folder {seed}"):
+        checked = check(folder, spec)
+        written = page(checked)
+    assert time.monotonic() - start < SECONDS
+    assert sorted(file.path for file in checked.files) == sorted(file.name for file in folder.iterdir())
+    assert all(file.why for file in checked.files if file.outcome != "used")
+    assert sum(file.rows for file in checked.files) == checked.report.examples
+    assert "</html>" in written
+
+
+def malformed(data: bytes, rng: random.Random) -> bytes:
+    """Bytes changed anywhere, or marks of structure put in; of texts at the start of lines as well."""
+    if data.startswith((b"PK", b"%PDF")) or rng.random() < 0.3:
+        return mutated(data, rng)
+    for _ in range(rng.choice((1, 2, 5, 20, 100))):
+        at = rng.randrange(len(data) + 1)
+        at = data.rfind(b"\n", 0, at) + 1 if rng.random() < 0.5 else at
+        data = data[:at] + rng.choice(MARKS) * rng.choice((1, 1, 1, 3)) + data[at + rng.choice((0, 0, 1, 30)) :]
+    return data
+
+
+@contextmanager
+def at_most(seconds: int, what: str) -> Iterator[None]:
+    """Raises in whatever hangs."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"{what} took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
