@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -218,7 +219,9 @@ def test_the_stage_makes_page_and_picture_or_says_why_not(tmp_path: Path, monkey
 
     _, directory = reported.finished(tmp_path / "r")
     (directory.path / "logs").mkdir()
-    directory.log("train").write_text("--- 2026-01-02 02:00:00 UTC --attempt 1\nstep 1\n")
+    directory.log("train").write_text("--- 2026-01-02 01:00:00 UTC 1\n--- 2026-01-02 02:00:00 UTC 2\nstep 1\n")
+    for path, at in ((directory.log("train"), 5), (directory.metrics, 20), (directory.adapter, 10)):
+        os.utime(path, (0, 1_767_319_200 + at))  # seconds after 02:00
     told, out = list[tuple[str, str]](), directory.partial("evaluate", 1)
 
     class Report:
@@ -229,7 +232,9 @@ def test_the_stage_makes_page_and_picture_or_says_why_not(tmp_path: Path, monkey
     shutil.move(directory.evaluation, out)
     present(directory, out, False, Report())  # type: ignore[arg-type]
     assert (sorted(path.name for path in out.iterdir()), told) == (["eval.json", "loss.png", "report.html"], [])
-    assert "It has 21 of 21 questions" in words((out / "report.html").read_text())
+    said = words((out / "report.html").read_text())
+    assert "It has 21 of 21 questions" in said
+    assert "Time prepare train 20 s export infer evaluate" in said
     with Image.open(out / "loss.png") as picture:
         colours = dict((colour, count) for count, colour in picture.getcolors(2**20) or [])
         assert picture.size == (1200, 700) and all(colours[colour] > 300 for colour in ((63, 124, 172), (200, 99, 43)))

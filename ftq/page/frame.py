@@ -41,9 +41,9 @@ def section(title: str, content: str, anchor: str = "") -> str:
 def text(value: object, most: int | None = None) -> str:
     """Escaped, `most` characters of it. What no UTF-8 file can hold becomes `?`, control characters U+FFFD."""
     whole = printable(str(value), keep="\n\t\r")
-    shown = whole if most is None or len(whole) <= most else whole[:most]
-    more = f" … ({len(whole) - len(shown):,} more characters)" if len(shown) < len(whole) else ""
-    return escape(shown + more).encode(errors="replace").decode()
+    if most is None or len(whole) <= most:
+        return escape(whole).encode(errors="replace").decode()
+    return f"<bdi>{text(whole[:most])}</bdi> … ({len(whole) - most:,} more characters)"
 
 
 def name(value: object, most: int = 200) -> str:

@@ -82,7 +82,7 @@ mark { background: var(--mark); color: inherit; border-radius: 3px; }
 .report dl { gap: 18px 24px; grid-template-columns: repeat(auto-fit, minmax(118px, 1fr)); margin-top: 4px; }
 .report dd { font-size: 24px; font-weight: 500; line-height: 1.3; }
 .report td, .report thead th + th { text-align: right; white-space: nowrap; }
-.report table { font-size: 15px; line-height: 1.4; }
+.report table { font-size: 15px; line-height: 1.4; border-collapse: separate; border-spacing: 0; }
 .report th, .report td { padding: 7px 0 7px 20px; }
 .report th:first-child { padding-left: 0; position: sticky; left: 0; background: var(--paper); }
 .report thead th { padding-bottom: 5px; vertical-align: bottom; }

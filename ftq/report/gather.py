@@ -17,6 +17,7 @@ from ftq.delivery.parts import Model, collect
 from ftq.errors import FtqError
 from ftq.evaluation.evaluation import Evaluation
 from ftq.examples.report import REPORT, DatasetReport
+from ftq.files.disk import last_written
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.report import curves
 from ftq.report.curves import Curves
@@ -142,14 +143,15 @@ def _model(run: Run, folder: RunDir) -> Model | None:
 
 
 def _stage(folder: RunDir, name: str, ended: str) -> Stage:
-    """A stage whose files are there has succeeded. Its log began with the attempt and was last written at its end."""
-    done = name == ended or bool(folder.outputs(name))
+    """A stage whose files are there has succeeded: with the last of them, or the last line of its log."""
+    outputs = folder.outputs(name)
     began = finished = None
     with contextlib.suppress(*UNREADABLE):
-        began, finished = _times(folder.log(name))
+        began = _began(folder.log(name))
+        finished = max(map(last_written, [folder.log(name), *outputs]))
     return Stage(
         name=name,
-        status="succeeded" if done else "queued",
+        status="succeeded" if outputs or name == ended else "queued",
         attempt=1,
         tries=0,
         losses=0,
@@ -169,9 +171,8 @@ def _stage(folder: RunDir, name: str, ended: str) -> Stage:
     )
 
 
-def _times(log: Path) -> tuple[float, float]:
-    """(when the last attempt began, when the log was last written)."""
+def _began(log: Path) -> float:
+    """When the last attempt began."""
     with log.open("rb") as lines:
         *_, last = (match[1].decode() for line in lines if (match := STARTED.match(line)))
-    began = datetime.strptime(last, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
-    return began, log.stat().st_mtime
+    return datetime.strptime(last, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp()

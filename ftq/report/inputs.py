@@ -89,12 +89,12 @@ def _list(title: str, items: Sequence[Item], line: Callable[[Item], str]) -> str
 # ---- how the training went ----------------------------------------------------------------------------
 
 
-def training(curves: Curves, keep_best: bool) -> str:
-    """The charts, and what they don't show."""
+def training(curves: Curves, keep_best: bool, plan: str) -> str:
+    """The charts, what they don't show, and how it was computed."""
     plots = [plot.losses(curves, keep_best), plot.rates(curves)]
     drawn = "".join(figure(one) for one in plots if one)
-    told = " ".join(_told(curves, keep_best))
-    return f'<div class="plots">{drawn}</div><p class="dim">{told}</p>' if drawn else ""
+    told = [*_told(curves, keep_best), *([f"Plan: {text(plan, LONG)}."] if plan else [])]
+    return f'<div class="plots">{drawn}</div><p class="dim">{" ".join(told)}</p>' if drawn else ""
 
 
 def _told(curves: Curves, keep_best: bool) -> list[str]:

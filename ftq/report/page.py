@@ -41,10 +41,11 @@ def _sections(material: Material) -> list[tuple[str, str, str]]:
     """(anchor, title, content) of those that have something to say."""
     run, evaluation = material.run, material.evaluation
     keep_best = bool(run.spec.get("keep_best"))
+    plan = str((run.stage("train").plan or {}).get("message", ""))
     sections = [
         ("learned", "Did it learn?", results.scoreboard(evaluation) if evaluation else ""),
         ("answers", "Answers side by side", results.answers(evaluation) if evaluation else ""),
-        ("training", "Training", inputs.training(material.curves, keep_best) if material.curves else ""),
+        ("training", "Training", inputs.training(material.curves, keep_best, plan) if material.curves else ""),
         ("dataset", "What went in", inputs.dataset(material.dataset) if material.dataset else ""),
         ("files", "Files", results.files(material)),
         ("use", "How to use it", inputs.use(material)),
