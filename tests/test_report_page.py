@@ -165,7 +165,7 @@ def test_a_training_that_goes_on_shows_how_far_it_is(tmp_path: Path) -> None:
         (directory.checkpoints / attempt / "metrics.jsonl").write_text(text)
     directory.metrics.unlink()
     html = made(tmp_path / "r")
-    assert "The training is at step 7. Not drawn, as they are no numbers: 1 value." in html
+    assert "The training has come to step 7. Not drawn, as they are no numbers: 1 value." in html
     assert "kept:" not in html and "<circle" in html
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(tmp_path: Path) -> N
         for path in (directory.evaluation, directory.path / "export.json", directory.dataset / "report.json"):
             path.write_text(text)
         said = words(made(tmp_path / "r"))
-        for name in ("report.json", "eval.json", "export.json"):
+        for name in ("dataset/report.json", "eval.json", "export.json"):
             assert f"{name} can't be read." in said
         assert "Training" in said and "model-q8_0.gguf" in said
 

@@ -67,7 +67,7 @@ mark { background: var(--mark); color: inherit; border-radius: 3px; }
 .report header { padding-top: clamp(28px, 5vw, 56px); }
 .report header p { margin: 6px 0 0; }
 .report .lead { margin: 24px 0 0; max-width: 34em; color: var(--ink); font-size: clamp(19px, 2.4vw, 24px);
-  line-height: 1.4; }
+  line-height: 1.4; text-wrap: balance; }
 .report nav { margin-top: 28px; display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 14px; }
 .report nav a { color: var(--dim); text-underline-offset: 3px; text-decoration-color: var(--line); }
 .report h2 { margin: 0 0 14px; padding-top: 18px; border-top: 1px solid var(--line); font-size: 22px; }
@@ -79,7 +79,7 @@ mark { background: var(--mark); color: inherit; border-radius: 3px; }
 .report li::marker { color: var(--dim); }
 .report .wrong { list-style: none; padding: 0; margin-bottom: 20px; font-size: 16px; }
 .report .wrong li { margin-top: 10px; padding-left: 14px; border-left: 3px solid var(--warning); }
-.report dl { gap: 18px 24px; grid-template-columns: repeat(auto-fit, minmax(118px, 1fr)); margin-top: 4px; }
+.report dl { gap: 18px 24px; grid-template-columns: repeat(auto-fit, minmax(100px, 1fr)); margin-top: 4px; }
 .report dd { font-size: 24px; font-weight: 500; line-height: 1.3; }
 .report td, .report thead th + th { text-align: right; white-space: nowrap; }
 .report table { font-size: 15px; line-height: 1.4; border-collapse: separate; border-spacing: 0; }
@@ -92,8 +92,9 @@ mark { background: var(--mark); color: inherit; border-radius: 3px; }
 .report td i { height: 4px; margin: 6px 0 2px auto; border-radius: 2px; }
 .report td i.rest { background: var(--line); width: 100%; max-width: 76px; } .report td i.rest i { margin: 0; }
 .report tbody + tbody tr:first-child > * { border-top-color: var(--dim); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 28px 40px; }
-figure { margin: 0; } figcaption { display: flex; flex-wrap: wrap; gap: 0 16px; margin-bottom: 6px; font-size: 14px;
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 28px 40px; }
+figure { margin: 0; max-width: 480px; }
+figcaption { display: flex; flex-wrap: wrap; gap: 0 16px; margin-bottom: 6px; font-size: 14px;
   color: var(--dim); }
 figcaption b { font-weight: 600; color: var(--ink); }
 .report svg text { font-size: 12px; fill: var(--dim); }

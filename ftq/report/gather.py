@@ -63,7 +63,7 @@ def gather(run: Run, folder: RunDir, new: Path | None = None, now: float | None 
         try:
             return reader(path) if path.is_file() else None
         except UNREADABLE:
-            lost.append(path.name)
+            lost.append(f"dataset/{path.name}" if path.parent == folder.dataset else path.name)
             return None
 
     metrics, is_whole = _metrics(folder)
@@ -81,7 +81,8 @@ def gather(run: Run, folder: RunDir, new: Path | None = None, now: float | None 
 
 def run_of(folder: RunDir, ended: str = "") -> Run:
     """The run as its folder alone tells, with the times of the logs. `ended` is the stage that ends now."""
-    value, stages = folder.read_run(), [_stage(folder, name, ended) for name in STAGES]
+    value, done = folder.read_run(), STAGES[: STAGES.index(ended) + 1] if ended else ()
+    stages = [_stage(folder, name, name in done, name == ended) for name in STAGES]
     return Run(
         id=value["id"],
         name=value["name"],
@@ -142,7 +143,7 @@ def _model(run: Run, folder: RunDir) -> Model | None:
     return None
 
 
-def _stage(folder: RunDir, name: str, ended: str) -> Stage:
+def _stage(folder: RunDir, name: str, done: bool, now: bool) -> Stage:
     """A stage whose files are there has succeeded: with the last of them, or the last line of its log."""
     outputs = folder.outputs(name)
     began = finished = None
@@ -151,7 +152,7 @@ def _stage(folder: RunDir, name: str, ended: str) -> Stage:
         finished = max(map(last_written, [folder.log(name), *outputs]))
     return Stage(
         name=name,
-        status="succeeded" if outputs or name == ended else "queued",
+        status="succeeded" if outputs or done else "queued",
         attempt=1,
         tries=0,
         losses=0,
@@ -162,7 +163,7 @@ def _stage(folder: RunDir, name: str, ended: str) -> Stage:
         lease_until=None,
         queued_at=None,
         started_at=began,
-        finished_at=time.time() if name == ended else finished,
+        finished_at=time.time() if now else finished,
         progress=None,
         plan=None,
         changes=None,

@@ -101,7 +101,7 @@ def _told(curves: Curves, keep_best: bool) -> list[str]:
     told = []
     best = curves.best
     if not curves.whole:
-        told.append(f"The training is at step {curves.last_step:,.0f}.")
+        told.append(f"The training has come to step {curves.last_step:,.0f}.")
     elif best and len(curves.valid) > 1 and not keep_best and best[0] < curves.valid[-1][0]:
         told.append(
             f"The validation loss was best at step {best[0]:,.0f} ({best[1]:.4g}); the last adapter was kept. "

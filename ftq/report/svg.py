@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftq.page.frame import text
 from ftq.report.plot import Line, Plot, Tick
 
-WIDTH, HEIGHT, TOP, BOTTOM, RIGHT = 420, 240, 10, 42, 12
+WIDTH, HEIGHT, TOP, BOTTOM, RIGHT = 380, 230, 10, 42, 12
 LETTER = 6.8  # width of a digit
 COLOURS = {"training": "one", "validation": "two", "": "one"}
 
