@@ -16,6 +16,8 @@ from click.shell_completion import CompletionItem
 
 from ftq.errors import printable
 from ftq.start import INTERRUPTED
+from ftq.words import plural as plural
+from ftq.words import size as size
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
@@ -109,16 +111,3 @@ def ctrl_c(text: str, exit_code: int = INTERRUPTED) -> Iterator[None]:
         if text:
             note(text)
         click.get_current_context().exit(exit_code)
-
-
-def size(number: float) -> str:
-    """Bytes as people read them: 999 B, 1.2 kB, 3.4 GB (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 999.5:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 99.95 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def plural(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -108,7 +108,7 @@ def main() -> None:
 for command in (
     *(check.check, submit.submit, look.status, look.logs, look.events),
     *(control.cancel, control.pause, control.resume, control.retry),
-    *(ask.infer, evaluation.evaluate, evaluation.compare),
+    *(ask.infer, evaluation.evaluate, evaluation.compare, evaluation.report),
     *(models.models, models.promote, models.pull, models.push, look.options),
     *(room.rm, room.gc, room.keep),
     *(serve.up, serve.worker, doctor.doctor),

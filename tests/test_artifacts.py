@@ -76,7 +76,7 @@ def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
     run = RunDir(fill(tmp_path, {
         "dataset/train.jsonl": "12", "dataset/deep/report.json": "3", "adapter/a": "1234", "metrics.jsonl": "1",
         "merged/w": "12", "model-q8_0.gguf": "123", "model-f16.gguf": "12345", "Modelfile": "1", "README.md": "12",
-        "answers.jsonl": "1", "eval.json": "{}",
+        "answers.jsonl": "1", "eval.json": "{}", "report.html": "123", "loss.png": "1",
     }))  # fmt: skip
     listed = {stage: [(file.kind, file.path, file.bytes) for file in run.artifacts(stage)] for stage in STAGES}
     assert listed == {
@@ -87,7 +87,7 @@ def test_artifacts_are_named_with_kind_and_size(tmp_path: Path) -> None:
             ("gguf", "model-f16.gguf", 5), ("gguf", "model-q8_0.gguf", 3),
         ],
         "infer": [("answers", "answers.jsonl", 1)],
-        "evaluate": [("eval", "eval.json", 2)],
+        "evaluate": [("eval", "eval.json", 2), ("loss", "loss.png", 1), ("report", "report.html", 3)],
     }  # fmt: skip
     assert set(OUTPUTS) == set(STAGES)
     assert run.ggufs() == [tmp_path / "model-f16.gguf", tmp_path / "model-q8_0.gguf"]

@@ -241,6 +241,20 @@ def test_the_recorded_files_are_linked(store: RunStore, tmp_path: Path) -> None:
     assert [name for name, path in files.items() if path.samefile(tmp_path / "old" / name)] == ["merged/deep/w"]
 
 
+def test_the_report_is_made_anew(store: RunStore, tmp_path: Path) -> None:
+    old, partial = RunDir(tmp_path / "old"), RunDir(tmp_path / "new").partial(EVALUATE, 1)
+    old.evaluation.write_text("{}")
+    (old.path / "report.html").write_text("the report of old")
+    for stage in STAGES[3:]:
+        token = store.claim("old", stage, 1, "w", 60)
+        assert token
+        store.succeed(token, stage, old.artifacts(stage))
+    (old.path / "report.html").write_text("by `ftq report`, and longer")
+    assert cache.take(store, tmp_path, store.get("new"), EVALUATE, EVALUATE, partial)
+    assert {path.name for path in partial.iterdir()} == {"eval.json", "report.html"}
+    assert "<h1><bdi>new</bdi></h1>" in (partial / "report.html").read_text()
+
+
 @pytest.mark.parametrize("damage", ["other key", "gone", "shorter", "all gone"])
 def test_what_is_not_whole_is_not_taken(store: RunStore, tmp_path: Path, damage: str) -> None:
     old = RunDir(tmp_path / "old")

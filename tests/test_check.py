@@ -6,13 +6,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from cli_tools import ok, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import Tags
 
 from ftq.check.check import QUICK, Check, File, check, check_of, quick
 from ftq.check.findings import Finding
@@ -307,28 +307,6 @@ def test_of_a_large_folder_submit_looks_for_one_example(tmp_path: Path) -> None:
 
 
 # ---- the page ---------------------------------------------------------------------------------------------
-
-
-class Tags(HTMLParser):
-    """Which tags stand open at the end, which there are, what loads something, and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open, self.seen, self.loads, self.text = list[str](), set[str](), list[str](), ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        self.loads += [name for name, _ in attributes if name in ("src", "href", "srcset") or name.startswith("on")]
-        if tag not in ("meta", "rect"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag != "rect":
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def test_a_page_holds_hostile_text_as_text(tmp_path: Path) -> None:

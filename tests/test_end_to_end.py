@@ -71,7 +71,7 @@ def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     folder = up / "artifacts" / done["id"]
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".") and path.name != "checkpoints"} == {
         "run.json", "documents", "dataset", "adapter", "metrics.jsonl", "merged", "model-q8_0.gguf", "model-f16.gguf",
-        "export.json", "Modelfile", "README.md", "answers.jsonl", "eval.json", "logs",
+        "export.json", "Modelfile", "README.md", "answers.jsonl", "eval.json", "loss.png", "report.html", "logs",
     }  # fmt: skip
     report = json.loads((folder / "dataset" / "report.json").read_text())
     assert "broken.json" in json.dumps(report)

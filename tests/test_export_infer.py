@@ -328,6 +328,7 @@ def test_the_base_and_each_file_are_asked_the_same(exported: Path, cache: Path) 
     made = Evaluation.read(run / "eval.json")
     assert (made.model, made.max_tokens, made.notes) == (str(exported.parent / "tiny"), 5, ())
     assert [one.subject for one in made.subjects] == ["base", "q4_k_m", "q8_0"]
+    assert {"loss.png", "report.html"} < {path.name for path in run.iterdir()}
     assert made.counts[Kind.OWN] == 1 and made.counts[Kind.GENERAL] == 24
     assert [{*one.said} for one in made.questions] == [{"base", "q4_k_m", "q8_0"}] * sum(made.counts.values())
     for one in made.subjects:

@@ -1,1 +1,1 @@
-"""`ftq eval` and `ftq compare`, and how an evaluation looks, also in `ftq status RUN`."""
+"""`ftq eval`, `ftq compare` and `ftq report`, and how an evaluation looks, also in `ftq status RUN`."""

@@ -1,15 +1,17 @@
-"""`ftq eval` and `ftq compare`: parse -> one call of ftq -> print."""
+"""`ftq eval`, `ftq compare` and `ftq report`: parse -> one call of ftq -> print."""
 
 from __future__ import annotations
 
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from cli.common import complete_run, json_option, open_client, print_json, run_argument
+from cli.common import complete_run, json_option, note, open_client, print_json, run_argument, say
+from ftq.errors import Unavailable
 
 SHOWN = 10  # answers side by side, unless all are asked for
 
@@ -73,6 +75,35 @@ def compare(a: str, b: str, everything: bool, as_json: bool) -> None:
     out = terminal.console()
     most = len(comparison.pairs) if everything else SHOWN
     terminal.put(out, comparison_view(comparison, most, terminal.has_symbols(out)))
+
+
+@click.command()
+@run_argument
+@click.option("--to", "path", metavar="FILE", type=click.Path(path_type=Path), help="[default: in the run's folder]")
+@click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
+def report(run: str, path: Path | None, opened: bool) -> None:
+    """Write a page on a run, and print where it is.
+
+    One file with what went in, the curves of the training, the evaluation, answers of base and tuned model side by
+    side, options, times and what to type to use the model. It needs nothing beside it. Of a run that isn't finished
+    it has what there is.
+
+    \b
+    Examples:
+      ftq report handbook --open
+      ftq report handbook --to handbook.html
+    """
+    client = open_client()
+    found = client.find(run)
+    from ftq.report.page import write
+
+    try:
+        written = write(found, client.run_dir(found.id), path).absolute()
+    except OSError as error:
+        raise Unavailable(f"{error.filename or path}: can't be written ({error.strerror})", "--to FILE") from None
+    say(str(written))
+    if opened and not webbrowser.open(written.as_uri()):
+        note("No browser was found here. Open the file in one.")
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from ftq.store.records import Run
+from ftq.words import duration as duration
+from ftq.words import loss as loss
 
 # status -> (colour, symbol, symbol where the terminal has no UTF-8)
 LOOKS = {
@@ -47,19 +49,6 @@ def numbers(progress: dict[str, Any]) -> str:
     if progress.get("tokens_per_second") is not None:
         found.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
     return ", ".join(found)
-
-
-def loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if value < 100 else f"{value:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """2.1 s, 1:23, 4:05:06."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def short(seconds: float) -> str:

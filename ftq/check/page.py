@@ -1,54 +1,31 @@
-"""A check as one page that needs nothing beside it: light or dark as the reader's system is, on any width.
-
-All that comes from documents is escaped, and the page allows no script and loads nothing.
-"""
+"""A check as one page that needs nothing beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 
 from ftq.check.check import ROWS, Bin, Check, File, told_of
 from ftq.check.findings import Finding
-from ftq.check.style import STYLE
 from ftq.check.survey import Shown
+from ftq.page.frame import document, section, text
 
 FILES, LONG = 2_000, 700  # documents that are listed; characters of a row that are shown before a click
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 SYMBOLS = {"error": "✗", "warning": "!", "note": "i"}
-HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-"""
 
 
 def page(check: Check) -> str:
     """The page's HTML."""
     parts = [
-        HEAD.format(policy=POLICY, title=f"{_text(_name(check.folder))}: the dataset", style=STYLE),
         _header(check),
         "<main>",
-        _section("Findings", _findings(check.findings)),
-        _section("Documents", _documents(check.files)),
-        _section("Rows by rule", _rules(check.rules)),
-        _section("Rows by length", _histogram(check.lengths, check.report.max_seq_length)),
-        _section(f"{len(check.rows)} rows drawn at random, exactly as the model sees them", _rows(check.rows)),
-        "</main>\n</body>\n</html>\n",
+        section("Findings", _findings(check.findings)),
+        section("Documents", _documents(check.files)),
+        section("Rows by rule", _rules(check.rules)),
+        section("Rows by length", _histogram(check.lengths, check.report.max_seq_length)),
+        section(f"{len(check.rows)} rows drawn at random, exactly as the model sees them", _rows(check.rows)),
+        "</main>",
     ]
-    return "\n".join(parts)
-
-
-def _text(text: object) -> str:
-    """Escaped; what no UTF-8 file can hold becomes `?`."""
-    return escape(str(text)).encode(errors="replace").decode()
+    return document(f"{_name(check.folder)}: the dataset", "check", parts)
 
 
 def _name(folder: str) -> str:
@@ -65,13 +42,9 @@ def _header(check: Check) -> str:
         ("tokens" if check.exact else "tokens, a guess", f"{report.tokens.total:,}"),
         (f"tokens in the longest row, of {report.max_seq_length:,}", f"{report.tokens.longest:,}"),
     ]
-    tiles = "".join(f"<div><dd>{_text(value)}</dd><dt>{_text(name)}</dt></div>" for name, value in numbers)
-    for_model = f" for {_text(check.model)}" if check.model != "any" else ""
-    return f"<header><h1>{_text(_name(check.folder))}</h1><p>The dataset{for_model}</p><dl>{tiles}</dl></header>"
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{_text(title)}</h2>\n{content}\n</section>" if content else ""
+    tiles = "".join(f"<div><dd>{text(value)}</dd><dt>{text(name)}</dt></div>" for name, value in numbers)
+    for_model = f" for {text(check.model)}" if check.model != "any" else ""
+    return f"<header><h1>{text(_name(check.folder))}</h1><p>The dataset{for_model}</p><dl>{tiles}</dl></header>"
 
 
 def _findings(findings: Iterable[Finding]) -> str:
@@ -79,14 +52,14 @@ def _findings(findings: Iterable[Finding]) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    places = "".join(f"<li>{_text(place)}</li>" for place in finding.places)
+    places = "".join(f"<li>{text(place)}</li>" for place in finding.places)
     if more := finding.count - len(finding.places):
         places += f'<li class="dim">and {more:,} more</li>' if finding.places else ""
     opened = " open" if finding.level != "note" else ""
     listed = f"<details{opened}><summary>where</summary><ul>{places}</ul></details>" if places else ""
     return (
         f'<article class="{finding.level}"><h3><span aria-label="{finding.level}">{SYMBOLS[finding.level]}</span>'
-        f"{_text(finding.message)}</h3><p>{_text(finding.fix)}</p>{listed}</article>"
+        f"{text(finding.message)}</h3><p>{text(finding.fix)}</p>{listed}</article>"
     )
 
 
@@ -107,14 +80,14 @@ def _document(file: File, most: int) -> str:
     kind = {"used": "used", "left out": "dim"}.get(file.outcome, "odd")
     bar = _bar(file.tokens, most) if file.tokens else ""
     told = told_of(file)
-    small = f"<small>{_text(told)}</small>" if told else ""
-    return f'<tr class="{kind}"><th>{_text(file.path)}{small}</th>{numbers}<td>{bar}</td></tr>'
+    small = f"<small>{text(told)}</small>" if told else ""
+    return f'<tr class="{kind}"><th>{text(file.path)}{small}</th>{numbers}<td>{bar}</td></tr>'
 
 
 def _rules(rules: dict[str, int]) -> str:
     most = max(rules.values(), default=0) or 1
     rows = "".join(
-        f"<tr><th>{_text(name)}</th><td>{number:,}</td><td>{_bar(number, most)}</td></tr>"
+        f"<tr><th>{text(name)}</th><td>{number:,}</td><td>{_bar(number, most)}</td></tr>"
         for name, number in rules.items()
     )
     return f'<table class="bars"><tbody>{rows}</tbody></table>' if rows else ""
@@ -154,10 +127,10 @@ def _rows(rows: Iterable[Shown]) -> str:
 
 def _row(row: Shown) -> str:
     named = ROWS.get(row.rule, "")
-    rule = f"<b>{row.rule}</b> {_text(named)}" if row.rule else "whole section or record"
-    told = f"<p>{rule} <span>{_text(row.source)}, {row.tokens:,} tokens</span></p>"
-    text = f"<pre>{_text(row.prompt)}<mark>{_text(row.answer)}</mark></pre>"
+    rule = f"<b>{row.rule}</b> {text(named)}" if row.rule else "whole section or record"
+    told = f"<p>{rule} <span>{text(row.source)}, {row.tokens:,} tokens</span></p>"
+    whole = f"<pre>{text(row.prompt)}<mark>{text(row.answer)}</mark></pre>"
     if len(row.prompt + row.answer) > LONG:
-        start = f"<pre>{_text((row.prompt + row.answer)[:LONG])}...</pre>"
-        text = f"<details><summary>{start}</summary>{text}</details>"
-    return f'<article class="row">{told}{text}</article>'
+        start = f"<pre>{text((row.prompt + row.answer)[:LONG])}...</pre>"
+        whole = f"<details><summary>{start}</summary>{whole}</details>"
+    return f'<article class="row">{told}{whole}</article>'

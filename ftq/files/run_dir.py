@@ -34,7 +34,7 @@ OUTPUTS = {
     "train": ("adapter", "metrics.jsonl"),
     "export": ("merged", "model-*.gguf", "adapter.gguf", "export.json", "Modelfile", "README.md"),
     "infer": ("answers.jsonl",),
-    "evaluate": ("eval.json",),
+    "evaluate": ("eval.json", "report.html", "loss.png"),
 }
 
 
@@ -191,10 +191,14 @@ def _kind(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write beside, sync, then rename, so that no reader sees half a file. Lone surrogates are written as escapes."""
+    """Lone surrogates are written as `backslashreplace` does, which is JSON's own escape."""
+    put_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", errors="backslashreplace")
+
+
+def put_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write beside, sync, then rename, so that no reader sees half a file."""
     beside = path.with_name(path.name + ".partial")
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    beside.write_text(text, encoding="utf-8", errors="backslashreplace")  # which is JSON's own escape
+    beside.write_text(text, encoding="utf-8", errors=errors)
     sync(beside)
     os.replace(beside, path)
     sync(path.parent)

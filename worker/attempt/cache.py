@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,12 +19,15 @@ from typing import Any
 
 from ftq.files.disk import size_of
 from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
+from ftq.report.gather import ending
+from ftq.report.page import PAGE, write
 from ftq.settings import hub_cache
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
+log = logging.getLogger("ftq.cache")
 _ROOT = Path(__file__).parent.parent.parent
 _CODE = {
     "prepare": (
@@ -153,13 +158,24 @@ def take(
     recorded = store.get(source_id).stage(stage).artifacts or []
     if any(Path(file.path).name != file.path for file in recorded):  # a stage publishes directly into its run's folder
         return False
-    if not recorded or any(not _intact(source.path / file.path, file.bytes) for file in recorded):
+    files = [file for file in recorded if file.path != PAGE]  # it has the run's own name, and `ftq report` changes it
+    if not files or any(not _intact(source.path / file.path, file.bytes) for file in files):
         return False
     remove(partial)
     partial.mkdir(parents=True)
-    for file in recorded:
+    for file in files:
         link_tree(source.path / file.path, partial / file.path, while_copying)
+    if len(files) < len(recorded):
+        _report(run, stage, run_dir(home, run.id), partial)
     return True
+
+
+def _report(run: Run, stage: str, folder: RunDir, partial: Path) -> None:
+    """Make the run's own report.html. The stage is whole without it: a failure is only logged."""
+    try:
+        write(ending(run, stage, time.time()), folder, new=partial)
+    except Exception:
+        log.exception("%s: no report", run.id)
 
 
 def _writer(spec: dict[str, Any]) -> str:

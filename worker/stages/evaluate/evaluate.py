@@ -23,6 +23,7 @@ from ftq.spec.options import RunSpec
 from worker.llama import answer as llama
 from worker.llama.base import base_gguf
 from worker.llama.pool import Pool
+from worker.stages.evaluate.present import present
 from worker.stages.process.main import Report
 
 
@@ -36,7 +37,10 @@ class Subject:
 
 
 def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
-    """Write eval.json into `out`. With eval_questions=0 nobody is asked: it has what earlier stages have measured."""
+    """Write eval.json into `out`, and the report.
+
+    With eval_questions=0 nobody is asked: it has what earlier stages have measured.
+    """
     began = time.monotonic()
     chosen = choose(run, spec.eval_questions, spec.seed)
     tokens = most_tokens(chosen.questions, spec.max_tokens)
@@ -62,6 +66,7 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         notes=tuple(notes),
     )
     write_json(out / "eval.json", evaluation.to_json())
+    present(run, out, spec.keep_best, report)
     for text in evaluation.verdict:
         report.event("warning", text)
     report.progress(100)

@@ -1,0 +1,30 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def size(number: float) -> str:
+    """Bytes: 999 B, 1.2 kB, 3.4 GB (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 99.95 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def plural(number: int, word: str) -> str:
+    """1 row, 1,200 rows."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def duration(seconds: float) -> str:
+    """2.1 s, 1:23, 4:05:06."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if value < 100 else f"{value:.3g}"
