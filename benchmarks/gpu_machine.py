@@ -33,7 +33,7 @@ from worker.llama.pool import Pool
 QUESTION = "Which command stops a run that I no longer want?"
 TOTAL = 550.0  # seconds for all parts together; half a minute more is left to stop everything
 # Seconds for each part.
-READY, DEEP, RUNS, ASK, QUESTIONS, LLAMA, DEMO = 60.0, 220.0, 370.0, 60.0, 100.0, 110.0, TOTAL
+READY, DEEP, RUNS, ASK, QUESTIONS, LLAMA, DEMO = 60.0, 220.0, 430.0, 60.0, 100.0, 110.0, TOTAL
 FLOWER_PORT = "5565"  # the demo's `ftq up` takes the usual one
 
 
