@@ -31,7 +31,10 @@ from worker.llama.answer import Question
 from worker.llama.logits import Row
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
+from worker.machine import hardware
 from worker.stages.export.measure import bounds, checks, parity
+from worker.stages.export.measure.measure import Measure
+from worker.stages.export.measure.sample import Sample
 from worker.stages.model.tokens import IGNORED, Tokens
 
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -60,12 +63,12 @@ def test_a_file_within_its_bounds_is_no_news_and_one_beyond_is_told_with_what_to
     assert bounds.notes(FILE, 2.9) == []
     far = replace(FILE, against_f16=Distance(9, 1.5, 0.5, 9.0))
     assert bounds.notes(far, 2.9) == [
-        "model-q4_k_m.gguf is further from f16 than q4_k_m should be: a KL of 1.500 (at most 0.2), 1.03 times its "
-        "perplexity (at most 1.25), the same next token at 50%. Submit the run again with a larger --quant, or with "
+        "model-q4_k_m.gguf is further from f16 than q4_k_m should be: a KL of 1.500 (at most 0.15), 1.03 times its "
+        "perplexity (at most 1.2), the same next token at 50%. Submit the run again with a larger --quant, or with "
         "--set imatrix=true: only the export is computed anew."
     ]
     [note] = bounds.notes(FILE, 1.0)
-    assert "3.00 times its perplexity (at most 1.25)" in note
+    assert "3.00 times its perplexity (at most 1.2)" in note
 
 
 def test_every_quantised_type_has_bounds() -> None:
@@ -80,6 +83,31 @@ def test_a_model_that_does_not_stop_is_told(stopped: int, told: bool) -> None:
     assert bool(notes) == told
     if told:
         assert f"ended {stopped} of 20 answers itself" in notes[0] and "higher learning_rate" in notes[0]
+
+
+class Told(Report):
+    """Keeps what a stage tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = list[str]()
+
+    def event(self, kind: str, message: str, **data: Any) -> None:
+        self.lines.append(f"{kind}: {message}")
+
+
+def test_a_model_larger_than_the_memory_is_not_measured_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged/model.safetensors").write_bytes(b"12345678")
+    monkeypatch.setattr(hardware, "machine_memory", lambda: 9)
+    told = Told()
+    measure = Measure(
+        Sample([Row([1, 2], 1)], [], 0), Tokens(make_tiny_model(tmp_path / "tiny")), "</s>", told, tmp_path
+    )
+    measure.merged(tmp_path / "tiny", tmp_path / "adapter", tmp_path / "merged")
+    assert told.lines == ["warning: merged isn't measured: it has 0.0 GB, this machine 0.0"]
 
 
 # ---- adapters -----------------------------------------------------------------------------------------------
@@ -264,9 +292,9 @@ print((peak() - before) // 1024, (home / "merged/model.safetensors").stat().st_s
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a hand-made adapter, exported as f16 and by importance as q4_k_m, the adapter alone too."""
+    """A run with a hand-made adapter, exported as f16 and by importance as q3_k_m, the adapter alone too."""
     folder = tmp_path_factory.mktemp("checks")
-    options = {**OPTIONS, "quantizations": ["f16", "q4_k_m"], "imatrix": True, "lora_gguf": True}
+    options = {**OPTIONS, "quantizations": ["f16", "q3_k_m"], "imatrix": True, "lora_gguf": True}
     path = make_run(folder / "run", make_tiny_model(folder / "tiny"), **options)
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}."} for n in range(30)]
     (path / "documents/faq.json").write_text(json.dumps(rows))
@@ -288,7 +316,7 @@ def test_an_export_says_what_it_measured(exported: Path) -> None:
     assert report.conversion and report.conversion.kl < 1e-3
     f16, small = report.ggufs
     assert (f16.type, f16.against_f16, f16.end_of_sequence, f16.importance) == ("f16", None, 2, False)
-    assert small.against_f16 and 0 < small.against_f16.kl < 0.01 and small.importance
+    assert small.against_f16 and 0 < small.against_f16.kl < 0.05 and small.importance
     assert f16.perplexity and small.perplexity and abs(small.perplexity / f16.perplexity - 1) < 0.05
     held_out = len(list(read_jsonl(exported / "dataset/valid.jsonl")))
     assert [one.stops for one in report.ggufs] == [Stops(20, held_out, 0)] * 2
@@ -296,7 +324,7 @@ def test_an_export_says_what_it_measured(exported: Path) -> None:
     for one in report.ggufs:
         assert (checks.sha256(exported / one.file), (exported / one.file).stat().st_size) == (one.sha256, one.bytes)
     card = (exported / "README.md").read_text()
-    assert "| model-q4_k_m.gguf | 5 MB |" in card and "- model-q4_k_m.gguf ended 0 of 20 answers itself" in card
+    assert "| model-q3_k_m.gguf | 5 MB |" in card and "- model-q3_k_m.gguf ended 0 of 20 answers itself" in card
 
 
 def rows_of(model: Path) -> list[Row]:
@@ -306,7 +334,7 @@ def rows_of(model: Path) -> list[Row]:
 
 @pytest.mark.slow
 def test_a_gguf_that_is_cut_off_or_damaged_is_refused(exported: Path, tmp_path: Path, pool: Pool) -> None:
-    file, rows = RunDir(exported).gguf("q4_k_m"), rows_of(exported / "merged")
+    file, rows = RunDir(exported).gguf("q3_k_m"), rows_of(exported / "merged")
     whole, cut, damaged = file.read_bytes(), tmp_path / "cut.gguf", tmp_path / "damaged.gguf"
     cut.write_bytes(whole[:-100_000])
     with pytest.raises(logits.Unreadable, match=r"can't compute with cut\.gguf .* Failed to load model"):
@@ -333,8 +361,8 @@ def test_files_that_name_another_end_are_refused(exported: Path, tmp_path: Path,
             checks.ends(merged, tokens, "<|im_end|>")
         (merged / f"{name}.json").write_text(before)
     file, expected = (
-        RunDir(exported).gguf("q4_k_m"),
-        r"model-q4_k_m.gguf ends answers with <\|im_end\|>, but training taught </s>",
+        RunDir(exported).gguf("q3_k_m"),
+        r"model-q3_k_m.gguf ends answers with <\|im_end\|>, but training taught </s>",
     )
     with pool.server(file) as server, pytest.raises(FtqError, match=expected):
         checks.end_of_sequence(server, file, "</s>")
@@ -354,7 +382,7 @@ def test_a_model_that_is_served_other_prompts_is_refused(exported: Path, tmp_pat
         (merged / "tokenizer.json").write_text(json.dumps(value))
     tokens = Tokens(merged)
     said = pytest.raises(FtqError, match=r"of 28 prompts reach the model otherwise than it was trained: ")
-    with pool.server(run.gguf("q4_k_m")) as server, said as caught:
+    with pool.server(run.gguf("q3_k_m")) as server, said as caught:
         parity.check(run, merged, tokens, "<|im_end|>", server)
     first = {"template": "text in 'What is the capital of France?': ftq has", "tokenizer": "tokens in"}
     assert first[what] in caught.value.message and "take the files from the hub again" in caught.value.hint
@@ -366,7 +394,7 @@ def test_a_model_that_is_served_other_prompts_is_refused(exported: Path, tmp_pat
 @pytest.mark.slow
 def test_what_matters_more_is_rounded_with_more_care(exported: Path, tmp_path: Path) -> None:
     source, target, squares = RunDir(exported).gguf("f16"), tmp_path / "small.gguf", tmp_path / "squares.npz"
-    quantize(source, target, "q4_k_m")
+    quantize(source, target, "q3_k_m")
     plain = {one.name: (one.tensor_type, one.data.copy()) for one in GGUFReader(target).tensors}
     weight = np.geomspace(1e-4, 1, HIDDEN)
     np.savez(squares, **{"blk.0.attn_q.weight": weight})

@@ -63,6 +63,13 @@ def test_what_every_example_is_told_is_the_system_message(tmp_path: Path) -> Non
     assert card.system(run) == "Be brief."
     write_jsonl(run.dataset / "train.jsonl", rows)
     assert card.system(run) == ""
+    chats = [
+        {"input": f"Be brief.\nUser: {n}", "turns": json.dumps([["system", "Be brief."], ["user", n]])} for n in "ab"
+    ]
+    write_jsonl(run.dataset / "train.jsonl", [*rows[:1], *chats])
+    assert card.system(run) == "Be brief."
+    write_jsonl(run.dataset / "train.jsonl", [{"input": "User: a", "turns": '[["user", "a"]]'}])
+    assert card.system(run) == ""
     assert OLLAMA_TEMPLATE.endswith("\nInstruction: {{ $question }}, Input: {{ $before }}, Response:")
 
 

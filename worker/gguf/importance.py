@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-UNCHANGED = ("f16", "bf16", "q8_0")  # types that don't weigh: they are exact enough
+UNCHANGED = ("f16", "bf16", "q8_0")  # exact enough
+# The types of tensors that gain. Q5_0, Q5_1 and Q8_0 stand in where a row can't be cut into 256: weighed, they lose.
+WEIGHED = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_0", "Q4_1", "IQ4_NL")
 FUNCTION = "ggml_quantize_chunk"
 ROWS_AT_ONCE = 512
 
@@ -46,7 +48,7 @@ def main() -> None:
     weights, done = {tensor.name: tensor for tensor in source.tensors}, 0
     with np.load(sys.argv[3]) as importance, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         for tensor in target.tensors:
-            if tensor.name in importance and tensor.tensor_type.name.startswith(("Q", "IQ")):
+            if tensor.name in importance and tensor.tensor_type.name in WEIGHED:
                 _rewrite(weights[tensor.name], tensor, importance[tensor.name].astype(np.float32), threads)
                 done += 1
     target.data.flush()

@@ -27,7 +27,7 @@ def collect(run: RunDir, merged: Path, tokens: Tokens, stop: str, gguf: Path, ta
             module.register_forward_hook(_adding(squares, name))
         for ids in _text(run, tokens, stop):
             model(input_ids=torch.tensor([ids]), logits_to_keep=1, use_cache=False)
-            seen += len(ids) - 1
+            seen += len(ids)
     names = _names(gguf)
     means = {names.of(name): (total / seen).numpy() for name, total in squares.items() if name != "lm_head"}
     means.pop(None, None)
@@ -42,8 +42,7 @@ def collect(run: RunDir, merged: Path, tokens: Tokens, stop: str, gguf: Path, ta
 
 def _adding(squares: dict[str, Any], name: str) -> Any:
     def hook(_module: Any, inputs: tuple[Any, ...], _output: Any) -> None:
-        # without the first token: as nothing stands before it, some of its numbers are ten thousand times the others'
-        total = inputs[0][:, 1:].float().square().flatten(0, -2).sum(0)
+        total = inputs[0].float().square().flatten(0, -2).sum(0)
         squares[name] = squares[name] + total if name in squares else total
 
     return hook
