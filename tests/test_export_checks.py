@@ -36,6 +36,7 @@ from worker.stages.export.measure import bounds, checks, parity
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import Sample
 from worker.stages.model.tokens import IGNORED, Tokens
+from worker.stages.process.main import Report
 
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
 FILE = GgufReport("model-q4_k_m.gguf", "q4_k_m", 5, "ab", 2, Stops(20, 7, 20), 3.0, Distance(9, 0.01, 0.9, 1.5))
