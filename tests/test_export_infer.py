@@ -53,6 +53,7 @@ def test_the_modelfile_holds_the_trained_prompt_and_its_stop(tmp_path: Path) -> 
     told = 'SYSTEM """Say \'\'\'no\'\'\'."""\nPARAMETER stop "<|im'
     given = card.modelfile(spec, dataset, tokens, ends, 'Say """no""".')
     assert given == without.replace('PARAMETER stop "<|im', told)
+    assert OLLAMA_TEMPLATE.endswith("\nInstruction: {{ $question }}, Input: {{ $before }}, Response:")
 
 
 def test_what_every_example_is_told_is_the_system_message(tmp_path: Path) -> None:
@@ -70,7 +71,6 @@ def test_what_every_example_is_told_is_the_system_message(tmp_path: Path) -> Non
     assert card.system(run) == "Be brief."
     write_jsonl(run.dataset / "train.jsonl", [{"input": "User: a", "turns": '[["user", "a"]]'}])
     assert card.system(run) == ""
-    assert OLLAMA_TEMPLATE.endswith("\nInstruction: {{ $question }}, Input: {{ $before }}, Response:")
 
 
 def rendered(messages: list[dict[str, Any]]) -> str:
