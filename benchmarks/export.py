@@ -25,6 +25,7 @@ from ftq.files.run_dir import sync
 from worker.gguf.convert import convert
 from worker.gguf.quantize import FTYPES, quantize
 from worker.llama.packaged import packaged_gguf
+from worker.machine.hardware import computing
 from worker.stages.model.smollm2 import write_tokenizer
 
 HIDDEN, MIDDLE, HEADS, VOCABULARY, RANK = 1024, 2816, 16, 49152, 64
@@ -103,7 +104,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, env=os.environ)
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | computing())
 
 
 def show(rounds: list[dict[str, Seconds]], size: int, types: list[str]) -> None:

@@ -21,6 +21,7 @@ from worker.stages.model.tokens import Tokens
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
 NOT_PLAIN = ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save")
 COPIED_AT_ONCE = 2**24  # bytes
+CHANGED_AT_ONCE = 2**20  # weights
 TRAIN_AGAIN = "Train again: submit the run anew, with a lower learning_rate if its losses weren't numbers either."
 
 
@@ -191,9 +192,7 @@ def _merge_file(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], s
             begin, end = header[name]["data_offsets"]
             weights.seek(8 + length + begin)
             if plain(name) in pairs or header[name]["dtype"] == "F32":
-                data = bytearray(end - begin)
-                weights.readinto(data)
-                merged.write(_changed(data, header[name], pairs.get(plain(name)), scaling))
+                _change_weight(weights, merged, header[name], pairs.get(plain(name)), scaling)
             else:
                 _copy(weights, merged, end - begin)
 
@@ -209,17 +208,24 @@ def _described(header: dict[str, Any], places: list[str]) -> Iterator[tuple[str,
         offset += size
 
 
-def _changed(data: bytearray, entry: dict[str, Any], pair: tuple[Any, Any] | None, scaling: float) -> Any:
-    """The weight's new bytes."""
+def _change_weight(
+    source: Any, target: Any, entry: dict[str, Any], pair: tuple[Any, Any] | None, scaling: float
+) -> None:
+    """Write a weight some rows at a time: large buffers, used once, would cost more than the arithmetic."""
     import torch
 
     stored = getattr(torch, {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}[entry["dtype"]])
-    weight = torch.frombuffer(data, dtype=stored).view(entry["shape"])
-    if pair:
-        a, b = pair
-        weight = weight.to(torch.float32) + scaling * (b @ a)
     kind = torch.bfloat16 if stored == torch.float32 else stored
-    return weight.to(kind).contiguous().view(torch.uint8).numpy().data
+    columns = entry["shape"][-1] if entry["shape"] else 1
+    rows, step = math.prod(entry["shape"]) // columns, max(1, CHANGED_AT_ONCE // columns)
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        data = bytearray(count * columns * stored.itemsize)
+        source.readinto(data)
+        weight = torch.frombuffer(data, dtype=stored).view(count, columns)
+        if pair:
+            weight = (pair[1][first : first + count] @ pair[0]).mul_(scaling).add_(weight)
+        target.write(weight.to(kind).contiguous().view(torch.uint8).numpy().data)
 
 
 def _copy(source: Any, target: Any, size: int) -> None:
