@@ -422,25 +422,27 @@ if len(sys.argv) > 2:
     adapter = xllamacpp.CommonAdapterLoraInfo()
     adapter.path, adapter.scale = sys.argv[2], 1.0
     params.lora_adapters = [adapter]
-body = {"prompt": [1, 100, 200, 300, 400], "max_tokens": 24, "temperature": 0, "top_k": 1}
-print(json.dumps(xllamacpp.Server(params).handle_completions(body)["choices"][0]["text"]))
+body = {"prompt": [1, 100, 200, 300, 400], "max_tokens": 1, "logprobs": 50, "temperature": 0}
+[first] = xllamacpp.Server(params).handle_completions(body)["choices"][0]["logprobs"]["content"]
+print(json.dumps({one["id"]: one["logprob"] for one in first["top_logprobs"]}))
 """
 
 
 @pytest.mark.slow
-def test_the_base_with_the_adapters_gguf_answers_as_the_merged_model_does(exported: Path, tmp_path: Path) -> None:
+def test_the_base_with_the_adapters_gguf_expects_what_the_merged_model_does(exported: Path, tmp_path: Path) -> None:
     base = tmp_path / "base.gguf"
     convert(exported.parent / "tiny", base, "f16")
 
-    def answer(*files: Path) -> str:
+    def likely(*files: Path) -> dict[str, float]:
         done = subprocess.run([sys.executable, "-c", ASK, *map(str, files)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        text: str = json.loads(done.stdout.splitlines()[-1])
-        return text
+        tokens: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return tokens
 
-    merged, both = answer(RunDir(exported).gguf("f16")), answer(base, exported / "adapter.gguf")
-    assert merged == both and len(merged) > 24
-    assert answer(base) != merged
+    merged, both = likely(RunDir(exported).gguf("f16")), likely(base, exported / "adapter.gguf")
+    common = merged.keys() & both.keys()
+    assert len(common) > 40 and max(abs(merged[one] - both[one]) for one in common) < 0.1
+    assert len(merged.keys() & likely(base).keys()) < 10
 
 
 # ---- a second reader --------------------------------------------------------------------------------------------
