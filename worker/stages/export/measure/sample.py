@@ -14,7 +14,7 @@ from worker.stages.model import base_model
 from worker.stages.model.tokens import IGNORED, Tokens
 
 ROW_TOKENS = 192  # of a longer example, the first ones are scored
-SAMPLE_TOKENS = 512  # of all scored examples together: a small model takes two seconds on two cores
+SAMPLE_TOKENS = 256  # of all scored examples together: a small model takes a second on two cores
 QUESTIONS = 20
 SHORT = 128  # tokens of an answer that a model is asked to end
 CANDIDATES = 2000  # examples that are looked at
@@ -57,7 +57,7 @@ class _Example:
 
     def question(self, chat: bool) -> Question:
         """An answer may become half as long again, and a little: then the model hasn't stopped."""
-        return Question(self.instruction, self.input, max_tokens=self.answer * 3 // 2 + 32, chat=chat)
+        return Question(self.instruction, self.input, max_tokens=self.answer * 3 // 2 + 16, chat=chat)
 
 
 def _examples(path: Path, tokens: Tokens, stop: str) -> list[_Example]:
