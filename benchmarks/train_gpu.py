@@ -166,7 +166,8 @@ class Bench:
             time.sleep(0.1)
         facts: dict[str, Any] = {"steps": case.steps}
         began = time.monotonic()
-        arguments = [str(run.path), "--attempt", "1", "--set", f"max_steps={case.steps}"]
+        # The first steps of a long run: a short one's would be smaller.
+        arguments = [str(run.path), "--attempt", "1", "--set", f"max_steps={case.steps}", "--set", "epochs=100"]
         if case.gpus > 1:  # as many examples for each as one would have
             arguments += ["--set", f"gpus={case.gpus}", "--set", "batch_size=64",
                           "--set", f"gradient_accumulation_steps={case.gpus}"]  # fmt: skip

@@ -337,7 +337,7 @@ def test_a_model_that_learned_and_kept_what_it_knew_is_not_blamed() -> None:
             "with short answers, and ask it through its own template, which knows the stop token."]),
         ({"texts": ["The documents don't say."] * 15 + RIGHT[15:]}, [
             "It refuses too much: it says that it doesn't know to 10 of 10 questions that the documents answer. Lower "
-            "refusals (now 0.06), or raise exposures (now 12).",
+            "refusals (now 0.03), or raise exposures (now 12).",
             "It learned nothing that these questions ask: 0 of 10 right, 0 before. Raise exposures (now 12), epochs "
             "(now 3) or learning_rate (now 0.0002)."]),
         ({"texts": [one.text for one in FACTS[:4]] + RIGHT[4:]}, [
@@ -354,7 +354,7 @@ def test_a_model_that_learned_and_kept_what_it_knew_is_not_blamed() -> None:
             "0.0002) or epochs (now 3), or add rows of general questions."]),
         ({"texts": RIGHT[:10] + [f"Owner {n}" for n in range(5)] + RIGHT[15:]}, [
             "It invents answers: it answered 5 of 5 questions that nothing in the documents answers. Raise refusals "
-            "(now 0.06)."]),
+            "(now 0.03)."]),
         ({"texts": RIGHT, "q2_k": [f"No {n}." for n in range(5)] + RIGHT[5:]}, [
             "Quantising costs too much: f16 has 10 of 10 right, q2_k 5. Take a larger type, such as q8_0: `ftq submit "
             "--set quantizations=q8_0` makes only the export anew."]),

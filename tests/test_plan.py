@@ -94,7 +94,7 @@ def test_the_catalogue_counts_with_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("examples", "tokens", "expected"), [(50, 100, 8), (2000, 100, 16), (100_000, 100, 64), (100_000, 4000, 8)]
+    ("examples", "tokens", "expected"), [(50, 100, 8), (8000, 100, 16), (100_000, 100, 64), (100_000, 4000, 8)]
 )
 def test_more_examples_make_larger_steps_until_a_step_fills_a_gpu(examples: int, tokens: int, expected: int) -> None:
     rows = Rows(examples, examples * tokens, tokens)

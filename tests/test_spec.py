@@ -12,7 +12,7 @@ from ftq.spec.options import changed, options, parse, parse_assignment, read_con
 
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal", "promote": "always",
-    "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.06, "skip_rules": [], "topic": "",
+    "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.03, "skip_rules": [], "topic": "",
     "format": "alpaca", "train_on_prompt": False, "max_seq_length": 2048,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": "auto", "lr_scheduler": "linear",
     "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",

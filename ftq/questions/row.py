@@ -14,7 +14,7 @@ class Options:
     topic: str = ""  # what the documents are about, put into half of the questions
     exposures: int = 12  # how often a training meets each fact: wordings times epochs
     epochs: int = 4
-    refusals: float = 0.06  # share of rows on what the documents don't say
+    refusals: float = 0.03  # share of rows on what the documents don't say
     rules: frozenset[str] = ALL
     seed: int = 0
     fact_rows: int = 24  # at most

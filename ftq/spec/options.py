@@ -51,7 +51,7 @@ class RunSpec(BaseModel):
         "that the base model, or the model of FTQ_LLM_URL, writes; none: whole sections alone",
     )
     exposures: int = Field(12, ge=1, le=1000, description="how often training meets each fact: wordings times epochs")
-    refusals: float = Field(0.06, ge=0, le=0.5, description="share of questions that the documents don't answer")
+    refusals: float = Field(0.03, ge=0, le=0.5, description="share of questions that the documents don't answer")
     skip_rules: list[Rule] = Field([], description="rules that find no facts; docs/documents.md lists them")
     topic: str = Field("", description="what the documents are about, as questions name it")
     format: Format = Field(
