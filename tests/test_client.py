@@ -394,7 +394,7 @@ def test_a_run_that_is_deleted_while_it_is_followed_is_no_bad_usage(client: Clie
     run = client.submit(options, "mine").run
     states = client.follow(run.id, seconds=0)
     next(states)
-    client.remove(run)
+    client.room.remove(run)
     with pytest.raises(FtqError, match=r"^run mine was deleted meanwhile$") as caught:
         next(states)
     assert not isinstance(caught.value, UserError)
@@ -419,11 +419,11 @@ def test_what_gc_may_delete(client: Client, options: dict[str, Any]) -> None:
     for run_id in ids[:4]:
         finish(client, run_id)
     client.keep(ids[1])
-    assert [run.id for run, _ in client.removable(last=1)] == [ids[2], ids[0]]
-    assert [run.id for run, _ in client.removable(last=0)] == [ids[3], ids[2], ids[0]]
-    assert client.removable(last=9) == []
+    assert [run.id for run, _ in client.room.removable(last=1)] == [ids[2], ids[0]]
+    assert [run.id for run, _ in client.room.removable(last=0)] == [ids[3], ids[2], ids[0]]
+    assert client.room.removable(last=9) == []
     folder = client.run_dir(ids[0])
-    assert dict((run.id, size) for run, size in client.removable(last=1))[ids[0]] == sum(
+    assert dict((run.id, size) for run, size in client.room.removable(last=1))[ids[0]] == sum(
         path.stat().st_size for path in folder.path.rglob("*") if path.is_file()
     )
 
@@ -433,14 +433,14 @@ def test_removing_a_run(client: Client, options: dict[str, Any]) -> None:
     write_jsonl(client.run_dir(run.id).answers, ["x" * 100])
     os.link(client.run_dir(run.id).answers, client.run_dir(other.id).answers)
     shared = client.run_dir(run.id).answers.stat().st_size
-    assert client.freed([run]) == client.size(run) - shared
+    assert client.room.freed([run]) == client.room.size(run) - shared
     token = client.store.claim(run.id, "prepare", 1, "w", 60)
     with pytest.raises(Refused):
-        client.remove(client.find(run.id))
+        client.room.remove(client.find(run.id))
     assert client.run_dir(run.id).answers.exists()
     assert token
     client.store.release(token, "handed_back", "back")
-    client.remove(run)
+    client.room.remove(run)
     assert [found.id for found in client.all()] == [other.id]
     assert not client.run_dir(run.id).path.exists()
     assert client.run_dir(other.id).answers.exists()
@@ -451,7 +451,7 @@ def test_what_a_stopped_deletion_leaves_can_be_cleared(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
     run = client.submit(options).run
-    size, left = client.size(run), client.settings.home / f".{run.id}.deleted"
+    size, left = client.room.size(run), client.settings.home / f".{run.id}.deleted"
 
     def rmtree(path: Path) -> None:
         raise stop
@@ -459,13 +459,13 @@ def test_what_a_stopped_deletion_leaves_can_be_cleared(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", rmtree)  # root may delete everything
         with pytest.raises((Unavailable, KeyboardInterrupt)) as caught:
-            client.remove(run)
+            client.room.remove(run)
         if isinstance(stop, OSError):
             assert str(caught.value) == f"{left} can't be deleted: a.md (Permission denied)"
-    assert (client.all(), client.leftovers()) == ([], [(left, size)])
-    client.clear(left)
-    client.clear(left)
-    assert client.leftovers() == []
+    assert (client.all(), client.room.leftovers()) == ([], [(left, size)])
+    client.room.clear(left)
+    client.room.clear(left)
+    assert client.room.leftovers() == []
 
 
 def test_a_run_that_stays_recorded_keeps_its_files(
@@ -481,13 +481,13 @@ def test_a_run_that_stays_recorded_keeps_its_files(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
         with pytest.raises(Unavailable, match=rf"^{folder} can't be written \(Permission denied\)$"):
-            client.remove(run)
+            client.room.remove(run)
     sa.event.listen(client.store.engine, "commit", raise_lost)
     with pytest.raises(RuntimeError):
-        client.remove(run)
+        client.room.remove(run)
     sa.event.remove(client.store.engine, "commit", raise_lost)
     assert (client.all(), tree(client.settings.home)) == ([run], before)
-    client.remove(run)
+    client.room.remove(run)
     assert {path.name for path in client.settings.home.iterdir()} <= {"ftq.db", "ftq.db-wal", "ftq.db-shm"}
 
 
@@ -500,15 +500,15 @@ def test_a_submit_that_died_before_it_was_recorded_is_a_leftover(client: Client,
     died, known, others = (client.submit(options).run.id for _ in range(3))
     for run_id in (died, known):
         client.run_dir(run_id).submitting.touch()
-    assert client.leftovers() == []
+    assert client.room.leftovers() == []
     for run_id in (died, others):
         client.store.delete(run_id)
     for path in client.settings.home.rglob("*"):
         os.utime(path, (1, time.time() - 2 * 3600))
-    [(left, size)] = client.leftovers()
+    [(left, size)] = client.room.leftovers()
     assert left == client.run_dir(died).path and size > 0
-    client.clear(left)
-    assert client.leftovers() == [] and not left.exists()
+    client.room.clear(left)
+    assert client.room.leftovers() == [] and not left.exists()
 
 
 def test_a_submit_that_was_killed_is_a_leftover_after_an_hour(client: Client, options: dict[str, Any]) -> None:
@@ -521,7 +521,7 @@ def test_a_submit_that_was_killed_is_a_leftover_after_an_hour(client: Client, op
             os.utime(folder / "documents" / "a.md", (1, time.time() - hours * 3600))
         os.utime(folder, (1, 1))
     home = client.settings.home
-    assert client.leftovers() == [(home / ".empty.partial", 0), (home / ".old.partial", 5)]
+    assert client.room.leftovers() == [(home / ".empty.partial", 0), (home / ".old.partial", 5)]
 
 
 # ---- settings -------------------------------------------------------------------------------------------

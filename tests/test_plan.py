@@ -15,9 +15,9 @@ from ftq.plan import calibration, decide, duration, memory
 from ftq.plan.card import GIB, USABLE, Card, Correction, Machine
 from ftq.plan.decide import Rows, Training
 from ftq.plan.plan import Handover, Plan
-from ftq.plan.recipe import LARGEST
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
+from ftq.spec.recipe import LARGEST
 from ftq.spec.shape import PROJECTIONS, Shape
 
 PHI = models.ALIASES["phi-3.5-mini"].shape

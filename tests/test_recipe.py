@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ftq.errors import UserError
-from ftq.plan.recipe import decided, recipe_of
 from ftq.spec.options import parse
+from ftq.spec.recipe import decided, recipe_of
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_poisoned_database_deletes_nothing_elsewhere(store: Store, outside: Pa
     store.runs.create("../outside", "poison", row, "0")
     client = Client(Settings.from_env())
     with pytest.raises(FtqError, match="is no run's id"):
-        client.remove(client.find("poison"))
+        client.room.remove(client.find("poison"))
     assert (outside / "precious.md").exists()
     client.close()
 

@@ -39,7 +39,7 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
     found = list({run.id: run for run in map(client.find, runs)}.values())
     if running := [run.name for run in found if run.status == "running"]:
         raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
-    _delete(client, [(run, client.size(run)) for run in found], [], yes)
+    _delete(client, [(run, client.room.size(run)) for run in found], [], yes)
 
 
 @click.command()
@@ -57,7 +57,7 @@ def gc(last: int, dry_run: bool, yes: bool) -> None:
       ftq gc --last 5
     """
     client = open_client()
-    old, leftovers, questions = client.removable(last), client.leftovers(), client.old_questions()
+    old, leftovers, questions = client.room.removable(last), client.room.leftovers(), client.room.old_questions()
     if not old and not leftovers and not questions:
         note(f"Nothing to delete: no finished run besides the last {last} and the kept ones.")
         return
@@ -96,9 +96,11 @@ def _delete(
     from ftq.errors import FtqError, NotFound, Refused
 
     done, problems = [0, 0, 0], list[FtqError]()
-    jobs: list[tuple[int, int, Callable[[], None]]] = [(1, 1, partial(client.clear, path)) for path, _ in leftovers]
-    jobs += [(0, 1, partial(client.remove, run, old)) for run, _ in runs]
-    jobs += [(2, questions, client.forget_questions)] if questions else []
+    jobs: list[tuple[int, int, Callable[[], None]]] = [
+        (1, 1, partial(client.room.clear, path)) for path, _ in leftovers
+    ]
+    jobs += [(0, 1, partial(client.room.remove, run, old)) for run, _ in runs]
+    jobs += [(2, questions, client.room.forget_questions)] if questions else []
     for kind, number, delete in jobs:
         try:
             with contextlib.suppress(NotFound):  # another client has deleted it
@@ -124,7 +126,7 @@ def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Pat
     for path, number in leftovers:
         click.echo(f"{printable(path.name)}  {why(path)}  {size(number)}")
     deleted = [run for run, _ in runs]
-    frees, stays = client.freed(deleted) + sum(number for _, number in leftovers), client.staying(deleted)
+    frees, stays = client.room.freed(deleted) + sum(number for _, number in leftovers), client.room.staying(deleted)
     shared = f" ({size(stays)} of it are shared with other runs and stay)" if stays else ""
     note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}{shared}.")
 

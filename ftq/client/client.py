@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq.client import asking, removal, submit, workers
+from ftq.client import asking, submit, workers
 from ftq.client.asking import Asking, Pieces
 from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
+from ftq.client.removal import Room
 from ftq.client.submit import Submitted
 from ftq.errors import NotFound, utf8
-from ftq.files import disk, run_dir
+from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
 from ftq.servers import sqlite_file, without_password
@@ -48,6 +49,11 @@ class Client:
     def models(self) -> Models:
         """Finished runs as versions of a model."""
         return Models(self.store, self.settings.home)
+
+    @cached_property
+    def room(self) -> Room:
+        """What runs take on the disk, and deleting it."""
+        return Room(self.store, self.settings.home)
 
     def close(self) -> None:
         """Give back the database's connections; a client that was closed may be used again."""
@@ -256,46 +262,6 @@ class Client:
         from ftq.queue import send_question
 
         return send_question(self._app, question)
-
-    # ---- make room --------------------------------------------------------------------------------------
-
-    def removable(self, last: int) -> list[tuple[Run, int]]:
-        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`.
-
-        A version that is `latest` though there were newer ones was chosen, and is spared too.
-        """
-        old = [run for run in self.store.all() if run.is_finished and not run.kept][last:]
-        chosen = self.store.chosen() if old else set[str]()
-        return [(run, self.size(run)) for run in old if run.version_name not in chosen]
-
-    def size(self, run: Run) -> int:
-        return disk.size_of(self.run_dir(run.id).path)
-
-    def freed(self, runs: list[Run]) -> int:
-        """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
-        return disk.freed_by([self.run_dir(run.id).path for run in runs])
-
-    def staying(self, runs: list[Run]) -> int:
-        """Bytes of these runs' files that deleting them doesn't give back."""
-        return disk.staying_of([self.run_dir(run.id).path for run in runs])
-
-    def leftovers(self) -> list[tuple[Path, int]]:
-        """(path, bytes) of what nothing needs; `removal.why` says why, `clear` deletes one."""
-        return [(path, disk.size_of(path)) for path in removal.leftovers(self.store, self.settings.home)]
-
-    def old_questions(self) -> int:
-        """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
-        return self.store.count_questions()
-
-    def forget_questions(self) -> None:
-        self.store.forget_questions()
-
-    def remove(self, run: Run, old: bool = False) -> None:
-        """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""
-        removal.remove(self.store, self.run_dir(run.id).path, run.id, old)
-
-    def clear(self, leftover: Path) -> None:
-        removal.clear(leftover)
 
     # ---- inside -----------------------------------------------------------------------------------------
 

@@ -11,10 +11,59 @@ from pathlib import Path
 from ftq.errors import FtqError, NotFound, Unavailable, is_disk_full
 from ftq.files import disk, run_dir
 from ftq.settings import cache_dir
+from ftq.store.records import Run
 from ftq.store.store import RunStore
 
 UNTOUCHED = 3600  # seconds without a write: its maker has died
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
+
+
+class Room:
+    """What runs take on the disk, what `gc` may delete of it, and deleting it."""
+
+    def __init__(self, store: RunStore, home: Path) -> None:
+        self._store, self._home = store, home
+
+    def removable(self, last: int) -> list[tuple[Run, int]]:
+        """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`.
+
+        A version that is `latest` though there were newer ones was chosen, and is spared too.
+        """
+        old = [run for run in self._store.all() if run.is_finished and not run.kept][last:]
+        chosen = self._store.chosen() if old else set[str]()
+        return [(run, self.size(run)) for run in old if run.version_name not in chosen]
+
+    def size(self, run: Run) -> int:
+        return disk.size_of(self._path(run))
+
+    def freed(self, runs: list[Run]) -> int:
+        """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
+        return disk.freed_by([self._path(run) for run in runs])
+
+    def staying(self, runs: list[Run]) -> int:
+        """Bytes of these runs' files that deleting them doesn't give back."""
+        return disk.staying_of([self._path(run) for run in runs])
+
+    def leftovers(self) -> list[tuple[Path, int]]:
+        """(path, bytes) of what nothing needs; `why` says why, `clear` deletes one."""
+        return [(path, disk.size_of(path)) for path in leftovers(self._store, self._home)]
+
+    def old_questions(self) -> int:
+        """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
+        return self._store.count_questions()
+
+    def forget_questions(self) -> None:
+        self._store.forget_questions()
+
+    def remove(self, run: Run, old: bool = False) -> None:
+        """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""
+        remove(self._store, self._path(run), run.id, old)
+
+    def clear(self, leftover: Path) -> None:
+        clear(leftover)
+
+    def _path(self, run: Run) -> Path:
+        return run_dir.run_dir(self._home, run.id).path
 
 
 def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ftq.plan import duration, memory
 from ftq.plan.card import GIB, Machine
 from ftq.plan.plan import CHOSEN, Plan
-from ftq.plan.recipe import recipe_of
+from ftq.spec.recipe import recipe_of
 from ftq.spec.shape import Shape
 
 if TYPE_CHECKING:

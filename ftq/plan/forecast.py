@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.check.written import Expected
-from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import Examples
 from ftq.examples.lengths import BYTES_PER_TOKEN, Guess, bytes_of
@@ -26,13 +25,13 @@ from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import calibration, sizes
 from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
-from ftq.plan.decide import Rows, Training, choose, decide, optimizer_of, smallest, too_large
+from ftq.plan.decide import Rows, Training, decide, optimizer_of
 from ftq.plan.duration import training_seconds
-from ftq.plan.plan import CHOSEN, Plan
-from ftq.plan.recipe import Recipe, recipe_of
+from ftq.plan.least import refusal
+from ftq.plan.plan import Plan
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
-from ftq.spec.shape import Shape
+from ftq.spec.recipe import Recipe, recipe_of
 from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
 
 # The options that decide what an earlier run's documents gave, its longest row aside.
 DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
+SHOWN = ("steps", "examples_in_step", "batch_size", "load_in_4bit", "gradient_checkpointing", "peak")  # of a plan
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
-SHORTEST = 256  # the smallest max_seq_length that is proposed
 KNOWN = (
     "It takes texts, and .json and .jsonl files with instruction/output, prompt/completion, question/answer or messages"
 )
@@ -62,7 +61,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Place:
-    """The card, and how it is checked. `dtype`: what a CPU computes in. `timed`: its speed is checked."""
+    """The card, and how it is known. `dtype`: what a CPU computes in. `timed`: its speed is known."""
 
     card: Card
     said: str
@@ -98,13 +97,8 @@ class Forecast:
             "card": self.place and self.place.card.name,
             "card_memory": self.place and self.place.card.memory,
             "where": self.place and self.place.said,
-            "steps": plan and plan.steps,
-            "examples_in_step": plan and plan.examples_in_step,
-            "batch_size": plan and plan.batch_size,
-            "load_in_4bit": plan and plan.load_in_4bit,
-            "gradient_checkpointing": plan and plan.gradient_checkpointing,
+            **{name: plan and getattr(plan, name) for name in SHOWN},
             **(vars(self.recipe) if self.recipe else {}),
-            "peak": plan and plan.peak,
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "disk": self.disk,
             "gguf": self.gguf,
@@ -147,7 +141,7 @@ def forecast(
         return Forecast(dataset, None, None, None, disk, gguf, notes, lora)
     plan = decide(training, machine)
     if plan is None:
-        raise _refusal(training, shape, machine)
+        raise refusal(training, shape, machine)
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
         return Forecast(dataset, place, plan, None, disk, gguf, notes, lora)
@@ -270,50 +264,3 @@ def _place_of(store: RunStore, spec: dict[str, Any], worker: Worker, said: str) 
 
 def _corrected(store: RunStore, spec: dict[str, Any], card: Card) -> Card:
     return replace(card, corrections=calibration.corrections(store.plans_on(card.name, spec["model"])))
-
-
-# ---- what can't fit ---------------------------------------------------------------------------------------
-
-
-def _refusal(training: Training, shape: Shape, machine: Machine) -> UserError:
-    """What is needed at least, and what would fit instead."""
-    message = too_large(training.spec, smallest(training, machine), machine)
-    fitting = [_freer(training, machine), _shorter(training, machine), _smaller(training, shape, machine)]
-    nearest = "; or ".join(text for text in fitting if text)
-    return UserError(message, f"On it fits {nearest}." if nearest else "It needs a larger GPU.")
-
-
-def _freer(training: Training, machine: Machine) -> str:
-    """The same with `auto` for what decides about memory."""
-    spec = training.spec
-    fixed = [name for name in CHOSEN if getattr(spec, name) != "auto"]
-    if not fixed:
-        return ""
-    free = spec.model_copy(update=dict.fromkeys(fixed, "auto"))
-    plan = choose(replace(training, spec=free), machine)
-    return f"{spec.model} with {', '.join(f'{name}=auto' for name in fixed)} ({_gib(plan.peak)} GiB)" if plan else ""
-
-
-def _shorter(training: Training, machine: Machine) -> str:
-    """The same with shorter rows."""
-    rows = training.rows
-    row = 2 ** (max(1, rows.longest - 1).bit_length() - 1)  # the next power of two below
-    while row >= SHORTEST:
-        plan = choose(replace(training, rows=replace(rows, longest=row)), machine)
-        if plan:
-            return f"max_seq_length={row} ({_gib(plan.peak)} GiB)"
-        row //= 2
-    return ""
-
-
-def _smaller(training: Training, shape: Shape, machine: Machine) -> str:
-    """The largest model of the catalogue that fits with the same options."""
-    smaller = [model for model in models.MODELS if model.shape.parameters < shape.parameters]
-    for model in sorted(smaller, key=lambda model: model.shape.parameters, reverse=True):
-        if plan := choose(replace(training, shape=model.shape), machine):
-            return f"{model.alias} ({_gib(plan.peak)} GiB)"
-    return ""
-
-
-def _gib(number: int) -> str:
-    return f"{number / GIB:.1f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq.plan.recipe import recipe_of
+from ftq.spec.recipe import recipe_of
 from ftq.spec.shape import Shape
 
 if TYPE_CHECKING:

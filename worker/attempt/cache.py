@@ -42,7 +42,14 @@ _CODE = {
         "ftq/check",
         "ftq/parallel.py",
     ),
-    "train": ("worker/stages/train", "worker/stages/model", "worker/stages/engine", "ftq/plan", "ftq/spec/shape.py"),
+    "train": (
+        "worker/stages/train",
+        "worker/stages/model",
+        "worker/stages/engine",
+        "ftq/plan",
+        "ftq/spec/recipe.py",
+        "ftq/spec/shape.py",
+    ),
     "export": (
         "worker/stages/export",
         "worker/stages/model",

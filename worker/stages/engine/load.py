@@ -8,8 +8,8 @@ from typing import Any
 
 from ftq.errors import UserError
 from ftq.plan.plan import Plan
-from ftq.plan.recipe import recipe_of
 from ftq.spec.options import RunSpec
+from ftq.spec.recipe import recipe_of
 from worker.stages.engine import inductor
 from worker.stages.engine.setup import for_inference, takes_groups
 from worker.stages.model import base_model, merge

@@ -18,8 +18,8 @@ from ftq.examples.report import DatasetReport
 from ftq.files import run_dir as files
 from ftq.files.export_report import EXPORT, ExportReport
 from ftq.files.run_dir import RunDir
-from ftq.plan import recipe, sizes
-from ftq.spec import models
+from ftq.plan import sizes
+from ftq.spec import models, recipe
 from ftq.spec.options import RunSpec
 from worker.gguf.convert import CONVERTED, convert
 from worker.gguf.importance import UNCHANGED, requantize

@@ -17,8 +17,8 @@ from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import Rows, Training, examples_in_step
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import Handover, Plan
-from ftq.plan.recipe import recipe_of
 from ftq.spec.options import RunSpec
+from ftq.spec.recipe import recipe_of
 from ftq.spec.shape import Shape
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
 from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups

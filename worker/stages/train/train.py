@@ -19,8 +19,7 @@ from typing import Any
 from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir
-from ftq.plan import recipe
-from ftq.spec import models
+from ftq.spec import models, recipe
 from ftq.spec.options import RunSpec
 from worker.stages.engine.load import load_model
 from worker.stages.model import base_model, rows
