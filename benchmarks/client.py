@@ -99,7 +99,7 @@ def through_the_queue(client: Client, folder: Path) -> tuple[list[float], list[f
     for number in range(QUEUE_ROUNDS + 1):
         documents = folder / f"documents-{number}"  # of its own, or the cache would answer
         documents.mkdir()
-        (documents / "a.md").write_text(f"# Document {number}")
+        (documents / "a.md").write_text(f"# Document {number}\n\nIt has one sentence of some words.\n")
         taken([FTQ, "submit", "--model", "qwen3-4b", "--documents", str(documents)], client.settings.home)
         run = client.all(limit=1)[0]
         finished = finish(client, run)

@@ -27,7 +27,7 @@ TEMPLATE = Finding(
     "rows are shown, and their tokens guessed, without the model's chat template: the worker has it",
     "dataset/preview.html of a run shows them with it.",
 )
-QUICK = 2_000_000  # bytes of documents that are read in a second or three
+QUICK = 500_000  # bytes of documents that are read in a second or two
 SHOWN = 5  # documents that an error names
 # what the rows of a rule are called
 ROWS = {**RULES, "": "whole sections and records"}
