@@ -68,7 +68,8 @@ def _make_trainer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> Any:
     model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
     arguments = transformers.TrainingArguments(
         output_dir=str(out), report_to=[], disable_tqdm=True, save_strategy="no", seed=spec.seed, use_cpu=not gpu,
-        per_device_train_batch_size=spec.batch_size, max_steps=spec.max_steps, learning_rate=spec.learning_rate,
+        per_device_train_batch_size=spec.batch_size, max_steps=spec.max_steps,
+        learning_rate=2e-4 if spec.learning_rate == "auto" else spec.learning_rate,
         gradient_accumulation_steps=spec.gradient_accumulation_steps // spec.gpus, logging_strategy="no",
         ddp_find_unused_parameters=False,
     )  # fmt: skip

@@ -96,7 +96,7 @@ def test_another_quantisation_keeps_the_training(done: dict[str, str]) -> None:
     options = [*OPTIONS[:-4], "--quant", "q4_k_m"]
     sent = json.loads(ftq("submit", "--model", "./tiny", *options, "--json", "--wait").stdout)
     status = json.loads(ftq("status", sent["id"], "--json").stdout)
-    assert [stage["cached"] for stage in status["stages"]] == [True, True, False, False]
+    assert [stage["cached"] for stage in status["stages"]] == [True, True, False, False, False]
     assert status["status"] == "succeeded"
 
 
