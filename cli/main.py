@@ -12,11 +12,11 @@ from typing import IO, Any
 
 import click
 
-import ftq
 from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
 from cli.evaluation import commands as evaluation
 from ftq.errors import printable
 from ftq.start import INTERRUPTED, interruptible
+from ftq.version import VERSION
 
 EXAMPLES = """\b
 A first run, from a folder of documents to a model that answers:
@@ -97,7 +97,7 @@ def _translate(error: Exception) -> Failure:
         "max_content_width": 100,
     },
 )
-@click.version_option(ftq.__version__, prog_name="ftq", message="%(prog)s %(version)s")
+@click.version_option(VERSION, prog_name="ftq", message="%(prog)s %(version)s")
 def main() -> None:
     """A fine-tuning queue: a folder of documents in, a tuned and tested GGUF model out."""
     from ftq.settings import protect_files

@@ -1,3 +1,5 @@
 """ftq, a fine-tuning queue: the contract between the client and the worker."""
 
-__version__ = "0.1.0"
+from ftq.version import VERSION
+
+__version__ = VERSION

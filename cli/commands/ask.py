@@ -32,7 +32,7 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
 @click.option("--base", is_flag=True, help="Ask the untuned base model instead, to compare.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Most tokens of the answer.  [default: the run's]")
 @click.option("--temperature", type=click.FloatRange(0, 2), callback=_number, help="0 is greedy.  [default: the run's]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed, the same answer, at any temperature.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Asked alone, the same seed gives the same answer.")
 @click.option("--file", type=click.File("rb"), help="One prompt a line; `-` is standard input.")
 @json_option
 def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, **options: Any) -> None:

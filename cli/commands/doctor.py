@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import ftq
 from cli.commands.serve import NEEDED
 from cli.common import json_option, note, plural, print_json
 from ftq.errors import printable
+from ftq.version import VERSION
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -133,7 +133,7 @@ def _left_out(missing: list[str]) -> list[Finding]:
 
 def _as_dict(parts: dict[str, list[Finding]], verdict: str) -> dict[str, Any]:
     findings = [{"where": where, **vars(finding)} for where, group in parts.items() for finding in group]
-    return {"ftq": ftq.__version__, "verdict": verdict, "findings": findings}
+    return {"ftq": VERSION, "verdict": verdict, "findings": findings}
 
 
 def _print(parts: dict[str, list[Finding]]) -> None:

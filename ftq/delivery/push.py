@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import ftq
 from ftq.delivery.card import card
 from ftq.delivery.copy import damaged, sha256
 from ftq.delivery.parts import CARD, Model
 from ftq.errors import FtqError, Refused, Unavailable, UserError, first_line
+from ftq.version import VERSION
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -63,7 +63,7 @@ def push(
         token = get_token()
         if not token:
             raise UserError("there is no token for the hub", TOKEN)
-        api = HfApi(endpoint=endpoint, token=token, library_name="ftq", library_version=ftq.__version__)
+        api = HfApi(endpoint=endpoint, token=token, library_name="ftq", library_version=VERSION)
         api.whoami()
         for part in model.parts:
             if part.sha256 and sha256(part) != part.sha256:

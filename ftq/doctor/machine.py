@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
-import ftq
 from ftq.doctor.findings import Finding, Level
 from ftq.files.run_dir import is_fresh
+from ftq.version import VERSION
 
 GB = 1e9
 LITTLE, NONE = 20.0, 1.0  # GB: what exporting phi-3.5-mini takes at its peak; what nothing works without
@@ -22,7 +22,7 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "lustre", "glus
 
 def python() -> Iterator[Finding]:
     inside = ", in a container" if in_container() else ""
-    text = f"ftq {ftq.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    text = f"ftq {VERSION}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield Finding("python", "ok", text + inside)
 
 

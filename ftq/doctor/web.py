@@ -8,9 +8,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import ftq
 from ftq.doctor.findings import Finding
 from ftq.programs import UpOptions, flower_address
+from ftq.version import VERSION
 
 FLOWER_SECONDS, HUB_SECONDS = 1.5, 3.0
 
@@ -50,7 +50,7 @@ def _refusal(url: str, seconds: float) -> str:
     """Why the server doesn't answer; empty if it does, even with an error status."""
     if not url.startswith(("http://", "https://")):
         return "no http:// or https:// address"
-    heading = {"User-Agent": f"ftq/{ftq.__version__}"}
+    heading = {"User-Agent": f"ftq/{VERSION}"}
     try:
         request = urllib.request.Request(url, method="HEAD", headers=heading)  # noqa: S310  it is one of the two
         urllib.request.urlopen(request, timeout=seconds).close()  # noqa: S310

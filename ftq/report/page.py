@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import ftq
 from ftq.files.run_dir import RunDir, put_text
 from ftq.page.frame import document, name, section, text
 from ftq.report import inputs, results
 from ftq.report.gather import Material, gather
 from ftq.store.records import Run
+from ftq.version import VERSION
 from ftq.words import plural
 
 PAGE = "report.html"
@@ -89,5 +89,5 @@ def _footer(material: Material) -> str:
     submitted = datetime.fromtimestamp(run.created_at, UTC)
     return (
         f"<footer>Run {name(run.id)}, submitted {submitted:%Y-%m-%d %H:%M} UTC. "
-        f"This page: ftq {ftq.__version__}, {made:%Y-%m-%d %H:%M} UTC.</footer>"
+        f"This page: ftq {VERSION}, {made:%Y-%m-%d %H:%M} UTC.</footer>"
     )
