@@ -70,8 +70,10 @@ class _Process:
         path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ftq.parallel", str(theirs.fileno()), function],
-            stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, "PYTHONPATH": path},
+        )
         theirs.close()
 
     def send(self, call: tuple[Any, ...]) -> None:

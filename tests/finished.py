@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
-from ftq.files.run_dir import STAGES
+from ftq.files.export_report import ExportReport, GgufReport, Parity, Stops
+from ftq.files.run_dir import STAGES, write_json
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
 
@@ -37,9 +38,17 @@ def finished(home: Path, done: int = len(STAGES), recorded: bool = True) -> Path
     for kind, content in GGUF.items():
         (folder / f"model-{kind}.gguf").write_bytes(content)
     if recorded:
-        sums = [{"file": f"model-{kind}.gguf", "sha256": sha256(content)} for kind, content in GGUF.items()]
-        (folder / "export.json").write_text(json.dumps({"ggufs": sums}))
+        write_export(folder, [gguf(kind, sha256=sha256(content)) for kind, content in GGUF.items()])
     return folder
+
+
+def gguf(kind: str, sha256: str = "ab", **measured: Any) -> GgufReport:
+    """What the export says of one file."""
+    return GgufReport(f"model-{kind}.gguf", kind, 1000, sha256, 2, **{"stops": Stops(50, 20, 49), **measured})
+
+
+def write_export(folder: Path, files: list[GgufReport]) -> None:
+    write_json(folder / "export.json", ExportReport("</s>", Parity(20), tuple(files)).to_json())
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from ftq.evaluation.evaluation import Evaluation, Kind, Question
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
+from ftq.files.export_report import Distance
 from ftq.files.run_dir import RunDir, write_json
 from ftq.questions.row import Contradiction, Report, Stated
 from ftq.report.gather import run_of
 from ftq.spec.options import parse
 from ftq.store.records import Run
+from tests.finished import gguf, write_export
 
 HOSTILE = '</script></style><script>alert(1)</script><img src=x onerror="alert(1)">\'&amp;\x1b[2J\x00\u202eabc\u05d0 '
 QUESTIONS = [
@@ -36,9 +38,8 @@ def finished(folder: Path, types: tuple[str, ...] = ("f16", "q8_0"), steps: int 
     run.adapter.mkdir()
     for kind in types:
         run.gguf(kind).write_bytes(b"GGUF" * 1000)
-    files = [{"file": f"model-{kind}.gguf", "sha256": "ab", "perplexity": 3.4, "against_f16": {"kl": 0.0006},
-              "stops": {"rate": 0.98}, "notes": []} for kind in types]  # fmt: skip
-    write_json(folder / "export.json", {"ggufs": files})
+    near = Distance(100, kl=0.0006, top1=1.0, largest=0.1)
+    write_export(folder, [gguf(kind, perplexity=3.4, against_f16=near) for kind in types])
     run.answers.write_text("")
     write_json(run.evaluation, evaluation(types).to_json())
     return run_of(run), run
@@ -94,7 +95,6 @@ def hostile(folder: Path, times: int) -> tuple[Run, RunDir]:
                  for one in made.questions)  # fmt: skip
     write_json(directory.evaluation, replace(made, questions=said, verdict=(text,) * times,
                                              notes=(text,) * times).to_json())  # fmt: skip
-    files = [{"file": "model-f16.gguf", "sha256": "ab", "notes": [text] * times}]
-    write_json(folder / "export.json", {"ggufs": files})
+    write_export(folder, [gguf("f16", notes=(text,) * times)])
     spec = run.spec | {"topic": text, "prompts": [text] * times, "documents": text}
     return replace(run, name=text, model=text, spec=spec), directory

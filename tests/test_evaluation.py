@@ -21,8 +21,10 @@ from ftq.evaluation.scoring import echoes, f1, is_exact, is_right, judge, refuse
 from ftq.evaluation.verdicts import verdicts
 from ftq.examples.dataset import Examples, questions_of, write
 from ftq.examples.split import Row
+from ftq.files.export_report import Distance
 from ftq.files.run_dir import RunDir, write_jsonl
 from ftq.spec.options import parse
+from tests.finished import gguf, write_export
 
 ROOT = Path(__file__).parent.parent
 
@@ -298,9 +300,8 @@ def test_what_earlier_stages_measured_is_taken_over(tmp_path: Path) -> None:
             {"step": 3, "valid_loss": 2.0, "learning_rate": 0.0},
         ],
     )
-    files = [{"type": "f16", "perplexity": 3.5, "against_f16": None},
-             {"type": "q2_k", "perplexity": None, "against_f16": {"kl": 0.25}}]  # fmt: skip
-    (tmp_path / "export.json").write_text(json.dumps({"ggufs": files}))
+    far = Distance(100, kl=0.25, top1=0.9, largest=3.0)
+    write_export(tmp_path, [gguf("f16", perplexity=3.5), gguf("q2_k", against_f16=far)])
     assert (validation_loss(run), validation_loss(run, keep_best=True)) == (2.0, 1.5)
     assert as_trained(run, {"learning_rate": "auto", "r": 8}) == {"learning_rate": 2e-3, "r": 8}
     assert as_trained(run, {"learning_rate": 0.5}) == {"learning_rate": 0.5}

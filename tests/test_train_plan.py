@@ -15,7 +15,7 @@ from ftq.errors import Lost, UserError
 from ftq.files.run_dir import RunDir
 from ftq.plan.card import GIB, Card, Correction
 from ftq.plan.plan import CHOSEN, Handover, Plan
-from ftq.spec import models
+from ftq.spec import models, recipe
 from ftq.spec.options import parse
 from worker.stages.engine import device
 from worker.stages.train import plan
@@ -71,7 +71,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
         monkeypatch.setattr(plan.base_model, "read_config", lambda path: config(alias) if model is None else model)
         weights = models.ALIASES[alias].shape.parameters
         monkeypatch.setattr(plan.base_model, "parameters", lambda path: int(weights * more))
-        spec = parse({"model": alias, **options})
+        spec = recipe.decided(parse({"model": alias, **options}), 8_000_000_000)
         decided = plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
         told = report.plans[0] if report.plans else {}
         return decided, {**told, "events": report.events}

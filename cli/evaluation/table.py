@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from cli.common import plural, size
 from cli.screens import terminal
 from ftq.errors import printable
+from ftq.evaluation import words
 from ftq.evaluation.evaluation import BASE, Evaluation, Kind, Scores
+from ftq.evaluation.words import number, tally
 
 GAP = 2  # blanks between two columns
-NAMES = {
-    Kind.HELD_BACK: "in words that training didn't have",
-    Kind.OWN: "of your own",
-    Kind.UNANSWERABLE: "that nothing answers",
-    Kind.GENERAL: "of general knowledge",
-}
 
 
 @dataclass(frozen=True)
@@ -31,37 +26,21 @@ class Column:
     cell: Callable[[Scores], str]
 
 
-def _of(kind: Kind, attribute: str) -> Callable[[Scores], str]:
-    def cell(one: Scores) -> str:
-        tally = one.of(kind)
-        return f"{getattr(tally, attribute)} of {tally.asked}" if tally.asked else ""
-
-    return cell
-
-
-def _number(attribute: str, format: str) -> Callable[[Scores], str]:
-    def cell(one: Scores) -> str:
-        value = getattr(one, attribute)
-        return "" if value is None else format.format(value)
-
-    return cell
-
-
 COLUMNS = (
-    Column("RIGHT", 0, lambda one: f"{one.right} of {one.answerable}" if one.answerable else ""),
-    Column("EXACT", 11, _number("exact", "{:.2f}")),
-    Column("F1", 6, _number("f1", "{:.2f}")),
-    Column("ROUGE-L", 12, _number("rouge_l", "{:.2f}")),
-    Column("REFUSED", 1, _of(Kind.UNANSWERABLE, "refused")),
-    Column("GAVE UP", 7, lambda one: f"{one.refused_wrongly} of {one.answerable}" if one.answerable else ""),
-    Column("GENERAL", 2, _of(Kind.GENERAL, "right")),
-    Column("STOPS", 3, _number("stop_rate", "{:.0%}")),
-    Column("TOKENS", 9, _number("mean_tokens", "{:.0f}")),
-    Column("LOSS", 10, _number("validation_loss", "{:.3f}")),
-    Column("PPL", 8, _number("perplexity", "{:.2f}")),
-    Column("KL", 13, _number("kl", "{:.3f}")),
-    Column("TOK/S", 5, _number("tokens_per_second", "{:,.0f}")),
-    Column("SIZE", 4, lambda one: "" if one.file_bytes is None else size(one.file_bytes)),
+    Column("RIGHT", 0, words.right),
+    Column("EXACT", 11, number("exact", "{:.2f}")),
+    Column("F1", 6, number("f1", "{:.2f}")),
+    Column("ROUGE-L", 12, number("rouge_l", "{:.2f}")),
+    Column("REFUSED", 1, tally(Kind.UNANSWERABLE, "refused")),
+    Column("GAVE UP", 7, words.gave_up),
+    Column("GENERAL", 2, tally(Kind.GENERAL, "right")),
+    Column("STOPS", 3, number("stop_rate", "{:.0%}")),
+    Column("TOKENS", 9, number("mean_tokens", "{:.0f}")),
+    Column("LOSS", 10, number("validation_loss", "{:.3f}")),
+    Column("PPL", 8, number("perplexity", "{:.2f}")),
+    Column("KL", 13, number("kl", "{:.3f}")),
+    Column("TOK/S", 5, number("tokens_per_second", "{:,.0f}")),
+    Column("SIZE", 4, words.file_size),
 )
 
 
@@ -77,12 +56,7 @@ def evaluation_view(evaluation: Evaluation, symbols: bool = True) -> list[Render
 
 
 def _how(evaluation: Evaluation) -> str:
-    kinds = []
-    for kind, count in evaluation.counts.items():
-        more = evaluation.available.get(kind, count)
-        kinds.append(f"{count}{f' (of {more})' if more > count else ''} {NAMES[kind]}")
-    asked = plural(sum(evaluation.counts.values()), "question")
-    return f"{asked}: {', '.join(kinds)}. Answers were ended after {evaluation.max_tokens} tokens."
+    return f"{words.asked(evaluation)}. Answers were ended after {evaluation.max_tokens} tokens."
 
 
 class Scoreboard:

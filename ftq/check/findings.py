@@ -178,8 +178,9 @@ def _contradictions(report: DatasetReport) -> Iterator[Finding]:
         yield _told("warning", what, fix, tuple(map(str, of_facts)))
     if of_records := report.contradictions:
         what = f"{_count(len(of_records), 'question')} that records answer differently"
-        yield _told("warning", what, "Keep the right answer: both are learned, and either is said.",
-                    tuple(map(str, of_records)))  # fmt: skip
+        yield _told(
+            "warning", what, "Keep the right answer: both are learned, and either is said.", tuple(map(str, of_records))
+        )
 
 
 def _secrets(survey: Survey) -> Iterator[Finding]:

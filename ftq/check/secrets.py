@@ -25,8 +25,22 @@ FORMS = {
     "password in an address": r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@<>\"'`{}$]{1,60}:[^\s/:@<>\"'`{}$*]{6,80}@[\w.-]{4,}",
 }
 ANY = re.compile("|".join(f"({form})" for form in FORMS.values()))
-HINTS = ("-----BEGIN", "AKIA", "ASIA", "gh", "glpat-", "xox", "AIza", "k_live_", "sk-", "hf_", "pypi-", "npm_", "SG.",
-         "://")  # fmt: skip
+HINTS = (
+    "-----BEGIN",
+    "AKIA",
+    "ASIA",
+    "gh",
+    "glpat-",
+    "xox",
+    "AIza",
+    "k_live_",
+    "sk-",
+    "hf_",
+    "pypi-",
+    "npm_",
+    "SG.",
+    "://",
+)
 # What a value is set under, and the value: any word under a name in capitals, else one with a digit in it.
 _KEYS = r"PASSW(?:OR)?D|PASSPHRASE|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(?:ACCESS|AUTH|API|BOT)_?TOKEN"
 _VALUE = r"[^\s\"'`<>(){}\[\]$*,;|\\]{6,80}(?![\w(<{\[$*|\\])"

@@ -14,7 +14,7 @@ from ftq.evaluation import own
 from ftq.evaluation.choose import Chosen, choose, most_tokens, only
 from ftq.evaluation.compare import Comparison, Side
 from ftq.evaluation.compare import compare as compare_sides
-from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, kept
+from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, kept, tuned
 from ftq.evaluation.measured import as_trained
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.evaluation.verdicts import MARGIN, verdicts
@@ -98,18 +98,17 @@ def _without_context(chosen: Chosen) -> tuple[Chosen, list[str]]:
 def _subjects(client: Client, run: Run, other: Run | None) -> list[Subject]:
     """Base, the run's files in the order of its options, the other run's first file."""
     own_files = [Subject(quant, run, {"quant": quant}) for quant in _quantizations(client, run)]
-    others = [Subject(f"{other.name} {quant}", other, {"quant": quant})
-              for quant in _quantizations(client, other)[:1]] if other else []  # fmt: skip
+    others = (
+        [Subject(f"{other.name} {quant}", other, {"quant": quant}) for quant in _quantizations(client, other)[:1]]
+        if other
+        else []
+    )
     return [Subject(BASE, run, {"base": True}), *own_files, *others]
 
 
 def _quantizations(client: Client, run: Run) -> list[str]:
     folder = client.run_dir(run.id)
-    there = [
-        name
-        for name in sorted(run.spec["quantizations"], key=lambda name: name != "f16")
-        if folder.gguf(name).is_file()
-    ]
+    there = [name for name in tuned(run.spec["quantizations"]) if folder.gguf(name).is_file()]
     if not there:
         raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
     return there

@@ -45,8 +45,15 @@ class Room:
         return disk.staying_of([self._path(run) for run in runs])
 
     def leftovers(self) -> list[tuple[Path, int]]:
-        """(path, bytes) of what nothing needs; `why` says why, `clear` deletes one."""
-        return [(path, disk.size_of(path)) for path in leftovers(self._store, self._home)]
+        """(path, bytes) of what nothing needs; `why` says why, `clear` deletes one.
+
+        It is left of deletions and killed submits, or lies in this machine's cache.
+        """
+        submits = [mark.parent for mark in self._home.glob("*/.submitting")]
+        lost = [folder for folder in submits if not is_recorded(self._store, folder.name)]
+        stopped = filter(_is_dead, [*self._home.glob(".*.partial"), *lost])
+        found = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *sorted(_unused(cache_dir()))]
+        return [(path, disk.size_of(path)) for path in found]
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
@@ -56,36 +63,33 @@ class Room:
         self._store.forget_questions()
 
     def remove(self, run: Run, old: bool = False) -> None:
-        """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it."""
-        remove(self._store, self._path(run), run.id, old)
+        """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it.
+
+        The files go aside together with the record: what can't be deleted then, or not before a Ctrl-C, is a leftover.
+        """
+        folder = self._path(run)
+        aside = folder.with_name(f".{run.id}.deleted")
+        try:
+            self._store.delete(run.id, lambda: _rename(folder, aside), old=old)
+        except BaseException:
+            if is_recorded(self._store, run.id):
+                _rename(aside, folder)
+            raise
+        self.clear(aside)
 
     def clear(self, leftover: Path) -> None:
-        clear(leftover)
+        try:
+            run_dir.remove(leftover)
+        except FileNotFoundError:
+            pass  # another client deletes it at this moment
+        except OSError as error:
+            raise Unavailable(
+                f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
+                f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
+            ) from None
 
     def _path(self, run: Run) -> Path:
         return run_dir.run_dir(self._home, run.id).path
-
-
-def remove(store: RunStore, folder: Path, run_id: str, old: bool) -> None:
-    """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it.
-
-    The files go aside together with the record: what then can't be deleted, or isn't before a Ctrl-C, is a leftover.
-    """
-    aside = folder.with_name(f".{run_id}.deleted")
-    try:
-        store.delete(run_id, lambda: _rename(folder, aside), old=old)
-    except BaseException:
-        if is_recorded(store, run_id):
-            _rename(aside, folder)
-        raise
-    clear(aside)
-
-
-def leftovers(store: RunStore, home: Path) -> list[Path]:
-    """The leftovers of deletions and killed submits, and what nothing needs in this machine's cache."""
-    submits = [mark.parent for mark in home.glob("*/.submitting") if not is_recorded(store, mark.parent.name)]
-    stopped = filter(_is_dead, [*home.glob(".*.partial"), *submits])
-    return [*sorted([*stopped, *home.glob(".*.deleted")]), *sorted(_unused(cache_dir()))]
 
 
 def why(leftover: Path) -> str:
@@ -93,18 +97,6 @@ def why(leftover: Path) -> str:
     if leftover.parent == cache_dir():
         return "in the cache, and not used any more"
     return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
-
-
-def clear(leftover: Path) -> None:
-    try:
-        run_dir.remove(leftover)
-    except FileNotFoundError:
-        pass  # another client deletes it at this moment
-    except OSError as error:
-        raise Unavailable(
-            f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
-            f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
-        ) from None
 
 
 def is_recorded(store: RunStore, run_id: str) -> bool:

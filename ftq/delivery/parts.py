@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ftq.errors import FtqError, Refused, UserError, did_you_mean, first_line
+from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import RunDir
 from ftq.store.records import Run
 
@@ -120,13 +120,12 @@ def _part(path: Path, name: str, sha256: str = "") -> Part:
 
 def _recorded(run: Run, folder: RunDir) -> dict[str, str]:
     """{file: sha256} of the GGUF files, as the export measured them; empty for a run of an earlier ftq."""
-    path = folder.path / "export.json"
-    if not path.exists():
+    if not folder.export.exists():
         return {}
     try:
-        return {one["file"]: one["sha256"] for one in json.loads(path.read_text(encoding="utf-8"))["ggufs"]}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        return {one.file: one.sha256 for one in ExportReport.read(folder.path).ggufs}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise FtqError(
-            f"{path} can't be read: {first_line(error)}",
+            f"{folder.export} can't be read: {first_line(error)}",
             f"It has the checksums. `ftq retry {run.name} --from export` makes it anew.",
         ) from None

@@ -48,8 +48,10 @@ def choose(run: RunDir, most: int, seed: int) -> Chosen:
     mine = own.read(run.own_questions) if run.own_questions.is_file() else []
     worded, unanswerable = held_back(run.dataset)
     refusals = _sample(unanswerable, max(1, most // REFUSALS), seed)
-    return _all([*mine, *_sample(worded, most - len(refusals), seed), *refusals, *general()],
-                [*mine, *worded, *unanswerable, *general()])  # fmt: skip
+    return _all(
+        [*mine, *_sample(worded, most - len(refusals), seed), *refusals, *general()],
+        [*mine, *worded, *unanswerable, *general()],
+    )
 
 
 def only(questions: Sequence[Question]) -> Chosen:

@@ -89,8 +89,11 @@ def why_worse(new: Evaluation | None, latest: Evaluation | None) -> str:
     """
     if new is None or latest is None:
         return f"{'it' if new is None else 'the latest version'} has no evaluation to compare by"
-    shared = [(said, answer, one.question) for one, other in _shared(new, latest)
-              if (said := _first(new, one)) and (answer := _first(latest, other))]  # fmt: skip
+    shared = [
+        (said, answer, one.question)
+        for one, other in _shared(new, latest)
+        if (said := _first(new, one)) and (answer := _first(latest, other))
+    ]
     if not shared:
         return "no question was asked of both"
     mine = sum(_is_right(question, said) for said, _, question in shared)

@@ -16,6 +16,11 @@ KEPT_QUESTIONS = 100  # of each kind, whose answers eval.json has; all of them a
 KEPT_CHARACTERS = 1000  # of an answer
 
 
+def tuned(quantizations: Sequence[str]) -> list[str]:
+    """The tuned subjects, f16 first: the others are compared with it."""
+    return sorted(quantizations, key=lambda name: name != "f16")
+
+
 class Kind(StrEnum):
     """Where a question comes from, and so what its answer tells."""
 
@@ -161,14 +166,17 @@ class Evaluation:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Evaluation:
         """KeyError or TypeError for what is no evaluation; keys of a later version are left aside."""
-        return cls(**_known(cls, value) | {
-            "counts": {Kind(kind): count for kind, count in value["counts"].items()},
-            "available": {Kind(kind): count for kind, count in value["available"].items()},
-            "subjects": tuple(map(_scores, value["subjects"])),
-            "questions": tuple(map(_asked, value["questions"])),
-            "verdict": tuple(value["verdict"]),
-            "notes": tuple(value["notes"]),
-        })  # fmt: skip
+        return cls(
+            **_known(cls, value)
+            | {
+                "counts": {Kind(kind): count for kind, count in value["counts"].items()},
+                "available": {Kind(kind): count for kind, count in value["available"].items()},
+                "subjects": tuple(map(_scores, value["subjects"])),
+                "questions": tuple(map(_asked, value["questions"])),
+                "verdict": tuple(value["verdict"]),
+                "notes": tuple(value["notes"]),
+            }
+        )
 
     @classmethod
     def read(cls, path: Path) -> Evaluation:

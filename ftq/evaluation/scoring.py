@@ -64,8 +64,10 @@ def f1(answer: str, accepted: Sequence[str]) -> float:
     0 to 1.
     """
     said = words_of(answer)
-    return max((_f1(sum((Counter(said) & Counter(words)).values()), said, words) for words in map(words_of, accepted)),
-               default=0.0)  # fmt: skip
+    return max(
+        (_f1(sum((Counter(said) & Counter(words)).values()), said, words) for words in map(words_of, accepted)),
+        default=0.0,
+    )
 
 
 def rouge_l(answer: str, accepted: Sequence[str]) -> float:

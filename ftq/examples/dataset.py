@@ -125,9 +125,13 @@ class Examples:
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
             for row in rows:
                 example = {
-                    "instruction": row.instruction, "input": row.input, "output": row.output,
-                    "source": row.source, "document": row.document, "rule": row.rule,
-                }  # fmt: skip
+                    "instruction": row.instruction,
+                    "input": row.input,
+                    "output": row.output,
+                    "source": row.source,
+                    "document": row.document,
+                    "rule": row.rule,
+                }
                 if part is Part.VALID and row.value:
                     example["value"] = row.value  # what an answer has to say, in whatever words
                 if self._is_duplicate(example, row.source):
@@ -177,9 +181,13 @@ class Examples:
 
     def _fitting(self, candidate: Candidate) -> Iterator[Example]:
         """The candidate as one example, or as several where its text is too long for a row."""
-        whole = {"instruction": candidate.instruction, "input": candidate.input,
-                 "output": "\n\n".join(candidate.blocks).strip(), "source": candidate.source,
-                 "document": candidate.document}  # fmt: skip
+        whole = {
+            "instruction": candidate.instruction,
+            "input": candidate.input,
+            "output": "\n\n".join(candidate.blocks).strip(),
+            "source": candidate.source,
+            "document": candidate.document,
+        }
         whole |= {"turns": candidate.turns} if candidate.turns else {}
         if self._is_filled(candidate):
             self._skip_filled(candidate)
@@ -250,8 +258,11 @@ def write(examples: Iterable[tuple[Example, Part]], dataset: Path, seed: int, va
             lines.write(json.dumps(example, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
             shares.append(share(example, seed, part))
     valid = held_out(shares, valid_fraction)
-    with (everything.open("rb") as lines, (dataset / "train.jsonl").open("wb") as to_train,
-          (dataset / "valid.jsonl").open("wb") as to_valid):  # fmt: skip
+    with (
+        everything.open("rb") as lines,
+        (dataset / "train.jsonl").open("wb") as to_train,
+        (dataset / "valid.jsonl").open("wb") as to_valid,
+    ):
         for number, line in enumerate(lines):
             (to_valid if number in valid else to_train).write(line)
     everything.unlink()

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-EXPORT = "export.json"
-
 
 @dataclass(frozen=True)
 class Distance:
@@ -69,6 +67,11 @@ class GgufReport:
     importance: bool = False  # quantised with an importance matrix
     notes: tuple[str, ...] = ()
 
+    @property
+    def kl(self) -> float | None:
+        """From f16, in nats; None where there was no f16 to compare with."""
+        return self.against_f16.kl if self.against_f16 else None
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -100,7 +103,7 @@ class ExportReport:
     @classmethod
     def read(cls, run: Path) -> ExportReport:
         """The report in a run's folder. OSError if there is none."""
-        return cls.from_json(json.loads((run / EXPORT).read_text(encoding="utf-8")))
+        return cls.from_json(json.loads((run / "export.json").read_text(encoding="utf-8")))
 
 
 def _gguf(value: dict[str, Any]) -> GgufReport:

@@ -94,6 +94,11 @@ class RunDir:
         return self.path / "eval.json"
 
     @property
+    def export(self) -> Path:
+        """What the export has measured, see ftq/files/export_report.py."""
+        return self.path / "export.json"
+
+    @property
     def own_questions(self) -> Path:
         """The user's questions with accepted answers, as they were at submit."""
         return self.path / "questions.json"

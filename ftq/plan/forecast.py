@@ -31,7 +31,7 @@ from ftq.plan.least import refusal
 from ftq.plan.plan import Plan
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
-from ftq.spec.recipe import Recipe, recipe_of
+from ftq.spec.recipe import Recipe, decided
 from ftq.store.records import Run, Worker, queue_of
 from ftq.store.store import RunStore
 
@@ -132,8 +132,8 @@ def forecast(
     if shape is None:
         notes.append(f"the shape of {spec['model']} is known only on the worker: no memory, time and sizes here")
         return Forecast(dataset, place, None, None, None, None, notes)
-    lora = recipe_of(parse(spec), shape.parameters)
-    asked = parse({**spec, **vars(lora)})
+    asked = decided(parse(spec), shape.parameters)
+    lora = Recipe.of(asked)
     training = Training(asked, shape, dataset.train)
     machine = machine_of(asked, place or Place(ANY_GPU, ""))
     disk, gguf = sizes.of_run(asked, shape, optimizer_of(training, machine))

@@ -101,8 +101,9 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         asked = noun[0].lower() + noun[1:]
         yield Asked(
             f"{preposition.title()} {asked} {clause.auxiliary} {clause.subject} {before} {after}{clause.tail}?",
-            sentence, "which",
-        )  # fmt: skip
+            sentence,
+            "which",
+        )
     elif match is None and (not before.strip() or clause.verb or before.strip() in VERBS):
         before = re.sub(r"\b(?:the|a|an)\s*$", "", before)
         yield Asked(f"{noun} {clause.auxiliary} {clause.subject} {before} {after}{clause.tail}?", sentence, "which")

@@ -98,11 +98,14 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         record = draft.fact.subject if draft.fact.rule == "J" else ""
         section, answer = (draft.fact.file, (*draft.fact.path, record)), asked(draft.answer)
         reason = (
-            "rows of a fact" if turn >= options.fact_rows
-            else "rows of a section" if sections[section] >= options.section_rows * (1 if turn > 1 else FIRST)
-            else "same answer" if answers[answer] >= same
+            "rows of a fact"
+            if turn >= options.fact_rows
+            else "rows of a section"
+            if sections[section] >= options.section_rows * (1 if turn > 1 else FIRST)
+            else "same answer"
+            if answers[answer] >= same
             else ""
-        )  # fmt: skip
+        )
         if reason:
             left_out[reason].append(draft)
             continue

@@ -44,9 +44,15 @@ def refusals(
     """
     absent = _Absent(facts, known, language, options)
     kinds = [
-        absent.invented(), absent.lacking(), absent.things(), absent.crossed(), absent.foreign(), absent.with_things(),
-        absent.swapped(), absent.stock(),
-    ]  # fmt: skip
+        absent.invented(),
+        absent.lacking(),
+        absent.things(),
+        absent.crossed(),
+        absent.foreign(),
+        absent.with_things(),
+        absent.swapped(),
+        absent.stock(),
+    ]
     mixed = (draft for draft in chain.from_iterable(zip_longest(*kinds)) if draft is not None)
     room = {opening: max(LEAST, number // 2) for opening, number in Counter(map(_opening, answered)).items()}
     chosen: list[Draft] = []
@@ -108,10 +114,13 @@ class _Absent:
     def lacking(self) -> Iterator[Draft]:
         """What a real subject isn't said to have: no section with it has a word of that."""
         subjects = [
-            fact for fact in self.facts
-            if fact.relation in ("meaning", "lead", "attribute", "default") and len(fact.subject.split()) <= 4
-            and is_subject(fact.subject, longest=4) and _is_thing(fact.subject)
-        ]  # fmt: skip
+            fact
+            for fact in self.facts
+            if fact.relation in ("meaning", "lead", "attribute", "default")
+            and len(fact.subject.split()) <= 4
+            and is_subject(fact.subject, longest=4)
+            and _is_thing(fact.subject)
+        ]
         asked = self.language.lacking
         turns = [(fact, turn) for turn in range(TURNS if asked else 0) for fact in self._shuffled(subjects, "lacking")]
         for number, (fact, turn) in enumerate(turns):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ftq.delivery.parts import Model, collect
 from ftq.errors import FtqError
 from ftq.evaluation.evaluation import Evaluation
 from ftq.examples.report import REPORT, DatasetReport
 from ftq.files.disk import last_written
+from ftq.files.export_report import ExportReport, GgufReport
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.report import curves
 from ftq.report.curves import Curves
@@ -25,20 +24,16 @@ from ftq.store.records import Run, Stage
 
 Made = TypeVar("Made")
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-EXPORT = "export.json"
 STARTED = re.compile(rb"--- (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC ")  # where an attempt begins in a stage's log
 
 
 @dataclass(frozen=True)
 class File:
-    """A GGUF file. What wasn't measured is None; `notes` are what the export told of it."""
+    """A GGUF file, and what the export has measured of it."""
 
     name: str
     bytes: int
-    perplexity: float | None = None
-    kl: float | None = None
-    stops: float | None = None
-    notes: tuple[str, ...] = ()
+    measured: GgufReport | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def gather(run: Run, folder: RunDir, new: Path | None = None, now: float | None 
         dataset=read(folder.dataset / REPORT, lambda path: DatasetReport.read(path.parent)),
         curves=read(metrics, lambda path: curves.read(path, is_whole)),
         evaluation=read((new or folder.path) / folder.evaluation.name, Evaluation.read),
-        files=_files(folder, read(folder.path / EXPORT, _measured) or {}),
+        files=_files(folder, read(folder.export, lambda path: ExportReport.read(path.parent))),
         model=_model(run, folder),
         lost=tuple(lost),
     )
@@ -113,27 +108,11 @@ def _metrics(folder: RunDir) -> tuple[Path, bool]:
     return max(attempts, key=lambda path: int(path.parent.name)), False
 
 
-def _files(folder: RunDir, measured: dict[str, dict[str, Any]]) -> tuple[File, ...]:
+def _files(folder: RunDir, export: ExportReport | None) -> tuple[File, ...]:
     """The GGUF files that are there, f16 first, with what export.json says of them."""
+    measured = {one.file: one for one in export.ggufs} if export else {}
     paths = sorted(folder.ggufs(), key=lambda path: (path.stem != "model-f16", -path.stat().st_size))
-    return tuple(File(path.name, path.stat().st_size, **measured.get(path.name, {})) for path in paths)
-
-
-def _measured(path: Path) -> dict[str, dict[str, Any]]:
-    files = json.loads(path.read_text(encoding="utf-8"))["ggufs"]
-    return {
-        one["file"]: {
-            "perplexity": _number(one.get("perplexity")),
-            "kl": _number((one.get("against_f16") or {}).get("kl")),
-            "stops": _number((one.get("stops") or {}).get("rate")),
-            "notes": tuple(map(str, one.get("notes", ()))),
-        }
-        for one in files
-    }
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return tuple(File(path.name, path.stat().st_size, measured.get(path.name)) for path in paths)
 
 
 def _model(run: Run, folder: RunDir) -> Model | None:

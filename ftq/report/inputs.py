@@ -121,8 +121,10 @@ def _told(curves: Curves, keep_best: bool) -> list[str]:
 def options(material: Material) -> str:
     """The options that differ from the defaults."""
     asked = changed(material.run.spec)
-    rows = "".join(f'<tr><th scope="row">{text(key)}</th><td class="words">{text(value, LONG)}</td></tr>'
-                   for key, value in asked.items())  # fmt: skip
+    rows = "".join(
+        f'<tr><th scope="row">{text(key)}</th><td class="words">{text(value, LONG)}</td></tr>'
+        for key, value in asked.items()
+    )
     rest = "All other options have their defaults." if asked else "All options have their defaults."
     table = f"<table><tbody>{rows}</tbody></table>" if asked else ""
     return f'{table}<p class="dim">{rest}</p>'

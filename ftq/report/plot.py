@@ -72,8 +72,11 @@ def _plot(title: str, curves: dict[str, tuple[Point, ...]], kept: tuple[float, s
         return Line(name, drawn, dots, f"{curve[-1][1]:.4g}")
 
     lines = tuple(line(name, curve) for name, curve in curves.items() if curve)
-    said = "; ".join(f"{name} {curve[0][1]:.4g} at first, {curve[-1][1]:.4g} at last".strip()
-                     for name, curve in curves.items() if curve)  # fmt: skip
+    said = "; ".join(
+        f"{name} {curve[0][1]:.4g} at first, {curve[-1][1]:.4g} at last".strip()
+        for name, curve in curves.items()
+        if curve
+    )
     steps = [step for step in _steps(0, right, whole=True) if step <= right]
     return Plot(
         title=title + unit,

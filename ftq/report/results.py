@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ftq.evaluation import words
 from ftq.evaluation.evaluation import BASE, Asked, Evaluation, Kind, Said, Scores, Verdict
+from ftq.evaluation.words import number, said, tally
 from ftq.page.frame import name, text
 from ftq.report.gather import File, Material
 from ftq.words import plural, size
@@ -19,12 +21,6 @@ NAMES = {
     Kind.HELD_BACK: "In words that training didn't have",
     Kind.UNANSWERABLE: "Nothing in the documents answers these",
     Kind.GENERAL: "General knowledge",
-}
-KINDS = {
-    Kind.OWN: "of your own",
-    Kind.HELD_BACK: "in words that training didn't have",
-    Kind.UNANSWERABLE: "that nothing answers",
-    Kind.GENERAL: "of general knowledge",
 }
 
 
@@ -57,49 +53,32 @@ class Measure:
     cell: Callable[[Scores], str]
 
 
-def _of(kind: Kind, attribute: str) -> Callable[[Scores], str]:
-    def cell(one: Scores) -> str:
-        tally = one.of(kind)
-        return f"{getattr(tally, attribute)} of {tally.asked}" if tally.asked else ""
-
-    return cell
-
-
-def _number(attribute: str, format: str) -> Callable[[Scores], str]:
-    def cell(one: Scores) -> str:
-        value = getattr(one, attribute)
-        return "" if value is None else format.format(value)
-
-    return cell
-
-
 def _right(one: Scores) -> str:
     if not one.answerable:
         return ""
     bar = f'<i class="rest"><i style="width:{round(100 * one.right / one.answerable)}%"></i></i>'
-    return f"{one.right} of {one.answerable}{bar}"
+    return f"{words.right(one)}{bar}"
 
 
 KNOWS = (
     Measure("Right answers", "on the documents", _right),
-    Measure("Word for word", "the accepted answer and nothing else", _number("exact", "{:.0%}")),
-    Measure("F1", "words shared with it", _number("f1", "{:.2f}")),
-    Measure("ROUGE-L", "the same in their order", _number("rouge_l", "{:.2f}")),
-    Measure("General knowledge", "right; what training may wipe out", _of(Kind.GENERAL, "right")),
+    Measure("Word for word", "the accepted answer and nothing else", number("exact", "{:.0%}")),
+    Measure("F1", "words shared with it", number("f1", "{:.2f}")),
+    Measure("ROUGE-L", "the same in their order", number("rouge_l", "{:.2f}")),
+    Measure("General knowledge", "right; what training may wipe out", tally(Kind.GENERAL, "right")),
 )
 BEHAVES = (
-    Measure("Says it doesn't know", "where nothing answers", _of(Kind.UNANSWERABLE, "refused")),
-    Measure("Gives up", "where the documents answer",
-            lambda one: f"{one.refused_wrongly} of {one.answerable}" if one.answerable else ""),
-    Measure("Ends its answer itself", "", _number("stop_rate", "{:.0%}")),
-    Measure("Length of an answer", "tokens", _number("mean_tokens", "{:.0f}")),
+    Measure("Says it doesn't know", "where nothing answers", tally(Kind.UNANSWERABLE, "refused")),
+    Measure("Gives up", "where the documents answer", words.gave_up),
+    Measure("Ends its answer itself", "", number("stop_rate", "{:.0%}")),
+    Measure("Length of an answer", "tokens", number("mean_tokens", "{:.0f}")),
 )  # fmt: skip
 COSTS = (
-    Measure("Validation loss", "of the adapter", _number("validation_loss", "{:.3f}")),
-    Measure("Perplexity", "", _number("perplexity", "{:,.2f}")),
-    Measure("KL from f16", "nats a token", _number("kl", "{:.4f}")),
-    Measure("Speed", "tokens a second, four at once", _number("tokens_per_second", "{:,.0f}")),
-    Measure("File", "", lambda one: "" if one.file_bytes is None else size(one.file_bytes)),
+    Measure("Validation loss", "of the adapter", number("validation_loss", "{:.3f}")),
+    Measure("Perplexity", "", number("perplexity", "{:,.2f}")),
+    Measure("KL from f16", "nats a token", number("kl", "{:.4f}")),
+    Measure("Speed", "tokens a second, four at once", number("tokens_per_second", "{:,.0f}")),
+    Measure("File", "", words.file_size),
 )
 
 
@@ -127,15 +106,10 @@ def _group(measures: Iterable[Measure], subjects: Sequence[Scores]) -> str:
 
 
 def _how(evaluation: Evaluation) -> str:
-    asked = sum(evaluation.counts.values())
-    if not asked:
+    if not sum(evaluation.counts.values()):
         return ""
-    kinds = []
-    for kind, count in evaluation.counts.items():
-        more = evaluation.available.get(kind, count)
-        kinds.append(f"{count:,}{f' (of {more:,})' if more > count else ''} {KINDS[kind]}")
     return (
-        f'<p class="dim">{plural(asked, "question")}: {", ".join(kinds)}. Answers were drawn greedily and ended after '
+        f'<p class="dim">{words.asked(evaluation)}. Answers were drawn greedily and ended after '
         f"{evaluation.max_tokens:,} tokens; docs/evaluation.md says what each line means.</p>"
     )
 
@@ -198,9 +172,9 @@ def _said(subject: str, said: Said, kind: Kind) -> str:
 
 DETAILS: tuple[tuple[str, Callable[[File], str]], ...] = (
     ("Size", lambda file: size(file.bytes)),
-    ("Perplexity", lambda file: "" if file.perplexity is None else f"{file.perplexity:,.2f}"),
-    ("KL from f16", lambda file: "" if file.kl is None else f"{file.kl:.4f}"),
-    ("Ends itself", lambda file: "" if file.stops is None else f"{file.stops:.0%}"),
+    ("Perplexity", lambda file: said(file.measured, "perplexity", "{:,.2f}")),
+    ("KL from f16", lambda file: said(file.measured, "kl", "{:.4f}")),
+    ("Ends itself", lambda file: f"{file.measured.stops.rate:.0%}" if file.measured else ""),
 )
 
 
@@ -215,7 +189,7 @@ def files(material: Material) -> str:
         for file in material.files
     )
     table = f'<div class="wide"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return table + _list([note for file in material.files for note in file.notes], "wrong")
+    return table + _list([note for file in material.files if file.measured for note in file.measured.notes], "wrong")
 
 
 def _list(lines: Sequence[str], kind: str) -> str:

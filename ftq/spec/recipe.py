@@ -21,6 +21,11 @@ class Recipe:
     alpha: int
     learning_rate: float
 
+    @classmethod
+    def of(cls, spec: RunSpec) -> Recipe:
+        """The numbers of a spec that `decided` has given. ValueError where it still says `auto`."""
+        return cls(int(spec.r), int(spec.alpha), float(spec.learning_rate))
+
     def __str__(self) -> str:
         return f"rank {self.r}, alpha {self.alpha}, learning rate {self.learning_rate:g}"
 

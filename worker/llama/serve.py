@@ -71,10 +71,26 @@ def _start_packaged(order: dict[str, Any]) -> Any:
 
 def _start_binary(binary: str, order: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [
-        binary, "--model", order["model"], "--ctx-size", str(order["context"]), "--parallel", str(order["slots"]),
-        "--kv-unified", "--threads", str(order["threads"]), "--host", order["socket"], "--no-webui", "--no-warmup",
-        "--jinja", "--sleep-idle-seconds", str(order["idle_seconds"]), "--log-verbosity", str(ERRORS),
-    ]  # fmt: skip
+        binary,
+        "--model",
+        order["model"],
+        "--ctx-size",
+        str(order["context"]),
+        "--parallel",
+        str(order["slots"]),
+        "--kv-unified",
+        "--threads",
+        str(order["threads"]),
+        "--host",
+        order["socket"],
+        "--no-webui",
+        "--no-warmup",
+        "--jinja",
+        "--sleep-idle-seconds",
+        str(order["idle_seconds"]),
+        "--log-verbosity",
+        str(ERRORS),
+    ]
     command += [] if order["gpu"] else ["--n-gpu-layers", "0"]
     environment = os.environ | {"LLAMA_API_KEY": order["key"]}  # everybody can read a command line in /proc
     return subprocess.Popen(

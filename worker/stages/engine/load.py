@@ -9,7 +9,7 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
-from ftq.spec.recipe import recipe_of
+from ftq.spec.recipe import Recipe
 from worker.stages.engine import inductor
 from worker.stages.engine.setup import for_inference, takes_groups
 from worker.stages.model import base_model, merge
@@ -50,7 +50,7 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]
     import torch
     from unsloth import FastLanguageModel
 
-    recipe = recipe_of(spec, base_model.parameters(model_dir))
+    recipe = Recipe.of(spec)
     inductor.copy_less()
     inductor.remember_sizes(base_model.read_config(model_dir), plan.way)
     model, tokenizer = _unsloth_base(model_dir, spec, plan)
@@ -89,7 +89,7 @@ def _load_plain(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoTokenizer, set_seed
 
-    recipe = recipe_of(spec, base_model.parameters(model_dir))
+    recipe = Recipe.of(spec)
     model = _plain_base(model_dir, plan)
     model.config.use_cache = False
     if plan.load_in_4bit:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ftq.errors import FtqError, Lost, OutOfMemory, UserError
 from ftq.evaluation import measured
 from ftq.evaluation.choose import choose, most_tokens
-from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Evaluation, Question, Scores, kept
+from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Evaluation, Question, Scores, kept, tuned
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
 from ftq.evaluation.verdicts import verdicts
 from ftq.examples.report import DatasetReport
@@ -45,12 +45,12 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     chosen = choose(run, spec.eval_questions, spec.seed)
     tokens = most_tokens(chosen.questions, spec.max_tokens)
     notes = _missing(chosen.questions)
-    tuned = _tuned(run, spec)
+    files = _tuned(run, spec)
     base = _base(run, spec, notes) if chosen.questions else []
-    replies = _ask([*base, *tuned], chosen.questions, tokens, spec.seed, report, notes)
+    replies = _ask([*base, *files], chosen.questions, tokens, spec.seed, report, notes)
     asked = side_by_side(chosen.questions, replies)
     seconds = {one.subject: one.seconds for one in replies}
-    subjects = _scores(run, spec, [*base, *tuned], asked, seconds)
+    subjects = _scores(run, spec, [*base, *files], asked, seconds)
     answered = [one for one in subjects if one.subject in seconds]
     questions, left_out = kept(asked)
     evaluation = Evaluation(
@@ -83,7 +83,7 @@ def _missing(questions: Sequence[Question]) -> list[str]:
 
 def _tuned(run: RunDir, spec: RunSpec) -> list[Subject]:
     """The run's files, f16 first: the others are compared with it."""
-    names = sorted(spec.quantizations, key=lambda name: name != "f16")
+    names = tuned(spec.quantizations)
     for name in names:
         if not run.gguf(name).is_file():
             raise UserError(f"{run.gguf(name)} is not there yet", "Run the export stage first.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from ftq.errors import UserError
 from ftq.examples.report import DatasetReport
 from ftq.files import run_dir as files
-from ftq.files.export_report import EXPORT, ExportReport
+from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import RunDir
 from ftq.plan import sizes
 from ftq.spec import models, recipe
@@ -63,25 +63,26 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     dataset = DatasetReport.read(run.dataset)
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
-    _check_disk(out, model_dir, spec)
+    parameters = base_model.parameters(model_dir)
+    _check_disk(out, parameters, spec)
     report.progress(0)
     with tempfile.TemporaryDirectory(prefix="ftq-export-") as scratch:
         tokens = Tokens(model_dir, spec.format)
         work = _Work(run, out, spec, report, model_dir, tokens, dataset.stop, Path(scratch))
         ends = _merge(work)
         checked = _make_and_measure(work)
-    files.write_json(out / EXPORT, checked.to_json())
+    files.write_json(RunDir(out).export, checked.to_json())
     modelfile = card.modelfile(spec, dataset, tokens, ends, card.system(run))
     (out / "Modelfile").write_text(modelfile, encoding="utf-8")
-    trained = recipe.decided(spec, base_model.parameters(model_dir))
+    trained = recipe.decided(spec, parameters)
     (out / "README.md").write_text(card.readme(run, trained, dataset, checked), encoding="utf-8")
     if not spec.keep_merged:
         files.remove(out / "merged")
     report.progress(100)
 
 
-def _check_disk(out: Path, model_dir: Path, spec: RunSpec) -> None:
-    need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
+def _check_disk(out: Path, parameters: int, spec: RunSpec) -> None:
+    need = sizes.export(parameters, spec.quantizations)
     have = shutil.disk_usage(out).free
     if have < need:
         raise UserError(

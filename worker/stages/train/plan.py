@@ -18,7 +18,7 @@ from ftq.plan.decide import Rows, Training, examples_in_step
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import Handover, Plan
 from ftq.spec.options import RunSpec
-from ftq.spec.recipe import recipe_of
+from ftq.spec.recipe import Recipe
 from ftq.spec.shape import Shape
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
 from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups
@@ -62,7 +62,7 @@ def _plan(
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
     plan, card = _wait_for_room(training, machine, report)
     replace(handover, plan=plan).write(run)
-    said = recipe_of(spec, base_model.parameters(model_dir))
+    said = Recipe.of(spec)
     if shape is None:
         report.plan(f"a model of another kind: the plan that needs least memory; {said}", **plan.to_json())
         return plan

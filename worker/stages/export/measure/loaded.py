@@ -24,9 +24,13 @@ def loaded(model_dir: Path) -> Iterator[Any]:
 
     small = sum(path.stat().st_size for path in base_model.weight_paths(model_dir)) <= SMALL
     model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=torch.float32 if small else "auto", attn_implementation="sdpa", local_files_only=True,
-        trust_remote_code=False, use_safetensors=True,
-    )  # fmt: skip
+        model_dir,
+        dtype=torch.float32 if small else "auto",
+        attn_implementation="sdpa",
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
     if not small:
         for _, module in linear_layers(model):
             module.forward = _in_float32(module)

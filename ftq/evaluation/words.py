@@ -1,0 +1,56 @@
+"""An evaluation's numbers as people read them, for the terminal's table and the page's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ftq.evaluation.evaluation import Evaluation, Kind, Scores
+from ftq.words import plural, size
+
+KINDS = {
+    Kind.OWN: "of your own",
+    Kind.HELD_BACK: "in words that training didn't have",
+    Kind.UNANSWERABLE: "that nothing answers",
+    Kind.GENERAL: "of general knowledge",
+}
+
+
+def said(one: object, attribute: str, format: str) -> str:
+    """The number in this form; empty where it isn't known."""
+    value = getattr(one, attribute, None)
+    return "" if value is None else format.format(value)
+
+
+def number(attribute: str, format: str) -> Callable[[Scores], str]:
+    """A cell with one number of a subject."""
+    return lambda one: said(one, attribute, format)
+
+
+def tally(kind: Kind, attribute: str) -> Callable[[Scores], str]:
+    """A cell such as `3 of 10`; empty where nobody asked such questions."""
+    return lambda one: _of(getattr(one.of(kind), attribute), one.of(kind).asked)
+
+
+def right(one: Scores) -> str:
+    return _of(one.right, one.answerable)
+
+
+def gave_up(one: Scores) -> str:
+    return _of(one.refused_wrongly, one.answerable)
+
+
+def file_size(one: Scores) -> str:
+    return "" if one.file_bytes is None else size(one.file_bytes)
+
+
+def asked(evaluation: Evaluation) -> str:
+    """For example `60 questions: 20 of your own, 16 (of 20) in words that training didn't have`."""
+    kinds = []
+    for kind, count in evaluation.counts.items():
+        more = evaluation.available.get(kind, count)
+        kinds.append(f"{count:,}{f' (of {more:,})' if more > count else ''} {KINDS[kind]}")
+    return f"{plural(sum(evaluation.counts.values()), 'question')}: {', '.join(kinds)}"
+
+
+def _of(number: int, all: int) -> str:
+    return f"{number} of {all}" if all else ""
