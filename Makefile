@@ -15,7 +15,7 @@ $(READY): $(wildcard requirements/*.txt) pyproject.toml
 	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || \
 	  { echo "libgomp is missing, for llama.cpp: apt-get install libgomp1"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/serve.txt -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt --editable .
 	touch $(READY)
 

@@ -111,6 +111,6 @@ for command in (
     *(ask.infer, evaluation.evaluate, evaluation.compare, evaluation.report),
     *(models.models, models.promote, models.pull, models.push, look.options),
     *(room.rm, room.gc, room.keep),
-    *(serve.up, serve.worker, doctor.doctor),
+    *(serve.up, serve.worker, serve.serve, doctor.doctor),
 ):
     main.add_command(command)

@@ -1,4 +1,6 @@
-"""The worker's programs, `ftq up` and `ftq worker`: their options, declared once for who starts them and who runs.
+"""Programs beside the client, `ftq up`, `ftq worker` and `ftq serve`.
+
+Their options are declared once, for who starts them and who runs.
 
 A program gets its options as one JSON object on its command line.
 """
@@ -17,7 +19,7 @@ from ftq.errors import FtqError, UserError, exit_code, printable
 
 @dataclass(frozen=True)
 class Program:
-    """A program of the package `worker`, which the client starts and never imports."""
+    """A program of the worker or the gateway, which the client starts and never imports."""
 
     module: ClassVar[str]
     command: ClassVar[str]
@@ -70,3 +72,15 @@ class WorkerOptions(Program):
     gpus: str | None = None
     name: str | None = None
     concurrency: int | None = None
+
+
+@dataclass(frozen=True)
+class ServeOptions(Program):
+    """`largest_upload` is in bytes; `base64_results` serves result files as OpenAI does, not plain."""
+
+    module: ClassVar = "gateway.program"
+    command: ClassVar = "ftq serve"
+    host: str = "127.0.0.1"
+    port: int = 8787
+    largest_upload: int = 8 * 2**30
+    base64_results: bool = False

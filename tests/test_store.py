@@ -1126,7 +1126,7 @@ def test_what_was_written_is_there_for_another_process(url: str, store: RunStore
 def test_a_database_of_another_version_is_refused(url: str, store: RunStore) -> None:
     with store.engine.begin() as db:
         db.exec_driver_sql("UPDATE ftq_schema SET version = 99")
-    with pytest.raises(Unavailable, match=r"has schema version 99, this ftq needs 4$"):
+    with pytest.raises(Unavailable, match=rf"has schema version 99, this ftq needs {schema.VERSION}$"):
         RunStore(url)
 
 

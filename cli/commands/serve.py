@@ -1,4 +1,4 @@
-"""`ftq up` and `ftq worker` become the worker's own programs: the client never imports the worker."""
+"""`ftq up`, `ftq worker` and `ftq serve` become programs of their own: the client imports none of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from ftq.errors import did_you_mean
-from ftq.programs import Program, UpOptions, WorkerOptions
+from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
 from ftq.store.records import MAX_GPUS, QUEUES
 
 NEEDED = ("worker", "celery", "torch")
+SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "httpx")
 
 
 @click.command()
@@ -81,6 +82,28 @@ def worker(queues: str, **options: Any) -> None:
     _become(WorkerOptions(queues=",".join(wanted), **options), ())
 
 
+@click.command()
+@click.option("--host", default=ServeOptions.host, show_default=True, help="The address it listens on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=ServeOptions.port, show_default=True)
+def serve(**options: Any) -> None:
+    """Serve OpenAI's fine-tuning and chat API, and a page for people.
+
+    It listens on this machine alone unless --host says otherwise. `ftq keys create NAME` makes the key that every
+    request needs.
+
+    \b
+    Examples:
+      ftq serve
+      ftq serve --host 0.0.0.0 --port 8000
+    """
+    missing = [name for name in SERVING if importlib.util.find_spec(name) is None]
+    if missing:
+        raise click.ClickException(
+            f"serving isn't installed here ({', '.join(missing)} missing)\n`pip install -r requirements/serve.txt`"
+        )
+    _exec(ServeOptions(**options))
+
+
 def _become(program: Program, also_needed: tuple[str, ...]) -> None:
     missing = [name for name in (*NEEDED, *also_needed) if importlib.util.find_spec(name) is None]
     if missing:
@@ -88,5 +111,9 @@ def _become(program: Program, also_needed: tuple[str, ...]) -> None:
             f"the worker isn't installed here ({', '.join(missing)} missing)\n"
             "`make install` installs it; or start it where it is installed, and submit from here."
         )
+    _exec(program)
+
+
+def _exec(program: Program) -> None:
     sys.stdout.flush()
     os.execvp(sys.executable, program.argv())

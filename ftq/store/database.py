@@ -30,11 +30,15 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
-    def _read(self) -> AbstractContextManager[sa.Connection]:
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """A connection to read with."""
         return self.engine.connect().execution_options(read=True)
 
-    def _write(self) -> AbstractContextManager[sa.Connection]:
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that is committed when the block ends."""
         return self.engine.begin()
+
+    _read, _write = reading, writing
 
     def _now(self, db: sa.Connection) -> float:
         """Seconds since the epoch, by the server's clock if there is a server: all machines have to agree."""

@@ -40,7 +40,8 @@ class Stage:
 class Run:
     """A run and its stages in order. Its status is derived from theirs, never stored.
 
-    No other run has its `name`. Runs that are versions of one model share the `family`.
+    No other run has its `name`. Runs that are versions of one model share the `family`. `owner` is the id of the key
+    that asked for it, empty where a person with access to the database did.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Run:
     stages: list[Stage] = field(default_factory=list)
     family: str = ""
     version: int | None = None
+    owner: str = ""
 
     @property
     def version_name(self) -> str | None:

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
+from ftq.store.gateway.upgrade import GATEWAY
 
-VERSION = 4
+VERSION = 5
 # The statements that upgrade a database of each earlier version to the next one.
 UPGRADES = {
     1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
@@ -34,6 +35,7 @@ UPGRADES = {
         "(SELECT 1 FROM stages WHERE stages.run_id = runs.id AND stages.status <> 'succeeded')",
         "UPDATE runs SET version = 1 WHERE id IN (SELECT run_id FROM versions)",
     ),
+    4: ("ALTER TABLE runs ADD COLUMN owner VARCHAR(16) NOT NULL DEFAULT ''", *GATEWAY),
 }
 CONNECT_SECONDS = 4
 # Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.
@@ -55,6 +57,7 @@ runs = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False, index=True),
     sa.Column("family", sa.String(120)),  # what its versions are called; null in a run of an earlier ftq: its name
     sa.Column("version", sa.Integer),  # its number among them, once it has succeeded
+    sa.Column("owner", sa.String(16), nullable=False, default="", server_default=""),  # the key that asked for it
 )
 
 versions = sa.Table(

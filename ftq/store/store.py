@@ -8,6 +8,7 @@ SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, wor
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
+from ftq.store.gateway.keys import Keys
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run
@@ -26,19 +28,32 @@ from ftq.store.workers import Workers
 class RunStore(Attempts, Questions, Workers, Plans):
     """The whole store: the verbs about runs, and those of its parts."""
 
+    @cached_property
+    def keys(self) -> Keys:
+        """The API keys of the gateway."""
+        return Keys(self)
+
     # ---- what the user asks for -------------------------------------------------------------------------
 
     def create(
-        self, run_id: str, name: str, spec: dict[str, Any], documents_hash: str, family: str | None = None
+        self,
+        run_id: str,
+        name: str,
+        spec: dict[str, Any],
+        documents_hash: str,
+        family: str | None = None,
+        owner: str = "",
     ) -> Run:
         """Record a run with all its stages queued. NameTaken if another run has the name.
 
-        Once it has succeeded it is a version of `family`, or of its own name.
+        Once it has succeeded it is a version of `family`, or of its own name. `owner` is the id of the key that asked
+        for it, or empty.
         """
         try:
             with self._write() as db:
                 now = self._now(db)
                 row = {"id": run_id, "name": name, "family": family or name, "model": spec["model"], "spec": spec}
+                row |= {"owner": owner}
                 db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
                 for position, stage in enumerate(STAGES):
                     db.execute(

@@ -1,0 +1,94 @@
+"""API keys: only a hash of the secret is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.errors import NameTaken, NotFound
+from ftq.store.database import Database
+from ftq.store.gateway.tables import keys
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a key may use; 0 is no limit. `jobs` counts those that aren't finished, `bytes` its files."""
+
+    jobs: int = 0
+    requests_per_minute: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key without its secret. `hint` shows people which one it is; an admin's sees what the others have made."""
+
+    id: str
+    name: str
+    hint: str
+    admin: bool
+    limits: Limits
+    created_at: float
+    used_at: float | None = None
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key with its secret, which is told once."""
+
+    key: Key
+    secret: str = field(repr=False)
+
+
+class Keys:
+    """The keys of a store, as `store.keys`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, name: str, limits: Limits, admin: bool = False) -> NewKey:
+        """Make a key. NameTaken if another has the name."""
+        secret = f"sk-ftq-{secrets.token_urlsafe(32)}"
+        key_id = secrets.token_hex(8)
+        values: dict[str, Any] = {"id": key_id, "name": name, "hint": f"{secret[:9]}…{secret[-4:]}", "admin": admin}
+        try:
+            with self._database.writing() as db:
+                now = self._database.clock()
+                db.execute(keys.insert().values(**values, hash=_hash(secret), limits=asdict(limits), created_at=now))
+        except sa.exc.IntegrityError:
+            raise NameTaken(name) from None
+        return NewKey(Key(**values, limits=limits, created_at=now), secret)
+
+    def find(self, secret: str) -> Key | None:
+        """The key of a secret; None if there is none, or it was revoked."""
+        query = sa.select(keys).where(keys.c.hash == _hash(secret), keys.c.revoked_at.is_(None))
+        with self._database.reading() as db:
+            row = db.execute(query).mappings().first()
+        return _key(row) if row else None
+
+    def all(self) -> list[Key]:
+        """Every key, the revoked ones too, the oldest first."""
+        with self._database.reading() as db:
+            return [_key(row) for row in db.execute(sa.select(keys).order_by(keys.c.created_at)).mappings()]
+
+    def revoke(self, name: str) -> None:
+        """End a key at once. NotFound if there is none of that name; what it made stays."""
+        ended = keys.update().where(keys.c.name == name, keys.c.revoked_at.is_(None))
+        with self._database.writing() as db:
+            if not db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
+                raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
+
+
+def _hash(secret: str) -> str:
+    """A fast hash suffices: the secret is 32 random bytes, which nobody guesses."""
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
+
+
+def _key(row: Any) -> Key:
+    values = {name: row[name] for name in ("id", "name", "hint", "admin", "created_at", "used_at", "revoked_at")}
+    return Key(**values, limits=Limits(**row["limits"]))

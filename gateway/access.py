@@ -1,0 +1,83 @@
+"""Who asks, and how often: an API key for all but /healthz, its limits, and a request id on every answer.
+
+Plain ASGI: Starlette's BaseHTTPMiddleware would hide a client that hangs up from the endpoints.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ftq.errors import FtqError
+from ftq.store.gateway.keys import Key
+from gateway import errors
+from gateway.errors import ApiError
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+OPEN = frozenset({"/healthz"})
+HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-ftq"}
+NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
+    "(i.e. Authorization: Bearer YOUR_KEY). `ftq keys create NAME` makes one."
+)
+
+
+def caller_of(request: Request) -> Key:
+    """The key that the request came with."""
+    key: Key = request.scope["ftq.key"]
+    return key
+
+
+class Access:
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self.app, self.gateway = app, gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with_id = _Answer(send)
+        if scope["path"] not in OPEN:
+            request = Request(scope, receive)
+            try:
+                scope["ftq.key"] = await run_in_threadpool(self._key_of, request)
+            except (ApiError, FtqError) as error:
+                await errors.answer(request, error)(scope, receive, with_id.send)
+                return
+        await self.app(scope, receive, with_id.send)
+
+    def _key_of(self, request: Request) -> Key:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise ApiError(401, NO_KEY)
+        key = self.gateway.client.store.keys.find(secret.strip())
+        if key is None:
+            raise ApiError(401, f"Incorrect API key provided: {_masked(secret.strip())}.", code="invalid_api_key")
+        return key
+
+
+class _Answer:
+    """Puts a request id and OpenAI's headers on the answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            _add(message, HEADERS | {"x-request-id": f"req_{secrets.token_hex(16)}"})
+        await self._send(message)
+
+
+def _add(message: MutableMapping[str, Any], headers: dict[str, str]) -> None:
+    message["headers"] = [*message.get("headers", []), *((k.encode(), v.encode()) for k, v in headers.items())]
+
+
+def _masked(secret: str) -> str:
+    return f"{secret[:4]}***{secret[-4:]}" if len(secret) > 12 else "***"

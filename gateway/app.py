@@ -1,0 +1,66 @@
+"""The application: which path is answered by whom, behind the check of keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ftq.client.client import Client
+from ftq.errors import FtqError
+from ftq.programs import ServeOptions
+from ftq.settings import Settings
+from gateway import errors
+from gateway.access import Access
+
+
+@dataclass
+class Gateway:
+    """What all endpoints share, as `gateway_of(request)`: the client, its store, how it was started."""
+
+    settings: Settings
+    options: ServeOptions
+    client: Client
+
+
+def gateway_of(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+def make_app(settings: Settings, options: ServeOptions) -> Starlette:
+    """The whole server. Endpoints that only read the database are plain functions, which run in threads."""
+    gateway = Gateway(settings, options, Client(settings))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        gateway.client.close()
+
+    handlers: dict[Any, Any] = dict.fromkeys((errors.ApiError, FtqError, HTTPException, Exception), errors.answer)
+    app = Starlette(
+        routes=_routes(),
+        middleware=[Middleware(Access, gateway=gateway)],
+        exception_handlers=handlers,
+        lifespan=lifespan,
+    )
+    app.state.gateway = gateway
+    return app
+
+
+def _routes() -> list[Route]:
+    return [Route("/healthz", health)]
+
+
+def health(request: Request) -> Response:
+    """Whether this process answers and its database does; the only answer without a key."""
+    gateway_of(request).client.store.live_workers()
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,1 @@
+"""Answers of tuned and base models through warm llama.cpp servers."""

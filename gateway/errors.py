@@ -1,0 +1,74 @@
+"""Errors as OpenAI's clients read them: {"error": {"message", "type", "param", "code"}}, all four keys always.
+
+A client raises by the status: 400 BadRequest, 401 Authentication, 403 PermissionDenied, 404 NotFound, 429 RateLimit,
+5xx InternalServer. It tries 408, 409, 429 and 5xx again, so what stays wrong is a 400 (never 409 nor 422).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ftq.errors import FtqError, NotFound, Unavailable, UserError
+
+INVALID = "invalid_request_error"
+RETRY_SECONDS = 5
+log = logging.getLogger("ftq.gateway")
+
+
+class ApiError(Exception):
+    """An answer that refuses: what a client gets as its exception. `param` is the dotted path of the wrong value."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        kind: str = INVALID,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code, self.kind = status, message, param, code, kind
+        self.headers = headers or {}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+def of_ftq(error: FtqError) -> ApiError:
+    """What ftq says of the user's data is a 400, or a 404; of a database that is gone a 503 that clients try again."""
+    if isinstance(error, NotFound):
+        return ApiError(404, error.text)
+    if isinstance(error, UserError):
+        return ApiError(400, error.text)
+    if isinstance(error, Unavailable):
+        wait = {"Retry-After": str(RETRY_SECONDS)}
+        return ApiError(503, error.text, kind="server_error", code="unavailable", headers=wait)
+    return ApiError(500, error.text, kind="server_error")
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The response to an exception, whichever it is. A page that a person looks at gets the same in words."""
+    if isinstance(error, FtqError):
+        error = of_ftq(error)
+    elif isinstance(error, HTTPException):
+        error = _of_http(request, error)
+    elif not isinstance(error, ApiError):
+        log.exception("%s %s", request.method, request.url.path, exc_info=error)
+        error = ApiError(500, "The server had an error; its log has the details.", kind="server_error")
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+def _of_http(request: Request, error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        return ApiError(404, f"Invalid URL ({request.method} {request.url.path})")
+    if error.status_code == 405:
+        return ApiError(405, f"Not allowed to {request.method} on {request.url.path}", code="method_not_supported")
+    return ApiError(error.status_code, str(error.detail))

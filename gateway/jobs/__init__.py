@@ -1,0 +1,1 @@
+"""Fine-tuning jobs: runs as OpenAI's clients make, follow and end them."""

@@ -1,0 +1,83 @@
+"""Bodies, queries and pages as OpenAI's clients send and read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+
+from gateway.errors import ApiError
+
+Value = TypeVar("Value")
+Form = TypeVar("Form", bound="Body")
+LARGEST_BODY = 16 * 2**20  # bytes of a JSON body; files are streamed elsewhere
+
+
+class Body(BaseModel):
+    """A JSON body: an unknown name is refused, an explicit null is the same as a name that is left out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+async def read_body(request: Request, form: type[Form]) -> Form:
+    """The request's body as `form`. ApiError 400 with the dotted path of what is wrong."""
+    values = await read_json(request)
+    try:
+        return form.model_validate(_without_nulls(values))
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The request's body, an object. ApiError 400 for anything else, 413 for one that is too long."""
+    text = bytearray()
+    async for piece in request.stream():
+        text += piece
+        if len(text) > LARGEST_BODY:
+            raise ApiError(413, f"The body has more than {LARGEST_BODY:,} bytes.", code="request_too_large")
+    try:
+        values = json.loads(text.decode())
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ApiError(400, "We could not parse the JSON body of your request: it has to be a JSON object in UTF-8.")
+    return values
+
+
+def invalid(error: ValidationError) -> ApiError:
+    """The first thing that a body's check found."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return ApiError(400, f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter")
+    if first["type"] == "extra_forbidden":
+        return ApiError(400, f"Unrecognized request argument supplied: {path}", param=path, code="unknown_parameter")
+    return ApiError(400, f"Invalid value for '{path}': {first['msg']}.", param=path, code="invalid_value")
+
+
+def page(
+    values: Sequence[Value], limit: int, shown: Callable[[Value], dict[str, Any]], ends: bool = False
+) -> dict[str, Any]:
+    """A page of at most `limit`; `values` holds one more if there is a next page. `ends`: with first_id and last_id."""
+    data = [shown(value) for value in values[:limit]]
+    found: dict[str, Any] = {"object": "list", "data": data, "has_more": len(values) > limit}
+    if ends:
+        found |= {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return found
+
+
+def limit_of(request: Request, default: int, most: int) -> int:
+    """The query's `limit`. ApiError 400 if it is no number from 1 to `most`."""
+    text = request.query_params.get("limit", str(default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise ApiError(400, f"'limit' has to be a number from 1 to {most}, not {text!r}.", param="limit")
+    return int(text)
+
+
+def _without_nulls(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _without_nulls(value) for name, value in values.items() if value is not None}
+    return [_without_nulls(value) for value in values] if isinstance(values, list) else values
