@@ -29,6 +29,9 @@ from ftq.examples.split import Example, Row
 from ftq.spec.options import parse
 
 TOKEN = "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5"
+FEW = (
+    "Add documents, or name a file of your own questions: --set questions_file=FILE (docs/evaluation.md has its form)."
+)
 BAD = "line 2: malformed JSON (Expecting ',' delimiter, column 15)"
 PORTS = "# Ports\n\n| Service | Port |\n|---|---|\n| web | {web} |\n| api | 9000 |\n"
 LONG = " ".join(f"word{number}" for number in range(60))
@@ -221,16 +224,17 @@ def test_the_exit_code_is_that_of_the_findings(tmp_path: Path) -> None:
     good = str(write(tmp_path / "good", {"a.md": "# A\n\nThe text of it."}))
     odd = str(write(tmp_path / "odd", {"a.md": "# A\n\nThe text of it.", "bad.json": "{"}))
     none = str(write(tmp_path / "none", {"a.md": "# A"}))
+    unasked = ("--set", "eval_questions=0")
     asked = [[good], [good, "--strict"], [odd], [odd, "--strict"], [none], [f"{none}/no"], [good, "--set", "epochs=0"]]
-    codes = [run("check", *arguments).exit_code for arguments in asked]
+    codes = [run("check", *arguments, *unasked).exit_code for arguments in asked]
     assert codes == [0, 0, 0, 1, 1, 2, 2]
-    assert run("check", none).stdout.startswith(
+    assert run("check", none, *unasked).stdout.startswith(
         "\nFindings\n✗ error  no example in it\n  -> ftq takes texts, and JSON records with instruction/output, "
         "prompt/completion, question/answer or messages.\n"
         "· note  1 document without text\n    a.md: nothing usable: no text in it but headings\n"
         "  -> Write text below the headings, or name them in .ftqignore.\n")  # fmt: skip
     said = "1 warning found. With --strict, warnings count as errors.\n"
-    assert run("check", odd, "--strict", "--json").stderr == said
+    assert run("check", odd, *unasked, "--strict", "--json").stderr == said
     assert run("check", f"{none}/no").stderr == (
         f"Error: documents {none}/no: there is no such folder\nName a folder of documents: ftq check DIR\n"
     )
@@ -239,11 +243,16 @@ def test_the_exit_code_is_that_of_the_findings(tmp_path: Path) -> None:
 def test_what_is_printed_for_a_small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "docs", {"a\nb.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
     monkeypatch.chdir(tmp_path)
+    assert ok("check", "docs", "--set", "eval_questions=0").stderr == "Nothing stands in the way.\n"
     result = ok("check", "docs")
-    assert result.stderr == "Nothing stands in the way.\n"
+    assert result.stderr == "1 warning found.\n"
     assert (
         result.stdout
         == f"""
+Findings
+! warning  no question will test what the model learned, 5 are the fewest that tell anything
+  -> Add documents, or name a file of your own questions: --set questions_file=FILE (docs/evaluation.md has its form).
+
 1 document in {tmp_path}/docs
 DOCUMENT  FACTS  ROWS  TOKENS
 a\ufffdb.json            1      11
@@ -268,6 +277,8 @@ def test_json_has_all_of_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "docs", FOLDER)
     told = json.loads(ok("check", str(folder), "--json").stdout)
     checked = look(folder)
+    few = ("no question will test what the model learned, 5 are the fewest that tell anything", FEW)
+    checked = checked.with_finding("warning", *few)
     assert [File(**file) for file in told["files"]] == checked.files
     assert [Finding(**{**one, "places": tuple(one["places"])}) for one in told["findings"]] == checked.findings
     assert told["rows"] == [vars(row) for row in checked.rows]
@@ -295,6 +306,28 @@ def test_submit_says_in_a_line_what_check_would_warn_of(documents: Path) -> None
     line = f"Note: 1 text looks like a secret. `ftq check {documents}` says where and what to do\n"
     assert line in ok("submit", "--model", "smollm2-135m").stderr
     assert line in ok("submit", "--model", "smollm2-135m", "--dry-run").stderr
+
+
+def test_too_few_questions_to_judge_by_are_told_before_the_training(home: Path, tmp_path: Path) -> None:
+    """By check, by submit, by the dry run, and again where an earlier run has looked through the documents."""
+
+    def told(folder: Path, *options: str) -> list[str]:
+        submitted = [run("submit", "--model", "smollm2-135m", "--documents", str(folder), *options, *dry)
+                     for dry in ([], ["--dry-run"])]  # fmt: skip
+        lines = [line for one in submitted for line in one.stderr.splitlines() if "the fewest" in line]
+        checked = json.loads(run("check", str(folder), *options, "--json").stdout)["findings"]
+        return [*lines, *(f"Note: {one['message']}. {one['fix']}" for one in checked if "fewest" in one["message"])]
+
+    line = f"Note: only 2 questions will test what the model learned, 5 are the fewest that tell anything. {FEW}"
+    two = "".join(json.dumps({"question": f"{number}?", "answer": "So."}) + "\n" for number in "12")
+    small = write(tmp_path / "small", {"valid.jsonl": two, "a.md": PORTS.format(web=80)})
+    assert told(small) == [line] * 3
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps([{"question": f"{n}?", "answers": ["So."]} for n in range(3)]))
+    assert told(small, "--set", f"questions_file={mine}") == told(small, "--set", "eval_questions=0") == []
+    raised = told(small, "--set", "eval_questions=1")
+    assert [text.split(". ")[0] for text in raised] == [line.split(". ")[0].replace("2 questions", "1 question")] * 3
+    assert all("anything. Raise eval_questions (now 1). Add" in text for text in raised)
 
 
 def test_of_a_large_folder_submit_looks_for_one_example(tmp_path: Path) -> None:

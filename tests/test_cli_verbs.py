@@ -21,6 +21,10 @@ from ftq.errors import FtqError, RunError, UserError
 from ftq.programs import Program, UpOptions, WorkerOptions
 
 pytestmark = pytest.mark.usefixtures("utc")
+FEW = (
+    "no question will test what the model learned, 5 are the fewest that tell anything. Add documents, or name a file of "
+    "your own questions: --set questions_file=FILE (docs/evaluation.md has its form)."
+)
 
 
 # ---- submit -----------------------------------------------------------------------------------------------
@@ -34,6 +38,7 @@ def test_submit_prints_the_id_and_says_the_rest_on_standard_error(documents: Pat
         result.stderr
         == f"""\
 Taken: 2 documents from {documents}
+Note: {FEW}
 Note: The broker can't be reached. The run is recorded and starts as soon as it is there. `ftq up` starts it; \
 where the workers run in Docker, `docker compose run --rm cli` takes the place of `ftq`.
 
@@ -88,6 +93,7 @@ asked for beyond the defaults
     assert result.stderr == (
         "Note: no worker of the queue gpu is up or known: no memory and time here. "
         '`--card "RTX 4090"` or `--card 24` (GiB) says for which card\n'
+        f"Note: {FEW}\n"
         f"Note: it would wait. No worker is up. {START}\n"
         "Nothing was recorded or sent: leave out --dry-run to submit it.\n"
     )

@@ -54,7 +54,7 @@ def client(tmp_path: Path, cache: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    return {"model": "qwen3-4b", "documents": str(tmp_path / "docs")}
+    return {"model": "qwen3-4b", "documents": str(tmp_path / "docs"), "eval_questions": 0}  # too few to be asked
 
 
 def tree(folder: Path) -> set[str]:
@@ -81,7 +81,7 @@ def test_submit_records_the_run_and_snapshots_its_documents(client: Client, opti
     }  # fmt: skip
     assert RunDir(home / run.id).read_run() == {
         "id": run.id, "name": "mine", "documents_hash": run.documents_hash,
-        "spec": {**parse({"model": "qwen3-4b"}).model_dump(), "epochs": 5.0, "documents": options["documents"]},
+        "spec": {**parse(options).model_dump(), "epochs": 5.0},
     }  # fmt: skip
     assert (run.name, run.spec, run.status) == ("mine", RunDir(home / run.id).read_run()["spec"], "queued")
     assert client.find("mine") == client.find(run.id[:5]) == run

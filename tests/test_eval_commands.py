@@ -53,7 +53,9 @@ def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -
         "f16         1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   7 B\n"
         "q8_0        1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   8 B\n"
         "2 questions: 1 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
-        "✓ these questions found nothing wrong\n"
+        "! Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
+        "asked only 1. `ftq eval RUN --questions FILE` asks your own; for the next run add documents, or --set "
+        "questions_file=FILE.\n"
     )
     how = {"max_tokens": 64, "temperature": 0.0, "seed": 3407}
     assert asked == [

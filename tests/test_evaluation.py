@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ftq.examples.dataset import Examples, questions_of, write
 from ftq.examples.split import Row
 from ftq.files.export_report import Distance
 from ftq.files.run_dir import RunDir, write_jsonl
+from ftq.report.results import scoreboard
 from ftq.spec.options import parse
 from tests.finished import gguf, write_export
 
@@ -318,11 +320,67 @@ RIGHT = [one.answers[0] if one.answers else "The documents don't say." for one i
 BASE = ["Something."] * 15 + RIGHT[15:]
 
 
-def verdict(texts: list[str], base: list[str] = BASE, stopped: bool = True, **more: list[str]) -> list[str]:
+def verdict(
+    texts: list[str], base: list[str] = BASE, stopped: bool = True, spec: dict[str, Any] = SPEC, **more: list[str]
+) -> list[str]:
     subjects = [Replies("base", said(*base), 1.0), Replies("f16", said(*texts, stopped=stopped), 1.0),
                 *(Replies(name, said(*given), 1.0) for name, given in more.items())]  # fmt: skip
     asked = side_by_side(EVERYTHING, subjects)
-    return verdicts(asked, [scores(asked, one.subject, 1.0) for one in subjects], SPEC)
+    return verdicts(asked, [scores(asked, one.subject, 1.0) for one in subjects], spec)
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_too_few_questions_find_nothing_wrong_nor_right(right: int) -> None:
+    """Whatever the answers, on the screen and on the page: it is said that nobody knows, and how to know."""
+    told = []
+    for number in range(6):
+        asked = [*FACTS[:number], *UNKNOWN, *general()]
+        texts = [one.answers[0] if right and one.answers else "The documents don't say." for one in asked]
+        answered = side_by_side(asked, [Replies("f16", said(*texts), 1.0)])
+        subjects = [scores(answered, "f16", 1.0)]
+        made = make(subjects, verdict=tuple(verdicts(answered, subjects, SPEC)))
+        screen, page = " ".join(shown(made, 200)), scoreboard(made)
+        assert ("found nothing wrong" in screen) == ("found nothing wrong" in page) == (right == 1 and number == 5)
+        assert made.is_judged == (number == 5)
+        old = replace(made, verdict=())  # of a version that said nothing of it
+        assert ("found nothing wrong" in " ".join(shown(old, 200))) == (number == 5)
+        told += [text for text in made.verdict if text.startswith("Nobody can say")]
+    assert told == [
+        "Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
+        f"asked {few}. `ftq eval RUN --questions FILE` asks your own; for the next run add documents, or --set "
+        "questions_file=FILE."
+        for few in ("none", "only 1", "only 2", "only 3", "only 4")
+    ]
+    few = verdict(RIGHT, spec={**SPEC, "eval_questions": 3})
+    assert few == []  # enough were asked all the same
+
+
+FAULTS: list[dict[str, Any]] = [
+    {"texts": RIGHT, "stopped": False},
+    {"texts": ["The documents don't say."] * 15 + RIGHT[15:]},
+    {"texts": [one.text for one in FACTS[:4]] + RIGHT[4:]},
+    {"texts": ["Use ftq."] * 5 + RIGHT[5:]},
+    {"texts": [f"No {n}." for n in range(5)] + RIGHT[5:], "base": RIGHT},
+    {"texts": RIGHT[:15] + RIGHT[15:19] + ["?"] * 6},
+    {"texts": RIGHT[:10] + [f"Owner {n}" for n in range(5)] + RIGHT[15:]},
+    {"texts": [""] * len(EVERYTHING)},
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "idle", "instead"),
+    [
+        ({"max_steps": 20}, ("epochs (", "exposures ("), "max_steps (now 20, whatever epochs says)"),
+        ({"questions": "none"}, ("exposures (", "refusals ("), "Leave out skip_rules=N and questions=none"),
+        ({"skip_rules": ["N"]}, ("refusals (",), "Leave out skip_rules=N and questions=none"),
+    ],
+)
+def test_no_option_is_named_that_another_one_has_made_idle(
+    given: dict[str, Any], idle: tuple[str, ...], instead: str
+) -> None:
+    told = " ".join(text for how in FAULTS for text in verdict(**how, spec={**SPEC, **given}))
+    usual = " ".join(text for how in FAULTS for text in verdict(**how))
+    assert instead in told and all(name in usual and name not in told for name in idle)
 
 
 def test_a_model_that_learned_and_kept_what_it_knew_is_not_blamed() -> None:

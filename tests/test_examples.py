@@ -377,7 +377,7 @@ def test_one_example_is_held_out_where_there_are_enough_for_one() -> None:
 
 def test_train_and_valid_are_written_line_by_line_in_order(tmp_path: Path) -> None:
     rows = [{"instruction": f"Q{n}", "input": "", "output": "ä\u2028\x85"} for n in range(50)]
-    assert dataset.write(((row, Part.DRAWN) for row in rows), tmp_path, 7, 0.2) == (39, 11)
+    assert dataset.write(((row, Part.DRAWN) for row in rows), tmp_path, 7, 0.2) == (39, 11, 11)
     valid = dataset.held_out(array("d", (dataset.share(row, 7) for row in rows)), 0.2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "valid.jsonl"]
     for name, held in (("train", False), ("valid", True)):
@@ -392,7 +392,7 @@ def test_a_report_is_read_back_as_it_was_written() -> None:
         documents=Documents(
             [Used("a.md", 3, 2, 1, 1, "b.md")], [Skipped("b.md", "empty")], ["a.md: read as Windows-1252"]),
         records_skipped=[SkippedRecord("c.jsonl: line 1", "malformed")],
-        examples=3, duplicates=1, split_into_parts=1, train=2, valid=1, tokens=TokenCounts.of([3, 4, 4]),
+        examples=3, duplicates=1, split_into_parts=1, train=2, valid=1, tested=1, tokens=TokenCounts.of([3, 4, 4]),
         max_seq_length=64, stop="</s>", base_revision="c0ffee",
         questions=Report("en", 2, {"T": 4}, (Contradiction("pump", "weight", (Stated("1 kg", "a.md", 3),)),), ("k",),
                          {"cloze": 2}, {"cloze": {"a.md#A": 2}}),
@@ -405,7 +405,7 @@ def test_a_report_is_read_back_as_it_was_written() -> None:
                       "skipped": [{"path": "b.md", "reason": "empty"}],
                       "notes": ["a.md: read as Windows-1252"]},
         "records_skipped": [{"where": "c.jsonl: line 1", "reason": "malformed", "count": 1}],
-        "examples": 3, "duplicates": 1, "split_into_parts": 1, "train": 2, "valid": 1,
+        "examples": 3, "duplicates": 1, "split_into_parts": 1, "train": 2, "valid": 1, "tested": 1,
         "tokens": {"total": 11, "longest": 4, "mean": 3.7},
         "max_seq_length": 64, "stop": "</s>", "base_revision": "c0ffee",
         "questions": {

@@ -231,7 +231,7 @@ def test_a_run_that_an_earlier_worker_finished_gets_its_number_when_it_is_promot
 def test_a_name_may_be_given_again(documents: Path) -> None:
     """The run gets the next free name; the name that was given is what its versions are called."""
     client = Client(Settings.from_env())
-    given = {"model": "smollm2-135m", "documents": str(documents)}
+    given = {"model": "smollm2-135m", "documents": str(documents), "eval_questions": 0}
     runs = [client.submit(given, "book") for _ in range(3)]
     assert [(one.run.name, one.run.family) for one in runs] == [
         ("book", "book"),

@@ -50,7 +50,7 @@ def evaluation_view(evaluation: Evaluation, symbols: bool = True) -> list[Render
     parts: list[RenderableType] = [Scoreboard(evaluation.subjects), Text(_how(evaluation), "dim")] if asked else []
     parts += [Text(printable(note), "dim") for note in evaluation.notes]
     parts += [Text(printable(f"! {text}"), "yellow") for text in evaluation.verdict]
-    if asked and not evaluation.verdict:
+    if evaluation.is_judged and not evaluation.verdict:
         parts.append(Text(f"{'✓' if symbols else '+'} these questions found nothing wrong", "green"))
     return parts
 

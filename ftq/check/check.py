@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftq.check.findings import NOTHING, Finding, Level, findings_of, is_copy, outcome
+from ftq.check.findings import LEVELS, NOTHING, Finding, Level, findings_of, is_copy, outcome
 from ftq.check.survey import Shown, Survey, Tally, counted
 from ftq.check.written import Expected
 from ftq.errors import UserError
 from ftq.examples import dataset, lengths
 from ftq.examples.dataset import Examples, Part
 from ftq.examples.prompt import completion, prompt
+from ftq.examples.recall import Recall
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.facts.fact import RULES
@@ -81,6 +82,11 @@ class Check:
     def of(self, level: Level) -> list[Finding]:
         return [finding for finding in self.findings if finding.level == level]
 
+    def with_finding(self, level: Level, message: str, fix: str) -> Check:
+        """The same with one more, behind those of its level."""
+        found = sorted([*self.findings, Finding(level, message, fix)], key=lambda one: LEVELS.index(one.level))
+        return replace(self, findings=found)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
@@ -95,12 +101,14 @@ def check(
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
     survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), array("d")
+    recall = Recall()
     examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
     expected = Expected(spec.questions)
-    for batch, counts in counted(_noted(examples, shares, expected, spec.seed), counter.each):
+    for batch, counts in counted(_noted(examples, shares, expected, recall, spec.seed), counter.each):
         survey.add(batch, [min(row.limit, tokens) for tokens in counts])
-    valid = len(dataset.held_out(shares, spec.valid_fraction))
-    report = examples.report(valid, list(survey.lengths.elements()), row.limit, stop)
+    valid = dataset.held_out(shares, spec.valid_fraction)
+    tokens = list(survey.lengths.elements())
+    report = examples.report(len(valid), tokens, row.limit, stop, tested=recall.count(valid))
     checked = check_of(str(folder), spec.model, report, survey, counter.exact)
     notes = [Finding("note", expected.said, "They aren't in the numbers here: the worker writes them.")]
     notes = [*(notes if expected.said else []), *([] if spec.format == "alpaca" else [TEMPLATE])]
@@ -152,11 +160,12 @@ def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
 
 
 def _noted(
-    examples: Iterable[tuple[Example, Part]], shares: array[float], expected: Expected, seed: int
+    examples: Iterable[tuple[Example, Part]], shares: array[float], expected: Expected, recall: Recall, seed: int
 ) -> Iterator[Example]:
     for example, part in examples:
         expected.see(example)
         shares.append(dataset.share(example, seed, part))
+        recall.see(example, part)
         yield example
 
 

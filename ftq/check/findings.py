@@ -79,11 +79,14 @@ def findings_of(report: DatasetReport, survey: Survey) -> list[Finding]:
     return [replace(one, places=one.places[:PLACES]) for level in LEVELS for one in found if one.level == level]
 
 
-def warnings_in(report: Path) -> list[Finding]:
-    """Those that prepare wrote into a run's report.json. OSError, ValueError, KeyError, TypeError if it hasn't."""
-    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
-    findings = [Finding(**{**one, "places": tuple(one["places"])}) for one in found]
-    return [finding for finding in findings if finding.level == "warning"]
+def warnings_in(report: Path) -> tuple[list[Finding], int | None]:
+    """Those that prepare wrote into a run's report.json, and how many questions of valid test what train teaches.
+
+    OSError, ValueError, KeyError, TypeError if it hasn't.
+    """
+    value = json.loads(report.read_text(encoding="utf-8"))
+    findings = [Finding(**{**one, "places": tuple(one["places"])}) for one in value["findings"]]
+    return [finding for finding in findings if finding.level == "warning"], value.get("tested")
 
 
 def outcome(file: Skipped) -> str:

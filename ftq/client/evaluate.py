@@ -14,10 +14,9 @@ from ftq.evaluation import own
 from ftq.evaluation.choose import Chosen, choose, most_tokens, only
 from ftq.evaluation.compare import Comparison, Side
 from ftq.evaluation.compare import compare as compare_sides
-from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, kept, tuned
-from ftq.evaluation.measured import as_trained
-from ftq.evaluation.score import Replies, Reply, scores, side_by_side
-from ftq.evaluation.verdicts import MARGIN, verdicts
+from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, tuned
+from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
+from ftq.evaluation.verdicts import MARGIN
 from ftq.files.run_dir import read_jsonl
 from ftq.store.records import Run
 
@@ -60,19 +59,9 @@ def evaluate(
     asked = side_by_side(chosen.questions, replies)
     found = [_scores(client, run, asked, one.subject) for one in replies]
     mine = [one for one in found if other is None or not one.subject.startswith(f"{other.name} ")]
-    kept_questions, left_out = kept(asked)
-    return Evaluation(
-        model=run.model,
-        counts=chosen.counts,
-        available=chosen.available,
-        max_tokens=tokens,
-        seconds=round(time.monotonic() - began, 1),
-        subjects=tuple(found),
-        questions=kept_questions,
-        left_out=left_out,
-        verdict=(*verdicts(asked, mine, as_trained(client.run_dir(run.id), run.spec)), *_against(run, other, found)),
-        notes=tuple(notes),
-    )
+    folder = client.run_dir(run.id)
+    made = evaluation_of(folder, run.spec, chosen, asked, found, mine, max_tokens=tokens, began=began, notes=notes)
+    return replace(made, verdict=(*made.verdict, *_against(run, other, found)))
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:

@@ -95,7 +95,9 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
     except UserError as error:
         error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
         raise
-    return checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
+    checked = checking.check(Path(spec["documents"]), parse({**spec, "model": model}), home, progress)
+    few = _few(checked.report.tested, spec)
+    return checked.with_finding("warning", *few) if few else checked
 
 
 def look_over(
@@ -108,18 +110,29 @@ def look_over(
     from ftq.check.check import quick
     from ftq.spec.options import parse
 
-    folder, checked, found = spec["documents"], None, _known(documents, home, store)
-    if found is None:
-        checked = quick(Path(folder), documents.bytes, parse(spec), home)
-        found = checked.of("warning") if checked else []
+    folder, checked, known = spec["documents"], None, _known(documents, home, store)
+    found, tested = known or ([], None)
+    if known is None and (checked := quick(Path(folder), documents.bytes, parse(spec), home)):
+        found, tested = checked.of("warning"), checked.report.tested
     said = set(documents.skipped)  # those are told one by one
     warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
     line = f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"
-    return [line] if warnings else [], checked
+    few = _few(tested, spec)
+    return [*([line] if warnings else []), *([". ".join(few)] if few else [])], checked
 
 
-def _known(documents: Snapshot, home: Path, store: RunStore | None) -> list[Finding] | None:
-    """The warnings that an earlier run of these very documents had, if there is one."""
+def _few(tested: int | None, spec: dict[str, Any]) -> tuple[str, str] | None:
+    """What to say where the documents, and the user's own questions, test too little; None where that isn't known."""
+    from ftq.evaluation.evaluation import Kind
+    from ftq.evaluation.verdicts import few_ahead
+
+    mine = own.read(Path(spec["questions_file"])) if spec["questions_file"] else []
+    number = sum(question.kind is Kind.OWN for question in mine)
+    return None if tested is None else few_ahead(tested, number, spec)
+
+
+def _known(documents: Snapshot, home: Path, store: RunStore | None) -> tuple[list[Finding], int | None] | None:
+    """The warnings that an earlier run of these very documents had, if there is one, and its questions that test."""
     from ftq.check.findings import warnings_in
 
     for run in store.all(RUNS) if store else []:

@@ -15,13 +15,13 @@ from ftq.evaluation import own
 from ftq.evaluation.evaluation import Kind, Question
 from ftq.evaluation.scoring import holds, words_of
 from ftq.examples.dataset import OWN_VALID
+from ftq.examples.recall import LONGEST
+from ftq.facts.fact import SILENT
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.questions.conflicts import asked
 from ftq.questions.write import order
 
-LONGEST = 60  # words of an answer: a longer one is a text to write, not a question to answer
 REFUSALS = 4  # one in so many questions of the dataset may be one that the documents don't answer
-SILENT = "N"  # the rule that writes these
 SHORT, LONG = 64, 256  # tokens of an answer: at least, at most
 TOKENS_OF_WORD = 3  # room for an answer that says as much as the accepted one in other words
 

@@ -12,6 +12,7 @@ from typing import Any
 
 FORMAT = 1
 BASE = "base"  # the subject that wasn't tuned
+FEWEST = 5  # questions on the documents that say anything of a model
 KEPT_QUESTIONS = 100  # of each kind, whose answers eval.json has; all of them are counted
 KEPT_CHARACTERS = 1000  # of an answer
 
@@ -158,6 +159,11 @@ class Evaluation:
     @property
     def tuned(self) -> tuple[Scores, ...]:
         return tuple(one for one in self.subjects if one.subject != BASE)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether enough was asked to say that nothing is wrong."""
+        return any(one.answerable >= FEWEST for one in self.tuned)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

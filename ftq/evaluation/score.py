@@ -1,15 +1,20 @@
-"""From answers to scores: each answer judged, and one subject's answers counted."""
+"""From answers to an evaluation: each answer judged, one subject's answers counted, and what is to be said of it."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ftq.evaluation.evaluation import DOCUMENTS, Asked, Kind, Question, Said, Scores, Tally, Verdict
+from ftq.evaluation.choose import Chosen
+from ftq.evaluation.evaluation import DOCUMENTS, Asked, Evaluation, Kind, Question, Said, Scores, Tally, Verdict, kept
+from ftq.evaluation.measured import as_trained
 from ftq.evaluation.scoring import f1, is_exact, judge, rouge_l
+from ftq.evaluation.verdicts import verdicts
+from ftq.files.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,34 @@ def side_by_side(questions: Sequence[Question], subjects: Sequence[Replies]) -> 
         Asked(question, {one.subject: _said(question, one.replies[number]) for one in subjects})
         for number, question in enumerate(questions)
     ]
+
+
+def evaluation_of(
+    run: RunDir,
+    spec: dict[str, Any],
+    chosen: Chosen,
+    asked: Sequence[Asked],
+    subjects: Sequence[Scores],
+    judged: Sequence[Scores],
+    *,
+    max_tokens: int,
+    began: float,
+    notes: Sequence[str],
+) -> Evaluation:
+    """The evaluation of a run; the verdict is on `judged`, some of the subjects. `began` is time.monotonic's."""
+    questions, left_out = kept(asked)
+    return Evaluation(
+        model=spec["model"],
+        counts=chosen.counts,
+        available=chosen.available,
+        max_tokens=max_tokens,
+        seconds=round(time.monotonic() - began, 1),
+        subjects=tuple(subjects),
+        questions=questions,
+        left_out=left_out,
+        verdict=tuple(verdicts(asked, judged, as_trained(run, spec))),
+        notes=tuple(notes),
+    )
 
 
 def scores(asked: Sequence[Asked], subject: str, seconds: float, **known: Any) -> Scores:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Kind, Said, Scores, Verdict
+from ftq.evaluation.evaluation import BASE, DOCUMENTS, FEWEST, Asked, Kind, Said, Scores, Verdict
 from ftq.evaluation.scoring import echoes, plain
+from ftq.facts.fact import SILENT
+from ftq.words import plural
 
-FEWEST = 5  # questions that say anything
 MARGIN = 2  # questions
 STOPS = 0.95  # of the answers end by themselves, or the user is told
 HALF, MANY, SOME = 0.5, 0.3, 0.15  # of the questions
@@ -38,9 +39,26 @@ class Looked:
         asked = [one for one in self.asked if one.question.kind in kinds]
         return [(one.question.text, one.said[self.first.subject]) for one in asked]
 
-    def option(self, name: str) -> str:
+    def options(self, *names: str) -> str:
+        """Those of the options that this run obeys, for example `epochs (now 3) or learning_rate (now 0.0002)`."""
+        told = [self._option(name) for name in dict.fromkeys(map(self._obeyed, names))]
+        return " or ".join(filter(None, (", ".join(told[:-1]), told[-1])))
+
+    @property
+    def teaches_refusals(self) -> bool:
+        """Whether the option `refusals` makes rows at all."""
+        return self.spec.get("questions") != "none" and SILENT not in self.spec.get("skip_rules", ())
+
+    def _obeyed(self, name: str) -> str:
+        """The option that counts where another one has taken the place of this."""
+        if name in ("epochs", "exposures") and self.spec.get("max_steps"):
+            return "max_steps"
+        return "epochs" if name == "exposures" and self.spec.get("questions") == "none" else name
+
+    def _option(self, name: str) -> str:
         value = self.spec.get(name)
-        return f"{name} (now {value:g})" if isinstance(value, float) else f"{name} (now {value})"
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        return f"{name} (now {shown}{', whatever epochs says' if name == 'max_steps' else ''})"
 
 
 def verdicts(asked: Sequence[Asked], subjects: Sequence[Scores], spec: dict[str, Any]) -> list[str]:
@@ -53,12 +71,35 @@ def verdicts(asked: Sequence[Asked], subjects: Sequence[Scores], spec: dict[str,
     return [text for rule in RULES if (text := rule(looked))]
 
 
+def few_ahead(tested: int, own: int, spec: dict[str, Any]) -> tuple[str, str] | None:
+    """(what is wrong, what to do) before anything is trained, if a dataset tests so little; None if nothing is."""
+    most = spec["eval_questions"]
+    asked = min(tested, most) + own
+    if not most or asked >= FEWEST:
+        return None
+    return (
+        f"{_few(asked)} will test what the model learned, {FEWEST} are the fewest that tell anything",
+        f"{_raise_most(spec)}Add documents, or name a file of your own questions: --set questions_file=FILE "
+        "(docs/evaluation.md has its form).",
+    )
+
+
+def _few(number: int) -> str:
+    return f"only {plural(number, 'question')}" if number else "no question"
+
+
+def _raise_most(spec: dict[str, Any]) -> str:
+    """Where that many, refusals among them, are too few by themselves."""
+    most = spec.get("eval_questions") or 0
+    return f"Raise eval_questions (now {most}). " if 0 < most <= FEWEST else ""
+
+
 def _is_silent(looked: Looked) -> str:
     said = looked.said(*Kind)
     empty = sum(not one.answer.strip() for _, one in said)
     if empty < max(FEWEST, HALF * len(said)):
         return ""
-    return f"It says nothing: {empty} of {len(said)} answers are empty. Lower {looked.option('learning_rate')}."
+    return f"It says nothing: {empty} of {len(said)} answers are empty. Lower {looked.options('learning_rate')}."
 
 
 def _never_stops(looked: Looked) -> str:
@@ -69,7 +110,7 @@ def _never_stops(looked: Looked) -> str:
     how = "It hardly ever stops" if rate < HALF else "It doesn't always stop"
     return (
         f"{how}: {worst.subject} ends only {rate:.0%} of its answers by itself. Raise "
-        f"{looked.option('epochs')}, give it documents with short answers, and ask it through its own template, which "
+        f"{looked.options('epochs')}, give it documents with short answers, and ask it through its own template, which "
         "knows the stop token."
     )
 
@@ -78,9 +119,12 @@ def _refuses_everything(looked: Looked) -> str:
     asked, refused = looked.first.answerable, looked.first.refused_wrongly
     if asked < FEWEST or refused < HALF * asked:
         return ""
+    fewer = (
+        f"Lower {looked.options('refusals')}" if looked.teaches_refusals else "Look for rows that say so (`ftq check`)"
+    )
     return (
         f"It refuses too much: it says that it doesn't know to {refused} of {asked} questions that the documents "
-        f"answer. Lower {looked.option('refusals')}, or raise {looked.option('exposures')}."
+        f"answer. {fewer}, or raise {looked.options('exposures')}."
     )
 
 
@@ -91,7 +135,7 @@ def _repeats_the_question(looked: Looked) -> str:
         return ""
     return (
         f"It parrots: {parrots} of {len(said)} answers only repeat the question. "
-        f"Leave train_on_prompt off, and raise {looked.option('epochs')} or {looked.option('exposures')}."
+        f"Leave train_on_prompt off, and raise {looked.options('epochs', 'exposures')}."
     )
 
 
@@ -102,7 +146,7 @@ def _says_the_same(looked: Looked) -> str:
         return ""
     return (
         f"It gives one and the same wrong answer to {times} of {looked.first.answerable} questions. "
-        f"Lower {looked.option('learning_rate')}, and look for rows with that answer: `ftq check`."
+        f"Lower {looked.options('learning_rate')}, and look for rows with that answer: `ftq check`."
     )
 
 
@@ -113,7 +157,7 @@ def _is_worse_than_its_base(looked: Looked) -> str:
         return ""
     return (
         f"It is worse than its base model: {first.right} of {first.answerable} right, the base {base.right}. Lower "
-        f"{looked.option('learning_rate')} or {looked.option('epochs')}, and see what the rows say: `ftq check`."
+        f"{looked.options('learning_rate', 'epochs')}, and see what the rows say: `ftq check`."
     )
 
 
@@ -125,7 +169,18 @@ def _learned_nothing(looked: Looked) -> str:
         return ""
     return (
         f"It learned nothing that these questions ask: {first.right} of {first.answerable} right, {before} before. "
-        f"Raise {looked.option('exposures')}, {looked.option('epochs')} or {looked.option('learning_rate')}."
+        f"Raise {looked.options('exposures', 'epochs', 'learning_rate')}."
+    )
+
+
+def _too_few(looked: Looked) -> str:
+    asked = looked.first.answerable
+    if asked >= FEWEST:
+        return ""
+    return (
+        f"Nobody can say whether it learned anything: that takes {FEWEST} questions on what its documents say, and it "
+        f"was asked {f'only {asked}' if asked else 'none'}. {_raise_most(looked.spec)}`ftq eval RUN --questions FILE` "
+        "asks your own; for the next run add documents, or --set questions_file=FILE."
     )
 
 
@@ -138,7 +193,7 @@ def _forgot(looked: Looked) -> str:
         return ""
     return (
         f"It forgot general knowledge: {now.right} of {now.asked} questions right, {before.right} before. If you need "
-        f"it, lower {looked.option('learning_rate')} or {looked.option('epochs')}, or add rows of general questions."
+        f"it, lower {looked.options('learning_rate', 'epochs')}, or add rows of general questions."
     )
 
 
@@ -146,9 +201,12 @@ def _always_answers(looked: Looked) -> str:
     tally = looked.first.of(Kind.UNANSWERABLE)
     if tally.asked < FEWEST or tally.refused > SOME * tally.asked:
         return ""
+    more = f"Raise {looked.options('refusals')}"
+    if not looked.teaches_refusals:
+        more = f"Leave out skip_rules={SILENT} and questions=none: rule {SILENT} is what teaches it to say so"
     return (
         f"It invents answers: it answered {tally.asked - tally.refused} of {tally.asked} questions that nothing in the "
-        f"documents answers. Raise {looked.option('refusals')}."
+        f"documents answers. {more}."
     )
 
 
@@ -173,6 +231,7 @@ RULES: tuple[Callable[[Looked], str], ...] = (
     _says_the_same,
     _is_worse_than_its_base,
     _learned_nothing,
+    _too_few,
     _forgot,
     _always_answers,
     _lost_by_quantising,

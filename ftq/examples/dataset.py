@@ -9,13 +9,14 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from itertools import groupby, takewhile
 from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
+from ftq.examples.recall import Part as Part
+from ftq.examples.recall import Recall
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Cut, Fact
@@ -30,14 +31,6 @@ NEVER = 10**9  # facts of which one has a wording held back
 MOST_WORDS = 1_000_000  # of all documents that are held in memory
 FACTS, WORDS, COMPARED = "fact", "word", "record not compared with others"  # what a limit of all documents leaves out
 OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
-
-
-class Part(StrEnum):
-    """Where an example goes. DRAWN: its content decides."""
-
-    TRAIN = "train"
-    VALID = "valid"
-    DRAWN = "drawn"
 
 
 class Examples:
@@ -82,10 +75,16 @@ class Examples:
             yield from self._of_facts(self._options)
 
     def report(
-        self, valid: int, lengths: Sequence[int], max_seq_length: int, stop: str, base_revision: str | None = None
+        self,
+        valid: int,
+        lengths: Sequence[int],
+        max_seq_length: int,
+        stop: str,
+        base_revision: str | None = None,
+        tested: int | None = None,
     ) -> DatasetReport:
         """All that is to be told of them, once they have been taken. `lengths` are their tokens, `valid` of them held
-        out."""
+        out, and `tested` of these ask for what the others teach."""
         return DatasetReport(
             documents=self.documents,
             records_skipped=self.records_skipped,
@@ -94,6 +93,7 @@ class Examples:
             split_into_parts=self.split_into_parts,
             train=self.count - valid,
             valid=valid,
+            tested=tested,
             tokens=TokenCounts.of(lengths),
             max_seq_length=max_seq_length,
             stop=stop,
@@ -250,13 +250,19 @@ def questions_of(spec: RunSpec) -> Options | None:
     )
 
 
-def write(examples: Iterable[tuple[Example, Part]], dataset: Path, seed: int, valid_fraction: float) -> tuple[int, int]:
-    """Write train.jsonl and valid.jsonl, and say how many each has. No more than one example is held in memory."""
-    everything, shares = dataset / "examples.jsonl", array("d")
+def write(
+    examples: Iterable[tuple[Example, Part]], dataset: Path, seed: int, valid_fraction: float
+) -> tuple[int, int, int]:
+    """Write train.jsonl and valid.jsonl: (rows of train, of valid, those of valid that ask for what train teaches).
+
+    No more than one example is held in memory.
+    """
+    everything, shares, recall = dataset / "examples.jsonl", array("d"), Recall()
     with everything.open("wb") as lines:
         for example, part in examples:
             lines.write(json.dumps(example, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
             shares.append(share(example, seed, part))
+            recall.see(example, part)
     valid = held_out(shares, valid_fraction)
     with (
         everything.open("rb") as lines,
@@ -266,7 +272,7 @@ def write(examples: Iterable[tuple[Example, Part]], dataset: Path, seed: int, va
         for number, line in enumerate(lines):
             (to_valid if number in valid else to_train).write(line)
     everything.unlink()
-    return len(shares) - len(valid), len(valid)
+    return len(shares) - len(valid), len(valid), recall.count(valid)
 
 
 def share(example: Example, seed: int, part: Part = Part.DRAWN) -> float:

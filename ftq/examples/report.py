@@ -75,6 +75,9 @@ class DatasetReport:
     split_into_parts: int = 0
     train: int = 0
     valid: int = 0
+    tested: int | None = (
+        None  # questions of valid that ask for what train teaches; an earlier version didn't count them
+    )
     tokens: TokenCounts = TokenCounts()
     max_seq_length: int
     stop: str

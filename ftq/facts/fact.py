@@ -22,6 +22,7 @@ RULES = {
     "W": "questions that a language model wrote",
 }
 ALL = frozenset(RULES)
+SILENT = "N"  # the rule whose questions the documents don't answer
 
 
 @dataclass(frozen=True, slots=True)

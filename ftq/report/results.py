@@ -35,10 +35,10 @@ def lead(evaluation: Evaluation) -> str:
 
 
 def wrong(evaluation: Evaluation) -> str:
-    """What is wrong and what to change; that nothing is, if something was asked."""
+    """What is wrong and what to change; that nothing is, if enough was asked."""
     if evaluation.verdict:
         return _list(evaluation.verdict, "wrong")
-    return '<p class="good">These questions found nothing wrong.</p>' if sum(evaluation.counts.values()) else ""
+    return '<p class="good">These questions found nothing wrong.</p>' if evaluation.is_judged else ""
 
 
 # ---- the table ----------------------------------------------------------------------------------------

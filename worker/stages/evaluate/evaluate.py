@@ -14,9 +14,8 @@ from pathlib import Path
 from ftq.errors import FtqError, Lost, OutOfMemory, UserError
 from ftq.evaluation import measured
 from ftq.evaluation.choose import choose, most_tokens
-from ftq.evaluation.evaluation import BASE, DOCUMENTS, Asked, Evaluation, Question, Scores, kept, tuned
-from ftq.evaluation.score import Replies, Reply, scores, side_by_side
-from ftq.evaluation.verdicts import verdicts
+from ftq.evaluation.evaluation import BASE, Asked, Question, Scores, tuned
+from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, write_json
 from ftq.spec.options import RunSpec
@@ -44,7 +43,7 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     began = time.monotonic()
     chosen = choose(run, spec.eval_questions, spec.seed)
     tokens = most_tokens(chosen.questions, spec.max_tokens)
-    notes = _missing(chosen.questions)
+    notes = [] if chosen.questions else ["Nobody was asked: eval_questions is 0."]
     files = _tuned(run, spec)
     base = _base(run, spec, notes) if chosen.questions else []
     replies = _ask([*base, *files], chosen.questions, tokens, spec.seed, report, notes)
@@ -52,33 +51,15 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     seconds = {one.subject: one.seconds for one in replies}
     subjects = _scores(run, spec, [*base, *files], asked, seconds)
     answered = [one for one in subjects if one.subject in seconds]
-    questions, left_out = kept(asked)
-    evaluation = Evaluation(
-        model=spec.model,
-        counts=chosen.counts,
-        available=chosen.available,
-        max_tokens=tokens,
-        seconds=round(time.monotonic() - began, 1),
-        subjects=tuple(subjects),
-        questions=questions,
-        left_out=left_out,
-        verdict=tuple(verdicts(asked, answered, measured.as_trained(run, spec.model_dump()))),
-        notes=tuple(notes),
+    options = spec.model_dump()
+    evaluation = evaluation_of(
+        run, options, chosen, asked, subjects, answered, max_tokens=tokens, began=began, notes=notes
     )
     write_json(out / "eval.json", evaluation.to_json())
     present(run, out, spec.keep_best, report)
     for text in evaluation.verdict:
         report.event("warning", text)
     report.progress(100)
-
-
-def _missing(questions: Sequence[Question]) -> list[str]:
-    """What the questions can't tell."""
-    if not questions:
-        return ["Nobody was asked: eval_questions is 0."]
-    if any(question.kind in DOCUMENTS for question in questions):
-        return []
-    return ["No question tests what it learned: no fact has a wording that was held back. Name a questions_file."]
 
 
 def _tuned(run: RunDir, spec: RunSpec) -> list[Subject]:

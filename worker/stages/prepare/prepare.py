@@ -53,14 +53,14 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     writer = _writer(run, folder, spec, report)
     read = 45 if writer else 90  # percent of the work
     examples = Examples(run.documents, row, None, lambda share: report.progress(5 + read * share), questions, writer)
-    _, valid = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
+    _, valid, tested = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
     if not examples.count:
         raise _nothing(examples)
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
     examples.documents.skipped.extend(_left_out(run))
     lengths = rows.write(folder, model_dir, stop, spec.format)
-    summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir))
+    summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir), tested)
     told = _check(run.documents, folder, summary, lengths, spec, tokens)
     write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
     (folder / PREVIEW).write_text(page(told), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""How many questions of valid can tell whether a model has learned its documents."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Set
+from enum import StrEnum
+
+from ftq.examples.split import Example
+from ftq.facts.fact import SILENT
+from ftq.questions.conflicts import asked
+
+LONGEST = 60  # words of an answer: a longer one is a text to write, not a question to answer
+
+
+class Part(StrEnum):
+    """Where an example goes. DRAWN: its content decides."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    DRAWN = "drawn"
+
+
+class Recall:
+    """`see` the examples in their order; `count` says how many questions of valid have an answer that train has too.
+
+    Of a record that is drawn only the answer's hash is kept: there may be millions.
+    """
+
+    def __init__(self) -> None:
+        self._seen = self._sure = 0
+        self._taught, self._drawn, self._numbers = array("Q"), array("Q"), array("Q")
+
+    def see(self, example: Example, part: Part) -> None:
+        self._seen += 1
+        if example.get("rule") == SILENT or len(example["output"].split()) > LONGEST:
+            return
+        if part is Part.VALID:
+            self._sure += 1
+            return
+        (self._taught if part is Part.TRAIN else self._drawn).append(_digest(example["output"]))
+        if part is Part.DRAWN:
+            self._numbers.append(self._seen - 1)
+
+    def count(self, valid: Set[int]) -> int:
+        """`valid` has the numbers of the examples that were held out."""
+        drawn = [answer for number, answer in zip(self._numbers, self._drawn, strict=True) if number in valid]
+        wanted = set(drawn)
+        taught = wanted.intersection(self._taught)
+        taught.update(
+            answer
+            for number, answer in zip(self._numbers, self._drawn, strict=True)
+            if answer in wanted and number not in valid
+        )
+        return self._sure + sum(answer in taught for answer in drawn)
+
+
+def _digest(answer: str) -> int:
+    return int.from_bytes(hashlib.blake2b(asked(answer).encode(errors="replace"), digest_size=8).digest())
