@@ -241,17 +241,27 @@ def test_the_recorded_files_are_linked(store: RunStore, tmp_path: Path) -> None:
     assert [name for name, path in files.items() if path.samefile(tmp_path / "old" / name)] == ["merged/deep/w"]
 
 
-def test_the_report_is_made_anew(store: RunStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("failed", ["", "now", "before"])
+def test_the_report_is_made_anew(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: str) -> None:
+    """Also where the earlier run's couldn't be made; and a failure now is told, and costs nothing else."""
     old, partial = RunDir(tmp_path / "old"), RunDir(tmp_path / "new").partial(EVALUATE, 1)
     old.evaluation.write_text("{}")
-    (old.path / "report.html").write_text("the report of old")
+    if failed != "before":
+        (old.path / "report.html").write_text("the report of old")
+    if failed == "now":
+        monkeypatch.setattr("worker.stages.evaluate.present.page", lambda material: 1 / 0)
     for stage in STAGES[3:]:
         token = store.claim("old", stage, 1, "w", 60)
         assert token
         store.succeed(token, stage, old.artifacts(stage))
     (old.path / "report.html").write_text("by `ftq report`, and longer")
-    assert cache.take(store, tmp_path, store.get("new"), EVALUATE, EVALUATE, partial)
-    assert {path.name for path in partial.iterdir()} == {"eval.json", "report.html"}
+    told = list[str]()
+    assert cache.take(store, tmp_path, store.get("new"), EVALUATE, EVALUATE, partial, warn=told.append)
+    made = {path.name for path in partial.iterdir()}
+    if failed == "now":
+        assert made == {"eval.json"} and [text[:29] for text in told] == ["the report couldn't be made ("]
+        return
+    assert (made, told) == ({"eval.json", "report.html"}, [])
     assert "<h1><bdi>new</bdi></h1>" in (partial / "report.html").read_text()
 
 

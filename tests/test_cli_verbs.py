@@ -22,8 +22,8 @@ from ftq.programs import Program, UpOptions, WorkerOptions
 
 pytestmark = pytest.mark.usefixtures("utc")
 FEW = (
-    "no question will test what the model learned, 5 are the fewest that tell anything. Add documents, or name a file of "
-    "your own questions: --set questions_file=FILE (docs/evaluation.md has its form)."
+    "no question will test what the model learned, 5 are the fewest that tell anything. Add documents, or name a file "
+    "of your own questions: --set questions_file=FILE (docs/evaluation.md has its form)."
 )
 
 

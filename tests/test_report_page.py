@@ -222,15 +222,10 @@ def test_the_stage_makes_page_and_picture_or_says_why_not(tmp_path: Path, monkey
     directory.log("train").write_text("--- 2026-01-02 01:00:00 UTC 1\n--- 2026-01-02 02:00:00 UTC 2\nstep 1\n")
     for path, at in ((directory.log("train"), 5), (directory.metrics, 20), (directory.adapter, 10)):
         os.utime(path, (0, 1_767_319_200 + at))  # seconds after 02:00
-    told, out = list[tuple[str, str]](), directory.partial("evaluate", 1)
-
-    class Report:
-        def event(self, kind: str, message: str) -> None:
-            told.append((kind, message))
-
+    told, out = list[str](), directory.partial("evaluate", 1)
     out.mkdir()
     shutil.move(directory.evaluation, out)
-    present(directory, out, False, Report())  # type: ignore[arg-type]
+    present(run_of(directory, "evaluate"), directory, out, told.append)
     assert (sorted(path.name for path in out.iterdir()), told) == (["eval.json", "loss.png", "report.html"], [])
     said = words((out / "report.html").read_text())
     assert "It has 21 of 21 questions" in said
@@ -239,10 +234,17 @@ def test_the_stage_makes_page_and_picture_or_says_why_not(tmp_path: Path, monkey
         colours = dict((colour, count) for count, colour in picture.getcolors(2**20) or [])
         assert picture.size == (1200, 700) and all(colours[colour] > 300 for colour in ((63, 124, 172), (200, 99, 43)))
 
+    (out / "loss.png").unlink()
+    (out / "report.html").unlink()
     monkeypatch.setattr("worker.stages.evaluate.present.page", lambda material: 1 / 0)
-    present(directory, out, False, Report())  # type: ignore[arg-type]
-    why = "the report couldn't be made (ZeroDivisionError: division by zero): `ftq logs RUN --stage evaluate`"
-    assert told == [("warning", why)]
+    present(run_of(directory, "evaluate"), directory, out, told.append)
+    logs = "`ftq logs RUN --stage evaluate`. The same run submitted again makes only that anew"
+    why = f"couldn't be made (ZeroDivisionError: division by zero): {logs}"
+    assert (sorted(path.name for path in out.iterdir()), told) == (["eval.json", "loss.png"], [f"the report {why}"])
+    (out / "loss.png").unlink()
+    monkeypatch.setattr("worker.stages.evaluate.present.plot.losses", lambda curves, keep_best: 1 / 0)
+    present(run_of(directory, "evaluate"), directory, out, told.append)
+    assert told[2:] == [f"the picture of its losses {why}"]
 
 
 # ---- in a browser -----------------------------------------------------------------------------------------

@@ -191,11 +191,11 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
         (None, None, "submitted"), *((stage, 1, kind) for stage in STAGES for kind in ("claimed", "cache_hit")),
         (STAGES[-1], None, "version"),
     ]  # fmt: skip
-    assert names(second) == {"run.json", *made}
+    assert names(second) == {"run.json", *made, "report.html"}  # the fake stage made none: that is no reason to lack it
     assert all((second.path / name).samefile(first.path / name) for name in made)
     cached = rig.store.get("s")
     assert {stage.cached for stage in cached.stages} == {True}
-    assert [stage.artifacts for stage in cached.stages] == [stage.artifacts for stage in run.stages]
+    assert [stage.artifacts for stage in cached.stages][:-1] == [stage.artifacts for stage in run.stages][:-1]
     assert [stage.key for stage in cached.stages] == [stage.key for stage in run.stages]
 
 

@@ -20,12 +20,13 @@ from typing import Any
 from ftq.files.disk import size_of
 from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.report.gather import ending
-from ftq.report.page import PAGE, write
+from ftq.report.page import PAGE
 from ftq.settings import hub_cache
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from worker.stages.evaluate.present import present
 
 log = logging.getLogger("ftq.cache")
 _ROOT = Path(__file__).parent.parent.parent
@@ -156,8 +157,12 @@ def take(
     key: str,
     partial: Path,
     while_copying: Callable[[], None] = lambda: None,
+    warn: Callable[[str], None] = log.warning,
 ) -> bool:
-    """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone."""
+    """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone.
+
+    The report is made here, and so is the picture beside it if that failed before: neither is what the key stands for.
+    """
     source_id = store.find_cached(stage, key)
     if source_id is None:
         return False
@@ -172,17 +177,9 @@ def take(
     partial.mkdir(parents=True)
     for file in files:
         link_tree(source.path / file.path, partial / file.path, while_copying)
-    if len(files) < len(recorded):
-        _report(run, stage, run_dir(home, run.id), partial)
+    if stage == "evaluate":
+        present(ending(run, stage, time.time()), run_dir(home, run.id), partial, warn)
     return True
-
-
-def _report(run: Run, stage: str, folder: RunDir, partial: Path) -> None:
-    """Make the run's own report.html. The stage is whole without it: a failure is only logged."""
-    try:
-        write(ending(run, stage, time.time()), folder, new=partial)
-    except Exception:
-        log.exception("%s: no report", run.id)
 
 
 def _writer(spec: dict[str, Any]) -> str:

@@ -87,7 +87,11 @@ class Supervisor:
         key = cache.key(run, stage, folder)
         fresh_from = run.stage(stage).fresh_from
         home, keep = self.settings.home, watch.keep_lease  # without hard links, copying may take longer than a lease
-        if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep):
+
+        def warn(text: str) -> None:
+            watch.insist(lambda: self.store.note(watch.token, "warning", text))
+
+        if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep, warn):
             self._publish(folder, stage, attempt, watch, key, cached=True)
             return True
         if stage == "train" and fresh_from:

@@ -18,6 +18,7 @@ from ftq.evaluation.evaluation import BASE, Asked, Question, Scores, tuned
 from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, write_json
+from ftq.report.gather import run_of
 from ftq.spec.options import RunSpec
 from worker.llama import answer as llama
 from worker.llama.base import base_gguf
@@ -56,7 +57,7 @@ def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         run, options, chosen, asked, subjects, answered, max_tokens=tokens, began=began, notes=notes
     )
     write_json(out / "eval.json", evaluation.to_json())
-    present(run, out, spec.keep_best, report)
+    present(run_of(run, "evaluate"), run, out, lambda text: report.event("warning", text))
     for text in evaluation.verdict:
         report.event("warning", text)
     report.progress(100)
