@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
     from ftq.client.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Place(click.Path):
+    """A file or a folder that the user names. An empty name, as of an unset variable, would be the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if not str(value).strip():
+            self.fail("the name is empty", parameter, context)
+        return super().convert(value, parameter, context)
 
 
 def open_client() -> Client:

@@ -7,13 +7,15 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftq.errors import UserError
 from ftq.servers import Tls, check_broker, expanded, in_url, signing_key_of, tls_of, with_password
 
+_umask_at_start: list[int] = []  # that of the user's shell, once the process has taken ftq's own
 _SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
 
 
@@ -93,7 +95,21 @@ def _number(environ: Mapping[str, str], name: str, default: float, least: float)
 
 def protect_files(environ: Mapping[str, str] = os.environ) -> None:
     """Make what this process and its children write private to their user; FTQ_UMASK=007 lets the group in."""
-    os.umask(_umask(environ))
+    umask = _umask(environ)
+    before = os.umask(umask)
+    if not _umask_at_start:
+        _umask_at_start.append(before)
+
+
+@contextmanager
+def as_the_user() -> Iterator[None]:
+    """Write by the umask that this process was started with: what a user asks to have elsewhere is the user's."""
+    protected = os.umask(_umask_at_start[0]) if _umask_at_start else None
+    try:
+        yield
+    finally:
+        if protected is not None:
+            os.umask(protected)
 
 
 def _umask(environ: Mapping[str, str]) -> int:

@@ -5,22 +5,35 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import yaml
 from cli_tools import ok, run
 
+from cli.common import Place
+from cli.main import main
 from ftq.client.client import Client
+from ftq.delivery import card as cards
 from ftq.delivery import copy as copying
 from ftq.delivery.pull import Pulled
 from ftq.errors import FtqError, Refused, Unavailable
+from ftq.examples.report import DatasetReport
+from ftq.files.export_report import ExportReport
+from ftq.files.run_dir import RunDir
 from ftq.settings import Settings
-from tests.finished import ADAPTER, CARD, GGUF, MERGED, MODELFILE, finished, sha256, write
+from ftq.spec.options import parse
+from tests.finished import ADAPTER, GGUF, MERGED, MODELFILE, finished, sha256, write
+from worker.stages.export.card import readme
 
 MODEL, PART = "model-q4_k_m.gguf", "model-q4_k_m.gguf.part"
 
@@ -42,6 +55,15 @@ def pull(kind: str = "gguf", folder: Path | None = None) -> Pulled:
         client.close()
 
 
+def card(kind: str) -> str:
+    """The model card that comes along."""
+    client = Client(Settings.from_env())
+    try:
+        return cards.card(client.models.model("handbook:1", kind)).decode()
+    finally:
+        client.close()
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -59,7 +81,7 @@ def with_sums(files: dict[str, bytes | str]) -> dict[str, bytes]:
     [
         (
             "gguf",
-            {MODEL: GGUF["q4_k_m"], "Modelfile": MODELFILE, "README.md": CARD},
+            {MODEL: GGUF["q4_k_m"], "Modelfile": MODELFILE},
             [
                 "(cd handbook-v1 && ollama create handbook:1 -f Modelfile) && ollama run handbook:1",
                 "llama-server -m handbook-v1/model-q4_k_m.gguf --jinja",
@@ -69,7 +91,6 @@ def with_sums(files: dict[str, bytes | str]) -> dict[str, bytes]:
             "gguf:q8_0",
             {
                 "model-q8_0.gguf": GGUF["q8_0"],
-                "README.md": CARD,
                 "Modelfile": MODELFILE.replace("./model-q4_k_m", "./model-q8_0"),
             },
             [
@@ -79,10 +100,10 @@ def with_sums(files: dict[str, bytes | str]) -> dict[str, bytes]:
         ),
         (
             "adapter",
-            {**ADAPTER, "README.md": CARD},
-            ["vllm serve owner/base --enable-lora --lora-modules handbook-1=handbook-v1"],
+            ADAPTER,
+            ["vllm serve owner/base --enable-lora --lora-modules handbook-1=handbook-v1-adapter"],
         ),
-        ("merged", {**MERGED, "README.md": CARD}, ["vllm serve handbook-v1", "transformers serve handbook-v1"]),
+        ("merged", MERGED, ["vllm serve handbook-v1-merged", "transformers serve handbook-v1-merged"]),
     ],
 )
 def test_everything_that_a_kind_needs_comes_along(
@@ -91,15 +112,16 @@ def test_everything_that_a_kind_needs_comes_along(
     finished(home)
     result = ok("pull", "handbook", "--as", kind)
     assert result.stdout.splitlines() == commands
-    assert tree(here / "handbook-v1") == with_sums(files)
+    folder = here / ("handbook-v1" if kind.startswith("gguf") else f"handbook-v1-{kind}")
+    assert tree(folder) == with_sums({**files, "README.md": card(kind)})
     if shutil.which("sha256sum"):
-        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd="handbook-v1", check=True)
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 
 
 def test_json_names_files_and_checksums(home: Path, here: Path) -> None:
     finished(home)
     answer = json.loads(ok("pull", "handbook:latest", "--as", "adapter", "--to", "there", "--json").stdout)
-    texts = {**ADAPTER, "README.md": CARD}
+    texts = {**ADAPTER, "README.md": card("adapter")}
     assert answer == {
         "model": "handbook:1",
         "kind": "adapter",
@@ -136,7 +158,7 @@ def test_a_pull_that_was_killed_goes_on(
         {
             MODEL: GGUF["q4_k_m"],
             "Modelfile": MODELFILE,
-            "README.md": CARD,
+            "README.md": card("gguf"),
         }
     )
 
@@ -172,27 +194,18 @@ def test_what_is_there_of_a_file_is_not_written_again(
 def test_an_adapter_for_llama_cpp_comes_along(home: Path, here: Path) -> None:
     write(finished(home), {"adapter.gguf": "GGUF adapter"})
     assert ok("pull", "handbook", "--as", "adapter").stdout.splitlines()[1:] == [
-        "llama-server -m BASE.gguf --lora handbook-v1/adapter.gguf --jinja"
+        "llama-server -m BASE.gguf --lora handbook-v1-adapter/adapter.gguf --jinja"
     ]
-    files = {**ADAPTER, "README.md": CARD, "adapter.gguf": "GGUF adapter"}
-    assert tree(here / "handbook-v1") == with_sums(files)
+    files = {**ADAPTER, "adapter.gguf": "GGUF adapter"}
+    assert tree(here / "handbook-v1-adapter") == with_sums({**files, "README.md": card("adapter")})
 
 
-def test_a_second_pull_changes_nothing_and_another_kind_adds_its_files(home: Path, here: Path) -> None:
+def test_a_second_pull_changes_nothing(home: Path, here: Path) -> None:
     finished(home)
     pull()
     before = {path: path.stat().st_ino for path in (here / "handbook-v1").iterdir() if path.name != "SHA256SUMS"}
     pull()
     assert {path: path.stat().st_ino for path in before} == before
-    pull("adapter")
-    assert tree(here / "handbook-v1") == with_sums(
-        {
-            MODEL: GGUF["q4_k_m"],
-            "Modelfile": MODELFILE,
-            "README.md": CARD,
-            **ADAPTER,
-        }
-    )
 
 
 @pytest.mark.parametrize("name", ["README.md", MODEL, "SHA256SUMS"])
@@ -201,8 +214,85 @@ def test_a_file_of_the_user_s_stays(home: Path, here: Path, name: str) -> None:
     write(here, {name: "mine"})
     with pytest.raises(Refused) as caught:
         pull(folder=Path("."))
-    assert caught.value.message == f"there is another {name}. Nothing was copied."
+    assert caught.value.message == f". is in use: it has another {name}. Nothing was copied."
+    assert caught.value.hint.startswith("Give a folder of its own: --to DIR. Or delete ")
     assert tree(here) == {name: b"mine"}
+
+
+@pytest.mark.parametrize("kind", ["gguf:q8_0", "adapter", "merged"])
+def test_a_folder_that_another_kind_lies_in_stays_as_it_is(home: Path, here: Path, kind: str) -> None:
+    finished(home)
+    pull(folder=Path("there"))
+    before = tree(here)
+    with pytest.raises(Refused, match=r"^there is in use: it has another (Modelfile|README.md). Nothing was copied.$"):
+        pull(kind, Path("there"))
+    assert tree(here) == before
+
+
+def test_where_nothing_can_be_put_is_said(home: Path, here: Path) -> None:
+    folder = finished(home)
+    (here / "file").write_text("")
+    asked = {"": "Invalid value for '--to': the name is empty", " ": "Invalid value for '--to': the name is empty",
+             "file": "file is no folder",
+             str(folder): f"{folder} is in the artifacts folder, where only ftq puts files"}  # fmt: skip
+    for to, message in asked.items():
+        failed = run("pull", "handbook", "--to", to)
+        assert failed.exit_code and f"Error: {message}" in failed.stderr
+    assert tree(here) == {"file": b""} and "SHA256SUMS" not in tree(folder)
+
+
+def test_no_option_that_names_a_place_takes_an_empty_name() -> None:
+    """Else a variable that isn't set means the current folder."""
+    for command in main.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option) and isinstance(option.type, click.Path) and option.name != "documents":
+                assert isinstance(option.type, Place), f"{command.name} {option.name}"
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [("022", 0o644, 0o755), ("027", 0o640, 0o750)])
+def test_what_is_put_elsewhere_is_as_open_as_the_user_s_other_files(
+    home: Path, here: Path, umask: str, file: int, folder: int
+) -> None:
+    finished(home)
+    write(here / "docs", {"a.md": "# A\n\nThe text of it.\n"})
+    commands = ["pull handbook --as merged --to out", "report handbook --to out/r.html", "check docs --html out/c.html"]
+    program = f"from cli.main import main\nfor one in {[*commands, 'report handbook']}: main(one.split(), standalone_mode=False)"
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, umask=int(umask, 8))
+    modes = {path.relative_to(here).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in (here / "out").rglob("*")}
+    assert {"out/tokenizer/vocab.json", "out/SHA256SUMS", "out/r.html", "out/c.html"} < set(modes)
+    assert set(modes.values()) == {file, folder} and modes["out/tokenizer"] == folder
+    assert stat.S_IMODE((home / "aaaa1111" / "report.html").stat().st_mode) == 0o600
+
+
+def test_each_kind_has_the_card_that_holds_for_it(home: Path, here: Path) -> None:
+    """Of the card that the export really writes."""
+    folder = finished(home)
+    write(folder, {"metrics.jsonl": '{"step": 3, "train_loss": 1.5}\n'})
+    spec = parse({"model": "qwen3-4b", "quantizations": ["q4_k_m", "q8_0"]})
+    report = DatasetReport(max_seq_length=64, stop="</s>", examples=3, train=3)
+    text = readme(RunDir(folder), spec, report, ExportReport.read(folder))
+    write(folder, {"README.md": text})
+    made = {kind: card(kind) for kind in ("gguf:q8_0", "gguf", "adapter", "merged")}
+    heads = {kind: yaml.safe_load(text.split("---")[1]) for kind, text in made.items()}
+    assert [(head["library_name"], head["base_model_relation"], head["tags"]) for head in heads.values()] == [
+        ("gguf", "quantized", ["ftq", "lora", "gguf"]), ("gguf", "quantized", ["ftq", "lora", "gguf"]),
+        ("peft", "adapter", ["ftq", "lora"]), ("transformers", "finetune", ["ftq", "lora"]),
+    ]  # fmt: skip
+    named = {kind: set(re.findall(r"model-\w+\.gguf|Modelfile|ollama|vllm|transformers serve", text.split("---", 2)[2]))
+             for kind, text in made.items()}  # fmt: skip
+    assert named == {
+        "gguf:q8_0": {"model-q8_0.gguf", "Modelfile", "ollama"}, "gguf": {"model-q4_k_m.gguf", "Modelfile", "ollama"},
+        "adapter": {"vllm"}, "merged": {"vllm", "transformers serve"},
+    }  # fmt: skip
+    after = text[text.index("## Data") :]
+    assert all(text.endswith(after) and text.count("## Ask it") == 1 for text in made.values())
+    told = made["merged"].split("## Ask it")[1].split("## Data")[0]
+    assert told == (
+        "\n\n```sh\nvllm serve .\ntransformers serve .\n```\n\n"
+        "The prompt is `Instruction: QUESTION, Input: CONTEXT, Response:` (the context may be empty); the answer ends "
+        "with `</s>`. It is stored in the tokenizer as its chat template.\n\n"
+    )
 
 
 def test_a_damaged_file_never_gets_its_name(home: Path, here: Path) -> None:
@@ -225,7 +315,7 @@ def test_checksums_that_cannot_be_read_are_not_taken_for_none(home: Path, here: 
 
 def test_the_disk_is_asked_first(home: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished(home)
-    need = sum(map(len, [GGUF["q4_k_m"], MODELFILE, CARD]))
+    need = sum(map(len, [GGUF["q4_k_m"], MODELFILE, card("gguf")]))
     usage = shutil.disk_usage(here)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=need - 1))
     with pytest.raises(

@@ -75,7 +75,7 @@ def test_all_files_go_there_as_one_commit_with_a_card(
     assert dict(ModelCard(card).data.to_dict()) == {
         "base_model": "owner/base",
         "library_name": library,
-        "tags": ["ftq", "gguf"],
+        "tags": ["ftq", "gguf"] if kind == "gguf" else ["ftq"],
         "license": "mit",
         "base_model_relation": relation,
         "pipeline_tag": "text-generation",

@@ -207,7 +207,12 @@ def test_the_page_goes_where_it_is_wanted(store: Store, tmp_path: Path, monkeypa
     assert shown.stderr == "No browser was found here. Open the file in one.\n"
     failed = run("report", "handbook", "--to", str(tmp_path / "no" / "h.html"))
     assert (failed.exit_code, failed.stderr) == (
-        1, f"Error: {tmp_path}/no/h.html.partial: can't be written (No such file or directory)\n--to FILE\n"
+        1, f"Error: {tmp_path}/no/h.html: can't be written (No such file or directory)\n"
+        "`ftq report handbook --to FILE` puts it into a folder that is there, and yours.\n"
+    )  # fmt: skip
+    failed = run("report", "handbook", "--to", str(tmp_path))
+    assert (failed.exit_code, failed.stderr) == (
+        1, f"Error: {tmp_path} is a folder\nName the file: --to {tmp_path}/handbook.html\n"
     )  # fmt: skip
 
 

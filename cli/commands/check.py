@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from cli.common import complete_model, json_option, note, open_client, plural, print_json
+from cli.common import Place, complete_model, json_option, note, open_client, plural, print_json
 from cli.options import options_from
 
 
 @click.command()
 @click.argument("documents", metavar="[DIR]", required=False, type=click.Path())
 @click.option("--model", metavar="MODEL", shell_complete=complete_model, help="Count its tokens.")
-@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="YAML file of options.")
+@click.option("--config", metavar="FILE", type=Place(), help="YAML file of options.")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One option; wins over --config.")
-@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write it as a page too.")
+@click.option("--html", metavar="FILE", type=Place(), help="Write it as a page too.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @json_option
 def check(
@@ -56,9 +56,11 @@ def check(
 
 def _write(path: Path, checked: Any) -> None:
     from ftq.check.page import page
+    from ftq.settings import as_the_user
 
     try:
-        path.write_text(page(checked), encoding="utf-8")
+        with as_the_user():
+            path.write_text(page(checked), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{path}: can't be written ({error.strerror})") from None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import ctrl_c, json_option, note, open_client, print_json, run_argument, say, size
+from cli.common import Place, ctrl_c, json_option, note, open_client, print_json, run_argument, say, size
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
@@ -91,7 +91,7 @@ def promote(run: str) -> None:
 @click.command()
 @run_argument
 @kind_option
-@click.option("--to", "folder", metavar="DIR", type=click.Path(path_type=Path), help="[default: ./NAME-vN]")
+@click.option("--to", "folder", metavar="DIR", type=Place(), help="[default: ./NAME-vN]")
 @json_option
 def pull(run: str, kind: str, folder: Path | None, as_json: bool) -> None:
     """Copy a finished model into a folder, ready to use.

@@ -5,20 +5,20 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
 
-from cli.common import complete_run, json_option, note, open_client, print_json, run_argument, say
-from ftq.errors import Unavailable
+from cli.common import Place, complete_run, json_option, note, open_client, print_json, run_argument, say
+from ftq.errors import Refused, Unavailable
 
 SHOWN = 10  # answers side by side, unless all are asked for
 
 
 @click.command("eval")
 @run_argument
-@click.option("--questions", metavar="FILE", type=click.Path(path_type=Path), help="JSON of your own questions.")
+@click.option("--questions", metavar="FILE", type=Place(), help="JSON of your own questions.")
 @click.option("--against", metavar="RUN2", shell_complete=complete_run, help="Ask another run the same questions too.")
 @json_option
 def evaluate(run: str, questions: Path | None, against: str | None, as_json: bool) -> None:
@@ -79,7 +79,7 @@ def compare(a: str, b: str, everything: bool, as_json: bool) -> None:
 
 @click.command()
 @run_argument
-@click.option("--to", "path", metavar="FILE", type=click.Path(path_type=Path), help="[default: in the run's folder]")
+@click.option("--to", "path", metavar="FILE", type=Place(), help="[default: in the run's folder]")
 @click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
 def report(run: str, path: Path | None, opened: bool) -> None:
     """Write a page on a run, and print where it is.
@@ -96,11 +96,17 @@ def report(run: str, path: Path | None, opened: bool) -> None:
     client = open_client()
     found = client.find(run)
     from ftq.report.page import write
+    from ftq.settings import as_the_user
 
+    if path and path.is_dir():
+        raise Refused(f"{path} is a folder", f"Name the file: --to {path / f'{found.name}.html'}")
     try:
-        written = write(found, client.run_dir(found.id), path).absolute()
+        with as_the_user() if path else nullcontext():
+            written = write(found, client.run_dir(found.id), path).absolute()
     except OSError as error:
-        raise Unavailable(f"{error.filename or path}: can't be written ({error.strerror})", "--to FILE") from None
+        where = path or client.run_dir(found.id).path
+        hint = f"`ftq report {found.name} --to FILE` puts it into a folder that is there, and yours."
+        raise Unavailable(f"{where}: can't be written ({error.strerror})", hint) from None
     say(str(written))
     if opened and not webbrowser.open(written.as_uri()):
         note("No browser was found here. Open the file in one.")

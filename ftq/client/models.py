@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftq.client import submit
+from ftq.errors import Refused
 from ftq.files.run_dir import run_dir
+from ftq.settings import as_the_user
 from ftq.store.records import Run, Version
 from ftq.store.store import RunStore
 
@@ -50,10 +52,17 @@ class Models:
     def pull(
         self, model: Model, folder: Path | None = None, moved: Callable[[int], None] = lambda number: None
     ) -> Pulled:
-        """Copy a model's files into a folder, checked; the same call goes on where an earlier one was stopped."""
+        """Copy a model's files into a folder, checked; the same call goes on where an earlier one was stopped.
+
+        They are as open to others as what the user's own programs write.
+        """
         from ftq.delivery import pull
 
-        return pull.pull(model, folder or pull.folder_of(model), moved)
+        place = pull.folder_of(model) if folder is None else folder
+        if place.resolve().is_relative_to(self.home.resolve()):
+            raise Refused(f"{place} is in the artifacts folder, where only ftq puts files", "Give another: --to DIR")
+        with as_the_user():
+            return pull.pull(model, place, moved)
 
     def push(self, model: Model, repository: str, *, private: bool, update: bool, progress: bool = False) -> Pushed:
         """Upload a model's files to the hub, as one commit. What the hub has got already isn't sent again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +53,9 @@ class Model:
     def size(self) -> int:
         """In bytes."""
         return sum(part.size for part in self.parts)
+
+    def with_parts(self, parts: tuple[Part, ...]) -> Model:
+        return replace(self, parts=parts)
 
 
 def collect(run: Run, folder: RunDir, kind: str) -> Model:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ftq.delivery.card import with_card
 from ftq.delivery.copy import PART, cannot, copy, sha256
-from ftq.delivery.parts import LORA, Model, Part
+from ftq.delivery.parts import Model, Part
+from ftq.delivery.use import commands
 from ftq.errors import Refused, Unavailable
 from ftq.files.run_dir import sync
 
 SUMS = "SHA256SUMS"
+SHOWN = 5  # files that an error names
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 Moved = Callable[[int], None]
 
@@ -31,9 +32,10 @@ class Pulled:
 
 
 def folder_of(model: Model) -> Path:
-    """Where a model goes if the user names no folder: ./handbook-v3"""
-    run = model.run
-    return Path(f"{run.family}-v{run.version}" if run.version else run.name)
+    """Where a model goes if the user names no folder: ./handbook-v3, ./handbook-v3-adapter, ./handbook-v3-merged"""
+    run, kind = model.run, model.kind.partition(":")[0]
+    name = f"{run.family}-v{run.version}" if run.version else run.name
+    return Path(name if kind == "gguf" else f"{name}-{kind}")
 
 
 def pull(model: Model, folder: Path, moved: Moved = lambda number: None) -> Pulled:
@@ -41,6 +43,9 @@ def pull(model: Model, folder: Path, moved: Moved = lambda number: None) -> Pull
 
     What is there already and the same stays. Refused if another file has one of the names, before anything is written.
     """
+    model = with_card(model)
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is no folder", "Give another: --to DIR")
     sums = _read_sums(folder)
     there = _already_there(model, folder, moved)
     _check_room(model, folder, set(there))
@@ -50,33 +55,6 @@ def pull(model: Model, folder: Path, moved: Moved = lambda number: None) -> Pull
     _write_sums(folder, sums | there)
     files = tuple((part.name, part.size, there[part.name]) for part in model.parts)
     return Pulled(model, folder, files, tuple(commands(model, folder)))
-
-
-def commands(model: Model, folder: Path) -> list[str]:
-    """What to type to use the model."""
-    place, name = shlex.quote(str(folder)), model.name.lower()
-    if model.file:
-        served = shlex.quote(str(folder / model.file))
-        return [
-            f"(cd {place} && ollama create {name} -f Modelfile) && ollama run {name}",
-            f"llama-server -m {served} --jinja",
-        ]
-    if model.kind == "merged":
-        return [f"vllm serve {place}", f"transformers serve {place}"]
-    base = shlex.quote(_base_of(model))
-    lines = [f"vllm serve {base} --enable-lora --lora-modules {name.replace(':', '-')}={place}"]
-    if any(part.name == LORA for part in model.parts):
-        lines.append(f"llama-server -m BASE.gguf --lora {shlex.quote(str(folder / LORA))} --jinja")
-    return lines
-
-
-def _base_of(model: Model) -> str:
-    """The base model, as the adapter names it."""
-    config = next((part for part in model.parts if part.name == "adapter_config.json"), None)
-    if config is None:
-        return model.run.model
-    with config.open() as file:
-        return str(json.load(file).get("base_model_name_or_path") or model.run.model)
 
 
 def _already_there(model: Model, folder: Path, moved: Moved) -> dict[str, str]:
@@ -94,13 +72,18 @@ def _already_there(model: Model, folder: Path, moved: Moved) -> dict[str, str]:
             same[part.name] = digest
             moved(part.size)
         else:
-            others.append(str(path))
+            others.append(part.name)
     if others:
         raise Refused(
-            f"there is another {', '.join(others)}. Nothing was copied.",
-            "Give another folder: --to DIR, or delete them.",
+            f"{folder} is in use: it has another {_listed(others)}. Nothing was copied.",
+            f"Give a folder of its own: --to DIR. Or delete what {folder} has of these names.",
         )
     return same
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _digest_if_same(part: Part, path: Path) -> str:
@@ -143,7 +126,10 @@ def _read_sums(folder: Path) -> dict[str, str]:
         lines = [""]
     read = [_LINE.fullmatch(line) for line in lines]
     if not all(read):
-        raise Refused(f"there is another {path}. Nothing was copied.", "Give another folder: --to DIR, or delete it.")
+        raise Refused(
+            f"{folder} is in use: it has another {SUMS}. Nothing was copied.",
+            f"Give a folder of its own: --to DIR. Or delete {path}.",
+        )
     return {line[2]: line[1] for line in read if line}
 
 

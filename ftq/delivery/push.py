@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftq.delivery.card import card
+from ftq.delivery.card import with_card
 from ftq.delivery.copy import damaged, sha256
 from ftq.delivery.parts import CARD, Model
 from ftq.errors import FtqError, Refused, Unavailable, UserError, first_line
@@ -55,7 +56,7 @@ def push(
     and if it is public though it has to be `private`.
     """
     check(repository)
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
@@ -69,7 +70,10 @@ def push(
             if part.sha256 and sha256(part) != part.sha256:
                 raise damaged(part, model.run.name)
         _make_repository(api, repository, private, update)
-        files = {part.name: part.source for part in model.parts} | {CARD: card(model)}
+        files = {part.name: part.source for part in with_card(model, Path(repository)).parts}
+        files[CARD] = str(
+            ModelCard(bytes(files[CARD]).decode(), ignore_metadata_errors=True)
+        ).encode()  # as the hub has it
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         commit = api.create_commit(repository, operations, commit_message=f"{model.name} as {model.kind}, made by ftq")
     return Pushed(model, f"{api.endpoint}/{repository}", commit.commit_url)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ftq.delivery.pull import commands, folder_of
+from ftq.delivery.pull import folder_of
+from ftq.delivery.use import commands
 from ftq.examples.report import DatasetReport
 from ftq.page.frame import name, text
 from ftq.questions.row import Contradiction
