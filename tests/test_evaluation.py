@@ -80,6 +80,66 @@ def test_saying_that_one_does_not_know_is_a_refusal(answer: str) -> None:
     assert not refuses(answer[:6]) and not refuses("")
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_refusal"),
+    [
+        # of the matter
+        ("The author is unknown.", True),
+        ("The author of the manual is not known.", True),
+        ("The price isn't mentioned in the documents.", True),
+        ("The year of its release has not been disclosed. It may be 2019.", True),
+        ("Unfortunately, the licence is not explicitly stated here.", True),
+        ("The exact weight remains unclear.", True),
+        ("The phone number is not provided in the given text.", True),
+        ("The documentation does not specify who wrote it.", True),
+        ("The provided context doesn't contain that.", True),
+        ("There is no information about the author.", True),
+        ("No information about the author is given.", True),
+        ("There's no mention of Stripe in the documents.", True),
+        ("It is not possible to say who wrote it.", True),
+        ("It is impossible to determine that from the text.", True),
+        ("Nobody knows.", True),
+        ("Unknown", True),
+        ("Not specified.", True),
+        ("Based on the provided documents, the price is not stated.", True),
+        # of itself
+        ("I do not have enough information to say.", True),
+        ("As an AI, I'm unable to answer that.", True),
+        ("Well, I really don't know.", True),
+        ("I couldn't find that anywhere.", True),
+        ("We have no information on that.", True),
+        # what documents say of their own things
+        ("The unknown host error means that the name has no address.", False),
+        ("If the author is unknown, leave the field empty.", False),
+        ("It is shown when the model is unknown to the hub.", False),
+        ("Files whose kind is unknown are left out.", False),
+        ("An unknown option is an error, with the nearest name.", False),
+        ("Files that are not mentioned in .ftqignore are read.", False),
+        ("A worker that can't answer is stopped.", False),
+        ("Users who don't have access to the hub get 403.", False),
+        ("The command is not available on Windows.", False),
+        ("It means that the file was not found.", False),
+        ("There is no information loss: the file is compared by its checksum.", False),
+        ("The page does not list deleted runs.", False),
+        ("The default is not to say anything.", False),
+        ("Ten runs at most, if nothing else is specified.", False),
+        ("The option doesn't provide a default.", False),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_known_by_its_form(answer: str, is_refusal: bool) -> None:
+    assert refuses(answer) is is_refusal
+    verdict = judge(Question(Kind.UNANSWERABLE, "Who?"), answer)
+    assert (verdict == Verdict.REFUSED) is is_refusal
+
+
+def test_that_something_is_unknown_may_be_what_the_documents_say() -> None:
+    states = Question(Kind.OWN, "Which state has a new host?", ("unknown", "not known"))
+    assert judge(states, "Its state is unknown.") == Verdict.RIGHT
+    assert judge(states, "I don't know, perhaps unknown.") == Verdict.REFUSED
+    assert judge(Question(Kind.OWN, "Which?", ("new",)), "Its state is unknown.") == Verdict.REFUSED
+
+
 def test_an_echo_is_little_more_than_the_question() -> None:
     assert echoes("Which command stops a run", "Which command stops a run?")
     assert not echoes("ftq cancel stops a run", "Which command stops a run?")

@@ -255,8 +255,9 @@ def test_what_is_put_elsewhere_is_as_open_as_the_user_s_other_files(
 ) -> None:
     finished(home)
     write(here / "docs", {"a.md": "# A\n\nThe text of it.\n"})
-    commands = ["pull handbook --as merged --to out", "report handbook --to out/r.html", "check docs --html out/c.html"]
-    program = f"from cli.main import main\nfor one in {[*commands, 'report handbook']}: main(one.split(), standalone_mode=False)"
+    commands = ["pull handbook --as merged --to out", "report handbook --to out/r.html", "check docs --html out/c.html",
+                "report handbook"]  # fmt: skip
+    program = f"from cli.main import main\nfor one in {commands}: main(one.split(), standalone_mode=False)"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, umask=int(umask, 8))
     modes = {path.relative_to(here).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in (here / "out").rglob("*")}

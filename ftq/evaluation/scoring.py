@@ -10,34 +10,73 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 
 from ftq.evaluation.evaluation import Question, Verdict
 from ftq.questions.wordings import silent
 
 LONG = 8  # words: of a longer accepted answer not every word has to be there
 MOST = 0.8  # of its words, in their order
-# How models that weren't trained by ftq say that they don't know.
-REFUSALS = (
-    "documents don't say", "documents do not say", "I don't know", "I do not know", "I'm not sure", "I am not sure",
-    "don't have information", "do not have information", "don't have enough information", "don't have access",
-    "do not have access", "no information about", "not mentioned in", "cannot answer", "can't answer",
-    "unable to answer", "unable to provide",
-)  # fmt: skip
+# How models that weren't trained by ftq say in English that they don't know: of themselves, anywhere in the answer; or
+# of the matter, as the whole first sentence. Case and punctuation are gone by then: "isn't" is "isn t".
+_DOCUMENTS = (
+    r"(?:(?:the|this|that|these|those|your|any|given|provided|above|available) )*"
+    r"(?:documents?|documentation|texts?|context|manuals?|passages?|excerpts?|articles?|sources?|information)"
+    r"(?: provided| given)?"
+)
+_IN_THEM = rf"(?: (?:in|by|from|within|anywhere in) {_DOCUMENTS}| here)"
+_HEDGE = (
+    r"(?:(?:i m|i am) sorry(?: but)? |sorry(?: but)? |unfortunately "
+    rf"|(?:based on|according to|from) {_DOCUMENTS} )*"
+)
+_CONDITIONS = "if|when|while|where|unless|because|since|once|whether|that|which|who|whose"
+_MATTER = rf"(?:(?!(?:{_CONDITIONS})\b)\w+ ){{1,12}}?"
+_IS = r"(?:is|are|was|were|remains?) (?:\w+ly |still )?"
+_ISNT = r"(?:(?:is|are|was|were|has|have)(?: been)? (?:\w+ly |yet |still )?not|(?:isn|aren|wasn|weren|hasn|haven) t) "
+_DONT = r"(?:do not|don t|does not|doesn t|did not|didn t) "
+_CANT = r"(?:cannot|can not|can t|could not|couldn t) "
+_ANSWER = r"(?:any |further |enough |specific |such )*(?:information|mention|answer|details?|indication)"
+_ON = r"(?: (?:about|on|of|for|regarding|in|as to|that)\b.*)?"
+_SELF = re.compile("|".join((
+    r"\bdocuments (?:don t|do not) say\b",
+    rf"\bi (?:really |simply |just )?{_DONT}know\b",
+    r"\b(?:i m|i am) not (?:sure|certain|aware)\b",
+    rf"\b(?:i|we) {_DONT}(?:have|find|see) (?:any )?(?:access|mention|(?:enough |specific )?information)\b",
+    rf"\b(?:i|we) {_CANT}(?:answer|find|determine|tell|say)\b",
+    r"\b(?:i|we) (?:am|m|are|re|was|were) (?:unable|not able) to\b",
+    r"\b(?:i|we) have no (?:idea|information|knowledge)\b",
+)))  # fmt: skip
+_OF_THE_MATTER = re.compile("|".join(_HEDGE + form for form in (
+    rf"{_MATTER}{_IS}(?:unknown|unclear|unspecified|undisclosed|undocumented){_IN_THEM}?",
+    rf"{_MATTER}{_ISNT}(?:\w+ly |been |yet )*(?:known|specified|stated|mentioned|disclosed|documented|said){_IN_THEM}?",
+    rf"{_MATTER}{_ISNT}(?:\w+ly )*(?:given|provided|available|included|found|listed|described|covered){_IN_THEM}",
+    rf"{_DOCUMENTS} {_DONT}(?:\w+ly )?(?:say|mention|specify|state|tell|contain|provide|include|give|answer|cover)\b.*",
+    rf"(?:there (?:is|are|was|s)|it has) (?:no|not) {_ANSWER}{_ON}",
+    rf"no {_ANSWER}{_ON}",
+    r"it (?:is|isn t|is not) (?:not |im)?possible to (?:say|tell|determine|know|answer)\b.*",
+    r"(?:nobody|no one) knows\b.*",
+    rf"(?:unknown|not (?:known|specified|stated|mentioned|documented|provided|given|available)){_IN_THEM}?",
+)))  # fmt: skip
+_SENTENCE_ENDS = re.compile(r"[.!?:](?:\s|$)|\n")
 _CHARACTER = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\d+(?:\.\d+)*|[{_CHARACTER}]|(?:(?![{_CHARACTER}])[^\W\d_])+")
 
 
 def judge(question: Question, answer: str) -> Verdict:
-    """Saying that it doesn't know is REFUSED, whatever else is said; right if nothing in the documents answers."""
-    if refuses(answer):
+    """Saying that it doesn't know is REFUSED, whatever else is said; right if nothing in the documents answers.
+
+    Saying of the matter that it is unknown may be what the documents say: then it is right.
+    """
+    if _says_so(answer):
         return Verdict.REFUSED
-    return Verdict.RIGHT if is_right(answer, question.answers) else Verdict.WRONG
+    if is_right(answer, question.answers):
+        return Verdict.RIGHT
+    return Verdict.REFUSED if refuses(answer) else Verdict.WRONG
 
 
 def refuses(answer: str) -> bool:
     """Whether the answer says that it doesn't know, in the words of training or in common English ones."""
-    return holds(answer, _refusals())
+    first = next(filter(None, map(plain, _SENTENCE_ENDS.split(answer))), "")
+    return _says_so(answer) or _OF_THE_MATTER.fullmatch(first) is not None
 
 
 def is_right(answer: str, accepted: Sequence[str]) -> bool:
@@ -105,6 +144,5 @@ def _common(one: list[str], other: list[str]) -> int:
     return LCSseq.similarity(one, other)
 
 
-@cache
-def _refusals() -> tuple[str, ...]:
-    return (*REFUSALS, *silent())
+def _says_so(answer: str) -> bool:
+    return holds(answer, silent()) or _SELF.search(plain(answer)) is not None
