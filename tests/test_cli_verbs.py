@@ -63,9 +63,9 @@ def test_submit_json_is_the_id_and_the_name(documents: Path) -> None:
     assert answer == {"id": answer["id"], "name": "handbook"}
 
 
-def test_set_wins_over_config_and_flags_win_over_both(documents: Path) -> None:
+def test_set_and_flags_win_over_config(documents: Path) -> None:
     Path("run.yaml").write_text("model: qwen3-4b\nr: 8\nepochs: 2\npriority: low\nquantizations: [f16]\n")
-    shown = ok("submit", "--config", "run.yaml", "--set", "r=16", "--set", "priority=high", "--quant", "q8_0",
+    shown = ok("submit", "--config", "run.yaml", "--set", "r=16", "--quant", "q8_0",
                "--priority", "low", "--prompt", "a, b", "--prompt", "c", "--dry-run", "--json").stdout  # fmt: skip
     spec = json.loads(shown)["spec"]
     asked = ("model", "r", "epochs", "priority", "quantizations", "prompts", "documents")
@@ -108,7 +108,7 @@ def test_every_problem_of_a_submit_is_in_one_message(home: Path) -> None:
         "Error: r=0: expected integer 1 to 1024 or auto",
         "unknown quantisation q9_0. Did you mean q8_0? Known: f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, "
         "q3_k_m, q3_k_l, q2_k",
-        "unknown option epoch. Did you mean epochs?",
+        "unknown option epoch (--set). Did you mean epochs?",
         "unknown model smollm2-135. Did you mean smollm2-135m?",
         "documents /nowhere: there is no such folder",
         "name 'a b': letters, digits, `.`, `_` and `-` only, 80 at most",
@@ -123,11 +123,48 @@ def test_every_problem_of_a_submit_is_in_one_message(home: Path) -> None:
         (["--set", "epochs"], "Error: --set epochs: expected key=value, for example --set epochs=5\n"),
         (["--model", "smollm2-135m", "--documents", ""], "documents=: string should have at least 1 character\n"),
         (["--config", "bad.yaml"], "Error: bad.yaml:2: not valid YAML (mapping values are not allowed here)\n"),
+        (
+            ["--config", "odd.yaml", "--set", "epch=3"],
+            "Error: odd.yaml:4: r=0: expected integer 1 to 1024 or auto\n"
+            "       unknown option epocs (odd.yaml:2). Did you mean epochs?\n"
+            "       unknown option epch (--set). Did you mean epochs?\n",
+        ),
+        (["--model", "smollm2-135m", "--set", "model="], "--model and --set model=: give one of the two\n"),
+        (
+            ["--set", "model=qwen3-4b", "--model", "smollm2-135m"],
+            "--model and --set model=qwen3-4b: give one of the two\n",
+        ),
+        (
+            ["--set", "quantizations=f16", "--quant", "q8_0"],
+            "--quant and --set quantizations=f16: give one of the two\n",
+        ),
+        (["--set", "epochs=3", "--set", "epochs=5"], "--set epochs=3 and --set epochs=5: give one of the two\n"),
+        (
+            ["--model", "smollm2-135m", "--set", "target_modules=foo,q_prj"],
+            "Error: target_modules: smollm2-135m has no layer named foo, q_prj. It has down_proj, gate_proj, k_proj, "
+            "o_proj, q_proj, up_proj, v_proj\n",
+        ),
+        (["--model", "smollm2-135m", "--set", "target_modules=q_prj"], "named q_prj. Did you mean q_proj? It has"),
+        (["--model", "smollm2-135m", "--set", "target_modules=qkv_proj"], "has no layer named qkv_proj."),
+        (
+            ["--model", "smollm2-135m", "--prompt", ""],
+            "Error: prompts=['']: a question without text can't be asked, leave it out\n",
+        ),
+        (
+            ["--model", "smollm2-135m", "--name", "latest"],
+            "Error: name 'latest': NAME:latest means the promoted version, take another\n",
+        ),
+        (
+            ["--model", "smollm2-135m", "--set", "questions_file=nope.json"],
+            "Error: nope.json: can't be read (No such file or directory)\n"
+            '--set questions_file=FILE names a JSON file. For example: [{"question"',
+        ),
         (["--config", "none.yaml"], "Error: none.yaml: can't be read (No such file or directory)\n"),
     ],
 )
 def test_bad_usage_of_submit(documents: Path, arguments: list[str], message: str) -> None:
     Path("bad.yaml").write_text("epochs: 2\n  r: 8\n")
+    Path("odd.yaml").write_text("model: smollm2-135m\nepocs: 2\n\nr: 0\n")
     result = run("submit", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr

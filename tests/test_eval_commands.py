@@ -90,6 +90,10 @@ def test_without_a_file_the_runs_own_questions_are_asked(asked: list[Any], store
 def test_what_cannot_be_asked_is_said(asked: list[Any], store: Store, tmp_path: Path) -> None:
     (tmp_path / "q.json").write_text("[]")
     assert run("eval", "one", "--questions", str(tmp_path / "q.json")).exit_code == 2
+    missing = run("eval", "one", "--questions", "nope.json")
+    assert missing.stderr.startswith(
+        "Error: nope.json: can't be read (No such file or directory)\n--questions FILE names a JSON file. For example: ["
+    )
     store.add("cccc3333", "bare")
     failed = run("eval", "bare")
     assert (failed.exit_code, failed.output) == (

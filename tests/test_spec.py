@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftq.errors import NotFound, UserError
+from ftq.spec.models import MODELS, layers_of
 from ftq.spec.options import changed, options, parse, parse_assignment, read_config
+from ftq.spec.shape import PROJECTIONS
 
 DEFAULTS: dict[str, Any] = {
     "model": "m", "documents": "documents", "priority": "normal", "promote": "always",
@@ -96,6 +99,29 @@ def test_limits(name: str, value: Any) -> None:
     with pytest.raises(UserError) as caught:
         parse({"model": "m", name: value})
     assert {line.partition("=")[0] for line in caught.value.message.splitlines()} == {name}
+
+
+def test_the_layers_of_a_checkpoint_are_those_of_its_weights(tmp_path: Path) -> None:
+    """By the header of the one file or by the index; what another name stands for on the worker counts too."""
+    names = [
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.norm.weight",
+        "model.layers.0.input_norm.weight",
+        "model.layers.0.attn.qkv_proj.weight",
+        "model.layers.0.attn.qkv_proj.bias",
+        "model.layers.1.mlp.dense.weight",
+    ]
+    layers = {"qkv_proj", "q_proj", "k_proj", "v_proj", "dense"}
+    header = json.dumps({name: {"dtype": "F16"} for name in names}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert layers_of(str(tmp_path)) == layers
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, "a")}))
+    assert layers_of(str(tmp_path)) == layers
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    assert layers_of(str(tmp_path)) == layers_of("owner/unknown") == layers_of("/nowhere") == set()
+    for model in MODELS:
+        assert set(PROJECTIONS) <= layers_of(model.alias)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def compare(client: Client, a: str, b: str) -> Comparison:
 
 def _questions(client: Client, run: Run, file: Path | None) -> Chosen:
     if file:
-        return only(own.read(file))
+        return only(own.read(file, "--questions FILE"))
     spec = run.spec
     return choose(client.run_dir(run.id), spec.get("eval_questions") or ASKED, spec["seed"])
 

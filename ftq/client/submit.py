@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client import removal
-from ftq.errors import NameTaken, Unavailable, UserError
+from ftq.errors import NameTaken, Unavailable, UserError, did_you_mean
 from ftq.evaluation import own
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
@@ -21,8 +21,10 @@ from ftq.files.snapshot import Snapshot, snapshot
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.spec import models
+from ftq.spec.given import with_options
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from ftq.store.versions import LATEST
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
@@ -45,8 +47,13 @@ class Submitted:
     others: str = ""
 
 
-def validate(options: dict[str, Any], name: str | None, home: Path) -> tuple[dict[str, Any], Snapshot]:
-    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each."""
+def validate(
+    options: dict[str, Any], name: str | None, home: Path, *, layers: bool = True
+) -> tuple[dict[str, Any], Snapshot]:
+    """(the spec as it is recorded, the documents it takes). UserError with all problems, a line each.
+
+    `layers`: whether the model has to have the layers of target_modules.
+    """
     from ftq.spec.options import parse  # pydantic takes 0.1 s to import: not for `ftq status`
 
     problems: list[UserError] = []
@@ -72,8 +79,8 @@ def validate(options: dict[str, Any], name: str | None, home: Path) -> tuple[dic
             own.read(Path(file))
     except UserError as error:
         problems.append(error)
-    if name is not None and not _NAME.fullmatch(name):
-        problems.append(UserError(f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"))
+    missing = _unknown_layers(spec.target_modules, model) if spec and model and layers else ""
+    problems += [UserError(wrong) for wrong in (missing, _wrong_name(name)) if wrong]
     if len(problems) == 1:
         raise problems[0]
     if problems or spec is None or documents is None:
@@ -83,15 +90,33 @@ def validate(options: dict[str, Any], name: str | None, home: Path) -> tuple[dic
     return {**spec.model_dump(), "model": model, **paths}, documents
 
 
+def _unknown_layers(wanted: list[str], model: str) -> str:
+    """What is wrong with target_modules, where it is known here which layers the model has."""
+    layers = models.layers_of(model)
+    missing = [name for name in wanted if layers and name not in layers]
+    if not layers or not missing:
+        return ""
+    near = did_you_mean(missing[0], sorted(layers))
+    return f"target_modules: {model} has no layer named {', '.join(missing)}.{near} It has {', '.join(sorted(layers))}"
+
+
+def _wrong_name(name: str | None) -> str:
+    if name is not None and not _NAME.fullmatch(name):
+        return f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"
+    if name is not None and name.lower() == LATEST:
+        return f"name {name!r}: NAME:{LATEST} means the promoted version, take another"
+    return ""
+
+
 def check(options: dict[str, Any], home: Path, progress: Callable[[float], None] = lambda share: None) -> Check:
     """What the documents would teach. UserError for options or a folder that can't be used."""
     from ftq.check import check as checking
     from ftq.spec.options import parse
 
     model = options.get("model") or ANY_MODEL
-    options = {**options, "model": SOME_MODEL if model == ANY_MODEL else model}
+    named = model != ANY_MODEL
     try:
-        spec, _ = validate(options, None, home)
+        spec, _ = validate(with_options(options, model=model if named else SOME_MODEL), None, home, layers=named)
     except UserError as error:
         error.hint = error.hint.replace("--documents DIR", "ftq check DIR")
         raise

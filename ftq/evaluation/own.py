@@ -13,15 +13,19 @@ from ftq.errors import NotFound, UserError, did_you_mean, utf8
 from ftq.evaluation.evaluation import Kind, Question
 
 MOST = 1000
+OPTION = "--set questions_file=FILE"
 KEYS = ("question", "answers", "source")
 EXAMPLE = '[{"question": "How long is the warranty?", "answers": ["24 months", "two years"]}]'
 HINT = f"For example: {EXAMPLE}. docs/evaluation.md says more."
 SHOWN = 5  # problems
 
 
-def read(path: Path) -> list[Question]:
-    """The file's questions. UserError names its problems, each with the number of its question."""
-    entries = _entries(path)
+def read(path: Path, option: str = OPTION) -> list[Question]:
+    """The file's questions. UserError names its problems, each with the number of its question.
+
+    `option` is what the user has typed to name the file.
+    """
+    entries = _entries(path, option)
     problems = [f"{path}: question {number}: {text}" for number, one in enumerate(entries, 1) if (text := _wrong(one))]
     if len(entries) > MOST:
         problems.append(f"{path}: {len(entries):,} questions, {MOST:,} are the most")
@@ -43,11 +47,11 @@ def to_json(questions: list[Question]) -> list[dict[str, Any]]:
     return [{"question": one.text, "answers": list(one.answers), "source": one.source} for one in questions]
 
 
-def _entries(path: Path) -> list[Any]:
+def _entries(path: Path, option: str) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise NotFound(f"{path}: can't be read ({error.strerror})", "questions_file names a JSON file.") from None
+        raise NotFound(f"{path}: can't be read ({error.strerror})", f"{option} names a JSON file. {HINT}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     try:

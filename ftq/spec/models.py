@@ -15,6 +15,9 @@ from typing import Any
 from ftq.errors import NotFound, UserError, did_you_mean
 from ftq.spec.shape import Shape, reading_part
 
+HEADER = 100_000_000  # bytes at most, as the safetensors library has it
+# layers that hold several ones of other models -> the names of those
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 DAMAGED = "The file is damaged: copy it once more, or download the model again."
 
 
@@ -87,6 +90,17 @@ def shape_of(model: str) -> Shape | None:
     return Shape.from_config(config) if config else None
 
 
+def layers_of(model: str) -> set[str]:
+    """The layers that may get an adapter, by the names that target_modules takes; empty where only a worker knows."""
+    if known := find(model):
+        own = set(known.shape.modules)
+        return own | set(FUSED) if known.shape.fused else own
+    tensors = _tensors(Path(model).expanduser())
+    own = {name.split(".")[-2] for name in tensors if name.endswith(".weight") and name.count(".") > 1}
+    fused = [part for whole, parts in FUSED.items() if whole in own for part in parts]
+    return {name for name in own if not any(word in name for word in ("norm", "embed", "lm_head"))} | set(fused)
+
+
 def context_of(model: str) -> int | None:
     """The most tokens that the model reads, or None as for its shape; prepare cuts max_seq_length down to it."""
     if known := find(model):
@@ -98,6 +112,19 @@ def context_in(config: dict[str, Any]) -> int | None:
     """The most tokens that a model reads, by its checkpoint's config.json."""
     context = reading_part(config).get("max_position_embeddings")
     return context if isinstance(context, int) and context > 0 else None
+
+
+def _tensors(folder: Path) -> list[str]:
+    """The names of a local checkpoint's tensors; none where they can't be read."""
+    try:
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        with (folder / "model.safetensors").open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            return list(json.loads(file.read(size))) if size <= HEADER else []
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
 
 
 def _config(model: str) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ftq.errors import NotFound, UserError, did_you_mean, utf8
+from ftq.spec.given import SET, place_of
 from ftq.spec.shape import PROJECTIONS
 from ftq.store.records import MAX_GPUS
 
@@ -141,6 +142,13 @@ class RunSpec(BaseModel):
     def _one_prompt(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value  # a prompt may have commas
 
+    @field_validator("prompts", mode="after")
+    @classmethod
+    def _is_question(cls, value: list[str]) -> list[str]:
+        if not all(map(str.strip, value)):
+            raise ValueError("a question without text can't be asked, leave it out")
+        return value
+
     @field_validator("target_modules", "quantizations", "report_to", "skip_rules", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -177,7 +185,7 @@ def parse(options: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(options)
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
+        lines = dict.fromkeys(_explain(problem, options) for problem in error.errors())
         hints = ["`ftq options` lists every option with its limits."]
         if any(_is_secret(problem) for problem in error.errors()):
             hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
@@ -236,12 +244,19 @@ def _is_secret(problem: Any) -> bool:
     return problem["type"] == "extra_forbidden" and bool(_SECRET.search(str(problem["loc"][0])))
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, options: dict[str, Any]) -> str:
+    """What is wrong with an option, and in which line of which file, if it stands in one."""
     name = str(problem["loc"][0])
+    place = place_of(options, name)
+    if problem["type"] == "extra_forbidden" and not _is_secret(problem):
+        where = f" ({place})" if place else ""
+        return f"unknown option {name}{where}.{did_you_mean(name, list(RunSpec.model_fields))}"
+    return f"{place}: {_wrong(name, problem)}" if place not in ("", SET) else _wrong(name, problem)
+
+
+def _wrong(name: str, problem: Any) -> str:
     if _is_secret(problem):
         return f"{name}: ftq takes no secret as an option"
-    if problem["type"] == "extra_forbidden":
-        return f"unknown option {name}.{did_you_mean(name, list(RunSpec.model_fields))}"
     if problem["type"] == "missing":
         return f"{name} is missing: name one with --model (`ftq models` lists them) or in --config"
     if name == "quantizations" and problem["type"] == "literal_error":
