@@ -92,7 +92,7 @@ def test_what_cannot_be_asked_is_said(asked: list[Any], store: Store, tmp_path: 
     assert run("eval", "one", "--questions", str(tmp_path / "q.json")).exit_code == 2
     missing = run("eval", "one", "--questions", "nope.json")
     assert missing.stderr.startswith(
-        "Error: nope.json: can't be read (No such file or directory)\n--questions FILE names a JSON file. For example: ["
+        "Error: nope.json: can't be read (No such file or directory)\n--questions FILE names a JSON file. For example: "
     )
     store.add("cccc3333", "bare")
     failed = run("eval", "bare")
