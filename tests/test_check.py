@@ -26,6 +26,7 @@ from ftq.examples.dataset import Examples, questions_of
 from ftq.examples.read import Candidate, LeftOut, read
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
+from ftq.report.inputs import dataset as dataset_of
 from ftq.spec.options import parse
 
 TOKEN = "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5"
@@ -80,6 +81,24 @@ def test_each_document_has_a_line(tmp_path: Path) -> None:
     assert sum(file.rows for file in checked.files) == report.examples == report.train + report.valid
     assert sum(file.tokens for file in checked.files) == report.tokens.total
     assert sum(checked.rules.values()) == sum(one.rows for one in checked.lengths) == report.examples
+
+
+def test_documents_are_counted_alike_wherever_they_are_counted(home: Path, tmp_path: Path) -> None:
+    """A document is what submit takes: nothing ignored, hidden, of another kind, or that a link out of the folder has."""
+    folder = write(tmp_path / "docs", {**FOLDER, ".ftqignore": "draft.md", "draft.md": "# D", ".hidden.md": "# H"})
+    (folder / "link.md").symlink_to(tmp_path)
+    (folder / "away.md").symlink_to("/etc/hostname")
+    options = ("--model", "smollm2-135m", "--documents", str(folder))
+    checked = look(folder)
+    pages = [" ".join(re.sub("<[^>]+>", " ", html).split()) for html in (page(checked), dataset_of(checked.report))]
+    places = [
+        ok("submit", *options).stderr,
+        ok("submit", *options, "--dry-run").stdout,
+        ok("check", str(folder)).stdout,
+    ]
+    counted = [re.findall(r"(\d+) documents(?: from|,| \()", text)[0] for text in (*places, *pages)]
+    assert counted == ["8"] * 5
+    assert all("8 documents, 6 of them used" in text for text in (places[2], *pages))
 
 
 def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
@@ -253,7 +272,7 @@ Findings
 ! warning  no question will test what the model learned, 5 are the fewest that tell anything
   -> Add documents, or name a file of your own questions: --set questions_file=FILE (docs/evaluation.md has its form).
 
-1 document in {tmp_path}/docs
+1 document, in {tmp_path}/docs
 DOCUMENT  FACTS  ROWS  TOKENS
 a\ufffdb.json            1      11
 

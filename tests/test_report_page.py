@@ -112,7 +112,7 @@ def test_the_page_of_a_finished_run_tells_all_of_it(tmp_path: Path) -> None:
         "Which port has service 0? accepted: 9000 base ✗ wrong Perhaps 17. … f16 ✓ right 9000",
         "11 more questions: eval.json has their answers.",
         "The validation loss was best at step 40 (1); the last adapter was kept. keep_best=true keeps the best one.",
-        "1 documents 321 facts 1,234 rows to train on 56 rows held out 78,901 tokens 120 in the longest row",
+        "2 documents, 1 of them used 321 facts 1,234 rows to train on 56 rows held out 78,901 tokens",
         "2 duplicates left out.",
         "pump, interval: 60 s (pump.md:4); 90 s (pump2.md:8)",
         "pump.pdf: no text",

@@ -48,7 +48,7 @@ def _rows(checked: Check) -> None:
 
 def _documents(checked: Check) -> None:
     report, about = checked.report, "" if checked.exact else "about "
-    _heading(f"{plural(len(checked.files), 'document')} in {checked.folder}")
+    _heading(f"{report.documents.counted}, in {checked.folder}")
     from ftq.check.check import told_of
 
     table = terminal.table("DOCUMENT")

@@ -56,6 +56,8 @@ def _training(forecast: Forecast) -> list[tuple[str, str]]:
 
 def _plan(plan: Plan) -> str:
     at_once = f"{plan.batch_size} of them at once" if plan.gradient_accumulation_steps > 1 else "all at once"
+    if not plan.gpu and plan.gradient_accumulation_steps > 1:
+        at_once += " (on a CPU more are no faster, whatever the memory)"
     gpus = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
     saving = "checkpointing" if plan.gradient_checkpointing else "no checkpointing"
     return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {plan.bits}-bit base, {saving}"

@@ -35,7 +35,7 @@ def _name(folder: str) -> str:
 def _header(check: Check) -> str:
     report = check.report
     numbers = [
-        ("documents used", f"{len(report.documents.used):,}"),
+        (f"documents, {len(report.documents.used):,} of them used", f"{report.documents.taken:,}"),
         ("facts", f"{check.facts:,}"),
         ("rows to train on", f"{report.train:,}"),
         ("rows held out", f"{report.valid:,}"),

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ftq.facts import Cut
+from ftq.files.snapshot import is_left_out
 from ftq.questions import Contradiction, Report
+from ftq.words import plural
 
 REPORT = "report.json"
 
@@ -47,6 +49,17 @@ class Documents:
     used: list[Used] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # on documents that are used
+
+    @property
+    def taken(self) -> int:
+        """The documents, as submit counts them: those of a kind that ftq reads, without what is left out."""
+        return len(self.used) + sum(not is_left_out(one.reason) for one in self.skipped)
+
+    @property
+    def counted(self) -> str:
+        """For example `19 documents, 17 of them used`."""
+        used = "" if len(self.used) == self.taken else f", {len(self.used):,} of them used"
+        return f"{plural(self.taken, 'document')}{used}"
 
 
 @dataclass(frozen=True)

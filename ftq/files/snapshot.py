@@ -17,6 +17,7 @@ from ftq.formats.kind import SUFFIXES
 
 SHOWN = 5  # kinds of other files that are named
 HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
+LINK, NAME, KIND, UNREADABLE = "a link ", "its name isn't UTF-8", "not a file", "can't be read ("
 PIECE = 2**22  # bytes of a file that are in memory at once
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
@@ -58,6 +59,11 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Sna
         raise _nothing(folder, left_out)
     result.hash = digest.hexdigest()
     return result
+
+
+def is_left_out(reason: str) -> bool:
+    """Whether a file with this reason isn't taken at all; other reasons are told of documents that are."""
+    return reason in (HIDDEN, OTHER, NAME, KIND) or reason.startswith((IGNORED, LINK, UNREADABLE))
 
 
 class _Unreadable(Exception):
@@ -169,22 +175,22 @@ def _why_not(path: Path, root: Path) -> str:
     if os.path.splitext(name)[1].lower() not in SUFFIXES and os.path.exists(place) and not os.path.isdir(place):
         return OTHER
     if not name.isascii() and utf8(name) != name:
-        return "its name isn't UTF-8"
+        return NAME
     try:
         mode = os.lstat(place).st_mode
         if stat.S_ISLNK(mode):
             if not Path(os.path.realpath(place)).is_relative_to(root):
-                return "a link that leads out of the folder"  # in a shared folder, it could lead to anybody's files
+                return f"{LINK}that leads out of the folder"  # in a shared folder, it could lead to anybody's files
             mode = os.stat(place).st_mode
     except FileNotFoundError:
-        return "a link to nothing"
+        return f"{LINK}to nothing"
     except OSError as error:
         return _unreadable(error)
-    return "" if stat.S_ISREG(mode) else "a link to a folder" if stat.S_ISDIR(mode) else "not a file"
+    return "" if stat.S_ISREG(mode) else f"{LINK}to a folder" if stat.S_ISDIR(mode) else KIND
 
 
 def _unreadable(error: OSError) -> str:
-    return f"can't be read ({error.strerror})"
+    return f"{UNREADABLE}{error.strerror})"
 
 
 def _nothing(folder: Path, left_out: list[tuple[Path, str]]) -> UserError:

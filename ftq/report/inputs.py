@@ -31,7 +31,7 @@ LONG, PATH = 300, 160  # characters
 def dataset(report: DatasetReport) -> str:
     """Counts, contradictions, what was skipped, and what else is worth knowing."""
     numbers = {
-        "documents": len(report.documents.used),
+        f"documents, {len(report.documents.used):,} of them used": report.documents.taken,
         "facts": report.questions.facts if report.questions else 0,
         "rows to train on": report.train,
         "rows held out": report.valid,

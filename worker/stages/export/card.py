@@ -136,8 +136,7 @@ def _go(text: str) -> str:
 def _data(dataset: DatasetReport) -> str:
     documents, tokens = dataset.documents, dataset.tokens
     return (
-        f"{dataset.examples} examples from {len(documents.used)} documents "
-        f"({len(documents.skipped)} skipped): {dataset.train} to train, {dataset.valid} to validate; "
+        f"{dataset.examples} examples from {documents.counted}: {dataset.train} to train, {dataset.valid} to validate; "
         f"{tokens.total:,} tokens, the longest example {tokens.longest}."
     )
 

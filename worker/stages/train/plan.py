@@ -131,6 +131,8 @@ def describe(plan: Plan, card: Card) -> str:
     batch = f"{plan.batch_size} of {plan.examples_in_step} examples at once"
     if plan.batch_size == plan.examples_in_step:
         batch = f"{plan.batch_size} examples at once"
+    if not plan.gpu and plan.batch_size < plan.examples_in_step:
+        batch += " (on a CPU more are no faster, whatever the memory)"
     devices = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
     padding = "without padding" if plan.padding_free else "padded"
     saving = "checkpointing" if plan.gradient_checkpointing else "no checkpointing"
