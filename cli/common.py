@@ -22,6 +22,7 @@ from ftq.words import size as size
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
+    from ftq.store.records import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,6 +46,14 @@ def open_client() -> Client:
     client = Client(Settings.from_env())
     click.get_current_context().call_on_close(client.close)
     return client
+
+
+def find_run(client: Client, wanted: str) -> Run:
+    """The run that the user names; a note says which one it is where the name could mean a version too."""
+    run = client.find(wanted)
+    if other := client.models.other_latest(wanted, run):
+        note(f"Note: {other}")
+    return run
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

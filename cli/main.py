@@ -26,7 +26,8 @@ A first run, from a folder of documents to a model that answers:
   ftq infer RUN "A question?"
 
 \b
-RUN is a run's id, a unique prefix of it, its name, or a version: handbook:2, handbook:latest.
+RUN is a run's id, its own name, a unique beginning of its id, or a version: handbook:2, handbook:latest.
+A name without `:` is always the run of that name, which may be an older version.
 Exit codes: 0 done, 1 the run or the operation failed, 2 bad usage, 130 Ctrl-C.
 Completion: eval "$(_FTQ_COMPLETE=bash_source ftq)"      (or zsh_source, fish_source)
 """

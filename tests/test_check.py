@@ -84,7 +84,7 @@ def test_each_document_has_a_line(tmp_path: Path) -> None:
 
 
 def test_documents_are_counted_alike_wherever_they_are_counted(home: Path, tmp_path: Path) -> None:
-    """A document is what submit takes: nothing ignored, hidden, of another kind, or that a link out of the folder has."""
+    """A document is what submit takes: nothing ignored, hidden, of another kind, or that a link leads to outside."""
     folder = write(tmp_path / "docs", {**FOLDER, ".ftqignore": "draft.md", "draft.md": "# D", ".hidden.md": "# H"})
     (folder / "link.md").symlink_to(tmp_path)
     (folder / "away.md").symlink_to("/etc/hostname")

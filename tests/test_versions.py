@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from cli_tools import NOW, ok, run
 
+from cli.main import main
 from ftq.client.client import Client
 from ftq.errors import NotFound, Refused
 from ftq.files.run_dir import STAGES
@@ -320,8 +321,19 @@ def test_a_version_stands_where_a_run_does(books: RunStore) -> None:
         assert json.loads(ok("status", text, "--json").stdout)["version"] == "book:1"
     assert "version book:3" in ok("status", "book:3").stdout
     ok("promote", "book:3")
-    result = run("infer", "book", "Why?")
-    assert result.stderr.startswith("Note: book is the run book:1; book:latest is book:3\n")
+    note = "Note: book is the run of that name (book:1); book:latest is book:3\n"
+    more = {"infer": ["Why?"], "push": ["--to", "me/book"], "report": ["--to", "r.html"], "compare": ["book:3"]}
+    asked = [[name, "book", *more.get(name, ())] for name in (
+        "infer", "pull", "push", "eval", "compare", "report", "status", "logs", "events", "keep", "rm", "retry",
+        "cancel", "pause", "resume", "promote",
+    )]  # fmt: skip
+    asked = [["eval", "book:3", "--against", "book"], ["compare", "book:3", "book"], *asked]  # promote comes last
+    named = {name: {each.name for each in one.params} for name, one in main.commands.items()}
+    takes_run = {name for name in named if {"run", "runs", "a"} & named[name]}
+    assert takes_run == {name for name, *_ in asked}
+    assert [line for line in asked if not run(*line).stderr.startswith(note)] == []
+    for text in ("book:3", "aaaa1111"):
+        assert "Note: book" not in run("status", text).stderr
 
 
 def test_gc_spares_a_version_that_was_chosen(books: RunStore) -> None:

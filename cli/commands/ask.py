@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_client, plural, print_json, run_argument
+from cli.common import find_run, json_option, note, open_client, plural, print_json, run_argument
 from ftq.errors import printable
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
         raise click.UsageError("a PROMPT and --file can't go together: leave one out")
     prompts = _prompts(file) if file else []
     client = open_client()
-    found = client.find(run)
-    if other := client.models.other_latest(run, found):
-        note(f"Note: {other}")
-    run_id = found.id
+    run_id = find_run(client, run).id
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if file:
         _answer_all(client, run_id, prompts, given, as_json)

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from cli.common import note, open_client, run_argument, say
+from cli.common import find_run, note, open_client, run_argument, say
 from ftq.files.run_dir import STAGES
 
 
@@ -22,7 +22,7 @@ def cancel(run: str) -> None:
       ftq cancel handbook
     """
     client = open_client()
-    before = client.find(run)
+    before = find_run(client, run)
     after = client.cancel(before.id)
     if before.is_finished:
         said = "is already cancelled" if before.status == "cancelled" else f"has already {_ended(before.status)}"
@@ -54,7 +54,7 @@ def pause(run: str) -> None:
       ftq pause handbook
     """
     client = open_client()
-    before = client.find(run)
+    before = find_run(client, run)
     after = client.pause(before.id)
     if before.is_finished:
         say(f"{after.name} has already {_ended(before.status)}: nothing to pause.")
@@ -80,7 +80,7 @@ def resume(run: str) -> None:
       ftq resume handbook
     """
     client = open_client()
-    before = client.find(run)
+    before = find_run(client, run)
     after, notes = client.resume(before.id)
     if before.wanted != "pause" or before.is_finished:
         say(f"{after.name} isn't paused: it {_state(before.status)}.")
@@ -103,7 +103,8 @@ def retry(run: str, from_stage: str | None) -> None:
       ftq retry handbook
       ftq retry handbook --from export
     """
-    after, notes = open_client().retry(run, from_stage)
+    client = open_client()
+    after, notes = client.retry(find_run(client, run).id, from_stage)
     done = [stage.name for stage in after.stages if stage.status == "succeeded"]
     kept = f" ({', '.join(done)}: kept)" if done else ""
     say(f"{after.name} goes on with {_stage(after.current)}{kept}.")

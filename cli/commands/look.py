@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, ctrl_c, json_option, note, open_client, print_json, run_argument
+from cli.common import complete_run, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument
 from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 
@@ -65,9 +65,9 @@ def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> Non
     elif run is None:
         _list(client, limit, as_json)
     elif watch:
-        _watch(client, client.find(run))
+        _watch(client, find_run(client, run))
     else:
-        _show(client, client.find(run), as_json)
+        _show(client, find_run(client, run), as_json)
 
 
 def _list(client: Client, limit: int | None, as_json: bool) -> None:
@@ -126,7 +126,7 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
       ftq logs handbook --stage train
     """
     client = open_client()
-    found = client.find(run)
+    found = find_run(client, run)
     wanted = (stage,) if stage else STAGES
     out = sys.stdout.buffer if sys.stdout else io.BytesIO()  # None if it was closed
     if not any(client.run_dir(found.id).log(name).is_file() for name in wanted):
@@ -182,7 +182,7 @@ def events(run: str, follow: bool, as_json: bool) -> None:
       ftq events handbook -f
     """
     client = open_client()
-    found = client.find(run)
+    found = find_run(client, run)
     with ctrl_c(""):
         for event in client.follow_events(found.id, follow):
             click.echo(_event_json(event) if as_json else _event_line(event))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import Place, ctrl_c, json_option, note, open_client, print_json, run_argument, say, size
+from cli.common import Place, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument, say, size
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
@@ -81,7 +81,7 @@ def promote(run: str) -> None:
       ftq promote handbook:2
     """
     client = open_client()
-    run_id = client.find(run).id
+    run_id = find_run(client, run).id
     promoted, before = client.models.promote(run_id)
     latest = f"{promoted.family}:latest is {promoted.version_name}"
     was = f" (it was {before})" if before else ""
@@ -159,11 +159,8 @@ def push(run: str, repository: str, kind: str, private: bool, update: bool, as_j
 
 
 def _model(client: Client, wanted: str, kind: str) -> Model:
-    run_id = client.find(wanted).id
-    model = client.models.model(run_id, kind)
-    if other := client.models.other_latest(wanted, model.run):
-        note(f"Note: {other}")
-    return model
+    run = find_run(client, wanted)  # before `client.models`, which makes a database where there is none
+    return client.models.model(run.id, kind)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, confirm, note, open_client, plural, run_argument, say, size
+from cli.common import complete_run, confirm, find_run, note, open_client, plural, run_argument, say, size
 from ftq.errors import printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
     from ftq.errors import Refused
 
     client = open_client()
-    found = list({run.id: run for run in map(client.find, runs)}.values())
+    found = list({run.id: run for run in (find_run(client, wanted) for wanted in runs)}.values())
     if running := [run.name for run in found if run.status == "running"]:
         raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
     _delete(client, [(run, client.room.size(run)) for run in found], [], yes)
@@ -74,7 +74,8 @@ def keep(run: str, undo: bool) -> None:
     Example:
       ftq keep handbook
     """
-    kept = open_client().keep(run, not undo)
+    client = open_client()
+    kept = client.keep(find_run(client, run).id, not undo)
     say(f"{kept.name} may be deleted by gc again." if undo else f"{kept.name} is kept: gc spares it.")
 
 

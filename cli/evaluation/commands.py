@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cli.common import Place, complete_run, json_option, note, open_client, print_json, run_argument, say
+from cli.common import Place, complete_run, find_run, json_option, note, open_client, print_json, run_argument, say
 from ftq.errors import Refused, Unavailable
 
 SHOWN = 10  # answers side by side, unless all are asked for
@@ -34,8 +34,9 @@ def evaluate(run: str, questions: Path | None, against: str | None, as_json: boo
       ftq eval handbook --json > eval.json
     """
     client = open_client()
+    run_id, other = find_run(client, run).id, find_run(client, against).id if against else None
     with _progress() as progress:
-        evaluation = client.evaluate(run, questions, against, progress)
+        evaluation = client.evaluate(run_id, questions, other, progress)
     if as_json:
         print_json(evaluation.to_json())
         return
@@ -65,7 +66,8 @@ def compare(a: str, b: str, everything: bool, as_json: bool) -> None:
       ftq compare handbook-1 handbook-2 --all
       ftq compare handbook-1 handbook-2 --json
     """
-    comparison = open_client().compare(a, b)
+    client = open_client()
+    comparison = client.compare(*(find_run(client, wanted).id for wanted in (a, b)))
     if as_json:
         print_json(comparison.to_json())
         return
@@ -94,7 +96,7 @@ def report(run: str, path: Path | None, opened: bool) -> None:
       ftq report handbook --to handbook.html
     """
     client = open_client()
-    found = client.find(run)
+    found = find_run(client, run)
     from ftq.report.page import write
     from ftq.settings import as_the_user
 

@@ -36,11 +36,14 @@ class Models:
         return submit.renamed(submit.free_name(self.store, name), name)
 
     def other_latest(self, wanted: str, run: Run) -> str:
-        """A note for who asks for `handbook`, gets the run of that name and may expect handbook:latest."""
+        """A note for who asks for `handbook`, gets the run of that name and may expect handbook:latest.
+
+        The rule: what has a `:` is a version; anything else is an id, a run's own name, or the beginning of an id.
+        """
         latest = next((one for one in self.versions() if one.is_latest and one.family == wanted), None)
         if latest is None or latest.run_id == run.id:
             return ""
-        return f"{wanted} is the run {run.version_name or run.id}; {wanted}:latest is {latest.name}"
+        return f"{wanted} is the run of that name ({run.version_name or run.id}); {wanted}:latest is {latest.name}"
 
     def model(self, wanted: str, kind: str = "gguf") -> Model:
         """What `pull` and `push` take out of a run: gguf, gguf:q8_0, adapter or merged. Refused if it isn't there."""
