@@ -6,12 +6,17 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery, chain
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
+from ftq.errors import Unavailable
+from ftq.servers import refusal
 from ftq.settings import Settings
 from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, queue_of
 
@@ -24,6 +29,9 @@ _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at st
 # In a task: wait out a broker that only starts again, but not so long that the worker can't stop in its grace time.
 # What couldn't be sent is the reconciler's.
 PATIENT_PUBLISHING = {"max_retries": 10, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 0.6}
+
+# Whatever a broker may raise, in any of its states. kombu takes only a part of it for a lost connection.
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
 
 
 def make_app(settings: Settings) -> Celery:
@@ -91,19 +99,43 @@ def _priority(run: Run, stage: Stage) -> int:
 
 
 def send(app: Celery, run: Run) -> bool:
-    """Send the chain of the stages that are still to do; False if the broker can't be reached.
+    """`deliver`, for who goes on without an answer; False if the broker takes nothing."""
+    try:
+        deliver(app, run)
+    except Unavailable:
+        return False
+    return True
+
+
+def deliver(app: Celery, run: Run) -> None:
+    """Send the chain of the stages that are still to do. Unavailable says why the broker doesn't take it.
 
     Submit, retry, resume and recovery are all this call. Sent twice is harmless: a stage is claimed once. A run that is
     running sends the rest itself, and one that is finished, paused or cancelled has nothing to send.
     """
     links = [_link(app, run, stage) for stage in run.remaining]
     if run.status != "queued" or run.wanted != "run":
-        return True
-    try:
+        return
+    with _explained():
         chain(*links, app=app).apply_async()
-    except (OperationalError, OSError):
-        return False
-    return True
+
+
+def check(app: Celery) -> None:
+    """Write to the broker as `deliver` does, without a message. Unavailable says why it takes nothing.
+
+    PING, INFO and a login succeed also where nothing can be written.
+    """
+    with _explained(), app.connection_for_write() as connection:
+        app.amqp.queues["cpu"].bind(connection.default_channel).declare()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except BROKER_ERRORS as error:
+        what, fix, _ = refusal(error)
+        raise Unavailable(f"the broker {what}", fix) from error
 
 
 def _link(app: Celery, run: Run, stage: Stage) -> Any:
@@ -118,15 +150,12 @@ def _link(app: Celery, run: Run, stage: Stage) -> Any:
     )
 
 
-def send_question(app: Celery, question: str) -> bool:
-    """Ring for a question that the database holds; False if the broker can't be reached."""
+def send_question(app: Celery, question: str) -> None:
+    """Ring for a question that the database holds. Unavailable says why the broker doesn't take it."""
     task, arguments = f"answer.{question}", (question,)
     signed = _signed(app, task, "ftq.answer", arguments)
-    try:
+    with _explained():
         app.send_task("ftq.answer", args=arguments, task_id=task, queue=ASK, priority=0, **signed)
-    except (OperationalError, OSError):
-        return False
-    return True
 
 
 def is_genuine(key: bytes, task: Any, *arguments: Any) -> bool:

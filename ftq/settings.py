@@ -72,12 +72,28 @@ class Settings:
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded server's socket: beside its data, or in a private folder where that path is too long."""
+        """The embedded server's socket: where `ftq up` has put it, or would first try to."""
+        try:
+            return Path(os.fsdecode(self.socket_place.read_bytes()))
+        except OSError:
+            return self.broker_sockets[0]
+
+    @property
+    def broker_sockets(self) -> list[Path]:
+        """Where the embedded server's socket may be: beside its data, or in a private folder for temporary files.
+
+        The path beside the data may be too long, or its disk may have no sockets.
+        """
         near = self.home / "broker" / "valkey.sock"
-        if len(os.fsencode(near)) <= _SOCKET_PATH_MAX:
-            return near
-        digest = hashlib.sha256(os.fsencode(near)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"ftq-{os.getuid()}-{digest}" / "valkey.sock"
+        name = f"ftq-{os.getuid()}-{hashlib.sha256(os.fsencode(near)).hexdigest()[:12]}"
+        folders = dict.fromkeys((tempfile.gettempdir(), "/tmp", f"/run/user/{os.getuid()}"))
+        paths = [near, *(Path(folder, name, near.name) for folder in folders)]
+        return [path for path in paths if len(os.fsencode(path)) <= _SOCKET_PATH_MAX]
+
+    @property
+    def socket_place(self) -> Path:
+        """The file in which `ftq up` says where its socket is, if that isn't the first of `broker_sockets`."""
+        return self.home / "broker" / "socket"
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.tools import free_port
+from tests.tools import free_port, until
 
 MANUAL = Path(__file__).parent.parent / "docs" / "security.md"
 HOST = "localhost"
@@ -78,3 +81,99 @@ class SecuredBroker:
                 assert self.process.poll() is None, (self.folder / "log").read_text()
                 time.sleep(0.05)
         raise AssertionError((self.folder / "log").read_text())
+
+
+# ---- the states of a broker that takes nothing ----------------------------------------------------------
+
+Put = Callable[["Broken"], object]
+
+
+@dataclass(frozen=True)
+class State:
+    """`says` is what ftq calls the state (a pattern); `put` brings the server into it and `end` out of it."""
+
+    says: str
+    put: Put
+    end: Put
+
+
+class Broken:
+    """A broker's server, its process and a connection that stays whatever state it is in."""
+
+    def __init__(self, socket: Path, pid: int) -> None:
+        self.server, self.pid = redis.Redis(unix_socket_path=str(socket), socket_timeout=10), pid
+        self.server.ping()
+
+    def ask(self, *words: str) -> object:
+        return self.server.execute_command(*words)
+
+    def set(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.ask("CONFIG", "SET", name.replace("_", "-"), value)
+
+    def hang_up(self) -> None:
+        """On everybody else."""
+        for kind in ("normal", "pubsub"):
+            self.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+    def file_limit(self, most: int) -> None:
+        """Let no file of the server grow beyond so many bytes, as a full disk doesn't."""
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    def fail_to_save(self) -> None:
+        self.set(save="3600 1")
+        self.ask("SET", "ftq.x", "x" * 10_000)
+        self.file_limit(100)
+        self.ask("BGSAVE")
+        until(lambda: self.server.info("persistence")["rdb_last_bgsave_status"] == "err")
+        self.file_limit(resource.RLIM_INFINITY)
+
+    def forbid(self, *rights: str) -> None:
+        self.ask("ACL", "SETUSER", "default", *rights)
+
+
+_REPLICA, _PRIMARY = ("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")
+UNSAVED = "can't write its data to its disk"
+STATES = {
+    "READONLY": State("is a read-only replica", lambda it: it.ask(*_REPLICA), lambda it: it.ask(*_PRIMARY)),
+    "MASTERDOWN": State(
+        "is a replica that has lost its primary",
+        lambda it: (it.set(replica_serve_stale_data="no"), it.ask(*_REPLICA), it.hang_up()),
+        lambda it: (it.ask(*_PRIMARY), it.set(replica_serve_stale_data="yes")),
+    ),
+    "OOM": State(
+        "is full: its maxmemory is used up",
+        lambda it: (it.set(maxmemory="1"), it.hang_up()),
+        lambda it: it.set(maxmemory="0"),
+    ),
+    "MISCONF, no snapshot": State(
+        UNSAVED,
+        lambda it: it.fail_to_save(),
+        lambda it: (it.set(stop_writes_on_bgsave_error="no"), it.set(save="")),
+    ),
+    "MISCONF, no append-only file": State(
+        UNSAVED,
+        lambda it: (it.file_limit(1), it.ask("SET", "ftq.x", "x")),
+        lambda it: it.file_limit(resource.RLIM_INFINITY),
+    ),
+    "NOREPLICAS": State(
+        "has too few replicas to write",
+        lambda it: it.set(min_replicas_to_write="1"),
+        lambda it: it.set(min_replicas_to_write="0"),
+    ),
+    "NOAUTH": State(
+        "wants a password",
+        lambda it: (it.set(requirepass="pw"), it.hang_up()),
+        lambda it: it.set(requirepass=""),
+    ),
+    "NOPERM": State(
+        "forbids its user what ftq needs",
+        lambda it: it.forbid("-@write"),
+        lambda it: it.forbid("+@all"),
+    ),
+    "max clients": State(
+        "(has no connection left|hangs up)",  # it says so, and hangs up before a slow client has read it
+        lambda it: (it.set(maxclients="1"), it.hang_up()),
+        lambda it: it.set(maxclients="1000"),
+    ),
+}

@@ -47,10 +47,9 @@ def rings(client: Client, monkeypatch: pytest.MonkeyPatch) -> Rings:
     def answer_with(what: Callable[[str], Any]) -> list[str]:
         rung: list[str] = []
 
-        def send_question(app: Any, question: str) -> bool:
+        def send_question(app: Any, question: str) -> None:
             rung.append(question)
             what(question)
-            return True
 
         monkeypatch.setattr(queue, "send_question", send_question)
         return rung

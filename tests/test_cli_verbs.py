@@ -369,9 +369,9 @@ def test_rm_never_deletes_a_running_run(store: Store) -> None:
 
 
 def test_gc_spares_the_last_the_kept_and_the_unfinished(store: Store) -> None:
+    store.add("bbbb2222", "waiting", ago=900)
     for number in range(4):
         finished(store, f"aaaa111{number}", f"run-{number}", 600 - number)
-    store.add("bbbb2222", "waiting", ago=900)
     assert ok("keep", "run-0").stdout == "run-0 is kept: gc spares it.\n"
     ok("gc", "--last", "1", "--dry-run")
     assert len(store.runs.all()) == 5
@@ -413,7 +413,7 @@ def test_gc_looks_once_more_at_what_changed_since_it_asked(store: Store, monkeyp
     monkeypatch.setattr(room, "confirm", meanwhile)
     result = ok("gc", "--last", "0")
     assert result.stderr.splitlines()[1:] == [
-        "Spared: run kept is kept now.", "Spared: run again is queued now.", "Deleted 2 runs.",
+        "Spared: run again is queued now.", "Spared: run kept is kept now.", "Deleted 2 runs.",
     ]  # fmt: skip
     assert {found.name for found in store.runs.all()} == {"kept", "again"}
     assert sorted(path.name for path in store.home.glob("aaaa*")) == ["aaaa1111", "aaaa1112", "aaaa1113"]

@@ -96,7 +96,7 @@ def test_a_broker_with_a_worker_leaves_nothing_to_say(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
-    monkeypatch.setattr(queue, "send", lambda app, run: sent.append(run.id) or True)
+    monkeypatch.setattr(queue, "deliver", lambda app, run: sent.append(run.id))
     nobody = f"No worker is up. The run is recorded and starts as soon as one is there. {START}"
     assert client.submit(options).notes == [nobody]
     client.store.see_worker("w1", "host", ["cpu"], None, 1)
@@ -226,7 +226,7 @@ def test_a_home_that_cannot_be_written_is_said_and_nothing_stays_there(
     real = Path.open
 
     def open_it(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
-        if mode == "wb":
+        if mode == "xb":
             raise error
         return real(path, mode, *arguments, **named)
 

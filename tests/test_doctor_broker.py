@@ -103,7 +103,7 @@ def test_a_broker_whose_memory_is_nearly_full(serve: Serve, home: Path) -> None:
     client = redis.Redis.from_url(f"redis://:pw@{address}/0")
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.05))
     client.close()
-    ((level, message),) = bad(f"redis://:pw@{address}/0", home)
+    (level, message), *_ = bad(f"redis://:pw@{address}/0", home)  # with the doctor's connections it may be full
     assert (level, message.split(":")[0]) == ("warning", "its memory is nearly full")
 
 
@@ -124,10 +124,11 @@ def test_a_broker_whose_default_user_needs_no_password(serve: Serve, home: Path)
 
 def test_a_wrong_password_and_none(serve: Serve, home: Path) -> None:
     address = serve(PASSWORD, *GOOD)
-    for login in (":wrong@", "nobody:pw@", ""):
+    refuses = "refuses the user or password"
+    for login, why in ((":wrong@", refuses), ("nobody:pw@", refuses), ("", "wants a password")):
         (refused,) = look(f"redis://{login}{address}/0", home)
-        assert refused.level == "problem" and "refuses the user or password" in refused.message
-        assert "wrong" not in refused.message
+        assert refused.level == "problem" and why in refused.message
+        assert ":wrong" not in refused.message
 
 
 def test_a_broker_with_tls(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def start(machine: Machine, queues: str) -> None:
 def begin(machine: Machine, prompt: str) -> str:
     """A question whose first word is written."""
     question = machine.client.store.ask("abc", prompt, {})
-    assert queue.send_question(machine.client._app, question)
+    queue.send_question(machine.client._app, question)
     until(lambda: machine.client.store.read_answer(question).written)
     return question
 
@@ -116,9 +116,10 @@ def test_a_message_that_the_broker_lost_is_sent_again(machine: Machine, monkeypa
     start(machine, "ask")
     real, sent = queue.send_question, []
 
-    def lose_the_first(app: Any, question: str) -> bool:
+    def lose_the_first(app: Any, question: str) -> None:
         sent.append(question)
-        return len(sent) == 1 or real(app, question)
+        if len(sent) > 1:
+            real(app, question)
 
     monkeypatch.setattr(queue, "send_question", lose_the_first)
     assert machine.client.ask("mine", "Who?")["answer"] == "Who?"

@@ -196,7 +196,8 @@ def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> 
         world.ftq(*command)
     (tmp_path / "wrong.password").write_text("wrong")
     wrong = str(tmp_path / "wrong.password")
-    assert "can't be reached" in world.ftq(*submit, str(good), "--set", "seed=1", FTQ_BROKER_PASSWORD_FILE=wrong)
+    refused = world.ftq(*submit, str(good), "--set", "seed=1", FTQ_BROKER_PASSWORD_FILE=wrong)
+    assert "The broker refuses the user or password." in refused
     nowhere = "postgresql+psycopg://ftq@127.0.0.1:1/x"
     assert "can't be used" in world.ftq("status", FTQ_DATABASE_URL=nowhere)
     assert "can't be used" in world.ftq("status", FTQ_DATABASE_URL="nonsense://ftq@h/x", FTQ_DEBUG="")

@@ -115,11 +115,11 @@ def test_a_question_is_signed_too(machine: Machine, documents: Path) -> None:
     until(lambda: machine.client.find(run).is_finished)
     question = machine.client.store.ask(run, "why?", {})
     unsigned = queue.make_app(dataclasses.replace(machine.settings, signing_key=b""))
-    assert queue.send_question(unsigned, question)
+    queue.send_question(unsigned, question)
     log = machine.logs / "w1.log"
     until(lambda: f"'answer.{question}' (ftq.answer): not signed" in log.read_text())
     assert machine.client.store.read_answer(question).status == "queued"
-    assert queue.send_question(machine.client._app, question)
+    queue.send_question(machine.client._app, question)
     until(lambda: machine.client.store.read_answer(question).status != "queued")
 
 

@@ -42,6 +42,7 @@ class Clock:
         return self.now
 
 
+ROOT = Path(__file__).parents[1]
 ON_BOTH = pytest.mark.parametrize(
     "url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
 )  # what hangs on each database's locks and SQL; the rest meets PostgreSQL in `make test-all`
@@ -496,6 +497,62 @@ def test_with_a_server_a_worker_s_clock_decides_nothing(url: str) -> None:
     store.close()
 
 
+@ON_BOTH
+@pytest.mark.parametrize("ahead", [8 * 3600.0, -8 * 3600.0, 10 * 365 * 86_400.0])
+def test_a_question_outlives_a_client_whose_clock_is_wrong(url: str, ahead: float) -> None:
+    """Clients and workers of other machines share a server, so theirs is SQLite's only clock or none at all."""
+    worker, client = RunStore(url), RunStore(url)
+    if not url.startswith("sqlite"):
+        client.clock = lambda: time.time() + ahead
+    worker.create("abc", "first", SPEC, "hash")
+    question = worker.ask("abc", "why?", {})
+    worker.see_worker("w1", "host", ["ask"], None, 1)
+    worker.take_question(question, "w1")
+    client.lose_question_if_silent(question)
+    client.ask("abc", "how?", {})  # deletes what is older than a day
+    assert (worker.read_answer(question).status, client.count_questions()) == ("running", 0)
+    assert abs(client.now() - time.time()) < 60
+    worker.close()
+    client.close()
+
+
+def test_runs_are_listed_in_the_order_of_their_submits(store: RunStore, clock: Clock) -> None:
+    """`gc` deletes by this order; a clock that was years ahead or behind would keep or delete the wrong ones."""
+    for number, step in enumerate((0.0, 10 * 365 * 86_400.0, -11 * 365 * 86_400.0, 60.0)):
+        clock.now += step
+        store.create(f"{number}", f"run-{number}", SPEC, "hash")
+    assert [run.id for run in store.all()] == ["3", "2", "1", "0"]
+    assert [run.id for run in store.all(2)] == ["3", "2"]
+    with pytest.raises(NotFound) as caught:
+        store.find("none")
+    assert caught.value.hint == "Recent runs: 3 (run-3), 2 (run-2), 1 (run-1)"
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_clock_that_steps_in_the_middle_of_a_stage_ends_nothing(
+    store: RunStore, run: Run, clock: Clock, years: int
+) -> None:
+    """Its holder renews the lease; a worker that only looks takes nothing back before a lease has passed."""
+    token = claim(store, "prepare")
+    clock.now += years * 365 * 86_400
+    if years < 0:  # forwards, the lease is over at once for whoever looks before it is renewed
+        assert store.expire(LEASE) == []
+    store.renew(token, LEASE)
+    assert store.expire(LEASE) == []
+    store.progress(token, {"percent": 1.0})
+    store.succeed(token, None, [])
+    assert store.get("abc").stage("prepare").status == "succeeded"
+    assert store.due("abc") is not None
+    claim(store, "train")
+
+
+def test_only_one_line_of_the_store_reads_a_clock() -> None:
+    """Whatever else did would compare a machine's clock with the server's."""
+    lines = [line.strip() for path in (ROOT / "ftq" / "store").glob("*.py") for line in path.read_text().splitlines()]
+    assert [line for line in lines if "self.clock()" in line] == ["return self.clock()"]
+    assert [line for line in lines if "time.time" in line] == ["LOCAL_CLOCK = time.time"]
+
+
 def test_a_longer_lease_than_one_s_own_is_no_wrong_clock(store: RunStore, run: Run, clock: Clock) -> None:
     claim(store, "prepare")
     for _ in range(3):
@@ -938,9 +995,9 @@ def test_a_worker_that_starts_again_gives_up_what_it_had_taken_before(store: Run
     store.take_question(done, "w1")
     store.answer(done, {"answer": "yes"})
     clock.now += 1
-    began = clock.now
     store.take_question(new, "w1")
-    store.lose_questions_of("w1", began)
+    clock.now += 1
+    store.lose_questions_of("w1", seconds=1)
     assert [store.read_answer(one).status for one in (old, other, new, done)] == [
         "failed", "running", "running", "succeeded",
     ]  # fmt: skip

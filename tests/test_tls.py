@@ -100,11 +100,11 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
         assert client.find("first").status == "succeeded"
         until(lambda: machine.workers[0].name in ask(port, "/api/workers?refresh=1"))
         assert '"cpu"' in ask(port, "/api/queues/length")
-        assert queue.send_question(client._app, client.store.ask(first.id, "why?", {}))
+        queue.send_question(client._app, client.store.ask(first.id, "why?", {}))
         client.submit({**options, "gpus": 2}, "wide")
         until(lambda: client.find("wide").current.name == "train")  # type: ignore[union-attr]
         client.pause("wide")
-        assert "can't be reached" not in "".join(client.resume("wide")[1])
+        assert "The broker" not in "".join(client.resume("wide")[1])
         long = client.submit({**options, "max_steps": 10_000}, "long").run
         until(lambda: client.find("long").current.name == "train" and client.find("long").status == "running")  # type: ignore[union-attr]
         ask(port, f"/api/task/revoke/{long.id}.train.1?terminate=true", data=b"")

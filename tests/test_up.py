@@ -147,7 +147,7 @@ def test_a_broker_that_is_not_there_yet_is_said(
     monkeypatch.setattr(Up, "_wait_until_ready", lambda self, _: self._stop())
     home.mkdir()
     Up(Settings.from_env(), None, [], False)._start()
-    assert capsys.readouterr().err.startswith(f"broker    {url}  can't be reached yet; `ftq doctor` says why\n")
+    assert capsys.readouterr().err.startswith(f"broker    {url}  can't be reached now; `ftq doctor` says more\n")
 
 
 def test_a_worker_without_a_broker_says_what_it_waits_for(

@@ -6,22 +6,27 @@ process keeps this worker's sign of life and the reconciler, and asks the childr
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
+import time
 from typing import Any
 
 from celery import signals
 from celery.exceptions import WorkerLostError
 from celery.worker.consumer import Consumer
+from celery.worker.consumer.consumer import STOP_CONDITIONS
+from celery.worker.state import maybe_shutdown
 
 from ftq.errors import printable
 from ftq.files.run_dir import STAGES
-from ftq.queue import PATIENT_PUBLISHING, make_app
+from ftq.queue import BROKER_ERRORS, PATIENT_PUBLISHING, make_app
+from ftq.servers import refusal
 from ftq.settings import Settings, protect_files
+from ftq.start import settle
 from worker import tasks
 from worker.reconciler import Reconciler
 
+settle()
 protect_files()  # before the first log or database file
 settings = Settings.from_env()
 app = make_app(settings)
@@ -31,6 +36,7 @@ app.conf.include = ["worker.app"]  # the pool's children find their tasks here
 tasks.register(app, settings)
 
 log = logging.getLogger("ftq.worker")
+RETRY_SECONDS = 3.0
 _reconciler: Reconciler | None = None
 
 
@@ -43,12 +49,48 @@ class _Printable(logging.Filter):
 
 
 class QuickConsumer(Consumer):  # type: ignore[misc]
-    """Tries an unreachable broker again after three seconds at most; Celery's own pauses grow to half a minute."""
+    """Outlasts every state of the broker; Celery's own worker ends at what isn't a lost connection.
+
+    A replica, a full disk, a missing right pass, and nothing would start the worker again. It tries again after three
+    seconds at most, where Celery's own pauses grow to half a minute.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.connection_errors: tuple[type[BaseException], ...] = (*self.connection_errors, *BROKER_ERRORS)
+        self._lost_at = -RETRY_SECONDS
 
     def ensure_connected(self, connection: Any) -> Any:
-        retry = functools.partial(connection.ensure_connection, interval_start=1, interval_step=1, interval_max=3)
-        connection.ensure_connection = retry
+        connect = connection.ensure_connection
+
+        def patiently(_: Any, *arguments: Any, **options: Any) -> Any:
+            pauses = {"interval_start": 1, "interval_step": 1, "interval_max": RETRY_SECONDS}
+            return connect(lambda error, pause: _tell(error), *arguments, **options, **pauses)
+
+        connection.ensure_connection = patiently
         return super().ensure_connected(connection)
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        _tell(exc)
+        self._pause()
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        _tell(exc)
+        super().on_connection_error_after_connected(exc)
+        self._pause()
+
+    def _pause(self) -> None:
+        """Wait if the last connection didn't last: a server that answers and takes nothing would be asked for ever."""
+        until = self._lost_at + RETRY_SECONDS + 1
+        while time.monotonic() < until and self.blueprint.state not in STOP_CONDITIONS:
+            maybe_shutdown()
+            time.sleep(0.2)
+        self._lost_at = time.monotonic()
+
+
+def _tell(error: BaseException) -> None:
+    what, fix, words = refusal(error)
+    log.warning("the broker %s (%s): tried again. %s", what, words, fix)
 
 
 @signals.after_setup_logger.connect

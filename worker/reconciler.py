@@ -35,7 +35,7 @@ class Reconciler:
     def __init__(self, settings: Settings, worker: str, queues: list[str]) -> None:
         self.app, self.settings = queue.make_impatient_app(settings), settings
         self.worker, self.queues, self._registered = worker, queues, False
-        self._began = time.time()
+        self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # seconds that a message may be on its way
         self._missing: set[str] = set()  # tasks that had no message at the last turn
@@ -111,7 +111,7 @@ class Reconciler:
         self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
-            self.store.lose_questions_of(self.worker, self._began)
+            self.store.lose_questions_of(self.worker, time.monotonic() - self._began)
             self._registered = True
 
     def _hand_back(self) -> None:

@@ -48,9 +48,9 @@ class Failed(FtqError):
 
 
 class Asking:
-    """`ring` sends a question's message and returns whether a broker took it; `no_broker` says what to do if not."""
+    """`ring` sends a question's message or raises Unavailable; `no_broker` says what to do if nobody is there."""
 
-    def __init__(self, store: RunStore, ring: Callable[[str], bool], no_broker: str) -> None:
+    def __init__(self, store: RunStore, ring: Callable[[str], None], no_broker: str) -> None:
         self.store, self._ring, self._no_broker = store, ring, no_broker
 
     def stream(self, run_id: str, prompt: str, options: dict[str, Any], patience: float) -> Pieces:
@@ -125,15 +125,18 @@ class Asking:
         now = time.monotonic()
         if status == "queued" and now - sent.rung > RING_SECONDS:  # the broker may have lost the message
             self.check_worker()
-            self._ring(sent.id)
+            with contextlib.suppress(Unavailable):
+                self._ring(sent.id)
             sent.rung = now
         if status == "running" and now - sent.looked > LOOK_SECONDS:
             self.store.lose_question_if_silent(sent.id)
             sent.looked = now
 
     def _ring_for(self, sent: Sent) -> None:
-        if not self._ring(sent.id):
-            raise FtqError("the broker can't be reached, so nobody can answer", self._no_broker)
+        try:
+            self._ring(sent.id)
+        except Unavailable as error:
+            raise FtqError(f"{error.message}, so nobody can answer", error.hint or self._no_broker) from None
 
     def _withdraw(self, sent: Sent) -> None:
         with contextlib.suppress(Unavailable):

@@ -13,7 +13,7 @@ from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
 from ftq.client.removal import Room
 from ftq.client.submit import Submitted
-from ftq.errors import NotFound, utf8
+from ftq.errors import NotFound, Unavailable, utf8
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
@@ -258,20 +258,23 @@ class Client:
     def _asking(self) -> Asking:
         return Asking(self.store, self._ring, self._find_broker())
 
-    def _ring(self, question: str) -> bool:
+    def _ring(self, question: str) -> None:
         from ftq.queue import send_question
 
-        return send_question(self._app, question)
+        send_question(self._app, question)
 
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _send(self, run: Run) -> list[str]:
         """Send the run's stages. Returns notes for the person: no broker, no worker."""
-        from ftq.queue import send
+        from ftq.queue import deliver
 
-        if not send(self._app, run):
-            recorded = "The run is recorded and starts as soon as it is there."
-            return [f"The broker can't be reached. {recorded} {self._find_broker()}"]
+        try:
+            deliver(self._app, run)
+        except Unavailable as error:
+            when = "it takes messages" if error.hint else "it is there"
+            recorded = f"The run is recorded and starts as soon as {when}."
+            return [f"T{error.message[1:]}. {recorded} {error.hint or self._find_broker()}"]
         missing = self.missing_worker(run)
         return [missing] if missing else []
 

@@ -14,15 +14,15 @@ from typing import Any
 import kombu.transport.redis  # noqa: F401  loaded here once: two threads that load it at the same moment could meet
 import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
-from ftq.queue import make_impatient_app
-from ftq.servers import without_password
+from ftq.errors import Unavailable
+from ftq.queue import BROKER_ERRORS, check, make_impatient_app
+from ftq.servers import refusal, without_password
 from ftq.settings import Settings
 
 PINGS = 5
@@ -42,8 +42,9 @@ def broker(settings: Settings) -> Iterator[Finding]:
     try:
         with connected(settings) as client:
             yield from _look(client, shown, settings)
-    except (OperationalError, redis.RedisError, OSError) as error:
-        yield _unreachable(error.__cause__ or error, shown, settings)
+        yield from _takes(settings)
+    except BROKER_ERRORS as error:
+        yield _refused(error, shown, settings)
 
 
 @contextmanager
@@ -52,10 +53,11 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
         yield connection.default_channel.client
 
 
-def _unreachable(error: BaseException, shown: str, settings: Settings) -> Finding:
-    if isinstance(error, redis.AuthenticationError) or "WRONGPASS" in str(error) or "NOAUTH" in str(error):
-        fix = "FTQ_BROKER_URL=redis://USER:PASSWORD@HOST:6379/0 with the password that the server was given."
-        return Finding("broker", "problem", f"{shown} refuses the user or password ({error})", fix)
+def _refused(error: BaseException, shown: str, settings: Settings) -> Finding:
+    """What a broker that can't be used is or does."""
+    what, fix, words = refusal(error)
+    if fix:
+        return Finding("broker", "problem", f"{shown} {what} ({words})", fix)
     if settings.embedded:
         return Finding(
             "broker",
@@ -64,7 +66,15 @@ def _unreachable(error: BaseException, shown: str, settings: Settings) -> Findin
             "ftq up   (or set FTQ_BROKER_URL to a server)",
         )
     fix = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
-    return Finding("broker", "problem", f"{shown} can't be reached ({error})", fix)
+    return Finding("broker", "problem", f"{shown} {what} ({words})", fix)
+
+
+def _takes(settings: Settings) -> Iterator[Finding]:
+    """Whether it takes what `ftq submit` sends. A replica and a full server answer every other question."""
+    try:
+        check(app(settings))
+    except Unavailable as error:
+        yield Finding("broker", "problem", f"{error.message}, so it takes no run", error.hint)
 
 
 def _look(client: redis.Redis, shown: str, settings: Settings) -> Iterator[Finding]:

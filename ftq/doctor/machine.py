@@ -6,12 +6,12 @@ import os
 import platform
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
 from ftq.doctor.findings import Finding, Level
+from ftq.files.abilities import TOO_LONG, keeps_modes, no_lock, no_socket, refusal
 from ftq.files.run_dir import is_fresh
 from ftq.version import VERSION
 
@@ -87,39 +87,46 @@ def artifacts(home: Path) -> Iterator[Finding]:
         yield Finding("artifacts", "problem", f"{home} is no folder", "Set FTQ_HOME to a folder.")
     else:
         yield _writable(home)
+        yield from _able(home)
         yield from _private(home)
 
 
 def _to_be_made(home: Path) -> Finding:
     above = existing(home)
-    if refusal := _refusal(above):
-        message = f"{home} can't be made: {above} can't be written ({refusal})"
+    if why := refusal(above):
+        message = f"{home} can't be made: {above} can't be written ({why})"
         return Finding("artifacts", "problem", message, "Set FTQ_HOME to a folder of yours.")
     return Finding("artifacts", "note", f"{home} isn't there yet: the first run makes it")
 
 
 def _writable(home: Path) -> Finding:
-    if refusal := _refusal(home):
+    if why := refusal(home):
         fix = f"sudo chown -R {os.geteuid()} {home}   (or set FTQ_HOME to a folder of yours)"
-        return Finding("artifacts", "problem", f"{home} can't be written ({refusal})", fix)
+        return Finding("artifacts", "problem", f"{home} can't be written ({why})", fix)
     return Finding("artifacts", "ok", f"{home} is writable")
 
 
-def _refusal(folder: Path) -> str:
-    """Why a file can't be written into the folder. Tries it: rights, mounts and quotas all matter."""
-    try:
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            file.write(b"ftq")
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+def _able(home: Path) -> Iterator[Finding]:
+    """What the file system of a folder that can be written lacks. Nothing is said of one that can't."""
+    if refusal(home):
+        return
+    if why := no_lock(home):
+        message = f"no file in {home} can be locked ({why}): neither the database nor `ftq up` works there"
+        yield Finding("artifacts", "problem", message, "Set FTQ_HOME to a folder on a local disk.")
+    if (why := no_socket(home)) and why != TOO_LONG:
+        message = f"{home} takes no Unix sockets ({why}): that of the embedded broker goes elsewhere"
+        yield Finding("artifacts", "note", message)
 
 
 def _private(home: Path) -> Iterator[Finding]:
     mode = stat.S_IMODE(home.stat().st_mode)
     if is_fresh(home):
         return  # the first run closes it
-    if mode & 0o007:
+    if mode & 0o007 and not (refusal(home) or keeps_modes(home)):
+        message = f"{home} is on a disk that keeps no modes: everybody on this machine may look at documents and models"
+        fix = "Set FTQ_HOME to a folder on another disk, or mount this one with umask=077."
+        yield Finding("artifacts", "warning", message, fix)
+    elif mode & 0o007:
         message = f"{home} has mode {mode:04o}: everybody on this machine may look at documents and models"
         yield Finding("artifacts", "warning", message, f"chmod 700 {home}")
     elif mode & 0o070:

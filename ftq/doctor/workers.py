@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 
-import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
+from ftq.queue import BROKER_ERRORS
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.store.records import ASK, Worker
@@ -28,17 +26,22 @@ NEEDED = ("cpu", "gpu", ASK)
 Ask = Callable[[Settings, Sequence[str]], set[str] | None]
 
 
-def workers(settings: Settings, clock: Callable[[], float] = time.time, ask: Ask | None = None) -> Iterator[Finding]:
-    """`ask` names those of the workers that answer through the broker, None where that can't be asked."""
+def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: Ask | None = None) -> Iterator[Finding]:
+    """`ask` names those of the workers that answer through the broker, None where that can't be asked.
+
+    Without `clock` the database's counts.
+    """
     try:
-        known = [worker for worker in _known(settings) if clock() - worker.seen_at < FORGOTTEN]
+        every, now = _known(settings)
     except Unavailable:
         yield Finding("workers", "note", "unknown: the database can't be read")
         return
+    now = clock() if clock else now
+    known = [worker for worker in every if now - worker.seen_at < FORGOTTEN]
     answering = (ask or answers)(settings, [worker.name for worker in known]) if known else None
-    alive = [one for one in known if one.name in (answering or ()) or clock() - one.seen_at < WORKER_SILENCE]
+    alive = [one for one in known if one.name in (answering or ()) or abs(now - one.seen_at) < WORKER_SILENCE]
     for worker in known:
-        yield from _judge(worker, worker in alive, answering, clock() - worker.seen_at, settings)
+        yield from _judge(worker, worker in alive, answering, now - worker.seen_at, settings)
     yield from _unserved(alive)
 
 
@@ -51,24 +54,28 @@ def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[
     """The workers whose main process answers a ping through the broker in time; None without a broker."""
     try:
         replies = app.control.inspect(names, timeout=seconds, limit=len(names)).ping()
-    except (OperationalError, redis.RedisError, OSError):
+    except BROKER_ERRORS:
         return None
     return set(replies or {})
 
 
-def _known(settings: Settings) -> list[Worker]:
-    """Every worker in the database, by name. Looking into a database that isn't there would make it."""
+def _known(settings: Settings) -> tuple[list[Worker], float]:
+    """(every worker in the database, by name; its time). Looking into a database that isn't there would make it."""
     path = sqlite_file(settings.database_url)
     if path and not path.exists():
-        return []
+        return [], 0.0
     with contextlib.closing(RunStore(settings.database_url)) as store:
-        return sorted(store.workers(), key=lambda worker: worker.name)
+        return sorted(store.workers(), key=lambda worker: worker.name), store.now()
 
 
 def _judge(
     worker: Worker, alive: bool, answering: set[str] | None, ago: float, settings: Settings
 ) -> Iterator[Finding]:
     who = f"{worker.name} ({','.join(worker.queues)}{f', {worker.gpu}' if worker.gpu else ''})"
+    if not alive and ago < 0:
+        message = f"{who} is gone: its last sign of life is {-ago:.0f} s from now, by a clock that was ahead"
+        yield Finding("workers", "note", message)
+        return
     if not alive:
         yield Finding("workers", "note", f"{who} is gone: silent for {ago:.0f} s. Its runs go to another worker.")
         return

@@ -172,7 +172,7 @@ def make_home(home: Path, umask: int) -> None:
     """Make the artifacts folder with the umask's mode; close one that git made. OSError if it can't be made."""
     home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask)
     if is_fresh(home):
-        with contextlib.suppress(PermissionError):  # somebody else's
+        with contextlib.suppress(OSError):  # somebody else's, or on a disk that keeps no modes
             home.chmod(stat.S_IMODE(home.stat().st_mode) & ~umask)
 
 
@@ -264,18 +264,20 @@ def link_tree(source: Path, target: Path, while_copying: Callable[[], None] = la
     Copying may take minutes: `while_copying` is called again and again meanwhile.
     """
 
-    def link(a: str, b: str) -> str:
+    def link(a: str, b: str) -> None:
         if os.path.getsize(a) >= LINKED_FROM:
             with contextlib.suppress(OSError):
                 os.link(a, b)
-                return b
+                return
         _copy(a, b, while_copying)
-        return b
 
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=link)
-    else:
+    if not source.is_dir():
         link(str(source), str(target))
+    for place, _, names in os.walk(source):
+        beside = target / os.path.relpath(place, source)
+        beside.mkdir()
+        for name in names:
+            link(os.path.join(place, name), str(beside / name))
 
 
 def _copy(source: str, target: str, while_copying: Callable[[], None]) -> None:
@@ -283,7 +285,8 @@ def _copy(source: str, target: str, while_copying: Callable[[], None]) -> None:
         while chunk := bytes_in.read(COPIED_AT_ONCE):
             bytes_out.write(chunk)
             while_copying()
-    shutil.copystat(source, target)
+    with contextlib.suppress(OSError):  # not every disk keeps modes
+        shutil.copystat(source, target)
 
 
 def remove(path: Path) -> None:

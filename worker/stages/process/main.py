@@ -27,6 +27,7 @@ from ftq.files.run_dir import RunDir, remove
 from ftq.plan.plan import Handover
 from ftq.settings import protect_files
 from ftq.spec.options import RunSpec, parse, parse_assignment
+from ftq.start import settle
 from worker.stages import STOPPED
 from worker.stages.process import ranks
 
@@ -107,6 +108,7 @@ def main(name: str, stage: Stage) -> None:
     parser.add_argument("--attempt", type=int, default=0, help="number of this attempt (default 0: by hand)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of an option")
     arguments = parser.parse_args()
+    settle()
     protect_files()
     follows = ranks.follow()
     fd = os.environ.get("FTQ_REPORT_FD")

@@ -1,0 +1,164 @@
+"""A broker that is there and takes nothing: the worker outlasts it, and doctor and submit say what it is."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from ftq import queue, servers
+from ftq.doctor.broker import broker as doctor
+from ftq.errors import FtqError, Unavailable
+from ftq.settings import Settings
+from tests import tools
+from tests.brokers import STATES, Broken
+from tests.tools import free_port, until
+from worker.host import broker
+
+RECORDED = "The run is recorded and starts as soon as it takes messages."
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Bench]:
+    """A broker and one idle worker, for all states one after another."""
+    folder = tmp_path_factory.mktemp("states")
+    bench = tools.Bench(folder / "artifacts", "tests.fake_worker", FTQ_JOURNAL=str(folder / "journal"),
+                        FTQ_LEASE_SECONDS="3")  # fmt: skip
+    bench.start_broker()
+    bench.start_worker()
+    until(bench.client.store.live_queues, 60)
+    yield bench
+    bench.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATES)
+def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str, tmp_path: Path) -> None:
+    state, (worker,), log = STATES[name], bench.workers, bench.logs / "w1.log"
+    assert bench.broker
+    broken, before = Broken(bench.settings.broker_socket, bench.broker.pid), log.read_text()
+    state.put(broken)
+    try:
+        (tmp_path / "a.md").write_text("# A\n\nThis is the text of a run.\n" * 12)
+        options = {"model": "smollm2-135m", "documents": str(tmp_path), "max_steps": 1}
+        submitted = bench.client.submit(options)
+        hints = {fix for _, what, fix in servers.REFUSALS if re.fullmatch(state.says, what)}
+        (note,) = submitted.notes
+        assert re.match(f"The broker {state.says}. {RECORDED} ", note) and note.partition(f"{RECORDED} ")[2] in hints
+        problem = [finding for finding in doctor(bench.settings) if finding.level == "problem"]
+        assert re.search(state.says, problem[0].message) and problem[0].fix in hints
+        with pytest.raises(FtqError, match=rf"^the broker {state.says}, so nobody can answer"):
+            next(bench.client._asking.stream(submitted.run.id, "Why?", {}, 1.0))
+        until(
+            lambda: re.search(rf"the broker {state.says} \(", log.read_text()[len(before) :])
+        )  # the worker has met it
+    finally:
+        state.end(broken)
+    until(lambda: bench.client.find(submitted.run.id).status == "succeeded", 60)
+    assert worker.alive
+    assert log.read_text()[len(before) :].count("tried again") < 20  # it asks every few seconds
+
+
+@pytest.mark.slow
+def test_a_busy_worker_outlasts_a_failover(bench: tools.Bench) -> None:
+    bench.submit("busy", max_steps=100)
+    until(lambda: bench.client.find("busy").status == "running")
+    assert bench.broker
+    broken = Broken(bench.settings.broker_socket, bench.broker.pid)
+    STATES["READONLY"].put(broken)
+    until(lambda: "is a read-only replica (" in (bench.logs / "w1.log").read_text())
+    STATES["READONLY"].end(broken)
+    until(lambda: bench.client.find("busy").is_finished, 60)
+    assert [stage.attempt for stage in bench.client.find("busy").stages] == [1] * 5
+
+
+def check(url: str, home: Path) -> str:
+    """What `ftq submit` says of a broker at the URL."""
+    app = queue.make_impatient_app(Settings.from_env({"FTQ_HOME": str(home), "FTQ_BROKER_URL": url}))
+    app.conf.broker_transport_options |= {"socket_timeout": 1, "socket_connect_timeout": 1}
+    with pytest.raises(Unavailable) as caught:
+        queue.check(app)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("greeting", "scheme", "says"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "redis", "is no Redis server"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "redis", "is no Redis server"),
+        (b"-DENIED in protected mode\r\n", "redis", "is in protected mode: it takes no other machine"),
+        (b"-LOADING Valkey is loading the dataset in memory\r\n", "redis", "is still reading its data from the disk"),
+        (b"-CLUSTERDOWN Hash slot not served\r\n", "redis", "is a Redis Cluster, which Celery can't use"),
+        (b"-MOVED 1 127.0.0.1:2\r\n", "redis", "is a Redis Cluster, which Celery can't use"),
+        (b"-BUSY Valkey is busy running a script\r\n", "redis", "is busy with a script"),
+        (b"", "redis", "hangs up"),
+        (b"-ERR unknown command\r\n", "rediss", "doesn't speak TLS"),
+        (b"", "rediss", "hangs up"),
+        (None, "redis", "doesn't answer"),
+        (None, "rediss", "doesn't answer"),
+    ],
+)  # fmt: skip
+def test_what_answers_on_a_port(home: Path, greeting: bytes | None, scheme: str, says: str) -> None:
+    """A server that says `greeting` to everybody and hangs up; None: it says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_greet, args=(server, greeting), daemon=True).start()
+        assert check(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0", home) == f"the broker {says}"
+
+
+def _greet(server: socket.socket, greeting: bytes | None) -> None:
+    held = []
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        if greeting is None:
+            held.append(connection)
+            continue
+        connection.recv(1)
+        connection.sendall(greeting * 4)
+        connection.shutdown(socket.SHUT_WR)
+        held.append(connection) if greeting else connection.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "database", "says"),
+    [
+        ([], 99, "has no database of that number"),
+        (["--cluster-enabled", "yes"], 0, "is a Redis Cluster, which Celery can't use"),
+        (["--sentinel"], 0, "knows no queues: it is a Sentinel or a proxy"),
+    ],
+)
+def test_servers_of_other_kinds(home: Path, tmp_path: Path, arguments: list[str], database: int, says: str) -> None:
+    port = free_port() % 50_000 + 1024  # the cluster's own port is 10,000 above
+    (tmp_path / "valkey.conf").write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n")
+    command = [broker._binary(), str(tmp_path / "valkey.conf"), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: _listens(port))
+            assert check(f"redis://127.0.0.1:{port}/{database}", home) == f"the broker {says}"
+        finally:
+            server.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_cause_is_found_under_what_wraps_it() -> None:
+    """kombu raises its own error, and redis-py's one that stands under another."""
+    wrapped = OperationalError("lost")
+    wrapped.__cause__ = redis.ConnectionError("Error 1")
+    wrapped.__cause__.__cause__ = redis.OutOfMemoryError("command not allowed", status_code="OOM")
+    assert servers.refusal(wrapped)[0] == "is full: its maxmemory is used up"
+    assert servers.refusal(OSError(111, "refused")) == ("can't be reached", "", "[Errno 111] refused")
+    secret = redis.ConnectionError("Error 1 connecting to redis://me:s3cr3t@host/0")
+    assert "s3cr3t" not in "".join(servers.refusal(secret))
