@@ -30,7 +30,8 @@ from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from worker.questions.writer import of_run
-from worker.stages.model import base_model, convertible, revisions, rows
+from worker.stages.model import base_model, revisions, rows, weights
+from worker.stages.model.check import convertible
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
@@ -45,7 +46,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     stop = base_model.stop_token(model_dir, spec.model, spec.format)
     tokens = Tokens(model_dir, spec.format)
     row = _row(model_dir, tokens, stop, spec, report)
-    _check_export(run, model_dir, spec, stop)
+    _check_export(run, model_dir, spec, stop, report)
     report.progress(5)
     questions = dataset.questions_of(spec)
     folder = out / "dataset"
@@ -82,10 +83,10 @@ def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Repo
     return Row(min(context, spec.max_seq_length), lambda example: len(tokens.row(example, stop)[0]))
 
 
-def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> None:
+def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report: Report) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
-    convertible.check_convertible(model_dir, spec.model, stop)
-    need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
+    convertible.check_convertible(model_dir, spec.model, stop, spec.format)
+    need = sizes.export(weights.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(run.path).free
     if have < need:
         raise UserError(
