@@ -162,7 +162,21 @@ def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
         path = Path(snapshot_download(hub_id, revision=commit, local_files_only=True))
     except Exception:  # missing, or not whole: it has to come from elsewhere
         return None
-    return path if _is_whole(path) else None
+    if not _is_whole(path):
+        return None
+    if not (path / "tokenizer.model").is_file() and _has_pieces(path):  # most converters need that file
+        with contextlib.suppress(UserError):  # or the hub doesn't have it either: the converter will say so
+            return _download(hub_id, path.name)
+    return path
+
+
+def _has_pieces(path: Path) -> bool:
+    """Whether the tokenizer was made of a SentencePiece model, as those with pieces for single bytes are."""
+    try:
+        model = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        return bool(model.get("byte_fallback"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _is_whole(path: Path) -> bool:

@@ -9,6 +9,7 @@ from ftq.errors import FtqError
 from ftq.files.disk import size_of
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
 from ftq.files.run_dir import RunDir, read_jsonl
+from worker.gguf.holds import held
 from worker.llama import logits
 from worker.llama.pool import Pool
 from worker.machine import hardware
@@ -74,7 +75,7 @@ class Measure:
     def _of_file(self, file: Path, kind: str, end: int, stops: Stops) -> GgufReport:
         f16 = self._first if self._first_kind == "f16" else None
         scored = self._first if kind == self._first_kind else self._score(file, self._f16 if f16 else None)
-        made = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops)
+        made = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops, holds=held(file))
         if scored:
             against = scored.distance if f16 and kind != "f16" else None
             made = replace(made, perplexity=scored.perplexity, against_f16=against)

@@ -56,7 +56,9 @@ def _convert(model_dir: Path, model: str, stop: str, tokens: Tokens, folder: Pat
     except FtqError as error:
         hint = "`ftq models` lists models that llama.cpp can convert."
         if "tokenizer.model" in error.message:
-            hint = "Put the base model's own tokenizer.model beside its config.json."
+            entry = models.find(model)
+            hint = "Put the base model's own tokenizer.model beside its config.json"
+            hint += f": `hf download {entry.hub_id if entry else model} tokenizer.model`."
         message = f"model {model} can't become a GGUF with this llama.cpp: {error.message}"
         raise UserError(message.replace(str(settings), str(model_dir)), hint) from None
     loadable(vocabulary, target)
