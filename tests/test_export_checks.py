@@ -35,6 +35,7 @@ from worker.machine import hardware
 from worker.stages.export.measure import bounds, checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import Sample
+from worker.stages.model.check import parity
 from worker.stages.model.tokens import IGNORED, Tokens
 from worker.stages.process.main import Report
 
@@ -384,7 +385,7 @@ def test_a_model_that_is_served_other_prompts_is_refused(exported: Path, tmp_pat
     tokens = Tokens(merged)
     said = pytest.raises(FtqError, match=r"of 28 prompts reach the model otherwise than it was trained: ")
     with pool.server(run.gguf("q3_k_m")) as server, said as caught:
-        parity.check(rows, tokens, "<|im_end|>", server, merged)
+        parity.check(read_jsonl(run.dataset / "train.jsonl"), tokens, "<|im_end|>", server, merged)
     first = {"template": "text in 'What is the capital of France?': ftq has", "tokenizer": "tokens in"}
     assert first[what] in caught.value.message and "take the files from the hub again" in caught.value.hint
 

@@ -122,7 +122,7 @@ def _set_prompt_and_stop(target: Path, chat_template: str, stop_id: int | None, 
 def _set_tokenizer(path: Path, tokens: Tokens) -> None:
     """Write down what each loader would guess, and each otherwise: the kind of tokenizer, and a space before a text."""
     known = json.loads(path.read_text(encoding="utf-8"))
-    guessed = {} if "tokenizer_class" in known else {"tokenizer_class": "PreTrainedTokenizerFast"}
+    guessed: dict[str, Any] = {} if "tokenizer_class" in known else {"tokenizer_class": "PreTrainedTokenizerFast"}
     if tokens.adds_space is not None and "add_prefix_space" not in known:
         guessed["add_prefix_space"] = tokens.adds_space
     if guessed:

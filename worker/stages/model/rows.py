@@ -46,7 +46,7 @@ def check_vocabulary(dataset: Path, tokens: Tokens, size: int) -> None:
     largest = max((int(arrays[f"{part}_ids"].max(initial=0)) for part in PARTS), default=0)
     if largest >= size:
         raise UserError(
-            f"the examples have the token {tokens.text_of(largest)} (number {largest}), and the model has {size} tokens",
+            f"the examples have the token {tokens.text_of(largest)}, number {largest}: the model has {size} tokens",
             "Take the tokenizer that belongs to these weights: most likely tokens were added to this one afterwards.",
         )
 

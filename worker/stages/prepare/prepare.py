@@ -116,7 +116,9 @@ def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
     )
     if share > MOST_WHOLE:
         names = " and ".join(small)
-        raise UserError(f"{said}: {names} would be f16 under another name", "Ask for --quant f16, or take another model.")
+        raise UserError(
+            f"{said}: {names} would be f16 under another name", "Ask for --quant f16, or take another model."
+        )
     report.event("warning", f"{said}: these stay f16 in every file")
 
 
