@@ -32,9 +32,10 @@ from worker.llama.logits import Row
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 from worker.machine import hardware
-from worker.stages.export.measure import bounds, checks, parity
+from worker.stages.export.measure import bounds, checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import Sample
+from worker.stages.model.check import parity
 from worker.stages.model.tokens import IGNORED, Tokens
 from worker.stages.process.main import Report
 
@@ -259,11 +260,11 @@ def test_merging_needs_no_more_memory_than_a_few_of_the_weights(tmp_path: Path) 
 import json, struct
 from pathlib import Path
 import torch
-from worker.stages.model import base_model
+from worker.stages.model import weights
 from worker.stages.model.merge import merge
 home = Path({str(tmp_path)!r})
 path = home / "tiny/model.safetensors"
-header = base_model.read_header(path)
+header = weights.read_header(path)
 end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
 with path.open("r+b") as file:
     old = struct.unpack("<Q", file.read(8))[0]
@@ -384,7 +385,7 @@ def test_a_model_that_is_served_other_prompts_is_refused(exported: Path, tmp_pat
     tokens = Tokens(merged)
     said = pytest.raises(FtqError, match=r"of 28 prompts reach the model otherwise than it was trained: ")
     with pool.server(run.gguf("q3_k_m")) as server, said as caught:
-        parity.check(run, merged, tokens, "<|im_end|>", server)
+        parity.check(read_jsonl(run.dataset / "train.jsonl"), tokens, "<|im_end|>", server, merged)
     first = {"template": "text in 'What is the capital of France?': ftq has", "tokenizer": "tokens in"}
     assert first[what] in caught.value.message and "take the files from the hub again" in caught.value.hint
 

@@ -68,7 +68,7 @@ def test_the_dry_run_has_the_examples_of_prepare_and_guesses_their_tokens(
 ) -> None:
     """Also of what a rougher reader would take for something else."""
     from tests.tiny import make_run, make_tiny_model
-    from worker.stages.model import convertible
+    from worker.stages.model.check import convertible
     from worker.stages.prepare import prepare
     from worker.stages.process.main import Report
 

@@ -22,7 +22,8 @@ from ftq.spec.options import parse
 from tests import office_files
 from tests.language_model import LanguageModel
 from tests.tiny import make_run, make_tiny_model
-from worker.stages.model import base_model, convertible
+from worker.stages.model import base_model, weights
+from worker.stages.model.check import convertible
 from worker.stages.model.tokens import Tokens
 from worker.stages.prepare import prepare
 from worker.stages.process.main import Report
@@ -415,8 +416,8 @@ def test_weights_that_lie_there_twice_count_once(model: Path, tmp_path: Path) ->
         shutil.copyfile(model / "model.safetensors", both / name)
     for name in ("params.json", "consolidated.safetensors.index.json", "pytorch_model.bin.index.json"):
         (both / name).write_text("{}")
-    assert base_model.weight_paths(both) == [both / "model.safetensors"]
-    assert base_model.parameters(both) == base_model.parameters(model)
+    assert weights.files(both) == [both / "model.safetensors"]
+    assert weights.parameters(both) == weights.parameters(model)
     names = [path.name for path in base_model.side_files(both)]
     assert names == [path.name for path in base_model.side_files(model)]
     assert names == [
@@ -504,9 +505,9 @@ def test_stop_token_of_a_local_model(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_torn_weight_file_is_named(model: Path, tmp_path: Path) -> None:
-    assert base_model.parameters(model) == 3_219_776
+    assert weights.parameters(model) == 3_219_776
     os.makedirs(tmp_path / "torn")
     whole = (model / "model.safetensors").read_bytes()
     (tmp_path / "torn/model.safetensors").write_bytes(whole[:-1])
     with pytest.raises(UserError, match="not a whole safetensors file"):
-        base_model.parameters(tmp_path / "torn")
+        weights.parameters(tmp_path / "torn")

@@ -17,7 +17,8 @@ from tiny import CONFIG, make_tiny_model
 from ftq.errors import UserError
 from ftq.files.run_dir import RunDir
 from ftq.spec.options import parse
-from worker.stages.model import base_model, convertible, revisions
+from worker.stages.model import base_model, revisions
+from worker.stages.model.check import convertible
 from worker.stages.prepare import prepare
 from worker.stages.process.main import Report
 from worker.stages.train import train

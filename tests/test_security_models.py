@@ -21,7 +21,8 @@ from ftq.spec import models
 from tests import forked
 from tests.tiny import CONFIG, make_run, make_tiny_model
 from worker.stages.engine import load
-from worker.stages.model import base_model, convertible
+from worker.stages.model import base_model
+from worker.stages.model.check import convertible
 from worker.stages.model.merge import check_adapter, merge
 
 ROOT = Path(__file__).parents[1]

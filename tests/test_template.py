@@ -28,8 +28,8 @@ from worker.llama.answer import Question
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 from worker.stages.export import card
-from worker.stages.export.measure import parity
 from worker.stages.model import base_model
+from worker.stages.model.check import parity
 from worker.stages.model.tokens import IGNORED, Tokens
 
 PLAIN = {"instruction": "What is the capital of France?", "input": "", "output": "Paris."}

@@ -139,8 +139,11 @@ def _artifacts(run: Run, home: Path) -> list[RenderableType]:
     table = terminal.table("ARTIFACT")
     table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
     table.add_column(Text("PATH", "dim"), overflow="fold")
+    held = view.held(run, home)
     for artifact in found:
-        table.add_row(artifact.kind, size(artifact.bytes), _near(artifact.path))
+        types = held.get(Path(artifact.path).name, "")
+        path = Text.assemble(_near(artifact.path), (f"  {types}" if types else "", "dim"))
+        table.add_row(artifact.kind, size(artifact.bytes), path)
     return ["", table]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ftq.evaluation.evaluation import Evaluation
 from ftq.files.artifact import Artifact
+from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import run_dir
 from ftq.plan import calibration
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
@@ -82,6 +83,13 @@ def artifacts(run: Run, home: Path) -> list[Artifact]:
     """What all stages have published, the paths absolute."""
     published = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
     return [replace(artifact, path=str(home / run.id / artifact.path)) for artifact in published]
+
+
+def held(run: Run, home: Path) -> dict[str, str]:
+    """{GGUF file: the types of its weights}, as the export has measured them."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {one.file: one.held for one in ExportReport.read(run_dir(home, run.id).path).ggufs if one.held}
+    return {}
 
 
 def evaluation(run: Run, home: Path) -> Evaluation | None:

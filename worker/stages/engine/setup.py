@@ -12,7 +12,7 @@ from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from worker.machine import cgroup
 from worker.machine.hardware import cpu_dtype, free_memory
-from worker.stages.model import base_model
+from worker.stages.model import weights
 from worker.stages.process.main import Report
 
 
@@ -22,7 +22,7 @@ def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Plan:
     import torch
 
     gpu = torch.cuda.is_available()
-    large = gpu and 2 * base_model.parameters(model_dir) > torch.cuda.mem_get_info()[0] / 2
+    large = gpu and 2 * weights.parameters(model_dir) > torch.cuda.mem_get_info()[0] / 2
     four_bit = large if spec.load_in_4bit == "auto" else spec.load_in_4bit and gpu
     return Plan(engine, gpu, choose_dtype(spec, gpu), load_in_4bit=four_bit)
 

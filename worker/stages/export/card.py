@@ -61,7 +61,8 @@ def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportRe
         "---", head.to_yaml(), "---", "",
         f"# {base}, fine-tuned", "",
         f"Made by ftq. Licence of the base model: {entry.licence if entry else 'see its own card'}.", "",
-        "| file | size | perplexity | KL against f16 | same next token | answers ended |", "|---|---|---|---|---|---|",
+        "| file | size | weights in | perplexity | KL against f16 | same next token | answers ended |",
+        "|---|---|---|---|---|---|---|",
         sizes, "",
         *(f"- {note}" for file in checked.ggufs for note in file.notes), "",
         "## Ask it", "",
@@ -88,7 +89,8 @@ def _row(file: GgufReport) -> str:
     kl, top1 = (f"{far.kl:.3f}", f"{far.top1:.0%}") if far else ("-", "-")
     perplexity = f"{file.perplexity:.2f}" if file.perplexity else "-"
     stops = f"{file.stops.stopped} of {file.stops.questions}"
-    return f"| {file.file} | {file.bytes / 1e6:,.0f} MB | {perplexity} | {kl} | {top1} | {stops} |"
+    size, held = f"{file.bytes / 1e6:,.0f} MB", file.held or "-"
+    return f"| {file.file} | {size} | {held} | {perplexity} | {kl} | {top1} | {stops} |"
 
 
 def _command(file: str, format: Format) -> str:

@@ -29,7 +29,7 @@ from worker.stages.export import card, importance
 from worker.stages.export.measure import checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import sample
-from worker.stages.model import base_model
+from worker.stages.model import base_model, weights
 from worker.stages.model.merge import merge
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
@@ -63,7 +63,7 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     dataset = DatasetReport.read(run.dataset)
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
-    parameters = base_model.parameters(model_dir)
+    parameters = weights.parameters(model_dir)
     _check_disk(out, parameters, spec)
     report.progress(0)
     with tempfile.TemporaryDirectory(prefix="ftq-export-") as scratch:
@@ -125,9 +125,11 @@ def _make_and_measure(work: _Work) -> ExportReport:
 
 def _convert(work: _Work, kinds: list[str]) -> None:
     for kind in kinds:
-        convert(work.merged, work.gguf(kind), kind, "--model-name", models.name_of(work.spec.model))
+        name = models.name_of(work.spec.model)
+        convert(work.merged, work.gguf(kind), kind, "--model-name", name, controls=work.tokens.controls)
     if work.spec.lora_gguf:
-        convert_lora(work.run.adapter, work.model_dir, work.out / LORA)
+        base_model.link(work.model_dir, work.scratch / "base")
+        convert_lora(work.run.adapter, work.scratch / "base", work.out / LORA)
 
 
 def _quantize(work: _Work, kinds: list[str]) -> list[str]:

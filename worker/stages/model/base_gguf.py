@@ -14,6 +14,7 @@ from ftq.settings import cache_dir
 from ftq.spec import models
 from worker.gguf.convert import convert
 from worker.stages.model import base_model, revisions
+from worker.stages.model.tokens import Tokens
 
 
 def make(model: str, revision: str | None = None) -> Path:
@@ -24,7 +25,9 @@ def make(model: str, revision: str | None = None) -> Path:
     if not gguf.is_file():
         gguf.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{gguf.name}.", suffix=".partial", dir=gguf.parent) as folder:
-            convert(model_dir, Path(folder, "model.gguf"), "q8_0", "--model-name", models.name_of(model))
+            base_model.link(model_dir, Path(folder, "base"))
+            name, controls = models.name_of(model), Tokens(model_dir).controls
+            convert(Path(folder, "base"), Path(folder, "model.gguf"), "q8_0", "--model-name", name, controls=controls)
             sync(Path(folder, "model.gguf"))
             os.replace(Path(folder, "model.gguf"), gguf)
             sync(gguf.parent)

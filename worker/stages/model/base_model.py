@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
-import struct
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -22,7 +20,7 @@ from ftq.settings import cache_dir
 from ftq.spec import models
 from ftq.spec.options import Format
 from worker.llama.packaged import packaged_gguf
-from worker.stages.model import revisions
+from worker.stages.model import revisions, weights
 from worker.stages.model.smollm2 import write_checkpoint
 
 SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
@@ -143,48 +141,18 @@ def read_config(model_dir: Path) -> dict[str, Any]:
     return value
 
 
-def weight_paths(model_dir: Path) -> list[Path]:
-    """The files that the model is loaded from. Others beside them may have the same weights in another form."""
-    return [model_dir / name for name in models.weight_files(model_dir)]
-
-
 def side_files(model_dir: Path) -> list[Path]:
     """The tokenizer's files and all settings."""
     files = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
-    return sorted(path for path in files if not any(path.match(pattern) for pattern in TWICE))
+    unread = TWICE if models.weight_index(model_dir) else [*TWICE, models.INDEX]  # the converter would follow it
+    return sorted(path for path in files if not any(path.match(pattern) for pattern in unread))
 
 
-def shapes(model_dir: Path) -> Iterator[tuple[str, list[int]]]:
-    """(name, shape) of each of the checkpoint's weights, from the headers of its files."""
-    for path in weight_paths(model_dir):
-        yield from ((name, entry["shape"]) for name, entry in read_header(path).items() if name != "__metadata__")
-
-
-def parameters(model_dir: Path) -> int:
-    """How many numbers the checkpoint holds."""
-    return sum(math.prod(shape) for _, shape in shapes(model_dir))
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """A safetensors file's header; UserError if the file is not whole."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(length))
-        end = max((e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"), default=0)
-        if path.stat().st_size != 8 + length + end:
-            raise ValueError("its size does not fit its header")
-    except (OSError, ValueError, struct.error, MemoryError, KeyError, TypeError) as error:
-        hint = "Get that file again: most likely its download or copy broke off."
-        raise UserError(f"{path}: not a whole safetensors file ({error})", hint) from None
-    return header
-
-
-def read_ahead(model_dir: Path) -> None:
-    """Have the kernel read the weights from the disk in the background; returns at once."""
-    for path in weight_paths(model_dir):
-        with contextlib.suppress(OSError, AttributeError), path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+def link(model_dir: Path, target: Path) -> None:
+    """Make the folder `target` of links to what the model is loaded from, and to nothing else that lies beside it."""
+    target.mkdir()
+    for path in [*side_files(model_dir), *weights.files(model_dir)]:
+        (target / path.name).symlink_to(path.resolve())
 
 
 def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
@@ -194,12 +162,26 @@ def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
         path = Path(snapshot_download(hub_id, revision=commit, local_files_only=True))
     except Exception:  # missing, or not whole: it has to come from elsewhere
         return None
-    return path if _is_whole(path) else None
+    if not _is_whole(path):
+        return None
+    if not (path / "tokenizer.model").is_file() and _has_pieces(path):  # most converters need that file
+        with contextlib.suppress(UserError):  # or the hub doesn't have it either: the converter will say so
+            return _download(hub_id, path.name)
+    return path
+
+
+def _has_pieces(path: Path) -> bool:
+    """Whether the tokenizer was made of a SentencePiece model, as those with pieces for single bytes are."""
+    try:
+        model = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        return bool(model.get("byte_fallback"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _is_whole(path: Path) -> bool:
     """Whether config, tokenizer and every weight file are there: a download may have broken off."""
-    files = weight_paths(path)
+    files = weights.files(path)
     has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
     complete = bool(files) and all(file.is_file() for file in files)
     return has_tokenizer and (path / "config.json").is_file() and complete

@@ -15,7 +15,7 @@ from ftq.examples.prompt import CHAT_TEMPLATE
 from ftq.files.run_dir import write_json
 from ftq.spec.options import Format
 from worker.gguf.names import plain
-from worker.stages.model import base_model, template
+from worker.stages.model import base_model, template, weights
 from worker.stages.model.tokens import Tokens
 
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
@@ -35,7 +35,7 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str, format: Forma
     pairs = read_pairs(adapter)
     _check_base(pairs, adapter, model_dir)
     copy_settings(model_dir, target, stop, format)
-    for path in base_model.weight_paths(model_dir):
+    for path in weights.files(model_dir):
         _merge_file(path, target / path.name, pairs, scaling(adapter))
     return sum(1 for _, b in pairs.values() if bool(b.any()))
 
@@ -46,7 +46,9 @@ def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "al
     for file in base_model.side_files(model_dir):
         shutil.copyfile(file, target / file.name)
     chat_template = CHAT_TEMPLATE if format == "alpaca" else template.source(model_dir)
-    _set_prompt_and_stop(target, chat_template, Tokens(model_dir).id_of(stop), stop)
+    tokens = Tokens(model_dir)
+    _set_prompt_and_stop(target, chat_template, tokens.id_of(stop), stop)
+    _set_tokenizer(target / "tokenizer_config.json", tokens)
 
 
 def check_fits(layers: dict[str, list[int]], model_dir: Path, model: str) -> None:
@@ -75,7 +77,7 @@ def read_pairs(adapter: Path) -> dict[str, tuple[Any, Any]]:
 
     _check_plain(adapter)
     halves: dict[str, list[Any]] = {}
-    base_model.read_header(adapter / "adapter_model.safetensors")
+    weights.read_header(adapter / "adapter_model.safetensors")
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
             ending = next((ending for ending in LORA if name.endswith(ending)), None)
@@ -115,6 +117,16 @@ def _set_prompt_and_stop(target: Path, chat_template: str, stop_id: int | None, 
     before = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id") if generation.is_file() else None
     ends = dict.fromkeys([stop_id, *(before if isinstance(before, list) else [before])])
     _change(generation, eos_token_id=[end for end in ends if end is not None])
+
+
+def _set_tokenizer(path: Path, tokens: Tokens) -> None:
+    """Write down what each loader would guess, and each otherwise: the kind of tokenizer, and a space before a text."""
+    known = json.loads(path.read_text(encoding="utf-8"))
+    guessed: dict[str, Any] = {} if "tokenizer_class" in known else {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if tokens.adds_space is not None and "add_prefix_space" not in known:
+        guessed["add_prefix_space"] = tokens.adds_space
+    if guessed:
+        _change(path, **guessed)
 
 
 def _change(path: Path, without: str = "", **values: Any) -> None:
@@ -169,8 +181,8 @@ def _check_base(pairs: dict[str, tuple[Any, Any]], adapter: Path, model_dir: Pat
 def _shapes(model_dir: Path) -> dict[str, list[list[int]]]:
     """{plain name: the shapes of the weights of that name}."""
     shapes: dict[str, list[list[int]]] = {}
-    for name, shape in base_model.shapes(model_dir):
-        shapes.setdefault(plain(name), []).append(shape)
+    for name, weight in weights.read(model_dir).items():
+        shapes.setdefault(plain(name), []).append([*weight.shape])
     return shapes
 
 
@@ -179,22 +191,22 @@ def _shapes(model_dir: Path) -> dict[str, list[list[int]]]:
 
 def _merge_file(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], scaling: float) -> None:
     """Write the file with the updates added in float32 and rounded once. What doesn't change is copied as it is."""
-    header = base_model.read_header(source)
+    header = weights.read_header(source)
     metadata = {"__metadata__": {"format": "pt"}}
     header.pop("__metadata__", None)
     places = sorted(header, key=lambda name: header[name]["data_offsets"])
-    with source.open("rb") as weights, target.open("wb") as merged:
-        (length,) = struct.unpack("<Q", weights.read(8))
+    with source.open("rb") as base, target.open("wb") as merged:
+        (length,) = struct.unpack("<Q", base.read(8))
         text = json.dumps({**metadata, **dict(_described(header, places))}).encode()
         text += b" " * (-len(text) % 8)  # the weights begin at a multiple of eight
         merged.write(struct.pack("<Q", len(text)) + text)
         for name in places:
             begin, end = header[name]["data_offsets"]
-            weights.seek(8 + length + begin)
+            base.seek(8 + length + begin)
             if plain(name) in pairs or header[name]["dtype"] == "F32":
-                _change_weight(weights, merged, header[name], pairs.get(plain(name)), scaling)
+                _change_weight(base, merged, header[name], pairs.get(plain(name)), scaling)
             else:
-                _copy(weights, merged, end - begin)
+                _copy(base, merged, end - begin)
 
 
 def _described(header: dict[str, Any], places: list[str]) -> Iterator[tuple[str, Any]]:

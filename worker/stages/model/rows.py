@@ -38,6 +38,19 @@ def write(dataset: Path, model_dir: Path, stop: str, format: Format = "alpaca") 
     return [int(length) for part in PARTS for length in arrays[f"{part}_lengths"]]
 
 
+def check_vocabulary(dataset: Path, tokens: Tokens, size: int) -> None:
+    """UserError for a token of the examples that is none of the model's `size`: one that was added to its tokenizer."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(dataset / FILE)
+    largest = max((int(arrays[f"{part}_ids"].max(initial=0)) for part in PARTS), default=0)
+    if largest >= size:
+        raise UserError(
+            f"the examples have the token {tokens.text_of(largest)}, number {largest}: the model has {size} tokens",
+            "Take the tokenizer that belongs to these weights: most likely tokens were added to this one afterwards.",
+        )
+
+
 def read(
     dataset: Path, model_dir: Path, report: DatasetReport, train_on_prompt: bool, format: Format = "alpaca"
 ) -> tuple[list[Row], list[Row]]:

@@ -45,6 +45,19 @@ class Tokens:
         """What the tokenizer puts before every text, as text."""
         return "".join(self.text_of(one) or "" for one in self._start)
 
+    @property
+    def controls(self) -> list[str]:
+        """The tokens that no text of a document, a record or a question becomes."""
+        return list(self._codes)
+
+    @property
+    def adds_space(self) -> bool | None:
+        """Whether a text begins with a space that nobody wrote; None where spaces aren't written as SentencePiece's."""
+        if self._inner.token_to_id("▁") is None:
+            return None
+        first: str = self._inner.encode("a", add_special_tokens=False).tokens[0]
+        return first.startswith("▁")
+
     def id_of(self, token: str) -> int | None:
         """The id of a single token, or None."""
         found: int | None = self._inner.token_to_id(self._codes.get(token, token))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,12 +30,16 @@ from ftq.parallel import OFTEN
 from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
+from ftq.spec.shape import reading_part
+from worker.gguf.holds import BLOCK, WHOLE
 from worker.questions.writer import of_run
-from worker.stages.model import base_model, convertible, revisions, rows
+from worker.stages.model import base_model, revisions, rows, weights
+from worker.stages.model.check import convertible
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
 PREVIEW = "preview.html"
+MOST_WHOLE = 0.5  # of the weights that stay in 16 bit: more, and a quantised file would be none
 SHOWN = 20  # skipped files and records that are told one by one; report.json has them all
 
 
@@ -45,7 +50,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     stop = base_model.stop_token(model_dir, spec.model, spec.format)
     tokens = Tokens(model_dir, spec.format)
     row = _row(model_dir, tokens, stop, spec, report)
-    _check_export(run, model_dir, spec, stop)
+    _check_export(run, model_dir, spec, stop, report)
     report.progress(5)
     questions = dataset.questions_of(spec)
     folder = out / "dataset"
@@ -60,6 +65,7 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _tell(_worth_knowing(examples), "note", report)
     examples.documents.skipped.extend(_left_out(run))
     lengths = rows.write(folder, model_dir, stop, spec.format)
+    rows.check_vocabulary(folder, tokens, reading_part(base_model.read_config(model_dir))["vocab_size"])
     summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir), tested)
     told = _check(run.documents, folder, summary, lengths, spec, tokens)
     write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
@@ -82,16 +88,38 @@ def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Repo
     return Row(min(context, spec.max_seq_length), lambda example: len(tokens.row(example, stop)[0]))
 
 
-def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str) -> None:
+def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report: Report) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
-    convertible.check_convertible(model_dir, spec.model, stop)
-    need = sizes.export(base_model.parameters(model_dir), spec.quantizations)
+    convertible.check_convertible(model_dir, spec.model, stop, spec.format)
+    _check_rows(model_dir, spec, report)
+    need = sizes.export(weights.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(run.path).free
     if have < need:
         raise UserError(
             f"the export needs {need / 1e9:.1f} GB of disk in {run.path}, but only {have / 1e9:.1f} GB are free",
             "Make room there, or ask for fewer --quant types.",
         )
+
+
+def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
+    """Tell which weights no type can shrink. UserError where that is most of them: each file would be f16."""
+    small = [kind for kind in spec.quantizations if kind not in WHOLE]
+    matrices = {name: one for name, one in weights.read(model_dir).items() if len(one.shape) > 1}
+    narrow = {name: math.prod(one.shape) for name, one in matrices.items() if one.shape[-1] % BLOCK}
+    if not small or not narrow:
+        return
+    share = sum(narrow.values()) / sum(math.prod(one.shape) for one in matrices.values())
+    first = next(iter(narrow))
+    said = (
+        f"model {spec.model}: {share:.0%} of the weights can't be quantised, for their rows can't be cut into {BLOCK} "
+        f"({first} has rows of {matrices[first].shape[-1]})"
+    )
+    if share > MOST_WHOLE:
+        names = " and ".join(small)
+        raise UserError(
+            f"{said}: {names} would be f16 under another name", "Ask for --quant f16, or take another model."
+        )
+    report.event("warning", f"{said}: these stay f16 in every file")
 
 
 def _left_out(run: RunDir) -> list[Skipped]:

@@ -22,7 +22,7 @@ from ftq.spec.recipe import Recipe
 from ftq.spec.shape import Shape
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
 from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups
-from worker.stages.model import base_model
+from worker.stages.model import base_model, weights
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train.order import Order
@@ -74,7 +74,7 @@ def _plan(
 
 def _shape(model_dir: Path) -> Shape | None:
     """What config.json says, if the weights are about as many; whether the output layer is one more, they say."""
-    said, there = Shape.from_config(base_model.read_config(model_dir)), base_model.parameters(model_dir)
+    said, there = Shape.from_config(base_model.read_config(model_dir)), weights.parameters(model_dir)
     known = [replace(said, tied=tied) for tied in (True, False)] if said else []
     fitting = [shape for shape in known if abs(shape.parameters - there) <= OFF * there]
     return min(fitting, key=lambda shape: abs(shape.parameters - there), default=None)

@@ -22,7 +22,7 @@ from ftq.files.run_dir import RunDir
 from ftq.spec import models, recipe
 from ftq.spec.options import RunSpec
 from worker.stages.engine.load import load_model
-from worker.stages.model import base_model, rows
+from worker.stages.model import base_model, rows, weights
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
@@ -40,8 +40,8 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     dataset = _read_report(run)
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
-    base_model.read_ahead(model_dir)
-    spec = recipe.decided(spec, base_model.parameters(model_dir))
+    weights.read_ahead(model_dir)
+    spec = recipe.decided(spec, weights.parameters(model_dir))
     ranks.start(spec.gpus, report)
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt, spec.format)

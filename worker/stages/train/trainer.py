@@ -18,6 +18,7 @@ from ftq.spec.options import RunSpec
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
 from worker.stages.train import settings
+from worker.stages.train.first_loss import FirstLoss
 from worker.stages.train.order import Order, batch_within
 from worker.stages.train.watcher import Watcher
 
@@ -84,8 +85,9 @@ class Trainer(SFTTrainer):
         self, plan: Plan, watcher: Watcher, lengths: list[int], seed: int, as_trained: bool, **named: Any
     ) -> None:
         self.plan, self.watcher, self.lengths, self.seed = plan, watcher, lengths, seed
-        self.as_trained = as_trained
+        self.as_trained, self.first = as_trained, FirstLoss(watcher.report)
         super().__init__(**named)
+        self.add_callback(self.first)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         def epoch() -> int:
@@ -106,7 +108,9 @@ class Trainer(SFTTrainer):
         mask = inputs.get("attention_mask")
         counts = mask is not None and mask.shape == inputs["input_ids"].shape
         self.watcher.tokens = self.watcher.tokens + (mask.sum() if counts else inputs["input_ids"].numel())
-        return super().training_step(model, inputs, *rest, **named)
+        loss = super().training_step(model, inputs, *rest, **named)
+        self.first.add(self.state.global_step, loss)
+        return loss
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
         """Compute the validation loss as a mean over tokens; the Trainer's is a mean over batches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftq.files.export_report import Distance, GgufReport
+from worker.gguf.holds import BLOCK, WHOLE, whole
 
 # (mean KL against f16 in nats, perplexity as a share of f16's): two to five times what the type costs SmolLM2-135M,
 # measured in docs/export.md. Larger models lose less.
@@ -26,6 +27,11 @@ BETTER = "Submit the run again with a larger --quant, or with --set imatrix=true
 def notes(file: GgufReport, f16: float | None) -> list[str]:
     """What the user has to know about the file, each with what to do; `f16` is the f16 file's perplexity."""
     lines = _lost(file, file.against_f16, f16) if file.against_f16 else []
+    if file.type not in WHOLE and (kept := whole(file.holds)) > 0:
+        lines.append(
+            f"{file.file} has {kept:.0%} of its weights in 16 bit: their rows can't be cut into {BLOCK}. "
+            f"It is larger than {file.type} should be."
+        )
     stops = file.stops
     if stops.rate < STOP_RATE:
         lines.append(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from worker.stages.model import base_model
+from worker.stages.model import weights
 
 SMALL = 2**29  # bytes of weights that are widened at once: in float32 they take 1 GiB
 
@@ -22,7 +22,7 @@ def loaded(model_dir: Path) -> Iterator[Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    small = sum(path.stat().st_size for path in base_model.weight_paths(model_dir)) <= SMALL
+    small = sum(path.stat().st_size for path in weights.files(model_dir)) <= SMALL
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
         dtype=torch.float32 if small else "auto",

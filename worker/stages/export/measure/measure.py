@@ -8,12 +8,14 @@ from pathlib import Path
 from ftq.errors import FtqError
 from ftq.files.disk import size_of
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
-from ftq.files.run_dir import RunDir
+from ftq.files.run_dir import RunDir, read_jsonl
+from worker.gguf.holds import held
 from worker.llama import logits
 from worker.llama.pool import Pool
 from worker.machine import hardware
-from worker.stages.export.measure import agreement, bounds, checks, parity
+from worker.stages.export.measure import agreement, bounds, checks
 from worker.stages.export.measure.sample import Sample
+from worker.stages.model.check import parity
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
@@ -51,13 +53,14 @@ class Measure:
     def files(self, run: RunDir, merged: Path, files: dict[str, Path], weighed: list[str]) -> ExportReport:
         """Ask every file, and measure those that were quantised. FtqError for a file that is no use."""
         same: Parity | None = None
+        examples = read_jsonl(run.dataset / "train.jsonl")
         reports = list[GgufReport]()
         pool = Pool(most=1, context=CONTEXT)
         try:
             for kind, file in files.items():
                 with pool.server(file) as server:
                     end = checks.end_of_sequence(server, file, self._stop)
-                    same = same or parity.check(run, merged, self._tokens, self._stop, server)
+                    same = same or parity.check(examples, self._tokens, self._stop, server, merged)
                 stops = checks.ask(pool, file, self._sample)
                 made = self._of_file(file, kind, end, stops)
                 reports.append(replace(made, importance=kind in weighed))
@@ -72,7 +75,7 @@ class Measure:
     def _of_file(self, file: Path, kind: str, end: int, stops: Stops) -> GgufReport:
         f16 = self._first if self._first_kind == "f16" else None
         scored = self._first if kind == self._first_kind else self._score(file, self._f16 if f16 else None)
-        made = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops)
+        made = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops, holds=held(file))
         if scored:
             against = scored.distance if f16 and kind != "f16" else None
             made = replace(made, perplexity=scored.perplexity, against_f16=against)

@@ -10,7 +10,7 @@ from typing import Any
 from ftq.files.run_dir import RunDir, read_jsonl
 from worker.llama.answer import Question
 from worker.llama.logits import Row, most_positions
-from worker.stages.model import base_model
+from worker.stages.model import weights
 from worker.stages.model.tokens import IGNORED, Tokens
 
 ROW_TOKENS = 192  # of a longer example, the first ones are scored
@@ -31,7 +31,7 @@ class Sample:
 
 def sample(run: RunDir, tokens: Tokens, stop: str, chat: bool, model_dir: Path) -> Sample:
     """The same examples for every file of a run, valid.jsonl's before those of train.jsonl."""
-    vocabulary = max(shape[0] for _, shape in base_model.shapes(model_dir) if len(shape) == 2)
+    vocabulary = max(one.shape[0] for one in weights.read(model_dir).values() if len(one.shape) == 2)
     parts = [_examples(run.dataset / name, tokens, stop) for name in ("valid.jsonl", "train.jsonl")]
     # a chat's turns are more than a question can hold
     held_out, learned = ([one for one in part if one.answer <= SHORT and not one.turns] for part in parts)

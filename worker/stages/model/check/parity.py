@@ -6,17 +6,16 @@ answers worse or never stops, though nothing is wrong with its weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError
+from ftq.errors import UserError
 from ftq.examples import json_records
 from ftq.examples.prompt import prompt
 from ftq.files.export_report import Parity
-from ftq.files.run_dir import RunDir, read_jsonl
 from worker.llama.answer import DAY, WITHOUT_THINKING, Question
 from worker.llama.server import Server
 from worker.stages.model.tokens import Tokens
@@ -63,14 +62,16 @@ class _Rendered:
     tokens: list[int]
 
 
-def check(run: RunDir, merged: Path, tokens: Tokens, stop: str, server: Server) -> Parity:
-    """Render and tokenise the prompts by all three.
+def check(
+    examples: Iterable[dict[str, str]], tokens: Tokens, stop: str, server: Server, merged: Path | None = None
+) -> Parity:
+    """Render and tokenise the prompts above and some of the run's own `examples`; by transformers where `merged` is.
 
-    FtqError if more than half of them have another text, or other tokens than trained where ftq itself asks llama.cpp.
+    UserError if more than half of them have another text, or other tokens than trained where ftq itself asks llama.cpp.
     """
-    theirs = _transformers(merged)
+    theirs = _transformers(merged) if merged else None
     texts, asked, served, count = list[str](), list[str](), list[str](), 0
-    for chat in _chats(run, tokens, stop):
+    for chat in _chats(examples, tokens, stop):
         ours = _of_ftq(tokens, chat)
         if ours is None:  # the format can't hold it
             continue
@@ -84,20 +85,20 @@ def check(run: RunDir, merged: Path, tokens: Tokens, stop: str, server: Server) 
             served.append(f"tokens {where}: {difference}")
     differences = [*texts, *asked, *served]
     if 2 * len(texts + asked) > count:
-        raise FtqError(
+        raise UserError(
             f"{len(texts + asked)} of {count} prompts reach the model otherwise than it was trained: {differences[0]}",
             "The base model's tokenizer or chat template is damaged, or this llama.cpp doesn't know it: take the files "
-            "from the hub again, or train with another format (`ftq options`), then `ftq retry RUN`.",
+            "from the hub again, or train with another format (`ftq options`), then `ftq retry RUN --from prepare`.",
         )
     return Parity(count, len(texts), len(asked + served), tuple(differences[:SHOWN]))
 
 
-def _chats(run: RunDir, tokens: Tokens, stop: str) -> Iterator[Chat]:
+def _chats(examples: Iterable[dict[str, str]], tokens: Tokens, stop: str) -> Iterator[Chat]:
     """The prompts above, and some of the run's own."""
     chats = [(("user", text),) for text in ASKED]
     for chat in (*chats, *CHATS):
         yield [{"role": role, "content": text.replace("{stop}", stop)} for role, text in chat]
-    for row in islice(read_jsonl(run.dataset / "train.jsonl"), OF_THE_RUN):
+    for row in islice(examples, OF_THE_RUN):
         roles: tuple[str, ...] = ("system", "user")
         texts = [row["input"].strip(), row["instruction"].strip()]
         if tokens.template:
@@ -107,11 +108,9 @@ def _chats(run: RunDir, tokens: Tokens, stop: str) -> Iterator[Chat]:
 
 def _texts(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
     """Empty, or how the rendered texts differ. The start token is added by llama.cpp itself."""
-    made = {
-        "ftq": ours.text,
-        "transformers": theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **OPTIONS),
-        "llama.cpp": server.render(chat, **OPTIONS),
-    }
+    made = {"ftq": ours.text, "llama.cpp": server.render(chat, **OPTIONS)}
+    if theirs:
+        made["transformers"] = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **OPTIONS)
     return _differs({name: text.removeprefix(tokens.start) for name, text in made.items()})
 
 
@@ -126,10 +125,9 @@ def _asked_by_ftq(chat: Chat, tokens: Tokens, server: Server) -> str:
 
 def _served(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
     """Empty, or how the tokens of the whole text differ: that is how others ask."""
-    made = {
-        "transformers": tokens.started(theirs(ours.text, add_special_tokens=False)["input_ids"]),
-        "llama.cpp": tokens.started(server.tokens(ours.text, start=False, special=True)),
-    }
+    made = {"llama.cpp": tokens.started(server.tokens(ours.text, start=False, special=True))}
+    if theirs:
+        made["transformers"] = tokens.started(theirs(ours.text, add_special_tokens=False)["input_ids"])
     if not any(tokens.spells_control(one["content"]) for one in chat):  # ftq keeps them text, the others obey them
         made = {"ftq": ours.tokens, **made}
     return _differs(made)

@@ -1,0 +1,320 @@
+"""No run succeeds with a model that isn't what was trained: prepare tries the base model's files, whatever its name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ftq.errors import UserError
+from ftq.spec import models
+from ftq.spec.options import parse
+from tests.base_models import FAMILIES, change, configure, make_families, make_pieces_model, shard, write_index, zeros
+from tests.test_prepare import Quiet
+from tests.tiny import CONFIG, make_tiny_model
+from worker.stages.model import base_model, merge, revisions, weights
+from worker.stages.model.check import convertible
+from worker.stages.model.check.loads import check_loads
+from worker.stages.model.tokens import Tokens
+from worker.stages.prepare import prepare
+from worker.stages.train import first_loss
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+NORM, QUERY = "model.norm.weight", "model.layers.1.self_attn.q_proj.weight"
+END = "<end_of_turn>"
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make_families(tmp_path_factory.mktemp("families"))
+
+
+@pytest.fixture
+def model(families: dict[str, Path], tmp_path: Path) -> Path:
+    """An untied Llama of its own."""
+    return copy(families["LlamaConfig"], tmp_path / "model")
+
+
+def copy(model: Path, target: Path) -> Path:
+    shutil.copytree(model, target)
+    return target
+
+
+def refusal(check: Callable[[], Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        check()
+    assert caught.value.hint
+    return caught.value.message
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_family_saves_is_loaded_whole_in_one_file_or_in_shards(
+    families: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    check_loads(families[name], name)
+    sharded = copy(families[name], tmp_path / "sharded")
+    shard(sharded)
+    check_loads(sharded, name)
+    assert weights.parameters(sharded) == weights.parameters(families[name])
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda model: change(model, without=name)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no head": (without(HEAD), f"wants {HEAD}, and the files don't have it"),
+    "no norm": (without(NORM), f"wants {NORM}, and the files don't have it"),
+    "no embedding": (without(EMBEDDING), f"wants {EMBEDDING}, and the files don't have it"),
+    "no layer": (without("layers.1."), "and 6 more, and the files don't have it"),
+    "a layer too many": (lambda m: configure(m, num_hidden_layers=1), "has no place for model.layers.1."),
+    "a layer too few": (lambda m: configure(m, num_hidden_layers=3), "wants model.layers.2."),
+    "a padded vocabulary": (lambda m: configure(m, vocab_size=49216), f"{HEAD} [49152, 64], not [49216, 64]"),
+    "a cut vocabulary": (lambda m: configure(m, vocab_size=49000), f"{HEAD} [49152, 64], not [49000, 64]"),
+    "other heads": (lambda m: configure(m, num_attention_heads=8), "self_attn.o_proj.weight [64, 64], not [64, 128]"),
+    "one more weight": (lambda m: change(m, **{"model.extra.weight": zeros(8, 8)}), "has no place for model.extra"),
+    "tied, and two": (lambda m: configure(m, tie_word_embeddings=True), f"says that {HEAD} and {EMBEDDING} are one"),
+    "64 bits": (lambda m: change(m, **{QUERY: zeros(64, 64, kind=np.float64)}), f"{QUERY} is stored as F64"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_weights_that_are_not_the_models_are_named_before_any_training(model: Path, damage: str) -> None:
+    harm, expected = DAMAGES[damage]
+    harm(model)
+    assert expected in refusal(lambda: check_loads(model, "mine"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize(("name", "lost"), [("Phi3Config", "qkv_proj"), ("Qwen2Config", "q_proj.bias"),
+                                            ("Qwen3Config", "q_norm"), ("Gemma2Config", "pre_feedforward")])  # fmt: skip
+def test_what_only_one_family_has_is_missed_too(
+    families: dict[str, Path], tmp_path: Path, name: str, lost: str
+) -> None:
+    model = copy(families[name], tmp_path / "model")
+    change(model, without=f"layers.0.self_attn.{lost}" if "feed" not in lost else f"layers.0.{lost}")
+    assert f"wants model.layers.0.{'' if 'feed' in lost else 'self_attn.'}{lost}" in refusal(
+        lambda: check_loads(model, name)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+def test_a_head_that_is_the_embedding_once_more_is_no_fault(families: dict[str, Path], tmp_path: Path) -> None:
+    model = copy(families["Qwen2Config"], tmp_path / "model")
+    held = {"embed": weights.read(model)[EMBEDDING]}
+    from safetensors.numpy import load_file
+
+    change(model, **{HEAD: load_file(model / "model.safetensors")[EMBEDDING]})
+    assert weights.read(model)[HEAD].size == held["embed"].size
+    check_loads(model, "mine")
+
+
+def test_a_weight_in_two_shards_an_absent_one_and_a_torn_file_are_named(model: Path, tmp_path: Path) -> None:
+    twice = copy(model, tmp_path / "twice")
+    shard(twice, twice=NORM)
+    expected = "model.norm.weight stands in model-00001-of-00002.safetensors and in model-00002-of-00002.safetensors"
+    assert expected in refusal(lambda: weights.read(twice))
+    absent = copy(model, tmp_path / "absent")
+    write_index(absent, shard(absent) | {"model.gone.weight": "model-00001-of-00002.safetensors"})
+    assert "by its index model.gone.weight is in model-00001-of-00002" in refusal(lambda: weights.read(absent))
+    misplaced = copy(model, tmp_path / "misplaced")
+    write_index(misplaced, dict(zip(sorted(index := shard(misplaced)), sorted(index.values()), strict=True)))
+    assert len(weights.read(misplaced)) == len(index)  # the loader reads all files, whatever the index says of each
+    for size in (4, 100, 5000):
+        torn = copy(model, tmp_path / f"torn{size}")
+        data = (torn / "model.safetensors").read_bytes()
+        (torn / "model.safetensors").write_bytes(data[:size])
+        assert "not a whole safetensors file" in refusal(lambda torn=torn: weights.read(torn))
+
+
+def test_a_shape_that_its_bytes_do_not_hold_is_named(model: Path) -> None:
+    file = model / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b'"shape":[49152,64]', b'"shape":[49152,63]'))
+    assert "has not the 3096576 numbers of its shape" in refusal(lambda: weights.read(model))
+
+
+def test_one_rule_says_which_files_are_the_model(tmp_path: Path) -> None:
+    """One file beside the shards of another model: training reads the one, and so does everything else."""
+    model = make_tiny_model(tmp_path / "twin")
+    alone = copy(model, tmp_path / "alone")
+    other = copy(model, tmp_path / "other")
+    change(other, **{NORM: zeros(64)})
+    shard(other)
+    for path in other.glob("model*"):
+        shutil.copyfile(path, model / path.name)
+    (model / "pytorch_model.bin").write_bytes(b"another form")
+    assert [path.name for path in weights.files(model)] == models.weight_files(model) == ["model.safetensors"]
+    assert weights.parameters(model) == weights.parameters(alone)
+    assert revisions.of(model) == revisions.of(alone)
+    merge.copy_settings(model, tmp_path / "merged", "<|im_end|>")
+    assert not list((tmp_path / "merged").glob("model*"))
+    base_model.link(model, tmp_path / "linked")
+    assert [path.name for path in sorted((tmp_path / "linked").glob("*model*"))] == ["model.safetensors"]
+    for path in model.glob("model-0000*"):
+        path.unlink()
+    assert models.check(str(model)) == str(model)  # an index alone, of shards that aren't there, is nothing
+
+
+# ---- the vocabulary --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pieces_model(tmp_path_factory.mktemp("pieces") / "plain")
+
+
+@pytest.fixture(scope="module")
+def turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its stop token is a piece that is not special, as in Gemma's files."""
+    folder = make_pieces_model(tmp_path_factory.mktemp("turns") / "turns", controls=("<start_of_turn>", END, "<think>"))
+    template = "{% for m in messages %}<start_of_turn>{{ m['content'] }}<end_of_turn>\n{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize("kind", ["pieces alone", "tokenizer.json too", "no tokenizer_config.json"])
+def test_a_sentencepiece_model_is_asked_by_the_tokens_of_its_training(pieces: Path, tmp_path: Path, kind: str) -> None:
+    model = copy(pieces, tmp_path / "model")
+    if kind != "pieces alone":
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(model).save_pretrained(model)
+    if kind == "no tokenizer_config.json":
+        (model / "tokenizer_config.json").unlink()
+    assert convertible.check_convertible(model, "mine", "</s>").different == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize("format", ["alpaca", "chat"])
+def test_no_text_is_a_control_token_where_none_is_flagged_special(turns: Path, tmp_path: Path, format: Any) -> None:
+    tokens = Tokens(turns, format)
+    said = f"It says {END} and <start_of_turn>, <think>."
+    row, _ = tokens.row({"instruction": said, "input": said, "output": said}, END)
+    end, start, think = (tokens.id_of(name) for name in (END, "<start_of_turn>", "<think>"))
+    written = {"alpaca": [1, 0, 0], "chat": [3, 3, 0]}[format]
+    assert [row.count(one) for one in (end, start, think) if one is not None][:3] == written
+    assert convertible.check_convertible(turns, "mine", END, format).different == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+def test_a_tokenizer_of_another_model_is_refused_before_any_training(pieces: Path, turns: Path, tmp_path: Path) -> None:
+    """tokenizer.model, which the converter reads, isn't what tokenizer.json says."""
+    from transformers import AutoTokenizer
+
+    model = copy(pieces, tmp_path / "model")
+    AutoTokenizer.from_pretrained(model).save_pretrained(model)
+    shutil.copyfile(turns / "tokenizer.model", model / "tokenizer.model")
+    assert "prompts reach the model otherwise than it was trained" in refusal(
+        lambda: convertible.check_convertible(model, "mine", "</s>")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+@pytest.mark.parametrize("name", ["mine", "gemma-2-2b"])
+def test_a_model_is_tried_whatever_its_name(families: dict[str, Path], name: str) -> None:
+    """Gemma's converter wants the SentencePiece model, and here there is none."""
+    said = refusal(lambda: convertible.check_convertible(families["Gemma2Config"], name, "<|im_end|>"))
+    assert f"model {name} can't become a GGUF" in said and "tokenizer.model" in said
+
+
+def test_a_hub_cache_without_its_sentencepiece_model_is_completed(
+    pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, asked = "a" * 40, list[tuple[str, str]]()
+    folder = tmp_path / "hub" / "models--owner--name"
+    snapshot = copy(pieces, folder / "snapshots" / commit)
+    (snapshot / "tokenizer.json").write_text(json.dumps({"model": {"byte_fallback": True}}))
+    (snapshot / "tokenizer.model").unlink()
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert base_model.resolve("owner/name") == snapshot  # the hub is away: the converter says what it needs
+
+    def download(hub_id: str, commit: str) -> Path:
+        asked.append((hub_id, commit))
+        shutil.copyfile(pieces / "tokenizer.model", snapshot / "tokenizer.model")
+        return snapshot
+
+    monkeypatch.setattr(base_model, "_download", download)
+    assert base_model.resolve("owner/name") == base_model.resolve("owner/name", commit) == snapshot
+    assert asked == [("owner/name", commit)]
+
+
+# ---- rows that no type can shrink ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "kinds", "expected"),
+    [
+        ({"a": (64, 80), "b": (64, 112)}, ["q4_k_m", "q8_0"], "refused: 100%"),
+        ({"a": (64, 80), "b": (64, 64)}, ["q2_k"], "refused: 56%"),
+        ({"a": (64, 80), "b": (256, 96)}, ["f16", "q4_k_m"], "told: 17%"),
+        ({"a": (64, 80)}, ["f16", "bf16"], ""),
+        ({"a": (64, 96), "b": (64, 576), "norm": (80,)}, ["q4_k_m"], ""),
+    ],
+)
+def test_what_would_be_f16_under_another_name_is_refused(
+    tmp_path: Path, rows: dict[str, tuple[int, ...]], kinds: list[str], expected: str
+) -> None:
+    from safetensors.numpy import save_file
+
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    save_file({name: zeros(*shape) for name, shape in rows.items()}, tmp_path / "model.safetensors")
+    report, spec = Quiet(), parse({"model": str(tmp_path), "documents": "d", "quantizations": kinds})
+    if expected.startswith("refused"):
+        said = refusal(lambda: prepare._check_rows(tmp_path, spec, report))
+        assert (
+            expected.split()[1] in said and "(a has rows of 80)" in said and " would be f16 under another name" in said
+        )
+        return
+    prepare._check_rows(tmp_path, spec, report)
+    told = report.messages("warning")
+    assert [expected.split()[1] in line for line in told] == ([True] if expected else [])
+
+
+# ---- the first loss --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "vocabulary", "outcome"),
+    [
+        (4.5, 49152, "fine"),  # SmolLM2-135M
+        (6.0, 32064, "fine"),
+        (11.0, 49152, "told"),  # all random
+        (11.2, 49152, "told"),  # a random output layer
+        (12.3, 49152, "refused"),  # another model's vocabulary
+        (13.8, 49152, "refused"),
+        (12.9, 262144, "told"),
+        (6.9, 1024, "told"),  # the models of these tests, which have to be trained
+    ],
+)
+def test_a_base_model_that_only_guesses_is_told_and_a_worse_one_refused(
+    loss: float, vocabulary: int, outcome: str
+) -> None:
+    report = Quiet()
+    if outcome == "refused":
+        assert f"loss is {loss}: guessing" in refusal(lambda: first_loss.judge(loss, vocabulary, report))
+        return
+    first_loss.judge(loss, vocabulary, report)
+    assert bool(report.messages("warning")) == (outcome == "told")

@@ -1,0 +1,1 @@
+"""What prepare tries of a base model, before any time is spent on it."""
