@@ -13,6 +13,7 @@ from ftq.examples import json_records
 from ftq.facts import Cut, Fact, distinct, facts_in, facts_of_json, stated
 from ftq.facts.rules.data import FACTS, json_facts
 from ftq.facts.structure import Document, has_text
+from ftq.facts.text.signs import asks
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import holds_records
@@ -208,7 +209,7 @@ def _question(path: tuple[str, ...], stem: str) -> str:
     if not path:
         return f'Explain "{stem.replace("-", " ").replace("_", " ")}".'
     *above, heading = path
-    if heading.endswith("?"):
+    if asks(heading):
         return heading
     return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 

@@ -8,6 +8,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ftq.facts.text.signs import END_OF_SENTENCE
+
 TOKEN = re.compile(r"\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
@@ -20,7 +22,6 @@ LABEL = re.compile(r"\[([^\[\]]{0,200})\]")
 BRACES = re.compile(r"\{(?:#[\w-]{1,80}|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)")
 BOLD_PARTS = 40  # more pieces are no term
 
-SENTENCE = re.compile(r"[.!?…]{1,5}[\"'”’»)\]]{0,3}\s+(?![a-zà-þа-я])|[。！？]{1,5}[」』”）]{0,3}\s*")
 SHORT = {
     "e.g.", "i.e.", "etc.", "vs.", "cf.", "dr.", "mr.", "mrs.", "no.", "nr.", "fig.", "approx.", "resp.", "incl.",
     "bzw.", "z.b.", "d.h.", "ca.", "ggf.", "usw.", "evtl.", "p.ex.", "ex.", "p.", "pp.", "st.", "np.", "itd.", "tzn.",
@@ -56,7 +57,7 @@ def inline(source: str, references: Container[str] = ()) -> Inline:
 def sentences(text: str, line: int) -> list[Sentence]:
     """Cut plain text at its full stops, not inside code and not after abbreviations."""
     cuts, ticks, done = [0], 0, 0
-    for match in SENTENCE.finditer(text):
+    for match in END_OF_SENTENCE.finditer(text):
         ticks += text.count("`", done, match.start())
         done = match.start()
         last = text[max(0, match.start() - 12) : match.end()].split()
