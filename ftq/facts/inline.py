@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ftq.facts.text.signs import END_OF_SENTENCE
 
-TOKEN = re.compile(r"\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
+TOKEN = re.compile(r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
 TARGET = re.compile(
@@ -19,7 +19,14 @@ TARGET = re.compile(
     r"(?:\s{1,20}(?:\"[^\"]{0,300}\"|'[^']{0,300}'|\([^()]{0,300}\)))?\s{0,20}\)"
 )
 LABEL = re.compile(r"\[([^\[\]]{0,200})\]")
-BRACES = re.compile(r"\{(?:#[\w-]{1,80}|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)")
+BRACES = re.compile(  # ids, classes and attributes; a role
+    r"\{(?:#[\w:.-]{1,80}(?:\s[^{}\n]{1,80})?|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)"
+)
+MATH = re.compile(  # `$a*b$`, `$$a*b$$`, `\(a*b\)`: no price, and no bracket that is escaped
+    r"\$\$(?!\$)[^$]{1,2000}\$\$|\$(?![\s$\d.,]+\s)(?!\s)[^$\n]{1,300}(?<![\s\\])\$(?![\w$])|"
+    r"\\{1,2}\([^()\n]{0,300}[=^_\\][^\n]{0,300}?\\{1,2}\)|\\{1,2}\[[^\[\]]{0,600}[=^_\\][^\[\]]{0,600}?\\{1,2}\]"
+)
+TIMES = re.compile(r"(?:.?\d|(?:^|[^A-Za-z])[A-Za-z])\*\d.?|.?\d\*[A-Za-z](?:[^A-Za-z]|$)", re.DOTALL)  # `2*3`, `c*2`
 BOLD_PARTS = 40  # more pieces are no term
 
 SHORT = {
@@ -100,7 +107,14 @@ class _Reader:
     def _token(self, token: str, start: int, end: int) -> int:
         """Take one mark; where to go on."""
         match token[0]:
+            case "$":
+                math = MATH.match(self.source, start)
+                self.pieces.append(math.group() if math else token)
+                return math.end() if math else end
             case "\\":
+                if token[1] in "\\([" and (math := MATH.match(self.source, start)):
+                    self.pieces.append(math.group())
+                    return math.end()
                 self.pieces.append(token[1])
             case "`":
                 return self._code(token, end)
@@ -165,6 +179,8 @@ class _Reader:
         after = self.source[end] if end < len(self.source) else " "
         closes, opens = not before.isspace(), not after.isspace()
         if mark[0] == "_" and before.isalnum() and after.isalnum():
+            closes = opens = False
+        if mark == "*" and TIMES.fullmatch(self.source[max(0, start - 2) : end + 2]):
             closes = opens = False
         places = self.openers.setdefault(mark, [])
         while places and (places[-1] >= len(self.pieces) or self.pieces[places[-1]] != mark):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ftq.facts.blocks import TEXT, Block, Bullets, Code, Definitions, Item, Paragraph, Section, Table
 from ftq.facts.inline import inline
 from ftq.facts.marks import Source, cleaned
+from ftq.facts.text.heading import undecorated
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -62,7 +63,9 @@ class Document:
         yield section
 
     def _name(self, heading: str) -> str:
-        return inline(heading[:TEXT], self._source.references).flat.rstrip(" ¶#")
+        """A heading's text; that of one that is nothing but decoration is all of it."""
+        text = heading[:TEXT]
+        return inline(undecorated(text) or text, self._source.references).flat
 
     def _text(self, top: _Top, after: int) -> str:
         """A block's lines, and those after it that are no block: links' definitions, tags. Comments are left out."""
