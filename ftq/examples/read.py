@@ -179,7 +179,7 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
     text, facts, is_empty = Document(document.markdown, has_blocks=bool(rules)), list[Fact](), True
-    cuts: list[Cut] = []
+    cuts = [Cut(name, line, what, count) for line, what, count in text.lost]
     for line, parts in groupby(text.sections(), key=lambda section: section.line):
         blocks: list[str] = []
         for section in parts:
@@ -190,11 +190,11 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
             path = tuple(heading.replace("`", "") for heading in section.headings)
             source = f"{name}#{path[-1]}" if path else name
             yield Candidate(name, _where(name, document, line), _question(path, stem), "", tuple(blocks), source, path)
-    facts = stated(text, name, facts, rules)
+    facts = stated(text, name, facts, rules, cuts)
     if is_empty and not facts:  # front matter may state something where no section does
-        raise ValueError("nothing usable: no text in it but headings")
-    if rules:
-        yield Stated(name, facts, words_of(document.markdown), tuple(cuts))
+        raise ValueError(f"nothing usable: no text in it but {text.instead}")
+    if rules or cuts:
+        yield Stated(name, facts, words_of(document.markdown) if rules else set(), tuple(cuts))
 
 
 def _where(name: str, document: Converted, line: int) -> str:

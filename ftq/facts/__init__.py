@@ -45,17 +45,22 @@ def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut]
     if section.blocks and rules and not is_navigation(section.path):
         place = Place(file, section, [] if cuts is None else cuts)
         place.cut(section.line, "paragraph too long to be prose", sum(map(is_data, section.paragraphs)))
+        for cut in section.cuts:
+            place.cut(*cut)
         for letter, read in READERS.items():
             if letter in rules:
                 yield from read(place)
 
 
-def stated(text: Document, file: str, facts: list[Fact], rules: frozenset[str]) -> list[Fact]:
-    """What a text states, each once: `facts` of its sections, and those of its front matter."""
+def stated(
+    text: Document, file: str, facts: list[Fact], rules: frozenset[str], cuts: list[Cut] | None = None
+) -> list[Fact]:
+    """What a text states, each once: `facts` of its sections, and those of its front matter. `cuts` as above."""
     if is_generated(text.source):
         return []
     if "F" in rules:
-        facts += front.page(text.front, text.title, file, text.source[: front.LENGTH].splitlines())
+        place = Place(file, Section((), 1), [] if cuts is None else cuts)
+        facts += front.page(text.front, text.title, place, text.source[: front.LENGTH].splitlines())
     return distinct(facts)
 
 

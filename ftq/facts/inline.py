@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ftq.facts.text.signs import END_OF_SENTENCE
+from ftq.facts.text.ticks import Ticks
 
 TOKEN = re.compile(r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
@@ -93,7 +94,7 @@ class _Reader:
         self.bolds: list[str] = []
         self.brackets: list[tuple[int, int]] = []  # (piece, where its text begins in the source)
         self.openers: dict[str, list[int]] = {}
-        self.ticks: dict[int, list[int]] | None = None
+        self.ticks = Ticks(source)
 
     def read(self) -> Inline:
         position, source = 0, self.source
@@ -136,21 +137,13 @@ class _Reader:
         return end
 
     def _code(self, ticks: str, end: int) -> int:
-        if self.ticks is None:
-            self.ticks = {}
-            for run in re.finditer("`+", self.source):
-                self.ticks.setdefault(len(run.group()), []).append(run.start())
-            for starts in self.ticks.values():
-                starts.reverse()
-        starts = self.ticks.get(len(ticks), [])
-        while starts and starts[-1] < end:
-            starts.pop()
-        if not starts:
+        closing = self.ticks.closing(len(ticks), end)
+        if closing < 0:
             self.pieces.append(ticks if len(ticks) > 1 else "'")
             return end
-        code = " ".join(self.source[end : starts[-1]].replace("`", "'").split())
+        code = " ".join(self.source[end:closing].replace("`", "'").split())
         self.pieces.append(f"`{code}`" if code else "")
-        return starts[-1] + len(ticks)
+        return closing + len(ticks)
 
     def _link(self, end: int) -> int:
         """A closing bracket: of a link, an image, a footnote, or of text."""
