@@ -21,9 +21,9 @@ ENDS = f".!\u2026{STOPS}{WIDE}{QUESTIONS}"  # what a sentence may end with
 PAUSES = "，、；：､︐︑︓︔﹐﹑﹔﹕\u060c\u061b\u1363\u1364\u1365\u1366\u1361\u0f0b\u1802\u1808"
 CLOSERS = "\"'”’»」』）】〉》〕］)]"
 UNSPACED = f"{WIDE}\uff1f"  # after which the next sentence begins at once
-_SURE = "".join(sign for sign in STOPS + WIDE + QUESTIONS if sign not in "?\u037e")  # that end nothing but sentences
+SURE = "".join(sign for sign in STOPS + WIDE + QUESTIONS if sign not in "?\u037e")  # that end nothing but sentences
 END_OF_SENTENCE = re.compile(
-    rf"[.!?\u037e…]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s+(?![a-zà-þа-я])|[{_SURE}]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s*"
+    rf"[.!?\u037e…]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s+(?![a-zà-þа-я])|[{SURE}]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s*"
 )
 _GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]\W*;$")
 _ARMENIAN, _ADLAM = "\u055e", "\U0001e95f"  # above the word that is asked for; at the beginning
