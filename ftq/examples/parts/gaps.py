@@ -25,7 +25,8 @@ def gap(text: str, start: int, best: int, most: int, border: re.Pattern[str] | N
     """
     half = (start + best) // 2
     for pattern in (border, LINES, SENTENCES, WORDS) if border else (LINES, SENTENCES, WORDS):
-        spans = [match.span(match.lastindex or 1) for match in pattern.finditer(text, half, most) if match.end() > half]
+        low = start if pattern is border else half
+        spans = [match.span(match.lastindex or 1) for match in pattern.finditer(text, low, most) if match.end() > low]
         if spans:
             return min(spans, key=lambda span: abs(span[0] - best))
     at = between_characters(text, start, best)
