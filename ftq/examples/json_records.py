@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ftq.examples.records.checked import Message, kind_of, listed, message_of, once, string_of
+from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of
 from ftq.facts.rules.names import MEANT
 from ftq.facts.text.json_text import decode
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
@@ -91,7 +91,8 @@ def read(record: Any) -> list[Example | str]:
 def _rows(record: Any) -> Iterator[Example | str]:
     if not isinstance(record, dict):
         raise ValueError(f"{NO_RECORD} must be an object, not {kind_of(record)}")
-    once(record)
+    if is_meant(record):
+        once(record, RECORD)
     first = _said_first(record)
     for key in ("messages", "conversations"):
         if key in record:

@@ -46,11 +46,13 @@ def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
 
 def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut] | None = None) -> Iterator[Fact]:
     """What a section states. What a limit leaves out is added to `cuts`."""
-    if section.blocks and rules and not is_navigation(section.path):
-        place = Place(file, section, [] if cuts is None else cuts)
+    if not rules or is_navigation(section.path):
+        return
+    place = Place(file, section, [] if cuts is None else cuts)
+    for cut in section.cuts:
+        place.cut(*cut)
+    if section.blocks:
         place.cut(section.line, "paragraph too long to be prose", sum(map(is_data, section.paragraphs)))
-        for cut in section.cuts:
-            place.cut(*cut)
         for letter, read in READERS.items():
             if letter in rules:
                 yield from read(place)

@@ -8,12 +8,12 @@ from ftq.facts.text.json_text import Twice
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
-# What a record is read for: a key of these that stands twice makes it unusable.
-READ = frozenset({
+# What a record and a message are read for: a key of these that stands twice makes them unusable.
+RECORD = frozenset({
     "instruction", "output", "prompt", "completion", "response", "question", "answer", "input", "context", "messages",
-    "conversations", "system", "system_prompt", "history", "role", "from", "content", "value", "weight",
-    "train", "training",
+    "conversations", "system", "system_prompt", "history",
 })  # fmt: skip
+MESSAGE = frozenset({"role", "from", "content", "value", "weight", "train", "training"})
 
 Message = tuple[str, str, str]  # role, text, what says that it isn't learned
 
@@ -21,7 +21,7 @@ Message = tuple[str, str, str]  # role, text, what says that it isn't learned
 def message_of(message: Any) -> Message:
     if not isinstance(message, dict):
         raise ValueError(f"a message must be an object, not {kind_of(message)}")
-    once(message)
+    once(message, MESSAGE)
     role = str(message.get("role") or message.get("from") or "")
     role = ROLES.get(role, role)
     if role not in ("system", "developer", "user", "assistant"):
@@ -46,9 +46,9 @@ def _unlearned(message: dict[str, Any]) -> str:
     return "of weight 0" if weight == 0 and weight is not None else ""
 
 
-def once(record: dict[str, Any]) -> None:
+def once(record: dict[str, Any], read: frozenset[str]) -> None:
     """Refuse an object in which a key that is read stands twice, for either value may be meant."""
-    if isinstance(record, Twice) and (twice := sorted(record.keys_twice & READ)):
+    if isinstance(record, Twice) and (twice := sorted(record.keys_twice & read)):
         raise ValueError(f"the key {twice[0]} stands twice in it, with different values: keep one")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+SHORTEST = 30  # characters of a text that can hold any
 LONG = 200  # characters in one run; a hash has 128 at most
 MINIFIED = 1000  # characters of a line
 KEY_LINES, LONGEST_LINE = 200, 300  # lines of a key; characters of a line of a dump
@@ -31,9 +32,9 @@ _ANSI = re.compile(
 
 def without_blobs(text: str, is_code: bool = False) -> tuple[str, int]:
     """(the text, how many characters of it were none). A picture's alternative text stays; in code stands `...`."""
-    if len(text) < 100:
-        return text, 0
     kept, lost = text, 0
+    if len(text) < SHORTEST:
+        return text, 0
     if "data:" in text or "DATA:" in text:
         kept, lost = _without_uris(text, is_code)
     return _without_runs(kept, lost, "..." if is_code else "")

@@ -140,7 +140,7 @@ class _Reader:
                 self.plain.lines += [""] * (number - end)
                 self.lines[number] = self.lines[number][closing.end() :]
                 return number
-        self.plain.lost.append((at + 1, UNCLOSED, len(self.lines) - at))
+        self.plain.lost.append((at + 1, UNCLOSED, sum(map(bool, map(str.strip, self.lines[at:])))))
         self.plain.lines += [""] * (len(self.lines) - end)
         return len(self.lines)
 
@@ -195,7 +195,10 @@ class _Reader:
 
 
 def _is_written(text: str, mark: re.Match[str]) -> bool:
-    """Whether a tag is written out: in an address, in an attribute, or with Hugo's sign that it is to be shown."""
+    """Whether a tag is written out: in an address, in an attribute, with Hugo's sign for that."""
+    if mark[0].lower() == "<svg":
+        before = text[max(0, mark.start() - 60) : mark.start()]
+        return before.endswith(",") and "data:image/svg" in before
     if mark[0][:2] not in ("{%", "{{"):
         return False
     return text[mark.start() - 1 : mark.start()] in ("(", '"', "'", "=") or text.startswith("/*", mark.end())
