@@ -14,6 +14,8 @@ from ftq.check.survey import Survey
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.json_records import KNOWN
 from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
+from ftq.facts.rules.data import HALF, TWICE
+from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
 from ftq.formats.documents import NEEDS_OCR
@@ -36,11 +38,19 @@ DROPPED = {
     "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
 }
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
+LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF)  # by what they are, not by a limit
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
     WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
     COMPARED: ("note", "Look for contradictions in parts of the folder."),
+    TWICE: ("warning", "Keep one of the two: as it is, neither is asked for."),
+    HALF: ("note", "Write the character whole: \\ud83d alone is half of one."),
+    NOT_TEXT: ("note", "Nothing to do: only text is taught. Alternative texts of pictures stay."),
+    UNCLOSED: ("warning", "End the comment with -->: as it is, nothing after it is taught."),
+    "row of a table that is too wide": ("note", "Split the table by columns, or save it as records."),
+    "feature of front matter": ("note", "Write the others as headings with a sentence, or as a list."),
+    "character of front matter": ("note", "Write into the page what is to be asked."),
     "row of a table": ("note", "Split the table under several headings, or save it as records."),
     "value of JSON": ("note", "Split the file, or save as records what is to be asked."),
 }
@@ -247,7 +257,7 @@ def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         word, _, rest = what.partition(" ")
         numbered = _numbered(places)
         message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''}"
-        message += "" if what == COMPARED else " beyond a limit left out"
+        message += "" if what == COMPARED else " left out" if what in LEFT_OUT else " beyond a limit left out"
         yield Finding(level, message, fix, numbered, len(numbered))
     if number := survey.not_compared:
         message = f"{_count(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ftq.facts.text.signs import ENDS, STOPS, WIDE
 from ftq.formats.kind import holds_records
 
 LONGEST = 4000  # bytes of a section that are asked about at once
 SHORTEST = 8  # words
-SENTENCE = re.compile(r"[^.!?。！？\n]{20,}[.!。！]")
+SENTENCE = re.compile(rf"[^{ENDS}\n]{{20,}}[.!{STOPS}{WIDE}]")
 SENTENCES = 6  # of a section that are asked about
 # by whom -> questions kept of a sentence, and of a section by itself; more or less
 KEPT = {"base": (0.5, 0.0), "endpoint": (2.0, 3.0)}

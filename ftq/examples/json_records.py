@@ -9,21 +9,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of
+from ftq.facts.rules.names import MEANT
+from ftq.facts.text.json_text import decode
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
-NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
 SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
-_JSON = json.JSONDecoder(parse_int=float)  # int() refuses more than 4,300 digits
 
 Example = dict[str, str]
 Row = tuple[str, Example | str]  # where it is, and the example or why there is none
 Turn = tuple[str, str]  # role, text
-Message = tuple[str, str, bool]  # role, text, whether it is learned
 
 
 class Malformed(ValueError):
@@ -91,7 +90,9 @@ def read(record: Any) -> list[Example | str]:
 
 def _rows(record: Any) -> Iterator[Example | str]:
     if not isinstance(record, dict):
-        raise ValueError(f"{NO_RECORD} must be an object, not {_kind(record)}")
+        raise ValueError(f"{NO_RECORD} must be an object, not {kind_of(record)}")
+    if is_meant(record):
+        once(record, RECORD)
     first = _said_first(record)
     for key in ("messages", "conversations"):
         if key in record:
@@ -105,12 +106,17 @@ def _rows(record: Any) -> Iterator[Example | str]:
             example = _example(record, question, answer)
             yield from _turns(first, _as_chat(example), question) if first else [example]
             return
-    raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {_listed(list(record))}")
+    raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {listed(list(record))}")
+
+
+def is_meant(keys: Iterable[str]) -> bool:
+    """Whether something with these keys is meant as a record, whatever it lacks."""
+    return not MEANT.isdisjoint(keys)
 
 
 def _document(text: str) -> Iterator[tuple[str, Any]]:
     try:
-        value = _JSON.decode(text)
+        value = decode(text)
     except json.JSONDecodeError as error:
         rows = list(_lines(text.encode(errors="surrogatepass").split(b"\n")))
         if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in rows):
@@ -128,7 +134,7 @@ def _records(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
     if not isinstance(value, dict):
-        raise Malformed(f"expected a list of records, not {_kind(value)}")
+        raise Malformed(f"expected a list of records, not {kind_of(value)}")
     lists = [inner for inner in value.values() if isinstance(inner, list)]
     is_record = any(key in value for key in ("messages", "conversations", *(question for question, _ in PAIRS)))
     return lists[0] if len(lists) == 1 and not is_record else [value]
@@ -142,7 +148,7 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
         try:
             if len(line) > MOST_TEXT_BYTES:
                 raise ValueError(f"longer than {MOST_TEXT_BYTES / 1e6:,.0f} MB")
-            yield f"line {number}", _JSON.decode(line.decode().rstrip("\n"))
+            yield f"line {number}", decode(line.decode().rstrip("\n"))
         except UnicodeDecodeError as error:
             if number == 1:  # another encoding, most likely
                 raise Malformed(f"line 1: {_undecoded(error)}") from None
@@ -163,9 +169,9 @@ def _example(record: dict[str, Any], question: str, answer: str) -> Example:
     """The example of a record whose question and answer have these keys."""
     context = record.get("input") or record.get("context") or ""
     return {
-        "instruction": _text(record[question], question, required=True),
-        "input": _text(context, "input", required=False),
-        "output": _text(record[answer], answer, required=True),
+        "instruction": string_of(record[question], question, required=True),
+        "input": string_of(context, "input", required=False),
+        "output": string_of(record[answer], answer, required=True),
     }
 
 
@@ -196,10 +202,10 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
     once more as `turns`: JSON of [role, text] pairs, which the format chat makes real turns of.
     """
     if not isinstance(messages, list):
-        raise ValueError(f"{key} must be a list, not {_kind(messages)}")
+        raise ValueError(f"{key} must be a list, not {kind_of(messages)}")
     before, question, size, answers = list[Turn](), list[str](), 0, 0
-    chat = list(map(_message, messages))
-    context = [message for message in map(_message, first) if message not in chat[:1]]  # some records repeat it
+    chat = list(map(message_of, messages))
+    context = [message for message in map(message_of, first) if message not in chat[:1]]  # some records repeat it
     for role, group in groupby(context + chat, key=lambda message: message[0]):
         turns = list(group)
         texts = [text for _, text, _ in turns]
@@ -224,8 +230,8 @@ def _answer(question: list[str], before: list[Turn] | None, turns: list[Message]
     """The example, or why there is none. `before` is None if the chat before it is longer than any row."""
     if not question:
         return "an assistant message has no user message before it"
-    if not all(learned for *_, learned in turns):
-        return "an answer of weight 0 isn't learned"
+    if unlearned := next(filter(None, (why for *_, why in turns)), ""):
+        return f"an answer {unlearned} isn't learned"
     if before is None:
         return f"more than {MOST_BEFORE:,} characters were said before this answer"
     answer = "\n".join(text for _, text, _ in turns)
@@ -238,39 +244,3 @@ def _answer(question: list[str], before: list[Turn] | None, turns: list[Message]
 
 def _joined(question: list[str]) -> str:
     return "\n".join(question).strip()
-
-
-def _message(message: Any) -> Message:
-    if not isinstance(message, dict):
-        raise ValueError(f"a message must be an object, not {_kind(message)}")
-    role = str(message.get("role") or message.get("from") or "")
-    role = ROLES.get(role, role)
-    if role not in ("system", "developer", "user", "assistant"):
-        other = _listed([role]) if role else "missing"
-        raise ValueError(f"a message's role must be system, user or assistant, not {other}")
-    content = message["content"] if "content" in message else message.get("value")
-    text = _text(content, f"the {role} message's content", required=role in ("user", "assistant"))
-    return role, text, message.get("weight") != 0
-
-
-def _text(value: Any, name: str, required: bool) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {_kind(value)}")
-    if required and not value.strip():
-        raise ValueError(f"{name} is empty")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} holds half a character (a lone surrogate)") from None
-    return value.strip()
-
-
-def _listed(names: list[str]) -> str:
-    """Names from a document, for people: long lists and long names are shortened."""
-    short = [name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..." for name in names[:NAMES_SHOWN]]
-    return ", ".join([*short, f"{len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else short) or "nothing"
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -10,9 +10,14 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records
-from ftq.facts import Cut, Fact, distinct, facts_in, facts_of_json, stated
-from ftq.facts.rules.data import FACTS, json_facts
+from ftq.examples.records.stated import facts_in as facts_in_json
+from ftq.examples.records.stated import nameless, words_in
+from ftq.facts import Cut, Fact, facts_in, stated
+from ftq.facts.rules.data import Data
 from ftq.facts.structure import Document, has_text
+from ftq.facts.text.blobs import without_blobs
+from ftq.facts.text.plain import NOT_TEXT
+from ftq.facts.text.signs import asks
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import holds_records
@@ -80,7 +85,6 @@ NO_RULES = Rules()
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named
-PIECE = 1_000_000  # characters that are looked at for words at a time
 FIRST = 20  # documents that are read before other processes are started: whoever wants one example waits for none
 AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
@@ -178,7 +182,7 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
     text, facts, is_empty = Document(document.markdown, has_blocks=bool(rules)), list[Fact](), True
-    cuts: list[Cut] = []
+    cuts = [Cut(name, line, what, count) for line, what, count in text.lost]
     for line, parts in groupby(text.sections(), key=lambda section: section.line):
         blocks: list[str] = []
         for section in parts:
@@ -189,11 +193,11 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
             path = tuple(heading.replace("`", "") for heading in section.headings)
             source = f"{name}#{path[-1]}" if path else name
             yield Candidate(name, _where(name, document, line), _question(path, stem), "", tuple(blocks), source, path)
-    facts = stated(text, name, facts, rules)
+    facts = stated(text, name, facts, rules, cuts)
     if is_empty and not facts:  # front matter may state something where no section does
-        raise ValueError("nothing usable: no text in it but headings")
-    if rules:
-        yield Stated(name, facts, words_of(document.markdown), tuple(cuts))
+        raise ValueError(f"nothing usable: no text in it but {text.instead}")
+    if rules or cuts:
+        yield Stated(name, facts, words_of(document.markdown) if rules else set(), tuple(cuts))
 
 
 def _where(name: str, document: Converted, line: int) -> str:
@@ -208,14 +212,15 @@ def _question(path: tuple[str, ...], stem: str) -> str:
     if not path:
         return f'Explain "{stem.replace("-", " ").replace("_", " ")}".'
     *above, heading = path
-    if heading.endswith("?"):
+    if asks(heading):
         return heading
     return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 
 
 def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
     """Its records as examples; where none is one, what the JSON states."""
-    rows = _told(_record(row, name, place) for place, row in json_records.examples(path))
+    cuts: list[Cut] = []
+    rows = _told(_record(row, name, place, cuts) for place, row in json_records.examples(path))
     unusable: list[Candidate | LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
@@ -225,15 +230,18 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
             break
         unusable.append(row)
     else:
-        cuts: list[Cut] = []
-        facts = _facts(path, name, cuts) if "J" in rules else []
+        known = Data(name)
+        facts = facts_in_json(path, known) if "J" in rules else []
         if facts:
-            yield Stated(name, facts, _words(path), tuple(cuts))
+            yield Stated(name, facts, words_in(path), tuple(known.cuts))
+        without = [LeftOut(name, f"{name}: {place}", why) for place, why in nameless(known)]
+        if facts or without:
+            unusable = [*filter(_is_no_data, unusable), *without]
         none = [LeftOut(name, "", "nothing usable: no record in it")]
-        yield from filter(_is_no_data, unusable) if facts else unusable or none
+        yield from _told(unusable) if facts or unusable else none
         return
-    if rules:
-        yield Stated(name, [], _words(path))
+    if rules or cuts:
+        yield Stated(name, [], words_in(path) if rules else set(), tuple(cuts))
 
 
 def _is_no_data(row: Candidate | LeftOut) -> bool:
@@ -254,40 +262,16 @@ def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
         yield replace(last, count=count - NAMED)
 
 
-def _facts(path: Path, name: str, cuts: list[Cut]) -> list[Fact]:
-    """What JSON states, FACTS at most."""
-    if not json_records.is_lines(path):
-        return facts_of_json(json_records.text_of(path), name, cuts)
-    facts, start, left_out = list[Fact](), 0, 0
-    for place, value in json_records.values(path):
-        if isinstance(value, ValueError):
-            continue
-        line = int(place.removeprefix("line "))
-        stated = list(json_facts(value, name, line, cuts))
-        room = FACTS - len(facts)
-        facts += stated[:room]
-        if len(stated) > room:
-            start, left_out = start or line, left_out + len(stated) - room
-    if left_out:
-        cuts.append(Cut(name, start, "value of JSON", left_out))
-    return distinct(facts)
-
-
-def _words(path: Path) -> set[str]:
-    """Those of a file of any size."""
-    found, rest = set[str](), ""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        while piece := file.read(PIECE):
-            text, space, last = (rest + piece).rpartition(" ")
-            found |= words_of(text if space else last)
-            rest = last[-PIECE:] if space else ""
-    return found | words_of(rest)
-
-
-def _record(row: json_records.Example | str, name: str, place: str) -> Candidate | LeftOut:
+def _record(row: json_records.Example | str, name: str, place: str, cuts: list[Cut]) -> Candidate | LeftOut:
+    """A record as an example, without what is no text in it: that is added to `cuts`."""
     where = f"{name}: {place}"
     if isinstance(row, str):
         return LeftOut(name, where, row)
-    blocks = tuple(row["output"].split("\n\n"))
-    source, turns = f"{name}#{place}", row.get("turns", "")
-    return Candidate(name, where, row["instruction"], row["input"], blocks, source, turns=turns)
+    output, input, turns = map(without_blobs, (row["output"], row["input"], row.get("turns", "")))
+    if lost := output[1] + input[1]:
+        line = int(place.removeprefix("line ")) if place.startswith("line ") else 0
+        cuts.append(Cut(name, line, NOT_TEXT, lost))
+    if not output[0].strip():
+        return LeftOut(name, where, "its answer holds no text: a picture, a key or a dump")
+    blocks = tuple(output[0].split("\n\n"))
+    return Candidate(name, where, row["instruction"], input[0], blocks, f"{name}#{place}", turns=turns[0])

@@ -1,31 +1,26 @@
 """An example that is too long for a row becomes several, each with as much of the answer as fits.
 
 An answer is cut between its blocks; a block that is too long by itself between lines, else sentences, words, letters.
+Each part can be read by itself.
 The time is linear: whatever is counted is about as long as a row.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from ftq.examples.parts.frames import Frames
+from ftq.examples.parts.gaps import before_lead, gap
+
 # instruction, input, output, source, document; rule where it is on a fact, turns where a chat went before
 Example = dict[str, str]
 
 EMPTY: Example = {"instruction": "", "input": "", "output": ""}
-GAPS = [
-    re.compile(r"\n+"),
-    re.compile(r"(?<=[.!?]) +|(?<=[。！？｡।؟۔])\s*"),
-    re.compile(r" +|(?<=[，、；：])"),
-]  # between lines, sentences, words
 LETTERS = 6  # a token's, more than in most texts
-MARKS = 32  # a character has hardly more of them
-JOINERS = "\u200d\ufe0e\ufe0f"  # what ties a character to its neighbours
 
 
 @dataclass(frozen=True)
@@ -86,25 +81,32 @@ def _part(example: Example, number: str, total: str) -> str:
 
 
 def cut(blocks: tuple[str, ...], length: Callable[[str], int], room: int) -> list[str]:
-    """The blocks, joined by empty lines, as few texts of at most `room` tokens. `length` counts a text's."""
+    """The blocks, joined by empty lines, as few texts of at most `room` tokens. `length` counts a text's.
+
+    Each can be read by itself: what a table, code or a list needs is repeated.
+    """
     text = "\n\n".join(blocks)
+    frames = Frames(text, length, room)
     ends = [end + 2 * number for number, end in enumerate(accumulate(map(len, blocks)))]
+    ends = [end for end in ends if not frames.is_code(end)]
     parts, start, size = list[str](), 0, LETTERS * room
     while start < len(text):
-        end, following = _end(text, start, size, ends)
-        part = text[start:end].strip()
-        tokens = length(part) if part else 0
+        end, following = _end(text, start, size, ends, frames)
+        before, after = frames.around(start, end)
+        part = text[start:end].strip("\n").rstrip() if before or after else text[start:end].strip()
+        part = f"{before}{part}{after}" if part.strip() else ""
+        beside, tokens = frames.tokens(before + after), length(part) if part else 0
         if tokens > room and end - start > 1:
-            size = min(end - start - 1, (end - start) * room // tokens)
+            size = min(end - start - 1, (end - start) * (room - beside) // max(1, tokens - beside))
             continue
         if part:
             parts.append(part)
-            size = min(2 * (end - start), (end - start) * room // max(1, tokens))
+            size = min(2 * (end - start), (end - start) * (room - beside) // max(1, tokens - beside))
         start = following
     return parts
 
 
-def _end(text: str, start: int, size: int, ends: list[int]) -> tuple[int, int]:
+def _end(text: str, start: int, size: int, ends: list[int], frames: Frames) -> tuple[int, int]:
     """(where a part ends that begins at `start`, where the next begins). `size` characters are about what fits."""
     most = start + max(1, size)
     if most >= len(text):
@@ -112,19 +114,14 @@ def _end(text: str, start: int, size: int, ends: list[int]) -> tuple[int, int]:
     block = bisect_right(ends, most)  # the first that ends later
     end = ends[block - 1] if block else 0
     if end > start and (end - start > size // 2 or ends[block] - end <= size):
-        return end, end + 2
+        return before_lead(text, start, end) or (end, end + 2)
     rest = ends[block] - start
     best = start + (rest // 2 if rest < 2 * size else size)  # two even parts rather than a long and a short one
-    half = (start + best) // 2
-    for gap in GAPS:
-        spans = [match.span() for match in gap.finditer(text, half, most) if match.end() > half]
-        if spans:
-            return min(spans, key=lambda span: abs(span[0] - best))
-    cuts = range(best, max(start, best - MARKS), -1)
-    best = next((at for at in cuts if not _is_inside(text, at)), max(best, start + 1))
-    return best, best
-
-
-def _is_inside(text: str, at: int) -> bool:
-    """Whether a cut here would part a character from its marks."""
-    return bool(unicodedata.combining(text[at])) or text[at] in JOINERS or text[at - 1] == JOINERS[0]
+    if start < (floor := frames.floor(start, best)) < most:
+        best = max(best, (floor + most) // 2)
+    else:
+        floor = start
+    end, following = gap(text, floor, best, most, frames.border(best))
+    if (better := frames.ends(following, start)) != following:
+        end = following = better
+    return before_lead(text, start, end) or (end, following)

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from ftq.facts.blocks import Section, is_data
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Cut, Fact
 from ftq.facts.place import Place, Rule
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
+from ftq.facts.rules.names import subject_key
 from ftq.facts.structure import Document
+from ftq.facts.text.json_text import decode
 
-__all__ = ["ALL", "RULES", "Cut", "Fact", "distinct", "facts_in", "facts_of", "facts_of_json", "stated"]
+__all__ = ["ALL", "RULES", "Cut", "Fact", "distinct", "facts_in", "facts_of", "facts_of_json", "facts_of_lines"]
+__all__ += ["stated"]
 
+NAMING = 20_000  # records that are looked at for what tells them apart
 # In this order: where two rules find the same, the first one has it.
 READERS: dict[str, Rule] = {
     "Q": lists.question,
@@ -42,36 +46,62 @@ def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
 
 def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut] | None = None) -> Iterator[Fact]:
     """What a section states. What a limit leaves out is added to `cuts`."""
-    if section.blocks and rules and not is_navigation(section.path):
-        place = Place(file, section, [] if cuts is None else cuts)
+    if not rules or is_navigation(section.path):
+        return
+    place = Place(file, section, [] if cuts is None else cuts)
+    for cut in section.cuts:
+        place.cut(*cut)
+    if section.blocks:
         place.cut(section.line, "paragraph too long to be prose", sum(map(is_data, section.paragraphs)))
         for letter, read in READERS.items():
             if letter in rules:
                 yield from read(place)
 
 
-def stated(text: Document, file: str, facts: list[Fact], rules: frozenset[str]) -> list[Fact]:
-    """What a text states, each once: `facts` of its sections, and those of its front matter."""
+def stated(
+    text: Document, file: str, facts: list[Fact], rules: frozenset[str], cuts: list[Cut] | None = None
+) -> list[Fact]:
+    """What a text states, each once: `facts` of its sections, and those of its front matter. `cuts` as above."""
     if is_generated(text.source):
         return []
     if "F" in rules:
-        facts += front.page(text.front, text.title, file, text.source[: front.LENGTH].splitlines())
+        place = Place(file, Section((), 1), [] if cuts is None else cuts)
+        facts += front.page(text.front, text.title, place, text.source[: front.LENGTH].splitlines())
     return distinct(facts)
 
 
-def facts_of_json(source: str, file: str, cuts: list[Cut] | None = None) -> list[Fact]:
-    """What JSON, or each line of JSON Lines, states. Malformed text states nothing. `cuts` as above."""
+def facts_of_json(source: str, file: str, known: data.Data | None = None) -> list[Fact]:
+    """What JSON, or each line of JSON Lines, states; malformed text nothing. What gives none is told by `known`."""
     try:
-        return distinct(data.json_facts(json.loads(source), file, cuts=cuts))
+        return distinct(data.json_facts(decode(source), file, known=known))
     except (ValueError, RecursionError):
         pass
-    facts: list[Fact] = []
+    return facts_of_lines(lambda: _lines(source), known or data.Data(file))
+
+
+def facts_of_lines(lines: Callable[[], Iterable[tuple[int, object]]], known: data.Data) -> list[Fact]:
+    """What JSON Lines state: the number of each and its value, which are read twice. FACTS at most of all together."""
+    first = [value for _, value in islice(lines(), NAMING) if isinstance(value, dict)]
+    known.key, known.is_line = subject_key(first), len(first) > 1
+    facts, start, left_out = list[Fact](), 0, 0
+    for line, value in lines():
+        of_line = list(data.json_facts(value, known.file, line, known))
+        room = data.FACTS - len(facts)
+        facts += of_line[:room]
+        if len(of_line) > room:
+            start, left_out = start or line, left_out + len(of_line) - room
+    if left_out:
+        known.cuts.append(Cut(known.file, start, "value of JSON", left_out))
+    return distinct(facts)
+
+
+def _lines(source: str) -> Iterator[tuple[int, object]]:
     for number, line in enumerate(source.split("\n"), start=1):
         try:
-            facts.extend(data.json_facts(json.loads(line), file, number, cuts) if line.strip() else ())
+            if line.strip():
+                yield number, decode(line)
         except (ValueError, RecursionError):
             continue
-    return distinct(facts)
 
 
 def distinct(facts: Iterable[Fact]) -> list[Fact]:

@@ -77,13 +77,17 @@ Block = Paragraph | Code | Table | Definitions | Bullets
 
 @dataclass
 class Section:
-    """`headings` are those around it with its own, outermost first. `texts` are its blocks as the file has them."""
+    """`headings` are those around it with its own, outermost first. `texts` are its blocks as the file has them.
+
+    `cuts` tells what a limit left out of its blocks: (line, what, how many).
+    """
 
     headings: tuple[str, ...]
     line: int
     level: int = 0
     blocks: list[Block] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    cuts: list[tuple[int, str, int]] = field(default_factory=list)
 
     @cached_property
     def path(self) -> tuple[str, ...]:

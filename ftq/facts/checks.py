@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from importlib.resources import files
+from unicodedata import category
+
+from ftq.facts.text.signs import ENDS, PAUSES, asks
 
 WORDS = 45  # of a sentence at most
 LETTERS = re.compile(r"[^\W\d_]")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Myanmar, Khmer
 CODE = re.compile(r"`[^`]{0,500}`")
+NO_NAME = f"{ENDS}{PAUSES}:;,："  # what no name ends with
 
 
 def _known() -> dict[str, str]:
@@ -45,9 +50,10 @@ VERSION = re.compile(r"\[?v?\d{1,4}[.\d-]*[\w.+-]{0,20}\]?(?:\s*[-–(].{0,40})?
 
 
 def words(text: str) -> int:
-    """How many words; in Chinese and Japanese two characters count as one."""
-    wide = len(CJK.findall(text)) if not text.isascii() else 0
-    return len(text.split()) + wide // 2
+    """How many words; in Chinese and Japanese two characters count as one, in Thai and its neighbours five."""
+    if text.isascii():
+        return len(text.split())
+    return len(text.split()) + len(CJK.findall(text)) // 2 + len(UNSPACED.findall(text)) // 5
 
 
 def is_sentence(text: str) -> bool:
@@ -58,10 +64,11 @@ def is_sentence(text: str) -> bool:
 
 def is_readable(text: str) -> bool:
     """More letters than signs, and no colon at its end that something else must follow."""
-    if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...", "?", "？")):
+    if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...")) or asks(text):
         return False
     prose = CODE.sub("", text) if "`" in text else text
     letters = sum(map(str.isalpha, prose))
+    letters += 0 if prose.isascii() else sum(category(sign)[0] == "M" for sign in prose)  # vowels of many scripts
     if letters * 2 < len(prose.replace(" ", "")) or text.count('"') % 2 or text.count("`") % 2:
         return False
     return "http://" not in prose and "https://" not in prose and text.count("(") == text.count(")")
@@ -79,7 +86,9 @@ def is_subject(text: str, longest: int = 6) -> bool:
     parts = plain.split()
     if not plain or len(text) > 70 or len(parts) > longest or plain.lower() in EMPTY:
         return False
-    if LETTERS.search(plain) is None or ". " in plain or plain[-1] in ".!?:;,？！。" or VERSION.fullmatch(plain):
+    if LETTERS.search(plain) is None or ". " in plain or VERSION.fullmatch(plain):
+        return False
+    if plain[-1] in NO_NAME or asks(plain):
         return False
     if text.startswith("`") and text.endswith("`") and text.count("`") == 2:
         return "://" not in text

@@ -8,7 +8,10 @@ from collections.abc import Container
 from dataclasses import dataclass
 from itertools import pairwise
 
-TOKEN = re.compile(r"\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
+from ftq.facts.text.signs import END_OF_SENTENCE
+from ftq.facts.text.ticks import Ticks
+
+TOKEN = re.compile(r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
 TARGET = re.compile(
@@ -17,10 +20,16 @@ TARGET = re.compile(
     r"(?:\s{1,20}(?:\"[^\"]{0,300}\"|'[^']{0,300}'|\([^()]{0,300}\)))?\s{0,20}\)"
 )
 LABEL = re.compile(r"\[([^\[\]]{0,200})\]")
-BRACES = re.compile(r"\{(?:#[\w-]{1,80}|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)")
+BRACES = re.compile(  # ids, classes and attributes; a role
+    r"\{(?:#[\w:.-]{1,80}(?:\s[^{}\n]{1,80})?|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)"
+)
+MATH = re.compile(  # `$a*b$`, `$$a*b$$`, `\(a*b\)`: no price, and no bracket that is escaped
+    r"\$\$(?!\$)[^$]{1,2000}\$\$|\$(?![\s$\d.,]+\s)(?!\s)[^$\n]{1,300}(?<![\s\\])\$(?![\w$])|"
+    r"\\{1,2}\([^()\n]{0,300}[=^_\\][^\n]{0,300}?\\{1,2}\)|\\{1,2}\[[^\[\]]{0,600}[=^_\\][^\[\]]{0,600}?\\{1,2}\]"
+)
+TIMES = re.compile(r"(?:.?\d|(?:^|[^A-Za-z])[A-Za-z])\*\d.?|.?\d\*[A-Za-z](?:[^A-Za-z]|$)", re.DOTALL)  # `2*3`, `c*2`
 BOLD_PARTS = 40  # more pieces are no term
 
-SENTENCE = re.compile(r"[.!?…]{1,5}[\"'”’»)\]]{0,3}\s+(?![a-zà-þа-я])|[。！？]{1,5}[」』”）]{0,3}\s*")
 SHORT = {
     "e.g.", "i.e.", "etc.", "vs.", "cf.", "dr.", "mr.", "mrs.", "no.", "nr.", "fig.", "approx.", "resp.", "incl.",
     "bzw.", "z.b.", "d.h.", "ca.", "ggf.", "usw.", "evtl.", "p.ex.", "ex.", "p.", "pp.", "st.", "np.", "itd.", "tzn.",
@@ -56,7 +65,7 @@ def inline(source: str, references: Container[str] = ()) -> Inline:
 def sentences(text: str, line: int) -> list[Sentence]:
     """Cut plain text at its full stops, not inside code and not after abbreviations."""
     cuts, ticks, done = [0], 0, 0
-    for match in SENTENCE.finditer(text):
+    for match in END_OF_SENTENCE.finditer(text):
         ticks += text.count("`", done, match.start())
         done = match.start()
         last = text[max(0, match.start() - 12) : match.end()].split()
@@ -85,7 +94,7 @@ class _Reader:
         self.bolds: list[str] = []
         self.brackets: list[tuple[int, int]] = []  # (piece, where its text begins in the source)
         self.openers: dict[str, list[int]] = {}
-        self.ticks: dict[int, list[int]] | None = None
+        self.ticks = Ticks(source)
 
     def read(self) -> Inline:
         position, source = 0, self.source
@@ -99,7 +108,14 @@ class _Reader:
     def _token(self, token: str, start: int, end: int) -> int:
         """Take one mark; where to go on."""
         match token[0]:
+            case "$":
+                math = MATH.match(self.source, start)
+                self.pieces.append(math.group() if math else token)
+                return math.end() if math else end
             case "\\":
+                if token[1] in "\\([" and (math := MATH.match(self.source, start)):
+                    self.pieces.append(math.group())
+                    return math.end()
                 self.pieces.append(token[1])
             case "`":
                 return self._code(token, end)
@@ -121,21 +137,13 @@ class _Reader:
         return end
 
     def _code(self, ticks: str, end: int) -> int:
-        if self.ticks is None:
-            self.ticks = {}
-            for run in re.finditer("`+", self.source):
-                self.ticks.setdefault(len(run.group()), []).append(run.start())
-            for starts in self.ticks.values():
-                starts.reverse()
-        starts = self.ticks.get(len(ticks), [])
-        while starts and starts[-1] < end:
-            starts.pop()
-        if not starts:
+        closing = self.ticks.closing(len(ticks), end)
+        if closing < 0:
             self.pieces.append(ticks if len(ticks) > 1 else "'")
             return end
-        code = " ".join(self.source[end : starts[-1]].replace("`", "'").split())
+        code = " ".join(self.source[end:closing].replace("`", "'").split())
         self.pieces.append(f"`{code}`" if code else "")
-        return starts[-1] + len(ticks)
+        return closing + len(ticks)
 
     def _link(self, end: int) -> int:
         """A closing bracket: of a link, an image, a footnote, or of text."""
@@ -164,6 +172,8 @@ class _Reader:
         after = self.source[end] if end < len(self.source) else " "
         closes, opens = not before.isspace(), not after.isspace()
         if mark[0] == "_" and before.isalnum() and after.isalnum():
+            closes = opens = False
+        if mark == "*" and TIMES.fullmatch(self.source[max(0, start - 2) : end + 2]):
             closes = opens = False
         places = self.openers.setdefault(mark, [])
         while places and (places[-1] >= len(self.pieces) or self.pieces[places[-1]] != mark):

@@ -1,6 +1,7 @@
-"""What stands in Markdown files and is no text: front matter, comments, HTML, MDX, admonitions' marks.
+"""What stands in Markdown files and is no text: front matter, HTML, what a page's generator reads, admonitions' marks.
 
-Lines are emptied, never removed: line numbers stay right.
+Lines are emptied, never removed: line numbers stay right. Each line has two forms: what a section shows of it, and what
+the parser gets: that has no HTML, no definitions of links and no titles of notes.
 """
 
 from __future__ import annotations
@@ -8,19 +9,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ftq.facts.text.directives import DROPPED, is_note, named
+from ftq.facts.text.footnotes import FOOTNOTE, Note, moved
+from ftq.facts.text.plain import FENCE, plain, telling
+
 KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
     "---": re.compile(r"[\w-]+:(\s|$)"),
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
-FENCE = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(`{3,}|~{3,})([^`]{0,200})")
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
-FOOTNOTE = re.compile(r" {0,3}\[\^[^\[\]]{1,100}\]:\s?")
 COLONS = re.compile(r"\s*:{3,}(?:\s|\{|\[|\w|$)")
 ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)\s+[\w-]+|(\s*)===\+?\s+[\"']")
 GITHUB = re.compile(r"\s*>\s*\[!\w{2,20}\][+-]?\s*")
-MDX = re.compile(r"(?:import\s+(?:[\w*{]|['\"])|export\s+(?:const|default|function|let|var)\b)")
-MACRO = re.compile(r"\s*(?:\{\{[<%#]|\{%|\[\[?_?TOC_?\]?\]|\{/\*|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%)", re.IGNORECASE)
-WHOLE = {"script", "style", "pre", "svg", "textarea", "template"}  # up to their closing tag
+# Lines that are nothing else: variables, tables of contents, attributes, MyST's labels and comments.
+MACRO = re.compile(
+    r"\s*(?:\[\[?_?TOC_?\]?\]|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%|%%.*%%\s*$|%(?:\s|$)|\{:?\s*[.#:][^{}]{0,200}\}\s*$|"
+    r"\([\w.-]{1,100}\)=\s*$|\{[#/:@](?:if|else|each|await|then|catch|key|html|render|snippet)\b[^{}]{0,200}\}\s*$)",
+    re.IGNORECASE,
+)
+DIRECTIVE = re.compile(r"(\s*)\.\.\s+(?:_[^:`]{1,200}:|(?:\|[^|]{1,100}\|\s+)?([\w:-]{1,60})::)\s*(.*)")  # Sphinx's
+FIELD = re.compile(r"\s+:[\w-]{1,60}:(?:\s.*)?$")  # of a directive
+TITLE = re.compile(
+    r"\s*:{3,}\s*(?:\{[^{}]{0,200}\}|[\w-]{1,60})?(?:\[([^\[\]]{0,200})\])?\s*(.{0,300}?)(?:\s*\{[^{}]{0,200}\})?\s*:*\s*$"
+)
+QUOTED = re.compile(r"[\"']([^\"']{1,200})[\"']\s*$")
+COMPONENT = re.compile(r"</?[A-Z][\w.]{0,60}(?:\s(?:[^<>]|=>)*)?/?>")
+WHOLE = {"pre", "textarea"}  # up to their closing tag
 HTML = re.compile(r"\s{0,3}<(/?)([A-Za-z][\w.:-]{0,60})(?=[\s/>]|$)")
 OPEN = {"details", "summary", "tabs", "tab", "tabitem", "div", "section", "center", "br", "hr", "a"}  # text goes on
 PROSE = {"a", "b", "i", "em", "strong", "code", "kbd", "span", "sub", "sup", "u", "s", "small", "img", "br"}
@@ -28,19 +42,25 @@ PROSE = {"a", "b", "i", "em", "strong", "code", "kbd", "span", "sub", "sup", "u"
 
 @dataclass(frozen=True)
 class Source:
-    lines: list[str]  # without front matter
+    lines: list[str]  # as sections show them, without front matter
     cleaned: list[str]  # those lines that are text
     front: str  # front matter's text, without its rulers
     references: frozenset[str]  # the labels that are defined, case folded
+    titles: frozenset[int]  # the lines that title what follows
+    notes: dict[str, Note]  # footnotes, by their labels
+    lost: list[tuple[int, str, int]]  # what is told: (line, what, how many)
 
 
 def cleaned(source: str) -> Source:
-    """The lines that are text, the front matter and the labels of links."""
+    """The lines that are text, the front matter, the labels of links and the footnotes."""
     lines = re.split(r"\r\n|\r|\n", source.removeprefix("\ufeff").replace("\0", " "))
     front, start = _front_matter(lines)
     lines[:start] = [""] * start
-    sweep = _Sweep()
-    return Source(lines, list(map(sweep.line, lines)), front, frozenset(sweep.references))
+    text, sweep = plain(lines), _Sweep()
+    pairs = list(map(sweep.line, text.lines))
+    shown, kept = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    notes = moved(sweep.footnotes, shown, kept)
+    return Source(shown, kept, front, frozenset(sweep.references), frozenset(sweep.titles), notes, text.lost)
 
 
 def _front_matter(lines: list[str]) -> tuple[str, int]:
@@ -67,23 +87,32 @@ def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
 
 
 class _Sweep:
-    """Line by line; knows in what it is: a fence, a comment, HTML, an admonition."""
+    """Line by line; knows in what it is: a fence, HTML, an admonition. Gives what is shown of a line, and its text."""
 
     def __init__(self) -> None:
         self.references: set[str] = set()
-        self.fence = ""
-        self.until = ""  # what ends a comment or a whole element
+        self.footnotes: list[tuple[str, int]] = []  # (label, line)
+        self.titles: set[int] = set()  # lines that title what follows
+        self.fence, self.is_dropped = "", False
+        self.notes: list[str] = []  # the fences of MyST's notes around
+        self.until, self.is_component = "", False  # what ends an element or its tag
         self.in_html = False  # up to an empty line
         self.indents: list[int] = []  # of the admonitions around
+        self.directive = -1  # the indent of one whose content is none
+        self.after_directive = False
+        self.number = -1
 
-    def line(self, line: str) -> str:
+    def line(self, line: str) -> tuple[str, str]:
+        self.number += 1
         if self.indents:
             line = self._dedented(line)
         if self.fence or "``" in line or "~~~" in line:
-            if self._fenced(line):
-                return line
-        elif line.startswith(("    ", "\t")) and not self.until and not self.in_html:
-            return "" if COLONS.match(line) else line
+            if (pair := self._fenced(line)) is not None:
+                return pair
+        elif line.startswith(("    ", "\t")) and not self.until and not self.in_html and self.directive < 0:
+            if self.after_directive and FIELD.match(line):
+                return "", ""
+            return ("", "") if COLONS.match(line) else (line, line)
         return self._text(line)
 
     def _dedented(self, line: str) -> str:
@@ -92,72 +121,112 @@ class _Sweep:
             self.indents.pop()
         return line[self.indents[-1] :] if self.indents else line
 
-    def _fenced(self, line: str) -> bool:
+    def _fenced(self, line: str) -> tuple[str, str] | None:
+        """A line of code; of MyST's notes the text. None for other lines."""
+        stripped = line.strip(" \t>")
         if self.fence:
-            stripped = line.strip(" \t>")
             if stripped.startswith(self.fence) and not stripped.strip(self.fence[0]):
-                self.fence = ""
-            return True
-        if not self.until and not self.in_html and (opening := FENCE.match(line)) and opening.end() == len(line):
-            self.fence = opening.group(1)
-            return True
-        return False
+                self.fence, dropped, self.is_dropped = "", self.is_dropped, False
+                return ("", "") if dropped else (line, line)
+            return ("", "") if self.is_dropped or line.lstrip().startswith("#|") else (line, line)
+        if self.until or self.in_html or not (opening := FENCE.match(line)) or opening.end() != len(line):
+            return None
+        if self.notes and stripped.startswith(self.notes[-1]) and not opening[2].strip():
+            self.notes.pop()
+            return "", ""
+        if is_note(opening[2]):
+            self.notes.append(opening[1])
+            self.after_directive = True
+            return self._titled(named(opening[2])[1])
+        self.fence, self.is_dropped = opening[1], named(opening[2])[0] in DROPPED
+        return ("", "") if self.is_dropped else (line, line)
 
-    def _text(self, line: str) -> str:
+    def _titled(self, title: str) -> tuple[str, str]:
+        """A note's title is shown, and no paragraph of the text."""
+        self.titles |= {self.number} if title.strip() else set()
+        return title.strip(), ""
+
+    def _text(self, line: str) -> tuple[str, str]:
         if self.until:
-            _, mark, line = line.partition(self.until)
-            if not mark:
-                return ""
-            self.until = ""
+            return self._in_element(line)
         if not line.strip():
-            self.in_html = False
-            return ""
+            self.in_html = self.after_directive = False
+            return "", ""
+        if self.directive >= 0:
+            if len(line) - len(line.lstrip()) > self.directive:
+                return "", ""
+            self.directive = -1
         if self.in_html:
-            return ""
+            return line, ""
+        if self.after_directive and FIELD.match(f" {line}"):
+            return "", ""
+        self.after_directive = False
         first = line.lstrip()[0]
-        if first == "<" or "<!--" in line:
-            line = self._html(self._uncommented(line))
-        elif first in "!?=:{[%ie>•":
-            line = self._marked(line)
-        return line
+        if first == "<":
+            return self._html(line)
+        return self._marked(line) if first in "!?=:{[%>•(." else (line, line)
 
-    def _uncommented(self, line: str) -> str:
-        if "<!--" not in line:
-            return line
-        kept = []
-        for number, part in enumerate(line.split("<!--")):
-            _, mark, after = part.partition("-->")
-            kept.append(part if not number else after if mark else "")
-            self.until = "-->" if number and not mark else ""
-        return "".join(kept)
+    def _in_element(self, line: str) -> tuple[str, str]:
+        before, mark, rest = line.partition(self.until)
+        shown = self._titled(telling(before))[0] if self.is_component else before + mark
+        if not mark:
+            return shown, ""
+        self.until, self.is_component = "", False
+        after, text = self._text(rest)
+        return shown + after, text
 
-    def _html(self, line: str) -> str:
+    def _html(self, line: str) -> tuple[str, str]:
         """A tag at the line's start begins a block up to an empty line; `<b>` and the like are text."""
         match = HTML.match(line)
         if match is None or match.group(2).lower() in PROSE:
-            return "" if line.lstrip()[:2] in ("<!", "<?") else line
+            return (line, "") if line.lstrip()[:2] in ("<!", "<?") else (line, line)
         name = match.group(2).lower()
+        if match.group(2)[0].isupper():
+            return self._component(line)
         if name in WHOLE and not match.group(1) and f"</{name}" not in line.lower():
             self.until = f"</{name}>"
-        elif name not in OPEN and not match.group(2)[0].isupper():
+        elif name not in OPEN:
             self.in_html = True
         elif not line.rstrip().endswith(">"):
             self.until = ">"
-        return ""
+        return line, ""
 
-    def _marked(self, line: str) -> str:
+    def _component(self, line: str) -> tuple[str, str]:
+        """A generator's own tag: the words of its attributes are shown, and the text that it holds on its line."""
+        text = COMPONENT.sub("", line).strip()
+        if not COMPONENT.match(line.lstrip()):
+            self.until, self.is_component = ">", True
+            text = ""
+        told = telling(line)
+        if not text:
+            return self._titled(told)
+        return " ".join(filter(None, (told, text))), text
+
+    def _marked(self, line: str) -> tuple[str, str]:
         if line.lstrip().startswith("• "):
-            return line.replace("•", "-", 1)
-        if COLONS.match(line) or MDX.match(line) or MACRO.match(line):
-            return ""
-        if (admonition := ADMONITION.match(line)) is not None:
+            line = line.replace("•", "-", 1)
+        elif COLONS.match(line):
+            title = TITLE.match(line)
+            words = (title[1] or title[2] or "") if title else ""
+            return self._titled("" if re.fullmatch(r"\S*[./]\S*", words) else words)
+        elif MACRO.match(line):
+            return "", ""
+        elif directive := DIRECTIVE.match(line):
+            self.after_directive = True
+            name = directive[2] or ""
+            self.directive = len(directive[1]) if name in DROPPED else -1
+            return (directive[3], directive[3]) if is_note(f"{{{name}}}") else ("", "")
+        elif (admonition := ADMONITION.match(line)) is not None:
             self.indents.append(len(admonition.group(1) or admonition.group(2) or "") + 4)
-            return ""
-        if (github := GITHUB.match(line)) is not None:
-            return "> " + line[github.end() :]
-        if (reference := REFERENCE.match(line)) is not None:
+            title = QUOTED.search(line)
+            return self._titled(title[1] if title else "")
+        elif (github := GITHUB.match(line)) is not None:
+            rest = line[github.end() :]
+            return (f"> {rest}" if rest.strip() else "", f"> {rest}")
+        elif (reference := REFERENCE.match(line)) is not None:
             self.references.add(reference.group(1).casefold())
-            return ""
-        if (footnote := FOOTNOTE.match(line)) is not None:
-            return line[footnote.end() :]
-        return line
+            return line, ""
+        elif (footnote := FOOTNOTE.match(line)) is not None:
+            self.footnotes.append((footnote[1], self.number))
+            return line, line[footnote.end() :]
+        return line, line

@@ -10,6 +10,7 @@ from ftq.facts.blocks import Section
 from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.inline import Sentence
+from ftq.facts.text.signs import UNSPACED
 
 MORE = re.compile(
     r"(?:See|Refer to|For (?:more|further|details|a full)|Learn more|Read more|Siehe|Voir|Véase|Zie|См\.)\b"
@@ -58,5 +59,5 @@ def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> s
         ):
             break
         taken.append(sentence.text)
-    text = "".join(f"{part} " if part.isascii() or part[-1] not in "。！？" else part for part in taken).rstrip()
+    text = "".join(f"{part} " if part[-1] not in UNSPACED else part for part in taken).rstrip()
     return text if words(text) >= 3 and not (len(taken) == 1 and points(text) and words(text) < 5) else ""

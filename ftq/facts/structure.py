@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, NamedTuple
 from ftq.facts.blocks import TEXT, Block, Bullets, Code, Definitions, Item, Paragraph, Section, Table
 from ftq.facts.inline import inline
 from ftq.facts.marks import Source, cleaned
+from ftq.facts.text.directives import is_note
+from ftq.facts.text.footnotes import notes_in
+from ftq.facts.text.heading import undecorated
+from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-COMMENT = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|<!--.*?(-->|\Z)", re.DOTALL)  # or code
 OPENS = re.compile(r"\s*(?:!!!|\?\?\?|===|:{3,}[ \t]*[\w{\[]|<[A-Za-z])")
 TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # indented more it's code
 TASK = re.compile(r"\[[ xX]\]\s+")
 DEFINES = (": ", ":\t", "~ ", "~\t")
 NOTES = 6  # inside each other
-COLUMNS = 64  # a wider table is data
+COLUMNS, WIDE = 64, "row of a table that is too wide"  # such a table is data
 STRETCH = 2**16  # characters, more or less, that are parsed at once
 PART = 5000  # blocks of a section that are held at a time
 
@@ -38,6 +41,15 @@ class Document:
         self.source, self._source = source, cleaned(source)
         self.front = self._source.front
         self.title = ""
+        self.lost = self._source.lost  # what isn't text and is told: (line, what, how many)
+
+    @property
+    def instead(self) -> str:
+        """What a document without text has instead."""
+        what = {what: line for line, what, _ in self.lost}
+        if UNCLOSED in what:
+            return f"a comment that nothing closes, on line {what[UNCLOSED]}: end it with -->"
+        return "pictures, keys or dumps" if NOT_TEXT in what else "headings"
 
     def sections(self) -> Iterator[Section]:
         """A section for each heading and for the text before the first. Headings in quotes and lists are text.
@@ -48,40 +60,43 @@ class Document:
         tops = chain([_Top(0, 0)], _tops(self._source), [_Top(size, size)])
         for top, after in pairwise(tops):
             if top.kind == "heading_open":
-                yield section
+                yield self._noted(section)
                 level, name = int(top.tokens[0].tag[1]), self._name(top.tokens[1].content)
                 path = {upper: text for upper, text in path.items() if upper < level} | {level: name}
                 section = Section(tuple(filter(None, path.values())), top.start + 1, level)
                 self.title = self.title or (section.heading if level == 1 else "")
             elif len(section.blocks) > PART:
-                yield section
+                yield self._noted(section)
                 section = Section(section.headings, section.line, section.level)
             if self.has_blocks:
-                section.blocks += _Blocks(top.tokens, top.first, self._source.references).read()
+                blocks = _Blocks(top.tokens, top.first, self._source.references)
+                section.blocks += blocks.read()
+                section.cuts += blocks.cuts
             section.texts += filter(str.strip, [self._text(top, after.start)])
-        yield section
+        yield self._noted(section)
+
+    def _noted(self, section: Section) -> Section:
+        """The section with the footnotes that it refers to."""
+        for note in notes_in(section.texts, self._source.notes) if self._source.notes else ():
+            section.texts.append(note.shown)
+            if self.has_blocks:
+                section.blocks.append(Paragraph(note.line, note.text, self._source.references))
+        return section
 
     def _name(self, heading: str) -> str:
-        return inline(heading[:TEXT], self._source.references).flat.rstrip(" ¶#")
+        """A heading's text; that of one that is nothing but decoration is all of it."""
+        text = heading[:TEXT]
+        return inline(undecorated(text) or text, self._source.references).flat
 
     def _text(self, top: _Top, after: int) -> str:
-        """A block's lines, and those after it that are no block: links' definitions, tags. Comments are left out."""
-        lines, start = self._source.lines, top.end if top.kind in ("heading_open", "hr") else top.start
-        if top.kind not in ("fence", "code_block"):
-            return _uncommented(lines[start:after])
-        return "\n".join([*lines[start : top.end], _uncommented(lines[top.end : after])]).strip("\n").rstrip()
+        """A block's lines, and those after it that are no block: links' definitions, tags."""
+        start = top.end if top.kind in ("heading_open", "hr") else top.start
+        return "\n".join(self._source.lines[start:after]).strip("\n").rstrip()
 
 
 def has_text(texts: Iterable[str]) -> bool:
     """Whether one of a section's texts is more than tags."""
     return not all(map(TAGS.fullmatch, texts))
-
-
-def _uncommented(lines: list[str]) -> str:
-    text = "\n".join(lines)
-    if "<!--" in text:
-        text = COMMENT.sub(lambda match: "" if match[2] else match[0], text)
-    return text.strip("\n").rstrip()
 
 
 class _Top(NamedTuple):
@@ -112,7 +127,8 @@ def _tops(source: Source) -> Iterator[_Top]:
 def _opens(source: Source, start: int) -> int:
     """Where the notes and tags begin that are opened right above a block."""
     above = takewhile(lambda number: not source.cleaned[number], range(start - 1, -1, -1))
-    return min((number for number in above if OPENS.match(source.lines[number])), default=start)
+    opens = (number for number in above if number in source.titles or OPENS.match(source.lines[number]))
+    return min(opens, default=start)
 
 
 @cache
@@ -152,6 +168,7 @@ class _Blocks:
 
     def __init__(self, tokens: Sequence[Token], first: int, references: Container[str], depth: int = 0) -> None:
         self.tokens, self.first, self.references, self.depth = iter(tokens), first, references, depth
+        self.cuts: list[tuple[int, str, int]] = []  # what a limit leaves out: (line, what, how many)
 
     def read(self, until: str = "") -> list[Block]:
         """The blocks up to a container's end."""
@@ -201,8 +218,10 @@ class _Blocks:
 
     def _code(self, token: Token) -> list[Block]:
         line, info = self._line(token), token.info.strip()
-        if info.startswith("{") and info[1:2].isalpha() and "code" not in info and self.depth < NOTES:  # MyST's notes
-            return _Blocks(_parser().parse(token.content), line, self.references, self.depth + 1).read()
+        if is_note(info) and self.depth < NOTES:
+            inner = _Blocks(_parser().parse(token.content), line, self.references, self.depth + 1)
+            inner.cuts = self.cuts
+            return inner.read()
         lines = [text.rstrip() for text in token.content.split("\n")][:-1]
         return [Code(line + (token.type == "fence"), info, lines)]
 
@@ -225,4 +244,8 @@ class _Blocks:
                     rows[-1].append(self._paragraph(self._line(token), token.content))
                 case "table_close":
                     break
-        return [Table(rows[0][0].line, rows[0], rows[1:])] if len(rows[0]) <= COLUMNS else []
+        table = Table(rows[0][0].line, rows[0], rows[1:])
+        if len(table.header) > COLUMNS:
+            self.cuts.append((table.line, WIDE, len(table.rows)))
+            return []
+        return [table]

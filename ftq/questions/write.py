@@ -11,6 +11,7 @@ from itertools import islice, zip_longest
 from ftq.facts.checks import EMPTY, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
+from ftq.facts.text.signs import ENDS, QUESTIONS
 from ftq.questions.english import Asked, questions_on
 from ftq.questions.kinds import kind_of
 from ftq.questions.row import Options
@@ -65,8 +66,9 @@ def order(seed: int, *parts: str) -> bytes:
 
 def place_of(fact: Fact) -> str:
     """The nearest heading that names something, else the file's name."""
-    named = (name for name in reversed(fact.path) if name.strip(" :").lower() not in EMPTY)
-    return next(named, "").rstrip("?:. ") or fact.file.rpartition("/")[2].rpartition(".")[0] or fact.file
+    own = fact.subject if fact.relation == "answer" else ""
+    named = (name for name in reversed(fact.path) if name.strip(" :").lower() not in EMPTY and name != own)
+    return next(named, "").rstrip(f"{QUESTIONS}:. ") or fact.file.rpartition("/")[2].rpartition(".")[0] or fact.file
 
 
 class _Writer:
@@ -291,4 +293,4 @@ def quoted(text: str, language: Language, always: bool = False) -> str:
 
 def _sentence(text: str) -> str:
     text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    return text if text.endswith(tuple(ENDS)) else f"{text}."

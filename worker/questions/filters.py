@@ -10,10 +10,10 @@ from decimal import Decimal
 from functools import lru_cache
 
 from ftq.facts.checks import CJK, known_words, words
+from ftq.facts.text.signs import asks
 from ftq.questions.conflicts import asked
 from worker.questions.section import Section
 
-ASKS = ("?", "？", "؟", ";")  # the last is the Greek one
 LEAST, MOST = 4, 25  # words of a question
 ANSWER = 60  # words
 GROUNDED = 0.9  # of an answer's words stand in the section
@@ -82,7 +82,7 @@ def _filters(known: Set[str], same: int) -> dict[str, Find]:
     """The filters, in the order in which they are asked."""
     taken = {asked(question) for question in known}
     return {
-        "the question doesn't end in a question mark": _each(lambda pair: not pair.question.endswith(ASKS)),
+        "the question doesn't end in a question mark": _each(lambda pair: not asks(pair.question)),
         "the question has under 4 or over 25 words": _each(lambda pair: not LEAST <= words(pair.question) <= MOST),
         "the question says the same words twice": _each(lambda pair: _stutters(pair.question)),
         "the question speaks of the text": _each(lambda pair: TEXT.search(pair.question) is not None),

@@ -2,65 +2,135 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
+from ftq.facts.rules.names import MEANT, NAMES, hinted, is_twice, is_whole, name_of, spaced, subject_key
 
-NAMES = ("name", "title", "id", "key", "label", "slug", "code")
 MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file
+TWICE, HALF = "value of a key that stands twice", "value with half a character in it"
 
 
-def json_facts(data: Any, file: str, line: int = 1, cuts: list[Cut] | None = None) -> Iterator[Fact]:
-    """Every scalar with the path to it, FACTS at most; how many more there are is added to `cuts`.
+@dataclass
+class Data:
+    """What is known of a file of JSON, and what is told of it: `nameless` are the places of records without a name,
+    each with its keys."""
+
+    file: str
+    cuts: list[Cut] = field(default_factory=list)
+    nameless: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    key: str = ""  # that names the records of JSON Lines, which come one by one
+    is_line: bool = False
+
+
+@dataclass(frozen=True)
+class _Node:
+    value: Any
+    path: tuple[str, ...]
+    kind: str = ""  # what it is: `planets` holds planets
+    place: str = ""
+    key: str = ""  # that tells it from the others of its list
+    is_listed: bool = False  # with others
+    is_alone: bool = False  # in its file, in its list
+
+
+def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -> Iterator[Fact]:
+    """Every scalar with the path to it, FACTS at most; what gives none is added to `known`.
 
     A stack instead of recursion: nesting may be deep.
     """
-    stack: list[tuple[Any, tuple[str, ...], str]] = [(data, (), "")]
-    count = 0
+    known = known or Data(file)
+    kind, place = _kind(known.key) if known.is_line else "", f"line {line}" if known.is_line else ""
+    stack, count = [_Node(data, (), kind, place, known.key, known.is_line, not known.is_line)], 0
     while stack:
-        value, path, kind = stack.pop()
-        if isinstance(value, dict):
-            name = _name(value) or (path[-1] if path else "")
-            if len(path) < DEPTH:
-                stack.extend(reversed(_nested(value, path)))
-            for key, inner in value.items():
-                if isinstance(inner, dict | list):
-                    continue
-                if name and (fact := _fact(name, str(key), inner, path, file, line, kind)) is not None:
-                    count += 1
-                    if count <= FACTS:
-                        yield fact
-        elif isinstance(value, list):
-            stack.extend((inner, path, kind) for inner in reversed(value) if isinstance(inner, dict | list))
-    if cuts is not None and count > FACTS:
-        cuts.append(Cut(file, line, "value of JSON", count - FACTS))
+        node = stack.pop()
+        if isinstance(node.value, dict):
+            if len(node.path) < DEPTH:
+                stack.extend(reversed(_nested(node)))
+            for fact in _facts(node, known, line):
+                count += 1
+                if count <= FACTS:
+                    yield fact
+        elif isinstance(node.value, list):
+            stack.extend(reversed(_listed(node)))
+    if count > FACTS:
+        known.cuts.append(Cut(file, line, "value of JSON", count - FACTS))
 
 
-def _nested(record: dict[Any, Any], path: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...], str]]:
+def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:
+    """A record's values. One that nothing names is told, unless it has no values."""
+    record, name = node.value, _called(node, known)
+    if (node.is_listed or node.is_alone) and not MEANT.isdisjoint(record):
+        known.nameless.append((node.place or "record 1", tuple(map(str, record))))
+        return
+    scalars = {key: value for key, value in record.items() if not isinstance(value, dict | list)}
+    is_told = any(value is not None for value in scalars.values())
+    if not name and is_told and node.is_listed:
+        known.nameless.append((node.place, tuple(map(str, record))))
+    for key, value in scalars.items() if name else ():
+        if is_twice(record, key):
+            known.cuts.append(Cut(known.file, line, TWICE, 1))
+        elif isinstance(value, str) and not is_whole(value):
+            known.cuts.append(Cut(known.file, line, HALF, 1))
+        elif fact := _fact(name, str(key), value, node, known.file, line):
+            yield fact
+
+
+def _called(node: _Node, known: Data) -> str:
+    """What a record is called: by its name; else by the key that leads to it, or by its file."""
+    if node.is_listed:
+        return name_of(node.value, node.key)
+    stem = known.file.rpartition("/")[2].rpartition(".")[0]
+    own = name_of(node.value) or (name_of(node.value, hinted(node.value)) if node.is_alone else "")
+    return own or (node.path[-1] if node.path else stem)
+
+
+def _listed(node: _Node) -> list[_Node]:
+    """What a list holds. Its records are told from each other by one of their fields."""
+    records = [inner for inner in node.value if isinstance(inner, dict)]
+    key = subject_key(records) if len(records) > 1 else ""
+    kind = node.kind or _kind(key)
+    at = ", ".join(filter(None, (node.place, ".".join(node.path))))
+    return [
+        _Node(
+            inner,
+            node.path,
+            kind,
+            f"{at}[{number}]" if at else f"record {number}",
+            key,
+            len(records) > 1,
+            len(records) == 1,
+        )
+        for number, inner in enumerate(node.value, start=1)
+        if isinstance(inner, dict | list)
+    ]
+
+
+def _kind(key: str) -> str:
+    """What records are that this key names."""
+    return "" if key.lower() in NAMES else spaced(key)
+
+
+def _nested(node: _Node) -> list[_Node]:
     """Objects and lists inside, each with its path and what its records are: `planets` holds planets."""
+    record, path = node.value, node.path
     is_table = bool(path) and all(isinstance(inner, dict) for inner in record.values())
     return [
-        (inner, (*path, str(key)), _singular(path[-1] if is_table else str(key)))
+        _Node(inner, (*path, str(key)), _singular(path[-1] if is_table else str(key)), node.place)
         for key, inner in record.items()
         if isinstance(inner, dict | list)
     ]
 
 
-def _name(record: dict[Any, Any]) -> str:
-    for key in NAMES:
-        name = record.get(key)
-        if isinstance(name, str) and 0 < len(name) < 70 and len(name.split()) <= 8:
-            return " ".join(name.split())
-    return ""
-
-
-def _fact(name: str, key: str, value: Any, path: tuple[str, ...], file: str, line: int, kind: str) -> Fact | None:
+def _fact(name: str, key: str, value: Any, node: _Node, file: str, line: int) -> Fact | None:
     text = "true" if value is True else "false" if value is False else " ".join(str(value).split())
-    if value is None or not text or text == name or words(text) > VALUE or len(text) > 400 or text.startswith("http"):
+    if value is None or not text or text == name or name == f"{spaced(key)} {text}" or text.startswith("http"):
+        return None
+    if words(text) > VALUE or len(text) > 400:
         return None
     if (
         not any(map(str.isalnum, text))
@@ -70,8 +140,7 @@ def _fact(name: str, key: str, value: Any, path: tuple[str, ...], file: str, lin
     ):
         return None
     relation = "meaning" if key.lower() in MEANINGS and words(text) > 2 else "attribute"
-    attribute = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key).replace("_", " ").lower()
-    return Fact(name, relation, text, "", path, file, line, "J", attribute, kind)
+    return Fact(name, relation, text, "", node.path, file, line, "J", spaced(key), node.kind)
 
 
 def _singular(key: str) -> str:

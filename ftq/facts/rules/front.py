@@ -8,14 +8,17 @@ from typing import Any
 
 from ftq.facts.checks import is_subject, words
 from ftq.facts.fact import Fact
+from ftq.facts.place import Place
 
-LENGTH = 20_000  # characters of front matter that are read
+LENGTH, FEATURES = 20_000, 20  # characters of front matter that are read, and features in it
 DESCRIPTIONS = ("description", "summary", "tagline", "excerpt", "subtitle", "lead")
 
 
-def page(front: str, title: str, file: str, lines: list[str]) -> Iterator[Fact]:
-    """The page's description; VitePress's hero and features."""
-    data = _data(front)
+def page(front: str, title: str, place: Place, lines: list[str]) -> Iterator[Fact]:
+    """The page's description; VitePress's hero and features. What a limit leaves out is told to the place."""
+    data, file = _data(front), place.file
+    if len(front) > LENGTH:
+        place.cut(1, "character of front matter", len(front))
     name = title_of(front) or title
     hero = data.get("hero") if isinstance(data.get("hero"), dict) else {}
     for found in (data, hero):
@@ -25,9 +28,12 @@ def page(front: str, title: str, file: str, lines: list[str]) -> Iterator[Fact]:
                 text = " ".join(text.split())
                 yield Fact(name, "page", text, text, (), file, _line(text, lines), "F")
     features = data.get("features")
-    for feature in features[:20] if isinstance(features, list) else ():
-        if isinstance(feature, dict):
-            yield from _feature(feature, file, lines)
+    listed = [feature for feature in features if isinstance(feature, dict)] if isinstance(features, list) else []
+    for feature in listed[:FEATURES]:
+        yield from _feature(feature, file, lines)
+    if len(listed) > FEATURES:
+        line = _line(str(listed[FEATURES].get("title")), lines)
+        place.cut(line, "feature of front matter", len(listed) - FEATURES)
 
 
 def title_of(front: str) -> str:

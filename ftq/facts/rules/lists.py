@@ -10,9 +10,9 @@ from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
+from ftq.facts.text.signs import asks
 
 ITEMS, ITEM, LEAD = 9, 14, 25  # items of a list, words of an item and of the line above
-ASKS = ("?", "？", "؟")
 QUESTION = re.compile(r"(?:Q|F|Question|Frage|Pregunta|Domanda|Pergunta|Vraag|Вопрос|问|質問)\s?\d{0,3}[:：.]\s+")
 REPLY = re.compile(
     r"(?:A|R|Answer|Antwort|Réponse|Respuesta|Risposta|Resposta|Antwoord|Ответ|答|回答)\s?\d{0,3}[:：.]\s+"
@@ -46,7 +46,7 @@ def _short(item: Item) -> str:
 def question(place: Place) -> Iterator[Fact]:
     """A heading, a bold line or a Q: that asks, with the text below."""
     asked: tuple[str, int] | None = None
-    if place.section.heading.endswith(ASKS):
+    if asks(place.section.heading):
         asked = place.section.heading, place.section.line
     for block in _flat(place.section.blocks):
         text = block.inline.flat if isinstance(block, Paragraph) else ""
@@ -76,14 +76,14 @@ def _asks(block: Paragraph, text: str) -> str:
     """The question that the paragraph is, or begins with in bold."""
     if (mark := QUESTION.match(text)) is not None:
         first = _cut(block.sentences, mark.end())
-        return first[0].text if first and first[0].text.endswith(ASKS) else ""
+        return first[0].text if first and asks(first[0].text) else ""
     bold = next(iter(block.inline.bolds), "")
-    return bold if bold.endswith(ASKS) and text.startswith(bold) and words(bold) > 2 else ""
+    return bold if asks(bold) and text.startswith(bold) and words(bold) > 2 else ""
 
 
 def _after(block: Paragraph) -> list[Sentence]:
     """What follows the question in the same paragraph."""
-    at = next((n for n, sentence in enumerate(block.sentences) if sentence.text.endswith(ASKS)), 0)
+    at = next((n for n, sentence in enumerate(block.sentences) if asks(sentence.text)), 0)
     rest = block.sentences[at + 1 :]
     reply = REPLY.match(rest[0].text) if rest else None
     return _cut(rest, reply.end() if reply else 0)

@@ -12,6 +12,7 @@ from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
 from ftq.facts.rules.english import MORE_VERBS, THIRD_PERSON, VERBS, as_purpose
 from ftq.facts.rules.terms import named
+from ftq.facts.text.signs import ENDS, QUESTIONS, asks
 
 PURPOSE = re.compile(r"(?:(?:If you (?:want|need|wish|would like)|In order) to|To) ([^,:;]{6,90}), (?=\w|`)")
 USE = re.compile(
@@ -53,7 +54,7 @@ def lead(place: Place) -> Iterator[Fact]:
     section = place.section
     first = section.blocks[0] if section.blocks else None
     name = section.heading
-    if not isinstance(first, Paragraph) or not name or name.endswith(("?", "？")) or words(name) > 12:
+    if not isinstance(first, Paragraph) or not name or asks(name) or words(name) > 12:
         return
     if named(name):
         return  # rule O's
@@ -92,7 +93,8 @@ def _is_told(text: str) -> bool:
     if text.partition(" ")[0] in THIRD_PERSON | MORE_VERBS:
         return False
     return (
-        text[-1] in ".!。！"
+        text[-1] in ENDS
+        and text[-1] not in QUESTIONS
         and words(text) >= 5
         and is_sentence(text)
         and not EXAMPLE.match(text)

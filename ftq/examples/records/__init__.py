@@ -1,0 +1,1 @@
+"""What JSON holds beside its examples: what its values state, and what is wrong with its records."""

@@ -1,0 +1,49 @@
+"""What a JSON file states, of any size, and all its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftq.examples import json_records
+from ftq.examples.records.checked import listed
+from ftq.facts import Fact, facts_of_json, facts_of_lines
+from ftq.facts.rules.data import Data
+from ftq.facts.rules.names import UNKNOWN
+from ftq.questions.refusals import words_of
+
+PIECE = 1_000_000  # characters that are looked at for words at a time
+
+
+def facts_in(path: Path, known: Data) -> list[Fact]:
+    """Its facts; what gives none is told by `known`."""
+    if not json_records.is_lines(path):
+        return facts_of_json(json_records.text_of(path), known.file, known)
+    return facts_of_lines(lambda: _lines(path), known)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, object]]:
+    for place, value in json_records.values(path):
+        if not isinstance(value, ValueError):
+            yield int(place.removeprefix("line ")), value
+
+
+def nameless(known: Data) -> Iterator[tuple[str, str]]:
+    """(where, why) of the records that gave no fact because nothing names them."""
+    for place, keys in known.nameless:
+        has = listed(list(keys))
+        if json_records.is_meant(keys):
+            yield place, f"{json_records.NO_RECORD} needs {json_records.KNOWN}; this one has {has}"
+        else:
+            yield place, f"{UNKNOWN}, or {json_records.KNOWN}; this one has {has}"
+
+
+def words_in(path: Path) -> set[str]:
+    """Those of a file of any size."""
+    found, rest = set[str](), ""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        while piece := file.read(PIECE):
+            text, space, last = (rest + piece).rpartition(" ")
+            found |= words_of(text if space else last)
+            rest = last[-PIECE:] if space else ""
+    return found | words_of(rest)

@@ -1,0 +1,86 @@
+"""What a record is called: by a key that is known, else by the field that tells it from the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ftq.facts.text.json_text import Number, Twice
+
+NAMES = ("name", "title", "id", "key", "label", "slug", "code")
+HINT = re.compile(
+    r"(?:.*[a-z\d_ .-])?(?:name|title|id|key|label|slug|code|sku|part|number|no|nr|num|serial|model|item|product|"
+    r"symbol|article|ref|reference|isbn|ean|upc|term|word|command|option|flag|user|file|host|device|machine)$",
+    re.IGNORECASE,
+)
+MEANT = frozenset({"instruction", "prompt", "question", "messages", "conversations"})  # a record to learn, if unwhole
+LONGEST, WORDS = 70, 8
+UNKNOWN = (  # begins the reason of a record that has neither
+    f"no field tells this record from the others: give each one a {', '.join(NAMES[:-1])} or {NAMES[-1]} of its own"
+)
+
+
+def subject_key(records: Iterable[dict[str, Any]]) -> str:
+    """The key whose short values are all different: one that is known, one that sounds like it, the first text, the
+    first whole number. Empty if there is none."""
+    seen: dict[str, set[str]] = {}
+    spoiled, count = set[str](), 0
+    for record in records:
+        count += 1
+        for key, value in record.items():
+            name = text_of(value)
+            if key in spoiled or not name or name in seen.setdefault(key, set()):
+                spoiled.add(key)
+                seen.pop(key, None)
+            else:
+                seen[key].add(name)
+    keys = [key for key, values in seen.items() if 2 * len(values) > count]
+    return min(keys, key=lambda key: _rank(key, seen[key]), default="")
+
+
+def _rank(key: str, values: set[str]) -> tuple[int, bool]:
+    known = NAMES.index(key.lower()) if key.lower() in NAMES else len(NAMES)
+    return (known if known < len(NAMES) else known + (not HINT.match(key)), all(map(_is_number, values)))
+
+
+def name_of(record: dict[str, Any], key: str = "") -> str:
+    """What a record is called: by this key, else by one that is known. A number stands behind its key: `part 17`."""
+    for known in (key, *NAMES):
+        if name := text_of(record.get(known)) if not is_twice(record, known) else "":
+            return f"{spaced(known)} {name}" if _is_number(name) and known not in NAMES[:2] else name
+    return ""
+
+
+def hinted(record: dict[str, Any]) -> str:
+    """The key that names a record that stands alone; empty if none sounds like it."""
+    return next((key for key, value in record.items() if HINT.match(key) and text_of(value)), "")
+
+
+def text_of(value: Any) -> str:
+    """A value that can be a name: short, and a text or a whole number."""
+    if isinstance(value, Number):
+        return value.text if value.text.lstrip("-").isdigit() and len(value.text) < 25 else ""
+    if not isinstance(value, str) or not 0 < len(value) < LONGEST or value.startswith(("http://", "https://")):
+        return ""
+    parts = value.split()
+    return " ".join(parts) if len(parts) <= WORDS and any(map(str.isalnum, value)) and is_whole(value) else ""
+
+
+def is_whole(text: str) -> bool:
+    """Whether no half of a character (a lone surrogate) is in it."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text) if not text.isascii() else True
+
+
+def is_twice(record: dict[str, Any], key: str) -> bool:
+    """Whether the key stands twice in the record with different values."""
+    return isinstance(record, Twice) and key in record.keys_twice
+
+
+def spaced(key: str) -> str:
+    """`orbitDays`, `orbit_days`: orbit days."""
+    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key).replace("_", " ").lower().split())
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").isdigit()

@@ -1,0 +1,122 @@
+"""JSON: numbers as they are written, keys that stand twice, what names a record, answers that are not learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ftq.examples.records.checked import message_of
+from ftq.facts import facts_of_json
+from tests.looked import looked, told
+
+
+def stated(source: str, file: str = "a.json") -> list[tuple[str, str, str]]:
+    return [(fact.subject, fact.attribute, fact.value) for fact in facts_of_json(source, file)]
+
+
+@pytest.mark.parametrize("number", ["7" * 5000, "12345678901234567890", "1e400", "-2.50", "1E-7"])
+def test_a_number_is_told_as_it_is_written_and_ends_no_file(number: str, tmp_path: Path) -> None:
+    line = f'{{"name": "a", "n": {number}, "m": 3}}'
+    for source, name in ((line, "a.json"), (f"{line}\n{line.replace('a', 'b')}", "a.jsonl")):
+        values = {attribute: value for _, attribute, value in stated(source, name)}
+        assert values == {"m": "3"} | ({"n": number} if len(number) < 400 else {})
+    rows = f'{{"question": "p", "answer": "a"}}\n{{"question": "q", "answer": "b", "n": {number}}}\n'
+    assert looked(tmp_path, {"rows.jsonl": rows})[0] == [("p", "a"), ("q", "b")]
+
+
+def test_no_number_states_nothing() -> None:
+    assert stated('{"name": "a", "x": NaN, "y": Infinity, "z": -Infinity, "w": null, "m": 1}') == [("a", "m", "1")]
+
+
+def test_a_key_that_stands_twice_is_told(tmp_path: Path) -> None:
+    rows = '{"question": "a", "question": "b", "answer": "x"}\n{"question": "c", "answer": "y", "id": 1, "id": 2}\n'
+    chat = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "content": "b"}]}\n'
+    data = '{"name": "pump", "weight": "1 kg", "weight": "2 kg", "color": "red", "color": "red", "x": "\\ud800"}'
+    taken, checked = looked(tmp_path, {"rows.jsonl": rows + chat, "pump.json": data})
+    assert taken == [("c", "y")]
+    assert [(record.where, record.reason) for record in checked.report.records_skipped] == [
+        ("rows.jsonl: line 1", "the key question stands twice in it, with different values: keep one"),
+        ("rows.jsonl: line 3", "the key content stands twice in it, with different values: keep one"),
+    ]
+    assert told(checked)["1 value of a key that stands twice left out"] == ("pump.json:1: 1",)
+    assert told(checked)["1 value with half a character in it left out"] == ("pump.json:1: 1",)
+    assert stated(data) == [("pump", "color", "red")]
+
+
+@pytest.mark.parametrize(
+    ("source", "facts"),
+    [
+        ('[{"part": "P-1", "kg": 3}, {"part": "P-2", "kg": 3}]', [("P-1", "kg", "3"), ("P-2", "kg", "3")]),
+        ('[{"kg": 3, "sku": 17}, {"kg": 3, "sku": 18}]', [("sku 17", "kg", "3"), ("sku 18", "kg", "3")]),
+        ('[{"city": "Rome", "x": 1}, {"city": "Oslo", "x": 1}]', [("Rome", "x", "1"), ("Oslo", "x", "1")]),
+        (
+            '[{"name": "Bolt", "no": "B4", "kg": 1}, {"name": "Bolt", "no": "B5", "kg": 2}]',
+            [("B4", "name", "Bolt"), ("B4", "kg", "1"), ("B5", "name", "Bolt"), ("B5", "kg", "2")],
+        ),
+        (
+            '[{"price": 2.5, "row": 7, "x": "a b"}, {"price": 3.5, "row": 8, "x": "a b"}]',
+            [("row 7", "price", "2.5"), ("row 7", "x", "a b"), ("row 8", "price", "3.5"), ("row 8", "x", "a b")],
+        ),
+        ('{"parts": [{"part": "P-1", "kg": 3}]}', [("P-1", "kg", "3")]),
+        ('{"server": {"host": "a.b", "port": 80}}', [("server", "host", "a.b"), ("server", "port", "80")]),
+        ('{"port": 80}', [("a", "port", "80")]),
+        ('{"part": "P-1", "kg": 3}\n{"part": "P-2", "kg": 3}', [("P-1", "kg", "3"), ("P-2", "kg", "3")]),
+    ],
+    ids=["text", "number", "any text", "no unique name", "any number", "alone", "inside", "settings", "lines"],
+)
+def test_any_field_that_tells_records_apart_names_them(source: str, facts: list[tuple[str, str, str]]) -> None:
+    assert stated(source) == facts
+
+
+def test_records_that_nothing_names_are_told_with_what_to_write(tmp_path: Path) -> None:
+    documents = {
+        "lines.jsonl": '{"part": "P-1", "kg": 3}\n{"part": "P-2", "kg": 3}\n{"kg": 3}\n',
+        "none.json": '[{"kg": 3}, {"kg": 3}]',
+        "typo.json": '[{"question": "a", "anwser": "b"}]',
+    }
+    _, checked = looked(tmp_path, documents)
+    known = "instruction/output, prompt/completion, question/answer or messages"
+    unnamed = (
+        "no field tells this record from the others: give each one a name, title, id, key, label, slug or code of its "
+        f"own, or {known}; this one has kg"
+    )
+    assert [(record.where, record.reason) for record in checked.report.records_skipped] == [
+        ("lines.jsonl: line 3", unnamed),
+        ("none.json: record 1", unnamed),
+        ("none.json: record 2", unnamed),
+        ("typo.json: record 1", f"a record needs {known}; this one has question, anwser"),
+    ]
+    assert [(file.path, file.facts) for file in checked.report.documents.used] == [("lines.jsonl", 2)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({}, ""),
+        ({"weight": 1}, ""),
+        ({"train": True}, ""),
+        ({"weight": 0}, "of weight 0"),
+        ({"train": False}, "with train: false"),
+        ({"weight": 1, "train": False}, "with train: false"),
+        ({"weight": 0, "train": True}, "of weight 0"),
+        ({"training": False}, "with training: false"),
+        ({"weight": False}, "of weight 0"),
+        ({"weight": None, "train": None}, ""),
+    ],
+)
+def test_either_way_to_say_that_an_answer_is_not_learned_suffices(keys: dict[str, object], why: str) -> None:
+    assert message_of({"role": "assistant", "content": "a", **keys}) == ("assistant", "a", why)
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"weight": 0.5}, "a message's weight must be 0 or 1, not 0.5"),
+        ({"weight": "0"}, "a message's weight must be 0 or 1, not 0"),
+        ({"train": "no"}, "a message's train must be true or false, not text"),
+    ],
+)
+def test_what_says_neither_is_refused(keys: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        message_of({"role": "assistant", "content": "a", **keys})
