@@ -17,6 +17,7 @@ from ftq.spec.shape import Shape, reading_part
 
 # layers that hold several ones of other models -> the names of those
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+HEADER = 100_000_000  # bytes at most, as the safetensors library has it
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DAMAGED = "The file is damaged: copy it once more, or download the model again."
 
@@ -117,10 +118,10 @@ def context_in(config: dict[str, Any]) -> int | None:
 def _tensors(folder: Path) -> list[str]:
     """The names of a local checkpoint's tensors; none where they can't be read."""
     try:
-        index = folder / "model.safetensors.index.json"
+        index = folder / INDEX
         if index.is_file():
             return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        with (folder / "model.safetensors").open("rb") as file:
+        with (folder / WEIGHTS).open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             return list(json.loads(file.read(size))) if size <= HEADER else []
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
