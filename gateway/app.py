@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,6 +21,7 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from gateway import errors
 from gateway.access import Access
+from gateway.files.storage import Storage
 
 
 @dataclass
@@ -29,6 +31,11 @@ class Gateway:
     settings: Settings
     options: ServeOptions
     client: Client
+
+    @cached_property
+    def files(self) -> Storage:
+        """The files that clients upload, and the results of jobs."""
+        return Storage(self.client.store, self.settings.home)
 
 
 def gateway_of(request: Request) -> Gateway:
