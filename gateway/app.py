@@ -64,7 +64,9 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 
 
 def _routes() -> list[Route]:
-    return [Route("/healthz", health)]
+    from gateway.files import routes as files
+
+    return [Route("/healthz", health), *files.routes]
 
 
 def health(request: Request) -> Response:

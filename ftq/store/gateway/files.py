@@ -33,6 +33,10 @@ class File:
     run_id: str | None = None
 
 
+class Full(Refused):
+    """The key may store no more."""
+
+
 class Files:
     """The files of a store, as `store.files`. An `owner` of None sees everybody's: an admin's key."""
 
@@ -42,7 +46,7 @@ class Files:
     def add(self, file: File, lives: int | None = None, most: int = 0) -> File:
         """Record a file whose bytes are in place. If there is one of that id, that one is returned.
 
-        It expires `lives` seconds later. Refused if its owner's files would take more than `most` bytes, unless 0.
+        It expires `lives` seconds later. Full if its owner's files would take more than `most` bytes, unless 0.
         """
         with self._database.writing() as db:
             if earlier := self._of_id(db, file.id):
@@ -92,7 +96,7 @@ class Files:
             return _used(db, owner)
 
     def check_room(self, owner: str, more: int, most: int) -> None:
-        """Refused if `more` bytes don't fit into the `most` that a key may store; 0 is no limit."""
+        """Full if `more` bytes don't fit into the `most` that a key may store; 0 is no limit."""
         if most:
             with self._database.writing() as db:
                 check_room(db, owner, more, most)
@@ -105,10 +109,11 @@ class Files:
                 *db.scalars(sa.select(upload_parts.c.id).where(upload_parts.c.id.in_(ids))),
             }
 
-    def forget_expired(self) -> None:
-        """Delete the rows of expired files; the bytes are leftovers from then on."""
-        with self._database.writing() as db:
-            db.execute(files.delete().where(files.c.expires_at <= self._database.clock()))
+    def expired(self) -> list[File]:
+        """Everybody's files whose time is over: nobody finds them any more."""
+        query = sa.select(files).where(files.c.expires_at <= self._database.clock())
+        with self._database.reading() as db:
+            return [File(**row) for row in db.execute(query).mappings()]
 
     def _living(self, owner: str | None) -> sa.Select[Any]:
         query = sa.select(files).where(files.c.expires_at.is_(None) | (files.c.expires_at > self._database.clock()))
@@ -132,10 +137,10 @@ def insert(db: sa.Connection, file: File, now: float, lives: int | None) -> File
 
 
 def check_room(db: sa.Connection, owner: str, more: int, most: int) -> None:
-    """Refused if `more` bytes don't fit. The key's row is locked, so that two at once don't both fit."""
+    """Full if `more` bytes don't fit. The key's row is locked, so that two at once don't both fit."""
     db.execute(sa.select(keys.c.id).where(keys.c.id == owner).with_for_update())
     if (wanted := _used(db, owner) + more) > most:
-        raise Refused(
+        raise Full(
             f"This would take {size(wanted)} of the {size(most)} that the key may store.",
             "Delete files, or ask for a key with a higher limit.",
         )

@@ -12,6 +12,10 @@ import sqlalchemy as sa
 from ftq.errors import NameTaken, NotFound
 from ftq.store.database import Database
 from ftq.store.gateway.tables import keys
+from ftq.store.schema import runs, stages
+
+MOST_NAME = 80  # characters
+USED_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,16 @@ class Keys:
             raise NameTaken(name) from None
         return NewKey(Key(**values, limits=limits, created_at=now), secret)
 
+    def first(self, name: str) -> NewKey | None:
+        """An admin's key where there has never been any key; None otherwise."""
+        with self._database.reading() as db:
+            if db.execute(sa.select(keys.c.id).limit(1)).first():
+                return None
+        try:
+            return self.create(name[:MOST_NAME] or "admin", Limits(), admin=True)
+        except NameTaken:  # another process did the same at this moment
+            return None
+
     def find(self, secret: str) -> Key | None:
         """The key of a secret; None if there is none, or it was revoked."""
         query = sa.select(keys).where(keys.c.hash == _hash(secret), keys.c.revoked_at.is_(None))
@@ -75,6 +89,24 @@ class Keys:
         """Every key, the revoked ones too, the oldest first."""
         with self._database.reading() as db:
             return [_key(row) for row in db.execute(sa.select(keys).order_by(keys.c.created_at)).mappings()]
+
+    def touch(self, key: Key) -> None:
+        """Note that the key is used, at most once a minute."""
+        now = self._database.clock()
+        old = keys.c.used_at.is_(None) | (keys.c.used_at < now - USED_SECONDS)
+        if key.used_at is None or key.used_at < now - USED_SECONDS:
+            with self._database.writing() as db:
+                db.execute(keys.update().where(keys.c.id == key.id, old).values(used_at=now))
+
+    def unfinished(self, key_id: str) -> int:
+        """How many runs that the key asked for aren't finished: they wait, run or are paused."""
+        ended = sa.select(stages.c.run_id).where(stages.c.status.in_(("failed", "cancelled")))
+        waits = sa.select(stages.c.run_id).where(stages.c.status.in_(("queued", "running")))
+        running = sa.select(stages.c.run_id).where(stages.c.status == "running")
+        open_runs = runs.c.id.in_(waits) & (runs.c.id.not_in(ended) | runs.c.id.in_(running))
+        query = sa.select(sa.func.count()).select_from(runs).where(runs.c.owner == key_id, open_runs)
+        with self._database.reading() as db:
+            return int(db.execute(query).scalar_one())
 
     def revoke(self, name: str) -> None:
         """End a key at once. NotFound if there is none of that name; what it made stays."""

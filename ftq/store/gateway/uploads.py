@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -82,31 +81,32 @@ class Uploads:
             return dated
 
     def complete(self, upload_id: str, file: File, lives: int | None) -> File:
-        """Make the parts a file, whose bytes are in place. Refused if another call ended the upload meanwhile."""
+        """Record the file that the parts became, whose bytes are in place. The caller deletes the parts.
+
+        Refused if another call has ended the upload meanwhile.
+        """
         with self._database.writing() as db:
             self._lock(db, upload_id)
             recorded = insert(db, file, self._database.clock(), lives)
             done = uploads.update().where(uploads.c.id == upload_id)
             db.execute(done.values(status="completed", file_id=file.id))
-            db.execute(upload_parts.delete().where(upload_parts.c.upload_id == upload_id))
             return recorded
 
     def cancel(self, upload_id: str) -> None:
-        """Cancel an upload and forget its parts. Refused if it isn't pending."""
+        """Refused if the upload isn't pending. The caller deletes its parts."""
         with self._database.writing() as db:
             self._lock(db, upload_id)
             db.execute(uploads.update().where(uploads.c.id == upload_id).values(status="cancelled"))
-            db.execute(upload_parts.delete().where(upload_parts.c.upload_id == upload_id))
 
-    def forget_parts(self) -> None:
-        """Delete the parts' rows of uploads that have expired; their bytes are leftovers from then on."""
-        late = sa.select(uploads.c.id).where(uploads.c.status == "pending", uploads.c.expires_at <= self._now)
+    def expired_parts(self) -> list[str]:
+        """The ids of the parts that no upload will take up: it has ended."""
+        late = (uploads.c.status != "pending") | (uploads.c.expires_at <= self._database.clock())
+        with self._database.reading() as db:
+            return list(db.scalars(sa.select(upload_parts.c.id).join(uploads).where(late)))
+
+    def delete_part(self, part_id: str) -> None:
         with self._database.writing() as db:
-            db.execute(upload_parts.delete().where(upload_parts.c.upload_id.in_(late)))
-
-    @property
-    def _now(self) -> float:
-        return self._database.clock()
+            db.execute(upload_parts.delete().where(upload_parts.c.id == part_id))
 
     def _lock(self, db: sa.Connection, upload_id: str) -> None:
         query = sa.select(uploads).where(uploads.c.id == upload_id).with_for_update()
@@ -116,10 +116,5 @@ class Uploads:
 
     def _upload(self, row: Any) -> Upload:
         upload = Upload(**row)
-        late = upload.status == "pending" and upload.expires_at <= self._now
+        late = upload.status == "pending" and upload.expires_at <= self._database.clock()
         return replace(upload, status="expired") if late else upload
-
-
-def in_order(parts: dict[str, Part], ids: Sequence[str]) -> list[Part]:
-    """The parts in the order that the client names. KeyError of the first id that isn't one."""
-    return [parts[part_id] for part_id in ids]
