@@ -59,7 +59,12 @@ class Access:
             except (ApiError, FtqError) as error:
                 await errors.answer(request, error)(scope, receive, with_id.send)
                 return
-        await self.app(scope, receive, with_id.send)
+        try:
+            await self.app(scope, receive, with_id.send)
+        except Exception as error:  # Starlette would answer it outside of this class, without a request id
+            if with_id.started:
+                raise
+            await errors.answer(Request(scope, receive), error)(scope, receive, with_id.send)
 
     async def _key_of(self, request: Request) -> Key:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -105,9 +110,11 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.headers = HEADERS
+        self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.started = True
             _add(message, self.headers | {"x-request-id": f"req_{secrets.token_hex(16)}"})
         await self._send(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import secrets
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import NameTaken, NotFound
+from ftq.errors import NotFound, UserError, printable, utf8
 from ftq.store.database import Database
 from ftq.store.gateway.tables import keys
 from ftq.store.schema import runs, stages
@@ -49,6 +50,11 @@ class NewKey:
     secret: str = field(repr=False)
 
 
+class KeyTaken(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another key is called {name}", "Choose another name; a revoked key keeps its own.")
+
+
 class Keys:
     """The keys of a store, as `store.keys`."""
 
@@ -56,7 +62,11 @@ class Keys:
         self._database = database
 
     def create(self, name: str, limits: Limits, admin: bool = False) -> NewKey:
-        """Make a key. NameTaken if another has the name."""
+        """Make a key. UserError for a name that is no good or another's."""
+        if not name.strip() or len(name) > MOST_NAME or printable(utf8(name), keep="") != name:
+            raise UserError(
+                f"{printable(utf8(name))!r} is no name for a key", f"1 to {MOST_NAME} printable characters."
+            )
         secret = f"sk-ftq-{secrets.token_urlsafe(32)}"
         key_id = secrets.token_hex(8)
         values: dict[str, Any] = {"id": key_id, "name": name, "hint": f"{secret[:9]}…{secret[-4:]}", "admin": admin}
@@ -65,17 +75,17 @@ class Keys:
                 now = self._database.clock()
                 db.execute(keys.insert().values(**values, hash=_hash(secret), limits=asdict(limits), created_at=now))
         except sa.exc.IntegrityError:
-            raise NameTaken(name) from None
+            raise KeyTaken(name) from None
         return NewKey(Key(**values, limits=limits, created_at=now), secret)
 
-    def first(self, name: str) -> NewKey | None:
-        """An admin's key where there has never been any key; None otherwise."""
+    def first(self) -> NewKey | None:
+        """An admin's key, named after the system's user, where there has never been a key; None otherwise."""
         with self._database.reading() as db:
             if db.execute(sa.select(keys.c.id).limit(1)).first():
                 return None
         try:
-            return self.create(name[:MOST_NAME] or "admin", Limits(), admin=True)
-        except NameTaken:  # another process did the same at this moment
+            return self.create(_user(), Limits(), admin=True)
+        except KeyTaken:  # another process did the same at this moment
             return None
 
     def find(self, secret: str) -> Key | None:
@@ -114,6 +124,13 @@ class Keys:
         with self._database.writing() as db:
             if not db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
                 raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
+
+
+def _user() -> str:
+    try:
+        return printable(utf8(getpass.getuser()), keep="")[:MOST_NAME].strip() or "admin"
+    except (KeyError, OSError):  # a container's user has no name
+        return "admin"
 
 
 def _hash(secret: str) -> str:
