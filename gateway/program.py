@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 
@@ -44,7 +45,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
         raise UserError(f"nobody can listen on {host}, port {port}: {why}", "--host and --port name another.") from None
 
 
@@ -56,14 +57,11 @@ def _url(host: str, port: int) -> str:
 
 def _tell(url: str, keys: Keys) -> None:
     """Say where it serves; where there is no key yet, make an admin's and tell its secret, this once."""
-    print(f"Serving {url}  (Ctrl-C stops it)", file=sys.stderr)
+    said = [f"Serving {url}  (Ctrl-C stops it)"]
     if new := keys.first():
-        print(
-            f"The first key, an admin's, is called {new.key.name}. Its secret is shown this once:\n"
-            f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY={new.secret}",
-            file=sys.stderr,
-        )
-    sys.stderr.flush()
+        said.append(f"The first key, an admin's, is called {new.key.name}. Its secret is shown this once:")
+        said.append(f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY={new.secret}")
+    print("\n".join(said), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
