@@ -208,11 +208,10 @@ class Up:
         say("stopping: a running stage saves what it has and goes back to the queue")
 
     def _stop_all(self) -> None:
-        """The gateway, then the workers, which hand their runs back through the broker; the broker last."""
-        _end([self.gateway.process] if self.gateway else [], 15)
+        """Workers first: they hand their runs back through the broker. The broker last."""
         _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
+        _end([part.process for part in (self.flower, self.gateway) if part], 10)
         if self.flower:
-            _end([self.flower.process], 10)
             programs.flower_address(self.settings.home).unlink(missing_ok=True)
         _end([self.broker.process] if self.broker else [], 10)
         if self.workers or self.broker:
