@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,26 +29,46 @@ class Form:
 
 
 async def receive(request: Request, name: str, write: Callable[[bytearray, Form], None]) -> Form:
-    """Read the request's form; the file `name` goes to `write`, in a thread, piece by piece, with what came before it.
+    """Read the request's form; the file `name` goes to `write`, in a thread, piece by piece, with the fields so far.
 
     ApiError 400 for a body that is none or ends too early.
     """
     parts = _Parts(name)
     parser = _parser(request, parts)
-    try:
-        async for piece in request.stream():
-            parser.write(piece)
-            if len(parts.waiting) >= AT_ONCE:
-                await run_in_threadpool(write, parts.take(), parts.form)
-    except MultipartParseError as error:
-        raise ApiError(400, f"{NOT_A_FORM} {error}.") from None
-    except ClientDisconnect:
-        raise ApiError(400, "The connection ended before the body did.") from None
-    if not parts.ended:
-        raise ApiError(400, "The body ends before its last boundary: the upload was cut off.")
-    if parts.waiting:
-        await run_in_threadpool(write, parts.take(), parts.form)
+    async with _writing(write, parts) as hand_on:
+        try:
+            async for piece in request.stream():
+                parser.write(piece)
+                if len(parts.waiting) >= AT_ONCE:
+                    await hand_on()
+        except MultipartParseError as error:
+            raise ApiError(400, f"{NOT_A_FORM} {error}.") from None
+        except ClientDisconnect:
+            raise ApiError(400, "The connection ended before the body did.") from None
+        if not parts.ended:
+            raise ApiError(400, "The body ends before its last boundary: the upload was cut off.")
+        await hand_on()
     return parts.form
+
+
+@asynccontextmanager
+async def _writing(write: Callable[[bytearray, Form], None], parts: _Parts) -> AsyncIterator[Callable[[], Any]]:
+    """What hands the waiting bytes on. One piece is written while the next is received; none after the block."""
+    last: asyncio.Task[None] | None = None
+
+    async def hand_on() -> None:
+        nonlocal last
+        if last:
+            await last
+        last = asyncio.create_task(run_in_threadpool(write, parts.take(), parts.form)) if parts.waiting else None
+
+    try:
+        yield hand_on
+        if last:
+            await last
+    finally:
+        if last and not last.done():  # the block failed: the file is closed next
+            await asyncio.wait([last])
 
 
 def _parser(request: Request, parts: _Parts) -> MultipartParser:
