@@ -41,13 +41,15 @@ class Program:
 
 @dataclass(frozen=True)
 class UpOptions(Program):
-    """`port` is Flower's, on 127.0.0.1."""
+    """`port` is Flower's, on 127.0.0.1; `serve_port` is that of `ftq serve`, if `serve` wants it too."""
 
     module: ClassVar = "worker.host.up"
     command: ClassVar = "ftq up"
     port: int = 5555
     flower: bool = True
     gpus_per_worker: int = 1
+    serve: bool = False
+    serve_port: int = 8787
     log_to_stderr: bool = False
 
 

@@ -5,7 +5,10 @@ Plain ASGI: Starlette's BaseHTTPMiddleware would hide a client that hangs up fro
 
 from __future__ import annotations
 
+import logging
+import math
 import secrets
+import time
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +20,13 @@ from ftq.errors import FtqError
 from ftq.store.gateway.keys import Key
 from gateway import errors
 from gateway.errors import ApiError
+from gateway.limits import Requests
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
+KNOWN = 1.0  # seconds
+log = logging.getLogger("ftq.gateway")
 OPEN = frozenset({"/healthz"})
 HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-ftq"}
 NO_KEY = (
@@ -38,6 +44,7 @@ def caller_of(request: Request) -> Key:
 class Access:
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self.app, self.gateway = app, gateway
+        self._keys, self._requests = _Keys(gateway), Requests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,19 +54,53 @@ class Access:
         if scope["path"] not in OPEN:
             request = Request(scope, receive)
             try:
-                scope["ftq.key"] = await run_in_threadpool(self._key_of, request)
+                scope["ftq.key"] = key = await self._key_of(request)
+                with_id.headers = HEADERS | self._requests.take(key)
             except (ApiError, FtqError) as error:
                 await errors.answer(request, error)(scope, receive, with_id.send)
                 return
-        await self.app(scope, receive, with_id.send)
+        try:
+            await self.app(scope, receive, with_id.send)
+        except Exception as error:  # Starlette would answer it outside of this class, without a request id
+            if with_id.started:
+                raise
+            await errors.answer(Request(scope, receive), error)(scope, receive, with_id.send)
 
-    def _key_of(self, request: Request) -> Key:
+    async def _key_of(self, request: Request) -> Key:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise ApiError(401, NO_KEY)
-        key = self.gateway.client.store.keys.find(secret.strip())
+        key = await self._keys.find(secret.strip())
         if key is None:
             raise ApiError(401, f"Incorrect API key provided: {_masked(secret.strip())}.", code="invalid_api_key")
+        return key
+
+
+class _Keys:
+    """The keys that came lately, so that a busy client doesn't cost a query each time. One revoked ends with KNOWN."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._known: dict[str, tuple[float, Key]] = {}
+
+    async def find(self, secret: str) -> Key | None:
+        since, key = self._known.get(secret, (-math.inf, None))
+        if time.monotonic() - since < KNOWN:
+            return key
+        key = await run_in_threadpool(self._look_up, secret)
+        self._known = {name: known for name, known in self._known.items() if time.monotonic() - known[0] < KNOWN}
+        if key:
+            self._known[secret] = (time.monotonic(), key)
+        return key
+
+    def _look_up(self, secret: str) -> Key | None:
+        keys = self._gateway.client.store.keys
+        key = keys.find(secret)
+        if key:
+            try:
+                keys.touch(key)
+            except FtqError as error:  # a full disk: what only reads is answered
+                log.warning("the use of key %s wasn't noted: %s", key.name, error.message)
         return key
 
 
@@ -68,10 +109,13 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.headers = HEADERS
+        self.started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            _add(message, HEADERS | {"x-request-id": f"req_{secrets.token_hex(16)}"})
+            self.started = True
+            _add(message, self.headers | {"x-request-id": f"req_{secrets.token_hex(16)}"})
         await self._send(message)
 
 

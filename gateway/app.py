@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -20,6 +24,10 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from gateway import errors
 from gateway.access import Access
+from gateway.files.storage import Storage
+
+SWEEP_SECONDS = 3600.0
+log = logging.getLogger("ftq.gateway")
 
 
 @dataclass
@@ -29,6 +37,11 @@ class Gateway:
     settings: Settings
     options: ServeOptions
     client: Client
+
+    @cached_property
+    def files(self) -> Storage:
+        """The files that clients upload, and the results of jobs."""
+        return Storage(self.client.store, self.settings.home)
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -42,7 +55,9 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(gateway))
         yield
+        sweeping.cancel()
         gateway.client.close()
 
     handlers: dict[Any, Any] = dict.fromkeys((errors.ApiError, FtqError, HTTPException, Exception), errors.answer)
@@ -57,7 +72,19 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 
 
 def _routes() -> list[Route]:
-    return [Route("/healthz", health)]
+    from gateway.files import routes as files
+
+    return [Route("/healthz", health), *files.routes]
+
+
+async def _sweep(gateway: Gateway) -> None:
+    """Delete now and every hour what has expired, and what a killed gateway has left."""
+    while True:
+        try:
+            await run_in_threadpool(gateway.files.sweep)
+        except (FtqError, OSError) as error:
+            log.warning("expired files weren't deleted: %s", error)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 def health(request: Request) -> Response:

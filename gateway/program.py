@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import sys
 
 import uvicorn
 
-from ftq.errors import FtqError
+from ftq.errors import FtqError, UserError
 from ftq.programs import ServeOptions, end
 from ftq.settings import Settings, protect_files
-from gateway.app import make_app
+from ftq.store.gateway.keys import Keys
+from gateway.app import Gateway, make_app
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - only compared with
 
 
 def main() -> None:
@@ -18,17 +24,44 @@ def main() -> None:
         protect_files()
         options = ServeOptions.from_arguments(sys.argv[1:])
         app = make_app(Settings.from_env(), options)
+        gateway: Gateway = app.state.gateway
+        listener = _listen(options.host, options.port)
+        _tell(_url(options.host, listener.getsockname()[1]), gateway.client.store.keys)
     except FtqError as error:
         end(error)
-    uvicorn.run(
-        app,
-        host=options.host,
-        port=options.port,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-        server_header=False,
-        date_header=True,
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=10, server_header=False, date_header=True
     )
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(3)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that the server accepts on. UserError if it can't be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        raise UserError(f"nobody can listen on {host}, port {port}: {why}", "--host and --port name another.") from None
+
+
+def _url(host: str, port: int) -> str:
+    """How a client on this machine reaches it."""
+    host = {ANYWHERE: "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+def _tell(url: str, keys: Keys) -> None:
+    """Say where it serves; where there is no key yet, make an admin's and tell its secret, this once."""
+    said = [f"Serving {url}  (Ctrl-C stops it)"]
+    if new := keys.first():
+        said.append(f"The first key, an admin's, is called {new.key.name}. Its secret is shown this once:")
+        said.append(f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY={new.secret}")
+    print("\n".join(said), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+import openai
 import uvicorn
 from starlette.applications import Starlette
 
@@ -15,6 +18,8 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from gateway.app import make_app
+
+Model = TypeVar("Model", bound=openai.BaseModel)
 
 
 def settings_of(home: Path) -> Settings:
@@ -41,3 +46,28 @@ def serving(app: Starlette) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+def key_of(app: Starlette, name: str, limits: Limits | None = None) -> str:
+    """The secret of a new key that is no admin's."""
+    return str(app.state.gateway.client.store.keys.create(name, limits or Limits()).secret)
+
+
+def strictly(answer: Model) -> Model:
+    """The official client's answer, once its own model has found nothing missing, nothing of another type, no more."""
+    values = answer.model_dump(mode="json", exclude_unset=True)
+    assert not answer.model_extra, answer.model_extra
+    return type(answer).model_validate_json(json.dumps(values), strict=True)
+
+
+def multipart(*parts: tuple[str, str | None, bytes], boundary: bytes = b"ftq") -> bytes:
+    """A body of (name, filename or None, bytes) in this order; a name is written as it is."""
+    body = b""
+    for name, filename, data in parts:
+        named = f'; filename="{filename}"' if filename is not None else ""
+        head = f'--{boundary.decode()}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n'
+        body += head.encode() + b"Content-Type: application/octet-stream\r\n\r\n" + data + b"\r\n"
+    return body + b"--" + boundary + b"--\r\n"
+
+
+FORM = {"content-type": "multipart/form-data; boundary=ftq"}

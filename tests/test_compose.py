@@ -56,7 +56,7 @@ def test_the_broker_keeps_what_it_is_given() -> None:
 
 def test_ports_are_published_on_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+    assert published == {"flower": ["127.0.0.1:5555:5555"], "serve": ["127.0.0.1:8787:8787"]}
 
 
 def test_no_password_is_in_an_environment_or_a_command() -> None:
@@ -82,19 +82,20 @@ def test_a_worker_has_time_to_save_a_checkpoint(name: str) -> None:
     assert service["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", ["worker", "worker-cpu", "flower", "cli"])
+@pytest.mark.parametrize("name", ["worker", "worker-cpu", "flower", "serve", "cli"])
 def test_up_for_one_service_brings_the_broker(name: str) -> None:
     assert SERVICES[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
 
 
 def test_plain_up_starts_what_needs_no_profile() -> None:
-    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"redis", "worker", "flower"}
+    started = {name for name, service in SERVICES.items() if "profiles" not in service}
+    assert started == {"redis", "worker", "flower", "serve"}
 
 
 def test_documents_are_read_only_and_artifacts_are_shared() -> None:
-    for name in ("worker", "worker-cpu", "cli"):
+    for name in ("worker", "worker-cpu", "cli", "serve"):
         mounts = {mount["target"]: mount for mount in SERVICES[name]["volumes"]}
-        assert mounts["/ftq/documents"]["read_only"] is True
+        assert name == "serve" or mounts["/ftq/documents"]["read_only"] is True
         assert mounts["/ftq/artifacts"]["source"] == "./artifacts"
 
 
@@ -109,7 +110,7 @@ def test_the_images_caches_lie_on_the_cache_volume() -> None:
 
 
 def test_the_example_names_every_variable() -> None:
-    sources = [path for folder in ("ftq", "cli", "worker") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path for folder in ("ftq", "cli", "worker", "gateway") for path in (ROOT / folder).rglob("*.py")]
     used = {name for path in sources for name in re.findall(r"\b_?(FTQ_[A-Z_]*[A-Z])\b", path.read_text())}
     used |= set(re.findall(r"\bFTQ_[A-Z_]*[A-Z]\b", TEXT))
     named = set(re.findall(r"\bFTQ_[A-Z_]*[A-Z]\b", EXAMPLE))

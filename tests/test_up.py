@@ -13,6 +13,7 @@ import pytest
 
 from ftq import programs
 from ftq.settings import Settings
+from ftq.store.store import RunStore
 from tests.brokers import free_port
 from worker.app import app
 from worker.host import broker, up, worker
@@ -108,6 +109,30 @@ def test_flowers_address_is_written_down_for_the_doctor_and_a_taken_port_is_said
     assert said == f"Flower    left out: port {port}: address already in use (another one: ftq up --port {port + 1})\n"
     one._stop_all()
     assert not address.exists()
+
+
+def test_the_gateway_is_a_part_and_the_first_key_is_said_once(
+    one: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(Up, "_spawn", lambda _, command, *__: commands.append(command) or subprocess.Popen(["true"]))
+    store, port = RunStore(one.settings.database_url), free_port()
+    one._start_gateway(port, store)
+    assert commands == [programs.ServeOptions(port=port).argv()]
+    address, _, key = capsys.readouterr().err.partition("  (key, shown this once: ")
+    assert address == f"serve     http://127.0.0.1:{port}/v1"
+    assert store.keys.find(key.removesuffix(")\n"))
+    one._stop_all()
+    one._start_gateway(port, store)
+    assert capsys.readouterr().err == f"serve     http://127.0.0.1:{port}/v1\n"
+    one._stop_all()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        one._start_gateway(port, store)
+    said = capsys.readouterr().err
+    other = f"another one: ftq up --serve-port {port + 1}"
+    assert said == f"serve     left out: port {port}: address already in use ({other})\n"
+    store.close()
 
 
 def test_stopped_while_it_starts_it_does_not_say_that_it_is_up(

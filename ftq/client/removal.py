@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.errors import FtqError, NotFound, Unavailable, is_disk_full
-from ftq.files import disk, run_dir
+from ftq.files import disk, run_dir, uploads
 from ftq.settings import cache_dir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
@@ -52,7 +52,8 @@ class Room:
         submits = [mark.parent for mark in self._home.glob("*/.submitting")]
         lost = [folder for folder in submits if not is_recorded(self._store, folder.name)]
         stopped = filter(_is_dead, [*self._home.glob(".*.partial"), *lost])
-        found = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *sorted(_unused(cache_dir()))]
+        found = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *uploads.stopped(self._home)]
+        found += sorted(_unused(cache_dir()))
         return [(path, disk.size_of(path)) for path in found]
 
     def old_questions(self) -> int:
@@ -79,7 +80,10 @@ class Room:
 
     def clear(self, leftover: Path) -> None:
         try:
-            run_dir.remove(leftover)
+            if leftover.parent == self._home / uploads.FOLDER:
+                uploads.settle(leftover, self._store.files.recorded)
+            else:
+                run_dir.remove(leftover)
         except FileNotFoundError:
             pass  # another client deletes it at this moment
         except OSError as error:
@@ -96,6 +100,8 @@ def why(leftover: Path) -> str:
     """Why nothing needs the leftover."""
     if leftover.parent == cache_dir():
         return "in the cache, and not used any more"
+    if leftover.parent.name == uploads.FOLDER:
+        return "an upload was stopped there"
     return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
 
 

@@ -16,7 +16,9 @@ import sqlalchemy as sa
 from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
+from ftq.store.gateway.files import Files
 from ftq.store.gateway.keys import Keys
+from ftq.store.gateway.uploads import Uploads
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run
@@ -36,6 +38,16 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def keys(self) -> Keys:
         """The API keys of the gateway."""
         return Keys(self)
+
+    @cached_property
+    def files(self) -> Files:
+        """The files of the gateway."""
+        return Files(self)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        """Files that are uploaded in parts."""
+        return Uploads(self)
 
     # ---- what the user asks for -------------------------------------------------------------------------
 

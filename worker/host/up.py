@@ -1,7 +1,7 @@
 """`ftq up`: the whole of ftq on one machine, in the foreground. Ctrl-C stops all of it cleanly.
 
 A broker (unless FTQ_BROKER_URL names one), a worker for each GPU (or for each two, --gpus-per-worker 2), one for the
-CPU's stages (without a GPU, one worker for both), one for questions, and Flower.
+CPU's stages (without a GPU, one worker for both), one for questions, Flower, and with --serve the gateway.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def main() -> None:
         protect_files()
         groups = groups_of(hardware.own_gpus(), options.gpus_per_worker)
         port = options.port if options.flower else None
-        sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr).run())
+        serve_port = options.serve_port if options.serve else None
+        sys.exit(Up(Settings.from_env(), port, groups, options.log_to_stderr, serve_port).run())
     except FtqError as error:
         programs.end(error)
     except OSError as error:
@@ -65,12 +66,24 @@ class Part:
 class Up:
     """Starts the parts, watches over them, stops them in the order that loses nothing."""
 
-    def __init__(self, settings: Settings, port: int | None, gpus: list[list[str]], log_to_stderr: bool) -> None:
-        """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them."""
+    def __init__(
+        self,
+        settings: Settings,
+        port: int | None,
+        gpus: list[list[str]],
+        log_to_stderr: bool,
+        serve_port: int | None = None,
+    ) -> None:
+        """`gpus`: those of each worker that gets any, as CUDA_VISIBLE_DEVICES names them.
+
+        Without a `port` there is no Flower, without a `serve_port` no gateway.
+        """
         self.settings, self.port, self.gpus, self.log_to_stderr = settings, port, gpus, log_to_stderr
         self.logs = settings.home / "logs"
+        self.serve_port = serve_port
         self.workers: list[Part] = []
         self.flower: Part | None = None
+        self.gateway: Part | None = None
         self.broker: Part | None = None
         self.stopping = False
 
@@ -112,6 +125,8 @@ class Up:
         self._start_worker(ASK, ASK, hardware.visible([]))  # a question waits for no stage
         if self.port:
             self._start_flower(self.port)
+        if self.serve_port:
+            self._start_gateway(self.serve_port, store)
         self._wait_until_ready(store)
         if self.stopping:
             return
@@ -141,6 +156,15 @@ class Up:
         file.write_text(f"{address}\n", encoding="ascii")
         say(f"Flower    {address}  (login: {environment.get('FTQ_FLOWER_AUTH_FILE', 'FTQ_FLOWER_AUTH')})")
 
+    def _start_gateway(self, port: int, store: RunStore) -> None:
+        if why := _refusal(port):
+            say(f"serve     left out: port {port}: {why} (another one: ftq up --serve-port {port % 65535 + 1})")
+            return
+        command = programs.ServeOptions(port=port).argv()
+        new = store.keys.first()  # said here, not in the log
+        self.gateway = self._start_part("serve", lambda: self._spawn(command, "serve.log", {}))
+        say(f"serve     http://127.0.0.1:{port}/v1" + (f"  (key, shown this once: {new.secret})" if new else ""))
+
     def _flower_environment(self) -> dict[str, str]:
         """A login of its own, as every account of a machine can reach 127.0.0.1; whoever has it may also Terminate."""
         wanted = {name: os.environ[name] for name in os.environ if name.startswith("FTQ_FLOWER_")}
@@ -165,7 +189,7 @@ class Up:
 
     def _restart_the_dead(self) -> None:
         now = time.monotonic()
-        for part in filter(None, [self.broker, *self.workers, self.flower]):
+        for part in filter(None, [self.broker, *self.workers, self.flower, self.gateway]):
             if part.process.poll() is None:
                 continue
             if part.again is None:
@@ -188,8 +212,8 @@ class Up:
     def _stop_all(self) -> None:
         """Workers first: they hand their runs back through the broker. The broker last."""
         _end([worker.process for worker in self.workers], self.settings.grace_seconds + 10)
+        _end([part.process for part in (self.flower, self.gateway) if part], 10)
         if self.flower:
-            _end([self.flower.process], 10)
             programs.flower_address(self.settings.home).unlink(missing_ok=True)
         _end([self.broker.process] if self.broker else [], 10)
         if self.workers or self.broker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import secrets
 from dataclasses import asdict, dataclass, field
@@ -9,9 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import NameTaken, NotFound
+from ftq.errors import NotFound, UserError, printable, utf8
 from ftq.store.database import Database
 from ftq.store.gateway.tables import keys
+from ftq.store.schema import runs, stages
+
+MOST_NAME = 80  # characters
+USED_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class NewKey:
     secret: str = field(repr=False)
 
 
+class KeyTaken(UserError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another key is called {name}", "Choose another name; a revoked key keeps its own.")
+
+
 class Keys:
     """The keys of a store, as `store.keys`."""
 
@@ -52,7 +62,11 @@ class Keys:
         self._database = database
 
     def create(self, name: str, limits: Limits, admin: bool = False) -> NewKey:
-        """Make a key. NameTaken if another has the name."""
+        """Make a key. UserError for a name that is no good or another's."""
+        if not name.strip() or len(name) > MOST_NAME or printable(utf8(name), keep="") != name:
+            raise UserError(
+                f"{printable(utf8(name))!r} is no name for a key", f"1 to {MOST_NAME} printable characters."
+            )
         secret = f"sk-ftq-{secrets.token_urlsafe(32)}"
         key_id = secrets.token_hex(8)
         values: dict[str, Any] = {"id": key_id, "name": name, "hint": f"{secret[:9]}…{secret[-4:]}", "admin": admin}
@@ -61,8 +75,18 @@ class Keys:
                 now = self._database.clock()
                 db.execute(keys.insert().values(**values, hash=_hash(secret), limits=asdict(limits), created_at=now))
         except sa.exc.IntegrityError:
-            raise NameTaken(name) from None
+            raise KeyTaken(name) from None
         return NewKey(Key(**values, limits=limits, created_at=now), secret)
+
+    def first(self) -> NewKey | None:
+        """An admin's key, named after the system's user, where there has never been a key; None otherwise."""
+        with self._database.reading() as db:
+            if db.execute(sa.select(keys.c.id).limit(1)).first():
+                return None
+        try:
+            return self.create(_user(), Limits(), admin=True)
+        except KeyTaken:  # another process did the same at this moment
+            return None
 
     def find(self, secret: str) -> Key | None:
         """The key of a secret; None if there is none, or it was revoked."""
@@ -76,12 +100,37 @@ class Keys:
         with self._database.reading() as db:
             return [_key(row) for row in db.execute(sa.select(keys).order_by(keys.c.created_at)).mappings()]
 
+    def touch(self, key: Key) -> None:
+        """Note that the key is used, at most once a minute."""
+        now = self._database.clock()
+        old = keys.c.used_at.is_(None) | (keys.c.used_at < now - USED_SECONDS)
+        if key.used_at is None or key.used_at < now - USED_SECONDS:
+            with self._database.writing() as db:
+                db.execute(keys.update().where(keys.c.id == key.id, old).values(used_at=now))
+
+    def unfinished(self, key_id: str) -> int:
+        """How many runs that the key asked for aren't finished: they wait, run or are paused."""
+        ended = sa.select(stages.c.run_id).where(stages.c.status.in_(("failed", "cancelled")))
+        waits = sa.select(stages.c.run_id).where(stages.c.status.in_(("queued", "running")))
+        running = sa.select(stages.c.run_id).where(stages.c.status == "running")
+        open_runs = runs.c.id.in_(waits) & (runs.c.id.not_in(ended) | runs.c.id.in_(running))
+        query = sa.select(sa.func.count()).select_from(runs).where(runs.c.owner == key_id, open_runs)
+        with self._database.reading() as db:
+            return int(db.execute(query).scalar_one())
+
     def revoke(self, name: str) -> None:
         """End a key at once. NotFound if there is none of that name; what it made stays."""
         ended = keys.update().where(keys.c.name == name, keys.c.revoked_at.is_(None))
         with self._database.writing() as db:
             if not db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
                 raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
+
+
+def _user() -> str:
+    try:
+        return printable(utf8(getpass.getuser()), keep="")[:MOST_NAME].strip() or "admin"
+    except (KeyError, OSError):  # a container's user has no name
+        return "admin"
 
 
 def _hash(secret: str) -> str:

@@ -1,0 +1,1 @@
+"""`ftq keys`: who may use `ftq serve`."""

@@ -1,0 +1,138 @@
+"""`ftq keys create`, `list`, `revoke`: the keys of `ftq serve`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.common import json_option, note, open_client, print_json, say, size
+from ftq.errors import printable
+
+if TYPE_CHECKING:
+    from ftq.store.gateway.keys import Key, Limits
+
+NAMES = {"jobs": "jobs", "requests": "requests_per_minute", "bytes": "bytes"}  # as typed: as in Limits
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+EXAMPLE = "For example: --limit jobs=5,requests=60,bytes=10G"
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke the keys of `ftq serve`."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--admin", is_flag=True, help="Let it see and use what every key has made.")
+@click.option(
+    "--limit",
+    metavar="NAME=N[,...]",
+    help="jobs that aren't finished, requests a minute, bytes stored (10G).  [default: no limits]",
+)
+def create(name: str, admin: bool, limit: str | None) -> None:
+    """Make a key and print its secret once.
+
+    Only a hash of it is kept.
+
+    \b
+    Examples:
+      ftq keys create ana
+      ftq keys create nightly --limit jobs=5,requests=60,bytes=10G
+    """
+    limits = _limits(limit or "")
+    new = open_client().store.keys.create(name, limits, admin)
+    click.echo(new.secret)
+    note(f"The key {new.key.name}{' is an admin' if admin else ''}: {_shown(limits)}. Its secret isn't shown again.")
+
+
+@keys.command("list")
+@json_option
+def index(as_json: bool) -> None:
+    """List the keys, the revoked ones too.
+
+    \b
+    Example:
+      ftq keys list
+    """
+    client = open_client()
+    found = client.store.keys.all() if client.has_database() else []
+    if as_json:
+        from dataclasses import asdict
+
+        print_json([asdict(key) for key in found])
+        return
+    if not found:
+        note("There is no key yet: `ftq keys create NAME` makes one.")
+        return
+    _print_table(found)
+
+
+@keys.command()
+@click.argument("name")
+def revoke(name: str) -> None:
+    """End a key.
+
+    A server that runs refuses it within two seconds. What the key has made stays; an admin's key sees it.
+
+    \b
+    Example:
+      ftq keys revoke ana
+    """
+    client = open_client()
+    if client.has_database():
+        client.store.keys.revoke(name)
+        say(f"The key {name} is revoked.")
+        return
+    from ftq.errors import NotFound
+
+    raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
+
+
+def _limits(text: str) -> Limits:
+    """`jobs=5,requests=60,bytes=10G`. Bad usage names the word that is wrong."""
+    from ftq.store.gateway.keys import Limits
+
+    values: dict[str, int] = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        name, _, number = word.partition("=")
+        if name not in NAMES:
+            raise click.BadParameter(f"{word!r}: known are {', '.join(NAMES)}. {EXAMPLE}", param_hint="--limit")
+        match = re.fullmatch(r"([0-9]{1,15})([kMGT]?)B?" if name == "bytes" else r"([0-9]{1,9})()", number)
+        if not match or not int(match[1]):
+            raise click.BadParameter(f"{word!r}: not a number from 1 on. {EXAMPLE}", param_hint="--limit")
+        if NAMES[name] in values:
+            raise click.BadParameter(f"{name} is given twice", param_hint="--limit")
+        values[NAMES[name]] = int(match[1]) * UNITS[match[2]]
+    return Limits(**values)
+
+
+def _shown(limits: Limits) -> str:
+    """5 jobs, 60 requests a minute, 10.0 GB; or no limits."""
+    parts: list[Any] = [
+        limits.jobs and f"{limits.jobs:,} unfinished {'job' if limits.jobs == 1 else 'jobs'}",
+        limits.requests_per_minute and f"{limits.requests_per_minute:,} requests a minute",
+        limits.bytes and size(limits.bytes),
+    ]
+    return ", ".join(filter(None, parts)) or "no limits"
+
+
+def _print_table(found: list[Key]) -> None:
+    import time
+
+    from rich.text import Text
+
+    from cli.screens import terminal, words
+
+    def ago(at: float | None) -> str:
+        return f"{words.short(time.time() - at)} ago" if at else "never"
+
+    table = terminal.table("NAME", "SECRET", "LIMITS", "MADE", "USED", "")
+    for key in found:
+        state = Text("revoked", "red") if key.revoked_at else Text("admin" if key.admin else "", "green")
+        limits = _shown(key.limits)
+        table.add_row(
+            Text(printable(key.name), "bold"), printable(key.hint), limits, ago(key.created_at), ago(key.used_at), state
+        )
+    terminal.put(terminal.console(), table)

@@ -1,0 +1,154 @@
+"""The gateway's files as rows; their bytes are in the artifacts folder, see ftq/files/uploads.py."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from ftq.errors import NotFound, Refused
+from ftq.store.database import Database, storable
+from ftq.store.gateway.tables import files, keys, upload_parts, uploads
+from ftq.words import size
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a key. `lines` is None where nobody counted them, `run_id` is that of a result file."""
+
+    id: str
+    owner: str
+    filename: str
+    purpose: str
+    bytes: int
+    sha256: str
+    lines: int | None = None
+    status: str = "processed"
+    status_details: str | None = None
+    created_at: float = 0.0
+    expires_at: float | None = None
+    run_id: str | None = None
+
+
+class Full(Refused):
+    """The key may store no more."""
+
+
+class Files:
+    """The files of a store, as `store.files`. An `owner` of None sees everybody's: an admin's key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, file: File, lives: int | None = None, most: int = 0) -> File:
+        """Record a file whose bytes are in place. If there is one of that id, that one is returned.
+
+        It expires `lives` seconds later. Full if its owner's files would take more than `most` bytes, unless 0.
+        """
+        with self._database.writing() as db:
+            if earlier := self._of_id(db, file.id):
+                return earlier
+            if most:
+                check_room(db, file.owner, file.bytes, most)
+            return insert(db, file, self._database.clock(), lives)
+
+    def find(self, file_id: str, owner: str | None) -> File | None:
+        """None where there is none, it isn't the owner's, or it has expired."""
+        with self._database.reading() as db:
+            row = db.execute(self._living(owner).where(files.c.id == file_id)).mappings().first()
+        return File(**row) if row else None
+
+    def page(
+        self, owner: str | None, limit: int, after: str | None = None, purpose: str | None = None, rising: bool = False
+    ) -> list[File]:
+        """At most `limit` files by time, the newest first unless `rising`. NotFound for an `after` that isn't there."""
+        query = self._living(owner)
+        if purpose is not None:
+            query = query.where(files.c.purpose == purpose)
+        place = sa.tuple_(files.c.created_at, files.c.id)
+        if after is not None:
+            last = self.find(after, owner)
+            if last is None:
+                raise NotFound(f"No such File object: {after}")
+            edge = sa.tuple_(sa.literal(last.created_at), sa.literal(last.id))
+            query = query.where(place > edge if rising else place < edge)
+        order = [column.asc() if rising else column.desc() for column in (files.c.created_at, files.c.id)]
+        with self._database.reading() as db:
+            return [File(**row) for row in db.execute(query.order_by(*order).limit(limit)).mappings()]
+
+    def of_run(self, run_id: str) -> list[File]:
+        """A run's result files, the oldest first."""
+        query = self._living(None).where(files.c.run_id == run_id).order_by(files.c.created_at, files.c.id)
+        with self._database.reading() as db:
+            return [File(**row) for row in db.execute(query).mappings()]
+
+    def delete(self, file_id: str) -> None:
+        """Delete the row; the caller deletes the bytes afterwards."""
+        with self._database.writing() as db:
+            db.execute(files.delete().where(files.c.id == file_id))
+
+    def used(self, owner: str) -> int:
+        """Bytes of a key's files and of the parts that it has uploaded."""
+        with self._database.reading() as db:
+            return _used(db, owner)
+
+    def check_room(self, owner: str, more: int, most: int) -> None:
+        """Full if `more` bytes don't fit into the `most` that a key may store; 0 is no limit."""
+        if most:
+            with self._database.writing() as db:
+                check_room(db, owner, more, most)
+
+    def recorded(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that are a file's or a part's."""
+        with self._database.reading() as db:
+            return {
+                *db.scalars(sa.select(files.c.id).where(files.c.id.in_(ids))),
+                *db.scalars(sa.select(upload_parts.c.id).where(upload_parts.c.id.in_(ids))),
+            }
+
+    def expired(self) -> list[File]:
+        """Everybody's files whose time is over: nobody finds them any more."""
+        query = sa.select(files).where(files.c.expires_at <= self._database.clock())
+        with self._database.reading() as db:
+            return [File(**row) for row in db.execute(query).mappings()]
+
+    def _living(self, owner: str | None) -> sa.Select[Any]:
+        query = sa.select(files).where(files.c.expires_at.is_(None) | (files.c.expires_at > self._database.clock()))
+        return query if owner is None else query.where(files.c.owner == owner)
+
+    def _of_id(self, db: sa.Connection, file_id: str) -> File | None:
+        row = db.execute(sa.select(files).where(files.c.id == file_id)).mappings().first()
+        return File(**row) if row else None
+
+
+def new_id(kind: str = "file-") -> str:
+    return kind + secrets.token_hex(12)
+
+
+def insert(db: sa.Connection, file: File, now: float, lives: int | None) -> File:
+    """Write the row in a transaction that is open."""
+    expires_at = now + lives if lives else None
+    dated = replace(file, filename=storable(file.filename), created_at=now, expires_at=expires_at)
+    db.execute(files.insert().values(**asdict(dated)))
+    return dated
+
+
+def check_room(db: sa.Connection, owner: str, more: int, most: int) -> None:
+    """Full if `more` bytes don't fit. The key's row is locked, so that two at once don't both fit."""
+    db.execute(sa.select(keys.c.id).where(keys.c.id == owner).with_for_update())
+    if (wanted := _used(db, owner) + more) > most:
+        raise Full(
+            f"This would take {size(wanted)} of the {size(most)} that the key may store.",
+            "Delete files, or ask for a key with a higher limit.",
+        )
+
+
+def _used(db: sa.Connection, owner: str) -> int:
+    of_files = sa.select(sa.func.coalesce(sa.func.sum(files.c.bytes), 0)).where(files.c.owner == owner)
+    of_parts = sa.select(sa.func.coalesce(sa.func.sum(upload_parts.c.bytes), 0)).join(uploads)
+    return int(db.execute(of_files).scalar_one()) + int(
+        db.execute(of_parts.where(uploads.c.owner == owner)).scalar_one()
+    )

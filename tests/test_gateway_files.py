@@ -1,0 +1,598 @@
+"""Files and uploads as OpenAI's clients send them: whole or not at all, whatever the order, the name, the size."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types import FileObject
+from starlette.applications import Starlette
+
+from ftq.client.client import Client
+from ftq.files.uploads import Writer
+from ftq.programs import ServeOptions
+from ftq.store.gateway.keys import Limits
+from gateway.files.lines import LONGEST, Lines
+from gateway.files.storage import Storage
+from tests.gateway_tools import FORM, key_of, make_gateway, multipart, serving, settings_of, strictly
+from tests.tools import free_port, until
+
+ROW = b'{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}\n'
+MOST = 300_000  # bytes of the largest upload here
+
+
+class Served:
+    """A gateway on a real socket, OpenAI's client, and raw requests with the same key."""
+
+    def __init__(self, app: Starlette, url: str, secret: str, home: Path) -> None:
+        self.app, self.url, self.secret, self.home = app, url, secret, home
+        self.client = openai.OpenAI(base_url=f"{url}/v1", api_key=secret)
+        self.raw = httpx.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, timeout=60)
+
+    def as_(self, name: str, limits: Limits | None = None) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key_of(self.app, name, limits))
+
+    def on_disk(self) -> set[str]:
+        folder = self.home / "files"
+        return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+    def upload(self, body: bytes, headers: dict[str, str] = FORM) -> httpx.Response:
+        return self.raw.post("/v1/files", content=body, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("gateway") / "home"
+    app, secret = make_gateway(home, largest_upload=MOST)
+    with serving(app) as url:
+        served = Served(app, url, secret, home)
+        yield served
+        served.raw.close()
+        served.client.close()
+
+
+@pytest.fixture
+def served(server: Served) -> Served:
+    for file in server.client.files.list():
+        server.client.files.delete(file.id)
+    assert server.on_disk() == set()
+    return server
+
+
+def test_the_life_of_a_file_in_the_official_client(served: Served) -> None:
+    client = served.client
+    file = strictly(client.files.create(file=("train.jsonl", ROW * 10), purpose="fine-tune"))
+    assert file.id.startswith("file-")
+    expected = {"object": "file", "bytes": len(ROW) * 10, "filename": "train.jsonl", "purpose": "fine-tune",
+                "status": "processed", "status_details": None}  # fmt: skip
+    assert {name: getattr(file, name) for name in expected} == expected
+    assert "expires_at" not in file.model_fields_set
+    assert strictly(client.files.retrieve(file.id)) == file == client.files.wait_for_processing(file.id)
+    assert [strictly(one) for one in client.files.list()] == [file]
+    answer = client.files.content(file.id)
+    assert answer.read() == ROW * 10
+    assert answer.response.headers["content-type"] == "application/octet-stream"
+    assert answer.response.headers["content-disposition"] == 'attachment; filename="train.jsonl"'
+    gone = strictly(client.files.delete(file.id))
+    assert (gone.id, gone.object, gone.deleted) == (file.id, "file", True)
+    assert served.on_disk() == set()
+
+
+@pytest.mark.parametrize("call", ["retrieve", "content", "delete"])
+def test_an_unknown_file_is_said_as_openai_says_it(served: Served, call: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        getattr(served.client.files, call)("file-x")
+    assert caught.value.body == {
+        "message": "No such File object: file-x",
+        "type": "invalid_request_error",
+        "param": "id",
+        "code": None,
+    }
+    assert caught.value.request_id
+
+
+def test_bytes_without_a_name_are_called_upload(served: Served) -> None:
+    assert served.client.files.create(file=io.BytesIO(ROW), purpose="fine-tune").filename == "upload"
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "..", "a%22b.jsonl", "ünï 码.jsonl", "a b;c=d.jsonl", "x" * 3000]
+)
+def test_a_name_is_data_and_never_a_path(served: Served, name: str) -> None:
+    file = served.client.files.create(file=(name, ROW), purpose="fine-tune")
+    assert (file.filename, served.on_disk()) == (name, {file.id})
+    answer = served.client.files.content(file.id)
+    assert answer.read() == ROW
+    assert "\n" not in answer.response.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [('a\\"b', 'a"b'), ("line%0Abreak", "line%0Abreak"), ("nul\0", "nul\\x00"), ("", "upload")],
+)
+def test_a_name_that_a_client_escapes(served: Served, sent: str, kept: str) -> None:
+    answer = served.upload(multipart(("purpose", None, b"batch"), ("file", sent, b"x")))
+    assert (answer.status_code, answer.json().get("filename")) == (200, kept)
+
+
+def test_node_sends_the_file_first_in_chunks_and_no_length(served: Served) -> None:
+    body = multipart(("file", "train.jsonl", ROW * 500), ("purpose", None, b"fine-tune"))
+    pieces = (body[at : at + 777] for at in range(0, len(body), 777))
+    answer = served.raw.post("/v1/files", content=pieces, headers=FORM)
+    assert "content-length" not in answer.request.headers
+    assert answer.status_code == 200, answer.text
+    assert FileObject.model_validate(answer.json(), strict=True).bytes == 500 * len(ROW)
+
+
+def test_a_file_that_expires(served: Served) -> None:
+    store = served.app.state.gateway.client.store
+    file = served.client.files.create(
+        file=ROW, purpose="fine-tune", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    assert strictly(file).expires_at == file.created_at + 3600
+    clock = store.clock
+    try:
+        store.clock = lambda: clock() + 3601
+        with pytest.raises(openai.NotFoundError):
+            served.client.files.retrieve(file.id)
+        assert served.client.files.list().data == []
+        assert served.on_disk() == {file.id}
+        served.app.state.gateway.files.sweep()
+        assert served.on_disk() == set()
+    finally:
+        store.clock = clock
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({}, "purpose", "missing_required_parameter"),
+        ({"purpose": "fine_tune"}, "purpose", "invalid_value"),
+        ({"purpose": "fine-tune-results"}, "purpose", "invalid_value"),
+        ({"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "60"},
+         "expires_after.seconds", "invalid_value"),
+        ({"purpose": "batch", "expires_after[seconds]": "3600"}, "expires_after.anchor", "missing_required_parameter"),
+        ({"purpose": "batch", "expires_after[anchor]": "now", "expires_after[seconds]": "3600"},
+         "expires_after.anchor", "invalid_value"),
+        ({"purpose": "batch", "colour": "blue"}, "colour", "unknown_parameter"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("file_first", [True, False])
+def test_a_wrong_field_is_named(
+    served: Served, fields: dict[str, str], param: str, code: str, file_first: bool
+) -> None:
+    parts = [(name, None, value.encode()) for name, value in fields.items()]
+    file = ("file", "a.jsonl", ROW)
+    answer = served.upload(multipart(*([file, *parts] if file_first else [*parts, file])))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+    assert served.on_disk() == set()
+
+
+def test_bodies_that_are_no_form(served: Served) -> None:
+    whole = multipart(("purpose", None, b"batch"), ("file", "a", b"x" * 1000))
+    two = multipart(("purpose", None, b"batch"), ("file", "a", b"x"), ("file", "b", b"y"))
+    nameless = whole.replace(b'name="purpose"', b"")
+    none = multipart(("purpose", None, b"batch"))
+    long = multipart(("purpose", None, b"x" * 70_000), ("file", "a", b"x"))
+    many = multipart(*[(f"f{number}", None, b"x") for number in range(40)])
+    for body, headers in [(b"{}", {"content-type": "application/json"}), (b"", {}), (whole, {}),
+                          (whole[:-30], FORM), (b"garbage", FORM), (two, FORM), (nameless, FORM), (none, FORM),
+                          (long, FORM), (many, FORM)]:  # fmt: skip
+        answer = served.upload(body, headers)
+        assert (answer.status_code, sorted(answer.json()["error"])) == (400, ["code", "message", "param", "type"])
+    assert served.on_disk() == set()
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"", None), (ROW + b"[1]\n", 2), (ROW + b"{\n", 2), (b"\xff\xfe", 1), (ROW * 3 + b"plain text", 4),
+        (b'{"a": "\xff"}\n', 1), (b"\n\n7\n", 3), (ROW + b'{"a": 1} {"b": 2}\n', 2), (b'"text"', 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("file_first", [True, False])
+def test_a_training_file_has_an_object_in_every_line(
+    served: Served, data: bytes, line: int | None, file_first: bool
+) -> None:
+    purpose, file = ("purpose", None, b"fine-tune"), ("file", "a", data)
+    error = served.upload(multipart(*([file, purpose] if file_first else [purpose, file]))).json()["error"]
+    format_ = "Expected file to have JSONL format, where every line is a valid JSON dictionary. Line "
+    assert (error["param"], error["code"], error["type"]) == ("file", "invalid_file", "invalid_request_error")
+    assert error["message"].startswith(f"{format_}{line} " if line else "File is empty.")
+    assert served.on_disk() == set()
+
+
+def test_other_files_are_what_they_are(served: Served) -> None:
+    for first in (True, False):
+        parts = [("file", "a.bin", b"\xff\n\0"), ("purpose", None, b"user_data")]
+        answer = served.upload(multipart(*(parts if first else parts[::-1])))
+        assert served.client.files.content(answer.json()["id"]).read() == b"\xff\n\0"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
+def test_lines_are_judged_alike_in_whatever_pieces_they_come(size: int) -> None:
+    files = [b"", b"\n", b"{}", b"{}\n", b"\xef\xbb\xbf{}\n{}", b"{}\r\n \r\n{}", b'{"a": "\\ud800"}\n', b"{}\n\n\n{}",
+             b"{}\n[1\n{}\n", b"{}\nx", b'{}\n{"a": [\n]}\n', "{}\n{\"ü\": \"码\"}\n".encode(),
+             b"\xef\xbb\xbf\xef\xbb\xbf{}", b'{"a": NaN}\n', b"[" * 5000]  # fmt: skip
+    for data in files:
+        lines = Lines()
+        for at in range(0, len(data), size):
+            lines.feed(data[at : at + size])
+        number = lines.end()
+        rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        assert number == len(data.splitlines()), data
+        assert bool(lines.fault) == any(not _is_object(row) for row in rows if row.strip()), data
+
+
+def _is_object(row: bytes) -> bool:
+    try:
+        return isinstance(json.loads(row.decode()), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory() -> None:
+    lines = Lines()
+    lines.feed(b'{"a": "')
+    while not lines.fault and lines.number < 100:
+        lines.feed(b"x" * 2**20)
+    assert lines.fault and f"Line 1 has more than {LONGEST:,} bytes" in lines.fault
+
+
+@pytest.mark.parametrize("with_length", [True, False])
+def test_the_limit_counts_bytes(served: Served, with_length: bool) -> None:
+    for more, status in ((0, 200), (1, 413)):
+        body = multipart(("file", "a", b"x" * (MOST + more)), ("purpose", None, b"batch"))
+        answer = served.raw.post("/v1/files", content=body if with_length else iter([body]), headers=FORM)
+        assert answer.status_code == status
+    assert answer.json()["error"]["message"] == f"More than {MOST:,} bytes aren't taken."
+    assert len(served.on_disk()) == 1
+
+
+def test_a_long_upload_that_is_refused_gets_its_answer(home: Path) -> None:
+    """Its first line is wrong, and megabytes follow: the client reads the error, not a broken pipe."""
+    app, secret = make_gateway(home)
+    data = b"no\n" * 5_000_000
+    with serving(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
+        for _ in range(2):  # on one connection
+            with pytest.raises(openai.BadRequestError, match="Line 1 isn't valid JSON"):
+                client.files.create(file=("a", data), purpose="fine-tune")
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="wrong").files.create(file=("a", data), purpose="fine-tune")
+        chunks = iter([multipart(("purpose", None, b"fine-tune"), ("file", "a", data))])
+        headers = {**FORM, "authorization": f"Bearer {secret}"}
+        assert httpx.post(f"{url}/v1/files", content=chunks, headers=headers).status_code == 400
+
+
+def test_a_key_that_is_full_is_told_once(served: Served) -> None:
+    sent: list[httpx.Request] = []
+    hooks = {"request": [sent.append]}
+    secret = key_of(served.app, "full", Limits(bytes=1000))
+    with httpx.Client(event_hooks=hooks) as http:
+        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key=secret, http_client=http)
+        first = client.files.create(file=b"x" * 600, purpose="batch")
+        sent.clear()
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.files.create(file=b"x" * 600, purpose="batch")
+        assert (caught.value.code, len(sent)) == ("insufficient_quota", 1)  # sending it again wouldn't help
+        with pytest.raises(openai.RateLimitError):
+            client.uploads.create(bytes=600, filename="a", mime_type="text/plain", purpose="batch")
+        client.files.delete(first.id)
+        client.files.create(file=b"x" * 600, purpose="batch")
+
+
+def test_two_uploads_at_once_dont_both_fit(served: Served) -> None:
+    client = served.as_("two", Limits(bytes=1000))
+    together = threading.Barrier(2)
+
+    def send(_: int) -> bool:
+        together.wait()
+        try:
+            return bool(client.files.create(file=b"x" * 600, purpose="batch"))
+        except openai.RateLimitError:
+            return False
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(send, range(2))) == [False, True]
+    assert len(served.on_disk()) == 1
+
+
+def test_uploads_at_once_dont_mix(served: Served) -> None:
+    bodies = [bytes([65 + number]) * 200_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda body: served.client.files.create(file=body, purpose="batch").id, bodies))
+    assert [served.client.files.content(file_id).read() for file_id in ids] == bodies
+
+
+@pytest.mark.parametrize("method", ["write", "finish"])
+def test_a_full_disk_is_told_once_and_leaves_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Writer, method, full)
+    with pytest.raises(openai.InternalServerError) as caught:
+        served.client.files.create(file=ROW, purpose="fine-tune")
+    assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert served.on_disk() == set()
+
+
+# ---- pages ------------------------------------------------------------------------------------------------
+
+
+def test_pages_by_time_and_purpose(served: Served) -> None:
+    purposes = ["batch", "fine-tune", "batch", "batch", "fine-tune"]
+    ids = [served.client.files.create(file=ROW, purpose=purpose).id for purpose in purposes]  # type: ignore[arg-type]
+    assert [file.id for file in served.client.files.list(limit=2)] == ids[::-1]
+    assert [file.id for file in served.client.files.list(limit=2, order="asc")] == ids
+    assert [file.id for file in served.client.files.list(limit=1, purpose="fine-tune")] == [ids[4], ids[1]]
+    page = served.raw.get("/v1/files", params={"limit": 2, "after": ids[3]}).json()
+    assert {**page, "data": [file["id"] for file in page["data"]]} == {
+        "object": "list", "data": [ids[2], ids[1]], "has_more": True, "first_id": ids[2], "last_id": ids[1]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [({"after": "file-x"}, "after"), ({"limit": "0"}, "limit"), ({"limit": "10001"}, "limit"),
+     ({"order": "up"}, "order"), ({"purpose": "x"}, "purpose")],
+)  # fmt: skip
+def test_a_wrong_query_is_named(served: Served, query: dict[str, str], param: str) -> None:
+    answer = served.raw.get("/v1/files", params=query)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_what_one_key_made_another_doesnt_see(served: Served) -> None:
+    ana, ben = served.as_("ana"), served.as_("ben")
+    file = ana.files.create(file=ROW, purpose="fine-tune")
+    upload = ana.uploads.create(bytes=3, filename="a", mime_type="text/plain", purpose="batch")
+    assert ben.files.list().data == []
+    for call in (ben.files.retrieve, ben.files.content, ben.files.delete):
+        with pytest.raises(openai.NotFoundError):
+            call(file.id)
+    for refused in (lambda: ben.uploads.cancel(upload.id), lambda: ben.uploads.parts.create(upload.id, data=b"abc")):
+        with pytest.raises(openai.NotFoundError):
+            refused()
+    with pytest.raises(openai.BadRequestError):
+        ben.files.list(after=file.id)
+    assert served.client.files.retrieve(file.id) == file  # an admin's
+
+
+# ---- uploads in parts -------------------------------------------------------------------------------------
+
+
+def test_the_official_client_uploads_in_parts(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "big.jsonl").write_bytes(ROW * 2000)
+    upload = served.client.uploads.upload_file_chunked(
+        file=tmp_path / "big.jsonl", mime_type="application/jsonl", purpose="fine-tune", part_size=50_000
+    )
+    file = strictly(upload).file
+    assert file and (upload.status, file.filename, file.bytes) == ("completed", "big.jsonl", 2000 * len(ROW))
+    assert served.client.files.content(file.id).read() == ROW * 2000
+    assert served.on_disk() == {file.id}  # the parts are gone
+
+
+def _started(served: Served, *parts: bytes, purpose: Any = "batch") -> tuple[str, list[str]]:
+    client = served.client.uploads
+    upload = strictly(
+        client.create(bytes=sum(map(len, parts)), filename="a b", mime_type="text/plain", purpose=purpose)
+    )
+    assert (upload.status, upload.file, upload.expires_at) == ("pending", None, upload.created_at + 3600)
+    return upload.id, [strictly(client.parts.create(upload.id, data=part)).id for part in parts]
+
+
+def test_parts_go_in_the_order_that_is_told_at_the_end(served: Served) -> None:
+    upload, ids = _started(served, b"one", b"two!")
+    md5 = "75d9c5c3e4d4c8dbfae46a3d0ff03a3c"
+    with pytest.raises(openai.BadRequestError, match=r"MD5 is [0-9a-f]{32}, not"):
+        served.client.uploads.complete(upload, part_ids=ids[::-1], md5=md5)
+    first = served.client.uploads.complete(upload, part_ids=ids[::-1])
+    assert first.file and served.client.files.content(first.file.id).read() == b"two!one"
+    assert served.client.uploads.complete(upload, part_ids=ids[::-1]) == first  # sent again after a lost answer
+    with pytest.raises(openai.BadRequestError, match="is completed"):
+        served.client.uploads.cancel(upload)
+    with pytest.raises(openai.BadRequestError, match="is completed"):
+        served.client.uploads.parts.create(upload, data=b"more")
+    assert served.on_disk() == {first.file.id}
+
+
+def test_an_upload_that_cant_be_completed(served: Served) -> None:
+    upload, ids = _started(served, b"one", b"two", purpose="fine-tune")
+    for wrong in (ids[:1], [*ids, ids[0]], [ids[0], "part_x"], []):
+        with pytest.raises(openai.BadRequestError) as caught:
+            served.client.uploads.complete(upload, part_ids=wrong)
+        assert caught.value.param == "part_ids"
+    with pytest.raises(openai.BadRequestError, match="JSONL"):
+        served.client.uploads.complete(upload, part_ids=ids)
+    assert served.on_disk() == set(ids)
+    assert strictly(served.client.uploads.cancel(upload)).status == "cancelled"
+    assert served.client.uploads.cancel(upload).status == "cancelled"
+    assert served.on_disk() == set()
+
+
+def test_an_upload_that_is_too_big_or_too_late(served: Served) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        served.client.uploads.create(bytes=MOST + 1, filename="a", mime_type="b", purpose="batch")
+    assert caught.value.status_code == 413
+    upload, ids = _started(served, b"abc")
+    with pytest.raises(openai.APIStatusError, match="More than 3 bytes"):
+        served.client.uploads.parts.create(upload, data=b"abcd")
+    store = served.app.state.gateway.client.store
+    clock = store.clock
+    try:
+        store.clock = lambda: clock() + 3601
+        with pytest.raises(openai.BadRequestError, match="is expired"):
+            served.client.uploads.complete(upload, part_ids=ids)
+        served.app.state.gateway.files.sweep()
+        assert served.on_disk() == set()
+    finally:
+        store.clock = clock
+
+
+def test_an_upload_completed_twice_at_once_is_one_file(served: Served) -> None:
+    upload, ids = _started(served, b"x" * 100_000, b"y" * 100_000)
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: served.client.uploads.complete(upload, part_ids=ids), range(4)))
+    files = {one.file.id for one in done if one.file}
+    assert len(files) == 1 and served.on_disk() == files
+
+
+# ---- what is killed ---------------------------------------------------------------------------------------
+
+
+def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+    port = free_port()
+    process = subprocess.Popen(ServeOptions(port=port).argv(), env={**os.environ, "FTQ_HOME": str(home)})
+    until(lambda: _answers(port, process), 30)
+    return process, f"http://127.0.0.1:{port}"
+
+
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_killed_in_an_upload_leaves_a_partial_that_the_next_one_deletes(home: Path) -> None:
+    client, _ = _storage(home)
+    secret = client.store.keys.create("test", Limits(), admin=True).secret
+    client.close()
+    process, url = _start(home)
+    body = multipart(("purpose", None, b"batch"), ("file", "a", b"x" * 8_000_000))
+
+    def half() -> Iterator[bytes]:
+        yield body[:4_000_000]
+        until(lambda: any(path.stat().st_size for path in (home / "files").glob(".*.partial")))
+        process.kill()
+        process.wait()
+        yield body[4_000_000:]
+
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"{url}/v1/files", content=half(), headers={**FORM, "authorization": f"Bearer {secret}"})
+    (left,) = (home / "files").iterdir()
+    assert left.name.startswith(".file-") and left.name.endswith(".partial")
+    process, url = _start(home)  # another gateway may still be writing it: it stays for an hour
+    assert left.exists()
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    os.utime(left, (0, 0))
+    process, url = _start(home)
+    until(lambda: not left.exists())
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+
+
+def _storage(home: Path) -> tuple[Client, Storage]:
+    client = Client(settings_of(home))
+    return client, Storage(client.store, home)
+
+
+@pytest.mark.parametrize("moment", ["written", "linked", "recorded", "deleting", "deleted"])
+def test_whenever_it_is_killed_a_file_is_there_with_its_row_or_not_at_all(home: Path, moment: str) -> None:
+    """A process that ends at once at each of the moments between which a kill can fall."""
+    script = f"""
+import os, sys
+from pathlib import Path
+from tests.test_gateway_files import _storage
+client, storage = _storage(Path({str(home)!r}))
+die = lambda *_, **__: os._exit(9)
+moment = {moment!r}
+if moment == "written": os.fsync = die
+if moment == "linked": storage.store.files.add = die
+if moment == "recorded": Path.unlink = die
+file = storage.add("owner", "a", "batch", [b"abc"], file_id="file-a")
+if moment == "deleting": storage.store.files.delete = die
+if moment == "deleted": Path.unlink = die
+storage.delete(file)
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 9
+    client, _ = _storage(home)
+    for path in (home / "files").iterdir():
+        os.utime(path, (0, 0))
+    before = client.store.files.page(None, 10)
+    leftovers = client.room.leftovers()
+    assert [path.suffix for path, _ in leftovers] == [".partial"]
+    for path, _ in leftovers:
+        client.room.clear(path)
+    whole = {"file-a"} if moment in ("recorded", "deleting") else set()
+    assert {path.name for path in (home / "files").iterdir()} == whole == {file.id for file in before}
+    client.close()
+
+
+def test_bytes_whose_row_is_in_another_database_are_left_alone(home: Path) -> None:
+    client, storage = _storage(home)
+    file = storage.add("owner", "a", "batch", [b"abc"])
+    os.utime(storage.path(file), (0, 0))
+    client.close()
+    other = Client(settings_of(home / "other"))
+    Storage(other.store, home).sweep()
+    assert storage.path(file).read_bytes() == b"abc"
+    other.close()
+
+
+def test_a_result_file_is_made_once(home: Path) -> None:
+    client, storage = _storage(home)
+    first = storage.add("owner", "a", "fine-tune-results", [b"ab", b"c\n"], file_id="file-r", run_id="r1")
+    assert storage.add("owner", "a", "fine-tune-results", [b"else"], file_id="file-r", run_id="r1") == first
+    assert (first.bytes, first.lines, client.store.files.of_run("r1")) == (4, 1, [first])
+    assert {path.name for path in (home / "files").iterdir()} == {"file-r"}
+    client.close()
+
+
+# ---- size -------------------------------------------------------------------------------------------------
+
+
+def test_a_million_tiny_lines(home: Path) -> None:
+    app, secret = make_gateway(home)
+    with serving(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key=secret) as client:
+        file = client.files.create(file=b"{}\n" * 1_000_000, purpose="fine-tune")
+        assert app.state.gateway.client.store.files.find(file.id, None).lines == 1_000_000
+
+
+@pytest.mark.long
+def test_the_memory_is_flat_at_500_mb(home: Path) -> None:
+    """Of the gateway's process at its peak, as the kernel counted it: once small, once large."""
+    peaks = [_peak_of_uploading(home / str(rows), rows) for rows in (5, 500)]
+    assert peaks[1] - peaks[0] < 30e6, peaks
+
+
+def _peak_of_uploading(home: Path, megabytes: int) -> float:
+    client, _ = _storage(home)
+    secret = client.store.keys.create("test", Limits()).secret
+    client.close()
+    process, url = _start(home)
+    block = ROW * (10**6 // len(ROW))
+    head, tail = multipart(("file", "a", b"|"), ("purpose", None, b"fine-tune")).split(b"|")
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for _ in range(megabytes):
+            yield block
+        yield tail
+
+    headers = {**FORM, "authorization": f"Bearer {secret}"}
+    answer = httpx.post(f"{url}/v1/files", content=body(), headers=headers, timeout=300)
+    assert answer.json()["bytes"] == megabytes * len(block)
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    return float(status.partition("VmHWM:")[2].split()[0]) * 1024
