@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +21,10 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from gateway import errors
 from gateway.access import Access
+from gateway.chat.settings import ChatSettings
+
+if TYPE_CHECKING:
+    from gateway.chat.upstream.order import Backend
 
 
 @dataclass
@@ -29,6 +34,14 @@ class Gateway:
     settings: Settings
     options: ServeOptions
     client: Client
+    chat: ChatSettings = field(default_factory=ChatSettings.from_env)
+
+    @cached_property
+    def answering(self) -> Backend:
+        """Who answers chats; what that needs is imported with the first one."""
+        from gateway.chat.upstream.backend import backend
+
+        return backend(self.chat)
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -43,6 +56,8 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        if "answering" in vars(gateway):
+            await gateway.answering.close()
         gateway.client.close()
 
     handlers: dict[Any, Any] = dict.fromkeys((errors.ApiError, FtqError, HTTPException, Exception), errors.answer)
@@ -57,7 +72,9 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 
 
 def _routes() -> list[Route]:
-    return [Route("/healthz", health)]
+    from gateway.chat import routes as chat  # they need this module
+
+    return [Route("/healthz", health), *chat.routes]
 
 
 def health(request: Request) -> Response:
