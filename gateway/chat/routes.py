@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -58,7 +59,10 @@ routes = [
 
 async def _pieces(request: Request, name: str, orders: list[Order]) -> AsyncIterator[Piece | Usage]:
     gateway, key = gateway_of(request), caller_of(request)
-    served = await in_thread(lambda: models.resolve(gateway, key, name))
+    if gateway.chat.url and name in gateway.chat.names:
+        served = models.Served(name, Path(), None, 0, "")
+    else:
+        served = await in_thread(lambda: models.resolve(gateway, key, name))
     async with aclosing(cast(Any, answers(gateway.answering, served, orders))) as pieces:
         async for piece in pieces:
             yield piece

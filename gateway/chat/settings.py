@@ -16,7 +16,7 @@ MODELS = 4
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """`url`: who answers instead of llama.cpp. `names`: what that server calls a model.
+    """`url`: who answers instead of llama.cpp. `names`: what that server calls a model, which every key may ask.
 
     `models` and `memory` (bytes, 0 is no limit) bound the llama.cpp servers that are loaded at the same time.
     """
