@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +24,11 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from gateway import errors
 from gateway.access import Access
+from gateway.chat.settings import ChatSettings
 from gateway.files.storage import Storage
+
+if TYPE_CHECKING:
+    from gateway.chat.upstream.order import Backend
 
 SWEEP_SECONDS = 3600.0
 log = logging.getLogger("ftq.gateway")
@@ -37,6 +41,14 @@ class Gateway:
     settings: Settings
     options: ServeOptions
     client: Client
+    chat: ChatSettings = field(default_factory=ChatSettings.from_env)
+
+    @cached_property
+    def answering(self) -> Backend:
+        """Who answers chats; what that needs is imported with the first one."""
+        from gateway.chat.upstream.backend import backend
+
+        return backend(self.chat)
 
     @cached_property
     def files(self) -> Storage:
@@ -58,6 +70,8 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
         sweeping = asyncio.create_task(_sweep(gateway))
         yield
         sweeping.cancel()
+        if "answering" in vars(gateway):
+            await gateway.answering.close()
         gateway.client.close()
 
     handlers: dict[Any, Any] = dict.fromkeys((errors.ApiError, FtqError, HTTPException, Exception), errors.answer)
@@ -72,9 +86,10 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 
 
 def _routes() -> list[Route]:
+    from gateway.chat import routes as chat  # they need this module
     from gateway.files import routes as files
 
-    return [Route("/healthz", health), *files.routes]
+    return [Route("/healthz", health), *files.routes, *chat.routes]
 
 
 async def _sweep(gateway: Gateway) -> None:

@@ -55,7 +55,8 @@ def invalid(error: ValidationError) -> ApiError:
         return ApiError(400, f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter")
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unrecognized request argument supplied: {path}", param=path, code="unknown_parameter")
-    return ApiError(400, f"Invalid value for '{path}': {first['msg']}.", param=path, code="invalid_value")
+    why = first["msg"].removeprefix("Value error, ")
+    return ApiError(400, f"Invalid value for '{path}': {why}.", param=path, code="invalid_value")
 
 
 def page(

@@ -23,12 +23,16 @@ FIXED_BYTES = 256 * 2**20  # what a server needs beside the weights and the cach
 CACHE_SHARE = 0.75
 
 
+_Model = tuple[Path, Path | None]  # a file and the adapter that is laid over it
+
+
 @dataclass
 class _Entry:
     """A place for one file's server. The thread that starts the server holds `starting`; the waiting ones are users."""
 
     starting: threading.Lock = field(default_factory=threading.Lock)
     server: Server | None = None
+    bytes: int = 0  # what the server may need
     users: int = 0
     asking: int = 0  # users that have the server
     last_used: int = 0
@@ -40,16 +44,28 @@ class Pool:
     At most `most` servers run at once, each with room for `context` tokens unless a question needs more. An unused
     server keeps its model loaded for `idle_seconds`. With `gpu` (default: if this process sees one) llama.cpp puts as
     many layers on the GPU as fit into its free memory, if the wheel or FTQ_LLAMA_SERVER can use it.
+
+    A `patient` pool that is short of memory waits until one of its busy servers is idle, instead of failing: whoever
+    asks must not hold another server of it. `memory` limits the bytes of all its servers together; 0 is no limit.
     """
 
     def __init__(
-        self, most: int = 2, idle_seconds: float = 300.0, gpu: bool | None = None, context: int = CONTEXT
+        self,
+        most: int = 2,
+        idle_seconds: float = 300.0,
+        gpu: bool | None = None,
+        context: int = CONTEXT,
+        *,
+        patient: bool = False,
+        memory: int = 0,
     ) -> None:
         self.most, self.idle_seconds, self.context = most, idle_seconds, context
+        self.patient, self.memory = patient, memory
         self.gpu = bool(hardware.own_gpus()) if gpu is None else gpu
-        self._entries: dict[Path, _Entry] = {}
+        self._entries: dict[_Model, _Entry] = {}
         self._changed = threading.Condition()
         self._clock = 0
+        self._closed = False
 
     def stream(
         self, file: Path, question: Question, stopped: Callable[[], bool] = lambda: False
@@ -91,14 +107,17 @@ class Pool:
             threads.shutdown(cancel_futures=True)
 
     @contextmanager
-    def server(self, file: Path, context: int = 0) -> Iterator[Server]:
-        """The file's server with room for `context` tokens, started if need be. It stays while the block runs."""
-        file = file.resolve()
-        entry = self._enter(file)
+    def server(self, file: Path, context: int = 0, lora: Path | None = None) -> Iterator[Server]:
+        """The file's server with room for `context` tokens, started if need be. It stays while the block runs.
+
+        `lora` is an adapter as a GGUF of its own; the file with it is another model than the file alone.
+        """
+        model = (file.resolve(), lora.resolve() if lora else None)
+        entry = self._enter(model)
         try:
             with entry.starting:
                 if entry.server is None or not entry.server.alive or entry.server.context < context:
-                    self._start(file, entry, context)
+                    self._start(model, entry, context)
                 server = entry.server
                 assert server
                 self._count(entry, asking=1)
@@ -110,8 +129,10 @@ class Pool:
             self._count(entry, users=-1)
 
     def close(self) -> None:
-        """End all servers."""
+        """End all servers, and let whoever waits for one go."""
         with self._changed:
+            self._closed = True
+            self._changed.notify_all()
             for entry in self._entries.values():
                 if entry.server:
                     entry.server.close()
@@ -119,12 +140,12 @@ class Pool:
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _enter(self, file: Path) -> _Entry:
-        """The file's place with the caller as a user: the place is kept until the caller counts itself out."""
+    def _enter(self, model: _Model) -> _Entry:
+        """The model's place with the caller as a user: the place is kept until the caller counts itself out."""
         with self._changed:
-            while file not in self._entries and len(self._entries) >= self.most and not self._stop_oldest():
-                self._changed.wait()  # all are busy answering
-            entry = self._entries.setdefault(file, _Entry())
+            while model not in self._entries and len(self._entries) >= self.most and not self._stop_oldest():
+                self._wait()  # all are busy answering
+            entry = self._entries.setdefault(model, _Entry())
             self._count(entry, users=1)
             return entry
 
@@ -136,45 +157,73 @@ class Pool:
             entry.last_used = self._clock
             self._changed.notify_all()
 
-    def _start(self, file: Path, entry: _Entry, context: int) -> None:
+    def _wait(self) -> None:
+        """Wait until something has changed. Lost if the pool was closed. The caller holds `_changed`."""
+        self._changed.wait()
+        if self._closed:
+            raise Lost("llama.cpp's servers are being stopped", "Ask again when the process runs again.")
+
+    def _start(self, model: _Model, entry: _Entry, context: int) -> None:
         """Start the place's server; one that is too small ends first, once its running answers are complete."""
         if entry.server:
             with self._changed:
                 while entry.asking and entry.server.alive:
-                    self._changed.wait()
+                    self._wait()
             entry.server.close()
-            entry.server = None
-        if not file.is_file():
-            raise UserError(f"{file} isn't there", "`ftq status RUN` shows what the run has made.")
+            entry.server, entry.bytes = None, 0
+        file, lora = model
+        if missing := next((one for one in model if one and not one.is_file()), None):
+            raise UserError(f"{missing} isn't there", "`ftq status RUN` shows what the run has made.")
         rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs a larger one
-        self._make_room(file, rounded)
-        entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu)
+        self._make_room(model, entry, rounded)
+        try:
+            entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, lora=lora)
+        except BaseException:
+            entry.bytes = 0
+            raise
 
-    def _make_room(self, file: Path, context: int) -> None:
+    def _make_room(self, model: _Model, entry: _Entry, context: int) -> None:
         """Stop idle servers until the memory suffices. Lost if it doesn't now, OutOfMemory if it never will."""
         if self.gpu:
             return  # llama.cpp itself takes the memory that is free there, and computes the rest on the CPU
-        size = file.stat().st_size
+        name = model[0].name
+        size = sum(one.stat().st_size for one in model if one)
         needed = int(size * (1 + CACHE_SHARE * context / CONTEXT)) + FIXED_BYTES
-        if needed > (total := hardware.machine_memory()):
+        total = hardware.machine_memory()
+        if needed > min(total, self.memory or total):
+            has = f"the limit is {self.memory / 2**30:.1f}" if self.memory else f"this machine has {total / 2**30:.1f}"
             raise OutOfMemory(
-                f"asking {file.name} needs about {needed / 2**30:.1f} GiB, this machine has {total / 2**30:.1f}",
+                f"asking {name} needs about {needed / 2**30:.1f} GiB, {has}",
                 "Take a smaller quantisation, or ask a shorter question.",
             )
         with self._changed:
-            while needed > (free := hardware.free_memory()):
-                if not self._stop_oldest():
+            while needed > (free := self._free_memory()):
+                if self._stop_oldest():
+                    continue
+                if not (self.patient and self._others_work(entry)):
                     raise Lost(
-                        f"asking {file.name} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free now",
+                        f"asking {name} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free now",
                         "Ask again when other processes have ended.",
                     )
+                self._wait()
+            entry.bytes = needed
+
+    def _others_work(self, entry: _Entry) -> bool:
+        """Whether another server of the pool starts or answers, which will be idle some time."""
+        return any(other.asking or other.bytes for other in self._entries.values() if other is not entry)
+
+    def _free_memory(self) -> int:
+        """What a new server may take, of the machine's memory and of the limit. The caller holds `_changed`."""
+        free = hardware.free_memory()
+        used = sum(entry.bytes for entry in self._entries.values())
+        return min(free, self.memory - used) if self.memory else free
 
     def _stop_oldest(self) -> bool:
         """Stop the server that has been unused longest; False if there is none. The caller holds `_changed`."""
-        idle = [file for file, entry in self._entries.items() if entry.users == 0]
+        idle = [model for model, entry in self._entries.items() if entry.users == 0]
         if not idle:
             return False
-        oldest = min(idle, key=lambda file: self._entries[file].last_used)
+        oldest = min(idle, key=lambda model: self._entries[model].last_used)
         entry = self._entries.pop(oldest)
         if entry.server:
             entry.server.close()

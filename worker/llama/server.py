@@ -38,9 +38,14 @@ SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
 class Server:
     """A model loaded by llama.cpp. Several threads may ask at once; together they share `context` tokens."""
 
-    def __init__(self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False) -> None:
-        """Start the child and wait until it answers. FtqError with its last lines if it can't load the file."""
-        self.file, self.context = file, context
+    def __init__(
+        self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False, lora: Path | None = None
+    ) -> None:
+        """Start the child and wait until it answers. FtqError with its last lines if it can't load the file.
+
+        `lora` is an adapter as a GGUF of its own, which is laid over the model.
+        """
+        self.file, self.context, self.lora = file, context, lora
         self._folder = tempfile.TemporaryDirectory(prefix="ftq-llama-", dir=_short_folder())  # mode 700
         self._socket, self._key = str(Path(self._folder.name, "server.sock")), secrets.token_hex(16)
         self._output = Path(self._folder.name, "output")
@@ -60,6 +65,11 @@ class Server:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def address(self) -> tuple[str, str]:
+        """(the socket's path, the key) for who asks this server in OpenAI's words."""
+        return self._socket, self._key
 
     @property
     def pid(self) -> int:
@@ -130,6 +140,20 @@ class Server:
         seconds = round(time.monotonic() - began, 3)
         return Answer(question.text, text.strip(), ended, last.get("tokens_predicted", 0), seconds, round(first, 3))
 
+    def died(self, what: str, error: Exception | None = None) -> FtqError:
+        """The error for a server that is gone, with its exit code and last lines; `error` is the connection's."""
+        try:
+            code = self._process.wait(timeout=5)
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            how = f"no answer ({error})"
+        lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
+        output = "\n".join(lines) or "it printed nothing"
+        return FtqError(
+            f"llama.cpp {what} {self.file.name} ({how}):\n{output}",
+            "`ftq doctor` shows whether llama.cpp works on this machine.",
+        )
+
     def close(self) -> None:
         """End the child and remove its files."""
         self._process.kill()
@@ -151,6 +175,7 @@ class Server:
             "key": self._key,
             "idle_seconds": int(idle_seconds),
             "gpu": gpu,
+            "lora": str(self.lora or ""),
         }
         withheld = {*NOT_FOR_STAGES, *LLM_SECRETS}
         environment = {name: value for name, value in os.environ.items() if name not in withheld}
@@ -173,7 +198,7 @@ class Server:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if not self.alive:
-                raise self._died("couldn't load")
+                raise self.died("couldn't load")
             with contextlib.suppress(httpx.TransportError):
                 if self._listens() and self._client.get("/health", timeout=5).status_code == 200:
                     return
@@ -202,7 +227,7 @@ class Server:
         try:
             response = send()
         except httpx.TransportError as error:
-            raise self._died("stopped answering for", error) from None
+            raise self.died("stopped answering for", error) from None
         self._check(response)
         body: dict[str, Any] = response.json()
         return body
@@ -218,7 +243,7 @@ class Server:
                     if line.startswith("data: "):
                         yield json.loads(line.removeprefix("data: "))
         except httpx.TransportError as error:
-            raise self._died("stopped while it answered for", error) from None
+            raise self.died("stopped while it answered for", error) from None
 
     def _check(self, response: httpx.Response) -> None:
         if response.status_code == 200:
@@ -228,20 +253,6 @@ class Server:
         except (ValueError, KeyError, TypeError):
             message = response.text[:300]
         raise FtqError(f"llama.cpp refuses the question to {self.file.name}: {message}", "The worker's log has more.")
-
-    def _died(self, what: str, error: Exception | None = None) -> FtqError:
-        """The error for a server that is gone, with its exit code and last lines; `error` is the connection's."""
-        try:
-            code = self._process.wait(timeout=5)
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        except subprocess.TimeoutExpired:
-            how = f"no answer ({error})"
-        lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
-        output = "\n".join(lines) or "it printed nothing"
-        return FtqError(
-            f"llama.cpp {what} {self.file.name} ({how}):\n{output}",
-            "`ftq doctor` shows whether llama.cpp works on this machine.",
-        )
 
     @contextmanager
     def _reserved(self, tokens: int, stopped: Callable[[], bool]) -> Iterator[None]:

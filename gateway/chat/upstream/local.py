@@ -1,0 +1,236 @@
+"""The llama.cpp servers of this process, started when a model is asked for the first time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+from ftq.errors import FtqError, Lost, UserError
+from gateway.chat.settings import ChatSettings
+from gateway.chat.upstream.events import FINAL, Broken, events, refusal, too_long
+from gateway.chat.upstream.order import Order
+from gateway.chat.upstream.room import Room
+from gateway.chat.upstream.threads import in_thread
+from gateway.errors import RETRY_SECONDS, ApiError
+from gateway.models import Served
+
+if TYPE_CHECKING:
+    from worker.llama.pool import Pool
+    from worker.llama.server import Server
+
+SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
+DEFAULT_TOKENS = 1024  # of an answer whose request names no limit
+SHORT_BYTES = 512  # of a prompt that isn't counted: no token is shorter than a byte
+TEMPLATE_TOKENS = 128  # that a template may add to it
+# OpenAI's defaults, and what else `ftq ask` draws with.
+SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 40, "min_p": 0.0, "cache_prompt": True}
+NOT_HERE = (
+    "This gateway can't answer: llama.cpp isn't installed beside it. `pip install -r requirements/worker.txt` installs "
+    "it; or let FTQ_LLAMA_SERVER name a llama-server, or FTQ_CHAT_URL the URL of a server that speaks OpenAI's API."
+)
+
+
+class Local:
+    """Answers by a pool of llama.cpp servers."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        self._settings = settings
+        self._links: WeakKeyDictionary[Server, _Link] = WeakKeyDictionary()
+        self._pool: Pool | None = None
+        self._opening = asyncio.Lock()
+        self._entering = defaultdict[tuple[Path, Path | None], asyncio.Lock](asyncio.Lock)
+
+    async def events(self, served: Served, order: Order) -> AsyncIterator[dict[str, Any]]:
+        context = 0
+        while True:
+            async with self._server(served, context) as server:
+                link = self._link(server)
+                prompt = await link.prompt_tokens(order)
+                most = self._most(server, order, prompt)
+                if prompt + most <= server.context:
+                    async with aclosing(cast(Any, link.events(order, prompt, most))) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                    return
+                context = prompt + most
+
+    async def close(self) -> None:
+        if self._pool:
+            await in_thread(self._pool.close)
+
+    def _most(self, server: Server, order: Order, prompt: int) -> int:
+        """How many tokens an answer may have. The model's end cuts a larger limit: `finish_reason` says so."""
+        left = server.trained_context - prompt
+        if left < 1:
+            raise too_long(
+                f"This model's maximum context length is {server.trained_context} tokens. However, your {order.param} "
+                f"resulted in {prompt} tokens. Please reduce the length of the {order.param}.",
+                order,
+            )
+        return min(order.most or DEFAULT_TOKENS, left)
+
+    def _open(self) -> Pool:
+        try:
+            from worker.llama.pool import Pool
+        except ImportError:
+            raise _not_here() from None
+        if not self._settings.llama_server and find_spec("xllamacpp") is None:
+            raise _not_here()
+        return Pool(most=self._settings.models, patient=True, memory=self._settings.memory)
+
+    @asynccontextmanager
+    async def _server(self, served: Served, context: int) -> AsyncIterator[Server]:
+        """The model's server. One thread starts it, whoever else asks for the model waits for that thread."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await in_thread(self._open)  # asks the driver for GPUs
+        holding = self._pool.server(served.gguf, context, served.lora)
+        async with self._entering[served.gguf, served.lora]:
+            try:
+                server = await _entered(holding)
+            except FtqError as error:
+                raise _of_start(error) from error
+        try:
+            yield server
+        finally:
+            holding.__exit__(None, None, None)
+
+    def _link(self, server: Server) -> _Link:
+        link = self._links.get(server)
+        if link is None:
+            link = self._links[server] = _Link(server)
+        return link
+
+
+class _Link:
+    """Asks one server, in OpenAI's words. A connection per request, as worker.llama.server does."""
+
+    def __init__(self, server: Server) -> None:
+        import httpx
+
+        socket, key = server.address
+        self._server, self._room = server, Room(server.context)
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=socket, verify=False),
+            base_url="http://llama",
+            headers={"Authorization": f"Bearer {key}", "Connection": "close", "Content-Type": "application/json"},
+            timeout=SILENCE_SECONDS,
+            trust_env=False,
+        )
+        self._takes_tools: bool | None = None
+
+    async def prompt_tokens(self, order: Order) -> int:
+        """How many tokens the prompt has, or more than that if it is short: counting takes two requests."""
+        text = order.body.get("messages") or order.body["prompt"]
+        if order.wants_tools:
+            await self._check_tools()
+        bound = len(json.dumps(text, ensure_ascii=False).encode()) + TEMPLATE_TOKENS
+        if bound <= SHORT_BYTES + TEMPLATE_TOKENS and not order.wants_tools:
+            return bound
+        if "messages" in order.body:
+            kept = {name: order.body[name] for name in ("messages", "tools", "tool_choice") if name in order.body}
+            text = (await self._post("/apply-template", kept | _template(), order))["prompt"]
+        if not isinstance(text, str):
+            return len(text)
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        return len((await self._post("/tokenize", asked, order))["tokens"])
+
+    async def events(self, order: Order, prompt: int, most: int) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of `order.n` answers, as many at once as the context and the slots have room for."""
+        from worker.llama.server import SLOTS
+
+        side_by_side = min(order.n, SLOTS, max(1, (self._server.context - prompt) // most))
+        for first in range(0, order.n, side_by_side):
+            n = min(side_by_side, order.n - first)
+            async with (
+                self._room.taken(min(prompt + n * most, self._server.context)),
+                aclosing(cast(Any, self._events(order, _body(order, first, n, most)))) as chunks,
+            ):
+                async for chunk in chunks:
+                    for choice in chunk.get("choices") or ():
+                        choice["index"] += first
+                    yield chunk
+
+    async def _events(self, order: Order, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        try:
+            async with aclosing(cast(Any, events(self._client, f"/v1{order.path}", body, order))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Broken as broken:
+            raise await self._died(broken) from None
+
+    async def _check_tools(self) -> None:
+        if self._takes_tools is None:
+            response = await self._client.get("/props")
+            self._takes_tools = bool(response.json().get("chat_template_caps", {}).get("supports_tools", True))
+        if not self._takes_tools:
+            raise ApiError(
+                400, "The chat template of this model has no tools.", param="tools", code="unsupported_value"
+            )
+
+    async def _post(self, path: str, body: dict[str, Any], order: Order) -> dict[str, Any]:
+        import httpx
+
+        try:
+            response = await self._client.post(path, content=json.dumps(body).encode())
+        except httpx.TransportError as error:
+            raise await self._died(error) from None
+        if response.status_code != 200:
+            raise refusal(response.status_code, response.content, order)
+        values: dict[str, Any] = response.json()
+        return values
+
+    async def _died(self, error: Exception) -> ApiError:
+        """The error of who waited for an answer; the next request starts the server again."""
+        died = await in_thread(lambda: self._server.died("stopped while it answered for", error))
+        return ApiError(500, died.text, kind="server_error", code="server_died")
+
+
+def _template() -> dict[str, Any]:
+    """What the template is told beside the messages, as in training."""
+    from worker.llama.answer import DAY, WITHOUT_THINKING
+
+    return {"chat_template_kwargs": {**WITHOUT_THINKING, "date_string": DAY}}
+
+
+def _body(order: Order, first: int, n: int, most: int) -> dict[str, Any]:
+    body = SAMPLING | order.body | {"n": n, "max_tokens": most, "stream": True}
+    body |= {"stream_options": {"include_usage": True}}
+    body |= _template() if "messages" in body else {}
+    body |= {"top_k": 1} if body.get("temperature") == 0 else {}
+    body |= {"seed": (body["seed"] + first) % (2**32 - 1)} if "seed" in body else {}
+    return body
+
+
+async def _entered(holding: AbstractContextManager[Server]) -> Server:
+    """Enter in a thread. If the caller is cancelled meanwhile, what the thread gets is given back."""
+    entering = in_thread(holding.__enter__)
+    try:
+        return await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        entering.add_done_callback(
+            lambda done: done.cancelled() or done.exception() or holding.__exit__(None, None, None)
+        )
+        raise
+
+
+def _of_start(error: FtqError) -> ApiError:
+    """Why there is no server for the model: only what may pass is tried again."""
+    if isinstance(error, Lost):
+        wait = {"Retry-After": str(RETRY_SECONDS)}
+        return ApiError(503, error.text, kind="server_error", code="unavailable", headers=wait)
+    if isinstance(error, UserError):
+        return ApiError(404, error.text, param="model", code="model_not_found")
+    code = "out_of_memory" if error.kind == "memory" else None
+    return ApiError(500, error.text, kind="server_error", code=code, headers=FINAL)
+
+
+def _not_here() -> ApiError:
+    return ApiError(501, NOT_HERE, kind="server_error", code="not_available", headers=FINAL)
