@@ -99,8 +99,15 @@ def test_weights_that_are_not_the_models_are_named_before_any_training(model: Pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forks")
-@pytest.mark.parametrize(("name", "lost"), [("Phi3Config", "qkv_proj"), ("Qwen2Config", "q_proj.bias"),
-                                            ("Qwen3Config", "q_norm"), ("Gemma2Config", "pre_feedforward")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("Phi3Config", "qkv_proj"),
+        ("Qwen2Config", "q_proj.bias"),
+        ("Qwen3Config", "q_norm"),
+        ("Gemma2Config", "pre_feedforward"),
+    ],
+)
 def test_what_only_one_family_has_is_missed_too(
     families: dict[str, Path], tmp_path: Path, name: str, lost: str
 ) -> None:

@@ -49,8 +49,9 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 def gc(last: int, dry_run: bool, yes: bool) -> None:
     """Delete old runs.
 
-    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion, submit or upload has left;
-    what nothing needs in this machine's cache; and questions older than a day. Shows first how much room that frees.
+    The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion, submit or upload has
+    left; what nothing needs in this machine's cache; and questions older than a day. Shows first how much room that
+    frees.
 
     \b
     Example:
