@@ -111,11 +111,14 @@ class _Answer:
         self._send = send
         self.headers = HEADERS
         self.started = False
+        self._since = time.perf_counter()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            _add(message, self.headers | {"x-request-id": f"req_{secrets.token_hex(16)}"})
+            took = f"{(time.perf_counter() - self._since) * 1000:.0f}"
+            more = {"x-request-id": f"req_{secrets.token_hex(16)}", "openai-processing-ms": took}
+            _add(message, self.headers | more)
         await self._send(message)
 
 

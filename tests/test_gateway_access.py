@@ -40,6 +40,7 @@ def test_an_unknown_address_is_an_error_of_the_same_shape(api: TestClient) -> No
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == "Invalid URL (GET /v1/x)"
     assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["openai-processing-ms"].isdigit()
 
 
 def test_the_official_client_raises_its_own_errors(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,7 +26,9 @@ from starlette.applications import Starlette
 from ftq.client.client import Client
 from ftq.files.uploads import Writer
 from ftq.programs import ServeOptions
+from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
+from gateway.app import make_app
 from gateway.files.lines import LONGEST, Lines
 from gateway.files.storage import Storage
 from tests.gateway_tools import FORM, key_of, make_gateway, multipart, serving, settings_of, strictly
@@ -186,12 +190,13 @@ def test_bodies_that_are_no_form(served: Served) -> None:
     whole = multipart(("purpose", None, b"batch"), ("file", "a", b"x" * 1000))
     two = multipart(("purpose", None, b"batch"), ("file", "a", b"x"), ("file", "b", b"y"))
     nameless = whole.replace(b'name="purpose"', b"")
+    twice = multipart(("purpose", None, b"batch"), ("purpose", None, b"evals"), ("file", "a", b"x"))
     none = multipart(("purpose", None, b"batch"))
     long = multipart(("purpose", None, b"x" * 70_000), ("file", "a", b"x"))
     many = multipart(*[(f"f{number}", None, b"x") for number in range(40)])
     for body, headers in [(b"{}", {"content-type": "application/json"}), (b"", {}), (whole, {}),
-                          (whole[:-30], FORM), (b"garbage", FORM), (two, FORM), (nameless, FORM), (none, FORM),
-                          (long, FORM), (many, FORM)]:  # fmt: skip
+                          (whole[:-30], FORM), (b"garbage", FORM), (two, FORM), (twice, FORM), (nameless, FORM),
+                          (none, FORM), (long, FORM), (many, FORM)]:  # fmt: skip
         answer = served.upload(body, headers)
         assert (answer.status_code, sorted(answer.json()["error"])) == (400, ["code", "message", "param", "type"])
     assert served.on_disk() == set()
@@ -501,6 +506,41 @@ def test_a_gateway_that_is_killed_in_an_upload_leaves_a_partial_that_the_next_on
     process.wait(20)
 
 
+@pytest.mark.long
+def test_killed_at_random_it_loses_nothing_that_it_has_confirmed(home: Path) -> None:
+    """Uploads and deletions go on while the gateway is killed twenty times; a moment is a few hundredths of a second."""
+    client, storage = _storage(home)
+    headers = {**FORM, "authorization": f"Bearer {client.store.keys.create('test', Limits()).secret}"}
+    chance, kept, unsure = random.Random(7), dict[str, bytes](), 0
+    for _ in range(20):
+        process, url = _start(home)
+        killer = threading.Timer(chance.uniform(0, 0.3), process.kill)
+        killer.start()
+        with httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+            with contextlib.suppress(httpx.TransportError):
+                while True:
+                    unsure += 1
+                    data = chance.randbytes(chance.choice((10, 100_000, 3_000_000)))
+                    body = multipart(("purpose", None, b"batch"), ("file", "a", data))
+                    answer = http.post("/v1/files", content=body)
+                    kept[answer.json()["id"]] = data
+                    if chance.random() < 0.5:
+                        doomed = chance.choice(list(kept))
+                        del kept[doomed]
+                        http.delete(f"/v1/files/{doomed}")
+                    unsure -= 1
+        process.wait()
+    for partial in (home / "files").glob(".*"):
+        os.utime(partial, (0, 0))
+    storage.sweep()
+    recorded = {file.id: file for file in client.store.files.page(None, 10_000)}
+    on_disk = {path.name for path in (home / "files").iterdir()}
+    assert on_disk == set(recorded) >= set(kept)
+    assert len(recorded) - len(kept) <= unsure <= 20  # recorded, and the answer was lost
+    assert all(storage.path(recorded[file_id]).read_bytes() == data for file_id, data in kept.items())
+    client.close()
+
+
 def _storage(home: Path) -> tuple[Client, Storage]:
     client = Client(settings_of(home))
     return client, Storage(client.store, home)
@@ -556,6 +596,42 @@ def test_a_result_file_is_made_once(home: Path) -> None:
     assert (first.bytes, first.lines, client.store.files.of_run("r1")) == (4, 1, [first])
     assert {path.name for path in (home / "files").iterdir()} == {"file-r"}
     client.close()
+
+
+# ---- PostgreSQL -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_two_gateways_over_one_postgresql(postgres: str, home: Path) -> None:
+    """The store's statements on the other database, and two servers that answer the same."""
+    settings = Settings.from_env({"FTQ_HOME": str(home), "FTQ_DATABASE_URL": postgres})
+    apps = [make_app(settings, ServeOptions()) for _ in range(2)]
+    secret = key_of(apps[0], "ana", Limits(bytes=1000, requests_per_minute=1000))
+    with serving(apps[0]) as one, serving(apps[1]) as two:
+        ana, other = (openai.OpenAI(base_url=f"{url}/v1", api_key=secret) for url in (one, two))
+        together = threading.Barrier(2)
+
+        def send(client: openai.OpenAI) -> bool:
+            together.wait()
+            try:
+                return bool(client.files.create(file=("nul\0 ü", b"x" * 600), purpose="batch"))
+            except openai.RateLimitError:
+                return False
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(send, (ana, other))) == [False, True]
+        first = ana.files.list().data[0]
+        upload = ana.uploads.create(bytes=6, filename="a", mime_type="b", purpose="batch")
+        parts = [client.uploads.parts.create(upload.id, data=b"abc").id for client in (ana, other)]
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(lambda client: client.uploads.complete(upload.id, part_ids=parts), (ana, other)))
+        assert done[0] == done[1] and done[0].file
+        assert [file.id for file in other.files.list(limit=1, order="asc")] == [first.id, done[0].file.id]
+        assert apps[0].state.gateway.client.store.keys.unfinished("x") == 0
+        other.files.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            ana.files.content(first.id)
+        assert {path.name for path in (home / "files").iterdir()} == {done[0].file.id}
 
 
 # ---- size -------------------------------------------------------------------------------------------------

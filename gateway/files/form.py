@@ -133,8 +133,11 @@ class _Parts:
             raise ApiError(400, f"'{self._name}' has more than {MOST_FIELD_BYTES:,} bytes.", param=self._name)
 
     def _end_part(self) -> None:
-        if self._name != self._file:
-            self.form.fields[self._name] = _text(self._text)
+        if self._name == self._file:
+            return
+        if self._name in self.form.fields:
+            raise ApiError(400, f"'{self._name}' is given twice.", param=self._name)
+        self.form.fields[self._name] = _text(self._text)
         if len(self.form.fields) > MOST_FIELDS:
             raise ApiError(400, f"The body has more than {MOST_FIELDS} fields.")
 

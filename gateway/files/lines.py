@@ -81,5 +81,7 @@ def _slow_fault(line: bytes) -> str:
         return "isn't UTF-8"
     except RecursionError:
         return "is nested too deeply"
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        return f"isn't valid JSON: {error.msg}, at column {error.colno:,}"
+    except ValueError as error:  # a number with more than 4,300 digits
         return f"isn't valid JSON: {error}"
