@@ -84,5 +84,5 @@ class ServeOptions(Program):
     command: ClassVar = "ftq serve"
     host: str = "127.0.0.1"
     port: int = 8787
-    largest_upload: int = 8 * 2**30
+    largest_upload: int = 8 * 10**9
     base64_results: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def size(number: float) -> str:
     """Bytes: 999 B, 1.2 kB, 3.4 GB (powers of 1000)."""
@@ -10,6 +12,12 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 99.95 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def bytes_of(text: str) -> int | None:
+    """10G, 500MB, 3000 as bytes, in powers of 1000; None for anything else and for nothing."""
+    match = re.fullmatch(r"([0-9]{1,15})([kMGT]?)B?", text.strip())
+    return int(match[1]) * 1000 ** " kMGT".index(match[2] or " ") or None if match else None
 
 
 def plural(number: int, word: str) -> str:

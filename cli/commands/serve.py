@@ -12,6 +12,7 @@ import click
 from ftq.errors import did_you_mean
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
 from ftq.store.records import MAX_GPUS, QUEUES
+from ftq.words import bytes_of
 
 NEEDED = ("worker", "celery", "torch")
 SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "httpx")
@@ -96,7 +97,8 @@ def worker(queues: str, **options: Any) -> None:
 @click.command()
 @click.option("--host", default=ServeOptions.host, show_default=True, help="The address it listens on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=ServeOptions.port, show_default=True)
-def serve(**options: Any) -> None:
+@click.option("--largest-upload", metavar="BYTES", default="8G", show_default=True, help="Of one file, such as 500M.")
+def serve(largest_upload: str, **options: Any) -> None:
     """Serve OpenAI's fine-tuning and chat API, and a page for people.
 
     It listens on this machine alone unless --host says otherwise. Every request needs a key: the first start makes
@@ -107,8 +109,11 @@ def serve(**options: Any) -> None:
       ftq serve
       ftq serve --host 0.0.0.0 --port 8000
     """
+    most = bytes_of(largest_upload)
+    if most is None:
+        raise click.BadParameter(f"{largest_upload!r} is no number of bytes: 500M, 8G", param_hint="--largest-upload")
     _check_serving()
-    _exec(ServeOptions(**options))
+    _exec(ServeOptions(largest_upload=most, **options))
 
 
 def _check_serving() -> None:

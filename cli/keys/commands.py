@@ -9,12 +9,12 @@ import click
 
 from cli.common import json_option, note, open_client, print_json, say, size
 from ftq.errors import printable
+from ftq.words import bytes_of
 
 if TYPE_CHECKING:
     from ftq.store.gateway.keys import Key, Limits
 
 NAMES = {"jobs": "jobs", "requests": "requests_per_minute", "bytes": "bytes"}  # as typed: as in Limits
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 EXAMPLE = "For example: --limit jobs=5,requests=60,bytes=10G"
 
 
@@ -99,12 +99,12 @@ def _limits(text: str) -> Limits:
         name, _, number = word.partition("=")
         if name not in NAMES:
             raise click.BadParameter(f"{word!r}: known are {', '.join(NAMES)}. {EXAMPLE}", param_hint="--limit")
-        match = re.fullmatch(r"([0-9]{1,15})([kMGT]?)B?" if name == "bytes" else r"([0-9]{1,9})()", number)
-        if not match or not int(match[1]):
+        value = bytes_of(number) if name == "bytes" or re.fullmatch("[0-9]{1,9}", number) else None
+        if value is None:
             raise click.BadParameter(f"{word!r}: not a number from 1 on. {EXAMPLE}", param_hint="--limit")
         if NAMES[name] in values:
             raise click.BadParameter(f"{name} is given twice", param_hint="--limit")
-        values[NAMES[name]] = int(match[1]) * UNITS[match[2]]
+        values[NAMES[name]] = value
     return Limits(**values)
 
 

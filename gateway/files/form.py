@@ -67,8 +67,9 @@ async def _writing(write: Callable[[bytearray, Form], None], parts: _Parts) -> A
         if last:
             await last
     finally:
-        if last and not last.done():  # the block failed: the file is closed next
+        if last:  # also if the block failed: the file is closed next
             await asyncio.wait([last])
+            _ = last.cancelled() or last.exception()  # asked for, else asyncio logs it
 
 
 def _parser(request: Request, parts: _Parts) -> MultipartParser:

@@ -78,7 +78,7 @@ def _complete(request: Request, body: Completion) -> dict[str, Any]:
     if upload.status != "completed":
         try:
             _join(gateway, _pending(request), body)
-        except (Refused, FileNotFoundError):
+        except (ApiError, Refused, FileNotFoundError):
             if _upload(request).status != "completed":  # else the same call came twice, and the other was faster
                 raise
         for part_id in gateway.client.store.uploads.parts(upload.id):
