@@ -26,7 +26,7 @@ from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from tests.tools import free_port
 
-ROUNDS, UPLOADS = 7, 3
+ROUNDS, UPLOADS, REQUESTS = 7, 3, 200
 MEGABYTES = 500
 ROW = b'{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}]}\n'
 BLOCK = (ROW % (b"Why is the sky blue? " * 20, b"Because short waves are scattered more. " * 20)) * 800  # about 1 MB
@@ -66,9 +66,22 @@ def measure(folder: Path) -> Iterator[Row]:
             gateway.get("/v1/files")
         yield Row("memory without a model (RSS)", [gateway.memory() / 1e6], "MB", 60)
     for purpose in ("batch", "fine-tune"):
-        shares, peak = upload(folder / purpose, purpose)
-        yield Row(f"{MEGABYTES} MB uploaded ({purpose}), over the same bytes written and synced", shares, "x", 2.0)
-        yield Row("memory at its peak", [peak / 1e6], "MB", 90)
+        uploads = upload(folder / purpose, purpose)
+        name = f"{MEGABYTES} MB uploaded ({purpose})"
+        yield Row(f"{name}, over the same bytes written and synced", uploads.shares, "x", 2.0)
+        yield Row(f"{name}, processor time of the gateway", uploads.seconds, "s", 2.0)
+        yield Row(f"{name}, memory at its peak", [uploads.peak / 1e6], "MB", 90)
+    with served(folder / "requests") as gateway:
+        yield Row("GET /v1/files of 20, processor time of the gateway", request(gateway), "ms", 5.0)
+
+
+@dataclass
+class Uploads:
+    """How many times the plain write's wall time each took, the gateway's processor seconds, its most memory."""
+
+    shares: list[float]
+    seconds: list[float]
+    peak: float
 
 
 class Gateway:
@@ -81,10 +94,10 @@ class Gateway:
     def get(self, path: str) -> int:
         return self.send("GET", path)
 
-    def upload(self, purpose: str) -> int:
+    def upload(self, purpose: str, megabytes: int = MEGABYTES) -> int:
         field = f'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'
         head = field + '--b\r\nContent-Disposition: form-data; name="file"; filename="train.jsonl"\r\n\r\n'
-        pieces = [head.encode(), *[BLOCK] * (MEGABYTES * 10**6 // len(BLOCK)), b"\r\n--b--\r\n"]
+        pieces = [head.encode(), *[BLOCK] * max(1, megabytes * 10**6 // len(BLOCK)), b"\r\n--b--\r\n"]
         length = {"Content-Length": str(sum(map(len, pieces))), "Content-Type": "multipart/form-data; boundary=b"}
         return self.send("POST", "/v1/files", iter(pieces), length)
 
@@ -99,6 +112,11 @@ class Gateway:
             return answer.status
         finally:
             connection.close()
+
+    def busy(self) -> float:
+        """Seconds of processor time so far."""
+        numbers = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self, name: str = "VmRSS") -> float:
         """Bytes, as the kernel counts them; VmHWM is the most so far."""
@@ -145,17 +163,31 @@ def start(home: Path) -> list[float]:
     return seconds[1:]
 
 
-def upload(home: Path, purpose: str) -> tuple[list[float], float]:
-    """(how many times the plain write's time each upload took, the gateway's most memory in bytes)."""
-    shares = []
+def upload(home: Path, purpose: str) -> Uploads:
+    done = Uploads([], [], 0)
     with served(home) as gateway:
         for _ in range(UPLOADS):
             begun = time.perf_counter()
             plain(home / "plain")
-            between = time.perf_counter()
+            between, busy = time.perf_counter(), gateway.busy()
             assert gateway.upload(purpose) == 200
-            shares.append((time.perf_counter() - between) / (between - begun))
-        return shares, gateway.memory("VmHWM")
+            done.shares.append((time.perf_counter() - between) / (between - begun))
+            done.seconds.append(gateway.busy() - busy)
+        done.peak = gateway.memory("VmHWM")
+    return done
+
+
+def request(gateway: Gateway) -> list[float]:
+    """Milliseconds of processor time of a request, each on a connection of its own; the mean of a round."""
+    for _ in range(20):
+        gateway.upload("batch", 1)
+    rounds = []
+    for _ in range(ROUNDS):
+        busy = gateway.busy()
+        for _ in range(REQUESTS):
+            assert gateway.get("/v1/files") == 200
+        rounds.append((gateway.busy() - busy) / REQUESTS * 1000)
+    return rounds
 
 
 def plain(path: Path) -> None:
