@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -266,6 +267,26 @@ def test_the_limit_counts_bytes(served: Served, with_length: bool) -> None:
         assert answer.status_code == status
     assert answer.json()["error"]["message"] == f"More than {MOST:,} bytes aren't taken."
     assert len(served.on_disk()) == 1
+
+
+def test_what_is_declared_too_large_is_refused_before_it_comes(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as raw:
+        raw.sendall(_head(served, f"Content-Length: {MOST + 2**20 + 1}"))
+        assert raw.recv(12) == b"HTTP/1.1 413"
+
+
+def test_a_client_that_hangs_up_leaves_nothing(served: Served) -> None:
+    body = multipart(("purpose", None, b"batch"), ("file", "a", b"x" * 200_000))
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as raw:
+        raw.sendall(_head(served, f"Content-Length: {len(body)}") + body[:-100])
+        (partial,) = until(served.on_disk)
+        assert partial.endswith(".partial")
+    until(lambda: not served.on_disk())
+
+
+def _head(served: Served, length: str) -> bytes:
+    head = ["POST /v1/files HTTP/1.1", "Host: x", f"Authorization: Bearer {served.secret}", length]
+    return "\r\n".join([*head, f"Content-Type: {FORM['content-type']}", "", ""]).encode()
 
 
 def test_a_long_upload_that_is_refused_gets_its_answer(home: Path) -> None:

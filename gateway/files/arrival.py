@@ -61,9 +61,16 @@ class Arrival:
 
 @contextlib.contextmanager
 def arriving(
-    gateway: Gateway, file_id: str, most: int, room: int | None = None, lines: Lines | None = None
+    gateway: Gateway,
+    file_id: str,
+    most: int,
+    room: int | None = None,
+    lines: Lines | None = None,
+    declared: int = 0,
 ) -> Iterator[Arrival]:
-    """An arrival that leaves nothing if the block fails."""
+    """An arrival that leaves nothing if the block fails. What is `declared` too large is refused at once."""
+    if declared > most:
+        raise too_large(most)
     with clear_errors(), gateway.files.writing(file_id) as writer:
         yield Arrival(writer, most, room, lines)
 

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from gateway.errors import ApiError
 
+AROUND = 2**20  # bytes of a form beside its file, at most
 AT_ONCE = 2**20  # bytes of the file that are handed on together
 MOST_FIELDS, MOST_FIELD_BYTES = 32, 2**16
 NOT_A_FORM = "The body has to be multipart/form-data with a boundary: a file and its purpose."
@@ -26,6 +27,12 @@ class Form:
 
     fields: dict[str, str] = field(default_factory=dict)
     filename: str | None = None
+
+
+def declared(request: Request) -> int:
+    """The least size of the file by the request's Content-Length; 0 without one. It may be less than what comes."""
+    text = request.headers.get("content-length", "")
+    return max(0, int(text) - AROUND) if text.isascii() and text.isdigit() else 0
 
 
 async def receive(request: Request, name: str, write: Callable[[bytearray, Form], None]) -> Form:

@@ -16,7 +16,7 @@ from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.files import parts
 from gateway.files.arrival import Arrival, arriving, room_of
-from gateway.files.form import Form, receive
+from gateway.files.form import Form, declared, receive
 from gateway.files.forms import check_purpose, wanted_of
 from gateway.files.lines import Lines
 from gateway.files.storage import sees
@@ -32,7 +32,8 @@ async def create(request: Request) -> Response:
     gateway, caller = gateway_of(request), caller_of(request)
     file_id = new_id()
     room = await run_in_threadpool(room_of, gateway, caller)
-    with arriving(gateway, file_id, gateway.options.largest_upload, room, Lines()) as arrival:
+    most = gateway.options.largest_upload
+    with arriving(gateway, file_id, most, room, Lines(), declared(request)) as arrival:
         form = await receive(request, "file", arrival.write)
         file = await run_in_threadpool(_keep, request, arrival, form, file_id)
     return JSONResponse(shown(file))
