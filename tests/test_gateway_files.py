@@ -142,6 +142,15 @@ def test_node_sends_the_file_first_in_chunks_and_no_length(served: Served) -> No
     assert FileObject.model_validate(answer.json(), strict=True).bytes == 500 * len(ROW)
 
 
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_bytes_that_look_like_a_boundary_are_the_files(served: Served, size: int) -> None:
+    data = b"\r\n--ft\r\n-\r--ftq\r\n--\r\nftq--\r\n\r\r\n--f" * 20
+    body = multipart(("file", "a", data), ("purpose", None, b"batch"))
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    answer = served.raw.post("/v1/files", content=pieces, headers=FORM)
+    assert served.client.files.content(answer.json()["id"]).read() == data
+
+
 def test_a_file_that_expires(served: Served) -> None:
     store = served.app.state.gateway.client.store
     file = served.client.files.create(
