@@ -17,7 +17,7 @@ SECONDS = (3600, 2_592_000)  # an hour to thirty days
 
 
 class ExpiresAfter(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     anchor: Literal["created_at"]
     seconds: int = Field(ge=SECONDS[0], le=SECONDS[1])
 
@@ -25,7 +25,7 @@ class ExpiresAfter(BaseModel):
 class _Fields(BaseModel):
     """The fields of a form, which are all text."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     purpose: Purpose
     expires_after: ExpiresAfter | None = None
 
