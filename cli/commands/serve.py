@@ -96,7 +96,14 @@ def worker(queues: str, **options: Any) -> None:
 @click.command()
 @click.option("--host", default=ServeOptions.host, show_default=True, help="The address it listens on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=ServeOptions.port, show_default=True)
-def serve(**options: Any) -> None:
+@click.option(
+    "--result-files",
+    type=click.Choice(["plain", "base64"]),
+    default="plain",
+    show_default=True,
+    help="How jobs' result files are served; base64 for scripts that decode what OpenAI sends.",
+)
+def serve(result_files: str, **options: Any) -> None:
     """Serve OpenAI's fine-tuning and chat API, and a page for people.
 
     It listens on this machine alone unless --host says otherwise. Every request needs a key: the first start makes
@@ -108,7 +115,7 @@ def serve(**options: Any) -> None:
       ftq serve --host 0.0.0.0 --port 8000
     """
     _check_serving()
-    _exec(ServeOptions(**options))
+    _exec(ServeOptions(base64_results=result_files == "base64", **options))
 
 
 def _check_serving() -> None:
