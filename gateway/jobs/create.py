@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from ftq.check import chats
 from ftq.client.recording.names import family_of, new_id
 from ftq.errors import NotFound, Refused, UserError
 from ftq.files.run_dir import link_tree
@@ -171,6 +170,8 @@ def _files(gateway: Gateway, key: Key, body: Create) -> dict[str, Path]:
 
 
 def _checked(gateway: Gateway, key: Key, part: str, file_id: str) -> Path:
+    from ftq.check import chats  # for the first job
+
     param = f"{part}_file"
     file = gateway.files.find(file_id, key)
     if file is None:
@@ -218,6 +219,8 @@ def _staged(gateway: Gateway, run_id: str, files: dict[str, Path]) -> Iterator[d
 
 def _options(body: Create, model: str, seed: int, folders: dict[str, Path]) -> dict[str, Any]:
     """The options of the run: the user's lines are the dataset, with nothing added and nothing held out."""
+    from ftq.check import chats
+
     numbers, chat = body.numbers, _has_template(model)
     asked = folders.get(VALIDATION, folders[TRAINING])
     question = chats.first_question(next(asked.iterdir()))

@@ -8,7 +8,6 @@ from typing import Any
 from ftq.files.run_dir import RunDir
 from ftq.spec import models as catalogue
 from ftq.spec import recipe
-from ftq.spec.options import RunSpec
 from ftq.store.gateway.jobs import Job
 from ftq.store.records import Event, Run
 from gateway import models
@@ -98,6 +97,8 @@ def _hyperparameters(run: Run, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _multiplier(run: Run) -> float | str:
+    from ftq.spec.options import RunSpec  # building it takes longer than a poll: for runs of `ftq submit` alone
+
     rate = run.spec["learning_rate"]
     if rate == "auto":
         shape = catalogue.shape_of(run.model)

@@ -19,8 +19,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import httpx
-
 from ftq.errors import FtqError, UserError
 from ftq.store.gateway.webhooks import Delivery
 from gateway.jobs import results
@@ -120,6 +118,8 @@ def _send_until(gateway: Gateway, webhook: Webhook, stop: threading.Event) -> No
 
 def _post(webhook: Webhook, delivery: Delivery) -> str:
     """Send it once. What went wrong; empty if it was taken."""
+    import httpx  # for those who have a webhook
+
     headers = webhook.headers(delivery, int(time.time()))
     try:
         answer = httpx.post(webhook.url, content=delivery.body.encode(), headers=headers, timeout=TIMEOUT)
