@@ -16,8 +16,8 @@ def options_from(config: Path | None, assignments: tuple[str, ...], named: dict[
 
     UsageError for an option with two values on the command line: nobody knows which one is meant.
     """
-    from ftq.spec.given import SET, Given, places_in
-    from ftq.spec.options import parse_assignment, read_config
+    from ftq.spec.given import SET, Given, places_in, read_config
+    from ftq.spec.options import parse_assignment
 
     try:
         assigned = list(map(parse_assignment, assignments))

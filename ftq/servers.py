@@ -27,6 +27,7 @@ NOT_FOR_STAGES = (
     "FTQ_SIGNING_KEY_FILE",
     "FTQ_FLOWER_AUTH",
     "FTQ_FLOWER_AUTH_FILE",
+    "FTQ_WEBHOOK_SECRET",
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32

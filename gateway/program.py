@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+from dataclasses import replace
 
 import uvicorn
 
@@ -13,6 +14,7 @@ from ftq.errors import FtqError, UserError
 from ftq.programs import ServeOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.gateway.keys import Keys
+from gateway import models
 from gateway.app import Gateway, make_app
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - only compared with
@@ -22,7 +24,7 @@ def main() -> None:
     """Serve until SIGTERM or Ctrl-C. Running requests are finished first."""
     try:
         protect_files()
-        options = ServeOptions.from_arguments(sys.argv[1:])
+        options = _with_environment(ServeOptions.from_arguments(sys.argv[1:]))
         app = make_app(Settings.from_env(), options)
         gateway: Gateway = app.state.gateway
         listener = _listen(options.host, options.port)
@@ -37,6 +39,15 @@ def main() -> None:
         server.run(sockets=[listener])
     if not server.started:
         sys.exit(3)
+
+
+def _with_environment(options: ServeOptions) -> ServeOptions:
+    """FTQ_RESULT_FILES=base64 stands for `--result-files base64`, for those who start the server in other ways."""
+    wanted = os.environ.get("FTQ_RESULT_FILES") or "plain"
+    if wanted not in ("plain", "base64"):
+        raise UserError(f"FTQ_RESULT_FILES={wanted}: neither plain nor base64")
+    models.aliases()  # what is wrong there is said now, not with the first request
+    return replace(options, base64_results=options.base64_results or wanted == "base64")
 
 
 def _listen(host: str, port: int) -> socket.socket:

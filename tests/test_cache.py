@@ -21,7 +21,8 @@ LARGE = "w" * LINKED_FROM  # of a file that is linked, not copied
 PREPARE, TRAIN, EXPORT, INFER, EVALUATE = STAGES
 CHANGES: dict[str, tuple[Any, list[str]]] = {
     "model": ("qwen3-8b", [*STAGES]),
-    "documents": ("elsewhere", []),
+    "documents": ("elsewhere", []), "validation": ("elsewhere", []), "strict": (True, [PREPARE, TRAIN]),
+    "step_examples": (4, [TRAIN]), "epoch_adapters": (3, [TRAIN]),
     "priority": ("high", []),
     "gpus": (2, []),
     "promote": ("never", []),

@@ -71,6 +71,20 @@ def finish(client: Client, run_id: str, key: str | None = None) -> None:
 # ---- submit ---------------------------------------------------------------------------------------------
 
 
+def test_a_validation_folder_is_part_of_what_a_run_is_made_of(client: Client, options: dict[str, Any]) -> None:
+    folder = Path(options["documents"]).parent / "valid"
+    with pytest.raises(NotFound, match=r"^validation .*/valid: there is no such folder"):
+        client.submit({**options, "validation": str(folder)})
+    folder.mkdir()
+    (folder / "v.md").write_text("# V\n\nHeld out.")
+    plain, held = (client.submit({**options, **more}).run for more in ({}, {"validation": str(folder)}))
+    assert plain.documents_hash != held.documents_hash
+    assert tree(client.run_dir(held.id).validation) == {"v.md"}
+    assert not client.run_dir(plain.id).validation.exists()
+    (folder / "v.md").write_text("# V\n\nAnother.")
+    assert client.submit({**options, "validation": str(folder)}).run.documents_hash != held.documents_hash
+
+
 def test_submit_records_the_run_and_snapshots_its_documents(client: Client, options: dict[str, Any]) -> None:
     submitted = client.submit({**options, "epochs": "5"}, "mine")
     run, home = submitted.run, client.settings.home

@@ -101,6 +101,12 @@ def test_more_examples_make_larger_steps_until_a_step_fills_a_gpu(examples: int,
     assert decide.examples_in_step(asked(), rows) == expected
 
 
+@pytest.mark.parametrize(("wanted", "batches"), [(6, {1, 2, 3, 6}), (7, {1, 7})])
+def test_a_step_has_as_many_examples_as_are_asked_for(wanted: int, batches: set[int]) -> None:
+    made = list(decide.plans(training(step_examples=wanted), with_memory(24)))
+    assert {(plan.examples_in_step, plan.batch_size) for plan in made} == {(wanted, batch) for batch in batches}
+
+
 def test_the_card_decides_nothing_about_what_is_learned() -> None:
     sizes = {plan.examples_in_step for gib in (3, 8, 24, 80) for plan in decide.plans(training(), with_memory(gib))}
     assert sizes == {decide.examples_in_step(asked(), ROWS)}

@@ -511,3 +511,38 @@ def test_a_torn_weight_file_is_named(model: Path, tmp_path: Path) -> None:
     (tmp_path / "torn/model.safetensors").write_bytes(whole[:-1])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         weights.parameters(tmp_path / "torn")
+
+
+# ---- a folder that is only measured on; lines as OpenAI takes them ----------------------------------------
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def pair(number: int) -> dict[str, str]:
+    return {"prompt": f"What is {number}?", "completion": f"It is {number}."}
+
+
+def test_a_validation_folder_is_measured_on_whole_and_nothing_else_is(run: RunDir) -> None:
+    run.validation.mkdir()
+    (run.validation / "held.jsonl").write_text(lines(pair(1), pair(100)))
+    (run.validation / "text.md").write_text(PAGE)
+    (train, valid), report, _ = prepared(run, {"a.jsonl": lines(*map(pair, range(20)))}, validation="x",
+                                         valid_fraction=0.5, questions="none")  # fmt: skip
+    assert [row["instruction"] for row in train] == [f"What is {number}?" for number in range(20)]
+    assert {row["document"] for row in valid} == {"validation/held.jsonl", "validation/text.md"}
+    assert [row["instruction"] for row in valid][:2] == ["What is 1?", "What is 100?"]
+    assert (report["train"], report["valid"]) == (20, len(valid))
+
+
+def test_strict_keeps_equal_lines_and_refuses_the_first_that_teaches_nothing(run: RunDir) -> None:
+    same = {"a.jsonl": lines(pair(1), pair(1), pair(2))}
+    (train, _), report, _ = prepared(run, same, strict=True, questions="none")
+    assert (len(train), report["duplicates"]) == (3, 0)
+    (train, _), report, _ = prepared(run, same, questions="none")
+    assert (len(train), report["duplicates"]) == (2, 1)
+    with pytest.raises(UserError) as caught:
+        prepared(run, {"a.jsonl": lines(pair(1), {"messages": [{"role": "user", "content": "a"}]})}, strict=True)
+    assert caught.value.message.startswith("Invalid file format. Line 2, there has to be at least one message")
+    assert caught.value.hint == "Correct documents/a.jsonl, and submit it again."

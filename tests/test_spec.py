@@ -9,23 +9,24 @@ from typing import Any
 import pytest
 
 from ftq.errors import NotFound, UserError
+from ftq.spec.given import read_config
 from ftq.spec.models import MODELS, layers_of
-from ftq.spec.options import changed, options, parse, parse_assignment, read_config
+from ftq.spec.options import changed, options, parse, parse_assignment
 from ftq.spec.shape import PROJECTIONS
 
 DEFAULTS: dict[str, Any] = {
-    "model": "m", "documents": "documents", "priority": "normal", "promote": "always",
+    "model": "m", "documents": "documents", "validation": "", "priority": "normal", "promote": "always",
     "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.03, "skip_rules": [], "topic": "",
-    "format": "alpaca", "train_on_prompt": False, "max_seq_length": 2048,
+    "format": "alpaca", "train_on_prompt": False, "max_seq_length": 2048, "strict": False,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": "auto", "lr_scheduler": "linear",
     "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",
-    "packing": "auto",
+    "step_examples": "auto", "packing": "auto",
     "load_in_4bit": "auto", "dtype": "auto", "r": "auto", "alpha": "auto", "dropout": 0.0,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "gradient_checkpointing": "auto", "optimizer": "auto", "early_stopping": None, "keep_best": False,
     "eval_steps": "auto", "report_to": [], "dataset_num_proc": "auto", "seed": 3407,
-    "save_steps": "auto", "logging_steps": "auto", "quantizations": ["q4_k_m"], "keep_merged": True,
-    "imatrix": False, "lora_gguf": False,
+    "save_steps": "auto", "epoch_adapters": 0, "logging_steps": "auto", "quantizations": ["q4_k_m"],
+    "keep_merged": True, "imatrix": False, "lora_gguf": False,
     "prompts": ["What is this about?"], "infer_with": "gguf", "temperature": 0.0, "max_tokens": 256,
     "eval_questions": 60, "questions_file": "",
 }  # fmt: skip

@@ -143,6 +143,20 @@ def test_a_tracker_that_is_not_installed_is_left_out_and_said(capsys: pytest.Cap
     assert capsys.readouterr().err == ("warning: message=report_to: mlflow isn't installed on this worker: left out\n")
 
 
+@pytest.mark.parametrize("environment", [{"WANDB_API_KEY": "k"}, {"WANDB_MODE": "offline"}, {}])
+def test_wandb_without_a_key_is_left_out_and_said(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**environment, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(settings, "find_spec", lambda name: object())
+    assert settings._trackers(parse({"model": "m", "report_to": ["wandb"]}), Report()) == ["wandb"] * bool(environment)
+    said = "" if environment else "warning: message=report_to: this worker has no WANDB_API_KEY: wandb is left out\n"
+    assert capsys.readouterr().err == said
+
+
 # ---- real trainings of the tiny model, each in a process of its own --------------------------------------
 
 

@@ -98,7 +98,14 @@ def worker(queues: str, **options: Any) -> None:
 @click.option("--host", default=ServeOptions.host, show_default=True, help="The address it listens on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=ServeOptions.port, show_default=True)
 @click.option("--largest-upload", metavar="BYTES", default="8G", show_default=True, help="Of one file, such as 500M.")
-def serve(largest_upload: str, **options: Any) -> None:
+@click.option(
+    "--result-files",
+    type=click.Choice(["plain", "base64"]),
+    default="plain",
+    show_default=True,
+    help="How jobs' result files are served; base64 for scripts that decode what OpenAI sends.",
+)
+def serve(largest_upload: str, result_files: str, **options: Any) -> None:
     """Serve OpenAI's fine-tuning and chat API, and a page for people.
 
     It listens on this machine alone unless --host says otherwise. Every request needs a key: the first start makes
@@ -113,7 +120,7 @@ def serve(largest_upload: str, **options: Any) -> None:
     if most is None:
         raise click.BadParameter(f"{largest_upload!r} is no number of bytes: 500M, 8G", param_hint="--largest-upload")
     _check_serving()
-    _exec(ServeOptions(largest_upload=most, **options))
+    _exec(ServeOptions(largest_upload=most, base64_results=result_files == "base64", **options))
 
 
 def _check_serving() -> None:

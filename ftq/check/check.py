@@ -101,8 +101,9 @@ def check(
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
     survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), array("d")
-    recall = Recall()
-    examples = Examples(folder, row, home, progress, dataset.questions_of(spec))
+    held_out, recall = Path(spec.validation) if spec.validation else None, Recall()
+    asked = dataset.questions_of(spec)
+    examples = Examples(folder, row, home, progress, asked, validation=held_out, keeps_equal=spec.strict)
     expected = Expected(spec.questions)
     for batch, counts in counted(_noted(examples, shares, expected, recall, spec.seed), counter.each):
         survey.add(batch, [min(row.limit, tokens) for tokens in counts])

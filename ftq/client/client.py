@@ -11,6 +11,7 @@ from ftq.client import asking, submit, workers
 from ftq.client.asking import Asking, Pieces
 from ftq.client.follow import new_events, new_log_pieces, states
 from ftq.client.models import Models
+from ftq.client.recording import names, record
 from ftq.client.removal import Room
 from ftq.client.submit import Submitted
 from ftq.errors import NotFound, Unavailable, utf8
@@ -42,7 +43,7 @@ class Client:
     def store(self) -> RunStore:
         file = sqlite_file(self.settings.database_url)
         if file and file.is_relative_to(self.settings.home):
-            submit.make_home(self.settings)
+            record.make_home(self.settings)
         return RunStore(self.settings.database_url)
 
     @cached_property
@@ -76,9 +77,20 @@ class Client:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once."""
         spec, found = self.dry_run(options, name)
         warnings, _ = self.look_over(spec, found)
-        run, documents = submit.record(self.settings, self.store, spec, name)  # opens the database first
-        notes = documents.skipped + warnings + [text for text in [submit.renamed(run.name, name)] if text]
+        run, documents = record.record(self.settings, self.store, spec, name)  # opens the database first
+        notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name)] if text]
         return Submitted(run, documents.files, notes + self._send(run), documents.others)
+
+    def submit_once(self, options: dict[str, Any], family: str, run_id: str, owner: str = "") -> Run:
+        """Submit the next run of a family under an id of `names.new_id()`. A second call gives the run of the first.
+
+        `owner` is the id of the key that asks for it.
+        """
+        if (run := self.store.jobs.run(run_id)) is None:
+            spec, _ = self.dry_run(options)
+            run = record.record_once(self.settings, self.store, spec, family, run_id, owner)
+        self._send(run)
+        return run
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], Snapshot]:
         """What submit would record: (spec, the documents it would take). Nothing is written.

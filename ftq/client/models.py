@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftq.client import submit
+from ftq.client.recording import names
 from ftq.errors import Refused
-from ftq.files.run_dir import run_dir
+from ftq.files.run_dir import remove, run_dir
 from ftq.settings import as_the_user
 from ftq.store.records import Run, Version
 from ftq.store.store import RunStore
@@ -31,9 +31,19 @@ class Models:
         """Make a version its name's `latest`: (its run, the version that was it before)."""
         return self.store.promote(self.store.find(wanted).id)
 
+    def delete(self, run: Run) -> None:
+        """Delete the model's files and end its version; the run stays with what it has measured. Refused if it runs."""
+        if not run.is_finished:
+            raise Refused(f"run {run.name} is {run.status}", f"`ftq cancel {run.name}` first.")
+        self.store.retire(run.id, "deleted")
+        folder = run_dir(self.home, run.id)
+        for path in [*folder.outputs("train"), *folder.outputs("export")]:
+            if path.suffix == ".gguf" or path.is_dir():
+                remove(path)
+
     def would_be_called(self, name: str) -> str:
         """What submit would note about a name that a run has; empty if it is free."""
-        return submit.renamed(submit.free_name(self.store, name), name)
+        return names.renamed(names.free_name(self.store, name), name)
 
     def other_latest(self, wanted: str, run: Run) -> str:
         """A note for who asks for `handbook`, gets the run of that name and may expect handbook:latest.

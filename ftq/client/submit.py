@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq.client import removal
-from ftq.errors import NameTaken, Unavailable, UserError, did_you_mean
+from ftq.client.recording.record import with_validation
+from ftq.errors import UserError, did_you_mean
 from ftq.evaluation import own
 from ftq.files import run_dir
-from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot, snapshot
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
@@ -34,7 +32,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 RUNS = 50  # earlier runs that are looked at
 REPORT = "report.json"
 ANY_MODEL, SOME_MODEL = "any", "smollm2-135m"  # where none is named; one that options can be checked with
-_ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
 
 
 @dataclass
@@ -73,6 +70,13 @@ def validate(
         documents = snapshot(Path(folder), None, home) if folder else None
     except UserError as error:
         problems.append(error)
+    held_out = os.path.expanduser(str(options.get("validation") or ""))
+    try:
+        if held_out and documents:
+            documents = with_validation(documents, snapshot(Path(held_out), None, home))
+    except UserError as error:
+        message = error.message.replace("documents ", "validation ", 1)
+        problems.append(type(error)(message, error.hint.replace("--documents DIR", "--set validation=DIR")))
     file = os.path.expanduser(str(options.get("questions_file") or ""))
     try:
         if file:
@@ -86,7 +90,10 @@ def validate(
     if problems or spec is None or documents is None:
         hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
         raise UserError("\n".join(problem.message for problem in problems), "\n".join(hints))
-    paths = {"documents": os.path.realpath(folder), "questions_file": os.path.realpath(file) if file else ""}
+    paths = {
+        name: os.path.realpath(path) if path else ""
+        for name, path in (("documents", folder), ("validation", held_out), ("questions_file", file))
+    }
     return {**spec.model_dump(), "model": model, **paths}, documents
 
 
@@ -167,88 +174,8 @@ def _known(documents: Snapshot, home: Path, store: RunStore | None) -> tuple[lis
     return None
 
 
-def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
-    """(the run, its files and its row in place; the documents that it took).
-
-    The runs of one `name` are a family; each but the first gets the next free name, such as handbook-2. Without a name
-    it is that of the model.
-    """
-    make_home(settings)
-    while True:
-        try:
-            return _record(settings.home, store, spec, name)
-        except NameTaken:
-            pass  # another submit took the free name at the same moment: take the next
-
-
-def make_home(settings: Settings) -> None:
-    """Make the artifacts folder, closed to other users: nobody else reads what lies below, whatever its mode."""
-    home = settings.home
-    try:
-        run_dir.make_home(home, settings.umask)
-    except OSError as error:
-        raise Unavailable(
-            f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
-        ) from None
-
-
 def is_new(settings: Settings) -> bool:
     """Whether the artifacts folder has no database yet, and could have one."""
     file, home = sqlite_file(settings.database_url), settings.home
     above = next(folder for folder in (home, *home.parents) if folder.exists())
     return file is not None and file.is_relative_to(home) and not file.exists() and above.is_dir()
-
-
-def renamed(name: str, wanted: str | None) -> str:
-    """A note if the run can't be called as the user wanted; empty if it can."""
-    if wanted in (None, name):
-        return ""
-    return f"another run is called {wanted}: this one is {name}, and the next version of {wanted} when it succeeds"
-
-
-def free_name(store: RunStore, name: str) -> str:
-    """The name of the next run of a family: its own if no run has that, else handbook-2, handbook-3..."""
-    taken = store.names(name)
-    return name if name not in taken else _numbered(name, taken, 2)
-
-
-def _record(home: Path, store: RunStore, spec: dict[str, Any], wanted: str | None) -> tuple[Run, Snapshot]:
-    family = wanted or _family_of(spec["model"])
-    name = free_name(store, family) if wanted else _numbered(family, store.names(family), 1)
-    run_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
-    final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.partial")
-    try:
-        partial.documents.mkdir(parents=True)
-        documents = snapshot(Path(spec["documents"]), partial.documents, home)
-        run_dir.write_json(
-            partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
-        )
-        if spec.get("questions_file"):
-            run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(spec["questions_file"]))))
-        if documents.left_out:
-            run_dir.write_json(partial.left_out, documents.left_out)
-        partial.submitting.touch()
-        run_dir.sync_tree(partial.path)
-        partial.path.rename(final.path)
-        run_dir.sync(home)
-        run = store.create(run_id, name, spec, documents.hash, family)
-        run_dir.remove(final.submitting)
-        return run, documents
-    except BaseException as error:
-        run_dir.remove(partial.path)
-        if not removal.is_recorded(store, run_id):  # an answer can be lost after the commit
-            run_dir.remove(final.path)
-        if isinstance(error, OSError):
-            raise removal.cannot_write(home, error) from None
-        raise
-
-
-def _family_of(model: str) -> str:
-    """What the runs of a base model are called where the user gives no name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
-
-
-def _numbered(family: str, taken: set[str], number: int) -> str:
-    while f"{family}-{number}" in taken:
-        number += 1
-    return f"{family}-{number}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftq.doctor.findings import Finding, Level
 from ftq.files.abilities import TOO_LONG, keeps_modes, no_lock, no_socket, refusal
-from ftq.files.run_dir import is_fresh
+from ftq.files.disk import is_fresh
 from ftq.version import VERSION
 
 GB = 1e9

@@ -17,6 +17,7 @@ from ftq.examples.answers import Answers
 from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.recall import Part as Part
 from ftq.examples.recall import Recall
+from ftq.examples.recall import share as share
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Cut, Fact
@@ -36,8 +37,8 @@ OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for
 class Examples:
     """The examples of a folder, one after another, each with its part; the counts are whole once all have been taken.
 
-    With `questions` the documents' facts become rows too. These come last, with the questions that a `writer` makes of
-    the sections.
+    With `questions` the documents' facts become rows too, with the questions that a `writer` makes of the sections. Of
+    `validation` all is held out, and then nothing else is. `keeps_equal`: a record that was there before stays.
     """
 
     def __init__(
@@ -48,15 +49,17 @@ class Examples:
         progress: Callable[[float], None] = lambda share: None,
         questions: Options | None = None,
         writer: Callable[[list[Candidate]], Sequence[Fact]] | None = None,
+        validation: Path | None = None,
+        keeps_equal: bool = False,
     ) -> None:
         self.documents, self.records_skipped = Documents(), list[SkippedRecord]()
         self.count = self.duplicates = self.split_into_parts = 0
         self.questions: Report | None = None
-        self._own_valid = _has_own_valid(folder, home)
+        self._own_valid = validation is not None or _has_own_valid(folder, home)
         self._options, self._writer, self._row = questions, writer, row
-        self._sections = list[Candidate]()
+        self._validation, self._keeps_equal = validation, keeps_equal
         self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
-        self.answers, self._cuts = Answers(), list[Cut]()
+        self.answers, self._cuts, self._sections = Answers(), list[Cut](), list[Candidate]()
         self._facts, self._words, self._words_left_out = Facts(), set[str](), Counter[str]()
         self._asked: set[int] = set()  # questions of sections and records
         self._seen: dict[int, str] = {}  # where an example was first
@@ -67,12 +70,13 @@ class Examples:
         for name, rows in groupby(self._read, key=lambda row: row.document):
             part = self._part(name)
             for example in self._document(name, rows):
-                self.count += 1
                 if self._options:
                     self._asked.add(_digest(asked(example["instruction"])))
                 yield example, part
         if self._options:
             yield from self._of_facts(self._options)
+        if self._validation:
+            yield from self._held_out(self._validation)
 
     def report(
         self,
@@ -116,6 +120,12 @@ class Examples:
             return Part.VALID
         return Part.TRAIN if self._own_valid or (self._options and not holds_records(name)) else Part.DRAWN
 
+    def _held_out(self, folder: Path) -> Iterator[tuple[Example, Part]]:
+        """The examples of a folder of their own. One that is trained on too is measured on all the same."""
+        self._seen = {}
+        for name, rows in groupby(read(folder), key=lambda row: row.document):
+            yield from ((example, Part.VALID) for example in self._document(f"validation/{name}", rows))
+
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
         if self._words_left_out:  # what isn't known to be said can't be said to be missing
@@ -151,7 +161,9 @@ class Examples:
                     self._sections.append(row)
                 if is_records and not row.input:
                     self.answers.add(row.instruction, "\n\n".join(row.blocks), row.where)
-                yield from self._fitting(row)
+                for example in self._fitting(row):
+                    self.count += 1
+                    yield {**example, "document": name}
             elif isinstance(row, Stated):
                 stated += len(row.facts)
                 self._note(row)
@@ -206,7 +218,7 @@ class Examples:
     def _is_duplicate(self, example: Example, document: str) -> bool:
         key, seen = _digest(example["instruction"], example["input"], example["output"]), len(self._seen)
         first = self._seen.setdefault(key, document)
-        is_known = len(self._seen) == seen
+        is_known = len(self._seen) == seen and not self._keeps_equal
         self._same_as = first if is_known else self._same_as
         return is_known
 
@@ -273,14 +285,6 @@ def write(
             (to_valid if number in valid else to_train).write(line)
     everything.unlink()
     return len(shares) - len(valid), len(valid), recall.count(valid)
-
-
-def share(example: Example, seed: int, part: Part = Part.DRAWN) -> float:
-    """A number from 0 to 1 that stays the same for the same example and seed; beyond it where the part is given."""
-    if part is not Part.DRAWN:
-        return 2.0 if part is Part.TRAIN else -1.0
-    content = "\x1f".join([str(seed), example["instruction"], example["input"], example["output"]])
-    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
 
 
 def held_out(shares: Sequence[float], fraction: float) -> set[int]:

@@ -46,13 +46,18 @@ def values(path: Path) -> Iterator[tuple[str, Any]]:
     if not is_lines(path):
         yield from _document(text_of(path))
         return
-    with path.open("rb") as file:
-        is_empty = True
-        for where, value in _lines(_bounded(file)):
-            is_empty = False
-            yield where, value
+    is_empty = True
+    for where, value in lines(path):
+        is_empty = False
+        yield where, value
     if is_empty:
         raise Malformed("empty")
+
+
+def lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where, the record or why there is none) for each line that isn't blank, whatever the file's name."""
+    with path.open("rb") as file:
+        yield from _lines(_bounded(file))
 
 
 def is_lines(path: Path) -> bool:

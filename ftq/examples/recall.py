@@ -1,4 +1,4 @@
-"""How many questions of valid can tell whether a model has learned its documents."""
+"""Where an example goes, and how many questions of valid can tell whether a model has learned its documents."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class Part(StrEnum):
     TRAIN = "train"
     VALID = "valid"
     DRAWN = "drawn"
+
+
+def share(example: Example, seed: int, part: Part = Part.DRAWN) -> float:
+    """A number from 0 to 1 that stays the same for the same example and seed; beyond it where the part is given."""
+    if part is not Part.DRAWN:
+        return 2.0 if part is Part.TRAIN else -1.0
+    content = "\x1f".join([str(seed), example["instruction"], example["input"], example["output"]])
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
 
 
 class Recall:

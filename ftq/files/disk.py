@@ -1,4 +1,4 @@
-"""How much room files take, and how much deleting them gives back."""
+"""The artifacts folder itself; how much room files take, and how much deleting them gives back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def make_home(home: Path, umask: int) -> None:
+    """Make the artifacts folder with the umask's mode; close one that git made. OSError if it can't be made."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask)
+    if is_fresh(home):
+        with contextlib.suppress(OSError):  # somebody else's, or on a disk that keeps no modes
+            home.chmod(stat.S_IMODE(home.stat().st_mode) & ~umask)
+
+
+def is_fresh(home: Path) -> bool:
+    """Whether the artifacts folder is as git made it: open to all, as git keeps no modes of folders."""
+    try:
+        return os.listdir(home) == [".gitignore"]
+    except OSError:
+        return False
 
 
 def freed_by(folders: list[Path]) -> int:

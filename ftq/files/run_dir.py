@@ -31,8 +31,8 @@ NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # a network's file syst
 # What each stage publishes; `*` stands for the quantisation.
 OUTPUTS = {
     "prepare": ("dataset",),
-    "train": ("adapter", "metrics.jsonl"),
-    "export": ("merged", "model-*.gguf", "adapter.gguf", "export.json", "Modelfile", "README.md"),
+    "train": ("adapter", "epochs", "metrics.jsonl"),
+    "export": ("merged", "model-*.gguf", "adapter.gguf", "checkpoint-*.gguf", "export.json", "Modelfile", "README.md"),
     "infer": ("answers.jsonl",),
     "evaluate": ("eval.json", "report.html", "loss.png"),
 }
@@ -59,6 +59,11 @@ class RunDir:
         return self.path / "documents"
 
     @property
+    def validation(self) -> Path:
+        """The documents that are only measured on; there is none unless the run has the option."""
+        return self.path / "validation"
+
+    @property
     def left_out(self) -> Path:
         """What lay beside the documents and wasn't taken: [[name, reason], ...]; none if nothing did."""
         return self.path / "left_out.json"
@@ -76,6 +81,11 @@ class RunDir:
     @property
     def adapter(self) -> Path:
         return self.path / "adapter"
+
+    @property
+    def epochs(self) -> Path:
+        """epochs/<step>: the adapters of the last epochs, with the option epoch_adapters."""
+        return self.path / "epochs"
 
     @property
     def metrics(self) -> Path:
@@ -115,6 +125,10 @@ class RunDir:
 
     def gguf(self, quantization: str) -> Path:
         return self.path / f"model-{quantization}.gguf"
+
+    def checkpoint(self, step: int) -> Path:
+        """The adapter at the end of an epoch, to be laid over the base model's GGUF."""
+        return self.path / f"checkpoint-{step}.gguf"
 
     def ggufs(self) -> list[Path]:
         return sorted(self.path.glob("model-*.gguf"))
@@ -166,22 +180,6 @@ class RunDir:
 
     def artifacts(self, stage: str) -> list[Artifact]:
         return [Artifact(_kind(path), path.name, size_of(path)) for path in self.outputs(stage)]
-
-
-def make_home(home: Path, umask: int) -> None:
-    """Make the artifacts folder with the umask's mode; close one that git made. OSError if it can't be made."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o777 & ~umask)
-    if is_fresh(home):
-        with contextlib.suppress(OSError):  # somebody else's, or on a disk that keeps no modes
-            home.chmod(stat.S_IMODE(home.stat().st_mode) & ~umask)
-
-
-def is_fresh(home: Path) -> bool:
-    """Whether the artifacts folder is as git made it: open to all, as git keeps no modes of folders."""
-    try:
-        return os.listdir(home) == [".gitignore"]
-    except OSError:
-        return False
 
 
 def run_dir(home: Path, run_id: str) -> RunDir:

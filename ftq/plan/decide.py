@@ -158,6 +158,8 @@ def examples_in_step(spec: RunSpec, rows: Rows) -> int:
     batch, accumulation = _fixed(spec.batch_size), _fixed(spec.gradient_accumulation_steps)
     if batch and accumulation:
         return batch * accumulation
+    if told := _fixed(spec.step_examples):
+        return told
     seen = rows.examples * spec.epochs
     sizes = [FEWEST * 2**n for n in range(8) if FEWEST * 2**n <= MOST]
     fitting = [size for size in sizes if seen / size >= STEPS_WANTED and size * rows.mean <= TOKENS_WANTED]

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from ftq.check.check import Check
 
 # The options that decide what an earlier run's documents gave, its longest row aside.
-DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs")
+DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs",
+            "strict")  # fmt: skip
 SHOWN = ("steps", "examples_in_step", "batch_size", "load_in_4bit", "gradient_checkpointing", "peak")  # of a plan
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at

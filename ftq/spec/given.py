@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ftq.errors import NotFound, UserError
+
 SET = "--set"
 
 
@@ -25,6 +27,25 @@ def with_options(options: dict[str, Any], **more: Any) -> dict[str, Any]:
 def place_of(options: Mapping[str, Any], name: str) -> str:
     """Where the option was given; empty where that isn't known."""
     return options.places.get(name, "") if isinstance(options, Given) else ""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of a YAML file, read by the safe loader. Raises UserError with file and line."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, a number of 5,000 digits
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected options as `key: value` lines", "For example: `epochs: 5`")
+    return {str(key): value for key, value in values.items()}
 
 
 def places_in(path: Path) -> dict[str, str]:

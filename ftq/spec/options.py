@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ftq.errors import NotFound, UserError, did_you_mean, utf8
+from ftq.errors import UserError, did_you_mean, utf8
 from ftq.spec.given import SET, place_of
 from ftq.spec.shape import PROJECTIONS
 from ftq.store.records import MAX_GPUS
@@ -38,6 +37,9 @@ class RunSpec(BaseModel):
     # what is trained on what
     model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
     documents: str = Field("documents", min_length=1, description="folder of documents")
+    validation: str = Field(
+        "", description="folder of documents that are only measured on; then nothing else is held out"
+    )
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
     promote: Literal["always", "better", "never"] = Field(
         "always",
@@ -62,6 +64,11 @@ class RunSpec(BaseModel):
     max_seq_length: int = Field(
         2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
     )
+    strict: bool = Field(
+        False,
+        description="every line of JSON Lines has to be a chat or a prompt with its completion, or the run fails; "
+        "equal ones stay",
+    )
     # train
     gpus: int = Field(1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
     engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
@@ -76,6 +83,9 @@ class RunSpec(BaseModel):
     batch_size: Count | Auto = Field("auto", description="examples on a device at once (micro-batch)")
     gradient_accumulation_steps: Count | Auto = Field(
         "auto", description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step"
+    )
+    step_examples: Count | Auto = Field(
+        "auto", description="examples in an optimiser step, in whatever micro-batches; auto: as the two above say"
     )
     packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
     load_in_4bit: bool | Auto = Field("auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster")
@@ -100,6 +110,9 @@ class RunSpec(BaseModel):
     seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
     save_steps: Steps | Auto = Field(
         "auto", description="steps between checkpoints; auto: after a minute, then every five"
+    )
+    epoch_adapters: int = Field(
+        0, ge=0, le=100, description="of the last so many epochs keep the adapter, as checkpoint-STEP.gguf"
     )
     logging_steps: Steps | Auto = Field(
         "auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
@@ -168,7 +181,7 @@ class RunSpec(BaseModel):
             raise ValueError(f"an adapter on {' and '.join(sorted(found))} can't be merged, leave it out")
         return value
 
-    @field_validator("gradient_accumulation_steps", mode="after")
+    @field_validator("gradient_accumulation_steps", "step_examples", mode="after")
     @classmethod
     def _shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
         """Numbers that count all GPUs together must divide evenly among them."""
@@ -219,25 +232,6 @@ def parse_assignment(text: str) -> tuple[str, str]:
     if not equals or not key.strip():
         raise ValueError(f"--set {text}: expected key=value, for example --set epochs=5")
     return key.strip(), value.strip()
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The options of a YAML file, read by the safe loader. Raises UserError with file and line."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, a number of 5,000 digits
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected options as `key: value` lines", "For example: `epochs: 5`")
-    return {str(key): value for key, value in values.items()}
 
 
 def _is_secret(problem: Any) -> bool:

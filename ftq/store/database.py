@@ -71,13 +71,13 @@ class Database:
         return matches[0]
 
     def _runs(self, db: sa.Connection, query: sa.Select[Any]) -> list[Run]:
-        by_id = {row.id: _run(row._mapping) for row in db.execute(query)}
+        by_id = {row.id: run_of(row._mapping) for row in db.execute(query)}
         ids = query.with_only_columns(runs.c.id).subquery()
         parts = sa.select(stages).join(ids, ids.c.id == stages.c.run_id)
         parts = parts.order_by(stages.c.run_id, stages.c.position)
         for row in db.execute(parts).mappings():
             if row["run_id"] in by_id:
-                by_id[row.run_id].stages.append(_stage(by_id[row.run_id].name, row))
+                by_id[row.run_id].stages.append(stage_of(by_id[row.run_id].name, row))
         return [run for run in by_id.values() if run.stages]  # one may have been deleted between the two reads
 
     def _owned(self, db: sa.Connection, token: str) -> Any:
@@ -118,12 +118,13 @@ class Database:
         )
 
 
-def _run(row: sa.RowMapping) -> Run:
-    """The record for a row of `runs`, without its stages."""
-    return Run(**{**row, "family": row["family"] or row["name"]}, stages=[])
+def run_of(row: sa.RowMapping) -> Run:
+    """The record for a row of `runs`, without its stages. Columns of other tables don't count."""
+    values = {name: row[name] for name in runs.columns.keys()}  # noqa: SIM118 - a collection of columns
+    return Run(**{**values, "family": row["family"] or row["name"]}, stages=[])
 
 
-def _stage(run: str, row: sa.RowMapping) -> Stage:
+def stage_of(run: str, row: sa.RowMapping) -> Stage:
     """The record for a row of `stages`; `run` is the run's name."""
     values = {name: row[name] for name in Stage.__dataclass_fields__}
     if error := row.error:

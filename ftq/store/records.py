@@ -102,6 +102,13 @@ class Run:
         return next(stage for stage in self.stages if stage.name == name)
 
 
+def id_in(text: str) -> str:
+    """The run's id in ftjob-ID and ft:BASE:ORG:SUFFIX:ID, as the gateway's clients say it; else the text as it is."""
+    if text.startswith("ft:") and text.count(":") >= 4:
+        return text.split(":")[4]
+    return text.removeprefix("ftjob-")
+
+
 def gpu_queue(gpus: int) -> str:
     """The queue of the runs that need `gpus` GPUs together: gpu, gpu2, gpu3..."""
     return "gpu" if gpus == 1 else f"gpu{gpus}"

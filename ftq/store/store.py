@@ -8,7 +8,6 @@ SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, wor
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,12 +15,11 @@ import sqlalchemy as sa
 from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
-from ftq.store.gateway.files import Files
-from ftq.store.gateway.keys import Keys
-from ftq.store.gateway.uploads import Uploads
+from ftq.store.gateway.parts import GatewayParts
+from ftq.store.gateway.tables import deliveries, jobs
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
-from ftq.store.records import Event, Run
+from ftq.store.records import Event, Run, id_in
 from ftq.store.schema import events, questions, runs, stages
 from ftq.store.versions import MODEL_STAGES
 from ftq.store.workers import Workers
@@ -31,23 +29,8 @@ _SUBMITTED = sa.select(sa.func.min(events.c.id)).where(events.c.run_id == runs.c
 _NEWEST = (_SUBMITTED.desc(), runs.c.created_at.desc(), runs.c.id)
 
 
-class RunStore(Attempts, Questions, Workers, Plans):
+class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
     """The whole store: the verbs about runs, and those of its parts."""
-
-    @cached_property
-    def keys(self) -> Keys:
-        """The API keys of the gateway."""
-        return Keys(self)
-
-    @cached_property
-    def files(self) -> Files:
-        """The files of the gateway."""
-        return Files(self)
-
-    @cached_property
-    def uploads(self) -> Uploads:
-        """Files that are uploaded in parts."""
-        return Uploads(self)
 
     # ---- what the user asks for -------------------------------------------------------------------------
 
@@ -198,7 +181,7 @@ class RunStore(Attempts, Questions, Workers, Plans):
                 state = "kept" if run.kept else f"{run.family}:latest" if chosen else run.status
                 raise Refused(f"run {run.name} is {state} now", f"`ftq rm {run.name}`")
             self._end_version(db, run, "removed")
-            for table in (events, questions, stages):
+            for table in (events, questions, stages, jobs, deliveries):
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(runs.delete().where(runs.c.id == run_id))
             put_away()
@@ -221,9 +204,10 @@ class RunStore(Attempts, Questions, Workers, Plans):
     def find(self, text: str) -> Run:
         """A run by id, by name, by a unique prefix of its id, or as a version; NotFound names recent or matching runs.
 
-        `handbook:2` is a version, `handbook:latest` the promoted one.
+        `handbook:2` is a version, `handbook:latest` the promoted one. ftjob-ID and ft:BASE:ORG:SUFFIX:ID are how the
+        gateway's clients know a run.
         """
-        text = utf8(text)
+        text = id_in(utf8(text))
         if ":" in text:
             return self.get(self.find_version(text))
         blank, matches = not text.strip(), list[str]()  # an empty text would be a prefix of every id

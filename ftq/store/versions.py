@@ -97,6 +97,11 @@ class Versions(Database):
                 self._event(db, run_id, "promoted", f"promoted by the user: {run.family}:latest is {run.version_name}")
             return run, f"{run.family}:{before.number}" if before else None
 
+    def retire(self, run_id: str, why: str) -> None:
+        """End the run's version, if it is one; the run stays."""
+        with self._write() as db:
+            self._end_version(db, self._locked(db, run_id), why)
+
     def chosen(self) -> set[str]:
         """The names of the versions that are `latest` though their family has had newer ones: `gc` spares them."""
         with self._read() as db:

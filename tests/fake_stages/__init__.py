@@ -85,7 +85,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
                 gradient_checkpointing=False, load_in_4bit=False)  # fmt: skip
     saves = run.checkpoints / str(attempt_of(out))
     steps = _resume(run, report)
-    total = spec.max_steps or 4
+    total = spec.max_steps or (2 * int(spec.epochs) if spec.epoch_adapters else 4)
     while len(steps) < total and not report.stop_requested:
         time.sleep(STEP_SECONDS)
         steps.append(len(steps) + 1)
@@ -103,7 +103,11 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
         return
     (out / "adapter").mkdir()
     (out / "adapter" / "steps.json").write_text(json.dumps({"steps": steps, "batch_size": batch}))
-    write_jsonl(out / "metrics.jsonl", [{"step": step} for step in steps])
+    measured = {"valid_loss": 0.5} if spec.validation else {}
+    write_jsonl(out / "metrics.jsonl", [{"step": step, "train_loss": 1 / step, **measured} for step in steps])
+    for step in range(2, total + 1, 2)[-spec.epoch_adapters :] if spec.epoch_adapters else ():
+        (out / "epochs" / str(step)).mkdir(parents=True)
+    report.plan("", trained_tokens=100 * total)
     made_by(run, out, out / "adapter")
 
 
@@ -132,6 +136,8 @@ def _save(saves: Path, steps: list[int], report: Report) -> None:
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     begin(run, out)
     misbehave(run, out, "export")
+    for adapter in run.epochs.glob("*"):
+        (out / f"checkpoint-{adapter.name}.gguf").write_bytes(b"GGUF")
     for quantization in spec.quantizations:
         (out / f"model-{quantization}.gguf").write_bytes(b"GGUF" + (run.adapter / "steps.json").read_bytes())
     made_by(run, out, out / "merged")

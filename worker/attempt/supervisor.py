@@ -92,6 +92,8 @@ class Supervisor:
             watch.insist(lambda: self.store.note(watch.token, "warning", text))
 
         if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep, warn):
+            if stage == "train":
+                self._keep_plan(key, watch)
             self._publish(folder, stage, attempt, watch, key, cached=True)
             return True
         if stage == "train" and fresh_from:
@@ -108,6 +110,13 @@ class Supervisor:
         if next_attempt := self.store.due(run.id):
             queue.send(self.app, next_attempt)
         return False
+
+    def _keep_plan(self, key: str, watch: Watch) -> None:
+        """Note how the training run was computed whose files are taken: what was measured belongs to that one alone."""
+        source = self.store.find_cached("train", key)
+        plan = self.store.get(source).stage("train").plan if source else None
+        values = {name: value for name, value in (plan or {}).items() if name not in ("measured", "message")}
+        watch.insist(lambda: self.store.plan(watch.token, "", values))
 
     def _hand_over(self, run: Run, folder: RunDir) -> None:
         """Write train.json: the options changed so far, the corrections for this card, the plan so far."""

@@ -16,7 +16,7 @@ from typing import Any
 from ftq.client.client import Client
 from ftq.errors import FtqError
 from ftq.settings import Settings
-from ftq.spec.options import read_config
+from ftq.spec.given import read_config
 from ftq.store.records import Run
 
 

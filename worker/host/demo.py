@@ -22,7 +22,7 @@ from ftq.client.client import Client
 from ftq.errors import FtqError, printable
 from ftq.programs import end
 from ftq.settings import Settings
-from ftq.spec.options import read_config
+from ftq.spec.given import read_config
 from worker.host import appliance
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ftq import programs
-from ftq.client.submit import make_home
+from ftq.client.recording.record import make_home
 from ftq.errors import FtqError, UserError, printable, unusable
 from ftq.servers import without_password
 from ftq.settings import Settings, protect_files

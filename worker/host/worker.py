@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from ftq.client.submit import make_home
+from ftq.client.recording.record import make_home
 from ftq.errors import FtqError, UserError
 from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftq.errors import UserError
+from ftq.errors import FtqError, UserError
 from ftq.examples.report import DatasetReport
 from ftq.files import run_dir as files
 from ftq.files.export_report import ExportReport
@@ -130,6 +130,20 @@ def _convert(work: _Work, kinds: list[str]) -> None:
     if work.spec.lora_gguf:
         base_model.link(work.model_dir, work.scratch / "base")
         convert_lora(work.run.adapter, work.scratch / "base", work.out / LORA)
+    if work.run.epochs.is_dir():
+        _convert_epochs(work)
+
+
+def _convert_epochs(work: _Work) -> None:
+    """Write each epoch's adapter, to be laid over the base model. One that can't be converted is told, no failure."""
+    base_model.link(work.model_dir, work.scratch / "base-of-epochs")
+    for adapter in sorted(work.run.epochs.iterdir(), key=lambda path: int(path.name)):
+        target = RunDir(work.out).checkpoint(int(adapter.name))
+        try:
+            convert_lora(adapter, work.scratch / "base-of-epochs", target)
+        except FtqError as error:
+            files.remove(target)
+            work.report.event("warning", f"the adapter of step {adapter.name} can't be asked: {error.message}")
 
 
 def _quantize(work: _Work, kinds: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
+from ftq.check import chats
 from ftq.check.check import Check, check_of
 from ftq.check.page import page
 from ftq.check.survey import Survey, batches
@@ -57,7 +58,19 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     folder.mkdir()
     writer = _writer(run, folder, spec, report)
     read = 45 if writer else 90  # percent of the work
-    examples = Examples(run.documents, row, None, lambda share: report.progress(5 + read * share), questions, writer)
+    if spec.strict:
+        _check_lines(run)
+    held_out = run.validation if spec.validation else None
+    examples = Examples(
+        run.documents,
+        row,
+        None,
+        lambda share: report.progress(5 + read * share),
+        questions,
+        writer,
+        validation=held_out,
+        keeps_equal=spec.strict,
+    )
     _, valid, tested = dataset.write(examples, folder, spec.seed, spec.valid_fraction)
     if not examples.count:
         raise _nothing(examples)
@@ -120,6 +133,15 @@ def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
             f"{said}: {names} would be f16 under another name", "Ask for --quant f16, or take another model."
         )
     report.event("warning", f"{said}: these stay f16 in every file")
+
+
+def _check_lines(run: RunDir) -> None:
+    """Every line of every file of JSON Lines can be learned, or measured on. UserError names the first that can't."""
+    for folder in filter(Path.is_dir, (run.documents, run.validation)):
+        for path in sorted(folder.rglob("*.jsonl")):
+            if fault := chats.fault_in(path):
+                hint = f"Correct {path.relative_to(run.path)}, and submit it again."
+                raise UserError(fault.message, hint)
 
 
 def _left_out(run: RunDir) -> list[Skipped]:

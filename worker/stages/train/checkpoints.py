@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,24 @@ def reason_to_start_anew(run: RunDir, fingerprint: str, how: dict[str, Any]) -> 
     return f"starts anew: the checkpoint at step {last.step} is of a training run with {reason}"
 
 
-def prune(run: RunDir, attempt: int, fingerprint: str, keep: Path | None = None) -> None:
-    """Remove all checkpoints with this fingerprint but the last two and `keep`.
+def prune(run: RunDir, attempt: int, fingerprint: str, keep: Collection[Path | None] = ()) -> None:
+    """Remove all checkpoints with this fingerprint but the last two and those to `keep`.
 
     A later attempt's stay, for this attempt may have been replaced. Those with another fingerprint stay, too: the run
     may go back to the machine that computed so.
     """
     own = [checkpoint for checkpoint in find_all(run, fingerprint) if checkpoint.attempt <= attempt]
     for old in sorted(own, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt))[:-KEPT]:
-        if old.path != keep:
+        if old.path not in keep:
             remove(old.path)
+
+
+def epoch_ends(run: RunDir, fingerprint: str, steps: int, most: int) -> list[Checkpoint]:
+    """The checkpoints at the ends of the last `most` epochs of so many steps, in order; the last step counts as one."""
+    there = {one.step: one for one in sorted(find_all(run, fingerprint), key=lambda one: one.attempt)}
+    last = max(there, default=0)
+    ends = sorted(step for step in there if step == last or (steps and step % steps == 0))
+    return [there[step] for step in ends[-most:]] if most else []
 
 
 def find_all(run: RunDir, fingerprint: str | None = None) -> list[Checkpoint]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
+import netrc
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -115,8 +118,21 @@ def batch_without_padding(trainer: Any, plan: Plan) -> None:
 
 
 def _trackers(spec: RunSpec, report: Report) -> list[str]:
-    """The trackers asked for that are installed here; a missing one is a warning."""
+    """The trackers asked for that can be used here; one that can't is a warning."""
     missing = [name for name in spec.report_to if find_spec(name) is None]
     if missing:
         report.event("warning", f"report_to: {', '.join(missing)} isn't installed on this worker: left out")
-    return [name for name in spec.report_to if name not in missing]
+    usable: list[str] = [name for name in spec.report_to if name not in missing]
+    if "wandb" in usable and not _has_wandb_key():  # it would ask for one, or fail
+        report.event("warning", "report_to: this worker has no WANDB_API_KEY: wandb is left out")
+        usable.remove("wandb")
+    return usable
+
+
+def _has_wandb_key() -> bool:
+    """Whether wandb can log in here, or needn't."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return True
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    return False

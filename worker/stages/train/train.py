@@ -50,7 +50,8 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     lap("the plan is made")
     mark = settings.fingerprint(run, spec, plan)
     checkpoint = checkpoints.newest_valid(run, mark)
-    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), checkpoint)
+    epoch = settings.steps_per_epoch(len(train_rows), plan)
+    watcher = Watcher(run, _attempt(out), spec, report, mark, settings.how(plan), bool(valid_rows), checkpoint, epoch)
     if not checkpoint or not (checkpoints.is_finished(checkpoint) or watcher.has_stopped_early):
         model, tokenizer = load_model(model_dir, spec, plan)
         lap("the model is loaded")
@@ -63,7 +64,10 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     if report.stop_requested or not ranks.is_first():
         return
     _take_adapter(watcher.result, out / "adapter", spec.model)
+    for end in checkpoints.epoch_ends(run, mark, epoch, spec.epoch_adapters):
+        _take_adapter(end.path, out / "epochs" / str(end.step), spec.model)
     (out / "metrics.jsonl").write_bytes(watcher.metrics.read_bytes())
+    report.plan("", trained_tokens=_trained_tokens(watcher.metrics, train_rows))
 
 
 def _stopwatch() -> Callable[[str], None]:
@@ -127,7 +131,7 @@ def _rescue(trainer: Any, watcher: Watcher) -> None:
 
 def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
     """Copy PEFT's two files, with the base model's public name instead of this machine's folder."""
-    target.mkdir()
+    target.mkdir(parents=True)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(checkpoint / file, target / file)
     path = target / "adapter_config.json"
@@ -136,6 +140,13 @@ def _take_adapter(checkpoint: Path, target: Path, name: str) -> None:
     config["base_model_name_or_path"] = known.hub_id if known else name
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     _check_adapter(target / "adapter_model.safetensors")
+
+
+def _trained_tokens(metrics: Path, train_rows: list[rows.Row]) -> int:
+    """Tokens seen in all epochs, the attempts before this one counted."""
+    last = json.loads(metrics.read_bytes().splitlines()[-1])
+    epochs = float(last["epoch"])
+    return round(sum(len(row["input_ids"]) for row in train_rows) * epochs)
 
 
 def _check_adapter(path: Path) -> None:

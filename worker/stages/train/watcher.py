@@ -41,9 +41,10 @@ class Watcher:
         how: dict[str, Any],
         evaluates: bool,
         checkpoint: Checkpoint | None,
+        steps_per_epoch: int = 0,
     ) -> None:
         self.run, self.attempt, self.spec, self.report = run, attempt, spec, report
-        self.mark, self.how, self.evaluates = mark, how, evaluates
+        self.mark, self.how, self.evaluates, self.steps_per_epoch = mark, how, evaluates, steps_per_epoch
         self.folder = run.checkpoints / str(attempt)
         self.metrics = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,6 @@ class Watcher:
         self.last = checkpoint.path if checkpoint else None  # the newest checkpoint
         self.best_path = self._find_best()
         self.awaits_evaluation = False  # of the last step
-        self.steps_per_epoch = 0
         self.tokens: Any = 0  # real tokens seen by this device; a tensor until it is looked at
         self.loss: float | None = None
         self.line: dict[str, Any] = {}
@@ -87,8 +87,7 @@ class Watcher:
 
     def ends(self, state: Any) -> None:
         """Report what was measured, beside the plan."""
-        steps = state.global_step - self.began_step
-        if steps:
+        if steps := state.global_step - self.began_step:
             tokens_per_second, step_seconds = self._speed()
             self.report.plan(
                 "",
@@ -118,7 +117,8 @@ class Watcher:
         stop, save, log = ranks.agree([self.report.stop_requested, *due])
         control.should_evaluate = self.awaits_evaluation = evaluate
         control.should_training_stop = control.should_training_stop or stop
-        control.should_save = at_end or stop or save
+        epoch_ends = self.spec.epoch_adapters > 0 and self._is_due(state.global_step, "auto")
+        control.should_save = at_end or stop or save or epoch_ends
         control.should_log = log or control.should_save or evaluate
         if not control.should_log and time.monotonic() - self.reported_at > REPORT_SECONDS:
             self._progress(state)
@@ -204,7 +204,8 @@ class Watcher:
         checkpoints.seal(self.last, self.mark, self.how)
         self.report.event("checkpoint", f"checkpoint at step {step}", step=step)
         self.best_path = self._find_best()
-        checkpoints.prune(self.run, self.attempt, self.mark, keep=self.best_path)
+        ends = checkpoints.epoch_ends(self.run, self.mark, self.steps_per_epoch, self.spec.epoch_adapters)
+        checkpoints.prune(self.run, self.attempt, self.mark, {self.best_path, *(one.path for one in ends)})
 
     @property
     def result(self) -> Path:

@@ -1,0 +1,39 @@
+"""What runs are called: ids, families, and the next name of a family."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from ftq.store.store import RunStore
+
+_ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
+
+
+def new_id() -> str:
+    """A run's id."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+
+
+def renamed(name: str, wanted: str | None) -> str:
+    """A note if the run can't be called as the user wanted; empty if it can."""
+    if wanted in (None, name):
+        return ""
+    return f"another run is called {wanted}: this one is {name}, and the next version of {wanted} when it succeeds"
+
+
+def free_name(store: RunStore, name: str) -> str:
+    """The name of the next run of a family: its own if no run has that, else handbook-2, handbook-3..."""
+    taken = store.names(name)
+    return name if name not in taken else numbered(name, taken, 2)
+
+
+def family_of(model: str) -> str:
+    """What the runs of a base model are called where the user gives no name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rstrip("/").rpartition("/")[2]).strip("-.")[:60] or "run"
+
+
+def numbered(family: str, taken: set[str], number: int) -> str:
+    while f"{family}-{number}" in taken:
+        number += 1
+    return f"{family}-{number}"

@@ -1,0 +1,125 @@
+"""A run's files and its row are put in place, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ftq.client import removal
+from ftq.client.recording.names import family_of, free_name, new_id, numbered
+from ftq.errors import NameTaken, Unavailable
+from ftq.evaluation import own
+from ftq.files import disk, run_dir
+from ftq.files.run_dir import RunDir
+from ftq.files.snapshot import Snapshot, snapshot
+from ftq.settings import Settings
+from ftq.store.records import Run
+from ftq.store.store import RunStore
+
+
+def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
+    """(the run, its files and its row in place; the documents that it took).
+
+    The runs of one `name` are a family; each but the first gets the next free name, such as handbook-2. Without a name
+    it is that of the model.
+    """
+    make_home(settings)
+    run_id = new_id()
+    while True:
+        try:
+            return _record(settings.home, store, spec, name, run_id)
+        except NameTaken:
+            pass  # another submit took the free name at the same moment: take the next
+
+
+def record_once(settings: Settings, store: RunStore, spec: dict[str, Any], family: str, run_id: str, owner: str) -> Run:
+    """The run of this id, made unless it is there: whoever calls it a second time, after a crash too, gets the same.
+
+    Its name is the next of the family: handbook-1, handbook-2... `owner` is the id of the key that asks for it.
+    """
+    make_home(settings)
+    final = run_dir.run_dir(settings.home, run_id)
+    while (run := store.jobs.run(run_id)) is None:
+        try:
+            if final.submitting.exists():  # who put the files there has died since, or is about to record them
+                run = _recorded(store, final, family, owner)
+            else:
+                run, _ = _record(settings.home, store, spec, None, run_id, family, owner)
+            break
+        except NameTaken:
+            pass  # another submit took the name, or made this very run, at the same moment
+        except Unavailable:  # another has put its files there first: they are recorded now, or can be
+            if not final.submitting.exists() and store.jobs.run(run_id) is None:
+                raise
+    return run
+
+
+def make_home(settings: Settings) -> None:
+    """Make the artifacts folder, closed to other users: nobody else reads what lies below, whatever its mode."""
+    home = settings.home
+    try:
+        disk.make_home(home, settings.umask)
+    except OSError as error:
+        raise Unavailable(
+            f"the artifacts folder {home} can't be made ({error.strerror})", "Set FTQ_HOME to another."
+        ) from None
+
+
+def _record(
+    home: Path,
+    store: RunStore,
+    spec: dict[str, Any],
+    wanted: str | None,
+    run_id: str,
+    family: str = "",
+    owner: str = "",
+) -> tuple[Run, Snapshot]:
+    family = wanted or family or family_of(spec["model"])
+    name = free_name(store, family) if wanted else numbered(family, store.names(family), 1)
+    final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.{new_id()}.partial")
+    in_place = False
+    try:
+        partial.documents.mkdir(parents=True)
+        documents = snapshot(Path(spec["documents"]), partial.documents, home)
+        if spec.get("validation"):
+            documents = with_validation(documents, snapshot(Path(spec["validation"]), partial.validation, home))
+        run_dir.write_json(
+            partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
+        )
+        if spec.get("questions_file"):
+            run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(spec["questions_file"]))))
+        if documents.left_out:
+            run_dir.write_json(partial.left_out, documents.left_out)
+        partial.submitting.touch()
+        run_dir.sync_tree(partial.path)
+        partial.path.rename(final.path)
+        in_place = True
+        run_dir.sync(home)
+        run = store.create(run_id, name, spec, documents.hash, family, owner)
+        run_dir.remove(final.submitting)
+        return run, documents
+    except BaseException as error:
+        run_dir.remove(partial.path)
+        if in_place and not removal.is_recorded(store, run_id):  # an answer can be lost after the commit
+            run_dir.remove(final.path)
+        if isinstance(error, OSError):
+            raise removal.cannot_write(home, error) from None
+        raise
+
+
+def _recorded(store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
+    """Record the run whose files are in place."""
+    name, told = numbered(family, store.names(family), 1), folder.read_run()
+    run = store.create(folder.path.name, name, told["spec"], told["documents_hash"], family, owner)
+    run_dir.write_json(folder.run_json, {**told, "name": name})
+    run_dir.remove(folder.submitting)
+    return run
+
+
+def with_validation(documents: Snapshot, held_out: Snapshot) -> Snapshot:
+    """The snapshot of both folders: what is measured on is part of what a run is made of."""
+    together = hashlib.sha256(f"{documents.hash} {held_out.hash}".encode()).hexdigest()
+    skipped = [*documents.skipped, *held_out.skipped]
+    return replace(documents, hash=together, skipped=skipped)

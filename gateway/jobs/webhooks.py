@@ -1,0 +1,128 @@
+"""Webhooks: FTQ_WEBHOOK_URL is told of every job that ends, also of those that ended while no gateway was up.
+
+Signed as OpenAI signs (Standard Webhooks), so that `client.webhooks.unwrap` accepts them. Two gateways send one; a
+receiver that fails is tried again for three days, with the same id.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ftq.errors import FtqError, UserError
+from ftq.store.gateway.webhooks import Delivery
+from gateway.jobs import results
+from gateway.jobs.shown import status_of
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+WEBHOOK = "whep_env"  # the one that the environment names
+LOOK_SECONDS, TIMEOUT = 2.0, 15.0
+PREFIX = "whsec_"
+log = logging.getLogger("ftq.gateway")
+
+
+@dataclass(frozen=True)
+class Webhook:
+    url: str
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Webhook | None:
+        """FTQ_WEBHOOK_URL and FTQ_WEBHOOK_SECRET; None without them. UserError for what can't be used."""
+        url, secret = environ.get("FTQ_WEBHOOK_URL", ""), environ.get("FTQ_WEBHOOK_SECRET", "")
+        if not url:
+            return None
+        if not url.startswith(("http://", "https://")):
+            raise UserError("FTQ_WEBHOOK_URL: not an http:// or https:// address")
+        try:
+            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        except binascii.Error:
+            key = b""
+        if not key or not secret.startswith(PREFIX):
+            hint = 'For example: FTQ_WEBHOOK_SECRET="whsec_$(openssl rand -base64 32)"'
+            raise UserError("FTQ_WEBHOOK_SECRET: expected whsec_ and base64", hint)
+        return cls(url, key)
+
+    def headers(self, delivery: Delivery, at: int) -> dict[str, str]:
+        """The headers that prove who sends the delivery."""
+        signed = f"{delivery.id}.{at}.{delivery.body}".encode()
+        signature = base64.b64encode(hmac.digest(self.secret, signed, hashlib.sha256)).decode()
+        return {
+            "content-type": "application/json",
+            "user-agent": "ftq",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(at),
+            "webhook-signature": f"v1,{signature}",
+        }
+
+
+@contextlib.contextmanager
+def sending(gateway: Gateway, webhook: Webhook | None) -> Iterator[None]:
+    """Send what is to be told while the block runs."""
+    if webhook is None:
+        yield
+        return
+    stop = threading.Event()
+    thread = threading.Thread(target=_send_until, args=(gateway, webhook, stop), name="webhooks", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(TIMEOUT)
+
+
+def send_due(gateway: Gateway, webhook: Webhook) -> int:
+    """Note the runs that have ended, and send every delivery that is due. Returns how many were tried."""
+    store, tried = gateway.client.store.webhooks, 0
+    store.note_ended(WEBHOOK)
+    while delivery := store.take(WEBHOOK):
+        run = gateway.client.store.jobs.run(delivery.run_id)
+        if run and status_of(run) == "succeeded":
+            results.keep(gateway, run)  # whoever is told asks for it next
+        error = _post(webhook, delivery)
+        store.settle(delivery, error)
+        if error:
+            log.warning("webhook %s, try %s: %s", delivery.id, delivery.tries, error)
+        tried += 1
+    return tried
+
+
+def _send_until(gateway: Gateway, webhook: Webhook, stop: threading.Event) -> None:
+    is_kept = False
+    while True:
+        try:
+            if not is_kept:
+                gateway.client.store.webhooks.keep(WEBHOOK, webhook.url)
+                is_kept = True
+            send_due(gateway, webhook)
+        except FtqError as error:  # the database may be back at the next look
+            log.warning("webhooks: %s", error)
+        except Exception:
+            log.exception("webhooks")
+        if stop.wait(LOOK_SECONDS):
+            return
+
+
+def _post(webhook: Webhook, delivery: Delivery) -> str:
+    """Send it once. What went wrong; empty if it was taken."""
+    import httpx  # for those who have a webhook
+
+    headers = webhook.headers(delivery, int(time.time()))
+    try:
+        answer = httpx.post(webhook.url, content=delivery.body.encode(), headers=headers, timeout=TIMEOUT)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if answer.is_success else f"HTTP status {answer.status_code}"
