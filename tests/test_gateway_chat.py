@@ -181,14 +181,20 @@ def test_tools_are_refused_where_the_template_has_none(client: openai.OpenAI) ->
     assert caught.value.param == "tools"
 
 
-def test_a_long_prompt_gets_a_larger_context_and_one_that_is_too_long_an_error(client: openai.OpenAI) -> None:
-    long: Any = [{"role": "user", "content": "word " * 5000}]
-    answer = client.chat.completions.create(model=NAME, messages=long, max_tokens=2)
-    assert answer.usage and answer.usage.prompt_tokens > 5000
-    long[0]["content"] *= 2
+def test_a_longer_answer_gets_a_larger_context_and_a_prompt_that_is_too_long_an_error(
+    client: openai.OpenAI, gateway: tuple[Starlette, dict[str, Any]]
+) -> None:
+    asked: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": "Say hello."}], "temperature": 0}
+    contexts = []
+    for most in (100, 5000):
+        assert client.chat.completions.create(**asked, max_tokens=most).choices[0].finish_reason == "stop"
+        contexts.append(servers(gateway[0])[FILE].context)
+    assert contexts == [4096, 8192]
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError, match="maximum context length is 8192") as caught:
-            client.chat.completions.create(model=NAME, messages=long, stream=stream)
+            client.chat.completions.create(
+                model=NAME, messages=[{"role": "user", "content": "word " * 9000}], stream=stream
+            )
         assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
 
 
@@ -216,9 +222,8 @@ def test_completions_continue_each_prompt(client: openai.OpenAI) -> None:
     text = client.completions.create(**asked, prompt="Once upon").choices[0].text
     [choice] = client.completions.create(**asked, prompt="Once upon", echo=True, stop="zzz").choices
     assert choice.text == "Once upon" + text and choice.finish_reason == "length"
-    loose = client.copy(
-        _strict_response_validation=False
-    )  # its type has no chunk without finish_reason; OpenAI sends it
+    # Its type has no chunk without finish_reason, as OpenAI sends them.
+    loose = client.copy(_extra_kwargs={"_strict_response_validation": False})
     chunks = list(loose.completions.create(**asked, prompt="Once upon", echo=True, stream=True))
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
     assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text

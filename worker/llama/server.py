@@ -105,6 +105,11 @@ class Server:
         name: str = self._get("/props")["eos_token"]
         return name
 
+    def takes_tools(self) -> bool:
+        """Whether the GGUF's chat template writes tools and calls of them."""
+        capabilities = self._get("/props").get("chat_template_caps", {})
+        return all(capabilities.get(name, True) for name in ("supports_tools", "supports_tool_calls"))
+
     def stream(
         self, question: Question, ids: list[int], stopped: Callable[[], bool] = lambda: False
     ) -> Generator[str, None, Answer]:
