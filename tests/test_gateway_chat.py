@@ -321,6 +321,18 @@ def test_a_client_that_hangs_up_frees_its_slot(gateway: tuple[Starlette, dict[st
         client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1)
         asyncio.run(hang_up())
         until(lambda: not busy(app), seconds=3)
+        assert [entry.users for entry in app.state.gateway.answering._pool._entries.values()] == [0] * len(servers(app))
+
+
+def test_a_client_that_hangs_up_while_a_model_loads_leaves_it_to_the_others(
+    files: dict[str, models.Served], tmp_path: Path
+) -> None:
+    with running(tmp_path / "home") as (app, how), openai.OpenAI(**how) as client:
+        with pytest.raises(openai.APITimeoutError):
+            client.chat.completions.create(model=NAME, messages=MESSAGES, timeout=0.1)
+        assert client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1).choices
+        [entry] = app.state.gateway.answering._pool._entries.values()
+        assert entry.users == 0
 
 
 def busy(app: Starlette) -> bool:
