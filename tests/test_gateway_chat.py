@@ -439,6 +439,9 @@ def test_another_server_behind_a_url_answers_instead(
         answer = front.chat.completions.create(model="handbook:3", **asked)
         assert answer.model == "handbook:3"
         assert answer.choices == behind.chat.completions.create(model=NAME, **asked).choices
+        more: dict[str, Any] = {"prompt": "Once", "max_tokens": 3, "logprobs": 2, "temperature": 0}
+        continued = front.completions.create(model="handbook:3", **more)
+        assert continued.choices == behind.completions.create(model=NAME, **more).choices
         with pytest.raises(openai.BadRequestError) as caught:
             front.chat.completions.create(model="handbook:3", messages=[{"role": "user", "content": "word " * 9000}])
         assert caught.value.code == "context_length_exceeded"
