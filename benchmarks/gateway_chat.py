@@ -1,9 +1,9 @@
 """What the gateway adds to llama.cpp's own server: the time to the first token, tokens a second, processor time.
 
 `python -m benchmarks.gateway_chat [--rounds N] [--tokens N] [--json FILE]`. One llama.cpp server is asked in turns,
-through the gateway and at its own socket, with the same body. Beside the wall times stands the processor time that the
-gateway's process has used: on a machine that others use too, that is what stays the same. The exit code is 1 if a
-median misses its bar.
+through the gateway and at its own socket, with the same body. What is compared is the quickest of all rounds, for other
+work on the machine only ever adds. Beside the wall times stands the processor time that the gateway's process has used.
+The exit code is 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ BODY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """Seconds to the first text and from there to the end; `processor` is the gateway's, in seconds."""
+    """Seconds to the first text and to the end; `processor` is the gateway's, in seconds."""
 
     first: float
-    rest: float
+    whole: float
     tokens: int
     processor: float = 0.0
 
     @property
     def rate(self) -> float:
-        return (self.tokens - 1) / self.rest
+        return self.tokens / self.whole
 
 
 def main() -> None:
@@ -102,25 +102,30 @@ def ask(client: httpx.Client, body: dict[str, Any], process: psutil.Process | No
                     tokens += 1
                     first = first or time.perf_counter() - began
     whole = time.perf_counter() - began
-    return Asked(first, whole - first, tokens, _processor(process) - before)
+    return Asked(first, whole, tokens, _processor(process) - before)
 
 
 def told(pairs: list[tuple[Asked, Asked]]) -> bool:
     """Print the table; whether both bars are met."""
-    direct, through = zip(*pairs, strict=True)
-    added = statistics.median(two.first - one.first for one, two in pairs)
-    ratio = statistics.median(two.rate / one.rate for one, two in pairs)
-    tokens = sum(one.tokens for one in through)
-    processor = sum(one.processor for one in through)
-    print("| what | llama.cpp's server | through the gateway | the difference, median of pairs | bar |")
-    print("|---|---|---|---|---|")
-    firsts = [statistics.median(one.first for one in side) * 1000 for side in (direct, through)]
-    rates = [statistics.median(one.rate for one in side) for side in (direct, through)]
-    print(f"| first token | {firsts[0]:.1f} ms | {firsts[1]:.1f} ms | {added * 1000:+.1f} ms | 5 ms |")
-    print(f"| tokens a second | {rates[0]:.1f} | {rates[1]:.1f} | {ratio - 1:+.1%} | -2 % |")
-    print(f"| processor of the gateway | | {processor / len(pairs) * 1000:.1f} ms an answer | "
-          f"{processor / tokens * 1000:.2f} ms a token | |")  # fmt: skip
-    return added < FIRST_BAR and ratio > 1 - RATE_BAR
+    sides = list(zip(*pairs, strict=True))
+    first = [min(one.first for one in side) * 1000 for side in sides]
+    rate = [max(one.rate for one in side) for side in sides]
+    medians = [statistics.median(one.first for one in side) * 1000 for side in sides]
+    rates = [statistics.median(one.rate for one in side) for side in sides]
+    added, share = first[1] - first[0], rate[1] / rate[0] - 1
+    answers, tokens = len(pairs), sum(one.tokens for one in sides[1])
+    processor = sum(one.processor for one in sides[1]) * 1000
+    print("| what | llama.cpp's server | through the gateway | the quickest two | bar |\n|---|---|---|---|---|")
+    for what, quickest, middle, difference, bar in (
+        ("first token, ms", first, medians, f"{added:+.1f}", "5"),
+        ("tokens a second", rate, rates, f"{share:+.1%}", "-2 %"),
+    ):
+        cells = " | ".join(f"{one:.1f} (median {two:.1f})" for one, two in zip(quickest, middle, strict=True))
+        print(f"| {what} | {cells} | {difference} | {bar} |")
+    print(
+        f"| the gateway's processor time, ms | | {processor / answers:.1f} an answer of {tokens // answers} tokens | | |"
+    )
+    return added < FIRST_BAR * 1000 and share > -RATE_BAR
 
 
 def _processor(process: psutil.Process | None) -> float:
