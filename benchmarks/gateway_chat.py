@@ -122,9 +122,8 @@ def told(pairs: list[tuple[Asked, Asked]]) -> bool:
     ):
         cells = " | ".join(f"{one:.1f} (median {two:.1f})" for one, two in zip(quickest, middle, strict=True))
         print(f"| {what} | {cells} | {difference} | {bar} |")
-    print(
-        f"| the gateway's processor time, ms | | {processor / answers:.1f} an answer of {tokens // answers} tokens | | |"
-    )
+    spent = f"{processor / answers:.1f} an answer of {tokens // answers} tokens"
+    print(f"| the gateway's processor time, ms | | {spent} | | |")
     return added < FIRST_BAR * 1000 and share > -RATE_BAR
 
 
