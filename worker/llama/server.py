@@ -152,8 +152,10 @@ class Server:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
         except subprocess.TimeoutExpired:
             how = f"no answer ({error})"
-        lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
-        output = "\n".join(lines) or "it printed nothing"
+        output = "it printed nothing"
+        with contextlib.suppress(FileNotFoundError):  # another thread may have closed this server and started the next
+            lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            output = "\n".join(lines[-LAST_LINES:]) or output
         return FtqError(
             f"llama.cpp {what} {self.file.name} ({how}):\n{output}",
             "`ftq doctor` shows whether llama.cpp works on this machine.",
