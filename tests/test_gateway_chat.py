@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -272,6 +273,21 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     assert caught.value.code == "model_not_found"
 
 
+def test_a_file_that_is_damaged_or_gone_is_said_and_not_tried_again(
+    files: dict[str, models.Served], tmp_path: Path, client: openai.OpenAI
+) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    with files[NAME].gguf.open("rb") as whole:
+        damaged.write_bytes(whole.read(5_000_000))
+    files["damaged"] = models.Served("damaged", damaged, None, 1, "ftq")
+    files["gone"] = models.Served("gone", tmp_path / "gone.gguf", None, 1, "ftq")
+    with pytest.raises(openai.InternalServerError, match=r"(?s)couldn't load damaged.gguf.*file bounds") as caught:
+        client.chat.completions.create(model="damaged", messages=MESSAGES, stream=True)
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    with pytest.raises(openai.NotFoundError, match="gone.gguf isn't there"):
+        client.responses.create(model="gone", input="Hi")
+
+
 def test_a_crash_is_the_error_of_those_who_wait_and_the_next_is_answered(
     client: openai.OpenAI, gateway: tuple[Starlette, Any]
 ) -> None:
@@ -333,6 +349,53 @@ def test_a_client_that_hangs_up_while_a_model_loads_leaves_it_to_the_others(
         assert client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1).choices
         [entry] = app.state.gateway.answering._pool._entries.values()
         assert entry.users == 0
+
+
+@pytest.mark.long
+def test_hang_ups_and_crashes_at_random_leave_nothing_behind(
+    files: dict[str, models.Served], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three models in two places, patience from none to enough, a server killed now and then."""
+    monkeypatch.setenv("FTQ_CHAT_MODELS", "2")
+    chance, names, answered = random.Random(3), [NAME, "other", "third"], list[int]()
+
+    async def one(client: httpx.AsyncClient) -> None:
+        body = {
+            "model": chance.choice(names),
+            "messages": STORY,
+            "n": chance.choice([1, 3]),
+            "stream": chance.random() < 0.5,
+        }
+        body["max_tokens"] = chance.choice([1, 8, 40, 3000])
+        try:
+            async with asyncio.timeout(chance.choice([0.05, 0.3, 1, 3, 20])):
+                answered.append((await client.post("chat/completions", json=body)).status_code)
+        except TimeoutError:
+            answered.append(0)
+
+    async def crowd(app: Starlette, how: dict[str, Any]) -> None:
+        headers = {"authorization": f"Bearer {how['api_key']}"}
+        async with httpx.AsyncClient(base_url=how["base_url"], headers=headers, timeout=60) as client:
+            running = set[asyncio.Task[None]]()
+            for number in range(250):
+                running.add(asyncio.create_task(one(client)))
+                if len(running) == 25:
+                    _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                if number % 40 == 39 and (alive := [*servers(app).values()]):
+                    os.kill(chance.choice(alive).pid, signal.SIGKILL)
+            await asyncio.wait(running)
+
+    with running(tmp_path / "home") as (app, how), openai.OpenAI(**how) as client:
+        asyncio.run(crowd(app, how))
+        backend = app.state.gateway.answering
+        until(lambda: not any(entry.users for entry in backend._pool._entries.values()))
+        assert all(
+            link._room._free == link.server.context and not link._room._waiting for link in backend._links.values()
+        )
+        for name in names:
+            assert client.chat.completions.create(model=name, messages=MESSAGES, max_tokens=1).choices
+    assert {0, 200, 500} == set(answered)
+    assert not [record for record in caplog.records if record.exc_info], caplog.text
 
 
 def busy(app: Starlette) -> bool:
