@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.tools import until
 from worker import answers, tasks
 from worker.answers import Answerer
 from worker.host import worker
+from worker.llama import base
 
 WORKER = "w1@host"
 TIMES = {"seconds": 0.25, "first_token_seconds": 0.125}
@@ -233,3 +235,23 @@ def test_a_worker_for_questions_alone_has_threads_and_no_standby(monkeypatch: py
         ["--pool=prefork", "--concurrency=1"], ["--pool=threads", "--concurrency=4"],
         ["--pool=threads", "--concurrency=9"],
     ]  # fmt: skip
+
+
+def test_a_base_model_is_looked_for_once_and_again_when_it_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is a process of its own, which takes a second."""
+    looks, file = list[list[str]](), tmp_path / "base.gguf"
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        looks.append(command)
+        file.touch()
+        return subprocess.CompletedProcess(command, 0, f"{file}\n", "")
+
+    monkeypatch.setattr(base.subprocess, "run", run)
+    monkeypatch.setattr(base, "_made", {})
+    assert {base.base_gguf("tiny") for _ in range(3)} == {file} and len(looks) == 1
+    base.base_gguf("tiny", "abc")
+    file.unlink()
+    base.base_gguf("tiny")
+    assert len(looks) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -181,14 +182,20 @@ def test_tools_are_refused_where_the_template_has_none(client: openai.OpenAI) ->
     assert caught.value.param == "tools"
 
 
-def test_a_long_prompt_gets_a_larger_context_and_one_that_is_too_long_an_error(client: openai.OpenAI) -> None:
-    long: Any = [{"role": "user", "content": "word " * 5000}]
-    answer = client.chat.completions.create(model=NAME, messages=long, max_tokens=2)
-    assert answer.usage and answer.usage.prompt_tokens > 5000
-    long[0]["content"] *= 2
+def test_a_longer_answer_gets_a_larger_context_and_a_prompt_that_is_too_long_an_error(
+    client: openai.OpenAI, gateway: tuple[Starlette, dict[str, Any]]
+) -> None:
+    asked: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": "Say hello."}], "temperature": 0}
+    contexts = []
+    for most in (100, 5000):
+        assert client.chat.completions.create(**asked, max_tokens=most).choices[0].finish_reason == "stop"
+        contexts.append(servers(gateway[0])[FILE].context)
+    assert contexts == [4096, 8192]
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError, match="maximum context length is 8192") as caught:
-            client.chat.completions.create(model=NAME, messages=long, stream=stream)
+            client.chat.completions.create(
+                model=NAME, messages=[{"role": "user", "content": "word " * 9000}], stream=stream
+            )
         assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
 
 
@@ -216,9 +223,8 @@ def test_completions_continue_each_prompt(client: openai.OpenAI) -> None:
     text = client.completions.create(**asked, prompt="Once upon").choices[0].text
     [choice] = client.completions.create(**asked, prompt="Once upon", echo=True, stop="zzz").choices
     assert choice.text == "Once upon" + text and choice.finish_reason == "length"
-    loose = client.copy(
-        _strict_response_validation=False
-    )  # its type has no chunk without finish_reason; OpenAI sends it
+    # Its type has no chunk without finish_reason, as OpenAI sends them.
+    loose = client.copy(_extra_kwargs={"_strict_response_validation": False})
     chunks = list(loose.completions.create(**asked, prompt="Once upon", echo=True, stream=True))
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
     assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
@@ -265,6 +271,21 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
     assert caught.value.code == "model_not_found"
+
+
+def test_a_file_that_is_damaged_or_gone_is_said_and_not_tried_again(
+    files: dict[str, models.Served], tmp_path: Path, client: openai.OpenAI
+) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    with files[NAME].gguf.open("rb") as whole:
+        damaged.write_bytes(whole.read(5_000_000))
+    files["damaged"] = models.Served("damaged", damaged, None, 1, "ftq")
+    files["gone"] = models.Served("gone", tmp_path / "gone.gguf", None, 1, "ftq")
+    with pytest.raises(openai.InternalServerError, match=r"(?s)couldn't load damaged.gguf.*file bounds") as caught:
+        client.chat.completions.create(model="damaged", messages=MESSAGES, stream=True)
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    with pytest.raises(openai.NotFoundError, match="gone.gguf isn't there"):
+        client.responses.create(model="gone", input="Hi")
 
 
 def test_a_crash_is_the_error_of_those_who_wait_and_the_next_is_answered(
@@ -316,6 +337,65 @@ def test_a_client_that_hangs_up_frees_its_slot(gateway: tuple[Starlette, dict[st
         client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1)
         asyncio.run(hang_up())
         until(lambda: not busy(app), seconds=3)
+        assert [entry.users for entry in app.state.gateway.answering._pool._entries.values()] == [0] * len(servers(app))
+
+
+def test_a_client_that_hangs_up_while_a_model_loads_leaves_it_to_the_others(
+    files: dict[str, models.Served], tmp_path: Path
+) -> None:
+    with running(tmp_path / "home") as (app, how), openai.OpenAI(**how) as client:
+        with pytest.raises(openai.APITimeoutError):
+            client.chat.completions.create(model=NAME, messages=MESSAGES, timeout=0.1)
+        assert client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1).choices
+        [entry] = app.state.gateway.answering._pool._entries.values()
+        assert entry.users == 0
+
+
+@pytest.mark.long
+def test_hang_ups_and_crashes_at_random_leave_nothing_behind(
+    files: dict[str, models.Served], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three models in two places, patience from none to enough, a server killed now and then."""
+    monkeypatch.setenv("FTQ_CHAT_MODELS", "2")
+    chance, names, answered = random.Random(3), [NAME, "other", "third"], list[int]()
+
+    async def one(client: httpx.AsyncClient) -> None:
+        body = {
+            "model": chance.choice(names),
+            "messages": STORY,
+            "n": chance.choice([1, 3]),
+            "stream": chance.random() < 0.5,
+        }
+        body["max_tokens"] = chance.choice([1, 8, 40, 3000])
+        try:
+            async with asyncio.timeout(chance.choice([0.05, 0.3, 1, 3, 20])):
+                answered.append((await client.post("chat/completions", json=body)).status_code)
+        except TimeoutError:
+            answered.append(0)
+
+    async def crowd(app: Starlette, how: dict[str, Any]) -> None:
+        headers = {"authorization": f"Bearer {how['api_key']}"}
+        async with httpx.AsyncClient(base_url=how["base_url"], headers=headers, timeout=60) as client:
+            running = set[asyncio.Task[None]]()
+            for number in range(250):
+                running.add(asyncio.create_task(one(client)))
+                if len(running) == 25:
+                    _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                if number % 40 == 39 and (alive := [*servers(app).values()]):
+                    os.kill(chance.choice(alive).pid, signal.SIGKILL)
+            await asyncio.wait(running)
+
+    with running(tmp_path / "home") as (app, how), openai.OpenAI(**how) as client:
+        asyncio.run(crowd(app, how))
+        backend = app.state.gateway.answering
+        until(lambda: not any(entry.users for entry in backend._pool._entries.values()))
+        assert all(
+            link._room._free == link.server.context and not link._room._waiting for link in backend._links.values()
+        )
+        for name in names:
+            assert client.chat.completions.create(model=name, messages=MESSAGES, max_tokens=1).choices
+    assert {0, 200, 500} == set(answered)
+    assert not [record for record in caplog.records if record.exc_info], caplog.text
 
 
 def busy(app: Starlette) -> bool:
@@ -422,6 +502,9 @@ def test_another_server_behind_a_url_answers_instead(
         answer = front.chat.completions.create(model="handbook:3", **asked)
         assert answer.model == "handbook:3"
         assert answer.choices == behind.chat.completions.create(model=NAME, **asked).choices
+        more: dict[str, Any] = {"prompt": "Once", "max_tokens": 3, "logprobs": 2, "temperature": 0}
+        continued = front.completions.create(model="handbook:3", **more)
+        assert continued.choices == behind.completions.create(model=NAME, **more).choices
         with pytest.raises(openai.BadRequestError) as caught:
             front.chat.completions.create(model="handbook:3", messages=[{"role": "user", "content": "word " * 9000}])
         assert caught.value.code == "context_length_exceeded"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.chat.upstream import local
 from gateway.chat.upstream.events import refusal
 from gateway.chat.upstream.order import Order, Piece, Usage
 from gateway.chat.upstream.pieces import without_space
+from gateway.chat.upstream.room import Room
 from tests.gateway_tools import make_gateway
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -203,6 +205,30 @@ def test_a_call_of_a_tool_is_put_together_from_what_is_streamed() -> None:
     calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
     assert "".join(call.function.arguments or "" for call in calls if call.function) == function["arguments"]
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_whoever_leaves_the_queue_for_a_context_takes_nothing_with_him() -> None:
+    """Some leave while they wait, some at the moment of their turn, some in the middle."""
+    chance = random.Random(7)
+
+    async def hold(room: Room) -> None:
+        async with room.taken(chance.randint(1, 60)):
+            assert room._free >= 0
+            await asyncio.sleep(0 if chance.random() < 0.5 else 0.001)
+
+    async def crowd() -> int:
+        room = Room(100)
+        tasks = [asyncio.ensure_future(hold(room)) for _ in range(300)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            next_ones = [task for task in tasks if not task.done()][:8]
+            chance.choice(next_ones or tasks).cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(end) for end in ends} == {type(None), asyncio.CancelledError}
+        assert not room._waiting
+        return room._free
+
+    assert asyncio.run(crowd()) == 100
 
 
 # ---- llama.cpp's errors ------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Streamed:
             return first.result()
         finally:
             first.cancel()
-            await asyncio.wait({first})
+            await asyncio.gather(first, return_exceptions=True)
 
     async def _write(self, send: Send, line: bytes) -> None:
         if not self._started:
@@ -89,7 +89,7 @@ async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Any]) -> Any:
     finally:
         working.cancel()
         gone.cancel()
-        await asyncio.wait({working, gone})
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:

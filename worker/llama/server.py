@@ -105,6 +105,11 @@ class Server:
         name: str = self._get("/props")["eos_token"]
         return name
 
+    def takes_tools(self) -> bool:
+        """Whether the GGUF's chat template writes tools and calls of them."""
+        capabilities = self._get("/props").get("chat_template_caps", {})
+        return all(capabilities.get(name, True) for name in ("supports_tools", "supports_tool_calls"))
+
     def stream(
         self, question: Question, ids: list[int], stopped: Callable[[], bool] = lambda: False
     ) -> Generator[str, None, Answer]:
@@ -147,8 +152,10 @@ class Server:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
         except subprocess.TimeoutExpired:
             how = f"no answer ({error})"
-        lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
-        output = "\n".join(lines) or "it printed nothing"
+        output = "it printed nothing"
+        with contextlib.suppress(FileNotFoundError):  # another thread may have closed this server and started the next
+            lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            output = "\n".join(lines[-LAST_LINES:]) or output
         return FtqError(
             f"llama.cpp {what} {self.file.name} ({how}):\n{output}",
             "`ftq doctor` shows whether llama.cpp works on this machine.",

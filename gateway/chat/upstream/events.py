@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
 
 from gateway.chat.upstream.order import Order
 from gateway.errors import ApiError
-
-if TYPE_CHECKING:
-    import httpx
 
 FINAL = {"x-should-retry": "false"}  # clients would try a 5xx again
 LONGEST_WAIT = 60  # seconds of a Retry-After: some clients sleep whatever it says
@@ -20,27 +19,33 @@ class Broken(Exception):
     """The server went away in the middle of its answer."""
 
 
-async def events(
-    client: httpx.AsyncClient, path: str, body: dict[str, Any], order: Order
-) -> AsyncIterator[dict[str, Any]]:
-    """The chunks of a streamed answer, which ends with [DONE]. Broken if it doesn't, ApiError if it is refused."""
-    import httpx
+@dataclass(frozen=True)
+class Opened:
+    """An answer whose headers have come."""
 
-    try:
-        async with client.stream("POST", path, content=json.dumps(body).encode()) as response:
-            if response.status_code != 200:
-                raise refusal(response.status_code, await response.aread(), order, response.headers.get("retry-after"))
-            async for data in _data(response):
-                if data == b"[DONE]":
-                    return
-                value = json.loads(data)
-                if value and "error" in value:
-                    raise refusal(500, data, order)
-                if value:
-                    yield value
-    except (httpx.TransportError, ValueError) as error:
-        raise Broken(str(error) or type(error).__name__) from None
-    raise Broken("the answer has no end")
+    status: int
+    pieces: AsyncIterator[bytes]
+    retry_after: str | None = None
+
+
+async def events(opening: AbstractAsyncContextManager[Opened], order: Order) -> AsyncIterator[dict[str, Any]]:
+    """The chunks of a streamed answer, which ends with [DONE]. Broken if it doesn't, ApiError if it is refused."""
+    async with opening as opened:
+        if opened.status != 200:
+            raise refusal(opened.status, await whole(opened), order, opened.retry_after)
+        async for data in _data(opened.pieces):
+            if data == b"[DONE]":
+                return
+            value = _object(data)
+            if "error" in value:
+                raise refusal(500, data, order)
+            if value:
+                yield value
+        raise Broken("the answer has no end")
+
+
+async def whole(opened: Opened) -> bytes:
+    return b"".join([piece async for piece in opened.pieces])
 
 
 def refusal(status: int, text: bytes, order: Order, retry_after: str | None = None) -> ApiError:
@@ -72,10 +77,10 @@ def too_long(message: str, order: Order) -> ApiError:
     return ApiError(400, message, param=order.param, code="context_length_exceeded")
 
 
-async def _data(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """What stands behind `data:`. Lines end at line feeds alone: a text may hold Unicode's other separators."""
     left = b""
-    async for piece in response.aiter_raw():
+    async for piece in pieces:
         *lines, left = (left + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
@@ -84,12 +89,21 @@ async def _data(response: httpx.Response) -> AsyncIterator[bytes]:
                 yield b'{"error": ' + line[6:].strip() + b"}"
 
 
+def _object(data: bytes) -> dict[str, Any]:
+    """The JSON object; empty for null, which llama.cpp sends before the first of several answers."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        raise Broken(f"no JSON: {data[:100]!r}") from None
+    return value if isinstance(value, dict) else {}
+
+
 def _error(text: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(text)
-    except ValueError:
+        value = _object(text)
+    except Broken:
         return {}
-    error = values.get("error", values) if isinstance(values, dict) else values
+    error = value.get("error", value)
     if isinstance(error, str):
         return {"message": error}
     return error if isinstance(error, dict) else {}

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 from ftq.errors import FtqError, Lost, UserError
 from gateway.chat.settings import ChatSettings
-from gateway.chat.upstream.events import FINAL, Broken, events, refusal, too_long
+from gateway.chat.upstream.events import FINAL, Broken, events, refusal, too_long, whole
 from gateway.chat.upstream.order import Order
 from gateway.chat.upstream.room import Room
 from gateway.chat.upstream.threads import in_thread
+from gateway.chat.upstream.unix import posted
 from gateway.errors import RETRY_SECONDS, ApiError
 from gateway.models import Served
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from worker.llama.pool import Pool
     from worker.llama.server import Server
 
-SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
 DEFAULT_TOKENS = 1024  # of an answer whose request names no limit
 SHORT_BYTES = 512  # of a prompt that isn't counted: no token is shorter than a byte
 TEMPLATE_TOKENS = 128  # that a template may add to it
@@ -35,6 +34,7 @@ NOT_HERE = (
     "This gateway can't answer: llama.cpp isn't installed beside it. `pip install -r requirements/worker.txt` installs "
     "it; or let FTQ_LLAMA_SERVER name a llama-server, or FTQ_CHAT_URL the URL of a server that speaks OpenAI's API."
 )
+_Model = tuple[Path, Path | None]
 
 
 class Local:
@@ -42,16 +42,16 @@ class Local:
 
     def __init__(self, settings: ChatSettings) -> None:
         self._settings = settings
-        self._links: WeakKeyDictionary[Server, _Link] = WeakKeyDictionary()
+        self._links = dict[_Model, _Link]()
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
-        self._entering = defaultdict[tuple[Path, Path | None], asyncio.Lock](asyncio.Lock)
+        self._entering = defaultdict[_Model, asyncio.Lock](asyncio.Lock)
 
     async def events(self, served: Served, order: Order) -> AsyncIterator[dict[str, Any]]:
         context = 0
         while True:
             async with self._server(served, context) as server:
-                link = self._link(server)
+                link = self._link(served, server)
                 prompt = await link.prompt_tokens(order)
                 most = self._most(server, order, prompt)
                 if prompt + most <= server.context:
@@ -102,28 +102,18 @@ class Local:
         finally:
             holding.__exit__(None, None, None)
 
-    def _link(self, server: Server) -> _Link:
-        link = self._links.get(server)
-        if link is None:
-            link = self._links[server] = _Link(server)
-        return link
+    def _link(self, served: Served, server: Server) -> _Link:
+        model = served.gguf, served.lora
+        if model not in self._links or self._links[model].server is not server:
+            self._links[model] = _Link(server)
+        return self._links[model]
 
 
 class _Link:
-    """Asks one server, in OpenAI's words. A connection per request, as worker.llama.server does."""
+    """Asks one server, in OpenAI's words."""
 
     def __init__(self, server: Server) -> None:
-        import httpx
-
-        socket, key = server.address
-        self._server, self._room = server, Room(server.context)
-        self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=socket, verify=False),
-            base_url="http://llama",
-            headers={"Authorization": f"Bearer {key}", "Connection": "close", "Content-Type": "application/json"},
-            timeout=SILENCE_SECONDS,
-            trust_env=False,
-        )
+        self.server, self._room = server, Room(server.context)
         self._takes_tools: bool | None = None
 
     async def prompt_tokens(self, order: Order) -> int:
@@ -146,11 +136,11 @@ class _Link:
         """The chunks of `order.n` answers, as many at once as the context and the slots have room for."""
         from worker.llama.server import SLOTS
 
-        side_by_side = min(order.n, SLOTS, max(1, (self._server.context - prompt) // most))
+        side_by_side = min(order.n, SLOTS, max(1, (self.server.context - prompt) // most))
         for first in range(0, order.n, side_by_side):
             n = min(side_by_side, order.n - first)
             async with (
-                self._room.taken(min(prompt + n * most, self._server.context)),
+                self._room.taken(min(prompt + n * most, self.server.context)),
                 aclosing(cast(Any, self._events(order, _body(order, first, n, most)))) as chunks,
             ):
                 async for chunk in chunks:
@@ -160,7 +150,8 @@ class _Link:
 
     async def _events(self, order: Order, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         try:
-            async with aclosing(cast(Any, events(self._client, f"/v1{order.path}", body, order))) as chunks:
+            opening = posted(self.server.address, f"/v1{order.path}", body)
+            async with aclosing(cast(Any, events(opening, order))) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except Broken as broken:
@@ -168,28 +159,26 @@ class _Link:
 
     async def _check_tools(self) -> None:
         if self._takes_tools is None:
-            response = await self._client.get("/props")
-            self._takes_tools = bool(response.json().get("chat_template_caps", {}).get("supports_tools", True))
+            self._takes_tools = await in_thread(self.server.takes_tools)
         if not self._takes_tools:
             raise ApiError(
                 400, "The chat template of this model has no tools.", param="tools", code="unsupported_value"
             )
 
     async def _post(self, path: str, body: dict[str, Any], order: Order) -> dict[str, Any]:
-        import httpx
-
         try:
-            response = await self._client.post(path, content=json.dumps(body).encode())
-        except httpx.TransportError as error:
-            raise await self._died(error) from None
-        if response.status_code != 200:
-            raise refusal(response.status_code, response.content, order)
-        values: dict[str, Any] = response.json()
+            async with posted(self.server.address, path, body) as opened:
+                text = await whole(opened)
+        except Broken as broken:
+            raise await self._died(broken) from None
+        if opened.status != 200:
+            raise refusal(opened.status, text, order)
+        values: dict[str, Any] = json.loads(text)
         return values
 
     async def _died(self, error: Exception) -> ApiError:
         """The error of who waited for an answer; the next request starts the server again."""
-        died = await in_thread(lambda: self._server.died("stopped while it answered for", error))
+        died = await in_thread(lambda: self.server.died("stopped while it answered for", error))
         return ApiError(500, died.text, kind="server_error", code="server_died")
 
 

@@ -43,14 +43,28 @@ async def without_space(pieces: AsyncIterator[Piece | Usage]) -> AsyncIterator[P
 
 def _piece(choice: dict[str, Any], first: int) -> Piece:
     delta = choice.get("delta") or {}
-    logprobs = choice.get("logprobs") or {}
     return Piece(
         first + choice.get("index", 0),
         delta.get("content") or choice.get("text") or "",
         choice.get("finish_reason"),
-        logprobs.get("content") or [],
+        _logprobs(choice.get("logprobs") or {}),
         delta.get("tool_calls") or [],
     )
+
+
+def _logprobs(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """In chat's shape, which llama.cpp has for completions too; others have lists side by side for these."""
+    if "tokens" not in values:
+        return values.get("content") or []
+    tops = values.get("top_logprobs") or [{}] * len(values["tokens"])
+    return [
+        {
+            "token": token,
+            "logprob": logprob,
+            "top_logprobs": [{"token": name, "logprob": value} for name, value in (top or {}).items()],
+        }
+        for token, logprob, top in zip(values["tokens"], values["token_logprobs"], tops, strict=True)
+    ]
 
 
 def _usage(values: dict[str, Any]) -> Usage:

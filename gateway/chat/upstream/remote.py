@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.chat.settings import ChatSettings
-from gateway.chat.upstream.events import Broken, events
+from gateway.chat.upstream.events import Broken, Opened, events
 from gateway.chat.upstream.order import Order
 from gateway.errors import ApiError
 from gateway.models import Served
@@ -37,11 +38,21 @@ class Remote:
         }
         body |= {} if order.most is None else {"max_tokens": order.most}
         try:
-            async with aclosing(cast(Any, events(self._client, order.path.lstrip("/"), body, order))) as chunks:
+            async with aclosing(cast(Any, events(self._posted(order.path.lstrip("/"), body), order))) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except Broken as error:
             raise ApiError(502, f"The server behind FTQ_CHAT_URL broke off: {error}", kind="server_error") from None
+
+    @asynccontextmanager
+    async def _posted(self, path: str, body: dict[str, Any]) -> AsyncIterator[Opened]:
+        import httpx
+
+        try:
+            async with self._client.stream("POST", path, content=json.dumps(body).encode()) as answer:
+                yield Opened(answer.status_code, answer.aiter_raw(), answer.headers.get("retry-after"))
+        except httpx.TransportError as error:
+            raise Broken(str(error) or type(error).__name__) from None
 
     async def close(self) -> None:
         if "_client" in vars(self):

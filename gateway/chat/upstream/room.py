@@ -25,14 +25,13 @@ class Room:
             await turn
             yield
         finally:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancel() and not turn.cancelled():  # it had its turn
                 self._free += tokens
-            else:
-                self._waiting.remove((tokens, turn))
             self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
+        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
             tokens, turn = self._waiting.popleft()
-            self._free -= tokens
-            turn.set_result(None)
+            if not turn.done():  # whoever left the queue has cancelled it
+                self._free -= tokens
+                turn.set_result(None)
