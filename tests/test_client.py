@@ -111,7 +111,7 @@ def test_a_worker_too_old_for_a_stage_is_named(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It drops the messages of stages that it doesn't know: whoever submits or looks at a run reads which one does."""
-    monkeypatch.setattr(queue, "send", lambda app, run: True)
+    monkeypatch.setattr(queue, "deliver", lambda app, run: None)
     facts = {"gpus": 0, "gpu": "CPU", "memory": 8 * 2**30}
     client.store.see_worker("old@a", "a", ["cpu"], None, 1, facts)
     client.store.see_worker("new@b", "b", ["cpu", "gpu"], None, 2, {**facts, "stages": list(STAGES)})
