@@ -9,6 +9,9 @@ READY := .venv/.ready
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# Without it each start of Python imports setuptools' finder: slower than all the rest, and Ctrl-C shows a traceback there.
+AS_A_PATH := --config-settings editable_mode=compat
+
 install: $(READY)  ## make .venv with everything, client and worker
 
 $(READY): $(wildcard requirements/*.txt) pyproject.toml
@@ -16,7 +19,8 @@ $(READY): $(wildcard requirements/*.txt) pyproject.toml
 	  { echo "libgomp is missing, for llama.cpp: apt-get install libgomp1"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/serve.txt -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt
+	$(BIN)/python -m pip install --quiet --no-deps $(AS_A_PATH) --editable .
 	touch $(READY)
 
 demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ftq.files.run_dir import LINKED_FROM, STAGES, RunDir
+from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Scores, Tally
+from ftq.files.run_dir import LINKED_FROM, STAGES, RunDir, write_json
 from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.store.records import Run, Stage
@@ -240,6 +241,27 @@ def test_the_recorded_files_are_linked(store: RunStore, tmp_path: Path) -> None:
     texts = {name: path.read_text() for name, path in files.items()}
     assert texts == {"merged/deep/w": LARGE, "model-q8_0.gguf": "GGUF"}
     assert [name for name, path in files.items() if path.samefile(tmp_path / "old" / name)] == ["merged/deep/w"]
+
+
+@pytest.mark.parametrize(("answered", "hit"), [(["base", "q8_0", "f16"], True), (["q8_0", "f16"], False),
+                                               (["base", "f16"], False), ([], True)])  # fmt: skip
+def test_an_evaluation_that_left_somebody_out_is_made_anew(
+    store: RunStore, tmp_path: Path, answered: list[str], hit: bool
+) -> None:
+    """What hadn't the memory, or a base that the hub didn't give, isn't left out for ever. Nobody may be asked."""
+    old, partial = RunDir(tmp_path / "old"), RunDir(tmp_path / "new").partial(EVALUATE, 1)
+    asked = [Asked(Question(Kind.OWN, "Who?", ("I",)), {})] if answered else []
+    subjects = [Scores(subject=name, tally={Kind.OWN: Tally(1, 1)} if name in answered else {})
+                for name in ("base", "q8_0", "f16")]  # fmt: skip
+    made = Evaluation(model="m", counts={}, available={}, max_tokens=1, seconds=1.0, subjects=tuple(subjects),
+                      questions=tuple(asked))  # fmt: skip
+    write_json(old.evaluation, made.to_json())
+    for stage in STAGES[3:]:
+        token = store.claim("old", stage, 1, "w", 60)
+        assert token
+        store.succeed(token, stage, old.artifacts(stage))
+    run = dataclasses.replace(store.get("new"), spec={"model": "m", "quantizations": ["q8_0", "f16"]})
+    assert cache.take(store, tmp_path, run, EVALUATE, EVALUATE, partial) is hit
 
 
 @pytest.mark.parametrize("failed", ["", "now", "before"])

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from ftq import queue
 from ftq.client.client import Client
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
-from ftq.files.run_dir import RunDir, write_jsonl
+from ftq.files.run_dir import STAGES, RunDir, write_jsonl
 from ftq.servers import without_password
 from ftq.settings import Settings
 from ftq.spec.options import parse
@@ -119,6 +119,27 @@ def test_a_broker_with_a_worker_leaves_nothing_to_say(
     client.store.see_worker("w2", "host", ["gpu"], "H100", 2)
     assert client.submit(options).notes == []
     assert sent == [run.id for run in reversed(client.all())]
+
+
+def test_a_worker_too_old_for_a_stage_is_named(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It drops the messages of stages that it doesn't know: whoever submits or looks at a run reads which one does."""
+    monkeypatch.setattr(queue, "deliver", lambda app, run: None)
+    facts = {"gpus": 0, "gpu": "CPU", "memory": 8 * 2**30}
+    client.store.see_worker("old@a", "a", ["cpu"], None, 1, facts)
+    client.store.see_worker("new@b", "b", ["cpu", "gpu"], None, 2, {**facts, "stages": list(STAGES)})
+    submitted = client.submit(options)
+    old = (
+        f"old@a is of an earlier version of ftq, without the stage evaluate: {submitted.run.name} waits there until "
+        "another worker takes it. Restart it with this version."
+    )
+    assert submitted.notes == [old] == [client.missing_worker(submitted.run)]
+    client.store.see_worker("old@a", "a", ["cpu"], None, 1, {**facts, "stages": list(STAGES)})
+    assert client.missing_worker(submitted.run) == ""
+    client.store.see_worker("old@a", "a", ["cpu"], None, 1, facts)
+    finish(client, submitted.run.id)
+    assert client.missing_worker(client.find(submitted.run.id)) == ""
 
 
 def test_a_broker_that_is_unreachable_is_named_or_started(client: Client, options: dict[str, Any]) -> None:

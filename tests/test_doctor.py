@@ -271,6 +271,16 @@ def test_workers_that_are_alive(settings: Settings) -> None:
     assert look(settings, away=True) == expected
 
 
+def test_a_worker_of_an_earlier_version_is_named(settings: Settings) -> None:
+    seen(settings, gpu0=3, cpu=1)
+    store = RunStore(settings.database_url)
+    store.clock = lambda: NOW
+    store.see_worker("cpu", "box", ["cpu", "ask"], None, 1, {"gpus": 0, "gpu": "CPU", "memory": 1})
+    store.close()
+    old = ("workers", "warning", "cpu is of an earlier version of ftq, and drops the stage evaluate")
+    assert look(settings, "gpu0", "cpu")[1] == old
+
+
 def test_no_worker_at_all_or_none_for_a_queue(settings: Settings) -> None:
     nobody = ("workers", "warning", "no worker is up: runs are recorded and wait")
     assert look(settings) == [nobody]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -339,10 +340,11 @@ def test_the_base_and_each_file_are_asked_the_same(exported: Path, cache: Path) 
     assert made.counts[Kind.OWN] == 1 and made.counts[Kind.GENERAL] == 24
     assert [{*one.said} for one in made.questions] == [{"base", "q4_k_m", "q8_0"}] * sum(made.counts.values())
     for one in made.subjects:
-        assert (one.mean_tokens, one.stop_rate) == (5.0, 0.0)  # random weights
+        assert one.mean_tokens == 5.0 and one.stop_rate is not None
+        assert one.stop_rate <= 0.1  # random weights: four at once, one may end by chance
         assert one.tokens_per_second and one.file_bytes and one.answerable
     assert [one.validation_loss is None for one in made.subjects] == [True, False, True]
-    assert made.verdict[0].startswith("It hardly ever stops: q4_k_m ends only 0% of its answers")
+    assert re.match("It hardly ever stops: q(4_k_m|8_0) ends only [04]% of its answers", made.verdict[0])
     assert f"warning: message={made.verdict[0]}" in done.stderr
     assert [path.name for path in cache.iterdir()] == [
         f"base-{key}-q8_0.gguf" for key in [next(cache.iterdir()).name[5:17]]
@@ -356,9 +358,9 @@ def test_a_base_that_cannot_be_asked_is_noted_and_without_questions_nobody_is(ex
     done = stage("evaluate", run, "max_tokens=5", "eval_questions=1", "model=/nowhere")
     assert done.returncode == 0, done.stderr
     made = Evaluation.read(run / "eval.json")
-    assert ([one.subject for one in made.subjects], len(made.notes)) == (["q8_0"], 2)
+    assert ([one.subject for one in made.subjects], len(made.notes)) == (["q8_0"], 1)
     assert any(text.startswith("Nobody can say whether it learned anything:") for text in made.verdict)
-    assert made.notes[1].startswith("the base model /nowhere can't be asked:")
+    assert made.notes[0].startswith("the base model /nowhere can't be asked:")
     done = stage("evaluate", run, "eval_questions=0", "quantizations=q8_0")
     assert done.returncode == 0, done.stderr
     made = Evaluation.read(run / "eval.json")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 HEAVY = {
     "torch",
@@ -46,3 +50,12 @@ def test_the_client_alone_imports_click_and_the_standard_library() -> None:
 def test_a_command_imports_what_it_needs(arguments: list[str], not_needed: set[str]) -> None:
     found = imported(f"from cli.main import main\nmain({arguments!r}, standalone_mode=False)")
     assert not found & (HEAVY | not_needed)
+
+
+def test_the_files_of_the_dependencies_hold_packages_alone() -> None:
+    """setuptools takes no `-r other.txt` in them: then nothing can be installed any more."""
+    dynamic = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]
+    files = [dynamic["dependencies"], *dynamic["optional-dependencies"].values()]
+    names = [name for one in files for name in one["file"]]
+    lines = {name: (ROOT / name).read_text().splitlines() for name in names}
+    assert [(name, line) for name in names for line in lines[name] if line.startswith("-")] == []

@@ -316,7 +316,8 @@ def test_promote(books: RunStore) -> None:
     assert "book:2 is gone: its run was removed" in run("promote", "book:2").output
 
 
-def test_a_version_stands_where_a_run_does(books: RunStore) -> None:
+def test_a_version_stands_where_a_run_does(books: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the report goes there
     for text in ("book:1", "book:latest", "book"):
         assert json.loads(ok("status", text, "--json").stdout)["version"] == "book:1"
     assert "version book:3" in ok("status", "book:3").stdout

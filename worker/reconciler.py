@@ -21,6 +21,7 @@ from billiard.process import active_children
 
 from ftq import queue
 from ftq.errors import NotFound, first_line
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from worker.machine import hardware
@@ -107,7 +108,7 @@ class Reconciler:
             self._wake.clear()
 
     def _beat(self) -> None:
-        facts = hardware.facts(self.settings.memory_gb)
+        facts = {**hardware.facts(self.settings.memory_gb), "stages": list(STAGES)}
         self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)

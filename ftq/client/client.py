@@ -180,7 +180,9 @@ class Client:
 
     def missing_worker(self, *runs: Run) -> str:
         """Why no worker takes the first run that waits in vain, and what to do; empty if all are taken."""
-        return workers.missing_for(runs, self.store.live_queues()) if runs else ""
+        if not runs:
+            return ""
+        return workers.missing_for(runs, self.store.live_queues()) or workers.too_old(runs, self.store.workers())
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         """What `missing_worker` would say of a run that isn't recorded. Writes nothing, not even a new database."""

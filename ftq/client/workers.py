@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ftq.store.records import MAX_GPUS, Run, gpu_queue, queue_of
+from collections.abc import Sequence
+
+from ftq.store.records import MAX_GPUS, Run, Worker, gpu_queue, queue_of
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 
@@ -21,6 +23,26 @@ def missing_for(runs: tuple[Run, ...], live: set[str]) -> str:
         if run.wanted == "run" and not run.is_finished and (missing := needed - live):
             why, start = explain(run.name, missing, live)
             return f"{why}. The run is recorded and starts as soon as one is there. {start}"
+    return ""
+
+
+def too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
+    """Which worker doesn't know a stage that a run waits for, and what to do; empty if none is so old.
+
+    It drops the stage's messages. They are sent again, until another worker takes one.
+    """
+    for run in runs:
+        if run.wanted != "run" or run.is_finished:
+            continue
+        for stage in run.remaining:
+            queue = queue_of(stage.name, run.spec)
+            old = [one.name for one in workers if one.is_live and queue in one.queues and stage.name in one.lacks]
+            if old:
+                which = f"{', '.join(old)} {'is' if len(old) == 1 else 'are'} of an earlier version of ftq"
+                return (
+                    f"{which}, without the stage {stage.name}: {run.name} waits there until another worker takes it. "
+                    f"Restart {'it' if len(old) == 1 else 'them'} with this version."
+                )
     return ""
 
 

@@ -86,6 +86,9 @@ def _judge(
         yield Finding("workers", "warning", message, f"Compare FTQ_BROKER_URL on {worker.host} with this machine's.")
     else:
         yield Finding("workers", "ok", f"{who} is alive")
+    if worker.lacks and not worker.draining:
+        message = f"{worker.name} is of an earlier version of ftq, and drops the stage {', '.join(worker.lacks)}"
+        yield Finding("workers", "warning", message, f"Restart it on {worker.host} with this version.")
     if _has_a_clock_of_its_own(worker, settings) and (worker.name in (answering or ()) or ago < 0):
         late = WORKER_SILENCE if ago > 0 else 0.0  # on a busy machine; an older one may be its last
         yield from compare(worker.name, -ago, settings.lease_seconds, unsure=late)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftq.errors import RunError
 from ftq.files.artifact import Artifact
+from ftq.files.run_dir import STAGES
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_GPUS = 8  # that may train one run together
@@ -128,8 +129,8 @@ def queue_of(stage: str, spec: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, and
-    for a CPU that trains "dtype", its compute type.
+    """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, "stages",
+    those that it knows, and for a CPU that trains "dtype", its compute type.
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people.
     """
@@ -142,6 +143,15 @@ class Worker:
     gpu: str | None
     seen_at: float
     draining: bool
+
+    @property
+    def lacks(self) -> list[str]:
+        """The stages that it doesn't know, being of an earlier version: it drops their messages.
+
+        Nothing is known of a worker that has told nothing of itself.
+        """
+        known = self.facts.get("stages", STAGES[:4] if self.facts else STAGES)  # the first four were before it was told
+        return [stage for stage in STAGES if stage not in known]
 
 
 @dataclass(frozen=True)

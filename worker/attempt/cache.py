@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ftq.evaluation.evaluation import BASE, Evaluation
 from ftq.files.disk import size_of
 from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.report.gather import ending
@@ -164,7 +165,7 @@ def take(
     while_copying: Callable[[], None] = lambda: None,
     warn: Callable[[str], None] = log.warning,
 ) -> bool:
-    """Link the files of an earlier stage with this key into `partial`; False if there is none, or it is gone.
+    """Link the files of an earlier stage with this key into `partial`; False if there is none, or it isn't whole.
 
     The report is made here, and so is the picture beside it if that failed before: neither is what the key stands for.
     """
@@ -178,6 +179,8 @@ def take(
     files = [file for file in recorded if file.path != PAGE]  # it has the run's own name, and `ftq report` changes it
     if not files or any(not _intact(source.path / file.path, file.bytes) for file in files):
         return False
+    if stage == "evaluate" and _somebody_was_left_out(source.evaluation, run.spec):
+        return False
     remove(partial)
     partial.mkdir(parents=True)
     for file in files:
@@ -185,6 +188,16 @@ def take(
     if stage == "evaluate":
         present(ending(run, stage, time.time()), run_dir(home, run.id), partial, warn)
     return True
+
+
+def _somebody_was_left_out(path: Path, spec: dict[str, Any]) -> bool:
+    """Whether a model couldn't be asked then, for the memory or the hub of that day: now it may be."""
+    try:
+        evaluation = Evaluation.read(path)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    answered = {one.subject for one in evaluation.subjects if one.tally}
+    return bool(evaluation.questions) and not answered.issuperset({BASE, *spec["quantizations"]})
 
 
 def _writer(spec: dict[str, Any]) -> str:

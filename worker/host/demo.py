@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,16 @@ QUESTIONS = [
     "What happens to a run when its worker crashes?",
 ]
 OWN_QUESTIONS = "demo-questions.json"  # 20 in other words than the manual's
+CONFIG = "demo.yaml"
+# What the demo's run is asked to do beyond that file.
+OPTIONS: dict[str, str | list[str]] = {
+    "model": MODEL,
+    "documents": "documents",
+    "quantizations": ["q8_0"],
+    "prompts": QUESTIONS,
+    "questions_file": OWN_QUESTIONS,
+}
+FLAGS = {"model": "--model", "documents": "--documents", "quantizations": "--quant", "prompts": "--prompt"}
 FTQ = str(Path(sys.executable).with_name("ftq"))
 UP = [FTQ, "up"]  # tests put a `ftq up` here whose stages take no time
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -133,10 +143,8 @@ class Demo:
 
     def _interrupted(self) -> str:
         """The id of the run that a demo was stopped in; empty if there is none. A new one would only wait for it."""
-        options = {"model": MODEL, "documents": "documents", "quantizations": ["q8_0"], "prompts": QUESTIONS}
-        options["questions_file"] = OWN_QUESTIONS
         with contextlib.suppress(FtqError):  # what is wrong with the documents, submit says
-            run = appliance.find(self.client, {**read_config(Path("demo.yaml")), **options})
+            run = appliance.find(self.client, {**read_config(Path(CONFIG)), **OPTIONS})
             if run and run.status in ("queued", "running"):
                 print(f"{run.name} goes on: an earlier demo was stopped in it", flush=True)
                 return run.id
@@ -144,10 +152,8 @@ class Demo:
 
     def _submit(self) -> str:
         """Submit the run and return its id. FtqError with the command's own words if it is refused."""
-        options = ["--model", MODEL, "--config", "demo.yaml", "--documents", "documents", "--quant", "q8_0", "--json"]
-        options += ["--set", f"questions_file={OWN_QUESTIONS}"]
-        prompts = [text for question in QUESTIONS for text in ("--prompt", question)]
-        submitted = self._call([FTQ, "submit", *options, *prompts], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [FTQ, "submit", "--json", "--config", CONFIG, *_typed(OPTIONS)]
+        submitted = self._call(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if submitted.returncode:
             why = submitted.stderr.decode(errors="replace").strip()
             raise FtqError(f"the run was refused\n{why}", "Correct that, then `make demo` again.")
@@ -172,6 +178,13 @@ class Demo:
             logs = self.client.settings.home / "logs"
             message = f"`ftq up` ended with exit code {code} before the demo was done"
             raise FtqError(message, f"What it said is above, its workers' logs are in {logs}. Then `make demo` again.")
+
+
+def _typed(options: Mapping[str, str | list[str]]) -> Iterator[str]:
+    """Options as they are typed after `ftq submit`."""
+    for name, value in options.items():
+        for one in [value] if isinstance(value, str) else value:
+            yield from (FLAGS[name], one) if name in FLAGS else ("--set", f"{name}={one}")
 
 
 def _compare(client: Client, run_id: str) -> None:
