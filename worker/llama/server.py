@@ -25,6 +25,7 @@ from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup
+from worker.machine.crash import ended
 
 START_SECONDS = 300.0  # a large model from a slow disk
 SLOTS = 4  # questions that are answered at the same time
@@ -143,8 +144,7 @@ class Server:
     def died(self, what: str, error: Exception | None = None) -> FtqError:
         """The error for a server that is gone, with its exit code and last lines; `error` is the connection's."""
         try:
-            code = self._process.wait(timeout=5)
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            how = ended(self._process.wait(timeout=5))
         except subprocess.TimeoutExpired:
             how = f"no answer ({error})"
         lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
