@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import os
 import shutil
 import subprocess
@@ -23,6 +25,7 @@ from ftq.settings import Settings, cache_dir, hub_cache
 from ftq.store.store import RunStore
 from tests.poor_disk import POOR, needs_landlock
 from worker.host import broker, folders
+from worker.stages.process.main import _explain_os_error
 
 ROOT = Path(__file__).parents[1]
 PYTHON = (sys.executable, "-c")
@@ -269,3 +272,23 @@ def levels(findings: list[Finding]) -> list[str]:
 def test_the_doctor_says_nothing_of_a_disk_that_has_all(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert set(levels(list(artifacts(tmp_path)))) == {"ok"}
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_the_machine() -> None:
+    """LC_ALL=de_DE.ISO-8859-1 would read another text than it wrote, or none."""
+    found = []
+    for path in (file for room in ("ftq", "cli", "worker", "gateway") for file in (ROOT / room).rglob("*.py")):
+        for call in (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            named = {word.arg: word.value for word in call.keywords}
+            of_text = name in ("read_text", "write_text") or isinstance(named.get("text"), ast.Constant)
+            if of_text and "encoding" not in named:
+                found.append(f"{path.relative_to(ROOT)}:{call.lineno} {name}")
+    assert found == []
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, "user"), (errno.EROFS, "user"), (errno.EIO, "bug")])
+def test_a_folder_that_a_stage_may_not_write_is_said_in_words(number: int, kind: str) -> None:
+    error = _explain_os_error(OSError(number, os.strerror(number), "/cache/base.gguf"))
+    assert error.kind == kind and "/cache/base.gguf" in error.message
+    assert ("FTQ_CACHE" in error.hint) == (kind == "user")

@@ -38,7 +38,7 @@ def run_apart(command: list[str], what: str, target: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env=os.environ | computing(),
     )

@@ -19,7 +19,7 @@ def base_gguf(model: str, revision: str | None = None) -> Path:
     command = [sys.executable, "-m", "worker.stages.model.base_gguf", model, *([revision] if revision else [])]
     environment = {name: value for name, value in os.environ.items() if name not in LLM_SECRETS}
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=environment
+        command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", env=environment
     )
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:

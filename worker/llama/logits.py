@@ -81,7 +81,7 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
         [sys.executable, "-m", "worker.llama.logits"],
         input=json.dumps(order),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | computing(),
     )
