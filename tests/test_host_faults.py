@@ -205,6 +205,13 @@ def _no_temporary(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders.tempfile, "gettempdir", none)
 
 
+def _no_shared_memory(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> object:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", read_only)
+
+
 @pytest.mark.parametrize(
     ("hurt", "says"),
     [
@@ -212,6 +219,7 @@ def _no_temporary(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda home, _: (home.mkdir(), (home / "logs").write_text("")),
          "the logs' folder {home}/logs can't be written (File exists)"),
         (_no_temporary, "No usable temporary directory found in ['/none']"),
+        (_no_shared_memory, "no semaphore can be made in /dev/shm (Read-only file system)"),
     ],
 )  # fmt: skip
 def test_a_worker_names_the_folder_that_it_needs(
