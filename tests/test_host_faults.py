@@ -6,6 +6,7 @@ import ast
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.drill_machine import tell
 from ftq import start
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import artifacts
@@ -24,6 +26,7 @@ from ftq.files.snapshot import snapshot
 from ftq.settings import Settings, cache_dir, hub_cache
 from ftq.store.store import RunStore
 from tests.poor_disk import POOR, needs_landlock
+from tests.tools import Bench, until
 from worker.host import broker, folders
 from worker.stages.process.main import _explain_os_error
 
@@ -300,3 +303,50 @@ def test_a_folder_that_a_stage_may_not_write_is_said_in_words(number: int, kind:
     error = _explain_os_error(OSError(number, os.strerror(number), "/cache/base.gguf"))
     assert error.kind == kind and "/cache/base.gguf" in error.message
     assert ("FTQ_CACHE" in error.hint) == (kind == "user")
+
+
+# ---- clocks -----------------------------------------------------------------------------------------------
+
+CLOCK = """import os, time
+_real = time.time
+time.time = lambda: _real() + float(open(os.environ["AHEAD"]).read())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [8 * 3600, -8 * 3600, 10 * 365 * 86_400])
+@pytest.mark.parametrize("then", ["power lost", "power lost, cancelled", "set right"])
+def test_a_machine_whose_clock_was_wrong(tmp_path: Path, seconds: int, then: str) -> None:
+    """Its run goes on, is cancelled, retried and deleted as on any machine once the clock is right again."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "sitecustomize.py").write_text(CLOCK)
+    (tmp_path / "ahead").write_text(str(seconds))
+    (tmp_path / "right").write_text("0")
+    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_JOURNAL=str(tmp_path / "journal"),
+                  FTQ_LEASE_SECONDS="3", AHEAD=str(tmp_path / "ahead"),
+                  PYTHONPATH=f"{tmp_path}/fake:{ROOT}")  # fmt: skip
+    try:
+        bench.start_broker()
+        worker = bench.start_worker()
+        run = bench.submit("r", max_steps=10_000 if "cancelled" in then else 100)
+        until(lambda: bench.stage_pid(bench.client.find("r")) and bench.client.find("r").stage("train").progress, 60)
+        if then != "set right":
+            stage = bench.stage_pid(bench.client.find("r"))
+            worker.signal(signal.SIGKILL)
+            tell(stage, signal.SIGKILL)
+            worker.process.wait()
+        (tmp_path / "right").replace(tmp_path / "ahead")
+        if "cancelled" in then:
+            bench.client.cancel("r")
+        bench.replace_the_dead()
+        until(lambda: bench.client.find("r").is_finished, 60)
+        assert bench.client.find("r").status == ("cancelled" if "cancelled" in then else "succeeded")
+        if "cancelled" in then:
+            bench.client.retry("r")
+            bench.client.cancel("r")
+            until(lambda: bench.client.find("r").is_finished, 60)
+        bench.client.room.remove(bench.client.find(run.id))
+        assert bench.client.all() == []
+    finally:
+        bench.close()
