@@ -11,16 +11,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from benchmarks.drill_machine import tell
 from ftq import start
+from ftq.client.removal import Room
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import artifacts
 from ftq.errors import FtqError, Unavailable
-from ftq.files import abilities
+from ftq.files import abilities, run_dir
 from ftq.files.run_dir import link_tree
 from ftq.files.snapshot import snapshot
 from ftq.settings import Settings, cache_dir, hub_cache
@@ -193,6 +195,23 @@ def test_a_name_that_a_disk_refuses_is_left_out_and_said(tmp_path: Path, monkeyp
     taken = snapshot(tmp_path / "documents", tmp_path / "copy")
     refused = f"{tmp_path}/documents/a:b.md: its name can't be on the artifacts' disk (Invalid argument)"
     assert (taken.files, taken.skipped) == (1, [refused])
+
+
+@pytest.mark.parametrize("left", [".fuse_hidden000000bc0000000e", ".nfs00000001"])
+def test_a_file_in_use_that_a_disk_keeps_is_said(home: Path, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    """FUSE and NFS rename an open file that is deleted; the folder can't be removed until it is closed."""
+    leftover = home / ".aaaa1111.deleted"
+    leftover.mkdir(parents=True)
+    (leftover / left).write_text("")
+
+    def not_empty(path: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    monkeypatch.setattr(run_dir, "remove", not_empty)
+    with closing(RunStore(f"sqlite:///{home}/ftq.db")) as store, pytest.raises(Unavailable) as caught:
+        Room(store, home).clear(leftover)
+    assert caught.value.message == f"a file of {leftover} is in use ({left}): a worker may still have the model loaded"
+    assert caught.value.hint.startswith("`ftq gc` deletes the rest")
 
 
 # ---- folders that a worker writes -------------------------------------------------------------------------

@@ -102,6 +102,7 @@ COMMANDS = {
     "up": ["--🔧"],
     "worker": ["--queues", "🔧"],
     "serve": ["--🔧"],
+    "keys": ["revoke", "🔧"],
 }
 
 
