@@ -113,6 +113,18 @@ def test_a_disk_without_sockets(tmp_path: Path) -> None:
 
 
 @needs_landlock
+def test_a_folder_for_temporary_files_without_sockets(tmp_path: Path) -> None:
+    """llama.cpp listens on a socket of its own there."""
+    folder = Path(tempfile.mkdtemp(prefix="ftq"))  # a short path
+    program = "from worker.llama.server import _short_folder; print(_short_folder())"
+    for wrapped, chosen in (([], "None"), ([*POOR, "sockets", str(folder)], "/tmp")):
+        done = subprocess.run([*wrapped, *PYTHON, program], capture_output=True, text=True, cwd=ROOT,
+                              env=os.environ | {"TMPDIR": str(folder)})  # fmt: skip
+        assert done.stdout == f"{chosen}\n", done.stderr
+    folder.rmdir()
+
+
+@needs_landlock
 @pytest.mark.parametrize(
     ("lacks", "says"),
     [

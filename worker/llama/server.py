@@ -21,6 +21,7 @@ import httpx
 
 from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
+from ftq.files.abilities import no_socket
 from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
@@ -273,8 +274,9 @@ class Server:
 
 
 def _short_folder() -> str | None:
-    """A folder in which the socket's path fits into the 107 bytes of sun_path (unix(7)); None is the usual one."""
-    return None if len(os.fsencode(tempfile.gettempdir())) <= SOCKET_FOLDER_BYTES else "/tmp"
+    """A folder with sockets in which the path fits into the 107 bytes of sun_path (unix(7)); None is the usual one."""
+    usual = tempfile.gettempdir()
+    return None if len(os.fsencode(usual)) <= SOCKET_FOLDER_BYTES and not no_socket(Path(usual)) else "/tmp"
 
 
 def processors() -> int:
