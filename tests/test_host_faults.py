@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from benchmarks.drill_machine import tell
 from ftq import start
+from ftq.client.removal import Room
 from ftq.doctor.findings import Finding
 from ftq.doctor.machine import artifacts
 from ftq.errors import FtqError, Unavailable
-from ftq.files import abilities
+from ftq.files import abilities, run_dir
 from ftq.files.run_dir import link_tree
 from ftq.files.snapshot import snapshot
 from ftq.settings import Settings, cache_dir, hub_cache
 from ftq.store.store import RunStore
 from tests.poor_disk import POOR, needs_landlock
+from tests.tools import Bench, until
 from worker.host import broker, folders
+from worker.stages.process.main import _explain_os_error
 
 ROOT = Path(__file__).parents[1]
 PYTHON = (sys.executable, "-c")
@@ -102,6 +110,18 @@ def test_a_disk_without_sockets(tmp_path: Path) -> None:
     assert settings.broker_socket == socket and settings.broker == f"redis+socket://{socket}?virtual_host=0"
     assert broker.place(settings) == socket  # it stays where it is, though this process could put it beside the data
     shutil.rmtree(temporary)
+
+
+@needs_landlock
+def test_a_folder_for_temporary_files_without_sockets(tmp_path: Path) -> None:
+    """llama.cpp listens on a socket of its own there."""
+    folder = Path(tempfile.mkdtemp(prefix="ftq"))  # a short path
+    program = "from worker.llama.server import _short_folder; print(_short_folder())"
+    for wrapped, chosen in (([], "None"), ([*POOR, "sockets", str(folder)], "/tmp")):
+        done = subprocess.run([*wrapped, *PYTHON, program], capture_output=True, text=True, cwd=ROOT,
+                              env=os.environ | {"TMPDIR": str(folder)})  # fmt: skip
+        assert done.stdout == f"{chosen}\n", done.stderr
+    folder.rmdir()
 
 
 @needs_landlock
@@ -189,6 +209,23 @@ def test_a_name_that_a_disk_refuses_is_left_out_and_said(tmp_path: Path, monkeyp
     assert (taken.files, taken.skipped) == (1, [refused])
 
 
+@pytest.mark.parametrize("left", [".fuse_hidden000000bc0000000e", ".nfs00000001"])
+def test_a_file_in_use_that_a_disk_keeps_is_said(home: Path, monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    """FUSE and NFS rename an open file that is deleted; the folder can't be removed until it is closed."""
+    leftover = home / ".aaaa1111.deleted"
+    leftover.mkdir(parents=True)
+    (leftover / left).write_text("")
+
+    def not_empty(path: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    monkeypatch.setattr(run_dir, "remove", not_empty)
+    with closing(RunStore(f"sqlite:///{home}/ftq.db")) as store, pytest.raises(Unavailable) as caught:
+        Room(store, home).clear(leftover)
+    assert caught.value.message == f"a file of {leftover} is in use ({left}): a worker may still have the model loaded"
+    assert caught.value.hint.startswith("`ftq gc` deletes the rest")
+
+
 # ---- folders that a worker writes -------------------------------------------------------------------------
 
 
@@ -202,6 +239,13 @@ def _no_temporary(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders.tempfile, "gettempdir", none)
 
 
+def _no_shared_memory(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> object:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", read_only)
+
+
 @pytest.mark.parametrize(
     ("hurt", "says"),
     [
@@ -209,6 +253,7 @@ def _no_temporary(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda home, _: (home.mkdir(), (home / "logs").write_text("")),
          "the logs' folder {home}/logs can't be written (File exists)"),
         (_no_temporary, "No usable temporary directory found in ['/none']"),
+        (_no_shared_memory, "no semaphore can be made in /dev/shm (Read-only file system)"),
     ],
 )  # fmt: skip
 def test_a_worker_names_the_folder_that_it_needs(
@@ -269,3 +314,72 @@ def levels(findings: list[Finding]) -> list[str]:
 def test_the_doctor_says_nothing_of_a_disk_that_has_all(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert set(levels(list(artifacts(tmp_path)))) == {"ok"}
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_the_machine() -> None:
+    """LC_ALL=de_DE.ISO-8859-1 would read another text than it wrote, or none."""
+    found = []
+    for path in (file for room in ("ftq", "cli", "worker", "gateway") for file in (ROOT / room).rglob("*.py")):
+        for call in (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            named = {word.arg: word.value for word in call.keywords}
+            of_text = name in ("read_text", "write_text") or isinstance(named.get("text"), ast.Constant)
+            if of_text and "encoding" not in named:
+                found.append(f"{path.relative_to(ROOT)}:{call.lineno} {name}")
+    assert found == []
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, "user"), (errno.EROFS, "user"), (errno.EIO, "bug")])
+def test_a_folder_that_a_stage_may_not_write_is_said_in_words(number: int, kind: str) -> None:
+    error = _explain_os_error(OSError(number, os.strerror(number), "/cache/base.gguf"))
+    assert error.kind == kind and "/cache/base.gguf" in error.message
+    assert ("FTQ_CACHE" in error.hint) == (kind == "user")
+
+
+# ---- clocks -----------------------------------------------------------------------------------------------
+
+CLOCK = """import os, time
+_real = time.time
+time.time = lambda: _real() + float(open(os.environ["AHEAD"]).read())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("seconds", "then"),
+    [(8 * 3600, "power lost, cancelled"), (10 * 365 * 86_400, "power lost"), (-8 * 3600, "set right")],
+)
+def test_a_machine_whose_clock_was_wrong(tmp_path: Path, seconds: int, then: str) -> None:
+    """Its run goes on, is cancelled, retried and deleted as on any machine once the clock is right again."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "sitecustomize.py").write_text(CLOCK)
+    (tmp_path / "ahead").write_text(str(seconds))
+    (tmp_path / "right").write_text("0")
+    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_JOURNAL=str(tmp_path / "journal"),
+                  FTQ_LEASE_SECONDS="3", AHEAD=str(tmp_path / "ahead"),
+                  PYTHONPATH=f"{tmp_path}/fake:{ROOT}")  # fmt: skip
+    try:
+        bench.start_broker()
+        worker = bench.start_worker()
+        run = bench.submit("r", max_steps=10_000 if "cancelled" in then else 100)
+        until(lambda: bench.stage_pid(bench.client.find("r")) and bench.client.find("r").stage("train").progress, 60)
+        if then != "set right":
+            stage = bench.stage_pid(bench.client.find("r"))
+            worker.signal(signal.SIGKILL)
+            tell(stage, signal.SIGKILL)
+            worker.process.wait()
+        (tmp_path / "right").replace(tmp_path / "ahead")
+        if "cancelled" in then:
+            bench.client.cancel("r")
+        bench.replace_the_dead()
+        until(lambda: bench.client.find("r").is_finished, 60)
+        assert bench.client.find("r").status == ("cancelled" if "cancelled" in then else "succeeded")
+        if "cancelled" in then:
+            bench.client.retry("r")
+            bench.client.cancel("r")
+            until(lambda: bench.client.find("r").is_finished, 60)
+        bench.client.room.remove(bench.client.find(run.id))
+        assert bench.client.all() == []
+    finally:
+        bench.close()

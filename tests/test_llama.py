@@ -165,7 +165,9 @@ def test_a_crash_is_that_questions_error_and_the_next_is_answered(pool: Pool, fi
     next(writing)
     with pool.server(file) as server:
         os.kill(server.pid, signal.SIGSEGV)
-    with pytest.raises(FtqError, match=r"llama.cpp stopped while it answered for .*gguf \(signal 11\)") as caught:
+    with pytest.raises(
+        FtqError, match=r"llama.cpp stopped while it answered for .*gguf \(SIGSEGV: a crash in native code\)"
+    ) as caught:
         list(writing)
     assert "ftq doctor" in caught.value.hint
     assert pool.ask(file, Question("Hello", max_tokens=4)).tokens == 4
@@ -315,7 +317,29 @@ def test_the_doctor_says_how_llama_cpp_fails(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("FTQ_LLAMA_SERVER", str(binary))
     [finding] = check.look()
     assert finding.level == "problem"
-    assert "Illegal instruction" in finding.message
+    assert (
+        "(SIGILL: the processor lacks an instruction that it was built with):\nIllegal instruction" in finding.message
+    )
+
+
+def test_a_processor_on_which_llama_cpp_crashes_is_told_before_the_training_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+) -> None:
+    """It was told by the export, hours later, as a bug."""
+    binary = tmp_path / "llama-server"
+    binary.write_text("#!/bin/sh\nkill -ILL $$\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("FTQ_LLAMA_SERVER", str(binary))
+    for _ in range(2):  # a failure isn't remembered
+        with pytest.raises(
+            UserError, match=r"^llama.cpp doesn't work on this machine: .*\(SIGILL: the processor lacks"
+        ):
+            check.ensure()
+    monkeypatch.delenv("FTQ_LLAMA_SERVER")
+    check.ensure()
+    assert [path.suffix for path in cache.iterdir()] == [".works"]
+    monkeypatch.setattr(check, "look", lambda: pytest.fail("it was looked at again"))
+    check.ensure()
 
 
 def test_an_answer_as_json_has_its_fields() -> None:

@@ -102,6 +102,7 @@ COMMANDS = {
     "up": ["--🔧"],
     "worker": ["--queues", "🔧"],
     "serve": ["--🔧"],
+    "keys": ["revoke", "🔧"],
 }
 
 
@@ -162,3 +163,19 @@ def test_an_output_that_takes_its_time_gets_all(runs: Store) -> None:
             text = pipe.read()
         assert child.stderr and child.stderr.read() == b""
     assert child.returncode == 0 and len(json.loads(text)) > 20
+
+
+@pytest.mark.parametrize(("name", "value"), [("COLUMNS", "0"), ("COLUMNS", "20"), ("TERM", "dumb"), ("NO_COLOR", "1")])
+def test_a_terminal_of_any_kind_shows_something(runs: Store, name: str, value: str) -> None:
+    """A terminal without a size is one of 80 columns; one that can't be printed over gets a line for each change."""
+    program = "from cli.start import main; import sys; sys.argv = ['ftq', 'status', 'done', *sys.argv[1:]]; main()"
+    for more in ([], ["--watch"]):
+        ours, theirs = os.openpty()
+        command = [sys.executable, "-c", program, *more]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", name: value}
+        subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, check=True, timeout=60)
+        os.close(theirs)
+        shown = os.read(ours, 65536).decode()
+        os.close(ours)
+        assert "done" in shown and "Traceback" not in shown
+        assert ("\x1b[3" in shown) == (name == "COLUMNS")

@@ -129,7 +129,13 @@ def test_how_a_process_ended_is_explained() -> None:
     for number, how in [
         (signal.SIGABRT, "inside native code (llama.cpp, CUDA): SIGABRT"),
         (signal.SIGSEGV, "inside native code (llama.cpp, CUDA): SIGSEGV"),
+        (signal.SIGBUS, "inside native code (llama.cpp, CUDA): SIGBUS"),
+        (
+            signal.SIGILL,
+            "inside native code (llama.cpp, CUDA): SIGILL: the processor lacks an instruction that it was built with",
+        ),
         (signal.SIGUSR1, "by a signal: SIGUSR1"),
+        (40, "by a signal: signal 40"),
     ]:
         assert explained(-number) == ("bug", f"train ended {how}")
     for code in (STOPPED, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):

@@ -76,7 +76,7 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
 
 def _start(module: str, stderr: int | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "ftq.start", module]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8")
 
 
 def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:

@@ -18,7 +18,16 @@ from ftq.store.records import Run, Stage, Version
 def console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, with colours; in a pipe plain, and so wide that nothing is cut."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=1000)
+    if not made.is_terminal:
+        made.width = 1000
+    elif made.width < 1:  # COLUMNS=0: rich would cut all away
+        made.width = 80
+    return made
+
+
+def can_redraw(out: Console) -> bool:
+    """Whether what was printed can be printed over: not in a pipe, nor where TERM is dumb."""
+    return out.is_terminal and not out.is_dumb_terminal
 
 
 def put(out: Console, what: RenderableType) -> None:

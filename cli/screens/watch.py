@@ -28,7 +28,7 @@ def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
     """Show the run until it is finished."""
     out = terminal.console(stderr)
     home, lease = client.settings.home, client.settings.lease_seconds
-    if not out.is_terminal:
+    if not terminal.can_redraw(out):
         run = _print_changes(client, run_id, out)
     else:
         symbols = terminal.has_symbols(out)
@@ -45,7 +45,7 @@ def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
 def watch_list(client: Client, limit: int | None) -> None:
     """Show the list of runs until Ctrl-C."""
     out = terminal.console()
-    if not out.is_terminal:
+    if not terminal.can_redraw(out):
         _print_all_changes(client, limit, out)
     with Live(console=out, auto_refresh=False) as live:
         while True:

@@ -87,6 +87,11 @@ class Room:
         except FileNotFoundError:
             pass  # another client deletes it at this moment
         except OSError as error:
+            if in_use := _hidden(leftover):
+                raise Unavailable(
+                    f"a file of {leftover} is in use ({in_use}): a worker may still have the model loaded",
+                    "`ftq gc` deletes the rest once it is closed: a worker closes a model that nobody asks.",
+                ) from None
             raise Unavailable(
                 f"{leftover} can't be deleted: {error.filename} ({error.strerror})",
                 f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
@@ -94,6 +99,12 @@ class Room:
 
     def _path(self, run: Run) -> Path:
         return run_dir.run_dir(self._home, run.id).path
+
+
+def _hidden(leftover: Path) -> str:
+    """A file that FUSE or NFS keeps under another name because it is open, if that is all that is left."""
+    left = [name for _, _, names in os.walk(leftover) for name in names]
+    return left[0] if left and all(name.startswith((".fuse_hidden", ".nfs")) for name in left) else ""
 
 
 def why(leftover: Path) -> str:

@@ -81,7 +81,7 @@ def _tokenizer(model: str) -> Path | None:
     folder = hub_cache() / f"models--{name.replace('/', '--')}"
     if not (folder / "refs" / "main").is_file():
         return None
-    path = folder / "snapshots" / (folder / "refs" / "main").read_text().strip() / TOKENIZER
+    path = folder / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip() / TOKENIZER
     return path if path.is_file() else None
 
 

@@ -20,7 +20,12 @@ from ftq.formats.kind import SUFFIXES
 SHOWN = 5  # kinds of other files that are named
 HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
 LINK, NAME, KIND, UNREADABLE = "a link ", "its name isn't UTF-8", "not a file", "can't be read ("
-NO_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)  # what a disk says of a name that it doesn't take
+NO_NAME = (
+    errno.EINVAL,
+    errno.EILSEQ,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+)  # what a disk says of a name that it doesn't take
 PIECE = 2**22  # bytes of a file that are in memory at once
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 

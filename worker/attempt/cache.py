@@ -244,7 +244,7 @@ def _fingerprint(model: str, stage: str) -> list[Any]:
     if not folder.is_absolute():
         main = hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
         with contextlib.suppress(OSError):
-            return [main.read_text()] if stage == "prepare" else []
+            return [main.read_text(encoding="utf-8")] if stage == "prepare" else []
         return []
     stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

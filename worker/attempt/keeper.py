@@ -78,8 +78,8 @@ class Standby:
     def _kill_first(self, first: bool) -> None:
         """Set whether the kernel, when memory gets short, kills this process before any that works."""
         with contextlib.suppress(OSError):  # not on Linux, or a container that forbids it
-            score = "1000" if first else Path("/proc/self/oom_score_adj").read_text()
-            Path(f"/proc/{self.pid}/oom_score_adj").write_text(score)
+            score = "1000" if first else Path("/proc/self/oom_score_adj").read_text(encoding="utf-8")
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text(score, encoding="utf-8")
 
 
 class Keeper:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftq.errors import RunError
 from ftq.store.records import Stage
+from worker.machine.crash import NATIVE, ended
 from worker.stages import STOPPED
 
 ADAPTED = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
@@ -114,9 +115,7 @@ def explain(stage: str, exit_code: int, reported: RunError | None, out_of_memory
         message = f"{stage} was stopped from outside: a shutdown, or its supervisor was silent for a whole lease"
         return RunError("lost", message, logs)
     if exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        what = (
-            "inside native code (llama.cpp, CUDA)" if -exit_code in (signal.SIGABRT, signal.SIGSEGV) else "by a signal"
-        )
-        return RunError("bug", f"{stage} ended {what}: {name}", logs)
+        what = "inside native code (llama.cpp, CUDA)" if -exit_code in NATIVE else "by a signal"
+        how = ended(exit_code).removesuffix(": a crash in native code")
+        return RunError("bug", f"{stage} ended {what}: {how}", logs)
     return RunError("bug", f"{stage} ended with exit code {exit_code} and said nothing", logs)

@@ -104,7 +104,13 @@ def _torch() -> Finding:
     """Whether torch can count on the GPU that the driver shows."""
     began = time.monotonic()
     try:
-        done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=TORCH_SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-c", TORCH],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TORCH_SECONDS,
+        )
     except subprocess.TimeoutExpired:
         return Finding("torch", "problem", f"torch did nothing for {TORCH_SECONDS:.0f} s", "nvidia-smi")
     took = time.monotonic() - began

@@ -38,7 +38,7 @@ def _processors(limit: float | None, host: int) -> Finding:
 
 
 def _host_memory(root: Path) -> int:
-    for line in (root / "proc/meminfo").read_text().splitlines():
+    for line in (root / "proc/meminfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     return 0

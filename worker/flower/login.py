@@ -52,6 +52,6 @@ def make(file: Path) -> None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"FTQ_FLOWER_AUTH_FILE={file}: {error}", _HOW) from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from ftq.errors import FtqError
+from worker.machine.crash import ended
 from worker.machine.hardware import computing
 
 # llama_ftype of llama.h, which cyllama takes as a number.
@@ -38,16 +38,14 @@ def run_apart(command: list[str], what: str, target: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env=os.environ | computing(),
     )
     if done.returncode == 0 and target.is_file():
         return
     sys.stderr.write(done.stdout)
-    how = f"exit code {done.returncode}"
-    if done.returncode < 0:
-        how = f"ended by {signal.Signals(-done.returncode).name}"
+    how = ended(done.returncode)
     last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
     raise FtqError(f"{what} failed ({how}): {last[:SHOWN]}", "The log has all of it: `ftq logs RUN --stage export`.")
 

@@ -189,7 +189,9 @@ def _typed(options: Mapping[str, str | list[str]]) -> Iterator[str]:
 
 def _compare(client: Client, run_id: str) -> None:
     """Print the answers of the base model and of the new GGUF side by side."""
-    tuned = [json.loads(line)["answer"] for line in client.run_dir(run_id).answers.read_text().splitlines()]
+    tuned = [
+        json.loads(line)["answer"] for line in client.run_dir(run_id).answers.read_text(encoding="utf-8").splitlines()
+    ]
     base = ask_base(MODEL, QUESTIONS)
     from rich import box
     from rich.console import Console

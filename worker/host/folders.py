@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from ftq.errors import Unavailable, printable
 from ftq.files.abilities import no_lock, refusal
 from ftq.settings import Settings, cache_dir, hub_cache
 
+SHARED = "Mount a writable tmpfs there (docker run --shm-size=1g; shm_size: 1g in compose)."
 LOCAL = "Set FTQ_HOME to a folder on a local disk."
 
 
@@ -21,9 +23,20 @@ def try_all(settings: Settings) -> None:
     if why := no_lock(settings.home):
         raise Unavailable(f"no file in the artifacts folder {settings.home} can be locked ({why})", LOCAL)
     _need(Path(temporary()), "the folder for temporary files", "Set TMPDIR to a folder of yours.")
+    if why := _no_semaphore():
+        raise Unavailable(f"no semaphore can be made in /dev/shm ({why})", SHARED)
     for folder, name in ((cache_dir(), "FTQ_CACHE"), (hub_cache(), "HF_HOME")):
         if why := _why(folder):
             print(printable(f"{folder} can't be written ({why}): set {name} to a folder of yours."), file=sys.stderr)
+
+
+def _no_semaphore() -> str:
+    """Why the worker's pool can't be made; empty if it can."""
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def temporary() -> str:

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ftq.doctor.findings import Finding
-from ftq.errors import FtqError
+from ftq.errors import FtqError, UserError
+from ftq.settings import cache_dir
 from worker.llama.answer import Question
 from worker.llama.packaged import packaged_gguf
 from worker.llama.pool import Pool
 
 FIX = "make install   (or let FTQ_LLAMA_SERVER name a llama-server)"
+ELSEWHERE = "`ftq doctor` on the worker's machine tries it again. On x86 it needs a processor with AVX2."
 QUESTION = Question("What is the capital of France?", max_tokens=4, chat=True)
+
+
+def ensure() -> None:
+    """UserError if llama.cpp can't compute here: an export would find that out after the training run.
+
+    It is tried once for each processor and version, which takes about a second.
+    """
+    mark = cache_dir() / f"llama.cpp-{_installed()}.works"
+    if mark.exists():
+        return
+    problem = next((finding for finding in look() if finding.level == "problem"), None)
+    if problem:
+        raise UserError(f"llama.cpp doesn't work on this machine: {problem.message}", ELSEWHERE)
+    with suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
+def _installed() -> str:
+    """The processor's kind and what computes on it, as a hash."""
+    parts = [os.environ.get("FTQ_LLAMA_SERVER", "")]
+    for package in ("xllamacpp", "cyllama"):
+        with suppress(PackageNotFoundError):
+            parts.append(version(package))
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        parts += [line for line in lines if line.startswith("flags")][:1]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def look() -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.errors import FtqError
 from ftq.files.export_report import Distance
+from worker.machine.crash import ended
 from worker.machine.hardware import computing
 
 if TYPE_CHECKING:
@@ -80,14 +81,14 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
         [sys.executable, "-m", "worker.llama.logits"],
         input=json.dumps(order),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | computing(),
     )
     if done.returncode:
         sys.stderr.write(done.stderr)
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        how = ended(done.returncode)
         raise Unreadable(f"llama.cpp can't compute with {file.name} ({how}): {last[:300]}", HINT)
     value = json.loads(done.stdout)
     if not math.isfinite(value["perplexity"]):

@@ -27,11 +27,19 @@ def main() -> None:
     if binary:
         server = _start_binary(binary, order)
         threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
-        sys.exit(server.wait())
+        _end_as(server.wait())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     server = _start_packaged(order)
     signal.pause()  # the server works in threads of its own
     del server
+
+
+def _end_as(code: int) -> None:
+    """End as the server did, by the same signal: who started this process says what that means."""
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
 
 
 def _first_line() -> bytes:

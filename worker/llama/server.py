@@ -21,10 +21,12 @@ import httpx
 
 from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
+from ftq.files.abilities import no_socket
 from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup
+from worker.machine.crash import ended
 
 START_SECONDS = 300.0  # a large model from a slow disk
 SLOTS = 4  # questions that are answered at the same time
@@ -148,8 +150,7 @@ class Server:
     def died(self, what: str, error: Exception | None = None) -> FtqError:
         """The error for a server that is gone, with its exit code and last lines; `error` is the connection's."""
         try:
-            code = self._process.wait(timeout=5)
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            how = ended(self._process.wait(timeout=5))
         except subprocess.TimeoutExpired:
             how = f"no answer ({error})"
         output = "it printed nothing"
@@ -280,8 +281,9 @@ class Server:
 
 
 def _short_folder() -> str | None:
-    """A folder in which the socket's path fits into the 107 bytes of sun_path (unix(7)); None is the usual one."""
-    return None if len(os.fsencode(tempfile.gettempdir())) <= SOCKET_FOLDER_BYTES else "/tmp"
+    """A folder with sockets in which the path fits into the 107 bytes of sun_path (unix(7)); None is the usual one."""
+    usual = tempfile.gettempdir()
+    return None if len(os.fsencode(usual)) <= SOCKET_FOLDER_BYTES and not no_socket(Path(usual)) else "/tmp"
 
 
 def processors() -> int:

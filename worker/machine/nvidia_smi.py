@@ -17,4 +17,6 @@ def rows(fields: str, seconds: float) -> list[list[str]]:
 def ask(arguments: list[str], seconds: float) -> str:
     """What nvidia-smi prints. FileNotFoundError without a driver, SubprocessError if it fails or takes too long."""
     command = ["nvidia-smi", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True).stdout
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=True
+    ).stdout

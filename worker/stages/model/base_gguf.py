@@ -36,6 +36,8 @@ def make(model: str, revision: str | None = None) -> Path:
 
 if __name__ == "__main__":
     try:
-        print(make(*sys.argv[1:]))
+        path = make(*sys.argv[1:])
+        sys.stdout.flush()
+        os.write(1, os.fsencode(path) + b"\n")  # a path may be no text
     except FtqError as error:
         sys.exit(f"{error.message} {error.hint}".rstrip())

@@ -33,6 +33,7 @@ from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import reading_part
 from worker.gguf.holds import BLOCK, WHOLE
+from worker.llama import check as native
 from worker.questions.writer import of_run
 from worker.stages.model import base_model, revisions, rows, weights
 from worker.stages.model.check import convertible
@@ -103,6 +104,7 @@ def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Repo
 
 def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report: Report) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
+    native.ensure()
     convertible.check_convertible(model_dir, spec.model, stop, spec.format)
     _check_rows(model_dir, spec, report)
     need = sizes.export(weights.parameters(model_dir), spec.quantizations)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -31,6 +32,11 @@ from ftq.start import settle
 from worker.stages import STOPPED
 from worker.stages.process import ranks
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+OWNER = (
+    "On the worker's machine, correct its owner and mode, or name another folder (FTQ_HOME, FTQ_CACHE, HF_HOME); "
+    "then `ftq retry RUN`."
+)
 AGAIN = "`ftq logs RUN` has the details; `ftq retry RUN` tries again."
 ORPHAN_GRACE = 10.0  # seconds a stage has to save a checkpoint after its supervisor died
 
@@ -163,6 +169,8 @@ def _explain_os_error(error: OSError) -> FtqError:
     if is_disk_full(error):
         where = error.filename or "artifacts folder"
         return UserError(f"the disk is full ({where})", "Make room, then `ftq retry RUN`.")
+    if error.errno in REFUSED and error.filename:
+        return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}", OWNER)
     return FtqError(f"{type(error).__name__}: {error}", AGAIN)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError, UserError
+from worker.machine.crash import ended
 from worker.stages.model import weights
 
 SHOWN = 3  # weights that are named
@@ -63,16 +64,19 @@ def check_loads(model_dir: Path, model: str) -> None:
 
 def _ask(model_dir: Path, model: str) -> Loaded:
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(model_dir)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        [sys.executable, "-m", __name__, str(model_dir)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
         errors="replace",
-    )  # fmt: skip
+    )
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:
         return Loaded(**json.loads(lines[-1]))
     sys.stderr.write(done.stderr)
     said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     if done.returncode < 0:
-        raise FtqError(f"model {model}: trying to load it ended by signal {-done.returncode}", "Try `ftq retry RUN`.")
+        raise FtqError(f"model {model}: trying to load it ended by {ended(done.returncode)}", "Try `ftq retry RUN`.")
     raise UserError(f"model {model} can't be loaded: {said[:300]}", "`ftq models` lists models that can.")
 
 
