@@ -99,8 +99,15 @@ def test_weights_that_are_not_the_models_are_named_before_any_training(model: Pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forks")
-@pytest.mark.parametrize(("name", "lost"), [("Phi3Config", "qkv_proj"), ("Qwen2Config", "q_proj.bias"),
-                                            ("Qwen3Config", "q_norm"), ("Gemma2Config", "pre_feedforward")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("Phi3Config", "qkv_proj"),
+        ("Qwen2Config", "q_proj.bias"),
+        ("Qwen3Config", "q_norm"),
+        ("Gemma2Config", "pre_feedforward"),
+    ],
+)
 def test_what_only_one_family_has_is_missed_too(
     families: dict[str, Path], tmp_path: Path, name: str, lost: str
 ) -> None:
@@ -230,10 +237,12 @@ def test_a_tokenizer_of_another_model_is_refused_before_any_training(pieces: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forks")
-@pytest.mark.parametrize("name", ["mine", "gemma-2-2b"])
-def test_a_model_is_tried_whatever_its_name(families: dict[str, Path], name: str) -> None:
-    """Gemma's converter wants the SentencePiece model, and here there is none."""
-    said = refusal(lambda: convertible.check_convertible(families["Gemma2Config"], name, "<|im_end|>"))
+@pytest.mark.parametrize(
+    ("family", "name"), [("Gemma2Config", "mine"), ("Gemma2Config", "gemma-2-2b"), ("Phi3Config", "phi-3.5-mini")]
+)
+def test_a_model_is_tried_whatever_its_name(families: dict[str, Path], family: str, name: str) -> None:
+    """The converters of these families want the SentencePiece model, and here there is none."""
+    said = refusal(lambda: convertible.check_convertible(families[family], name, "<|im_end|>"))
     assert f"model {name} can't become a GGUF" in said and "tokenizer.model" in said
 
 

