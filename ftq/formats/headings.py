@@ -69,7 +69,9 @@ def _alone(lines: list[str], index: int) -> bool:
 
 
 def _is_title(text: str) -> bool:
-    return text.strip()[-1:] not in ".:,;!" and len(text.split()) <= MOST_WORDS and any(map(str.isalpha, text))
+    return (
+        text.strip()[-1:] not in ".:,;!。：，；！" and len(text.split()) <= MOST_WORDS and any(map(str.isalpha, text))
+    )
 
 
 def _starts_paragraph(lines: list[str], index: int) -> bool:

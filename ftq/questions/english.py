@@ -29,6 +29,7 @@ NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", 
 LONGEST = 32  # words of a question
 WHERE = frozenset({"in", "at", "under", "to", "into"})
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
+ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
 UNITS = re.compile(
     r"\d[\d.,]*\s?(seconds|minutes|hours|days|weeks|months|years|bytes|bits|percent|lines|cores|tokens)$"
 )
@@ -89,6 +90,7 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         set(after) & set(",;(:")
         or set(before) & set(",:;")
         or SUBORDINATE.search(before.rpartition(" to ")[0] or before)
+        or ANOTHER.search(after)
     ):
         return
     units = UNITS.search(value)

@@ -22,7 +22,9 @@ PAIRS = {
 HIDDEN = re.compile(r"\{[{%][<%-]?\s*comment\s*-?[>%][%}]\}?")  # Liquid's and Hugo's: text up to its end is none
 HIDDEN_END = re.compile(r"\{[{%][<%-]?\s*(?:/|end)\s*comment\s*-?[>%][%}]\}?")
 MARK = re.compile(
-    r"\\[!-/:-@\[-`{-~]|`+|<!--|\{/\*|\{# |\{\{[<%#!/]|\{%|<(?:script|style|svg|template)(?=[\s/>])", re.IGNORECASE
+    r"(?<=[)\]`])\{(?:[#.:][^{}\n]{1,200}|[\w-]{1,40}=[^{}\n]{1,200})\}|\\[!-/:-@\[-`{-~]|`+|"
+    r"<!--|\{/\*|\{# |\{\{[<%#!/]|\{%|<(?:script|style|svg|template)(?=[\s/>])",
+    re.IGNORECASE,
 )
 STARTS = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?")  # of a block, in quotes and lists
 MODULE = re.compile(
@@ -150,9 +152,11 @@ class _Reader:
         self.none_here.clear()
         while mark := MARK.search(text, at):
             pieces.append(text[at : mark.start()])
+            at = mark.end()
             if mark[0][0] == "\\":
                 pieces.append(mark[0])
-                at = mark.end()
+            elif mark[0][-1] == "}":
+                continue  # attributes of a link, a picture, code
             elif mark[0][0] == "`":
                 closing = ticks.closing(len(mark[0]), mark.end())
                 at = closing + len(mark[0]) if closing >= 0 else mark.end()
