@@ -81,9 +81,8 @@ class _Reader:
                 at = end
                 continue  # more of them may follow at once
             else:
-                if (item := STARTS.match(line)) and item[0].strip(" \t>"):
-                    indents.append(item.end())
-                at = self._paragraph(at)
+                start, at = at, self._paragraph(at)
+                _note_items(self.lines[start:at], indents)
             after_blank = False
         return self.plain
 
@@ -196,6 +195,15 @@ class _Reader:
         self.plain.lines += text.split("\n")
         if lost + more:
             self.plain.lost.append((at + 1, NOT_TEXT, lost + more))
+
+
+def _note_items(lines: list[str], indents: list[int]) -> None:
+    """Where the text of the list's items begins that are open after these lines, the outermost first."""
+    for line in lines:
+        if (item := STARTS.match(line)) and (marker := item[0].strip(" \t>")):
+            while indents and line.index(marker) < indents[-1]:
+                indents.pop()
+            indents.append(item.end())
 
 
 def _is_written(text: str, mark: re.Match[str]) -> bool:
