@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ftq.examples.split import cut
-from ftq.facts.blocks import Code, Paragraph
+from ftq.facts.blocks import Block, Bullets, Code, Paragraph
 from ftq.facts.inline import inline, sentences
 from ftq.facts.structure import Document
 from ftq.facts.text.signs import asks
@@ -31,12 +32,17 @@ def texts(source: str) -> list[str]:
 
 def parsed(source: str) -> list[str]:
     """What facts are found in: paragraphs and code."""
-    blocks = [block for section in Document(source).sections() for block in section.blocks]
-    return [
-        block.inline.flat if isinstance(block, Paragraph) else "\n".join(block.lines)
-        for block in blocks
-        if isinstance(block, Paragraph | Code)
-    ]
+    return [text for section in Document(source).sections() for text in of_blocks(section.blocks)]
+
+
+def of_blocks(blocks: list[Block]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Paragraph):
+            yield block.inline.flat
+        elif isinstance(block, Code):
+            yield "\n".join(block.lines)
+        elif isinstance(block, Bullets):
+            yield from (text for item in block.items for text in of_blocks(item.blocks))
 
 
 def headings(source: str) -> list[tuple[str, ...]]:
@@ -191,6 +197,7 @@ def test_a_question_with_an_id_is_a_question(tmp_path: Path) -> None:
         ("    code <!-- c -->\n\na\n    <!-- c -->", ["    code <!-- c -->", "a"]),
         ("```html\n<!-- c -->\n```\n<!-- gone -->x", ["```html\n<!-- c -->\n```", "x"]),
         ("\\<!-- a -->", ["\\<!-- a -->"]),
+        ("- a\n  - b\n\n      <!-- c -->d\n\n          <!-- e -->", ["- a\n  - b\n\n      d\n\n          <!-- e -->"]),
         ("> <!-- c -->q `<!-- d -->`", ["> q `<!-- d -->`"]),
         ("- a ` b\n- <!-- c -->d ` e", ["- a ` b\n- d ` e"]),
         ("{/* a */}\n\nText {/* b */}here.\n\n{/*\n\nlong\n\n*/}", ["Text here."]),
@@ -206,6 +213,7 @@ def test_a_question_with_an_id_is_a_question(tmp_path: Path) -> None:
         "indented code",
         "fence",
         "escaped",
+        "nested items",
         "quote",
         "items",
         "MDX",

@@ -59,10 +59,11 @@ class _Reader:
     def __init__(self, lines: list[str]) -> None:
         self.lines, self.plain = lines, Plain()
         self.missing = set[str]()  # marks that nothing ends from here on
+        self.indents = list[int]()  # where the text of the items begins that are open
         self.none_here = set[re.Pattern[str]]()  # what ends no mark from here on in the paragraph
 
     def read(self) -> Plain:
-        at, indents, after_blank = 0, list[int](), True
+        at, after_blank = 0, True
         while at < len(self.lines):
             line = self.lines[at]
             if not line.strip():
@@ -70,19 +71,19 @@ class _Reader:
                 at, after_blank = at + 1, True
                 continue
             indent = len(line) - len(line.lstrip())
-            while after_blank and indents and indent < indents[-1]:
-                indents.pop()
+            while after_blank and self.indents and indent < self.indents[-1]:
+                self.indents.pop()
+            code = (self.indents[-1] if self.indents else 0) + 4
             if (opening := FENCE.match(line)) and opening.end() == len(line):
                 at = self._code(at, self._fenced(at, opening[1]))
-            elif after_blank and (line[:1] == "\t" or indent - (indents[-1] if indents else 0) >= 4):
-                at = self._code(at, self._indented(at, indent))
+            elif after_blank and (line[:1] == "\t" or indent >= code):
+                at = self._code(at, self._indented(at, code))
             elif after_blank and MODULE.match(line) and (end := self._module(at)):
                 self.plain.lines += [""] * (end - at)
                 at = end
                 continue  # more of them may follow at once
             else:
-                start, at = at, self._paragraph(at)
-                _note_items(self.lines[start:at], indents)
+                at = self._paragraph(at)
             after_blank = False
         return self.plain
 
@@ -98,7 +99,7 @@ class _Reader:
         for number in range(at, len(self.lines)):
             line = self.lines[number]
             if line.strip():
-                if len(line) - len(line.lstrip()) < min(4, indent) and line[:1] != "\t":
+                if len(line) - len(line.lstrip()) < indent and line[:1] != "\t":
                     break
                 end = number + 1
         return end
@@ -123,6 +124,7 @@ class _Reader:
         while end < len(self.lines) and self.lines[end].strip() and not self._is_fence(self.lines[end]):
             end += 1
         text = "\n".join(self.lines[at:end])
+        self._note_items(self.lines[at:end])
         if MARK.search(text) is None:
             self._add(self.lines[at:end], at, is_code=False)
             return end
@@ -189,21 +191,19 @@ class _Reader:
         self.missing.add(name)
         return False
 
+    def _note_items(self, lines: list[str]) -> None:
+        for line in lines:
+            if (item := STARTS.match(line)) and (marker := item[0].strip(" \t>")):
+                while self.indents and line.index(marker) < self.indents[-1]:
+                    self.indents.pop()
+                self.indents.append(item.end())
+
     def _add(self, lines: list[str], at: int, is_code: bool) -> None:
         kept, lost = without_dumps(lines, is_code)
         text, more = without_blobs("\n".join(kept), is_code)
         self.plain.lines += text.split("\n")
         if lost + more:
             self.plain.lost.append((at + 1, NOT_TEXT, lost + more))
-
-
-def _note_items(lines: list[str], indents: list[int]) -> None:
-    """Where the text of the list's items begins that are open after these lines, the outermost first."""
-    for line in lines:
-        if (item := STARTS.match(line)) and (marker := item[0].strip(" \t>")):
-            while indents and line.index(marker) < indents[-1]:
-                indents.pop()
-            indents.append(item.end())
 
 
 def _is_written(text: str, mark: re.Match[str]) -> bool:
