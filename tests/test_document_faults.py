@@ -362,10 +362,13 @@ def test_what_can_be_learned_stays(source: str) -> None:
 def test_an_inline_picture_is_told_and_its_words_stay(tmp_path: Path) -> None:
     page = f"# Report\n\n## What does it show?\n\nSales rise.\n\n![chart](data:image/png;base64,{BASE64})\n"
     record = json.dumps({"question": "Q", "answer": f"A ![b](data:image/png;base64,{BASE64})"})
-    taken, checked = looked(tmp_path, {"report.md": page, "rows.jsonl": f"{record}\n"}, questions="none")
+    alone = json.dumps({"question": "Q", "answer": BASE64[:1000]})
+    taken, checked = looked(tmp_path, {"report.md": page, "rows.jsonl": f"{record}\n{alone}\n"}, questions="none")
     assert taken == [("What does it show?", "Sales rise.\n\nchart"), ("Q", "A b")]
-    what = "400,000 characters of pictures, keys and dumps left out"
-    assert told(checked)[what] == ("report.md:7: 200,000", "rows.jsonl:1: 200,000")
+    what = "401,000 characters of pictures, keys and dumps left out"
+    assert told(checked)[what] == ("report.md:7: 200,000", "rows.jsonl:1: 200,000", "rows.jsonl:2: 1,000")
+    reason = "answer is empty: it was a picture, a key or a dump"
+    assert [record.reason for record in checked.report.records_skipped] == [reason]
 
 
 # ---- limits -----------------------------------------------------------------------------------------------
