@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ftq.examples.split import cut
-from ftq.facts.blocks import Code, Paragraph
+from ftq.facts.blocks import Block, Bullets, Code, Paragraph
 from ftq.facts.inline import inline, sentences
 from ftq.facts.structure import Document
 from ftq.facts.text.signs import asks
@@ -31,12 +32,17 @@ def texts(source: str) -> list[str]:
 
 def parsed(source: str) -> list[str]:
     """What facts are found in: paragraphs and code."""
-    blocks = [block for section in Document(source).sections() for block in section.blocks]
-    return [
-        block.inline.flat if isinstance(block, Paragraph) else "\n".join(block.lines)
-        for block in blocks
-        if isinstance(block, Paragraph | Code)
-    ]
+    return [text for section in Document(source).sections() for text in of_blocks(section.blocks)]
+
+
+def of_blocks(blocks: list[Block]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Paragraph):
+            yield block.inline.flat
+        elif isinstance(block, Code):
+            yield "\n".join(block.lines)
+        elif isinstance(block, Bullets):
+            yield from (text for item in block.items for text in of_blocks(item.blocks))
 
 
 def headings(source: str) -> list[tuple[str, ...]]:
@@ -191,11 +197,12 @@ def test_a_question_with_an_id_is_a_question(tmp_path: Path) -> None:
         ("    code <!-- c -->\n\na\n    <!-- c -->", ["    code <!-- c -->", "a"]),
         ("```html\n<!-- c -->\n```\n<!-- gone -->x", ["```html\n<!-- c -->\n```", "x"]),
         ("\\<!-- a -->", ["\\<!-- a -->"]),
+        ("- a\n  - b\n\n      <!-- c -->d\n\n          <!-- e -->", ["- a\n  - b\n\n      d\n\n          <!-- e -->"]),
         ("> <!-- c -->q `<!-- d -->`", ["> q `<!-- d -->`"]),
         ("- a ` b\n- <!-- c -->d ` e", ["- a ` b\n- d ` e"]),
         ("{/* a */}\n\nText {/* b */}here.\n\n{/*\n\nlong\n\n*/}", ["Text here."]),
         ("{% comment %}\na\n\nb\n{% endcomment %}\n\nShown.", ["Shown."]),
-        ("{# jinja #}\n\n%% obsidian %%\n\n% myst\n\nText.", ["Text."]),
+        ("{# jinja #}\n\n%% obsidian %%\n\n[//]: # (hidden)\n\nText.", ["Text."]),
     ],
     ids=[
         "code span",
@@ -206,6 +213,7 @@ def test_a_question_with_an_id_is_a_question(tmp_path: Path) -> None:
         "indented code",
         "fence",
         "escaped",
+        "nested items",
         "quote",
         "items",
         "MDX",
@@ -247,6 +255,7 @@ def test_a_comment_that_nothing_closes_is_told(tmp_path: Path) -> None:
         ("{% if x %}This{% endif %} [a]({% link b.md %}).", ["This [a]({% link b.md %})."]),
         ("{{ page.toc }}\n\nThe {{ product }} is good.\n\n[[toc]]\n\n{:toc}", ["The {{ product }} is good."]),
         ('{{< figure src="a.png" alt="A pump" >}}\n\n{{% note %}}Careful.{{% /note %}}', ["A pump", "Careful."]),
+        ("![a](b.png){#fig-a width=50%} [c](d){.button} `e`{.sh} {x}.", ["![a](b.png) [c](d) `e` {x}."]),
         ("Write `{{< ref >}}` and `{% if %}`.", ["Write `{{< ref >}}` and `{% if %}`."]),
         (":::note Mind the gap\n\nText.\n\n:::\n\n::: tip\nMore.\n:::", ["Mind the gap\n\nText.", "More."]),
         ('!!! note "Careful"\n    Text.\n\n=== "macOS"\n    Brew.', ["Careful\nText.", "macOS\nBrew."]),
@@ -273,6 +282,7 @@ def test_a_comment_that_nothing_closes_is_told(tmp_path: Path) -> None:
         "Liquid",
         "variables",
         "Hugo",
+        "attributes",
         "in code",
         "containers",
         "admonitions",
@@ -352,10 +362,13 @@ def test_what_can_be_learned_stays(source: str) -> None:
 def test_an_inline_picture_is_told_and_its_words_stay(tmp_path: Path) -> None:
     page = f"# Report\n\n## What does it show?\n\nSales rise.\n\n![chart](data:image/png;base64,{BASE64})\n"
     record = json.dumps({"question": "Q", "answer": f"A ![b](data:image/png;base64,{BASE64})"})
-    taken, checked = looked(tmp_path, {"report.md": page, "rows.jsonl": f"{record}\n"}, questions="none")
+    alone = json.dumps({"question": "Q", "answer": BASE64[:1000]})
+    taken, checked = looked(tmp_path, {"report.md": page, "rows.jsonl": f"{record}\n{alone}\n"}, questions="none")
     assert taken == [("What does it show?", "Sales rise.\n\nchart"), ("Q", "A b")]
-    what = "400,000 characters of pictures, keys and dumps left out"
-    assert told(checked)[what] == ("report.md:7: 200,000", "rows.jsonl:1: 200,000")
+    what = "401,000 characters of pictures, keys and dumps left out"
+    assert told(checked)[what] == ("report.md:7: 200,000", "rows.jsonl:1: 200,000", "rows.jsonl:2: 1,000")
+    reason = "answer is empty: it was a picture, a key or a dump"
+    assert [record.reason for record in checked.report.records_skipped] == [reason]
 
 
 # ---- limits -----------------------------------------------------------------------------------------------

@@ -280,3 +280,45 @@ def test_no_question_has_two_answers_and_the_caps_hold(facts: list[Fact], topic:
     for row in train:
         sections[row.source] += row.rule != "N"
     assert max(sections.values(), default=0) <= 3 * 400
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value", "question"),
+    [
+        ("The maximum altitude is 4000.", "4000", "What is the maximum altitude?"),
+        ("The maximum altitude is 4000 m.", "4000 m", "What is the maximum altitude?"),
+        ("The share is 80 %.", "80 %", "What is the share?"),
+        ("The memory is 8 GB.", "8 GB", "What is the memory?"),
+        ("The lease time is 60 seconds.", "60 seconds", "How long is the lease time?"),
+        ("The battery has 14 cells.", "14", "How many cells does the battery have?"),
+        ("The worker uses 8 GB.", "8 GB", "How much does the worker use?"),
+    ],
+)
+def test_a_number_is_asked_for_as_the_grammar_allows(sentence: str, value: str, question: str) -> None:
+    asked = [one.question for one in questions_on(sentence, value)]
+    assert question in asked
+    assert not [one for one in asked if "ow many is" in one or "ow much is" in one or one.endswith("is how many?")]
+
+
+def test_a_number_with_a_unit_that_is_not_known_is_not_cut_from_it() -> None:
+    asked = [one.question for one in questions_on("The speed is 4000 rpm.", "4000")]
+    assert asked == ["Is the speed 4000 rpm?"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "questions"),
+    [
+        ("motors", "4", {"How many motors does Falcon have?", "What is the number of motors of Falcon?"}),
+        ("maximum altitude", "4000", {"What is the maximum altitude of Falcon?"}),
+        ("features", "gps and sonar", {"What are the features of Falcon?"}),
+        ("status", "new", {"What is the status of Falcon?"}),
+        ("is active", "true", {'What is given under "is active" for Falcon?'}),
+    ],
+)
+def test_an_attribute_is_asked_for_in_its_number(attribute: str, value: str, questions: set[str]) -> None:
+    facts = [Fact("Falcon", "attribute", value, "", (), "a.json", 1, "J", attribute, "drone")]
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0, exposures=200, fact_rows=60))
+    asked = {row.instruction for row in train}
+    assert questions <= asked
+    broken = ("the motors is", "is the motors", "is the features", "the features is", "motors is given", "is active of")
+    assert not [text for row in train for text in broken if text in f"{row.instruction} {row.output}"]

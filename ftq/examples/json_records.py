@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of
+from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of, take_blobs
 from ftq.facts.rules.names import MEANT
 from ftq.facts.text.json_text import decode
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
@@ -21,7 +21,7 @@ SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assis
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
 
 Example = dict[str, str]
-Row = tuple[str, Example | str]  # where it is, and the example or why there is none
+Row = tuple[str, Example | str | int]  # where; the example, why there is none, or how many characters were no text
 Turn = tuple[str, str]  # role, text
 
 
@@ -30,15 +30,22 @@ class Malformed(ValueError):
 
 
 def examples(path: Path) -> Iterator[Row]:
-    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed, OSError."""
+    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed, OSError.
+
+    (where, number) for characters of a record that were no text.
+    """
     for where, record in values(path):
         if isinstance(record, ValueError):
             yield where, str(record)
             continue
+        lost = take_blobs(record)
         try:
             yield from ((where, row) for row in _rows(record))
         except ValueError as error:
-            yield where, str(error)
+            was = ": it was a picture, a key or a dump" if lost and str(error).endswith("is empty") else ""
+            yield where, f"{error}{was}"
+        if lost:
+            yield where, lost
 
 
 def values(path: Path) -> Iterator[tuple[str, Any]]:

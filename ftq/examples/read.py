@@ -15,7 +15,6 @@ from ftq.examples.records.stated import nameless, words_in
 from ftq.facts import Cut, Fact, facts_in, stated
 from ftq.facts.rules.data import Data
 from ftq.facts.structure import Document, has_text
-from ftq.facts.text.blobs import without_blobs
 from ftq.facts.text.plain import NOT_TEXT
 from ftq.facts.text.signs import asks
 from ftq.files import snapshot
@@ -220,7 +219,7 @@ def _question(path: tuple[str, ...], stem: str) -> str:
 def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
     """Its records as examples; where none is one, what the JSON states."""
     cuts: list[Cut] = []
-    rows = _told(_record(row, name, place, cuts) for place, row in json_records.examples(path))
+    rows = _told(_examples(path, name, cuts))
     unusable: list[Candidate | LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
@@ -262,16 +261,20 @@ def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
         yield replace(last, count=count - NAMED)
 
 
-def _record(row: json_records.Example | str, name: str, place: str, cuts: list[Cut]) -> Candidate | LeftOut:
-    """A record as an example, without what is no text in it: that is added to `cuts`."""
+def _examples(path: Path, name: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
+    """Records as examples; what is no text in them is added to `cuts`."""
+    for place, row in json_records.examples(path):
+        if isinstance(row, int):
+            line = int(place.removeprefix("line ")) if place.startswith("line ") else 0
+            cuts.append(Cut(name, line, NOT_TEXT, row))
+        else:
+            yield _record(row, name, place)
+
+
+def _record(row: json_records.Example | str, name: str, place: str) -> Candidate | LeftOut:
     where = f"{name}: {place}"
     if isinstance(row, str):
         return LeftOut(name, where, row)
-    output, input, turns = map(without_blobs, (row["output"], row["input"], row.get("turns", "")))
-    if lost := output[1] + input[1]:
-        line = int(place.removeprefix("line ")) if place.startswith("line ") else 0
-        cuts.append(Cut(name, line, NOT_TEXT, lost))
-    if not output[0].strip():
-        return LeftOut(name, where, "its answer holds no text: a picture, a key or a dump")
-    blocks = tuple(output[0].split("\n\n"))
-    return Candidate(name, where, row["instruction"], input[0], blocks, f"{name}#{place}", turns=turns[0])
+    blocks = tuple(row["output"].split("\n\n"))
+    source, turns = f"{name}#{place}", row.get("turns", "")
+    return Candidate(name, where, row["instruction"], row["input"], blocks, source, turns=turns)

@@ -13,14 +13,13 @@ from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Cut, Fact
 from ftq.facts.place import Place, Rule
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
-from ftq.facts.rules.names import subject_key
+from ftq.facts.rules.names import COMPARED, subject_key
 from ftq.facts.structure import Document
 from ftq.facts.text.json_text import decode
 
 __all__ = ["ALL", "RULES", "Cut", "Fact", "distinct", "facts_in", "facts_of", "facts_of_json", "facts_of_lines"]
 __all__ += ["stated"]
 
-NAMING = 20_000  # records that are looked at for what tells them apart
 # In this order: where two rules find the same, the first one has it.
 READERS: dict[str, Rule] = {
     "Q": lists.question,
@@ -81,7 +80,7 @@ def facts_of_json(source: str, file: str, known: data.Data | None = None) -> lis
 
 def facts_of_lines(lines: Callable[[], Iterable[tuple[int, object]]], known: data.Data) -> list[Fact]:
     """What JSON Lines state: the number of each and its value, which are read twice. FACTS at most of all together."""
-    first = [value for _, value in islice(lines(), NAMING) if isinstance(value, dict)]
+    first = [value for _, value in islice(lines(), COMPARED) if isinstance(value, dict)]
     known.key, known.is_line = subject_key(first), len(first) > 1
     facts, start, left_out = list[Fact](), 0, 0
     for line, value in lines():

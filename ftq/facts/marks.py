@@ -18,12 +18,13 @@ KEYS = {  # the start of an unindented line of front matter, by the ruler above 
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
+REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
 COLONS = re.compile(r"\s*:{3,}(?:\s|\{|\[|\w|$)")
 ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)\s+[\w-]+|(\s*)===\+?\s+[\"']")
 GITHUB = re.compile(r"\s*>\s*\[!\w{2,20}\][+-]?\s*")
-# Lines that are nothing else: variables, tables of contents, attributes, MyST's labels and comments.
+# Lines that are nothing else: variables, tables of contents, attributes, MyST's labels.
 MACRO = re.compile(
-    r"\s*(?:\[\[?_?TOC_?\]?\]|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%|%%.*%%\s*$|%(?:\s|$)|\{:?\s*[.#:][^{}]{0,200}\}\s*$|"
+    r"\s*(?:\[\[?_?TOC_?\]?\]|\{\{\s*\w+[^{}]{0,200}\}\}\s*$|%%%|%%.*%%\s*$|\{:?\s*[.#:][^{}]{0,200}\}\s*$|"
     r"\([\w.-]{1,100}\)=\s*$|\{[#/:@](?:if|else|each|await|then|catch|key|html|render|snippet)\b[^{}]{0,200}\}\s*$)",
     re.IGNORECASE,
 )
@@ -223,6 +224,8 @@ class _Sweep:
         elif (github := GITHUB.match(line)) is not None:
             rest = line[github.end() :]
             return (f"> {rest}" if rest.strip() else "", f"> {rest}")
+        elif REMARK.match(line):
+            return "", ""
         elif (reference := REFERENCE.match(line)) is not None:
             self.references.add(reference.group(1).casefold())
             return line, ""

@@ -10,6 +10,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ATX = re.compile(r" {0,3}(#{1,6})\s+\S")
 _BOLD = re.compile(r"(\*\*|__)(?!\s)((?:(?!\1).)+)(?<!\s)\1\s*")
 _RULE = re.compile(r"([=\-~^\"'*+#.:_`])\1{2,}\s*")
+_NO_END = ".:,;!。：，；！"  # of a title
 _NUMBERED = re.compile(r"(\d+(?:\.\d+)*)\.?\s+[^\W\d_].*")
 
 
@@ -69,7 +70,7 @@ def _alone(lines: list[str], index: int) -> bool:
 
 
 def _is_title(text: str) -> bool:
-    return text.strip()[-1:] not in ".:,;!" and len(text.split()) <= MOST_WORDS and any(map(str.isalpha, text))
+    return text.strip()[-1:] not in _NO_END and len(text.split()) <= MOST_WORDS and any(map(str.isalpha, text))
 
 
 def _starts_paragraph(lines: list[str], index: int) -> bool:

@@ -29,6 +29,7 @@ NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", 
 LONGEST = 32  # words of a question
 WHERE = frozenset({"in", "at", "under", "to", "into"})
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
+ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
 UNITS = re.compile(
     r"\d[\d.,]*\s?(seconds|minutes|hours|days|weeks|months|years|bytes|bits|percent|lines|cores|tokens)$"
 )
@@ -89,10 +90,15 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         set(after) & set(",;(:")
         or set(before) & set(",:;")
         or SUBORDINATE.search(before.rpartition(" to ")[0] or before)
+        or ANOTHER.search(after)
     ):
         return
     units = UNITS.search(value)
     noun, after = _noun(kind, after.strip())
+    if kind == "number" and noun == "What" and UNIT.match(after):
+        return  # `4000 rpm`: what follows belongs to the number
+    if clause.auxiliary in BE and not clause.verb and not before.strip() and kind in ("size", "percent"):
+        noun = "What"  # `the share is 80 %`
     noun = f"How many {units.group(1)}" if units and before.strip() else noun
     if (match := PREPOSITION.fullmatch(before)) and kind:
         before, preposition = match["before"], match["preposition"]
@@ -122,8 +128,10 @@ def _noun(kind: str, after: str) -> tuple[str, str]:
     return QUESTION_WORDS.get(kind, "What"), after
 
 
+BE = frozenset({"is", "are", "was", "were", "am"})
+UNIT = re.compile(r"(?!(?:a|an|and|as|at|by|for|if|in|of|on|or|per|so|to|up)\b)[^\W\d_][\w/²³.]{0,3}(?:\s|$)|[°€$£%]")
 QUESTION_WORDS = {
-    "duration": "How long", "size": "How much", "percent": "How much", "number": "How many", "version": "Which version",
+    "duration": "How long", "size": "How much", "percent": "How much", "version": "Which version",
     "path": "Which file", "option": "Which option", "variable": "Which variable", "command": "Which command",
     "setting": "Which setting",
 }  # fmt: skip
@@ -132,6 +140,7 @@ NOUNS_OF = {
     "path": ("file", "directory", "folder"), "setting": ("setting", "option", "parameter", "key", "field"),
 }  # fmt: skip
 IN_PLACE = {**QUESTION_WORDS, "path": "which file or folder"}
+COUNTED = re.compile(r" [a-z]{3,}s\b")
 NAMED = re.compile(r" (?:options?|flags?|commands?|settings?|files?|directory|folder|variables?|parameters?|keys?)\b")
 
 
@@ -139,6 +148,9 @@ def _in_place(sentence: str, value: str) -> list[Asked]:
     """`The run stops after how long?`"""
     units = UNITS.search(value)
     words = f"how many {units.group(1)}" if units else IN_PLACE.get(kind_of(value), "")
+    if kind_of(value) == "number":
+        counted = COUNTED.match(sentence, sentence.index(value) + len(value))
+        words = "how many" if counted else ""
     if not words or sentence.startswith(("For ", "Don't ", "Use ")):
         return []
     words = words[0].lower() + words[1:] if sentence.index(value) else words[0].upper() + words[1:]

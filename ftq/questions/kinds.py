@@ -1,9 +1,14 @@
-"""What kind of thing a value is, so that a question can ask how long, where or which option."""
+"""What kind of thing a value is, so that a question can ask how long, where or which option; which templates fit."""
 
 from __future__ import annotations
 
 import re
 
+from ftq.facts.fact import Fact
+from ftq.facts.rules.english import MORE_VERBS, THIRD_PERSON, as_purpose, is_plural
+from ftq.questions.wordings import Language
+
+INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
 UNIT = re.compile(
     r"[-+~<>≤≥]?\s?\d[\d.,]*\s?(?:(?P<duration>ms|s|sec|min|h|hrs?|(?:milli|micro)?seconds?|minutes?|hours?|days?|weeks?|"
     r"months?|years?)|(?P<size>[KMGT]i?B?|bytes?|bits?)|(?P<percent>%|percent))",
@@ -37,3 +42,38 @@ def kind_of(value: str) -> str:
         if pattern.fullmatch(plain) and (is_code or name in ("yes_no", "duration", "version", "number", "path")):
             return name
     return ""
+
+
+def relation_of(fact: Fact, language: Language) -> str:
+    """Which templates: some relations have two kinds where the language tells them apart."""
+    match fact.relation:
+        case "attribute" if language.has("cell"):
+            if fact.attribute.lower() == "type":
+                return "type"
+            if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
+                return "adjective"
+            last = fact.attribute.lower().split()[-1:] or [""]
+            if fact.rule == "J" and (kind_of(fact.value) == "yes_no" or last[0] in THIRD_PERSON | MORE_VERBS):
+                return "cell"  # `is active: true`, `weighs: 3`
+            is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
+            if not (is_noun or fact.rule == "J" or _is_count(fact, language)):
+                return "cell"
+            if not (language.has("count") and is_plural(fact.attribute)):
+                return "attribute"
+            return "count" if _is_count(fact, language) else "several"
+        case "meaning" if language.has("code") and fact.subject.startswith("`"):
+            return "code"
+        case "command" if language.has("code_for") and not as_purpose(fact.subject):
+            return "code_for"
+        case "lead" if language.has("purpose") and as_purpose(fact.subject):
+            return "purpose"
+        case "list" if language.has("purpose") and fact.subject.startswith("To ") and as_purpose(fact.subject):
+            return "purpose"
+        case "lead" if language.has("indirect") and INDIRECT.match(fact.subject):
+            return "indirect"
+        case relation:
+            return relation
+
+
+def _is_count(fact: Fact, language: Language) -> bool:
+    return language.has("count") and is_plural(fact.attribute) and kind_of(fact.value) == "number"

@@ -13,7 +13,7 @@ from ftq.facts.fact import Fact
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS, QUESTIONS
 from ftq.questions.english import Asked, questions_on
-from ftq.questions.kinds import kind_of
+from ftq.questions.kinds import kind_of, relation_of
 from ftq.questions.row import Options
 from ftq.questions.wordings import Language
 
@@ -21,7 +21,6 @@ CLOZE = "____"
 BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that names its subject by an attribute
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
-INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
@@ -74,7 +73,7 @@ def place_of(fact: Fact) -> str:
 class _Writer:
     def __init__(self, fact: Fact, language: Language, options: Options) -> None:
         self.fact, self.language, self.options = fact, language, options
-        self.relation = _relation(fact, language)
+        self.relation = relation_of(fact, language)
 
     def forward(self, count: int) -> Iterator[Draft]:
         """From the subject to the value; ways to ask that fit the kind of value come first."""
@@ -109,8 +108,8 @@ class _Writer:
     def _names(self, relation: str) -> bool:
         """Whether the question's words can be had: what kind of thing, which attribute."""
         fact = self.fact
-        if relation in ("attribute", "cell"):
-            return bool(fact.kind) and (relation == "attribute") and len(fact.value) > 1
+        if relation in ("attribute", "cell", "count", "several"):
+            return bool(fact.kind) and relation != "cell" and (len(fact.value) > 1 or relation == "count")
         if relation == "command":
             return "\n" not in fact.value and bool(as_purpose(fact.subject))
         if fact.relation == "meaning":
@@ -195,6 +194,10 @@ class _Writer:
         topics = self.language.topics
         return topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
 
+    @property
+    def _is_quoted(self) -> bool:
+        return self.fact.relation == "attribute" and self.relation != "count"
+
     def _filled(self, template: str, given: dict[str, str]) -> str:
         fact, is_english = self.fact, self.language.code == "en"
         subject = fact.subject if self.relation in UNQUOTED else quoted(fact.subject, self.language)
@@ -209,7 +212,7 @@ class _Writer:
         text = template.format(
             subject=subject,
             attribute=attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
-            value=quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
+            value=quoted(value, self.language, always=True) if self._is_quoted else value,
             kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
             place=place_of(fact),
             **given,
@@ -228,31 +231,6 @@ def _is_vague(fact: Fact) -> bool:
     if fact.relation == "condition":
         return VAGUE.search(fact.subject) is not None
     return fact.relation in ("meaning", "default") and VAGUE.fullmatch(fact.subject) is not None
-
-
-def _relation(fact: Fact, language: Language) -> str:
-    """Which templates: some relations have two kinds where the language tells them apart."""
-    match fact.relation:
-        case "attribute" if language.has("cell"):
-            if fact.attribute.lower() == "type":
-                return "type"
-            if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
-                return "adjective"
-            last = fact.attribute.lower().split()[-1:] or [""]
-            is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
-            return "attribute" if is_noun or fact.rule == "J" else "cell"
-        case "meaning" if language.has("code") and fact.subject.startswith("`"):
-            return "code"
-        case "command" if language.has("code_for") and not as_purpose(fact.subject):
-            return "code_for"
-        case "lead" if language.has("purpose") and as_purpose(fact.subject):
-            return "purpose"
-        case "list" if language.has("purpose") and fact.subject.startswith("To ") and as_purpose(fact.subject):
-            return "purpose"
-        case "lead" if language.has("indirect") and INDIRECT.match(fact.subject):
-            return "indirect"
-        case relation:
-            return relation
 
 
 def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:

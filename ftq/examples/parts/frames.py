@@ -19,7 +19,7 @@ BORDERS = {
 ROW = re.compile(r"</thead>|</tr>", re.IGNORECASE)
 MARKER = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]+")
 LONGEST = 2000  # characters of a header
-ITEM, ABOVE = 200, 300  # characters of an item that is repeated, lines that are looked at for it
+ITEM, ABOVE, REACH = 200, 300, 20_000  # characters of an item that is repeated; lines and characters looked at for it
 QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
 DEFINES = re.compile(r"[ \t]{0,3}[:~][ \t]")
 
@@ -111,8 +111,10 @@ class Frames:
         return "".join(f"{line}\n" for line in self._above(at))
 
     def _above(self, at: int) -> list[str]:
-        lines = self.text[max(0, at - ABOVE * ITEM) : at].split("\n")[:-1][-ABOVE:]
         line = self.text[at : at + ITEM].partition("\n")[0]
+        if line[:1] not in (" ", "\t", ":", "~"):
+            return []
+        lines = self.text[max(0, at - REACH) : at].split("\n")[:-1][-ABOVE:]
         if DEFINES.match(line):
             return [next((above for above in reversed(lines) if above.strip() and not DEFINES.match(above)), "")]
         found, indent = list[str](), len(line) - len(line.lstrip())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftq.facts.text.blobs import without_blobs
 from ftq.facts.text.json_text import Twice
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+DEPTH = 4  # of a record's texts: those of a chat's messages
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
 # What a record and a message are read for: a key of these that stands twice makes them unusable.
 RECORD = frozenset({
@@ -62,6 +64,19 @@ def string_of(value: Any, name: str, required: bool) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{name} holds half a character (a lone surrogate)") from None
     return value.strip()
+
+
+def take_blobs(value: Any, depth: int = 0) -> int:
+    """Take out of a record's texts, in place, what is no text; how many characters that were."""
+    lost = 0
+    if depth < DEPTH and isinstance(value, dict | list):
+        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            if isinstance(inner, str):
+                value[key], number = without_blobs(inner)
+                lost += number
+            else:
+                lost += take_blobs(inner, depth + 1)
+    return lost
 
 
 def listed(names: list[str]) -> str:

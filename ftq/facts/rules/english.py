@@ -28,6 +28,7 @@ THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", 
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
+SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 BREAKS = known_words("breaks")
 BETWEEN = known_words("between")
 ARTICLES = known_words("articles")
@@ -100,13 +101,18 @@ def as_serving(text: str) -> str:
 
 def plural(text: str, subject: str) -> str:
     """`What are settings?`"""
-    last = subject.rpartition(" ")[2]
-    is_plural = last.endswith("s") and not last.endswith(("ss", "us", "is", "`")) and len(last) > 3
-    if is_plural and last[:1].isalpha() and last[1:].islower():
+    if is_plural(subject):
         for one, many in (("What is ", "What are "), ("What does ", "What do ")):
             if text.startswith(f"{one}{subject}"):
                 return many + text[len(one) :]
     return text
+
+
+def is_plural(name: str) -> bool:
+    """`settings`, `battery cells`; no `status`, no `DNS`, no code."""
+    last = name.rpartition(" ")[2]
+    is_word = len(last) > 3 and last[:1].isalpha() and last[1:].islower() and last not in SINGULAR
+    return is_word and last.endswith("s") and not last.endswith(("ss", "us", "is", "as", "ies's"))
 
 
 def lowered(text: str) -> str:

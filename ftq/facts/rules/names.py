@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from ftq.facts.text.json_text import Number, Twice
@@ -15,7 +16,8 @@ HINT = re.compile(
     re.IGNORECASE,
 )
 MEANT = frozenset({"instruction", "prompt", "question", "messages", "conversations"})  # a record to learn, if unwhole
-LONGEST, WORDS = 70, 8
+LONGEST, WORDS, DIGITS = 70, 8, 25
+COMPARED = 20_000  # records that are looked at for what tells them apart
 UNKNOWN = (  # begins the reason of a record that has neither
     f"no field tells this record from the others: give each one a {', '.join(NAMES[:-1])} or {NAMES[-1]} of its own"
 )
@@ -26,7 +28,7 @@ def subject_key(records: Iterable[dict[str, Any]]) -> str:
     first whole number. Empty if there is none."""
     seen: dict[str, set[str]] = {}
     spoiled, count = set[str](), 0
-    for record in records:
+    for record in islice(records, COMPARED):
         count += 1
         for key, value in record.items():
             name = text_of(value)
@@ -59,8 +61,8 @@ def hinted(record: dict[str, Any]) -> str:
 
 def text_of(value: Any) -> str:
     """A value that can be a name: short, and a text or a whole number."""
-    if isinstance(value, Number):
-        return value.text if value.text.lstrip("-").isdigit() and len(value.text) < 25 else ""
+    if isinstance(value, int | Number) and not isinstance(value, bool):
+        return str(value) if _is_number(str(value)) and len(str(value)) < DIGITS else ""
     if not isinstance(value, str) or not 0 < len(value) < LONGEST or value.startswith(("http://", "https://")):
         return ""
     parts = value.split()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+EXACT = 19  # digits
+
 
 class Number(float):
-    """A number that is told as the file writes it, however many digits it has."""
+    """A number that Python would write in another way: it is told as the file writes it, however many digits it has."""
 
     __slots__ = ("text",)
 
@@ -41,8 +43,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def _whole(text: str) -> int | Number:
+    return int(text) if len(text) < EXACT and text != "-0" else Number(text)
+
+
+def _broken(text: str) -> float:
+    number = float(text)
+    return number if len(text) < EXACT and repr(number) == text else Number(text)
+
+
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=lambda name: None
+    object_pairs_hook=_object, parse_int=_whole, parse_float=_broken, parse_constant=lambda name: None
 )
 
 

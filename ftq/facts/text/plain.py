@@ -22,7 +22,9 @@ PAIRS = {
 HIDDEN = re.compile(r"\{[{%][<%-]?\s*comment\s*-?[>%][%}]\}?")  # Liquid's and Hugo's: text up to its end is none
 HIDDEN_END = re.compile(r"\{[{%][<%-]?\s*(?:/|end)\s*comment\s*-?[>%][%}]\}?")
 MARK = re.compile(
-    r"\\[!-/:-@\[-`{-~]|`+|<!--|\{/\*|\{# |\{\{[<%#!/]|\{%|<(?:script|style|svg|template)(?=[\s/>])", re.IGNORECASE
+    r"(?<=[)\]`])\{(?:[#.:][^{}\n]{1,200}|[\w-]{1,40}=[^{}\n]{1,200})\}|\\[!-/:-@\[-`{-~]|`+|"
+    r"<!--|\{/\*|\{# |\{\{[<%#!/]|\{%|<(?:script|style|svg|template)(?=[\s/>])",
+    re.IGNORECASE,
 )
 STARTS = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?")  # of a block, in quotes and lists
 MODULE = re.compile(
@@ -57,10 +59,11 @@ class _Reader:
     def __init__(self, lines: list[str]) -> None:
         self.lines, self.plain = lines, Plain()
         self.missing = set[str]()  # marks that nothing ends from here on
+        self.indents = list[int]()  # where the text of the items begins that are open
         self.none_here = set[re.Pattern[str]]()  # what ends no mark from here on in the paragraph
 
     def read(self) -> Plain:
-        at, indents, after_blank = 0, list[int](), True
+        at, after_blank = 0, True
         while at < len(self.lines):
             line = self.lines[at]
             if not line.strip():
@@ -68,19 +71,18 @@ class _Reader:
                 at, after_blank = at + 1, True
                 continue
             indent = len(line) - len(line.lstrip())
-            while after_blank and indents and indent < indents[-1]:
-                indents.pop()
+            while after_blank and self.indents and indent < self.indents[-1]:
+                self.indents.pop()
+            code = (self.indents[-1] if self.indents else 0) + 4
             if (opening := FENCE.match(line)) and opening.end() == len(line):
                 at = self._code(at, self._fenced(at, opening[1]))
-            elif after_blank and (line[:1] == "\t" or indent - (indents[-1] if indents else 0) >= 4):
-                at = self._code(at, self._indented(at, indent))
+            elif after_blank and (line[:1] == "\t" or indent >= code):
+                at = self._code(at, self._indented(at, code))
             elif after_blank and MODULE.match(line) and (end := self._module(at)):
                 self.plain.lines += [""] * (end - at)
                 at = end
                 continue  # more of them may follow at once
             else:
-                if (item := STARTS.match(line)) and item[0].strip(" \t>"):
-                    indents.append(item.end())
                 at = self._paragraph(at)
             after_blank = False
         return self.plain
@@ -97,7 +99,7 @@ class _Reader:
         for number in range(at, len(self.lines)):
             line = self.lines[number]
             if line.strip():
-                if len(line) - len(line.lstrip()) < min(4, indent) and line[:1] != "\t":
+                if len(line) - len(line.lstrip()) < indent and line[:1] != "\t":
                     break
                 end = number + 1
         return end
@@ -122,6 +124,7 @@ class _Reader:
         while end < len(self.lines) and self.lines[end].strip() and not self._is_fence(self.lines[end]):
             end += 1
         text = "\n".join(self.lines[at:end])
+        self._note_items(self.lines[at:end])
         if MARK.search(text) is None:
             self._add(self.lines[at:end], at, is_code=False)
             return end
@@ -150,9 +153,11 @@ class _Reader:
         self.none_here.clear()
         while mark := MARK.search(text, at):
             pieces.append(text[at : mark.start()])
+            at = mark.end()
             if mark[0][0] == "\\":
                 pieces.append(mark[0])
-                at = mark.end()
+            elif mark[0][-1] == "}":
+                continue  # attributes of a link, a picture, code
             elif mark[0][0] == "`":
                 closing = ticks.closing(len(mark[0]), mark.end())
                 at = closing + len(mark[0]) if closing >= 0 else mark.end()
@@ -185,6 +190,13 @@ class _Reader:
             return True
         self.missing.add(name)
         return False
+
+    def _note_items(self, lines: list[str]) -> None:
+        for line in lines:
+            if (item := STARTS.match(line)) and (marker := item[0].strip(" \t>")):
+                while self.indents and line.index(marker) < self.indents[-1]:
+                    self.indents.pop()
+                self.indents.append(item.end())
 
     def _add(self, lines: list[str], at: int, is_code: bool) -> None:
         kept, lost = without_dumps(lines, is_code)
