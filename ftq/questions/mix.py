@@ -12,7 +12,7 @@ from ftq.questions.conflicts import asked, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
 from ftq.questions.row import Options, Report, Row
 from ftq.questions.wordings import Language, language, language_of
-from ftq.questions.write import CLOZE, Draft, drafts, order
+from ftq.questions.write import CLOZE, Draft, Lots, drafts, order
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
@@ -36,7 +36,8 @@ def rows_of(
     valid = [draft for draft in valid if draft.fact.key in here]
     silent, spare = _silent(train, valid, facts, known, spoken, options)
     train, valid = train + silent, valid + spare
-    train.sort(key=lambda draft: order(options.seed, draft.question, draft.answer))
+    lots = Lots(options.seed)
+    train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
     return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
 
@@ -94,9 +95,10 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
     left_out: dict[str, list[Draft]] = defaultdict(list)
     sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
+    places = dict[int, tuple[str, tuple[str, ...]]]()  # of each fact
     for turn, draft in numbered:
-        record = draft.fact.subject if draft.fact.rule == "J" else ""
-        section, answer = (draft.fact.file, (*draft.fact.path, record)), asked(draft.answer)
+        section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
+        answer = asked(draft.answer)
         reason = (
             "rows of a fact"
             if turn >= options.fact_rows
@@ -114,6 +116,11 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         kept.append(draft)
     kept, cloze = _with_share(kept, options)
     return kept, {**left_out, "cloze": cloze}
+
+
+def _section(fact: Fact) -> tuple[str, tuple[str, ...]]:
+    """What has a share of rows: a section; each record of JSON."""
+    return fact.file, (*fact.path, fact.subject if fact.rule == "J" else "")
 
 
 def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:

@@ -242,10 +242,10 @@ class _Sections:
         for fact in facts:
             text = f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence} {fact.kind}"
             self.words.setdefault((fact.file, fact.path), words_of(" ".join(fact.path))).update(words_of(text))
-        self.places: dict[str, set[int]] = {}
+        self.places, stems = dict[str, set[int]](), dict[str, str]()
         for number, said in enumerate(self.words.values()):
             for word in said:
-                self.places.setdefault(stem(word), set()).add(number)
+                self.places.setdefault(stems.get(word) or stems.setdefault(word, stem(word)), set()).add(number)
 
     def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
         """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""
