@@ -257,7 +257,7 @@ def _starting(before: str, make: Maker) -> Maker:
 
 
 def _front(opens: str, inside: str, closes: str) -> Maker:
-    return lambda size: b"---\ntitle: A\n" + _filled(opens + inside + closes, size) + b"\n---\n\n# A\n\nThe text of it.\n"
+    return lambda size: b"---\n" + _filled(opens + inside + closes, size) + b"\n---\n\n# A\n\nThe text of it.\n"
 
 
 def records() -> dict[str, Maker]:

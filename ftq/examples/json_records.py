@@ -19,6 +19,7 @@ KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
 SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
+MOST_REPEATED = 2**23  # characters of a chat that its answers have before them, together
 
 Example = dict[str, str]
 Row = tuple[str, Example | str]  # where it is, and the example or why there is none
@@ -203,7 +204,7 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
     """
     if not isinstance(messages, list):
         raise ValueError(f"{key} must be a list, not {kind_of(messages)}")
-    before, question, size, answers = list[Turn](), list[str](), 0, 0
+    before, question, size, answers, repeated = list[Turn](), list[str](), 0, 0, 0
     chat = list(map(message_of, messages))
     context = [message for message in map(message_of, first) if message not in chat[:1]]  # some records repeat it
     for role, group in groupby(context + chat, key=lambda message: message[0]):
@@ -214,7 +215,11 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
             continue
         if role == "assistant":
             answers += 1
-            yield _answer(question, before if size <= MOST_BEFORE else None, turns)
+            repeated += size
+            if repeated > MOST_REPEATED and before:
+                yield f"a chat's answers repeat more than {MOST_REPEATED:,} characters said before them: split it"
+            else:
+                yield _answer(question, before if size <= MOST_BEFORE else None, turns)
             before += [("user", _joined(question))] if question else []
             size += sum(map(len, question))
             question = []
