@@ -138,7 +138,8 @@ class Examples:
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
-                    yield example, Part.TRAIN if _digest(asked(row.instruction)) in self._asked else part
+                    is_test = part is Part.VALID and _digest(asked(row.instruction)) not in self._asked
+                    yield example, Part.VALID if is_test else Part.TRAIN
                 else:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 

@@ -18,6 +18,7 @@ SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
 SHARED, AT_ONCE = 10_000, 500  # facts from which on more processes write their questions; facts that one gets at a time
 FEW = 5  # exposures under which a fact is hardly learned
+Section = tuple[str, tuple[str, ...]]  # its file, its headings
 SPARE, SHARE = 10, 5  # questions without an answer for valid: at most so many, and one for so many of train's
 
 
@@ -94,8 +95,8 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     numbered.sort(key=lambda pair: pair[0])
     same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
     left_out: dict[str, list[Draft]] = defaultdict(list)
-    sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
-    places = dict[int, tuple[str, tuple[str, ...]]]()  # of each fact
+    sections, answers, kept = defaultdict[Section, int](int), defaultdict[str, int](int), list[Draft]()
+    places = dict[int, Section]()  # of each fact
     for turn, draft in numbered:
         section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
         answer = asked(draft.answer)
@@ -118,7 +119,7 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     return kept, {**left_out, "cloze": cloze}
 
 
-def _section(fact: Fact) -> tuple[str, tuple[str, ...]]:
+def _section(fact: Fact) -> Section:
     """What has a share of rows: a section; each record of JSON."""
     return fact.file, (*fact.path, fact.subject if fact.rule == "J" else "")
 

@@ -68,7 +68,8 @@ def refusals(
 
 def _opening(question: str) -> str:
     """Its first words: `how many`, `is there`."""
-    return " ".join(CODE.sub("x", question).lower().split()[:2])
+    plain = CODE.sub("x", question) if "`" in question else question
+    return " ".join(plain.lower().split(None, 2)[:2])
 
 
 class _Absent:

@@ -94,7 +94,7 @@ class _Writer:
     def __init__(self, fact: Fact, language: Language, options: Options) -> None:
         self.fact, self.language, self.options = fact, language, options
         self.relation = _relation(fact, language)
-        self.lots = Lots(options.seed, fact.key)
+        self.lots, self.place = Lots(options.seed, fact.key), place_of(fact)
 
     def forward(self, count: int) -> Iterator[Draft]:
         """From the subject to the value; ways to ask that fit the kind of value come first."""
@@ -145,7 +145,7 @@ class _Writer:
 
     def about(self, count: int) -> Iterator[Draft]:
         fact = self.fact
-        if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in place_of(fact).lower():
+        if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in self.place.lower():
             return iter(())
         templates = self._ordered(self.language.templates("term", "about"))
         return self._worded(templates, [fact.sentence], fact.sentence, count)
@@ -164,7 +164,7 @@ class _Writer:
 
     def _by_words(self) -> Iterator[Asked]:
         """The sentence by some of its keywords; one that is clear under its heading only, with that."""
-        fact, place, heavy = self.fact, place_of(self.fact), self._heavy()
+        fact, place, heavy = self.fact, self.place, self._heavy()
         for template in self._ordered(self.language.templates("said", "ask") if len(heavy) > 2 else []):
             if keywords := self._keywords(heavy, template):
                 question = template.format(keywords=keywords, place=place)
@@ -183,6 +183,8 @@ class _Writer:
 
     def _keywords(self, heavy: list[str], template: str) -> str:
         """Some of the words, in their order."""
+        if len(heavy) <= KEYWORDS:
+            return " ".join(heavy)
         chosen = sorted(heavy, key=self.lots.after(template))[:KEYWORDS]
         return " ".join(word for word in heavy if word in chosen)
 
@@ -237,13 +239,13 @@ class _Writer:
             attribute=attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
             value=quoted(value, self.language, always=True) if fact.relation == "attribute" else value,
             kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
-            place=place_of(fact),
+            place=self.place,
             **given,
         )
         if is_english:
             text = plural(text, subject)
         if (_is_vague(fact) or self.relation == "cell") and "{place}" not in template and fact.path:
-            text = self.language.word("place").format(q=text, place=place_of(fact))
+            text = self.language.word("place").format(q=text, place=self.place)
         return text
 
 
