@@ -20,7 +20,10 @@ TOKENIZER = "tokenizer.json"
 PACKAGED = "smollm2-135m"  # a worker keeps it in ftq's own cache
 ANSWERS, LONG = 2**17, 500  # answers that are remembered, and characters of the longest of them
 # What may stand before and after a space.
-BEFORE, AFTER = (":", "?,", ").,", "5,", "é,"), ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "<b>")
+BEFORE, AFTER = (
+    (":", "?,", ").,", "5,", "é,"),
+    ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "<b>"),
+)
 
 T = TypeVar("T")
 

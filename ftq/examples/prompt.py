@@ -19,8 +19,15 @@ def completion(output: str, stop: str) -> str:
 
 
 def pieces(instruction: str, input: str, output: str) -> tuple[str, ...]:
-    """The whole row, but for the stop token, cut before single spaces. The first, third and fifth are always the same."""
-    return "Instruction:", f" {instruction.strip()},", " Input:", f" {input.strip()},", " Response:", f" {output.strip()}"
+    """A row without its stop token, cut before single spaces. The first, third and fifth are always the same."""
+    return (
+        "Instruction:",
+        f" {instruction.strip()},",
+        " Input:",
+        f" {input.strip()},",
+        " Response:",
+        f" {output.strip()}",
+    )
 
 
 # The same prompt as a chat template (Jinja), stored in the tokenizer and so in the GGUF: the user's last message is the

@@ -10,9 +10,9 @@ from ftq.facts.fact import Fact
 from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
-from ftq.questions.row import Options, Report, Row
+from ftq.questions.row import Lots, Options, Report, Row, order
 from ftq.questions.wordings import Language, language, language_of
-from ftq.questions.write import CLOZE, Draft, Lots, drafts, order
+from ftq.questions.write import CLOZE, Draft, drafts
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each

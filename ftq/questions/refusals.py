@@ -11,9 +11,9 @@ from itertools import chain, islice, zip_longest
 from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
-from ftq.questions.row import Options
+from ftq.questions.row import Options, order
 from ftq.questions.wordings import Language
-from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, order, quoted
+from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted
 
 PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")

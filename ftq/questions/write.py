@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice, zip_longest
 
 from ftq.facts.checks import EMPTY, points, words
@@ -14,7 +13,7 @@ from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, pl
 from ftq.facts.text.signs import ENDS, QUESTIONS
 from ftq.questions.english import Asked, questions_on
 from ftq.questions.kinds import kind_of
-from ftq.questions.row import Options
+from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
 CLOZE = "____"
@@ -57,30 +56,6 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
     count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
     back = writer.back(max(1, count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
-
-
-def order(seed: int, *parts: str) -> bytes:
-    """What sorts in an order that only the seed decides."""
-    return blake2b("\0".join((str(seed), *parts)).encode("utf-8", "replace"), digest_size=8).digest()
-
-
-class Lots:
-    """`Lots(seed, a)(b)` is `order(seed, a, b)`, for many b."""
-
-    def __init__(self, seed: int, *parts: str) -> None:
-        self._start = blake2b("\0".join((str(seed), *parts, "")).encode("utf-8", "replace"), digest_size=8)
-
-    def __call__(self, part: str) -> bytes:
-        lot = self._start.copy()
-        lot.update(part.encode("utf-8", "replace"))
-        return lot.digest()
-
-    def after(self, part: str) -> Lots:
-        """`Lots(seed, a).after(b)(c)` is `order(seed, a, b, c)`."""
-        lots = object.__new__(Lots)
-        lots._start = self._start.copy()
-        lots._start.update(f"{part}\0".encode("utf-8", "replace"))
-        return lots
 
 
 def place_of(fact: Fact) -> str:
