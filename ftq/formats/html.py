@@ -37,13 +37,16 @@ _BEGINS = re.compile(r"^(\s*|\s*\d{1,9})([#+>.)=-]+)(?=\s|$)")
 MOST_TAGS, DENSE, DEEPEST = 20_000, 40, 250  # one for so many bytes beside these; levels that a Markdown can be made of
 MOST_AT_ALL = 100_000  # tags take about 2.5 kB of memory each
 SELF_CLOSING = {"p", "li", "dt", "dd", "tr", "td", "th", "option"}  # none lies right in another one
-_TAG = re.compile("<[A-Za-z]")
+_TAG = re.compile("<[A-Za-z!?]")
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 
 
 def convert(data: bytes) -> Converted:
     """Raises Unusable where its encoding can't be told, and where it is markup more than text."""
     text, notes = _decoded(data)
+    opened = text.find("<!--", text.rfind("-->") + 1)
+    if opened >= 0:  # html.parser would look for its end again at each `<!--` in it
+        text, notes = text[:opened], (*notes, f"line {text.count(chr(10), 0, opened) + 1}: a comment without an end")
     most = min(MOST_AT_ALL, MOST_TAGS + len(text) // DENSE)
     if text.count("<") > most and (count := sum(1 for _ in _TAG.finditer(text))) > most:
         raise Unusable(f"{count:,} tags in {len(data) / 1e6:,.1f} MB are too many (at most {most:,}): split it")
