@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
+from ftq.examples.read import FACT, NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.recall import Part as Part
 from ftq.examples.recall import Recall
+from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Cut, Fact
@@ -28,8 +29,7 @@ from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
-MOST_WORDS = 1_000_000  # of all documents that are held in memory
-FACTS, WORDS, COMPARED = "fact", "word", "record not compared with others"  # what a limit of all documents leaves out
+FACTS, WORDS, COMPARED = FACT, "word", "record not compared with others"  # what a limit of all documents leaves out
 OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
 
 
@@ -177,6 +177,8 @@ class Examples:
         self._cuts += stated.cuts
         if len(self._words) < MOST_WORDS:
             self._words |= stated.words
+            if len(stated.words) > MOST_WORDS:
+                self._words_left_out[stated.document] += 1
         elif fresh := len(stated.words - self._words):
             self._words_left_out[stated.document] += fresh
 

@@ -30,7 +30,7 @@ DEFINES = (": ", ":\t", "~ ", "~\t")
 NOTES = 6  # inside each other
 COLUMNS, WIDE = 64, "row of a table that is too wide"  # such a table is data
 STRETCH = 2**16  # characters, more or less, that are parsed at once
-PART = 5000  # blocks of a section that are held at a time
+PART, TO_A_BLOCK = 5000, 5  # blocks of a section that are held at a time; tokens of a list for which it is one more
 TOKENS, DENSE = 100_000, 0.15  # of the parser, which take 7 microseconds each: at first, and then for each character
 
 
@@ -57,7 +57,7 @@ class Document:
 
         A section of very many blocks comes in parts, which have the same line.
         """
-        section, path, size = Section((), 1), dict[int, str](), len(self._source.lines)
+        section, path, size, held = Section((), 1), dict[int, str](), len(self._source.lines), 0
         tops = chain([_Top(0, 0)], _tops(self._source), [_Top(size, size)])
         for top, after in pairwise(tops):
             if top.kind == "heading_open":
@@ -66,9 +66,11 @@ class Document:
                 path = {upper: text for upper, text in path.items() if upper < level} | {level: name}
                 section = Section(tuple(filter(None, path.values())), top.start + 1, level)
                 self.title = self.title or (section.heading if level == 1 else "")
-            elif len(section.blocks) > PART:
+                held = 0
+            elif held > PART:
                 yield self._noted(section)
-                section = Section(section.headings, section.line, section.level)
+                section, held = Section(section.headings, section.line, section.level), 0
+            held += max(1, len(top.tokens) // TO_A_BLOCK)
             if top.kind == "dense":
                 section.cuts.append((top.start + 1, "line too dense to be read for questions", top.end - top.start))
             if self.has_blocks:
