@@ -67,7 +67,7 @@ class Survey:
         self.near, self.secrets = Places(), Places()
         self._folder, self._texts, self._seed = folder, texts, seed
         self._drawn: list[tuple[int, int, Shown]] = []
-        self._near, self._told = Near(), set[str]()
+        self._near, self._told = Near(), set[tuple[str, str]]()
 
     def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
         for example, tokens in zip(examples, lengths, strict=True):
@@ -110,10 +110,10 @@ class Survey:
         if "rule" not in example and (earlier := self._near.earlier(text, source)):
             self.near.add(f"{source} is like {earlier}")
         for what, secret in secrets(text):
-            place = f"{self._place(example, secret)}: {what} {masked(secret)}"
-            if place not in self._told:
-                self._told.add(place)
-                self.secrets.add(place)
+            if (example["document"], secret) not in self._told:
+                self._told.add((example["document"], secret))
+                is_named = self.secrets.count < PLACES
+                self.secrets.add(f"{self._place(example, secret)}: {what} {masked(secret)}" if is_named else "")
 
     def _place(self, example: Example, text: str) -> str:
         """The line of the document that has the text; else the section, where the file holds it in another form."""

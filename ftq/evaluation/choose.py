@@ -19,7 +19,7 @@ from ftq.examples.recall import LONGEST
 from ftq.facts.fact import SILENT
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.questions.conflicts import asked
-from ftq.questions.write import order
+from ftq.questions.row import order
 
 REFUSALS = 4  # one in so many questions of the dataset may be one that the documents don't answer
 SHORT, LONG = 64, 256  # tokens of an answer: at least, at most

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import NO_RULES, Candidate, Note, Read, Stated, read
+from ftq.examples.read import FACT, NO_RULES, Candidate, Note, Read, Stated, read
 from ftq.examples.recall import Part as Part
 from ftq.examples.recall import Recall
 from ftq.examples.recall import share as share
+from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Cut, Fact
@@ -29,8 +30,7 @@ from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
-MOST_WORDS = 1_000_000  # of all documents that are held in memory
-FACTS, WORDS, COMPARED = "fact", "word", "record not compared with others"  # what a limit of all documents leaves out
+FACTS, WORDS, COMPARED = FACT, "word", "record not compared with others"  # what a limit of all documents leaves out
 OWN_VALID = ("valid.json", "valid.jsonl")  # documents whose records are all for validation
 
 
@@ -148,7 +148,8 @@ class Examples:
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
-                    yield example, Part.TRAIN if _digest(asked(row.instruction)) in self._asked else part
+                    is_test = part is Part.VALID and _digest(asked(row.instruction)) not in self._asked
+                    yield example, Part.VALID if is_test else Part.TRAIN
                 else:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 
@@ -188,6 +189,8 @@ class Examples:
         self._cuts += stated.cuts
         if len(self._words) < MOST_WORDS:
             self._words |= stated.words
+            if len(stated.words) > MOST_WORDS:
+                self._words_left_out[stated.document] += 1
         elif fresh := len(stated.words - self._words):
             self._words_left_out[stated.document] += fresh
 

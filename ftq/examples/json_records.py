@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -19,6 +20,9 @@ KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
 SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
+LARGE = 1_000_000  # bytes of a line; the values of a shorter one need no counting
+MOST_REPEATED = 2**23  # characters of a chat that its answers have before them, together
+MOST_MEMORY = 250_000_000  # bytes that a JSON value may take once it is read
 
 Example = dict[str, str]
 Row = tuple[str, Example | str | int]  # where; the example, why there is none, or how many characters were no text
@@ -84,7 +88,14 @@ def text_of(path: Path) -> str:
         raise Malformed(f"line {line}: {_undecoded(error)}") from None
     if not text.strip():
         raise Malformed("empty")
+    if memory_of(data) > MOST_MEMORY:
+        raise Malformed("too many values to be read at once: split it, or save it as JSON Lines")
     return text
+
+
+def memory_of(data: bytes) -> int:
+    """About how many bytes JSON takes once it is read: its text, its objects, lists and values."""
+    return 2 * len(data) + 200 * data.count(b"{") + 64 * data.count(b"[") + 100 * data.count(b",")
 
 
 def _bounded(file: Any) -> Iterator[bytes]:
@@ -130,9 +141,10 @@ def _document(text: str) -> Iterator[tuple[str, Any]]:
     try:
         value = decode(text)
     except json.JSONDecodeError as error:
-        rows = list(_lines(text.encode(errors="surrogatepass").split(b"\n")))
-        if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in rows):
-            yield from rows  # JSON Lines in a file named .json
+        lines = io.BytesIO(text.encode(errors="surrogatepass"))
+        if error.msg == "Extra data" and not any(isinstance(record, ValueError) for _, record in _lines(lines)):
+            lines.seek(0)
+            yield from _lines(lines)  # JSON Lines in a file named .json
             return
         raise Malformed(f"line {error.lineno}: malformed JSON ({error.msg}, column {error.colno})") from None
     except RecursionError:
@@ -160,6 +172,8 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
         try:
             if len(line) > MOST_TEXT_BYTES:
                 raise ValueError(f"longer than {MOST_TEXT_BYTES / 1e6:,.0f} MB")
+            if len(line) > LARGE and memory_of(line) > MOST_MEMORY:
+                raise ValueError("too many values to be read at once: split it")
             yield f"line {number}", decode(line.decode().rstrip("\n"))
         except UnicodeDecodeError as error:
             if number == 1:  # another encoding, most likely
@@ -215,7 +229,7 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
     """
     if not isinstance(messages, list):
         raise ValueError(f"{key} must be a list, not {kind_of(messages)}")
-    before, question, size, answers = list[Turn](), list[str](), 0, 0
+    before, question, size, answers, repeated = list[Turn](), list[str](), 0, 0, 0
     chat = list(map(message_of, messages))
     context = [message for message in map(message_of, first) if message not in chat[:1]]  # some records repeat it
     for role, group in groupby(context + chat, key=lambda message: message[0]):
@@ -226,7 +240,11 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
             continue
         if role == "assistant":
             answers += 1
-            yield _answer(question, before if size <= MOST_BEFORE else None, turns)
+            repeated += size
+            if repeated > MOST_REPEATED and before:
+                yield f"a chat's answers repeat more than {MOST_REPEATED:,} characters said before them: split it"
+            else:
+                yield _answer(question, before if size <= MOST_BEFORE else None, turns)
             before += [("user", _joined(question))] if question else []
             size += sum(map(len, question))
             question = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from ftq.examples.prompt import completion, prompt
+from ftq.examples.prompt import completion, pieces, prompt
 from ftq.examples.split import Example
 from ftq.settings import cache_dir, hub_cache
 from ftq.spec import models
@@ -16,6 +18,14 @@ from ftq.spec import models
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 TOKENIZER = "tokenizer.json"
 PACKAGED = "smollm2-135m"  # a worker keeps it in ftq's own cache
+ANSWERS, LONG = 2**17, 500  # answers that are remembered, and characters of the longest of them
+# What may stand before and after a space.
+BEFORE, AFTER = (
+    (":", "?,", ").,", "5,", "é,"),
+    ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "<b>"),
+)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,60 @@ class Exact:
         bare = tokenizer.encode("a", add_special_tokens=False).ids
         self._beside = tokenizer.encode("a").ids.index(bare[0]) + 1  # the start, and the stop token
         self._inner = tokenizer
+        self._pieces = Pieces(self._counted) if cuts_at_spaces(tokenizer) else None
 
     def one(self, example: Example) -> int:
         return self.each([example])[0]
 
     def each(self, examples: Sequence[Example]) -> list[int]:
         """All at once, on every core."""
-        rows = self._inner.encode_batch_fast(list(map(_text, examples)), add_special_tokens=False)
-        return [len(row.ids) + self._beside for row in rows]
+        if self._pieces is None:
+            return [count + self._beside for count in self._counted(list(map(_text, examples)))]
+        return [sum(counts) + self._beside for counts in self._pieces.of(examples)]
+
+    def _counted(self, texts: list[str]) -> list[int]:
+        return [len(row) for row in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+class Pieces(Generic[T]):
+    """What a tokenizer that cuts at spaces makes of rows, piece by piece.
+
+    Many rows have one answer, and all of them the words of the prompt: each of these is encoded once.
+    """
+
+    def __init__(self, encode: Callable[[list[str]], Sequence[T]]) -> None:
+        self._encode, self._known = encode, dict[str, T]()
+
+    def of(self, examples: Iterable[Example]) -> Iterator[tuple[T, ...]]:
+        """The six pieces of each row (ftq.examples.prompt.pieces)."""
+        rows = [pieces(example["instruction"], example["input"], example["output"]) for example in examples]
+        once = [text for text in dict.fromkeys(text for row in rows for text in row) if text not in self._known]
+        fresh = dict(zip(once, self._encode(once), strict=True))
+        for row in rows:
+            yield tuple([fresh[text] if text in fresh else self._known[text] for text in row])
+            for text in (row[0], *row[2:]):
+                if text in fresh and len(text) <= LONG and len(self._known) < ANSWERS:
+                    self._known[text] = fresh[text]
+
+
+def cuts_at_spaces(tokenizer: Any) -> bool:
+    """Whether no token and no merge goes over a single space, so that what stands before it can be encoded alone."""
+    stages = json.loads(tokenizer.pre_tokenizer.__getstate__()) if tokenizer.pre_tokenizer else {}
+    if not any(map(_cuts, stages.get("pretokenizers", [stages]))):
+        return False
+    pairs = [(before, f" {after}") for before, after in product(BEFORE, AFTER)]
+    whole, *parts = (
+        [row.ids for row in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        for texts in (["".join(pair) for pair in pairs], *map(list, zip(*pairs, strict=True)))
+    )
+    return whole == [before + after for before, after in zip(*parts, strict=True)]
+
+
+def _cuts(stage: dict[str, Any]) -> bool:
+    """Whether it is GPT-2's way to find words, or one of those made after it."""
+    if stage.get("type") == "ByteLevel":
+        return bool(stage.get("use_regex", True))
+    return stage.get("type") == "Split" and "\\s+(?!\\S)" in str(stage.get("pattern", {}).get("Regex", ""))
 
 
 Counter = Guess | Exact

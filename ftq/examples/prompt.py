@@ -18,6 +18,18 @@ def completion(output: str, stop: str) -> str:
     return f" {output.strip()}{stop}"
 
 
+def pieces(instruction: str, input: str, output: str) -> tuple[str, ...]:
+    """A row without its stop token, cut before single spaces. The first, third and fifth are always the same."""
+    return (
+        "Instruction:",
+        f" {instruction.strip()},",
+        " Input:",
+        f" {input.strip()},",
+        " Response:",
+        f" {output.strip()}",
+    )
+
+
 # The same prompt as a chat template (Jinja), stored in the tokenizer and so in the GGUF: the user's last message is the
 # instruction, and what was said before is the input, as `ftq.examples.json_records` makes examples of a chat.
 CHAT_TEMPLATE = (

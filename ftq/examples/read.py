@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,8 +12,9 @@ from pathlib import Path
 from ftq.errors import utf8
 from ftq.examples import json_records
 from ftq.examples.records.stated import facts_in as facts_in_json
-from ftq.examples.records.stated import nameless, words_in
-from ftq.facts import Cut, Fact, facts_in, stated
+from ftq.examples.records.stated import nameless, words_in, words_of_file
+from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
+from ftq.facts.most import Facts
 from ftq.facts.rules.data import Data
 from ftq.facts.structure import Document, has_text
 from ftq.facts.text.plain import NOT_TEXT
@@ -21,7 +23,6 @@ from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import holds_records
 from ftq.parallel import Processes, cores
-from ftq.questions.refusals import words_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ NO_RULES = Rules()
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named
+FACT = "fact"  # what a limit leaves out
 FIRST = 20  # documents that are read before other processes are started: whoever wants one example waits for none
 AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
@@ -180,23 +182,25 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if document.skipped_pages:
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
-    text, facts, is_empty = Document(document.markdown, has_blocks=bool(rules)), list[Fact](), True
-    cuts = [Cut(name, line, what, count) for line, what, count in text.lost]
+    text, facts, is_new = Document(document.markdown, has_blocks=bool(rules)), Facts(), New()
+    is_empty, cuts = True, [Cut(name, line, what, count) for line, what, count in text.lost]
     for line, parts in groupby(text.sections(), key=lambda section: section.line):
         blocks: list[str] = []
         for section in parts:
             blocks += section.texts
-            facts += facts_in(section, name, rules, cuts)
+            facts.add(filter(is_new, facts_in(section, name, rules, cuts)))
         if has_text(blocks):
             is_empty = False
             path = tuple(heading.replace("`", "") for heading in section.headings)
             source = f"{name}#{path[-1]}" if path else name
             yield Candidate(name, _where(name, document, line), _question(path, stem), "", tuple(blocks), source, path)
-    facts = stated(text, name, facts, rules, cuts)
-    if is_empty and not facts:  # front matter may state something where no section does
+    facts.add(filter(is_new, facts_in_front(text, name, rules, cuts)))
+    stated = [] if is_generated(document.markdown) else facts.all()
+    if is_empty and not stated:  # front matter may state something where no section does
         raise ValueError(f"nothing usable: no text in it but {text.instead}")
+    cuts += [Cut(name, 0, FACT, number) for number in facts.left_out.values()]
     if rules or cuts:
-        yield Stated(name, facts, words_of(document.markdown) if rules else set(), tuple(cuts))
+        yield Stated(name, stated, words_in(io.StringIO(document.markdown)) if rules else set(), tuple(cuts))
 
 
 def _where(name: str, document: Converted, line: int) -> str:
@@ -232,7 +236,7 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
         known = Data(name)
         facts = facts_in_json(path, known) if "J" in rules else []
         if facts:
-            yield Stated(name, facts, words_in(path), tuple(known.cuts))
+            yield Stated(name, facts, words_of_file(path), tuple(known.cuts))
         without = [LeftOut(name, f"{name}: {place}", why) for place, why in nameless(known)]
         if facts or without:
             unusable = [*filter(_is_no_data, unusable), *without]
@@ -240,7 +244,7 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
         yield from _told(unusable) if facts or unusable else none
         return
     if rules or cuts:
-        yield Stated(name, [], words_in(path) if rules else set(), tuple(cuts))
+        yield Stated(name, [], words_of_file(path) if rules else set(), tuple(cuts))
 
 
 def _is_no_data(row: Candidate | LeftOut) -> bool:

@@ -17,8 +17,8 @@ from ftq.facts.rules.names import COMPARED, subject_key
 from ftq.facts.structure import Document
 from ftq.facts.text.json_text import decode
 
-__all__ = ["ALL", "RULES", "Cut", "Fact", "distinct", "facts_in", "facts_of", "facts_of_json", "facts_of_lines"]
-__all__ += ["stated"]
+__all__ = ["ALL", "RULES", "Cut", "Fact", "New", "distinct", "facts_in", "facts_in_front", "facts_of", "facts_of_json"]
+__all__ += ["facts_of_lines", "is_generated"]
 
 # In this order: where two rules find the same, the first one has it.
 READERS: dict[str, Rule] = {
@@ -40,7 +40,7 @@ def facts_of(source: str, file: str, rules: frozenset[str] = ALL) -> list[Fact]:
     """What a Markdown text states, each once."""
     text = Document(source)
     facts = [fact for section in text.sections() for fact in facts_in(section, file, rules)]
-    return stated(text, file, facts, rules)
+    return [] if is_generated(source) else distinct([*facts, *facts_in_front(text, file, rules)])
 
 
 def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut] | None = None) -> Iterator[Fact]:
@@ -57,16 +57,11 @@ def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut]
                 yield from read(place)
 
 
-def stated(
-    text: Document, file: str, facts: list[Fact], rules: frozenset[str], cuts: list[Cut] | None = None
-) -> list[Fact]:
-    """What a text states, each once: `facts` of its sections, and those of its front matter. `cuts` as above."""
-    if is_generated(text.source):
-        return []
+def facts_in_front(text: Document, file: str, rules: frozenset[str], cuts: list[Cut] | None = None) -> Iterator[Fact]:
+    """What a text's front matter states, once its sections have been read. `cuts` as above."""
     if "F" in rules:
         place = Place(file, Section((), 1), [] if cuts is None else cuts)
-        facts += front.page(text.front, text.title, place, text.source[: front.LENGTH].splitlines())
-    return distinct(facts)
+        yield from front.page(text.front, text.title, place, text.source[: front.LENGTH].splitlines())
 
 
 def facts_of_json(source: str, file: str, known: data.Data | None = None) -> list[Fact]:
@@ -105,13 +100,23 @@ def _lines(source: str) -> Iterator[tuple[int, object]]:
 
 def distinct(facts: Iterable[Fact]) -> list[Fact]:
     """The first of facts that say the same; sentences that differ in signs only are one."""
-    seen: set[object] = set()
-    kept = []
-    for fact in facts:
+    return list(filter(New(), facts))
+
+
+class New:
+    """Called with one fact after another: whether none before it says the same.
+
+    Hashes are kept: the words of all facts would take several times the memory of the facts.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, fact: Fact) -> bool:
         value = fact.sentence if fact.relation == "term" else fact.value  # one word is blanked in many sentences
-        same = (fact.relation, fact.subject.lower(), fact.attribute.lower(), alike(value))
-        stated = (fact.relation, alike(fact.sentence)) if fact.sentence and fact.relation != "default" else same
-        if same not in seen and stated not in seen:
-            kept.append(fact)
-        seen |= {same, stated}
-    return kept
+        same = hash((fact.relation, fact.subject.lower(), fact.attribute.lower(), alike(value)))
+        has_own = fact.sentence and fact.relation != "default"
+        stated = hash((fact.relation, alike(fact.sentence))) if has_own else same
+        is_new = same not in self._seen and stated not in self._seen
+        self._seen |= {same, stated}
+        return is_new

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import lru_cache
 from importlib.resources import files
 from unicodedata import category
 
 from ftq.facts.text.signs import ENDS, PAUSES, asks
 
 WORDS = 45  # of a sentence at most
+RECENT = 1024  # texts whose checks are remembered: each rule asks of the same sentences
 LETTERS = re.compile(r"[^\W\d_]")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Myanmar, Khmer
@@ -49,6 +51,7 @@ GENERATED = re.compile(r"@generated|(?:auto|automatically)[ -]?generated|do not 
 VERSION = re.compile(r"\[?v?\d{1,4}[.\d-]*[\w.+-]{0,20}\]?(?:\s*[-–(].{0,40})?")
 
 
+@lru_cache(RECENT)
 def words(text: str) -> int:
     """How many words; in Chinese and Japanese two characters count as one, in Thai and its neighbours five."""
     if text.isascii():
@@ -56,12 +59,14 @@ def words(text: str) -> int:
     return len(text.split()) + len(CJK.findall(text)) // 2 + len(UNSPACED.findall(text)) // 5
 
 
+@lru_cache(RECENT)
 def is_sentence(text: str) -> bool:
     """A whole sentence that can be understood alone."""
     is_whole = is_readable(text) and not points(text) and ELSEWHERE.search(text) is None
     return is_whole and 4 <= words(text) <= WORDS and text[0] not in "|#>-*"
 
 
+@lru_cache(RECENT)
 def is_readable(text: str) -> bool:
     """More letters than signs, and no colon at its end that something else must follow."""
     if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...")) or asks(text):
@@ -74,6 +79,7 @@ def is_readable(text: str) -> bool:
     return "http://" not in prose and "https://" not in prose and text.count("(") == text.count(")")
 
 
+@lru_cache(RECENT)
 def points(text: str) -> bool:
     """Whether the sentence begins with a word that points at something said before."""
     first = text.split(None, 1)[0] if text.strip() else ""
@@ -110,6 +116,7 @@ def is_generated(source: str) -> bool:
     return GENERATED.search(source[:400]) is not None and "#" not in source[:2]
 
 
+@lru_cache(RECENT)
 def alike(text: str) -> frozenset[str]:
     """Equal for sentences that differ in signs, case and order only."""
     return frozenset(re.findall(r"\w+", text.lower()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RULES = {
     "T": "table rows",
@@ -58,8 +58,8 @@ class Fact:
     rule: str
     attribute: str = ""
     kind: str = ""  # what the subject is: the header above it
+    key: str = field(init=False, repr=False, compare=False)  # what tells a fact from all others
 
-    @property
-    def key(self) -> str:
-        """What tells a fact from all others."""
-        return f"{self.file}:{self.line}:{self.rule}:{self.relation}:{self.attribute}:{self.subject}"
+    def __post_init__(self) -> None:
+        key = f"{self.file}:{self.line}:{self.rule}:{self.relation}:{self.attribute}:{self.subject}"
+        object.__setattr__(self, "key", key)

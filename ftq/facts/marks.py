@@ -17,6 +17,7 @@ KEYS = {  # the start of an unindented line of front matter, by the ruler above 
     "---": re.compile(r"[\w-]+:(\s|$)"),
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
+FRONT = 20_000  # characters of front matter that are read as YAML or TOML
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
 COLONS = re.compile(r"\s*:{3,}(?:\s|\{|\[|\w|$)")
@@ -81,6 +82,8 @@ def _is_front_matter(lines: list[str], key: re.Pattern[str]) -> bool:
     outer = [line for line in lines if line.strip() and line[0] not in " \t#"]
     if outer and key.match(outer[0]) and all(key.match(line) or line.startswith("- ") for line in outer):
         return True
+    if sum(map(len, lines)) > FRONT:
+        return False
     try:
         return isinstance(yaml.compose("\n".join(lines), yaml.SafeLoader), yaml.MappingNode)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):

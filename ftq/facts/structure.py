@@ -17,20 +17,21 @@ from ftq.facts.marks import Source, cleaned
 from ftq.facts.text.directives import is_note
 from ftq.facts.text.footnotes import notes_in
 from ftq.facts.text.heading import undecorated
-from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
+from ftq.facts.text.plain import FENCE, NOT_TEXT, UNCLOSED
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
 OPENS = re.compile(r"\s*(?:!!!|\?\?\?|===|:{3,}[ \t]*[\w{\[]|<[A-Za-z])")
-TAGS = re.compile(r" {0,3}(</?[A-Za-z][\w-]*(\s[^<>]*)?/?>\s*)+")  # indented more it's code
+TAGS = re.compile(r" {0,3}(?:</?[A-Za-z][\w-]*+(?:\s[^<>]*+)?/?>\s*+)++")  # indented more it's code
 TASK = re.compile(r"\[[ xX]\]\s+")
 DEFINES = (": ", ":\t", "~ ", "~\t")
 NOTES = 6  # inside each other
 COLUMNS, WIDE = 64, "row of a table that is too wide"  # such a table is data
 STRETCH = 2**16  # characters, more or less, that are parsed at once
-PART = 5000  # blocks of a section that are held at a time
+PART, TO_A_BLOCK = 5000, 5  # blocks of a section that are held at a time; tokens of a list for which it is one more
+TOKENS, DENSE = 100_000, 0.15  # of the parser, which take 7 microseconds each: at first, and then for each character
 
 
 class Document:
@@ -56,7 +57,7 @@ class Document:
 
         A section of very many blocks comes in parts, which have the same line.
         """
-        section, path, size = Section((), 1), dict[int, str](), len(self._source.lines)
+        section, path, size, held = Section((), 1), dict[int, str](), len(self._source.lines), 0
         tops = chain([_Top(0, 0)], _tops(self._source), [_Top(size, size)])
         for top, after in pairwise(tops):
             if top.kind == "heading_open":
@@ -65,9 +66,13 @@ class Document:
                 path = {upper: text for upper, text in path.items() if upper < level} | {level: name}
                 section = Section(tuple(filter(None, path.values())), top.start + 1, level)
                 self.title = self.title or (section.heading if level == 1 else "")
-            elif len(section.blocks) > PART:
+                held = 0
+            elif held > PART:
                 yield self._noted(section)
-                section = Section(section.headings, section.line, section.level)
+                section, held = Section(section.headings, section.line, section.level), 0
+            held += max(1, len(top.tokens) // TO_A_BLOCK)
+            if top.kind == "dense":
+                section.cuts.append((top.start + 1, "line too dense to be read for questions", top.end - top.start))
             if self.has_blocks:
                 blocks = _Blocks(top.tokens, top.first, self._source.references)
                 section.blocks += blocks.read()
@@ -110,10 +115,20 @@ class _Top(NamedTuple):
 
 
 def _tops(source: Source) -> Iterator[_Top]:
-    """A long page is parsed in stretches, because tokens take a hundred times the memory of their text."""
-    first = 0
+    """A long page is parsed in stretches, because tokens take a hundred times the memory of their text.
+
+    A stretch comes as it is where those before it had too many tokens: a million items of one letter are no list.
+    """
+    first, spent, room = 0, 0, float(TOKENS)
     while first < len(source.cleaned):
+        if spent > room:
+            last = _past_code(source.cleaned, first, _stretch(source.cleaned, first, STRETCH))
+            room += DENSE * _size(source.cleaned, first, last)
+            yield _Top(first, last, "dense", (), first)
+            first = last
+            continue
         tokens, last = _parse(source.cleaned, first)
+        spent, room = spent + len(tokens), room + DENSE * _size(source.cleaned, first, last)
         at = 0
         for number, token in enumerate(tokens, start=1):
             if token.level == 0 and token.nesting <= 0:
@@ -161,6 +176,23 @@ def _stretch(lines: list[str], first: int, size: int) -> int:
             return number
         length += len(line) + 1
     return len(lines)
+
+
+def _past_code(lines: list[str], first: int, last: int) -> int:
+    """`last`, or where the code ends that it would cut."""
+    fence, number = "", first
+    while number < len(lines) and (number < last or fence):
+        line = lines[number].strip()
+        if not fence and line.startswith(("```", "~~~")) and (opening := FENCE.match(line)):
+            fence = opening.group(1)
+        elif fence and line.startswith(fence) and not line.strip(fence[0]):
+            fence = ""
+        number += 1
+    return number
+
+
+def _size(lines: list[str], first: int, last: int) -> int:
+    return sum(len(lines[number]) + 1 for number in range(first, last))
 
 
 class _Blocks:

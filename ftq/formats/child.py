@@ -69,13 +69,20 @@ def _lock_up(limits: Limits) -> None:
     libc = ctypes.CDLL(None)
     if sys.platform == "linux" and libc.unshare(_CLONE_NEWNET):
         libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN, WRITTEN))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, WRITTEN)
     if sys.platform == "linux":  # elsewhere the limits aren't kept or fail at once
-        resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory + LIBRARIES,) * 2)
+        _limit(resource.RLIMIT_DATA, limits.memory)
+        _limit(resource.RLIMIT_AS, limits.memory + LIBRARIES)
     logging.disable()  # what a library has to say of each page is lost on everybody
     sys.addaudithook(_refuse)
+
+
+def _limit(which: int, most: int, can_rise: bool = False) -> None:
+    """Never above the limit that holds for this process already."""
+    hard = resource.getrlimit(which)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (most, hard if can_rise else most))
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
@@ -88,8 +95,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 def _answer(kind: Kind, descriptor: int, limits: Limits) -> dict[str, Any]:
     """What the parent hears of a file. `spent`: this process shall serve no other."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, resource.RLIM_INFINITY))
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + limits.cpu, can_rise=True)
     signal.alarm(limits.wall + 1)
     try:
         answer = asdict(_convert(kind, descriptor, limits))

@@ -78,6 +78,8 @@ class Converter:
             raise Unusable(f"{what} holds records, not text")
         if what in (Kind.MARKDOWN, Kind.TEXT):
             decoded = decode.text(path.read_bytes())
+            if (lines := 1 + decoded.text.count("\n") + decoded.text.count("\r")) > kind.MOST_LINES:
+                raise Unusable(f"{lines:,} lines are too many (at most {kind.MOST_LINES:,}): split it")
             text = decoded.text if what is Kind.MARKDOWN else headings.of_text(decoded.text)
             converted = Converted(text, (decoded.note,) if decoded.note else ())
         else:

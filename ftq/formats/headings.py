@@ -101,8 +101,8 @@ def _title_level(lines: list[str], index: int) -> int:
 
 def _item_near(lines: list[str], index: int) -> bool:
     """Whether the next paragraph is numbered too: then this is an item of a list."""
-    after = next((line for line in lines[index + 1 :] if line.strip()), "")
-    return bool(_NUMBERED.fullmatch(after))
+    after = next((number for number in range(index + 1, len(lines)) if lines[number].strip()), 0)
+    return after > 0 and _NUMBERED.fullmatch(lines[after]) is not None
 
 
 def _heading(level: int, title: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftq.formats import decode, headings
 from ftq.formats.convert import Converted
@@ -34,15 +34,23 @@ _MARKS = re.compile(  # not in a_b, not in 2 * 3
     r"[\\`]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|(?<!\s)\*|\*(?!\s)|\[(?=[^\[\]]*\][(\[:])|&(?=#?\w+;)|~(?=~)"
 )
 _BEGINS = re.compile(r"^(\s*|\s*\d{1,9})([#+>.)=-]+)(?=\s|$)")
+MOST_TAGS, DENSE, DEEPEST = 20_000, 40, 250  # one for so many bytes beside these; levels that a Markdown can be made of
+MOST_AT_ALL = 100_000  # tags take about 2.5 kB of memory each
+SELF_CLOSING = {"p", "li", "dt", "dd", "tr", "td", "th", "option"}  # none lies right in another one
+_TAG = re.compile("<[A-Za-z!?]")
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 
 
 def convert(data: bytes) -> Converted:
-    """Raises Unusable where its encoding can't be told."""
-    from bs4 import BeautifulSoup
-
+    """Raises Unusable where its encoding can't be told, and where it is markup more than text."""
     text, notes = _decoded(data)
-    soup = BeautifulSoup(text, "html.parser")
+    opened = text.find("<!--", text.rfind("-->") + 1)
+    if opened >= 0:  # html.parser would look for its end again at each `<!--` in it
+        text, notes = text[:opened], (*notes, f"line {text.count(chr(10), 0, opened) + 1}: a comment without an end")
+    most = min(MOST_AT_ALL, MOST_TAGS + len(text) // DENSE)
+    if text.count("<") > most and (count := sum(1 for _ in _TAG.finditer(text))) > most:
+        raise Unusable(f"{count:,} tags in {len(data) / 1e6:,.1f} MB are too many (at most {most:,}): split it")
+    soup = _parsed(text)
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     body = _clean(soup)
     lines = [(tag.sourceline or 1) for tag in body.find_all(HEADINGS) if tag.get_text(strip=True)]
@@ -73,6 +81,21 @@ def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
         return data.decode(declared), ()
     except (UnicodeDecodeError, LookupError):
         raise Unusable(f"it says that it is {declared}, but isn't: save it as UTF-8") from None
+
+
+def _parsed(text: str) -> BeautifulSoup:
+    """The tree. Raises Unusable for one that is too deep."""
+    from bs4 import BeautifulSoup
+
+    class Soup(BeautifulSoup):
+        def handle_starttag(self, name: str, *arguments: Any, **named: Any) -> Tag | None:
+            if name in SELF_CLOSING and self.currentTag is not None and self.currentTag.name == name:
+                self.handle_endtag(name)
+            if len(self.tagStack) > DEEPEST:
+                raise Unusable("nested too deeply: save it again, or as another format")
+            return super().handle_starttag(name, *arguments, **named)
+
+    return Soup(text, "html.parser")
 
 
 def _clean(soup: BeautifulSoup) -> Tag:

@@ -10,6 +10,7 @@ from pathlib import Path
 HEAD, TAIL = 8192, 65536  # bytes that are looked at; a zip's list of names lies at the end
 MOST_BYTES = 100_000_000  # of a file
 MOST_TEXT_BYTES = 20_000_000  # of one that is text and nothing else: it lies in memory as a whole
+MOST_LINES = 1_000_000  # of a text: each takes as much memory as fifty letters
 MOST_JSON_BYTES = 50_000_000  # parsed as a whole
 MOST_JSONL_BYTES = 10_000_000_000  # read line by line, so only the disk bounds it
 

@@ -34,9 +34,9 @@ def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], 
     clear, contested = _unambiguous(drafts)
     kept, more = _settled(clear)
     again, lost = _settled([_with_place(draft, language) for draft in [*contested, *more]])
-    taken = {asked(draft.question) for draft in kept}
-    fresh = [draft for draft in again if asked(draft.question) not in taken]
-    return kept + fresh, lost + [draft for draft in again if asked(draft.question) in taken]
+    lost += [draft for question, draft in again.items() if question in kept]
+    fresh = [draft for question, draft in again.items() if question not in kept]
+    return [*kept.values(), *fresh], lost
 
 
 def _with_place(draft: Draft, language: Language) -> Draft:
@@ -55,7 +55,7 @@ def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
     clear: list[Draft] = []
     contested: list[Draft] = []
     for topic, group in topics.items():
-        if topic is None or len({asked(draft.gist) for draft in group}) == 1:
+        if topic is None or len(group) == 1 or len({asked(draft.gist) for draft in group}) == 1:
             clear.extend(group)
             continue
         best = _first_of_sections(group) if topic[0] == "meaning" else _best_of_sections(group)
@@ -94,17 +94,17 @@ def _winner(group: list[Draft]) -> Fact | None:
     return facts[0] if best == RANK["S"] or all(fact is facts[0] for fact in facts) else None
 
 
-def _settled(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
-    """Questions with one answer, and the others. In one section the more exact rule wins."""
+def _settled(drafts: Iterable[Draft]) -> tuple[dict[str, Draft], list[Draft]]:
+    """Questions with one answer by `asked`, and the others. In one section the more exact rule wins."""
     by_question: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
         by_question[asked(draft.question)].append(draft)
-    kept: list[Draft] = []
+    kept: dict[str, Draft] = {}
     contested: list[Draft] = []
-    for group in by_question.values():
+    for question, group in by_question.items():
         best = group if len(group) == 1 else _best_of_sections(group)
-        if len({asked(draft.gist) for draft in best}) == 1:
-            kept.append(best[0])
+        if len(best) == 1 or len({asked(draft.gist) for draft in best}) == 1:
+            kept[question] = best[0]
         else:
             contested.extend(best)
     return kept, contested

@@ -10,14 +10,15 @@ from ftq.facts.fact import Fact
 from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
-from ftq.questions.row import Options, Report, Row
+from ftq.questions.row import Lots, Options, Report, Row, order
 from ftq.questions.wordings import Language, language, language_of
-from ftq.questions.write import CLOZE, Draft, drafts, order
+from ftq.questions.write import CLOZE, Draft, drafts
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
 SHARED, AT_ONCE = 10_000, 500  # facts from which on more processes write their questions; facts that one gets at a time
 FEW = 5  # exposures under which a fact is hardly learned
+Section = tuple[str, tuple[str, ...]]  # its file, its headings
 SPARE, SHARE = 10, 5  # questions without an answer for valid: at most so many, and one for so many of train's
 
 
@@ -36,7 +37,8 @@ def rows_of(
     valid = [draft for draft in valid if draft.fact.key in here]
     silent, spare = _silent(train, valid, facts, known, spoken, options)
     train, valid = train + silent, valid + spare
-    train.sort(key=lambda draft: order(options.seed, draft.question, draft.answer))
+    lots = Lots(options.seed)
+    train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
     return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
 
@@ -93,10 +95,11 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     numbered.sort(key=lambda pair: pair[0])
     same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
     left_out: dict[str, list[Draft]] = defaultdict(list)
-    sections, answers, kept = Counter[tuple[str, tuple[str, ...]]](), Counter[str](), list[Draft]()
+    sections, answers, kept = defaultdict[Section, int](int), defaultdict[str, int](int), list[Draft]()
+    places = dict[int, Section]()  # of each fact
     for turn, draft in numbered:
-        record = draft.fact.subject if draft.fact.rule == "J" else ""
-        section, answer = (draft.fact.file, (*draft.fact.path, record)), asked(draft.answer)
+        section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
+        answer = asked(draft.answer)
         reason = (
             "rows of a fact"
             if turn >= options.fact_rows
@@ -114,6 +117,11 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
         kept.append(draft)
     kept, cloze = _with_share(kept, options)
     return kept, {**left_out, "cloze": cloze}
+
+
+def _section(fact: Fact) -> Section:
+    """What has a share of rows: a section; each record of JSON."""
+    return fact.file, (*fact.path, fact.subject if fact.rule == "J" else "")
 
 
 def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:

@@ -11,9 +11,9 @@ from itertools import chain, islice, zip_longest
 from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
-from ftq.questions.row import Options
+from ftq.questions.row import Options, order
 from ftq.questions.wordings import Language
-from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, order, quoted
+from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted
 
 PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
@@ -68,7 +68,8 @@ def refusals(
 
 def _opening(question: str) -> str:
     """Its first words: `how many`, `is there`."""
-    return " ".join(CODE.sub("x", question).lower().split()[:2])
+    plain = CODE.sub("x", question) if "`" in question else question
+    return " ".join(plain.lower().split(None, 2)[:2])
 
 
 class _Absent:
@@ -242,10 +243,10 @@ class _Sections:
         for fact in facts:
             text = f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence} {fact.kind}"
             self.words.setdefault((fact.file, fact.path), words_of(" ".join(fact.path))).update(words_of(text))
-        self.places: dict[str, set[int]] = {}
+        self.places, stems = dict[str, set[int]](), dict[str, str]()
         for number, said in enumerate(self.words.values()):
             for word in said:
-                self.places.setdefault(stem(word), set()).add(number)
+                self.places.setdefault(stems.get(word) or stems.setdefault(word, stem(word)), set()).add(number)
 
     def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
         """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""

@@ -1,8 +1,9 @@
-"""What goes in and comes out: options, rows, the report."""
+"""What goes in and comes out: options, rows, the report; the order that a seed gives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from hashlib import blake2b
 from typing import Any
 
 from ftq.facts.fact import ALL
@@ -92,3 +93,27 @@ class Report:
         contradictions = tuple(map(Contradiction.from_json, value["contradictions"]))
         kept = {name: given for name, given in value.items() if name in known}
         return cls(**{**kept, "few": tuple(value["few"]), "contradictions": contradictions})
+
+
+def order(seed: int, *parts: str) -> bytes:
+    """What sorts in an order that only the seed decides."""
+    return blake2b("\0".join((str(seed), *parts)).encode("utf-8", "replace"), digest_size=8).digest()
+
+
+class Lots:
+    """`Lots(seed, a)(b)` is `order(seed, a, b)`, for many b."""
+
+    def __init__(self, seed: int, *parts: str) -> None:
+        self._start = blake2b("\0".join((str(seed), *parts, "")).encode("utf-8", "replace"), digest_size=8)
+
+    def __call__(self, part: str) -> bytes:
+        lot = self._start.copy()
+        lot.update(part.encode("utf-8", "replace"))
+        return lot.digest()
+
+    def after(self, part: str) -> Lots:
+        """`Lots(seed, a).after(b)(c)` is `order(seed, a, b, c)`."""
+        lots = object.__new__(Lots)
+        lots._start = self._start.copy()
+        lots._start.update(f"{part}\0".encode("utf-8", "replace"))
+        return lots

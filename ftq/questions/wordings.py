@@ -74,17 +74,17 @@ class Language:
 
     def reworded(self, text: str, turn: int) -> str:
         """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
-        pieces = QUOTED.split(text)
+        pieces, others = QUOTED.split(text), _synonyms(self.code)
         places = [
             (number, match)
             for number in range(0, len(pieces), 2)
             for match in WORD.finditer(pieces[number])
-            if match.group().lower() in _synonyms(self.code) and match.group()[1:].islower()
+            if (word := match[0]).lower() in others and word[1:].islower()
         ]
         if not places:
             return text
         number, match = places[turn % len(places)]
-        other = _synonyms(self.code)[match.group().lower()]
+        other = others[match.group().lower()]
         if match.group()[0].isupper():
             other = other[0].upper() + other[1:]
         pieces[number] = pieces[number][: match.start()] + other + pieces[number][match.end() :]
@@ -92,11 +92,11 @@ class Language:
 
     @property
     def adjectives(self) -> frozenset[str]:
-        return frozenset(self.word("adjectives").split())
+        return _words(self.code, "adjectives")
 
     @property
     def nouns(self) -> frozenset[str]:
-        return frozenset(self.word("nouns").split())
+        return _words(self.code, "nouns")
 
 
 @cache
@@ -158,6 +158,11 @@ def _evidence() -> dict[str, tuple[dict[str, float], frozenset[str]]]:
 def _common(code: str) -> frozenset[str]:
     table = _tables().get(code, {})
     return frozenset(f"{table.get('words', '')} {table.get('light', '')}".split())
+
+
+@cache
+def _words(code: str, name: str) -> frozenset[str]:
+    return frozenset(language(code).word(name).split())
 
 
 @cache

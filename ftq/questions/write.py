@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice, zip_longest
 
 from ftq.facts.checks import EMPTY, points, words
@@ -14,7 +13,7 @@ from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, pl
 from ftq.facts.text.signs import ENDS, QUESTIONS
 from ftq.questions.english import Asked, questions_on
 from ftq.questions.kinds import kind_of, relation_of
-from ftq.questions.row import Options
+from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
 CLOZE = "____"
@@ -58,11 +57,6 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
 
 
-def order(seed: int, *parts: str) -> bytes:
-    """What sorts in an order that only the seed decides."""
-    return blake2b("\0".join((str(seed), *parts)).encode("utf-8", "replace"), digest_size=8).digest()
-
-
 def place_of(fact: Fact) -> str:
     """The nearest heading that names something, else the file's name."""
     own = fact.subject if fact.relation == "answer" else ""
@@ -74,6 +68,7 @@ class _Writer:
     def __init__(self, fact: Fact, language: Language, options: Options) -> None:
         self.fact, self.language, self.options = fact, language, options
         self.relation = relation_of(fact, language)
+        self.lots, self.place = Lots(options.seed, fact.key), place_of(fact)
 
     def forward(self, count: int) -> Iterator[Draft]:
         """From the subject to the value; ways to ask that fit the kind of value come first."""
@@ -124,46 +119,54 @@ class _Writer:
 
     def about(self, count: int) -> Iterator[Draft]:
         fact = self.fact
-        if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in place_of(fact).lower():
+        if NUMERIC.match(fact.value) or not fact.path or fact.value.strip("`").lower() in self.place.lower():
             return iter(())
         templates = self._ordered(self.language.templates("term", "about"))
         return self._worded(templates, [fact.sentence], fact.sentence, count)
 
     def said(self, count: int) -> Iterator[Draft]:
         """What a sentence answers: which, whether, how many; and its keywords, in any language with spaces."""
-        fact, seed, is_english = self.fact, self.options.seed, self.language.code == "en"
+        fact, is_english = self.fact, self.language.code == "en"
         asked = questions_on(fact.sentence, fact.attribute) if is_english and not fact.kind else []
-        asked.sort(key=lambda one: (one.form not in FIRST_FORMS, order(seed, fact.key, one.form)))
+        asked.sort(key=lambda one: (one.form not in FIRST_FORMS, self.lots(one.form)))
         room = max(count // 3, min(count - len(asked), BY_WORDS)) if is_english else count
         mixed = (one for pair in zip_longest(asked, islice(self._by_words(), room)) for one in pair if one is not None)
         for number, one in enumerate(islice(mixed, count)):
-            coin = order(seed, fact.key, one.form, "coins")[0]
+            coin = self._coin(one.form)
             question = self._with_topic(self._reworded(one.question, number, coin), coin, is_turned=False)
             yield Draft(question, one.answer, fact, fact.value, one.form)
 
     def _by_words(self) -> Iterator[Asked]:
         """The sentence by some of its keywords; one that is clear under its heading only, with that."""
-        fact, place = self.fact, place_of(self.fact)
-        for template in self._ordered(self.language.templates("said", "ask")):
-            if keywords := self._keywords(template):
+        fact, place, heavy = self.fact, self.place, self._heavy()
+        for template in self._ordered(self.language.templates("said", "ask") if len(heavy) > 2 else []):
+            if keywords := self._keywords(heavy, template):
                 question = template.format(keywords=keywords, place=place)
                 if fact.kind and "{place}" not in template:
                     question = self.language.word("place").format(q=question, place=place)
                 yield Asked(question, f"{fact.kind}: {fact.value}" if fact.kind else fact.value, template)
 
-    def _keywords(self, template: str) -> str:
-        """The words that carry the sentence, in its order; without the one that is asked after."""
+    def _heavy(self) -> list[str]:
+        """The words that carry the sentence, without the one that is asked after."""
         fact, common = self.fact, self.language.common
         rest = fact.sentence.replace(fact.attribute, " ") if fact.attribute else fact.sentence
         if "`" in rest:
-            return ""
+            return []
         plain = [word for word in dict.fromkeys(word.strip(SIGNS) for word in rest.split()) if len(word) > 2]
-        heavy = [word for word in plain if word.lower().replace("’", "'") not in common]
-        chosen = sorted(heavy, key=lambda word: order(self.options.seed, fact.key, template, word))[:KEYWORDS]
-        return " ".join(word for word in heavy if word in chosen) if len(chosen) > 2 else ""
+        return [word for word in plain if word.lower().replace("’", "'") not in common]
+
+    def _keywords(self, heavy: list[str], template: str) -> str:
+        """Some of the words, in their order."""
+        if len(heavy) <= KEYWORDS:
+            return " ".join(heavy)
+        chosen = sorted(heavy, key=self.lots.after(template))[:KEYWORDS]
+        return " ".join(word for word in heavy if word in chosen)
 
     def _ordered(self, templates: list[str]) -> list[str]:
-        return sorted(templates, key=lambda template: order(self.options.seed, self.fact.key, template))
+        return sorted(templates, key=self.lots)
+
+    def _coin(self, form: str) -> int:
+        return self.lots.after(form)("coins")[0]
 
     def _worded(
         self, templates: Sequence[str], answers: list[str], gist: str, count: int, **given: str
@@ -171,7 +174,7 @@ class _Writer:
         """Each template once, then again with or without the topic, and with other words."""
         turns = [(template, turn) for turn in range(2 if self.options.topic else 1) for template in templates]
         for number, (template, turn) in enumerate(islice(turns, count)):
-            coin = order(self.options.seed, self.fact.key, template, "coins")[0]
+            coin = self._coin(template)
             question = self._filled(template, given)
             if template not in ("{blanked}", AS_IT_IS):
                 question = self._reworded(question, number, coin)
@@ -214,13 +217,13 @@ class _Writer:
             attribute=attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
             value=quoted(value, self.language, always=True) if self._is_quoted else value,
             kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
-            place=place_of(fact),
+            place=self.place,
             **given,
         )
         if is_english:
             text = plural(text, subject)
         if (_is_vague(fact) or self.relation == "cell") and "{place}" not in template and fact.path:
-            text = self.language.word("place").format(q=text, place=place_of(fact))
+            text = self.language.word("place").format(q=text, place=self.place)
         return text
 
 

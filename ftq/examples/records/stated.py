@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from ftq.examples import json_records
 from ftq.examples.records.checked import listed
@@ -13,6 +14,7 @@ from ftq.facts.rules.names import UNKNOWN
 from ftq.questions.refusals import words_of
 
 PIECE = 1_000_000  # characters that are looked at for words at a time
+MOST_WORDS = 1_000_000  # of all documents that are held in memory
 
 
 def facts_in(path: Path, known: Data) -> list[Fact]:
@@ -38,12 +40,16 @@ def nameless(known: Data) -> Iterator[tuple[str, str]]:
             yield place, f"{UNKNOWN}, or {json_records.KNOWN}; this one has {has}"
 
 
-def words_in(path: Path) -> set[str]:
-    """Those of a file of any size."""
-    found, rest = set[str](), ""
+def words_of_file(path: Path) -> set[str]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        while piece := file.read(PIECE):
-            text, space, last = (rest + piece).rpartition(" ")
-            found |= words_of(text if space else last)
-            rest = last[-PIECE:] if space else ""
+        return words_in(file)
+
+
+def words_in(file: TextIO) -> set[str]:
+    """Those of a text of any size: of more than MOST_WORDS some."""
+    found, rest = set[str](), ""
+    while len(found) <= MOST_WORDS and (piece := file.read(PIECE)):
+        text, space, last = (rest + piece).rpartition(" ")
+        found |= words_of(text if space else last)
+        rest = last[-PIECE:] if space else ""
     return found | words_of(rest)

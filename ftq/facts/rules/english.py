@@ -79,6 +79,8 @@ def bare(verb: str) -> str:
 
 def as_mine(text: str) -> str:
     """`create your own token` asked by the reader: `create my own token`."""
+    if "you" not in text:
+        return text
     text = re.sub(r"\byour(self)?\b", lambda match: "myself" if match.group(1) else "my", text)
     text = re.sub(r"\byou(?:['’]re| are)\b", "I'm", text)
     text = re.sub(

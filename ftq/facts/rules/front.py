@@ -8,9 +8,10 @@ from typing import Any
 
 from ftq.facts.checks import is_subject, words
 from ftq.facts.fact import Fact
+from ftq.facts.marks import FRONT
 from ftq.facts.place import Place
 
-LENGTH, FEATURES = 20_000, 20  # characters of front matter that are read, and features in it
+LENGTH, FEATURES = FRONT, 20  # characters of front matter that are read, and features in it
 DESCRIPTIONS = ("description", "summary", "tagline", "excerpt", "subtitle", "lead")
 
 

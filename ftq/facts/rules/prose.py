@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, RECENT, is_readable, is_sentence, is_subject, known_words, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
@@ -88,6 +89,7 @@ def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
     place.cut(line, f"sentence for rule {rule}", cut)
 
 
+@lru_cache(RECENT)
 def _is_told(text: str) -> bool:
     """A sentence that says something by itself, and has a subject."""
     if text.partition(" ")[0] in THIRD_PERSON | MORE_VERBS:
@@ -184,6 +186,7 @@ def term(place: Place) -> Iterator[Fact]:
                     yield place.fact("B", "term", blank, blank, sentence.line, sentence=sentence.text)
 
 
+@lru_cache(RECENT)
 def _blank(text: str, bolds: tuple[str, ...]) -> str:
     """A number tells most, then code after the sentence's beginning, bold words and names."""
     numbers = [match.group().strip() for match in NUMBER.finditer(text)]

@@ -8,8 +8,9 @@ tokenizer, the prompt or the stop token have changed since, the examples are tok
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -89,27 +90,23 @@ def check(ids: Any, labels: Any, stop: int | None, limit: int, where: str) -> No
 def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict[str, Any]:
     import numpy
 
-    tokens, parts = Tokens(model_dir, format), {}
+    tokens = Tokens(model_dir, format)
+    parts: dict[str, array[int]] = {}
     for part in PARTS:
-        batches = [_arrays(tokens.rows(batch, stop)) for batch in _batches(read_jsonl(dataset / f"{part}.jsonl"))]
-        for position, name in enumerate(("ids", "lengths", "answers")):
-            parts[f"{part}_{name}"] = numpy.concatenate([arrays[position] for arrays in batches or [_arrays([])]])
-    return parts
+        ids, lengths, answers = array("i"), array("q"), array("q")
+        for batch in _batches(read_jsonl(dataset / f"{part}.jsonl")):
+            for asked, answer in tokens.pairs(batch, stop):
+                ids.extend(asked)
+                ids.extend(answer)
+                lengths.append(len(asked) + len(answer))
+                answers.append(len(answer))
+        parts |= {f"{part}_ids": ids, f"{part}_lengths": lengths, f"{part}_answers": answers}
+    return {name: numpy.asarray(numbers) for name, numbers in parts.items()}
 
 
 def _batches(examples: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
     while batch := list(islice(examples, BATCH)):
         yield batch
-
-
-def _arrays(rows: list[tuple[list[int], list[int]]]) -> tuple[Any, Any, Any]:
-    """(the tokens end to end, how many each row has, how many of those are its answer)."""
-    import numpy
-
-    ids = numpy.fromiter(chain.from_iterable(ids for ids, _ in rows), numpy.int32)
-    lengths = numpy.array([len(ids) for ids, _ in rows], numpy.int64)
-    answers = numpy.array([len(ids) - labels.count(IGNORED) for ids, labels in rows], numpy.int64)
-    return ids, lengths, answers
 
 
 def _rows(arrays: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from array import array
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
+from ftq.examples.lengths import Pieces, cuts_at_spaces
 from ftq.examples.prompt import completion, prompt
 from ftq.spec.models import DAMAGED
 from ftq.spec.options import Format
@@ -39,6 +42,8 @@ class Tokens:
         self._coded, self._uncoded = any_of(list(self._codes)), any_of(list(self._names))
         self._start = _start_of_text(self._inner)
         self.template = Template(model_dir, list(self._codes)) if format == "chat" else None
+        cuts = format == "alpaca" and cuts_at_spaces(self._inner)
+        self._pieces = Pieces(lambda texts: [array("i", ids) for ids in self._encode_all(texts)]) if cuts else None
 
     @property
     def start(self) -> str:
@@ -101,17 +106,25 @@ class Tokens:
 
     def rows(self, examples: list[dict[str, str]], stop: str) -> list[tuple[list[int], list[int]]]:
         """`row` of each example; the tokenizer takes them all at once and uses every core."""
+        return [
+            ([*asked, *answer], [IGNORED] * len(asked) + list(answer)) for asked, answer in self.pairs(examples, stop)
+        ]
+
+    def pairs(self, examples: list[dict[str, str]], stop: str) -> Iterator[tuple[array[int], array[int]]]:
+        """(prompt, answer with its stop token) of each example."""
+        start, end = array("i", self._start), array("i", [self._id(stop)])
+        if self._pieces is not None:  # the prompt of ftq's own begins with no control token
+            for one, question, two, input, three, answer in self._pieces.of(examples):
+                yield start + one + question + two + input + three, answer + end
+            return
         asked = [self._asked(example)[0] for example in examples]
         answers = [self._answer(example) for example in examples]
         whole = self._encode_all([a + b for a, b in zip(asked, answers, strict=True)])
-        end, rows = self._id(stop), []
         for before, both, text in zip(self._encode_all(asked), whole, answers, strict=True):
             # the answer's tokens as they are after the prompt: some tokenizers add a space to a text's start
             same = both[: len(before)] == before
-            answer = [*(both[len(before) :] if same else self._encode(text)), end]
-            ids = self.started(before) + answer
-            rows.append((ids, [IGNORED] * (len(ids) - len(answer)) + answer))
-        return rows
+            written = both[len(before) :] if same else self._encode(text)
+            yield array("i", self.started(before)), array("i", written) + end
 
     def texts(self, example: dict[str, str], stop: str) -> tuple[str, str]:
         """(prompt, answer) of a row as text, for people to read."""
