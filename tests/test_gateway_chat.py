@@ -284,7 +284,7 @@ def test_a_file_that_is_damaged_or_gone_is_said_and_not_tried_again(
     with pytest.raises(openai.InternalServerError, match=r"(?s)couldn't load damaged.gguf.*file bounds") as caught:
         client.chat.completions.create(model="damaged", messages=MESSAGES, stream=True)
     assert caught.value.response.headers["x-should-retry"] == "false"
-    with pytest.raises(openai.NotFoundError, match="gone.gguf isn't there"):
+    with pytest.raises(openai.NotFoundError, match=r"gone\.gguf isn't there"):
         client.responses.create(model="gone", input="Hi")
 
 
