@@ -16,7 +16,7 @@ from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from ftq.client.recording.names import family_of, new_id
-from ftq.errors import NotFound, Refused, UserError
+from ftq.errors import Refused, UserError
 from ftq.files.run_dir import link_tree
 from ftq.spec import models as catalogue
 from ftq.store.gateway.files import File
@@ -204,17 +204,21 @@ def _check_length(path: Path, file: File, part: str) -> None:
 def _staged(gateway: Gateway, run_id: str, files: dict[str, Path]) -> Iterator[dict[str, Path]]:
     """Folders of documents, one for each file, from which the run takes its snapshots."""
     place = gateway.settings.home / f".{run_id}.{secrets.token_hex(4)}.partial"
+    folders = {part: place / part for part in files}
     try:
-        folders = {}
         for part, path in files.items():
-            folders[part] = place / part
             folders[part].mkdir(parents=True)
-            link_tree(path, folders[part] / f"{part}.jsonl")
+            _link(path, folders[part] / f"{part}.jsonl", part)
         yield folders
-    except NotFound:  # deleted at this moment
-        raise ApiError(400, "A file is gone.", param="training_file", code="invalid_file") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _link(path: Path, target: Path, part: str) -> None:
+    try:
+        link_tree(path, target)
+    except FileNotFoundError:  # deleted at this moment
+        raise ApiError(400, "The file is gone.", param=f"{part}_file", code="invalid_file") from None
 
 
 def _options(body: Create, model: str, seed: int, folders: dict[str, Path]) -> dict[str, Any]:

@@ -26,10 +26,9 @@ def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str 
     it is that of the model.
     """
     make_home(settings)
-    run_id = new_id()
     while True:
         try:
-            return _record(settings.home, store, spec, name, run_id)
+            return _record(settings.home, store, spec, name, new_id())
         except NameTaken:
             pass  # another submit took the free name at the same moment: take the next
 
