@@ -19,7 +19,7 @@ LARGEST_BODY = 16 * 2**20  # bytes of a JSON body; files are streamed elsewhere
 class Body(BaseModel):
     """A JSON body: an unknown name is refused, an explicit null is the same as a name that is left out."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)  # built with the first one
 
 
 async def read_body(request: Request, form: type[Form]) -> Form:
