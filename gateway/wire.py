@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gateway.errors import ApiError
 
@@ -34,10 +34,13 @@ async def read_body(request: Request, form: type[Form]) -> Form:
 async def read_json(request: Request) -> dict[str, Any]:
     """The request's body, an object. ApiError 400 for anything else, 413 for one that is too long."""
     text = bytearray()
-    async for piece in request.stream():
-        text += piece
-        if len(text) > LARGEST_BODY:
-            raise ApiError(413, f"The body has more than {LARGEST_BODY:,} bytes.", code="request_too_large")
+    try:
+        async for piece in request.stream():
+            text += piece
+            if len(text) > LARGEST_BODY:
+                raise ApiError(413, f"The body has more than {LARGEST_BODY:,} bytes.", code="request_too_large")
+    except ClientDisconnect:
+        raise ApiError(400, "The request broke off in its body.") from None  # nobody reads it, and it isn't logged
     try:
         values = json.loads(text.decode())
     except (ValueError, RecursionError):

@@ -284,7 +284,7 @@ def test_a_file_that_is_damaged_or_gone_is_said_and_not_tried_again(
     with pytest.raises(openai.InternalServerError, match=r"(?s)couldn't load damaged.gguf.*file bounds") as caught:
         client.chat.completions.create(model="damaged", messages=MESSAGES, stream=True)
     assert caught.value.response.headers["x-should-retry"] == "false"
-    with pytest.raises(openai.NotFoundError, match=r"gone\.gguf isn't there"):
+    with pytest.raises(openai.NotFoundError, match=r"gone.gguf isn't there"):
         client.responses.create(model="gone", input="Hi")
 
 
@@ -337,7 +337,7 @@ def test_a_client_that_hangs_up_frees_its_slot(gateway: tuple[Starlette, dict[st
         client.chat.completions.create(model=NAME, messages=MESSAGES, max_tokens=1)
         asyncio.run(hang_up())
         until(lambda: not busy(app), seconds=3)
-        assert [entry.users for entry in app.state.gateway.answering._pool._entries.values()] == [0] * len(servers(app))
+        assert not any(entry.users for entry in app.state.gateway.answering._pool._entries.values())
 
 
 def test_a_client_that_hangs_up_while_a_model_loads_leaves_it_to_the_others(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from worker.llama.server import Server
 
 DEFAULT_TOKENS = 1024  # of an answer whose request names no limit
-SHORT_BYTES = 512  # of a prompt that isn't counted: no token is shorter than a byte
-TEMPLATE_TOKENS = 128  # that a template may add to it
+SHORT_BYTES = 512  # of a prompt that isn't counted
+SHORTEST = {"role": "user", "content": "x"}
 # OpenAI's defaults, and what else `ftq ask` draws with.
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 40, "min_p": 0.0, "cache_prompt": True}
 NOT_HERE = (
@@ -115,19 +115,27 @@ class _Link:
     def __init__(self, server: Server) -> None:
         self.server, self._room = server, Room(server.context)
         self._takes_tools: bool | None = None
+        self._template_tokens: int | None = None  # of the shortest chat
 
     async def prompt_tokens(self, order: Order) -> int:
         """How many tokens the prompt has, or more than that if it is short: counting takes two requests."""
-        text = order.body.get("messages") or order.body["prompt"]
         if order.wants_tools:
             await self._check_tools()
-        bound = len(json.dumps(text, ensure_ascii=False).encode()) + TEMPLATE_TOKENS
-        if bound <= SHORT_BYTES + TEMPLATE_TOKENS and not order.wants_tools:
-            return bound
+            return await self._count(order)
+        text = order.body.get("messages") or order.body["prompt"]
+        bound = len(json.dumps(text, ensure_ascii=False).encode())  # no token is shorter than a byte
+        if bound > SHORT_BYTES:
+            return await self._count(order)
+        if "messages" in order.body and self._template_tokens is None:
+            self._template_tokens = await self._count(Order(order.path, {"messages": [SHORTEST]}))
+        return bound + (self._template_tokens or 1)
+
+    async def _count(self, order: Order) -> int:
+        text = order.body.get("prompt")
         if "messages" in order.body:
             kept = {name: order.body[name] for name in ("messages", "tools", "tool_choice") if name in order.body}
             text = (await self._post("/apply-template", kept | _template(), order))["prompt"]
-        if not isinstance(text, str):
+        if isinstance(text, list):
             return len(text)
         asked = {"content": text, "add_special": True, "parse_special": True}
         return len((await self._post("/tokenize", asked, order))["tokens"])
@@ -161,9 +169,8 @@ class _Link:
         if self._takes_tools is None:
             self._takes_tools = await in_thread(self.server.takes_tools)
         if not self._takes_tools:
-            raise ApiError(
-                400, "The chat template of this model has no tools.", param="tools", code="unsupported_value"
-            )
+            message = "This model's chat template has no tools."
+            raise ApiError(400, message, param="tools", code="unsupported_value")
 
     async def _post(self, path: str, body: dict[str, Any], order: Order) -> dict[str, Any]:
         try:
