@@ -84,6 +84,8 @@ def make_pieces_model(folder: Path, tokenizer_class: str = "LlamaTokenizer", con
     import sentencepiece
 
     make_tiny_model(folder)
+    configure(folder, vocab_size=1024)
+    change(folder, **{"model.embed_tokens.weight": np.random.default_rng(0).normal(0, 0.05, (1024, 64)).astype("f4")})
     for path in [*folder.glob("tokenizer*"), folder / "chat_template.jinja"]:
         path.unlink()
     text = folder / "text.txt"

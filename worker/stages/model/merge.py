@@ -46,7 +46,7 @@ def copy_settings(model_dir: Path, target: Path, stop: str, format: Format = "al
     for file in base_model.side_files(model_dir):
         shutil.copyfile(file, target / file.name)
     chat_template = CHAT_TEMPLATE if format == "alpaca" else template.source(model_dir)
-    tokens = Tokens(model_dir)
+    tokens = Tokens(model_dir, format)
     _set_prompt_and_stop(target, chat_template, tokens.id_of(stop), stop)
     _set_tokenizer(target / "tokenizer_config.json", tokens)
 
@@ -121,12 +121,9 @@ def _set_prompt_and_stop(target: Path, chat_template: str, stop_id: int | None, 
 
 def _set_tokenizer(path: Path, tokens: Tokens) -> None:
     """Write down what each loader would guess, and each otherwise: the kind of tokenizer, and a space before a text."""
-    known = json.loads(path.read_text(encoding="utf-8"))
-    guessed: dict[str, Any] = {} if "tokenizer_class" in known else {"tokenizer_class": "PreTrainedTokenizerFast"}
-    if tokens.adds_space is not None and "add_prefix_space" not in known:
-        guessed["add_prefix_space"] = tokens.adds_space
-    if guessed:
-        _change(path, **guessed)
+    kind = json.loads(path.read_text(encoding="utf-8")).get("tokenizer_class", "PreTrainedTokenizerFast")
+    space: dict[str, Any] = {} if tokens.adds_space is None else {"add_prefix_space": tokens.adds_space}
+    _change(path, tokenizer_class=kind, **space)
 
 
 def _change(path: Path, without: str = "", **values: Any) -> None:

@@ -52,11 +52,15 @@ class Tokens:
 
     @property
     def adds_space(self) -> bool | None:
-        """Whether a text begins with a space that nobody wrote; None where spaces aren't written as SentencePiece's."""
+        """Whether a prompt's text begins with a space that nobody wrote; None where spaces aren't SentencePiece's.
+
+        In a chat it stands after a control token, and some tokenizers add the space only to what stands first.
+        """
         if self._inner.token_to_id("▁") is None:
             return None
-        first: str = self._inner.encode("a", add_special_tokens=False).tokens[0]
-        return first.startswith("▁")
+        before = self._codes[self.template.stop] if self.template else ""
+        written = self._inner.encode(f"{before}a", add_special_tokens=False).tokens
+        return any(token.startswith("▁") for token in written)
 
     def id_of(self, token: str) -> int | None:
         """The id of a single token, or None."""
