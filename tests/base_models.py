@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +26,28 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _WRITE = """
 import json, sys, torch, transformers
-families, sizes, folder = json.loads(sys.argv[1])
-for name, more in families.items():
+wanted, sizes, folder = json.loads(sys.argv[1])
+for name, (kind, more) in wanted.items():
     torch.manual_seed(0)
-    config = getattr(transformers, name)(**sizes, **more)
+    config = getattr(transformers, kind)(**{**sizes, **more})
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(f"{folder}/{name}")
 """
 
 
 def make_families(folder: Path) -> dict[str, Path]:
     """{family: checkpoint}, with SmolLM2's tokenizer, in float32, saved by transformers itself."""
-    import sys
-
+    write_models(folder, {name: (name, more) for name, more in FAMILIES.items()})
     tokenizer = make_tiny_model(folder / "tokenizer")
-    order = json.dumps([FAMILIES, SIZES, str(folder)])
-    done = forked.run([sys.executable, "-c", _WRITE, order])
-    assert done.returncode == 0, done.stderr
     for name in FAMILIES:
         for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             shutil.copyfile(tokenizer / file, folder / name / file)
     return {name: folder / name for name in FAMILIES}
+
+
+def write_models(folder: Path, wanted: dict[str, tuple[str, dict[str, Any]]]) -> None:
+    """Save {name: (class of its config, its sizes where they aren't SIZES)} into folders of these names."""
+    done = forked.run([sys.executable, "-c", _WRITE, json.dumps([wanted, SIZES, str(folder)])])
+    assert done.returncode == 0, done.stderr
 
 
 def change(model: Path, without: str = "", **more: Any) -> None:

@@ -17,6 +17,7 @@ from ftq.check.check import check
 from ftq.errors import NotFound, UserError
 from ftq.examples.report import DatasetReport, TokenCounts
 from ftq.files import snapshot
+from ftq.files.export_report import Parity
 from ftq.files.run_dir import RunDir, write_json, write_jsonl
 from ftq.plan import sizes
 from ftq.plan.card import GIB, KNOWN, USABLE, Card, known_card, parse_card, speed_of
@@ -68,11 +69,11 @@ def test_the_dry_run_has_the_examples_of_prepare_and_guesses_their_tokens(
 ) -> None:
     """Also of what a rougher reader would take for something else."""
     from tests.tiny import make_run, make_tiny_model
-    from worker.stages.model.check import convertible
+    from worker.stages.model.check import tried
     from worker.stages.prepare import prepare
     from worker.stages.process.main import Report
 
-    monkeypatch.setattr(convertible, "check_convertible", lambda *_: None)
+    monkeypatch.setattr(tried, "once", lambda *_: Parity(0))
     run_folder = make_run(tmp_path / "run", make_tiny_model(tmp_path / "tiny"))
     good = json.dumps({"question": "q", "answer": "a\u2028b\x85c"}, ensure_ascii=False)
     odd = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,28 @@ import numpy as np
 import pytest
 
 from ftq.errors import UserError
+from ftq.files.export_report import GgufReport, Parity, Stops
 from ftq.spec import models
 from ftq.spec.options import parse
-from tests.base_models import FAMILIES, change, configure, make_families, make_pieces_model, shard, write_index, zeros
+from tests.base_models import (
+    FAMILIES,
+    change,
+    configure,
+    make_families,
+    make_pieces_model,
+    shard,
+    write_index,
+    write_models,
+    zeros,
+)
 from tests.test_prepare import Quiet
 from tests.tiny import CONFIG, make_tiny_model
+from worker.gguf.convert import convert
+from worker.gguf.holds import held, whole
+from worker.gguf.quantize import FTYPES, quantize
+from worker.stages.export.measure import bounds
 from worker.stages.model import base_model, merge, revisions, weights
-from worker.stages.model.check import convertible
+from worker.stages.model.check import convertible, tried
 from worker.stages.model.check.loads import check_loads
 from worker.stages.model.tokens import Tokens
 from worker.stages.prepare import prepare
@@ -270,6 +286,33 @@ def test_a_hub_cache_without_its_sentencepiece_model_is_completed(
     assert asked == [("owner/name", commit)]
 
 
+def test_the_same_files_are_tried_once_and_others_again(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, asked = make_tiny_model(tmp_path / "tiny"), list[str]()
+
+    def check(*given: Any) -> Parity:
+        asked.append(given[1])
+        return Parity(20, different_tokens=1, examples=("tokens in 'What?'",))
+
+    monkeypatch.setattr(convertible, "check_convertible", check)
+    first, again = (tried.once(model, "mine", "<|im_end|>", "alpaca") for _ in range(2))
+    assert first == again and asked == ["mine"]
+    configure(model, rms_norm_eps=1e-6)
+    assert tried.once(model, "mine", "<|im_end|>", "alpaca") == first and len(asked) == 2
+    for record in (cache / "tried").iterdir():
+        record.write_text("{")  # torn
+    assert tried.once(model, "mine", "<|im_end|>", "alpaca") == first and len(asked) == 3
+    monkeypatch.setattr(convertible, "check_convertible", lambda *_: refuse())
+    configure(model, rms_norm_eps=1e-5)
+    for _ in range(2):
+        assert refusal(lambda: tried.once(model, "mine", "<|im_end|>", "alpaca")) == "no"
+
+
+def refuse() -> Parity:
+    raise UserError("no", "Take another.")
+
+
 # ---- rows that no type can shrink ------------------------------------------------------------------------------
 
 
@@ -300,6 +343,42 @@ def test_what_would_be_f16_under_another_name_is_refused(
     prepare._check_rows(tmp_path, spec, report)
     told = report.messages("warning")
     assert [expected.split()[1] in line for line in told] == ([True] if expected else [])
+
+
+WIDTHS = {256: "k", 96: "fallback", 80: "f16"}
+
+
+@pytest.fixture(scope="module")
+def f16(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """A GGUF for each width of rows."""
+    folder = tmp_path_factory.mktemp("widths")
+    sizes = {
+        f"w{n}": {"hidden_size": n, "intermediate_size": n, "head_dim": n // 4, "vocab_size": 49152} for n in WIDTHS
+    }
+    write_models(folder, {name: ("LlamaConfig", more) for name, more in sizes.items()})
+    tokenizer = make_tiny_model(folder / "tokenizer")
+    for name in sizes:
+        for path in tokenizer.glob("tokenizer*"):
+            shutil.copyfile(path, folder / name / path.name)
+        convert(folder / name, folder / f"{name}.gguf", "f16")
+    return {n: folder / f"w{n}.gguf" for n in WIDTHS}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", FTYPES)
+def test_what_a_file_holds_is_told_for_every_type_and_width(f16: dict[int, Path], tmp_path: Path, kind: str) -> None:
+    shares = dict[int, dict[str, float]]()
+    for width, source in f16.items():
+        quantize(source, tmp_path / "small.gguf", kind)
+        shares[width] = held(tmp_path / "small.gguf")
+    assert whole(shares[256]) == whole(shares[96]) == 0 and whole(shares[80]) == 1
+    assert sum(shares[256].values()) == pytest.approx(1, abs=0.001)
+    wanted = kind.split("_")[0] + ("_0" if kind == "q8_0" else "_k")
+    assert wanted in shares[256], shares
+    assert (wanted in shares[96]) == (kind == "q8_0"), shares
+    file = GgufReport("model.gguf", kind, 1, "ab", 2, Stops(20, 20, 20), holds=shares[80])
+    assert "100% of its weights in 16 bit" in bounds.notes(file, None)[0] and file.held == "f16"
+    assert bounds.notes(replace(file, holds=shares[96]), None) == []
 
 
 # ---- the first loss --------------------------------------------------------------------------------------------

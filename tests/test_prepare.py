@@ -13,6 +13,7 @@ import pytest
 from ftq.errors import UserError
 from ftq.examples import json_records
 from ftq.examples.report import DatasetReport
+from ftq.files.export_report import Parity
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.files.snapshot import snapshot
 from ftq.formats.convert import Converter
@@ -23,7 +24,7 @@ from tests import office_files
 from tests.language_model import LanguageModel
 from tests.tiny import make_run, make_tiny_model
 from worker.stages.model import base_model, weights
-from worker.stages.model.check import convertible
+from worker.stages.model.check import convertible, tried
 from worker.stages.model.tokens import Tokens
 from worker.stages.prepare import prepare
 from worker.stages.process.main import Report
@@ -50,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    monkeypatch.setattr(convertible, "check_convertible", lambda *_: None)  # it takes seconds; tested by itself
+    monkeypatch.setattr(tried, "once", lambda *_: Parity(0))  # it takes seconds; tested by itself
     return RunDir(make_run(tmp_path / "run", model, valid_fraction=0))
 
 

@@ -15,10 +15,11 @@ import pytest
 from tiny import CONFIG, make_tiny_model
 
 from ftq.errors import UserError
+from ftq.files.export_report import Parity
 from ftq.files.run_dir import RunDir
 from ftq.spec.options import parse
 from worker.stages.model import base_model, revisions
-from worker.stages.model.check import convertible
+from worker.stages.model.check import tried
 from worker.stages.prepare import prepare
 from worker.stages.process.main import Report
 from worker.stages.train import train
@@ -124,7 +125,7 @@ def test_prepare_records_the_revision_and_train_refuses_another(
     model, run = make_tiny_model(tmp_path / "model"), RunDir(tmp_path / "r")
     run.documents.mkdir(parents=True)
     (run.documents / "a.md").write_text("# A\n\nText.\n")
-    monkeypatch.setattr(convertible, "check_convertible", lambda *_: None)
+    monkeypatch.setattr(tried, "once", lambda *_: Parity(0))
     prepare.prepare(run, run.path, parse({"model": str(model)}), Report())
     revision = json.loads((run.dataset / "report.json").read_text())["base_revision"]
     assert revision == revisions.of(model)

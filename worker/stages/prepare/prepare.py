@@ -36,7 +36,7 @@ from worker.gguf.holds import BLOCK, WHOLE
 from worker.llama import check as native
 from worker.questions.writer import of_run
 from worker.stages.model import base_model, revisions, rows, weights
-from worker.stages.model.check import convertible
+from worker.stages.model.check import tried
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
@@ -105,7 +105,10 @@ def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Repo
 def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report: Report) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
     native.ensure()
-    convertible.check_convertible(model_dir, spec.model, stop, spec.format)
+    same = tried.once(model_dir, spec.model, stop, spec.format)
+    if same.different:
+        said = f"{same.different} of {same.prompts} prompts aren't the same in ftq and llama.cpp: answers may be worse"
+        report.event("warning", f"{said}. {same.examples[0]}")
     _check_rows(model_dir, spec, report)
     need = sizes.export(weights.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(run.path).free
