@@ -296,9 +296,8 @@ PIECES = st.sampled_from([
     "To do it, run:", "", "",
     "    code here", "<div>", "</div>", "<!--", "-->", "::: tip", "!!! note", "[a]: http://x",
     "[a](b) ![c](d)", "Q: Why so?", "A: So.",
-    "import a from 'b'", "{% tag %} text that goes on", "A note[^1] is here.", "[^1]: The note is a text.",
-    "{/*", "*/}",
-    "<Card title='The card'>", "## Head {#id .x}", "a {# b #} c", "{{< x >}}", "```{note}", "% a", "$a*b$ is math",
+    "import a from 'b'", "{% tag %} text that goes on", "A note[^1] is here.", "[^1]: The note is a text.", "{/*",
+    "*/}", "<Card title='The card'>", "## Head {#id .x}", "a {# b #} c", "{{< x >}}", "```{note}", "$a*b$ is math",
     "x = 1  # the number of it", "`y` defaults to `5`.", "\t- tab", "**Bold** - a dash here",
 ])  # fmt: skip
 NOISE = st.text(alphabet="ab Z0`*_[]()<>|:-#!~.\\{}\t你。", max_size=30)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of, take_blobs
-from ftq.facts.rules.names import MEANT
-from ftq.facts.text.json_text import decode
+from ftq.facts.records.json_text import decode
+from ftq.facts.records.names import MEANT
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]

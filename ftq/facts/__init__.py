@@ -12,10 +12,10 @@ from ftq.facts.blocks import Section, is_data
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Cut, Fact
 from ftq.facts.place import Place, Rule
+from ftq.facts.records.json_text import decode
+from ftq.facts.records.names import COMPARED, subject_key
 from ftq.facts.rules import code, data, front, lists, prose, tables, terms
-from ftq.facts.rules.names import COMPARED, subject_key
 from ftq.facts.structure import Document
-from ftq.facts.text.json_text import decode
 
 __all__ = ["ALL", "RULES", "Cut", "Fact", "New", "distinct", "facts_in", "facts_in_front", "facts_of", "facts_of_json"]
 __all__ += ["facts_of_lines", "is_generated"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftq.facts.records.json_text import Twice
 from ftq.facts.text.blobs import without_blobs
-from ftq.facts.text.json_text import Twice
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 DEPTH = 4  # of a record's texts: those of a chat's messages

@@ -9,8 +9,8 @@ from typing import TextIO
 from ftq.examples import json_records
 from ftq.examples.records.checked import listed
 from ftq.facts import Fact, facts_of_json, facts_of_lines
+from ftq.facts.records.names import UNKNOWN
 from ftq.facts.rules.data import Data
-from ftq.facts.rules.names import UNKNOWN
 from ftq.questions.refusals import words_of
 
 PIECE = 1_000_000  # characters that are looked at for words at a time

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
-from ftq.facts.rules.names import MEANT, NAMES, hinted, is_twice, is_whole, name_of, spaced, subject_key
+from ftq.facts.records.names import MEANT, NAMES, hinted, is_twice, is_whole, name_of, spaced, subject_key
 
 MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file

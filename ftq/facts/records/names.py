@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from ftq.facts.text.json_text import Number, Twice
+from ftq.facts.records.json_text import Number, Twice
 
 NAMES = ("name", "title", "id", "key", "label", "slug", "code")
 HINT = re.compile(

@@ -1,0 +1,1 @@
+"""JSON as it is written, and what its records are called."""
