@@ -240,7 +240,7 @@ def _turns(first: list[Any], messages: Any, key: str) -> Iterator[Example | str]
             continue
         if role == "assistant":
             answers += 1
-            repeated += size
+            repeated += size + 100 * len(before)
             if repeated > MOST_REPEATED and before:
                 yield f"a chat's answers repeat more than {MOST_REPEATED:,} characters said before them: split it"
             else:

@@ -8,6 +8,8 @@ tokenizer, the prompt or the stop token have changed since, the examples are tok
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from array import array
 from collections.abc import Iterator
 from itertools import islice
@@ -26,25 +28,55 @@ from worker.stages.model.tokens import IGNORED, Tokens
 PARTS = ("train", "valid")
 FILE = "tokens.safetensors"
 BATCH = 256  # examples that are tokenised at once: lists of tokens take much more memory than arrays
+LOOKED_AT = 2**22  # tokens that are read back at once
 
 Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
 
 
 def write(dataset: Path, model_dir: Path, stop: str, format: Format = "alpaca") -> list[int]:
     """Tokenise train.jsonl and valid.jsonl into tokens.safetensors. Return the examples' lengths in tokens."""
-    from safetensors.numpy import save_file
+    tokens = Tokens(model_dir, format)
+    numbers: dict[str, array[int]] = {}
+    spilled = {f"{part}_ids": dataset / f"{part}.tokens" for part in PARTS}
+    for part in PARTS:
+        lengths, answers = numbers[f"{part}_lengths"], numbers[f"{part}_answers"] = array("q"), array("q")
+        with spilled[f"{part}_ids"].open("wb") as file:
+            for asked, answer in _pairs(tokens, dataset, part, stop):
+                file.write(asked + answer)
+                lengths.append(len(asked) + len(answer))
+                answers.append(len(answer))
+    _save(dataset / FILE, numbers, spilled, _made_of(dataset, model_dir, stop, format))
+    return [length for part in PARTS for length in numbers[f"{part}_lengths"]]
 
-    arrays = _tokenise(dataset, model_dir, stop, format)
-    save_file(arrays, dataset / FILE, {"made_of": _made_of(dataset, model_dir, stop, format)})
-    return [int(length) for part in PARTS for length in arrays[f"{part}_lengths"]]
+
+def _save(path: Path, numbers: dict[str, array[int]], spilled: dict[str, Path], made_of: str) -> None:
+    """Write what safetensors.numpy.save_file would, which wants twice the memory of all tokens."""
+    at, header = 0, dict[str, Any]({"__metadata__": {"made_of": made_of}})
+    bytes_of = {name: 8 * len(values) for name, values in numbers.items()}
+    for name, size in [*bytes_of.items(), *((name, file.stat().st_size) for name, file in spilled.items())]:
+        dtype, width = ("I64", 8) if name in numbers else ("I32", 4)
+        header[name] = {"dtype": dtype, "shape": [size // width], "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for values in numbers.values():
+            values.tofile(out)
+        for file in spilled.values():
+            with file.open("rb") as ids:
+                shutil.copyfileobj(ids, out)
+            file.unlink()
 
 
 def check_vocabulary(dataset: Path, tokens: Tokens, size: int) -> None:
     """UserError for a token of the examples that is none of the model's `size`: one that was added to its tokenizer."""
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
-    arrays = load_file(dataset / FILE)
-    largest = max((int(arrays[f"{part}_ids"].max(initial=0)) for part in PARTS), default=0)
+    with safe_open(dataset / FILE, framework="numpy") as file:
+        slices = [file.get_slice(f"{part}_ids") for part in PARTS]
+        starts = ((ids, start) for ids in slices for start in range(0, ids.get_shape()[0], LOOKED_AT))
+        largest = max((int(ids[start : start + LOOKED_AT].max()) for ids, start in starts), default=0)
     if largest >= size:
         raise UserError(
             f"the examples have the token {tokens.text_of(largest)}, number {largest}: the model has {size} tokens",
@@ -94,19 +126,20 @@ def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict
     parts: dict[str, array[int]] = {}
     for part in PARTS:
         ids, lengths, answers = array("i"), array("q"), array("q")
-        for batch in _batches(read_jsonl(dataset / f"{part}.jsonl")):
-            for asked, answer in tokens.pairs(batch, stop):
-                ids.extend(asked)
-                ids.extend(answer)
-                lengths.append(len(asked) + len(answer))
-                answers.append(len(answer))
+        for asked, answer in _pairs(tokens, dataset, part, stop):
+            ids.extend(asked)
+            ids.extend(answer)
+            lengths.append(len(asked) + len(answer))
+            answers.append(len(answer))
         parts |= {f"{part}_ids": ids, f"{part}_lengths": lengths, f"{part}_answers": answers}
     return {name: numpy.asarray(numbers) for name, numbers in parts.items()}
 
 
-def _batches(examples: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+def _pairs(tokens: Tokens, dataset: Path, part: str, stop: str) -> Iterator[tuple[array[int], array[int]]]:
+    """(prompt, answer with its stop token) of each example."""
+    examples = read_jsonl(dataset / f"{part}.jsonl")
     while batch := list(islice(examples, BATCH)):
-        yield batch
+        yield from tokens.pairs(batch, stop)
 
 
 def _rows(arrays: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
