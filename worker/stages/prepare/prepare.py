@@ -122,7 +122,7 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report
 def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
     """Tell which weights no type can shrink. UserError where that is most of them: each file would be f16."""
     small = [kind for kind in spec.quantizations if kind not in WHOLE]
-    matrices = {name: one for name, one in weights.read(model_dir).items() if len(one.shape) > 1}
+    matrices = {name: one for name, one in weights.read(model_dir).items() if len(one.shape) == 2}
     narrow = {name: math.prod(one.shape) for name, one in matrices.items() if one.shape[-1] % BLOCK}
     if not small or not narrow:
         return
