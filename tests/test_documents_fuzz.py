@@ -1,6 +1,7 @@
 """Malformed documents of all formats, through the whole check: no exception, no hang, no growth beyond the limits.
 
-The long tier takes 10,000 of them. A folder that fails is written again by its seed.
+The long tier takes 10,000 of them. A folder that fails is written again by its seed. Then each construct of a document
+again and again (tests/hostile.py): four times the size takes about four times the processor's time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import random
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +18,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hostile import families
 from office_files import SAMPLES, mutated, write
 
 from ftq.check.check import check
 from ftq.check.page import page
+from ftq.formats import documents, html
+from ftq.formats.kind import SUFFIXES, Unusable
 from ftq.spec.options import parse
 
+MEMORY = 500_000_000  # bytes of a process
 MANUAL = Path(__file__).parent.parent / "documents"
 IN_A_FOLDER = 40  # documents
 SECONDS, GROWTH = 120, 300_000_000  # that a folder may take, wherever; bytes, of this process
@@ -81,6 +88,74 @@ def malformed(data: bytes, rng: random.Random) -> bytes:
         at = data.rfind(b"\n", 0, at) + 1 if rng.random() < 0.5 else at
         data = data[:at] + rng.choice(MARKS) * rng.choice((1, 1, 1, 3)) + data[at + rng.choice((0, 0, 1, 30)) :]
     return data
+
+
+def some() -> list[str]:
+    """One family of each construct, another way of making it for the next one."""
+    constructs: dict[str, list[str]] = {}
+    for name in families():
+        constructs.setdefault(name.partition(",")[0] + name[name.rindex(".") :], []).append(name)
+    return [names[number % len(names)] for number, names in enumerate(constructs.values())]
+
+
+@pytest.mark.parametrize(
+    ("size", "names"),
+    [
+        (6_000, some()),
+        pytest.param(200_000, list(families()), marks=pytest.mark.long),
+        pytest.param(
+            2_500_000,
+            ["sentence, repeated.md", "letter, repeated.txt", "p, unclosed.html", "one answer.jsonl", "one chat.jsonl"],
+            marks=pytest.mark.long,
+        ),
+    ],
+)
+def test_time_grows_with_the_document(size: int, names: list[str], tmp_path: Path) -> None:
+    spent("a.md", b"# A\n\nThe pump keeps 7 of 9 valves open.\n", tmp_path)  # imports, compiled patterns
+    assert [name for name in names if is_steep(name, size, tmp_path) and is_steep(name, size, tmp_path)] == []
+
+
+def is_steep(name: str, size: int, folder: Path) -> bool:
+    """Whether four times the document takes over seven times the processor's time: sixteen times if it is squared."""
+    make = families()[name]
+    with at_most(SECONDS, name):
+        large = spent(name, make(4 * size), folder)
+        return large > 0.2 and large > 7 * spent(name, make(size), folder)
+
+
+def spent(name: str, data: bytes, folder: Path) -> float:
+    """Seconds of processor. What a process of its own converts is converted here."""
+    path = folder / f"a{name[name.rindex('.') :]}"
+    path.write_bytes(data)
+    start = time.process_time()
+    try:
+        if path.suffix == ".html":
+            html.convert(data)
+        elif path.suffix in (".csv", ".rtf"):
+            documents.office(data, SUFFIXES[path.suffix])
+        else:
+            check(folder, parse({"model": "any"}))
+    except (Unusable, RecursionError):
+        pass  # named, and left out
+    path.unlink()
+    return time.process_time() - start
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name",
+    ["sentence, repeated.md", "term, repeated.md", "bullet, repeated.md", "word, by lines.md", "lines, repeated.md",
+     "one chat.jsonl", "objects.json", "empty objects.json", "numbers.jsonl", "many records.jsonl"],
+)  # fmt: skip
+def test_ten_megabytes_take_less_than_500_of_memory(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"a{name[name.rindex('.') :]}").write_bytes(families()[name](10_000_000))
+    code = (
+        "import sys; from pathlib import Path; from ftq.check.check import check; "
+        "from ftq.spec.options import parse; check(Path(sys.argv[1]), parse({'model': 'any'})); "
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, check=True)
+    assert int(done.stdout) * 1024 < MEMORY
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Places:
 
     def add(self, place: str) -> None:
         self.count += 1
-        if len(self.named) < PLACES:
+        if place and len(self.named) < PLACES and place not in self.named:
             self.named.append(place)
 
 

@@ -35,9 +35,11 @@ _MARKS = re.compile(  # not in a_b, not in 2 * 3
 )
 _BEGINS = re.compile(r"^(\s*|\s*\d{1,9})([#+>.)=-]+)(?=\s|$)")
 MOST_TAGS, DENSE, DEEPEST = 20_000, 40, 250  # one for so many bytes beside these; levels that a Markdown can be made of
+REACH = 20  # times the text that may be looked at for the ends of tags
 MOST_AT_ALL = 100_000  # tags take about 2.5 kB of memory each
 SELF_CLOSING = {"p", "li", "dt", "dd", "tr", "td", "th", "option"}  # none lies right in another one
 _TAG = re.compile("<[A-Za-z!?]")
+_LONG_NUMBER = re.compile("&#(?:[xX][0-9a-fA-F]{7,}|[0-9]{8,});?")  # of no character, and int() refuses it
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 
 
@@ -50,7 +52,9 @@ def convert(data: bytes) -> Converted:
     most = min(MOST_AT_ALL, MOST_TAGS + len(text) // DENSE)
     if text.count("<") > most and (count := sum(1 for _ in _TAG.finditer(text))) > most:
         raise Unusable(f"{count:,} tags in {len(data) / 1e6:,.1f} MB are too many (at most {most:,}): split it")
-    soup = _parsed(text)
+    if _reach(text) > REACH * len(text):
+        raise Unusable("tags that nothing ends: save it again, or as another format")
+    soup = _parsed(_LONG_NUMBER.sub("&#65533;", text))
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     body = _clean(soup)
     lines = [(tag.sourceline or 1) for tag in body.find_all(HEADINGS) if tag.get_text(strip=True)]
@@ -59,6 +63,17 @@ def convert(data: bytes) -> Converted:
     if title and not has_title and markdown.strip():
         markdown, lines = f"# {title}\n\n{markdown}", [1, *lines]
     return Converted(headings.of_bold_lines(markdown), notes, marks=_marks(markdown, lines))
+
+
+def _reach(text: str) -> int:
+    """Characters that html.parser looks at to find where each tag ends."""
+    total, end = 0, -1
+    for tag in _TAG.finditer(text):
+        if end <= tag.start():
+            end = text.find(">", tag.start())
+            end = len(text) if end < 0 else end
+        total += end - tag.start()
+    return total
 
 
 def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ KEY_LINES, LONGEST_LINE = 200, 300  # lines of a key; characters of a line of a 
 LINES, PLENTY = 4, 8  # of base64, of a hex dump: fewer are an example
 URI = re.compile(
     r"data:[\w.+-]{1,40}/[\w.+-]{1,80}(?:;[\w.+-]{1,40}(?:=[^\s;,\"'()<>]{1,80})?){0,5},"
-    r"(?P<data>(?:<|%3C)svg\b(?s:.{0,200000}?)(?:<|%3C)/svg(?:>|%3E)|[^\s\"'()<>`\\\]]{100,})",
+    r"(?P<data>(?:<|%3C)svg\b(?s:(?:(?!data:image/svg).){0,200000}?)(?:<|%3C)/svg(?:>|%3E)|[^\s\"'()<>`\\\]]{100,})",
     re.IGNORECASE,
 )
 _RUN = re.compile(rf"[A-Za-z0-9+/_=-]{{{LONG},}}")
