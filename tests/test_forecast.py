@@ -41,7 +41,7 @@ def asked(documents: Path, model: str = "phi-3.5-mini", **options: Any) -> dict[
 
 
 def test_no_example_is_said(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('[{"text": "a"}]')
+    (tmp_path / "x.json").write_text("[]")
     assert look(None, asked(tmp_path), "H100").notes[0].startswith("no example was found in the documents, prepare")
 
 

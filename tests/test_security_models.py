@@ -153,6 +153,7 @@ def test_a_pickled_adapter_is_refused(tmp_path: Path, mark: Path) -> None:
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "weights.bin", "a/b.safetensors", 7, None])
 def test_an_index_of_weights_names_files_beside_it(tmp_path: Path, name: Any) -> None:
     folder = bare(tmp_path / "model")
+    (folder / "model.safetensors").unlink()  # where it is, the loader reads no index
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     for check in (models.check, base_model.resolve):
         with pytest.raises(UserError, match=r"index\.json: "):

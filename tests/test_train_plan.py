@@ -70,7 +70,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
         monkeypatch.setattr(plan, "look_at_card", lambda gpu, dtype: Card(name, int(gib * GIB), 5e14))
         monkeypatch.setattr(plan.base_model, "read_config", lambda path: config(alias) if model is None else model)
         weights = models.ALIASES[alias].shape.parameters
-        monkeypatch.setattr(plan.base_model, "parameters", lambda path: int(weights * more))
+        monkeypatch.setattr(plan.weights, "parameters", lambda path: int(weights * more))
         spec = recipe.decided(parse({"model": alias, **options}), 8_000_000_000)
         decided = plan.decide(run, spec, tmp_path, LENGTHS, report)  # type: ignore[arg-type]
         told = report.plans[0] if report.plans else {}

@@ -20,7 +20,14 @@ EXAMPLE = "For example: --limit jobs=5,requests=60,bytes=10G"
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the keys of `ftq serve`."""
+    """Make, list and revoke the keys of `ftq serve`.
+
+    \b
+    Examples:
+      ftq keys create ana
+      ftq keys list
+      ftq keys revoke ana
+    """
 
 
 @keys.command()
