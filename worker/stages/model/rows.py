@@ -75,8 +75,13 @@ def check_vocabulary(dataset: Path, tokens: Tokens, size: int) -> None:
 
     with safe_open(dataset / FILE, framework="numpy") as file:
         slices = [file.get_slice(f"{part}_ids") for part in PARTS]
-        starts = ((ids, start) for ids in slices for start in range(0, ids.get_shape()[0], LOOKED_AT))
-        largest = max((int(ids[start : start + LOOKED_AT].max()) for ids, start in starts), default=0)
+        sizes = [ids.get_shape()[0] for ids in slices]
+        some = (
+            ids[start : min(size, start + LOOKED_AT)]
+            for ids, size in zip(slices, sizes, strict=True)
+            for start in range(0, size, LOOKED_AT)
+        )
+        largest = max((int(ids.max()) for ids in some), default=0)
     if largest >= size:
         raise UserError(
             f"the examples have the token {tokens.text_of(largest)}, number {largest}: the model has {size} tokens",
