@@ -75,15 +75,13 @@ def check_vocabulary(dataset: Path, tokens: Tokens, size: int) -> None:
 
     with safe_open(dataset / FILE, framework="numpy") as file:
         slices = [file.get_slice(f"{part}_ids") for part in PARTS]
-        lengths = [ids.get_shape()[0] for ids in slices]
-        largest = max(
-            (
-                int(ids[start : min(start + LOOKED_AT, length)].max())
-                for ids, length in zip(slices, lengths, strict=True)
-                for start in range(0, length, LOOKED_AT)
-            ),
-            default=0,
+        sizes = [ids.get_shape()[0] for ids in slices]
+        some = (
+            ids[start : min(size, start + LOOKED_AT)]
+            for ids, size in zip(slices, sizes, strict=True)
+            for start in range(0, size, LOOKED_AT)
         )
+        largest = max((int(ids.max()) for ids in some), default=0)
     if largest >= size:
         raise UserError(
             f"the examples have the token {tokens.text_of(largest)}, number {largest}: the model has {size} tokens",
