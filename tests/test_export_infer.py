@@ -191,11 +191,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM as Auto
 base = Auto.from_pretrained({str(unbroken.parent / "tiny")!r}, dtype=torch.float32)
-whole = PeftModel.from_pretrained(base, {str(unbroken / "adapter")!r}).merge_and_unload().to(torch.bfloat16)
-ours = Auto.from_pretrained({str(exported / "merged")!r}, dtype=torch.bfloat16)
+whole = PeftModel.from_pretrained(base, {str(unbroken / "adapter")!r}).merge_and_unload().to(torch.float16)
+ours = Auto.from_pretrained({str(exported / "merged")!r}, dtype=torch.float16)
 same = {{name: torch.equal(value, ours.state_dict()[name]) for name, value in whole.state_dict().items()}}
 assert all(same.values()), same
-plain = Auto.from_pretrained({str(unbroken.parent / "tiny")!r}, dtype=torch.bfloat16)
+plain = Auto.from_pretrained({str(unbroken.parent / "tiny")!r}, dtype=torch.float16)
 assert not torch.equal(plain.model.layers[0].mlp.up_proj.weight, ours.model.layers[0].mlp.up_proj.weight)
 """
     done = forked.run([sys.executable, "-c", script])

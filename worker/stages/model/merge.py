@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,44 +187,61 @@ def _shapes(model_dir: Path) -> dict[str, list[list[int]]]:
 
 
 def _merge_file(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], scaling: float) -> None:
-    """Write the file with the updates added in float32 and rounded once. What doesn't change is copied as it is."""
+    """Write the file with the updates added in float32 and rounded once. What doesn't change is copied as it is.
+
+    What changes becomes float16, which rounds eight times finer than bfloat16: that would lose a small update among
+    its steps. bfloat16 takes what is too large for float16.
+    """
+    if not _write(source, target, pairs, scaling, "F16"):
+        _write(source, target, pairs, scaling, "BF16")
+
+
+def _write(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], scaling: float, kind: str) -> bool:
+    """Whether all numbers that were changed are finite in this type."""
     header = weights.read_header(source)
     metadata = {"__metadata__": {"format": "pt"}}
     header.pop("__metadata__", None)
+    is_finite = True
     places = sorted(header, key=lambda name: header[name]["data_offsets"])
     with source.open("rb") as base, target.open("wb") as merged:
         (length,) = struct.unpack("<Q", base.read(8))
-        text = json.dumps({**metadata, **dict(_described(header, places))}).encode()
+        text = json.dumps({**metadata, **dict(_described(header, places, pairs, kind))}).encode()
         text += b" " * (-len(text) % 8)  # the weights begin at a multiple of eight
         merged.write(struct.pack("<Q", len(text)) + text)
         for name in places:
             begin, end = header[name]["data_offsets"]
             base.seek(8 + length + begin)
             if plain(name) in pairs or header[name]["dtype"] == "F32":
-                _change_weight(base, merged, header[name], pairs.get(plain(name)), scaling)
+                is_finite &= _change_weight(base, merged, header[name], pairs.get(plain(name)), scaling, kind)
             else:
                 _copy(base, merged, end - begin)
+    return is_finite
 
 
-def _described(header: dict[str, Any], places: list[str]) -> Iterator[tuple[str, Any]]:
-    """The header's entries as the new file has them: float32 becomes bfloat16."""
+def _described(header: dict[str, Any], places: list[str], changed: Container[str], kind: str) -> Iterator[Any]:
+    """(name, entry) as the new file has them: what is changed, or was float32, has the type `kind`."""
     offset = 0
     for name in places:
         entry = header[name]
         begin, end = entry["data_offsets"]
-        size, dtype = (end - begin, entry["dtype"]) if entry["dtype"] != "F32" else ((end - begin) // 2, "BF16")
+        is_long = entry["dtype"] == "F32"
+        dtype = kind if is_long or plain(name) in changed else entry["dtype"]
+        size = (end - begin) // 2 if is_long else end - begin
         yield name, {"dtype": dtype, "shape": entry["shape"], "data_offsets": [offset, offset + size]}
         offset += size
 
 
 def _change_weight(
-    source: Any, target: Any, entry: dict[str, Any], pair: tuple[Any, Any] | None, scaling: float
-) -> None:
-    """Write a weight some rows at a time: large buffers, used once, would cost more than the arithmetic."""
+    source: Any, target: Any, entry: dict[str, Any], pair: tuple[Any, Any] | None, scaling: float, kind: str
+) -> bool:
+    """Write a weight some rows at a time: large buffers, used once, would cost more than the arithmetic.
+
+    Return whether all its numbers are finite.
+    """
     import torch
 
-    stored = getattr(torch, {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}[entry["dtype"]])
-    kind = torch.bfloat16 if stored == torch.float32 else stored
+    stored, written = (getattr(torch, weights.USABLE[name]) for name in (entry["dtype"], kind))
+    is_finite = True
     columns = entry["shape"][-1] if entry["shape"] else 1
     rows, step = math.prod(entry["shape"]) // columns, max(1, CHANGED_AT_ONCE // columns)
     for first in range(0, rows, step):
@@ -234,7 +251,10 @@ def _change_weight(
         weight = torch.frombuffer(data, dtype=stored).view(count, columns)
         if pair:
             weight = (pair[1][first : first + count] @ pair[0]).mul_(scaling).add_(weight)
-        target.write(weight.to(kind).contiguous().view(torch.uint8).numpy().data)
+        rounded = weight.to(written).contiguous()
+        is_finite &= bool(torch.isfinite(rounded).all())
+        target.write(rounded.view(torch.uint8).numpy().data)
+    return is_finite
 
 
 def _copy(source: Any, target: Any, size: int) -> None:

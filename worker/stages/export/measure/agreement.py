@@ -6,22 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError
+from ftq.errors import UserError
 from ftq.files.export_report import Distance
 from worker.gguf.names import plain
 from worker.llama.logits import Row, compare, summary
+from worker.stages.export.measure import bounds
 from worker.stages.export.measure.loaded import linear_layers, loaded
 from worker.stages.model import merge
-
-# Merging rounds a weight once, by up to 0.4 % (bfloat16 has 8 bits). Of SmolLM2 and of tiny models that gives a KL of
-# up to 0.002; an update that is lost, added twice or in another layer gives more than 0.1.
-MOST_KL = 0.02
 
 
 def check(model_dir: Path, adapter: Path, merged: Path, rows: list[Row], keep: Path) -> Distance:
     """Compare the logits of `merged` with those of base + adapter; write the merged model's to `keep`, an .npy file.
 
-    FtqError if they don't agree.
+    UserError if that is no merge of these two: it then is as far from both as the base alone, or farther.
     """
     import numpy as np
 
@@ -29,24 +26,29 @@ def check(model_dir: Path, adapter: Path, merged: Path, rows: list[Row], keep: P
         ours = np.concatenate(list(_logits(model, rows)))
     np.save(keep, ours)
     with loaded(model_dir) as model:
-        _adapt(model, adapter)
-        theirs = _logits(model, rows)
-        distance = summary([compare(*pair) for pair in zip(np.concatenate(list(theirs)), ours, strict=True)])
-    if not distance.kl <= MOST_KL:  # NaN counts too
-        raise FtqError(
-            f"the merged model doesn't say what base and adapter say: a KL of {distance.kl:.3f} (at most {MOST_KL}), "
-            f"the same next token at {distance.top1:.0%} of {distance.positions} positions",
-            f"Was {adapter} trained on the model in {model_dir}? `ftq retry RUN` merges again.",
-        )
+        hooks = _adapt(model, adapter)
+        theirs = np.concatenate(list(_logits(model, rows)))
+        distance = summary([compare(*pair) for pair in zip(theirs, ours, strict=True)])
+        if not distance.kl <= bounds.MERGED_KL:  # NaN counts too
+            for hook in hooks:
+                hook.remove()
+            base = np.concatenate(list(_logits(model, rows)))
+            alone = summary([compare(*pair) for pair in zip(theirs, base, strict=True)])
+            if bounds.is_no_merge(distance, alone):
+                raise UserError(
+                    f"the merged model doesn't say what base and adapter say: a KL of {distance.kl:.3f}, the same next "
+                    f"token at {distance.top1:.0%} of {distance.positions} positions; the base alone is {alone.kl:.3f} "
+                    "from them",
+                    f"Was {adapter} trained on the model in {model_dir}? If so, `ftq retry RUN` merges again.",
+                )
     return distance
 
 
-def _adapt(model: Any, adapter: Path) -> None:
-    """Add the adapter's updates to the layers that it names, as PEFT does."""
+def _adapt(model: Any, adapter: Path) -> list[Any]:
+    """Add the adapter's updates to the layers that it names, as PEFT does; return what undoes it."""
     pairs, scaling = merge.read_pairs(adapter), merge.scaling(adapter)
-    for name, module in linear_layers(model):
-        if pair := pairs.get(plain(f"{name}.weight")):
-            module.register_forward_hook(_adding(*pair, scaling))
+    found = ((module, pairs.get(plain(f"{name}.weight"))) for name, module in linear_layers(model))
+    return [module.register_forward_hook(_adding(*pair, scaling)) for module, pair in found if pair]
 
 
 def _adding(a: Any, b: Any, scaling: float) -> Any:

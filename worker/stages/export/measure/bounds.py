@@ -20,7 +20,11 @@ BOUNDS = {
     "q2_k": (1.40, 3.00),
 }
 STOP_RATE = 0.95
-CONVERTED_KL = 0.02  # of f16 against the merged model: only rounding is between them
+# Only rounding is between base + adapter, the merged model and its f16 file. Of SmolLM2 and of tiny models that gives a
+# KL of up to 0.001; beyond these the user is told.
+MERGED_KL = CONVERTED_KL = 0.02
+BROKEN_KL, ROUNDING_KL = 0.5, 0.1  # rounding alone never reaches the one, and may reach the other
+CHANCE = 0.5  # of the next tokens: a misread model has fewer in common with the right one, however flat they are
 BETTER = "Submit the run again with a larger --quant, or with --set imatrix=true: only the export is computed anew."
 
 
@@ -40,6 +44,27 @@ def notes(file: GgufReport, f16: float | None) -> list[str]:
             "stop; so do shorter answers in the documents."
         )
     return lines
+
+
+def is_no_merge(distance: Distance, alone: Distance) -> bool:
+    """Whether a merged model lacks its update, or has another: `alone` is how far the base is without any."""
+    return not (distance.kl <= ROUNDING_KL or distance.kl < min(BROKEN_KL, alone.kl / 2))
+
+
+def is_misread(distance: Distance) -> bool:
+    """Whether a converted file computes something else than the model that it was made of."""
+    return not (distance.kl <= CONVERTED_KL or (distance.kl < BROKEN_KL and distance.top1 >= CHANCE))
+
+
+def rounded(what: str, of: str, distance: Distance, most: float) -> list[str]:
+    """What the user has to know of a step that only rounds, if it costs the model more than that should."""
+    if distance.kl <= most:
+        return []
+    return [
+        f"{what} answers a little otherwise than {of}: a KL of {distance.kl:.3f} (usually below {most}), the same next "
+        f"token at {distance.top1:.0%} of {distance.positions} positions. It is the rounding to 16 bits, to which this "
+        "model is sensitive. The file can be used; a lower learning_rate or more steps make that smaller."
+    ]
 
 
 def _lost(file: GgufReport, distance: Distance, f16: float | None) -> list[str]:

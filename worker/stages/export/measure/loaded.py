@@ -1,11 +1,12 @@
 """A checkpoint to compute with in float32.
 
-A large model's 16-bit weights stay in their files: they are mapped, and each is widened when its layer computes. So
-memory holds what one layer needs, and the kernel may drop the rest at any time.
+A large model's 16-bit weights stay in their files, of two types those of the commoner one: they are mapped, and each is
+widened when its layer computes. So memory holds what one layer needs, and the kernel may drop the rest at any time.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,13 @@ def loaded(model_dir: Path) -> Iterator[Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    small = sum(path.stat().st_size for path in weights.files(model_dir)) <= SMALL
+    sizes = Counter[str]()
+    for weight in weights.read(model_dir).values():
+        sizes[weight.dtype] += weight.size
+    small = sizes.total() <= SMALL
     model = AutoModelForCausalLM.from_pretrained(
         model_dir,
-        dtype=torch.float32 if small else "auto",
+        dtype=torch.float32 if small else getattr(torch, weights.USABLE[max(sizes, key=sizes.__getitem__)]),
         attn_implementation="sdpa",
         local_files_only=True,
         trust_remote_code=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ftq.errors import FtqError
+from ftq.errors import UserError
 from ftq.files.disk import size_of
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
 from ftq.files.run_dir import RunDir, read_jsonl
@@ -35,20 +35,24 @@ class Measure:
         self._first_kind = ""
 
     def merged(self, model_dir: Path, adapter: Path, merged: Path) -> None:
-        """Compare the merged model with base + adapter. FtqError if they don't agree."""
+        """Compare the merged model with base + adapter. UserError if it is no merge of them."""
         if self._can_compute(merged):
             self._merge = agreement.check(model_dir, adapter, merged, self._sample.rows, self._merged)
+            self._tell(bounds.rounded("the merged model", "base and adapter", self._merge, bounds.MERGED_KL))
 
     def converted(self, file: Path, kind: str) -> None:
-        """Compare the converter's first file with the merged model. FtqError if its numbers are others."""
+        """Compare the converter's first file with the merged model. UserError if it computes something else."""
         self._first_kind = kind
         self._first = self._score(file, self._merged, self._f16)
-        if self._first and self._first.distance and not self._first.distance.kl <= bounds.CONVERTED_KL:
-            raise FtqError(
-                f"{file.name} doesn't say what the merged model says: a KL of {self._first.distance.kl:.3f} (at most "
-                f"{bounds.CONVERTED_KL}): llama.cpp's converter has misread this architecture",
-                "Take another base model, or keep the adapter as it is: `ftq logs RUN --stage export`.",
+        if not self._first or not (distance := self._first.distance):
+            return
+        if bounds.is_misread(distance):
+            raise UserError(
+                f"{file.name} doesn't say what the merged model says: a KL of {distance.kl:.3f}, the same next token "
+                f"at {distance.top1:.0%} of {distance.positions} positions: llama.cpp's converter misreads this model",
+                "Take another base model, or use the adapter as it is: `ftq pull RUN --as adapter`.",
             )
+        self._tell(bounds.rounded(file.name, "the merged model", distance, bounds.CONVERTED_KL))
 
     def files(self, run: RunDir, merged: Path, files: dict[str, Path], weighed: list[str]) -> ExportReport:
         """Ask every file, and measure those that were quantised. FtqError for a file that is no use."""
@@ -110,6 +114,10 @@ class Measure:
                 f"{same.different} of {same.prompts} prompts aren't the same in ftq, transformers and llama.cpp: "
                 f"answers may be worse. {same.examples[0]}"
             )
+
+    def _tell(self, notes: list[str]) -> None:
+        for note in notes:
+            self._note(note)
 
     def _note(self, text: str) -> None:
         self._notes.append(text)
