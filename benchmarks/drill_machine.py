@@ -24,9 +24,11 @@ LEASE, GRACE = 5.0, 6.0  # seconds; the product's defaults are 60 and 60
 class Worker:
     """A worker's main process and pool child are one process group; its stage's process is another."""
 
-    def __init__(self, name: str, module: str, environment: dict[str, str], log: Path, queues: str) -> None:
+    def __init__(
+        self, name: str, module: str, environment: dict[str, str], log: Path, queues: str, labels: str = ""
+    ) -> None:
         self.name = f"{name}@{socket.gethostname()}"
-        command = programs.WorkerOptions(queues, name=self.name).argv(module)
+        command = programs.WorkerOptions(queues, name=self.name, labels=labels).argv(module)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -77,10 +79,11 @@ class Machine:
         """Its data; only while it is down."""
         shutil.rmtree(self.settings.home / "broker", ignore_errors=True)
 
-    def start_worker(self, queues: str = "cpu,gpu,ask") -> Worker:
+    def start_worker(self, queues: str = "cpu,gpu,ask", labels: str = "") -> Worker:
         self.started += 1
         name = f"w{self.started}"
-        self.workers.append(Worker(name, self.module, self.environment, self.logs / f"{name}.log", queues))
+        log = self.logs / f"{name}.log"
+        self.workers.append(Worker(name, self.module, self.environment, log, queues, labels))
         return self.workers[-1]
 
     def replace_the_dead(self) -> None:

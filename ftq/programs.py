@@ -66,7 +66,7 @@ def flower_address(home: Path) -> Path:
 
 @dataclass(frozen=True)
 class WorkerOptions(Program):
-    """`queues` are separated by commas, `gpus` too; None leaves the choice to the worker."""
+    """`queues`, `gpus` and `labels` are separated by commas; None leaves the choice to the worker."""
 
     module: ClassVar = "worker.host.worker"
     command: ClassVar = "ftq worker"
@@ -74,6 +74,7 @@ class WorkerOptions(Program):
     gpus: str | None = None
     name: str | None = None
     concurrency: int | None = None
+    labels: str = ""
 
 
 @dataclass(frozen=True)

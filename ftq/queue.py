@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from ftq.errors import Unavailable
 from ftq.servers import refusal
 from ftq.settings import Settings
-from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, queue_of
+from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, labelled, queue_of
 
 PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
 BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait
@@ -71,7 +71,7 @@ def make_app(settings: Settings) -> Celery:
         },
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         task_default_queue="cpu",
-        task_create_missing_queues=False,
+        task_create_missing_queues=True,  # those of labels, which no process knows beforehand
         worker_send_task_events=True,
         task_send_sent_event=True,
         timezone="UTC",
@@ -179,15 +179,18 @@ def _signature(key: bytes, task: str, name: str, arguments: tuple[Any, ...]) -> 
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def messages(app: Celery, handed_out: float) -> set[str]:
+def messages(app: Celery, handed_out: float, labels: Iterable[str] = ()) -> set[str]:
     """The ids of all stages whose message waits in the broker or was handed out in the last so many seconds.
+
+    It looks into the queues of these labels too.
 
     One that was handed out long ago and not acknowledged doesn't count: a worker starts what it takes, or has died.
     Nor does one that was handed out in the future, by a clock that was ahead.
     """
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
-        keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in STAGE_QUEUES for step in _STEPS]
+        queues = [labelled(queue, label) for label in ("", *labels) for queue in STAGE_QUEUES]
+        keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in queues for step in _STEPS]
         with client.pipeline() as asked:  # one journey for all
             for key in keys:
                 asked.lrange(key, 0, -1)

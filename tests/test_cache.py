@@ -24,7 +24,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "model": ("qwen3-8b", [*STAGES]),
     "documents": ("elsewhere", []), "validation": ("elsewhere", []), "strict": (True, [PREPARE, TRAIN]),
     "step_examples": (4, [TRAIN]), "epoch_adapters": (3, [TRAIN]),
-    "priority": ("high", []),
+    "priority": ("high", []), "worker": ("bigmem", []),
     "gpus": (2, []),
     "promote": ("never", []),
     "valid_fraction": (0.1, [PREPARE, TRAIN]),

@@ -15,7 +15,7 @@ from ftq.spec.options import changed, options, parse, parse_assignment
 from ftq.spec.shape import PROJECTIONS
 
 DEFAULTS: dict[str, Any] = {
-    "model": "m", "documents": "documents", "validation": "", "priority": "normal", "promote": "always",
+    "model": "m", "documents": "documents", "validation": "", "priority": "normal", "worker": "", "promote": "always",
     "valid_fraction": 0.05, "questions": "structure", "exposures": 12, "refusals": 0.03, "skip_rules": [], "topic": "",
     "format": "alpaca", "train_on_prompt": False, "max_seq_length": 2048, "strict": False,
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": "auto", "lr_scheduler": "linear",

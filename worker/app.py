@@ -112,9 +112,22 @@ def _decide_about_the_standby(instance: Any, **_: Any) -> None:
 @signals.worker_ready.connect
 def _start_reconciler(sender: Any, **_: Any) -> None:
     global _reconciler
-    queues = sorted(sender.app.amqp.queues.consume_from)
-    _reconciler = Reconciler(settings, sender.hostname, queues)
+    queues = list(sender.app.amqp.queues.consume_from)
+    _reconciler = Reconciler(settings, sender.hostname, queues, lambda taking: _take_from(sender, queues, taking))
     _reconciler.start()
+
+
+def _take_from(consumer: Any, queues: list[str], taking: bool) -> None:
+    """Let the worker take messages from its queues, or from none. Celery's loop does it: the reconciler is a thread."""
+
+    def change(name: str) -> None:
+        try:
+            (consumer.add_task_queue if taking else consumer.cancel_task_queue)(name)
+        except Exception as error:  # without a connection; the next one consumes from what is selected then
+            log.info("%s: %s", name, error)
+
+    for name in queues:
+        consumer.call_soon(change, name)
 
 
 @signals.worker_shutting_down.connect

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ from ftq.errors import NotFound, first_line
 from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.store import RunStore
+from ftq.version import VERSION
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
@@ -33,9 +35,15 @@ DRAIN_SECONDS = 0.5  # how often a worker that was asked to stop says so
 class Reconciler:
     """Sends on what got stuck, gives this worker's sign of life, and says when the worker is about to stop."""
 
-    def __init__(self, settings: Settings, worker: str, queues: list[str]) -> None:
+    def __init__(
+        self, settings: Settings, worker: str, queues: list[str], take: Callable[[bool], None] = lambda taking: None
+    ) -> None:
+        """`take` lets the worker take new messages (True), or none (False)."""
         self.app, self.settings = queue.make_impatient_app(settings), settings
-        self.worker, self.queues, self._registered = worker, queues, False
+        self.worker, self._registered = worker, False
+        self.queues = [name for name in queues if "." not in name]
+        self.labels = sorted({name.partition(".")[2] for name in queues if "." in name})
+        self._take, self._drained = take, False
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # seconds that a message may be on its way
@@ -80,10 +88,13 @@ class Reconciler:
         self._cancel_terminated()
         stuck = self._expired()  # these have no message yet
         waiting = {queue.task_id(*attempt): attempt[0] for attempt in self.store.waiting(self.grace)}
-        missing = set(waiting) - (queue.messages(self.app, self.settings.lease_seconds / 2) if waiting else set())
+        missing = set(waiting) - (self._sent() if waiting else set())
         stuck += [waiting[task] for task in missing & self._missing]  # missing once may mean that a worker just took it
         self._missing = missing
         return [run.id for run in map(self.store.due, stuck) if run and queue.send(self.app, run)]
+
+    def _sent(self) -> set[str]:
+        return queue.messages(self.app, self.settings.lease_seconds / 2, self.store.labels_wanted())
 
     def _cancel_terminated(self) -> None:
         while self._terminated:
@@ -108,8 +119,14 @@ class Reconciler:
             self._wake.clear()
 
     def _beat(self) -> None:
-        facts = {**hardware.facts(self.settings.memory_gb), "stages": list(STAGES)}
-        self.store.see_worker(self.worker, socket.gethostname(), self.queues, hardware.gpu_name(), os.getpid(), facts)
+        facts = hardware.facts(self.settings.memory_gb)
+        facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels}
+        host, gpu = socket.gethostname(), hardware.gpu_name()
+        drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
+        if drained != self._drained:
+            log.warning("drained: nothing new is taken" if drained else "undrained: work is taken again")
+            self._take(not drained)
+            self._drained = drained
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
             self.store.lose_questions_of(self.worker, time.monotonic() - self._began)

@@ -11,7 +11,7 @@ import click
 
 from ftq.errors import did_you_mean
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
-from ftq.store.records import MAX_GPUS, QUEUES
+from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS, QUEUES
 from ftq.words import bytes_of
 
 NEEDED = ("worker", "celery", "torch")
@@ -71,7 +71,14 @@ def up(flower: bool, **options: Any) -> None:
 @click.option(
     "--concurrency", type=click.IntRange(1), help="Stages or questions at once.  [default: 1; for --queues ask 4]"
 )
-def worker(queues: str, **options: Any) -> None:
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="LABEL",
+    help="It also takes the runs that ask for it: --set worker=LABEL.",
+)
+def worker(queues: str, labels: tuple[str, ...], **options: Any) -> None:
     """Run one worker.
 
     Start one for each GPU, and as many for the queue cpu as the machine carries. A worker with several GPUs
@@ -85,13 +92,16 @@ def worker(queues: str, **options: Any) -> None:
       ftq worker --gpus 0,1
       ftq worker --queues cpu --name export-box
       ftq worker --queues ask
+      ftq worker --label bigmem
     """
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
     if unknown := sorted(set(wanted) - set(QUEUES)) or ([] if wanted else [queues]):
         near = did_you_mean(unknown[0], list(QUEUES))
         known = "Known: cpu, gpu, ask; several with commas between them."
         raise click.BadParameter(f"no queue {', '.join(unknown)!r}.{near} {known}", param_hint="--queues")
-    _become(WorkerOptions(queues=",".join(wanted), **options), ())
+    if wrong := [label for label in labels if not LABEL.fullmatch(label)]:
+        raise click.BadParameter(f"{wrong[0]!r}: {LABEL_RULE}", param_hint="--label")
+    _become(WorkerOptions(queues=",".join(wanted), labels=",".join(labels), **options), ())
 
 
 @click.command()

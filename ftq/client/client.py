@@ -20,7 +20,7 @@ from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
 from ftq.servers import sqlite_file, without_password
 from ftq.settings import Settings
-from ftq.store.records import Event, Run, queue_of
+from ftq.store.records import Event, Run
 from ftq.store.store import RunStore
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class Client:
     def room(self) -> Room:
         """What runs take on the disk, and deleting it."""
         return Room(self.store, self.settings.home)
+
+    @property
+    def fleet(self) -> workers.Fleet:
+        """The workers."""
+        return workers.Fleet(self.store)
 
     def close(self) -> None:
         """Give back the database's connections; a client that was closed may be used again."""
@@ -180,16 +185,11 @@ class Client:
 
     def missing_worker(self, *runs: Run) -> str:
         """Why no worker takes the first run that waits in vain, and what to do; empty if all are taken."""
-        if not runs:
-            return ""
-        return workers.missing_for(runs, self.store.live_queues()) or workers.too_old(runs, self.store.workers())
+        return self.fleet.missing_for(runs) if runs else ""
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         """What `missing_worker` would say of a run that isn't recorded. Writes nothing, not even a new database."""
-        live = self.store.live_queues() if self.has_database() else set[str]()
-        needed = {queue_of(stage, spec) for stage in run_dir.STAGES}
-        missing = needed - live
-        return ". ".join(workers.explain("It", missing, live)) if missing else ""
+        return workers.would_wait(spec, self.store.live_queues() if self.has_database() else set())
 
     def has_database(self) -> bool:
         """Whether there is a database. Opening a missing one would create it."""

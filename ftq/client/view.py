@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ftq.client.workers import Member
 from ftq.evaluation.evaluation import Evaluation
 from ftq.files.artifact import Artifact
 from ftq.files.export_report import ExportReport
@@ -52,6 +53,25 @@ def event_as_dict(event: Event) -> dict[str, Any]:
         "kind": event.kind,
         "message": event.message,
         "data": event.data,
+    }
+
+
+def worker_as_dict(member: Member) -> dict[str, Any]:
+    worker, facts = member.worker, member.worker.facts
+    return {
+        "name": worker.name,
+        "host": worker.host,
+        "state": member.state,
+        "seen_at": iso(worker.seen_at),
+        "silent_seconds": round(member.silent, 1),
+        "queues": worker.queues,
+        "labels": worker.labels,
+        "gpu": worker.gpu,
+        "gpus": facts.get("gpus"),
+        "memory": facts.get("memory"),
+        "version": facts.get("version"),
+        "stages": facts.get("stages"),
+        "doing": [{**asdict(work), "since": iso(work.since)} for work in member.work],
     }
 
 

@@ -1,12 +1,84 @@
-"""Whether a worker is up that takes a run's stages; if none is, what is missing and how to start it."""
+"""The workers: who is up and does what, who is drained, and what is missing where nobody takes a run's stages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from ftq.store.records import MAX_GPUS, Run, Worker, gpu_queue, queue_of
+from ftq.errors import NotFound, Refused
+from ftq.files.run_dir import STAGES
+from ftq.store.records import MAX_GPUS, Run, Work, Worker, gpu_queue, queue_of
+from ftq.store.store import RunStore
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+
+
+@dataclass(frozen=True)
+class Member:
+    """A worker, what it does, and for how many seconds it has been silent."""
+
+    worker: Worker
+    work: tuple[Work, ...]
+    silent: float
+
+    @property
+    def state(self) -> str:
+        """up, draining (finishes what it has), drained (has nothing left), stopping, or silent."""
+        if self.worker.draining:
+            return "stopping"
+        if not self.worker.is_live:
+            return "silent"
+        if self.worker.drained:
+            return "draining" if self.work else "drained"
+        return "up"
+
+
+class Fleet:
+    """All workers that the database knows."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    def all(self) -> list[Member]:
+        """Every worker, by name; one that died is listed for a day."""
+        now, work = self._store.now(), self._store.at_work()
+        workers = sorted(self._store.workers(), key=lambda worker: worker.name)
+        return [
+            Member(one, tuple(part for part in work if part.worker == one.name), max(0.0, now - one.seen_at))
+            for one in workers
+        ]
+
+    def missing_for(self, runs: tuple[Run, ...]) -> str:
+        """Why nobody takes the first run that waits in vain, and what to do; empty if all are taken."""
+        return missing_for(runs, self._store.live_queues()) or too_old(runs, self._store.workers())
+
+    def drain(self, name: str) -> Member:
+        """Let a worker take nothing new. It finishes what it has. Refused for one that isn't up."""
+        member = self._find(name)
+        if member.state in ("silent", "stopping"):
+            raise Refused(f"{member.worker.name} is {member.state}: it takes nothing", "`ftq workers` lists who is up.")
+        return self._set(member, True)
+
+    def undrain(self, name: str) -> Member:
+        """Let a worker take work again."""
+        return self._set(self._find(name), False)
+
+    def _set(self, member: Member, drained: bool) -> Member:
+        self._store.set_drained(member.worker.name, drained)
+        return self._find(member.worker.name)
+
+    def _find(self, name: str) -> Member:
+        """The worker of that name, or the only one whose name begins with it."""
+        members = self.all()
+        exact = [one for one in members if one.worker.name == name]
+        matches = exact or [one for one in members if name and one.worker.name.startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        names = ", ".join(one.worker.name for one in matches or members)
+        if matches:
+            raise NotFound(f"{name} matches {len(matches)} workers: {names}", "Type more of the name.")
+        raise NotFound(f"no worker {name}", f"There are: {names}" if names else START)
 
 
 def missing_for(runs: tuple[Run, ...], live: set[str]) -> str:
@@ -26,6 +98,12 @@ def missing_for(runs: tuple[Run, ...], live: set[str]) -> str:
     return ""
 
 
+def would_wait(spec: dict[str, Any], live: set[str]) -> str:
+    """What `missing_for` would say of a run that isn't recorded."""
+    missing = {queue_of(stage, spec) for stage in STAGES} - live
+    return ". ".join(explain("It", missing, live)) if missing else ""
+
+
 def too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
     """Which worker doesn't know a stage that a run waits for, and what to do; empty if none is so old.
 
@@ -36,7 +114,7 @@ def too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
             continue
         for stage in run.remaining:
             queue = queue_of(stage.name, run.spec)
-            old = [one.name for one in workers if one.is_live and queue in one.queues and stage.name in one.lacks]
+            old = [one.name for one in workers if one.is_live and queue in one.served and stage.name in one.lacks]
             if old:
                 which = f"{', '.join(old)} {'is' if len(old) == 1 else 'are'} of an earlier version of ftq"
                 return (
@@ -48,15 +126,23 @@ def too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
 
 def explain(name: str, missing: set[str], live: set[str]) -> tuple[str, str]:
     """(what is missing for the run of that name, how to start it)."""
+    label = next((queue.partition(".")[2] for queue in sorted(missing) if "." in queue), "")
+    of, start = (f" with the label {label}", f" --label {label}") if label else ("", "")
+    if label:  # only the workers that have it count
+        live = {queue.partition(".")[0] for queue in live if queue.endswith(f".{label}")}
+        missing = {queue.partition(".")[0] for queue in missing}
     wide = next((count for count in range(2, MAX_GPUS + 1) if gpu_queue(count) in missing), 0)
     if wide and live:
         most = next((count for count in range(MAX_GPUS, 1, -1) if gpu_queue(count) in live), 1)
         example = ",".join(map(str, range(wide)))
         return (
-            f"{name} needs a worker with {wide} GPUs, and no worker here has more than {most}",
-            f"`ftq worker --gpus {example}` starts one.",
+            f"{name} needs a worker{of} with {wide} GPUs, and no worker here has more than {most}",
+            f"`ftq worker{start} --gpus {example}` starts one.",
         )
     if not live:
-        return "No worker is up", START
+        return f"No worker{of} is up", f"`ftq worker{start}` starts one." if label else START
     queues = sorted(missing)
-    return f"No worker serves the queue {' or '.join(queues)}", f"`ftq worker --queues {','.join(queues)}` starts one."
+    return (
+        f"No worker{of} serves the queue {' or '.join(queues)}",
+        f"`ftq worker{start} --queues {','.join(queues)}` starts one.",
+    )

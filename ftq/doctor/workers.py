@@ -71,7 +71,8 @@ def _known(settings: Settings) -> tuple[list[Worker], float]:
 def _judge(
     worker: Worker, alive: bool, answering: set[str] | None, ago: float, settings: Settings
 ) -> Iterator[Finding]:
-    who = f"{worker.name} ({','.join(worker.queues)}{f', {worker.gpu}' if worker.gpu else ''})"
+    has = [",".join(worker.queues), *([worker.gpu] if worker.gpu else []), *worker.labels]
+    who = f"{worker.name} ({', '.join(has)})"
     if not alive and ago < 0:
         message = f"{who} is gone: its last sign of life is {-ago:.0f} s from now, by a clock that was ahead"
         yield Finding("workers", "note", message)
@@ -84,6 +85,9 @@ def _judge(
     elif answering is not None and worker.name not in answering:
         message = f"{who} is alive by the database, but doesn't answer through this broker"
         yield Finding("workers", "warning", message, f"Compare FTQ_BROKER_URL on {worker.host} with this machine's.")
+    elif worker.drained:
+        again = f"ftq workers undrain {worker.name}"
+        yield Finding("workers", "note", f"{who} is drained: it takes nothing new", again)
     else:
         yield Finding("workers", "ok", f"{who} is alive")
     if worker.lacks and not worker.draining:
@@ -100,7 +104,7 @@ def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:
 
 
 def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
-    served = {queue for worker in alive if not worker.draining for queue in worker.queues}
+    served = {queue for worker in alive if not (worker.draining or worker.drained) for queue in worker.queues}
     if not served:
         yield Finding("workers", "warning", "no worker is up: runs are recorded and wait", "ftq up   (or ftq worker)")
         return

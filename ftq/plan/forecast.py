@@ -237,7 +237,7 @@ def _place(spec: dict[str, Any], store: RunStore | None, named: str | None) -> t
     if named:
         return Place(parse_card(named), "as --card says"), []
     queue = queue_of("train", spec)
-    workers = [one for one in store.workers() if queue in one.queues and one.facts.get("memory")] if store else []
+    workers = [one for one in store.workers() if queue in one.served and one.facts.get("memory")] if store else []
     live = [worker for worker in workers if worker.is_live]
     if store and live:
         least = min(live, key=lambda worker: int(worker.facts["memory"]))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ftq.errors import UserError, did_you_mean, utf8
 from ftq.spec.given import SET, place_of
 from ftq.spec.shape import PROJECTIONS
-from ftq.store.records import MAX_GPUS
+from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS
 
 Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
@@ -41,6 +41,7 @@ class RunSpec(BaseModel):
         "", description="folder of documents that are only measured on; then nothing else is held out"
     )
     priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
+    worker: str = Field("", description="label of the workers that take this run; empty: any worker")
     promote: Literal["always", "better", "never"] = Field(
         "always",
         description="whether the finished run becomes NAME:latest; better: only if it gets no fewer of the questions "
@@ -149,6 +150,13 @@ class RunSpec(BaseModel):
     @classmethod
     def _no_limit(cls, value: Any) -> Any:
         return None if value in ("none", "None", "") else value
+
+    @field_validator("worker", mode="after")
+    @classmethod
+    def _is_label(cls, value: str) -> str:
+        if value and not LABEL.fullmatch(value):
+            raise ValueError(LABEL_RULE)
+        return value
 
     @field_validator("prompts", mode="before")
     @classmethod

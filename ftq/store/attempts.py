@@ -43,12 +43,13 @@ class Attempts(Versions):
             earlier.c.run_id == run_id, earlier.c.position < STAGES.index(stage), earlier.c.status != "succeeded"
         )
         allowed = sa.exists().where(runs.c.id == run_id, runs.c.wanted == "run")
+        drained = sa.exists().where(workers.c.name == worker, workers.c.drained)
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self._write() as db:
             now = self._now(db)
             claimed = db.execute(
                 stages.update()
-                .where(guard, ~blocked, allowed, _is_due(now))
+                .where(guard, ~blocked, ~drained, allowed, _is_due(now))
                 .values(
                     status="running",
                     owner=token,

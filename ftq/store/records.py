@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ from ftq.files.run_dir import STAGES
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 MAX_GPUS = 8  # that may train one run together
+LABEL = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,31}")  # of a worker
+LABEL_RULE = "a label has letters, digits, `-` and `_` only, 32 at most"
 
 
 @dataclass(frozen=True)
@@ -121,18 +124,29 @@ QUEUES = (*STAGE_QUEUES, ASK)
 
 
 def queue_of(stage: str, spec: dict[str, Any]) -> str:
-    """The queue of a stage: training needs one GPU or several, answers from the adapter need one."""
+    """The queue of a stage: training needs one GPU or several, answers from the adapter need one.
+
+    A run with a label goes to the workers that have it.
+    """
     if stage == "train":
-        return gpu_queue(spec.get("gpus", 1))
-    return "gpu" if stage == "infer" and spec.get("infer_with") == "adapter" else "cpu"
+        queue = gpu_queue(spec.get("gpus", 1))
+    else:
+        queue = "gpu" if stage == "infer" and spec.get("infer_with") == "adapter" else "cpu"
+    return labelled(queue, spec.get("worker", ""))
+
+
+def labelled(queue: str, label: str) -> str:
+    """The queue of the workers with that label: gpu.bigmem. Without a label it is everybody's."""
+    return f"{queue}.{label}" if label else queue
 
 
 @dataclass(frozen=True)
 class Worker:
     """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, "stages",
-    those that it knows, and for a CPU that trains "dtype", its compute type.
+    those that it knows, "labels" and "version", and for a CPU that trains "dtype", its compute type.
 
-    `seen_at` is the time of its last sign of life, `gpu` the name for people.
+    `seen_at` is the time of its last sign of life, `gpu` the name for people. One that is `draining` stops and hands
+    its runs back; one that is `drained` finishes them and takes nothing new.
     """
 
     name: str
@@ -143,6 +157,17 @@ class Worker:
     gpu: str | None
     seen_at: float
     draining: bool
+    drained: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.facts.get("labels", []))
+
+    @property
+    def served(self) -> list[str]:
+        """Its queues, and those of its labels: questions have none."""
+        own = [labelled(queue, label) for label in self.labels for queue in self.queues if queue != ASK]
+        return [*own, *self.queues]
 
     @property
     def lacks(self) -> list[str]:
@@ -152,6 +177,18 @@ class Worker:
         """
         known = self.facts.get("stages", STAGES[:4] if self.facts else STAGES)  # the first four were before it was told
         return [stage for stage in STAGES if stage not in known]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage that a worker runs, and since when."""
+
+    worker: str
+    run_id: str
+    run: str
+    stage: str
+    attempt: int
+    since: float
 
 
 @dataclass(frozen=True)

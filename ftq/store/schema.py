@@ -35,7 +35,11 @@ UPGRADES = {
         "(SELECT 1 FROM stages WHERE stages.run_id = runs.id AND stages.status <> 'succeeded')",
         "UPDATE runs SET version = 1 WHERE id IN (SELECT run_id FROM versions)",
     ),
-    4: ("ALTER TABLE runs ADD COLUMN owner VARCHAR(16) NOT NULL DEFAULT ''", *GATEWAY),
+    4: (
+        "ALTER TABLE runs ADD COLUMN owner VARCHAR(16) NOT NULL DEFAULT ''",
+        "ALTER TABLE workers ADD COLUMN drained BOOLEAN NOT NULL DEFAULT false",
+        *GATEWAY,
+    ),
 }
 CONNECT_SECONDS = 4
 # Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.
@@ -132,7 +136,8 @@ workers = sa.Table(
     sa.Column("queues", sa.String(200), nullable=False),
     sa.Column("gpu", sa.String(200)),
     sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("draining", sa.Boolean, nullable=False, default=False),
+    sa.Column("draining", sa.Boolean, nullable=False, default=False),  # it stops: its runs are handed back
+    sa.Column("drained", sa.Boolean, nullable=False, default=False, server_default=sa.false()),  # takes nothing new
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("facts", sa.JSON(none_as_null=True)),  # see records.Worker
 )

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
-from ftq.store.records import Worker
-from ftq.store.schema import workers
+from ftq.store.records import Work, Worker
+from ftq.store.schema import runs, stages, workers
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as dead
 FORGOTTEN = 86_400.0  # seconds after which a dead worker isn't listed any more
@@ -26,14 +26,20 @@ class Workers(Database):
         gpu: str | None,
         pid: int,
         facts: dict[str, Any] | None = None,
-    ) -> None:
-        """Record a worker's sign of life and its `facts` (see records.Worker)."""
+    ) -> bool:
+        """Record a worker's sign of life and its `facts` (see records.Worker). Returns whether it is drained."""
         values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
         with self._write() as db:
             values["seen_at"] = now = self._now(db)
             if db.execute(workers.update().where(workers.c.name == name).values(**values)).rowcount == 0:
                 db.execute(workers.insert().values(name=name, draining=False, **values))
                 db.execute(workers.delete().where(workers.c.seen_at < now - FORGOTTEN))
+            return bool(db.scalar(sa.select(workers.c.drained).where(workers.c.name == name)))
+
+    def set_drained(self, name: str, drained: bool) -> None:
+        """Let a worker take nothing new (True), or take work again (False). What it runs goes on."""
+        with self._write() as db:
+            db.execute(workers.update().where(workers.c.name == name).values(drained=drained))
 
     def drain_worker(self, name: str, draining: bool) -> None:
         """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False)."""
@@ -54,8 +60,23 @@ class Workers(Database):
         return {row.name: set(row.queues.split(",")) for row in rows}
 
     def live_queues(self) -> set[str]:
-        """The queues that at least one live worker serves."""
-        return set[str]().union(*self.live_workers().values())
+        """The queues, those of labels too, from which at least one live worker takes work."""
+        taking = (worker for worker in self.workers() if worker.is_live and not worker.drained)
+        return set[str]().union(*(worker.served for worker in taking))
+
+    def at_work(self) -> list[Work]:
+        """What the workers are doing, the oldest first."""
+        columns = (stages.c.worker, runs.c.id, runs.c.name, stages.c.name, stages.c.attempt, stages.c.started_at)
+        query = sa.select(*columns).join(runs).where(stages.c.status == "running").order_by(stages.c.started_at)
+        with self._read() as db:
+            return [Work(*row) for row in db.execute(query)]
+
+    def labels_wanted(self) -> list[str]:
+        """The labels of the runs that aren't done."""
+        label = runs.c.spec["worker"].as_string()
+        query = sa.select(label).distinct().join(stages).where(stages.c.status == "queued", runs.c.wanted == "run")
+        with self._read() as db:
+            return [text for text in db.scalars(query) if text]
 
     def workers(self) -> list[Worker]:
         """Every known worker, also dead ones; the one seen last comes first."""
@@ -72,6 +93,7 @@ class Workers(Database):
                     row.gpu,
                     row.seen_at,
                     row.draining,
+                    row.drained,
                 )
                 for row in db.execute(query)
             ]

@@ -64,7 +64,7 @@ _CODE = {
 }
 # Documents and questions count by their content, not by their place; more GPUs learn the same, only faster; trackers
 # only watch; promote is about a finished run.
-_WITHOUT_EFFECT = {"documents", "validation", "questions_file", "priority", "gpus", "report_to", "promote"}
+_WITHOUT_EFFECT = {"documents", "validation", "questions_file", "priority", "worker", "gpus", "report_to", "promote"}
 _OPTIONS = {
     "prepare": {
         "model",

@@ -10,7 +10,7 @@ from ftq.client.recording.record import make_home
 from ftq.errors import FtqError, UserError
 from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
-from ftq.store.records import ASK, MAX_GPUS, gpu_queue
+from ftq.store.records import ASK, MAX_GPUS, gpu_queue, labelled
 from ftq.store.store import RunStore
 from worker.host import broker
 from worker.host.folders import try_all
@@ -24,7 +24,7 @@ def main() -> None:
         options = WorkerOptions.from_arguments(sys.argv[1:])
         asked = options.queues.split(",")
         queues = queues_for(asked, take_gpus(options.gpus, asked))
-        _start(queues, options.name, options.concurrency)
+        _start(with_labels(queues, options.labels), options.name, options.concurrency)
     except FtqError as error:
         end(error)
 
@@ -67,6 +67,12 @@ def queues_for(wanted: list[str], gpus: int) -> list[str]:
                 "Give it more, for example --gpus 0,1.",
             )
     return list(dict.fromkeys(queues))
+
+
+def with_labels(queues: list[str], labels: str) -> list[str]:
+    """The queues, and before them those of the labels: few workers have these."""
+    named = [label for label in labels.split(",") if label]
+    return [*(labelled(queue, label) for label in named for queue in queues if queue != ASK), *queues]
 
 
 def _start(queues: list[str], name: str | None, concurrency: int | None) -> None:

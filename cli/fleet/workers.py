@@ -1,0 +1,122 @@
+"""`ftq workers`, `ftq workers drain`, `ftq workers undrain`: who is up, and does what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.common import json_option, note, open_client, print_json, say
+from ftq.errors import printable
+
+if TYPE_CHECKING:
+    from ftq.client.workers import Member
+
+COLOURS = {"up": "green", "draining": "yellow", "drained": "yellow", "stopping": "yellow", "silent": "red"}
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def workers(context: click.Context, as_json: bool) -> None:
+    """List the workers: what they have, and what each does.
+
+    One that died is listed for a day, with how long it has been silent. NAME may be the beginning of a name.
+
+    \b
+    Examples:
+      ftq workers
+      ftq workers --json
+      ftq workers drain gpu0
+    """
+    if context.invoked_subcommand:
+        return
+    client = open_client()
+    members = client.fleet.all() if client.has_database() else []
+    if as_json:
+        from ftq.client.view import worker_as_dict
+
+        print_json([worker_as_dict(member) for member in members])
+        return
+    if not members:
+        from ftq.client.workers import START
+
+        note(f"No worker is up. {START}")
+        return
+    _print_table(members)
+
+
+@workers.command()
+@click.argument("name")
+def drain(name: str) -> None:
+    """Let a worker finish what it has and take nothing new.
+
+    Its signs of life go on, and it still takes back what other workers lost. `ftq workers undrain` ends it, and so
+    does stopping the worker.
+
+    \b
+    Example:
+      ftq workers drain gpu0
+    """
+    client = open_client()
+    member = client.fleet.drain(name)
+    work = ", ".join(f"{part.run} ({part.stage})" for part in member.work)
+    rest = f"and finishes {work}" if work else "and has nothing left to do"
+    say(f"{member.worker.name} takes nothing new {rest}.")
+    note(f"`ftq workers` shows when it is done, `ftq workers undrain {member.worker.name}` lets it work again.")
+    if missing := sorted(set(member.worker.served) - client.store.live_queues()):
+        note(f"Note: no other worker serves {', '.join(missing)}: what comes there waits.")
+
+
+@workers.command()
+@click.argument("name")
+def undrain(name: str) -> None:
+    """Let a drained worker take work again.
+
+    \b
+    Example:
+      ftq workers undrain gpu0
+    """
+    member = open_client().fleet.undrain(name)
+    if member.state == "up":
+        say(f"{member.worker.name} takes work again.")
+    else:
+        say(f"{member.worker.name} isn't drained any more, but it is {member.state}.")
+
+
+def _print_table(members: list[Member]) -> None:
+    from rich.text import Text
+
+    from cli.screens import terminal
+
+    table = terminal.table("NAME", "STATE", "QUEUES", "GPU", "VERSION")
+    table.add_column(Text("DOES", "dim"), overflow="fold")
+    for member in members:
+        worker = member.worker
+        state = Text(_state(member), COLOURS[member.state])
+        queues = ",".join(worker.queues) + "".join(f" +{label}" for label in worker.labels)
+        version = str(worker.facts.get("version", ""))
+        cells = [printable(text) for text in (queues, _card(member), version, _work(member))]
+        table.add_row(Text(printable(worker.name), "bold"), state, *cells)
+    terminal.put(terminal.console(), table)
+
+
+def _state(member: Member) -> str:
+    from cli.screens.words import short
+
+    return f"silent for {short(member.silent)}" if member.state == "silent" else member.state
+
+
+def _card(member: Member) -> str:
+    """NVIDIA H100 80GB HBM3, 79 GiB; of a CPU the memory alone."""
+    memory = member.worker.facts.get("memory")
+    name = member.worker.gpu or ("CPU" if memory else "")
+    return f"{name}, {memory / 2**30:.0f} GiB" if memory else name
+
+
+def _work(member: Member) -> str:
+    import time
+
+    from cli.screens.words import short
+
+    return ", ".join(f"{part.run} ({part.stage}, {short(time.time() - part.since)})" for part in member.work)

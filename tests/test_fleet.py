@@ -1,0 +1,171 @@
+"""The workers: who is up and does what, drained ones, labels; by a real broker and real workers with fake stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from ftq import queue
+from ftq.client import workers
+from ftq.client.workers import START, Fleet
+from ftq.errors import FtqError
+from ftq.files.run_dir import STAGES
+from ftq.store.store import RunStore
+from ftq.version import VERSION
+from tests.test_store import Clock, clock, run, store, url
+from tests.tools import Bench, until
+
+__all__ = ["clock", "run", "store", "url"]  # fixtures
+FACTS = {"gpus": 1, "gpu": "H100", "memory": 80 * 2**30, "labels": ["big"], "stages": list(STAGES), "version": VERSION}
+LEASE = 3.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS=str(LEASE))
+    bench.start_broker()
+    yield bench
+    bench.close()
+
+
+def ftq(bench: Bench, *arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env={"FTQ_HOME": str(bench.settings.home)})
+
+
+def test_who_is_up_and_does_what(store: RunStore, clock: Clock) -> None:
+    store.see_worker("old@b", "b", ["cpu"], None, 1)
+    clock.now += 100
+    store.see_worker("gpu0@a", "a", ["cpu", "gpu"], "H100", 2, FACTS)
+    store.see_worker("stops@a", "a", ["cpu"], None, 3)
+    store.drain_worker("stops@a", True)
+    store.create("abc", "first", {"model": "m"}, "hash")
+    store.claim("abc", "prepare", 1, "gpu0@a", 60)
+    clock.now += 5
+    members = Fleet(store).all()
+    assert [(one.worker.name, one.state, one.silent) for one in members] == [
+        ("gpu0@a", "up", 5), ("old@b", "silent", 105), ("stops@a", "stopping", 5)]  # fmt: skip
+    assert [(part.run, part.stage, part.since) for part in members[0].work] == [("first", "prepare", clock.now - 5)]
+    assert members[0].worker.served == ["cpu.big", "gpu.big", "cpu", "gpu"]
+
+
+def test_a_drained_worker_takes_nothing_new_and_finishes_what_it_has(store: RunStore, clock: Clock) -> None:
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    for name in ("one", "two"):
+        store.create(name, name, {"model": "m"}, "hash")
+    token = store.claim("one", "prepare", 1, "w1", 60)
+    assert token
+    fleet = Fleet(store)
+    assert (fleet.drain("w1").state, store.live_queues()) == ("draining", set())
+    assert store.claim("two", "prepare", 1, "w1", 60) is None
+    assert store.check(token) == ("run", False)  # nobody asks it to hand back
+    store.renew(token, 60)
+    store.succeed(token, None, [])
+    assert [one.state for one in fleet.all()] == ["drained"]
+    assert store.see_worker("w1", "host", ["cpu"], None, 1), "its sign of life doesn't undo it"
+    assert store.claim("two", "prepare", 1, "w2", 60)
+    assert (fleet.undrain("w").state, store.live_queues()) == ("up", {"cpu"})
+    assert store.claim("one", "train", 1, "w1", 60)
+
+
+def test_who_cannot_be_drained(store: RunStore, clock: Clock) -> None:
+    fleet = Fleet(store)
+    with pytest.raises(FtqError, match=r"^no worker w") as nobody:
+        fleet.drain("w")
+    assert nobody.value.hint == START
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    store.see_worker("w2", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match=r"^w matches 2 workers: w1, w2$"):
+        fleet.drain("w")
+    with pytest.raises(FtqError, match=r"^no worker $"):
+        fleet.undrain("")
+    clock.now += 60
+    with pytest.raises(FtqError, match=r"^w1 is silent: it takes nothing$"):
+        fleet.drain("w1")
+
+
+def test_the_labels_that_are_waited_for(store: RunStore) -> None:
+    for name, label in (("a", ""), ("b", "big"), ("c", "big"), ("d", "done"), ("e", "paused")):
+        store.create(name, name, {"model": "m", "worker": label}, "hash")
+    store.create("earlier", "earlier", {"model": "m"}, "hash")
+    store.cancel("d")
+    store.pause("e")
+    assert store.labels_wanted() == ["big"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "live", "why", "start"),
+    [
+        ("cpu.big gpu.big", "cpu gpu", "No worker with the label big is up", "--label big` starts one."),
+        ("gpu.big", "cpu.big gpu", "No worker with the label big serves the queue gpu", "--label big --queues gpu`"),
+        ("gpu2.big", "gpu.big gpu2", "x needs a worker with the label big with 2 GPUs", "--label big --gpus 0,1`"),
+        ("gpu", "gpu.big", "No worker serves the queue gpu", "`ftq worker --queues gpu`"),
+    ],
+)
+def test_what_is_said_where_nobody_has_the_label(missing: str, live: str, why: str, start: str) -> None:
+    said = workers.explain("x", set(missing.split()), set(live.split()))
+    assert said[0].startswith(why) and start in said[1]
+
+
+@pytest.mark.slow
+def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
+    bench.submit("long", max_steps=60)
+    first = bench.start_worker("cpu,gpu")
+    until(lambda: any(event.kind == "checkpoint" for event in bench.client.store.events(bench.client.find("long").id)))
+    said = ftq(bench, "workers", "drain", first.name.partition("@")[0])
+    assert said.exit_code == 0, said.output
+    assert said.stdout == f"{first.name} takes nothing new and finishes long (train).\n"
+    assert "Note: no other worker serves cpu, gpu: what comes there waits." in said.stderr
+    until(lambda: bench.client.find("long").stage("train").status == "succeeded", 30)
+    until(lambda: "drained: nothing new is taken" in (bench.logs / "w1.log").read_text())
+    listed = json.loads(ftq(bench, "workers", "--json").stdout)
+    assert [(one["name"], one["state"], one["version"], one["stages"], one["doing"]) for one in listed] == [
+        (first.name, "drained", VERSION, list(STAGES), [])
+    ]
+    left = {f"{bench.client.find('long').id}.export.1", f"{bench.submit('next').id}.prepare.1"}
+    until(lambda: left <= queue.messages(bench.client._app, 0))  # they stay in the broker, for others
+    assert [run.status for run in bench.client.all()] == ["queued", "queued"]
+    assert ftq(bench, "workers", "undrain", first.name).stdout == f"{first.name} takes work again.\n"
+    until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 40)
+    assert {stage.worker for run in bench.client.all() for stage in run.stages} == {first.name}
+
+
+@pytest.mark.slow
+def test_a_run_with_a_label_goes_to_the_workers_that_have_it(bench: Bench) -> None:
+    other = bench.start_worker("cpu,gpu")
+    until(lambda: bench.client.store.live_queues() == {"cpu", "gpu"})
+    labelled = bench.submit("labelled", worker="bigmem")
+    assert bench.client.missing_worker(labelled).startswith("No worker with the label bigmem is up. ")
+    bench.submit("any")
+    until(lambda: bench.client.find("any").is_finished, 30)
+    assert bench.client.find("labelled").status == "queued"
+    big = bench.start_worker("cpu,gpu", labels="bigmem")
+    until(lambda: bench.client.find("labelled").is_finished, 30)
+    assert {stage.worker for stage in bench.client.find("labelled").stages} == {big.name}
+    assert {stage.worker for stage in bench.client.find("any").stages} == {other.name}
+    bench.stop_broker()  # what was sent is gone; the reconciler looks into the queues of labels too
+    again = bench.submit("again", worker="bigmem")
+    bench.wipe_broker()
+    bench.start_broker()
+    until(lambda: bench.client.find("again").status == "succeeded", 60)
+    assert {stage.worker for stage in bench.client.find("again").stages} == {big.name}
+    sent = [event.kind for event in bench.client.store.events(again.id)]
+    assert sent.count("claimed") == len(STAGES)
+
+
+def test_a_label_is_checked_where_it_is_given(bench_home: Path) -> None:
+    said = CliRunner().invoke(main, ["worker", "--label", "a b"], env={"FTQ_HOME": str(bench_home)})
+    assert said.exit_code == 2 and "a label has letters, digits" in said.stderr
+    given = ["submit", "--model", "smollm2-135m", "--documents", str(bench_home), "--set", "worker=a.b"]
+    said = CliRunner().invoke(main, given, env={"FTQ_HOME": str(bench_home / "artifacts")})
+    assert said.exit_code == 2 and "worker=a.b: a label has letters, digits" in said.stderr
+
+
+@pytest.fixture
+def bench_home(tmp_path: Path) -> Path:
+    (tmp_path / "text.md").write_text("# A\n\nA text.\n")
+    return tmp_path
