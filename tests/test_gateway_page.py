@@ -250,10 +250,10 @@ def test_a_failed_run_says_why_and_where_its_log_is(gateway: Gateway) -> None:
     runs = gateway.runs()
     runs.fail(runs.add("aaaa1111", "handbook"))
     html = gateway.admin.get("/runs/aaaa1111").text
-    assert "train failed (user): the training diverged Lower learning_rate . The log of train" in said(html)
+    assert "train failed (user): the training diverged Lower learning_rate. The log of train" in said(html)
     assert "<code>learning_rate</code>" in html
     told = said(gateway.admin.get("/runs/aaaa1111/logs/train").text)
-    assert told == "Log of train of handbook . The whole log as text step 1 loss nan"
+    assert told == "Log of train of handbook. The whole log as text step 1 loss nan"
     whole = gateway.admin.get("/runs/aaaa1111/logs/train?whole")
     assert (whole.text, whole.headers["content-type"]) == ("step 1\nloss nan\n", "text/plain; charset=utf-8")
 

@@ -13,7 +13,7 @@ from ftq.store.records import Run, Stage
 from ftq.words import duration, numbers, short, time_left
 
 SYMBOLS = {"queued": "○", "running": "●", "paused": "‖", "succeeded": "✓", "failed": "✗", "cancelled": "–"}
-UPLOADED = re.compile(r"/\.page-[^/]+\.partial/documents$")
+UPLOADED = re.compile(r"/\.[^/]+\.partial/(documents|training)$")  # by this page, or as a job's training file
 ACTIONS = {
     "pause": "Pause",
     "resume": "Resume",
