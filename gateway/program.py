@@ -76,7 +76,7 @@ def _url(host: str, port: int) -> str:
 
 def _tell(url: str, keys: Keys) -> None:
     """Say where it serves; where there is no key yet, make an admin's and tell its secret, this once."""
-    said = [f"Serving {url}  (Ctrl-C stops it)"]
+    said = [f"Serving {url}  (Ctrl-C stops it)", f"The page, for people: {url.removesuffix('v1')}"]
     if new := keys.first():
         said.append(f"The first key, an admin's, is called {new.key.name}. Its secret is shown this once:")
         said.append(f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY={new.secret}")

@@ -16,7 +16,7 @@ from gateway.chat.upstream.order import Order
 from gateway.models import Served
 from tests import reported
 
-TRAINING = {"percent": 63.2, "step": 120, "total_steps": 190, "loss": 1.8342, "tokens_per_second": 412.3,
+TRAINING = {"percent": 63.2, "step": 120, "total_steps": 190, "loss": 0.501, "tokens_per_second": 412.3,
             "eta_seconds": 58.0}  # fmt: skip
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(1)>"
 

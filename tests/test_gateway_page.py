@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pages
 import pytest
 from page_tools import HOSTILE, Runs, every_state
@@ -16,11 +19,13 @@ from starlette.testclient import TestClient
 
 from ftq.errors import Unavailable
 from ftq.files.run_dir import STAGES
+from ftq.programs import ServeOptions
 from ftq.store.gateway.keys import Limits
 from ftq.store.gateway.sessions import LIVES, Sessions
 from ftq.store.store import RunStore
 from gateway.page.sessions import COOKIE
 from tests.gateway_tools import make_gateway
+from tests.tools import free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 HOST = "http://testserver"
@@ -215,7 +220,7 @@ def test_the_list_has_every_state_newest_first_in_pages(gateway: Gateway) -> Non
     ]  # fmt: skip
     told = said(html)
     for text in ("6 in all, 1 worker up", "○ queued", "‖ paused", "– cancelled", "train failed: the training diverged",
-                 "● running 63 % train, step 120 of 190, loss 1.834, 412 tokens/s, 58 s left",
+                 "● running 63 % train, step 120 of 190, loss 0.501, 412 tokens/s, 58 s left",
                  "✓ succeeded handbook:1, took"):  # fmt: skip
         assert text in told
     assert 'data-live="/live?runs=ffff6666,eeee5555,dddd4444"' in html
@@ -288,6 +293,55 @@ def test_an_address_never_becomes_a_path(gateway: Gateway) -> None:
     for path in ("/runs/aaaa1111/logs/..%2f..%2fsecret", "/runs/..%2f..%2fetc/report.html", "/runs/aaaa1111/run.json",
                  "/assets/../app.py", "/assets/page.html", "/runs/aaaa1111/logs/secret", "/runs/handbook"):  # fmt: skip
         assert gateway.admin.get(path).status_code in (404, 405)
+
+
+def test_what_changes_is_sent_in_pieces_until_the_run_has_ended(gateway: Gateway) -> None:
+    every_state(gateway.runs())
+    gateway.app.state.gateway.stopping = True  # one look, as at the server's end
+    assert gateway.admin.get("/live?runs=eeee5555").text == "retry: 3000\n\n"
+    gateway.app.state.gateway.stopping = False
+    ended = pieces(gateway.admin.get("/live?runs=aaaa1111,bbbb2222").text)
+    assert sorted(ended) == ["end", "live-aaaa1111", "live-bbbb2222"] and ended["end"] == "stop"
+    assert "train failed: the training diverged" in ended["live-bbbb2222"]
+    one = pieces(gateway.admin.get("/runs/aaaa1111/live").text)
+    assert sorted(one) == ["actions", "end", "events", "live-aaaa1111", "stages"] and one["end"] == "reload"
+    html = gateway.admin.get("/runs/aaaa1111").text
+    for name, piece in one.items():  # the page has shown the same, where the pieces go
+        assert name == "end" or (f'id="{name}"' in html and " ".join(piece.split()) in " ".join(html.split()))
+
+
+@pytest.mark.slow
+def test_a_server_that_is_told_to_end_does_not_wait_for_who_looks_on(gateway: Gateway) -> None:
+    gateway.runs().train(gateway.runs().add("aaaa1111", "handbook"))
+    port = free_port()
+    environment = {**os.environ, "FTQ_HOME": str(gateway.home)}
+    command = ServeOptions(port=port).argv()
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stderr and process.stderr.readline().startswith("Serving")
+        assert process.stderr.readline() == f"The page, for people: http://127.0.0.1:{port}/\n"
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as browser:
+            until(lambda: _answers(browser))
+            url = str(browser.base_url).rstrip("/")
+            assert browser.post("/login", data={"key": gateway.secret}, headers={"origin": url}).status_code == 303
+            with browser.stream("GET", "/runs/aaaa1111/live") as stream:
+                lines = stream.iter_lines()
+                assert next(lines) == "retry: 3000"
+                process.terminate()
+                assert any("live-aaaa1111" in line for line in lines)  # and it ends
+        assert process.stderr.read() == ""  # nothing was cut off
+
+
+def _answers(browser: httpx.Client) -> bool:
+    try:
+        return browser.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def pieces(text: str) -> dict[str, str]:
+    """{part: HTML} of a stream that has ended."""
+    sent = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+    return {one["part"]: one["html"] for one in sent}
 
 
 # ---- buttons --------------------------------------------------------------------------------------------------------
