@@ -251,7 +251,7 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(shelf: Site, brow
             seen.append(page.evaluate("document.activeElement.textContent.trim()"))
             assert (seen[-1], outline) == (seen[-1], "solid")
         assert seen == ["Skip to the content", "ftq", "Runs", "Submit", "Log out", "Pause", "Cancel", "Keep",
-                            "Log of prepare"]  # fmt: skip
+                            "Report"]  # fmt: skip
         style = "getComputedStyle(document.querySelector('progress'), '::-webkit-progress-value').transitionDuration"
         assert page.evaluate(style) in ("0s", "")
         tree = page.locator("body").aria_snapshot()
