@@ -79,7 +79,10 @@ class WorkerOptions(Program):
 
 @dataclass(frozen=True)
 class ServeOptions(Program):
-    """`largest_upload` is in bytes; `base64_results` serves result files as OpenAI does, not plain."""
+    """`largest_upload` is in bytes; `base64_results` serves result files as OpenAI does, not plain.
+
+    `documents` is the folder below which every key may name documents; empty: the current one, for admins' keys alone.
+    """
 
     module: ClassVar = "gateway.program"
     command: ClassVar = "ftq serve"
@@ -87,3 +90,4 @@ class ServeOptions(Program):
     port: int = 8787
     largest_upload: int = 8 * 10**9
     base64_results: bool = False
+    documents: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 def size(number: float) -> str:
@@ -36,3 +37,30 @@ def duration(seconds: float) -> str:
 
 def loss(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value < 100 else f"{value:.3g}"
+
+
+def time_left(progress: dict[str, Any]) -> str:
+    """Of a stage's last report: 1:23 left."""
+    eta = progress.get("eta_seconds")
+    return "" if eta is None else f"{duration(eta)} left"
+
+
+def numbers(progress: dict[str, Any]) -> str:
+    """Of a stage's last report: step 5 of 60, loss 1.234, 412 tokens/s."""
+    found = list[str]()
+    if progress.get("step") is not None:
+        total = progress.get("total_steps")
+        found.append(f"step {progress['step']}" + (f" of {total}" if total else ""))
+    if progress.get("loss") is not None:
+        found.append(f"loss {loss(progress['loss'])}")
+    if progress.get("tokens_per_second") is not None:
+        found.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(found)
+
+
+def short(seconds: float) -> str:
+    """How long ago, in one unit: 45s, 12m, 3h, 5d."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"

@@ -1,4 +1,4 @@
-"""Who asks, and how often: an API key for all but /healthz, its limits, and a request id on every answer.
+"""Who asks, and how often: an API key or a person's session, its limits, and a request id on every answer.
 
 Plain ASGI: Starlette's BaseHTTPMiddleware would hide a client that hangs up from the endpoints.
 """
@@ -21,13 +21,14 @@ from ftq.store.gateway.keys import Key
 from gateway import errors
 from gateway.errors import ApiError
 from gateway.limits import Requests
+from gateway.page import sessions
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
 KNOWN = 1.0  # seconds
 log = logging.getLogger("ftq.gateway")
-OPEN = frozenset({"/healthz"})
+OPEN = frozenset({"/healthz", "/login", "/assets/page.css", "/assets/page.js"})
 HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-ftq"}
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
@@ -67,6 +68,9 @@ class Access:
             await errors.answer(Request(scope, receive), error)(scope, receive, with_id.send)
 
     async def _key_of(self, request: Request) -> Key:
+        """The key in the header; for a page without that, the one that the person has logged in with."""
+        if "authorization" not in request.headers and not request.url.path.startswith("/v1/"):
+            return await run_in_threadpool(sessions.key_of, self.gateway.client.store, request)
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise ApiError(401, NO_KEY)

@@ -42,6 +42,7 @@ class Gateway:
     options: ServeOptions
     client: Client
     chat: ChatSettings = field(default_factory=ChatSettings.from_env)
+    stopping: bool = False  # the server has been told to end: streams without an end have to
 
     @cached_property
     def answering(self) -> Backend:
@@ -92,8 +93,9 @@ def _routes() -> list[Route]:
     from gateway.chat import routes as chat  # they need this module
     from gateway.files import routes as files
     from gateway.jobs import routes as jobs
+    from gateway.page import routes as page
 
-    return [Route("/healthz", health), *files.routes, *jobs.routes, *chat.routes]
+    return [Route("/healthz", health), *files.routes, *jobs.routes, *chat.routes, *page.routes]
 
 
 async def _sweep(gateway: Gateway) -> None:

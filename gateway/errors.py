@@ -63,6 +63,10 @@ def answer(request: Request, error: Exception) -> Response:
     elif not isinstance(error, ApiError):
         log.exception("%s %s", request.method, request.url.path, exc_info=error)
         error = ApiError(500, "The server had an error; its log has the details.", kind="server_error")
+    if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+        from gateway.page.html import problem  # that needs this module
+
+        return problem(request, error)
     return JSONResponse(error.body, error.status, error.headers)
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from dataclasses import replace
+from typing import Any
 
 import uvicorn
 
@@ -34,7 +35,7 @@ def main() -> None:
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=10, server_header=False, date_header=True
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     if not server.started:
@@ -48,6 +49,13 @@ def _with_environment(options: ServeOptions) -> ServeOptions:
         raise UserError(f"FTQ_RESULT_FILES={wanted}: neither plain nor base64")
     models.aliases()  # what is wrong there is said now, not with the first request
     return replace(options, base64_results=options.base64_results or wanted == "base64")
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, *signal: Any) -> None:
+        """Tell the pages that are being looked at: uvicorn would wait for their streams."""
+        self.config.app.state.gateway.stopping = True  # type: ignore[union-attr]
+        super().handle_exit(*signal)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -68,7 +76,7 @@ def _url(host: str, port: int) -> str:
 
 def _tell(url: str, keys: Keys) -> None:
     """Say where it serves; where there is no key yet, make an admin's and tell its secret, this once."""
-    said = [f"Serving {url}  (Ctrl-C stops it)"]
+    said = [f"Serving {url}  (Ctrl-C stops it)", f"The page, for people: {url.removesuffix('v1')}"]
     if new := keys.first():
         said.append(f"The first key, an admin's, is called {new.key.name}. Its secret is shown this once:")
         said.append(f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY={new.secret}")

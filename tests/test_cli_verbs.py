@@ -567,6 +567,7 @@ def test_a_broker_that_is_no_redis_is_said_before_anything_is_recorded(
         (["up", "--gpus-per-worker", "2"], UpOptions(gpus_per_worker=2)),
         (["up", "--serve", "--serve-port", "9000"], UpOptions(serve=True, serve_port=9000)),
         (["serve"], ServeOptions()),
+        (["serve", "--documents", "/usr/share"], ServeOptions(documents="/usr/share")),
         (["serve", "--host", "::", "--port", "1", "--largest-upload", "500M"], ServeOptions("::", 1, 500_000_000)),
         (["worker"], WorkerOptions()),
         (["worker", "--gpus", "0,1", "--queues", " gpu2, "], WorkerOptions("gpu2", "0,1")),

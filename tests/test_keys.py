@@ -103,14 +103,15 @@ def test_the_first_start_makes_an_admins_key_and_tells_it_once(home: Path) -> No
 
     said = start()
     url = f"http://127.0.0.1:{port}/v1"
-    assert said[:2] == [
+    assert said[:3] == [
         f"Serving {url}  (Ctrl-C stops it)\n",
+        f"The page, for people: http://127.0.0.1:{port}/\n",
         "The first key, an admin's, is called ana. Its secret is shown this once:\n",
     ]
-    secret = said[2].strip().removeprefix(f"export OPENAI_BASE_URL={url} OPENAI_API_KEY=")
+    secret = said[3].strip().removeprefix(f"export OPENAI_BASE_URL={url} OPENAI_API_KEY=")
     key = RunStore(f"sqlite:///{home / 'ftq.db'}").keys.find(secret)
     assert key and (key.name, key.admin) == ("ana", True)
-    assert start() == said[:1]
+    assert start() == said[:2]
 
 
 def _answers(port: int) -> bool:

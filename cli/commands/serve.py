@@ -115,7 +115,13 @@ def worker(queues: str, labels: tuple[str, ...], **options: Any) -> None:
     show_default=True,
     help="How jobs' result files are served; base64 for scripts that decode what OpenAI sends.",
 )
-def serve(largest_upload: str, result_files: str, **options: Any) -> None:
+@click.option(
+    "--documents",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    help="Any key may submit folders below it, by the page.  [default: the current one, for admins' keys alone]",
+)
+def serve(largest_upload: str, result_files: str, documents: str | None, **options: Any) -> None:
     """Serve OpenAI's fine-tuning and chat API, and a page for people.
 
     It listens on this machine alone unless --host says otherwise. Every request needs a key: the first start makes
@@ -125,12 +131,14 @@ def serve(largest_upload: str, result_files: str, **options: Any) -> None:
     Examples:
       ftq serve
       ftq serve --host 0.0.0.0 --port 8000
+      ftq serve --documents /srv/documents
     """
     most = bytes_of(largest_upload)
     if most is None:
         raise click.BadParameter(f"{largest_upload!r} is no number of bytes: 500M, 8G", param_hint="--largest-upload")
     _check_serving()
-    _exec(ServeOptions(largest_upload=most, base64_results=result_files == "base64", **options))
+    base64 = result_files == "base64"
+    _exec(ServeOptions(largest_upload=most, base64_results=base64, documents=documents or "", **options))
 
 
 def _check_serving() -> None:

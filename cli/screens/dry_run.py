@@ -8,72 +8,22 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cli.common import note, plural, size
+from cli.common import note
 from cli.screens.run import asked_for
 from cli.screens.terminal import console, put
-from cli.screens.words import duration
 from ftq.errors import printable
-from ftq.files.run_dir import STAGES
-from ftq.store.records import queue_of
+from ftq.report.forecast import told
 
 if TYPE_CHECKING:
     from ftq.files.snapshot import Snapshot
     from ftq.plan.forecast import Forecast
-    from ftq.plan.plan import Plan
 
 
 def print_forecast(spec: dict[str, Any], documents: Snapshot, forecast: Forecast) -> None:
     """What a submit would do, and what it would take: `~` is what is estimated."""
     grid = Table.grid(padding=(0, 2, 0, 0))
-    rows = [*_documents(spec, documents), *_training(forecast), *_disk(forecast)]
-    for name, text in rows:
+    for name, text in told(spec, documents, forecast):
         grid.add_row(Text(name, "dim"), Text(printable(text), "yellow" if text.startswith("skipped") else ""))
     put(console(), Group(grid, "", *asked_for(spec)))
     for text in forecast.notes:
         note(f"Note: {text}")
-
-
-def _documents(spec: dict[str, Any], documents: Snapshot) -> list[tuple[str, str]]:
-    stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
-    others = f" ({documents.others})" if documents.others else ""
-    taken = f"{plural(documents.files, 'document')} ({size(documents.bytes)}) from {spec['documents']}{others}"
-    skipped = [("", f"skipped: {text}") for text in documents.skipped]
-    return [("model", spec["model"]), ("documents", taken), *skipped, ("stages", stages)]
-
-
-def _training(forecast: Forecast) -> list[tuple[str, str]]:
-    dataset, plan, place = forecast.dataset, forecast.plan, forecast.place
-    rows, about = dataset.train, "" if dataset.counted else "~"
-    held_out = f", and {about}{dataset.held_out:,} held out" if dataset.held_out else ""
-    examples = f"{about}{rows.examples:,} with {about}{rows.tokens:,} tokens, {about}{rows.longest:,} in the longest"
-    lines = [("examples", examples + held_out)]
-    if plan is None or place is None:
-        return lines
-    lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan)), ("LoRA", str(forecast.recipe))]
-    lines += [("memory", f"~{plan.peak / 2**30:.1f} of {place.card.memory / 2**30:.1f} GiB")]
-    return lines if forecast.seconds is None else [*lines, ("time", f"~{duration(forecast.seconds)} of training")]
-
-
-def _plan(plan: Plan) -> str:
-    at_once = f"{plan.batch_size} of them at once" if plan.gradient_accumulation_steps > 1 else "all at once"
-    if not plan.gpu and plan.gradient_accumulation_steps > 1:
-        at_once += " (on a CPU more are no faster, whatever the memory)"
-    gpus = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
-    saving = "checkpointing" if plan.gradient_checkpointing else "no checkpointing"
-    return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {plan.bits}-bit base, {saving}"
-
-
-def _disk(forecast: Forecast) -> list[tuple[str, str]]:
-    if forecast.disk is None or forecast.gguf is None:
-        return []
-    needed = {
-        "download": "to download unless the worker has it",
-        "checkpoints": "checkpoints while it trains",
-        "export": "free for the export",
-    }
-    kept = {"adapter": "adapter", "merged": "merged model", **{name: name for name in forecast.gguf}}
-    sizes = {**forecast.disk, **forecast.gguf}
-    return [
-        (row, "~" + ", ".join(f"{size(sizes[name])} {word}" for name, word in words.items() if sizes[name]))
-        for row, words in (("disk", needed), ("kept", kept))
-    ]

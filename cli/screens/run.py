@@ -19,7 +19,7 @@ from cli.screens import terminal, words
 from ftq.client import view
 from ftq.errors import printable
 from ftq.plan import calibration
-from ftq.store.records import Run, Stage
+from ftq.store.records import Run
 
 BAR_WIDTH = 36
 
@@ -71,20 +71,9 @@ def _stages(run: Run, now: float, symbols: bool) -> RenderableType:
         if stage.status == "queued" and run.is_finished:
             label = Text("  not started", "dim")
         table.add_row(
-            stage.name, label, attempt, "" if taken is None else words.duration(taken), Text(_remark(stage), "dim")
+            stage.name, label, attempt, "" if taken is None else words.duration(taken), Text(view.remark(stage), "dim")
         )
     return table
-
-
-def _remark(stage: Stage) -> str:
-    remarks = ["cached: its inputs haven't changed"] if stage.cached else []
-    if stage.status == "running" and stage.worker:
-        remarks.append(f"on {stage.worker}")
-    if stage.status == "succeeded" and (counts := words.numbers({**(stage.progress or {}), "tokens_per_second": None})):
-        remarks.append(counts)
-    if stage.changes:
-        remarks.append("adapted: " + ", ".join(f"{key}={value}" for key, value in stage.changes.items()))
-    return "; ".join(remarks)
 
 
 def _plan(run: Run) -> list[RenderableType]:

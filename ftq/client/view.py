@@ -14,8 +14,8 @@ from ftq.evaluation.evaluation import Evaluation
 from ftq.files.artifact import Artifact
 from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import run_dir
-from ftq.plan import calibration
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
+from ftq.words import numbers
 
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds")
 
@@ -127,6 +127,18 @@ def seconds(stage: Stage, now: float) -> float | None:
     return max(0.0, (now if stage.status == "running" else stage.finished_at or now) - stage.started_at)
 
 
+def remark(stage: Stage) -> str:
+    """What else is to be said of a stage."""
+    remarks = ["cached: its inputs haven't changed"] if stage.cached else []
+    if stage.status == "running" and stage.worker:
+        remarks.append(f"on {stage.worker}")
+    if stage.status == "succeeded" and (counts := numbers({**(stage.progress or {}), "tokens_per_second": None})):
+        remarks.append(counts)
+    if stage.changes:
+        remarks.append("adapted: " + ", ".join(f"{key}={value}" for key, value in stage.changes.items()))
+    return "; ".join(remarks)
+
+
 def silence(run: Run, lease_seconds: float, now: float) -> float | None:
     """Seconds since the last sign of life of the stage at work; None if none is at work."""
     stage = run.current
@@ -150,6 +162,8 @@ def _evaluation(run: Run, home: Path) -> dict[str, Any] | None:
 
 
 def _stage(stage: Stage, now: float) -> dict[str, Any]:
+    from ftq.plan import calibration  # the planning is only for --json
+
     taken = seconds(stage, now)
     waiting = stage.status == "queued"  # the times are an earlier attempt's
     return {

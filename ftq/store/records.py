@@ -77,6 +77,12 @@ class Run:
         return "paused" if self.wanted == "pause" else "queued"
 
     @property
+    def state(self) -> str:
+        """The status in a word; that of a run that is about to end says so."""
+        words = {"cancel": "stopping", "pause": "pausing"}
+        return words.get(self.wanted, "running") if self.status == "running" else self.status
+
+    @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
 

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
-from ftq.store.gateway.upgrade import GATEWAY
+from ftq.store.gateway.upgrade import GATEWAY, SESSIONS
 
-VERSION = 5
+VERSION = 6
 # The statements that upgrade a database of each earlier version to the next one.
 UPGRADES = {
     1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
@@ -40,6 +40,7 @@ UPGRADES = {
         "ALTER TABLE workers ADD COLUMN drained BOOLEAN NOT NULL DEFAULT false",
         *GATEWAY,
     ),
+    5: SESSIONS,
 }
 CONNECT_SECONDS = 4
 # Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.

@@ -19,7 +19,9 @@ from ftq.store.records import Run
 from ftq.store.store import RunStore
 
 
-def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None) -> tuple[Run, Snapshot]:
+def record(
+    settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None, owner: str = ""
+) -> tuple[Run, Snapshot]:
     """(the run, its files and its row in place; the documents that it took).
 
     The runs of one `name` are a family; each but the first gets the next free name, such as handbook-2. Without a name
@@ -28,7 +30,7 @@ def record(settings: Settings, store: RunStore, spec: dict[str, Any], name: str 
     make_home(settings)
     while True:
         try:
-            return _record(settings.home, store, spec, name, new_id())
+            return _record(settings.home, store, spec, name, new_id(), owner=owner)
         except NameTaken:
             pass  # another submit took the free name at the same moment: take the next
 

@@ -73,7 +73,7 @@ class Keys:
         try:
             with self._database.writing() as db:
                 now = self._database.clock()
-                db.execute(keys.insert().values(**values, hash=_hash(secret), limits=asdict(limits), created_at=now))
+                db.execute(keys.insert().values(**values, hash=hash_of(secret), limits=asdict(limits), created_at=now))
         except sa.exc.IntegrityError:
             raise KeyTaken(name) from None
         return NewKey(Key(**values, limits=limits, created_at=now), secret)
@@ -90,15 +90,15 @@ class Keys:
 
     def find(self, secret: str) -> Key | None:
         """The key of a secret; None if there is none, or it was revoked."""
-        query = sa.select(keys).where(keys.c.hash == _hash(secret), keys.c.revoked_at.is_(None))
+        query = sa.select(keys).where(keys.c.hash == hash_of(secret), keys.c.revoked_at.is_(None))
         with self._database.reading() as db:
             row = db.execute(query).mappings().first()
-        return _key(row) if row else None
+        return key_of(row) if row else None
 
     def all(self) -> list[Key]:
         """Every key, the revoked ones too, the oldest first."""
         with self._database.reading() as db:
-            return [_key(row) for row in db.execute(sa.select(keys).order_by(keys.c.created_at)).mappings()]
+            return [key_of(row) for row in db.execute(sa.select(keys).order_by(keys.c.created_at)).mappings()]
 
     def touch(self, key: Key) -> None:
         """Note that the key is used, at most once a minute."""
@@ -133,11 +133,11 @@ def _user() -> str:
         return "admin"
 
 
-def _hash(secret: str) -> str:
+def hash_of(secret: str) -> str:
     """A fast hash suffices: the secret is 32 random bytes, which nobody guesses."""
     return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
 
 
-def _key(row: Any) -> Key:
+def key_of(row: Any) -> Key:
     values = {name: row[name] for name in ("id", "name", "hint", "admin", "created_at", "used_at", "revoked_at")}
     return Key(**values, limits=Limits(**row["limits"]))

@@ -20,6 +20,14 @@ keys = sa.Table(
     sa.Column("revoked_at", sa.Float),
 )
 
+sessions = sa.Table(
+    "sessions",  # people at the page: a cookie's hash stands for a key
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("key_id", sa.String(16), nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+)
+
 files = sa.Table(
     "files",
     metadata,

@@ -1,4 +1,4 @@
-"""The statements that add the gateway's tables to a database of schema version 4, for SQLite and PostgreSQL."""
+"""The statements that add the gateway's tables to a database of schema version 4 and 5, for SQLite and PostgreSQL."""
 
 GATEWAY = (
     "CREATE TABLE keys (id VARCHAR(16) NOT NULL, name VARCHAR(80) NOT NULL, hash VARCHAR(64) NOT NULL, hint "
@@ -29,4 +29,8 @@ GATEWAY = (
     "NULL, type VARCHAR(40) NOT NULL, body TEXT NOT NULL, tries INTEGER NOT NULL, next_at FLOAT, error TEXT, "
     "PRIMARY KEY (id), UNIQUE (webhook_id, run_id, type), FOREIGN KEY(webhook_id) REFERENCES webhooks (id) ON "
     "DELETE CASCADE)",
+)
+SESSIONS = (
+    "CREATE TABLE sessions (hash VARCHAR(64) NOT NULL, key_id VARCHAR(16) NOT NULL, expires_at FLOAT NOT NULL, "
+    "PRIMARY KEY (hash))",
 )

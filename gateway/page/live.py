@@ -1,0 +1,102 @@
+"""What changes on a page while somebody looks at it: pieces of HTML, by the ids that they stand in, as events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ftq.errors import NotFound, Unavailable
+from ftq.store.records import Run
+from gateway.app import Gateway, gateway_of
+from gateway.page.html import part
+from gateway.page.runs import EVENTS, RUNS, is_latest, losses, owned_of, run_of
+from gateway.page.shown import actions, shown, stages
+
+LOOK_SECONDS, CURVE_SECONDS, COMMENT_SECONDS = 1.0, 4.0, 15.0
+LIVES = 600.0  # seconds; the browser comes again, and its session is looked at again
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+END = "end"  # the part that says there is nothing more to come: the browser loads the page again, or stops
+
+Parts = dict[str, str]
+
+
+def of_list(request: Request) -> Response:
+    """The states of the runs that the address names, as long as one of them isn't finished."""
+    owned, ids = owned_of(request), request.query_params.get("runs", "").split(",")[:RUNS]
+
+    def look() -> Parts:
+        runs, now = owned.some(ids), time.time()
+        parts = {f"live-{run.id}": part("state", shown(run, now)) for run in runs}
+        return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
+
+    return _stream(gateway_of(request), look)
+
+
+def of_run(request: Request) -> Response:
+    """A run's state, stages, curve and events, until it is finished."""
+    gateway, owned, run = gateway_of(request), owned_of(request), run_of(request)
+    curve = _Curve(gateway)
+
+    def look() -> Parts:
+        now = owned.get(run.id)
+        return dict(_parts(gateway, now)) | curve.of(now) | ({END: "reload"} if now.is_finished else {})
+
+    return _stream(gateway, look)
+
+
+def _parts(gateway: Gateway, run: Run) -> Iterator[tuple[str, str]]:
+    now = time.time()
+    yield f"live-{run.id}", part("state", shown(run, now))
+    yield "stages", part("stages", stages(run, now))
+    yield "actions", part("actions", run.id, list(actions(run, is_latest(gateway, run))))
+    events = gateway.client.store.events(run.id)
+    yield "events", part("events", events[-EVENTS:][::-1])
+
+
+class _Curve:
+    """The curve is drawn anew after a while, and only if there is a new step."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway, self._at, self._step = gateway, time.monotonic(), -1
+
+    def of(self, run: Run) -> Parts:
+        from ftq.report.gather import gather
+
+        step = (run.stage("train").progress or {}).get("step", -1)
+        if step == self._step or time.monotonic() - self._at < CURVE_SECONDS:
+            return {}
+        self._at, self._step = time.monotonic(), step
+        return {"losses": losses(gather(run, self._gateway.client.run_dir(run.id)))}
+
+
+def _stream(gateway: Gateway, look: Callable[[], Parts]) -> Response:
+    return StreamingResponse(_events(gateway, look), media_type="text/event-stream", headers=HEADERS)
+
+
+async def _events(gateway: Gateway, look: Callable[[], Parts]) -> AsyncIterator[str]:
+    """What is new at each look. A database that is gone for a while is waited for."""
+    known, until, written = Parts(), time.monotonic() + LIVES, time.monotonic()
+    yield "retry: 3000\n\n"
+    while time.monotonic() < until and not gateway.stopping:
+        try:
+            parts = await run_in_threadpool(look)
+        except Unavailable:
+            parts = Parts()
+        except NotFound:
+            parts = {END: "reload"}
+        new = {name: html for name, html in parts.items() if known.get(name) != html}
+        known |= new
+        for name, html in new.items():
+            yield f"data: {json.dumps({'part': name, 'html': html})}\n\n"
+        if END in new:
+            return
+        if new or time.monotonic() - written > COMMENT_SECONDS:
+            written = time.monotonic()
+            yield "" if new else ": still here\n\n"
+        await asyncio.sleep(LOOK_SECONDS)

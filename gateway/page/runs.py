@@ -1,0 +1,124 @@
+"""The list of runs, a run, and what a button does to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from ftq.client import view
+from ftq.client.client import Client
+from ftq.files.run_dir import STAGES
+from ftq.store.gateway.owned import Owned
+from ftq.store.records import Run
+from ftq.words import size
+from gateway.access import caller_of
+from gateway.app import Gateway, gateway_of
+from gateway.errors import ApiError
+from gateway.files.storage import sees
+from gateway.page.html import page
+from gateway.page.shown import actions, shown, stages
+
+if TYPE_CHECKING:
+    from ftq.report.gather import Material
+
+RUNS, EVENTS = 25, 100  # on a page
+DO: dict[str, Callable[[Client, str], Any]] = {
+    "cancel": Client.cancel,
+    "pause": Client.pause,
+    "resume": Client.resume,
+    "retry": Client.retry,
+    "keep": Client.keep,
+    "release": lambda client, run: client.keep(run, False),
+    "promote": lambda client, run: client.models.promote(run),
+}
+
+
+def listed(request: Request) -> Response:
+    """The runs that the key sees, the newest first."""
+    gateway, owned = gateway_of(request), owned_of(request)
+    text = request.query_params.get("page", "1")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 1
+    runs, count, now = owned.page(RUNS, RUNS * (max(1, number) - 1)), owned.count(), time.time()
+    return page(
+        request,
+        "runs.html",
+        runs=[shown(run, now) for run in runs],
+        live=",".join(run.id for run in runs if not run.is_finished),
+        count=count,
+        number=number,
+        last=max(1, -(-count // RUNS)),
+        missing=gateway.client.missing_worker(*runs),
+        workers=len(gateway.client.store.live_workers()),
+    )
+
+
+def one(request: Request) -> Response:
+    """A run with all that is known of it."""
+    gateway, run = gateway_of(request), run_of(request)
+    return page(request, "run.html", **_details(gateway, run))
+
+
+def acted(request: Request) -> Response:
+    """Do what the button says, then show the run."""
+    gateway, run, action = gateway_of(request), run_of(request), request.path_params["action"]
+    if action not in DO:
+        raise ApiError(404, f"There is no page {request.url.path}.")
+    DO[action](gateway.client, run.id)
+    return RedirectResponse(f"/runs/{run.id}", 303)
+
+
+def owned_of(request: Request) -> Owned:
+    """The runs that whoever asks may see."""
+    return Owned(gateway_of(request).client.store, sees(caller_of(request)))
+
+
+def run_of(request: Request) -> Run:
+    """The run of the address. NotFound if there is none, or it is another's."""
+    return owned_of(request).get(request.path_params["run"])
+
+
+def is_latest(gateway: Gateway, run: Run) -> bool:
+    versions = gateway.client.models.versions() if run.version else []
+    return any(version.is_latest and version.run_id == run.id for version in versions)
+
+
+def losses(material: Material) -> str:
+    """The curves as SVG, and what is to be said of them; empty before there are any."""
+    from ftq.report.inputs import training
+
+    run = material.run
+    plan = str((run.stage("train").plan or {}).get("message", ""))
+    return training(material.curves, bool(run.spec.get("keep_best")), plan) if material.curves else ""
+
+
+def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
+    from ftq.report import inputs, results  # with the first run that is looked at
+    from ftq.report.gather import gather
+
+    client, folder, now = gateway.client, gateway.client.run_dir(run.id), time.time()
+    material, latest, events = gather(run, folder), is_latest(gateway, run), client.store.events(run.id)
+    return {
+        "run": shown(run, now),
+        "record": run,
+        "is_latest": latest,
+        "stages": stages(run, now),
+        "actions": actions(run, latest),
+        "missing": client.missing_worker(run),
+        "losses": losses(material),
+        "evaluation": results.scoreboard(material.evaluation) if material.evaluation else "",
+        "has_report": bool(material.curves or material.evaluation),
+        "has_preview": (folder.dataset / "preview.html").is_file(),
+        "use": inputs.use(material),
+        "options": inputs.options(material),
+        "lost": material.lost,
+        "logs": [stage for stage in STAGES if folder.log(stage).is_file()],
+        "files": [(file.kind, size(file.bytes), Path(file.path).name) for file in view.artifacts(run, folder.path)],
+        "events": events[-EVENTS:][::-1],
+        "more_events": max(0, len(events) - EVENTS),
+        "asked": run.name if material.files else "",
+    }
