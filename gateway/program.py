@@ -62,7 +62,9 @@ def _listen(host: str, port: int) -> socket.socket:
     """A socket that the server accepts on. UserError if it can't be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a body waits 40 ms behind its headers
+        return listener
     except OSError as error:
         why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
         raise UserError(f"nobody can listen on {host}, port {port}: {why}", "--host and --port name another.") from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import openai
 import pytest
 from starlette.testclient import TestClient
 
+from gateway import program
 from tests.gateway_tools import make_gateway, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -57,3 +60,13 @@ def test_a_key_that_was_revoked_opens_nothing(api: TestClient) -> None:
     app = api.app
     app.state.gateway.client.store.keys.revoke("test")  # type: ignore[attr-defined]
     assert api.get("/v1/models").status_code == 401
+
+
+def test_an_answers_body_doesnt_wait_for_the_clients_acknowledgement_of_its_headers() -> None:
+    """Nagle's algorithm and a client's delayed acknowledgement add 40 ms to every answer on a kept connection."""
+    with (
+        closing(program._listen("127.0.0.1", 0)) as listener,
+        closing(socket.create_connection(listener.getsockname())),
+        closing(listener.accept()[0]) as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

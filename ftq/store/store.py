@@ -26,6 +26,11 @@ from ftq.store.workers import Workers
 
 # Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
 _SUBMITTED = sa.select(sa.func.min(events.c.id)).where(events.c.run_id == runs.c.id).scalar_subquery()
+_EVENTS = (  # built once: clients poll it
+    sa.select(events)
+    .where(events.c.run_id == sa.bindparam("run_id"), events.c.id > sa.bindparam("after"))
+    .order_by(events.c.id)
+)
 _NEWEST = (_SUBMITTED.desc(), runs.c.created_at.desc(), runs.c.id)
 
 
@@ -237,11 +242,10 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
 
     def events(self, run_id: str, after: int = 0) -> list[Event]:
         """The run's events whose id is greater than `after`, in order."""
-        query = sa.select(events).where(events.c.run_id == run_id, events.c.id > after).order_by(events.c.id)
         with self._read() as db:
             return [
                 Event(row.id, row.at, row.stage, row.attempt, row.kind, row.message, row.data)
-                for row in db.execute(query)
+                for row in db.execute(_EVENTS, {"run_id": run_id, "after": after})
             ]
 
     def find_cached(self, stage: str, key: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ftq.store.gateway.jobs import Job
@@ -29,9 +31,13 @@ class Told(NamedTuple):
     total: int = 0  # steps
 
 
-def history(run: Run, job: Job | None, events: Sequence[Event], lines: Sequence[Line]) -> list[Told]:
-    """Every event of the job, the newest first: of what the database has noted, with the steps of training between."""
-    return list(_Teller(run, job, lines).tell(events))[::-1]
+def history(run: Run, job: Job | None, events: Sequence[Event], lines: Sequence[Line]) -> Iterator[Told]:
+    """Every event of the job, the newest first: of what the database has noted, with the steps of training between.
+
+    Steps are told as they are asked for: a poll wants ten of thousands.
+    """
+    for some in reversed(list(_Teller(run, job, lines).tell(events))):
+        yield from some
 
 
 def shown_event(told: Told) -> dict[str, Any]:
@@ -57,17 +63,19 @@ class _Teller:
         last = lines[-1]["step"] if lines else 0
         self.total = max((run.stage("train").progress or {}).get("total_steps") or 0, last)
 
-    def tell(self, events: Sequence[Event]) -> Iterator[Told]:
+    def tell(self, events: Sequence[Event]) -> Iterator[Iterable[Told]]:
+        """What belongs together, the oldest first; inside it the newest is first."""
         for event in events:
             if event.stage == "train" and event.kind in ("claimed", "checkpoint"):
                 if event.kind == "checkpoint" and event.data:
-                    yield from self._steps(event.data["step"])
+                    yield self._steps(event.data["step"])
                 self.at = event.at
             elif self._ends_training(event):
-                yield from self._steps(None)
-            for number, (level, message) in enumerate(self._words(event)):
-                yield Told(f"ftevent-{self.run.id}e{event.id:08d}{number}", event.at, level, message)
-        yield from self._steps(None)
+                yield self._steps(None)
+            prefix = f"ftevent-{self.run.id}e{event.id:08d}"
+            words = [Told(f"{prefix}{number}", event.at, *said) for number, said in enumerate(self._words(event))]
+            yield reversed(words)
+        yield self._steps(None)
 
     def _ends_training(self, event: Event) -> bool:
         later = event.stage in ("export", "infer", "evaluate")
@@ -75,10 +83,12 @@ class _Teller:
 
     def _steps(self, up_to: int | None) -> Iterator[Told]:
         """The lines that aren't told yet, up to a step."""
-        while self.told < len(self.lines) and (up_to is None or self.lines[self.told]["step"] <= up_to):
-            line = self.lines[self.told]
-            self.told += 1
-            yield Told(f"ftevent-{self.run.id}m{line['step']:08d}", self.at, "info", "", line, self.total)
+        first, self.told = self.told, len(self.lines)
+        if up_to is not None:
+            self.told = max(first, bisect_right(self.lines, up_to, key=itemgetter("step")))
+        at, prefix = self.at, f"ftevent-{self.run.id}m"  # as they are now
+        lines = (self.lines[number] for number in reversed(range(first, self.told)))
+        return (Told(f"{prefix}{line['step']:08d}", at, "info", "", line, self.total) for line in lines)
 
     def _words(self, event: Event) -> list[tuple[str, str]]:
         """(level, message) of each event that clients get for one of ours; none for what is ftq's own business."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -78,9 +80,8 @@ def happened(request: Request) -> Response:
     run, job = _found(request)
     client = gateway_of(request).client
     told = events.history(run, job, client.store.events(run.id), results.metrics(client.run_dir(run.id)))
-    values = _after(request, told, [one.id for one in told])
-    most = limit_of(request, 20, MOST)
-    return JSONResponse(page(values[: most + 1], most, events.shown_event))
+    values, most = _after(request, told, attrgetter("id")), limit_of(request, 20, MOST)
+    return JSONResponse(page(list(islice(values, most + 1)), most, events.shown_event))
 
 
 def kept(request: Request) -> Response:
@@ -88,7 +89,7 @@ def kept(request: Request) -> Response:
     run, job = _found(request)
     client = gateway_of(request).client
     found = checkpoints(run, job, client.run_dir(run.id), client.store.events(run.id))
-    values = _after(request, found, [one["id"] for one in found])
+    values = list(_after(request, found, itemgetter("id")))
     return JSONResponse(page(values, limit_of(request, 10, MOST), lambda value: value, ends=True))
 
 
@@ -129,14 +130,12 @@ def _wrong_state(run: Run, what: str) -> ApiError:
     return ApiError(400, f"Job {PREFIX}{run.id} is {status_of(run)}: it can't be {what}.", code="invalid_job_state")
 
 
-def _after(request: Request, values: list[Value], ids: list[str]) -> list[Value]:
+def _after(request: Request, values: Iterable[Value], id_of: Callable[[Value], str]) -> Iterator[Value]:
     """The values after the one that the request names."""
-    after = request.query_params.get("after")
-    if after is None:
-        return values
-    if after not in ids:
+    after, rest = request.query_params.get("after"), iter(values)
+    if after is not None and not any(id_of(value) == after for value in rest):
         raise _unknown_after(after)
-    return values[ids.index(after) + 1 :]
+    return rest
 
 
 def _metadata(query: Mapping[str, str]) -> dict[str, str] | None:

@@ -90,7 +90,13 @@ class Jobs:
     def find(self, run_id: str, owner: str | None) -> tuple[Run, Job | None] | None:
         """The run and what was asked, None for a run of `ftq submit`. None if there is no such run of the owner's."""
         with self._database.reading() as db:
-            return next(iter(self._both(db, self._of(owner).where(runs.c.id == run_id))), None)
+            row = db.execute(_ONE, {"run_id": run_id}).first()
+            if row is None or owner not in (None, row.owner):
+                return None
+            run = run_of(row._mapping)
+            parts = db.execute(_STAGES, {"run_id": run_id}).mappings()
+            run.stages.extend(stage_of(run.name, part) for part in parts)
+        return (run, _asked(row)) if run.stages else None  # it may have been deleted between the two
 
     def page(
         self, owner: str | None, limit: int, after: str | None = None, metadata: Mapping[str, str] | None = None
@@ -170,16 +176,28 @@ class Jobs:
 
     def _both(self, db: sa.Connection, query: sa.Select[Any]) -> list[tuple[Run, Job | None]]:
         """The runs of a query with their stages, and what was asked: two queries, as many runs as there may be."""
-        asked = [jobs.c.run_id, jobs.c.asked, jobs.c.seed, jobs.c.owner.label("asker"), jobs.c.created_at.label("at")]
-        rows = db.execute(query.add_columns(*asked).outerjoin(jobs, jobs.c.run_id == runs.c.id)).all()
+        rows = db.execute(_with_asked(query)).all()
         found = {row.id: run_of(row._mapping) for row in rows}
         parts = sa.select(stages).where(stages.c.run_id.in_(found)).order_by(stages.c.run_id, stages.c.position)
         for part in db.execute(parts).mappings():
             found[part["run_id"]].stages.append(stage_of(found[part["run_id"]].name, part))
-        both = [
-            (found[row.id], Job(row.id, row.asker, row.asked, row.seed, row.at) if row.asked else None) for row in rows
-        ]
+        both = [(found[row.id], _asked(row)) for row in rows]
         return [(run, job) for run, job in both if run.stages]  # one may have been deleted between the two
+
+
+def _with_asked(query: sa.Select[Any]) -> sa.Select[Any]:
+    """A query of runs, with what was asked."""
+    asked = [jobs.c.asked, jobs.c.seed, jobs.c.owner.label("asker"), jobs.c.created_at.label("at")]
+    return query.add_columns(*asked).outerjoin(jobs, jobs.c.run_id == runs.c.id)
+
+
+def _asked(row: Row) -> Job | None:
+    return Job(row.id, row.asker, row.asked, row.seed, row.at) if row.asked else None
+
+
+# Clients poll one job: building these statements anew took longer than the database.
+_ONE = _with_asked(sa.select(runs).where(runs.c.id == sa.bindparam("run_id")))
+_STAGES = sa.select(stages).where(stages.c.run_id == sa.bindparam("run_id")).order_by(stages.c.position)
 
 
 def _hash(body: dict[str, Any]) -> str:
