@@ -23,7 +23,8 @@ from ftq.check.survey import Survey
 from ftq.errors import UserError
 from ftq.examples import dataset
 from ftq.examples.dataset import Examples, questions_of
-from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.read import read
+from ftq.examples.records.given import Candidate, LeftOut
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.report.inputs import dataset as dataset_of

@@ -12,7 +12,8 @@ from markdown_it import MarkdownIt
 
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples, Part
-from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.read import read
+from ftq.examples.records.given import Candidate, LeftOut
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import Example, Row, cut, split
 from ftq.facts import Cut, structure
@@ -53,7 +54,7 @@ def test_what_a_folder_gives_comes_in_order_with_where_it_stands(tmp_path: Path)
         LeftOut("d.log", "", "not a kind of document that ftq reads"),
         LeftOut("e.md", "", "nothing usable: no text in it but headings"),
         LeftOut("a/.git", "", "hidden"),
-        Candidate("a/z.jsonl", "a/z.jsonl: line 1", "q", "", ("a", "b"), "a/z.jsonl#line 1"),
+        Candidate("a/z.jsonl", "a/z.jsonl: line 1", "q", "", ("a", "b"), "a/z.jsonl#line 1", is_record=True),
         LeftOut("a/z.jsonl", "a/z.jsonl: line 2", "a record must be an object, not a list"),
     ]
     assert shares == [number / 6 for number in range(1, 7)]

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ftq.examples.json_records import KNOWN
+from ftq.examples.read import read
 from ftq.examples.records.checked import message_of
-from ftq.facts import facts_of_json
+from ftq.examples.records.given import Candidate, LeftOut, Stated
+from ftq.examples.records.texts import key_of
+from ftq.facts import ALL, facts_of_json
 from tests.looked import looked, told
 
 
@@ -120,3 +124,90 @@ def test_either_way_to_say_that_an_answer_is_not_learned_suffices(keys: dict[str
 def test_what_says_neither_is_refused(keys: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         message_of({"role": "assistant", "content": "a", **keys})
+
+
+TEXTS = {
+    "alone": '{"text": "The pump moves water."}\n{"text": "The valve holds it back."}\n',
+    "content": '{"content": "The pump moves water."}\n{"content": "The valve holds it back."}\n',
+    "with metadata": '{"id": 1, "url": "http://a", "text": "The pump moves water.", "meta": {"set": "x"}}\n'
+    '{"id": 2, "url": "http://b", "text": "The valve holds it back.", "meta": {}}\n',
+}
+
+
+@pytest.mark.parametrize("source", TEXTS.values(), ids=TEXTS.keys())
+def test_each_text_of_json_lines_is_a_document(source: str, tmp_path: Path) -> None:
+    taken, checked = looked(tmp_path, {"corpus.jsonl": source})
+    assert taken == [
+        ('Explain "The pump moves water".', "The pump moves water."),
+        ('Explain "The valve holds it back".', "The valve holds it back."),
+    ]
+    assert checked.report.records_skipped == [] and checked.report.documents.skipped == []
+    [used] = checked.report.documents.used
+    assert (used.path, used.examples) == ("corpus.jsonl", 2) and used.facts > 0
+
+
+def test_a_text_has_sections_facts_and_the_line_of_its_file(tmp_path: Path) -> None:
+    long = "# Pump\\n\\nThe pump lifts water.\\n\\n## Care\\n\\n| part | interval |\\n|---|---|\\n| seal | 90 days |"
+    lines = [
+        '{"text": "Short and plain."}',
+        f'{{"title": "Handbook", "text": "{long}", "url": "http://a"}}',
+        '{"text": ""}',
+        '{"text": "x \\ud800"}',
+        '{"instruction": "Who?", "output": "Me."}',
+        '{"url": "http://a"}',
+        "7",
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    rows = list(read(tmp_path, rules=ALL))
+    taken = [row for row in rows if isinstance(row, Candidate)]
+    assert [(row.where, row.instruction, row.is_record) for row in taken] == [
+        ("a.jsonl: line 1", 'Explain "Short and plain".', False),
+        ("a.jsonl: line 2", 'Explain "Pump" (Handbook).', False),
+        ("a.jsonl: line 2", 'Explain "Care" (Handbook, Pump).', False),
+        ("a.jsonl: line 5", "Who?", True),
+    ]
+    assert [(row.where, row.reason) for row in rows if isinstance(row, LeftOut)] == [
+        ("a.jsonl: line 3", "text is empty"),
+        ("a.jsonl: line 4", "text holds half a character (a lone surrogate)"),
+        ("a.jsonl: line 6", f"a record needs {KNOWN}; this one has url"),
+        ("a.jsonl: line 7", "a record must be an object, not a number"),
+    ]
+    [stated] = [row for row in rows if isinstance(row, Stated)]
+    assert ("seal", "interval", "90 days", "a.jsonl", 2) in [
+        (fact.subject, fact.attribute, fact.value, fact.file, fact.line) for fact in stated.facts
+    ]
+
+
+LONG = "word " * 100
+
+
+def test_numbers_beside_a_long_text_make_it_no_data(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"id": "<urn:1>", "text": "{LONG}", "token_count": 100, "score": 0.9}}')
+    assert key_of(tmp_path / "a.jsonl") == "text"
+
+
+NO_TEXTS = {
+    "record": '{"instruction": "q", "output": "a", "text": "whole"}',
+    "half a record": f'{{"prompt": "q", "text": "{LONG}"}}',
+    "chat": '{"messages": [], "text": "whole"}',
+    "data": '{"name": "Pump", "text": "It moves water well.", "kg": 3}',
+    "data with a title": f'{{"title": "Pump", "text": "{LONG}", "kg": 3}}',
+    "data with a long text": f'{{"sku": "P-1", "text": "{LONG}", "kg": 3}}',
+    "titled": '{"title": "Pump", "text": "It moves water well."}',
+    "labelled": '{"text": "bad film", "label": 0}',
+    "no text": '{"text": 7}',
+}
+
+
+@pytest.mark.parametrize("source", NO_TEXTS.values(), ids=NO_TEXTS.keys())
+def test_what_other_keys_make_a_record_or_data_stays_so(source: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(source + "\n")
+    assert key_of(tmp_path / "a.jsonl") == ""
+
+
+def test_texts_in_json_are_documents_too(tmp_path: Path) -> None:
+    documents = {"list.json": '[{"text": "The pump moves water."}]', "one.json": '{"content": "The valve holds."}'}
+    assert looked(tmp_path, documents)[0] == [
+        ('Explain "The pump moves water".', "The pump moves water."),
+        ('Explain "The valve holds".', "The valve holds."),
+    ]

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from ftq.errors import FtqError, Lost, UserError
-from ftq.examples.read import Candidate, LeftOut, read
+from ftq.examples.read import read
+from ftq.examples.records.given import Candidate, LeftOut
 from ftq.files.run_dir import RunDir, read_jsonl
 from tests.language_model import CUT, KEY, Fault, LanguageModel, answer, refusal
 from worker.attempt.stage_process import spawn

@@ -14,17 +14,17 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import FACT, NO_RULES, Candidate, Note, Read, Stated, read
+from ftq.examples.read import FACT, NO_RULES, read
 from ftq.examples.recall import Part as Part
 from ftq.examples.recall import Recall
 from ftq.examples.recall import share as share
+from ftq.examples.records.given import Candidate, Note, Read, Stated
 from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
 from ftq.facts import ALL, Cut, Fact
 from ftq.facts.most import Facts
 from ftq.files import snapshot
-from ftq.formats.kind import holds_records
 from ftq.questions import Options, Report, rows_of
 from ftq.questions.conflicts import asked
 from ftq.spec.options import RunSpec
@@ -68,11 +68,10 @@ class Examples:
 
     def __iter__(self) -> Iterator[tuple[Example, Part]]:
         for name, rows in groupby(self._read, key=lambda row: row.document):
-            part = self._part(name)
-            for example in self._document(name, rows):
+            for example, is_record in self._document(name, rows):
                 if self._options:
                     self._asked.add(_digest(asked(example["instruction"])))
-                yield example, part
+                yield example, self._part(name, is_record)
         if self._options:
             yield from self._of_facts(self._options)
         if self._validation:
@@ -114,17 +113,17 @@ class Examples:
         if self.answers.left_out:
             yield Cut("", 0, COMPARED, self.answers.left_out)
 
-    def _part(self, name: str) -> Part:
+    def _part(self, name: str, is_record: bool) -> Part:
         """Sections teach and are never held out where questions on them are; a user's own valid.jsonl always is."""
         if name in OWN_VALID:
             return Part.VALID
-        return Part.TRAIN if self._own_valid or (self._options and not holds_records(name)) else Part.DRAWN
+        return Part.TRAIN if self._own_valid or (self._options and not is_record) else Part.DRAWN
 
     def _held_out(self, folder: Path) -> Iterator[tuple[Example, Part]]:
         """The examples of a folder of their own. One that is trained on too is measured on all the same."""
         self._seen = {}
         for name, rows in groupby(read(folder), key=lambda row: row.document):
-            yield from ((example, Part.VALID) for example in self._document(f"validation/{name}", rows))
+            yield from ((example, Part.VALID) for example, _ in self._document(f"validation/{name}", rows))
 
     def _of_facts(self, options: Options) -> Iterator[tuple[Example, Part]]:
         """The rows of all facts. A question that a section or a record asks too tests nothing: it is for train."""
@@ -153,18 +152,19 @@ class Examples:
                 else:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 
-    def _document(self, name: str, rows: Iterator[Read]) -> Iterator[Example]:
+    def _document(self, name: str, rows: Iterator[Read]) -> Iterator[tuple[Example, bool]]:
+        """(example, whether a record is one)."""
         count, same, parts, skipped = self.count, self.duplicates, self.split_into_parts, len(self.documents.skipped)
-        records, stated, is_records = len(self.records_skipped), 0, holds_records(name)
+        records, stated = len(self.records_skipped), 0
         for row in rows:
             if isinstance(row, Candidate):
-                if self._writer and not is_records:
+                if self._writer and not row.is_record:
                     self._sections.append(row)
-                if is_records and not row.input:
+                if row.is_record and not row.input:
                     self.answers.add(row.instruction, "\n\n".join(row.blocks), row.where)
                 for example in self._fitting(row):
                     self.count += 1
-                    yield {**example, "document": name}
+                    yield {**example, "document": name}, row.is_record
             elif isinstance(row, Stated):
                 stated += len(row.facts)
                 self._note(row)

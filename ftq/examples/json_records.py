@@ -39,17 +39,22 @@ def examples(path: Path) -> Iterator[Row]:
     (where, number) for characters of a record that were no text.
     """
     for where, record in values(path):
-        if isinstance(record, ValueError):
-            yield where, str(record)
-            continue
-        lost = take_blobs(record)
-        try:
-            yield from ((where, row) for row in _rows(record))
-        except ValueError as error:
-            was = ": it was a picture, a key or a dump" if lost and str(error).endswith("is empty") else ""
-            yield where, f"{error}{was}"
-        if lost:
-            yield where, lost
+        yield from examples_of(where, record)
+
+
+def examples_of(where: str, record: Any) -> Iterator[Row]:
+    """The same for one of `values`."""
+    if isinstance(record, ValueError):
+        yield where, str(record)
+        return
+    lost = take_blobs(record)
+    try:
+        yield from ((where, row) for row in _rows(record))
+    except ValueError as error:
+        was = ": it was a picture, a key or a dump" if lost and str(error).endswith("is empty") else ""
+        yield where, f"{error}{was}"
+    if lost:
+        yield where, lost
 
 
 def values(path: Path) -> Iterator[tuple[str, Any]]:
@@ -130,6 +135,11 @@ def _rows(record: Any) -> Iterator[Example | str]:
             yield from _turns(first, _as_chat(example), question) if first else [example]
             return
     raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {listed(list(record))}")
+
+
+def is_record(record: dict[str, Any]) -> bool:
+    """Whether it is one to learn, or meant as one."""
+    return is_meant(record) or any(question in record and answer in record for question, answer in PAIRS)
 
 
 def is_meant(keys: Iterable[str]) -> bool:

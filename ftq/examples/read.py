@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain, groupby, islice
 from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records
+from ftq.examples.records import texts
+from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.stated import facts_in as facts_in_json
 from ftq.examples.records.stated import nameless, words_in, words_of_file
 from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
@@ -26,51 +28,6 @@ from ftq.parallel import Processes, cores
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An example as the document has it, however long. `blocks` make its answer: between them it may best be cut."""
-
-    document: str
-    where: str
-    instruction: str
-    input: str
-    blocks: tuple[str, ...]
-    source: str
-    path: tuple[str, ...] = ()  # the headings above a section, outermost first
-    turns: str = ""  # of a chat, as ftq.examples.json_records writes them
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A record, or the whole document where `where` is empty, and why it gives nothing.
-
-    `count` is that of records of which only this one, the last, is named.
-    """
-
-    document: str
-    where: str
-    reason: str
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class Stated:
-    """What a document states, what limits left out of that, and all its words: they tell what no document says."""
-
-    document: str
-    facts: list[Fact]
-    words: set[str]
-    cuts: tuple[Cut, ...] = ()
-
-
-@dataclass(frozen=True)
-class Note:
-    """What a reader should know of a document that is used: pages that were skipped, an encoding that was guessed."""
-
-    document: str
-    text: str
-
-
-@dataclass(frozen=True)
 class File:
     """A path, how it is called in sources and reasons, and why it is no document (empty for one)."""
 
@@ -79,7 +36,7 @@ class File:
     reason: str
 
 
-Read = Candidate | LeftOut | Stated | Note
+Row = json_records.Example | str | int
 Rules = frozenset[str]
 NO_RULES = Rules()
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
@@ -182,25 +139,50 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if document.skipped_pages:
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
-    text, facts, is_new = Document(document.markdown, has_blocks=bool(rules)), Facts(), New()
-    is_empty, cuts = True, [Cut(name, line, what, count) for line, what, count in text.lost]
-    for line, parts in groupby(text.sections(), key=lambda section: section.line):
-        blocks: list[str] = []
-        for section in parts:
-            blocks += section.texts
-            facts.add(filter(is_new, facts_in(section, name, rules, cuts)))
-        if has_text(blocks):
-            is_empty = False
-            path = tuple(heading.replace("`", "") for heading in section.headings)
-            source = f"{name}#{path[-1]}" if path else name
-            yield Candidate(name, _where(name, document, line), _question(path, stem), "", tuple(blocks), source, path)
-    facts.add(filter(is_new, facts_in_front(text, name, rules, cuts)))
-    stated = [] if is_generated(document.markdown) else facts.all()
-    if is_empty and not stated:  # front matter may state something where no section does
+    text, known, is_empty = Document(document.markdown, has_blocks=bool(rules)), _Known(name, rules), True
+    for line, path, blocks in known.sections(text):
+        is_empty = False
+        source = f"{name}#{path[-1]}" if path else name
+        yield Candidate(name, _where(name, document, line), _question(path, stem), "", blocks, source, path)
+    if is_generated(document.markdown):
+        known.facts = Facts()
+    if is_empty and not known.facts.all():  # front matter may state something where no section does
         raise ValueError(f"nothing usable: no text in it but {text.instead}")
-    cuts += [Cut(name, 0, FACT, number) for number in facts.left_out.values()]
-    if rules or cuts:
-        yield Stated(name, stated, words_in(io.StringIO(document.markdown)) if rules else set(), tuple(cuts))
+    yield from known.stated(lambda: words_in(io.StringIO(document.markdown)))
+
+
+@dataclass
+class _Known:
+    """What is known of a document while its text, or one text after another, is read."""
+
+    name: str
+    rules: Rules
+    facts: Facts = field(default_factory=Facts)
+    cuts: list[Cut] = field(default_factory=list)
+    is_new: New = field(default_factory=New)
+
+    def sections(self, text: Document, line: int = 0) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
+        """(line, headings above it, blocks) of each section with text. What they state is kept; `line` is that of the
+        whole text where lines of it are none of the file."""
+        cuts = [Cut(self.name, at, what, count) for at, what, count in text.lost]
+        for start, parts in groupby(text.sections(), key=lambda section: section.line):
+            blocks: list[str] = []
+            for section in parts:
+                blocks += section.texts
+                self._add(facts_in(section, self.name, self.rules, cuts), line)
+            if has_text(blocks):
+                yield start, tuple(heading.replace("`", "") for heading in section.headings), tuple(blocks)
+        self._add(facts_in_front(text, self.name, self.rules, cuts), line)
+        self.cuts += [replace(cut, line=line) for cut in cuts] if line else cuts
+
+    def _add(self, facts: Iterable[Fact], line: int) -> None:
+        fresh = filter(self.is_new, facts)
+        self.facts.add((replace(fact, line=line) for fact in fresh) if line else fresh)
+
+    def stated(self, words: Callable[[], set[str]]) -> Iterator[Stated]:
+        cuts = (*self.cuts, *(Cut(self.name, 0, FACT, number) for number in self.facts.left_out.values()))
+        if self.rules or cuts:
+            yield Stated(self.name, self.facts.all(), words() if self.rules else set(), cuts)
 
 
 def _where(name: str, document: Converted, line: int) -> str:
@@ -221,7 +203,10 @@ def _question(path: tuple[str, ...], stem: str) -> str:
 
 
 def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
-    """Its records as examples; where none is one, what the JSON states."""
+    """Its records as examples, or as documents if they are texts; where none is either, what the JSON states."""
+    if key := texts.key_of(path):
+        yield from _texts(path, name, key, rules)
+        return
     cuts: list[Cut] = []
     rows = _told(_examples(path, name, cuts))
     unusable: list[Candidate | LeftOut] = []
@@ -268,11 +253,43 @@ def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
 def _examples(path: Path, name: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
     """Records as examples; what is no text in them is added to `cuts`."""
     for place, row in json_records.examples(path):
-        if isinstance(row, int):
-            line = int(place.removeprefix("line ")) if place.startswith("line ") else 0
-            cuts.append(Cut(name, line, NOT_TEXT, row))
-        else:
-            yield _record(row, name, place)
+        yield from _example(row, name, place, cuts)
+
+
+def _example(row: Row, name: str, place: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
+    if isinstance(row, int):
+        cuts.append(Cut(name, texts.line_of(place), NOT_TEXT, row))
+    else:
+        yield _record(row, name, place)
+
+
+def _texts(path: Path, name: str, key: str, rules: Rules) -> Iterator[Read]:
+    """Each record's text as a document; a record of another shape among them as an example."""
+    known = _Known(name, rules)
+    for place, record in json_records.values(path):
+        try:
+            text = texts.text_of(record, key)
+        except ValueError as error:
+            yield LeftOut(name, f"{name}: {place}", str(error))
+            continue
+        if text is None:
+            for where, row in json_records.examples_of(place, record):
+                yield from _example(row, name, where, known.cuts)
+            continue
+        yield from _text(text, known, place)
+    yield from known.stated(lambda: words_of_file(path))
+
+
+def _text(text: texts.Text, known: _Known, place: str) -> Iterator[Read]:
+    name, is_empty = known.name, True
+    document = Document(text.markdown, has_blocks=bool(known.rules) and not is_generated(text.markdown))
+    for _, headings, blocks in known.sections(document, texts.line_of(place)):
+        is_empty = False
+        path = headings if text.title in headings[:1] or not text.title else (text.title, *headings)
+        question = _question(path, "") if path else f'Explain "{text.begins}".'
+        yield Candidate(name, f"{name}: {place}", question, "", blocks, f"{name}#{place}", path)
+    if is_empty:
+        yield LeftOut(name, f"{name}: {place}", f"no text in it but {document.instead}")
 
 
 def _record(row: json_records.Example | str, name: str, place: str) -> Candidate | LeftOut:
@@ -281,4 +298,4 @@ def _record(row: json_records.Example | str, name: str, place: str) -> Candidate
         return LeftOut(name, where, row)
     blocks = tuple(row["output"].split("\n\n"))
     source, turns = f"{name}#{place}", row.get("turns", "")
-    return Candidate(name, where, row["instruction"], row["input"], blocks, source, turns=turns)
+    return Candidate(name, where, row["instruction"], row["input"], blocks, source, turns=turns, is_record=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ftq.examples.read import Candidate, Read
+from ftq.examples.records.given import Candidate, Read
 from ftq.examples.split import cut
 from ftq.facts.checks import is_navigation, is_sentence, words
 from ftq.facts.structure import Document

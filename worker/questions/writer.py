@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ftq.examples.read import Read
+from ftq.examples.records.given import Read
 from ftq.facts.fact import Fact
 from ftq.files.run_dir import RunDir, write_jsonl
 from worker.llama.base import base_gguf

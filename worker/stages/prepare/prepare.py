@@ -22,7 +22,7 @@ from ftq.check.survey import Survey, batches
 from ftq.errors import UserError
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
-from ftq.examples.read import Candidate
+from ftq.examples.records.given import Candidate
 from ftq.examples.report import REPORT, DatasetReport, Skipped
 from ftq.examples.split import Row
 from ftq.facts import Fact
