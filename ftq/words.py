@@ -55,6 +55,8 @@ def numbers(progress: dict[str, Any]) -> str:
         found.append(f"loss {loss(progress['loss'])}")
     if progress.get("tokens_per_second") is not None:
         found.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
+    if progress.get("doing"):
+        found.append(str(progress["doing"]))
     return ", ".join(found)
 
 

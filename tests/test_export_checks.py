@@ -17,7 +17,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 from ftq.errors import FtqError
-from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Stops
+from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Step, Stops
 from ftq.files.run_dir import RunDir, read_jsonl
 from tests import forked
 from tests.adapters import write_adapter
@@ -35,13 +35,16 @@ from worker.machine import hardware
 from worker.stages.export.measure import bounds, checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import Sample
+from worker.stages.export.measure.steps import Steps
 from worker.stages.model.check import parity
 from worker.stages.model.tokens import IGNORED, Tokens
 from worker.stages.process.main import Report
 
+KINDS = ("f16", "q3_k_m")
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
 FILE = GgufReport("model-q4_k_m.gguf", "q4_k_m", 5, "ab", 2, Stops(20, 7, 20), 3.0, Distance(9, 0.01, 0.9, 1.5))
-MODEL = ExportReport("</s>", Parity(20), (FILE,), Distance(9, 0.0, 1.0, 0.1), Distance(9, 0.0, 1.0, 0.1))
+SAME = Distance(9, 0.0, 1.0, 0.1)
+MODEL = ExportReport("</s>", Parity(20), (FILE,), SAME, SAME, ("a note",), (Step("merging", 1.5),))
 
 
 @pytest.fixture
@@ -66,11 +69,15 @@ def test_a_file_within_its_bounds_is_no_news_and_one_beyond_is_told_with_what_to
     far = replace(FILE, against_f16=Distance(9, 1.5, 0.5, 9.0))
     assert bounds.notes(far, 2.9) == [
         "model-q4_k_m.gguf is further from f16 than q4_k_m should be: a KL of 1.500 (at most 0.15), 1.03 times its "
-        "perplexity (at most 1.2), the same next token at 50%. Submit the run again with a larger --quant, or with "
+        "perplexity (at most 3.81), the same next token at 50%. Submit the run again with a larger --quant, or with "
         "--set imatrix=true: only the export is computed anew."
     ]
     [note] = bounds.notes(FILE, 1.0)
-    assert "3.00 times its perplexity (at most 1.2)" in note
+    assert "3.00 times its perplexity (at most 1.32)" in note
+    # SmolLM2-135M after two steps, q5_k_s and q3_k_m: a perplexity of 99 positions is worth no more than this
+    for kind, kl, share in (("q5_k_s", 0.073, 1.204), ("q3_k_m", 0.099, 1.227), ("q8_0", 0.004, 1.06)):
+        file = replace(FILE, type=kind, perplexity=3.0 * share, against_f16=Distance(99, kl, 0.8, 3.0))
+        assert bounds.notes(file, 3.0) == []
 
 
 # (KL of merged or converted, its top-1, KL of the base alone): healthy on a small model, told, broken
@@ -134,7 +141,7 @@ def test_a_model_larger_than_the_memory_is_not_measured_and_that_is_told(
     monkeypatch.setattr(hardware, "machine_memory", lambda: 9)
     told = Told()
     measure = Measure(
-        Sample([Row([1, 2], 1)], [], 0), Tokens(make_tiny_model(tmp_path / "tiny")), "</s>", told, tmp_path
+        Sample([Row([1, 2], 1)], [], 0), Tokens(make_tiny_model(tmp_path / "tiny")), "</s>", told, tmp_path, Steps(told)
     )
     measure.merged(tmp_path / "tiny", tmp_path / "adapter", tmp_path / "merged")
     assert told.lines == ["warning: merged isn't measured: it has 0.0 GB, this machine 0.0"]
@@ -333,7 +340,7 @@ print((peak() - before) // 1024, (home / "merged/model.safetensors").stat().st_s
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a hand-made adapter, exported as f16 and by importance as q3_k_m, the adapter alone too."""
     folder = tmp_path_factory.mktemp("checks")
-    options = {**OPTIONS, "quantizations": ["f16", "q3_k_m"], "imatrix": True, "lora_gguf": True}
+    options = {**OPTIONS, "quantizations": list(KINDS), "imatrix": True, "lora_gguf": True}
     path = make_run(folder / "run", make_tiny_model(folder / "tiny"), **options)
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}."} for n in range(30)]
     (path / "documents/faq.json").write_text(json.dumps(rows))
@@ -353,6 +360,13 @@ def test_an_export_says_what_it_measured(exported: Path) -> None:
     assert report.parity == Parity(28)
     assert report.merge and report.merge.kl < 1e-3 and report.merge.positions > 50
     assert report.conversion and report.conversion.kl < 1e-3
+    assert {step.name for step in report.steps} == {
+        "merging", "comparing the merged model with base and adapter", "converting to f16", "converting the adapter",
+        "comparing model-f16.gguf with the merged model", "collecting what matters", "quantising to q3_k_m",
+        "comparing prompts", *(f"{what} model-{kind}.gguf" for what in ("loading", "measuring") for kind in KINDS),
+        *(f"asking model-{kind}.gguf 20 questions" for kind in KINDS),
+    }  # fmt: skip
+    assert all(step.seconds > 0 for step in report.steps)
     f16, small = report.ggufs
     assert (f16.type, f16.against_f16, f16.end_of_sequence, f16.importance) == ("f16", None, 2, False)
     assert small.against_f16 and 0 < small.against_f16.kl < 0.05 and small.importance

@@ -17,7 +17,7 @@ from ftq.files.run_dir import run_dir
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
 from ftq.words import numbers
 
-PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds")
+PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds", "doing")
 
 
 def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:

@@ -53,6 +53,14 @@ class Stops:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What was done, and for how long. Some are done beside others, so their sum may be more than the export took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class GgufReport:
     """One file. `perplexity` is that of the sample's answers; `notes` are what the user was told about it.
 
@@ -93,6 +101,7 @@ class ExportReport:
     merge: Distance | None = None
     conversion: Distance | None = None
     notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the stop rates are written out."""
@@ -108,6 +117,7 @@ class ExportReport:
         given["parity"] = Parity(**_known(Parity, value["parity"]))
         given["ggufs"] = tuple(_gguf(one) for one in value["ggufs"])
         given["merge"], given["conversion"] = (_distance(value.get(name)) for name in ("merge", "conversion"))
+        given["steps"] = tuple(Step(**_known(Step, one)) for one in value.get("steps", ()))
         return cls(**given)
 
     @classmethod

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from ftq.errors import FtqError
-from worker.machine.crash import ended
-from worker.machine.hardware import computing
+# Imports stand in functions: the child needs none of them, and would start 0.2 s later.
 
 # llama_ftype of llama.h, which cyllama takes as a number.
 FTYPES = {
@@ -33,6 +29,13 @@ def quantize(source: Path, target: Path, kind: str) -> None:
 
 def run_apart(command: list[str], what: str, target: Path) -> None:
     """Run `python -m COMMAND`, which has to write `target`. If it fails, its output goes to this process's stderr."""
+    import os
+    import subprocess
+
+    from ftq.errors import FtqError
+    from worker.machine.crash import ended
+    from worker.machine.hardware import computing
+
     done = subprocess.run(
         [sys.executable, "-m", *command],
         stdin=subprocess.DEVNULL,

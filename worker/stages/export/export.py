@@ -29,6 +29,7 @@ from worker.stages.export import card, importance
 from worker.stages.export.measure import checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import sample
+from worker.stages.export.measure.steps import Steps
 from worker.stages.model import base_model, weights
 from worker.stages.model.merge import merge
 from worker.stages.model.tokens import Tokens
@@ -49,6 +50,7 @@ class _Work:
     tokens: Tokens
     stop: str
     scratch: Path
+    steps: Steps
 
     @property
     def merged(self) -> Path:
@@ -65,10 +67,11 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     base_model.go_offline()
     parameters = weights.parameters(model_dir)
     _check_disk(out, parameters, spec)
-    report.progress(0)
+    steps = Steps(report)
+    steps.reached(0)
     with tempfile.TemporaryDirectory(prefix="ftq-export-") as scratch:
         tokens = Tokens(model_dir, spec.format)
-        work = _Work(run, out, spec, report, model_dir, tokens, dataset.stop, Path(scratch))
+        work = _Work(run, out, spec, report, model_dir, tokens, dataset.stop, Path(scratch), steps)
         ends = _merge(work)
         checked = _make_and_measure(work)
     files.write_json(RunDir(out).export, checked.to_json())
@@ -93,12 +96,13 @@ def _check_disk(out: Path, parameters: int, spec: RunSpec) -> None:
 
 def _merge(work: _Work) -> list[str]:
     """Write merged/ and return every token that ends an answer."""
-    changed = merge(work.model_dir, work.run.adapter, work.merged, work.stop, work.spec.format)
+    with work.steps.step("merging"):
+        changed = merge(work.model_dir, work.run.adapter, work.merged, work.stop, work.spec.format)
     if changed == 0:
         message = "the adapter holds nothing but zeros: the model answers as its base does"
         work.report.event("warning", f"{message}. Did it train at all? `ftq logs RUN --stage train` has the losses.")
     _finish_config(work.merged)
-    work.report.progress(15)
+    work.steps.reached(15)
     return checks.ends(work.merged, work.tokens, work.stop)
 
 
@@ -108,15 +112,15 @@ def _make_and_measure(work: _Work) -> ExportReport:
     quantized = [kind for kind in kinds if kind not in CONVERTED]
     converted = [kind for kind in CONVERTED if kind in kinds or (kind == "f16" and quantized)]
     chosen = sample(work.run, work.tokens, work.stop, work.spec.format == "chat", work.model_dir)
-    measure = Measure(chosen, work.tokens, work.stop, work.report, work.scratch)
+    measure = Measure(chosen, work.tokens, work.stop, work.report, work.scratch, work.steps)
     with ThreadPoolExecutor(1) as apart:  # the converter keeps one core busy
         converting = apart.submit(_convert, work, converted)
         measure.merged(work.model_dir, work.run.adapter, work.merged)
         converting.result()
     measure.converted(work.gguf(converted[0]), converted[0])
-    work.report.progress(45)
+    work.steps.reached(45)
     weighed = _quantize(work, quantized)
-    work.report.progress(70)
+    work.steps.reached(70)
     checked = measure.files(work.run, work.merged, {kind: work.gguf(kind) for kind in kinds}, weighed)
     for kind in set(converted) - set(kinds):
         files.remove(work.gguf(kind))
@@ -126,12 +130,15 @@ def _make_and_measure(work: _Work) -> ExportReport:
 def _convert(work: _Work, kinds: list[str]) -> None:
     for kind in kinds:
         name = models.name_of(work.spec.model)
-        convert(work.merged, work.gguf(kind), kind, "--model-name", name, controls=work.tokens.controls)
+        with work.steps.step(f"converting to {kind}"):
+            convert(work.merged, work.gguf(kind), kind, "--model-name", name, controls=work.tokens.controls)
     if work.spec.lora_gguf:
         base_model.link(work.model_dir, work.scratch / "base")
-        convert_lora(work.run.adapter, work.scratch / "base", work.out / LORA)
+        with work.steps.step("converting the adapter"):
+            convert_lora(work.run.adapter, work.scratch / "base", work.out / LORA)
     if work.run.epochs.is_dir():
-        _convert_epochs(work)
+        with work.steps.step("converting the epochs' adapters"):
+            _convert_epochs(work)
 
 
 def _convert_epochs(work: _Work) -> None:
@@ -151,12 +158,14 @@ def _quantize(work: _Work, kinds: list[str]) -> list[str]:
     weighed = [kind for kind in kinds if work.spec.imatrix and kind not in UNCHANGED]
     source, squares = work.gguf("f16"), work.scratch / "importance.npz"
     if weighed:
-        importance.collect(work.run, work.merged, work.tokens, work.stop, source, squares)
+        with work.steps.step("collecting what matters"):
+            importance.collect(work.run, work.merged, work.tokens, work.stop, source, squares)
     for number, kind in enumerate(kinds, start=1):
-        quantize(source, work.gguf(kind), kind)
-        if kind in weighed:
-            requantize(source, work.gguf(kind), squares)
-        work.report.progress(45 + 25 * number / len(kinds))
+        with work.steps.step(f"quantising to {kind}"):
+            quantize(source, work.gguf(kind), kind)
+            if kind in weighed:
+                requantize(source, work.gguf(kind), squares)
+        work.steps.reached(45 + 25 * number / len(kinds))
     return weighed
 
 

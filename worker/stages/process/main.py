@@ -61,8 +61,9 @@ class Report:
         loss: float | None = None,
         tokens_per_second: float | None = None,
         eta_seconds: float | None = None,
+        doing: str | None = None,
     ) -> None:
-        """Report how far this stage is: `percent` of its own work, 0 to 100."""
+        """Report how far this stage is: `percent` of its own work, 0 to 100. `doing` says what it does, in words."""
         values = {
             "percent": round(percent, 1),
             "step": step,
@@ -70,6 +71,7 @@ class Report:
             "loss": loss,
             "tokens_per_second": tokens_per_second,
             "eta_seconds": eta_seconds,
+            "doing": doing,
         }
         self._send("progress", values)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ftq.files.export_report import Distance, GgufReport
 from worker.gguf.holds import BLOCK, WHOLE, whole
 
@@ -68,7 +70,9 @@ def rounded(what: str, of: str, distance: Distance, most: float) -> list[str]:
 
 
 def _lost(file: GgufReport, distance: Distance, f16: float | None) -> list[str]:
-    most_kl, most_share = BOUNDS[file.type]
+    most_kl, usual_share = BOUNDS[file.type]
+    # Of few positions a perplexity may be that much higher by chance: log-likelihoods differ by about sqrt(2 KL) each.
+    most_share = round(usual_share * math.exp(2 * math.sqrt(2 * distance.kl / distance.positions)), 2)
     share = file.perplexity / f16 if file.perplexity and f16 else 1.0
     if distance.kl <= most_kl and share <= most_share:
         return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from worker.llama.pool import Pool
 from worker.machine import hardware
 from worker.stages.export.measure import agreement, bounds, checks
 from worker.stages.export.measure.sample import Sample
+from worker.stages.export.measure.steps import Steps
 from worker.stages.model.check import parity
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
@@ -26,7 +29,8 @@ USABLE = 0.8  # of the machine's memory: a larger model would be read from the d
 class Measure:
     """Call `merged`, `converted` and `files` in this order. Each tells the user what is worth knowing."""
 
-    def __init__(self, sample: Sample, tokens: Tokens, stop: str, report: Report, scratch: Path) -> None:
+    def __init__(self, sample: Sample, tokens: Tokens, stop: str, report: Report, scratch: Path, steps: Steps) -> None:
+        self._steps, self._done, self._checks = steps, 0, 1
         self._sample, self._tokens, self._stop, self._report = sample, tokens, stop, report
         self._merged, self._f16 = scratch / "merged.npy", scratch / "f16.npy"
         self._notes = list[str]()
@@ -37,13 +41,15 @@ class Measure:
     def merged(self, model_dir: Path, adapter: Path, merged: Path) -> None:
         """Compare the merged model with base + adapter. UserError if it is no merge of them."""
         if self._can_compute(merged):
-            self._merge = agreement.check(model_dir, adapter, merged, self._sample.rows, self._merged)
+            with self._steps.step("comparing the merged model with base and adapter"):
+                self._merge = agreement.check(model_dir, adapter, merged, self._sample.rows, self._merged)
             self._tell(bounds.rounded("the merged model", "base and adapter", self._merge, bounds.MERGED_KL))
 
     def converted(self, file: Path, kind: str) -> None:
         """Compare the converter's first file with the merged model. UserError if it computes something else."""
         self._first_kind = kind
-        self._first = self._score(file, self._merged, self._f16)
+        with self._steps.step(f"comparing {file.name} with the merged model"):
+            self._first = self._score(file, self._merged, self._f16)
         if not self._first or not (distance := self._first.distance):
             return
         if bounds.is_misread(distance):
@@ -59,22 +65,34 @@ class Measure:
         same: Parity | None = None
         examples = read_jsonl(run.dataset / "train.jsonl")
         reports = list[GgufReport]()
-        pool = Pool(most=1, context=CONTEXT)
+        pool, self._checks = Pool(most=1, context=CONTEXT), 3 * len(files)
         try:
             for kind, file in files.items():
-                with pool.server(file) as server:
+                with self._checking(f"loading {file.name}"), pool.server(file) as server:
                     end = checks.end_of_sequence(server, file, self._stop)
-                    same = same or parity.check(examples, self._tokens, self._stop, server, merged)
-                stops = checks.ask(pool, file, self._sample)
-                made = self._of_file(file, kind, end, stops)
+                if not same:
+                    with self._steps.step("comparing prompts"), pool.server(file) as server:
+                        same = parity.check(examples, self._tokens, self._stop, server, merged)
+                with self._checking(f"asking {file.name} {len(self._sample.questions)} questions"):
+                    stops = checks.ask(pool, file, self._sample)
+                with self._checking(f"measuring {file.name}"):
+                    made = self._of_file(file, kind, end, stops)
                 reports.append(replace(made, importance=kind in weighed))
-                self._report.progress(70 + 30 * len(reports) / len(files))
         finally:
             pool.close()
         assert same
         self._tell_parity(same)
         conversion = self._first.distance if self._first else None
-        return ExportReport(self._stop, same, tuple(reports), self._merge, conversion, notes=tuple(self._notes))
+        taken = self._steps.taken
+        return ExportReport(self._stop, same, tuple(reports), self._merge, conversion, tuple(self._notes), taken)
+
+    @contextmanager
+    def _checking(self, name: str) -> Generator[None]:
+        """A step of the checks of files, after which the export is as much further."""
+        with self._steps.step(name):
+            yield
+        self._done += 1
+        self._steps.reached(70 + 30 * self._done / self._checks)
 
     def _of_file(self, file: Path, kind: str, end: int, stops: Stops) -> GgufReport:
         f16 = self._first if self._first_kind == "f16" else None

@@ -14,7 +14,8 @@ from worker.stages.model import weights
 from worker.stages.model.tokens import IGNORED, Tokens
 
 ROW_TOKENS = 192  # of a longer example, the first ones are scored
-SAMPLE_TOKENS = 256  # of all scored examples together: a small model takes a second on two cores
+SAMPLE_TOKENS, FEWEST = 256, 96  # of all scored examples together: a small model takes a second on two cores
+LARGE = 10**9  # parameters: with more, a token takes so long that fewer are scored, and answers end sooner
 QUESTIONS = 20
 SHORT = 128  # tokens of an answer that a model is asked to end
 CANDIDATES = 2000  # examples that are looked at
@@ -29,16 +30,22 @@ class Sample:
     held_out: int
 
 
+def tokens_of(parameters: int) -> int:
+    """How many tokens are scored of a model of this size."""
+    return max(FEWEST, SAMPLE_TOKENS * LARGE // max(parameters, LARGE))
+
+
 def sample(run: RunDir, tokens: Tokens, stop: str, chat: bool, model_dir: Path) -> Sample:
     """The same examples for every file of a run, valid.jsonl's before those of train.jsonl."""
     vocabulary = max(one.shape[0] for one in weights.read(model_dir).values() if len(one.shape) == 2)
     parts = [_examples(run.dataset / name, tokens, stop) for name in ("valid.jsonl", "train.jsonl")]
     # a chat's turns are more than a question can hold
     held_out, learned = ([one for one in part if one.answer <= SHORT and not one.turns] for part in parts)
-    asked = {one.question(chat): None for one in sorted(held_out, key=lambda one: one.answer)}
+    parameters = weights.parameters(model_dir)
+    asked = {one.question(chat, parameters): None for one in sorted(held_out, key=lambda one: one.answer)}
     first = list(asked)[:QUESTIONS]
-    asked |= {one.question(chat): None for one in sorted(learned, key=lambda one: one.answer)}
-    rows = list(_scored(parts[0] or parts[1], most_positions(vocabulary)))
+    asked |= {one.question(chat, parameters): None for one in sorted(learned, key=lambda one: one.answer)}
+    rows = list(_scored(parts[0] or parts[1], tokens_of(parameters), most_positions(vocabulary)))
     return Sample(rows, list(asked)[:QUESTIONS], len(first))
 
 
@@ -55,9 +62,13 @@ class _Example:
         """How many tokens the answer has."""
         return len(self.ids) - self.first
 
-    def question(self, chat: bool) -> Question:
-        """An answer may become half as long again, and a little: then the model hasn't stopped."""
-        return Question(self.instruction, self.input, max_tokens=self.answer * 3 // 2 + 16, chat=chat)
+    def question(self, chat: bool, parameters: int) -> Question:
+        """An answer may become half as long again, and a little: then the model hasn't stopped.
+
+        Of a large model a quarter: f16 writes 2 to 4 tokens a second on a CPU.
+        """
+        most = self.answer * 5 // 4 + 8 if parameters > LARGE else self.answer * 3 // 2 + 16
+        return Question(self.instruction, self.input, max_tokens=most, chat=chat)
 
 
 def _examples(path: Path, tokens: Tokens, stop: str) -> list[_Example]:
@@ -71,12 +82,12 @@ def _examples(path: Path, tokens: Tokens, stop: str) -> list[_Example]:
     ]
 
 
-def _scored(examples: list[_Example], positions: int) -> Iterator[Row]:
+def _scored(examples: list[_Example], budget: int, positions: int) -> Iterator[Row]:
     """Evenly spaced examples, cut to the first tokens of their answers, until there are enough."""
-    budget = SAMPLE_TOKENS
-    step = max(1, len(examples) * ROW_TOKENS // (3 * SAMPLE_TOKENS))
+    row_tokens = min(ROW_TOKENS, budget)
+    step = max(1, len(examples) * row_tokens // (3 * budget))
     for one in examples[::step]:
-        end = min(max(ROW_TOKENS, one.first + 16), one.first + positions)
+        end = min(max(row_tokens, one.first + 16), one.first + positions)
         row = Row(one.ids[:end], one.first)
         if row.first == 0 or budget <= 0 or positions <= 0:  # nothing stands before it that could be asked
             continue
