@@ -14,7 +14,7 @@ import click
 
 from cli.commands import ask, check, control, doctor, look, models, room, serve, submit
 from cli.evaluation import commands as evaluation
-from cli.fleet import workers
+from cli.fleet import notify, workers
 from cli.keys import commands as keys
 from ftq.errors import printable
 from ftq.start import INTERRUPTED, interruptible
@@ -114,6 +114,6 @@ for command in (
     *(ask.infer, evaluation.evaluate, evaluation.compare, evaluation.report),
     *(models.models, models.promote, models.pull, models.push, look.options),
     *(room.rm, room.gc, room.keep),
-    *(serve.up, serve.worker, serve.serve, workers.workers, keys.keys, doctor.doctor),
+    *(serve.up, serve.worker, serve.serve, workers.workers, notify.notify, keys.keys, doctor.doctor),
 ):
     main.add_command(command)

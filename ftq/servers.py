@@ -28,6 +28,9 @@ NOT_FOR_STAGES = (
     "FTQ_FLOWER_AUTH",
     "FTQ_FLOWER_AUTH_FILE",
     "FTQ_WEBHOOK_SECRET",
+    "FTQ_NOTIFY_URL",
+    "FTQ_NOTIFY_URL_FILE",
+    "FTQ_METRICS_TOKEN",
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32

@@ -19,16 +19,19 @@ from celery.worker.state import maybe_shutdown
 
 from ftq.errors import printable
 from ftq.files.run_dir import STAGES
+from ftq.notify.addresses import addresses as notified
 from ftq.queue import BROKER_ERRORS, PATIENT_PUBLISHING, make_app
 from ftq.servers import refusal
 from ftq.settings import Settings, protect_files
 from ftq.start import settle
 from worker import tasks
+from worker.notifier import Notifier
 from worker.reconciler import Reconciler
 
 settle()
 protect_files()  # before the first log or database file
 settings = Settings.from_env()
+addresses = notified()
 app = make_app(settings)
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
 app.conf.worker_consumer = "worker.app:QuickConsumer"
@@ -38,6 +41,7 @@ tasks.register(app, settings)
 log = logging.getLogger("ftq.worker")
 RETRY_SECONDS = 3.0
 _reconciler: Reconciler | None = None
+_notifier: Notifier | None = None
 
 
 class _Printable(logging.Filter):
@@ -111,10 +115,13 @@ def _decide_about_the_standby(instance: Any, **_: Any) -> None:
 
 @signals.worker_ready.connect
 def _start_reconciler(sender: Any, **_: Any) -> None:
-    global _reconciler
+    global _reconciler, _notifier
     queues = list(sender.app.amqp.queues.consume_from)
-    _reconciler = Reconciler(settings, sender.hostname, queues, lambda taking: _take_from(sender, queues, taking))
-    _reconciler.start()
+    reconciler = Reconciler(settings, sender.hostname, queues, lambda taking: _take_from(sender, queues, taking))
+    reconciler.start()
+    _reconciler = reconciler
+    _notifier = Notifier(lambda: reconciler.store, addresses)
+    _notifier.start()
 
 
 def _take_from(consumer: Any, queues: list[str], taking: bool) -> None:
@@ -139,6 +146,8 @@ def _drain(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _stop_reconciler(**_: Any) -> None:
+    if _notifier:
+        _notifier.stop()
     if _reconciler:
         _reconciler.stop()
 

@@ -28,6 +28,7 @@ KIND_COLOURS = {
     "lease_lost": "red",
     "retried": "yellow",
     "warning": "yellow",
+    "stalled": "yellow",
     "succeeded": "green",
     "cache_hit": "green",
     "cancelled": "yellow",

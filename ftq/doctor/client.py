@@ -27,6 +27,7 @@ def _services(settings: Settings, flower_url: str | None) -> list[Check]:
     try:
         from ftq.doctor.broker import broker
         from ftq.doctor.database import database
+        from ftq.doctor.notify import notify
         from ftq.doctor.web import flower
         from ftq.doctor.workers import workers
     except ImportError as error:
@@ -36,5 +37,6 @@ def _services(settings: Settings, flower_url: str | None) -> list[Check]:
         Check("database", lambda: database(settings), fix="Check FTQ_DATABASE_URL, and that its server is there."),
         Check("broker", lambda: broker(settings), fix="Check FTQ_BROKER_URL, and that its server is there."),
         Check("workers", lambda: workers(settings), silence="warning", fix="Database or broker hang: see there."),
+        Check("notify", notify, silence="note"),
         Check("flower", lambda: flower(settings.home, flower_url), silence="note"),
     ]

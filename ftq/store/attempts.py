@@ -43,7 +43,7 @@ class Attempts(Versions):
             earlier.c.run_id == run_id, earlier.c.position < STAGES.index(stage), earlier.c.status != "succeeded"
         )
         allowed = sa.exists().where(runs.c.id == run_id, runs.c.wanted == "run")
-        drained = sa.exists().where(workers.c.name == worker, workers.c.drained)
+        drained = sa.exists().where(workers.c.name == worker, workers.c.drained_at.is_not(None))
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self._write() as db:
             now = self._now(db)

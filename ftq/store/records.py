@@ -163,7 +163,11 @@ class Worker:
     gpu: str | None
     seen_at: float
     draining: bool
-    drained: bool = False
+    drained_at: float | None = None
+
+    @property
+    def drained(self) -> bool:
+        return self.drained_at is not None
 
     @property
     def labels(self) -> list[str]:

@@ -37,7 +37,7 @@ UPGRADES = {
     ),
     4: (
         "ALTER TABLE runs ADD COLUMN owner VARCHAR(16) NOT NULL DEFAULT ''",
-        "ALTER TABLE workers ADD COLUMN drained BOOLEAN NOT NULL DEFAULT false",
+        "ALTER TABLE workers ADD COLUMN drained_at FLOAT",
         *GATEWAY,
     ),
     5: SESSIONS,
@@ -138,7 +138,7 @@ workers = sa.Table(
     sa.Column("gpu", sa.String(200)),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("draining", sa.Boolean, nullable=False, default=False),  # it stops: its runs are handed back
-    sa.Column("drained", sa.Boolean, nullable=False, default=False, server_default=sa.false()),  # takes nothing new
+    sa.Column("drained_at", sa.Float),  # since when it takes nothing new, and finishes what it has
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("facts", sa.JSON(none_as_null=True)),  # see records.Worker
 )

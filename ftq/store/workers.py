@@ -8,10 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
-from ftq.store.records import Work, Worker
-from ftq.store.schema import runs, stages, workers
+from ftq.store.records import Work, Worker, queue_of
+from ftq.store.schema import events, runs, stages, workers
+from ftq.words import duration
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as dead
+LOST_OFTEN = 3  # losses in a row that somebody should hear of
 FORGOTTEN = 86_400.0  # seconds after which a dead worker isn't listed any more
 
 
@@ -34,12 +36,13 @@ class Workers(Database):
             if db.execute(workers.update().where(workers.c.name == name).values(**values)).rowcount == 0:
                 db.execute(workers.insert().values(name=name, draining=False, **values))
                 db.execute(workers.delete().where(workers.c.seen_at < now - FORGOTTEN))
-            return bool(db.scalar(sa.select(workers.c.drained).where(workers.c.name == name)))
+            return db.scalar(sa.select(workers.c.drained_at).where(workers.c.name == name)) is not None
 
     def set_drained(self, name: str, drained: bool) -> None:
         """Let a worker take nothing new (True), or take work again (False). What it runs goes on."""
         with self._write() as db:
-            db.execute(workers.update().where(workers.c.name == name).values(drained=drained))
+            at = sa.func.coalesce(workers.c.drained_at, self._now(db)) if drained else None
+            db.execute(workers.update().where(workers.c.name == name).values(drained_at=at))
 
     def drain_worker(self, name: str, draining: bool) -> None:
         """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False)."""
@@ -71,6 +74,48 @@ class Workers(Database):
         with self._read() as db:
             return [Work(*row) for row in db.execute(query)]
 
+    def note_stalled(self, seconds: float) -> list[str]:
+        """Record an event, once an attempt, for each stage that has waited so long with no worker to take it, or was
+        lost LOST_OFTEN times in a row. Returns the runs' ids.
+        """
+        live, spec = self.live_queues(), runs.c.spec
+        parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
+        told = sa.exists().where(
+            events.c.run_id == stages.c.run_id,
+            events.c.stage == stages.c.name,
+            events.c.attempt == stages.c.attempt,
+            events.c.kind == "stalled",
+        )
+        columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
+        stalled = list[str]()
+        with self._read() as db:
+            now = self._now(db)
+            late = (stages.c.queued_at < now - seconds) | (stages.c.losses == LOST_OFTEN)
+            waits = (stages.c.status == "queued") & stages.c.queued_at.is_not(None) & (runs.c.wanted == "run")
+            rows = db.execute(sa.select(*columns).join(runs).where(waits, late, ~told)).all()
+        for run_id, stage, attempt, queued_at, losses, label, gpus, infer_with in rows:
+            queue = queue_of(stage, {"worker": label or "", "gpus": gpus or 1, "infer_with": infer_with})
+            if losses == LOST_OFTEN:
+                why = f"lost {losses} times in a row without a checkpoint"
+            elif queue not in live:
+                why = f"waits for {duration(now - queued_at)}: no worker serves the queue {queue}"
+            else:
+                continue
+            if self._say_stalled(run_id, stage, attempt, why):
+                stalled.append(run_id)
+        return stalled
+
+    def _say_stalled(self, run_id: str, stage: str, attempt: int, why: str) -> bool:
+        """False if another worker has said it, or the stage goes on."""
+        is_told = (events.c.run_id == run_id) & (events.c.stage == stage) & (events.c.attempt == attempt)
+        with self._write() as db:
+            if not self._wanted(db, run_id):  # locks the run
+                return False
+            if db.scalar(sa.select(events.c.id).where(is_told, events.c.kind == "stalled")):
+                return False
+            self._event(db, run_id, "stalled", why, stage, attempt)
+            return True
+
     def labels_wanted(self) -> list[str]:
         """The labels of the runs that aren't done."""
         label = runs.c.spec["worker"].as_string()
@@ -93,7 +138,7 @@ class Workers(Database):
                     row.gpu,
                     row.seen_at,
                     row.draining,
-                    row.drained,
+                    row.drained_at,
                 )
                 for row in db.execute(query)
             ]

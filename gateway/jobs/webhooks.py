@@ -6,11 +6,7 @@ receiver that fails is tried again for three days, with the same id.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import hashlib
-import hmac
 import logging
 import os
 import threading
@@ -20,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftq.errors import FtqError, UserError
+from ftq.notify import signature
 from ftq.store.gateway.webhooks import Delivery
 from gateway.jobs import results
 from gateway.jobs.shown import status_of
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 WEBHOOK = "whep_env"  # the one that the environment names
 LOOK_SECONDS, TIMEOUT = 2.0, 15.0
-PREFIX = "whsec_"
 log = logging.getLogger("ftq.gateway")
 
 
@@ -41,31 +37,16 @@ class Webhook:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Webhook | None:
         """FTQ_WEBHOOK_URL and FTQ_WEBHOOK_SECRET; None without them. UserError for what can't be used."""
-        url, secret = environ.get("FTQ_WEBHOOK_URL", ""), environ.get("FTQ_WEBHOOK_SECRET", "")
+        url = environ.get("FTQ_WEBHOOK_URL", "")
         if not url:
             return None
         if not url.startswith(("http://", "https://")):
             raise UserError("FTQ_WEBHOOK_URL: not an http:// or https:// address")
-        try:
-            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        except binascii.Error:
-            key = b""
-        if not key or not secret.startswith(PREFIX):
-            hint = 'For example: FTQ_WEBHOOK_SECRET="whsec_$(openssl rand -base64 32)"'
-            raise UserError("FTQ_WEBHOOK_SECRET: expected whsec_ and base64", hint)
-        return cls(url, key)
+        return cls(url, signature.key_of(environ))
 
     def headers(self, delivery: Delivery, at: int) -> dict[str, str]:
         """The headers that prove who sends the delivery."""
-        signed = f"{delivery.id}.{at}.{delivery.body}".encode()
-        signature = base64.b64encode(hmac.digest(self.secret, signed, hashlib.sha256)).decode()
-        return {
-            "content-type": "application/json",
-            "user-agent": "ftq",
-            "webhook-id": delivery.id,
-            "webhook-timestamp": str(at),
-            "webhook-signature": f"v1,{signature}",
-        }
+        return signature.headers(self.secret, delivery.id, delivery.body, at)
 
 
 @contextlib.contextmanager

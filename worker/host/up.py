@@ -22,6 +22,7 @@ from typing import IO, Any
 from ftq import programs
 from ftq.client.recording.record import make_home
 from ftq.errors import FtqError, UserError, printable, unusable
+from ftq.notify.addresses import addresses
 from ftq.servers import without_password
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK
@@ -41,6 +42,7 @@ def main() -> None:
     try:
         options = programs.UpOptions.from_arguments(sys.argv[1:])
         protect_files()
+        addresses()  # one that can't be used: said here, not in the workers' logs
         groups = groups_of(hardware.own_gpus(), options.gpus_per_worker)
         port = options.port if options.flower else None
         serve_port = options.serve_port if options.serve else None

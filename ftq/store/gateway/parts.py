@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from ftq.store.database import Database
+from ftq.store.fleet.notices import Notices
 from ftq.store.gateway.files import Files
 from ftq.store.gateway.jobs import Jobs
 from ftq.store.gateway.keys import Keys
@@ -34,6 +35,11 @@ class GatewayParts(Database):
     def jobs(self) -> Jobs:
         """Runs as the gateway's clients ask for them."""
         return Jobs(self)
+
+    @cached_property
+    def notices(self) -> Notices:
+        """Who is told what happens to runs and workers."""
+        return Notices(self)
 
     @cached_property
     def webhooks(self) -> Webhooks:

@@ -94,6 +94,7 @@ webhooks = sa.Table(
     sa.Column("secret", sa.String(80), nullable=False),
     sa.Column("types", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("seen", sa.Integer, nullable=False, default=0, server_default="0"),  # the last event that was looked at
 )
 
 deliveries = sa.Table(

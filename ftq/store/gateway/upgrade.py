@@ -23,7 +23,8 @@ GATEWAY = (
     "CREATE INDEX ix_jobs_owner_body ON jobs (owner, body_hash)",
     "CREATE UNIQUE INDEX ix_jobs_owner_key ON jobs (owner, idempotency_key)",
     "CREATE TABLE webhooks (id VARCHAR(48) NOT NULL, owner VARCHAR(16) NOT NULL, url TEXT NOT NULL, secret "
-    "VARCHAR(80) NOT NULL, types JSON NOT NULL, created_at FLOAT NOT NULL, PRIMARY KEY (id))",
+    "VARCHAR(80) NOT NULL, types JSON NOT NULL, created_at FLOAT NOT NULL, seen INTEGER DEFAULT 0 "
+    "NOT NULL, PRIMARY KEY (id))",
     "CREATE INDEX ix_webhooks_owner ON webhooks (owner)",
     "CREATE TABLE deliveries (id VARCHAR(48) NOT NULL, webhook_id VARCHAR(48) NOT NULL, run_id VARCHAR(16) NOT "
     "NULL, type VARCHAR(40) NOT NULL, body TEXT NOT NULL, tries INTEGER NOT NULL, next_at FLOAT, error TEXT, "

@@ -77,8 +77,9 @@ class Webhooks:
             values = {"next_at": self._database.clock() + wait if again else None, "error": error or None}
             db.execute(deliveries.update().where(deliveries.c.id == delivery.id).values(**values))
 
-    def _queue(self, webhook_id: str, run_id: str, body: dict[str, Any]) -> None:
-        row = {"id": body["id"], "webhook_id": webhook_id, "run_id": run_id, "type": body["type"]}
+    def _queue(self, webhook_id: str, run_id: str, body: dict[str, Any], number: str = "") -> None:
+        """Queue a delivery; `number` tells events of one type apart."""
+        row = {"id": body["id"], "webhook_id": webhook_id, "run_id": run_id, "type": body["type"] + number}
         try:
             with self._database.writing() as db:
                 now = self._database.clock()

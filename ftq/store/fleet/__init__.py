@@ -1,0 +1,1 @@
+"""What is asked and told of the whole fleet: notices to people."""
