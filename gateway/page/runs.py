@@ -120,5 +120,11 @@ def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
         "files": [(file.kind, size(file.bytes), Path(file.path).name) for file in view.artifacts(run, folder.path)],
         "events": events[-EVENTS:][::-1],
         "more_events": max(0, len(events) - EVENTS),
-        "asked": run.name if material.files else "",
+        "asked": _asked(gateway, run) if material.files else "",
     }
+
+
+def _asked(gateway: Gateway, run: Run) -> str:
+    """What the model is called in a chat: by its id no base model's name is meant."""
+    named = run.version_name or run.name
+    return named if named in gateway.chat.names else run.id
