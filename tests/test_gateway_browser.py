@@ -131,6 +131,10 @@ def test_a_run_is_submitted_watched_and_cancelled(site: Site, page: Page) -> Non
     grown(page, STEP, later)
     assert page.evaluate("window.neverReloaded") is True
 
+    other = site.runs.add("other111", "submitted-elsewhere")
+    expect(page.get_by_role("link", name="There is a new run: submitted-elsewhere")).to_be_visible()
+    site.bench.client.cancel(other)
+
     page.get_by_role("link", name="watched").click()
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".lead-state")).to_contain_text("cancelled")

@@ -225,7 +225,7 @@ def test_the_list_has_every_state_newest_first_in_pages(gateway: Gateway) -> Non
                  "● running 63 % train, step 120 of 190, loss 0.501, 412 tokens/s, 58 s left",
                  "✓ succeeded handbook:1, took"):  # fmt: skip
         assert text in told
-    assert 'data-live="/live?runs=ffff6666,eeee5555,dddd4444"' in html
+    assert 'data-live="/live?runs=ffff6666,eeee5555,dddd4444&amp;newest=ffff6666"' in html
     runs = gateway.runs()
     for number in range(21):
         runs.add(f"more{number:04}", f"more-{number}")

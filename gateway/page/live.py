@@ -29,13 +29,16 @@ Parts = dict[str, str]
 
 
 def of_list(request: Request) -> Response:
-    """The states of the runs that the address names, as long as one of them isn't finished."""
-    owned, ids = owned_of(request), request.query_params.get("runs", "").split(",")[:RUNS]
+    """The states of the runs that the address names, and that there is one after `newest`."""
+    owned, query = owned_of(request), request.query_params
+    ids, newest = query.get("runs", "").split(",")[:RUNS], query.get("newest")
 
     def look() -> Parts:
         runs, now = owned.some(ids), time.time()
         parts = {f"live-{run.id}": part("state", shown(run, now)) for run in runs}
-        return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
+        if newest is None:
+            return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
+        return parts | {"news": part("news", run) for run in owned.page(1) if run.id != newest}
 
     return _stream(request, look)
 
