@@ -38,7 +38,8 @@ def of_list(request: Request) -> Response:
         parts = {f"live-{run.id}": part("state", shown(run, now)) for run in runs}
         if newest is None:
             return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
-        return parts | {"news": part("news", run) for run in owned.page(1) if run.id != newest}
+        latest = next(iter(owned.page(1)), None)
+        return parts | ({"news": part("news", latest)} if latest and latest.id != newest else {})
 
     return _stream(request, look)
 
