@@ -131,6 +131,10 @@ def test_a_run_is_submitted_watched_and_cancelled(site: Site, page: Page) -> Non
     grown(page, STEP, later)
     assert page.evaluate("window.neverReloaded") is True
 
+    other = site.runs.add("other111", "submitted-elsewhere")
+    expect(page.get_by_role("link", name="There is a new run: submitted-elsewhere")).to_be_visible()
+    site.bench.client.cancel(other)
+
     page.get_by_role("link", name="watched").click()
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".lead-state")).to_contain_text("cancelled")
@@ -149,13 +153,15 @@ def test_a_run_ends_while_it_is_looked_at_and_can_be_asked(
     page.keyboard.press("Control+Enter")
     expect(page.locator(".turn > p")).to_have_text("How much\n<b>pressure</b>?")
     expect(page.locator(".turn .base p")).to_have_text("smollm2-135m was asked: How much\n<b>pressure</b>?")
-    expect(page.locator(".turn .tuned p")).to_have_text("asked was asked: How much\n<b>pressure</b>?")
+    expect(page.locator(".turn .tuned h3")).to_have_text("asked:1, tuned")
+    [run] = [run for run in site.bench.client.all() if run.name == "asked"]
+    expect(page.locator(".turn .tuned p")).to_have_text(f"{run.id} was asked: How much\n<b>pressure</b>?")
     assert sorted(order.most or 0 for order in site.answerer.orders) == [512, 512]
 
     monkeypatch.setattr(models, "resolve", lambda gateway, key, name: (_ for _ in ()).throw(models.not_found(name)))
     page.get_by_label("Question").fill("And now?")
     page.get_by_role("button", name="Ask both").click()
-    expect(page.locator(".turn").first).to_contain_text("No answer: The model `asked` does not exist")
+    expect(page.locator(".turn").first).to_contain_text(f"No answer: The model `{run.id}` does not exist")
 
 
 def test_files_are_uploaded_from_the_browser(site: Site, page: Page, tmp_path: Path) -> None:

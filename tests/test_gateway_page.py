@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from html import unescape
@@ -20,10 +21,11 @@ from starlette.testclient import TestClient
 from ftq.errors import Unavailable
 from ftq.files.run_dir import STAGES
 from ftq.programs import ServeOptions
-from ftq.store.gateway.keys import Limits
+from ftq.store.gateway.keys import Key, Limits
 from ftq.store.gateway.sessions import LIVES, Sessions
 from ftq.store.store import RunStore
 from gateway.page.sessions import COOKIE
+from tests import reported
 from tests.gateway_tools import make_gateway
 from tests.tools import free_port, until
 
@@ -223,7 +225,7 @@ def test_the_list_has_every_state_newest_first_in_pages(gateway: Gateway) -> Non
                  "● running 63 % train, step 120 of 190, loss 0.501, 412 tokens/s, 58 s left",
                  "✓ succeeded handbook:1, took"):  # fmt: skip
         assert text in told
-    assert 'data-live="/live?runs=ffff6666,eeee5555,dddd4444"' in html
+    assert 'data-live="/live?runs=ffff6666,eeee5555,dddd4444&amp;newest=ffff6666"' in html
     runs = gateway.runs()
     for number in range(21):
         runs.add(f"more{number:04}", f"more-{number}")
@@ -243,7 +245,7 @@ def test_a_finished_run_shows_what_it_learned_and_how_to_use_it(gateway: Gateway
                  "prepare ✓ succeeded 1", "ftq pull handbook:1 --to", "ollama run handbook", "epochs 5",
                  'client.chat.completions.create(model="handbook:1"', "submitted as handbook:"):  # fmt: skip
         assert text in told
-    assert "<polyline" in html and 'data-base="smollm2-135m" data-tuned="handbook"' in html
+    assert "<polyline" in html and 'data-base="smollm2-135m" data-tuned="aaaa1111" data-name="handbook:1"' in html
     links = {link for link in re.findall(r'href="(/runs/[^"]+)"', html) if "/" in link}
     names = ("report.html", "preview.html", *(f"logs/{stage}" for stage in STAGES))
     assert links == {f"/runs/aaaa1111/{name}" for name in names}
@@ -287,11 +289,25 @@ def test_no_text_of_a_run_becomes_html(gateway: Gateway) -> None:
     assert "alert(1)" in page and not re.search(r"<script>|<img", page)
 
 
+def test_no_text_of_a_runs_files_becomes_html(gateway: Gateway) -> None:
+    runs = gateway.runs()
+    runs.finish("aaaa1111", "handbook")
+    shutil.rmtree(gateway.home / "aaaa1111" / "adapter")
+    for path in (gateway.home / "aaaa1111").glob("*.*"):
+        path.unlink()
+    shutil.rmtree(gateway.home / "aaaa1111" / "dataset")
+    reported.hostile(gateway.home / "spare", 30)
+    shutil.copytree(gateway.home / "spare", gateway.home / "aaaa1111", dirs_exist_ok=True)
+    html = gateway.admin.get("/runs/aaaa1111").text
+    assert "alert(1)" in html and not re.search(r"<script>|<img", html)
+
+
 def test_an_address_never_becomes_a_path(gateway: Gateway) -> None:
     gateway.runs().finish("aaaa1111", "handbook")
     (gateway.home / "secret.log").write_text("secret")
     for path in ("/runs/aaaa1111/logs/..%2f..%2fsecret", "/runs/..%2f..%2fetc/report.html", "/runs/aaaa1111/run.json",
-                 "/assets/../app.py", "/assets/page.html", "/runs/aaaa1111/logs/secret", "/runs/handbook"):  # fmt: skip
+                 "/assets/page.html", "/runs/a%00b", "/runs/%ff",
+                 "/runs/aaaa1111/logs/secret", "/runs/handbook"):  # fmt: skip
         assert gateway.admin.get(path).status_code in (404, 405)
 
 
@@ -336,6 +352,23 @@ def _answers(browser: httpx.Client) -> bool:
         return browser.get("/healthz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_session_that_ends_ends_its_streams(gateway: Gateway) -> None:
+    ann_id, ann = gateway.other("ann")
+    gateway.runs(ann_id).add("aaaa1111", "handbook")
+    find, looks = Sessions.find, list[str]()
+
+    def last_look(self: Sessions, token: str) -> Key | None:
+        looks.append(token)
+        if len(looks) == 3:  # the request's own, and two looks
+            gateway.store.keys.revoke("ann")
+        return find(self, token)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sessions, "find", last_look)
+        patch.setattr("gateway.page.live.LOOK_SECONDS", 0.0)
+        assert pieces(ann.get("/live?runs=aaaa1111").text)["end"] == "reload"
 
 
 def pieces(text: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from gateway.errors import ApiError
 from gateway.files.arrival import clear_errors, too_large
 
 MOST_FILES, MOST_FIELDS, FIELD_BYTES = 300, 30, 2**16
+MOST_BYTES = 500 * 10**6  # of one form; until it is whole it is in the system's folder for temporary files
 LONGEST_NAME = 120  # characters
 KEPT = 86_400.0  # seconds
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")

@@ -14,12 +14,14 @@ from starlette.responses import Response, StreamingResponse
 from ftq.errors import NotFound, Unavailable
 from ftq.store.records import Run
 from gateway.app import Gateway, gateway_of
+from gateway.errors import ApiError
+from gateway.page import sessions
 from gateway.page.html import part
 from gateway.page.runs import EVENTS, RUNS, is_latest, losses, owned_of, run_of
 from gateway.page.shown import actions, shown, stages
 
 LOOK_SECONDS, CURVE_SECONDS, COMMENT_SECONDS = 1.0, 4.0, 15.0
-LIVES = 600.0  # seconds; the browser comes again, and its session is looked at again
+LIVES = 600.0  # seconds; then the browser comes again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 END = "end"  # the part that says there is nothing more to come: the browser loads the page again, or stops
 
@@ -27,15 +29,19 @@ Parts = dict[str, str]
 
 
 def of_list(request: Request) -> Response:
-    """The states of the runs that the address names, as long as one of them isn't finished."""
-    owned, ids = owned_of(request), request.query_params.get("runs", "").split(",")[:RUNS]
+    """The states of the runs that the address names, and that there is one after `newest`."""
+    owned, query = owned_of(request), request.query_params
+    ids, newest = query.get("runs", "").split(",")[:RUNS], query.get("newest")
 
     def look() -> Parts:
         runs, now = owned.some(ids), time.time()
         parts = {f"live-{run.id}": part("state", shown(run, now)) for run in runs}
-        return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
+        if newest is None:
+            return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
+        latest = next(iter(owned.page(1)), None)
+        return parts | ({"news": part("news", latest)} if latest and latest.id != newest else {})
 
-    return _stream(gateway_of(request), look)
+    return _stream(request, look)
 
 
 def of_run(request: Request) -> Response:
@@ -47,7 +53,7 @@ def of_run(request: Request) -> Response:
         now = owned.get(run.id)
         return dict(_parts(gateway, now)) | curve.of(now) | ({END: "reload"} if now.is_finished else {})
 
-    return _stream(gateway, look)
+    return _stream(request, look)
 
 
 def _parts(gateway: Gateway, run: Run) -> Iterator[tuple[str, str]]:
@@ -75,8 +81,19 @@ class _Curve:
         return {"losses": losses(gather(run, self._gateway.client.run_dir(run.id)))}
 
 
-def _stream(gateway: Gateway, look: Callable[[], Parts]) -> Response:
-    return StreamingResponse(_events(gateway, look), media_type="text/event-stream", headers=HEADERS)
+def _stream(request: Request, look: Callable[[], Parts]) -> Response:
+    gateway = gateway_of(request)
+
+    def allowed() -> Parts:
+        """What is to be seen; nothing more once the session has ended."""
+        try:
+            if sessions.COOKIE in request.cookies:
+                sessions.key_of(gateway.client.store, request)
+            return look()
+        except (ApiError, NotFound):
+            return {END: "reload"}
+
+    return StreamingResponse(_events(gateway, allowed), media_type="text/event-stream", headers=HEADERS)
 
 
 async def _events(gateway: Gateway, look: Callable[[], Parts]) -> AsyncIterator[str]:
@@ -88,8 +105,6 @@ async def _events(gateway: Gateway, look: Callable[[], Parts]) -> AsyncIterator[
             parts = await run_in_threadpool(look)
         except Unavailable:
             parts = Parts()
-        except NotFound:
-            parts = {END: "reload"}
         new = {name: html for name, html in parts.items() if known.get(name) != html}
         known |= new
         for name, html in new.items():

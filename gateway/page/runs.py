@@ -48,13 +48,21 @@ def listed(request: Request) -> Response:
         request,
         "runs.html",
         runs=[shown(run, now) for run in runs],
-        live=",".join(run.id for run in runs if not run.is_finished),
+        live=_live(runs, is_first=number <= 1),
         count=count,
         number=number,
         last=max(1, -(-count // RUNS)),
         missing=gateway.client.missing_worker(*runs),
         workers=len(gateway.client.store.live_workers()),
     )
+
+
+def _live(runs: list[Run], is_first: bool) -> str:
+    """The address of what changes in the list; empty where nothing does."""
+    going = ",".join(run.id for run in runs if not run.is_finished)
+    if is_first:
+        return f"/live?runs={going}&newest={runs[0].id if runs else ''}"
+    return f"/live?runs={going}" if going else ""
 
 
 def one(request: Request) -> Response:
@@ -120,5 +128,11 @@ def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
         "files": [(file.kind, size(file.bytes), Path(file.path).name) for file in view.artifacts(run, folder.path)],
         "events": events[-EVENTS:][::-1],
         "more_events": max(0, len(events) - EVENTS),
-        "asked": run.name if material.files else "",
+        "asked": _asked(gateway, run) if material.files else "",
     }
+
+
+def _asked(gateway: Gateway, run: Run) -> str:
+    """What the model is called in a chat: by its id no base model's name is meant."""
+    named = run.version_name or run.name
+    return named if named in gateway.chat.names else run.id

@@ -34,6 +34,8 @@ def key_of(store: RunStore, request: Request) -> Key:
         raise ApiError(401, NO_SESSION)
     if request.method not in READS:
         check_origin(request)
+    with contextlib.suppress(FtqError):  # a full disk: what only reads is answered
+        store.keys.touch(key)
     return key
 
 
@@ -51,7 +53,7 @@ async def login(request: Request) -> Response:
     check_origin(request)
     fields = await small_form(request)
     store = cast(RunStore, request.app.state.gateway.client.store)
-    token = await run_in_threadpool(_begin, store, fields.get("key", "").strip())
+    token = await run_in_threadpool(Sessions(store).begin, fields.get("key", "").strip())
     to = _next(fields.get("next", ""))
     if token is None:
         return page(request, "login.html", 401, next=to, wrong=True)
@@ -77,14 +79,6 @@ async def small_form(request: Request) -> dict[str, str]:
         if len(body) > LONGEST:
             raise ApiError(413, f"The form has more than {LONGEST:,} bytes.")
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
-
-
-def _begin(store: RunStore, secret: str) -> str | None:
-    token = Sessions(store).begin(secret)
-    if token and (key := store.keys.find(secret)):
-        with contextlib.suppress(FtqError):
-            store.keys.touch(key)
-    return token
 
 
 def _next(path: str) -> str:

@@ -49,7 +49,7 @@ async def submit(request: Request) -> Response:
     if request.method in READS:
         return _form(request, {"model": request.query_params.get("model", "")})
     room = await run_in_threadpool(room_of, gateway, key)
-    largest = gateway.options.largest_upload
+    largest = min(gateway.options.largest_upload, arrival.MOST_BYTES)
     form = await arrival.read_form(request, largest if room is None else min(largest, room + arrival.FIELD_BYTES))
     try:
         return await run_in_threadpool(_answer, request, form)

@@ -73,7 +73,13 @@ if (ask) {
     const turn = make("div", "turn", talk, true);
     make("p", "", turn).textContent = text;
     const sides = make("div", "sides", turn);
-    await Promise.all(["base", "tuned"].map((side) => answer(ask.dataset[side], side, text, sides, asking.signal)));
+    const titles = { base: `${ask.dataset.base}, the base model`, tuned: `${ask.dataset.name}, tuned` };
+    const answers = Object.entries(titles).map(([side, title]) => {
+      const place = make("div", side, sides);
+      make("h3", "", place).textContent = title;
+      return answer(ask.dataset[side], text, place, asking.signal);
+    });
+    await Promise.all(answers);
     [button.disabled, stop.hidden, asking] = [false, true, null];
     question.select();
   });
@@ -87,9 +93,7 @@ function make(tag, kind, parent, first) {
   return element;
 }
 
-async function answer(model, side, question, sides, signal) {
-  const place = make("div", side, sides);
-  make("h3", "", place).textContent = side === "base" ? `${model}, the base model` : `${model}, tuned`;
+async function answer(model, question, place, signal) {
   const said = make("p", "writing", place);
   said.dir = "auto";
   try {
