@@ -170,7 +170,8 @@ def test_a_file_that_is_sent_again_after_a_lost_answer_is_one_file(
     with pytest.raises(openai.NotFoundError):
         served.client.files.delete(first)
     store = served.app.state.gateway.client.store
-    monkeypatch.setattr(store, "clock", lambda now=store.clock(): now + 601)
+    later = store.clock() + 601
+    monkeypatch.setattr(store, "clock", lambda: later)
     assert send(1) not in others
 
 
