@@ -19,6 +19,7 @@ from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
 from gateway.errors import ApiError
 from gateway.files.storage import sees
+from gateway.wire import whole_number
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -65,8 +66,7 @@ def find_tuned(gateway: Gateway, key: Key, name: str) -> tuple[Run, Job | None, 
     jobs = gateway.client.store.jobs
     if parts[0] == "ft" and len(parts) in (5, 6):
         both = jobs.find(parts[4], sees(key))
-        if len(parts) == 6 and parts[5].removeprefix(CHECKPOINT).isdecimal():
-            step = int(parts[5].removeprefix(CHECKPOINT))
+        step = whole_number(parts[5].removeprefix(CHECKPOINT)) if len(parts) == 6 else None
     else:
         both = jobs.find(_run_of(gateway, name), sees(key))
     if both is None or not is_made(both[0]):

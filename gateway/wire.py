@@ -76,9 +76,20 @@ def page(
 def limit_of(request: Request, default: int, most: int) -> int:
     """The query's `limit`. ApiError 400 if it is no number from 1 to `most`."""
     text = request.query_params.get("limit", str(default))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-        raise ApiError(400, f"'limit' has to be a number from 1 to {most}, not {text!r}.", param="limit")
-    return int(text)
+    number = whole_number(text)
+    if number is None or not 1 <= number <= most:
+        raise ApiError(400, f"'limit' has to be a number from 1 to {most}, not {text[:40]!r}.", param="limit")
+    return number
+
+
+def sent_again(request: Request) -> bool:
+    """Whether the client tries a request once more because it got no answer: what was done then isn't done twice."""
+    return bool(whole_number(request.headers.get("x-stainless-retry-count", "")))
+
+
+def whole_number(text: str) -> int | None:
+    """The number that digits say; None for anything else. Python refuses to read thousands of digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _without_nulls(values: Any) -> Any:

@@ -151,6 +151,30 @@ def test_bytes_that_look_like_a_boundary_are_the_files(served: Served, size: int
     assert served.client.files.content(answer.json()["id"]).read() == data
 
 
+def test_a_file_that_is_sent_again_after_a_lost_answer_is_one_file(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(count: int, name: str = "a", text: bytes = b"abc", **more: Any) -> str:
+        headers = {"x-stainless-retry-count": str(count)}
+        return served.client.files.create(file=(name, text), purpose="batch", extra_headers=headers, **more).id
+
+    first = send(0)
+    assert send(1) == send(2) == first
+    lives: Any = {"expires_after": {"anchor": "created_at", "seconds": 3600}}
+    others = {send(0), send(1, "b"), send(1, "a", b"abd"), send(1, **lives)}
+    assert first not in others and len(others) == 4
+    assert served.on_disk() == {first, *others}
+    again = {"x-stainless-retry-count": "1"}
+    for headers in ({}, again, again):
+        assert served.client.files.delete(first, extra_headers=headers).deleted
+    with pytest.raises(openai.NotFoundError):
+        served.client.files.delete(first)
+    store = served.app.state.gateway.client.store
+    later = store.clock() + 601
+    monkeypatch.setattr(store, "clock", lambda: later)
+    assert send(1) not in others
+
+
 def test_a_file_that_expires(served: Served) -> None:
     store = served.app.state.gateway.client.store
     file = served.client.files.create(

@@ -312,6 +312,19 @@ def test_a_request_that_a_client_sends_again_makes_one_job(site: Site) -> None:
     assert (first.seed, site.store.count()) == (again.seed, 2)
 
 
+def test_an_end_that_is_asked_for_again_after_a_lost_answer_is_no_error(site: Site) -> None:
+    job, jobs = site.create(), site.client.fine_tuning.jobs
+    again = {"x-stainless-retry-count": "1"}
+    for call, headers, state in (
+        (jobs.pause, {}, "paused"), (jobs.pause, again, "paused"), (jobs.resume, {}, "validating_files"),
+        (jobs.resume, again, "validating_files"), (jobs.cancel, {}, "cancelled"), (jobs.cancel, again, "cancelled"),
+    ):  # fmt: skip
+        assert call(job.id, extra_headers=headers).status == state
+    with pytest.raises(openai.BadRequestError):
+        jobs.pause(job.id, extra_headers=again)
+    assert [event.message for event in jobs.list_events(job.id)][:2] == ["The job was cancelled", "resumed by the user"]
+
+
 def test_an_idempotency_key_makes_one_job(site: Site) -> None:
     file, key = site.upload(), {"Idempotency-Key": "k"}
     assert (

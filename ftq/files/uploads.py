@@ -62,8 +62,13 @@ class Writer:
         while rest:  # a raw write may take less than all
             rest = rest[self._file.write(rest) :]
 
-    def finish(self) -> str:
-        """Put the file in place, to stay there after a power cut. Its SHA-256."""
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._hash.hexdigest()
+
+    def finish(self) -> None:
+        """Put the file in place, to stay there after a power cut."""
         assert self._file
         os.fsync(self._file.fileno())
         self._file.close()
@@ -73,7 +78,6 @@ class Writer:
         except OSError:  # a file system without links, or a result file that another process makes at this moment
             os.replace(self.partial, self.path)
         sync(self.path.parent)
-        return self._hash.hexdigest()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file:

@@ -46,13 +46,13 @@ class Arrival:
             self.lines.feed(piece)
             self._check_lines(purpose)
 
-    def finish(self, file_id: str, owner: str, filename: str, purpose: str) -> File:
-        """Put the bytes in place; the caller records the file. ApiError for a training file that is none."""
+    def checked(self, file_id: str, owner: str, filename: str, purpose: str) -> File:
+        """The file, whose bytes the caller puts in place and records. ApiError for a training file that is none."""
         number = self.lines.end() if self.lines else None
         if self.writer.bytes == 0:
             raise ApiError(400, "File is empty.", param="file", code="invalid_file")
         self._check_lines(purpose)
-        return File(file_id, owner, filename, purpose, self.writer.bytes, self.writer.finish(), lines=number)
+        return File(file_id, owner, filename, purpose, self.writer.bytes, self.writer.sha256, lines=number)
 
     def _check_lines(self, purpose: str | None) -> None:
         if purpose == FINE_TUNE and self.lines and self.lines.fault:

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.errors import ApiError
+from gateway.wire import whole_number
 
 AROUND = 2**20  # bytes of a form beside its file, at most
 AT_ONCE = 2**20  # bytes of the file that are handed on together
@@ -31,8 +32,7 @@ class Form:
 
 def declared(request: Request) -> int:
     """The least size of the file by the request's Content-Length; 0 without one. It may be less than what comes."""
-    text = request.headers.get("content-length", "")
-    return max(0, int(text) - AROUND) if text.isascii() and text.isdigit() else 0
+    return max(0, (whole_number(request.headers.get("content-length", "")) or 0) - AROUND)
 
 
 async def receive(request: Request, name: str, write: Callable[[bytearray, Form], None]) -> Form:

@@ -97,7 +97,8 @@ def _join(gateway: Gateway, upload: Upload, body: Completion) -> None:
             arrival.write(piece, form)
         if body.md5 and body.md5.lower() != md5.hexdigest():
             raise ApiError(400, f"The parts' MD5 is {md5.hexdigest()}, not {body.md5}.", param="md5")
-        file = arrival.finish(file_id, upload.owner, upload.filename, upload.purpose)
+        file = arrival.checked(file_id, upload.owner, upload.filename, upload.purpose)
+        arrival.writer.finish()
         gateway.client.store.uploads.complete(upload.id, file, upload.file_expires)
 
 

@@ -21,7 +21,7 @@ from gateway.files.forms import check_purpose, wanted_of
 from gateway.files.lines import Lines
 from gateway.files.storage import sees
 from gateway.files.wire import shown
-from gateway.wire import limit_of, page
+from gateway.wire import limit_of, page, sent_again
 
 MOST_LISTED = 10_000
 log = logging.getLogger("ftq.gateway")
@@ -43,8 +43,12 @@ def _keep(request: Request, arrival: Arrival, form: Form, file_id: str) -> File:
     wanted, caller = wanted_of(form.fields), caller_of(request)
     if form.filename is None:
         raise ApiError(400, "Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
-    file = arrival.finish(file_id, caller.id, form.filename, wanted.purpose)
-    return gateway_of(request).client.store.files.add(file, wanted.lives, caller.limits.bytes)
+    files = gateway_of(request).client.store.files
+    file = arrival.checked(file_id, caller.id, form.filename, wanted.purpose)
+    if sent_again(request) and (earlier := files.same(file, wanted.lives)):
+        return earlier
+    arrival.writer.finish()
+    return files.add(file, wanted.lives, caller.limits.bytes)
 
 
 def index(request: Request) -> Response:
@@ -68,9 +72,13 @@ def retrieve(request: Request) -> Response:
 
 
 def delete(request: Request) -> Response:
-    file = _file(request)
-    gateway_of(request).files.delete(file)
-    return JSONResponse({"id": file.id, "object": "file", "deleted": True})
+    """Delete a file. Sent again after a lost answer it says the same."""
+    try:
+        gateway_of(request).files.delete(_file(request))
+    except ApiError:
+        if not sent_again(request):
+            raise
+    return JSONResponse({"id": request.path_params["file_id"], "object": "file", "deleted": True})
 
 
 def content(request: Request) -> Response:

@@ -40,8 +40,8 @@ class Storage:
             for piece in pieces:
                 writer.write(piece)
                 lines += piece.count(b"\n")
-            sha256 = writer.finish()
-            file = File(file_id, owner, filename, purpose, writer.bytes, sha256, lines=lines, run_id=run_id)
+            writer.finish()
+            file = File(file_id, owner, filename, purpose, writer.bytes, writer.sha256, lines=lines, run_id=run_id)
             return self.store.files.add(file)
 
     def find(self, file_id: str, caller: Key) -> File | None:

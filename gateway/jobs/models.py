@@ -13,6 +13,7 @@ from gateway.access import caller_of
 from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
+from gateway.wire import sent_again
 
 
 def listed(request: Request) -> Response:
@@ -49,6 +50,8 @@ def deleted(request: Request) -> Response:
     except ApiError:
         is_there = False
     if not is_there:
+        if sent_again(request):  # and the answer was lost
+            return JSONResponse({"id": name, "object": "model", "deleted": True})
         message = f"The model '{name}' does not exist"
         raise ApiError(404, message, param="model", code="model_not_found")
     if step is not None:

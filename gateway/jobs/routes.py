@@ -23,7 +23,7 @@ from gateway.files.storage import sees
 from gateway.jobs import events, models, results
 from gateway.jobs.create import Create, create
 from gateway.jobs.shown import FINAL, checkpoints, shown, status_of
-from gateway.wire import limit_of, page, read_body
+from gateway.wire import limit_of, page, read_body, sent_again
 
 Value = TypeVar("Value")
 MOST = 100  # jobs, events, checkpoints on a page
@@ -32,12 +32,10 @@ PREFIX = "ftjob-"
 
 async def created(request: Request) -> Response:
     body = await read_body(request, Create)
-    sent = request.headers.get("x-stainless-retry-count", "0")
-    again = sent.isdecimal() and int(sent) > 0
     key = request.headers.get("idempotency-key")
     if key and len(key) > 255:
         raise ApiError(400, "An Idempotency-Key has at most 255 characters.")
-    run, job = await run_in_threadpool(create, gateway_of(request), caller_of(request), body, key, again)
+    run, job = await run_in_threadpool(create, gateway_of(request), caller_of(request), body, key, sent_again(request))
     return JSONResponse(shown(run, job))
 
 
@@ -69,8 +67,10 @@ def paused(request: Request) -> Response:
 
 
 def resumed(request: Request) -> Response:
-    run, _ = _found(request)
+    run, job = _found(request)
     if run.wanted != "pause" or status_of(run) in FINAL:
+        if sent_again(request):
+            return JSONResponse(shown(run, job))
         raise _wrong_state(run, "resumed")
     return _told(request, "resumed", lambda gateway, run: gateway.client.resume(run.id)[0])
 
@@ -121,6 +121,8 @@ def _answered(gateway: Gateway, run: Run, job: Job | None) -> dict[str, Any]:
 def _told(request: Request, what: str, tell: Callable[[Gateway, Run], Run]) -> Response:
     """Tell the run something, unless it is in a final state: that is 400, which no client sends again."""
     run, job = _found(request)
+    if status_of(run) == what and sent_again(request):
+        return JSONResponse(shown(run, job))
     if status_of(run) in FINAL:
         raise _wrong_state(run, what)
     return JSONResponse(shown(tell(gateway_of(request), run), job))

@@ -14,6 +14,8 @@ from ftq.store.database import Database, storable
 from ftq.store.gateway.tables import files, keys, upload_parts, uploads
 from ftq.words import size
 
+SENT_AGAIN = 600  # seconds in which a retry finds what the first request has made
+
 
 @dataclass(frozen=True)
 class File:
@@ -54,6 +56,15 @@ class Files:
             if most:
                 check_room(db, file.owner, file.bytes, most)
             return insert(db, file, self._database.clock(), lives)
+
+    def same(self, file: File, lives: int | None) -> File | None:
+        """A file that was recorded minutes ago with all that `file` says but the id; None if there is none."""
+        alike = [files.c[name] == getattr(file, name) for name in ("owner", "purpose", "bytes", "sha256")]
+        alike.append(files.c.filename == storable(file.filename))
+        query = self._living(file.owner).where(*alike, files.c.created_at > self._database.clock() - SENT_AGAIN)
+        with self._database.reading() as db:
+            rows = [File(**row) for row in db.execute(query.order_by(files.c.created_at)).mappings()]
+        return next((row for row in rows if row.expires_at == _expires_at(row.created_at, lives)), None)
 
     def find(self, file_id: str, owner: str | None) -> File | None:
         """None where there is none, it isn't the owner's, or it has expired."""
@@ -130,10 +141,13 @@ def new_id(kind: str = "file-") -> str:
 
 def insert(db: sa.Connection, file: File, now: float, lives: int | None) -> File:
     """Write the row in a transaction that is open."""
-    expires_at = now + lives if lives else None
-    dated = replace(file, filename=storable(file.filename), created_at=now, expires_at=expires_at)
+    dated = replace(file, filename=storable(file.filename), created_at=now, expires_at=_expires_at(now, lives))
     db.execute(files.insert().values(**asdict(dated)))
     return dated
+
+
+def _expires_at(now: float, lives: int | None) -> float | None:
+    return now + lives if lives else None
 
 
 def check_room(db: sa.Connection, owner: str, more: int, most: int) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
 from ftq.store.database import Database, run_of, stage_of
+from ftq.store.gateway.files import SENT_AGAIN
 from ftq.store.gateway.tables import jobs
 from ftq.store.records import Run
 from ftq.store.schema import runs, stages, versions
@@ -19,7 +20,6 @@ from ftq.store.schema import runs, stages, versions
 if TYPE_CHECKING:
     Row = sa.Row[Any]
 
-SENT_AGAIN = 600  # seconds in which a retry without a key of its own finds the first request
 KEY_LIVES = 86_400  # seconds that an Idempotency-Key counts
 
 
