@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
+from sys import intern
 
 from ftq.facts import distinct
 from ftq.facts.fact import Fact
@@ -32,6 +33,7 @@ def rows_of(
     )
     single, conflicts = resolved(_written(facts, spoken, options), spoken)
     train, valid = _held_back(single, facts, options)
+    del single
     train, caps = _capped(train, options)
     here = {draft.fact.key for draft in train}
     valid = [draft for draft in valid if draft.fact.key in here]
@@ -40,7 +42,7 @@ def rows_of(
     lots = Lots(options.seed)
     train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
-    return [_row(draft) for draft in train], [_row(draft) for draft in valid], report
+    return _rows(train), _rows(valid), report
 
 
 def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[Draft]:
@@ -52,7 +54,11 @@ def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[
     with Processes("ftq.questions.mix:texts_of") as processes:
         for (some, *_), texts in zip(calls, processes.results(calls), strict=True):
             for fact, found in zip(some, texts, strict=True):
-                written += [Draft(question, answer, fact, gist, form) for question, answer, gist, form in found]
+                value = fact.value  # most gists are equal to it: another text of its own for each would take memory
+                written += [
+                    Draft(question, answer, fact, value if gist == value else gist, intern(form))
+                    for question, answer, gist, form in found
+                ]
     return written
 
 
@@ -169,9 +175,16 @@ def _silent(
     return fresh[0], fresh[1]
 
 
-def _row(draft: Draft) -> Row:
-    fact = draft.fact
-    return Row(draft.question, "", draft.answer, _source(draft), fact.rule, fact.key, draft.gist, fact.file)
+def _rows(drafts: list[Draft]) -> list[Row]:
+    """The drafts as rows. The list is emptied, so that not all are in memory twice."""
+    rows, sources = list[Row](), dict[str, str]()  # a source is one text for all its rows
+    drafts.reverse()
+    while drafts:
+        draft = drafts.pop()
+        fact, source = draft.fact, _source(draft)
+        source = sources.setdefault(source, source)
+        rows.append(Row(draft.question, "", draft.answer, source, fact.rule, fact.key, draft.gist, fact.file))
+    return rows
 
 
 def _source(draft: Draft) -> str:

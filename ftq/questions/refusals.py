@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import chain, islice, zip_longest
 
 from ftq.facts.checks import CJK, is_subject
@@ -21,6 +23,8 @@ NAMES = 2_000  # that are combined
 PURPOSE = re.compile(r"\w+ .{2,50}")
 NO_ONE = frozenset({"i", "it", "they", "this", *GERUNDS})
 TURNS = 4  # of each subject, with another question
+LOOKED_UP = 1_000  # words whose sections are kept as a set
+Section = tuple[str, tuple[str, ...]]  # its file, its headings
 LEAST = 3  # refused questions of one beginning, whatever is answered
 
 
@@ -168,15 +172,15 @@ class _Absent:
             if fact.relation == "attribute" and (not nouns or fact.attribute.lower() in nouns)
         ]
         owners: dict[str, set[str]] = {}
-        said: dict[str, set[str]] = {}
-        for fact in self.facts:
-            said.setdefault(fact.subject.lower(), set()).update(
-                words_of(f"{fact.attribute} {fact.value} {fact.sentence}")
-            )
         for fact in cells:
             owners.setdefault(fact.attribute.lower(), set()).add(fact.kind.lower())
         attributes = sorted({(fact.attribute, fact.attribute.lower()) for fact in cells})
-        for fact in self._shuffled(cells, "foreign"):
+        chosen = self._shuffled(cells, "foreign")
+        said: dict[str, set[str]] = {fact.subject.lower(): set() for fact in chosen}
+        for fact in self.facts:
+            if (words := said.get(fact.subject.lower())) is not None:
+                words.update(words_of(f"{fact.attribute} {fact.value} {fact.sentence}"))
+        for fact in chosen:
             attribute, lowered = attributes[self._pick(fact, "attribute") % len(attributes)]
             if fact.kind.lower() not in owners[lowered] and not words_of(lowered) & said[fact.subject.lower()]:
                 asked = drafts(_like(fact, fact.subject, "attribute", attribute), self.language, self.options)
@@ -235,30 +239,48 @@ def _is_thing(name: str) -> bool:
 
 
 class _Sections:
-    """Which words stand together: those of the facts of each section, with its headings."""
+    """Which words stand together: those of the facts of each section, with its headings.
+
+    Of each word the numbers of its sections are kept, not of each section its words: these would take twenty times the
+    memory where each of many sections has a fact.
+    """
 
     def __init__(self, facts: Sequence[Fact], common: Set[str]) -> None:
         self.common = common
-        self.words: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+        self._facts = facts
+        self._places: dict[str, array[int]] = {}
+        stems, numbers = dict[str, str](), dict[Section, int]()
         for fact in facts:
-            text = f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence} {fact.kind}"
-            self.words.setdefault((fact.file, fact.path), words_of(" ".join(fact.path))).update(words_of(text))
-        self.places, stems = dict[str, set[int]](), dict[str, str]()
-        for number, said in enumerate(self.words.values()):
-            for word in said:
-                self.places.setdefault(stems.get(word) or stems.setdefault(word, stem(word)), set()).add(number)
+            path = "" if (fact.file, fact.path) in numbers else " ".join(fact.path)
+            number = numbers.setdefault((fact.file, fact.path), len(numbers))
+            for word in words_of(f"{path} {_text(fact)}"):
+                root = stems.get(word) or stems.setdefault(word, stem(word))
+                self._places.setdefault(root, array("I")).append(number)
+        self._of = lru_cache(LOOKED_UP)(lambda word: frozenset(self._places.get(stem(word), ())))
 
     def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
         """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""
         if CJK.search(subject):  # no gaps between words
-            sections = (" ".join(words) for words in self.words.values())
-            return any(subject.lower() in text and any(word in text for word in about) for text in sections)
-        heavy = [stem(word) for word in words_of(subject.strip("`")) if word not in self.common and len(word) > 1]
-        places = [self.places.get(word, set()) for word in heavy]
-        if not places or not about:
+            subject = subject.lower()
+            return any(subject in text and any(word in text for word in about) for text in self._texts)
+        heavy = [word for word in words_of(subject.strip("`")) if word not in self.common and len(word) > 1]
+        if not heavy or not about:
             return True
-        of_subject = set.union(*places) if is_any else set.intersection(*places)
-        return any(of_subject & self.places.get(stem(word), set()) for word in about)
+        places = [self._of(word) for word in heavy]
+        of_subject = frozenset.union(*places) if is_any else frozenset.intersection(*places)
+        return any(of_subject & self._of(word) for word in about)
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """The words of each section."""
+        words: dict[Section, set[str]] = {}
+        for fact in self._facts:
+            words.setdefault((fact.file, fact.path), words_of(" ".join(fact.path))).update(words_of(_text(fact)))
+        return list(map(" ".join, words.values()))
+
+
+def _text(fact: Fact) -> str:
+    return f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence} {fact.kind}"
 
 
 def stem(word: str) -> str:
