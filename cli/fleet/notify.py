@@ -16,8 +16,8 @@ from cli.common import note, say
 def notify(test: bool) -> None:
     """Show who is told when runs finish, fail or stall.
 
-    A drained worker that has nothing left is told too. FTQ_NOTIFY_URL names them, separated by spaces. The workers send, so it is to be set where they run; this
-    command reads its own.
+    A drained worker that has nothing left is told too. FTQ_NOTIFY_URL names them, separated by spaces. The workers
+    send, so it is to be set where they run; this command reads its own.
 
     \b
     Examples:

@@ -194,7 +194,8 @@ def _earlier(model: str, store: RunStore | None, home: Path) -> Iterator[tuple[R
 
 
 def _bytes_per_token(run: RunDir, report: DatasetReport) -> float | None:
-    rows = list(itertools.islice(read_jsonl(run.dataset / "train.jsonl"), SAMPLE))
+    path = run.dataset / "train.jsonl"
+    rows = list(itertools.islice(read_jsonl(path), SAMPLE)) if path.is_file() else []
     if not rows or not report.tokens.mean:
         return None
     return sum(map(bytes_of, rows)) / len(rows) / report.tokens.mean
