@@ -179,7 +179,7 @@ def test_the_json_of_a_run(store: Store) -> None:
         "started_at": "2026-01-02T02:55:10.000Z",
         "finished_at": None,
         "stage": "train",
-        "progress": {**TRAINING, "updated_at": "2026-01-02T02:59:58.000Z"},
+        "progress": {**TRAINING, "doing": None, "updated_at": "2026-01-02T02:59:58.000Z"},
         "stages": [
             {"stage": "prepare", "status": "succeeded", "attempt": 1, "cached": False,
              "started_at": "2026-01-02T02:55:10.000Z", "finished_at": "2026-01-02T02:55:11.900Z", "seconds": 1.9,

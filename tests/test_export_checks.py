@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from gguf import GGUFReader
 from gguf.quants import dequantize
 
+from ftq import words
 from ftq.errors import FtqError
 from ftq.files.export_report import Distance, ExportReport, GgufReport, Parity, Step, Stops
 from ftq.files.run_dir import RunDir, read_jsonl
@@ -34,7 +36,7 @@ from worker.llama.pool import Pool
 from worker.machine import hardware
 from worker.stages.export.measure import bounds, checks
 from worker.stages.export.measure.measure import Measure
-from worker.stages.export.measure.sample import Sample
+from worker.stages.export.measure.sample import Sample, _Example, tokens_of
 from worker.stages.export.measure.steps import Steps
 from worker.stages.model.check import parity
 from worker.stages.model.tokens import IGNORED, Tokens
@@ -147,6 +149,41 @@ def test_a_model_larger_than_the_memory_is_not_measured_and_that_is_told(
     assert told.lines == ["warning: merged isn't measured: it has 0.0 GB, this machine 0.0"]
 
 
+def test_a_step_is_shown_while_it_is_done_and_its_seconds_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = list[tuple[float, str | None]]()
+
+    class Shown(Report):
+        def progress(self, percent: float, *, doing: str | None = None, **values: Any) -> None:
+            shown.append((percent, doing))
+
+    steps = Steps(Shown())
+    steps.reached(15)
+    with steps.step("merging"):
+        pass
+    with pytest.raises(FtqError), steps.step("converting to f16"):
+        raise FtqError("broken")
+    assert shown == [(15, None), (15, "merging"), (15, "converting to f16")]
+    assert [step.name for step in steps.taken] == ["merging"]
+    assert re.fullmatch(r"\d+\.\d s: merging\n", capsys.readouterr().out)
+    assert words.numbers({"percent": 15, "doing": "merging"}) == "merging"
+
+
+def test_a_large_model_is_scored_on_fewer_tokens_and_may_write_fewer() -> None:
+    million = 10**6
+    assert [tokens_of(n * million) for n in (3, 135, 1000, 1500, 2700, 3800, 70_000)] == [
+        256,
+        256,
+        256,
+        170,
+        96,
+        96,
+        96,
+    ]
+    example = _Example("q", "", [0] * 30, 10, "")
+    asked = [example.question(False, n * million).max_tokens for n in (135, 1000, 3800)]
+    assert asked == [46, 46, 33] and example.answer == 20
+
+
 # ---- adapters -----------------------------------------------------------------------------------------------
 
 
@@ -194,8 +231,6 @@ print(json.dumps([said(f"adapter-{{n}}") for n in [*range({len(BROKEN)}), "zeros
     done = forked.run([sys.executable, "-c", script])
     assert done.returncode == 0, done.stderr
     *refused, zeros, torn = json.loads(done.stdout.splitlines()[-1])
-    import re
-
     for said, (_, _, expected) in zip(refused, BROKEN, strict=True):
         assert re.search(expected, str(said)), said
     assert zeros == 0
