@@ -70,7 +70,9 @@ def rounded(what: str, of: str, distance: Distance, most: float) -> list[str]:
 
 
 def _lost(file: GgufReport, distance: Distance, f16: float | None) -> list[str]:
-    most_kl, usual_share = BOUNDS[file.type]
+    usual_kl, usual_share = BOUNDS[file.type]
+    # A mean of few positions scatters: positions differ in their KL by about twice its mean.
+    most_kl = round(usual_kl * (1 + 2 / math.sqrt(distance.positions)), 2)
     # Of few positions a perplexity may be that much higher by chance: log-likelihoods differ by about sqrt(2 KL) each.
     most_share = round(usual_share * math.exp(2 * math.sqrt(2 * distance.kl / distance.positions)), 2)
     share = file.perplexity / f16 if file.perplexity and f16 else 1.0
