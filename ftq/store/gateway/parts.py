@@ -6,6 +6,7 @@ from functools import cached_property
 
 from ftq.store.database import Database
 from ftq.store.fleet.notices import Notices
+from ftq.store.fleet.numbers import Numbers, numbers
 from ftq.store.gateway.files import Files
 from ftq.store.gateway.jobs import Jobs
 from ftq.store.gateway.keys import Keys
@@ -40,6 +41,10 @@ class GatewayParts(Database):
     def notices(self) -> Notices:
         """Who is told what happens to runs and workers."""
         return Notices(self)
+
+    def numbers(self) -> Numbers:
+        """The whole queue in numbers."""
+        return numbers(self)
 
     @cached_property
     def webhooks(self) -> Webhooks:
