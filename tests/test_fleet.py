@@ -157,6 +157,46 @@ def test_a_run_with_a_label_goes_to_the_workers_that_have_it(bench: Bench) -> No
     assert sent.count("claimed") == len(STAGES)
 
 
+def begin(store: RunStore, run_id: str, stage: str = "prepare") -> str | None:
+    """Begin a stage; the owner and name of the run whose turn it is next."""
+    assert store.claim(run_id, stage, 1, "w1", 60)
+    following = store.next_in_turn(run_id, stage)
+    return following and following.name
+
+
+def test_the_owners_take_turns(store: RunStore, clock: Clock) -> None:
+    for name in ("a1", "a2", "a3", "b1", "b2"):
+        store.create(name, name, {"model": "m", "priority": "normal", "gpus": 1}, "hash", owner=f"user:{name[0]}")
+        clock.now += 1
+    assert begin(store, "a1") == "b1"
+    assert begin(store, "b1") == "a2"  # both have one at work; a's began earlier
+    assert begin(store, "a2") == "b2"
+    assert begin(store, "b2") is None  # a alone waits, in the order that there is
+    high = {"model": "m", "priority": "high", "gpus": 1}
+    store.create("h1", "h1", high, "hash", owner="user:c")
+    store.create("h2", "h2", {**high, "worker": "big"}, "hash", owner="user:d")
+    store.create("p1", "p1", high, "hash", owner="user:e")
+    store.pause("p1")
+    assert begin(store, "a3") is None and begin(store, "h1") is None  # others wait elsewhere, or not at all
+
+
+@pytest.mark.slow
+def test_many_runs_of_one_owner_keep_no_other_waiting(bench: Bench) -> None:
+    folder = bench.settings.home.parent / "texts"
+    options = {"model": "smollm2-135m", "max_steps": 4, "save_steps": 5}
+    for name, owner in (*((f"many-{number}", "user:ana") for number in range(5)), ("one", "user:bo")):
+        own = folder / name
+        own.mkdir(parents=True)
+        (own / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
+        bench.client.submit({**options, "documents": str(own)}, name, owner)
+    bench.start_worker("cpu,gpu")
+    until(lambda: bench.client.find("one").is_finished, 60)
+    others = [run for run in bench.client.all() if run.name != "one"]
+    assert sum(run.is_finished for run in others) <= 2
+    assert bench.client.submit({**options, "documents": str(folder)}, "mine").run.owner.startswith("user:")
+    until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 120)
+
+
 def test_a_label_is_checked_where_it_is_given(bench_home: Path) -> None:
     said = CliRunner().invoke(main, ["worker", "--label", "a b"], env={"FTQ_HOME": str(bench_home)})
     assert said.exit_code == 2 and "a label has letters, digits" in said.stderr
