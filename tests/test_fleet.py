@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from ftq import queue
 from ftq.client import workers
+from ftq.client.asking import Asking
 from ftq.client.workers import START, Fleet
 from ftq.errors import FtqError
 from ftq.files.run_dir import STAGES
@@ -86,6 +87,15 @@ def test_who_cannot_be_drained(store: RunStore, clock: Clock) -> None:
     clock.now += 60
     with pytest.raises(FtqError, match=r"^w1 is silent: it takes nothing$"):
         fleet.drain("w1")
+
+
+def test_a_drained_worker_answers_nobody(store: RunStore) -> None:
+    store.see_worker("w1", "host", ["ask", "cpu"], None, 1)
+    asking = Asking(store, lambda question: None, "")
+    asking.check_worker()
+    store.set_drained("w1", True)
+    with pytest.raises(FtqError, match=r"nobody can answer \(w1 serves ask, cpu and is drained\)$"):
+        asking.check_worker()
 
 
 def test_the_labels_that_are_waited_for(store: RunStore) -> None:
