@@ -22,7 +22,8 @@ from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, labelled, q
 
 PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
 BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait
-_STEPS = (0, 1, 3, 4, 6, 7)
+IN_TURN = -2  # one whose owner's turn it is goes before both; of those with high priority, with the begun ones
+_STEPS = (0, 1, 2, 3, 4, 5, 6, 7)
 _SIGNATURE = "ftq_signature"  # the message's header
 _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
 
@@ -93,27 +94,28 @@ def task_id(run_id: str, stage: str, attempt: int) -> str:
     return f"{run_id}.{stage}.{attempt}"
 
 
-def _priority(run: Run, stage: Stage) -> int:
+def _priority(run: Run, stage: Stage, in_turn: bool) -> int:
     only_waits = stage is run.stages[0] and stage.attempt == 1
-    return PRIORITIES[run.spec["priority"]] + (0 if only_waits else BEGUN)
+    return max(0, PRIORITIES[run.spec["priority"]] + (IN_TURN if in_turn else 0 if only_waits else BEGUN))
 
 
-def send(app: Celery, run: Run) -> bool:
+def send(app: Celery, run: Run, in_turn: bool = False) -> bool:
     """`deliver`, for who goes on without an answer; False if the broker takes nothing."""
     try:
-        deliver(app, run)
+        deliver(app, run, in_turn)
     except Unavailable:
         return False
     return True
 
 
-def deliver(app: Celery, run: Run) -> None:
+def deliver(app: Celery, run: Run, in_turn: bool = False) -> None:
     """Send the chain of the stages that are still to do. Unavailable says why the broker doesn't take it.
 
     Submit, retry, resume and recovery are all this call. Sent twice is harmless: a stage is claimed once. A run that is
-    running sends the rest itself, and one that is finished, paused or cancelled has nothing to send.
+    running sends the rest itself, and one that is finished, paused or cancelled has nothing to send. `in_turn` puts
+    the first of the stages before the others of its priority.
     """
-    links = [_link(app, run, stage) for stage in run.remaining]
+    links = [_link(app, run, stage, in_turn and stage is run.current) for stage in run.remaining]
     if run.status != "queued" or run.wanted != "run":
         return
     with _explained():
@@ -138,13 +140,13 @@ def _explained() -> Iterator[None]:
         raise Unavailable(f"the broker {what}", fix) from error
 
 
-def _link(app: Celery, run: Run, stage: Stage) -> Any:
+def _link(app: Celery, run: Run, stage: Stage, in_turn: bool) -> Any:
     """One stage's message. Each link has a signature of its own: the rest of a chain travels in its first message."""
     name, arguments, task = f"ftq.{stage.name}", (run.id, stage.attempt), task_id(run.id, stage.name, stage.attempt)
     return app.signature(name, args=arguments, immutable=True).set(
         task_id=task,
         queue=queue_of(stage.name, run.spec),
-        priority=_priority(run, stage),
+        priority=_priority(run, stage, in_turn),
         argsrepr=f"{run.name} ({run.model})",
         **_signed(app, task, name, arguments),
     )

@@ -9,7 +9,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ from ftq.store.gateway.keys import Key
 from gateway import errors
 from gateway.errors import ApiError
 from gateway.limits import Requests
+from gateway.metrics.routes import PATH, family_of, is_scraper, token_of
 from gateway.page import sessions
 
 if TYPE_CHECKING:
@@ -46,14 +48,15 @@ class Access:
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self.app, self.gateway = app, gateway
         self._keys, self._requests = _Keys(gateway), Requests()
+        self._metrics_token = token_of()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        with_id = _Answer(send)
-        if scope["path"] not in OPEN:
-            request = Request(scope, receive)
+        with_id = _Answer(send, partial(self._count, scope["path"]))
+        request = Request(scope, receive)
+        if scope["path"] not in OPEN and not is_scraper(request, self._metrics_token):
             try:
                 scope["ftq.key"] = key = await self._key_of(request)
                 with_id.headers = HEADERS | self._requests.take(key)
@@ -67,9 +70,12 @@ class Access:
                 raise
             await errors.answer(Request(scope, receive), error)(scope, receive, with_id.send)
 
+    def _count(self, path: str, status: int) -> None:
+        self.gateway.served[family_of(path), status] += 1
+
     async def _key_of(self, request: Request) -> Key:
         """The key in the header; for a page without that, the one that the person has logged in with."""
-        if "authorization" not in request.headers and not request.url.path.startswith("/v1/"):
+        if "authorization" not in request.headers and not request.url.path.startswith(("/v1/", PATH)):
             return await run_in_threadpool(sessions.key_of, self.gateway.client.store, request)
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
@@ -111,8 +117,8 @@ class _Keys:
 class _Answer:
     """Puts a request id and OpenAI's headers on the answer."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, count: Callable[[int], None]) -> None:
+        self._send, self._count = send, count
         self.headers = HEADERS
         self.started = False
         self._since = time.perf_counter()
@@ -120,6 +126,7 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
+            self._count(message["status"])
             took = f"{(time.perf_counter() - self._since) * 1000:.0f}"
             more = {"x-request-id": f"req_{secrets.token_hex(16)}", "openai-processing-ms": took}
             _add(message, self.headers | more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from gateway import errors
 from gateway.access import Access
 from gateway.chat.settings import ChatSettings
 from gateway.files.storage import Storage
+from gateway.metrics.routes import Metrics
 
 if TYPE_CHECKING:
     from gateway.chat.upstream.order import Backend
@@ -42,6 +44,8 @@ class Gateway:
     options: ServeOptions
     client: Client
     chat: ChatSettings = field(default_factory=ChatSettings.from_env)
+    served: Counter[tuple[str, int]] = field(default_factory=Counter)  # answers by path and status
+    metrics: Metrics = field(default_factory=Metrics)
     stopping: bool = False  # the server has been told to end: streams without an end have to
 
     @cached_property
@@ -93,9 +97,10 @@ def _routes() -> list[Route]:
     from gateway.chat import routes as chat  # they need this module
     from gateway.files import routes as files
     from gateway.jobs import routes as jobs
+    from gateway.metrics import routes as metrics
     from gateway.page import routes as page
 
-    return [Route("/healthz", health), *files.routes, *jobs.routes, *chat.routes, *page.routes]
+    return [Route("/healthz", health), *metrics.routes, *files.routes, *jobs.routes, *chat.routes, *page.routes]
 
 
 async def _sweep(gateway: Gateway) -> None:

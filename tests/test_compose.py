@@ -63,7 +63,7 @@ def test_no_password_is_in_an_environment_or_a_command() -> None:
     names = {name for service in SERVICES.values() for name in service.get("environment", {})}
     assert {name for name in names if re.search("PASSWORD|AUTH|TOKEN|KEY", name)} == {
         "FTQ_BROKER_PASSWORD_FILE", "FTQ_DATABASE_PASSWORD_FILE", "FTQ_FLOWER_AUTH_FILE", "HF_TOKEN_PATH",
-        "FTQ_LLM_KEY_FILE", "FTQ_CHAT_KEY_FILE",
+        "FTQ_LLM_KEY_FILE", "FTQ_CHAT_KEY_FILE", "FTQ_METRICS_TOKEN_FILE",
     }  # fmt: skip
     assert re.findall(r"://\w+:\w+@", TEXT) == []
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from ftq import queue
 from ftq.client import workers
+from ftq.client.asking import Asking
 from ftq.client.workers import START, Fleet
 from ftq.errors import FtqError
 from ftq.files.run_dir import STAGES
@@ -88,6 +89,15 @@ def test_who_cannot_be_drained(store: RunStore, clock: Clock) -> None:
         fleet.drain("w1")
 
 
+def test_a_drained_worker_answers_nobody(store: RunStore) -> None:
+    store.see_worker("w1", "host", ["ask", "cpu"], None, 1)
+    asking = Asking(store, lambda question: None, "")
+    asking.check_worker()
+    store.set_drained("w1", True)
+    with pytest.raises(FtqError, match=r"nobody can answer \(w1 serves ask, cpu and is drained\)$"):
+        asking.check_worker()
+
+
 def test_the_labels_that_are_waited_for(store: RunStore) -> None:
     for name, label in (("a", ""), ("b", "big"), ("c", "big"), ("d", "done"), ("e", "paused")):
         store.create(name, name, {"model": "m", "worker": label}, "hash")
@@ -155,6 +165,46 @@ def test_a_run_with_a_label_goes_to_the_workers_that_have_it(bench: Bench) -> No
     assert {stage.worker for stage in bench.client.find("again").stages} == {big.name}
     sent = [event.kind for event in bench.client.store.events(again.id)]
     assert sent.count("claimed") == len(STAGES)
+
+
+def begin(store: RunStore, run_id: str, stage: str = "prepare") -> str | None:
+    """Begin a stage; the owner and name of the run whose turn it is next."""
+    assert store.claim(run_id, stage, 1, "w1", 60)
+    following = store.next_in_turn(run_id, stage)
+    return following and following.name
+
+
+def test_the_owners_take_turns(store: RunStore, clock: Clock) -> None:
+    for name in ("a1", "a2", "a3", "b1", "b2"):
+        store.create(name, name, {"model": "m", "priority": "normal", "gpus": 1}, "hash", owner=f"user:{name[0]}")
+        clock.now += 1
+    assert begin(store, "a1") == "b1"
+    assert begin(store, "b1") == "a2"  # both have one at work; a's began earlier
+    assert begin(store, "a2") == "b2"
+    assert begin(store, "b2") is None  # a alone waits, in the order that there is
+    high = {"model": "m", "priority": "high", "gpus": 1}
+    store.create("h1", "h1", high, "hash", owner="user:c")
+    store.create("h2", "h2", {**high, "worker": "big"}, "hash", owner="user:d")
+    store.create("p1", "p1", high, "hash", owner="user:e")
+    store.pause("p1")
+    assert begin(store, "a3") is None and begin(store, "h1") is None  # others wait elsewhere, or not at all
+
+
+@pytest.mark.slow
+def test_many_runs_of_one_owner_keep_no_other_waiting(bench: Bench) -> None:
+    folder = bench.settings.home.parent / "texts"
+    options = {"model": "smollm2-135m", "max_steps": 4, "save_steps": 5}
+    for name, owner in (*((f"many-{number}", "user:ana") for number in range(5)), ("one", "user:bo")):
+        own = folder / name
+        own.mkdir(parents=True)
+        (own / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
+        bench.client.submit({**options, "documents": str(own)}, name, owner)
+    bench.start_worker("cpu,gpu")
+    until(lambda: bench.client.find("one").is_finished, 60)
+    others = [run for run in bench.client.all() if run.name != "one"]
+    assert sum(run.is_finished for run in others) <= 2
+    assert bench.client.submit({**options, "documents": str(folder)}, "mine").run.owner.startswith("user:")
+    until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 120)
 
 
 def test_a_label_is_checked_where_it_is_given(bench_home: Path) -> None:

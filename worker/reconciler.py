@@ -29,6 +29,7 @@ from ftq.version import VERSION
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
+LOOK_SECONDS = 15.0  # between two looks at the GPUs: nvidia-smi takes a tenth of a second
 DRAIN_SECONDS = 0.5  # how often a worker that was asked to stop says so
 
 
@@ -44,6 +45,7 @@ class Reconciler:
         self.queues = [name for name in queues if "." not in name]
         self.labels = sorted({name.partition(".")[2] for name in queues if "." in name})
         self._take, self._drained = take, False
+        self._cards, self._looked_at = list[dict[str, Any]](), -LOOK_SECONDS
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # seconds that a message may be on its way
@@ -120,7 +122,9 @@ class Reconciler:
 
     def _beat(self) -> None:
         facts = hardware.facts(self.settings.memory_gb)
-        facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels}
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at, self._cards = time.monotonic(), hardware.in_use()
+        facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:

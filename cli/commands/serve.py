@@ -15,7 +15,7 @@ from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS, QUEUES
 from ftq.words import bytes_of
 
 NEEDED = ("worker", "celery", "torch")
-SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "httpx")
+SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "httpx", "prometheus_client")
 
 
 @click.command()

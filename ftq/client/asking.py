@@ -87,11 +87,14 @@ class Asking:
 
     def check_worker(self) -> None:
         """FtqError if no worker that is up answers questions."""
-        live = self.store.live_workers()
+        live = sorted((one for one in self.store.workers() if one.is_live), key=lambda one: one.name)
         if not live:
             raise FtqError("no worker is up, so nobody can answer", START)
-        if not any(ASK in queues for queues in live.values()):
-            listed = "; ".join(f"{name} serves {', '.join(sorted(queues))}" for name, queues in sorted(live.items()))
+        if not any(ASK in one.queues and not one.drained for one in live):
+            listed = "; ".join(
+                f"{one.name} serves {', '.join(sorted(one.queues))}{' and is drained' if one.drained else ''}"
+                for one in live
+            )
             raise FtqError(
                 f"no worker serves the queue {ASK}, so nobody can answer ({listed})",
                 f"`ftq worker --queues {ASK}` starts one. Workers of an earlier ftq serve it once they are restarted.",

@@ -81,11 +81,13 @@ class Client:
     def submit(self, options: dict[str, Any], name: str | None = None, owner: str = "") -> Submitted:
         """Validate, snapshot the documents, record the run, send its stages. UserError names every problem at once.
 
-        `owner` is the id of the gateway's key that asks for it.
+        `owner` is the id of the gateway's key that asks for it, else it is this process's user.
         """
         spec, found = self.dry_run(options, name)
         warnings, _ = self.look_over(spec, found)
-        run, documents = record.record(self.settings, self.store, spec, name, owner)  # opens the database first
+        run, documents = record.record(
+            self.settings, self.store, spec, name, owner or names.user()
+        )  # opens the database first
         notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name)] if text]
         return Submitted(run, documents.files, notes + self._send(run), documents.others)
 

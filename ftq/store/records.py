@@ -11,6 +11,7 @@ from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
 
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+USER = "user:"  # before the name of a run's owner who is no key
 MAX_GPUS = 8  # that may train one run together
 LABEL = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,31}")  # of a worker
 LABEL_RULE = "a label has letters, digits, `-` and `_` only, 32 at most"
@@ -45,7 +46,7 @@ class Run:
     """A run and its stages in order. Its status is derived from theirs, never stored.
 
     No other run has its `name`. Runs that are versions of one model share the `family`. `owner` is the id of the key
-    that asked for it, empty where a person with access to the database did.
+    that asked for it, or user:NAME where a person with access to the database did; empty in one of an earlier ftq.
     """
 
     id: str
@@ -60,6 +61,11 @@ class Run:
     family: str = ""
     version: int | None = None
     owner: str = ""
+
+    @property
+    def key(self) -> str:
+        """The id of the key that asked for it; empty for a user's."""
+        return "" if self.owner.startswith(USER) else self.owner
 
     @property
     def version_name(self) -> str | None:

@@ -36,7 +36,7 @@ UPGRADES = {
         "UPDATE runs SET version = 1 WHERE id IN (SELECT run_id FROM versions)",
     ),
     4: (
-        "ALTER TABLE runs ADD COLUMN owner VARCHAR(16) NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN owner VARCHAR(64) NOT NULL DEFAULT ''",
         "ALTER TABLE workers ADD COLUMN drained_at FLOAT",
         *GATEWAY,
     ),
@@ -62,7 +62,7 @@ runs = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False, index=True),
     sa.Column("family", sa.String(120)),  # what its versions are called; null in a run of an earlier ftq: its name
     sa.Column("version", sa.Integer),  # its number among them, once it has succeeded
-    sa.Column("owner", sa.String(16), nullable=False, default="", server_default=""),  # the key that asked for it
+    sa.Column("owner", sa.String(64), nullable=False, default="", server_default=""),  # see records.Run
 )
 
 versions = sa.Table(

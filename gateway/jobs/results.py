@@ -53,7 +53,7 @@ def keep(gateway: Gateway, run: Run) -> None:
     if lines:
         content = to_csv(lines)
         served = base64.b64encode(content) if gateway.options.base64_results else content
-        gateway.files.add(run.owner, NAME, "fine-tune-results", [served], file_id=file_id(run), run_id=run.id)
+        gateway.files.add(run.key, NAME, "fine-tune-results", [served], file_id=file_id(run), run_id=run.id)
         _kept.add(file_id(run))
 
 

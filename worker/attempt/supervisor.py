@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,7 @@ class Supervisor:
         if token is None:
             log.warning("%s.%s.%s can't be claimed now: message dropped", run_id, stage, attempt)
             return False
+        threading.Thread(target=self._let_others_in, args=(run_id, stage), daemon=True).start()
         try:
             with sigterm.noted():  # it stops nothing: a worker that stops, or terminates this task, tells the database
                 return self._attempt(
@@ -78,6 +80,14 @@ class Supervisor:
                 f"the supervisor failed ({type(error).__name__}: {error}); the log of {self.worker} has the details",
             )
             return False
+
+    def _let_others_in(self, run_id: str, stage: str) -> None:
+        """Send the run whose owner's turn it is once more, to the queue's front. It waits for no broker: a thread."""
+        try:
+            if following := self.store.next_in_turn(run_id, stage):
+                queue.send(self.app, following, in_turn=True)
+        except Exception as error:  # then they are taken in the order in which they came
+            log.info("no turn was given: %s", error)
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)

@@ -13,6 +13,7 @@ from ftq.errors import FtqError, UserError
 from ftq.store.records import MAX_GPUS
 from worker.machine import cgroup, nvidia_smi
 
+USE_SECONDS = 2.0  # for a number that is wanted every few seconds
 SMI_SECONDS = 60.0  # nvidia-smi takes more than ten with eight GPUs whose driver isn't loaded yet
 SPINS = 500  # looks at a flag before a thread goes to sleep
 WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}  # set by the user, either stays
@@ -55,6 +56,32 @@ def facts(memory_gb: float | None = None) -> dict[str, Any]:
     name, memory = min(own, key=lambda card: card[1]) if own else ("CPU", machine_memory())
     usable = int(min(memory, (memory_gb or math.inf) * 2**30))
     return {"gpus": len(own), "gpu": name, "memory": usable} | ({} if own else {"dtype": cpu_dtype()})
+
+
+def in_use() -> list[dict[str, Any]]:
+    """How much of this process's GPUs is in use, by whomever: {"gpu", "name", "total", "used", "use"} of each.
+
+    Bytes, and the share of the last second in which it computed; None for what the driver doesn't say. Empty where it
+    doesn't answer at once.
+    """
+    own = set(own_gpus())
+    if not own:
+        return []
+    try:
+        rows = nvidia_smi.rows("name,index,uuid,memory.total,memory.used,utilization.gpu", USE_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [
+        {
+            "gpu": index,
+            "name": name,
+            "total": _bytes(total) or None,
+            "used": _bytes(used) if used.strip().isdigit() else None,
+            "use": int(use) / 100 if use.strip().isdigit() else None,
+        }
+        for name, index, uuid, total, used, use in rows
+        if own & {index, uuid}
+    ]
 
 
 def cpu_dtype() -> str:

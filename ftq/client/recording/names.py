@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 import secrets
 
+from ftq.errors import utf8
+from ftq.store.records import USER
 from ftq.store.store import RunStore
 
 _ID_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no letter that reads like another
@@ -37,3 +41,12 @@ def numbered(family: str, taken: set[str], number: int) -> str:
     while f"{family}-{number}" in taken:
         number += 1
     return f"{family}-{number}"
+
+
+def user() -> str:
+    """The owner of the runs that this process's user submits: user:ana."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name
+        name = f"uid-{os.getuid()}"
+    return f"{USER}{utf8(name)}"[:64]

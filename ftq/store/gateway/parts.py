@@ -6,11 +6,14 @@ from functools import cached_property
 
 from ftq.store.database import Database
 from ftq.store.fleet.notices import Notices
+from ftq.store.fleet.numbers import Numbers, numbers
+from ftq.store.fleet.turns import next_in_turn
 from ftq.store.gateway.files import Files
 from ftq.store.gateway.jobs import Jobs
 from ftq.store.gateway.keys import Keys
 from ftq.store.gateway.uploads import Uploads
 from ftq.store.gateway.webhooks import Webhooks
+from ftq.store.records import Run
 
 
 class GatewayParts(Database):
@@ -40,6 +43,14 @@ class GatewayParts(Database):
     def notices(self) -> Notices:
         """Who is told what happens to runs and workers."""
         return Notices(self)
+
+    def next_in_turn(self, run_id: str, stage: str) -> Run | None:
+        """The run that should follow one whose stage has just begun, so that every owner gets a turn."""
+        return next_in_turn(self, run_id, stage)
+
+    def numbers(self) -> Numbers:
+        """The whole queue in numbers."""
+        return numbers(self)
 
     @cached_property
     def webhooks(self) -> Webhooks:
