@@ -66,7 +66,7 @@ class Killer(threading.Thread):
             return subprocess.Popen(self.options.argv(), env=self._environment, stderr=log)
 
 
-def test_killed_a_hundred_times_it_loses_nothing_and_makes_nothing_twice(tmp_path: Path) -> None:
+def test_killed_a_hundred_times_it_loses_nothing_and_makes_nothing_twice(tmp_path: Path, cache: Path) -> None:
     bench = tools.Bench(tmp_path / "home", "tests.fake_worker", FTQ_LEASE_SECONDS="30")
     try:
         bench.start_broker()
@@ -190,8 +190,9 @@ def check_files(bench: tools.Bench, owner: str, did: Did) -> None:
 def check_folder(bench: tools.Bench) -> None:
     """After the sweep there are the bytes of what is recorded, and nothing half made."""
     home = bench.settings.home
-    for path in [*(home / "files").glob(".*"), *home.glob(".*.partial")]:
-        os.utime(path, (0, 0))
+    for left in [*(home / "files").glob(".*"), *home.glob(".*.partial")]:
+        for path in (left, *left.rglob("*")):
+            os.utime(path, (0, 0))
     storage = Storage(bench.client.store, home)
     storage.sweep()
     recorded = {file.id for file in bench.client.store.files.page(None, 100_000)}
