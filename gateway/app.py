@@ -89,6 +89,7 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
         exception_handlers=handlers,
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # to http, behind a proxy with TLS, and to whatever host the client named
     app.state.gateway = gateway
     return app
 

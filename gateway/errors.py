@@ -7,7 +7,8 @@ A client raises by the status: 400 BadRequest, 401 Authentication, 403 Permissio
 from __future__ import annotations
 
 import logging
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,6 +16,11 @@ from starlette.responses import JSONResponse, Response
 
 from ftq.errors import FtqError, NotFound, Unavailable, UserError
 
+if TYPE_CHECKING:
+    from ftq.store.gateway.keys import Key
+
+_NAME = r"[^\s/'\"`,;:()<>]"
+_PATH = re.compile(rf"(?<![\w./:~-])/(?!v1/|ftq/)(?:{_NAME}+/)+({_NAME}*)")
 INVALID = "invalid_request_error"
 RETRY_SECONDS = 5
 log = logging.getLogger("ftq.gateway")
@@ -63,11 +69,24 @@ def answer(request: Request, error: Exception) -> Response:
     elif not isinstance(error, ApiError):
         log.exception("%s %s", request.method, request.url.path, exc_info=error)
         error = ApiError(500, "The server had an error; its log has the details.", kind="server_error")
+    error = for_caller(error, request.scope.get("ftq.key"))
     if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
         from gateway.page.html import problem  # that needs this module
 
         return problem(request, error)
     return JSONResponse(error.body, error.status, error.headers)
+
+
+def for_caller(error: ApiError, key: Key | None) -> ApiError:
+    """The error without the server's paths, which are for admins."""
+    if not (key and key.admin):
+        error.message = without_paths(error.message)
+    return error
+
+
+def without_paths(text: str) -> str:
+    """The text with the last name of each path of this machine; the addresses of the API stay."""
+    return _PATH.sub(r"…/\1", text)
 
 
 def _of_http(request: Request, error: HTTPException) -> ApiError:

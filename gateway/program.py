@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from ftq.errors import FtqError, UserError
 from ftq.programs import ServeOptions, end
@@ -17,6 +18,7 @@ from ftq.settings import Settings, protect_files
 from ftq.store.gateway.keys import Keys
 from gateway import models
 from gateway.app import Gateway, make_app
+from gateway.connection import Connection
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - only compared with
 
@@ -32,14 +34,23 @@ def main() -> None:
         _tell(_url(options.host, listener.getsockname()[1]), gateway.client.store.keys)
     except FtqError as error:
         end(error)
-    config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=10, server_header=False, date_header=True
-    )
-    server = _Server(config)
+    server = _Server(config_of(app))
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     if not server.started:
         sys.exit(3)
+
+
+def config_of(app: Starlette) -> uvicorn.Config:
+    """How the server treats connections."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )
 
 
 def _with_environment(options: ServeOptions) -> ServeOptions:

@@ -57,6 +57,5 @@ console.log(
     streamed: text === (await ask(job.fine_tuned_model)).choices[0].message.content,
     result: (await (await client.files.content(job.result_files[0])).text()).split('\n').length,
     listed: models.includes(job.fine_tuned_model),
-    deleted: (await (client.models.delete ?? client.models.del).call(client.models, job.fine_tuned_model)).deleted,
   }),
 );

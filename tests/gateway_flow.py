@@ -1,4 +1,4 @@
-"""What a script for OpenAI's fine-tuning does, from the upload to the deletion: `python gateway_flow.py TRAIN VALID`.
+"""What a script for OpenAI's fine-tuning does: `gateway_flow.py TRAIN VALID`, and at last `gateway_flow.py delete`.
 
 It runs with whichever version of the official client its interpreter has, imports nothing else, and validates every
 answer strictly with the client's own models. What it saw is printed as JSON. OPENAI_BASE_URL, OPENAI_API_KEY.
@@ -53,7 +53,8 @@ def main(train: Path, valid: Path) -> None:
     ] == [job.id]
 
     saw |= told(job.id) | kept(job) | measured(job)
-    saw |= chats(job.fine_tuned_model) | stopped(asked) | refusals(files[0].id) | deleted(job, files)
+    saw |= chats(job.fine_tuned_model) | stopped(asked) | refusals(files[0].id)
+    saw["deleted"] = [strict(client.files.delete(file.id)).deleted for file in files]
     print(json.dumps(saw))
 
 
@@ -162,11 +163,18 @@ def refusals(file_id: str) -> dict[str, Refusal]:
     }
 
 
-def deleted(job: Any, files: list[Any]) -> dict[str, Any]:
-    gone = [strict(client.files.delete(file.id)).deleted for file in files]
-    gone.append(strict(client.models.delete(job.fine_tuned_model)).deleted)
-    kept_job = strict(jobs.retrieve(job.id)).status
-    return {"deleted": gone, "job stays": kept_job, "model": refused(lambda: ask(job.fine_tuned_model))}
+def delete() -> None:
+    """Delete the model of the job that succeeded."""
+    (job,) = [one for one in jobs.list() if one.status == "succeeded"]
+    name = job.fine_tuned_model
+    deleted = strict(client.models.delete(name))
+    print(json.dumps({
+        "deleted": [deleted.deleted, deleted.id == name],
+        "job stays": strict(jobs.retrieve(job.id)).status,
+        "listed": name in {model.id for model in client.models.list()},
+        "asked": refused(lambda: ask(name)),
+        "again": refused(lambda: client.models.delete(name)),
+    }))  # fmt: skip
 
 
 def refused(call: Callable[[], Any]) -> Refusal:
@@ -199,4 +207,4 @@ def unknown(value: Any) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    delete() if sys.argv[1:] == ["delete"] else main(*map(Path, sys.argv[1:]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ from starlette.applications import Starlette
 from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
+from gateway import program
 from gateway.app import make_app
 
 Model = TypeVar("Model", bound=openai.BaseModel)
@@ -41,8 +41,10 @@ def make_gateway(home: Path, **options: object) -> tuple[Starlette, str]:
 @contextmanager
 def serving(app: Starlette) -> Iterator[str]:
     """The base URL of the application on a real socket."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    with closing(program._listen("127.0.0.1", 0)) as listener:
+        config = program.config_of(app)
+        config.timeout_graceful_shutdown = 1
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

@@ -532,7 +532,7 @@ def test_a_poll_is_two_queries_and_its_events_one_more(site: Site) -> None:
     for ask in (lambda: jobs.retrieve(job.id), lambda: jobs.list(), lambda: jobs.list_events(job.id, limit=1)):
         said.clear()
         ask()
-        counts.append(len([one for one in said if not one.startswith("BEGIN")]))
+        counts.append(len([one for one in said if not one.startswith("BEGIN") and "FROM keys" not in one]))
     assert counts == [2, 2, 3]
 
 

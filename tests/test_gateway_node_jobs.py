@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.gateway_clients import node_with, spoken
 from tests.gateway_tools import make_gateway, serving
 
 SCRIPT = Path(__file__).with_name("gateway_node_jobs.mjs")
@@ -19,23 +17,12 @@ ROW = '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", 
 @pytest.mark.long
 @pytest.mark.parametrize("version", ["4.104.0", "6.49.0"])
 def test_jobs_in_the_official_client(version: str, tmp_path: Path) -> None:
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("no Node: apt-get install nodejs npm")
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"openai@{version}"]
-    if subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120).returncode:
-        pytest.skip("npm can't install openai: is there a registry?")
-    script = shutil.copy(SCRIPT, tmp_path)
     (tmp_path / "train.jsonl").write_text(ROW * 10)
+    script = node_with(version, tmp_path, SCRIPT)
     app, secret = make_gateway(tmp_path / "home")
     with serving(app) as url:
-        settings = {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": secret, "TRAIN": str(tmp_path / "train.jsonl")}
-        ended = subprocess.run(
-            ["node", script], env={**os.environ, **settings}, capture_output=True, text=True, timeout=60
-        )
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout) == {
+        said = spoken(["node", script], url, secret, 60, TRAIN=str(tmp_path / "train.jsonl"))
+    assert json.loads(said) == {
         "job": ["fine_tuning.job", "validating_files", "node", {"team": "a b"}],
         "paused": "paused",
         "resumed": "validating_files",

@@ -63,15 +63,42 @@ SEEN = {
     "no job": ["NotFoundError", 404, "fine_tune_not_found", "fine_tune_id", True],
     "no answer": ["NotFoundError", 404, "model_not_found", "model", True],
     "no messages": ["BadRequestError", 400, "invalid_value", "messages", True],
-    "deleted": [True, True, True],
-    "job stays": "succeeded",
-    "model": ["NotFoundError", 404, "model_not_found", "model", True],
+    "deleted": [True, True],
 }
 
 
+DELETED = {
+    "deleted": [True, True],
+    "job stays": "succeeded",
+    "listed": False,
+    "asked": ["NotFoundError", 404, "model_not_found", "model", True],
+    "again": ["NotFoundError", 404, "model_not_found", "model", True],
+}
+VERSIONS = ["installed", "1.109.1", "2.54.0"]
+
+
+class Real:
+    """`ftq serve` over the parts of `ftq up`, and for each client's version its interpreter and its key."""
+
+    def __init__(self, url: str, bench: tools.Bench, folder: Path) -> None:
+        self.url, self._bench, self._folder = url, bench, folder
+        self._keys, self._pythons = dict[str, str](), dict[str, Path]()
+
+    def python(self, version: str, *arguments: str | Path) -> Any:
+        """What the flow prints with this version of the client."""
+        if version not in self._pythons:
+            self._pythons[version] = python_with(version, self._folder / version)
+        command = [self._pythons[version], "-P", FLOW, *arguments]
+        return json.loads(spoken(command, self.url, self.key(version), SECONDS))
+
+    def key(self, name: str) -> str:
+        if name not in self._keys:
+            self._keys[name] = self._bench.client.store.keys.create(name, Limits(jobs=3)).secret
+        return self._keys[name]
+
+
 @pytest.fixture(scope="module")
-def url_and_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, tools.Bench]]:
-    """`ftq serve` over the parts of `ftq up`: a broker and a worker with the real stages."""
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     bench = tools.Bench(tmp_path_factory.mktemp("real") / "home", "worker.host.worker", FTQ_LEASE_SECONDS="60")
     options = ServeOptions(port=free_port())
     url = f"http://127.0.0.1:{options.port}"
@@ -82,7 +109,7 @@ def url_and_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
             gateway = subprocess.Popen(options.argv(), env=bench.environment, stderr=log)
         try:
             until(lambda: _listens(url, gateway), 60)
-            yield url, bench
+            yield Real(url, bench, bench.logs.parent)
         finally:
             gateway.terminate()
             gateway.wait(60)
@@ -90,18 +117,15 @@ def url_and_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
         bench.close()
 
 
-@pytest.mark.parametrize("version", ["installed", "1.109.1", "2.54.0"])
-def test_the_whole_flow_of_a_script(version: str, url_and_bench: tuple[str, tools.Bench], tmp_path: Path) -> None:
-    (url, bench), python = url_and_bench, python_with(version, tmp_path)
-    saw = json.loads(spoken([python, "-P", FLOW, *_data(tmp_path)], url, _key(bench, version), SECONDS))
-    assert saw == SEEN
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_whole_flow_of_a_script(version: str, real: Real, tmp_path: Path) -> None:
+    assert real.python(version, *_data(tmp_path)) == SEEN
 
 
 @pytest.mark.parametrize("version", ["4.104.0", "6.49.0"])
-def test_the_flow_in_node(version: str, url_and_bench: tuple[str, tools.Bench], tmp_path: Path) -> None:
-    (url, bench), script = url_and_bench, node_with(version, tmp_path / "node", NODE_FLOW)
-    train, valid = _data(tmp_path)
-    said = spoken(["node", script], url, _key(bench, version), SECONDS, TRAIN=str(train), VALID=str(valid))
+def test_the_flow_in_node(version: str, real: Real, tmp_path: Path) -> None:
+    script, (train, valid) = node_with(version, tmp_path / "node", NODE_FLOW), _data(tmp_path)
+    said = spoken(["node", script], real.url, real.key(version), SECONDS, TRAIN=str(train), VALID=str(valid))
     assert json.loads(said) == {
         "created": ["fine_tuning.job", "validating_files", {"team": "node"}],
         "done": ["ft:smollm2-135m:ftq:node", 2, True],
@@ -111,12 +135,12 @@ def test_the_flow_in_node(version: str, url_and_bench: tuple[str, tools.Bench], 
         "streamed": True,
         "result": 26,
         "listed": True,
-        "deleted": True,
     }
 
 
-def _key(bench: tools.Bench, name: str) -> str:
-    return bench.client.store.keys.create(name, Limits(jobs=3)).secret
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_model_is_deleted_and_its_job_stays(version: str, real: Real) -> None:
+    assert real.python(version, "delete") == DELETED
 
 
 def _data(folder: Path) -> tuple[Path, Path]:

@@ -10,7 +10,8 @@ from typing import Any, cast
 from starlette.requests import Request
 from starlette.routing import Route
 
-from gateway import models
+from ftq.errors import FtqError
+from gateway import errors, models
 from gateway.access import caller_of
 from gateway.app import gateway_of
 from gateway.chat import chat, completions, responses
@@ -20,6 +21,7 @@ from gateway.chat.reply import Streamed, Whole
 from gateway.chat.upstream.order import Order, Piece, Usage
 from gateway.chat.upstream.pieces import answers, without_space
 from gateway.chat.upstream.threads import in_thread
+from gateway.errors import ApiError
 
 
 async def chat_completions(request: Request) -> Streamed | Whole:
@@ -59,10 +61,15 @@ routes = [
 
 async def _pieces(request: Request, name: str, orders: list[Order]) -> AsyncIterator[Piece | Usage]:
     gateway, key = gateway_of(request), caller_of(request)
-    if gateway.chat.url and name in gateway.chat.names:
-        served = models.Served(name, Path(), None, 0, "")
-    else:
-        served = await in_thread(lambda: models.resolve(gateway, key, name))
-    async with aclosing(cast(Any, answers(gateway.answering, served, orders))) as pieces:
-        async for piece in pieces:
-            yield piece
+    try:
+        if gateway.chat.url and name in gateway.chat.names:
+            served = models.Served(name, Path(), None, 0, "")
+        else:
+            served = await in_thread(lambda: models.resolve(gateway, key, name))
+        async with aclosing(cast(Any, answers(gateway.answering, served, orders))) as pieces:
+            async for piece in pieces:
+                yield piece
+    except ApiError as error:
+        raise errors.for_caller(error, key) from error
+    except FtqError as error:
+        raise errors.for_caller(errors.of_ftq(error), key) from error

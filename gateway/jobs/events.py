@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ftq.store.gateway.jobs import Job
 from ftq.store.records import Event, Run
 from gateway import models
+from gateway.errors import without_paths
 from gateway.jobs import results, shown
 from gateway.jobs.results import Line
 
@@ -96,7 +97,7 @@ class _Teller:
             return self._created()
         if event.kind == "failed":
             error = shown.shown(self.run, self.job)["error"]
-            return [("error", error["message"] if error else event.message)]
+            return [("error", error["message"] if error else without_paths(event.message))]
         if event.kind == "cancelled" and event.stage is None:
             return [("info", "The job was cancelled")]
         if event.kind == "claimed" and event.stage == "train" and not self.trains:
@@ -105,7 +106,7 @@ class _Teller:
         if event.kind in DONE:
             return self._done(event.stage)
         level = AS_TOLD.get(event.kind)
-        return [(level, event.message)] if level else []
+        return [(level, without_paths(event.message))] if level else []
 
     def _created(self) -> list[tuple[str, str]]:
         asked = self.job.asked if self.job else {}

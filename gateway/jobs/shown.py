@@ -11,6 +11,7 @@ from ftq.spec import recipe
 from ftq.store.gateway.jobs import Job
 from ftq.store.records import Event, Run
 from gateway import models
+from gateway.errors import without_paths
 from gateway.jobs import results
 from gateway.jobs.create import LEARNING_RATE
 
@@ -125,7 +126,8 @@ def _error(run: Run) -> dict[str, Any]:
     """Why the job failed, and what makes it go on."""
     stage = next(stage for stage in run.stages if stage.status == "failed")
     error = stage.error
-    message = "\n".join(filter(None, (error.message, error.hint))) if error else f"the stage {stage.name} failed"
+    text = "\n".join(filter(None, (error.message, error.hint))) if error else f"the stage {stage.name} failed"
+    message = without_paths(text)
     if stage.name == "prepare" and error and error.kind == "user":
         text = f"The job failed due to an invalid training file. {message}"
         return {"code": "invalid_training_file", "message": text, "param": "training_file"}
