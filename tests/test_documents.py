@@ -88,17 +88,30 @@ def test_the_hash_is_of_names_and_contents_not_of_place_or_time(folder: Path, tm
     assert len({first, renamed, snapshot.snapshot(folder, None).hash}) == 3
 
 
+def test_what_an_earlier_snapshot_has_is_linked_and_the_rest_copied(folder: Path, tmp_path: Path) -> None:
+    (folder / "large.md").write_text("x" * (snapshot.FIRST + 1))
+    snapshot.snapshot(folder, tmp_path / "first")
+    (folder / "a.md").write_text("# B")
+    (folder / "new.md").write_text("# N")
+    taken = snapshot.snapshot(folder, tmp_path / "second", earlier=tmp_path / "first")
+    assert taken == snapshot.snapshot(folder, tmp_path / "third")
+    assert files_in(tmp_path / "second") == files_in(tmp_path / "third")
+    linked = [path.name for path in documents(tmp_path / "second") if path.stat().st_nlink > 1]
+    assert linked == ["page.markdown", "b.JSON", "c.jsonl"]
+    assert (tmp_path / "first" / "a.md").read_text() == "# A"
+
+
 def test_what_cannot_be_read_is_named_and_the_others_go_on(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.open
+    real = os.open
 
-    def open_it(path: Path, *arguments: Any, **named: Any) -> Any:
-        if path == folder / "a.md":
+    def open_it(path: Any, *arguments: Any, **named: Any) -> Any:
+        if path == str(folder / "a.md"):
             raise PermissionError(13, "Permission denied")
         return real(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", open_it)  # root may read everything
+    monkeypatch.setattr(os, "open", open_it)  # root may read everything
     taken = snapshot.snapshot(folder, tmp_path / "copy")
     assert (taken.files, taken.skipped) == (3, sorted(left(folder, "{}/a.md: can't be read (Permission denied)")))
     assert files_in(tmp_path / "copy") == {"page.markdown": "# P", "sub/b.JSON": "[]", "sub/deep/c.jsonl": "{}\n"}

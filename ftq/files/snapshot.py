@@ -26,7 +26,7 @@ NO_NAME = (
     errno.ENAMETOOLONG,
     errno.ENOENT,
 )  # what a disk says of a name that it doesn't take
-PIECE = 2**22  # bytes of a file that are in memory at once
+FIRST, PIECE = 2**16, 2**22  # bytes of a file that are in memory at once: most files end within the first
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
 
@@ -45,19 +45,23 @@ class Snapshot:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def snapshot(folder: Path, target: Path | None, home: Path | None = None) -> Snapshot:
+def snapshot(folder: Path, target: Path | None, home: Path | None = None, earlier: Path | None = None) -> Snapshot:
     """Copy the documents into `target` (None: only read them). Those that can't be read are named and left out.
 
-    `home` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote.
+    `home` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote. What an `earlier`
+    snapshot has under the same name with the same bytes is linked, not copied: nobody writes to it.
     """
     documents, left_out = _look(folder, home)
     result, digest = Snapshot(), hashlib.sha256()
-    for path in documents:
-        relative = path.relative_to(folder)
+    for path, relative in documents:
+        copy, same = (
+            os.path.join(target, relative) if target else "",
+            os.path.join(earlier, relative) if earlier else "",
+        )
         try:
-            hashed, size = _taken(path, target / relative if target else None)
+            hashed, size = _taken(path, copy, same)
         except _Unreadable as error:
-            left_out.append((path, str(error)))
+            left_out.append((Path(path), str(error)))
             continue
         digest.update(os.fsencode(relative) + b"\0" + hashed)
         result.files, result.bytes = result.files + 1, result.bytes + size
@@ -78,30 +82,62 @@ class _Unreadable(Exception):
     pass
 
 
-def _taken(path: Path, target: Path | None) -> tuple[bytes, int]:
+def _taken(path: str, target: str, earlier: str) -> tuple[bytes, int]:
     """(the content's hash, its bytes), copied to `target` if there is one. A large file is never in memory whole."""
     try:
-        file = path.open("rb")
-        piece = file.read(PIECE)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _Unreadable(_unreadable(error)) from None
+    try:
+        piece = _read(file, FIRST)
+        more = _read(file, FIRST) if piece else b""  # a disk may give less than there is
+        if not more:
+            if target and not (earlier and _is_linked(piece, earlier, target)):
+                with _new(target) as copy:
+                    copy.write(piece)
+            return hashlib.sha256(piece).digest(), len(piece)
+        return _streamed(file, piece + more, target)
+    finally:
+        os.close(file)
+
+
+def _streamed(file: int, piece: bytes, target: str) -> tuple[bytes, int]:
     digest, size = hashlib.sha256(), 0
-    with file, _new(target) if target else nullcontext() as copy:
+    with _new(target) if target else nullcontext() as copy:
         while piece:
             digest.update(piece)
             size += len(piece)
             if copy:
                 copy.write(piece)
-            piece = file.read(PIECE) if len(piece) == PIECE else b""
+            piece = os.read(file, PIECE)
     return digest.digest(), size
 
 
-def _new(target: Path) -> BinaryIO:
+def _read(file: int, most: int) -> bytes:
+    try:
+        return os.read(file, most)
+    except OSError as error:
+        raise _Unreadable(_unreadable(error)) from None
+
+
+def _is_linked(content: bytes, earlier: str, target: str) -> bool:
+    """Whether an earlier copy has these very bytes and is now the target's too."""
+    try:
+        with open(earlier, "rb", buffering=0) as file:
+            if file.read(FIRST + 1) != content:
+                return False
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.link(earlier, target)
+    except OSError:  # none, a disk without links, too many of them, a name that this disk doesn't take
+        return False
+    return True
+
+
+def _new(target: str) -> BinaryIO:
     """The copy's file. A disk may know no upper and lower case, and refuses names that others take."""
     try:
-        if not os.path.isdir(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        return target.open("xb")
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        return open(target, "xb")
     except FileExistsError:
         raise _Unreadable("the artifacts' disk can't tell its name from another document's") from None
     except OSError as error:
@@ -115,6 +151,11 @@ def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
 
     A folder's files come before its folders. The runs in `home` are left out.
     """
+    yield from ((Path(path), reason) for path, reason in _walk(folder, home))
+
+
+def _walk(folder: Path, home: Path | None) -> Iterator[tuple[str, str]]:
+    """The same with paths as texts: of many files, making a Path of each takes longest."""
     root, unreadable, ignore = Path(os.path.realpath(folder)), list[OSError](), Ignore(folder)
     for place, folders, names in os.walk(folder, onerror=unreadable.append):
         ours = home is not None and os.path.realpath(place) == str(home)
@@ -127,30 +168,30 @@ def walk(folder: Path, home: Path | None = None) -> Iterator[tuple[Path, str]]:
         barred = [name for name in folders if name in ignored or _is_barred(Path(place, name))]
         folders[:] = sorted(set(folders) - set(barred))
         for name in [*sorted(barred), *sorted(names)]:
-            path = Path(place, name)
+            path = os.path.join(place, name)
             line = ignored.get(name, "") or (ignore.reason(inside / name) if has_rules else "")
-            reason = f"{IGNORED}{line}" if line else _why_not(path, root)
+            reason = f"{IGNORED}{line}" if line else _why_not(name, path, root)
             if not (ours and reason == OTHER):
                 yield path, reason
-    yield from ((Path(error.filename), _unreadable(error)) for error in unreadable)
+    yield from ((str(error.filename), _unreadable(error)) for error in unreadable)
 
 
-def _look(folder: Path, home: Path | None) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """(the documents, what is left out and why). Hidden files don't count."""
+def _look(folder: Path, home: Path | None) -> tuple[list[tuple[str, str]], list[tuple[Path, str]]]:
+    """(the documents with their names below the folder, what is left out and why). Hidden files don't count."""
     _check(folder)
-    documents, left_out = list[Path](), list[tuple[Path, str]]()
-    for path, reason in walk(folder, home):
+    documents, left_out, top = list[tuple[str, str]](), list[tuple[Path, str]](), len(os.path.join(folder, ""))
+    for path, reason in _walk(folder, home):
         if not reason:
-            documents.append(path)
+            documents.append((path, path[top:]))
         elif reason != HIDDEN:
-            left_out.append((path, reason))
+            left_out.append((Path(path), reason))
     if not documents:
         raise _nothing(folder, left_out)
     return sorted(documents, key=_in_order), left_out
 
 
-def _in_order(path: Path) -> list[str]:
-    return str(path).split(os.sep)  # as paths are compared, in a tenth of the time
+def _in_order(document: tuple[str, str]) -> list[str]:
+    return document[1].split(os.sep)  # as paths are compared, in a tenth of the time
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -187,9 +228,8 @@ def _is_barred(folder: Path) -> bool:
     return folder.name.startswith(".") or os.path.islink(folder) or utf8(folder.name) != folder.name
 
 
-def _why_not(path: Path, root: Path) -> str:
+def _why_not(name: str, place: str, root: Path) -> str:
     """Why the path is no document; empty for a plain file and for a link to one below `root`."""
-    name, place = path.name, str(path)
     if name.startswith("."):
         return HIDDEN
     if os.path.splitext(name)[1].lower() not in SUFFIXES and os.path.exists(place) and not os.path.isdir(place):

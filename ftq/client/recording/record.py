@@ -18,6 +18,8 @@ from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
+EARLIER = 20  # runs that are looked at for the same folder
+
 
 def record(
     settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None, owner: str = ""
@@ -83,7 +85,7 @@ def _record(
     in_place = False
     try:
         partial.documents.mkdir(parents=True)
-        documents = snapshot(Path(spec["documents"]), partial.documents, home)
+        documents = snapshot(Path(spec["documents"]), partial.documents, home, _earlier(home, store, spec))
         if spec.get("validation"):
             documents = with_validation(documents, snapshot(Path(spec["validation"]), partial.validation, home))
         run_dir.write_json(
@@ -108,6 +110,12 @@ def _record(
         if isinstance(error, OSError):
             raise removal.cannot_write(home, error) from None
         raise
+
+
+def _earlier(home: Path, store: RunStore, spec: dict[str, Any]) -> Path | None:
+    """The documents of the last run of the same folder: most of them will be the same."""
+    same = (run for run in store.all(EARLIER) if run.spec.get("documents") == spec["documents"])
+    return next((run_dir.run_dir(home, run.id).documents for run in same), None)
 
 
 def _recorded(store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
