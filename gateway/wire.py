@@ -67,10 +67,10 @@ def page(
 ) -> dict[str, Any]:
     """A page of at most `limit`; `values` holds one more if there is a next page. `ends`: with first_id and last_id."""
     data = [shown(value) for value in values[:limit]]
-    found: dict[str, Any] = {"object": "list", "data": data, "has_more": len(values) > limit}
+    answer: dict[str, Any] = {"object": "list", "data": data, "has_more": len(values) > limit}
     if ends:
-        found |= {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
-    return found
+        answer |= {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return answer
 
 
 def limit_of(request: Request, default: int, most: int) -> int:

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side
 
 FIRST = ("test_train.py", "test_end_to_end.py", "test_queue.py", "test_export_infer.py", "test_llama.py",
          "test_flower_browser.py", "test_ranks.py", "test_inductor.py", "test_demo.py", "test_memory.py",
-         "test_flower_server.py", "test_questions.py")  # fmt: skip
+         "test_flower_server.py", "test_questions.py", "test_gateway_real.py", "test_gateway_killed.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,9 +35,9 @@ def metrics(folder: RunDir) -> tuple[Line, ...]:
 
 def numbers(line: Line) -> Line:
     """A line as clients know it: losses that are numbers, and what isn't measured left out."""
-    found = {"step": line["step"], "train_loss": line.get("train_loss"), "valid_loss": line.get("valid_loss")}
-    found["full_valid_loss"] = found["valid_loss"]  # each evaluation is of all that is held out
-    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+    values = {"step": line["step"], "train_loss": line.get("train_loss"), "valid_loss": line.get("valid_loss")}
+    values["full_valid_loss"] = values["valid_loss"]  # each evaluation is of all that is held out
+    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def file_id(run: Run) -> str:

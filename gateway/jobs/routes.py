@@ -45,12 +45,12 @@ def listed(request: Request) -> Response:
     after = query.get("after")
     store = gateway_of(request).client.store
     try:
-        found = store.jobs.page(
+        both = store.jobs.page(
             sees(caller_of(request)), limit + 1, after and after.removeprefix(PREFIX), _metadata(query)
         )
     except NotFound:
         raise _unknown_after(after) from None
-    return JSONResponse(page(found, limit, lambda both: _answered(gateway_of(request), *both)))
+    return JSONResponse(page(both, limit, lambda one: _answered(gateway_of(request), *one)))
 
 
 def one(request: Request) -> Response:
@@ -88,8 +88,8 @@ def kept(request: Request) -> Response:
     """The job's checkpoints, the newest first."""
     run, job = _found(request)
     client = gateway_of(request).client
-    found = checkpoints(run, job, client.run_dir(run.id), client.store.events(run.id))
-    values = list(_after(request, found, itemgetter("id")))
+    asked = checkpoints(run, job, client.run_dir(run.id), client.store.events(run.id))
+    values = list(_after(request, asked, itemgetter("id")))
     return JSONResponse(page(values, limit_of(request, 10, MOST), lambda value: value, ends=True))
 
 
