@@ -103,6 +103,8 @@ COMMANDS = {
     "worker": ["--queues", "🔧"],
     "serve": ["--🔧"],
     "keys": ["revoke", "🔧"],
+    "workers": ["drain", "🔧"],
+    "notify": ["--🔧"],
 }
 
 

@@ -79,7 +79,7 @@ def in_use() -> list[dict[str, Any]]:
             "used": _bytes(used) if used.strip().isdigit() else None,
             "use": int(use) / 100 if use.strip().isdigit() else None,
         }
-        for name, index, uuid, total, used, use in rows
+        for name, index, uuid, total, used, use in (row for row in rows if len(row) == 6)
         if own & {index, uuid}
     ]
 
