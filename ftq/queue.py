@@ -140,7 +140,7 @@ def _explained() -> Iterator[None]:
         raise Unavailable(f"the broker {what}", fix) from error
 
 
-def _link(app: Celery, run: Run, stage: Stage, in_turn: bool) -> Any:
+def _link(app: Celery, run: Run, stage: Stage, in_turn: bool = False) -> Any:
     """One stage's message. Each link has a signature of its own: the rest of a chain travels in its first message."""
     name, arguments, task = f"ftq.{stage.name}", (run.id, stage.attempt), task_id(run.id, stage.name, stage.attempt)
     return app.signature(name, args=arguments, immutable=True).set(

@@ -27,6 +27,7 @@ NOT_FOR_STAGES = (
     "FTQ_SIGNING_KEY_FILE",
     "FTQ_FLOWER_AUTH",
     "FTQ_FLOWER_AUTH_FILE",
+    "FTQ_WEBHOOK_URL",
     "FTQ_WEBHOOK_SECRET",
     "FTQ_NOTIFY_URL",
     "FTQ_NOTIFY_URL_FILE",
@@ -34,8 +35,6 @@ NOT_FOR_STAGES = (
     "FTQ_METRICS_TOKEN_FILE",
     "FTQ_CHAT_URL",
     "FTQ_CHAT_KEY_FILE",
-    "FTQ_KEY",
-    "FTQ_KEY_FILE",
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32

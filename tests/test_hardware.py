@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from ftq.errors import FtqError
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.store import RunStore
+from ftq.version import VERSION
 from worker.attempt import stage_process
 from worker.machine import hardware
 from worker.reconciler import Reconciler
@@ -91,7 +93,8 @@ def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
     store = RunStore(url)
     settings = Settings(tmp_path, f"redis+socket://{tmp_path}/nobody.sock", url, memory_gb=24)
     Reconciler(settings, "w1", ["gpu"])._beat()
-    facts = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
+    own = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
+    facts = {**own, "stages": list(STAGES), "version": VERSION, "labels": [], "cards": []}
     (worker,) = store.workers()
     assert (worker.name, worker.queues, worker.facts, worker.is_live) == ("w1", ["gpu"], facts, True)
     store.close()

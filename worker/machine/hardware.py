@@ -13,6 +13,7 @@ from ftq.errors import FtqError, UserError
 from ftq.store.records import MAX_GPUS
 from worker.machine import cgroup, nvidia_smi
 
+USE_FIELDS = ("name", "index", "uuid", "memory.total", "memory.used", "utilization.gpu")
 USE_SECONDS = 2.0  # for a number that is wanted every few seconds
 SMI_SECONDS = 60.0  # nvidia-smi takes more than ten with eight GPUs whose driver isn't loaded yet
 SPINS = 500  # looks at a flag before a thread goes to sleep
@@ -68,7 +69,7 @@ def in_use() -> list[dict[str, Any]]:
     if not own:
         return []
     try:
-        rows = nvidia_smi.rows("name,index,uuid,memory.total,memory.used,utilization.gpu", USE_SECONDS)
+        rows = nvidia_smi.rows(",".join(USE_FIELDS), USE_SECONDS)
     except (OSError, subprocess.SubprocessError):
         return []
     return [
@@ -79,7 +80,7 @@ def in_use() -> list[dict[str, Any]]:
             "used": _bytes(used) if used.strip().isdigit() else None,
             "use": int(use) / 100 if use.strip().isdigit() else None,
         }
-        for name, index, uuid, total, used, use in (row for row in rows if len(row) == 6)
+        for name, index, uuid, total, used, use in (row for row in rows if len(row) == len(USE_FIELDS))
         if own & {index, uuid}
     ]
 
