@@ -88,8 +88,8 @@ def kept(request: Request) -> Response:
     """The job's checkpoints, the newest first."""
     run, job = _found(request)
     client = gateway_of(request).client
-    asked = checkpoints(run, job, client.run_dir(run.id), client.store.events(run.id))
-    values = list(_after(request, asked, itemgetter("id")))
+    all_kept = checkpoints(run, job, client.run_dir(run.id), client.store.events(run.id))
+    values = list(_after(request, all_kept, itemgetter("id")))
     return JSONResponse(page(values, limit_of(request, 10, MOST), lambda value: value, ends=True))
 
 
