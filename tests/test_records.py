@@ -330,3 +330,36 @@ def test_what_is_no_text_in_data_is_told(rest: str, tmp_path: Path) -> None:
     )
     _, checked = looked(tmp_path, {"a.json": f"[{rows}]", "b.md": "# B\n\nText.\n"})
     assert told(checked)["16,000 characters of pictures, keys and dumps left out"] == ("a.json: 16,000",)
+
+
+TABLES = {
+    "a.csv": 'question,answer\nWhich key?,Enter.\n\n"How\n long?","Two, hours."\nNone?,\nA?,B,C\n',
+    "b.csv": 'id;Question ; Answer;context\n1;Which key?;Enter.;\n\n2;"How\n long?";Two, hours.;\n3;None?;;\n4;A?;B;;C\n',
+    "c.tsv": 'Prompt\tCompletion\nWhich key?\tEnter.\n\n"How\n long?"\tTwo, hours.\nNone?\t\nA?\tB\tC\n',
+    "d.csv": "\ufeffinstruction,output\r\n"
+    'Which key?,Enter.\r\n\r\n"How\r\n long?","Two, hours."\r\nNone?,\r\nA?,B,C\r\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_below_a_pair_of_names_are_records(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(TABLES[name].encode())
+    taken, checked = looked(tmp_path, {})
+    assert [(question.split(), answer) for question, answer in taken] == [
+        (["Which", "key?"], "Enter."),
+        (["How", "long?"], "Two, hours."),
+    ]
+    second, fourth = checked.report.records_skipped
+    assert (second.where, fourth.where) == (f"{name}: line 6", f"{name}: line 7")
+    assert second.reason in [f"{answer} is empty" for answer in ("answer", "output", "completion")]
+    assert fourth.reason.endswith(": put a text that holds the separator between double quotes")
+    assert checked.findings[0].count == 2
+
+
+def test_a_table_of_other_things_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("Part\tWeight\npump\t12 kg\nvalve\t3 kg\n")
+    facts = [fact for row in read(tmp_path, rules=ALL) if isinstance(row, Stated) for fact in row.facts]
+    assert [(fact.subject, fact.attribute, fact.value) for fact in facts] == [
+        ("pump", "Weight", "12 kg"),
+        ("valve", "Weight", "3 kg"),
+    ]

@@ -229,8 +229,8 @@ def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
 
 
 def is_json(name: str) -> bool:
-    """Whether it holds records, which are questions as they are."""
-    return name.lower().endswith((".json", ".jsonl", ".ndjson"))
+    """Whether it holds records, which are questions as they are, or rows of a table."""
+    return name.lower().endswith((".json", ".jsonl", ".ndjson", ".csv", ".tsv"))
 
 
 def _few(report: DatasetReport) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records
-from ftq.examples.records import texts
+from ftq.examples.records import csv_rows, texts
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.stated import data_of, words_in, words_of_file
 from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
@@ -21,6 +21,7 @@ from ftq.facts.text.plain import NOT_TEXT
 from ftq.facts.text.signs import asks
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
+from ftq.formats.decode import Decoded
 from ftq.formats.kind import holds_records
 from ftq.parallel import Processes, cores
 
@@ -124,6 +125,8 @@ def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO
     try:
         if holds_records(path.name):
             yield from _records(path, name, rules)
+        elif table := csv_rows.table_of(path):
+            yield from _table(table, name, rules)
         else:
             yield from _converted(converter.convert(path), utf8(path.stem), name, rules)
     except (OSError, ValueError) as error:
@@ -218,6 +221,18 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
         return
     if rules or cuts:
         yield Stated(name, [], words_of_file(path) if rules else set(), tuple(cuts))
+
+
+def _table(table: Decoded, name: str, rules: Rules) -> Iterator[Read]:
+    """The rows of a table of questions and answers."""
+    cuts = list[Cut]()
+    if table.note:
+        yield Note(name, table.note)
+    records = csv_rows.rows(table.text)
+    examples = chain.from_iterable(json_records.examples_of(place, record) for place, record in records)
+    yield from _told(row for place, example in examples for row in _example(example, name, place, cuts))
+    if rules or cuts:
+        yield Stated(name, [], words_in(io.StringIO(table.text)) if rules else set(), tuple(cuts))
 
 
 def _told(rows: Iterable[Read]) -> Iterator[Read]:
