@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ftq.examples.json_records import KNOWN
 from ftq.examples.read import read
 from ftq.examples.records.checked import message_of
 from ftq.examples.records.given import Candidate, LeftOut, Stated
-from ftq.examples.records.texts import key_of
+from ftq.examples.records.texts import key_of, line_of
 from ftq.facts import ALL, facts_of_json
 from tests.looked import looked, told
 
@@ -210,4 +215,151 @@ def test_texts_in_json_are_documents_too(tmp_path: Path) -> None:
     assert looked(tmp_path, documents)[0] == [
         ('Explain "The pump moves water".', "The pump moves water."),
         ('Explain "The valve holds".', "The valve holds."),
+    ]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}
+VISION = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "What is this?"}, PICTURE]},
+        {"role": "assistant", "content": "A pump."},
+    ]
+}
+FAULTY = {
+    "vision": VISION,
+    "no list": {"messages": {"role": "user", "content": "Hi."}},
+    "empty chat": {"messages": [], "name": "pump"},
+    "no answer": {"Question": "Who?", "name": "Ann", "details": {"city": "Rome"}},
+    "empty answer": {"instruction": "Who?", "output": "", "name": "Ann"},
+    "typo": {"prompt": "Who?", "compeltion": "Me.", "name": "Ann"},
+}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize("record", FAULTY.values(), ids=FAULTY.keys())
+def test_a_faulty_record_is_told_once_and_never_taught_as_data(
+    record: dict[str, object], name: str, tmp_path: Path
+) -> None:
+    rows = [{**record, "n": number} for number in range(12)]
+    text = "\n".join(map(json.dumps, rows)) if name.endswith("l") else json.dumps(rows)
+    taken, checked = looked(tmp_path, {name: text, "b.md": "# B\n\nText.\n"})
+    word = "line" if name.endswith("l") else "record"
+    assert [one.where for one in checked.report.records_skipped] == [f"{name}: {word} {n}" for n in range(1, 13)]
+    assert [file.path for file in checked.report.documents.used] == ["b.md"]
+    assert taken == [('Explain "B".', "Text.")]
+
+
+def test_parts_of_a_message_that_are_all_text_are_its_text() -> None:
+    parts = [{"type": "text", "text": "One."}, {"type": "input_text", "text": "Two."}, "Three."]
+    assert message_of({"role": "user", "content": parts}) == ("user", "One.\nTwo.\nThree.", "")
+    with pytest.raises(ValueError, match=r"the user message's content has a part that is no text \(image_url\)"):
+        message_of(VISION["messages"][0])
+
+
+lines = st.one_of(
+    st.sampled_from(
+        ["42", "null", "true", '"just a string"', '["x", "list"]', "[]", "{}", "[{}]", "{bad", '{"name": "z"}']
+    ),
+    st.just('{"name": "pump N", "weight": "N kg"}'),
+    st.just('{"name": "pump N", "parts": [{"seal": "N mm"}, 7]}'),
+    st.just('{"name": "pump N", "text": "It moves water."}'),
+    st.just('{"question": "What is N?", "answer": "It is N."}'),
+    st.just('{"data": {"faq": [{"q": "What is N?", "a": "It is N."}]}}'),
+    st.just('{"question": "What is N?"}'),
+    st.just(json.dumps(VISION)),
+    st.just('{"text": "The pump N moves water."}'),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(lines, min_size=1, max_size=12))
+def test_each_line_of_json_lines_is_used_or_skipped_once(
+    tmp_path_factory: pytest.TempPathFactory, written: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("lines")
+    (folder / "a.jsonl").write_text("\n".join(line.replace("N", str(n)) for n, line in enumerate(written, start=1)))
+    used, skipped = set[int](), list[int]()
+    for row in read(folder, rules=ALL):
+        if isinstance(row, Candidate):
+            used.add(line_of(row.where.removeprefix("a.jsonl: ")))
+        elif isinstance(row, Stated):
+            used |= {fact.line for fact in row.facts}
+        elif isinstance(row, LeftOut):
+            skipped.append(line_of(row.where.removeprefix("a.jsonl: ")))
+    assert sorted([*used, *skipped]) == list(range(1, len(written) + 1))
+
+
+LAST = [("Which key?", "Enter."), ("How long?", "Two hours.")]
+SHAPES = {
+    "cases.jsonl": '{"Question": "Which key?", "ANSWER": "Enter."}\n{"question": "How long?", "Answer": "Two hours."}',
+    "short.jsonl": '{"q": "Which key?", "a": "Enter."}\n{"Q": "How long?", "A": "Two hours."}',
+    "german.jsonl": '{"frage": "Which key?", "antwort": "Enter."}\n{"Frage": "How long?", "Antwort": "Two hours."}',
+    "deep.json": '{"v": 1, "data": {"faq": [{"question": "Which key?", "answer": "Enter."}], "more": {"x": [{"y":'
+    '{"question": "How long?", "answer": "Two hours."}}]}}}',
+    "lists.json": '[{"x": "a", "faq": [{"q": "Which key?", "a": "Enter."}, {"q": "How long?", "a": "Two hours."}]}]',
+    "lists.jsonl": '[{"q": "Which key?", "a": "Enter."}]\n{"x": [{"q": "How long?", "a": "Two hours."}]}',
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_pairs_of_question_and_answer_are_records_in_any_case_and_depth(name: str, tmp_path: Path) -> None:
+    taken, checked = looked(tmp_path, {name: SHAPES[name]})
+    assert taken == LAST
+    assert checked.report.records_skipped == [] and checked.facts == 0
+
+
+def test_a_key_in_two_cases_with_two_values_is_refused(tmp_path: Path) -> None:
+    _, checked = looked(tmp_path, {"a.jsonl": '{"question": "Who?", "Question": "What?", "answer": "Me."}'})
+    assert [file.reason for file in checked.report.documents.skipped] == [
+        "nothing usable: the key question stands twice in it, with different values: keep one"
+    ]
+
+
+def test_a_question_names_no_record(tmp_path: Path) -> None:
+    assert stated('[{"x": "Which key?", "y": "Enter."}, {"x": "How long?", "y": "An hour."}]') == [
+        ("Enter.", "x", "Which key?"),
+        ("An hour.", "x", "How long?"),
+    ]
+
+
+@pytest.mark.parametrize("rest", ["", ', "caption": "A pump."'])
+def test_what_is_no_text_in_data_is_told(rest: str, tmp_path: Path) -> None:
+    blob = base64.b64encode(random.Random(0).randbytes(3000)).decode()
+    rows = ", ".join(
+        f'{{"id": "p{n}"{rest}, "image": "{blob}", "deep": {{"a": {{"b": ["x", "{blob}"]}}}}}}' for n in (1, 2)
+    )
+    _, checked = looked(tmp_path, {"a.json": f"[{rows}]", "b.md": "# B\n\nText.\n"})
+    assert told(checked)["16,000 characters of pictures, keys and dumps left out"] == ("a.json: 16,000",)
+
+
+TABLES = {
+    "a.csv": 'question,answer\nWhich key?,Enter.\n\n"How\n long?","Two, hours."\nNone?,\nA?,B,C\n',
+    "b.csv": 'id;Question ; Answer;context\n1;Which key?;Enter.;\n\n2;"How\n long?";Two, hours.;\n3;None?;;\n4;A?;B;;C\n',
+    "c.tsv": 'Prompt\tCompletion\nWhich key?\tEnter.\n\n"How\n long?"\tTwo, hours.\nNone?\t\nA?\tB\tC\n',
+    "d.csv": "\ufeffinstruction,output\r\n"
+    'Which key?,Enter.\r\n\r\n"How\r\n long?","Two, hours."\r\nNone?,\r\nA?,B,C\r\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_below_a_pair_of_names_are_records(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(TABLES[name].encode())
+    taken, checked = looked(tmp_path, {})
+    assert [(question.split(), answer) for question, answer in taken] == [
+        (["Which", "key?"], "Enter."),
+        (["How", "long?"], "Two, hours."),
+    ]
+    second, fourth = checked.report.records_skipped
+    assert (second.where, fourth.where) == (f"{name}: line 6", f"{name}: line 7")
+    assert second.reason in [f"{answer} is empty" for answer in ("answer", "output", "completion")]
+    assert fourth.reason.endswith(": put a text that holds the separator between double quotes")
+    assert checked.findings[0].count == 2
+
+
+def test_a_table_of_other_things_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("Part\tWeight\npump\t12 kg\nvalve\t3 kg\n")
+    facts = [fact for row in read(tmp_path, rules=ALL) if isinstance(row, Stated) for fact in row.facts]
+    assert [(fact.subject, fact.attribute, fact.value) for fact in facts] == [
+        ("pump", "Weight", "12 kg"),
+        ("valve", "Weight", "3 kg"),
     ]

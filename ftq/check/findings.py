@@ -14,7 +14,7 @@ from ftq.check.survey import Survey
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.json_records import KNOWN
 from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
-from ftq.facts.rules.data import HALF, TWICE
+from ftq.facts.rules.data import HALF, LONG, TWICE
 from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
@@ -38,7 +38,7 @@ DROPPED = {
     "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
 }
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
-LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF)  # by what they are, not by a limit
+LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG)  # by what they are, not by a limit
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
@@ -52,6 +52,7 @@ LIMITED: dict[str, tuple[Level, str]] = {
     "feature of front matter": ("note", "Write the others as headings with a sentence, or as a list."),
     "character of front matter": ("note", "Write into the page what is to be asked."),
     "row of a table": ("note", "Split the table under several headings, or save it as records."),
+    LONG: ("note", 'Save each as {"text": "..."}, a document of its own, or ask for it in a record.'),
     "value of JSON": ("note", "Split the file, or save as records what is to be asked."),
 }
 
@@ -228,8 +229,8 @@ def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
 
 
 def is_json(name: str) -> bool:
-    """Whether it holds records, which are questions as they are."""
-    return name.lower().endswith((".json", ".jsonl", ".ndjson"))
+    """Whether it holds records, which are questions as they are, or rows of a table."""
+    return name.lower().endswith((".json", ".jsonl", ".ndjson", ".csv", ".tsv"))
 
 
 def _few(report: DatasetReport) -> Iterator[Finding]:

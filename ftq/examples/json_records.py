@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of, take_blobs
+from ftq.examples.records.keys import CHATS, inside, is_meant, is_record, named, pair_of
 from ftq.facts.records.json_text import decode
-from ftq.facts.records.names import MEANT
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
-PAIRS = [("instruction", "output"), ("prompt", "completion"), ("prompt", "response"), ("question", "answer")]
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
 SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
@@ -47,6 +46,13 @@ def examples_of(where: str, record: Any) -> Iterator[Row]:
     if isinstance(record, ValueError):
         yield where, str(record)
         return
+    is_outer = isinstance(record, dict | list) and not (isinstance(record, dict) and is_record(record))
+    deeper = list(inside(record, where)) if is_outer else []
+    for place, one in deeper or [(where, record)]:
+        yield from _examples_of(place, one)
+
+
+def _examples_of(where: str, record: Any) -> Iterator[Row]:
     lost = take_blobs(record)
     try:
         yield from ((where, row) for row in _rows(record))
@@ -119,32 +125,23 @@ def read(record: Any) -> list[Example | str]:
 def _rows(record: Any) -> Iterator[Example | str]:
     if not isinstance(record, dict):
         raise ValueError(f"{NO_RECORD} must be an object, not {kind_of(record)}")
+    keys, record = list(record), named(record)
     if is_meant(record):
         once(record, RECORD)
     first = _said_first(record)
-    for key in ("messages", "conversations"):
+    for key in CHATS:
         if key in record:
             yield from _turns(first, record[key], key)
             return
-    for question, answer in PAIRS:
-        if question in record and answer in record:
-            if isinstance(record[question], list) and isinstance(record[answer], list):
-                yield from _turns(first, record[question] + record[answer], question)
-                return
-            example = _example(record, question, answer)
-            yield from _turns(first, _as_chat(example), question) if first else [example]
+    if pair := pair_of(record):
+        question, answer = pair
+        if isinstance(record[question], list) and isinstance(record[answer], list):
+            yield from _turns(first, record[question] + record[answer], question)
             return
-    raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {listed(list(record))}")
-
-
-def is_record(record: dict[str, Any]) -> bool:
-    """Whether it is one to learn, or meant as one."""
-    return is_meant(record) or any(question in record and answer in record for question, answer in PAIRS)
-
-
-def is_meant(keys: Iterable[str]) -> bool:
-    """Whether something with these keys is meant as a record, whatever it lacks."""
-    return not MEANT.isdisjoint(keys)
+        example = _example(record, question, answer)
+        yield from _turns(first, _as_chat(example), question) if first else [example]
+        return
+    raise ValueError(f"{NO_RECORD} needs {KNOWN}; this one has {listed(keys)}")
 
 
 def _document(text: str) -> Iterator[tuple[str, Any]]:
@@ -159,19 +156,25 @@ def _document(text: str) -> Iterator[tuple[str, Any]]:
         raise Malformed(f"line {error.lineno}: malformed JSON ({error.msg}, column {error.colno})") from None
     except RecursionError:
         raise Malformed("malformed JSON (nested too deeply)") from None
-    for number, record in enumerate(_records(value), start=1):
-        yield f"record {number}", record
+    yield from _records(value)
 
 
-def _records(value: Any) -> list[Any]:
-    """A list of records, an object that holds one list, or one record by itself."""
-    if isinstance(value, list):
-        return value
-    if not isinstance(value, dict):
+def _records(value: Any) -> Iterator[tuple[str, Any]]:
+    """A list of records, an object with records or one list in it, or one record by itself."""
+    if not isinstance(value, dict | list):
         raise Malformed(f"expected a list of records, not {kind_of(value)}")
-    lists = [inner for inner in value.values() if isinstance(inner, list)]
-    is_record = any(key in value for key in ("messages", "conversations", *(question for question, _ in PAIRS)))
-    return lists[0] if len(lists) == 1 and not is_record else [value]
+    if isinstance(value, list) or is_record(value):
+        rows = value if isinstance(value, list) else [value]
+        yield from ((f"record {number}", row) for number, row in enumerate(rows, start=1))
+    elif deeper := list(inside(value)):
+        yield from deeper
+    else:
+        lists = [(key, inner) for key, inner in value.items() if isinstance(inner, list)]
+        if len(lists) == 1:
+            [(key, rows)] = lists
+            yield from ((f"{key}[{number}]", row) for number, row in enumerate(rows, start=1))
+        else:
+            yield "record 1", value
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:

@@ -11,18 +11,17 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples import json_records
-from ftq.examples.records import texts
+from ftq.examples.records import csv_rows, texts
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
-from ftq.examples.records.stated import facts_in as facts_in_json
-from ftq.examples.records.stated import nameless, words_in, words_of_file
+from ftq.examples.records.stated import data_of, words_in, words_of_file
 from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
 from ftq.facts.most import Facts
-from ftq.facts.rules.data import Data
 from ftq.facts.structure import Document, has_text
 from ftq.facts.text.plain import NOT_TEXT
 from ftq.facts.text.signs import asks
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
+from ftq.formats.decode import Decoded
 from ftq.formats.kind import holds_records
 from ftq.parallel import Processes, cores
 
@@ -126,6 +125,8 @@ def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO
     try:
         if holds_records(path.name):
             yield from _records(path, name, rules)
+        elif table := csv_rows.table_of(path):
+            yield from _table(table, name, rules)
         else:
             yield from _converted(converter.convert(path), utf8(path.stem), name, rules)
     except (OSError, ValueError) as error:
@@ -208,41 +209,38 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
         yield from _texts(path, name, key, rules)
         return
     cuts: list[Cut] = []
-    rows = _told(_examples(path, name, cuts))
-    unusable: list[Candidate | LeftOut] = []
+    rows = _examples(path, name, cuts)
+    unusable: list[LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
-            yield from unusable
-            yield row
-            yield from rows
+            yield from _told(chain(unusable, [row], rows))
             break
         unusable.append(row)
     else:
-        known = Data(name)
-        facts = facts_in_json(path, known) if "J" in rules else []
-        if facts:
-            yield Stated(name, facts, words_of_file(path), tuple(known.cuts))
-        without = [LeftOut(name, f"{name}: {place}", why) for place, why in nameless(known)]
-        if facts or without:
-            unusable = [*filter(_is_no_data, unusable), *without]
-        none = [LeftOut(name, "", "nothing usable: no record in it")]
-        yield from _told(unusable) if facts or unusable else none
+        yield from _told(data_of(path, name, unusable, cuts, "J" in rules))
         return
     if rules or cuts:
         yield Stated(name, [], words_of_file(path) if rules else set(), tuple(cuts))
 
 
-def _is_no_data(row: Candidate | LeftOut) -> bool:
-    """Whether it is a fault, in JSON that states something: what has no record's keys is data."""
-    return isinstance(row, LeftOut) and not row.reason.startswith(json_records.NO_RECORD)
+def _table(table: Decoded, name: str, rules: Rules) -> Iterator[Read]:
+    """The rows of a table of questions and answers."""
+    cuts = list[Cut]()
+    if table.note:
+        yield Note(name, table.note)
+    records = csv_rows.rows(table.text)
+    examples = chain.from_iterable(json_records.examples_of(place, record) for place, record in records)
+    yield from _told(row for place, example in examples for row in _example(example, name, place, cuts))
+    if rules or cuts:
+        yield Stated(name, [], words_in(io.StringIO(table.text)) if rules else set(), tuple(cuts))
 
 
-def _told(rows: Iterable[Candidate | LeftOut]) -> Iterator[Candidate | LeftOut]:
+def _told(rows: Iterable[Read]) -> Iterator[Read]:
     """The rows; of very many that give nothing the first ones are named and the others counted."""
     count, last = 0, None
     for row in rows:
         count += isinstance(row, LeftOut)
-        if isinstance(row, Candidate) or count <= NAMED:
+        if not isinstance(row, LeftOut) or count <= NAMED:
             yield row
         else:
             last = row

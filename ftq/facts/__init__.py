@@ -76,7 +76,7 @@ def facts_of_json(source: str, file: str, known: data.Data | None = None) -> lis
 def facts_of_lines(lines: Callable[[], Iterable[tuple[int, object]]], known: data.Data) -> list[Fact]:
     """What JSON Lines state: the number of each and its value, which are read twice. FACTS at most of all together."""
     first = [value for _, value in islice(lines(), COMPARED) if isinstance(value, dict)]
-    known.key, known.is_line = subject_key(first), len(first) > 1
+    known.key, known.is_line, known.is_lines = subject_key(first), len(first) > 1, True
     facts, start, left_out = list[Fact](), 0, 0
     for line, value in lines():
         of_line = list(data.json_facts(value, known.file, line, known))

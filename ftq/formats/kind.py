@@ -43,7 +43,7 @@ OF_SUFFIX = {
     Kind.HTML: (".html", ".htm", ".xhtml"),
     Kind.JSON: (".json",),
     Kind.JSONL: (".jsonl", ".ndjson"),
-    Kind.CSV: (".csv",),
+    Kind.CSV: (".csv", ".tsv"),
     Kind.PDF: (".pdf",),
     Kind.DOCX: (".docx", ".docm"),
     Kind.PPTX: (".pptx", ".pptm", ".ppsx"),

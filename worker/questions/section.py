@@ -34,7 +34,7 @@ def sections_of(rows: Iterable[Read]) -> Iterator[Section]:
     """What is worth asking about of the documents that were read; a long section comes in parts. Records are questions
     already."""
     for row in rows:
-        if not isinstance(row, Candidate) or holds_records(row.document) or is_navigation(row.path):
+        if not isinstance(row, Candidate) or row.is_record or holds_records(row.document) or is_navigation(row.path):
             continue
         for text in cut(row.blocks, lambda text: len(text.encode(errors="replace")), LONGEST):
             if words(text) >= SHORTEST:

@@ -8,7 +8,8 @@ from ftq.facts.records.json_text import Twice
 from ftq.facts.text.blobs import without_blobs
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-DEPTH = 4  # of a record's texts: those of a chat's messages
+DEPTH = 20  # of a record's texts: as deep as data is read
+PARTS = ("text", "input_text", "output_text")  # parts of a message that are text, as OpenAI calls them
 NAMES_SHOWN, NAME_SHOWN = 12, 60  # keys of a record, and characters of each, in a reason
 # What a record and a message are read for: a key of these that stands twice makes them unusable.
 RECORD = frozenset({
@@ -29,9 +30,24 @@ def message_of(message: Any) -> Message:
     if role not in ("system", "developer", "user", "assistant"):
         other = listed([role]) if role else "missing"
         raise ValueError(f"a message's role must be system, user or assistant, not {other}")
-    content = message["content"] if "content" in message else message.get("value")
+    content = _content(message["content"] if "content" in message else message.get("value"), role)
     text = string_of(content, f"the {role} message's content", required=role in ("user", "assistant"))
     return role, text, _unlearned(message)
+
+
+def _content(content: Any, role: str) -> Any:
+    """A message's content; where it is a list of parts that are all text, their text."""
+    if not isinstance(content, list) or not content:
+        return content
+    texts = []
+    for part in content:
+        kind = (
+            part.get("type", "text") if isinstance(part, dict) else "text" if isinstance(part, str) else kind_of(part)
+        )
+        if kind not in PARTS:
+            raise ValueError(f"the {role} message's content has a part that is no text ({listed([str(kind)])})")
+        texts.append(string_of(part if isinstance(part, str) else part.get("text"), "a part's text", required=False))
+    return "\n".join(texts)
 
 
 def _unlearned(message: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any
 
 from ftq.examples import json_records
 from ftq.examples.records.checked import once, string_of
+from ftq.examples.records.keys import is_record
 from ftq.facts.records.names import HINT, NAMES
 
 KEYS = ("text", "content")
@@ -47,7 +49,7 @@ def key_of(path: Path) -> str:
     """
     count, held, others, is_long = 0, Counter[str](), set[str](), False
     for _, record in islice(json_records.values(path), LOOKED):
-        if isinstance(record, ValueError) or (isinstance(record, dict) and json_records.is_record(record)):
+        if isinstance(record, ValueError) or (isinstance(record, dict) and is_record(record)):
             continue
         if not isinstance(record, dict):
             count += 1
@@ -66,7 +68,7 @@ def key_of(path: Path) -> str:
 
 def text_of(record: Any, key: str) -> Text | None:
     """A record's text; None if it is a record of another shape. ValueError if it is empty or can't be used."""
-    if not isinstance(record, dict) or key not in record or json_records.is_record(record):
+    if not isinstance(record, dict) or key not in record or is_record(record):
         return None
     once(record, frozenset({key}))
     title = next((title for name in TITLES if isinstance(title := record.get(name), str) and title.strip()), "")
@@ -75,4 +77,5 @@ def text_of(record: Any, key: str) -> Text | None:
 
 def line_of(place: str) -> int:
     """The line of a place in JSON Lines; 0 in other JSON."""
-    return int(place.removeprefix("line ")) if place.startswith("line ") else 0
+    line = re.match(r"line (\d+)", place)
+    return int(line[1]) if line else 0

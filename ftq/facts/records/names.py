@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from ftq.facts.records.json_text import Number, Twice
+from ftq.facts.text.signs import asks
 
 NAMES = ("name", "title", "id", "key", "label", "slug", "code")
 HINT = re.compile(
@@ -66,7 +67,9 @@ def text_of(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) < LONGEST or value.startswith(("http://", "https://")):
         return ""
     parts = value.split()
-    return " ".join(parts) if len(parts) <= WORDS and any(map(str.isalnum, value)) and is_whole(value) else ""
+    if len(parts) > WORDS or not any(map(str.isalnum, value)) or asks(value):  # a question is no name
+        return ""
+    return " ".join(parts) if is_whole(value) else ""
 
 
 def is_whole(text: str) -> bool:

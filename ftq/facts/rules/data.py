@@ -8,10 +8,13 @@ from typing import Any
 
 from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
+from ftq.facts.records.json_text import Number
 from ftq.facts.records.names import MEANT, NAMES, hinted, is_twice, is_whole, name_of, spaced, subject_key
+from ftq.facts.text.blobs import without_blobs
 
 MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file
+LONG = "value of JSON that is too long to be an answer"
 TWICE, HALF = "value of a key that stands twice", "value with half a character in it"
 
 
@@ -24,7 +27,9 @@ class Data:
     cuts: list[Cut] = field(default_factory=list)
     nameless: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     key: str = ""  # that names the records of JSON Lines, which come one by one
-    is_line: bool = False
+    given: set[str] = field(default_factory=set)  # places of the lines, or of a list's records, that gave a fact
+    is_line: bool = False  # one of several
+    is_lines: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,20 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
     A stack instead of recursion: nesting may be deep.
     """
     known = known or Data(file)
-    kind, place = _kind(known.key) if known.is_line else "", f"line {line}" if known.is_line else ""
+    kind, place = _kind(known.key) if known.is_line else "", f"line {line}" if known.is_lines else ""
+    whole = place or ("" if isinstance(data, list) else "record 1")
     stack, count = [_Node(data, (), kind, place, known.key, known.is_line, not known.is_line)], 0
     while stack:
         node = stack.pop()
         if isinstance(node.value, dict):
+            if _is_meant(node):  # a record to learn that is faulty: nothing in it is data
+                known.nameless.append((node.place or "record 1", tuple(map(str, node.value))))
+                continue
             if len(node.path) < DEPTH:
                 stack.extend(reversed(_nested(node)))
             for fact in _facts(node, known, line):
                 count += 1
+                known.given |= {(node.place or whole).partition(",")[0], whole}
                 if count <= FACTS:
                     yield fact
         elif isinstance(node.value, list):
@@ -61,12 +71,13 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
         known.cuts.append(Cut(file, line, "value of JSON", count - FACTS))
 
 
+def _is_meant(node: _Node) -> bool:
+    return (node.is_listed or node.is_alone) and not MEANT.isdisjoint(str(key).strip().lower() for key in node.value)
+
+
 def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:
     """A record's values. One that nothing names is told, unless it has no values."""
     record, name = node.value, _called(node, known)
-    if (node.is_listed or node.is_alone) and not MEANT.isdisjoint(record):
-        known.nameless.append((node.place or "record 1", tuple(map(str, record))))
-        return
     scalars = {key: value for key, value in record.items() if not isinstance(value, dict | list)}
     is_told = any(value is not None for value in scalars.values())
     if not name and is_told and node.is_listed:
@@ -76,6 +87,8 @@ def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:
             known.cuts.append(Cut(known.file, line, TWICE, 1))
         elif isinstance(value, str) and not is_whole(value):
             known.cuts.append(Cut(known.file, line, HALF, 1))
+        elif isinstance(value, str | Number) and _is_long(str(value)):
+            known.cuts.append(Cut(known.file, line, LONG, 1))
         elif fact := _fact(name, str(key), value, node, known.file, line):
             yield fact
 
@@ -126,11 +139,16 @@ def _nested(node: _Node) -> list[_Node]:
     ]
 
 
+def _is_long(value: str) -> bool:
+    text = " ".join(without_blobs(value)[0].split())
+    return len(text) > 400 or words(text) > VALUE
+
+
 def _fact(name: str, key: str, value: Any, node: _Node, file: str, line: int) -> Fact | None:
+    if isinstance(value, str):
+        value, _ = without_blobs(value)  # which the readers of records have told
     text = "true" if value is True else "false" if value is False else " ".join(str(value).split())
     if value is None or not text or text == name or name == f"{spaced(key)} {text}" or text.startswith("http"):
-        return None
-    if words(text) > VALUE or len(text) > 400:
         return None
     if (
         not any(map(str.isalnum, text))
