@@ -507,6 +507,31 @@ def test_a_job_that_has_failed(site: Site, stage: str, kind: str, code: str, par
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_what_a_job_has_trained_is_shown_however_it_ends(site: Site, end: str) -> None:
+    job = site.create()
+    site.do(job, "prepare")
+    site.train(job)
+    for step in (2, 4, 6):
+        (site.folder(job).epochs / str(step)).mkdir(parents=True)
+    assert (site.job(job.id).trained_tokens, site.job(job.id).result_files) == (None, [])
+    if end == "failed":
+        site.store.fail(site.begin(job, "export"), RunError("bug", "llama.cpp ended", ""))
+    else:
+        assert site.client.fine_tuning.jobs.cancel(job.id).result_files
+    over = site.job(job.id)
+    assert (over.status, over.trained_tokens, over.fine_tuned_model) == (end, 4480, None)
+    assert len(site.client.files.content(over.result_files[0]).read().splitlines()) == 7
+    found = site.client.fine_tuning.jobs.checkpoints.list(job.id).data
+    name = f"ft:{MODEL}:ftq::{run_id(job)}"
+    assert [(one.step_number, one.fine_tuned_model_checkpoint) for one in found] == [
+        (6, name), (4, f"{name}:ckpt-step-4"), (2, f"{name}:ckpt-step-2"),
+    ]  # fmt: skip
+    assert [one.metrics.train_loss for one in found] == [1 / 6, 1 / 4, 1 / 2]
+    with pytest.raises(openai.NotFoundError, match="hasn't exported it"):
+        site.client.models.retrieve(name)
+
+
 def test_jobs_are_listed_by_pages_the_newest_first(site: Site) -> None:
     file = site.upload()
     made = [site.create(training_file=file, metadata={"n": str(n % 2), "of": "a b"}).id for n in range(5)]
