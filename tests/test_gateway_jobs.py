@@ -270,6 +270,10 @@ def test_too_few_lines_and_a_file_for_something_else(site: Site) -> None:
     with pytest.raises(openai.BadRequestError, match="has 9 example") as caught:
         site.create(training_file=site.upload(ROWS[:9]))
     assert refused(caught.value) == (400, "training_file", "invalid_n_examples")
+    text = b"".join(json.dumps(row).encode() + b"\n \n\r\n" for row in ROWS[:5])
+    blanks = site.client.files.create(file=("a.jsonl", text), purpose="fine-tune").id
+    with pytest.raises(openai.BadRequestError, match="has 5 example"):
+        site.create(training_file=blanks)
     other = site.client.files.create(file=("a.jsonl", b'{"a": 1}\n' * 10), purpose="batch").id
     with pytest.raises(openai.BadRequestError) as caught:
         site.create(training_file=other)
