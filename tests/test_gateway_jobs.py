@@ -489,20 +489,27 @@ def test_checkpoints_are_those_that_can_be_asked(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "kind", "code", "param"),
+    ("stage", "kind", "about", "code", "param"),
     [
-        ("prepare", "user", "invalid_training_file", "training_file"), ("prepare", "bug", "prepare_failed", None),
-        ("train", "user", "train_failed", None), ("export", "bug", "export_failed", None),
+        ("prepare", "user", "training", "invalid_training_file", "training_file"),
+        ("prepare", "user", "validation", "invalid_validation_file", "validation_file"),
+        ("prepare", "user", "model", "model_not_available", "model"),
+        ("train", "user", "model", "model_not_available", "model"),
+        ("prepare", "user", "", "prepare_failed", None),
+        ("prepare", "bug", "", "prepare_failed", None),
+        ("train", "user", "", "train_failed", None),
+        ("export", "bug", "", "export_failed", None),
     ],
-)  # fmt: skip
-def test_a_job_that_has_failed(site: Site, stage: str, kind: str, code: str, param: str | None) -> None:
+)
+def test_a_job_that_has_failed(site: Site, stage: str, kind: str, about: str, code: str, param: str | None) -> None:
     job = site.create()
     site.do(job, *STAGES[: STAGES.index(stage)])
-    site.store.fail(site.begin(job, stage), RunError(kind, "it went wrong", "Correct it."))
+    site.store.fail(site.begin(job, stage), RunError(kind, "it went wrong", "Give it as --model DIR.", about=about))
     job = site.job(job.id)
     assert job.error and (job.status, job.error.code, job.error.param) == ("failed", code, param)
-    assert "it went wrong\nCorrect it." in job.error.message
-    assert ("ftq retry smollm2-135m-1" in job.error.message) == (param is None)
+    assert "it went wrong" in job.error.message
+    assert ("--model DIR" in job.error.message) == (param is None)  # the words of ftq's command line
+    assert ("ftq retry smollm2-135m-1" in job.error.message) == (param in (None, "model"))
     last = site.events(job.id)[0]
     assert (last.level, last.message) == ("error", job.error.message)
     site.store.retry(run_id(job))

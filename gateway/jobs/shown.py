@@ -12,8 +12,13 @@ from ftq.store.gateway.jobs import Job
 from ftq.store.records import Event, Run
 from gateway import models
 from gateway.jobs import results
-from gateway.jobs.create import LEARNING_RATE
+from gateway.jobs.create import LEARNING_RATE, TRAINING, VALIDATION
 
+NEW_FILE = "Upload a corrected file, and create a job with it."
+ANOTHER_MODEL = (
+    "Create a job with another model (`client.models.list()` names those that are here), or ask whoever runs this "
+    "server to provide this one: then the job goes on with"
+)
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -140,11 +145,14 @@ def _error(run: Run) -> dict[str, Any]:
     """Why the job failed, and what makes it go on."""
     stage = next(stage for stage in run.stages if stage.status == "failed")
     error = stage.error
-    message = "\n".join(filter(None, (error.message, error.hint))) if error else f"the stage {stage.name} failed"
-    if stage.name == "prepare" and error and error.kind == "user":
-        text = f"The job failed due to an invalid training file. {message}"
-        return {"code": "invalid_training_file", "message": text, "param": "training_file"}
+    if error and error.about in (TRAINING, VALIDATION):
+        text = f"The job failed due to an invalid {error.about} file. {error.message}\n{NEW_FILE}"
+        return {"code": f"invalid_{error.about}_file", "message": text, "param": f"{error.about}_file"}
     retry = f"ftq retry {run.name}"
+    if error and error.about == "model":
+        text = f"The model {run.model} is not available for fine-tuning: {error.message}\n{ANOTHER_MODEL} `{retry}`."
+        return {"code": "model_not_available", "message": text, "param": "model"}
+    message = "\n".join(filter(None, (error.message, error.hint))) if error else f"the stage {stage.name} failed"
     if retry not in message:
         message = f"{message}\n`{retry}` goes on from {stage.name}: the job runs again then."
     return {"code": f"{stage.name}_failed", "message": message, "param": None}
