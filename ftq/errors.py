@@ -15,10 +15,12 @@ Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,13 +29,17 @@ _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
 
 
 class FtqError(Exception):
-    """`message` says what happened and to exactly what, `hint` what to do next (may be empty)."""
+    """`message` says what happened and to exactly what, `hint` what to do next (may be empty).
+
+    `about` says which part of what was asked for is at fault: `model`, `training` or `validation` (the documents of
+    each); empty where that isn't known.
+    """
 
     kind = "bug"
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", about: str = "") -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.about = message, hint, about
 
     @property
     def text(self) -> str:
@@ -52,15 +58,16 @@ class RunError:
     message: str
     hint: str = ""
     place: str = ""
+    about: str = ""  # as FtqError has it
 
     @classmethod
     def of(cls, error: FtqError) -> RunError:
-        return cls(error.kind, error.message, error.hint)
+        return cls(error.kind, error.message, error.hint, about=error.about)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunError:
         """Read what `dataclasses.asdict` wrote; other keys don't count."""
-        return cls(*(str(values.get(name, "")) for name in ("kind", "message", "hint", "place")))
+        return cls(*(str(values.get(name, "")) for name in ("kind", "message", "hint", "place", "about")))
 
     def of_run(self, name: str, place: str) -> RunError:
         """Put the run's name into the commands: a stage doesn't know it and writes `ftq retry RUN`."""
@@ -99,6 +106,16 @@ class Unavailable(FtqError):
 
 class LeaseLost(FtqError):
     kind = "lost"
+
+
+@contextlib.contextmanager
+def blaming(about: str) -> Iterator[None]:
+    """Have every UserError of the block say what it is about, unless it does already."""
+    try:
+        yield
+    except UserError as error:
+        error.about = error.about or about
+        raise
 
 
 def exit_code(error: FtqError) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,8 +69,11 @@ def find_tuned(gateway: Gateway, key: Key, name: str) -> tuple[Run, Job | None, 
         step = whole_number(parts[5].removeprefix(CHECKPOINT)) if len(parts) == 6 else None
     else:
         both = jobs.find(_run_of(gateway, name), sees(key))
-    if both is None or not is_made(both[0]):
+    if both is None:
         raise not_found(name)
+    if not is_made(both[0]):
+        message = f"The model `{name}` isn't there yet: its job hasn't exported it."
+        raise ApiError(404, message, param="model", code="model_not_found")
     known = {name_of(*both), *(checkpoint_name(*both, at) for at in checkpoint_steps(both[0]))}
     if parts[0] == "ft" and name not in known:
         raise not_found(name)
@@ -99,9 +102,9 @@ def tuned_name(base: str, suffix: str, run_id: str) -> str:
     return f"ft:{called}:{ORGANISATION}:{suffix}:{run_id}"
 
 
-def checkpoint_name(run: Run, job: Job | None, step: int) -> str:
-    """The last one's name is the model's own."""
-    last = step == max(checkpoint_steps(run), default=step)
+def checkpoint_name(run: Run, job: Job | None, step: int, steps: Sequence[int] = ()) -> str:
+    """The last one's name is the model's own. `steps` are those of a run that isn't exported."""
+    last = step == max(steps or checkpoint_steps(run), default=step)
     return name_of(run, job) if last else f"{name_of(run, job)}:{CHECKPOINT}{step}"
 
 

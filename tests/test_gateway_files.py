@@ -239,7 +239,8 @@ def test_bodies_that_are_no_form(served: Served) -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (b"", None), (ROW + b"[1]\n", 2), (ROW + b"{\n", 2), (b"\xff\xfe", 1), (ROW * 3 + b"plain text", 4),
+        (b"", None), (b"\n\r\n \n", None), (b"\xef\xbb\xbf\n", None),
+        (ROW + b"[1]\n", 2), (ROW + b"{\n", 2), (b"\xff\xfe", 1), (ROW * 3 + b"plain text", 4),
         (b'{"a": "\xff"}\n', 1), (b"\n\n7\n", 3), (ROW + b'{"a": 1} {"b": 2}\n', 2), (b'"text"', 1),
     ],
 )  # fmt: skip
@@ -273,7 +274,8 @@ def test_lines_are_judged_alike_in_whatever_pieces_they_come(size: int) -> None:
             lines.feed(data[at : at + size])
         number = lines.end()
         rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        assert number == len(data.splitlines()), data
+        assert number + lines.blank == len(data.splitlines()), data
+        assert lines.fault or number == sum(bool(row.strip()) for row in rows), data
         assert bool(lines.fault) == any(not _is_object(row) for row in rows if row.strip()), data
 
 

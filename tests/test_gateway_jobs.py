@@ -270,6 +270,10 @@ def test_too_few_lines_and_a_file_for_something_else(site: Site) -> None:
     with pytest.raises(openai.BadRequestError, match="has 9 example") as caught:
         site.create(training_file=site.upload(ROWS[:9]))
     assert refused(caught.value) == (400, "training_file", "invalid_n_examples")
+    text = b"".join(json.dumps(row).encode() + b"\n \n\r\n" for row in ROWS[:5])
+    blanks = site.client.files.create(file=("a.jsonl", text), purpose="fine-tune").id
+    with pytest.raises(openai.BadRequestError, match="has 5 example"):
+        site.create(training_file=blanks)
     other = site.client.files.create(file=("a.jsonl", b'{"a": 1}\n' * 10), purpose="batch").id
     with pytest.raises(openai.BadRequestError) as caught:
         site.create(training_file=other)
@@ -485,26 +489,58 @@ def test_checkpoints_are_those_that_can_be_asked(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "kind", "code", "param"),
+    ("stage", "kind", "about", "code", "param"),
     [
-        ("prepare", "user", "invalid_training_file", "training_file"), ("prepare", "bug", "prepare_failed", None),
-        ("train", "user", "train_failed", None), ("export", "bug", "export_failed", None),
+        ("prepare", "user", "training", "invalid_training_file", "training_file"),
+        ("prepare", "user", "validation", "invalid_validation_file", "validation_file"),
+        ("prepare", "user", "model", "model_not_available", "model"),
+        ("train", "user", "model", "model_not_available", "model"),
+        ("prepare", "user", "", "prepare_failed", None),
+        ("prepare", "bug", "", "prepare_failed", None),
+        ("train", "user", "", "train_failed", None),
+        ("export", "bug", "", "export_failed", None),
     ],
-)  # fmt: skip
-def test_a_job_that_has_failed(site: Site, stage: str, kind: str, code: str, param: str | None) -> None:
+)
+def test_a_job_that_has_failed(site: Site, stage: str, kind: str, about: str, code: str, param: str | None) -> None:
     job = site.create()
     site.do(job, *STAGES[: STAGES.index(stage)])
-    site.store.fail(site.begin(job, stage), RunError(kind, "it went wrong", "Correct it."))
+    site.store.fail(site.begin(job, stage), RunError(kind, "it went wrong", "Give it as --model DIR.", about=about))
     job = site.job(job.id)
     assert job.error and (job.status, job.error.code, job.error.param) == ("failed", code, param)
-    assert "it went wrong\nCorrect it." in job.error.message
-    assert ("ftq retry smollm2-135m-1" in job.error.message) == (param is None)
+    assert "it went wrong" in job.error.message
+    assert ("--model DIR" in job.error.message) == (param is None)  # the words of ftq's command line
+    assert ("ftq retry smollm2-135m-1" in job.error.message) == (param in (None, "model"))
     last = site.events(job.id)[0]
     assert (last.level, last.message) == ("error", job.error.message)
     site.store.retry(run_id(job))
     assert (site.job(job.id).status, site.job(job.id).error) == (
         "validating_files" if stage == "prepare" else "running", None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_what_a_job_has_trained_is_shown_however_it_ends(site: Site, end: str) -> None:
+    job = site.create()
+    site.do(job, "prepare")
+    site.train(job)
+    for step in (2, 4, 6):
+        (site.folder(job).epochs / str(step)).mkdir(parents=True)
+    assert (site.job(job.id).trained_tokens, site.job(job.id).result_files) == (None, [])
+    if end == "failed":
+        site.store.fail(site.begin(job, "export"), RunError("bug", "llama.cpp ended", ""))
+    else:
+        assert site.client.fine_tuning.jobs.cancel(job.id).result_files
+    over = site.job(job.id)
+    assert (over.status, over.trained_tokens, over.fine_tuned_model) == (end, 4480, None)
+    assert len(site.client.files.content(over.result_files[0]).read().splitlines()) == 7
+    found = site.client.fine_tuning.jobs.checkpoints.list(job.id).data
+    name = f"ft:{MODEL}:ftq::{run_id(job)}"
+    assert [(one.step_number, one.fine_tuned_model_checkpoint) for one in found] == [
+        (6, name), (4, f"{name}:ckpt-step-4"), (2, f"{name}:ckpt-step-2"),
+    ]  # fmt: skip
+    assert [one.metrics.train_loss for one in found] == [1 / 6, 1 / 4, 1 / 2]
+    with pytest.raises(openai.NotFoundError, match="hasn't exported it"):
+        site.client.models.retrieve(name)
 
 
 def test_jobs_are_listed_by_pages_the_newest_first(site: Site) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ftq.errors import UserError
+from ftq.errors import RunError, UserError
 from ftq.examples import json_records
 from ftq.examples.report import DatasetReport
 from ftq.files.export_report import Parity
@@ -469,6 +469,7 @@ def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: py
         base_model.resolve("Qwen/Qwen3-0.6B")
     assert caught.value.message.startswith("model Qwen/Qwen3-0.6B is not on this machine and the hub can't be reached")
     assert caught.value.hint.startswith("Run `hf download Qwen/Qwen3-0.6B` where there is network")
+    assert RunError.of(caught.value).about == "model"
 
 
 @pytest.mark.parametrize("error", ["GatedRepoError", "RepositoryNotFoundError"])
@@ -541,3 +542,18 @@ def test_strict_keeps_equal_lines_and_refuses_the_first_that_teaches_nothing(run
         prepared(run, {"a.jsonl": lines(pair(1), {"messages": [{"role": "user", "content": "a"}]})}, strict=True)
     assert caught.value.message.startswith("Invalid file format. Line 2, there has to be at least one message")
     assert caught.value.hint == "Correct documents/a.jsonl, and submit it again."
+    assert RunError.of(caught.value).about == "training"
+    run.validation.mkdir()
+    (run.validation / "held.jsonl").write_text(lines({"prompt": "a"}))
+    with pytest.raises(UserError) as caught:
+        prepared(run, same, strict=True, validation="x")
+    assert RunError.of(caught.value).about == "validation"
+
+
+def test_only_the_model_is_blamed_for_a_model_without_a_stop_token(run: RunDir, model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "chat_template.jinja").write_text("{{ broken")
+    with pytest.raises(UserError) as caught:
+        prepared(run, {"a.jsonl": lines(pair(1))}, model=str(other), format="chat")
+    assert RunError.of(caught.value).about == "model"

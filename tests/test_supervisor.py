@@ -326,8 +326,8 @@ def test_anew_holds_for_later_attempts_too_if_the_first_is_lost_early(rig: Rig) 
 def test_what_is_not_tried_again(rig: Rig, wish: str, error: tuple[str, str, str]) -> None:
     folder = rig.submit("r", {"prepare": {"1": wish}})
     assert rig.supervisor.run("r", "prepare", 1) is False
-    run = rig.store.get("r")
-    assert (run.status, run.error, run.stages[0].attempt) == ("failed", RunError(*error, "prepare.1 on w1"), 1)
+    run, about = rig.store.get("r"), "training" if wish == "user" else ""
+    assert (run.status, run.error, run.stages[0].attempt) == ("failed", RunError(*error, "prepare.1 on w1", about), 1)
     assert rig.said()[1:] == [("prepare", 1, "claimed"), ("prepare", 1, "started"), ("prepare", 1, "failed")]
     assert rig.messages("failed") == [f"failed ({error[0]}): {error[1]}"]
     assert names(folder) == {"run.json", "documents/behave.json", "logs/prepare.log"}

@@ -49,7 +49,7 @@ class Arrival:
     def checked(self, file_id: str, owner: str, filename: str, purpose: str) -> File:
         """The file, whose bytes the caller puts in place and records. ApiError for a training file that is none."""
         number = self.lines.end() if self.lines else None
-        if self.writer.bytes == 0:
+        if self.writer.bytes == 0 or (purpose == FINE_TUNE and number == 0):
             raise ApiError(400, "File is empty.", param="file", code="invalid_file")
         self._check_lines(purpose)
         return File(file_id, owner, filename, purpose, self.writer.bytes, self.writer.sha256, lines=number)

@@ -8,6 +8,7 @@ import json
 import pydantic_core
 
 LONGEST = 20_000_000  # bytes of a line; a longer one teaches nothing
+BLANK = "is blank"  # which is no fault
 FORMAT = "Expected file to have JSONL format, where every line is a valid JSON dictionary."
 
 
@@ -18,7 +19,8 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self.number = 0  # lines so far; empty ones count
+        self.number = 0  # lines so far; blank ones count
+        self.blank = 0  # of these, as far as they were looked at
         self.fault: str | None = None
         self.checks = True
         self._rest = bytearray()
@@ -42,18 +44,21 @@ class Lines:
             self._blame(self.number + 1, "isn't a JSON object")
 
     def end(self) -> int:
-        """The number of lines. Called once after the last piece."""
+        """The number of lines that aren't blank. Called once after the last piece."""
         if self._rest and not self.fault:
             self._check(bytes(self._rest))
         elif self._open:
             self.number += 1
         self._rest.clear()
-        return self.number
+        return self.number - self.blank
 
     def _check(self, text: bytes) -> None:
         for line in text.split(b"\n"):
             self.number += 1
-            if not self.fault and (why := _fault(line, self.number == 1)):
+            why = "" if self.fault else _fault(line, self.number == 1)
+            if why == BLANK:
+                self.blank += 1
+            elif why:
                 self._blame(self.number, why)
 
     def _blame(self, number: int, why: str) -> None:
@@ -61,7 +66,7 @@ class Lines:
 
 
 def _fault(line: bytes, first: bool) -> str:
-    """What is wrong with a line; empty if it is an object, or blank."""
+    """What is wrong with a line; empty if it is an object."""
     if first:
         line = line.removeprefix(codecs.BOM_UTF8)
     try:
@@ -75,7 +80,7 @@ def _slow_fault(line: bytes) -> str:
     try:
         text = line.decode()
         if not text.strip():
-            return ""
+            return BLANK
         return "" if isinstance(json.loads(text), dict) else "isn't a JSON object"
     except UnicodeDecodeError:
         return "isn't UTF-8"

@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +20,6 @@ from ftq.client.recording.names import family_of, new_id
 from ftq.errors import Refused, UserError
 from ftq.files.run_dir import link_tree
 from ftq.spec import models as catalogue
-from ftq.store.gateway.files import File
 from ftq.store.gateway.jobs import Job
 from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
@@ -181,8 +181,8 @@ def _checked(gateway: Gateway, key: Key, part: str, file_id: str) -> Path:
         message = f"The file '{file_id}' has the purpose '{file.purpose}': it has to be 'fine-tune'."
         raise ApiError(400, message, param=param, code="invalid_file_purpose")
     path = gateway.files.path(file)
-    _check_length(path, file, part)
     try:
+        _check_length(path, part)
         fault = chats.fault_in(path, CHECKED)
     except OSError:
         raise ApiError(400, f"The file '{file_id}' is gone.", param=param, code="invalid_file") from None
@@ -192,11 +192,17 @@ def _checked(gateway: Gateway, key: Key, part: str, file_id: str) -> Path:
     return path
 
 
-def _check_length(path: Path, file: File, part: str) -> None:
-    lines = file.lines if file.lines is not None else sum(1 for _ in path.open("rb"))
+def _check_length(path: Path, part: str) -> None:
+    """ApiError 400 for too few lines; blank ones don't count."""
+    from ftq.examples import json_records
+
     least = FEWEST if part == TRAINING else 1
-    if lines < least:
-        message = f"{part.capitalize()} file has {lines} example(s), but must have at least {least} examples"
+    try:
+        number = sum(1 for _ in islice(json_records.lines(path), least))
+    except json_records.Malformed:  # as is said next
+        return
+    if number < least:
+        message = f"{part.capitalize()} file has {number} example(s), but must have at least {least} examples"
         raise ApiError(400, message, param=f"{part}_file", code="invalid_n_examples")
 
 

@@ -46,7 +46,7 @@ def file_id(run: Run) -> str:
 
 
 def keep(gateway: Gateway, run: Run) -> None:
-    """Make the result file of a run that has succeeded, unless it is there."""
+    """Make the result file of a run that was trained, unless it is there."""
     if file_id(run) in _kept:
         return
     lines = metrics(gateway.client.run_dir(run.id))

@@ -22,7 +22,7 @@ from gateway.errors import ApiError
 from gateway.files.storage import sees
 from gateway.jobs import events, models, results
 from gateway.jobs.create import Create, create
-from gateway.jobs.shown import FINAL, checkpoints, shown, status_of
+from gateway.jobs.shown import FINAL, checkpoints, is_trained, shown, status_of
 from gateway.wire import limit_of, page, read_body, sent_again
 
 Value = TypeVar("Value")
@@ -113,7 +113,7 @@ def _found(request: Request) -> tuple[Run, Job | None]:
 
 def _answered(gateway: Gateway, run: Run, job: Job | None) -> dict[str, Any]:
     """The job object; a result file that it names is there."""
-    if status_of(run) == "succeeded":
+    if is_trained(run):
         results.keep(gateway, run)
     return shown(run, job)
 
@@ -121,11 +121,12 @@ def _answered(gateway: Gateway, run: Run, job: Job | None) -> dict[str, Any]:
 def _told(request: Request, what: str, tell: Callable[[Gateway, Run], Run]) -> Response:
     """Tell the run something, unless it is in a final state: that is 400, which no client sends again."""
     run, job = _found(request)
+    gateway = gateway_of(request)
     if status_of(run) == what and sent_again(request):
-        return JSONResponse(shown(run, job))
+        return JSONResponse(_answered(gateway, run, job))
     if status_of(run) in FINAL:
         raise _wrong_state(run, what)
-    return JSONResponse(shown(tell(gateway_of(request), run), job))
+    return JSONResponse(_answered(gateway, tell(gateway, run), job))
 
 
 def _wrong_state(run: Run, what: str) -> ApiError:

@@ -13,8 +13,13 @@ from ftq.store.records import Event, Run
 from gateway import models
 from gateway.errors import without_paths
 from gateway.jobs import results
-from gateway.jobs.create import LEARNING_RATE
+from gateway.jobs.create import LEARNING_RATE, TRAINING, VALIDATION
 
+NEW_FILE = "Upload a corrected file, and create a job with it."
+ANOTHER_MODEL = (
+    "Create a job with another model (`client.models.list()` names those that are here), or ask whoever runs this "
+    "server to provide this one: then the job goes on with"
+)
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -34,11 +39,16 @@ def status_of(run: Run) -> str:
     return "queued" if train.status == "queued" and train.attempt == 1 else "running"
 
 
+def is_trained(run: Run) -> bool:
+    """Whether the job is over, however it ended, and its training was done: then that has a result."""
+    return status_of(run) in FINAL and run.stage("train").status == "succeeded"
+
+
 def shown(run: Run, job: Job | None) -> dict[str, Any]:
     """The job object. Of a run of `ftq submit` it says what there is."""
     asked, status = job.asked if job else {}, status_of(run)
     hyperparameters = _hyperparameters(run, asked)
-    succeeded = status == "succeeded"
+    succeeded, trained = status == "succeeded", is_trained(run)
     return {
         "object": "fine_tuning.job",
         "id": job_id(run),
@@ -47,12 +57,12 @@ def shown(run: Run, job: Job | None) -> dict[str, Any]:
         "finished_at": _finished_at(run, status),
         "fine_tuned_model": models.name_of(run, job) if succeeded else None,
         "organization_id": models.OWNED_BY,
-        "result_files": [results.file_id(run)] if succeeded else [],
+        "result_files": [results.file_id(run)] if trained else [],
         "status": status,
         "validation_file": asked.get("validation_file"),
         "training_file": asked.get("training_file", f"file-{run.id}"),
         "hyperparameters": hyperparameters,
-        "trained_tokens": (run.stage("train").plan or {}).get("trained_tokens") if succeeded else None,
+        "trained_tokens": (run.stage("train").plan or {}).get("trained_tokens") if trained else None,
         "error": _error(run) if status == "failed" else None,
         "user_provided_suffix": asked.get("suffix"),
         "seed": job.seed if job else run.spec["seed"],
@@ -64,25 +74,35 @@ def shown(run: Run, job: Job | None) -> dict[str, Any]:
 
 
 def checkpoints(run: Run, job: Job | None, folder: RunDir, events: list[Event]) -> list[dict[str, Any]]:
-    """The checkpoints that can be asked, the newest first. The newest one's name is the model's."""
-    if not models.is_made(run):
+    """The checkpoints that can be asked, the newest first. The newest one's name is the model's.
+
+    Of a job that ended after its training they are those that `ftq retry` makes askable.
+    """
+    if not models.is_made(run) and not is_trained(run):
         return []
     lines = results.metrics(folder)
     by_step = {line["step"]: line for line in lines}
     saved = {event.data["step"]: event.at for event in events if event.kind == "checkpoint" and event.data}
-    steps = [step for step in models.checkpoint_steps(run) if folder.checkpoint(step).is_file()]
+    steps = _steps(run, folder) or sorted(by_step)[-1:]
     return [
         {
             "object": "fine_tuning.job.checkpoint",
             "id": f"ftckpt_{run.id}_{step}",
             "created_at": int(saved.get(step, models.created_of(run))),
-            "fine_tuned_model_checkpoint": models.checkpoint_name(run, job, step),
+            "fine_tuned_model_checkpoint": models.checkpoint_name(run, job, step, steps),
             "fine_tuning_job_id": job_id(run),
             "step_number": step,
             "metrics": results.numbers(by_step.get(step, {"step": step})),
         }
-        for step in reversed(steps or sorted(by_step)[-1:])
+        for step in reversed(steps)
     ]
+
+
+def _steps(run: Run, folder: RunDir) -> list[int]:
+    """The steps of the checkpoints: as exported, else as the training run has left its adapters."""
+    if models.is_made(run):
+        return [step for step in models.checkpoint_steps(run) if folder.checkpoint(step).is_file()]
+    return sorted(int(path.name) for path in folder.epochs.glob("*") if path.name.isdigit())
 
 
 def _hyperparameters(run: Run, asked: dict[str, Any]) -> dict[str, Any]:
@@ -126,12 +146,16 @@ def _error(run: Run) -> dict[str, Any]:
     """Why the job failed, and what makes it go on."""
     stage = next(stage for stage in run.stages if stage.status == "failed")
     error = stage.error
+    if error and error.about in (TRAINING, VALIDATION):
+        text = f"The job failed due to an invalid {error.about} file. {without_paths(error.message)}\n{NEW_FILE}"
+        return {"code": f"invalid_{error.about}_file", "message": text, "param": f"{error.about}_file"}
+    retry = f"ftq retry {run.name}"
+    if error and error.about == "model":
+        why = without_paths(error.message)
+        text = f"The model {run.model} is not available for fine-tuning: {why}\n{ANOTHER_MODEL} `{retry}`."
+        return {"code": "model_not_available", "message": text, "param": "model"}
     text = "\n".join(filter(None, (error.message, error.hint))) if error else f"the stage {stage.name} failed"
     message = without_paths(text)
-    if stage.name == "prepare" and error and error.kind == "user":
-        text = f"The job failed due to an invalid training file. {message}"
-        return {"code": "invalid_training_file", "message": text, "param": "training_file"}
-    retry = f"ftq retry {run.name}"
     if retry not in message:
         message = f"{message}\n`{retry}` goes on from {stage.name}: the job runs again then."
     return {"code": f"{stage.name}_failed", "message": message, "param": None}

@@ -19,7 +19,7 @@ from ftq.errors import FtqError, UserError
 from ftq.notify import signature
 from ftq.store.gateway.webhooks import Delivery
 from gateway.jobs import results
-from gateway.jobs.shown import status_of
+from gateway.jobs.shown import is_trained
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -71,7 +71,7 @@ def send_due(gateway: Gateway, webhook: Webhook) -> int:
     store.note_ended(WEBHOOK)
     while delivery := store.take(WEBHOOK):
         run = gateway.client.store.jobs.run(delivery.run_id)
-        if run and status_of(run) == "succeeded":
+        if run and is_trained(run):
             results.keep(gateway, run)  # whoever is told asks for it next
         error = _post(webhook, delivery)
         store.settle(delivery, error)

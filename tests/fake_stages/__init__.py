@@ -59,7 +59,7 @@ def misbehave(run: RunDir, out: Path, stage: str) -> None:
     if wish == "exit":
         os._exit(3)
     if wish == "user":
-        raise UserError("the documents are in Klingon", "Translate them.")
+        raise UserError("the documents are in Klingon", "Translate them.", "training")
     if wish == "memory":
         raise OutOfMemory("CUDA out of memory")
     if wish == "hang":

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, UserError, first_line
+from ftq.errors import FtqError, UserError, blaming, first_line
 from ftq.files.run_dir import sync, sync_tree
 from ftq.settings import cache_dir
 from ftq.spec import models
@@ -40,6 +40,7 @@ COMPILED = {  # where libraries keep what they compile: once for all runs
 TURN_ENDS = ["<|im_end|>", "<|end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end_of_text|>"]
 
 
+@blaming("model")
 def resolve(model: str, revision: str | None = None) -> Path:
     """The local checkpoint directory of an alias, a hub id or a directory; downloaded if it isn't here.
 

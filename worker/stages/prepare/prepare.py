@@ -19,7 +19,7 @@ from ftq.check import chats
 from ftq.check.check import Check, check_of
 from ftq.check.page import page
 from ftq.check.survey import Survey, batches
-from ftq.errors import UserError
+from ftq.errors import UserError, blaming
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
 from ftq.examples.records.given import Candidate
@@ -49,8 +49,9 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     """Write dataset/ into `out`. UserError when the documents give no example at all."""
     gc.set_threshold(OFTEN)
     model_dir = base_model.resolve(spec.model)
-    stop = base_model.stop_token(model_dir, spec.model, spec.format)
-    tokens = Tokens(model_dir, spec.format)
+    with blaming("model"):
+        stop = base_model.stop_token(model_dir, spec.model, spec.format)
+        tokens = Tokens(model_dir, spec.format)
     row = _row(model_dir, tokens, stop, spec, report)
     _check_export(run, model_dir, spec, stop, report)
     report.progress(5)
@@ -79,7 +80,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _tell(_worth_knowing(examples), "note", report)
     examples.documents.skipped.extend(_left_out(run))
     lengths = rows.write(folder, model_dir, stop, spec.format)
-    rows.check_vocabulary(folder, tokens, reading_part(base_model.read_config(model_dir))["vocab_size"])
+    with blaming("model"):
+        rows.check_vocabulary(folder, tokens, reading_part(base_model.read_config(model_dir))["vocab_size"])
     summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir), tested)
     told = _check(run.documents, folder, summary, lengths, spec, tokens)
     write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
@@ -105,11 +107,13 @@ def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Repo
 def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report: Report) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
     native.ensure()
-    same = tried.once(model_dir, spec.model, stop, spec.format)
+    with blaming("model"):
+        same = tried.once(model_dir, spec.model, stop, spec.format)
     if same.different:
         said = f"{same.different} of {same.prompts} prompts aren't the same in ftq and llama.cpp: answers may be worse"
         report.event("warning", f"{said}. {same.examples[0]}")
-    _check_rows(model_dir, spec, report)
+    with blaming("model"):
+        _check_rows(model_dir, spec, report)
     need = sizes.export(weights.parameters(model_dir), spec.quantizations)
     have = shutil.disk_usage(run.path).free
     if have < need:
@@ -142,11 +146,11 @@ def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
 
 def _check_lines(run: RunDir) -> None:
     """Every line of every file of JSON Lines can be learned, or measured on. UserError names the first that can't."""
-    for folder in filter(Path.is_dir, (run.documents, run.validation)):
-        for path in sorted(folder.rglob("*.jsonl")):
+    for about, folder in (("training", run.documents), ("validation", run.validation)):
+        for path in sorted(folder.rglob("*.jsonl")) if folder.is_dir() else ():
             if fault := chats.fault_in(path):
                 hint = f"Correct {path.relative_to(run.path)}, and submit it again."
-                raise UserError(fault.message, hint)
+                raise UserError(fault.message, hint, about)
 
 
 def _left_out(run: RunDir) -> list[Skipped]:
@@ -173,7 +177,7 @@ def _nothing(examples: Examples) -> UserError:
     if len(why) > SHOWN:
         why = [*why[:SHOWN], f"  and {len(why) - SHOWN} more"]
     hint = f"Put texts, or .json/.jsonl files with {json_records.KNOWN}, into the documents folder."
-    return UserError("no example in the documents:\n" + "\n".join(why), hint)
+    return UserError("no example in the documents:\n" + "\n".join(why), hint, "training")
 
 
 def _tell_skipped(examples: Examples, report: Report) -> None:

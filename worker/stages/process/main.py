@@ -20,10 +20,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, OutOfMemory, UserError, is_disk_full
+from ftq.errors import FtqError, OutOfMemory, RunError, UserError, is_disk_full
 from ftq.files.run_dir import RunDir, remove
 from ftq.plan.plan import Handover
 from ftq.settings import protect_files
@@ -84,7 +85,7 @@ class Report:
         self._send("plan", {"message": message, **values})
 
     def error(self, error: FtqError) -> None:
-        self._send("error", {"kind": error.kind, "message": error.message, "hint": error.hint})
+        self._send("error", asdict(RunError.of(error)))
 
     def stop_on_sigterm(self) -> None:
         """Let SIGTERM only set `stop_requested` from now on; without this call it ends the process."""

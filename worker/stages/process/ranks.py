@@ -247,7 +247,7 @@ def _last_error(reports: IO[bytes]) -> FtqError | None:
     if not lines:
         return None
     values = json.loads(lines[-1])
-    error = FtqError(values["message"], values["hint"])
+    error = FtqError(values["message"], values["hint"], values["about"])
     error.kind = values["kind"]
     return error
 
