@@ -93,9 +93,11 @@ def _routes() -> list[Route]:
     from gateway.chat import routes as chat  # they need this module
     from gateway.files import routes as files
     from gateway.jobs import routes as jobs
+    from gateway.own import routes as own
     from gateway.page import routes as page
 
-    return [Route("/healthz", health), *files.routes, *jobs.routes, *chat.routes, *page.routes]
+    routes = [*files.routes, *jobs.routes, *chat.routes, *own.routes, *page.routes]
+    return [Route("/healthz", health), *routes]
 
 
 async def _sweep(gateway: Gateway) -> None:
