@@ -44,7 +44,7 @@ class Both:
             texts = tuple(text.replace(place, "PLACE") for text in texts)
         texts = tuple(re.sub(r'(?:[^\s"]*/)?cache/remote/[^/\s"]+|\bartifacts(?=/)', "PLACE", text) for text in texts)
         texts = tuple(re.sub(r"\b[a-z2-9]{8}\b(?=  handbook|  own|\")", "ID", text) for text in texts)
-        return (result.exit_code, *(re.sub(r"in [\d.]+ s", "in N s", text) for text in texts))
+        return (result.exit_code, *(re.sub(NUMBERS, r"\1N", text) for text in texts))
 
 
 def fill(home: Path) -> None:
@@ -139,6 +139,7 @@ def _in_folders(both: Both, documents: Path, arguments: list[str]) -> tuple[obje
     return found[0], found[1]
 
 
+NUMBERS = r"""(\bin |"silent_seconds": )[\d.]+"""  # seconds
 KEPT = ("artifacts", "served", "cache", "documents", "questions.json")
 
 
