@@ -9,6 +9,7 @@ from ftq.evaluation.compare import Comparison
 from ftq.store.records import Run
 from gateway.own import answers, ask, files, runs, submit
 from gateway.own.entry import Entry, Nothing
+from gateway.own.openapi import describe
 
 RUN = "/runs/{run_id}"
 BYTES, PAGE = "application/octet-stream", "text/html"
@@ -47,4 +48,4 @@ TABLE = [
     Entry("DELETE", "/room/questions", runs.forget_questions, "Delete old questions", answers.Done, admin=True),
 ]
 
-routes: list[Route] = [entry.route for entry in TABLE]
+routes: list[Route] = [describe(TABLE), *(entry.route for entry in TABLE)]
