@@ -31,6 +31,11 @@ NOT_FOR_STAGES = (
     "FTQ_NOTIFY_URL",
     "FTQ_NOTIFY_URL_FILE",
     "FTQ_METRICS_TOKEN",
+    "FTQ_CHAT_URL",
+    "FTQ_CHAT_KEY_FILE",
+    "FTQ_SERVER",
+    "FTQ_KEY",
+    "FTQ_KEY_FILE",
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32
