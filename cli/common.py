@@ -6,6 +6,7 @@ Standard output holds the answer and nothing else; notes, progress and hints go 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ftq.words import size as size
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
     from ftq.store.records import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -39,16 +41,40 @@ class Place(click.Path):
         return super().convert(value, parameter, context)
 
 
-def open_client() -> Client:
+def open_client() -> AnyClient:
+    """A client over the database, or through FTQ_SERVER."""
+    import ftq.client
+    from ftq.settings import Settings
+
+    client = ftq.client.open(Settings.from_env(), lambda text: note(f"Note: {text}"))
+    click.get_current_context().call_on_close(client.close)
+    return client
+
+
+def open_database(instead: str) -> Client:
+    """A client over the database for what can't go through a server; `instead` says what can be done there."""
     from ftq.client.client import Client
     from ftq.settings import Settings
 
+    refuse_server(instead)
     client = Client(Settings.from_env())
     click.get_current_context().call_on_close(client.close)
     return client
 
 
-def find_run(client: Client, wanted: str) -> Run:
+def refuse_server(instead: str) -> None:
+    """Bad usage where FTQ_SERVER is set: the command works on this machine alone."""
+    from ftq.errors import Refused
+
+    if url := os.environ.get("FTQ_SERVER", "").strip():
+        command = click.get_current_context().command_path
+        raise Refused(
+            f"`{command}` works on this machine's own runs, and FTQ_SERVER names a server: {printable(url)}",
+            f"{instead} To mean this machine: env -u FTQ_SERVER {command} ...",
+        )
+
+
+def find_run(client: AnyClient, wanted: str) -> Run:
     """The run that the user names; a note says which one it is where the name could mean a version too."""
     run = client.find(wanted)
     if other := client.models.other_latest(wanted, run):
@@ -59,10 +85,10 @@ def find_run(client: Client, wanted: str) -> Run:
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names, ids and versions of the latest runs; nothing where they can't be read: an error would spoil the line."""
     try:
-        from ftq.client.client import Client
+        import ftq.client
         from ftq.settings import Settings
 
-        client = Client(Settings.from_env())
+        client = ftq.client.open(Settings.from_env())
         runs = client.all(200) if client.has_database() else []
     except Exception:
         return []

@@ -35,6 +35,9 @@ NOT_FOR_STAGES = (
     "FTQ_METRICS_TOKEN_FILE",
     "FTQ_CHAT_URL",
     "FTQ_CHAT_KEY_FILE",
+    "FTQ_SERVER",
+    "FTQ_KEY",
+    "FTQ_KEY_FILE",
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32
@@ -149,6 +152,38 @@ def refusal(error: BaseException) -> tuple[str, str, str]:
             if re.search(mark, said):
                 return what, fix, without_password(first_line(link))
     return "can't be reached", "", without_password(first_line(chain[-1]))
+
+
+def server_of(environ: Mapping[str, str]) -> str:
+    """FTQ_SERVER without what is typed too much: a slash at the end, or the /v1 of OpenAI's clients."""
+    url = environ.get("FTQ_SERVER", "").strip()
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_plain = not parts.username and not parts.password and not parts.query and not parts.fragment
+    except ValueError:
+        is_url = is_plain = False
+    example = "For example: FTQ_SERVER=https://ftq.example.org"
+    if not is_url:
+        raise UserError("FTQ_SERVER is not a URL of http or https", example)
+    if not is_plain:
+        raise UserError("FTQ_SERVER holds more than a place", f"The key goes into FTQ_KEY or FTQ_KEY_FILE. {example}")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def key_of(environ: Mapping[str, str]) -> str:
+    """The key for FTQ_SERVER: FTQ_KEY, or the line in the file of FTQ_KEY_FILE."""
+    if not environ.get("FTQ_SERVER", "").strip():
+        return ""
+    key = environ.get("FTQ_KEY", "").strip()
+    if key and environ.get("FTQ_KEY_FILE"):
+        raise UserError("FTQ_KEY and FTQ_KEY_FILE both name a key", "Unset one of them.")
+    key = key or (read_secret(environ, "FTQ_KEY_FILE").strip() if environ.get("FTQ_KEY_FILE") else "")
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise UserError("the key for FTQ_SERVER holds characters that no key has", "`ftq keys create NAME` makes one.")
+    return key
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> str:

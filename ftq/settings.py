@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftq.errors import UserError
-from ftq.servers import Tls, check_broker, expanded, in_url, signing_key_of, tls_of, with_password
+from ftq.servers import (
+    Tls,
+    check_broker,
+    expanded,
+    in_url,
+    key_of,
+    server_of,
+    signing_key_of,
+    tls_of,
+    with_password,
+)
 
 _umask_at_start: list[int] = []  # that of the user's shell, once the process has taken ftq's own
 _SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
@@ -39,6 +49,8 @@ class Settings:
     umask: int = 0o077
     memory_gb: float | None = None
     llama_server: Path | None = None  # answers instead of the packaged llama.cpp
+    server: str = ""  # the URL of `ftq serve` through which a client goes, instead of to the database and the broker
+    server_key: str = field(default="", repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +70,8 @@ class Settings:
             umask=_umask(environ),
             memory_gb=memory_gb(environ),
             llama_server=llama_server(environ),
+            server=server_of(environ),
+            server_key=key_of(environ),
         )
 
     @property

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftq.errors import FtqError
 from ftq.store.gateway.keys import Key
+from ftq.version import VERSION
 from gateway import errors
 from gateway.errors import ApiError
 from gateway.limits import Requests
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 KNOWN = 1.0  # seconds
 log = logging.getLogger("ftq.gateway")
 OPEN = frozenset({"/healthz", "/login", "/assets/page.css", "/assets/page.js"})
-HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-ftq"}
+HEADERS = {"openai-version": "2020-10-01", "openai-organization": "org-ftq", "x-ftq-version": VERSION}
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY). `ftq keys create NAME` makes one."
@@ -75,7 +76,7 @@ class Access:
 
     async def _key_of(self, request: Request) -> Key:
         """The key in the header; for a page without that, the one that the person has logged in with."""
-        if "authorization" not in request.headers and not request.url.path.startswith(("/v1/", PATH)):
+        if "authorization" not in request.headers and not request.url.path.startswith(("/v1/", errors.OWN, PATH)):
             return await run_in_threadpool(sessions.key_of, self.gateway.client.store, request)
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():

@@ -99,9 +99,11 @@ def _routes() -> list[Route]:
     from gateway.files import routes as files
     from gateway.jobs import routes as jobs
     from gateway.metrics import routes as metrics
+    from gateway.own import routes as own
     from gateway.page import routes as page
 
-    return [Route("/healthz", health), *metrics.routes, *files.routes, *jobs.routes, *chat.routes, *page.routes]
+    routes = [*metrics.routes, *files.routes, *jobs.routes, *chat.routes, *own.routes, *page.routes]
+    return [Route("/healthz", health), *routes]
 
 
 async def _sweep(gateway: Gateway) -> None:

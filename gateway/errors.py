@@ -23,6 +23,7 @@ _NAME = r"[^\s/'\"`,;:()<>]"
 _PATH = re.compile(rf"(?<![\w./:~-])/(?!v1/|ftq/)(?:{_NAME}+/)+({_NAME}*)")
 INVALID = "invalid_request_error"
 RETRY_SECONDS = 5
+OWN = "/ftq/"  # below it ftq's own API
 log = logging.getLogger("ftq.gateway")
 
 
@@ -38,8 +39,10 @@ class ApiError(Exception):
         code: str | None = None,
         kind: str = INVALID,
         headers: dict[str, str] | None = None,
+        cause: FtqError | None = None,
     ) -> None:
         super().__init__(message)
+        self.cause = cause
         self.status, self.message, self.param, self.code, self.kind = status, message, param, code, kind
         self.headers = headers or {}
 
@@ -47,17 +50,26 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
+    @property
+    def own_body(self) -> dict[str, Any]:
+        """The same for a client of ftq's own, with the error that ftq raised."""
+        if self.cause is None:
+            return self.body
+        kind = next(one.__name__ for one in type(self.cause).__mro__ if one.__module__ == FtqError.__module__)
+        told = {"kind": kind, "message": self.cause.message, "hint": self.cause.hint}
+        return {"error": self.body["error"] | {"ftq": told}}
+
 
 def of_ftq(error: FtqError) -> ApiError:
     """What ftq says of the user's data is a 400, or a 404; of a database that is gone a 503 that clients try again."""
     if isinstance(error, NotFound):
-        return ApiError(404, error.text)
+        return ApiError(404, error.text, cause=error)
     if isinstance(error, UserError):
-        return ApiError(400, error.text)
+        return ApiError(400, error.text, cause=error)
     if isinstance(error, Unavailable):
         wait = {"Retry-After": str(RETRY_SECONDS)}
-        return ApiError(503, error.text, kind="server_error", code="unavailable", headers=wait)
-    return ApiError(500, error.text, kind="server_error")
+        return ApiError(503, error.text, kind="server_error", code="unavailable", headers=wait, cause=error)
+    return ApiError(500, error.text, kind="server_error", cause=error)
 
 
 def answer(request: Request, error: Exception) -> Response:
@@ -70,11 +82,12 @@ def answer(request: Request, error: Exception) -> Response:
         log.exception("%s %s", request.method, request.url.path, exc_info=error)
         error = ApiError(500, "The server had an error; its log has the details.", kind="server_error")
     error = for_caller(error, request.scope.get("ftq.key"))
-    if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+    if not request.url.path.startswith(("/v1/", OWN)) and "text/html" in request.headers.get("accept", ""):
         from gateway.page.html import problem  # that needs this module
 
         return problem(request, error)
-    return JSONResponse(error.body, error.status, error.headers)
+    body = error.own_body if request.url.path.startswith(OWN) else error.body
+    return JSONResponse(body, error.status, error.headers)
 
 
 def for_caller(error: ApiError, key: Key | None) -> ApiError:

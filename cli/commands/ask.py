@@ -15,7 +15,7 @@ from cli.common import find_run, json_option, note, open_client, plural, print_j
 from ftq.errors import printable
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
 
 
 def _number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -89,7 +89,7 @@ def _prompts(file: IO[bytes]) -> list[str]:
     return found
 
 
-def _answer(client: Client, run_id: str, prompt: str, options: dict[str, Any], as_json: bool) -> None:
+def _answer(client: AnyClient, run_id: str, prompt: str, options: dict[str, Any], as_json: bool) -> None:
     from ftq.client.asking import drain
 
     with closing(client.stream(run_id, prompt, **options)) as pieces:
@@ -109,7 +109,7 @@ def _answer(client: Client, run_id: str, prompt: str, options: dict[str, Any], a
         _say_cut([answer])
 
 
-def _answer_all(client: Client, run_id: str, prompts: list[str], options: dict[str, Any], as_json: bool) -> None:
+def _answer_all(client: AnyClient, run_id: str, prompts: list[str], options: dict[str, Any], as_json: bool) -> None:
     """Print all answers, also after one that failed. Exit code 1 if one failed."""
     failed, answers = False, list[dict[str, Any]]()
     for prompt, answer in zip(prompts, client.ask_many(run_id, prompts, **options), strict=True):
@@ -142,7 +142,7 @@ def _write(text: str) -> None:
     click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 
-def _converse(client: Client, run_id: str, options: dict[str, Any], as_json: bool) -> None:
+def _converse(client: AnyClient, run_id: str, options: dict[str, Any], as_json: bool) -> None:
     """One question a line. What fails for one may work for the next, so an error doesn't end it."""
     from ftq.errors import FtqError
 

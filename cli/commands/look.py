@@ -17,7 +17,7 @@ from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
     from ftq.store.records import Event, Run
 
 SHOWN = 20
@@ -71,16 +71,18 @@ def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> Non
         _show(client, find_run(client, run), as_json)
 
 
-def _list(client: Client, limit: int | None, as_json: bool) -> None:
+def _list(client: AnyClient, limit: int | None, as_json: bool) -> None:
     if as_json:
         from ftq.client.view import as_dict
 
-        print_json([as_dict(run, client.settings.home) for run in client.all()])
+        runs = client.all()
+        home = client.home_of(*runs)
+        print_json([as_dict(run, home) for run in runs])
         return
     runs = client.all(limit)
     if not runs:
         other = "" if client.has_database() else " Those of another folder: FTQ_HOME=FOLDER."
-        note(f"No runs yet in {client.settings.home}: `ftq submit --model smollm2-135m` makes one.{other}")
+        note(f"No runs yet in {client.place}: `ftq submit --model smollm2-135m` makes one.{other}")
         return
     from cli.screens.runs import print_runs
     from cli.screens.watch import list_warnings
@@ -92,19 +94,19 @@ def _list(client: Client, limit: int | None, as_json: bool) -> None:
         note(f"Note: {text}")
 
 
-def _show(client: Client, run: Run, as_json: bool) -> None:
+def _show(client: AnyClient, run: Run, as_json: bool) -> None:
     if as_json:
         from ftq.client.view import as_dict
 
-        print_json(as_dict(run, client.settings.home))
+        print_json(as_dict(run, client.home_of(run)))
         return
     from cli.screens.run import print_run
     from cli.screens.watch import warnings
 
-    print_run(run, client.settings.home, warnings(client, run, time.time()))
+    print_run(run, client.home_of(run), warnings(client, run, time.time()))
 
 
-def _watch(client: Client, run: Run) -> None:
+def _watch(client: AnyClient, run: Run) -> None:
     from cli.screens.watch import watch_run
 
     with ctrl_c(f"The run goes on. `ftq status {run.name} --watch` follows it again."):
@@ -130,7 +132,7 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     found = find_run(client, run)
     wanted = (stage,) if stage else STAGES
     out = sys.stdout.buffer if sys.stdout else io.BytesIO()  # None if it was closed
-    if not any(client.run_dir(found.id).log(name).is_file() for name in wanted):
+    if not client.has_log(found.id, wanted):
         _say_no_log(client, found, stage)
     last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout and sys.stdout.isatty() else None
     with ctrl_c(""):
@@ -154,7 +156,7 @@ class _Shown:
         return text.encode(sys.stdout.encoding or "utf-8", "replace")
 
 
-def _say_no_log(client: Client, run: Run, stage: str | None) -> None:
+def _say_no_log(client: AnyClient, run: Run, stage: str | None) -> None:
     if stage == ASK:
         note(f"No log of questions to {run.name}: `ftq infer {run.name}` asks one.")
         return

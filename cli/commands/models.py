@@ -10,10 +10,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import Place, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument, say, size
+from cli.common import (
+    Place,
+    ctrl_c,
+    find_run,
+    json_option,
+    note,
+    open_client,
+    open_database,
+    print_json,
+    run_argument,
+    say,
+    size,
+)
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
     from ftq.delivery.parts import Model
 
 kind_option = click.option(
@@ -62,7 +74,7 @@ def _tuned(as_json: bool) -> None:
         return
     there = [version for version in versions if not version.gone]
     if not there:
-        note(f"No run has succeeded yet in {client.settings.home}: `ftq status` lists the runs.")
+        note(f"No run has succeeded yet in {client.place}: `ftq status` lists the runs.")
         return
     from cli.screens.tables import print_versions
 
@@ -145,7 +157,7 @@ def push(run: str, repository: str, kind: str, private: bool, update: bool, as_j
       ftq push handbook:latest --to me/handbook --private
       ftq push handbook:3 --to me/handbook --update
     """
-    client = open_client()
+    client = open_database("Pull it first and upload that, or give the command on the server's machine.")
     model = _model(client, run, kind)
     with ctrl_c("The same command goes on, and sends no file twice."):
         pushed = client.models.push(
@@ -158,7 +170,7 @@ def push(run: str, repository: str, kind: str, private: bool, update: bool, as_j
     say(pushed.url)
 
 
-def _model(client: Client, wanted: str, kind: str) -> Model:
+def _model(client: AnyClient, wanted: str, kind: str) -> Model:
     run = find_run(client, wanted)  # before `client.models`, which makes a database where there is none
     return client.models.model(run.id, kind)
 

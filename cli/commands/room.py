@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
     from ftq.store.records import Run
 
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
@@ -81,7 +81,7 @@ def keep(run: str, undo: bool) -> None:
 
 
 def _delete(
-    client: Client,
+    client: AnyClient,
     runs: list[tuple[Run, int]],
     leftovers: list[tuple[Path, int]],
     yes: bool,
@@ -119,7 +119,7 @@ def _delete(
         raise FtqError("\n".join(dict.fromkeys(problem.message for problem in problems)), "\n".join(hints))
 
 
-def _show(client: Client, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
+def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[Path, int]], questions: int) -> None:
     from cli.screens.runs import print_sizes
     from ftq.client.removal import why
 

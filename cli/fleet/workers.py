@@ -64,7 +64,7 @@ def drain(name: str) -> None:
     rest = f"and finishes {work}" if work else "and has nothing left to do"
     say(f"{member.worker.name} takes nothing new {rest}.")
     note(f"`ftq workers` shows when it is done, `ftq workers undrain {member.worker.name}` lets it work again.")
-    if missing := sorted(set(member.worker.served) - client.store.live_queues()):
+    if missing := sorted(set(member.worker.served) - client.fleet.live_queues()):
         note(f"Note: no other worker serves {', '.join(missing)}: what comes there waits.")
 
 

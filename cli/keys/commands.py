@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_client, print_json, say, size
+from cli.common import json_option, note, open_database, print_json, say, size
 from ftq.errors import printable
 from ftq.words import bytes_of
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ftq.store.gateway.keys import Key, Limits
 
 NAMES = {"jobs": "jobs", "requests": "requests_per_minute", "bytes": "bytes"}  # as typed: as in Limits
+THERE = "Give the command on the server's machine."
 EXAMPLE = "For example: --limit jobs=5,requests=60,bytes=10G"
 
 
@@ -49,7 +50,7 @@ def create(name: str, admin: bool, limit: str | None) -> None:
       ftq keys create nightly --limit jobs=5,requests=60,bytes=10G
     """
     limits = _limits(limit or "")
-    new = open_client().store.keys.create(name, limits, admin)
+    new = open_database(THERE).store.keys.create(name, limits, admin)
     click.echo(new.secret)
     note(f"The key {new.key.name}{' is an admin' if admin else ''}: {_shown(limits)}. Its secret isn't shown again.")
 
@@ -63,7 +64,7 @@ def index(as_json: bool) -> None:
     Example:
       ftq keys list
     """
-    client = open_client()
+    client = open_database(THERE)
     found = client.store.keys.all() if client.has_database() else []
     if as_json:
         from dataclasses import asdict
@@ -87,7 +88,7 @@ def revoke(name: str) -> None:
     Example:
       ftq keys revoke ana
     """
-    client = open_client()
+    client = open_database(THERE)
     if client.has_database():
         client.store.keys.revoke(name)
         say(f"The key {name} is revoked.")

@@ -19,12 +19,12 @@ from ftq.errors import printable
 from ftq.store.records import Run
 
 if TYPE_CHECKING:
-    from ftq.client.client import Client
+    from ftq.client.remote.protocol import AnyClient
 
 SECONDS = 1.0
 
 
-def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
+def watch_run(client: AnyClient, run_id: str, stderr: bool = False) -> Run:
     """Show the run until it is finished."""
     out = terminal.console(stderr)
     home, lease = client.settings.home, client.settings.lease_seconds
@@ -38,11 +38,11 @@ def watch_run(client: Client, run_id: str, stderr: bool = False) -> Run:
                 notes = patiently(partial(warnings, client, run, now), lease)
                 seen = run_view(run, home, now, notes, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
-    print_run(run, home, stderr=stderr)
+    print_run(run, client.home_of(run), stderr=stderr)
     return run
 
 
-def watch_list(client: Client, limit: int | None) -> None:
+def watch_list(client: AnyClient, limit: int | None) -> None:
     """Show the list of runs until Ctrl-C."""
     out = terminal.console()
     if not terminal.can_redraw(out):
@@ -54,13 +54,13 @@ def watch_list(client: Client, limit: int | None) -> None:
             time.sleep(SECONDS)
 
 
-def warnings(client: Client, run: Run, now: float) -> list[str]:
+def warnings(client: AnyClient, run: Run, now: float) -> list[str]:
     """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
     notes = [silent(run, client.settings.lease_seconds, now), waits(run, now), client.missing_worker(run)]
     return [text for text in notes if text]
 
 
-def list_warnings(client: Client, runs: list[Run], now: float) -> list[str]:
+def list_warnings(client: AnyClient, runs: list[Run], now: float) -> list[str]:
     """The same for many runs: each that gives no sign of life, and the oldest that no worker takes."""
     silences = [(run.name, silent(run, client.settings.lease_seconds, now)) for run in runs]
     notes = [f"{name}: {text}" for name, text in silences if text]
@@ -87,7 +87,7 @@ def waits(run: Run, now: float) -> str:
     )
 
 
-def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
+def _list(client: AnyClient, limit: int | None, out: Console) -> RenderableType:
     runs, now = client.all(limit), time.time()
     if not runs:
         return Text("No runs yet: `ftq submit` makes one.", "dim")
@@ -98,14 +98,14 @@ def _list(client: Client, limit: int | None, out: Console) -> RenderableType:
     return Group(*parts)
 
 
-def _print_changes(client: Client, run_id: str, out: Console) -> Run:
+def _print_changes(client: AnyClient, run_id: str, out: Console) -> Run:
     seen: dict[str, str] = {}
     for run in client.follow(run_id, SECONDS):
         _print_if_changed(run, seen, out)
     return run
 
 
-def _print_all_changes(client: Client, limit: int | None, out: Console) -> NoReturn:
+def _print_all_changes(client: AnyClient, limit: int | None, out: Console) -> NoReturn:
     seen: dict[str, str] = {}
     while True:
         for run in reversed(patiently(lambda: client.all(limit), client.settings.lease_seconds)):

@@ -50,8 +50,15 @@ class Failed(FtqError):
 class Asking:
     """`ring` sends a question's message or raises Unavailable; `no_broker` says what to do if nobody is there."""
 
-    def __init__(self, store: RunStore, ring: Callable[[str], None], no_broker: str) -> None:
-        self.store, self._ring, self._no_broker = store, ring, no_broker
+    def __init__(
+        self,
+        store: RunStore,
+        ring: Callable[[str], None],
+        no_broker: str,
+        hung_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`hung_up` says whether nobody waits for the answer any more."""
+        self.store, self._ring, self._no_broker, self._hung_up = store, ring, no_broker, hung_up
 
     def stream(self, run_id: str, prompt: str, options: dict[str, Any], patience: float) -> Pieces:
         """Yield the answer piece by piece. The first `next` asks; a generator closed early withdraws the question.
@@ -118,6 +125,8 @@ class Asking:
                 shown, pause, until = text, SHORT, time.monotonic() + patience
             if reply.answer:
                 return reply.answer
+            if self._hung_up():
+                raise FtqError("nobody waits for the answer any more")
             if time.monotonic() > until:
                 raise FtqError(f"no answer within {patience:.0f} s", _who_is_to_blame(reply.status))
             self._look_after(sent, reply.status)

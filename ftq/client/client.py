@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client import asking, submit, workers
 from ftq.client.asking import Asking, Pieces
-from ftq.client.follow import new_events, new_log_pieces, states
+from ftq.client.follow import log_from, new_events, new_log_pieces, states
 from ftq.client.models import Models
 from ftq.client.recording import names, record
 from ftq.client.removal import Room
 from ftq.client.submit import Submitted
-from ftq.errors import NotFound, Unavailable, utf8
+from ftq.client.workers import Doorbell
+from ftq.errors import NotFound, utf8
 from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
-from ftq.servers import sqlite_file, without_password
+from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.store.records import Event, Run
 from ftq.store.store import RunStore
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 class Client:
     """Everything a person can do with runs. Most of it needs the database, only sending needs the broker."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, hung_up: Callable[[], bool] = lambda: False) -> None:
+        """`hung_up` says whether nobody waits for an answer any more."""
+        self.settings, self._hung_up = settings, hung_up
 
     @cached_property
     def store(self) -> RunStore:
@@ -61,20 +63,23 @@ class Client:
         """The workers."""
         return workers.Fleet(self.store)
 
+    @property
+    def place(self) -> str:
+        """Where the runs are, for people."""
+        return str(self.settings.home)
+
     def close(self) -> None:
         """Give back the database's connections; a client that was closed may be used again."""
         if "store" in self.__dict__:
             self.store.close()
 
     @cached_property
-    def _app(self) -> Celery:
-        from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
+    def _doorbell(self) -> Doorbell:
+        return Doorbell(self.settings)
 
-        app = make_app(self.settings)
-        # A person waits: report an unreachable broker within five seconds. The run is recorded anyway.
-        app.conf.task_publish_retry_policy = {"max_retries": 0}
-        app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}
-        return app
+    @property
+    def _app(self) -> Celery:
+        return self._doorbell.app
 
     # ---- submit -----------------------------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ class Client:
             self.settings, self.store, spec, name, owner or names.user()
         )  # opens the database first
         notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name)] if text]
-        return Submitted(run, documents.files, notes + self._send(run), documents.others)
+        return Submitted(run, documents.files, notes + self.send(run), documents.others)
 
     def submit_once(self, options: dict[str, Any], family: str, run_id: str, owner: str = "") -> Run:
         """Submit the next run of a family under an id of `names.new_id()`. A second call gives the run of the first.
@@ -99,7 +104,7 @@ class Client:
         if (run := self.store.jobs.run(run_id)) is None:
             spec, _ = self.dry_run(options)
             run = record.record_once(self.settings, self.store, spec, family, run_id, owner)
-        self._send(run)
+        self.send(run)
         return run
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], Snapshot]:
@@ -155,13 +160,13 @@ class Client:
     def resume(self, wanted: str) -> tuple[Run, list[str]]:
         run = self.find(wanted)
         run = self.store.resume(run.id)
-        return run, self._send(run)
+        return run, self.send(run)
 
     def retry(self, wanted: str, from_stage: str | None = None) -> tuple[Run, list[str]]:
         before = self.find(wanted)
         run = self.store.retry(before.id, from_stage)
         ended = f"{before.version_name} is gone: {run.name} gets a new number when it succeeds"
-        return run, ([ended] if before.version and not run.version else []) + self._send(run)
+        return run, ([ended] if before.version and not run.version else []) + self.send(run)
 
     def keep(self, wanted: str, kept: bool = True) -> Run:
         """Whether `gc` spares the run."""
@@ -204,6 +209,19 @@ class Client:
     def run_dir(self, run_id: str) -> RunDir:
         return run_dir.run_dir(self.settings.home, run_id)
 
+    def home_of(self, *runs: Run) -> Path:
+        """The artifacts folder, with what a view of these runs reads in place."""
+        return self.settings.home
+
+    def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
+        return any(self.run_dir(run_id).log(stage).is_file() for stage in stages)
+
+    def report(self, run: Run, path: Path | None = None) -> Path:
+        """Write the page on a run, in its folder unless there is another path, and return where it is."""
+        from ftq.report.page import write
+
+        return write(run, self.run_dir(run.id), path)
+
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
         """Yield the run every `seconds` until it is finished. Unavailable after a lease without a database."""
         return states(self.store, run_id, seconds, self.settings.lease_seconds)
@@ -214,7 +232,7 @@ class Client:
 
     def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
         """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
-        return new_log_pieces(self.run_dir(run_id), self._states(run_id, follow, 0.3), stages)
+        return new_log_pieces(partial(log_from, self.run_dir(run_id)), self._states(run_id, follow, 0.3), stages)
 
     def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
         return self.follow(run_id, seconds) if follow else iter([self.store.get(run_id)])
@@ -273,35 +291,19 @@ class Client:
 
         return compare(self, a, b)
 
+    def waiting(self, hung_up: Callable[[], bool]) -> Client:
+        """The same client, whose questions end once `hung_up()` says that nobody waits for the answer any more."""
+        other = Client(self.settings, hung_up)
+        other.store, other._doorbell = self.store, self._doorbell
+        return other
+
     @cached_property
     def _asking(self) -> Asking:
-        return Asking(self.store, self._ring, self._find_broker())
-
-    def _ring(self, question: str) -> None:
-        from ftq.queue import send_question
-
-        send_question(self._app, question)
+        return Asking(self.store, self._doorbell.ring, self._doorbell.no_broker, self._hung_up)
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _send(self, run: Run) -> list[str]:
-        """Send the run's stages. Returns notes for the person: no broker, no worker."""
-        from ftq.queue import deliver
-
-        try:
-            deliver(self._app, run)
-        except Unavailable as error:
-            when = "it takes messages" if error.hint else "it is there"
-            recorded = f"The run is recorded and starts as soon as {when}."
-            return [f"T{error.message[1:]}. {recorded} {error.hint or self._find_broker()}"]
-        missing = self.missing_worker(run)
-        return [missing] if missing else []
-
-    def _find_broker(self) -> str:
-        """What to do when none answers."""
-        if self.settings.embedded:
-            return (
-                "`ftq up` starts it; where the workers run in Docker, "
-                "`docker compose run --rm cli` takes the place of `ftq`."
-            )
-        return f"Check that a server is there: FTQ_BROKER_URL={without_password(self.settings.broker_url)}"
+    def send(self, run: Run) -> list[str]:
+        """Send the run's remaining stages. Returns notes for the person: no broker, no worker."""
+        note = self._doorbell.deliver(run) or self.missing_worker(run)
+        return [note] if note else []

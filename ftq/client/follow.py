@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from ftq.errors import FtqError, NotFound, Unavailable
 from ftq.files.run_dir import RunDir
 from ftq.store.records import Event, Run
-from ftq.store.store import RunStore
+from ftq.store.wire.reads import Reads
 
 Answer = TypeVar("Answer")
+ReadLog = Callable[[str, int], Iterator[bytes]]  # (stage, offset): the pieces of its log from there on
 REREAD = 50  # of the last events: PostgreSQL may show an event after one with a greater id
 
 
@@ -29,7 +29,7 @@ def patiently(read: Callable[[], Answer], patience: float) -> Answer:
             time.sleep(0.5)
 
 
-def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Iterator[Run]:
+def states(store: Reads, run_id: str, seconds: float, patience: float) -> Iterator[Run]:
     """Yield the run now and every `seconds` until it is finished."""
     run = store.get(run_id)
     while True:
@@ -43,7 +43,7 @@ def states(store: RunStore, run_id: str, seconds: float, patience: float) -> Ite
             raise FtqError(f"run {run.name} was deleted meanwhile", "`ftq status` lists the runs.") from None
 
 
-def new_events(store: RunStore, runs: Iterator[Run], patience: float) -> Iterator[Event]:
+def new_events(store: Reads, runs: Iterator[Run], patience: float) -> Iterator[Event]:
     """Yield the events that are new at each state of the run."""
     seen = [0]
     for run in runs:
@@ -53,17 +53,19 @@ def new_events(store: RunStore, runs: Iterator[Run], patience: float) -> Iterato
         yield from new
 
 
-def new_log_pieces(folder: RunDir, runs: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def new_log_pieces(read_log: ReadLog, runs: Iterator[Run], stages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield (stage, the next piece of its log) at each state of the run."""
     read = dict.fromkeys(stages, 0)
     for _ in runs:
         for stage in stages:
-            for piece in _read_from(folder.log(stage), read[stage]):
+            for piece in read_log(stage, read[stage]):
                 read[stage] += len(piece)
                 yield stage, piece
 
 
-def _read_from(path: Path, offset: int) -> Iterator[bytes]:
+def log_from(folder: RunDir, stage: str, offset: int) -> Iterator[bytes]:
+    """The pieces of a stage's log in the run's folder, from `offset` on; none if it has none."""
+    path = folder.log(stage)
     if not path.is_file():
         return
     with path.open("rb") as file:

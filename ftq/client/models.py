@@ -50,10 +50,7 @@ class Models:
 
         The rule: what has a `:` is a version; anything else is an id, a run's own name, or the beginning of an id.
         """
-        latest = next((one for one in self.versions() if one.is_latest and one.family == wanted), None)
-        if latest is None or latest.run_id == run.id:
-            return ""
-        return f"{wanted} is the run of that name ({run.version_name or run.id}); {wanted}:latest is {latest.name}"
+        return latest_note(self.versions(), wanted, run)
 
     def model(self, wanted: str, kind: str = "gguf") -> Model:
         """What `pull` and `push` take out of a run: gguf, gguf:q8_0, adapter or merged. Refused if it isn't there."""
@@ -82,3 +79,11 @@ class Models:
         from ftq.delivery.push import push
 
         return push(model, repository, private=private, update=update, progress=progress)
+
+
+def latest_note(versions: list[Version], wanted: str, run: Run) -> str:
+    """What `other_latest` says, of these versions."""
+    latest = next((one for one in versions if one.is_latest and one.family == wanted), None)
+    if latest is None or latest.run_id == run.id:
+        return ""
+    return f"{wanted} is the run of that name ({run.version_name or run.id}); {wanted}:latest is {latest.name}"

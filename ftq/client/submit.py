@@ -21,8 +21,8 @@ from ftq.settings import Settings
 from ftq.spec import models
 from ftq.spec.given import with_options
 from ftq.store.records import Run
-from ftq.store.store import RunStore
 from ftq.store.versions import LATEST
+from ftq.store.wire.reads import Reads
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
@@ -133,7 +133,7 @@ def check(options: dict[str, Any], home: Path, progress: Callable[[float], None]
 
 
 def look_over(
-    spec: dict[str, Any], documents: Snapshot, home: Path, store: RunStore | None = None
+    spec: dict[str, Any], documents: Snapshot, home: Path, store: Reads | None = None
 ) -> tuple[list[str], Check | None]:
     """(a line on what is wrong with the documents, if anything is; what they would teach, where that was looked at).
 
@@ -163,7 +163,7 @@ def _few(tested: int | None, spec: dict[str, Any]) -> tuple[str, str] | None:
     return None if tested is None else few_ahead(tested, number, spec)
 
 
-def _known(documents: Snapshot, home: Path, store: RunStore | None) -> tuple[list[Finding], int | None] | None:
+def _known(documents: Snapshot, home: Path, store: Reads | None) -> tuple[list[Finding], int | None] | None:
     """The warnings that an earlier run of these very documents had, if there is one, and its questions that test."""
     from ftq.check.findings import warnings_in
 

@@ -1,17 +1,68 @@
-"""The workers: who is up and does what, who is drained, and what is missing where nobody takes a run's stages."""
+"""The workers: how they are reached, who is up and does what, and what is missing where nobody takes a run's stages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from ftq.errors import NotFound, Refused
+from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.run_dir import STAGES
+from ftq.servers import without_password
+from ftq.settings import Settings
 from ftq.store.records import MAX_GPUS, Run, Work, Worker, gpu_queue, queue_of
 from ftq.store.store import RunStore
 
+if TYPE_CHECKING:
+    from celery import Celery
+
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+
+
+class Doorbell:
+    """The broker, as a client uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def deliver(self, run: Run) -> str:
+        """Send the run's remaining stages. A note for the person if the broker takes nothing."""
+        from ftq.queue import deliver
+
+        try:
+            deliver(self.app, run)
+        except Unavailable as error:
+            when = "it takes messages" if error.hint else "it is there"
+            recorded = f"The run is recorded and starts as soon as {when}."
+            return f"T{error.message[1:]}. {recorded} {error.hint or self.no_broker}"
+        return ""
+
+    def ring(self, question: str) -> None:
+        """Send a question's id. Unavailable if the broker doesn't take it."""
+        from ftq.queue import send_question
+
+        send_question(self.app, question)
+
+    @property
+    def no_broker(self) -> str:
+        """What to do when none answers."""
+        if self._settings.embedded:
+            return (
+                "`ftq up` starts it; where the workers run in Docker, "
+                "`docker compose run --rm cli` takes the place of `ftq`."
+            )
+        return f"Check that a server is there: FTQ_BROKER_URL={without_password(self._settings.broker_url)}"
+
+    @cached_property
+    def app(self) -> Celery:
+        from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
+
+        app = make_app(self._settings)
+        # A person waits: report an unreachable broker within five seconds. The run is recorded anyway.
+        app.conf.task_publish_retry_policy = {"max_retries": 0}
+        app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}
+        return app
 
 
 @dataclass(frozen=True)
@@ -48,6 +99,10 @@ class Fleet:
             Member(one, tuple(part for part in work if part.worker == one.name), max(0.0, now - one.seen_at))
             for one in workers
         ]
+
+    def live_queues(self) -> set[str]:
+        """The queues from which at least one worker takes work."""
+        return self._store.live_queues()
 
     def missing_for(self, runs: tuple[Run, ...]) -> str:
         """Why nobody takes the first run that waits in vain, and what to do; empty if all are taken."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ftq.delivery.parts import Part
+from ftq.delivery.parts import Elsewhere, Part
 from ftq.errors import FtqError, Refused, Unavailable
 from ftq.files.run_dir import COPIED_AT_ONCE, sync
 
@@ -32,8 +32,8 @@ def copy(part: Part, folder: Path, run: str, moved: Callable[[int], None]) -> st
     partial = target.with_name(target.name + PART)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open() as source, _locked(partial) as out:
-            digest = _copy(source, out, moved)
+        with _source(part) as source, _locked(partial) as out:
+            digest = source.download(out, moved) if isinstance(source, Elsewhere) else _copy(source, out, moved)
             if part.sha256 and digest != part.sha256:
                 partial.unlink()
                 raise damaged(part, run)
@@ -64,6 +64,15 @@ def cannot(target: Path, error: OSError) -> Unavailable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(f"the disk is full ({target.parent})", "Make room; the same command then goes on.")
     return Unavailable(f"{error.filename or target} can't be used ({error.strerror})", "Is it there, and yours?")
+
+
+@contextlib.contextmanager
+def _source(part: Part) -> Iterator[BinaryIO | Elsewhere]:
+    if isinstance(part.source, Elsewhere):
+        yield part.source
+        return
+    with part.open() as file:
+        yield file
 
 
 def _copy(source: BinaryIO, out: BinaryIO, moved: Callable[[int], None]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +21,17 @@ CARD = "README.md"
 LORA = "adapter.gguf"  # the adapter for llama.cpp, where the run was told to make it
 
 
+class Elsewhere(ABC):
+    """A file of another machine; its checksum is known."""
+
+    @abstractmethod
+    def open(self) -> BinaryIO: ...
+
+    @abstractmethod
+    def download(self, out: BinaryIO, moved: Callable[[int], None]) -> str:
+        """Make `out` the same, going on where it ends, and return its SHA-256."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A file: `name` is its path in the target, with `/`; `source` is where it lies, or what it holds.
@@ -28,11 +41,15 @@ class Part:
 
     name: str
     size: int
-    source: Path | bytes
+    source: Path | bytes | Elsewhere
     sha256: str = ""
 
     def open(self) -> BinaryIO:
-        return self.source.open("rb") if isinstance(self.source, Path) else io.BytesIO(self.source)
+        return io.BytesIO(self.source) if isinstance(self.source, bytes) else _opened(self.source)
+
+
+def _opened(source: Path | Elsewhere) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else source.open()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ftq.delivery.card import with_card
 from ftq.delivery.copy import damaged, sha256
-from ftq.delivery.parts import CARD, Model
+from ftq.delivery.parts import CARD, Elsewhere, Model
 from ftq.errors import FtqError, Refused, Unavailable, UserError, first_line
 from ftq.version import VERSION
 
@@ -70,7 +70,8 @@ def push(
             if part.sha256 and sha256(part) != part.sha256:
                 raise damaged(part, model.run.name)
         _make_repository(api, repository, private, update)
-        files = {part.name: part.source for part in with_card(model, Path(repository)).parts}
+        parts = with_card(model, Path(repository)).parts
+        files = {part.name: part.source for part in parts if not isinstance(part.source, Elsewhere)}
         files[CARD] = str(
             ModelCard(bytes(files[CARD]).decode(), ignore_metadata_errors=True)
         ).encode()  # as the hub has it

@@ -33,7 +33,7 @@ from ftq.spec import models
 from ftq.spec.options import RunSpec, parse
 from ftq.spec.recipe import Recipe, decided
 from ftq.store.records import Run, Worker, queue_of
-from ftq.store.store import RunStore
+from ftq.store.wire.reads import Reads
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
@@ -109,7 +109,7 @@ class Forecast:
 
 def forecast(
     spec: dict[str, Any],
-    store: RunStore | None,
+    store: Reads | None,
     home: Path,
     card: str | None = None,
     checked: Check | None = None,
@@ -162,7 +162,7 @@ def machine_of(spec: RunSpec, place: Place) -> Machine:
 
 
 def _dataset(
-    spec: dict[str, Any], store: RunStore | None, home: Path, checked: Check | None, documents_hash: str | None
+    spec: dict[str, Any], store: Reads | None, home: Path, checked: Check | None, documents_hash: str | None
 ) -> Dataset:
     folder, bytes_per_token = Path(spec["documents"]), BYTES_PER_TOKEN
 
@@ -185,7 +185,7 @@ def _dataset(
     return _guessed(Examples(folder, row, home, questions=dataset.questions_of(parse(spec))), row, spec)
 
 
-def _earlier(model: str, store: RunStore | None, home: Path) -> Iterator[tuple[Run, DatasetReport]]:
+def _earlier(model: str, store: Reads | None, home: Path) -> Iterator[tuple[Run, DatasetReport]]:
     """Earlier runs with this model and what prepare told of each, the newest first."""
     for run in store.all(RUNS) if store else []:
         with suppress(OSError, ValueError, KeyError, TypeError):  # not prepared, or by another version
@@ -234,7 +234,7 @@ def _part(rows: Rows, examples: int) -> Rows:
 # ---- the card ---------------------------------------------------------------------------------------------
 
 
-def _place(spec: dict[str, Any], store: RunStore | None, named: str | None) -> tuple[Place | None, list[str]]:
+def _place(spec: dict[str, Any], store: Reads | None, named: str | None) -> tuple[Place | None, list[str]]:
     if named:
         return Place(parse_card(named), "as --card says"), []
     queue = queue_of("train", spec)
@@ -255,7 +255,7 @@ def _place(spec: dict[str, Any], store: RunStore | None, named: str | None) -> t
     return None, [f'{what}. `--card "RTX 4090"` or `--card 24` (GiB) says for which card']
 
 
-def _place_of(store: RunStore, spec: dict[str, Any], worker: Worker, said: str) -> Place:
+def _place_of(store: Reads, spec: dict[str, Any], worker: Worker, said: str) -> Place:
     """The card that this worker reported, at its measured speed if a run has measured it."""
     name = str(worker.facts["gpu"])
     last = store.last_plan(name) or {}
@@ -264,5 +264,5 @@ def _place_of(store: RunStore, spec: dict[str, Any], worker: Worker, said: str) 
     return Place(card, said, str(worker.facts.get("dtype") or last.get("dtype") or "float32"))
 
 
-def _corrected(store: RunStore, spec: dict[str, Any], card: Card) -> Card:
+def _corrected(store: Reads, spec: dict[str, Any], card: Card) -> Card:
     return replace(card, corrections=calibration.corrections(store.plans_on(card.name, spec["model"])))

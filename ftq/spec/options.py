@@ -36,106 +36,126 @@ class RunSpec(BaseModel):
 
     # what is trained on what
     model: str = Field(min_length=1, description="catalogue alias, hub id or local checkpoint directory")
-    documents: str = Field("documents", min_length=1, description="folder of documents")
+    documents: str = Field(default="documents", min_length=1, description="folder of documents")
     validation: str = Field(
-        "", description="folder of documents that are only measured on; then nothing else is held out"
+        default="", description="folder of documents that are only measured on; then nothing else is held out"
     )
-    priority: Literal["high", "normal", "low"] = Field("normal", description="order in the queue")
-    worker: str = Field("", description="label of the workers that take this run; empty: any worker")
+    priority: Literal["high", "normal", "low"] = Field(default="normal", description="order in the queue")
+    worker: str = Field(default="", description="label of the workers that take this run; empty: any worker")
     promote: Literal["always", "better", "never"] = Field(
-        "always",
+        default="always",
         description="whether the finished run becomes NAME:latest; better: only if it gets no fewer of the questions "
         "right that both were asked",
     )
     # prepare
-    valid_fraction: float = Field(0.05, ge=0, le=0.5, description="share of the examples held out to validate")
+    valid_fraction: float = Field(default=0.05, ge=0, le=0.5, description="share of the examples held out to validate")
     questions: Literal["structure", "base", "endpoint", "none"] = Field(
-        "structure",
+        default="structure",
         description="short questions on what the documents state, by their structure; base and endpoint: also those "
         "that the base model, or the model of FTQ_LLM_URL, writes; none: whole sections alone",
     )
-    exposures: int = Field(12, ge=1, le=1000, description="how often training meets each fact: wordings times epochs")
-    refusals: float = Field(0.03, ge=0, le=0.5, description="share of questions that the documents don't answer")
-    skip_rules: list[Rule] = Field([], description="rules that find no facts; docs/documents.md lists them")
-    topic: str = Field("", description="what the documents are about, as questions name it")
-    format: Format = Field(
-        "alpaca", description="the training text: ftq's own prompt, or the base model's own chat template"
+    exposures: int = Field(
+        default=12, ge=1, le=1000, description="how often training meets each fact: wordings times epochs"
     )
-    train_on_prompt: bool = Field(False, description="learn the prompt's tokens too, not only the answer's")
+    refusals: float = Field(
+        default=0.03, ge=0, le=0.5, description="share of questions that the documents don't answer"
+    )
+    skip_rules: list[Rule] = Field(default=[], description="rules that find no facts; docs/documents.md lists them")
+    topic: str = Field(default="", description="what the documents are about, as questions name it")
+    format: Format = Field(
+        default="alpaca", description="the training text: ftq's own prompt, or the base model's own chat template"
+    )
+    train_on_prompt: bool = Field(default=False, description="learn the prompt's tokens too, not only the answer's")
     max_seq_length: int = Field(
-        2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
+        default=2048, ge=64, le=1_048_576, description="most tokens in a row; longer sections are split"
     )
     strict: bool = Field(
-        False,
+        default=False,
         description="every line of JSON Lines has to be a chat or a prompt with its completion, or the run fails; "
         "equal ones stay",
     )
     # train
-    gpus: int = Field(1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
-    engine: Literal["auto", "unsloth", "trl"] = Field("auto", description="auto takes Unsloth where it can")
-    epochs: float = Field(3, gt=0, le=1000, description="passes over the dataset")
-    max_steps: Steps | None = Field(None, description="stop after so many optimiser steps, whatever epochs says")
-    learning_rate: Rate | Auto = Field(
-        "auto", description="peak learning rate; auto: the smaller the model, the higher"
+    gpus: int = Field(default=1, ge=1, le=MAX_GPUS, description="GPUs that train this run together")
+    engine: Literal["auto", "unsloth", "trl"] = Field(default="auto", description="auto takes Unsloth where it can")
+    epochs: float = Field(default=3, gt=0, le=1000, description="passes over the dataset")
+    max_steps: Steps | None = Field(
+        default=None, description="stop after so many optimiser steps, whatever epochs says"
     )
-    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="how the learning rate falls")
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
-    batch_size: Count | Auto = Field("auto", description="examples on a device at once (micro-batch)")
+    learning_rate: Rate | Auto = Field(
+        default="auto", description="peak learning rate; auto: the smaller the model, the higher"
+    )
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="how the learning rate falls"
+    )
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW's weight decay")
+    batch_size: Count | Auto = Field(default="auto", description="examples on a device at once (micro-batch)")
     gradient_accumulation_steps: Count | Auto = Field(
-        "auto", description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step"
+        default="auto",
+        description="micro-batches in an optimiser step, all GPUs together; auto: 8 to 64 examples in a step",
     )
     step_examples: Count | Auto = Field(
-        "auto", description="examples in an optimiser step, in whatever micro-batches; auto: as the two above say"
+        default="auto",
+        description="examples in an optimiser step, in whatever micro-batches; auto: as the two above say",
     )
-    packing: bool | Auto = Field("auto", description="examples end to end, without padding; auto: on a GPU")
-    load_in_4bit: bool | Auto = Field("auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="compute type")
-    r: Rank | Auto = Field("auto", description="LoRA rank; auto: 32 or 64 by the size of the model")
-    alpha: Scale | Auto = Field("auto", description="LoRA scaling numerator; auto: 32")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
-    target_modules: list[str] = Field(PROJECTIONS, min_length=1, description="layers that get an adapter")
-    gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field("auto", description="trade time for memory")
+    packing: bool | Auto = Field(default="auto", description="examples end to end, without padding; auto: on a GPU")
+    load_in_4bit: bool | Auto = Field(
+        default="auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(default="auto", description="compute type")
+    r: Rank | Auto = Field(default="auto", description="LoRA rank; auto: 32 or 64 by the size of the model")
+    alpha: Scale | Auto = Field(default="auto", description="LoRA scaling numerator; auto: 32")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="LoRA dropout")
+    target_modules: list[str] = Field(default=PROJECTIONS, min_length=1, description="layers that get an adapter")
+    gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field(
+        default="auto", description="trade time for memory"
+    )
     optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field(
-        "auto", description="auto: 8 bit where memory is short"
+        default="auto", description="auto: 8 bit where memory is short"
     )
     early_stopping: Steps | None = Field(
-        None, description="stop after so many evaluations without a better validation loss"
+        default=None, description="stop after so many evaluations without a better validation loss"
     )
-    keep_best: bool = Field(False, description="keep the adapter of the best validation loss, not the last one")
-    eval_steps: Steps | Auto = Field("auto", description="steps between evaluations; auto: at the end of each epoch")
-    report_to: list[Tracker] = Field([], description="trackers that get the metrics too, where they are installed")
+    keep_best: bool = Field(default=False, description="keep the adapter of the best validation loss, not the last one")
+    eval_steps: Steps | Auto = Field(
+        default="auto", description="steps between evaluations; auto: at the end of each epoch"
+    )
+    report_to: list[Tracker] = Field(
+        default=[], description="trackers that get the metrics too, where they are installed"
+    )
     dataset_num_proc: Count | Auto = Field(
-        "auto", description="tokenising processes; auto: within the machine's limits"
+        default="auto", description="tokenising processes; auto: within the machine's limits"
     )
-    seed: int = Field(3407, ge=0, le=2**32 - 1, description="random seed")
+    seed: int = Field(default=3407, ge=0, le=2**32 - 1, description="random seed")
     save_steps: Steps | Auto = Field(
-        "auto", description="steps between checkpoints; auto: after a minute, then every five"
+        default="auto", description="steps between checkpoints; auto: after a minute, then every five"
     )
     epoch_adapters: int = Field(
-        0, ge=0, le=100, description="of the last so many epochs keep the adapter, as checkpoint-STEP.gguf"
+        default=0, ge=0, le=100, description="of the last so many epochs keep the adapter, as checkpoint-STEP.gguf"
     )
     logging_steps: Steps | Auto = Field(
-        "auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
+        default="auto", description="steps between lines of metrics.jsonl; auto: every step, at most one a second"
     )
     # export
-    quantizations: list[Quantization] = Field(["q4_k_m"], min_length=1, description="GGUF files to write")
-    keep_merged: bool = Field(True, description="keep merged/, the 16-bit model, beside the GGUF files")
-    imatrix: bool = Field(False, description="quantise by importance: better below 6 bit")
-    lora_gguf: bool = Field(False, description="write the adapter alone too, as adapter.gguf")
+    quantizations: list[Quantization] = Field(default=["q4_k_m"], min_length=1, description="GGUF files to write")
+    keep_merged: bool = Field(default=True, description="keep merged/, the 16-bit model, beside the GGUF files")
+    imatrix: bool = Field(default=False, description="quantise by importance: better below 6 bit")
+    lora_gguf: bool = Field(default=False, description="write the adapter alone too, as adapter.gguf")
     # infer
-    prompts: list[str] = Field([DEFAULT_PROMPT], description="questions that the finished model answers")
-    infer_with: Literal["gguf", "adapter"] = Field("gguf", description="who answers the prompts")
-    temperature: float = Field(0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
-    max_tokens: int = Field(256, ge=1, le=65536, description="tokens an answer may have")
+    prompts: list[str] = Field(default=[DEFAULT_PROMPT], description="questions that the finished model answers")
+    infer_with: Literal["gguf", "adapter"] = Field(default="gguf", description="who answers the prompts")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature; 0 is greedy")
+    max_tokens: int = Field(default=256, ge=1, le=65536, description="tokens an answer may have")
     # evaluate
     eval_questions: int = Field(
-        60,
+        default=60,
         ge=0,
         le=10_000,
         description="most questions of the dataset that base and new model are asked; 0: nobody is asked",
     )
-    questions_file: str = Field("", description="JSON file of your own questions with accepted answers, asked too")
+    questions_file: str = Field(
+        default="", description="JSON file of your own questions with accepted answers, asked too"
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run, id_in
 from ftq.store.schema import events, questions, runs, stages
-from ftq.store.versions import MODEL_STAGES
+from ftq.store.versions import MODEL_STAGES, owned_by
 from ftq.store.workers import Workers
 
 # Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
@@ -197,34 +197,34 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         with self._read() as db:
             return self._load(db, run_id)
 
-    def all(self, limit: int | None = None) -> list[Run]:
-        """Every run, or the latest `limit`; the newest first."""
+    def all(self, limit: int | None = None, owner: str | None = None) -> list[Run]:
+        """Every run, or the latest `limit`; the newest first. With an `owner` those of that key alone."""
         with self._read() as db:
-            return self._runs(db, sa.select(runs).order_by(*_NEWEST).limit(limit))
+            return self._runs(db, sa.select(runs).where(owned_by(owner)).order_by(*_NEWEST).limit(limit))
 
-    def count(self) -> int:
+    def count(self, owner: str | None = None) -> int:
         with self._read() as db:
-            return db.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
+            return db.execute(sa.select(sa.func.count()).select_from(runs).where(owned_by(owner))).scalar_one()
 
-    def find(self, text: str) -> Run:
+    def find(self, text: str, owner: str | None = None) -> Run:
         """A run by id, by name, by a unique prefix of its id, or as a version; NotFound names recent or matching runs.
 
         `handbook:2` is a version, `handbook:latest` the promoted one. ftjob-ID and ft:BASE:ORG:SUFFIX:ID are how the
-        gateway's clients know a run.
+        gateway's clients know a run. With an `owner` the others' runs aren't there.
         """
         text = id_in(utf8(text))
         if ":" in text:
-            return self.get(self.find_version(text))
+            return self.get(self.find_version(text, owner))
         blank, matches = not text.strip(), list[str]()  # an empty text would be a prefix of every id
         ways = (runs.c.id == text, runs.c.name == text, runs.c.id.startswith(text, autoescape=True))
         with self._read() as db:
             for way in () if blank else ways:
-                matches = matches or list(db.execute(sa.select(runs.c.id).where(way)).scalars())
+                matches = matches or list(db.execute(sa.select(runs.c.id).where(way, owned_by(owner))).scalars())
             if len(matches) == 1:
                 return self._load(db, matches[0])
-            latest = sa.select(runs.c.id, runs.c.name).order_by(*_NEWEST).limit(3)
+            latest = sa.select(runs.c.id, runs.c.name).where(owned_by(owner)).order_by(*_NEWEST).limit(3)
             recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
-            has_versions = self._latest(db, text) is not None
+            has_versions = self._latest_of(db, text, owner) is not None
         if matches:
             raise NotFound(
                 f"{text} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."

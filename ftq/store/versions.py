@@ -25,6 +25,11 @@ LIST = "`ftq models --tuned` lists what is there."
 _family = sa.func.coalesce(runs.c.family, runs.c.name)
 
 
+def owned_by(owner: str | None) -> sa.ColumnElement[bool]:
+    """Whether a run is the owner's; everybody's are where there is none."""
+    return sa.true() if owner is None else runs.c.owner == owner
+
+
 def nobody(latest: str) -> str:
     """The judge where there is none."""
     return "nothing has compared them"
@@ -33,11 +38,15 @@ def nobody(latest: str) -> str:
 class Versions(Database):
     """A part of RunStore."""
 
-    def versions(self) -> list[Version]:
-        """Every version, also those that are gone: by family, the newest first."""
+    def versions(self, owner: str | None = None) -> list[Version]:
+        """Every version, also those that are gone: by family, the newest first.
+
+        With an `owner` those of that key's runs alone, of which the deleted ones are nobody's.
+        """
         query = (
             sa.select(versions, runs.c.name.label("run"), runs.c.model)
             .outerjoin(runs, runs.c.id == versions.c.run_id)
+            .where(owned_by(owner))
             .order_by(versions.c.family, versions.c.number.desc())
         )
         with self._read() as db:
@@ -56,12 +65,16 @@ class Versions(Database):
                 for row in db.execute(query)
             ]
 
-    def find_version(self, text: str) -> str:
+    def find_version(self, text: str, owner: str | None = None) -> str:
         """The id of the run that is `NAME:NUMBER` or `NAME:latest`. NotFound says what became of it."""
         family, _, number = text.rpartition(":")
+        query = sa.select(versions).where(versions.c.family == family)
+        if owner is not None:
+            query = query.join(runs, runs.c.id == versions.c.run_id).where(owned_by(owner))
         with self._read() as db:
-            rows = db.execute(sa.select(versions).where(versions.c.family == family)).all()
-            latest = self._all_latest(db).get(family)
+            rows = db.execute(query).all()
+            promoted = self._latest_of(db, family, owner)
+            latest = promoted.number if promoted else None
         if not rows:
             raise NotFound(f"no version of {family or text!r} was ever made", LIST)
         if number == LATEST:
@@ -148,6 +161,14 @@ class Versions(Database):
     def _latest(self, db: sa.Connection, family: str) -> sa.Row[tuple[object, ...]] | None:
         promoted = (versions.c.family == family) & versions.c.gone.is_(None) & versions.c.promotion.is_not(None)
         return db.execute(sa.select(versions).where(promoted).order_by(versions.c.promotion.desc())).first()
+
+    def _latest_of(self, db: sa.Connection, family: str, owner: str | None) -> sa.Row[tuple[object, ...]] | None:
+        """The family's latest version; None if it is another's than the owner's."""
+        latest = self._latest(db, family)
+        if latest is None or owner is None:
+            return latest
+        mine = sa.select(runs.c.id).where(runs.c.id == latest.run_id, owned_by(owner))
+        return latest if db.execute(mine).first() else None
 
     def _all_latest(self, db: sa.Connection) -> dict[str, int]:
         """{family: the number of its latest version}."""

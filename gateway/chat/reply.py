@@ -33,7 +33,7 @@ class Whole:
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        values = await _unless_gone(receive, self._work())
+        values = await unless_gone(receive, self._work())
         if values is not None:
             await JSONResponse(values)(scope, receive, send)
 
@@ -46,7 +46,7 @@ class Streamed:
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _unless_gone(receive, self._send(send))
+        await unless_gone(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._lines) as lines:
@@ -57,7 +57,7 @@ class Streamed:
             except Exception as error:
                 if not self._started:
                     raise
-                await self._write(send, self._failed(_worded(error)))
+                await self._write(send, self._failed(worded(error)))
         await send({"type": "http.response.body", "body": b""})
 
     async def _first(self, send: Send) -> bytes:
@@ -80,7 +80,7 @@ class Streamed:
         await send({"type": "http.response.body", "body": line, "more_body": True})
 
 
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Any]) -> Any:
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any]) -> Any:
     """What `work` returns; None if the client hangs up before, which ends the work."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     try:
@@ -97,7 +97,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def _worded(error: Exception) -> ApiError:
+def worded(error: BaseException) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, FtqError):

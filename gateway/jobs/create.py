@@ -147,10 +147,10 @@ def _check(body: Create, key: Key) -> str:
     if inner and body.hyperparameters and inner != body.hyperparameters:
         message = "'hyperparameters' and 'method.supervised.hyperparameters' differ: give one of them."
         raise ApiError(400, message, param="hyperparameters", code="invalid_value")
-    return _base(body.model, key)
+    return base_of_key(body.model, key)
 
 
-def _base(name: str, key: Key) -> str:
+def base_of_key(name: str, key: Key) -> str:
     """The base model of a name. A folder of the machine is for admins to name, or for FTQ_MODEL_ALIASES."""
     model = models.aliases().get(name, name)
     is_name = bool(catalogue.find(model)) or catalogue.is_hub_id(model)

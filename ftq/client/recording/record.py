@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,27 @@ from ftq.store.store import RunStore
 EARLIER = 20  # runs that are looked at for the same folder
 
 
+@dataclass(frozen=True)
+class Asker:
+    """Who asks for a run from elsewhere: the id of the key, the id that the run shall have, and where its files are.
+
+    `files` has the paths that are read instead of those of the spec, which are another machine's. What that machine has
+    left out of the documents is `left_out`.
+    """
+
+    owner: str
+    run_id: str
+    files: Mapping[str, str]
+    left_out: Sequence[tuple[str, str]] = ()
+
+
 def record(
-    settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None, owner: str = ""
+    settings: Settings,
+    store: RunStore,
+    spec: dict[str, Any],
+    name: str | None,
+    owner: str = "",
+    asker: Asker | None = None,
 ) -> tuple[Run, Snapshot]:
     """(the run, its files and its row in place; the documents that it took).
 
@@ -30,11 +50,14 @@ def record(
     it is that of the model.
     """
     make_home(settings)
+    owner = asker.owner if asker else owner
     while True:
         try:
-            return _record(settings.home, store, spec, name, new_id(), owner=owner)
-        except NameTaken:
-            pass  # another submit took the free name at the same moment: take the next
+            run_id = asker.run_id if asker else new_id()
+            return _record(settings.home, store, spec, name, run_id, owner=owner, asker=asker)
+        except NameTaken:  # another submit took the free name at the same moment: take the next
+            if asker and store.jobs.run(asker.run_id):
+                raise
 
 
 def record_once(settings: Settings, store: RunStore, spec: dict[str, Any], family: str, run_id: str, owner: str) -> Run:
@@ -78,23 +101,25 @@ def _record(
     run_id: str,
     family: str = "",
     owner: str = "",
+    asker: Asker | None = None,
 ) -> tuple[Run, Snapshot]:
+    read = {**spec, **asker.files} if asker else spec
     family = wanted or family or family_of(spec["model"])
     name = free_name(store, family) if wanted else numbered(family, store.names(family), 1)
     final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.{new_id()}.partial")
     in_place = False
     try:
         partial.documents.mkdir(parents=True)
-        documents = snapshot(Path(spec["documents"]), partial.documents, home, _earlier(home, store, spec))
-        if spec.get("validation"):
-            documents = with_validation(documents, snapshot(Path(spec["validation"]), partial.validation, home))
+        documents = snapshot(Path(read["documents"]), partial.documents, home, _earlier(home, store, spec))
+        if read.get("validation"):
+            documents = with_validation(documents, snapshot(Path(read["validation"]), partial.validation, home))
         run_dir.write_json(
             partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
         )
-        if spec.get("questions_file"):
-            run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(spec["questions_file"]))))
-        if documents.left_out:
-            run_dir.write_json(partial.left_out, documents.left_out)
+        if read.get("questions_file"):
+            run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(read["questions_file"]))))
+        if left_out := asker.left_out if asker else documents.left_out:
+            run_dir.write_json(partial.left_out, left_out)
         partial.submitting.touch()
         run_dir.sync_tree(partial.path)
         partial.path.rename(final.path)
