@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -615,3 +616,16 @@ def test_without_the_worker_they_say_how_to_install_it(monkeypatch: pytest.Monke
 def test_a_size_that_is_none_is_bad_usage(size: str) -> None:
     result = run("serve", "--largest-upload", size)
     assert (result.exit_code, "is no number of bytes: 500M, 8G" in result.stderr) == (2, True)
+
+
+def test_each_command_that_the_docs_name_exists() -> None:
+    from cli.main import main
+
+    root, named = Path(__file__).parents[1], set[tuple[str, str]]()
+    for path in [root / "README.md", *(root / "docs").glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        assert "ftq[" not in text, f"{path.name}: ftq is on no index"
+        spans = re.findall(r"^ *```.*?^ *```|`[^`\n]+`", text, re.DOTALL | re.MULTILINE)
+        named |= {(path.name, name) for span in spans for name in re.findall(r"(?:^|`|\$\()ftq ([a-z]+)", span, re.M)}
+    assert len(named) > 20
+    assert {one for one in named if one[1] not in main.commands} == set()  # type: ignore[attr-defined]

@@ -277,8 +277,8 @@ def test_a_document_without_its_converter_says_what_to_type(tmp_path: Path, monk
     monkeypatch.setattr(convert, "find_spec", lambda name: None)
     _, examples = taken(tmp_path, FOLDER)
     assert examples.documents.skipped == [
-        Skipped("c.html", "HTML needs a converter: pip install 'ftq[formats]'"),
-        Skipped("d.docx", "DOCX needs a converter: pip install 'ftq[formats]'"),
+        Skipped("c.html", "HTML needs a converter: pip install -r requirements/formats.txt"),
+        Skipped("d.docx", "DOCX needs a converter: pip install -r requirements/formats.txt"),
     ]
 
 

@@ -227,5 +227,5 @@ def test_without_the_extra_the_file_is_named_with_what_to_type(tmp_path: Path, m
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(Unusable) as raised:
         convert.convert(write(tmp_path / "a.docx", SAMPLES["a.docx"]))
-    assert str(raised.value) == "DOCX needs a converter: pip install 'ftq[formats]'"
+    assert str(raised.value) == "DOCX needs a converter: pip install -r requirements/formats.txt"
     assert convert.convert(write(tmp_path / "a.md", SAMPLES["a.md"])).markdown == PUMP

@@ -252,6 +252,8 @@ def test_a_bad_value_is_named_by_its_path(site: Site, asked: dict[str, Any], par
         ({"messages": [{"role": "user", "content": "a"}]}, "Line 11, there has to be at least one message of"),
         ({"messages": [{"role": "wizard", "content": "a"}]}, "Line 11, message 1: role 'wizard' is none of"),
         ({"messages": [{"role": "user", "content": ["a"]}]}, "Line 11, message 1: 'content' has to be text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "Line 11, message 1: 'content' has to"),
+        ({"messages": [*ROWS[0]["messages"], {"role": "user", "content": "a"}]}, "Line 11, the last message has to be"),
         ({"messages": [{"role": "assistant", "content": "a", "weight": 2}]}, "Line 11, message 1: 'weight' has to be"),
         ({"messages": [], "tools": [{}]}, "Line 11, ftq trains no tool calls"),
         ({"instruction": "a", "output": "b"}, "Line 11, Unexpected file format, expected either prompt/completion"),
@@ -264,6 +266,12 @@ def test_a_bad_line_is_named(site: Site, line: Any, why: str) -> None:
     assert refused(caught.value) == (400, "training_file", "invalid_training_file")
     assert f"The job failed due to an invalid training file. Invalid file format. {why}" in caught.value.message
     assert site.store.count() == 0
+
+
+def test_a_tuned_model_is_not_trained_on(site: Site) -> None:
+    with pytest.raises(openai.BadRequestError, match="doesn't train on from one: name the base model") as caught:
+        site.create(model="ft:smollm2-135m:ftq::x")
+    assert refused(caught.value) == (400, "model", "model_not_available")
 
 
 def test_too_few_lines_and_a_file_for_something_else(site: Site) -> None:

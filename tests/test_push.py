@@ -209,5 +209,6 @@ def test_what_is_no_repository(hub: Hub, name: str) -> None:
 def test_a_client_without_the_hub_s_library(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pushing, "find_spec", lambda name: None)
     assert refused(*PUSH).stderr == (
-        "Error: pushing needs huggingface_hub, which isn't installed here\n`pip install 'ftq[hub]'` installs it.\n"
+        "Error: pushing needs huggingface_hub, which isn't installed here\n"
+        "`pip install -r requirements/hub.txt` installs it.\n"
     )

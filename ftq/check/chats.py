@@ -71,6 +71,8 @@ def _why_no_chat(messages: Any) -> str:
             return f"message {number}: {why}"
     if not any(message["role"] == "assistant" for message in messages):
         return "there has to be at least one message of the role 'assistant'"
+    if messages[-1]["role"] != "assistant":
+        return "the last message has to be of the role 'assistant'"
     return ""
 
 
@@ -84,11 +86,18 @@ def _why_no_message(message: Any) -> str:
         return NO_TOOLS
     if role not in ROLES:
         return f"role {role!r} is none of {', '.join(ROLES)}"
-    if not isinstance(message.get("content"), str):
-        return "'content' has to be text"
+    if not _is_text(message.get("content")):
+        return "'content' has to be text, or a list of parts of the type 'text'"
     if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         return "'weight' has to be 0 or 1"
     return "'weight' is for messages of the role 'assistant'" if weight is not None and role != "assistant" else ""
+
+
+def _is_text(content: Any) -> bool:
+    parts = content if isinstance(content, list) and content else [{"type": "text", "text": content}]
+    return all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in parts
+    )
 
 
 def _unread(record: dict[str, Any]) -> str:

@@ -43,7 +43,8 @@ def check(repository: str) -> None:
         raise UserError(f"{repository!r} is no repository of a hub", "For example: --to USER/handbook")
     if find_spec("huggingface_hub") is None:
         raise FtqError(
-            "pushing needs huggingface_hub, which isn't installed here", "`pip install 'ftq[hub]'` installs it."
+            "pushing needs huggingface_hub, which isn't installed here",
+            "`pip install -r requirements/hub.txt` installs it.",
         )
 
 

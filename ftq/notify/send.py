@@ -15,7 +15,7 @@ from ftq.notify.addresses import Address
 from ftq.notify.signature import headers
 
 TIMEOUT = 15.0
-INSTALL = "pip install 'ftq[notify]'   (or requirements/notify.txt)"
+INSTALL = "pip install -r requirements/notify.txt"
 MISSING = f"apprise isn't installed here: {INSTALL}"
 LOOKS = {"finished": "success", "failed": "failure", "stalled": "warning", "drained": "info", "test": "info"}
 
