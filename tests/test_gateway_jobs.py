@@ -434,12 +434,17 @@ def test_a_job_that_has_succeeded(site: Site) -> None:
     assert (file.purpose, file.filename) == ("fine-tune-results", "step_metrics.csv")
 
 
-def test_result_files_may_be_encoded_as_openai_does(tmp_path: Path) -> None:
-    site = Site(tmp_path / "home", base64_results=True)
+def test_result_files_may_be_encoded_as_openai_does(site: Site) -> None:
     job = site.finish(site.create())
+    first = site.client.files.content(job.result_files[0]).read()  # which writes it
+    site.gateway.options = ServeOptions(base64_results=True)  # started again
     content = site.client.files.content(job.result_files[0]).read()
-    assert base64.b64decode(content).startswith(b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy")
+    assert base64.b64decode(content) == first
+    assert first.startswith(b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy")
     assert site.client.files.retrieve(job.result_files[0]).bytes == len(content)
+    assert [one.bytes for one in site.client.files.list(purpose="fine-tune-results")] == [len(content)]
+    site.gateway.options = ServeOptions()
+    assert site.client.files.retrieve(job.result_files[0]).bytes == len(first)
 
 
 def test_the_events_of_a_job_that_has_succeeded(site: Site) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -17,7 +19,7 @@ from gateway.errors import ApiError
 from gateway.files import parts
 from gateway.files.arrival import Arrival, arriving, room_of
 from gateway.files.form import Form, declared, receive
-from gateway.files.forms import check_purpose, wanted_of
+from gateway.files.forms import RESULTS, check_purpose, wanted_of
 from gateway.files.lines import Lines
 from gateway.files.storage import sees
 from gateway.files.wire import shown
@@ -36,7 +38,7 @@ async def create(request: Request) -> Response:
     with arriving(gateway, file_id, most, room, Lines(), declared(request)) as arrival:
         form = await receive(request, "file", arrival.write)
         file = await run_in_threadpool(_keep, request, arrival, form, file_id)
-    return JSONResponse(shown(file))
+    return JSONResponse(shown(file))  # an upload is as it was sent
 
 
 def _keep(request: Request, arrival: Arrival, form: Form, file_id: str) -> File:
@@ -64,11 +66,11 @@ def index(request: Request) -> Response:
         )
     except NotFound as error:
         raise ApiError(400, f"Invalid value for 'after': {error.message}", param="after") from None
-    return JSONResponse(page(files, limit, shown, ends=True))
+    return JSONResponse(page(files, limit, lambda file: _served(request, file), ends=True))
 
 
 def retrieve(request: Request) -> Response:
-    return JSONResponse(shown(_file(request)))
+    return JSONResponse(_served(request, _file(request)))
 
 
 def delete(request: Request) -> Response:
@@ -88,7 +90,21 @@ def content(request: Request) -> Response:
     if not path.is_file():
         log.error("%s of file %s is gone", path, file.id)
         raise ApiError(500, f"The bytes of {file.id} are gone from the server's disk.", kind="server_error")
+    if _is_encoded(request, file):
+        headers = {"content-disposition": f'attachment; filename="{file.filename}"'}
+        return Response(base64.b64encode(path.read_bytes()), media_type="application/octet-stream", headers=headers)
     return FileResponse(path, media_type="application/octet-stream", filename=file.filename)
+
+
+def _served(request: Request, file: File) -> dict[str, Any]:
+    """The file object, with the bytes that its content has when it is served."""
+    encoded = {"bytes": (file.bytes + 2) // 3 * 4} if _is_encoded(request, file) else {}
+    return {**shown(file), **encoded}
+
+
+def _is_encoded(request: Request, file: File) -> bool:
+    """Whether it is a result file, and the server was started with `--result-files base64`."""
+    return file.purpose == RESULTS and gateway_of(request).options.base64_results
 
 
 def _file(request: Request) -> File:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -51,9 +50,8 @@ def keep(gateway: Gateway, run: Run) -> None:
         return
     lines = metrics(gateway.client.run_dir(run.id))
     if lines:
-        content = to_csv(lines)
-        served = base64.b64encode(content) if gateway.options.base64_results else content
-        gateway.files.add(run.key, NAME, "fine-tune-results", [served], file_id=file_id(run), run_id=run.id)
+        content = [to_csv(lines)]
+        gateway.files.add(run.key, NAME, "fine-tune-results", content, file_id=file_id(run), run_id=run.id)
         _kept.add(file_id(run))
 
 
