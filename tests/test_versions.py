@@ -242,7 +242,14 @@ def test_a_name_may_be_given_again(documents: Path) -> None:
     assert runs[1].notes[0] == (
         "another run is called book: this one is book-2, and the next version of book when it succeeds"
     )
-    assert client.models.would_be_called("book") == runs[1].notes[0].replace("book-2", "book-4")
+    keyed = [client.submit(given, "book", owner).notes[0] for owner in ("key_a", "key_a")]
+    assert keyed == [f"this run is called book-{number}: names are given once" for number in (4, 5)]
+    assert (
+        client.submit(given, "book-5", "key_a")
+        .notes[0]
+        .startswith("another run is called book-5: this one is book-5-2")
+    )
+    assert client.models.would_be_called("book") == runs[1].notes[0].replace("book-2", "book-6")
     assert client.models.would_be_called("other") == ""
     unnamed = [client.submit(given).run for _ in range(2)]
     assert [(one.name, one.family) for one in unnamed] == [

@@ -93,7 +93,8 @@ class Client:
         run, documents = record.record(
             self.settings, self.store, spec, name, owner or names.user()
         )  # opens the database first
-        notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name)] if text]
+        sees = not owner or not name or self.store.find(name).owner == owner
+        notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name, sees)] if text]
         return Submitted(run, documents.files, notes + self.send(run), documents.others)
 
     def submit_once(self, options: dict[str, Any], family: str, run_id: str, owner: str = "") -> Run:

@@ -187,5 +187,6 @@ def _record(call: Call, head: Submit, folder: Path) -> Told:
         run, _ = record(client.settings, client.store, {**spec, **said}, head.name, asker=asker)
     except NameTaken:
         run = client.store.get(head.id)
-    notes = [text for text in [names.renamed(run.name, head.name)] if text]
+    sees = call.key.admin or not head.name or client.store.find(head.name).owner == call.key.id
+    notes = [text for text in [names.renamed(run.name, head.name, sees)] if text]
     return Told(run, notes + client.send(run))

@@ -19,10 +19,15 @@ def new_id() -> str:
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
 
 
-def renamed(name: str, wanted: str | None) -> str:
-    """A note if the run can't be called as the user wanted; empty if it can."""
+def renamed(name: str, wanted: str | None, sees: bool = True) -> str:
+    """A note if the run can't be called as the user wanted; empty if it can.
+
+    `sees` is whether the user may see the run that has the name.
+    """
     if wanted in (None, name):
         return ""
+    if not sees:
+        return f"this run is called {name}: names are given once"
     return f"another run is called {wanted}: this one is {name}, and the next version of {wanted} when it succeeds"
 
 
