@@ -69,7 +69,8 @@ def check_jobs(store: RunStore, key: Key) -> None:
     if most and (unfinished := store.keys.unfinished(key.id)) >= most:
         raise ApiError(
             429,
-            f"The key has {plural(unfinished, 'job')} that aren't finished, and may have {most}. "
+            f"The key has {plural(unfinished, 'job')} that {'is' if unfinished == 1 else 'are'}n't finished, "
+            f"and may have {most}. "
             "Wait until one is, or cancel one.",
             kind="requests",
             code="rate_limit_exceeded",

@@ -141,6 +141,15 @@ def aliases(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return found
 
 
+def check_aliases() -> None:
+    """UserError for an alias of what is no model."""
+    for name, model in aliases().items():
+        try:
+            models.check(model)
+        except UserError as error:
+            raise UserError(f"FTQ_MODEL_ALIASES: {name}={model}: {error.message}", error.hint) from None
+
+
 def base_of(name: str) -> str:
     """The base model of a name or an alias; empty where it is no base model's."""
     model = aliases().get(name, name)

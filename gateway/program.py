@@ -58,7 +58,7 @@ def _with_environment(options: ServeOptions) -> ServeOptions:
     wanted = os.environ.get("FTQ_RESULT_FILES") or "plain"
     if wanted not in ("plain", "base64"):
         raise UserError(f"FTQ_RESULT_FILES={wanted}: neither plain nor base64")
-    models.aliases()  # what is wrong there is said now, not with the first request
+    models.check_aliases()  # what is wrong there is said now, not with the first request
     return replace(options, base64_results=options.base64_results or wanted == "base64")
 
 

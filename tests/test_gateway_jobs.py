@@ -33,6 +33,7 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from ftq.store.store import RunStore
+from gateway import program
 from gateway.app import Gateway, make_app
 from gateway.jobs import webhooks
 from gateway.jobs.webhooks import Webhook
@@ -292,6 +293,12 @@ def test_a_name_of_openais_stands_for_a_model_of_ours(site: Site, monkeypatch: p
     monkeypatch.setenv("FTQ_MODEL_ALIASES", f"gpt-4o-mini-2024-07-18={MODEL}, gpt-4.1 = qwen3-4b")
     assert site.create(model="gpt-4o-mini-2024-07-18").model == MODEL
     assert site.create(model="gpt-4.1").model == "qwen3-4b"
+
+
+def test_a_name_that_stands_for_no_model_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTQ_MODEL_ALIASES", f"gpt-4={MODEL},gpt=nosuch")
+    with pytest.raises(UserError, match=r"^FTQ_MODEL_ALIASES: gpt=nosuch: unknown model nosuch"):
+        program._with_environment(ServeOptions())
 
 
 def test_a_folder_of_the_machine_is_for_admins_to_name(site: Site, tmp_path: Path) -> None:

@@ -514,7 +514,7 @@ def test_limits_hold_for_uploads_and_jobs(gateway: Gateway) -> None:
     ann_id, ann = gateway.other("anna", jobs=1)
     gateway.runs(ann_id).add("aaaa1111", "first")
     answer = send(ann, "submit", {"a.md": b"# A\n\nText.\n"}, **MODEL)
-    assert answer.status_code == 429 and "The key has 1 job that aren't finished, and may have 1." in said(answer.text)
+    assert answer.status_code == 429 and "The key has 1 job that isn't finished, and may have 1." in said(answer.text)
     assert list(gateway.home.glob(".page-*")) != [] and gateway.store.count() == 1
 
 
