@@ -198,11 +198,11 @@ def ok_status(site: Site, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_hyperparameters_stand_in_either_place(site: Site, nested: bool) -> None:
-    numbers: Any = {"n_epochs": 5, "batch_size": 8}
+    numbers: Any = {"n_epochs": 5, "batch_size": 8, "learning_rate_multiplier": 10}  # not 10.0
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": numbers}}
     job = site.create(**({"method": method} if nested else {"hyperparameters": numbers}))
     assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size) == (5, 8)
-    assert job.hyperparameters.learning_rate_multiplier == "auto"
+    assert job.hyperparameters.learning_rate_multiplier == 10
     with pytest.raises(openai.BadRequestError) as caught:
         site.create(method=method, hyperparameters={"n_epochs": 6})
     assert refused(caught.value) == (400, "hyperparameters", "invalid_value")

@@ -55,7 +55,9 @@ def _number(most: float, whole: bool) -> Callable[[Any], Any]:
 class Hyperparameters(Body):
     n_epochs: Annotated[int | Auto, PlainValidator(_number(50, whole=True))] = "auto"
     batch_size: Annotated[int | Auto, PlainValidator(_number(256, whole=True))] = "auto"
-    learning_rate_multiplier: Annotated[float | Auto, PlainValidator(_number(1 / LEARNING_RATE, whole=False))] = "auto"
+    learning_rate_multiplier: Annotated[float | int | Auto, PlainValidator(_number(1 / LEARNING_RATE, whole=False))] = (
+        "auto"
+    )
 
 
 class Supervised(Body):
