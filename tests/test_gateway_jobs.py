@@ -187,6 +187,9 @@ def test_what_is_asked_becomes_the_options_of_a_run(site: Site) -> None:
     assert [json.loads(line) for line in taken["training.jsonl"].splitlines()] == ROWS
     assert not list(site.gateway.settings.home.glob(".*.partial"))
     assert ok_status(site, job.id)["name"] == run.name
+    files = (f"rows.jsonl ({job.training_file})", f"rows.jsonl ({valid})")
+    assert (run.spec["documents"], run.spec["validation"]) == files
+    assert folder.read_run()["spec"] == run.spec
 
 
 def ok_status(site: Site, name: str) -> dict[str, Any]:

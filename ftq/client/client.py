@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,14 +97,16 @@ class Client:
         notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name, sees)] if text]
         return Submitted(run, documents.files, notes + self.send(run), documents.others)
 
-    def submit_once(self, options: dict[str, Any], family: str, run_id: str, owner: str = "") -> Run:
+    def submit_once(
+        self, options: dict[str, Any], family: str, run_id: str, owner: str = "", said: Mapping[str, str] | None = None
+    ) -> Run:
         """Submit the next run of a family under an id of `names.new_id()`. A second call gives the run of the first.
 
-        `owner` is the id of the key that asks for it.
+        `owner` is the id of the key that asks for it, `said` what people read instead of the paths of its files.
         """
         if (run := self.store.jobs.run(run_id)) is None:
             spec, _ = self.dry_run(options)
-            run = record.record_once(self.settings, self.store, spec, family, run_id, owner)
+            run = record.record_once(self.settings, self.store, spec, family, run_id, owner, said or {})
         self.send(run)
         return run
 

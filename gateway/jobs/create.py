@@ -17,9 +17,10 @@ from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from ftq.client.recording.names import family_of, new_id
-from ftq.errors import Refused, UserError
+from ftq.errors import Refused, UserError, printable
 from ftq.files.run_dir import link_tree
 from ftq.spec import models as catalogue
+from ftq.store.gateway.files import File
 from ftq.store.gateway.jobs import Job
 from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
@@ -131,7 +132,9 @@ def create(gateway: Gateway, key: Key, body: Create, idempotency_key: str | None
         files = _files(gateway, key, body)
         with _staged(gateway, job.run_id, files) as folders:
             options = _options(body, model, job.seed, folders)
-            run = gateway.client.submit_once(options, _family(model, body.suffix), job.run_id, owner=key.id)
+            run = gateway.client.submit_once(
+                options, _family(model, body.suffix), job.run_id, owner=key.id, said=_said(files)
+            )
         return run, job
     except (ApiError, UserError):
         jobs.forget(job.run_id)
@@ -167,13 +170,13 @@ def base_of_key(name: str, key: Key) -> str:
     raise ApiError(400, message, param="model", code="model_not_available")
 
 
-def _files(gateway: Gateway, key: Key, body: Create) -> dict[str, Path]:
-    """{training or validation: its bytes}, checked as far as that is cheap."""
+def _files(gateway: Gateway, key: Key, body: Create) -> dict[str, File]:
+    """{training or validation: the file}, checked as far as that is cheap."""
     wanted = {TRAINING: body.training_file} | ({VALIDATION: body.validation_file} if body.validation_file else {})
     return {part: _checked(gateway, key, part, file_id) for part, file_id in wanted.items()}
 
 
-def _checked(gateway: Gateway, key: Key, part: str, file_id: str) -> Path:
+def _checked(gateway: Gateway, key: Key, part: str, file_id: str) -> File:
     from ftq.check import chats  # for the first job
 
     param = f"{part}_file"
@@ -193,7 +196,7 @@ def _checked(gateway: Gateway, key: Key, part: str, file_id: str) -> Path:
     if fault:
         message = f"The job failed due to an invalid {part} file. {fault.message}"
         raise ApiError(400, message, param=param, code=f"invalid_{part}_file")
-    return path
+    return file
 
 
 def _check_length(path: Path, part: str) -> None:
@@ -211,17 +214,23 @@ def _check_length(path: Path, part: str) -> None:
 
 
 @contextlib.contextmanager
-def _staged(gateway: Gateway, run_id: str, files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+def _staged(gateway: Gateway, run_id: str, files: dict[str, File]) -> Iterator[dict[str, Path]]:
     """Folders of documents, one for each file, from which the run takes its snapshots."""
     place = gateway.settings.home / f".{run_id}.{secrets.token_hex(4)}.partial"
     folders = {part: place / part for part in files}
     try:
-        for part, path in files.items():
+        for part, file in files.items():
             folders[part].mkdir(parents=True)
-            _link(path, folders[part] / f"{part}.jsonl", part)
+            _link(gateway.files.path(file), folders[part] / f"{part}.jsonl", part)
         yield folders
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _said(files: dict[str, File]) -> dict[str, str]:
+    """What the run's options say of its documents: the folders that they are read from are gone then."""
+    names = {part: f"{printable(file.filename)} ({file.id})" for part, file in files.items()}
+    return {"documents": names[TRAINING], "validation": names.get(VALIDATION, "")}
 
 
 def _link(path: Path, target: Path, part: str) -> None:

@@ -60,19 +60,29 @@ def record(
                 raise
 
 
-def record_once(settings: Settings, store: RunStore, spec: dict[str, Any], family: str, run_id: str, owner: str) -> Run:
+def record_once(
+    settings: Settings,
+    store: RunStore,
+    spec: dict[str, Any],
+    family: str,
+    run_id: str,
+    owner: str,
+    said: Mapping[str, str],
+) -> Run:
     """The run of this id, made unless it is there: whoever calls it a second time, after a crash too, gets the same.
 
     Its name is the next of the family: handbook-1, handbook-2... `owner` is the id of the key that asks for it.
+    The spec keeps what is `said` of its files, for their paths are gone once they are read.
     """
     make_home(settings)
+    asker, spec = Asker(owner, run_id, {option: spec[option] for option in said}), {**spec, **said}
     final = run_dir.run_dir(settings.home, run_id)
     while (run := store.jobs.run(run_id)) is None:
         try:
             if final.submitting.exists():  # who put the files there has died since, or is about to record them
                 run = _recorded(store, final, family, owner)
             else:
-                run, _ = _record(settings.home, store, spec, None, run_id, family, owner)
+                run, _ = _record(settings.home, store, spec, None, run_id, family, owner, asker)
             break
         except NameTaken:
             pass  # another submit took the name, or made this very run, at the same moment
