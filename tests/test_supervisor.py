@@ -332,7 +332,9 @@ def test_what_is_not_tried_again(rig: Rig, wish: str, error: tuple[str, str, str
     assert rig.messages("failed") == [f"failed ({error[0]}): {error[1]}"]
     assert names(folder) == {"run.json", "documents/behave.json", "logs/prepare.log"}
     assert not folder.partial("prepare", 1).exists()
-    assert ("this is a bug" in folder.log("prepare").read_text()) is (wish == "bug")
+    log = folder.log("prepare").read_text()
+    assert ("Traceback" in log) is (wish == "bug")
+    assert log.endswith(f"--- failed ({error[0]}): {error[1]}\n{error[2]}\n")
 
 
 def test_a_killed_process_is_explained_and_tried_again_after_a_wait(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

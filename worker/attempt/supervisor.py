@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
 from ftq import queue
-from ftq.errors import FtqError, LeaseLost, Lost, Unavailable
+from ftq.errors import FtqError, LeaseLost, Lost, RunError, Unavailable
 from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
@@ -203,9 +204,16 @@ class Supervisor:
             counts = decision.changes is None  # an adapted attempt isn't a useless one
             self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
         else:
+            _end_log(run_dir(self.settings.home, run.id).log(stage), decision.error.of_run(run.name, ""))
             self.store.fail(token, decision.error)
 
     def _give_back(self, token: str, reason: str) -> None:
         """Give the stage back as lost: the reconciler sends it again, later or to another machine."""
         with contextlib.suppress(FtqError):
             self.store.lose(token, reason)
+
+
+def _end_log(log: Path, error: RunError) -> None:
+    """Write the error at the end of the stage's log, which is where people look for it."""
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as output:
+        output.write("\n".join(filter(None, (f"--- failed ({error.kind}): {error.message}", error.hint))) + "\n")
