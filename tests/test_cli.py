@@ -29,6 +29,7 @@ from ftq.errors import RunError, Unavailable
 from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
 from ftq.spec.options import parse
+from ftq.store.gateway.keys import Limits
 from ftq.store.store import RunStore
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -333,6 +334,22 @@ def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
         "2026-01-02 03:00:00  busy  running  prepare  50 %  step 120 of 190, loss 1.834, 412 tokens/s  58 s left",
         "2026-01-02 03:00:00  busy  failed  prepare",
     ]
+
+
+def test_nothing_is_cut_into_letters_on_a_narrow_terminal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = store.add("cccc3333", "busy", ago=300)
+    store.do(busy, "prepare", 200)
+    store.do(busy, "train", 100, progress=TRAINING)
+    key = store.runs.keys.create("nightly-imports-of-the-handbook", Limits(jobs=5, requests_per_minute=60)).key
+    for width in (40, 80):
+        for words in (("options",), ("status", "busy"), ("keys", "list")):
+            screen = io.StringIO()
+            out = Console(file=screen, force_terminal=True, color_system=None, width=width)
+            monkeypatch.setattr(terminal, "console", lambda stderr=False, out=out: out)
+            ok(*words)
+            text = screen.getvalue()
+            assert not re.search(r"(?m)^ {10,}\S{1,3}$", text), (words, width)
+            assert words[0] != "keys" or (key.name in text and "…" not in text)
 
 
 def test_watch_on_a_terminal_leaves_the_whole_view_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

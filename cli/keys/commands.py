@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = {"jobs": "jobs", "requests": "requests_per_minute", "bytes": "bytes"}  # as typed: as in Limits
 THERE = "Give the command on the server's machine."
+LOST_FIRST = ("MADE", "SECRET", "USED", "LIMITS")  # of the list's columns, where the terminal is narrow
 EXAMPLE = "For example: --limit jobs=5,requests=60,bytes=10G"
 
 
@@ -127,6 +128,7 @@ def _shown(limits: Limits) -> str:
 
 
 def _print_table(found: list[Key]) -> None:
+    """The columns for which there is room. A name is never cut."""
     import time
 
     from rich.text import Text
@@ -136,11 +138,19 @@ def _print_table(found: list[Key]) -> None:
     def ago(at: float | None) -> str:
         return f"{words.short(time.time() - at)} ago" if at else "never"
 
-    table = terminal.table("NAME", "SECRET", "LIMITS", "MADE", "USED", "")
+    columns = {name: [Text(name, "dim")] for name in ("NAME", "SECRET", "LIMITS", "MADE", "USED", "")}
     for key in found:
         state = Text("revoked", "red") if key.revoked_at else Text("admin" if key.admin else "", "green")
-        limits = _shown(key.limits)
-        table.add_row(
-            Text(printable(key.name), "bold"), printable(key.hint), limits, ago(key.created_at), ago(key.used_at), state
-        )
-    terminal.put(terminal.console(), table)
+        told = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
+        for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *told, state), strict=True):
+            column.append(cell)
+    out = terminal.console()
+    for name in LOST_FIRST:
+        if sum(max(cell.cell_len for cell in column) for column in columns.values()) + 2 * len(columns) > out.width:
+            del columns[name]
+    table = terminal.table()
+    for column in columns.values():
+        table.add_column(column[0], no_wrap=column is not columns["NAME"], overflow="fold")
+    for row in list(zip(*columns.values(), strict=True))[1:]:
+        table.add_row(*row)
+    terminal.put(out, table)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ from ftq.plan import calibration
 from ftq.store.records import Run
 
 BAR_WIDTH = 36
+NARROW = 60  # columns of a terminal, below which no words fit beside the stages
 
 
 def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool = False) -> None:
@@ -37,7 +39,7 @@ def run_view(
     parts: list[RenderableType] = [
         _header(run, now, symbols),
         "",
-        _stages(run, now, symbols),
+        _Stages(run, now, symbols),
         *_plan(run),
         *_progress(run, now),
     ]
@@ -59,10 +61,26 @@ def _header(run: Run, now: float, symbols: bool) -> RenderableType:
     return Group(first, Text(times + kept, "dim"), Text(f"documents {run.spec.get('documents', '')}", "dim"))
 
 
-def _stages(run: Run, now: float, symbols: bool) -> RenderableType:
+@dataclass
+class _Stages:
+    """The table of stages. On a narrow terminal its remarks stand below it."""
+
+    run: Run
+    now: float
+    symbols: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        narrow = options.max_width < NARROW
+        yield _stages(self.run, self.now, self.symbols, remarks=not narrow)
+        remarks = {stage.name: view.remark(stage) for stage in self.run.stages} if narrow else {}
+        yield from (Text(f"{name}: {remark}", "dim") for name, remark in remarks.items() if remark)
+
+
+def _stages(run: Run, now: float, symbols: bool, remarks: bool) -> RenderableType:
     table = terminal.table("STAGE", "STATUS", "ATTEMPT")
     table.add_column(Text("TIME", "dim"), justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    if remarks:
+        table.add_column("", overflow="fold")
     table.columns[2].justify = "right"
     for stage in run.stages:
         taken = view.seconds(stage, now)
@@ -70,9 +88,8 @@ def _stages(run: Run, now: float, symbols: bool) -> RenderableType:
         label = Text(f"{words.symbol(stage.status, symbols)} {stage.status}", words.LOOKS[stage.status][0])
         if stage.status == "queued" and run.is_finished:
             label = Text("  not started", "dim")
-        table.add_row(
-            stage.name, label, attempt, "" if taken is None else words.duration(taken), Text(view.remark(stage), "dim")
-        )
+        cells = (stage.name, label, attempt, "" if taken is None else words.duration(taken))
+        table.add_row(*cells, *([Text(view.remark(stage), "dim")] if remarks else []))
     return table
 
 

@@ -6,11 +6,15 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from rich.console import Group
+from rich.padding import Padding
 from rich.text import Text
 
 from cli.screens import terminal, words
 from ftq.plan.memory import least
 from ftq.store.records import Version
+
+NARROW = 72  # columns of a terminal, below which four columns of text can't be read
 
 
 def print_models(models: Iterable[Any]) -> None:
@@ -37,6 +41,14 @@ def print_versions(versions: list[Version]) -> None:
 
 
 def print_options(options: list[dict[str, str]]) -> None:
+    out = terminal.console()
+    if out.width < NARROW:
+        for option in options:
+            told = f"{option['default'].replace(',', ', ')}  ({option['allowed']})"
+            terminal.put(
+                out, Group(Text(option["name"], "bold"), Padding(Text(f"{told}\n{option['help']}"), (0, 0, 0, 2)))
+            )
+        return
     table = terminal.table("OPTION")
     for heading in ("DEFAULT", "ALLOWED", "MEANING"):
         table.add_column(Text(heading, "dim"), overflow="fold")
@@ -44,4 +56,4 @@ def print_options(options: list[dict[str, str]]) -> None:
         table.add_row(
             Text(option["name"], "bold"), option["default"].replace(",", ", "), option["allowed"], option["help"]
         )
-    terminal.put(terminal.console(), table)
+    terminal.put(out, table)
