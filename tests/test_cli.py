@@ -215,7 +215,13 @@ def test_waiting_is_no_running_time(store: Store) -> None:
 
 
 def test_the_json_of_a_failed_run(store: Store) -> None:
-    error = {"kind": "bug", "message": "it broke", "hint": "`ftq logs broken`", "place": "prepare.1 on box", "about": ""}
+    error = {
+        "kind": "bug",
+        "message": "it broke",
+        "hint": "`ftq logs broken`",
+        "place": "prepare.1 on box",
+        "about": "",
+    }
     store.fail(store.add("bbbb2222", "broken"), "prepare", 480, RunError("bug", "it broke", "`ftq logs RUN`"))
     shown = json.loads(ok("status", "broken", "--json").stdout)
     assert (shown["status"], shown["stage"], shown["progress"]) == ("failed", "prepare", None)

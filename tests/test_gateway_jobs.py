@@ -272,6 +272,12 @@ def test_a_bad_line_is_named(site: Site, line: Any, why: str) -> None:
     assert site.store.count() == 0
 
 
+def test_parts_that_are_all_text_are_taken(site: Site) -> None:
+    parts = [{"type": "text", "text": "What is"}, {"type": "text", "text": "this?"}]
+    row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[1:]}]}
+    assert site.create(training_file=site.upload([*ROWS[:10], row])).status == "validating_files"
+
+
 def test_a_tuned_model_is_not_trained_on(site: Site) -> None:
     with pytest.raises(openai.BadRequestError, match="doesn't train on from one: name the base model") as caught:
         site.create(model="ft:smollm2-135m:ftq::x")
