@@ -334,7 +334,8 @@ def test_what_is_no_text_in_data_is_told(rest: str, tmp_path: Path) -> None:
 
 TABLES = {
     "a.csv": 'question,answer\nWhich key?,Enter.\n\n"How\n long?","Two, hours."\nNone?,\nA?,B,C\n',
-    "b.csv": 'id;Question ; Answer;context\n1;Which key?;Enter.;\n\n2;"How\n long?";Two, hours.;\n3;None?;;\n4;A?;B;;C\n',
+    "b.csv": "id;Question ; Answer;context\n1;Which key?;Enter.;\n\n"
+    '2;"How\n long?";Two, hours.;\n3;None?;;\n4;A?;B;;C\n',
     "c.tsv": 'Prompt\tCompletion\nWhich key?\tEnter.\n\n"How\n long?"\tTwo, hours.\nNone?\t\nA?\tB\tC\n',
     "d.csv": "\ufeffinstruction,output\r\n"
     'Which key?,Enter.\r\n\r\n"How\r\n long?","Two, hours."\r\nNone?,\r\nA?,B,C\r\n',

@@ -15,6 +15,8 @@ from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.json_records import KNOWN
 from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
 from ftq.facts.rules.data import HALF, LONG, TWICE
+from ftq.facts.text.mdx import INSTEAD
+from ftq.facts.text.mdx import UNKNOWN as EXPRESSION
 from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
@@ -38,7 +40,7 @@ DROPPED = {
     "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
 }
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
-LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG)  # by what they are, not by a limit
+LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, EXPRESSION)  # by what they are, not by a limit
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
@@ -48,6 +50,10 @@ LIMITED: dict[str, tuple[Level, str]] = {
     HALF: ("note", "Write the character whole: \\ud83d alone is half of one."),
     NOT_TEXT: ("note", "Nothing to do: only text is taught. Alternative texts of pictures stay."),
     UNCLOSED: ("warning", "End the comment with -->: as it is, nothing after it is taught."),
+    EXPRESSION: (
+        "note",
+        f"Write what it says: now {INSTEAD} stands for it, and nothing is asked of its sentence.",
+    ),
     "row of a table that is too wide": ("note", "Split the table by columns, or save it as records."),
     "feature of front matter": ("note", "Write the others as headings with a sentence, or as a list."),
     "character of front matter": ("note", "Write into the page what is to be asked."),
