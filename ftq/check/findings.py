@@ -37,6 +37,7 @@ DROPPED = {
     "rows of a fact": ("row", "beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
     "rows of a section": ("row", "beyond the most of one section", "Split long sections by headings."),
     "same answer": ("row", "with an answer that too many have", "Nothing to do: more would teach that answer alone."),
+    "unasked": ("fact", "that no question fits", "Say it in a sentence with who or what and does what, or in a table."),
     "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
 }
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
