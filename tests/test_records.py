@@ -311,7 +311,7 @@ def test_pairs_of_question_and_answer_are_records_in_any_case_and_depth(name: st
 def test_a_key_in_two_cases_with_two_values_is_refused(tmp_path: Path) -> None:
     _, checked = looked(tmp_path, {"a.jsonl": '{"question": "Who?", "Question": "What?", "answer": "Me."}'})
     assert [file.reason for file in checked.report.documents.skipped] == [
-        "nothing usable: the key question stands twice in it, with different values: keep one"
+        "nothing usable: line 1: the key question stands twice in it, with different values: keep one"
     ]
 
 
