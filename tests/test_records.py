@@ -315,6 +315,11 @@ def test_a_key_in_two_cases_with_two_values_is_refused(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("source", ['{"a": "alpha", "b": "bravo", "q": "quebec"}', '{"q": 3, "a": 4}'])
+def test_letters_of_other_things_are_no_question_and_answer(source: str, tmp_path: Path) -> None:
+    assert looked(tmp_path, {"letters.json": source})[0] == []
+
+
 def test_a_question_names_no_record(tmp_path: Path) -> None:
     assert stated('[{"x": "Which key?", "y": "Enter."}, {"x": "How long?", "y": "An hour."}]') == [
         ("Enter.", "x", "Which key?"),
