@@ -320,11 +320,11 @@ def test_letters_of_other_things_are_no_question_and_answer(source: str, tmp_pat
     assert looked(tmp_path, {"letters.json": source})[0] == []
 
 
-def test_a_question_names_no_record(tmp_path: Path) -> None:
-    assert stated('[{"x": "Which key?", "y": "Enter."}, {"x": "How long?", "y": "An hour."}]') == [
-        ("Enter.", "x", "Which key?"),
-        ("An hour.", "x", "How long?"),
-    ]
+def test_a_question_in_data_neither_names_a_record_nor_answers(tmp_path: Path) -> None:
+    rows = '[{"x": "Which key?", "y": "Enter.", "n": 3}, {"x": "How long?", "y": "An hour.", "n": 4}]'
+    assert stated(rows) == [("Enter.", "n", "3"), ("An hour.", "n", "4")]
+    _, checked = looked(tmp_path, {"a.json": rows})
+    assert told(checked)["2 questions in data of JSON left out"] == ("a.json:1: 2",)
 
 
 @pytest.mark.parametrize("rest", ["", ', "caption": "A pump."'])

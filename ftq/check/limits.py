@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
-from ftq.facts.rules.data import HALF, LONG, TWICE
+from ftq.facts.rules.data import HALF, LONG, QUESTION, TWICE
 from ftq.facts.text.mdx import INSTEAD
 from ftq.facts.text.mdx import UNKNOWN as EXPRESSION
 from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
@@ -30,7 +30,7 @@ DROPPED = {
 }
 VALUES, MUCH = "value of JSON", 0.1  # from this share on it is worth a warning
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
-LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, EXPRESSION)  # by what they are, not by a limit
+LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION)  # by what they are, not by a limit
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
@@ -49,5 +49,6 @@ LIMITED: dict[str, tuple[Level, str]] = {
     "character of front matter": ("note", "Write into the page what is to be asked."),
     "row of a table": ("note", "Split the table under several headings, or save it as records."),
     LONG: ("note", 'Save each as {"text": "..."}, a document of its own, or ask for it in a record.'),
+    QUESTION: ("note", "If it has an answer, call the two question and answer: then they are a record."),
     VALUES: ("note", "Split the file, or save as records what is to be asked."),
 }
