@@ -228,6 +228,48 @@ def test_what_a_model_will_be_asked_is_said_in_check_and_in_the_dry_run(tmp_path
     assert (f"{said}: they aren't in these numbers" in told.stderr) == bool(rows)
 
 
+def test_what_a_limit_leaves_out_of_most_is_a_warning_with_its_share(tmp_path: Path) -> None:
+    rows = "\n".join(f'{{"name": "bolt {n}", "weight": {n}}}' for n in range(25_000))
+    write(tmp_path / "docs", {"lines.jsonl": rows, "b.md": "# B\n\nText.\n"})
+    [finding] = [one for one in look(tmp_path / "docs").findings if "beyond a limit" in one.message]
+    assert (finding.level, finding.message) == (
+        "warning",
+        "5,000 values of JSON beyond a limit left out, 20 % of them",
+    )
+    assert finding.places == ("lines.jsonl:20001: 5,000",)
+
+
+def test_each_document_has_some_of_the_rows_that_are_shown(tmp_path: Path) -> None:
+    many = json.dumps([{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(2_000)])
+    few = {f"few{n}.json": json.dumps({"question": f"Few {n}?", "answer": "One."}) for n in range(12)}
+    write(tmp_path / "docs", {"many.json": many, **few})
+    shown = look(tmp_path / "docs").rows
+    assert {row.source.partition("#")[0] for row in shown} == {"many.json", *few} and len(shown) == 30
+    more = {f"more{n}.json": json.dumps({"question": f"More {n}?", "answer": "One."}) for n in range(40)}
+    write(tmp_path / "docs", more)
+    assert len({row.source for row in look(tmp_path / "docs").rows}) == 30
+
+
+@pytest.mark.parametrize(
+    ("documents", "fix"),
+    [
+        (["a.jsonl"], "nothing else is in their documents"),
+        (["b.jsonl"], "the rest of their documents is used"),
+        (["a.jsonl", "b.jsonl"], "the rest of their documents is used, where there is any"),
+    ],
+)
+def test_a_fix_fits_what_is_left_of_the_documents(documents: list[str], fix: str, tmp_path: Path) -> None:
+    texts = {"a.jsonl": "{bad\n", "b.jsonl": '{"question": "q", "answer": "a"}\n{bad\n'}
+    write(tmp_path / "docs", {"c.md": "# C\n\nText.\n", **{name: texts[name] for name in documents}})
+    checked = look(tmp_path / "docs")
+    [finding] = [one for one in checked.findings if "left out" in one.message]
+    assert finding.fix == f"Correct them: {fix}."
+    bad = "line 1: malformed JSON (Expecting property name enclosed in double quotes, column 2)"
+    assert [file.reason for file in checked.report.documents.skipped] == (
+        [f"nothing usable: {bad}"] if "a.jsonl" in documents else []
+    )
+
+
 def test_rows_that_a_model_wrote_are_shown_with_the_others(tmp_path: Path) -> None:
     survey = Survey(tmp_path, lambda example: (example["instruction"], example["output"]))
     row = {"instruction": "Q?", "input": "", "output": "A.", "source": "a.md#A", "document": "a.md"}

@@ -322,3 +322,21 @@ def test_an_attribute_is_asked_for_in_its_number(attribute: str, value: str, que
     assert questions <= asked
     broken = ("the motors is", "is the motors", "is the features", "the features is", "motors is given", "is active of")
     assert not [text for row in train for text in broken if text in f"{row.instruction} {row.output}"]
+
+
+def test_a_fact_that_no_question_fits_is_told_with_its_place() -> None:
+    asked_for = fact("`till_1`", "500 euros")
+    lone = Fact("`a` b.", "said", "`a` b.", "`a` b.", (), "b.txt", 1, "P", "", "")
+    train, _, report = rows_of([asked_for, lone], Options(language="de", refusals=0))
+    assert {row.fact for row in train} == {asked_for.key} and report.facts == 2
+    assert report.left_out["unasked"] == 1 and report.left_out_of["unasked"] == {"b.txt:1": 1}
+
+
+def test_values_of_one_chinese_character_are_asked_for() -> None:
+    facts = facts_of("# 零件\n\n| 零件 | 颜色 | x |\n|---|---|---|\n| 水泵 | 红 | J |\n| 阀门 | 绿 | N |\n", "a.md")
+    assert [(one.subject, one.attribute, one.value) for one in facts] == [
+        ("水泵", "颜色", "红"),
+        ("阀门", "颜色", "绿"),
+    ]
+    train, _, _ = rows_of(facts, Options(refusals=0))
+    assert {row.fact for row in train} == {one.key for one in facts}

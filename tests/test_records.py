@@ -311,15 +311,20 @@ def test_pairs_of_question_and_answer_are_records_in_any_case_and_depth(name: st
 def test_a_key_in_two_cases_with_two_values_is_refused(tmp_path: Path) -> None:
     _, checked = looked(tmp_path, {"a.jsonl": '{"question": "Who?", "Question": "What?", "answer": "Me."}'})
     assert [file.reason for file in checked.report.documents.skipped] == [
-        "nothing usable: the key question stands twice in it, with different values: keep one"
+        "nothing usable: line 1: the key question stands twice in it, with different values: keep one"
     ]
 
 
-def test_a_question_names_no_record(tmp_path: Path) -> None:
-    assert stated('[{"x": "Which key?", "y": "Enter."}, {"x": "How long?", "y": "An hour."}]') == [
-        ("Enter.", "x", "Which key?"),
-        ("An hour.", "x", "How long?"),
-    ]
+@pytest.mark.parametrize("source", ['{"a": "alpha", "b": "bravo", "q": "quebec"}', '{"q": 3, "a": 4}'])
+def test_letters_of_other_things_are_no_question_and_answer(source: str, tmp_path: Path) -> None:
+    assert looked(tmp_path, {"letters.json": source})[0] == []
+
+
+def test_a_question_in_data_neither_names_a_record_nor_answers(tmp_path: Path) -> None:
+    rows = '[{"x": "Which key?", "y": "Enter.", "n": 3}, {"x": "How long?", "y": "An hour.", "n": 4}]'
+    assert stated(rows) == [("Enter.", "n", "3"), ("An hour.", "n", "4")]
+    _, checked = looked(tmp_path, {"a.json": rows})
+    assert told(checked)["2 questions in data of JSON left out"] == ("a.json:1: 2",)
 
 
 @pytest.mark.parametrize("rest", ["", ', "caption": "A pump."'])
@@ -334,7 +339,8 @@ def test_what_is_no_text_in_data_is_told(rest: str, tmp_path: Path) -> None:
 
 TABLES = {
     "a.csv": 'question,answer\nWhich key?,Enter.\n\n"How\n long?","Two, hours."\nNone?,\nA?,B,C\n',
-    "b.csv": 'id;Question ; Answer;context\n1;Which key?;Enter.;\n\n2;"How\n long?";Two, hours.;\n3;None?;;\n4;A?;B;;C\n',
+    "b.csv": "id;Question ; Answer;context\n1;Which key?;Enter.;\n\n"
+    '2;"How\n long?";Two, hours.;\n3;None?;;\n4;A?;B;;C\n',
     "c.tsv": 'Prompt\tCompletion\nWhich key?\tEnter.\n\n"How\n long?"\tTwo, hours.\nNone?\t\nA?\tB\tC\n',
     "d.csv": "\ufeffinstruction,output\r\n"
     'Which key?,Enter.\r\n\r\n"How\r\n long?","Two, hours."\r\nNone?,\r\nA?,B,C\r\n',

@@ -7,20 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from ftq.check.limits import DROPPED, LEFT_OUT, LIMITED, MUCH, VALUES
+from ftq.check.limits import Level as Level
 from ftq.check.near import MOST as NEAR
 from ftq.check.survey import Survey
-from ftq.examples.dataset import COMPARED, FACTS, WORDS
+from ftq.examples.dataset import COMPARED, FACTS
 from ftq.examples.json_records import KNOWN
 from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
-from ftq.facts.rules.data import HALF, LONG, TWICE
-from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
 from ftq.formats.documents import NEEDS_OCR
 
-Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 PLACES = 50  # of a finding that are named
 NO_MODEL = "The model would tell it to whoever asks: take it out, and make it invalid where it was in use."
@@ -29,32 +27,6 @@ SHORT = (
     "tables, lists of `name: what it is` and commands under a sentence become questions."
 )
 OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
-# reason of ftq.questions -> what it means for whoever wrote the documents
-DROPPED = {
-    "two answers": ("question", "with two answers", "Say under which heading each holds, or keep one of the two."),
-    "rows of a fact": ("row", "beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
-    "rows of a section": ("row", "beyond the most of one section", "Split long sections by headings."),
-    "same answer": ("row", "with an answer that too many have", "Nothing to do: more would teach that answer alone."),
-    "cloze": ("sentence", "with a gap beyond their share", "Nothing to do: questions teach more."),
-}
-LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
-LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG)  # by what they are, not by a limit
-# what a limit left out -> what to do
-LIMITED: dict[str, tuple[Level, str]] = {
-    FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
-    WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
-    COMPARED: ("note", "Look for contradictions in parts of the folder."),
-    TWICE: ("warning", "Keep one of the two: as it is, neither is asked for."),
-    HALF: ("note", "Write the character whole: \\ud83d alone is half of one."),
-    NOT_TEXT: ("note", "Nothing to do: only text is taught. Alternative texts of pictures stay."),
-    UNCLOSED: ("warning", "End the comment with -->: as it is, nothing after it is taught."),
-    "row of a table that is too wide": ("note", "Split the table by columns, or save it as records."),
-    "feature of front matter": ("note", "Write the others as headings with a sentence, or as a list."),
-    "character of front matter": ("note", "Write into the page what is to be asked."),
-    "row of a table": ("note", "Split the table under several headings, or save it as records."),
-    LONG: ("note", 'Save each as {"text": "..."}, a document of its own, or ask for it in a record.'),
-    "value of JSON": ("note", "Split the file, or save as records what is to be asked."),
-}
 
 
 @dataclass(frozen=True)
@@ -163,8 +135,17 @@ def _records(report: DatasetReport) -> Iterator[Finding]:
         places = tuple(map(_record, records))
         number = sum(record.count for record in records)
         what = "1 record or section is" if number == 1 else f"{number:,} records or sections are"
-        fix = "Correct them: the rest of their documents is used."
+        fix = f"Correct them: {_rest(report)}."
         yield Finding("warning", f"{what} left out", fix, places, number)
+
+
+def _rest(report: DatasetReport) -> str:
+    """What becomes of the documents that have records left out."""
+    unusable = tuple(f"{file.path}{sign}" for file in report.documents.skipped for sign in ":,")
+    lost = sum(record.where.startswith(unusable) for record in report.records_skipped)
+    if lost == len(report.records_skipped):
+        return "nothing else is in their documents"
+    return "the rest of their documents is used" + (", where there is any" if lost else "")
 
 
 def _record(record: SkippedRecord) -> str:
@@ -246,7 +227,8 @@ def _dropped(report: DatasetReport) -> Iterator[Finding]:
         if number:
             word, what, fix = DROPPED.get(reason, ("row", f"of {reason}", ""))
             places = _numbered((report.questions.left_out_of if report.questions else {}).get(reason, {}))
-            yield Finding("note", f"{_count(number, word)} {what} left out", fix, places, len(places))
+            ending = "" if what.startswith("left out") else " left out"
+            yield Finding("note", f"{_count(number, word)} {what}{ending}", fix, places, len(places))
 
 
 def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
@@ -259,10 +241,21 @@ def _cuts(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
         numbered = _numbered(places)
         message = f"{_count(places.total(), word)}{f' {rest}' if rest else ''}"
         message += "" if what == COMPARED else " left out" if what in LEFT_OUT else " beyond a limit left out"
+        if (share := _share(what, places, report)) >= MUCH:
+            level, message = "warning", f"{message}, {share:.0%} of them".replace("%", " %")
         yield Finding(level, message, fix, numbered, len(numbered))
     if number := survey.not_compared:
         message = f"{_count(number, 'section')} not compared: only the first {NEAR:,} can be near duplicates of others"
         yield Finding("note", message, "Look at a part of the folder, if that matters: ftq check DIR/PART")
+
+
+def _share(what: str, places: Counter[str], report: DatasetReport) -> float:
+    """How much of what their files state isn't asked for; 0 where that isn't known."""
+    if what not in (FACTS, VALUES):
+        return 0.0
+    files = {where if where in places and ":" not in where else where.rpartition(":")[0] or where for where in places}
+    kept = sum(file.facts for file in report.documents.used if file.path in files)
+    return places.total() / (places.total() + kept)
 
 
 def _numbered(places: Mapping[str, int]) -> tuple[str, ...]:

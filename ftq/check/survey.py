@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ftq.check.near import Near
 from ftq.check.secrets import masked, secrets
 from ftq.examples.split import Example
 
-DRAWN = 30  # rows that are shown
+DRAWN, EACH = 30, 3  # rows that are shown; of a document, before others come from wherever
 BATCH = 512  # rows whose tokens are counted at once
 WAITING = 2  # batches that are being counted
 PLACES = 50  # of one kind that are named
@@ -56,6 +56,9 @@ class Places:
             self.named.append(place)
 
 
+Drawn = tuple[int, int, Shown]  # its lot, its number
+
+
 class Survey:
     """`add` rows with their lengths in tokens; the rest is there to be read. `folder` holds the documents.
 
@@ -66,7 +69,9 @@ class Survey:
         self.lengths, self.rules = Counter[int](), Counter[str]()
         self.near, self.secrets = Places(), Places()
         self._folder, self._texts, self._seed = folder, texts, seed
-        self._drawn: list[tuple[int, int, Shown]] = []
+        self._drawn: list[Drawn] = []  # from wherever
+        self._least = 0  # lot of the best rows of these documents
+        self._of_file: dict[str, list[Drawn]] = {}  # of each document that is among the first
         self._near, self._told = Near(), set[tuple[str, str]]()
 
     def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
@@ -94,16 +99,34 @@ class Survey:
 
     @property
     def shown(self) -> list[Shown]:
-        """Rows drawn by their content, so that the same documents show the same ones."""
-        return [row for *_, row in sorted(self._drawn, key=lambda drawn: drawn[0])]
+        """Rows drawn by their content, so that the same documents show the same ones; some of each document."""
+        files = [sorted(rows, reverse=True) for rows in self._of_file.values()]
+        turns = [sorted((rows[turn] for rows in files if len(rows) > turn), reverse=True) for turn in range(EACH)]
+        drawn = {row[:2]: row for row in chain(*turns, sorted(self._drawn, reverse=True))}
+        return [row for *_, row in sorted(islice(drawn.values(), DRAWN), key=lambda drawn: drawn[0])]
 
     def _draw(self, example: Example, rule: str, tokens: int) -> None:
         content = "\x1f".join((str(self._seed), example["instruction"], example["output"]))
         lot = int.from_bytes(blake2b(content.encode(errors="replace"), digest_size=8).digest())
-        if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
+        file = example["document"]
+        rows = self._of_file.get(file, [])
+        is_first = not rows and (len(self._of_file) < DRAWN or lot > self._least)
+        is_of_file = is_first or (bool(rows) and (len(rows) < EACH or lot > rows[0][0]))
+        if is_of_file or len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
             asked, answer = self._texts(example)
             drawn = (lot, self.lengths.total(), Shown(asked, answer, rule, example["source"], tokens))
-            (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
+            if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
+                (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
+            if is_of_file:
+                self._add_to(file, drawn)
+
+    def _add_to(self, file: str, drawn: Drawn) -> None:
+        """Keep the row for its document; of more than DRAWN documents the one with the least lot goes."""
+        rows = self._of_file.setdefault(file, [])
+        (heapq.heappush if len(rows) < EACH else heapq.heappushpop)(rows, drawn)
+        if len(self._of_file) > DRAWN:
+            del self._of_file[min(self._of_file, key=lambda name: max(self._of_file[name])[0])]
+        self._least = min(max(rows)[0] for rows in self._of_file.values())
 
     def _look(self, example: Example) -> None:
         source, text = example["source"], "\n".join((example["instruction"], example["input"], example["output"]))

@@ -181,8 +181,10 @@ class Examples:
             parts, same_as = self.split_into_parts - parts, self._same_as if twice else ""
             self.documents.used.append(Used(name, self.count - count, stated, parts, twice, same_as))
         else:
-            first = self.records_skipped[records].reason
-            self.documents.skipped.append(Skipped(name, f"nothing usable: {first}"))
+            first = self.records_skipped[records]
+            place = first.where.removeprefix(f"{utf8(name)}: ")
+            where = f"{place}: " if place.startswith("line ") else ""
+            self.documents.skipped.append(Skipped(name, f"nothing usable: {where}{first.reason}"))
 
     def _note(self, stated: Stated) -> None:
         self._facts.add(stated.facts)

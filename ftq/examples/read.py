@@ -12,13 +12,14 @@ from pathlib import Path
 from ftq.errors import utf8
 from ftq.examples import json_records
 from ftq.examples.records import csv_rows, texts
+from ftq.examples.records.called import question_of, where_of
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.stated import data_of, words_in, words_of_file
 from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
 from ftq.facts.most import Facts
 from ftq.facts.structure import Document, has_text
+from ftq.facts.text import mdx
 from ftq.facts.text.plain import NOT_TEXT
-from ftq.facts.text.signs import asks
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.decode import Decoded
@@ -140,11 +141,16 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     if document.skipped_pages:
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
-    text, known, is_empty = Document(document.markdown, has_blocks=bool(rules)), _Known(name, rules), True
+    known, is_empty = _Known(name, rules), True
+    if name.lower().endswith(".mdx"):
+        markdown, unknown = mdx.without_expressions(document.markdown)
+        document = replace(document, markdown=markdown)
+        known.cuts += [Cut(name, line, mdx.UNKNOWN, 1) for line in unknown]
+    text = Document(document.markdown, has_blocks=bool(rules))
     for line, path, blocks in known.sections(text):
         is_empty = False
         source = f"{name}#{path[-1]}" if path else name
-        yield Candidate(name, _where(name, document, line), _question(path, stem), "", blocks, source, path)
+        yield Candidate(name, where_of(name, document, line), question_of(path, stem), "", blocks, source, path)
     if is_generated(document.markdown):
         known.facts = Facts()
     if is_empty and not known.facts.all():  # front matter may state something where no section does
@@ -177,30 +183,14 @@ class _Known:
         self.cuts += [replace(cut, line=line) for cut in cuts] if line else cuts
 
     def _add(self, facts: Iterable[Fact], line: int) -> None:
-        fresh = filter(self.is_new, facts)
+        whole = (fact for fact in facts if mdx.INSTEAD not in fact.value + fact.subject + fact.sentence)
+        fresh = filter(self.is_new, whole)
         self.facts.add((replace(fact, line=line) for fact in fresh) if line else fresh)
 
     def stated(self, words: Callable[[], set[str]]) -> Iterator[Stated]:
         cuts = (*self.cuts, *(Cut(self.name, 0, FACT, number) for number in self.facts.left_out.values()))
         if self.rules or cuts:
             yield Stated(self.name, self.facts.all(), words() if self.rules else set(), cuts)
-
-
-def _where(name: str, document: Converted, line: int) -> str:
-    if not document.marks:
-        return f"{name}:{line}"
-    place = document.where(line)
-    return f"{name}, {place}" if place else name
-
-
-def _question(path: tuple[str, ...], stem: str) -> str:
-    """The instruction for a section: its heading if that is a question, else a request to explain it."""
-    if not path:
-        return f'Explain "{stem.replace("-", " ").replace("_", " ")}".'
-    *above, heading = path
-    if asks(heading):
-        return heading
-    return f'Explain "{heading}" ({", ".join(above)}).' if above else f'Explain "{heading}".'
 
 
 def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
@@ -284,7 +274,7 @@ def _text(text: texts.Text, known: _Known, place: str) -> Iterator[Read]:
     for _, headings, blocks in known.sections(document, texts.line_of(place)):
         is_empty = False
         path = headings if text.title in headings[:1] or not text.title else (text.title, *headings)
-        question = _question(path, "") if path else f'Explain "{text.begins}".'
+        question = question_of(path, "") if path else f'Explain "{text.begins}".'
         yield Candidate(name, f"{name}: {place}", question, "", blocks, f"{name}#{place}", path)
     if is_empty:
         yield LeftOut(name, f"{name}: {place}", f"no text in it but {document.instead}")

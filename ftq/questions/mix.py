@@ -18,6 +18,7 @@ from ftq.questions.write import CLOZE, Draft, drafts
 SAME_ANSWERS = 12  # are allowed in any set, however small
 FIRST = 4  # times its cap is what a section with many facts may have, for two rows of each
 SHARED, AT_ONCE = 10_000, 500  # facts from which on more processes write their questions; facts that one gets at a time
+UNASKED = "unasked"  # the reason of facts that no question fits
 FEW = 5  # exposures under which a fact is hardly learned
 Section = tuple[str, tuple[str, ...]]  # its file, its headings
 SPARE, SHARE = 10, 5  # questions without an answer for valid: at most so many, and one for so many of train's
@@ -31,7 +32,11 @@ def rows_of(
     spoken = language(
         options.language or language_of(" ".join(f"{fact.sentence} {fact.value}" for fact in facts[:5000]))
     )
-    single, conflicts = resolved(_written(facts, spoken, options), spoken)
+    written = _written(facts, spoken, options)
+    drafted = {draft.fact.key for draft in written}
+    unasked = [fact for fact in facts if fact.key not in drafted]
+    single, conflicts = resolved(written, spoken)
+    del written
     train, valid = _held_back(single, facts, options)
     del single
     train, caps = _capped(train, options)
@@ -41,7 +46,7 @@ def rows_of(
     train, valid = train + silent, valid + spare
     lots = Lots(options.seed)
     train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
-    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps})
+    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
     return _rows(train), _rows(valid), report
 
 
@@ -193,7 +198,12 @@ def _source(draft: Draft) -> str:
 
 
 def _report(
-    code: str, facts: Sequence[Fact], train: list[Draft], options: Options, left_out: dict[str, list[Draft]]
+    code: str,
+    facts: Sequence[Fact],
+    train: list[Draft],
+    options: Options,
+    left_out: dict[str, list[Draft]],
+    unasked: list[Fact],
 ) -> Report:
     rows = Counter(draft.fact.rule for draft in train)
     met = Counter(draft.fact.key for draft in train)
@@ -203,4 +213,7 @@ def _report(
     places = {
         reason: dict(Counter(map(_source, drafts)).most_common()) for reason, drafts in left_out.items() if drafts
     }
+    if unasked:
+        numbers[UNASKED] = len(unasked)
+        places[UNASKED] = dict(Counter(f"{fact.file}:{fact.line}" for fact in unasked).most_common())
     return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, numbers, places)

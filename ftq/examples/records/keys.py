@@ -17,7 +17,7 @@ PAIRS = [
     ("frage", "antwort"),
     ("q", "a"),
 ]
-SHORT = ("q", "a")  # also names of other things: a pair if both are text
+SHORT = ("q", "a")  # also names of other things: a pair if both are text, and no third key is one letter
 CHATS = ("messages", "conversations")
 NAMES = RECORD | {name for pair in PAIRS for name in pair}
 
@@ -36,9 +36,13 @@ def named(record: dict[str, Any]) -> dict[str, Any]:
 def pair_of(record: dict[str, Any]) -> tuple[str, str] | None:
     """The keys of its question and answer, in lower case as `named` gives them."""
     for pair in PAIRS:
-        if all(key in record and (pair != SHORT or isinstance(record[key], str)) for key in pair):
+        if all(key in record for key in pair) and (pair != SHORT or _is_short(record)):
             return pair
     return None
+
+
+def _is_short(record: dict[str, Any]) -> bool:
+    return all(isinstance(value, str) if key in SHORT else len(key) > 1 for key, value in record.items())
 
 
 def is_record(record: dict[str, Any]) -> bool:

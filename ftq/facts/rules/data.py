@@ -11,10 +11,12 @@ from ftq.facts.fact import Cut, Fact
 from ftq.facts.records.json_text import Number
 from ftq.facts.records.names import MEANT, NAMES, hinted, is_twice, is_whole, name_of, spaced, subject_key
 from ftq.facts.text.blobs import without_blobs
+from ftq.facts.text.signs import asks
 
 MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file
 LONG = "value of JSON that is too long to be an answer"
+QUESTION = "question in data of JSON"
 TWICE, HALF = "value of a key that stands twice", "value with half a character in it"
 
 
@@ -87,6 +89,8 @@ def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:
             known.cuts.append(Cut(known.file, line, TWICE, 1))
         elif isinstance(value, str) and not is_whole(value):
             known.cuts.append(Cut(known.file, line, HALF, 1))
+        elif isinstance(value, str) and asks(value):
+            known.cuts.append(Cut(known.file, line, QUESTION, 1))
         elif isinstance(value, str | Number) and _is_long(str(value)):
             known.cuts.append(Cut(known.file, line, LONG, 1))
         elif fact := _fact(name, str(key), value, node, known.file, line):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ftq.facts.blocks import Paragraph, Table
-from ftq.facts.checks import LETTERS, is_subject, known_phrases, words
+from ftq.facts.checks import CJK, LETTERS, is_subject, known_phrases, words
 from ftq.facts.fact import Fact
 from ftq.facts.place import Place
 
@@ -61,5 +61,5 @@ def _is_value(text: str) -> bool:
     return (
         any(sign.isalnum() for sign in text)
         and words(text) <= CELL
-        and (len(text) > 1 or text.isdigit() or LETTERS.match(text) is None)
+        and (len(text) > 1 or text.isdigit() or LETTERS.match(text) is None or CJK.match(text) is not None)
     )
