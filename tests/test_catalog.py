@@ -11,7 +11,7 @@ from ftq.errors import NotFound, UserError
 from ftq.plan.memory import least
 from ftq.spec import models
 from ftq.spec.shape import Shape
-from tests.tiny import CONFIG
+from tests.tiny import CONFIG, make_tiny_model
 
 
 def test_each_alias_and_each_hub_id_is_found_in_any_case() -> None:
@@ -59,9 +59,7 @@ def test_smollm2_is_as_its_packaged_weights_say() -> None:
 
 def test_check_gives_what_a_run_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = tmp_path / "mine"
-    local.mkdir()
-    (local / "config.json").write_text("{}")
-    (local / "model.safetensors").write_bytes(b"")
+    make_tiny_model(local)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     given = ["Qwen3-4B", "Qwen/Qwen3-4B", "somebody/some.Model-1", "mine", "./mine", str(local), "~/mine"]

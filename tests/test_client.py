@@ -29,6 +29,7 @@ from ftq.spec.options import parse
 from ftq.store import schema
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from tests.tiny import make_tiny_model
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 AWAY = "The broker can't be reached. The run is recorded and starts as soon as it is there."
@@ -154,9 +155,7 @@ def test_a_broker_that_is_unreachable_is_named_or_started(client: Client, option
 
 def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tmp_path: Path) -> None:
     local = tmp_path / "my model!"
-    local.mkdir()
-    (local / "config.json").write_text("{}")
-    (local / "model.safetensors").write_bytes(b"")
+    make_tiny_model(local)
     models = ["qwen3-4b", "qwen3-4b", "Qwen/Qwen3-4B", str(local), "qwen3-4b"]
     assert [client.submit({**options, "model": model}).run.name for model in models] == [
         "qwen3-4b-1", "qwen3-4b-2", "Qwen3-4B-1", "my-model-1", "qwen3-4b-3",

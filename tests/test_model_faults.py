@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ftq.errors import FtqError, UserError
 from ftq.files.export_report import GgufReport, Parity, Stops
 from ftq.spec import models
 from ftq.spec.options import parse
+from ftq.spec.weights import unread, weight_files
 from tests.base_models import (
     FAMILIES,
     change,
@@ -35,6 +37,7 @@ from worker.gguf.quantize import FTYPES, quantize
 from worker.stages.export.measure import bounds
 from worker.stages.model import base_model, merge, revisions, weights
 from worker.stages.model.check import convertible, tried
+from worker.stages.model.check.finite import check_finite
 from worker.stages.model.check.loads import check_loads
 from worker.stages.model.tokens import Tokens
 from worker.stages.prepare import prepare
@@ -164,6 +167,36 @@ def test_a_weight_in_two_shards_an_absent_one_and_a_torn_file_are_named(model: P
         assert "not a whole safetensors file" in refusal(lambda torn=torn: weights.read(torn))
 
 
+@pytest.mark.parametrize("kind", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "0xFF"])
+def test_a_number_that_is_none_is_found_wherever_it_stands(tmp_path: Path, kind: str, value: Any) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    whole, wrong = torch.linspace(-1, 1, 3_000_001), torch.full((3_000_001,), torch.finfo(torch.float16).max)
+    dtype = getattr(torch, weights.USABLE[kind])
+    wrong = wrong.to(dtype)
+    if value == "0xFF":
+        wrong.view(torch.uint8)[-4096:] = 255
+    else:
+        wrong[-1] = value
+    save_file({"a": whole.to(dtype), "b": whole.to(dtype, copy=True)}, tmp_path / "model.safetensors")
+    check_finite(tmp_path, "mine")
+    save_file({"a": whole.to(dtype), "b": wrong}, tmp_path / "model.safetensors")
+    count = f"{4096 // wrong.itemsize:,}" if value == "0xFF" else "1"
+    expected = f"model mine: {count} of the numbers of b are NaN or infinite (in model.safetensors)"
+    assert refusal(lambda: check_finite(tmp_path, "mine")) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forks")
+def test_what_only_the_loader_sees_is_told_in_its_words(model: Path) -> None:
+    """The converter fails on it too, and blames its own file."""
+    configure(model, num_attention_heads=8)
+    said = refusal(lambda: convertible.check_convertible(model, "mine", "<|im_end|>"))
+    assert "config.json says another shape than the files: model.layers.0.self_attn.o_proj" in said
+
+
 def test_a_shape_that_its_bytes_do_not_hold_is_named(model: Path) -> None:
     file = model / "model.safetensors"
     data = file.read_bytes()
@@ -181,7 +214,15 @@ def test_one_rule_says_which_files_are_the_model(tmp_path: Path) -> None:
     for path in other.glob("model*"):
         shutil.copyfile(path, model / path.name)
     (model / "pytorch_model.bin").write_bytes(b"another form")
-    assert [path.name for path in weights.files(model)] == models.weight_files(model) == ["model.safetensors"]
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert (unread(alone), unread(other), unread(model)) == ([], [], shards)
+    report = Quiet()
+    for folder in (alone, other, model):
+        prepare._tell_unread(folder, "mine", report)
+    assert report.messages("note") == [
+        f"model mine: model.safetensors is loaded, and not {shards[0]} and 1 more beside it"
+    ]
+    assert [path.name for path in weights.files(model)] == weight_files(model) == ["model.safetensors"]
     assert weights.parameters(model) == weights.parameters(alone)
     assert revisions.of(model) == revisions.of(alone)
     merge.copy_settings(model, tmp_path / "merged", "<|im_end|>")
@@ -322,6 +363,11 @@ def refuse() -> Parity:
         ({"a": (64, 80), "b": (64, 112)}, ["q4_k_m", "q8_0"], "refused: 100%"),
         ({"a": (64, 80), "b": (64, 64)}, ["q2_k"], "refused: 56%"),
         ({"a": (64, 80), "b": (256, 96)}, ["f16", "q4_k_m"], "told: 17%"),
+        ({"a": (64, 80), "b": (256, 96)}, ["q8_0"], "fails: q8_0"),
+        ({"a": (64, 80), "b": (256, 96)}, ["q4_k_m", "q8_0", "f16"], "fails: q8_0"),
+        ({"b": (256, 96), "lm_head.weight": (64, 80)}, ["q4_k_m"], "fails: q4_k_m"),
+        ({"b": (256, 96), EMBEDDING: (64, 80)}, ["q6_k", "q8_0"], "fails: q6_k and q8_0"),
+        ({EMBEDDING: (64, 80)}, ["f16"], ""),
         ({"a": (64, 80)}, ["f16", "bf16"], ""),
         ({"a": (64, 96), "b": (64, 576), "norm": (80,)}, ["q4_k_m"], ""),
     ],
@@ -340,20 +386,25 @@ def test_what_would_be_f16_under_another_name_is_refused(
             expected.split()[1] in said and "(a has rows of 80)" in said and " would be f16 under another name" in said
         )
         return
+    if expected.startswith("fails"):
+        said = refusal(lambda: prepare._check_rows(tmp_path, spec, report))
+        assert said.endswith(f" has rows of 80): llama.cpp can't make {expected.removeprefix('fails: ')} of it")
+        return
     prepare._check_rows(tmp_path, spec, report)
     told = report.messages("warning")
     assert [expected.split()[1] in line for line in told] == ([True] if expected else [])
 
 
-WIDTHS = {256: "k", 96: "fallback", 80: "f16"}
+WIDTHS = {"256": (256, 256), "96": (96, 96), "80": (80, 2048), "inner80": (64, 80)}  # of the model, of its MLP
 
 
 @pytest.fixture(scope="module")
-def f16(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def f16(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A GGUF for each width of rows."""
     folder = tmp_path_factory.mktemp("widths")
     sizes = {
-        f"w{n}": {"hidden_size": n, "intermediate_size": n, "head_dim": n // 4, "vocab_size": 49152} for n in WIDTHS
+        name: {"hidden_size": width, "intermediate_size": middle, "head_dim": width // 4}
+        for name, (width, middle) in WIDTHS.items()
     }
     write_models(folder, {name: ("LlamaConfig", more) for name, more in sizes.items()})
     tokenizer = make_tiny_model(folder / "tokenizer")
@@ -361,28 +412,29 @@ def f16(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         for path in tokenizer.glob("tokenizer*"):
             shutil.copyfile(path, folder / name / path.name)
         convert(folder / name, folder / f"{name}.gguf", "f16")
-    return {n: folder / f"w{n}.gguf" for n in WIDTHS}
+    return {name: folder / f"{name}.gguf" for name in sizes}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", FTYPES)
-def test_what_a_file_holds_is_told_for_every_type_and_width(f16: dict[int, Path], tmp_path: Path, kind: str) -> None:
-    shares = dict[int, dict[str, float]]()
-    for width, source in f16.items():
-        try:
-            quantize(source, tmp_path / "small.gguf", kind)
-            shares[width] = held(tmp_path / "small.gguf")
-        except FtqError as error:  # an output layer that would be q8_0, for which llama.cpp has nothing else
-            assert width == 80 and "no tensor type fallback" in error.message
-            shares[width] = {"f16": 1.0}
-    assert whole(shares[256]) == whole(shares[96]) == 0 and whole(shares[80]) == 1
-    assert sum(shares[256].values()) == pytest.approx(1, abs=0.001)
+def test_what_a_file_holds_is_told_for_every_type_and_width(f16: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    shares = dict[str, dict[str, float]]()
+    for name, source in f16.items():
+        if name == "80" or (name, kind) == ("inner80", "q8_0"):  # what prepare refuses
+            with pytest.raises(FtqError, match="failed"):
+                quantize(source, tmp_path / "small.gguf", kind)
+            continue
+        quantize(source, tmp_path / "small.gguf", kind)
+        shares[name] = held(tmp_path / "small.gguf")
+    assert whole(shares["256"]) == whole(shares["96"]) == 0
+    assert kind == "q8_0" or 0 < whole(shares["inner80"]) < 0.01
+    assert sum(shares["256"].values()) == pytest.approx(1, abs=0.001)
     wanted = kind.split("_")[0] + ("_0" if kind == "q8_0" else "_k")
-    assert wanted in shares[256], shares
-    assert (wanted in shares[96]) == (kind == "q8_0"), shares
-    file = GgufReport("model.gguf", kind, 1, "ab", 2, Stops(20, 20, 20), holds=shares[80])
+    assert wanted in shares["256"], shares
+    assert (wanted in shares["96"]) == (kind == "q8_0"), shares
+    file = GgufReport("model.gguf", kind, 1, "ab", 2, Stops(20, 20, 20), holds={"f16": 1.0})
     assert "100% of its weights in 16 bit" in bounds.notes(file, None)[0] and file.held == "f16"
-    assert bounds.notes(replace(file, holds=shares[96]), None) == []
+    assert bounds.notes(replace(file, holds=shares["96"]), None) == []
 
 
 # ---- the first loss --------------------------------------------------------------------------------------------
@@ -398,6 +450,8 @@ def test_what_a_file_holds_is_told_for_every_type_and_width(f16: dict[int, Path]
         (12.3, 49152, "refused"),  # another model's vocabulary
         (13.8, 49152, "refused"),
         (12.9, 262144, "told"),
+        (math.nan, 49152, "no number"),
+        (math.inf, 49152, "no number"),
         (6.9, 1024, "told"),  # the models of these tests, which have to be trained
     ],
 )
@@ -405,6 +459,11 @@ def test_a_base_model_that_only_guesses_is_told_and_a_worse_one_refused(
     loss: float, vocabulary: int, outcome: str
 ) -> None:
     report = Quiet()
+    if outcome == "no number":
+        with pytest.raises(UserError, match=rf"base model's loss is {loss}: nothing was learned yet") as caught:
+            first_loss.judge(loss, vocabulary, report)
+        assert "not the learning rate" in caught.value.hint
+        return
     if outcome == "refused":
         assert f"loss is {loss}: guessing" in refusal(lambda: first_loss.judge(loss, vocabulary, report))
         return

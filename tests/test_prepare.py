@@ -456,10 +456,25 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(model: Path, tmp_pa
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UserError, match=r"^model mine can't become a GGUF .*: BPE pre-tokenizer was not recognized"):
         convertible.check_convertible(other, "mine", "<|im_end|>")
-    config = {"architectures": ["UnheardOf"], "model_type": "llama"}
-    (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"^model mine can't become a GGUF .*: .*UnheardOf is not supported$"):
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "architectures": ["UnheardOfForCausalLM"]}))
+    with pytest.raises(
+        UserError, match=r"^model mine can't become a GGUF .*: .*UnheardOfForCausalLM is not supported$"
+    ):
         convertible.check_convertible(other, "mine", "<|im_end|>")
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused(model: Path, run: RunDir, tmp_path: Path) -> None:
+    """It was added to the tokenizer alone. Where no example has it, nothing is wrong."""
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    more = {"id": 49152, "content": "zebrafish", "single_word": False, "lstrip": False, "rstrip": False}
+    tokenizer["added_tokens"].append({**more, "normalized": False, "special": False})
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    prepared(run, {"a.jsonl": lines(pair(1), pair(2))}, model=str(other))
+    with pytest.raises(UserError, match=r"^the examples have the token zebrafish, number 49152: .* 49152 tokens$"):
+        prepared(run, {"a.jsonl": lines({"prompt": "What swims?", "completion": "A zebrafish."})}, model=str(other))
 
 
 def test_a_model_that_is_nowhere_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

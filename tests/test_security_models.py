@@ -56,11 +56,12 @@ def plant(folder: Path, mark: Path) -> None:
 
 
 def bare(folder: Path, **config: Any) -> Path:
-    """What a checkpoint has at least, without its weights."""
+    """What a checkpoint has at least, with no weight in its file."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
     (folder / "tokenizer_config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
 

@@ -114,10 +114,12 @@ def test_the_layers_of_a_checkpoint_are_those_of_its_weights(tmp_path: Path) -> 
         "model.layers.1.mlp.dense.weight",
     ]
     layers = {"qkv_proj", "q_proj", "k_proj", "v_proj", "dense"}
-    header = json.dumps({name: {"dtype": "F16"} for name in names}).encode()
+    header = json.dumps({name: {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]} for name in names}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     assert layers_of(str(tmp_path)) == layers
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, "a")}))
+    (tmp_path / "model.safetensors").rename(tmp_path / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "a.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert layers_of(str(tmp_path)) == layers
     (tmp_path / "model.safetensors.index.json").write_text("[]")
     assert layers_of(str(tmp_path)) == layers_of("owner/unknown") == layers_of("/nowhere") == set()

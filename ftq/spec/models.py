@@ -5,7 +5,6 @@ Everything about sizes follows from the shape (shape.py), which is that of the m
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -13,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import NotFound, UserError, did_you_mean
+from ftq.spec import checkpoint, weights
 from ftq.spec.shape import Shape, reading_part
 
 # layers that hold several ones of other models -> the names of those
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-HEADER = 100_000_000  # bytes at most, as the safetensors library has it
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-DAMAGED = "The file is damaged: copy it once more, or download the model again."
 
 
 @dataclass(frozen=True)
@@ -118,36 +115,27 @@ def context_in(config: dict[str, Any]) -> int | None:
 def _tensors(folder: Path) -> list[str]:
     """The names of a local checkpoint's tensors; none where they can't be read."""
     try:
-        index = folder / INDEX
-        if index.is_file():
-            return list(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        with (folder / WEIGHTS).open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            return list(json.loads(file.read(size))) if size <= HEADER else []
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return list(weights.weight_index(folder) or weights.read_header(folder / weights.WEIGHTS))
+    except UserError:
         return []
 
 
 def _config(model: str) -> dict[str, Any] | None:
-    """A local checkpoint's config.json; None where there is none that is an object."""
-    try:
-        value = json.loads((Path(model).expanduser() / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    return checkpoint.read_config(Path(model).expanduser())
 
 
 def check(model: str) -> str:
     """The model as a run records it: an alias, a hub id, or the absolute path of a local checkpoint.
 
-    A path has to hold config.json and safetensors weights: a pickle can run code when it is loaded.
+    A path has to hold config.json, a tokenizer and safetensors weights: a pickle can run code when it is loaded.
     """
     if find(model):
         return model.lower() if model.lower() in ALIASES else model
     path = Path(os.path.expanduser(model))
     try:
         if path.is_dir():
-            return _check_directory(path)
+            checkpoint.check(path, str(path))
+            return str(path.resolve())
     except OSError as error:
         raise UserError(f"model {model}: can't be read ({error.strerror})", "Name one that you may read.") from None
     if model.startswith((".", "/", "~")):
@@ -168,44 +156,3 @@ def name_of(model: str) -> str:
 
 def is_hub_id(model: str) -> bool:
     return bool(_HUB_ID.fullmatch(model)) and ".." not in model
-
-
-def weight_files(path: Path) -> list[str]:
-    """The names of a checkpoint's safetensors files; empty where it has none.
-
-    The rule is that of the library that loads them for the training: one file counts more than an index of several.
-    UserError for an index that names anything but safetensors files beside it.
-    """
-    return [WEIGHTS] if (path / WEIGHTS).is_file() else sorted(set(weight_index(path).values()))
-
-
-def weight_index(path: Path) -> dict[str, str]:
-    """{weight: file} as the index has them from which the checkpoint is loaded; empty where it isn't."""
-    index = path / INDEX
-    if (path / WEIGHTS).is_file() or not index.is_file():
-        return {}
-    try:
-        names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(names.values()))
-        wrong = next((name for name in files if Path(name).name != name or not name.endswith(".safetensors")), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: not an index of weights ({error})", DAMAGED) from None
-    if wrong is not None:
-        raise UserError(f"{index}: {wrong} is not a safetensors file beside it", DAMAGED)
-    return names
-
-
-def _check_directory(path: Path) -> str:
-    if not (path / "config.json").is_file():
-        raise UserError(f"model {path}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
-    if _config(str(path)) is None:
-        raise UserError(f"model {path}: its config.json can't be read as a JSON object", DAMAGED)
-    names = weight_files(path)
-    if not names:
-        raise UserError(
-            f"model {path}: no *.safetensors weights in it",
-            "ftq opens no pickle (*.bin, *.pt): save the model with safe_serialization=True.",
-        )
-    if missing := [name for name in names if not (path / name).is_file()]:
-        raise UserError(f"model {path}: {missing[0]} is missing", "Copy the file there, or download the model again.")
-    return str(path.resolve())

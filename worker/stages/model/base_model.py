@@ -19,6 +19,7 @@ from ftq.files.run_dir import sync, sync_tree
 from ftq.settings import cache_dir
 from ftq.spec import models
 from ftq.spec.options import Format
+from ftq.spec.weights import INDEX, weight_index
 from worker.llama.packaged import packaged_gguf
 from worker.stages.model import revisions, weights
 from worker.stages.model.smollm2 import write_checkpoint
@@ -145,7 +146,7 @@ def read_config(model_dir: Path) -> dict[str, Any]:
 def side_files(model_dir: Path) -> list[Path]:
     """The tokenizer's files and all settings."""
     files = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
-    unread = TWICE if models.weight_index(model_dir) else [*TWICE, models.INDEX]  # the converter would follow it
+    unread = TWICE if weight_index(model_dir) else [*TWICE, INDEX]  # the converter would follow it
     return sorted(path for path in files if not any(path.match(pattern) for pattern in unread))
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.examples.lengths import Pieces, cuts_at_spaces
 from ftq.examples.prompt import completion, prompt
-from ftq.spec.models import DAMAGED
 from ftq.spec.options import Format
+from ftq.spec.weights import DAMAGED
 from worker.llama.answer import WITHOUT_THINKING
 from worker.stages.model import template
 from worker.stages.model.template import Roles, Template, any_of

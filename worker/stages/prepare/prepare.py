@@ -32,6 +32,7 @@ from ftq.plan import sizes
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import reading_part
+from ftq.spec.weights import INDEX, WEIGHTS, unread, weight_files
 from worker.gguf.holds import BLOCK, WHOLE
 from worker.llama import check as native
 from worker.questions.writer import of_run
@@ -42,6 +43,8 @@ from worker.stages.process.main import Report
 
 PREVIEW = "preview.html"
 MOST_WHOLE = 0.5  # of the weights that stay in 16 bit: more, and a quantised file would be none
+# Weights that llama.cpp makes q8_0 where their rows fit no other type, and for q8_0 it has no other type.
+OUTPUTS = ("lm_head.weight", "embed_tokens.weight")
 SHOWN = 20  # skipped files and records that are told one by one; report.json has them all
 
 
@@ -107,6 +110,7 @@ def _row(model_dir: Path, tokens: Tokens, stop: str, spec: RunSpec, report: Repo
 def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report: Report) -> None:
     """The base model can become a GGUF, and the disk has room for all that the export writes."""
     native.ensure()
+    _tell_unread(model_dir, spec.model, report)
     with blaming("model"):
         same = tried.once(model_dir, spec.model, stop, spec.format)
     if same.different:
@@ -123,15 +127,23 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report
         )
 
 
+def _tell_unread(model_dir: Path, model: str, report: Report) -> None:
+    """Say which files count where two sets of weights lie side by side."""
+    if others := unread(model_dir):
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        loaded = WEIGHTS if weight_files(model_dir) == [WEIGHTS] else f"what {INDEX} names"
+        report.event("note", f"model {model}: {loaded} is loaded, and not {others[0]}{more} beside it")
+
+
 def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
-    """Tell which weights no type can shrink. UserError where that is most of them: each file would be f16."""
+    """Tell which weights no type can shrink. UserError where that is most of them, or where llama.cpp would fail."""
     small = [kind for kind in spec.quantizations if kind not in WHOLE]
     matrices = {name: one for name, one in weights.read(model_dir).items() if len(one.shape) == 2}
     narrow = {name: math.prod(one.shape) for name, one in matrices.items() if one.shape[-1] % BLOCK}
     if not small or not narrow:
         return
     share = sum(narrow.values()) / sum(math.prod(one.shape) for one in matrices.values())
-    first = next(iter(narrow))
+    first = next((name for name in narrow if name.endswith(OUTPUTS)), next(iter(narrow)))
     said = (
         f"model {spec.model}: {share:.0%} of the weights can't be quantised, for their rows can't be cut into {BLOCK} "
         f"({first} has rows of {matrices[first].shape[-1]})"
@@ -141,6 +153,9 @@ def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
         raise UserError(
             f"{said}: {names} would be f16 under another name", "Ask for --quant f16, or take another model."
         )
+    if fails := small if first.endswith(OUTPUTS) else [kind for kind in small if kind == "q8_0"]:
+        hint = f"Ask for --quant f16{'' if fails == small else ' or one of the other types'}, or take another model."
+        raise UserError(f"{said}: llama.cpp can't make {' and '.join(fails)} of it", hint)
     report.event("warning", f"{said}: these stay f16 in every file")
 
 

@@ -18,6 +18,10 @@ from worker.stages.process.main import Report
 SUSPECT = 0.9  # of guessing
 WORSE = 1.0  # than guessing: sure of the wrong tokens, which no random model of up to 4,096 columns is
 HINT = "Take all of the model's files from one place, weights and tokenizer: most likely they belong to two models."
+UNSOUND = (
+    "That is not the learning rate: the weights were damaged since prepare read them (get their files again), are too "
+    "large for dtype=float16 (take bfloat16 or float32), or this machine computes wrongly (`ftq doctor --deep`)."
+)
 
 
 class FirstLoss(transformers.TrainerCallback):
@@ -37,7 +41,9 @@ class FirstLoss(transformers.TrainerCallback):
 
 
 def judge(loss: float, vocabulary: int, report: Report) -> None:
-    """UserError for a loss that is far worse than guessing; a warning for one that is hardly better."""
+    """UserError for a loss that is no number or far worse than guessing; a warning for one that is hardly better."""
+    if not math.isfinite(loss):
+        raise UserError(f"before the first step the base model's loss is {loss}: nothing was learned yet", UNSOUND)
     guessing = math.log(vocabulary)
     said = (
         f"before the first step the base model's loss is {loss:.1f}: guessing one of {vocabulary:,} tokens gives "

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from ftq.errors import FtqError, UserError
 from ftq.files.export_report import Parity
-from ftq.spec import models
+from ftq.spec import checkpoint, models
 from ftq.spec.options import Format
 from worker.gguf.convert import convert
 from worker.gguf.vocabulary import loadable
 from worker.llama.pool import Pool
 from worker.stages.model import merge
-from worker.stages.model.base_model import read_config
 from worker.stages.model.check import parity
+from worker.stages.model.check.finite import check_finite
 from worker.stages.model.check.loads import check_loads
 from worker.stages.model.tokens import Tokens
 
@@ -25,19 +25,20 @@ CONTEXT = 512  # tokens: the prompts are short
 def check_convertible(model_dir: Path, model: str, stop: str, format: Format = "alpaca") -> Parity:
     """Try the loader, the converter, and llama.cpp on the vocabulary; return how many prompts it reads otherwise.
 
-    UserError if weights are missing or left over, if they are quantised, so that no adapter can be merged into them, if
-    llama.cpp's converter doesn't know the architecture or the tokenizer, or if most prompts are other tokens there.
+    UserError if weights are missing, left over or no numbers, if they are quantised, so that no adapter can be merged
+    into them, if llama.cpp's converter doesn't know the architecture or the tokenizer, or if most prompts are other
+    tokens there.
     """
-    if read_config(model_dir).get("quantization_config"):
-        raise UserError(
-            f"model {model} is quantised itself (quantization_config in its config.json): an adapter can't be merged",
-            "Take the 16-bit model that it was made of, with load_in_4bit=true where memory is short.",
-        )
-    with tempfile.TemporaryDirectory(prefix="ftq-try-") as folder, ThreadPoolExecutor(1) as apart:
-        loading = apart.submit(check_loads, model_dir, model)
-        tokens, trial = Tokens(model_dir, format), Path(folder, "trial.gguf")
-        _convert(model_dir, model, stop, tokens, Path(folder), trial)
-        loading.result()
+    checkpoint.check(model_dir, model)
+    with tempfile.TemporaryDirectory(prefix="ftq-try-") as folder, ThreadPoolExecutor(2) as apart:
+        loading, reading = (apart.submit(one, model_dir, model) for one in (check_loads, check_finite))
+        trial = Path(folder, "trial.gguf")
+        try:
+            tokens = Tokens(model_dir, format)
+            _convert(model_dir, model, stop, tokens, Path(folder), trial)
+        finally:
+            loading.result()  # where the loader refuses the model too, it names the weight: the converter can't
+        reading.result()
         pool = Pool(most=1, gpu=False, context=CONTEXT)
         try:
             with pool.server(trial) as server:
