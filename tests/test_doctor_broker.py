@@ -195,7 +195,7 @@ def test_a_living_worker_answers_and_its_clock_is_compared(tmp_path: Path, monke
         while not machine.client.store.live_queues():
             time.sleep(0.1)
         (alive,) = workers(machine.settings)
-        assert (alive.level, alive.message) == ("ok", f"{name} (ask,cpu,gpu) is alive")
+        assert (alive.level, alive.message) == ("ok", f"{name} (cpu,gpu,ask) is alive")
         monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
         late = [finding.level for finding in workers(machine.settings, lambda: time.time() + 500)]
         assert late == ["ok", "problem"]

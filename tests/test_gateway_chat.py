@@ -296,7 +296,7 @@ def test_a_crash_is_the_error_of_those_who_wait_and_the_next_is_answered(
     next(stream)
     next(stream)
     os.kill(servers(gateway[0])["her.gguf"].pid, signal.SIGSEGV)
-    with pytest.raises(openai.APIError, match=r"llama.cpp stopped while it answered for her.gguf \(signal 11\)"):
+    with pytest.raises(openai.APIError, match=r"llama.cpp stopped while it answered for her.gguf \(SIGSEGV"):
         list(stream)
     assert client.chat.completions.create(**{**asked, "max_tokens": 2}).choices[0].finish_reason == "length"
 

@@ -107,7 +107,11 @@ def test_a_push_that_was_killed_goes_on(hub: Hub, home: Path) -> None:
     write(home / "aaaa1111" / "merged", {"model-00002-of-00002.safetensors": "more weights"})
     hub.room = 1
     command = [sys.executable, "-c", "from cli.main import main\nmain()", *PUSH, "--as", "merged"]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "0",
+    }  # a stage in this process may have set it
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     hub.stored = process.kill
     _, said = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, said

@@ -27,6 +27,7 @@ from ftq.store.wire.records import decode, encode
 from tests import finished, tools
 from tests.gateway_tools import key_of, make_gateway, serving
 from tests.test_remote import far_away, fill
+from tests.tiny import make_tiny_model
 from tests.tools import free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -463,10 +464,7 @@ def test_a_submit_that_never_arrives_says_that_nothing_was_recorded(
 
 def test_a_folder_of_the_laptop_is_no_model(served: tuple[Any, str, str], documents: Path, tmp_path: Path) -> None:
     _, url, secret = served
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_text("")
+    folder = make_tiny_model(tmp_path / "checkpoint")
     with pytest.raises(UserError, match="folder of this machine"):
         client_of(url, secret).submit({"model": str(folder), "documents": str(documents)})
 
