@@ -215,5 +215,6 @@ def test_the_error_of_any_rank_is_the_training_s(two: Training, rank: int) -> No
     (two.folder / f"fail-{rank}").touch()
     assert two.end(SECONDS) == 1
     said = {"event": "error", "kind": "memory", "message": "MemoryError: out of memory on one of the cards"}
-    assert [{**report, "hint": ""} for report in two.events("error")] == [{**said, "hint": ""}]
+    blank = {"hint": "", "place": "", "about": ""}
+    assert [{**report, "hint": ""} for report in two.events("error")] == [{**said, **blank}]
     ends(other)

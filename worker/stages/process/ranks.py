@@ -105,6 +105,18 @@ def share(value: Any) -> Any:
     return shared[0]
 
 
+def mean(value: float) -> float:
+    """Return the mean over all ranks in every rank. All ranks have to call it together."""
+    if current()[1] == 1:
+        return value
+    import torch
+    import torch.distributed as dist
+
+    total = torch.tensor([value], dtype=torch.float64)
+    dist.all_reduce(total, group=_meet())
+    return float(total) / current()[1]
+
+
 def barrier() -> None:
     """Wait until every rank has called this."""
     if current()[1] > 1:

@@ -13,6 +13,7 @@ from typing import Any
 import transformers
 
 from ftq.errors import UserError
+from worker.stages.process import ranks
 from worker.stages.process.main import Report
 
 SUSPECT = 0.9  # of guessing
@@ -37,7 +38,8 @@ class FirstLoss(transformers.TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if state.global_step == 0:
-            judge(float(self._sum), int(model.config.get_text_config().vocab_size), self._report)
+            loss = ranks.mean(float(self._sum))  # a rank's share is of the tokens of all, times the number of ranks
+            judge(loss, int(model.config.get_text_config().vocab_size), self._report)
 
 
 def judge(loss: float, vocabulary: int, report: Report) -> None:
