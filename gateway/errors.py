@@ -94,6 +94,8 @@ def for_caller(error: ApiError, key: Key | None) -> ApiError:
     """The error without the server's paths, which are for admins."""
     if not (key and key.admin):
         error.message = without_paths(error.message)
+        if error.cause:
+            error.cause.message, error.cause.hint = map(without_paths, (error.cause.message, error.cause.hint))
     return error
 
 

@@ -14,7 +14,8 @@ import openai
 import pytest
 from starlette.applications import Starlette
 
-from ftq.errors import RunError
+from ftq.errors import FtqError, RunError
+from ftq.store.store import RunStore
 from gateway import connection, models
 from gateway.errors import ApiError, without_paths
 from tests.gateway_tools import FORM, ROWS, key_of, make_gateway, multipart, serving
@@ -288,6 +289,17 @@ def test_paths_of_the_server_are_told_to_admins_alone(target: Target, monkeypatc
         with pytest.raises(openai.InternalServerError) as caught:
             _ask(client, "smollm2-135m")
         assert caught.value.body["message"] == message  # type: ignore[index]
+
+    def lost(*_: Any, **__: Any) -> Any:
+        raise FtqError(f"{place} is broken", f"Look into {place}/log.")
+
+    monkeypatch.setattr(RunStore, "count", lost)
+    for secret, message, hint in (
+        (target.secret, "…/adapter is broken", "Look into …/log."),
+        (admin, f"{place} is broken", f"Look into {place}/log."),
+    ):
+        answer = httpx.get(f"{target.url}/ftq/v1/runs", headers={"authorization": f"Bearer {secret}"})
+        assert answer.json()["error"]["ftq"] == {"kind": "FtqError", "message": message, "hint": hint}
 
 
 @pytest.mark.parametrize(("text", "told"), [

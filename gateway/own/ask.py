@@ -17,8 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from ftq.client.client import Client
 from ftq.errors import FtqError, UserError
+from ftq.store.gateway.keys import Key
 from gateway.chat.reply import unless_gone, worded
 from gateway.chat.upstream.threads import in_thread
+from gateway.errors import for_caller
 from gateway.own.entry import Call
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -106,19 +108,19 @@ class Lines:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await unless_gone(receive, self._send(send))
+            await unless_gone(receive, self._send(send, scope["ftq.key"]))
         finally:
             self._gone.set()
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, key: Key) -> None:
         headers = [(b"content-type", MEDIA_TYPE.encode()), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with aclosing(self._lines()) as lines:
+        async with aclosing(self._lines(key)) as lines:
             async for line in lines:
                 await send({"type": "http.response.body", "body": line, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _lines(self) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, key: Key) -> AsyncGenerator[bytes, None]:
         loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
 
         def put(line: dict[str, Any]) -> None:
@@ -139,7 +141,7 @@ class Lines:
                 break
             yield _line(line)
         if error := done.exception():
-            yield _line(worded(error).own_body)
+            yield _line(for_caller(worded(error), key).own_body)
 
 
 def _line(values: dict[str, Any]) -> bytes:
