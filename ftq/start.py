@@ -13,7 +13,7 @@ import pwd
 import signal
 import sys
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 lacking: dict[str, int] = {}  # {encoding: how many characters of standard output it lacked}
@@ -28,8 +28,7 @@ def settle(environ: MutableMapping[str, str] = os.environ) -> None:
     codecs.register_error("ftq", _replace)
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "ftq")):  # standard error has backslashes
         if isinstance(stream, io.TextIOWrapper):
-            with suppress(OSError):  # what is written by many at once can't say where it is
-                stream.reconfigure(errors=errors)
+            stream.reconfigure(errors=errors)
     _find_home(environ)
     if not {"LOGNAME", "USER", "LNAME", "USERNAME"} & environ.keys() and _account() is None:
         environ["USER"] = f"uid-{os.getuid()}"  # PyTorch's compiler asks for it

@@ -173,6 +173,7 @@ def _become(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
     for number, descriptor in zip(order["numbers"], waiting, strict=True):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  the old one would seek in a pipe
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])

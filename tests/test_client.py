@@ -414,7 +414,7 @@ def test_following_outlasts_a_database_that_is_unreachable_for_less_than_a_lease
 
 
 def test_following_without_a_database_for_a_lease_is_an_error(client: Client, options: dict[str, Any]) -> None:
-    client.settings = replace(client.settings, lease_seconds=0)
+    client = Client(replace(client.settings, lease_seconds=0))
     states = client.follow(client.submit(options).run.id, seconds=0)
     next(states)
     client.store.engine.dispose()
@@ -577,7 +577,7 @@ def test_a_home_whose_name_has_a_meaning_in_a_url(tmp_path: Path, options: dict[
         odd.submit(options)
         assert odd.has_database() and (home / "ftq.db").is_file()
         with pytest.raises(redis.ConnectionError, match=re.escape(f"connecting to {home}/broker/valkey.sock. ")):
-            odd._app.connection_for_write().connect()
+            odd._doorbell.app.connection_for_write().connect()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("C#")] == [home.name]
 
 

@@ -137,7 +137,7 @@ def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
         (first.name, "drained", VERSION, list(STAGES), [])
     ]
     left = {f"{bench.client.find('long').id}.export.1", f"{bench.submit('next').id}.prepare.1"}
-    until(lambda: left <= queue.messages(bench.client._app, 0))  # they stay in the broker, for others
+    until(lambda: left <= queue.messages(bench.client._doorbell.app, 0))  # they stay in the broker, for others
     assert [run.status for run in bench.client.all()] == ["queued", "queued"]
     assert ftq(bench, "workers", "undrain", first.name).stdout == f"{first.name} takes work again.\n"
     until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 40)

@@ -55,7 +55,7 @@ def start(machine: Machine, queues: str) -> None:
 def begin(machine: Machine, prompt: str) -> str:
     """A question whose first word is written."""
     question = machine.client.store.ask("abc", prompt, {})
-    queue.send_question(machine.client._app, question)
+    queue.send_question(machine.client._doorbell.app, question)
     until(lambda: machine.client.store.read_answer(question).written)
     return question
 
@@ -79,7 +79,7 @@ def test_a_worker_for_questions_answers_several_at_once_and_takes_no_more(machin
     assert machine.client.ask("mine", "quick")["answer"] == "quick"
     slow.append(begin(machine, "slow 3"))
     fifth = machine.client.store.ask("abc", "fifth", {})
-    queue.send_question(machine.client._app, fifth)
+    queue.send_question(machine.client._doorbell.app, fifth)
     start(machine, "ask")  # a message that the first worker held would wait with it
     until(lambda: machine.client.store.read_answer(fifth).status == "succeeded")
     assert {machine.client.store.read_answer(question).status for question in slow} == {"running"}

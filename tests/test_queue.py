@@ -48,7 +48,7 @@ class Bench(tools.Bench):
 
     def waiting(self) -> int:
         """Messages in the broker's queues."""
-        return len(queue.messages(self.client._app, 0))
+        return len(queue.messages(self.client._doorbell.app, 0))
 
     def redis(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.settings.broker_socket))
@@ -204,7 +204,7 @@ def test_a_question_whose_pool_child_is_killed_is_answered_with_that(bench: Benc
     worker = bench.start_worker()
     bench.wait_for_all()
     question = bench.client.store.ask(run.id, "slow", {})
-    queue.send_question(bench.client._app, question)
+    queue.send_question(bench.client._doorbell.app, question)
     until(lambda: bench.client.store.read_answer(question).status == "running")
     tell(worker.child(), signal.SIGKILL)
     until(lambda: bench.client.store.read_answer(question).status == "failed")
@@ -264,11 +264,11 @@ def test_a_run_submitted_while_the_broker_is_unreachable_is_sent_later(bench: Be
 def test_messages_that_come_twice_start_nothing_twice(bench: Bench) -> None:
     run = bench.submit("one", max_steps=30)
     for _ in range(3):
-        queue.send(bench.client._app, run)
+        queue.send(bench.client._doorbell.app, run)
     for _ in range(2):
         bench.start_worker()
     until(lambda: bench.has("one", "checkpoint", "train"))
-    queue.send(bench.client._app, bench.run("one"))
+    queue.send(bench.client._doorbell.app, bench.run("one"))
     bench.wait_for_all()
     until(lambda: bench.waiting() == 0)
     assert bench.starts() == once("one")

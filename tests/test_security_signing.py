@@ -95,12 +95,12 @@ def test_unsigned_messages_are_dropped_and_the_reconciler_sends_signed_ones(mach
 def test_a_forged_rest_of_a_chain_is_dropped(machine: Machine, documents: Path) -> None:
     """A true first message whose tail was replaced (its links need signatures of their own), and a call by Celery."""
     victim = machine.client.submit({"model": "smollm2-135m", "documents": str(documents)}, "victim").run
-    head = queue._link(machine.client._app, victim, victim.stages[0])
-    machine.client._app.connection_for_write().default_channel.client.flushall()
+    head = queue._link(machine.client._doorbell.app, victim, victim.stages[0])
+    machine.client._doorbell.app.connection_for_write().default_channel.client.flushall()
     calls_another = {"task": "ftq.train", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
-    machine.client._app.send_task("celery.starmap", (calls_another, [(victim.id, 7)]), queue="gpu")
-    tail = machine.client._app.signature("ftq.train", args=(victim.id, 1), immutable=True, queue="gpu")
-    queue.chain(head, tail.set(task_id=f"{victim.id}.train.1"), app=machine.client._app).apply_async()
+    machine.client._doorbell.app.send_task("celery.starmap", (calls_another, [(victim.id, 7)]), queue="gpu")
+    tail = machine.client._doorbell.app.signature("ftq.train", args=(victim.id, 1), immutable=True, queue="gpu")
+    queue.chain(head, tail.set(task_id=f"{victim.id}.train.1"), app=machine.client._doorbell.app).apply_async()
     machine.start_worker()
     log = machine.logs / "w1.log"
     until(lambda: f"'{victim.id}.train.1' (ftq.train): not signed" in log.read_text())
@@ -119,7 +119,7 @@ def test_a_question_is_signed_too(machine: Machine, documents: Path) -> None:
     log = machine.logs / "w1.log"
     until(lambda: f"'answer.{question}' (ftq.answer): not signed" in log.read_text())
     assert machine.client.store.read_answer(question).status == "queued"
-    queue.send_question(machine.client._app, question)
+    queue.send_question(machine.client._doorbell.app, question)
     until(lambda: machine.client.store.read_answer(question).status != "queued")
 
 

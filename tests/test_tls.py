@@ -100,7 +100,7 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
         assert client.find("first").status == "succeeded"
         until(lambda: machine.workers[0].name in ask(port, "/api/workers?refresh=1"))
         assert '"cpu"' in ask(port, "/api/queues/length")
-        queue.send_question(client._app, client.store.ask(first.id, "why?", {}))
+        queue.send_question(client._doorbell.app, client.store.ask(first.id, "why?", {}))
         client.submit({**options, "gpus": 2}, "wide")
         until(lambda: client.find("wide").current.name == "train")  # type: ignore[union-attr]
         client.pause("wide")

@@ -19,7 +19,7 @@ from ftq.version import VERSION
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ftq.doctor.findings import Check, Finding
+    from ftq.doctor.findings import Finding
 
 WORKER_SECONDS = 4.5  # from the start of the worker's process: its checks may take 3.8, its imports the rest
 # level -> (colour, symbol where the terminal has UTF-8)
@@ -50,9 +50,11 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
         )
     until = time.monotonic() + WORKER_SECONDS
     process = None if missing else _start("worker.doctor.checks", stderr=subprocess.PIPE)  # it works while we import
+    from ftq.doctor import client
     from ftq.doctor.findings import examine, worst
+    from ftq.settings import Settings
 
-    parts = {"client": list(examine(_client_checks(flower)))}
+    parts = {"client": list(examine(client.checks(Settings.from_env(), flower)))}
     parts["worker"] = _left_out(missing) if process is None else _collect(process, until)
     if not as_json:
         _print(parts)
@@ -67,19 +69,6 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
         note(_summary(everything))
     if worst(everything) == "problem":
         click.get_current_context().exit(1)
-
-
-def _client_checks(flower: str | None) -> list[Check]:
-    """Those of a client over the database, or of one that goes through FTQ_SERVER."""
-    from ftq.doctor import client
-    from ftq.settings import Settings
-
-    settings = Settings.from_env()
-    if settings.server:
-        from ftq.doctor import server
-
-        return server.checks(settings)
-    return client.checks(settings, flower)
 
 
 # ---- the worker's half, in a process of its own -----------------------------------------------------------

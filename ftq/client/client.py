@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client import asking, submit, workers
 from ftq.client.asking import Asking, Pieces
-from ftq.client.follow import log_from, new_events, new_log_pieces, states
+from ftq.client.follow import Following, log_from
 from ftq.client.models import Models
 from ftq.client.recording import names, record
 from ftq.client.removal import Room
@@ -21,12 +21,10 @@ from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
-from ftq.store.records import Event, Run
+from ftq.store.records import Run
 from ftq.store.store import RunStore
 
 if TYPE_CHECKING:
-    from celery import Celery
-
     from ftq.check.check import Check
     from ftq.client.evaluate import Progress
     from ftq.evaluation.compare import Comparison
@@ -34,12 +32,16 @@ if TYPE_CHECKING:
     from ftq.plan.forecast import Forecast
 
 
-class Client:
+class Client(Following):
     """Everything a person can do with runs. Most of it needs the database, only sending needs the broker."""
 
     def __init__(self, settings: Settings, hung_up: Callable[[], bool] = lambda: False) -> None:
         """`hung_up` says whether nobody waits for an answer any more."""
-        self.settings, self._hung_up = settings, hung_up
+        self._settings, self._hung_up = settings, hung_up
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
 
     @cached_property
     def store(self) -> RunStore:
@@ -76,10 +78,6 @@ class Client:
     @cached_property
     def _doorbell(self) -> Doorbell:
         return Doorbell(self.settings)
-
-    @property
-    def _app(self) -> Celery:
-        return self._doorbell.app
 
     # ---- submit -----------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class Client:
 
     def missing_worker(self, *runs: Run) -> str:
         """Why no worker takes the first run that waits in vain, and what to do; empty if all are taken."""
-        return self.fleet.missing_for(runs) if runs else ""
+        return workers.missing_for(runs, self.store) if runs else ""
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         """What `missing_worker` would say of a run that isn't recorded. Writes nothing, not even a new database."""
@@ -225,20 +223,8 @@ class Client:
 
         return write(run, self.run_dir(run.id), path)
 
-    def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
-        """Yield the run every `seconds` until it is finished. Unavailable after a lease without a database."""
-        return states(self.store, run_id, seconds, self.settings.lease_seconds)
-
-    def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
-        """The run's events; with `follow` the coming ones too, until the run is finished."""
-        return new_events(self.store, self._states(run_id, follow, 0.5), self.settings.lease_seconds)
-
-    def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
-        """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
-        return new_log_pieces(partial(log_from, self.run_dir(run_id)), self._states(run_id, follow, 0.3), stages)
-
-    def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
-        return self.follow(run_id, seconds) if follow else iter([self.store.get(run_id)])
+    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
+        return log_from(self.run_dir(run_id), stage, offset)
 
     # ---- ask --------------------------------------------------------------------------------------------
 

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
 from ftq.errors import FtqError, NotFound, Unavailable
 from ftq.files.run_dir import RunDir
+from ftq.settings import Settings
 from ftq.store.records import Event, Run
 from ftq.store.wire.reads import Reads
 
 Answer = TypeVar("Answer")
 ReadLog = Callable[[str, int], Iterator[bytes]]  # (stage, offset): the pieces of its log from there on
 REREAD = 50  # of the last events: PostgreSQL may show an event after one with a greater id
+
+
+class Following(ABC):
+    """The part of a client that follows a run: the same over the database and through a server."""
+
+    log_seconds = 0.3  # between two looks at logs
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings: ...
+
+    @property
+    @abstractmethod
+    def store(self) -> Reads: ...
+
+    @abstractmethod
+    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]: ...
+
+    def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
+        """Yield the run every `seconds` until it is finished. Unavailable after a lease without a database."""
+        return states(self.store, run_id, seconds, self.settings.lease_seconds)
+
+    def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
+        """The run's events; with `follow` the coming ones too, until the run is finished."""
+        return new_events(self.store, self._states(run_id, follow, 0.5), self.settings.lease_seconds)
+
+    def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
+        """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
+        return new_log_pieces(partial(self._log_from, run_id), self._states(run_id, follow, self.log_seconds), stages)
+
+    def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
+        return self.follow(run_id, seconds) if follow else iter([self.store.get(run_id)])
 
 
 def patiently(read: Callable[[], Answer], patience: float) -> Answer:

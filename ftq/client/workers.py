@@ -13,6 +13,7 @@ from ftq.servers import without_password
 from ftq.settings import Settings
 from ftq.store.records import MAX_GPUS, Run, Work, Worker, gpu_queue, queue_of
 from ftq.store.store import RunStore
+from ftq.store.wire.reads import Reads
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -104,10 +105,6 @@ class Fleet:
         """The queues from which at least one worker takes work."""
         return self._store.live_queues()
 
-    def missing_for(self, runs: tuple[Run, ...]) -> str:
-        """Why nobody takes the first run that waits in vain, and what to do; empty if all are taken."""
-        return missing_for(runs, self._store.live_queues()) or too_old(runs, self._store.workers())
-
     def drain(self, name: str) -> Member:
         """Let a worker take nothing new. It finishes what it has. Refused for one that isn't up."""
         member = self._find(name)
@@ -136,7 +133,12 @@ class Fleet:
         raise NotFound(f"no worker {name}", f"There are: {names}" if names else START)
 
 
-def missing_for(runs: tuple[Run, ...], live: set[str]) -> str:
+def missing_for(runs: tuple[Run, ...], store: Reads) -> str:
+    """Why nobody takes the first run that waits in vain, and what to do; empty if all are taken."""
+    return _unserved(runs, store.live_queues()) or _too_old(runs, store.workers())
+
+
+def _unserved(runs: tuple[Run, ...], live: set[str]) -> str:
     """Why the first of these runs that waits in vain does so, and what to do; empty if all are served.
 
     `live` are the queues that workers serve now. A run that is still recorded as running waits too where all are gone.
@@ -159,7 +161,7 @@ def would_wait(spec: dict[str, Any], live: set[str]) -> str:
     return ". ".join(explain("It", missing, live)) if missing else ""
 
 
-def too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
+def _too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
     """Which worker doesn't know a stage that a run waits for, and what to do; empty if none is so old.
 
     It drops the stage's messages. They are sent again, until another worker takes one.

@@ -10,16 +10,25 @@ from ftq.settings import Settings
 
 
 def checks(settings: Settings, flower_url: str | None) -> list[Check]:
+    """Those of a client over the database, or of one that goes through FTQ_SERVER."""
+    own = [Check("python", python), Check("versions", lambda: versions("cli"))]
+    return own + (_server(settings) if settings.server else _here(settings, flower_url))
+
+
+def _server(settings: Settings) -> list[Check]:
+    from ftq.doctor.web import SERVER_SECONDS, server
+
+    fix = "Check FTQ_SERVER, and that it is up."
+    return [Check("server", lambda: server(settings), fix=fix, seconds=SERVER_SECONDS)]
+
+
+def _here(settings: Settings, flower_url: str | None) -> list[Check]:
     def folder() -> Iterator[Finding]:
         yield from artifacts(settings.home)
         yield from disk("artifacts", settings.home)
 
-    return [
-        Check("python", python),
-        Check("versions", lambda: versions("cli")),
-        Check("artifacts", folder, fix="A network file system that hangs? Set FTQ_HOME to a local disk."),
-        *_services(settings, flower_url),
-    ]
+    fix = "A network file system that hangs? Set FTQ_HOME to a local disk."
+    return [Check("artifacts", folder, fix=fix), *_services(settings, flower_url)]
 
 
 def _services(settings: Settings, flower_url: str | None) -> list[Check]:

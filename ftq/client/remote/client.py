@@ -6,6 +6,7 @@ What needs the user's files (documents, options) is checked here, what needs the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.client import asking, submit, workers
 from ftq.client.asking import Pieces
-from ftq.client.follow import new_events, new_log_pieces, states
+from ftq.client.follow import Following
 from ftq.client.remote import submit as sending
 from ftq.client.remote.connection import Connection
 from ftq.client.remote.fleet import RemoteFleet
@@ -26,7 +27,7 @@ from ftq.errors import NotFound
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot
 from ftq.settings import Settings
-from ftq.store.records import Event, Run
+from ftq.store.records import Run
 from ftq.store.wire.records import decode
 
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from ftq.plan.forecast import Forecast
 
 
-class RemoteClient:
+class RemoteClient(Following):
     """`note` gets what a person should know: that the server is another version's."""
+
+    log_seconds = 0.5
 
     def __init__(self, settings: Settings, note: Callable[[str], None] = lambda text: None) -> None:
         self._server = Connection(settings.server, settings.server_key, note)
@@ -52,6 +55,10 @@ class RemoteClient:
     def settings(self) -> Settings:
         """The settings of this process, with the server's lease and the mirror as the artifacts folder."""
         return replace(self._settings, lease_seconds=float(self._server.get("/about")["lease_seconds"]))
+
+    @property
+    def store(self) -> Records:
+        return self._records
 
     @property
     def place(self) -> str:
@@ -137,9 +144,7 @@ class RemoteClient:
         return self._records.count()
 
     def missing_worker(self, *runs: Run) -> str:
-        if not runs:
-            return ""
-        return workers.missing_for(runs, self._records.live_queues()) or workers.too_old(runs, self._records.workers())
+        return workers.missing_for(runs, self._records) if runs else ""
 
     def would_wait(self, spec: dict[str, Any]) -> str:
         return workers.would_wait(spec, self._records.live_queues())
@@ -166,23 +171,9 @@ class RemoteClient:
         run_dir.put_text(path, page.decode())
         return path
 
-    def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
-        return states(self._records, run_id, seconds, self.settings.lease_seconds)
-
-    def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]:
-        return new_events(self._records, self._states(run_id, follow, 0.5), self.settings.lease_seconds)
-
-    def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
-        def log_from(stage: str, offset: int) -> Iterator[bytes]:
-            try:
-                yield from self._server.bytes(file_path(run_id, _log(stage)), offset)
-            except NotFound:
-                return
-
-        return new_log_pieces(log_from, self._states(run_id, follow, 0.5), stages)
-
-    def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
-        return self.follow(run_id, seconds) if follow else iter([self._records.get(run_id)])
+    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
+        with suppress(NotFound):
+            yield from self._server.bytes(file_path(run_id, _log(stage)), offset)
 
     # ---- ask --------------------------------------------------------------------------------------------
 
