@@ -23,7 +23,7 @@ from ftq.facts import ALL, Cut, Fact
 from ftq.facts.most import Facts
 from ftq.files import snapshot
 from ftq.questions import Options, Report, rows_of
-from ftq.questions.conflicts import asked
+from ftq.questions.conflicts import asked_hash
 from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
@@ -67,7 +67,7 @@ class Examples:
         for name, rows in groupby(self._read, key=lambda row: row.document):
             for example, is_record in self._document(name, rows):
                 if self._options:
-                    self._asked.add(_digest(asked(example["instruction"])))
+                    self._asked.add(asked_hash(example["instruction"]))
                 yield example, self._part(name, is_record)
         if self._options:
             yield from self._of_facts(self._options)
@@ -144,7 +144,7 @@ class Examples:
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
-                    is_test = part is Part.VALID and _digest(asked(row.instruction)) not in self._asked
+                    is_test = part is Part.VALID and asked_hash(row.instruction) not in self._asked
                     yield example, Part.VALID if is_test else Part.TRAIN
                 else:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")

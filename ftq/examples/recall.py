@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from ftq.examples.split import Example
 from ftq.facts.fact import SILENT
-from ftq.questions.conflicts import asked
+from ftq.questions.conflicts import asked_hash
 
 LONGEST = 60  # words of an answer: a longer one is a text to write, not a question to answer
 
@@ -61,7 +61,7 @@ class Recall:
         if part is Part.VALID:
             self._sure += 1
             return
-        (self._taught if part is Part.TRAIN else self._drawn).append(_digest(example["output"]))
+        (self._taught if part is Part.TRAIN else self._drawn).append(asked_hash(example["output"]))
         if part is Part.DRAWN:
             self._numbers.append(len(self.shares) - 1)
 
@@ -80,7 +80,3 @@ class Recall:
             if answer in wanted and number not in valid
         )
         return self._sure + sum(answer in taught for answer in drawn)
-
-
-def _digest(answer: str) -> int:
-    return int.from_bytes(hashlib.blake2b(asked(answer).encode(errors="replace"), digest_size=8).digest())
