@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ftq.examples.json_records import KNOWN
 from ftq.examples.read import read
+from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import message_of
 from ftq.examples.records.given import Candidate, LeftOut, Stated
-from ftq.examples.records.texts import key_of, line_of
+from ftq.examples.records.texts import key_of
 from ftq.facts import ALL, facts_of_json
 from tests.looked import looked, told
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ftq.errors import utf8
 from ftq.examples import json_records
 from ftq.examples.records import csv_rows, texts
-from ftq.examples.records.called import question_of, where_of
+from ftq.examples.records.called import line_of, question_of, where_of
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.stated import data_of, words_in, words_of_file
 from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
@@ -246,7 +246,7 @@ def _examples(path: Path, name: str, cuts: list[Cut]) -> Iterator[Candidate | Le
 
 def _example(row: Row, name: str, place: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
     if isinstance(row, int):
-        cuts.append(Cut(name, texts.line_of(place), NOT_TEXT, row))
+        cuts.append(Cut(name, line_of(place), NOT_TEXT, row))
     else:
         yield _record(row, name, place)
 
@@ -271,7 +271,7 @@ def _texts(path: Path, name: str, key: str, rules: Rules) -> Iterator[Read]:
 def _text(text: texts.Text, known: _Known, place: str) -> Iterator[Read]:
     name, is_empty = known.name, True
     document = Document(text.markdown, has_blocks=bool(known.rules) and not is_generated(text.markdown))
-    for _, headings, blocks in known.sections(document, texts.line_of(place)):
+    for _, headings, blocks in known.sections(document, line_of(place)):
         is_empty = False
         path = headings if text.title in headings[:1] or not text.title else (text.title, *headings)
         question = question_of(path, "") if path else f'Explain "{text.begins}".'

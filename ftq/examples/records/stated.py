@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ftq.examples import json_records
+from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import listed
 from ftq.examples.records.given import LeftOut, Stated
 from ftq.examples.records.keys import is_meant
@@ -50,7 +51,7 @@ def facts_in(path: Path, known: Data) -> list[Fact]:
 def _lines(path: Path) -> Iterator[tuple[int, object]]:
     for place, value in json_records.values(path):
         if not isinstance(value, ValueError):
-            yield int(place.removeprefix("line ")), value
+            yield line_of(place), value
 
 
 def nameless(known: Data) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -73,9 +72,3 @@ def text_of(record: Any, key: str) -> Text | None:
     once(record, frozenset({key}))
     title = next((title for name in TITLES if isinstance(title := record.get(name), str) and title.strip()), "")
     return Text(" ".join(title.split())[:TITLE], string_of(record[key], key, required=True))
-
-
-def line_of(place: str) -> int:
-    """The line of a place in JSON Lines; 0 in other JSON."""
-    line = re.match(r"line (\d+)", place)
-    return int(line[1]) if line else 0
