@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of, take_blobs
-from ftq.examples.records.keys import CHATS, inside, is_meant, is_record, named, pair_of
+from ftq.examples.records.keys import CHATS, inside, is_record, named, pair_of
 from ftq.facts.records.json_text import decode
+from ftq.facts.records.names import is_meant
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"

@@ -10,9 +10,8 @@ from ftq.examples import json_records
 from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import listed
 from ftq.examples.records.given import LeftOut, Stated
-from ftq.examples.records.keys import is_meant
 from ftq.facts import Cut, Fact, facts_of_json, facts_of_lines
-from ftq.facts.records.names import UNKNOWN
+from ftq.facts.records.names import UNKNOWN, is_meant
 from ftq.facts.rules.data import Data
 from ftq.questions.refusals import words_of
 
