@@ -33,17 +33,11 @@ class Malformed(ValueError):
     """Raised if the whole file can't be used; the text says why, with the line."""
 
 
-def examples(path: Path) -> Iterator[Row]:
-    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed, OSError.
+def examples_of(where: str, record: Any) -> Iterator[Row]:
+    """(where, example) for every record in one of `values`, (where, reason) for the unusable ones.
 
     (where, number) for characters of a record that were no text.
     """
-    for where, record in values(path):
-        yield from examples_of(where, record)
-
-
-def examples_of(where: str, record: Any) -> Iterator[Row]:
-    """The same for one of `values`."""
     if isinstance(record, ValueError):
         yield where, str(record)
         return
