@@ -21,7 +21,7 @@ from ftq.check.page import page
 from ftq.check.secrets import masked, secrets
 from ftq.check.survey import Survey
 from ftq.errors import UserError
-from ftq.examples import dataset
+from ftq.examples import recall
 from ftq.examples.dataset import Examples, questions_of
 from ftq.examples.read import read
 from ftq.examples.records.given import Candidate, LeftOut
@@ -495,7 +495,7 @@ def test_what_goes_in_is_used_skipped_or_there_already_to_the_token(
     out = [example for example, _ in taken if "rule" not in example]
     assert len(out) == sum(file.examples for file in examples.documents.used)
     of_facts = examples.duplicates - sum(file.duplicates for file in examples.documents.used)
-    held_out = dataset.held_out([dataset.share(example, 0, part) for example, part in taken], share)
+    held_out = recall.held_out([recall.share(example, 0, part) for example, part in taken], share)
     report = examples.report(len(held_out), list(map(in_words, (example for example, _ in taken))), LIMIT, "")
     assert report.train + report.valid == report.examples == len(taken)
     assert report.tokens.total == sum(in_words(example) for example, _ in taken)

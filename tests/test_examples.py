@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from ftq.examples import dataset, json_records
-from ftq.examples.dataset import Examples, Part
+from ftq.examples import dataset, json_records, recall
+from ftq.examples.dataset import Examples
 from ftq.examples.read import read
+from ftq.examples.recall import Part
 from ftq.examples.records.given import Candidate, LeftOut
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import Example, Row, cut, split
@@ -365,21 +366,21 @@ def test_what_is_counted_grows_with_the_text_and_no_more(kind: str, tmp_path: Pa
 def test_one_example_is_held_out_where_there_are_enough_for_one() -> None:
     def shares(questions: int, seed: int) -> list[float]:
         rows = [{"instruction": f"Q{n}", "input": "", "output": f"A{n}"} for n in range(questions)]
-        return [dataset.share(row, seed) for row in rows]
+        return [recall.share(row, seed) for row in rows]
 
-    few = [dataset.held_out(shares(20, seed), 0.05) for seed in range(20)]
+    few = [recall.held_out(shares(20, seed), 0.05) for seed in range(20)]
     assert all(few)
-    assert not all(dataset.held_out(shares(19, seed), 0.05) for seed in range(20))
+    assert not all(recall.held_out(shares(19, seed), 0.05) for seed in range(20))
     for seed, valid in enumerate(few):
-        assert len(valid) > 1 or dataset.held_out(shares(21, seed), 0.05) <= {*valid, 20}
-    assert dataset.held_out([0.1], 0.5) == set()
-    assert dataset.held_out([0.1, 0.2], 0.5) == {1}
+        assert len(valid) > 1 or recall.held_out(shares(21, seed), 0.05) <= {*valid, 20}
+    assert recall.held_out([0.1], 0.5) == set()
+    assert recall.held_out([0.1, 0.2], 0.5) == {1}
 
 
 def test_train_and_valid_are_written_line_by_line_in_order(tmp_path: Path) -> None:
     rows = [{"instruction": f"Q{n}", "input": "", "output": "ä\u2028\x85"} for n in range(50)]
     assert dataset.write(((row, Part.DRAWN) for row in rows), tmp_path, 7, 0.2) == (39, 11, 11)
-    valid = dataset.held_out(array("d", (dataset.share(row, 7) for row in rows)), 0.2)
+    valid = recall.held_out(array("d", (recall.share(row, 7) for row in rows)), 0.2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.jsonl", "valid.jsonl"]
     for name, held in (("train", False), ("valid", True)):
         lines = (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftq.examples.json_records import KNOWN
+from ftq.examples import json_records
+from ftq.examples.json_records import KNOWN, values
 from ftq.examples.read import read
+from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import message_of
 from ftq.examples.records.given import Candidate, LeftOut, Stated
-from ftq.examples.records.texts import key_of, line_of
+from ftq.examples.records.texts import key_of
 from ftq.facts import ALL, facts_of_json
 from tests.looked import looked, told
 
@@ -188,7 +190,7 @@ LONG = "word " * 100
 
 def test_numbers_beside_a_long_text_make_it_no_data(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"id": "<urn:1>", "text": "{LONG}", "token_count": 100, "score": 0.9}}')
-    assert key_of(tmp_path / "a.jsonl") == "text"
+    assert key_of(values(tmp_path / "a.jsonl")) == "text"
 
 
 NO_TEXTS = {
@@ -207,7 +209,7 @@ NO_TEXTS = {
 @pytest.mark.parametrize("source", NO_TEXTS.values(), ids=NO_TEXTS.keys())
 def test_what_other_keys_make_a_record_or_data_stays_so(source: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(source + "\n")
-    assert key_of(tmp_path / "a.jsonl") == ""
+    assert key_of(values(tmp_path / "a.jsonl")) == ""
 
 
 def test_texts_in_json_are_documents_too(tmp_path: Path) -> None:
@@ -216,6 +218,17 @@ def test_texts_in_json_are_documents_too(tmp_path: Path) -> None:
         ('Explain "The pump moves water".', "The pump moves water."),
         ('Explain "The valve holds".', "The valve holds."),
     ]
+
+
+@pytest.mark.parametrize("record", [{"text": "The pump moves water."}, {"question": "Who?", "answer": "The shop."}])
+def test_json_of_records_is_parsed_once(
+    record: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([record] * 2_000))
+    parsed, text_of = list[Path](), json_records.text_of
+    monkeypatch.setattr(json_records, "text_of", lambda path: parsed.append(path) or text_of(path))
+    assert sum(isinstance(row, Candidate) for row in read(tmp_path, rules=ALL)) == 2_000
+    assert parsed == [tmp_path / "a.json"]
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}

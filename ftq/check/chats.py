@@ -12,6 +12,7 @@ from typing import Any
 
 from ftq.examples import json_records
 from ftq.examples.json_records import Malformed
+from ftq.examples.records.called import line_of
 
 ROLES = ("system", "developer", "user", "assistant")
 NO_TOOLS = "ftq trains no tool calls"
@@ -31,7 +32,7 @@ def fault_in(path: Path, most: int | None = None) -> Fault | None:
     try:
         for where, record in islice(json_records.lines(path), most):
             if why := str(record) if isinstance(record, ValueError) else why_not(record):
-                line = int(where.removeprefix("line "))
+                line = line_of(where)
                 return Fault(line, f"Invalid file format. Line {line}, {why}")
     except Malformed as error:
         return Fault(1, f"Invalid file format. {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from ftq.check.survey import Shown, Survey, Tally, counted
 from ftq.check.written import Expected
 from ftq.errors import UserError
 from ftq.examples import dataset, lengths
-from ftq.examples.dataset import Examples, Part
+from ftq.examples.dataset import Examples
 from ftq.examples.prompt import completion, prompt
-from ftq.examples.recall import Recall
+from ftq.examples.recall import Part, Recall
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example, Row
 from ftq.facts.fact import RULES
@@ -100,14 +99,14 @@ def check(
     counter = lengths.counter_of(spec.model) if spec.format == "alpaca" else lengths.Guess()
     stop = known.stop if known else STOP
     row = Row(min(context or spec.max_seq_length, spec.max_seq_length), counter.one)
-    survey, shares = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), array("d")
-    held_out, recall = Path(spec.validation) if spec.validation else None, Recall()
+    survey, recall = Survey(folder, lambda example: _texts(example, spec, stop), spec.seed), Recall(spec.seed)
+    held_out = Path(spec.validation) if spec.validation else None
     asked = dataset.questions_of(spec)
     examples = Examples(folder, row, home, progress, asked, validation=held_out, keeps_equal=spec.strict)
     expected = Expected(spec.questions)
-    for batch, counts in counted(_noted(examples, shares, expected, recall, spec.seed), counter.each):
+    for batch, counts in counted(_noted(examples, expected, recall), counter.each):
         survey.add(batch, [min(row.limit, tokens) for tokens in counts])
-    valid = dataset.held_out(shares, spec.valid_fraction)
+    valid = recall.valid(spec.valid_fraction)
     tokens = list(survey.lengths.elements())
     report = examples.report(len(valid), tokens, row.limit, stop, tested=recall.count(valid))
     checked = check_of(str(folder), spec.model, report, survey, counter.exact)
@@ -160,12 +159,9 @@ def _texts(example: Example, spec: RunSpec, stop: str) -> tuple[str, str]:
     return "\n".join(filter(None, (example["input"], example["instruction"], ""))), example["output"]
 
 
-def _noted(
-    examples: Iterable[tuple[Example, Part]], shares: array[float], expected: Expected, recall: Recall, seed: int
-) -> Iterator[Example]:
+def _noted(examples: Iterable[tuple[Example, Part]], expected: Expected, recall: Recall) -> Iterator[Example]:
     for example, part in examples:
         expected.see(example)
-        shares.append(dataset.share(example, seed, part))
         recall.see(example, part)
         yield example
 

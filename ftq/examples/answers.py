@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 
 from ftq.facts.checks import words
-from ftq.questions.conflicts import VALUE, asked
+from ftq.questions.conflicts import VALUE, asked, asked_hash
 from ftq.questions.row import Contradiction, Stated
 
 MOST = 100_000  # questions that are remembered
@@ -23,7 +22,7 @@ class Answers:
         self._found: dict[int, tuple[str, list[Stated]]] = {}
 
     def add(self, question: str, answer: str, where: str) -> None:
-        key = int.from_bytes(blake2b(asked(question).encode("utf-8", "replace"), digest_size=8).digest())
+        key = asked_hash(question)
         stated = Stated(answer[:SHOWN], where, 0)
         first = self._first.get(key)
         if first is None:

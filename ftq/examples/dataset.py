@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,9 +14,7 @@ from pathlib import Path
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
 from ftq.examples.read import FACT, NO_RULES, read
-from ftq.examples.recall import Part as Part
-from ftq.examples.recall import Recall
-from ftq.examples.recall import share as share
+from ftq.examples.recall import Part, Recall
 from ftq.examples.records.given import Candidate, Note, Read, Stated
 from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
@@ -26,7 +23,7 @@ from ftq.facts import ALL, Cut, Fact
 from ftq.facts.most import Facts
 from ftq.files import snapshot
 from ftq.questions import Options, Report, rows_of
-from ftq.questions.conflicts import asked
+from ftq.questions.conflicts import asked_hash
 from ftq.spec.options import RunSpec
 
 NEVER = 10**9  # facts of which one has a wording held back
@@ -70,7 +67,7 @@ class Examples:
         for name, rows in groupby(self._read, key=lambda row: row.document):
             for example, is_record in self._document(name, rows):
                 if self._options:
-                    self._asked.add(_digest(asked(example["instruction"])))
+                    self._asked.add(asked_hash(example["instruction"]))
                 yield example, self._part(name, is_record)
         if self._options:
             yield from self._of_facts(self._options)
@@ -147,7 +144,7 @@ class Examples:
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
-                    is_test = part is Part.VALID and _digest(asked(row.instruction)) not in self._asked
+                    is_test = part is Part.VALID and asked_hash(row.instruction) not in self._asked
                     yield example, Part.VALID if is_test else Part.TRAIN
                 else:
                     self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
@@ -274,13 +271,12 @@ def write(
 
     No more than one example is held in memory.
     """
-    everything, shares, recall = dataset / "examples.jsonl", array("d"), Recall()
+    everything, recall = dataset / "examples.jsonl", Recall(seed)
     with everything.open("wb") as lines:
         for example, part in examples:
             lines.write(json.dumps(example, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
-            shares.append(share(example, seed, part))
             recall.see(example, part)
-    valid = held_out(shares, valid_fraction)
+    valid = recall.valid(valid_fraction)
     with (
         everything.open("rb") as lines,
         (dataset / "train.jsonl").open("wb") as to_train,
@@ -289,17 +285,4 @@ def write(
         for number, line in enumerate(lines):
             (to_valid if number in valid else to_train).write(line)
     everything.unlink()
-    return len(shares) - len(valid), len(valid), recall.count(valid)
-
-
-def held_out(shares: Sequence[float], fraction: float) -> set[int]:
-    """Which examples are for validation: those with a small share, so that a new document moves no other example.
-
-    None may be drawn of few examples. If there are enough for one, the nearest to it is held out.
-    """
-    valid = [number for number, share in enumerate(shares) if share < fraction]
-    if len(valid) == len(shares):
-        valid = valid[1:]
-    if not valid and fraction * len(shares) >= 1 and min(shares) <= 1:
-        valid = [min(range(len(shares)), key=shares.__getitem__)]
-    return set(valid)
+    return len(recall.shares) - len(valid), len(valid), recall.count(valid)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of, take_blobs
-from ftq.examples.records.keys import CHATS, inside, is_meant, is_record, named, pair_of
+from ftq.examples.records.keys import CHATS, inside, is_record, named, pair_of
 from ftq.facts.records.json_text import decode
+from ftq.facts.records.names import is_meant
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
@@ -32,17 +33,11 @@ class Malformed(ValueError):
     """Raised if the whole file can't be used; the text says why, with the line."""
 
 
-def examples(path: Path) -> Iterator[Row]:
-    """(where, example) for every record, (where, reason) for the unusable ones. Raises Malformed, OSError.
+def examples_of(where: str, record: Any) -> Iterator[Row]:
+    """(where, example) for every record in one of `values`, (where, reason) for the unusable ones.
 
     (where, number) for characters of a record that were no text.
     """
-    for where, record in values(path):
-        yield from examples_of(where, record)
-
-
-def examples_of(where: str, record: Any) -> Iterator[Row]:
-    """The same for one of `values`."""
     if isinstance(record, ValueError):
         yield where, str(record)
         return

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import Any
 
 from ftq.errors import utf8
 from ftq.examples import json_records
 from ftq.examples.records import csv_rows, texts
-from ftq.examples.records.called import question_of, where_of
+from ftq.examples.records.called import line_of, question_of, where_of
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.stated import data_of, words_in, words_of_file
 from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
@@ -36,12 +37,13 @@ class File:
     reason: str
 
 
-Row = json_records.Example | str | int
+Records = Iterable[tuple[str, Any]]  # where each stands, and itself or why there is none
 Rules = frozenset[str]
 NO_RULES = Rules()
 LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that only one of them is in memory
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named
+LOOKED = 1_000  # records by which a file of JSON is judged
 FACT = "fact"  # what a limit leaves out
 FIRST = 20  # documents that are read before other processes are started: whoever wants one example waits for none
 AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
@@ -195,11 +197,17 @@ class _Known:
 
 def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
     """Its records as examples, or as documents if they are texts; where none is either, what the JSON states."""
-    if key := texts.key_of(path):
-        yield from _texts(path, name, key, rules)
+    records: Records = json_records.values(path)
+    if json_records.is_lines(path):  # a thousand may take more memory than there is: they are read once more
+        first: Records = islice(json_records.values(path), LOOKED)
+    else:
+        first = list(islice(records, LOOKED))
+        records = chain(first, records)
+    if key := texts.key_of(first):
+        yield from _texts(records, path, name, key, rules)
         return
     cuts: list[Cut] = []
-    rows = _examples(path, name, cuts)
+    rows = _examples(records, name, cuts)
     unusable: list[LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
@@ -218,9 +226,7 @@ def _table(table: Decoded, name: str, rules: Rules) -> Iterator[Read]:
     cuts = list[Cut]()
     if table.note:
         yield Note(name, table.note)
-    records = csv_rows.rows(table.text)
-    examples = chain.from_iterable(json_records.examples_of(place, record) for place, record in records)
-    yield from _told(row for place, example in examples for row in _example(example, name, place, cuts))
+    yield from _told(_examples(csv_rows.rows(table.text), name, cuts))
     if rules or cuts:
         yield Stated(name, [], words_in(io.StringIO(table.text)) if rules else set(), tuple(cuts))
 
@@ -238,31 +244,26 @@ def _told(rows: Iterable[Read]) -> Iterator[Read]:
         yield replace(last, count=count - NAMED)
 
 
-def _examples(path: Path, name: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
+def _examples(records: Records, name: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
     """Records as examples; what is no text in them is added to `cuts`."""
-    for place, row in json_records.examples(path):
-        yield from _example(row, name, place, cuts)
+    for place, row in chain.from_iterable(json_records.examples_of(where, record) for where, record in records):
+        if isinstance(row, int):
+            cuts.append(Cut(name, line_of(place), NOT_TEXT, row))
+        else:
+            yield _record(row, name, place)
 
 
-def _example(row: Row, name: str, place: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
-    if isinstance(row, int):
-        cuts.append(Cut(name, texts.line_of(place), NOT_TEXT, row))
-    else:
-        yield _record(row, name, place)
-
-
-def _texts(path: Path, name: str, key: str, rules: Rules) -> Iterator[Read]:
+def _texts(records: Records, path: Path, name: str, key: str, rules: Rules) -> Iterator[Read]:
     """Each record's text as a document; a record of another shape among them as an example."""
     known = _Known(name, rules)
-    for place, record in json_records.values(path):
+    for place, record in records:
         try:
             text = texts.text_of(record, key)
         except ValueError as error:
             yield LeftOut(name, f"{name}: {place}", str(error))
             continue
         if text is None:
-            for where, row in json_records.examples_of(place, record):
-                yield from _example(row, name, where, known.cuts)
+            yield from _examples([(place, record)], name, known.cuts)
             continue
         yield from _text(text, known, place)
     yield from known.stated(lambda: words_of_file(path))
@@ -271,7 +272,7 @@ def _texts(path: Path, name: str, key: str, rules: Rules) -> Iterator[Read]:
 def _text(text: texts.Text, known: _Known, place: str) -> Iterator[Read]:
     name, is_empty = known.name, True
     document = Document(text.markdown, has_blocks=bool(known.rules) and not is_generated(text.markdown))
-    for _, headings, blocks in known.sections(document, texts.line_of(place)):
+    for _, headings, blocks in known.sections(document, line_of(place)):
         is_empty = False
         path = headings if text.title in headings[:1] or not text.title else (text.title, *headings)
         question = question_of(path, "") if path else f'Explain "{text.begins}".'

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from enum import StrEnum
 
 from ftq.examples.split import Example
 from ftq.facts.fact import SILENT
-from ftq.questions.conflicts import asked
+from ftq.questions.conflicts import asked_hash
 
 LONGEST = 60  # words of an answer: a longer one is a text to write, not a question to answer
 
@@ -30,26 +30,44 @@ def share(example: Example, seed: int, part: Part = Part.DRAWN) -> float:
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
 
 
+def held_out(shares: Sequence[float], fraction: float) -> set[int]:
+    """Which examples are for validation: those with a small share, so that a new document moves no other example.
+
+    None may be drawn of few examples. If there are enough for one, the nearest to it is held out.
+    """
+    valid = [number for number, share in enumerate(shares) if share < fraction]
+    if len(valid) == len(shares):
+        valid = valid[1:]
+    if not valid and fraction * len(shares) >= 1 and min(shares) <= 1:
+        valid = [min(range(len(shares)), key=shares.__getitem__)]
+    return set(valid)
+
+
 class Recall:
     """`see` the examples in their order; `count` says how many questions of valid have an answer that train has too.
 
     Of a record that is drawn only the answer's hash is kept: there may be millions.
     """
 
-    def __init__(self) -> None:
-        self._seen = self._sure = 0
+    def __init__(self, seed: int) -> None:
+        self.shares = array("d")  # of each example
+        self._seed, self._sure = seed, 0
         self._taught, self._drawn, self._numbers = array("Q"), array("Q"), array("Q")
 
     def see(self, example: Example, part: Part) -> None:
-        self._seen += 1
+        self.shares.append(share(example, self._seed, part))
         if example.get("rule") == SILENT or len(example["output"].split()) > LONGEST:
             return
         if part is Part.VALID:
             self._sure += 1
             return
-        (self._taught if part is Part.TRAIN else self._drawn).append(_digest(example["output"]))
+        (self._taught if part is Part.TRAIN else self._drawn).append(asked_hash(example["output"]))
         if part is Part.DRAWN:
-            self._numbers.append(self._seen - 1)
+            self._numbers.append(len(self.shares) - 1)
+
+    def valid(self, fraction: float) -> set[int]:
+        """The numbers of the examples that are held out."""
+        return held_out(self.shares, fraction)
 
     def count(self, valid: Set[int]) -> int:
         """`valid` has the numbers of the examples that were held out."""
@@ -62,7 +80,3 @@ class Recall:
             if answer in wanted and number not in valid
         )
         return self._sure + sum(answer in taught for answer in drawn)
-
-
-def _digest(answer: str) -> int:
-    return int.from_bytes(hashlib.blake2b(asked(answer).encode(errors="replace"), digest_size=8).digest())

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 
 from ftq.facts.text.directives import DROPPED, is_note, named
+from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.footnotes import FOOTNOTE, Note, moved
-from ftq.facts.text.plain import FENCE, plain, telling
+from ftq.facts.text.plain import plain, telling
 
 KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
     "---": re.compile(r"[\w-]+:(\s|$)"),
@@ -127,15 +128,14 @@ class _Sweep:
 
     def _fenced(self, line: str) -> tuple[str, str] | None:
         """A line of code; of MyST's notes the text. None for other lines."""
-        stripped = line.strip(" \t>")
         if self.fence:
-            if stripped.startswith(self.fence) and not stripped.strip(self.fence[0]):
+            if closes(line, self.fence):
                 self.fence, dropped, self.is_dropped = "", self.is_dropped, False
                 return ("", "") if dropped else (line, line)
             return ("", "") if self.is_dropped or line.lstrip().startswith("#|") else (line, line)
-        if self.until or self.in_html or not (opening := FENCE.match(line)) or opening.end() != len(line):
+        if self.until or self.in_html or not (opening := opened(line)):
             return None
-        if self.notes and stripped.startswith(self.notes[-1]) and not opening[2].strip():
+        if self.notes and line.strip(" \t>").startswith(self.notes[-1]) and not opening[2].strip():
             self.notes.pop()
             return "", ""
         if is_note(opening[2]):

@@ -15,9 +15,10 @@ from ftq.facts.blocks import TEXT, Block, Bullets, Code, Definitions, Item, Para
 from ftq.facts.inline import inline
 from ftq.facts.marks import Source, cleaned
 from ftq.facts.text.directives import is_note
+from ftq.facts.text.fences import FENCE
 from ftq.facts.text.footnotes import notes_in
 from ftq.facts.text.heading import undecorated
-from ftq.facts.text.plain import FENCE, NOT_TEXT, UNCLOSED
+from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

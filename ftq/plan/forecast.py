@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.check.written import Expected
-from ftq.examples import dataset
+from ftq.examples import dataset, recall
 from ftq.examples.dataset import Examples
 from ftq.examples.lengths import BYTES_PER_TOKEN, Guess, bytes_of
 from ftq.examples.report import DatasetReport
@@ -219,8 +219,8 @@ def _guessed(examples: Examples, row: Row, spec: dict[str, Any]) -> Dataset:
     for example, part in examples:
         expected.see(example)
         lengths.append(min(row.limit, row.length(example)))
-        shares.append(dataset.share(example, spec["seed"], part))
-    valid = dataset.held_out(shares, spec["valid_fraction"])
+        shares.append(recall.share(example, spec["seed"], part))
+    valid = recall.held_out(shares, spec["valid_fraction"])
     train = Rows.of([length for number, length in enumerate(lengths) if number not in valid])
     train = replace(train, longest=max(lengths, default=0))  # evaluated, it takes room too
     return Dataset(train, len(valid), False, expected.said)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import blake2b
 
 from ftq.facts import READERS
 from ftq.facts.checks import words
@@ -27,6 +28,11 @@ RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
 def asked(question: str) -> str:
     """Equal for questions that differ in case, quotes and end only."""
     return " ".join(question.translate(IGNORED).lower().split())
+
+
+def asked_hash(question: str) -> int:
+    """Equal where `asked` is; for those of whom there may be millions."""
+    return int.from_bytes(blake2b(asked(question).encode(errors="replace"), digest_size=8).digest())
 
 
 def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], list[Draft]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from ftq.facts.text.plain import FENCE
+from ftq.facts.text.fences import closes, opened
 
 RULER = re.compile(r"[ \t>]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 ELEMENT = re.compile(r"<(table|pre|ul|ol|dl)\b[^<>]{0,500}>", re.IGNORECASE)
@@ -136,9 +136,9 @@ def _in_lines(text: str) -> Iterator[Frame]:
     while number < len(lines):
         line, start = lines[number], at
         at, number = at + len(line) + 1, number + 1
-        if (opening := FENCE.match(line)) and opening.end() == len(line):
+        if opening := opened(line):
             head = at
-            while number < len(lines) and not _closes(lines[number], opening[1]):
+            while number < len(lines) and not closes(lines[number], opening[1]):
                 at, number = at + len(lines[number]) + 1, number + 1
             closing = lines[number] if number < len(lines) else opening[1]
             yield Frame(start, head, min(at, len(text)), f"{line}\n", f"\n{closing}", is_code=True)
@@ -151,11 +151,6 @@ def _in_lines(text: str) -> Iterator[Frame]:
                 at, number = at + len(lines[number]) + 1, number + 1
             if len(line) + len(ruler) <= LONGEST:
                 yield Frame(start, head, min(at, len(text)), f"{line}\n{ruler}\n", "")
-
-
-def _closes(line: str, fence: str) -> bool:
-    stripped = line.strip(" \t>")
-    return stripped.startswith(fence) and not stripped.strip(fence[0])
 
 
 def _elements(text: str) -> Iterator[Frame]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ftq.facts.text.signs import asks
 from ftq.formats.convert import Converted
 
@@ -11,6 +13,12 @@ def where_of(name: str, document: Converted, line: int) -> str:
         return f"{name}:{line}"
     place = document.where(line)
     return f"{name}, {place}" if place else name
+
+
+def line_of(place: str) -> int:
+    """The line of a place in JSON Lines; 0 in other JSON."""
+    line = re.match(r"line (\d+)", place)
+    return int(line[1]) if line else 0
 
 
 def question_of(path: tuple[str, ...], stem: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ftq.examples.records.checked import RECORD
 from ftq.facts.records.json_text import Twice
-from ftq.facts.records.names import MEANT
+from ftq.facts.records.names import is_meant
 
 PAIRS = [
     ("instruction", "output"),
@@ -48,11 +48,6 @@ def _is_short(record: dict[str, Any]) -> bool:
 def is_record(record: dict[str, Any]) -> bool:
     """Whether it is one to learn, or meant as one."""
     return is_meant(record) or pair_of(named(record)) is not None
-
-
-def is_meant(keys: Iterable[str]) -> bool:
-    """Whether something with these keys is meant as a record, whatever it lacks."""
-    return not MEANT.isdisjoint(key.strip().lower() for key in keys)
 
 
 def inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TextIO
 
 from ftq.examples import json_records
+from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import listed
 from ftq.examples.records.given import LeftOut, Stated
-from ftq.examples.records.keys import is_meant
 from ftq.facts import Cut, Fact, facts_of_json, facts_of_lines
-from ftq.facts.records.names import UNKNOWN
+from ftq.facts.records.names import UNKNOWN, is_meant
 from ftq.facts.rules.data import Data
 from ftq.questions.refusals import words_of
 
@@ -50,7 +50,7 @@ def facts_in(path: Path, known: Data) -> list[Fact]:
 def _lines(path: Path) -> Iterator[tuple[int, object]]:
     for place, value in json_records.values(path):
         if not isinstance(value, ValueError):
-            yield int(place.removeprefix("line ")), value
+            yield line_of(place), value
 
 
 def nameless(known: Data) -> Iterator[tuple[str, str]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from ftq.examples import json_records
 from ftq.examples.records.checked import once, string_of
 from ftq.examples.records.keys import is_record
 from ftq.facts.records.names import HINT, NAMES
@@ -23,7 +20,6 @@ ABOUT = frozenset({
     "type", "added",
 })  # fmt: skip
 TITLES = ("title", "name", "heading")
-LOOKED = 1000  # records by which a file is judged
 LONG = 400  # characters, or a line break: too much for the value of a record that is data
 BEGINS, TITLE = 8, 100  # words of a text that name it, characters of a name
 
@@ -41,14 +37,14 @@ class Text:
         return " ".join(words)[:TITLE].replace('"', "'").strip("#*_>`-=| ").rstrip(".,:;")
 
 
-def key_of(path: Path) -> str:
-    """The key that holds a file's texts; empty if its records are something else. Raises Malformed, OSError.
+def key_of(records: Iterable[tuple[str, Any]]) -> str:
+    """The key that holds a file's texts; empty if its first records are something else.
 
     They are documents if nothing but what says where they come from stands beside them; a long text also if it has a
     title, or if no other key names its record, which could otherwise be data.
     """
     count, held, others, is_long = 0, Counter[str](), set[str](), False
-    for _, record in islice(json_records.values(path), LOOKED):
+    for _, record in records:
         if isinstance(record, ValueError) or (isinstance(record, dict) and is_record(record)):
             continue
         if not isinstance(record, dict):
@@ -73,9 +69,3 @@ def text_of(record: Any, key: str) -> Text | None:
     once(record, frozenset({key}))
     title = next((title for name in TITLES if isinstance(title := record.get(name), str) and title.strip()), "")
     return Text(" ".join(title.split())[:TITLE], string_of(record[key], key, required=True))
-
-
-def line_of(place: str) -> int:
-    """The line of a place in JSON Lines; 0 in other JSON."""
-    line = re.match(r"line (\d+)", place)
-    return int(line[1]) if line else 0

@@ -24,6 +24,11 @@ UNKNOWN = (  # begins the reason of a record that has neither
 )
 
 
+def is_meant(keys: Iterable[str]) -> bool:
+    """Whether something with these keys is meant as a record to learn, whatever it lacks."""
+    return not MEANT.isdisjoint(key.strip().lower() for key in keys)
+
+
 def subject_key(records: Iterable[dict[str, Any]]) -> str:
     """The key whose short values are all different: one that is known, one that sounds like it, the first text, the
     first whole number. Empty if there is none."""

@@ -9,7 +9,7 @@ from typing import Any
 from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.records.json_text import Number
-from ftq.facts.records.names import MEANT, NAMES, hinted, is_twice, is_whole, name_of, spaced, subject_key
+from ftq.facts.records.names import NAMES, hinted, is_meant, is_twice, is_whole, name_of, spaced, subject_key
 from ftq.facts.text.blobs import without_blobs
 from ftq.facts.text.signs import asks
 
@@ -57,7 +57,8 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
     while stack:
         node = stack.pop()
         if isinstance(node.value, dict):
-            if _is_meant(node):  # a record to learn that is faulty: nothing in it is data
+            # Nothing in a record to learn that is faulty is data.
+            if (node.is_listed or node.is_alone) and is_meant(node.value):
                 known.nameless.append((node.place or "record 1", tuple(map(str, node.value))))
                 continue
             if len(node.path) < DEPTH:
@@ -71,10 +72,6 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
             stack.extend(reversed(_listed(node)))
     if count > FACTS:
         known.cuts.append(Cut(file, line, "value of JSON", count - FACTS))
-
-
-def _is_meant(node: _Node) -> bool:
-    return (node.is_listed or node.is_alone) and not MEANT.isdisjoint(str(key).strip().lower() for key in node.value)
 
 
 def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:

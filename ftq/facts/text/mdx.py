@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ftq.facts.text.plain import FENCE
+from ftq.facts.text.fences import FENCE
 from ftq.facts.text.ticks import Ticks
 
 UNKNOWN, INSTEAD = "expression of MDX", "‹…›"  # a sign that ends no sentence

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 
 from ftq.facts.text.blobs import without_blobs, without_colours, without_dumps
+from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.ticks import Ticks
 
 NOT_TEXT = "character of pictures, keys and dumps"
 UNCLOSED = "line in a comment that nothing closes"
-FENCE = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(`{3,}|~{3,})([^`]{0,200})")
 # What a generator reads and no reader sees -> what ends it. `{# ` is Jinja's, `{{#` mdBook's, `{{!` Handlebars's.
 PAIRS = {
     "<!--": re.compile("-->"), "{/*": re.compile(r"\*/\}"), "{# ": re.compile("#}"), "{{<": re.compile(">}}"),
@@ -74,7 +74,7 @@ class _Reader:
             while after_blank and self.indents and indent < self.indents[-1]:
                 self.indents.pop()
             code = (self.indents[-1] if self.indents else 0) + 4
-            if (opening := FENCE.match(line)) and opening.end() == len(line):
+            if opening := opened(line):
                 at = self._code(at, self._fenced(at, opening[1]))
             elif after_blank and (line[:1] == "\t" or indent >= code):
                 at = self._code(at, self._indented(at, code))
@@ -89,8 +89,7 @@ class _Reader:
 
     def _fenced(self, at: int, fence: str) -> int:
         for number in range(at + 1, len(self.lines)):
-            stripped = self.lines[number].strip(" \t>")
-            if stripped.startswith(fence) and not stripped.strip(fence[0]):
+            if closes(self.lines[number], fence):
                 return number + 1
         return len(self.lines)
 
@@ -121,7 +120,7 @@ class _Reader:
     def _paragraph(self, at: int) -> int:
         """Lines up to an empty one or a fence; where the next block begins."""
         end = at + 1
-        while end < len(self.lines) and self.lines[end].strip() and not self._is_fence(self.lines[end]):
+        while end < len(self.lines) and self.lines[end].strip() and not opened(self.lines[end]):
             end += 1
         text = "\n".join(self.lines[at:end])
         self._note_items(self.lines[at:end])
@@ -131,10 +130,6 @@ class _Reader:
         kept, until = self._without_marks(text, end)
         self._add([line if line.strip() else "" for line in kept.split("\n")], at, is_code=False)
         return self._hidden(at, end, until) if until else end
-
-    @staticmethod
-    def _is_fence(line: str) -> bool:
-        return ("``" in line or "~~~" in line) and (match := FENCE.match(line)) is not None and match.end() == len(line)
 
     def _hidden(self, at: int, end: int, until: re.Pattern[str]) -> int:
         """Leave out what a block hides that an empty line doesn't end."""
