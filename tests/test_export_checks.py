@@ -266,7 +266,7 @@ from safetensors.torch import load_file, save_file
 from ftq.errors import FtqError
 from worker.llama.logits import Row
 from worker.stages.export.measure import agreement
-from worker.stages.model import weights
+from ftq.spec import weights
 from worker.stages.model.merge import merge
 home = Path(sys.argv[1])
 rows = [Row([1, 100, 200, 300, 400, 500, 2], 3), Row([1, 9, 8, 7, 2], 2)]
@@ -357,11 +357,11 @@ def test_merging_needs_no_more_memory_than_a_few_of_the_weights(tmp_path: Path) 
 import json, struct
 from pathlib import Path
 import torch
-from worker.stages.model import weights
+from ftq.spec import weights
 from worker.stages.model.merge import merge
 home = Path({str(tmp_path)!r})
 path = home / "tiny/model.safetensors"
-header = weights.read_header(path)
+header, _ = weights.read_header(path)
 end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
 with path.open("r+b") as file:
     old = struct.unpack("<Q", file.read(8))[0]

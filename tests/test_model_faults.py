@@ -15,7 +15,7 @@ import pytest
 
 from ftq.errors import FtqError, UserError
 from ftq.files.export_report import GgufReport, Parity, Stops
-from ftq.spec import models
+from ftq.spec import models, weights
 from ftq.spec.options import parse
 from ftq.spec.weights import unread, weight_files
 from tests.base_models import (
@@ -35,7 +35,7 @@ from worker.gguf.convert import convert
 from worker.gguf.holds import held, whole
 from worker.gguf.quantize import FTYPES, quantize
 from worker.stages.export.measure import bounds
-from worker.stages.model import base_model, merge, revisions, weights
+from worker.stages.model import base_model, merge, revisions
 from worker.stages.model.check import convertible, tried
 from worker.stages.model.check.finite import check_finite
 from worker.stages.model.check.loads import check_loads
@@ -222,7 +222,7 @@ def test_one_rule_says_which_files_are_the_model(tmp_path: Path) -> None:
     assert report.messages("note") == [
         f"model mine: model.safetensors is loaded, and not {shards[0]} and 1 more beside it"
     ]
-    assert [path.name for path in weights.files(model)] == weight_files(model) == ["model.safetensors"]
+    assert [path.name for path in weights.paths(model)] == weight_files(model) == ["model.safetensors"]
     assert weights.parameters(model) == weights.parameters(alone)
     assert revisions.of(model) == revisions.of(alone)
     merge.copy_settings(model, tmp_path / "merged", "<|im_end|>")

@@ -19,11 +19,12 @@ from ftq.files.snapshot import snapshot
 from ftq.formats.convert import Converter
 from ftq.plan import sizes
 from ftq.plan.forecast import forecast
+from ftq.spec import weights
 from ftq.spec.options import parse
 from tests import office_files
 from tests.language_model import LanguageModel
 from tests.tiny import make_run, make_tiny_model
-from worker.stages.model import base_model, weights
+from worker.stages.model import base_model
 from worker.stages.model.check import convertible, tried
 from worker.stages.model.tokens import Tokens
 from worker.stages.prepare import prepare
@@ -417,7 +418,7 @@ def test_weights_that_lie_there_twice_count_once(model: Path, tmp_path: Path) ->
         shutil.copyfile(model / "model.safetensors", both / name)
     for name in ("params.json", "consolidated.safetensors.index.json", "pytorch_model.bin.index.json"):
         (both / name).write_text("{}")
-    assert weights.files(both) == [both / "model.safetensors"]
+    assert weights.paths(both) == [both / "model.safetensors"]
     assert weights.parameters(both) == weights.parameters(model)
     names = [path.name for path in base_model.side_files(both)]
     assert names == [path.name for path in base_model.side_files(model)]

@@ -74,6 +74,6 @@ def _signed(pair: Pair, symbols: bool) -> Iterator[Text]:
 
 
 def _value(value: Any) -> str:
-    from ftq.spec.options import show
+    from ftq.spec.explain import show
 
     return printable(show(value))

@@ -47,6 +47,12 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(info.st_size for info in _files(path))
 
 
+def stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """(name, bytes, time) of each file in the folder itself; others of them mean that a file was changed."""
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    return [(name, info.st_size, info.st_mtime_ns) for name, info in files]
+
+
 def last_written(folder: Path) -> float:
     """When the newest file below the folder was written; the folder's own time if there is none."""
     return max((info.st_mtime for info in _files(folder)), default=folder.lstat().st_mtime)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ftq.errors import UserError, did_you_mean, utf8
-from ftq.spec.given import SET, place_of
+from ftq.errors import utf8
+from ftq.spec.explain import allowed, refusal, show
 from ftq.spec.shape import PROJECTIONS
 from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS
 
@@ -16,7 +15,6 @@ Quantization = Literal[
     "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q3_k_l", "q2_k"
 ]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
-_SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 Auto = Literal["auto"]
 Format = Literal["alpaca", "chat"]
 Count = Annotated[int, Field(ge=1, le=65_536)]  # a plan goes through that many micro-batches in no time
@@ -226,11 +224,7 @@ def parse(options: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(options)
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(problem, options) for problem in error.errors())
-        hints = ["`ftq options` lists every option with its limits."]
-        if any(_is_secret(problem) for problem in error.errors()):
-            hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
-        raise UserError("\n".join(lines), "\n".join(hints)) from None
+        raise refusal(error, options, RunSpec.model_json_schema()["properties"]) from None
 
 
 def changed(spec: dict[str, Any]) -> dict[str, str]:
@@ -247,7 +241,7 @@ def options() -> list[dict[str, str]]:
         {
             "name": name,
             "default": "" if field.is_required() else show(field.default),
-            "allowed": "text" if name == "prompts" else _allowed(properties[name]),
+            "allowed": "text" if name == "prompts" else allowed(properties[name]),
             "help": field.description or "",
         }
         for name, field in RunSpec.model_fields.items()
@@ -260,59 +254,3 @@ def parse_assignment(text: str) -> tuple[str, str]:
     if not equals or not key.strip():
         raise ValueError(f"--set {text}: expected key=value, for example --set epochs=5")
     return key.strip(), value.strip()
-
-
-def _is_secret(problem: Any) -> bool:
-    return problem["type"] == "extra_forbidden" and bool(_SECRET.search(str(problem["loc"][0])))
-
-
-def _explain(problem: Any, options: dict[str, Any]) -> str:
-    """What is wrong with an option, and in which line of which file, if it stands in one."""
-    name = str(problem["loc"][0])
-    place = place_of(options, name)
-    if problem["type"] == "extra_forbidden" and not _is_secret(problem):
-        where = f" ({place})" if place else ""
-        return f"unknown option {name}{where}.{did_you_mean(name, list(RunSpec.model_fields))}"
-    return f"{place}: {_wrong(name, problem)}" if place not in ("", SET) else _wrong(name, problem)
-
-
-def _wrong(name: str, problem: Any) -> str:
-    if _is_secret(problem):
-        return f"{name}: ftq takes no secret as an option"
-    if problem["type"] == "missing":
-        return f"{name} is missing: name one with --model (`ftq models` lists them) or in --config"
-    if name == "quantizations" and problem["type"] == "literal_error":
-        value = str(problem["input"])
-        return (
-            f"unknown quantisation {value}.{did_you_mean(value, list(QUANTIZATIONS))} Known: {', '.join(QUANTIZATIONS)}"
-        )
-    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
-        return f"{name}={problem['input']}: expected {_allowed(RunSpec.model_json_schema()['properties'][name])}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
-
-
-def _allowed(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        return " or ".join(_allowed(part) for part in schema["anyOf"] if part.get("type") != "null")
-    if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return str(schema["const"])
-    if schema.get("type") == "array":
-        return f"list of {_allowed(schema['items'])}" if "enum" in schema["items"] else "list, separated by commas"
-    low = schema.get("minimum", f"over {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else None)
-    high = schema.get("maximum", f"under {schema['exclusiveMaximum']}" if "exclusiveMaximum" in schema else None)
-    word = {"number": "number", "integer": "integer", "boolean": "true/false", "string": "text"}[schema["type"]]
-    if low is None and high is None:
-        return word
-    return f"{word} from {low}" if high is None else f"{word} {low} to {high}"
-
-
-def show(value: Any) -> str:
-    """An option's value as people write it."""
-    if isinstance(value, list):
-        return ",".join(value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,10 +1,10 @@
-"""What a checkpoint's safetensors files hold, by their headers: the one view of submit and of every stage."""
+"""A checkpoint's safetensors files, by their headers: the one view of submit and of every stage."""
 
 from __future__ import annotations
 
 import json
 import math
-import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from ftq.errors import UserError
 
 HEADER = 100_000_000  # bytes at most, as the safetensors library has it
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+USABLE = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # types of weights, and PyTorch's names
 BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+AT_ONCE = 2**22  # bytes of a weight that are read together: they fit into a processor's cache
 AGAIN = "Get that file again: most likely its download or copy broke off."
 DAMAGED = "The file is damaged: copy it once more, or download the model again."
 POINTER = b"version https://git-lfs"
@@ -29,14 +31,22 @@ class Weight:
     begin: int
     size: int
 
+    def blocks(self) -> Iterator[memoryview]:
+        """Its bytes, some at a time, each block in the place of the one before."""
+        buffer, left = memoryview(bytearray(AT_ONCE)), self.size
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(self.begin)
+            while left and (size := file.readinto(buffer[:left])):
+                yield buffer[:size]
+                left -= size
+
 
 def read(folder: Path) -> dict[str, Weight]:
     """{name: weight}, from the headers of the files. UserError for a weight that is twice there, or not whole."""
     stored = dict[str, Weight]()
-    for path in (folder / name for name in weight_files(folder)):
-        header, first = read_header(path), _data_begins(path)
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
+    for path in paths(folder):
+        entries, first = read_header(path)
+        for name, entry in entries.items():
             if name in stored:
                 raise UserError(
                     f"model {folder}: {name} stands in {stored[name].file.name} and in {path.name}",
@@ -48,15 +58,20 @@ def read(folder: Path) -> dict[str, Weight]:
     return stored
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """A safetensors file's header; UserError if the file is not whole."""
+def parameters(folder: Path) -> int:
+    """How many numbers the checkpoint holds."""
+    return sum(math.prod(weight.shape) for weight in read(folder).values())
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """({name: entry} of a safetensors file's header, where its numbers begin). UserError if the file is not whole."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = _length(file.read(len(POINTER)), size)
             file.seek(8)
-            header: dict[str, Any] = json.loads(file.read(length))
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            header = json.loads(file.read(length))
+        entries: dict[str, Any] = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         if size != 8 + length + end:
             raise ValueError(f"its size does not fit its header: {size:,} bytes, not {8 + length + end:,}")
@@ -66,7 +81,19 @@ def read_header(path: Path) -> dict[str, Any]:
                 raise ValueError(f"{name} has not the {math.prod(entry['shape'])} numbers of its shape")
     except (OSError, ValueError, MemoryError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})", AGAIN) from None
-    return header
+    return entries, 8 + length
+
+
+def header_bytes(header: dict[str, Any]) -> bytes:
+    """What a safetensors file with this header begins with. Its numbers then stand at a multiple of eight."""
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def paths(folder: Path) -> list[Path]:
+    """The files that the model is loaded from. Others beside them may have the same weights in another form."""
+    return [folder / name for name in weight_files(folder)]
 
 
 def weight_files(folder: Path) -> list[str]:
@@ -111,12 +138,6 @@ def _length(begin: bytes, size: int) -> int:
     if length > HEADER:
         raise ValueError(f"its header would have {length:,} bytes")
     return length
-
-
-def _data_begins(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-    return int(8 + length)
 
 
 def _check_index(folder: Path, stored: dict[str, Weight]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.evaluation.evaluation import BASE, Evaluation
-from ftq.files.disk import size_of
+from ftq.files.disk import size_of, stamps
 from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.report.gather import ending
 from ftq.report.page import PAGE
@@ -27,14 +27,16 @@ from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from worker import sources
 from worker.stages.evaluate.present import present
 
 log = logging.getLogger("ftq.cache")
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = sources.ROOT
+_MODEL = ("worker/stages/model", "ftq/spec/weights.py")  # how a checkpoint is read
 _CODE = {
     "prepare": (
         "worker/stages/prepare",
-        "worker/stages/model",
+        *_MODEL,
         "ftq/examples",
         "ftq/facts",
         "ftq/questions",
@@ -46,7 +48,7 @@ _CODE = {
     ),
     "train": (
         "worker/stages/train",
-        "worker/stages/model",
+        *_MODEL,
         "worker/stages/engine",
         "ftq/plan",
         "ftq/spec/recipe.py",
@@ -54,13 +56,13 @@ _CODE = {
     ),
     "export": (
         "worker/stages/export",
-        "worker/stages/model",
+        *_MODEL,
         "worker/llama",
         "worker/gguf",
         "ftq/files/export_report.py",
     ),
-    "infer": ("worker/stages/infer", "worker/stages/model", "worker/stages/engine", "worker/llama"),
-    "evaluate": ("worker/stages/evaluate", "worker/stages/model", "ftq/evaluation", "worker/llama", "worker/gguf"),
+    "infer": ("worker/stages/infer", *_MODEL, "worker/stages/engine", "worker/llama"),
+    "evaluate": ("worker/stages/evaluate", *_MODEL, "ftq/evaluation", "worker/llama", "worker/gguf"),
 }
 # Documents and questions count by their content, not by their place; more GPUs learn the same, only faster; trackers
 # only watch; promote is about a finished run.
@@ -205,15 +207,7 @@ def _writer(spec: dict[str, Any]) -> str:
 
 def code_version(stage: str) -> str:
     """A hash of the source that decides what the stage makes: its own folder and the shared ones in _CODE."""
-    places = [_ROOT / place for place in _CODE[stage]]
-    files = [path for place in places for path in _sources(place)]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _sources(place: Path) -> list[Path]:
-    """The modules and templates below a folder, or the one module that `place` names."""
-    kinds = ("*.py", "*.toml", "*.json")
-    return [place] if place.is_file() else sorted(path for kind in kinds for path in place.rglob(kind))
+    return sources.version_of(_CODE[stage], _ROOT)
 
 
 def libraries(stage: str, spec: dict[str, Any]) -> dict[str, str]:
@@ -244,8 +238,7 @@ def _fingerprint(model: str, stage: str) -> list[Any]:
         with contextlib.suppress(OSError):
             return [main.read_text(encoding="utf-8")] if stage == "prepare" else []
         return []
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return stamps(folder) if folder.is_dir() else []
 
 
 def _intact(path: Path, size: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftq.errors import RunError
 from ftq.store.records import Stage
-from worker.machine.crash import NATIVE, ended
+from worker.machine.crash import NATIVE, signal_name
 from worker.stages import STOPPED
 
 ADAPTED = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "load_in_4bit")
@@ -116,6 +116,5 @@ def explain(stage: str, exit_code: int, reported: RunError | None, out_of_memory
         return RunError("lost", message, logs)
     if exit_code < 0:
         what = "inside native code (llama.cpp, CUDA)" if -exit_code in NATIVE else "by a signal"
-        how = ended(exit_code).removesuffix(": a crash in native code")
-        return RunError("bug", f"{stage} ended {what}: {how}", logs)
+        return RunError("bug", f"{stage} ended {what}: {signal_name(-exit_code)}", logs)
     return RunError("bug", f"{stage} ended with exit code {exit_code} and said nothing", logs)

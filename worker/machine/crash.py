@@ -12,10 +12,14 @@ def ended(code: int) -> str:
     """`code` as subprocess has it: below 0 it is a signal's."""
     if code >= 0:
         return f"exit code {code}"
+    said = signal_name(-code)
+    return f"{said}: a crash in native code" if -code in NATIVE and -code != signal.SIGILL else said
+
+
+def signal_name(number: int) -> str:
+    """The signal's name, and what it says of the processor if it says anything."""
     try:
-        name = signal.Signals(-code).name
+        name = signal.Signals(number).name
     except ValueError:  # a real-time signal
-        return f"signal {-code}"
-    if -code == signal.SIGILL:
-        return f"{name}: {TOO_OLD}"
-    return f"{name}: a crash in native code" if -code in NATIVE else name
+        return f"signal {number}"
+    return f"{name}: {TOO_OLD}" if number == signal.SIGILL else name

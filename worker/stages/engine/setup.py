@@ -9,10 +9,10 @@ from pathlib import Path
 from ftq.errors import UserError
 from ftq.plan.card import GIB
 from ftq.plan.plan import Plan
+from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from worker.machine import cgroup
 from worker.machine.hardware import cpu_dtype, free_memory
-from worker.stages.model import weights
 from worker.stages.process.main import Report
 
 

@@ -19,7 +19,7 @@ from ftq.files import run_dir as files
 from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import RunDir
 from ftq.plan import sizes
-from ftq.spec import models, recipe
+from ftq.spec import models, recipe, weights
 from ftq.spec.options import RunSpec
 from worker.gguf.convert import CONVERTED, convert
 from worker.gguf.importance import UNCHANGED, requantize
@@ -30,7 +30,7 @@ from worker.stages.export.measure import checks
 from worker.stages.export.measure.measure import Measure
 from worker.stages.export.measure.sample import sample
 from worker.stages.export.measure.steps import Steps
-from worker.stages.model import base_model, weights
+from worker.stages.model import base_model
 from worker.stages.model.merge import merge
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report

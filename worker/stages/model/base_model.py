@@ -17,11 +17,10 @@ from typing import Any
 from ftq.errors import FtqError, UserError, blaming, first_line
 from ftq.files.run_dir import sync, sync_tree
 from ftq.settings import cache_dir
-from ftq.spec import models
+from ftq.spec import models, weights
 from ftq.spec.options import Format
-from ftq.spec.weights import INDEX, weight_index
 from worker.llama.packaged import packaged_gguf
-from worker.stages.model import revisions, weights
+from worker.stages.model import revisions
 from worker.stages.model.smollm2 import write_checkpoint
 
 SIDE_FILES = ["*.json", "*.jinja", "*.txt", "*.tiktoken", "tokenizer.model"]
@@ -146,15 +145,22 @@ def read_config(model_dir: Path) -> dict[str, Any]:
 def side_files(model_dir: Path) -> list[Path]:
     """The tokenizer's files and all settings."""
     files = {path for pattern in SIDE_FILES for path in model_dir.glob(pattern)}
-    unread = TWICE if weight_index(model_dir) else [*TWICE, INDEX]  # the converter would follow it
+    unread = TWICE if weights.weight_index(model_dir) else [*TWICE, weights.INDEX]  # the converter would follow it
     return sorted(path for path in files if not any(path.match(pattern) for pattern in unread))
 
 
 def link(model_dir: Path, target: Path) -> None:
     """Make the folder `target` of links to what the model is loaded from, and to nothing else that lies beside it."""
     target.mkdir()
-    for path in [*side_files(model_dir), *weights.files(model_dir)]:
+    for path in [*side_files(model_dir), *weights.paths(model_dir)]:
         (target / path.name).symlink_to(path.resolve())
+
+
+def read_ahead(model_dir: Path) -> None:
+    """Have the kernel read the weights from the disk in the background; returns at once."""
+    for path in weights.paths(model_dir):
+        with contextlib.suppress(OSError, AttributeError), path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _in_hub_cache(hub_id: str, commit: str | None) -> Path | None:
@@ -183,7 +189,7 @@ def _has_pieces(path: Path) -> bool:
 
 def _is_whole(path: Path) -> bool:
     """Whether config, tokenizer and every weight file are there: a download may have broken off."""
-    files = weights.files(path)
+    files = weights.paths(path)
     has_tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
     complete = bool(files) and all(file.is_file() for file in files)
     return has_tokenizer and (path / "config.json").is_file() and complete

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import struct
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.examples.prompt import CHAT_TEMPLATE
 from ftq.files.run_dir import write_json
+from ftq.spec import weights
 from ftq.spec.options import Format
 from worker.gguf.names import plain
-from worker.stages.model import base_model, template, weights
+from worker.stages.model import base_model, template
 from worker.stages.model.tokens import Tokens
 
 LORA = {".lora_A.weight": 0, ".lora_B.weight": 1}
@@ -35,7 +35,7 @@ def merge(model_dir: Path, adapter: Path, target: Path, stop: str, format: Forma
     pairs = read_pairs(adapter)
     _check_base(pairs, adapter, model_dir)
     copy_settings(model_dir, target, stop, format)
-    for path in weights.files(model_dir):
+    for path in weights.paths(model_dir):
         _merge_file(path, target / path.name, pairs, scaling(adapter))
     return sum(1 for _, b in pairs.values() if bool(b.any()))
 
@@ -198,19 +198,15 @@ def _merge_file(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], s
 
 def _write(source: Path, target: Path, pairs: dict[str, tuple[Any, Any]], scaling: float, kind: str) -> bool:
     """Whether all numbers that were changed are finite in this type."""
-    header = weights.read_header(source)
+    header, first = weights.read_header(source)
     metadata = {"__metadata__": {"format": "pt"}}
-    header.pop("__metadata__", None)
     is_finite = True
     places = sorted(header, key=lambda name: header[name]["data_offsets"])
     with source.open("rb") as base, target.open("wb") as merged:
-        (length,) = struct.unpack("<Q", base.read(8))
-        text = json.dumps({**metadata, **dict(_described(header, places, pairs, kind))}).encode()
-        text += b" " * (-len(text) % 8)  # the weights begin at a multiple of eight
-        merged.write(struct.pack("<Q", len(text)) + text)
+        merged.write(weights.header_bytes({**metadata, **dict(_described(header, places, pairs, kind))}))
         for name in places:
             begin, end = header[name]["data_offsets"]
-            base.seek(8 + length + begin)
+            base.seek(first + begin)
             if plain(name) in pairs or header[name]["dtype"] == "F32":
                 is_finite &= _change_weight(base, merged, header[name], pairs.get(plain(name)), scaling, kind)
             else:

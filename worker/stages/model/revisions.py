@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftq.errors import UserError
 from ftq.settings import cache_dir
-from ftq.spec.weights import weight_files
+from ftq.spec import weights
 from worker.llama.packaged import packaged_gguf
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -52,10 +52,10 @@ def _of_files(model_dir: Path) -> str:
     Reading gigabytes would take minutes, and names and sizes alone are equal for every fine-tune of the same model.
     """
     digest = hashlib.sha256()
-    for name in weight_files(model_dir):
-        size = (model_dir / name).stat().st_size
-        digest.update(f"{name}\0{size}\0".encode())
-        with (model_dir / name).open("rb") as file:
+    for path in weights.paths(model_dir):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
             for sample in range(SAMPLES):
                 file.seek(max(0, size - SAMPLE) * sample // (SAMPLES - 1))
                 digest.update(file.read(SAMPLE))

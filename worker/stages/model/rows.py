@@ -8,7 +8,6 @@ tokenizer, the prompt or the stop token have changed since, the examples are tok
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from array import array
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from ftq.examples.prompt import completion, prompt
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import read_jsonl
 from ftq.spec.options import Format
+from ftq.spec.weights import header_bytes
 from worker.llama.answer import DAY
 from worker.stages.model import template
 from worker.stages.model.tokens import IGNORED, Tokens
@@ -57,10 +57,8 @@ def _save(path: Path, numbers: dict[str, array[int]], spilled: dict[str, Path], 
         dtype, width = ("I64", 8) if name in numbers else ("I32", 4)
         header[name] = {"dtype": dtype, "shape": [size // width], "data_offsets": [at, at + size]}
         at += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     with path.open("wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
+        out.write(header_bytes(header))
         for values in numbers.values():
             values.tofile(out)
         for file in spilled.values():

@@ -29,14 +29,13 @@ from ftq.facts import Fact
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.parallel import OFTEN
 from ftq.plan import sizes
-from ftq.spec import models
+from ftq.spec import models, weights
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import reading_part
-from ftq.spec.weights import INDEX, WEIGHTS, unread, weight_files
 from worker.gguf.holds import BLOCK, WHOLE
 from worker.llama import check as native
 from worker.questions.writer import of_run
-from worker.stages.model import base_model, revisions, rows, weights
+from worker.stages.model import base_model, revisions, rows
 from worker.stages.model.check import tried
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
@@ -129,9 +128,9 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report
 
 def _tell_unread(model_dir: Path, model: str, report: Report) -> None:
     """Say which files count where two sets of weights lie side by side."""
-    if others := unread(model_dir):
+    if others := weights.unread(model_dir):
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        loaded = WEIGHTS if weight_files(model_dir) == [WEIGHTS] else f"what {INDEX} names"
+        loaded = f"what {weights.INDEX} names" if weights.weight_index(model_dir) else weights.WEIGHTS
         report.event("note", f"model {model}: {loaded} is loaded, and not {others[0]}{more} beside it")
 
 

@@ -17,12 +17,13 @@ from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import Rows, Training, examples_in_step
 from ftq.plan.duration import training_seconds
 from ftq.plan.plan import Handover, Plan
+from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from ftq.spec.recipe import Recipe
 from ftq.spec.shape import Shape
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
 from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups
-from worker.stages.model import base_model, weights
+from worker.stages.model import base_model
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train.order import Order

@@ -19,10 +19,10 @@ from typing import Any
 from ftq.errors import FtqError, OutOfMemory, UserError
 from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir
-from ftq.spec import models, recipe
+from ftq.spec import models, recipe, weights
 from ftq.spec.options import RunSpec
 from worker.stages.engine.load import load_model
-from worker.stages.model import base_model, rows, weights
+from worker.stages.model import base_model, rows
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
@@ -40,7 +40,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     dataset = _read_report(run)
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
-    weights.read_ahead(model_dir)
+    base_model.read_ahead(model_dir)
     spec = recipe.decided(spec, weights.parameters(model_dir))
     ranks.start(spec.gpus, report)
     report.progress(0)

@@ -35,7 +35,6 @@ def make_trainer(
     """The trainer of these rows; `watcher` is told of each step and decides what follows."""
     # What checkpointing keeps in a forward pass has to be taken away by a backward pass.
     as_trained = not (plan.gradient_checkpointing or settings.has_dropout(model))
-    watcher.steps_per_epoch = settings.steps_per_epoch(len(train_rows), plan)
     lengths = [len(row["input_ids"]) for row in train_rows]
     evaluated = _batch_to_evaluate(lengths, valid_rows, spec, plan, as_trained)
     config = SFTConfig(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from worker.stages.model import weights
+from ftq.spec import weights
 
 SMALL = 2**29  # bytes of weights that are widened at once: in float32 they take 1 GiB
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import RunDir, read_jsonl
+from ftq.spec import weights
 from worker.llama.answer import Question
 from worker.llama.logits import Row, most_positions
-from worker.stages.model import weights
 from worker.stages.model.tokens import IGNORED, Tokens
 
 ROW_TOKENS = 192  # of a longer example, the first ones are scored

@@ -6,12 +6,10 @@ This reads all of them once, as the training does after it: from the disk, or fr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ftq.errors import UserError
-from worker.stages.model import weights
+from ftq.spec import weights
 
-AT_ONCE = 2**22  # bytes that are looked at together: they fit into a processor's cache
 EXPONENT = {"F32": ("<u4", 0x7F800000), "BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00)}  # all set: no number
 HINT = "Its file is damaged, or the training that made it diverged: get the file again, or take another model."
 
@@ -28,14 +26,10 @@ def _not_finite(weight: weights.Weight) -> int:
     import numpy
 
     kind, exponent = EXPONENT[weight.dtype]
-    buffer: Any = numpy.empty(AT_ONCE // numpy.dtype(kind).itemsize, kind)
-    bits, left, wrong = numpy.empty_like(buffer), weight.size, 0
-    with weight.file.open("rb", buffering=0) as file:
-        file.seek(weight.begin)
-        while left and (size := file.readinto(memoryview(buffer).cast("B")[:left])):
-            count = size // buffer.itemsize
-            numpy.bitwise_and(buffer[:count], exponent, out=bits[:count])
-            if bits[:count].max(initial=0) == exponent:
-                wrong += int(numpy.count_nonzero(bits[:count] == exponent))
-            left -= size
+    buffer, wrong = numpy.empty(weights.AT_ONCE // numpy.dtype(kind).itemsize, kind), 0
+    for block in weight.blocks():
+        bits = buffer[: len(block) // buffer.itemsize]
+        numpy.bitwise_and(numpy.frombuffer(block, kind, len(bits)), exponent, out=bits)
+        if bits.max(initial=0) == exponent:
+            wrong += int(numpy.count_nonzero(bits == exponent))
     return wrong

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError, UserError
+from ftq.spec import weights
 from worker.machine.crash import ended
-from worker.stages.model import weights
 
 SHOWN = 3  # weights that are named
-AT_ONCE = 2**24  # bytes of a weight that are read
 AGAIN = "Download the model again, or take its files from where it was made."
 
 
@@ -86,12 +85,9 @@ def _names(names: list[str]) -> str:
 
 
 def _digest(weight: weights.Weight) -> bytes:
-    digest, left = hashlib.blake2b(f"{weight.dtype} {weight.shape}".encode()), weight.size
-    with weight.file.open("rb") as file:
-        file.seek(weight.begin)
-        while left and (data := file.read(min(left, AT_ONCE))):
-            digest.update(data)
-            left -= len(data)
+    digest = hashlib.blake2b(f"{weight.dtype} {weight.shape}".encode())
+    for block in weight.blocks():
+        digest.update(block)
     return digest.digest()
 
 

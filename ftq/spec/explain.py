@@ -1,0 +1,81 @@
+"""Options in words: what is allowed, what is wrong with one, how its value is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ftq.errors import UserError, did_you_mean
+from ftq.spec.given import SET, place_of
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
+
+
+def refusal(error: ValidationError, options: Mapping[str, Any], schemas: Mapping[str, Any]) -> UserError:
+    """One error that names every problem of the options; `schemas` has the JSON schema of each that there is."""
+    problems = error.errors()
+    lines = dict.fromkeys(_explain(problem, options, schemas) for problem in problems)
+    hints = ["`ftq options` lists every option with its limits."]
+    if any(map(_is_secret, problems)):
+        hints.insert(0, "Options are recorded with the run. Set HF_TOKEN where the worker runs: docs/security.md.")
+    return UserError("\n".join(lines), "\n".join(hints))
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """The values that a JSON schema allows."""
+    if "anyOf" in schema:
+        return " or ".join(allowed(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        return f"list of {allowed(schema['items'])}" if "enum" in schema["items"] else "list, separated by commas"
+    low = schema.get("minimum", f"over {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else None)
+    high = schema.get("maximum", f"under {schema['exclusiveMaximum']}" if "exclusiveMaximum" in schema else None)
+    word = {"number": "number", "integer": "integer", "boolean": "true/false", "string": "text"}[schema["type"]]
+    if low is None and high is None:
+        return word
+    return f"{word} from {low}" if high is None else f"{word} {low} to {high}"
+
+
+def show(value: Any) -> str:
+    """An option's value as people write it."""
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _explain(problem: Any, options: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    """What is wrong with an option, and in which line of which file, if it stands in one."""
+    name = str(problem["loc"][0])
+    place = place_of(options, name)
+    if problem["type"] == "extra_forbidden" and not _is_secret(problem):
+        where = f" ({place})" if place else ""
+        return f"unknown option {name}{where}.{did_you_mean(name, list(schemas))}"
+    wrong = _wrong(name, problem, schemas)
+    return f"{place}: {wrong}" if place not in ("", SET) else wrong
+
+
+def _is_secret(problem: Any) -> bool:
+    return problem["type"] == "extra_forbidden" and bool(_SECRET.search(str(problem["loc"][0])))
+
+
+def _wrong(name: str, problem: Any, schemas: Mapping[str, Any]) -> str:
+    if _is_secret(problem):
+        return f"{name}: ftq takes no secret as an option"
+    if problem["type"] == "missing":
+        return f"{name} is missing: name one with --model (`ftq models` lists them) or in --config"
+    if name == "quantizations" and problem["type"] == "literal_error":
+        value, known = str(problem["input"]), list(schemas[name]["items"]["enum"])
+        return f"unknown quantisation {value}.{did_you_mean(value, known)} Known: {', '.join(known)}"
+    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
+        return f"{name}={problem['input']}: expected {allowed(schemas[name])}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
