@@ -367,7 +367,7 @@ def test_an_idempotency_key_makes_one_job(site: Site) -> None:
     assert site.store.count() == 2
 
 
-@pytest.mark.parametrize("killed", ["before the files", "between files and row"])
+@pytest.mark.parametrize("killed", ["before the files", "between files and row", "after the row"])
 def test_a_gateway_that_was_killed_leaves_a_job_that_the_retry_completes(
     site: Site, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
@@ -381,12 +381,14 @@ def test_a_gateway_that_was_killed_leaves_a_job_that_the_retry_completes(
     with monkeypatch.context() as patch:
         if killed == "before the files":
             patch.setattr(site.gateway.client, "submit_once", die)
-        else:
+        elif killed == "between files and row":
             patch.setattr(site.store, "create", die)
             patch.setattr("ftq.client.removal.is_recorded", lambda *_: True)  # a killed process cleans nothing up
+        else:
+            patch.setattr("ftq.files.run_dir.remove", die)
         with pytest.raises(Killed):
             site.create(training_file=file)
-    assert site.store.count() == 0
+    assert site.store.count() == int(killed == "after the row")
     job = site.create(training_file=file, extra_headers={"x-stainless-retry-count": "1"})
     assert site.store.count() == 1
     assert site.create(training_file=file, extra_headers={"x-stainless-retry-count": "2"}).id == job.id
@@ -866,7 +868,7 @@ def test_killed_at_random_it_makes_each_job_once(tmp_path: Path) -> None:
     assert site.store.count() == len(made)
     home = tmp_path / "home"
     there = {f"ftjob-{path.parent.name}" for path in home.glob("*/run.json") if not path.parent.name.startswith(".")}
-    assert there == set(listed.values())  # a mark of submitting may stay in one that is whole: its row counts
+    assert there == set(listed.values()) and not list(home.glob("[!.]*/.submitting"))
     site.gateway.client.close()
 
 

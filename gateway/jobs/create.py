@@ -17,6 +17,7 @@ from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from ftq.client.recording.names import family_of, new_id
+from ftq.client.recording.record import recorded
 from ftq.errors import Refused, UserError, printable
 from ftq.files.run_dir import link_tree
 from ftq.spec import models as catalogue
@@ -125,7 +126,7 @@ def create(gateway: Gateway, key: Key, body: Create, idempotency_key: str | None
         job = jobs.begin(wanted, idempotency_key, again)
     except Refused as error:
         raise ApiError(400, error.text, code="idempotency_error") from None
-    if run := jobs.run(job.run_id):
+    if run := recorded(gateway.settings, gateway.client.store, job.run_id):
         return run, job
     try:
         limits.check_jobs(gateway.client.store, key)

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from ftq.client.recording import names
-from ftq.client.recording.record import Asker, make_home, record
+from ftq.client.recording.record import Asker, make_home, record, recorded
 from ftq.errors import NameTaken, UserError, utf8
 from ftq.store.records import Run
 from gateway import limits
@@ -73,7 +73,7 @@ async def _head(stream: AsyncIterator[bytes]) -> tuple[Submit, bytes]:
 
 def _made(call: Call, run_id: str) -> Run | None:
     """The run, if this very submit has made it before."""
-    run = call.client.store.jobs.run(run_id)
+    run = recorded(call.client.settings, call.client.store, run_id)
     if run and run.owner != call.key.id:
         raise ApiError(400, "This id is taken.", param="id")
     return run
