@@ -43,8 +43,6 @@ class Database:
         """A transaction that is committed when the block ends."""
         return self.engine.begin()
 
-    _read, _write = reading, writing
-
     def _now(self, db: sa.Connection) -> float:
         """Seconds since the epoch, by the server's clock if there is a server: all machines have to agree."""
         if self._asks_server:

@@ -49,7 +49,7 @@ class Versions(Database):
             .where(owned_by(owner))
             .order_by(versions.c.family, versions.c.number.desc())
         )
-        with self._read() as db:
+        with self.reading() as db:
             latest = self._all_latest(db)
             return [
                 Version(
@@ -71,7 +71,7 @@ class Versions(Database):
         query = sa.select(versions).where(versions.c.family == family)
         if owner is not None:
             query = query.join(runs, runs.c.id == versions.c.run_id).where(owned_by(owner))
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute(query).all()
             promoted = self._latest_of(db, family, owner)
             latest = promoted.number if promoted else None
@@ -95,7 +95,7 @@ class Versions(Database):
 
         A run that a worker of an earlier ftq has finished gets its number here.
         """
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if run.version is None and run.status != "succeeded":
                 raise Refused(f"run {run.name} is {run.status}: it is no version", f"`ftq status {run.name}`")
@@ -112,12 +112,12 @@ class Versions(Database):
 
     def retire(self, run_id: str, why: str) -> None:
         """End the run's version, if it is one; the run stays."""
-        with self._write() as db:
+        with self.writing() as db:
             self._end_version(db, self._locked(db, run_id), why)
 
     def chosen(self) -> set[str]:
         """The names of the versions that are `latest` though their family has had newer ones: `gc` spares them."""
-        with self._read() as db:
+        with self.reading() as db:
             return self._chosen(db)
 
     # ---- inside -----------------------------------------------------------------------------------------
