@@ -136,12 +136,12 @@ def test_logging_out_ends_the_session_for_every_copy_of_the_cookie(gateway: Gate
 def test_a_session_ends_after_two_weeks_in_every_process(gateway: Gateway) -> None:
     now = [1_000_000.0]
     store = RunStore(f"sqlite:///{gateway.home / 'ftq.db'}", lambda: now[0])
-    token = Sessions(store).begin(gateway.secret)
-    assert token and Sessions(store).find(token)
+    token = store.sessions.begin(gateway.secret)
+    assert token and store.sessions.find(token)
     now[0] += LIVES + 1
-    assert Sessions(store).find(token) is None
-    assert Sessions(store).begin("sk-ftq-none") is None
-    assert Sessions(store).begin(gateway.secret)
+    assert store.sessions.find(token) is None
+    assert store.sessions.begin("sk-ftq-none") is None
+    assert store.sessions.begin(gateway.secret)
     hashes = [row.expires_at for row in _rows(store, "SELECT expires_at FROM sessions") if row.expires_at < now[0]]
     assert hashes == []  # what has expired is forgotten
     store.close()

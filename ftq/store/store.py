@@ -7,7 +7,7 @@ SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +15,14 @@ import sqlalchemy as sa
 from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
+from ftq.store.database import is_id, owned_by
 from ftq.store.gateway.parts import GatewayParts
 from ftq.store.gateway.tables import deliveries, jobs
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run, id_in
 from ftq.store.schema import events, questions, runs, stages
-from ftq.store.versions import MODEL_STAGES, owned_by
+from ftq.store.versions import MODEL_STAGES
 from ftq.store.workers import Workers
 
 # Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
@@ -197,10 +198,17 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         with self.reading() as db:
             return self._load(db, run_id)
 
-    def all(self, limit: int | None = None, owner: str | None = None) -> list[Run]:
-        """Every run, or the latest `limit`; the newest first. With an `owner` those of that key alone."""
+    def all(self, limit: int | None = None, owner: str | None = None, skip: int = 0) -> list[Run]:
+        """Every run, or `limit` of them after the first `skip`; the newest first. With an `owner` that key's alone."""
+        query = sa.select(runs).where(owned_by(owner)).order_by(*_NEWEST).limit(limit)
         with self.reading() as db:
-            return self._runs(db, sa.select(runs).where(owned_by(owner)).order_by(*_NEWEST).limit(limit))
+            return self._runs(db, query.offset(skip or None))
+
+    def some(self, ids: Sequence[str], owner: str | None = None) -> list[Run]:
+        """Those of these runs that are there, in no order. With an `owner` those of that key alone."""
+        mine = runs.c.id.in_([one for one in ids if is_id(one)]) & owned_by(owner)
+        with self.reading() as db:
+            return self._runs(db, sa.select(runs).where(mine))
 
     def count(self, owner: str | None = None) -> int:
         with self.reading() as db:

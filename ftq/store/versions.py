@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database
+from ftq.store.database import Database, owned_by
 from ftq.store.records import Run, Version
 from ftq.store.schema import runs, stages, versions
 
@@ -23,11 +23,6 @@ MODEL_STAGES = STAGES[: STAGES.index("export") + 1]  # those that make the model
 SHOWN = 5  # numbers that an error names
 LIST = "`ftq models --tuned` lists what is there."
 _family = sa.func.coalesce(runs.c.family, runs.c.name)
-
-
-def owned_by(owner: str | None) -> sa.ColumnElement[bool]:
-    """Whether a run is the owner's; everybody's are where there is none."""
-    return sa.true() if owner is None else runs.c.owner == owner
 
 
 def nobody(latest: str) -> str:
