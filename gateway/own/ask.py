@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from ftq.client.client import Client
 from ftq.errors import FtqError, UserError
-from gateway.chat.reply import unless_gone, worded
+from gateway.chat.reply import unless_gone
 from gateway.chat.upstream.threads import in_thread
+from gateway.errors import IN_ANSWER, worded
 from gateway.own.entry import Call
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -139,7 +140,7 @@ class Lines:
                 break
             yield _line(line)
         if error := done.exception():
-            yield _line(worded(error).own_body)
+            yield _line(worded(error, IN_ANSWER).own_body)
 
 
 def _line(values: dict[str, Any]) -> bytes:
