@@ -30,7 +30,7 @@ from ftq.store.gateway.keys import Limits
 from gateway.app import make_app
 from gateway.files.lines import LONGEST, Lines
 from gateway.files.storage import Storage
-from tests.gateway_tools import FORM, key_of, make_gateway, multipart, serving, settings_of, strictly
+from tests.gateway_tools import FORM, answers, key_of, make_gateway, multipart, serving, settings_of, strictly
 from tests.tools import free_port, until
 
 ROW = b'{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}\n'
@@ -518,16 +518,9 @@ def test_an_upload_completed_twice_at_once_is_one_file(served: Served) -> None:
 def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = free_port()
     process = subprocess.Popen(ServeOptions(port=port).argv(), env={**os.environ, "FTQ_HOME": str(home)})
-    until(lambda: _answers(port, process), 30)
-    return process, f"http://127.0.0.1:{port}"
-
-
-def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: answers(url, process), 30)
+    return process, url
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from ftq.store.gateway.sessions import LIVES, Sessions
 from ftq.store.store import RunStore
 from gateway.page.sessions import COOKIE
 from tests import reported
-from tests.gateway_tools import make_gateway
+from tests.gateway_tools import answers, make_gateway
 from tests.tools import free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -336,8 +336,8 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_looks_on(gateway: Ga
         assert process.stderr and process.stderr.readline().startswith("Serving")
         assert process.stderr.readline() == f"The page, for people: http://127.0.0.1:{port}/\n"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as browser:
-            until(lambda: _answers(browser))
             url = str(browser.base_url).rstrip("/")
+            until(lambda: answers(url, process))
             assert browser.post("/login", data={"key": gateway.secret}, headers={"origin": url}).status_code == 303
             with browser.stream("GET", "/runs/aaaa1111/live") as stream:
                 lines = stream.iter_lines()
@@ -345,13 +345,6 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_looks_on(gateway: Ga
                 process.terminate()
                 assert any("live-aaaa1111" in line for line in lines)  # and it ends
         assert process.stderr.read() == ""  # nothing was cut off
-
-
-def _answers(browser: httpx.Client) -> bool:
-    try:
-        return browser.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_a_session_that_ends_ends_its_streams(gateway: Gateway) -> None:
