@@ -186,6 +186,14 @@ def key_of(environ: Mapping[str, str]) -> str:
     return key
 
 
+def secret_of(environ: Mapping[str, str], name: str) -> str:
+    """What the variable says, or the file that <name>_FILE names; empty without both. UserError for both at once."""
+    file = f"{name}_FILE"
+    if environ.get(name) and environ.get(file):
+        raise UserError(f"{name} and {file} are both set", "Keep one of them.")
+    return read_secret(environ, file) if environ.get(file) else environ.get(name, "")
+
+
 def read_secret(environ: Mapping[str, str], name: str) -> str:
     """The one line of the file that the variable names."""
     path = _file(environ, name)

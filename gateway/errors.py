@@ -23,6 +23,7 @@ _NAME = r"[^\s/'\"`,;:()<>]"
 _PATH = re.compile(rf"(?<![\w./:~-])/(?!v1/|ftq/)(?:{_NAME}+/)+({_NAME}*)")
 INVALID = "invalid_request_error"
 RETRY_SECONDS = 5
+IN_ANSWER = "in the middle of an answer"  # where an error happened, for the log
 OWN = "/ftq/"  # below it ftq's own API
 log = logging.getLogger("ftq.gateway")
 
@@ -72,16 +73,21 @@ def of_ftq(error: FtqError) -> ApiError:
     return ApiError(500, error.text, kind="server_error", cause=error)
 
 
+def worded(error: BaseException, where: str) -> ApiError:
+    """An exception as a client gets it. What nobody expected is logged, with `where` it happened."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, FtqError):
+        return of_ftq(error)
+    log.exception(where, exc_info=error)
+    return ApiError(500, "The server had an error; its log has the details.", kind="server_error")
+
+
 def answer(request: Request, error: Exception) -> Response:
     """The response to an exception, whichever it is. A page that a person looks at gets the same in words."""
-    if isinstance(error, FtqError):
-        error = of_ftq(error)
-    elif isinstance(error, HTTPException):
+    if isinstance(error, HTTPException):
         error = _of_http(request, error)
-    elif not isinstance(error, ApiError):
-        log.exception("%s %s", request.method, request.url.path, exc_info=error)
-        error = ApiError(500, "The server had an error; its log has the details.", kind="server_error")
-    error = for_caller(error, request.scope.get("ftq.key"))
+    error = for_caller(worded(error, f"{request.method} {request.url.path}"), request.scope.get("ftq.key"))
     if not request.url.path.startswith(("/v1/", OWN)) and "text/html" in request.headers.get("accept", ""):
         from gateway.page.html import problem  # that needs this module
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import httpx
 import openai
 import uvicorn
 from starlette.applications import Starlette
@@ -54,6 +56,15 @@ def serving(app: Starlette) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+def answers(url: str, process: subprocess.Popen[Any]) -> bool:
+    """Whether the gateway that this process is to become answers already."""
+    assert process.poll() is None
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def key_of(app: Starlette, name: str, limits: Limits | None = None) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -32,7 +30,7 @@ from ftq.store.gateway.keys import Limits
 from gateway.app import make_app
 from gateway.files.lines import LONGEST, Lines
 from gateway.files.storage import Storage
-from tests.gateway_tools import FORM, key_of, make_gateway, multipart, serving, settings_of, strictly
+from tests.gateway_tools import FORM, answers, key_of, make_gateway, multipart, serving, settings_of, strictly
 from tests.tools import free_port, until
 
 ROW = b'{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}\n'
@@ -520,16 +518,9 @@ def test_an_upload_completed_twice_at_once_is_one_file(served: Served) -> None:
 def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = free_port()
     process = subprocess.Popen(ServeOptions(port=port).argv(), env={**os.environ, "FTQ_HOME": str(home)})
-    until(lambda: _answers(port, process), 30)
-    return process, f"http://127.0.0.1:{port}"
-
-
-def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
+    url = f"http://127.0.0.1:{port}"
+    until(lambda: answers(url, process), 30)
+    return process, url
 
 
 @pytest.mark.slow
@@ -560,40 +551,6 @@ def test_a_gateway_that_is_killed_in_an_upload_leaves_a_partial_that_the_next_on
     until(lambda: not left.exists())
     process.send_signal(signal.SIGTERM)
     process.wait(20)
-
-
-@pytest.mark.long
-def test_killed_at_random_it_loses_nothing_that_it_has_confirmed(home: Path) -> None:
-    """Uploads and deletions go on while the gateway is killed twenty times."""
-    client, storage = _storage(home)
-    headers = {**FORM, "authorization": f"Bearer {client.store.keys.create('test', Limits()).secret}"}
-    chance, kept, unsure = random.Random(7), dict[str, bytes](), 0
-    for _ in range(20):
-        process, url = _start(home)
-        killer = threading.Timer(chance.uniform(0, 0.3), process.kill)
-        killer.start()
-        http = httpx.Client(base_url=url, headers=headers, timeout=30)
-        with http, contextlib.suppress(httpx.TransportError):
-            while True:
-                unsure += 1
-                data = chance.randbytes(chance.choice((10, 100_000, 3_000_000)))
-                body = multipart(("purpose", None, b"batch"), ("file", "a", data))
-                kept[http.post("/v1/files", content=body).json()["id"]] = data
-                if chance.random() < 0.5:
-                    doomed = chance.choice(list(kept))
-                    del kept[doomed]
-                    http.delete(f"/v1/files/{doomed}")
-                unsure -= 1
-        process.wait()
-    for partial in (home / "files").glob(".*"):
-        os.utime(partial, (0, 0))
-    storage.sweep()
-    recorded = {file.id: file for file in client.store.files.page(None, 10_000)}
-    on_disk = {path.name for path in (home / "files").iterdir()}
-    assert on_disk == set(recorded) >= set(kept)
-    assert len(recorded) - len(kept) <= unsure <= 20  # recorded, and the answer was lost
-    assert all(storage.path(recorded[file_id]).read_bytes() == data for file_id, data in kept.items())
-    client.close()
 
 
 def _storage(home: Path) -> tuple[Client, Storage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import socket
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -21,7 +24,7 @@ from ftq.programs import ServeOptions
 from ftq.store.gateway.keys import Limits
 from gateway.files.storage import Storage
 from tests import tools
-from tests.gateway_tools import ROWS, strictly
+from tests.gateway_tools import FORM, ROWS, multipart, strictly
 from tests.tools import free_port, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
@@ -31,12 +34,25 @@ RETRIES = 1000  # the client's own; the default of two is for a server that is k
 
 @dataclass
 class Did:
-    """What a client was told: its jobs by number, those that it cancelled, its files by name, those that it deleted."""
+    """What a client was told: its jobs by number, those that it cancelled, its files by name, those that it deleted.
+
+    `sent` are the hashes of the files' bytes.
+    """
 
     jobs: dict[str, str] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
+    sent: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    calls: int = 0
+
+
+@dataclass
+class Once:
+    """What a client knows that sends nothing twice: its files' hashes by id, and how often it got no answer."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    unsure: int = 0
     calls: int = 0
 
 
@@ -73,11 +89,13 @@ def test_killed_a_hundred_times_it_loses_nothing_and_makes_nothing_twice(tmp_pat
         bench.start_worker()
         keys = [bench.client.store.keys.create(f"client {number}", Limits()) for number in range(CLIENTS)]
         with killing(bench, tmp_path / "serve.log") as killer:
+            once_key, once = bench.client.store.keys.create("once", Limits()), Once()
             done = [Did() for _ in keys]
             threads = [
                 threading.Thread(target=use, args=(killer, key.secret, did, random.Random(number)))
                 for number, (key, did) in enumerate(zip(keys, done, strict=True))
             ]
+            threads.append(threading.Thread(target=use_once, args=(killer, once_key.secret, once, random.Random(7))))
             killer.longest = warm_up(killer, keys[0].secret)
             for thread in (killer, *threads):
                 thread.start()
@@ -93,6 +111,7 @@ def test_killed_a_hundred_times_it_loses_nothing_and_makes_nothing_twice(tmp_pat
         for key, did in zip(keys, done, strict=True):
             check_files(bench, key.key.id, did)
         check_folder(bench)
+        check_once(bench, once_key.key.id, once)
     finally:
         bench.close()
 
@@ -126,7 +145,7 @@ def use(killer: Killer, secret: str, did: Did, chance: random.Random) -> None:
         data = ROWS + b"\n" * int(number) + b" \n" * chance.choice((0, 0, 200_000))
         file = strictly(client.files.create(file=(number, data), purpose="fine-tune"))
         assert file.bytes == len(data)
-        did.files[number] = file.id
+        did.files[number], did.sent[number] = file.id, _hash(data)
         if len(did.jobs) < JOBS:
             begin(client, file.id, did, chance)
         for job_id in chance.sample(list(did.jobs.values()), 2 if len(did.jobs) > 1 else 0):
@@ -141,11 +160,32 @@ def use(killer: Killer, secret: str, did: Did, chance: random.Random) -> None:
     client.close()
 
 
+def use_once(killer: Killer, secret: str, once: Once, chance: random.Random) -> None:
+    """Upload and delete; what isn't answered isn't sent again, and may have been done."""
+    headers = {**FORM, "authorization": f"Bearer {secret}"}
+    while killer.kills < KILLS:
+        until(lambda: _listens(killer.options.port), 60)
+        with suppress(httpx.TransportError), httpx.Client(base_url=killer.url, headers=headers, timeout=60) as http:
+            while killer.kills < KILLS:
+                once.unsure += 1
+                data = chance.randbytes(chance.choice((10, 100_000, 3_000_000)))
+                body = multipart(("purpose", None, b"batch"), ("file", "a", data))
+                once.kept[http.post("/v1/files", content=body).json()["id"]] = _hash(data)
+                if len(once.kept) > 20 or chance.random() < 0.5:
+                    doomed = chance.choice(list(once.kept))
+                    del once.kept[doomed]
+                    http.delete(f"/v1/files/{doomed}")
+                once.unsure -= 1
+                once.calls += 1
+
+
 def begin(client: openai.OpenAI, file: str, did: Did, chance: random.Random) -> None:
-    """Create a job; some are paused and resumed, some cancelled."""
+    """Create a job, and once more as a retry does; some are paused and resumed, some cancelled."""
     jobs, number = client.fine_tuning.jobs, str(len(did.jobs))
-    asked = {"model": "smollm2-135m", "training_file": file, "seed": int(number)}
-    job = strictly(jobs.create(**asked, hyperparameters={"n_epochs": 1}, metadata={"n": number}))  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"model": "smollm2-135m", "training_file": file, "seed": int(number)}
+    asked |= {"hyperparameters": {"n_epochs": 1}, "metadata": {"n": number}}
+    job = strictly(jobs.create(**asked))
+    assert jobs.create(**asked, extra_headers={"x-stainless-retry-count": "1"}).id == job.id
     did.jobs[number] = job.id
     with suppress(openai.BadRequestError):  # it has succeeded already
         if chance.random() < 0.3:
@@ -181,10 +221,21 @@ def check_runs(bench: tools.Bench, cancelled: set[str]) -> None:
 
 
 def check_files(bench: tools.Bench, owner: str, did: Did) -> None:
-    """Every file that was confirmed is there once, and none that was deleted."""
+    """Every file that was confirmed is there once, as it was sent, and none that was deleted."""
     there = [file for file in bench.client.store.files.page(owner, 10_000) if not file.run_id]
     assert Counter(file.filename for file in there) == Counter(set(did.files) - did.deleted)
     assert {file.id for file in there} == {did.files[file.filename] for file in there}
+    storage = Storage(bench.client.store, bench.settings.home)
+    assert all(_hash(storage.path(file).read_bytes()) == did.sent[file.filename] for file in there)
+
+
+def check_once(bench: tools.Bench, owner: str, once: Once) -> None:
+    """Every file that was confirmed is there as it was sent; more than these only where an answer was lost."""
+    storage = Storage(bench.client.store, bench.settings.home)
+    recorded = {file.id: file for file in bench.client.store.files.page(owner, 10_000)}
+    assert set(recorded) >= set(once.kept) and once.calls
+    assert len(recorded) - len(once.kept) <= once.unsure <= KILLS
+    assert all(_hash(storage.path(recorded[file_id]).read_bytes()) == sent for file_id, sent in once.kept.items())
 
 
 def check_folder(bench: tools.Bench) -> None:
@@ -201,6 +252,10 @@ def check_folder(bench: tools.Bench) -> None:
         bench.client.room.clear(path)
     assert not list(home.rglob("*.partial")) and not list(home.glob("[!.]*/.submitting"))
     assert {path.parent.name for path in home.glob("*/run.json")} == {run.id for run in bench.client.all()}
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _listens(port: int) -> bool:

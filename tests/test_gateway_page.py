@@ -26,7 +26,7 @@ from ftq.store.gateway.sessions import LIVES, Sessions
 from ftq.store.store import RunStore
 from gateway.page.sessions import COOKIE
 from tests import reported
-from tests.gateway_tools import make_gateway
+from tests.gateway_tools import answers, make_gateway
 from tests.tools import free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -136,12 +136,12 @@ def test_logging_out_ends_the_session_for_every_copy_of_the_cookie(gateway: Gate
 def test_a_session_ends_after_two_weeks_in_every_process(gateway: Gateway) -> None:
     now = [1_000_000.0]
     store = RunStore(f"sqlite:///{gateway.home / 'ftq.db'}", lambda: now[0])
-    token = Sessions(store).begin(gateway.secret)
-    assert token and Sessions(store).find(token)
+    token = store.sessions.begin(gateway.secret)
+    assert token and store.sessions.find(token)
     now[0] += LIVES + 1
-    assert Sessions(store).find(token) is None
-    assert Sessions(store).begin("sk-ftq-none") is None
-    assert Sessions(store).begin(gateway.secret)
+    assert store.sessions.find(token) is None
+    assert store.sessions.begin("sk-ftq-none") is None
+    assert store.sessions.begin(gateway.secret)
     hashes = [row.expires_at for row in _rows(store, "SELECT expires_at FROM sessions") if row.expires_at < now[0]]
     assert hashes == []  # what has expired is forgotten
     store.close()
@@ -336,8 +336,8 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_looks_on(gateway: Ga
         assert process.stderr and process.stderr.readline().startswith("Serving")
         assert process.stderr.readline() == f"The page, for people: http://127.0.0.1:{port}/\n"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as browser:
-            until(lambda: _answers(browser))
             url = str(browser.base_url).rstrip("/")
+            until(lambda: answers(url, process))
             assert browser.post("/login", data={"key": gateway.secret}, headers={"origin": url}).status_code == 303
             with browser.stream("GET", "/runs/aaaa1111/live") as stream:
                 lines = stream.iter_lines()
@@ -345,13 +345,6 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_looks_on(gateway: Ga
                 process.terminate()
                 assert any("live-aaaa1111" in line for line in lines)  # and it ends
         assert process.stderr.read() == ""  # nothing was cut off
-
-
-def _answers(browser: httpx.Client) -> bool:
-    try:
-        return browser.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_a_session_that_ends_ends_its_streams(gateway: Gateway) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from ftq.programs import ServeOptions
 from ftq.store.gateway.keys import Limits
 from tests import tools
 from tests.gateway_clients import node_with, python_with, spoken
+from tests.gateway_tools import answers
 from tests.tools import free_port, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -108,7 +108,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         with (bench.logs / "serve.log").open("wb") as log:
             gateway = subprocess.Popen(options.argv(), env=bench.environment, stderr=log)
         try:
-            until(lambda: _listens(url, gateway), 60)
+            until(lambda: answers(url, gateway), 60)
             yield Real(url, bench, bench.logs.parent)
         finally:
             gateway.terminate()
@@ -154,11 +154,3 @@ def _data(folder: Path) -> tuple[Path, Path]:
 def _chat(n: int) -> list[dict[str, Any]]:
     turns = ("user", f"What is {n}?"), ("assistant", f"{n} is a number.")
     return [{"role": role, "content": text} for role, text in turns]
-
-
-def _listens(url: str, gateway: subprocess.Popen[bytes]) -> bool:
-    assert gateway.poll() is None
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False

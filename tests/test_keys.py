@@ -8,7 +8,6 @@ import subprocess
 import threading
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 from starlette.testclient import TestClient
@@ -20,7 +19,7 @@ from ftq.store.store import RunStore
 from gateway.errors import ApiError
 from gateway.limits import Requests, check_jobs
 from tests.cli_tools import NOW, Store, ok, run
-from tests.gateway_tools import key_of, make_gateway, serving
+from tests.gateway_tools import answers, key_of, make_gateway, serving
 from tests.tools import free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -97,7 +96,7 @@ def test_the_first_start_makes_an_admins_key_and_tells_it_once(home: Path) -> No
         with process:
             assert process.stderr
             first = process.stderr.readline()
-            until(lambda: _answers(port))
+            until(lambda: answers(f"http://127.0.0.1:{port}", process))
             process.terminate()
             return [first, *process.stderr.readlines()]
 
@@ -112,13 +111,6 @@ def test_the_first_start_makes_an_admins_key_and_tells_it_once(home: Path) -> No
     key = RunStore(f"sqlite:///{home / 'ftq.db'}").keys.find(secret)
     assert key and (key.name, key.admin) == ("ana", True)
     assert start() == said[:2]
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_two_first_starts_at_once_make_one_key(home: Path) -> None:

@@ -47,7 +47,7 @@ class Notifier:
     def _tell(self, address: Address) -> int:
         notices, tried = self._store().notices, 0
         if address.id not in self._begun:
-            notices.begin(address.id, address.shown)
+            notices.keep(address.id, address.shown)
             self._begun.add(address.id)
         notices.note(address.id)
         while not self._stop.is_set() and (delivery := notices.take(address.id)):

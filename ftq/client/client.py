@@ -102,7 +102,7 @@ class Client(Following):
 
         `owner` is the id of the key that asks for it, `said` what people read instead of the paths of its files.
         """
-        if (run := self.store.jobs.run(run_id)) is None:
+        if (run := record.recorded(self.settings, self.store, run_id)) is None:
             spec, _ = self.dry_run(options)
             run = record.record_once(self.settings, self.store, spec, family, run_id, owner, said or {})
         self.send(run)

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from ftq.errors import UserError
 from ftq.notify.signature import SECRET, key_of
-from ftq.servers import read_secret
+from ftq.servers import secret_of
 
-URL, FILE = "FTQ_NOTIFY_URL", "FTQ_NOTIFY_URL_FILE"
+URL = "FTQ_NOTIFY_URL"
 # Addresses of the web that are a service's own, as it shows them: apprise knows what they take.
 SERVICES = ("hooks.slack.com", "discord.com", "discordapp.com")
 
@@ -45,10 +45,8 @@ def addresses(environ: Mapping[str, str] = os.environ) -> list[Address]:
 
     UserError for what can't be one, and for an address of the web without FTQ_WEBHOOK_SECRET.
     """
-    if environ.get(URL) and environ.get(FILE):
-        raise UserError(f"{URL} and {FILE} are both set", "Keep one of them.")
-    text = read_secret(environ, FILE) if environ.get(FILE) else environ.get(URL, "")
-    return [_address(url, number, environ) for number, url in enumerate(dict.fromkeys(text.split()), start=1)]
+    urls = dict.fromkeys(secret_of(environ, URL).split())
+    return [_address(url, number, environ) for number, url in enumerate(urls, start=1)]
 
 
 def _address(url: str, number: int, environ: Mapping[str, str]) -> Address:

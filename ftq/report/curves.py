@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ftq.files.run_dir import RunDir
+
 Point = tuple[float, float]  # step, value
 DRAWN = 600  # points of a curve
 LARGEST = 1e30  # what is larger is no loss
@@ -42,6 +44,16 @@ class Curves:
     @property
     def is_thinned(self) -> bool:
         return max(len(self.train), len(self.valid), len(self.rate)) > DRAWN
+
+
+def place(folder: RunDir) -> tuple[Path, bool]:
+    """(the training's metrics, whether they are whole): those of the newest attempt as long as it hasn't ended."""
+    if folder.metrics.is_file():
+        return folder.metrics, True
+    attempts = [path for path in folder.checkpoints.glob("*/metrics.jsonl") if path.parent.name.isdigit()]
+    if not attempts:
+        return folder.metrics, True
+    return max(attempts, key=lambda path: int(path.parent.name)), False
 
 
 def read(path: Path, whole: bool = True) -> Curves:

@@ -61,7 +61,7 @@ def gather(run: Run, folder: RunDir, new: Path | None = None, now: float | None 
             lost.append(f"dataset/{path.name}" if path.parent == folder.dataset else path.name)
             return None
 
-    metrics, is_whole = _metrics(folder)
+    metrics, is_whole = curves.place(folder)
     return Material(
         run=run,
         now=time.time() if now is None else now,
@@ -98,14 +98,6 @@ def ending(run: Run, stage: str, now: float) -> Run:
         for one in run.stages
     ]
     return replace(run, stages=stages)
-
-
-def _metrics(folder: RunDir) -> tuple[Path, bool]:
-    """(the training's metrics, whether they are whole): those of the newest attempt as long as it hasn't ended."""
-    attempts = [path for path in folder.checkpoints.glob("*/metrics.jsonl") if path.parent.name.isdigit()]
-    if folder.metrics.is_file() or not attempts:
-        return folder.metrics, True
-    return max(attempts, key=lambda path: int(path.parent.name)), False
 
 
 def _files(folder: RunDir, export: ExportReport | None) -> tuple[File, ...]:

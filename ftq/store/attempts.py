@@ -45,7 +45,7 @@ class Attempts(Versions):
         allowed = sa.exists().where(runs.c.id == run_id, runs.c.wanted == "run")
         drained = sa.exists().where(workers.c.name == worker, workers.c.drained_at.is_not(None))
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
-        with self._write() as db:
+        with self.writing() as db:
             now = self._now(db)
             claimed = db.execute(
                 stages.update()
@@ -78,7 +78,7 @@ class Attempts(Versions):
 
     def renew(self, token: str, lease_seconds: float) -> None:
         """Extend the lease to `lease_seconds` from now. LeaseLost if another process holds it."""
-        with self._write() as db:
+        with self.writing() as db:
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 
     @contextlib.contextmanager
@@ -88,7 +88,7 @@ class Attempts(Versions):
         Without it, a process that was frozen between checking the lease and renaming could wake up after another one
         has published, and overwrite those files. Keep the block short: SQLite has one lock for all writers.
         """
-        with self._write() as db:
+        with self.writing() as db:
             self._owned(db, token)
             yield
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
@@ -100,19 +100,19 @@ class Attempts(Versions):
             .select_from(stages.join(runs).outerjoin(workers, workers.c.name == stages.c.worker))
             .where(stages.c.owner == token, stages.c.status == "running")
         )
-        with self._read() as db:
+        with self.reading() as db:
             row = db.execute(query).first()
         if row is None:
             raise LeaseLost("another process holds this stage now")
         return row.wanted, bool(row.draining)
 
     def progress(self, token: str, progress: dict[str, Any]) -> None:
-        with self._write() as db:
+        with self.writing() as db:
             self._guarded(db, token, progress={**progress, "updated_at": self._now(db)})
 
     def note(self, token: str, kind: str, message: str, **data: Any) -> None:
         """Record an event of the stage. A saved checkpoint resets the count of useless attempts."""
-        with self._write() as db:
+        with self.writing() as db:
             stage = self._owned(db, token)
             if kind == "checkpoint":
                 self._guarded(db, token, tries=1, losses=0)
@@ -125,7 +125,7 @@ class Attempts(Versions):
 
         After the last stage the run gets its number. For promote=better `judge` compares it with `latest`.
         """
-        with self._write() as db:
+        with self.writing() as db:
             stage = self._owned(db, token)
             listed = [asdict(artifact) for artifact in artifacts]
             self._end(db, stage, status="succeeded", key=key, artifacts=listed, cached=cached, losses=0)
@@ -137,7 +137,7 @@ class Attempts(Versions):
 
     def fail(self, token: str, error: RunError) -> None:
         """Record that the stage failed for good, and the run with it."""
-        with self._write() as db:
+        with self.writing() as db:
             self._fail(db, self._owned(db, token), error)
 
     def release(
@@ -148,7 +148,7 @@ class Attempts(Versions):
         `counts` says whether this attempt counts as a useless one; otherwise that count goes back to 0. `changes` are
         adapted options: with them the count of losses goes back to 0, too.
         """
-        with self._write() as db:
+        with self.writing() as db:
             stage = self._owned(db, token)
             values: dict[str, Any] = {"changes": changes, "losses": 0} if changes else {}
             self._requeue(db, stage, kind, message, 0.0, tries=stage.tries if counts else 0, **values)
@@ -160,7 +160,7 @@ class Attempts(Versions):
 
         After MOST_LOSSES in a row without a checkpoint the stage fails.
         """
-        with self._write() as db:
+        with self.writing() as db:
             self._lose(db, self._owned(db, token), message)
 
     def expire(self, lease_seconds: float) -> list[str]:
@@ -168,7 +168,7 @@ class Attempts(Versions):
 
         `lease_seconds` is the caller's lease. It is used for attempts whose claim doesn't say how long theirs is.
         """
-        with self._write() as db:
+        with self.writing() as db:
             now = self._now(db)
             self._shorten_leases(db, now, lease_seconds)
             over = (stages.c.status == "running") & (stages.c.lease_until < now)
@@ -181,7 +181,7 @@ class Attempts(Versions):
 
     def expire_attempt(self, run_id: str, stage: str, attempt: int, worker: str | None = None) -> list[str]:
         """Take back an attempt whose process has died, before its lease ends. With `worker`, only if that holds it."""
-        with self._write() as db:
+        with self.writing() as db:
             held = self._is(run_id, stage) & (stages.c.status == "running") & (stages.c.attempt == attempt)
             if worker:
                 held &= stages.c.worker == worker
@@ -190,7 +190,7 @@ class Attempts(Versions):
 
     def say_lease_lost(self, run_id: str, stage: str, attempt: int, worker: str) -> None:
         """Record that a process lost its lease; it may write nothing else."""
-        with self._write() as db:
+        with self.writing() as db:
             message = f"{worker} came too late: its lease was over, it published nothing"
             if self._wanted(db, run_id):  # the run may have been deleted since
                 self._event(db, run_id, "lease_lost", message, stage, attempt)
@@ -201,7 +201,7 @@ class Attempts(Versions):
         Their messages may be lost. A stage that waited after a loss has had no message yet, so it gets no grace.
         """
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt)
-        with self._read() as db:
+        with self.reading() as db:
             now = self._now(db)
             is_old = (stages.c.queued_at < now - grace_seconds) | (stages.c.queued_at > now + LONGEST_WAIT + CLOCK_STEP)
             has_waited = (stages.c.losses > 1) & (stages.c.queued_at <= now)
@@ -214,7 +214,7 @@ class Attempts(Versions):
 
     def due(self, run_id: str) -> Run | None:
         """The run, or None if its next stage can't be sent now: finished, running, deleted, waiting after a loss."""
-        with self._read() as db:
+        with self.reading() as db:
             matches = self._runs(db, sa.select(runs).where(runs.c.id == run_id, runs.c.wanted == "run"))
             return matches[0] if matches and self._is_ready(db, matches[0]) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -42,8 +43,6 @@ class Database:
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that is committed when the block ends."""
         return self.engine.begin()
-
-    _read, _write = reading, writing
 
     def _now(self, db: sa.Connection) -> float:
         """Seconds since the epoch, by the server's clock if there is a server: all machines have to agree."""
@@ -116,6 +115,16 @@ class Database:
                 data=data or None,
             )
         )
+
+
+def owned_by(owner: str | None) -> sa.ColumnElement[bool]:
+    """Whether a run is the owner's; everybody's are where there is none."""
+    return sa.true() if owner is None else runs.c.owner == owner
+
+
+def is_id(text: str) -> bool:
+    """Whether a run could have this id: no database takes every text."""
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]+", text))
 
 
 def run_of(row: sa.RowMapping) -> Run:

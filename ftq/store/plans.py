@@ -20,7 +20,7 @@ class Plans(Database):
 
         A new plan replaces an earlier one with its measured values.
         """
-        with self._write() as db:
+        with self.writing() as db:
             stage = self._owned(db, token)
             merged = {**(stage.plan or {}), **values}
             if message:
@@ -36,7 +36,7 @@ class Plans(Database):
             .where(stages.c.name == "train", stages.c.status == "succeeded", _card() == card)
             .order_by(stages.c.finished_at.desc())
         )
-        with self._read() as db:
+        with self.reading() as db:
             rows = sorted(db.execute(query.limit(NEWEST)), key=lambda row: bool(row.model != model))
         return [row.plan for row in rows]
 
@@ -45,7 +45,7 @@ class Plans(Database):
         named = _card() == card if card else _card().is_not(None)
         query = sa.select(stages.c.plan).where(stages.c.name == "train", named)
         newest = stages.c.started_at.desc().nulls_last()  # PostgreSQL would put waiting ones first
-        with self._read() as db:
+        with self.reading() as db:
             return db.execute(query.order_by(newest).limit(1)).scalar()
 
 

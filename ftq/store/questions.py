@@ -38,7 +38,7 @@ class Questions(Database):
         question = secrets.token_hex(8)
         values = {"id": question, "run_id": run_id, "prompt": prompt, "options": options}
         try:
-            with self._write() as db:
+            with self.writing() as db:
                 now = self._now(db)
                 db.execute(questions.delete().where(_older(now, OLD_SECONDS)))
                 db.execute(questions.insert().values(**values, created_at=now))
@@ -48,7 +48,7 @@ class Questions(Database):
 
     def take_question(self, question: str, worker: str) -> tuple[str, str, dict[str, Any]] | None:
         """Take the question: (run id, prompt, options) for one process, None for every other."""
-        with self._write() as db:
+        with self.writing() as db:
             taken = db.execute(questions.update().where(_is(question, "queued")).values(status="running"))
             if taken.rowcount != 1:
                 return None
@@ -59,12 +59,12 @@ class Questions(Database):
 
     def write_answer(self, question: str, written: str) -> None:
         """Show the asker the text so far."""
-        with self._write() as db:
+        with self.writing() as db:
             db.execute(questions.update().where(_is(question, "running")).values(written=storable(written)))
 
     def withdraw(self, question: str) -> None:
         """Give up the question: no worker takes it any more, and a worker that has it stops."""
-        with self._write() as db:
+        with self.writing() as db:
             waits = _is(question, "queued", "running")
             db.execute(questions.update().where(waits).values(status="withdrawn"))
 
@@ -72,19 +72,19 @@ class Questions(Database):
         """(whether somebody still waits for the answer; whether the worker was asked to stop)."""
         draining = sa.select(workers.c.draining).where(workers.c.name == worker)
         query = sa.select(questions.c.id).where(_is(question, "running"))
-        with self._read() as db:
+        with self.reading() as db:
             return db.execute(query).first() is not None, bool(db.execute(draining).scalar())
 
     def answer(self, question: str, answer: dict[str, Any] | None, error: RunError | None = None) -> None:
         """Record the answer or the error of a question that was taken. Only the first call counts."""
-        with self._write() as db:
+        with self.writing() as db:
             failed = storable_error(error) if error else None
             values = {"status": "failed" if error else "succeeded", "answer": answer, "error": failed}
             db.execute(questions.update().where(_is(question, "running")).values(**values))
 
     def read_answer(self, question: str) -> Reply:
         """The answer as far as it is written. FtqError if its run was deleted."""
-        with self._read() as db:
+        with self.reading() as db:
             query = sa.select(questions, runs.c.name.label("run")).join(runs).where(questions.c.id == question)
             row = db.execute(query).first()
         if row is None:
@@ -95,12 +95,12 @@ class Questions(Database):
 
     def lose_question(self, question: str) -> None:
         """Fail a question whose process in the worker has died."""
-        with self._write() as db:
+        with self.writing() as db:
             _fail_lost(db, _is(question, "running"))
 
     def lose_question_if_silent(self, question: str) -> None:
         """Fail a question whose worker has given no sign of life for WORKER_SILENCE: only the asker notices that."""
-        with self._write() as db:
+        with self.writing() as db:
             silent_since = self._now(db) - WORKER_SILENCE
             alive = sa.select(workers.c.name).where(workers.c.seen_at > silent_since)
             lost = _is(question, "running") & _taken(before=silent_since)
@@ -108,19 +108,19 @@ class Questions(Database):
 
     def lose_questions_of(self, worker: str, seconds: float) -> None:
         """Fail the questions that a worker of this name took more than `seconds` ago: that worker has died."""
-        with self._write() as db:
+        with self.writing() as db:
             before = self._now(db) - seconds
             _fail_lost(db, (questions.c.options[_WORKER].as_string() == worker) & _taken(before))
 
     def count_questions(self, seconds: float = OLD_SECONDS) -> int:
         """Count the questions that are older than `seconds`."""
         number = sa.select(sa.func.count()).select_from(questions)
-        with self._read() as db:
+        with self.reading() as db:
             return db.execute(number.where(_older(self._now(db), seconds))).scalar_one()
 
     def forget_questions(self, seconds: float = OLD_SECONDS) -> None:
         """Delete the questions that are older than `seconds`, with prompt and answer."""
-        with self._write() as db:
+        with self.writing() as db:
             db.execute(questions.delete().where(_older(self._now(db), seconds)))
 
 

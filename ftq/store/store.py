@@ -7,7 +7,7 @@ SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +15,14 @@ import sqlalchemy as sa
 from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
+from ftq.store.database import is_id, owned_by
 from ftq.store.gateway.parts import GatewayParts
 from ftq.store.gateway.tables import deliveries, jobs
 from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run, id_in
 from ftq.store.schema import events, questions, runs, stages
-from ftq.store.versions import MODEL_STAGES, owned_by
+from ftq.store.versions import MODEL_STAGES
 from ftq.store.workers import Workers
 
 # Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
@@ -54,7 +55,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         for it, or empty.
         """
         try:
-            with self._write() as db:
+            with self.writing() as db:
                 now = self._now(db)
                 row = {"id": run_id, "name": name, "family": family or name, "model": spec["model"], "spec": spec}
                 row |= {"owner": owner}
@@ -72,7 +73,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
 
     def cancel(self, run_id: str) -> Run:
         """Cancel a run: queued stages now, a running one as soon as its supervisor sees it or its lease ends."""
-        with self._write() as db:
+        with self.writing() as db:
             return self._cancel(db, self._locked(db, run_id))
 
     def cancel_attempt(self, run_id: str, stage: str, attempt: int, begun: bool = False) -> None:
@@ -80,14 +81,14 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
 
         The message that was revoked may be an old one, of an earlier attempt.
         """
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if run.stage(stage).attempt == attempt and (begun or run.stage(stage).status == "queued"):
                 self._cancel(db, run)
 
     def pause(self, run_id: str) -> Run:
         """Pause a run: nothing more starts, a running stage saves its checkpoint and goes back to the queue."""
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if run.is_finished or run.wanted != "run":
                 return run
@@ -97,7 +98,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
 
     def resume(self, run_id: str) -> Run:
         """Undo a pause. The caller sends the remaining stages."""
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if run.wanted != "pause":
                 return run
@@ -114,7 +115,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         is gone: the run gets a new number when it succeeds again. A run that waits after a loss goes on now. The caller
         sends the stages.
         """
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if from_stage is None and run.status == "queued" and not self._is_ready(db, run):
                 return self._try_now(db, run)
@@ -168,7 +169,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
             return self._load(db, run_id)
 
     def keep(self, run_id: str, kept: bool) -> None:
-        with self._write() as db:
+        with self.writing() as db:
             db.execute(runs.update().where(runs.c.id == run_id).values(kept=kept))
 
     def delete(self, run_id: str, put_away: Callable[[], Any] = lambda: None, *, old: bool = False) -> None:
@@ -177,7 +178,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         `old` is for runs chosen as old ones: also Refused if the run is kept, chosen as `latest` or not finished any
         more. A person may have thought for minutes since it was listed.
         """
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if run.status == "running":
                 raise Refused(f"run {run.name} is running", f"`ftq cancel {run.name}` first.")
@@ -194,16 +195,23 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
     # ---- what anybody may read --------------------------------------------------------------------------
 
     def get(self, run_id: str) -> Run:
-        with self._read() as db:
+        with self.reading() as db:
             return self._load(db, run_id)
 
-    def all(self, limit: int | None = None, owner: str | None = None) -> list[Run]:
-        """Every run, or the latest `limit`; the newest first. With an `owner` those of that key alone."""
-        with self._read() as db:
-            return self._runs(db, sa.select(runs).where(owned_by(owner)).order_by(*_NEWEST).limit(limit))
+    def all(self, limit: int | None = None, owner: str | None = None, skip: int = 0) -> list[Run]:
+        """Every run, or `limit` of them after the first `skip`; the newest first. With an `owner` that key's alone."""
+        query = sa.select(runs).where(owned_by(owner)).order_by(*_NEWEST).limit(limit)
+        with self.reading() as db:
+            return self._runs(db, query.offset(skip or None))
+
+    def some(self, ids: Sequence[str], owner: str | None = None) -> list[Run]:
+        """Those of these runs that are there, in no order. With an `owner` those of that key alone."""
+        mine = runs.c.id.in_([one for one in ids if is_id(one)]) & owned_by(owner)
+        with self.reading() as db:
+            return self._runs(db, sa.select(runs).where(mine))
 
     def count(self, owner: str | None = None) -> int:
-        with self._read() as db:
+        with self.reading() as db:
             return db.execute(sa.select(sa.func.count()).select_from(runs).where(owned_by(owner))).scalar_one()
 
     def find(self, text: str, owner: str | None = None) -> Run:
@@ -217,7 +225,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
             return self.get(self.find_version(text, owner))
         blank, matches = not text.strip(), list[str]()  # an empty text would be a prefix of every id
         ways = (runs.c.id == text, runs.c.name == text, runs.c.id.startswith(text, autoescape=True))
-        with self._read() as db:
+        with self.reading() as db:
             for way in () if blank else ways:
                 matches = matches or list(db.execute(sa.select(runs.c.id).where(way, owned_by(owner))).scalars())
             if len(matches) == 1:
@@ -235,14 +243,14 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
     def names(self, prefix: str) -> set[str]:
-        with self._read() as db:
+        with self.reading() as db:
             return set(
                 db.execute(sa.select(runs.c.name).where(runs.c.name.startswith(prefix, autoescape=True))).scalars()
             )
 
     def events(self, run_id: str, after: int = 0) -> list[Event]:
         """The run's events whose id is greater than `after`, in order."""
-        with self._read() as db:
+        with self.reading() as db:
             return [
                 Event(row.id, row.at, row.stage, row.attempt, row.kind, row.message, row.data)
                 for row in db.execute(_EVENTS, {"run_id": run_id, "after": after})
@@ -255,7 +263,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
             .where(stages.c.name == stage, stages.c.key == key, stages.c.status == "succeeded")
             .order_by(stages.c.finished_at.desc())
         )
-        with self._read() as db:
+        with self.reading() as db:
             return db.execute(query.limit(1)).scalar()
 
     # ---- inside -----------------------------------------------------------------------------------------

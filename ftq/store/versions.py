@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database
+from ftq.store.database import Database, owned_by
 from ftq.store.records import Run, Version
 from ftq.store.schema import runs, stages, versions
 
@@ -23,11 +23,6 @@ MODEL_STAGES = STAGES[: STAGES.index("export") + 1]  # those that make the model
 SHOWN = 5  # numbers that an error names
 LIST = "`ftq models --tuned` lists what is there."
 _family = sa.func.coalesce(runs.c.family, runs.c.name)
-
-
-def owned_by(owner: str | None) -> sa.ColumnElement[bool]:
-    """Whether a run is the owner's; everybody's are where there is none."""
-    return sa.true() if owner is None else runs.c.owner == owner
 
 
 def nobody(latest: str) -> str:
@@ -49,7 +44,7 @@ class Versions(Database):
             .where(owned_by(owner))
             .order_by(versions.c.family, versions.c.number.desc())
         )
-        with self._read() as db:
+        with self.reading() as db:
             latest = self._all_latest(db)
             return [
                 Version(
@@ -71,7 +66,7 @@ class Versions(Database):
         query = sa.select(versions).where(versions.c.family == family)
         if owner is not None:
             query = query.join(runs, runs.c.id == versions.c.run_id).where(owned_by(owner))
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute(query).all()
             promoted = self._latest_of(db, family, owner)
             latest = promoted.number if promoted else None
@@ -95,7 +90,7 @@ class Versions(Database):
 
         A run that a worker of an earlier ftq has finished gets its number here.
         """
-        with self._write() as db:
+        with self.writing() as db:
             run = self._locked(db, run_id)
             if run.version is None and run.status != "succeeded":
                 raise Refused(f"run {run.name} is {run.status}: it is no version", f"`ftq status {run.name}`")
@@ -112,12 +107,12 @@ class Versions(Database):
 
     def retire(self, run_id: str, why: str) -> None:
         """End the run's version, if it is one; the run stays."""
-        with self._write() as db:
+        with self.writing() as db:
             self._end_version(db, self._locked(db, run_id), why)
 
     def chosen(self) -> set[str]:
         """The names of the versions that are `latest` though their family has had newer ones: `gc` spares them."""
-        with self._read() as db:
+        with self.reading() as db:
             return self._chosen(db)
 
     # ---- inside -----------------------------------------------------------------------------------------

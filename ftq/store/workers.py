@@ -31,7 +31,7 @@ class Workers(Database):
     ) -> bool:
         """Record a worker's sign of life and its `facts` (see records.Worker). Returns whether it is drained."""
         values: dict[str, Any] = {"host": host, "queues": ",".join(queues), "gpu": gpu, "pid": pid, "facts": facts}
-        with self._write() as db:
+        with self.writing() as db:
             values["seen_at"] = now = self._now(db)
             if db.execute(workers.update().where(workers.c.name == name).values(**values)).rowcount == 0:
                 db.execute(workers.insert().values(name=name, draining=False, **values))
@@ -40,22 +40,22 @@ class Workers(Database):
 
     def set_drained(self, name: str, drained: bool) -> None:
         """Let a worker take nothing new (True), or take work again (False). What it runs goes on."""
-        with self._write() as db:
+        with self.writing() as db:
             at = sa.func.coalesce(workers.c.drained_at, self._now(db)) if drained else None
             db.execute(workers.update().where(workers.c.name == name).values(drained_at=at))
 
     def drain_worker(self, name: str, draining: bool) -> None:
         """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False)."""
-        with self._write() as db:
+        with self.writing() as db:
             db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
 
     def forget_worker(self, name: str) -> None:
-        with self._write() as db:
+        with self.writing() as db:
             db.execute(workers.delete().where(workers.c.name == name))
 
     def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
         """{name: queues} of the workers (with `host`, of that host) that are alive and weren't asked to stop."""
-        with self._read() as db:
+        with self.reading() as db:
             live = _is_live(self._now(db))
             if host is not None:
                 live &= workers.c.host == host
@@ -71,7 +71,7 @@ class Workers(Database):
         """What the workers are doing, the oldest first."""
         columns = (stages.c.worker, runs.c.id, runs.c.name, stages.c.name, stages.c.attempt, stages.c.started_at)
         query = sa.select(*columns).join(runs).where(stages.c.status == "running").order_by(stages.c.started_at)
-        with self._read() as db:
+        with self.reading() as db:
             return [Work(*row) for row in db.execute(query)]
 
     def note_stalled(self, seconds: float) -> list[str]:
@@ -88,7 +88,7 @@ class Workers(Database):
         )
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
         stalled = list[str]()
-        with self._read() as db:
+        with self.reading() as db:
             now = self._now(db)
             late = (stages.c.queued_at < now - seconds) | (stages.c.losses == LOST_OFTEN)
             waits = (stages.c.status == "queued") & stages.c.queued_at.is_not(None) & (runs.c.wanted == "run")
@@ -108,7 +108,7 @@ class Workers(Database):
     def _say_stalled(self, run_id: str, stage: str, attempt: int, why: str) -> bool:
         """False if another worker has said it, or the stage goes on."""
         is_told = (events.c.run_id == run_id) & (events.c.stage == stage) & (events.c.attempt == attempt)
-        with self._write() as db:
+        with self.writing() as db:
             if not self._wanted(db, run_id):  # locks the run
                 return False
             if db.scalar(sa.select(events.c.id).where(is_told, events.c.kind == "stalled")):
@@ -120,12 +120,12 @@ class Workers(Database):
         """The labels of the runs that aren't done."""
         label = runs.c.spec["worker"].as_string()
         query = sa.select(label).distinct().join(stages).where(stages.c.status == "queued", runs.c.wanted == "run")
-        with self._read() as db:
+        with self.reading() as db:
             return [text for text in db.scalars(query) if text]
 
     def workers(self) -> list[Worker]:
         """Every known worker, also dead ones; the one seen last comes first."""
-        with self._read() as db:
+        with self.reading() as db:
             live = _is_live(self._now(db)).label("live")
             query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
             return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ftq.errors import FtqError
-from gateway import errors
-from gateway.errors import ApiError
+from gateway.errors import IN_ANSWER, ApiError, worded
 
 FIRST_SECONDS = 2.0  # an error that comes sooner has a status of its own
 COMMENT_SECONDS = 5.0  # between comments that keep a connection alive
@@ -23,7 +20,6 @@ HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-log = logging.getLogger("ftq.gateway")
 
 
 class Whole:
@@ -57,7 +53,7 @@ class Streamed:
             except Exception as error:
                 if not self._started:
                     raise
-                await self._write(send, self._failed(worded(error)))
+                await self._write(send, self._failed(worded(error, IN_ANSWER)))
         await send({"type": "http.response.body", "body": b""})
 
     async def _first(self, send: Send) -> bytes:
@@ -95,12 +91,3 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any]) -> Any:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def worded(error: BaseException) -> ApiError:
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, FtqError):
-        return errors.of_ftq(error)
-    log.exception("in the middle of an answer", exc_info=error)
-    return ApiError(500, "The server had an error; its log has the details.", kind="server_error")

@@ -17,6 +17,7 @@ from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from ftq.client.recording.names import family_of, new_id
+from ftq.client.recording.record import make_home, recorded
 from ftq.errors import Refused, UserError, printable
 from ftq.files.run_dir import link_tree
 from ftq.spec import models as catalogue
@@ -125,7 +126,7 @@ def create(gateway: Gateway, key: Key, body: Create, idempotency_key: str | None
         job = jobs.begin(wanted, idempotency_key, again)
     except Refused as error:
         raise ApiError(400, error.text, code="idempotency_error") from None
-    if run := jobs.run(job.run_id):
+    if run := recorded(gateway.settings, gateway.client.store, job.run_id):
         return run, job
     try:
         limits.check_jobs(gateway.client.store, key)
@@ -216,15 +217,24 @@ def _check_length(path: Path, part: str) -> None:
 @contextlib.contextmanager
 def _staged(gateway: Gateway, run_id: str, files: dict[str, File]) -> Iterator[dict[str, Path]]:
     """Folders of documents, one for each file, from which the run takes its snapshots."""
-    place = gateway.settings.home / f".{run_id}.{secrets.token_hex(4)}.partial"
-    folders = {part: place / part for part in files}
-    try:
+    with staging(gateway, run_id) as place:
+        folders = {part: place / part for part in files}
         for part, file in files.items():
-            folders[part].mkdir(parents=True)
+            folders[part].mkdir()
             _link(gateway.files.path(file), folders[part] / f"{part}.jsonl", part)
         yield folders
+
+
+@contextlib.contextmanager
+def staging(gateway: Gateway, run_id: str) -> Iterator[Path]:
+    """A folder for what a run is made of. `ftq gc` clears those that a killed server has left."""
+    make_home(gateway.settings)
+    folder = gateway.settings.home / f".{run_id}.{secrets.token_hex(4)}.partial"
+    folder.mkdir()
+    try:
+        yield folder
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _said(files: dict[str, File]) -> dict[str, str]:

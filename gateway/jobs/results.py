@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.files.run_dir import RunDir
+from ftq.report import curves
 from ftq.store.records import Run
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ REMEMBERED = 128  # runs whose lines are in memory
 
 def metrics(folder: RunDir) -> tuple[Line, ...]:
     """The lines so far, by step; none where none are there. A file that hasn't changed isn't read again."""
-    path = folder.metrics if folder.metrics.is_file() else _newest(folder)
+    path, _ = curves.place(folder)
     try:
-        stat = path.stat() if path else None
-        return _lines(path, stat.st_mtime_ns, stat.st_size) if path and stat else ()
-    except OSError:  # put in place, or removed, at this moment
+        stat = path.stat()
+        return _lines(path, stat.st_mtime_ns, stat.st_size)
+    except OSError:  # none yet; put in place, or removed, at this moment
         return ()
 
 
@@ -66,12 +67,6 @@ def to_csv(lines: tuple[Line, ...]) -> bytes:
     for line in lines:
         rows.writerow(numbers(line))
     return text.getvalue().encode()
-
-
-def _newest(folder: RunDir) -> Path | None:
-    """The file that an attempt is writing."""
-    attempts = [path for path in folder.checkpoints.glob("*/metrics.jsonl") if path.parent.name.isdigit()]
-    return max(attempts, key=lambda path: int(path.parent.name), default=None)
 
 
 @lru_cache(REMEMBERED)

@@ -13,15 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ftq.errors import UserError
-from ftq.servers import read_secret
+from ftq.servers import secret_of
 from gateway.errors import ApiError
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
 
 PATH = "/metrics"
-TOKEN, FILE = "FTQ_METRICS_TOKEN", "FTQ_METRICS_TOKEN_FILE"
+TOKEN = "FTQ_METRICS_TOKEN"
 COUNTED = (
     "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/fine_tuning", "/v1/files", "/v1/uploads",
     "/v1/models", "/healthz", PATH,
@@ -31,9 +30,7 @@ FRESH = 5.0  # seconds for which the database isn't asked again
 
 def token_of(environ: Mapping[str, str] = os.environ) -> bytes:
     """FTQ_METRICS_TOKEN, or what the file that FTQ_METRICS_TOKEN_FILE names holds; empty without them."""
-    if environ.get(TOKEN) and environ.get(FILE):
-        raise UserError(f"{TOKEN} and {FILE} are both set", "Keep one of them.")
-    return (read_secret(environ, FILE) if environ.get(FILE) else environ.get(TOKEN, "")).encode()
+    return secret_of(environ, TOKEN).encode()
 
 
 def is_scraper(request: Request, token: bytes) -> bool:

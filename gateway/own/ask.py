@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from ftq.client.client import Client
 from ftq.errors import FtqError, UserError
 from ftq.store.gateway.keys import Key
-from gateway.chat.reply import unless_gone, worded
+from gateway.chat.reply import unless_gone
 from gateway.chat.upstream.threads import in_thread
-from gateway.errors import for_caller
+from gateway.errors import IN_ANSWER, for_caller, worded
 from gateway.own.entry import Call
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -141,7 +141,7 @@ class Lines:
                 break
             yield _line(line)
         if error := done.exception():
-            yield _line(for_caller(worded(error), key).own_body)
+            yield _line(for_caller(worded(error, IN_ANSWER), key).own_body)
 
 
 def _line(values: dict[str, Any]) -> bytes:

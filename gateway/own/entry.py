@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property
@@ -71,7 +70,7 @@ class Call:
         return self.run_of(self.request.path_params["run_id"])
 
     def run_of(self, run_id: str) -> Run:
-        found = self.client.store.jobs.find(run_id, self.owner) if re.fullmatch(r"[A-Za-z0-9_-]+", run_id) else None
+        found = self.client.store.jobs.find(run_id, self.owner)
         if found is None:
             raise NotFound(f"no run has the id {run_id!r}", "`ftq status` lists the runs.")
         return found[0]

@@ -5,11 +5,8 @@ The files come into a folder of their own, are checked as those of `ftq submit` 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -18,13 +15,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from ftq.client.recording import names
-from ftq.client.recording.record import Asker, make_home, record
+from ftq.client.recording.record import Asker, record, recorded
 from ftq.errors import NameTaken, UserError, utf8
 from ftq.store.records import Run
 from gateway import limits
 from gateway.errors import ApiError
 from gateway.files.arrival import FULL, clear_errors, room_of, too_large
-from gateway.jobs.create import base_of_key
+from gateway.jobs.create import base_of_key, staging
 from gateway.own.answers import Submit, Told
 from gateway.own.entry import Call
 from gateway.wire import LARGEST_BODY, invalid
@@ -42,7 +39,7 @@ async def submit(call: Call) -> Told:
         if run := await run_in_threadpool(_made, call, head.id):
             return Told(run, [])
         await run_in_threadpool(_check, call, head)
-        with clear_errors(), _staged(call, head.id) as folder:
+        with clear_errors(), staging(call.gateway, head.id) as folder:
             await _receive(folder, head, rest, stream)
             return await run_in_threadpool(_record, call, head, folder)
     except ClientDisconnect:
@@ -73,7 +70,7 @@ async def _head(stream: AsyncIterator[bytes]) -> tuple[Submit, bytes]:
 
 def _made(call: Call, run_id: str) -> Run | None:
     """The run, if this very submit has made it before."""
-    run = call.client.store.jobs.run(run_id)
+    run = recorded(call.client.settings, call.client.store, run_id)
     if run and run.owner != call.key.id:
         raise ApiError(400, "This id is taken.", param="id")
     return run
@@ -101,18 +98,6 @@ def _is_safe(name: str) -> bool:
     plain = all(part not in ("..", ".") and "\0" not in part for part in name.split("/"))
     inside = name == TOP[2] or (len(path.parts) > 1 and path.parts[0] in TOP[:2])
     return plain and inside and str(path) == name and utf8(name) == name
-
-
-@contextlib.contextmanager
-def _staged(call: Call, run_id: str) -> Iterator[Path]:
-    """A folder for what arrives. `ftq gc` clears those that a killed server has left."""
-    make_home(call.gateway.settings)
-    folder = call.gateway.settings.home / f".{run_id}.{secrets.token_hex(4)}.partial"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _receive(folder: Path, head: Submit, first: bytes, stream: AsyncIterator[bytes]) -> None:

@@ -13,11 +13,13 @@ from starlette.responses import Response, StreamingResponse
 
 from ftq.errors import NotFound, Unavailable
 from ftq.store.records import Run
+from gateway.access import caller_of
 from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
+from gateway.files.storage import sees
 from gateway.page import sessions
 from gateway.page.html import part
-from gateway.page.runs import EVENTS, RUNS, is_latest, losses, owned_of, run_of
+from gateway.page.runs import EVENTS, RUNS, is_latest, losses, run_of
 from gateway.page.shown import actions, shown, stages
 
 LOOK_SECONDS, CURVE_SECONDS, COMMENT_SECONDS = 1.0, 4.0, 15.0
@@ -30,15 +32,15 @@ Parts = dict[str, str]
 
 def of_list(request: Request) -> Response:
     """The states of the runs that the address names, and that there is one after `newest`."""
-    owned, query = owned_of(request), request.query_params
+    store, owner, query = gateway_of(request).client.store, sees(caller_of(request)), request.query_params
     ids, newest = query.get("runs", "").split(",")[:RUNS], query.get("newest")
 
     def look() -> Parts:
-        runs, now = owned.some(ids), time.time()
+        runs, now = store.some(ids, owner), time.time()
         parts = {f"live-{run.id}": part("state", shown(run, now)) for run in runs}
         if newest is None:
             return parts | ({END: "stop"} if all(run.is_finished for run in runs) else {})
-        latest = next(iter(owned.page(1)), None)
+        latest = next(iter(store.all(1, owner)), None)
         return parts | ({"news": part("news", latest)} if latest and latest.id != newest else {})
 
     return _stream(request, look)
@@ -46,12 +48,13 @@ def of_list(request: Request) -> Response:
 
 def of_run(request: Request) -> Response:
     """A run's state, stages, curve and events, until it is finished."""
-    gateway, owned, run = gateway_of(request), owned_of(request), run_of(request)
+    gateway = gateway_of(request)
+    run_of(request)  # NotFound is an answer of its own, not a part
     curve = _Curve(gateway)
 
     def look() -> Parts:
-        now = owned.get(run.id)
-        return dict(_parts(gateway, now)) | curve.of(now) | ({END: "reload"} if now.is_finished else {})
+        run = run_of(request)
+        return dict(_parts(gateway, run)) | curve.of(run) | ({END: "reload"} if run.is_finished else {})
 
     return _stream(request, look)
 
@@ -111,7 +114,9 @@ async def _events(gateway: Gateway, look: Callable[[], Parts]) -> AsyncIterator[
             yield f"data: {json.dumps({'part': name, 'html': html})}\n\n"
         if END in new:
             return
-        if new or time.monotonic() - written > COMMENT_SECONDS:
+        if new:
             written = time.monotonic()
-            yield "" if new else ": still here\n\n"
+        elif time.monotonic() - written > COMMENT_SECONDS:
+            written = time.monotonic()
+            yield ": still here\n\n"
         await asyncio.sleep(LOOK_SECONDS)

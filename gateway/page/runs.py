@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse, Response
 
 from ftq.client import view
 from ftq.client.client import Client
+from ftq.errors import NotFound
 from ftq.files.run_dir import STAGES
-from ftq.store.gateway.owned import Owned
 from ftq.store.records import Run
 from ftq.words import size
 from gateway.access import caller_of
@@ -40,10 +40,11 @@ DO: dict[str, Callable[[Client, str], Any]] = {
 
 def listed(request: Request) -> Response:
     """The runs that the key sees, the newest first."""
-    gateway, owned = gateway_of(request), owned_of(request)
+    gateway, owner = gateway_of(request), sees(caller_of(request))
     text = request.query_params.get("page", "1")
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 1
-    runs, count, now = owned.page(RUNS, RUNS * (max(1, number) - 1)), owned.count(), time.time()
+    store, now = gateway.client.store, time.time()
+    runs, count = store.all(RUNS, owner, RUNS * (max(1, number) - 1)), store.count(owner)
     return page(
         request,
         "runs.html",
@@ -53,7 +54,7 @@ def listed(request: Request) -> Response:
         number=number,
         last=max(1, -(-count // RUNS)),
         missing=gateway.client.missing_worker(*runs),
-        workers=len(gateway.client.store.live_workers()),
+        workers=len(store.live_workers()),
     )
 
 
@@ -80,14 +81,12 @@ def acted(request: Request) -> Response:
     return RedirectResponse(f"/runs/{run.id}", 303)
 
 
-def owned_of(request: Request) -> Owned:
-    """The runs that whoever asks may see."""
-    return Owned(gateway_of(request).client.store, sees(caller_of(request)))
-
-
 def run_of(request: Request) -> Run:
     """The run of the address. NotFound if there is none, or it is another's."""
-    return owned_of(request).get(request.path_params["run"])
+    run_id = request.path_params["run"]
+    if not (runs := gateway_of(request).client.store.some([run_id], sees(caller_of(request)))):
+        raise NotFound(f"There is no run {run_id}.", "It may have been deleted.")
+    return runs[0]
 
 
 def is_latest(gateway: Gateway, run: Run) -> bool:

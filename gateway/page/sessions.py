@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ftq.errors import FtqError
 from ftq.store.gateway.keys import Key
-from ftq.store.gateway.sessions import LIVES, Sessions
+from ftq.store.gateway.sessions import LIVES
 from ftq.store.store import RunStore
 from gateway.errors import ApiError
 from gateway.page.html import page
@@ -29,7 +29,7 @@ ELSEWHERE = "This form was sent from another site, or by a browser that hides wh
 def key_of(store: RunStore, request: Request) -> Key:
     """The key that the person has logged in with. ApiError 401 without one, 403 for a form of another site."""
     token = request.cookies.get(COOKIE)
-    key = Sessions(store).find(token) if token else None
+    key = store.sessions.find(token) if token else None
     if key is None:
         raise ApiError(401, NO_SESSION)
     if request.method not in READS:
@@ -53,7 +53,7 @@ async def login(request: Request) -> Response:
     check_origin(request)
     fields = await small_form(request)
     store = cast(RunStore, request.app.state.gateway.client.store)
-    token = await run_in_threadpool(Sessions(store).begin, fields.get("key", "").strip())
+    token = await run_in_threadpool(store.sessions.begin, fields.get("key", "").strip())
     to = _next(fields.get("next", ""))
     if token is None:
         return page(request, "login.html", 401, next=to, wrong=True)
@@ -65,7 +65,7 @@ async def login(request: Request) -> Response:
 
 def logout(request: Request) -> Response:
     """End the session, for whoever has a copy of the cookie too."""
-    Sessions(request.app.state.gateway.client.store).end(request.cookies.get(COOKIE, ""))
+    request.app.state.gateway.client.store.sessions.end(request.cookies.get(COOKIE, ""))
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer

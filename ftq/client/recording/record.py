@@ -77,10 +77,10 @@ def record_once(
     make_home(settings)
     asker, spec = Asker(owner, run_id, {option: spec[option] for option in said}), {**spec, **said}
     final = run_dir.run_dir(settings.home, run_id)
-    while (run := store.jobs.run(run_id)) is None:
+    while (run := recorded(settings, store, run_id)) is None:
         try:
             if final.submitting.exists():  # who put the files there has died since, or is about to record them
-                run = _recorded(store, final, family, owner)
+                run = _record_row(store, final, family, owner)
             else:
                 run, _ = _record(settings.home, store, spec, None, run_id, family, owner, asker)
             break
@@ -89,6 +89,13 @@ def record_once(
         except Unavailable:  # another has put its files there first: they are recorded now, or can be
             if not final.submitting.exists() and store.jobs.run(run_id) is None:
                 raise
+    return run
+
+
+def recorded(settings: Settings, store: RunStore, run_id: str) -> Run | None:
+    """The run of this id; None if there is none. A submit that died after that has left its mark, which goes."""
+    if run := store.jobs.run(run_id):
+        run_dir.remove(run_dir.run_dir(settings.home, run_id).submitting)
     return run
 
 
@@ -153,7 +160,7 @@ def _earlier(home: Path, store: RunStore, spec: dict[str, Any]) -> Path | None:
     return next((run_dir.run_dir(home, run.id).documents for run in same), None)
 
 
-def _recorded(store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
+def _record_row(store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
     """Record the run whose files are in place."""
     name, told = numbered(family, store.names(family), 1), folder.read_run()
     run = store.create(folder.path.name, name, told["spec"], told["documents_hash"], family, owner)

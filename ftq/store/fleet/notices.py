@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from typing import Any
 
 import sqlalchemy as sa
 
 from ftq.files.run_dir import STAGES
 from ftq.store.gateway.tables import deliveries, webhooks
-from ftq.store.gateway.webhooks import Delivery, Webhooks
+from ftq.store.gateway.webhooks import Delivery, Webhooks, event
 from ftq.store.schema import events, runs, stages, workers
 
 SETTLED = 60.0  # seconds after which no transaction brings an event with a lower number any more
@@ -19,16 +18,10 @@ TOLD = {"succeeded": "finished", "cache_hit": "finished", "failed": "failed", "s
 
 
 class Notices(Webhooks):
-    """As `store.notices`. An address is one row of `webhooks`, a notice to it one of `deliveries`."""
+    """As `store.notices`. An address is one row of `webhooks`, a notice to it one of `deliveries`.
 
-    def begin(self, address: str, shown: str) -> None:
-        """Record an address by its id and how it is shown. What happened before it was there isn't told to it."""
-        with self._database.writing() as db:
-            if db.execute(webhooks.update().where(webhooks.c.id == address).values(url=shown)).rowcount:
-                return
-            last = db.scalar(sa.select(sa.func.max(events.c.id))) or 0
-            row: dict[str, Any] = {"id": address, "owner": "", "url": shown, "secret": "", "types": [], "seen": last}
-            db.execute(webhooks.insert().values(**row, created_at=self._database.clock()))
+    `keep` is given the address's id, and how it is shown.
+    """
 
     def note(self, address: str) -> None:
         """Queue what has happened since to runs and workers."""
@@ -43,11 +36,11 @@ class Notices(Webhooks):
         for row in rows:
             kind, number = f"ftq.run.{TOLD[row.kind]}", f".{row.id}"
             if (row.run_id, kind + number) not in known:
-                self._queue(address, row.run_id, _event(kind, row.at, _about_run(row)), number)
+                self._queue(address, row.run_id, event(kind, row.at, _about_run(row)), number)
         for name, host, at in drained:
             number = f".{hashlib.sha256(f'{name} {at}'.encode()).hexdigest()[:12]}"
             if ("", f"ftq.worker.drained{number}") not in known:
-                self._queue(address, "", _event("ftq.worker.drained", at, _about_worker(name, host)), number)
+                self._queue(address, "", event("ftq.worker.drained", at, _about_worker(name, host)), number)
         if new_seen:
             with self._database.writing() as db:
                 db.execute(webhooks.update().where(webhooks.c.id == address).values(seen=new_seen))
@@ -78,16 +71,6 @@ def _drained(address: str) -> sa.Select[Any]:
     return sa.select(workers.c.name, workers.c.host, workers.c.drained_at).where(workers.c.drained_at >= since, ~busy)
 
 
-def _event(kind: str, at: float, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": f"evt_{secrets.token_hex(12)}",
-        "object": "event",
-        "created_at": int(at),
-        "type": kind,
-        "data": data,
-    }
-
-
 def _about_run(row: Any) -> dict[str, Any]:
     how = TOLD[row.kind]
     version = f"{row.family or row.name}:{row.version}" if row.version else None
@@ -109,4 +92,4 @@ def _about_worker(name: str, host: str) -> dict[str, Any]:
 def sample_body(host: str, now: float) -> str:
     """What `ftq notify --test` sends."""
     data = {"host": host, "title": "ftq: a test", "text": f"{host} can tell you what happens to runs."}
-    return json.dumps(_event("ftq.test", now, data))
+    return json.dumps(event("ftq.test", now, data))

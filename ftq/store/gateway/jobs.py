@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
-from ftq.store.database import Database, run_of, stage_of
+from ftq.store.database import Database, is_id, owned_by, run_of, stage_of
 from ftq.store.gateway.files import SENT_AGAIN
 from ftq.store.gateway.tables import jobs
 from ftq.store.records import Run
@@ -89,6 +89,8 @@ class Jobs:
 
     def find(self, run_id: str, owner: str | None) -> tuple[Run, Job | None] | None:
         """The run and what was asked, None for a run of `ftq submit`. None if there is no such run of the owner's."""
+        if not is_id(run_id):
+            return None
         with self._database.reading() as db:
             row = db.execute(_ONE, {"run_id": run_id}).first()
             if row is None or owner not in (None, row.owner):
@@ -106,7 +108,7 @@ class Jobs:
         With `metadata` those that have all of these pairs; with an empty one those that have none.
         """
         with self._database.reading() as db:
-            query = self._of(owner).order_by(runs.c.created_at.desc(), runs.c.id.desc())
+            query = _of(owner).order_by(runs.c.created_at.desc(), runs.c.id.desc())
             if after is not None:
                 query = query.where(self._older_than(db, after, owner))
             if metadata is None:
@@ -117,7 +119,7 @@ class Jobs:
     def models(self, owner: str | None) -> list[Tuned]:
         """The models of finished runs, the newest first; those that were deleted are none any more."""
         query = (
-            self._of(owner)
+            _of(owner)
             .with_only_columns(runs, versions.c.created_at.label("made_at"), jobs.c.asked)
             .join(versions, (versions.c.run_id == runs.c.id) & versions.c.gone.is_(None))
             .outerjoin(jobs, jobs.c.run_id == runs.c.id)
@@ -149,12 +151,8 @@ class Jobs:
         same = (jobs.c.owner == owner) & (jobs.c.body_hash == body_hash) & (jobs.c.created_at > now - SENT_AGAIN)
         return db.execute(sa.select(jobs).where(same).order_by(jobs.c.created_at.desc())).first()
 
-    def _of(self, owner: str | None) -> sa.Select[Any]:
-        query = sa.select(runs)
-        return query if owner is None else query.where(runs.c.owner == owner)
-
     def _older_than(self, db: sa.Connection, run_id: str, owner: str | None) -> sa.ColumnElement[bool]:
-        last = db.execute(self._of(owner).where(runs.c.id == run_id)).first()
+        last = db.execute(_of(owner).where(runs.c.id == run_id)).first()
         if last is None:
             raise NotFound(f"no job ftjob-{run_id}")
         edge = sa.tuple_(sa.literal(last.created_at), sa.literal(last.id))
@@ -183,6 +181,10 @@ class Jobs:
             found[part["run_id"]].stages.append(stage_of(found[part["run_id"]].name, part))
         both = [(found[row.id], _asked(row)) for row in rows]
         return [(run, job) for run, job in both if run.stages]  # one may have been deleted between the two
+
+
+def _of(owner: str | None) -> sa.Select[Any]:
+    return sa.select(runs).where(owned_by(owner))
 
 
 def _with_asked(query: sa.Select[Any]) -> sa.Select[Any]:

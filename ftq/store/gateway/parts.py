@@ -1,4 +1,4 @@
-"""What the gateway keeps, as parts of the store: keys, files, uploads, jobs, webhooks."""
+"""What the gateway keeps, as parts of the store: keys, sessions, files, uploads, jobs, webhooks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ftq.store.fleet.turns import next_in_turn
 from ftq.store.gateway.files import Files
 from ftq.store.gateway.jobs import Jobs
 from ftq.store.gateway.keys import Keys
+from ftq.store.gateway.sessions import Sessions
 from ftq.store.gateway.uploads import Uploads
 from ftq.store.gateway.webhooks import Webhooks
 from ftq.store.records import Run
@@ -23,6 +24,11 @@ class GatewayParts(Database):
     def keys(self) -> Keys:
         """The API keys of the gateway."""
         return Keys(self)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The people at the gateway's page."""
+        return Sessions(self)
 
     @cached_property
     def files(self) -> Files:
@@ -40,6 +46,11 @@ class GatewayParts(Database):
         return Jobs(self)
 
     @cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told that runs have ended."""
+        return Webhooks(self)
+
+    @cached_property
     def notices(self) -> Notices:
         """Who is told what happens to runs and workers."""
         return Notices(self)
@@ -51,8 +62,3 @@ class GatewayParts(Database):
     def numbers(self) -> Numbers:
         """The whole queue in numbers."""
         return numbers(self)
-
-    @cached_property
-    def webhooks(self) -> Webhooks:
-        """Who is told that runs have ended."""
-        return Webhooks(self)

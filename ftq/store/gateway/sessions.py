@@ -14,6 +14,8 @@ LIVES = 14 * 86_400.0  # seconds
 
 
 class Sessions:
+    """As `store.sessions`."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ftq.store.database import Database
 from ftq.store.gateway.tables import deliveries, webhooks
-from ftq.store.schema import runs, stages
+from ftq.store.schema import events, runs, stages
 
 LEASE = 60.0  # seconds in which a gateway that took a delivery has to have sent it
 FIRST_WAIT, LONGEST_WAIT = 5.0, 3600.0  # seconds between tries
@@ -36,15 +36,16 @@ class Webhooks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def keep(self, webhook_id: str, url: str, owner: str = "") -> None:
-        """Record a webhook, or its new address. Runs that ended before it was there aren't told to it.
+    def keep(self, webhook_id: str, url: str) -> None:
+        """Record a webhook, or its new address. What happened before it was there isn't told to it.
 
         Its secret stays with whoever sends: the database has none.
         """
         with self._database.writing() as db:
             if db.execute(webhooks.update().where(webhooks.c.id == webhook_id).values(url=url)).rowcount:
                 return
-            row: dict[str, Any] = {"id": webhook_id, "owner": owner, "url": url, "secret": "", "types": []}
+            seen = db.scalar(sa.select(sa.func.max(events.c.id))) or 0
+            row: dict[str, Any] = {"id": webhook_id, "owner": "", "url": url, "secret": "", "types": [], "seen": seen}
             db.execute(webhooks.insert().values(**row, created_at=self._database.clock()))
 
     def note_ended(self, webhook_id: str) -> None:
@@ -52,9 +53,7 @@ class Webhooks:
         with self._database.reading() as db:
             new = db.execute(_untold(webhook_id)).all()
         for run_id, how, at in new:
-            body = {"id": f"evt_{secrets.token_hex(12)}", "object": "event", "created_at": int(at)}
-            body |= {"type": ENDED + how, "data": {"id": f"ftjob-{run_id}"}}
-            self._queue(webhook_id, run_id, body)
+            self._queue(webhook_id, run_id, event(ENDED + how, at, {"id": f"ftjob-{run_id}"}))
 
     def take(self, webhook_id: str) -> Delivery | None:
         """The next delivery that is due. Nobody else gets it for LEASE seconds."""
@@ -86,6 +85,17 @@ class Webhooks:
                 db.execute(deliveries.insert().values(**row, body=json.dumps(body), tries=0, next_at=now))
         except sa.exc.IntegrityError:
             pass  # another gateway has seen it first
+
+
+def event(kind: str, at: float, data: dict[str, Any]) -> dict[str, Any]:
+    """What is told: OpenAI's event object."""
+    return {
+        "id": f"evt_{secrets.token_hex(12)}",
+        "object": "event",
+        "created_at": int(at),
+        "type": kind,
+        "data": data,
+    }
 
 
 def _untold(webhook_id: str) -> sa.Select[Any]:
