@@ -9,15 +9,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import cli_tools
 import pytest
+import sqlalchemy as sa
 
 from tests import forked
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
-
+_NUMBERS = count(1)  # of databases
 
 FIRST = ("test_train.py", "test_end_to_end.py", "test_queue.py", "test_export_infer.py", "test_llama.py",
          "test_flower_browser.py", "test_ranks.py", "test_inductor.py", "test_demo.py", "test_memory.py",
@@ -81,8 +83,21 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """A database of the test's own, without tables."""
+    name = f"test_{next(_NUMBERS)}"
+    server = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield postgres_server.replace("/postgres?", f"/{name}?")
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A server of its own, on a Unix socket in a folder that goes away; skipped where there is none to start."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     on_path = shutil.which("pg_ctl")

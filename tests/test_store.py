@@ -49,18 +49,10 @@ ON_BOTH = pytest.mark.parametrize(
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database without tables."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ftq.db"
-        return
-    database = request.getfixturevalue("postgres")
-    server = sa.create_engine(database)
-    with server.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
-        connection.exec_driver_sql("CREATE SCHEMA public")
-    server.dispose()
-    yield database
+    postgres: str = request.getfixturevalue("postgres") if request.param == "postgresql" else ""
+    return postgres or f"sqlite:///{tmp_path}/ftq.db"
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def convert(data: bytes) -> Converted:
     opened = text.find("<!--", text.rfind("-->") + 1)
     if opened >= 0:  # html.parser would look for its end again at each `<!--` in it
         text, notes = text[:opened], (*notes, f"line {text.count(chr(10), 0, opened) + 1}: a comment without an end")
+    text = _ended(text)
     most = min(MOST_AT_ALL, MOST_TAGS + len(text) // DENSE)
     if text.count("<") > most and (count := sum(1 for _ in _TAG.finditer(text))) > most:
         raise Unusable(f"{count:,} tags in {len(data) / 1e6:,.1f} MB are too many (at most {most:,}): split it")
@@ -63,6 +64,12 @@ def convert(data: bytes) -> Converted:
     if title and not has_title and markdown.strip():
         markdown, lines = f"# {title}\n\n{markdown}", [1, *lines]
     return Converted(headings.of_bold_lines(markdown), notes, marks=_marks(markdown, lines))
+
+
+def _ended(text: str) -> str:
+    """The text with no `<` that nothing ends: html.parser would look for its end from each of them to the last one."""
+    last = text.rfind(">") + 1
+    return text[:last] + text[last:].replace("<", "&lt;")
 
 
 def _reach(text: str) -> int:

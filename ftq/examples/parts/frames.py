@@ -19,7 +19,8 @@ BORDERS = {
 ROW = re.compile(r"</thead>|</tr>", re.IGNORECASE)
 MARKER = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]+")
 LONGEST = 2000  # characters of a header
-ITEM, ABOVE, REACH = 200, 300, 20_000  # characters of an item that is repeated; lines and characters looked at for it
+ITEM = 200  # characters of what is repeated before a part
+ABOVE, REACH = 300, 20_000  # lines and characters looked at for it
 QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
 DEFINES = re.compile(r"[ \t]{0,3}[:~][ \t]")
 
@@ -106,7 +107,7 @@ class Frames:
         """The marks of a quote whose line goes on; the items that a line of a list belongs to; a definition's term."""
         start = self.text.rfind("\n", 0, at) + 1
         if start < at:
-            quote = QUOTE.match(self.text, start, at)
+            quote = QUOTE.match(self.text, start, min(at, start + ITEM))
             return quote[0] if quote else ""
         return "".join(f"{line}\n" for line in self._above(at))
 

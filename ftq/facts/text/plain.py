@@ -27,6 +27,7 @@ MARK = re.compile(
     re.IGNORECASE,
 )
 STARTS = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?")  # of a block, in quotes and lists
+FARTHEST = 500  # characters of a line before a block's first
 MODULE = re.compile(
     r"import\s+(?:type\s+)?(?:['\"]|\{|\*\s+as\s|[\w$]+\s*(?:,\s*[{*][^'\"]*)?\sfrom\s+['\"])|"
     r"export\s+(?:(?:const|let|var)\s+[\w$\[{]|(?:async\s+)?function\b|class\s|default\s+(?:async|function|class|[({\[]|"
@@ -144,10 +145,11 @@ class _Reader:
 
     def _without_marks(self, text: str, after: int) -> tuple[str, re.Pattern[str] | None]:
         """(the text, with as many lines; what ends the mark that is open at its end, on a line from `after` on)."""
-        pieces, at, ticks = list[str](), 0, Ticks(text)
+        pieces, at, line, seen, ticks = list[str](), 0, 0, 0, Ticks(text)
         self.none_here.clear()
         while mark := MARK.search(text, at):
             pieces.append(text[at : mark.start()])
+            line, seen = text.rfind("\n", seen, mark.start()) + 1 or line, mark.start()
             at = mark.end()
             if mark[0][0] == "\\":
                 pieces.append(mark[0])
@@ -162,8 +164,10 @@ class _Reader:
                 name, until = ("comment", HIDDEN_END) if hidden else (mark[0].lower(), PAIRS[mark[0].lower()])
                 if _is_written(text, mark):
                     end = None
-                elif (end := self._closing(until, text, (hidden or mark).end())) is None and self._is_block(
-                    name, until, text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()], after
+                elif (
+                    (end := self._closing(until, text, (hidden or mark).end())) is None
+                    and mark.start() - line < FARTHEST
+                    and self._is_block(name, until, text[line : mark.start()], after)
                 ):
                     return "".join(pieces) + "\n" * text.count("\n", mark.start()), until
                 at = end.end() if end else mark.end()
