@@ -116,11 +116,11 @@ def test_time_grows_with_the_document(size: int, names: list[str], tmp_path: Pat
 
 
 def is_steep(name: str, size: int, folder: Path) -> bool:
-    """Whether four times the document takes over seven times the processor's time: sixteen times if it is squared."""
+    """Whether four times the document takes over nine times the processor's time: sixteen times if it is squared."""
     make = families()[name]
     with at_most(SECONDS, name):
         large = spent(name, make(4 * size), folder)
-        return large > 0.2 and large > 7 * spent(name, make(size), folder)
+        return large > 0.2 and large > 9 * spent(name, make(size), folder)
 
 
 def spent(name: str, data: bytes, folder: Path) -> float:
