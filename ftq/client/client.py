@@ -88,9 +88,8 @@ class Client(Following):
         """
         spec, found = self.dry_run(options, name)
         warnings, _ = self.look_over(spec, found)
-        run, documents = record.record(
-            self.settings, self.store, spec, name, owner or names.user()
-        )  # opens the database first
+        asker = record.Asker(owner or names.user(), names.new_id())
+        run, documents = record.record(self.settings, self.store, spec, name, asker)  # opens the database first
         sees = not owner or not name or self.store.find(name).owner == owner
         notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name, sees)] if text]
         return Submitted(run, documents.files, notes + self.send(run), documents.others)
