@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.common import json_option, note, open_database, print_json, say, size
 from ftq.errors import printable
-from ftq.words import bytes_of
+from ftq.words import bytes_of, short
 
 if TYPE_CHECKING:
     from ftq.store.gateway.keys import Key, Limits
@@ -129,14 +130,12 @@ def _shown(limits: Limits) -> str:
 
 def _print_table(found: list[Key]) -> None:
     """The columns for which there is room. A name is never cut."""
-    import time
-
     from rich.text import Text
 
-    from cli.screens import terminal, words
+    from cli.screens import terminal
 
     def ago(at: float | None) -> str:
-        return f"{words.short(time.time() - at)} ago" if at else "never"
+        return f"{short(time.time() - at)} ago" if at else "never"
 
     columns = {name: [Text(name, "dim")] for name in ("NAME", "SECRET", "LIMITS", "MADE", "USED", "")}
     for key in found:
