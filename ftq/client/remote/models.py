@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from base64 import b64decode
@@ -16,9 +15,9 @@ from ftq.client.remote.connection import Connection
 from ftq.client.remote.mirror import file_path
 from ftq.client.remote.records import Records
 from ftq.delivery import pull
+from ftq.delivery.copy import digest_of
 from ftq.delivery.parts import Elsewhere, Model, Part
 from ftq.delivery.pull import Pulled
-from ftq.files.run_dir import COPIED_AT_ONCE
 from ftq.settings import as_the_user
 from ftq.store.records import Run, Version
 from ftq.store.wire.records import decode
@@ -100,8 +99,5 @@ class Download(Elsewhere):
 
 
 def _digest(out: BinaryIO) -> str:
-    digest = hashlib.sha256()
     out.seek(0)
-    while chunk := out.read(COPIED_AT_ONCE):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return digest_of(out)
