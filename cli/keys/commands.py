@@ -67,16 +67,16 @@ def index(as_json: bool) -> None:
       ftq keys list
     """
     client = open_database(THERE)
-    found = client.store.keys.all() if client.has_database() else []
+    keys = client.store.keys.all() if client.has_database() else []
     if as_json:
         from dataclasses import asdict
 
-        print_json([asdict(key) for key in found])
+        print_json([asdict(key) for key in keys])
         return
-    if not found:
+    if not keys:
         note("There is no key yet: `ftq keys create NAME` makes one.")
         return
-    _print_table(found)
+    _print_table(keys)
 
 
 @keys.command()
@@ -128,7 +128,7 @@ def _shown(limits: Limits) -> str:
     return ", ".join(filter(None, parts)) or "no limits"
 
 
-def _print_table(found: list[Key]) -> None:
+def _print_table(keys: list[Key]) -> None:
     """The columns for which there is room. A name is never cut."""
     from rich.text import Text
 
@@ -138,7 +138,7 @@ def _print_table(found: list[Key]) -> None:
         return f"{short(time.time() - at)} ago" if at else "never"
 
     columns = {name: [Text(name, "dim")] for name in ("NAME", "SECRET", "LIMITS", "MADE", "USED", "")}
-    for key in found:
+    for key in keys:
         state = Text("revoked", "red") if key.revoked_at else Text("admin" if key.admin else "", "green")
         told = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
         for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *told, state), strict=True):

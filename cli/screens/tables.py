@@ -35,8 +35,8 @@ def print_models(models: Iterable[Any]) -> None:
 def print_versions(versions: list[Version]) -> None:
     table = terminal.table("VERSION", "LATEST", "MODEL", "RUN", "MADE")
     for version in map(terminal.clean, versions):
-        latest, made = "latest" if version.is_latest else "", words.short(time.time() - version.created_at)
-        table.add_row(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{made} ago")
+        latest, age = "latest" if version.is_latest else "", words.short(time.time() - version.created_at)
+        table.add_row(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{age} ago")
     terminal.put(terminal.console(), table)
 
 

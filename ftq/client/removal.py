@@ -51,9 +51,9 @@ class Room:
         submits = [mark.parent for mark in self._home.glob("*/.submitting")]
         lost = [folder for folder in submits if not is_recorded(self._store, folder.name)]
         stopped = filter(disk.is_abandoned, [*self._home.glob(".*.partial"), *lost])
-        found = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *uploads.stopped(self._home)]
-        found += sorted(_unused(cache_dir()))
-        return [(path, disk.size_of(path)) for path in found]
+        paths = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *uploads.stopped(self._home)]
+        paths += sorted(_unused(cache_dir()))
+        return [(path, disk.size_of(path)) for path in paths]
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""

@@ -143,11 +143,11 @@ def look_over(
     from ftq.spec.options import parse
 
     folder, checked, known = spec["documents"], None, _known(documents, home, store)
-    found, tested = known or ([], None)
+    findings, tested = known or ([], None)
     if known is None and (checked := quick(Path(folder), documents.bytes, parse(spec), home)):
-        found, tested = checked.of("warning"), checked.report.tested
+        findings, tested = checked.of("warning"), checked.report.tested
     said = set(documents.skipped)  # those are told one by one
-    warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
+    warnings = [one.message for one in findings if not said.issuperset(f"{folder}/{place}" for place in one.places)]
     line = f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"
     few = _few(tested, spec)
     return [*([line] if warnings else []), *([". ".join(few)] if few else [])], checked

@@ -70,7 +70,7 @@ def _body(text: str, model: Model, place: Path) -> str:
     """Of the table the row of this file, or none; how to ask this kind."""
     intro, *sections = re.split(r"(?m)^(?=## )", text)
     lines = [line for line in intro.splitlines() if model.file or not line.startswith(("|", "- "))]
-    lines = [line for line in lines if not (found := _GGUF.search(line)) or found[0] == model.file]
+    lines = [line for line in lines if not (match := _GGUF.search(line)) or match[0] == model.file]
     sections = [_asking(one, model, place) if one.startswith(ASK) else one for one in sections]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, ""])) + "".join(sections)
 

@@ -102,8 +102,8 @@ def _tally(said: Sequence[tuple[Question, Said]]) -> dict[Kind, Tally]:
     for question, one in said:
         verdicts[question.kind].append(one.verdict)
     return {
-        kind: Tally(len(found), *(found.count(one) for one in (Verdict.RIGHT, Verdict.WRONG, Verdict.REFUSED)))
-        for kind, found in verdicts.items()
+        kind: Tally(len(of_kind), *(of_kind.count(one) for one in (Verdict.RIGHT, Verdict.WRONG, Verdict.REFUSED)))
+        for kind, of_kind in verdicts.items()
     }
 
 

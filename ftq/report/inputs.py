@@ -134,10 +134,10 @@ def options(material: Material) -> str:
 def times(material: Material) -> str:
     """How long each stage took, and of which nothing is known."""
     stages = material.run.stages
-    taken = {stage.name: _seconds(stage, material.now) for stage in stages}
-    longest = max((seconds or 0 for seconds in taken.values()), default=0) or 1
-    rows = "".join(_time(stage, taken[stage.name], longest) for stage in stages)
-    known = [seconds for seconds in taken.values() if seconds is not None]
+    durations = {stage.name: _seconds(stage, material.now) for stage in stages}
+    longest = max((seconds or 0 for seconds in durations.values()), default=0) or 1
+    rows = "".join(_time(stage, durations[stage.name], longest) for stage in stages)
+    known = [seconds for seconds in durations.values() if seconds is not None]
     total = f'<p class="dim">{duration(sum(known))} in all.</p>' if len(known) > 1 else ""
     return f"<table><tbody>{rows}</tbody></table>{total}" if known else ""
 

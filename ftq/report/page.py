@@ -85,9 +85,9 @@ def _lead(material: Material) -> str:
 
 
 def _footer(material: Material) -> str:
-    run, made = material.run, datetime.fromtimestamp(material.now, UTC)
+    run, now = material.run, datetime.fromtimestamp(material.now, UTC)
     submitted = datetime.fromtimestamp(run.created_at, UTC)
     return (
         f"<footer>Run {name(run.id)}, submitted {submitted:%Y-%m-%d %H:%M} UTC. "
-        f"This page: ftq {VERSION}, {made:%Y-%m-%d %H:%M} UTC.</footer>"
+        f"This page: ftq {VERSION}, {now:%Y-%m-%d %H:%M} UTC.</footer>"
     )

@@ -136,9 +136,9 @@ def pick(asked: Sequence[Asked]) -> Iterator[Asked]:
     by_kind = {kind: [one for one in asked if one.question.kind == kind] for kind in QUOTAS}
     room = SHOWN - sum(min(quota, len(by_kind[kind])) for kind, quota in QUOTAS.items())
     for kind, quota in QUOTAS.items():
-        taken = by_kind[kind][: quota + room]
-        room -= max(0, len(taken) - quota)
-        yield from taken
+        shown = by_kind[kind][: quota + room]
+        room -= max(0, len(shown) - quota)
+        yield from shown
 
 
 def _asked(one: Asked) -> str:

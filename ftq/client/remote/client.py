@@ -71,8 +71,8 @@ class RemoteClient(Following):
     # ---- submit -----------------------------------------------------------------------------------------
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
-        spec, found = self.dry_run(options, name)
-        warnings, _ = self.look_over(spec, found)
+        spec, documents = self.dry_run(options, name)
+        warnings, _ = self.look_over(spec, documents)
         return sending.send(self._server, self._mirror, spec, name, warnings)
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], Snapshot]:

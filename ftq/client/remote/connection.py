@@ -162,8 +162,8 @@ def _told(error: dict[str, Any]) -> FtqError:
     """The server's error as the exception that it was there."""
     told = error.get("ftq") or {}
     kind = getattr(errors, told.get("kind", "")) if told.get("kind") in KINDS else FtqError
-    made: FtqError = kind(str(told.get("message") or error.get("message")), str(told.get("hint") or ""))
-    return made
+    exception: FtqError = kind(str(told.get("message") or error.get("message")), str(told.get("hint") or ""))
+    return exception
 
 
 def _why(error: Exception) -> str:
