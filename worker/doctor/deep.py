@@ -159,8 +159,7 @@ def _execute(run: RunDir, stage: str) -> tuple[int, RunError | None, bool]:
 
 
 def _made(run: RunDir, stage: str) -> str:
-    made = [f"{file.path} ({file.bytes / 1e6:.1f} MB)" for file in run.artifacts(stage)]
-    return ", ".join(made)
+    return ", ".join(f"{file.path} ({file.bytes / 1e6:.1f} MB)" for file in run.artifacts(stage))
 
 
 def _answer(run: RunDir) -> Iterator[Finding]:
