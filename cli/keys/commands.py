@@ -140,8 +140,8 @@ def _print_table(keys: list[Key]) -> None:
     columns = {name: [Text(name, "dim")] for name in ("NAME", "SECRET", "LIMITS", "MADE", "USED", "")}
     for key in keys:
         state = Text("revoked", "red") if key.revoked_at else Text("admin" if key.admin else "", "green")
-        told = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
-        for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *told, state), strict=True):
+        cells = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
+        for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *cells, state), strict=True):
             column.append(cell)
     out = terminal.console()
     for name in LOST_FIRST:

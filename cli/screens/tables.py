@@ -44,9 +44,9 @@ def print_options(options: list[dict[str, str]]) -> None:
     out = terminal.console()
     if out.width < NARROW:
         for option in options:
-            told = f"{option['default'].replace(',', ', ')}  ({option['allowed']})"
+            setting = f"{option['default'].replace(',', ', ')}  ({option['allowed']})"
             terminal.put(
-                out, Group(Text(option["name"], "bold"), Padding(Text(f"{told}\n{option['help']}"), (0, 0, 0, 2)))
+                out, Group(Text(option["name"], "bold"), Padding(Text(f"{setting}\n{option['help']}"), (0, 0, 0, 2)))
             )
         return
     table = terminal.table("OPTION")

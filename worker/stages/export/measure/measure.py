@@ -101,10 +101,10 @@ class Measure:
         if scored:
             against = scored.distance if f16 and kind != "f16" else None
             report = replace(report, perplexity=scored.perplexity, against_f16=against)
-        told = bounds.notes(report, f16.perplexity if f16 else None)
-        for note in told:
+        notes = bounds.notes(report, f16.perplexity if f16 else None)
+        for note in notes:
             self._report.event("warning", note)
-        return replace(report, notes=tuple(told))
+        return replace(report, notes=tuple(notes))
 
     def _score(self, file: Path, reference: Path | None, keep: Path | None = None) -> logits.Scored | None:
         """None if it can't be computed here; the server, whose llama.cpp may be newer, then decides on the file."""
