@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.gateway_polls import busy
 from ftq.client.client import Client
 from ftq.programs import ServeOptions
 from ftq.settings import Settings
@@ -115,8 +116,7 @@ class Gateway:
 
     def busy(self) -> float:
         """Seconds of processor time so far."""
-        numbers = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+        return busy(self.process.pid)
 
     def memory(self, name: str = "VmRSS") -> float:
         """Bytes, as the kernel counts them; VmHWM is the most so far."""

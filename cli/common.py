@@ -104,8 +104,8 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
 def complete_model(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from ftq.spec.models import ALIASES
 
-    found = [model for alias, model in ALIASES.items() if alias.startswith(incomplete.lower())]
-    return [CompletionItem(model.alias, help=model.hub_id) for model in found]
+    models = [model for alias, model in ALIASES.items() if alias.startswith(incomplete.lower())]
+    return [CompletionItem(model.alias, help=model.hub_id) for model in models]
 
 
 def run_argument(command: Command) -> Command:

@@ -164,9 +164,9 @@ def is_genuine(key: bytes, task: Any, *arguments: Any) -> bool:
     """Whether the message that started this Celery task was signed with the key for just this; True without a key."""
     if not key:
         return True
-    given = task.request.get(_SIGNATURE)
+    signature = task.request.get(_SIGNATURE)
     wanted = _signature(key, task.request.id or "", task.name, arguments)
-    return isinstance(given, str) and hmac.compare_digest(given.encode(), wanted.encode())
+    return isinstance(signature, str) and hmac.compare_digest(signature.encode(), wanted.encode())
 
 
 def _signed(app: Celery, task: str, name: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -198,8 +198,8 @@ def messages(app: Celery, handed_out: float, labels: Iterable[str] = ()) -> set[
                 asked.lrange(key, 0, -1)
             raw = [text for texts in asked.execute() for text in texts]
         now = time.time()
-        taken = client.zrangebyscore("unacked_index", now - handed_out, now + handed_out)
-        held = client.hmget("unacked", taken) if taken else []
+        tags = client.zrangebyscore("unacked_index", now - handed_out, now + handed_out)
+        held = client.hmget("unacked", tags) if tags else []
     return {task for text in raw + held if (task := _id_in(text))}
 
 

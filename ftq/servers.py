@@ -236,10 +236,10 @@ def expanded(path: Path, name: str) -> Path:
 def tls_of(environ: Mapping[str, str], broker_url: str) -> Tls | None:
     files = {name: _file(environ, f"FTQ_BROKER_{name}_FILE") for name in ("CA", "CERT", "KEY")}
     if not broker_url.startswith("rediss://"):
-        given = [f"FTQ_BROKER_{name}_FILE" for name, path in files.items() if path]
-        if given:
+        names = [f"FTQ_BROKER_{name}_FILE" for name, path in files.items() if path]
+        if names:
             raise UserError(
-                f"{given[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS", "It has to begin with rediss:// (two s)."
+                f"{names[0]} is set, but FTQ_BROKER_URL doesn't ask for TLS", "It has to begin with rediss:// (two s)."
             )
         return None
     if (files["CERT"] is None) != (files["KEY"] is None):

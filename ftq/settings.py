@@ -26,7 +26,7 @@ from ftq.servers import (
 )
 
 _umask_at_start: list[int] = []  # that of the user's shell, once the process has taken ftq's own
-_SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
+SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Settings:
         name = f"ftq-{os.getuid()}-{hashlib.sha256(os.fsencode(near)).hexdigest()[:12]}"
         folders = dict.fromkeys((tempfile.gettempdir(), "/tmp", f"/run/user/{os.getuid()}"))
         paths = [near, *(Path(folder, name, near.name) for folder in folders)]
-        return [path for path in paths if len(os.fsencode(path)) <= _SOCKET_PATH_MAX]
+        return [path for path in paths if len(os.fsencode(path)) <= SOCKET_PATH_MAX]
 
     @property
     def socket_place(self) -> Path:

@@ -47,17 +47,17 @@ def time_left(progress: dict[str, Any]) -> str:
 
 def numbers(progress: dict[str, Any]) -> str:
     """Of a stage's last report: step 5 of 60, loss 1.234, 412 tokens/s."""
-    found = list[str]()
+    parts = list[str]()
     if progress.get("step") is not None:
         total = progress.get("total_steps")
-        found.append(f"step {progress['step']}" + (f" of {total}" if total else ""))
+        parts.append(f"step {progress['step']}" + (f" of {total}" if total else ""))
     if progress.get("loss") is not None:
-        found.append(f"loss {loss(progress['loss'])}")
+        parts.append(f"loss {loss(progress['loss'])}")
     if progress.get("tokens_per_second") is not None:
-        found.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
+        parts.append(f"{progress['tokens_per_second']:,.0f} tokens/s")
     if progress.get("doing"):
-        found.append(str(progress["doing"]))
-    return ", ".join(found)
+        parts.append(str(progress["doing"]))
+    return ", ".join(parts)
 
 
 def short(seconds: float) -> str:

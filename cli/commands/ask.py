@@ -80,13 +80,13 @@ def _prompts(file: IO[bytes]) -> list[str]:
     """A prompt for each line that isn't empty."""
     data = file.read()
     try:
-        found = [line.strip() for line in data.decode("utf-8-sig").split("\n") if line.strip()]
+        prompts = [line.strip() for line in data.decode("utf-8-sig").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise click.UsageError(f"{file.name}:{line} isn't UTF-8 text") from None
-    if not found:
+    if not prompts:
         raise click.UsageError(f"{file.name} holds no prompt: write one a line")
-    return found
+    return prompts
 
 
 def _answer(client: AnyClient, run_id: str, prompt: str, options: dict[str, Any], as_json: bool) -> None:

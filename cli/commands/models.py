@@ -56,8 +56,8 @@ def models(tuned: bool, as_json: bool) -> None:
     from ftq.spec.models import MODELS
 
     if as_json:
-        found = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
-        print_json([{**asdict(model), **more, "least_memory": least(model.shape)} for model, more in found])
+        rows = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
+        print_json([{**asdict(model), **more, "least_memory": least(model.shape)} for model, more in rows])
         return
     from cli.screens.tables import print_models
 

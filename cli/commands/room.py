@@ -36,10 +36,10 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
     from ftq.errors import Refused
 
     client = open_client()
-    found = list({run.id: run for run in (find_run(client, wanted) for wanted in runs)}.values())
-    if running := [run.name for run in found if run.status == "running"]:
+    doomed = list({run.id: run for run in (find_run(client, wanted) for wanted in runs)}.values())
+    if running := [run.name for run in doomed if run.status == "running"]:
         raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
-    _delete(client, [(run, client.room.size(run)) for run in found], [], yes)
+    _delete(client, [(run, client.room.size(run)) for run in doomed], [], yes)
 
 
 @click.command()

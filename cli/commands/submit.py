@@ -96,15 +96,15 @@ def _follow(client: AnyClient, submitted: Submitted) -> None:
 def _show_forecast(
     client: AnyClient, options: dict[str, Any], name: str | None, card: str | None, as_json: bool
 ) -> None:
-    spec, found = client.dry_run(options, name)
-    warnings, checked = client.look_over(spec, found)
-    forecast = client.forecast(spec, card, checked, found)
+    spec, documents = client.dry_run(options, name)
+    warnings, checked = client.look_over(spec, documents)
+    forecast = client.forecast(spec, card, checked, documents)
     if as_json:
         print_json({"spec": spec, "forecast": forecast.as_dict()})
         return
     from cli.screens.dry_run import print_forecast
 
-    print_forecast(spec, found, forecast)
+    print_forecast(spec, documents, forecast)
     if name and client.has_database() and (renamed := client.models.would_be_called(name)):
         note(f"Note: {renamed}")
     for text in warnings:

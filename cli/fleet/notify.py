@@ -34,16 +34,11 @@ def notify(test: bool) -> None:
     failed = 0
     for number, address in enumerate(known):
         if test:
-            error = send(
-                address, Notice(f"evt_test_{time.time_ns()}_{number}", "test", sample_body(_host(), time.time()))
-            )
+            body = sample_body(socket.gethostname(), time.time())
+            error = send(address, Notice(f"evt_test_{time.time_ns()}_{number}", "test", body))
         else:
             error = problem(address)
         failed += bool(error)
         say(f"{address.shown}: {error or ('sent' if test else 'ok')}")
     if failed or (test and not known):
         click.get_current_context().exit(1)
-
-
-def _host() -> str:
-    return socket.gethostname()

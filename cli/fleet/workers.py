@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.common import json_option, note, open_client, print_json, say
 from ftq.errors import printable
+from ftq.words import short
 
 if TYPE_CHECKING:
     from ftq.client.workers import Member
@@ -102,8 +104,6 @@ def _print_table(members: list[Member]) -> None:
 
 
 def _state(member: Member) -> str:
-    from cli.screens.words import short
-
     return f"silent for {short(member.silent)}" if member.state == "silent" else member.state
 
 
@@ -115,8 +115,4 @@ def _card(member: Member) -> str:
 
 
 def _work(member: Member) -> str:
-    import time
-
-    from cli.screens.words import short
-
     return ", ".join(f"{part.run} ({part.stage}, {short(time.time() - part.since)})" for part in member.work)

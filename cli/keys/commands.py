@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.common import json_option, note, open_database, print_json, say, size
 from ftq.errors import printable
-from ftq.words import bytes_of
+from ftq.words import bytes_of, short
 
 if TYPE_CHECKING:
     from ftq.store.gateway.keys import Key, Limits
@@ -66,16 +67,16 @@ def index(as_json: bool) -> None:
       ftq keys list
     """
     client = open_database(THERE)
-    found = client.store.keys.all() if client.has_database() else []
+    keys = client.store.keys.all() if client.has_database() else []
     if as_json:
         from dataclasses import asdict
 
-        print_json([asdict(key) for key in found])
+        print_json([asdict(key) for key in keys])
         return
-    if not found:
+    if not keys:
         note("There is no key yet: `ftq keys create NAME` makes one.")
         return
-    _print_table(found)
+    _print_table(keys)
 
 
 @keys.command()
@@ -127,22 +128,20 @@ def _shown(limits: Limits) -> str:
     return ", ".join(filter(None, parts)) or "no limits"
 
 
-def _print_table(found: list[Key]) -> None:
+def _print_table(keys: list[Key]) -> None:
     """The columns for which there is room. A name is never cut."""
-    import time
-
     from rich.text import Text
 
-    from cli.screens import terminal, words
+    from cli.screens import terminal
 
     def ago(at: float | None) -> str:
-        return f"{words.short(time.time() - at)} ago" if at else "never"
+        return f"{short(time.time() - at)} ago" if at else "never"
 
     columns = {name: [Text(name, "dim")] for name in ("NAME", "SECRET", "LIMITS", "MADE", "USED", "")}
-    for key in found:
+    for key in keys:
         state = Text("revoked", "red") if key.revoked_at else Text("admin" if key.admin else "", "green")
-        told = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
-        for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *told, state), strict=True):
+        cells = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
+        for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *cells, state), strict=True):
             column.append(cell)
     out = terminal.console()
     for name in LOST_FIRST:

@@ -83,12 +83,12 @@ def _stages(run: Run, now: float, symbols: bool, remarks: bool) -> RenderableTyp
         table.add_column("", overflow="fold")
     table.columns[2].justify = "right"
     for stage in run.stages:
-        taken = view.seconds(stage, now)
+        seconds = view.seconds(stage, now)
         attempt = str(stage.attempt) if stage.started_at or stage.attempt > 1 else ""
         label = Text(f"{words.symbol(stage.status, symbols)} {stage.status}", words.LOOKS[stage.status][0])
         if stage.status == "queued" and run.is_finished:
             label = Text("  not started", "dim")
-        cells = (stage.name, label, attempt, "" if taken is None else words.duration(taken))
+        cells = (stage.name, label, attempt, "" if seconds is None else words.duration(seconds))
         table.add_row(*cells, *([Text(view.remark(stage), "dim")] if remarks else []))
     return table
 
@@ -96,11 +96,11 @@ def _stages(run: Run, now: float, symbols: bool, remarks: bool) -> RenderableTyp
 def _plan(run: Run) -> list[RenderableType]:
     """How it is trained, and how far the prediction was off."""
     train = run.stage("train")
-    found = train.plan or {}
-    if not found.get("message"):
+    plan = train.plan or {}
+    if not plan.get("message"):
         return []
-    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(found["message"])]
-    compared = calibration.compare(found) if train.status == "succeeded" else {}  # else it's of an attempt before
+    parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(plan["message"])]
+    compared = calibration.compare(plan) if train.status == "succeeded" else {}  # else it's of an attempt before
     if compared:
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": words.duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
@@ -110,19 +110,19 @@ def _plan(run: Run) -> list[RenderableType]:
 
 
 def _progress(run: Run, now: float) -> list[RenderableType]:
-    found, stage = view.progress(run), run.current
-    if not found or stage is None or run.is_finished:
+    progress, stage = view.progress(run), run.current
+    if not progress or stage is None or run.is_finished:
         return []
-    percent = float(found.get("percent") or 0)
+    percent = float(progress.get("percent") or 0)
     line = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=100, completed=percent, width=BAR_WIDTH, complete_style="cyan", finished_style="green")
-    line.add_row(Text(stage.name, "bold"), bar, f"{percent:.0f} %", Text(words.time_left(found)))
+    line.add_row(Text(stage.name, "bold"), bar, f"{percent:.0f} %", Text(words.time_left(progress)))
     parts: list[RenderableType] = ["", line]
     at_work = stage.status == "running"
-    if counts := words.numbers(found if at_work else {**found, "tokens_per_second": None}):
+    if counts := words.numbers(progress if at_work else {**progress, "tokens_per_second": None}):
         parts.append(Text(counts))
-    if found.get("updated_at") and at_work:
-        parts.append(Text(f"last report {words.short(now - found['updated_at'])} ago", "dim"))
+    if progress.get("updated_at") and at_work:
+        parts.append(Text(f"last report {words.short(now - progress['updated_at'])} ago", "dim"))
     return parts
 
 
@@ -139,14 +139,14 @@ def _evaluation(run: Run, home: Path, symbols: bool) -> list[RenderableType]:
 
 
 def _artifacts(run: Run, home: Path) -> list[RenderableType]:
-    found = view.artifacts(run, home)
-    if not found:
+    artifacts = view.artifacts(run, home)
+    if not artifacts:
         return []
     table = terminal.table("ARTIFACT")
     table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
     table.add_column(Text("PATH", "dim"), overflow="fold")
     held = view.held(run, home)
-    for artifact in found:
+    for artifact in artifacts:
         types = held.get(Path(artifact.path).name, "")
         path = Text.assemble(_near(artifact.path), (f"  {types}" if types else "", "dim"))
         table.add_row(artifact.kind, size(artifact.bytes), path)

@@ -35,8 +35,8 @@ def print_models(models: Iterable[Any]) -> None:
 def print_versions(versions: list[Version]) -> None:
     table = terminal.table("VERSION", "LATEST", "MODEL", "RUN", "MADE")
     for version in map(terminal.clean, versions):
-        latest, made = "latest" if version.is_latest else "", words.short(time.time() - version.created_at)
-        table.add_row(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{made} ago")
+        latest, age = "latest" if version.is_latest else "", words.short(time.time() - version.created_at)
+        table.add_row(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{age} ago")
     terminal.put(terminal.console(), table)
 
 
@@ -44,9 +44,9 @@ def print_options(options: list[dict[str, str]]) -> None:
     out = terminal.console()
     if out.width < NARROW:
         for option in options:
-            told = f"{option['default'].replace(',', ', ')}  ({option['allowed']})"
+            setting = f"{option['default'].replace(',', ', ')}  ({option['allowed']})"
             terminal.put(
-                out, Group(Text(option["name"], "bold"), Padding(Text(f"{told}\n{option['help']}"), (0, 0, 0, 2)))
+                out, Group(Text(option["name"], "bold"), Padding(Text(f"{setting}\n{option['help']}"), (0, 0, 0, 2)))
             )
         return
     table = terminal.table("OPTION")

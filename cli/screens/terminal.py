@@ -17,12 +17,12 @@ from ftq.store.records import Run, Stage, Version
 
 def console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, with colours; in a pipe plain, and so wide that nothing is cut."""
-    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    if not made.is_terminal:
-        made.width = 1000
-    elif made.width < 1:  # COLUMNS=0: rich would cut all away
-        made.width = 80
-    return made
+    out = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = 1000
+    elif out.width < 1:  # COLUMNS=0: rich would cut all away
+        out.width = 80
+    return out
 
 
 def can_redraw(out: Console) -> bool:

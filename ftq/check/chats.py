@@ -13,8 +13,9 @@ from typing import Any
 from ftq.examples import json_records
 from ftq.examples.json_records import Malformed
 from ftq.examples.records.called import line_of
+from ftq.examples.records.checked import SPEAKERS
 
-ROLES = ("system", "developer", "user", "assistant")
+ROLES = tuple(SPEAKERS)  # a role may be anything, also what no dictionary takes as a key
 NO_TOOLS = "ftq trains no tool calls"
 FORMAT = "Unexpected file format, expected either prompt/completion pairs or chat messages."
 
@@ -49,10 +50,12 @@ def why_not(record: Any) -> str:
         why = _why_no_chat(record["messages"])
     else:
         why = "" if {"prompt", "completion"} <= record.keys() else FORMAT
-    try:
-        return why or _unread(record)
-    except ValueError as error:
-        return str(error)
+    if not why:
+        try:  # what prepare leaves out of a chat is no fault
+            json_records.read(record)
+        except ValueError as error:
+            return str(error)
+    return why
 
 
 def first_question(path: Path) -> str:
@@ -99,9 +102,3 @@ def _is_text(content: Any) -> bool:
     return all(
         isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in parts
     )
-
-
-def _unread(record: dict[str, Any]) -> str:
-    """Read the record as prepare does: ValueError where it can't. What it leaves out of a chat is no fault."""
-    json_records.read(record)
-    return ""

@@ -86,11 +86,10 @@ class Client(Following):
 
         `owner` is the id of the gateway's key that asks for it, else it is this process's user.
         """
-        spec, found = self.dry_run(options, name)
-        warnings, _ = self.look_over(spec, found)
-        run, documents = record.record(
-            self.settings, self.store, spec, name, owner or names.user()
-        )  # opens the database first
+        spec, documents = self.dry_run(options, name)
+        warnings, _ = self.look_over(spec, documents)
+        asker = record.Asker(owner or names.user(), names.new_id())
+        run, documents = record.record(self.settings, self.store, spec, name, asker)  # opens the database first
         sees = not owner or not name or self.store.find(name).owner == owner
         notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name, sees)] if text]
         return Submitted(run, documents.files, notes + self.send(run), documents.others)

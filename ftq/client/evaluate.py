@@ -57,11 +57,13 @@ def evaluate(
     subjects = _subjects(client, run, other)
     replies = list(_ask(client, subjects, chosen.questions, tokens, notes, progress))
     asked = side_by_side(chosen.questions, replies)
-    found = [_scores(client, run, asked, one.subject) for one in replies]
-    mine = [one for one in found if other is None or not one.subject.startswith(f"{other.name} ")]
+    scores = [_scores(client, run, asked, one.subject) for one in replies]
+    mine = [one for one in scores if other is None or not one.subject.startswith(f"{other.name} ")]
     folder = client.run_dir(run.id)
-    made = evaluation_of(folder, run.spec, chosen, asked, found, mine, max_tokens=tokens, began=began, notes=notes)
-    return replace(made, verdict=(*made.verdict, *_against(run, other, found)))
+    evaluation = evaluation_of(
+        folder, run.spec, chosen, asked, scores, mine, max_tokens=tokens, began=began, notes=notes
+    )
+    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, scores)))
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:
@@ -139,11 +141,11 @@ def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Sco
     return scores(asked, subject, 0.0, file_bytes=file.stat().st_size if file.is_file() else None)
 
 
-def _against(run: Run, other: Run | None, found: Sequence[Scores]) -> list[str]:
+def _against(run: Run, other: Run | None, scores: Sequence[Scores]) -> list[str]:
     """A sentence if the other run knows more."""
     if other is None:
         return []
-    mine, theirs = next(one for one in found if one.subject != BASE), found[-1]
+    mine, theirs = next(one for one in scores if one.subject != BASE), scores[-1]
     if mine.right > theirs.right - MARGIN:
         return []
     text = (

@@ -14,7 +14,6 @@ from ftq.settings import cache_dir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
-UNTOUCHED = 3600  # seconds without a write: its maker has died
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
 
 
@@ -51,10 +50,10 @@ class Room:
         """
         submits = [mark.parent for mark in self._home.glob("*/.submitting")]
         lost = [folder for folder in submits if not is_recorded(self._store, folder.name)]
-        stopped = filter(_is_dead, [*self._home.glob(".*.partial"), *lost])
-        found = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *uploads.stopped(self._home)]
-        found += sorted(_unused(cache_dir()))
-        return [(path, disk.size_of(path)) for path in found]
+        stopped = filter(disk.is_abandoned, [*self._home.glob(".*.partial"), *lost])
+        paths = [*sorted([*stopped, *self._home.glob(".*.deleted")]), *uploads.stopped(self._home)]
+        paths += sorted(_unused(cache_dir()))
+        return [(path, disk.size_of(path)) for path in paths]
 
     def old_questions(self) -> int:
         """How many questions, with their answers, are older than a day; `forget_questions` deletes them."""
@@ -134,18 +133,11 @@ def cannot_write(home: Path, error: OSError) -> Unavailable:
     return Unavailable(f"{error.filename or home} can't be written ({error.strerror})", hint)
 
 
-def _is_dead(partial: Path) -> bool:
-    try:
-        return time.time() - disk.last_written(partial) > UNTOUCHED
-    except FileNotFoundError:  # the submit has just put it in place
-        return False
-
-
 def _unused(cache: Path) -> Iterator[Path]:
     """What nothing needs in the cache: folders of earlier versions, unfinished files, unused GGUFs of base models."""
     for name in ("four_bit", "smollm2-135m"):
         yield from cache.glob(name)
-    yield from filter(_is_dead, cache.glob(".*.partial"))
+    yield from filter(disk.is_abandoned, cache.glob(".*.partial"))
     for path in cache.glob("base-*.gguf"):
         with contextlib.suppress(OSError):
             if time.time() - max(path.stat().st_atime, path.stat().st_mtime) > UNUSED:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,34 +55,22 @@ def validate(
 
     problems: list[UserError] = []
     spec = documents = None
-    try:
+    with _noted(problems):
         spec = parse(options)
-    except UserError as error:
-        problems.append(error)
     model = str(options.get("model") or "")
-    try:
-        if model:
-            model = models.check(model)
-    except UserError as error:
-        problems.append(error)
+    with _noted(problems):
+        model = models.check(model) if model else ""
     folder = os.path.expanduser(spec.documents if spec else str(options.get("documents", "documents")))
-    try:
+    with _noted(problems):
         documents = snapshot(Path(folder), None, home) if folder else None
-    except UserError as error:
-        problems.append(error)
     held_out = os.path.expanduser(str(options.get("validation") or ""))
-    try:
+    with _noted(problems):
         if held_out and documents:
-            documents = with_validation(documents, snapshot(Path(held_out), None, home))
-    except UserError as error:
-        message = error.message.replace("documents ", "validation ", 1)
-        problems.append(type(error)(message, error.hint.replace("--documents DIR", "--set validation=DIR")))
+            documents = with_validation(documents, _held_out(Path(held_out), home))
     file = os.path.expanduser(str(options.get("questions_file") or ""))
-    try:
+    with _noted(problems):
         if file:
             own.read(Path(file))
-    except UserError as error:
-        problems.append(error)
     missing = _unknown_layers(spec.target_modules, model) if spec and model and layers else ""
     problems += [UserError(wrong) for wrong in (missing, _wrong_name(name)) if wrong]
     if len(problems) == 1:
@@ -95,6 +83,23 @@ def validate(
         for name, path in (("documents", folder), ("validation", held_out), ("questions_file", file))
     }
     return {**spec.model_dump(), "model": model, **paths}, documents
+
+
+@contextmanager
+def _noted(problems: list[UserError]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        problems.append(error)
+
+
+def _held_out(folder: Path, home: Path) -> Snapshot:
+    """The documents of `validation`. UserError that speaks of that option."""
+    try:
+        return snapshot(folder, None, home)
+    except UserError as error:
+        message = error.message.replace("documents ", "validation ", 1)
+        raise type(error)(message, error.hint.replace("--documents DIR", "--set validation=DIR")) from None
 
 
 def _unknown_layers(wanted: list[str], model: str) -> str:
@@ -143,11 +148,11 @@ def look_over(
     from ftq.spec.options import parse
 
     folder, checked, known = spec["documents"], None, _known(documents, home, store)
-    found, tested = known or ([], None)
+    findings, tested = known or ([], None)
     if known is None and (checked := quick(Path(folder), documents.bytes, parse(spec), home)):
-        found, tested = checked.of("warning"), checked.report.tested
+        findings, tested = checked.of("warning"), checked.report.tested
     said = set(documents.skipped)  # those are told one by one
-    warnings = [one.message for one in found if not said.issuperset(f"{folder}/{place}" for place in one.places)]
+    warnings = [one.message for one in findings if not said.issuperset(f"{folder}/{place}" for place in one.places)]
     line = f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"
     few = _few(tested, spec)
     return [*([line] if warnings else []), *([". ".join(few)] if few else [])], checked

@@ -23,7 +23,7 @@ PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_
 def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
     """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what is missing (yet)."""
     now = time.time() if now is None else now
-    found = progress(run)
+    reported = progress(run)
     return {
         "id": run.id,
         "name": run.name,
@@ -34,8 +34,8 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),
         "stage": run.current.name if run.current else None,
-        "progress": {**{key: found.get(key) for key in PROGRESS}, "updated_at": iso(found.get("updated_at"))}
-        if found
+        "progress": {**{key: reported.get(key) for key in PROGRESS}, "updated_at": iso(reported.get("updated_at"))}
+        if reported
         else None,
         "stages": [_stage(stage, now) for stage in run.stages],
         "artifacts": [asdict(artifact) for artifact in artifacts(run, home)],
@@ -157,8 +157,8 @@ def iso(at: float | None) -> str | None:
 
 def _evaluation(run: Run, home: Path) -> dict[str, Any] | None:
     """All but the questions and their answers, which eval.json has."""
-    found = evaluation(run, home)
-    return {name: value for name, value in found.to_json().items() if name != "questions"} if found else None
+    whole = evaluation(run, home)
+    return {name: value for name, value in whole.to_json().items() if name != "questions"} if whole else None
 
 
 def _stage(stage: Stage, now: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ It is the run's own README.md, which tells of all GGUF files, with what only hol
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def with_card(model: Model, place: Path = HERE) -> Model:
     """The same with the card of its kind in place of the run's. `place` is where whoever reads it finds the model."""
     text = card(model, place)
     others = tuple(part for part in model.parts if part.name != CARD)
-    return model.with_parts((*others, Part(CARD, len(text), text)))
+    return replace(model, parts=(*others, Part(CARD, len(text), text)))
 
 
 def card(model: Model, place: Path = HERE) -> bytes:
@@ -69,7 +70,7 @@ def _body(text: str, model: Model, place: Path) -> str:
     """Of the table the row of this file, or none; how to ask this kind."""
     intro, *sections = re.split(r"(?m)^(?=## )", text)
     lines = [line for line in intro.splitlines() if model.file or not line.startswith(("|", "- "))]
-    lines = [line for line in lines if not (found := _GGUF.search(line)) or found[0] == model.file]
+    lines = [line for line in lines if not (match := _GGUF.search(line)) or match[0] == model.file]
     sections = [_asking(one, model, place) if one.startswith(ASK) else one for one in sections]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, ""])) + "".join(sections)
 

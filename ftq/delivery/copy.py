@@ -46,10 +46,15 @@ def copy(part: Part, folder: Path, run: str, moved: Callable[[int], None]) -> st
 
 def sha256(part: Part) -> str:
     """The checksum of what is there now."""
-    digest = hashlib.sha256()
     with part.open() as source:
-        while chunk := source.read(COPIED_AT_ONCE):
-            digest.update(chunk)
+        return digest_of(source)
+
+
+def digest_of(file: BinaryIO) -> str:
+    """SHA-256 of what is left to read of a file."""
+    digest = hashlib.sha256()
+    while chunk := file.read(COPIED_AT_ONCE):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,11 +45,9 @@ class Part:
     sha256: str = ""
 
     def open(self) -> BinaryIO:
-        return io.BytesIO(self.source) if isinstance(self.source, bytes) else _opened(self.source)
-
-
-def _opened(source: Path | Elsewhere) -> BinaryIO:
-    return source.open("rb") if isinstance(source, Path) else source.open()
+        if isinstance(self.source, Path):
+            return self.source.open("rb")
+        return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open()
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,6 @@ class Model:
     def size(self) -> int:
         """In bytes."""
         return sum(part.size for part in self.parts)
-
-    def with_parts(self, parts: tuple[Part, ...]) -> Model:
-        return replace(self, parts=parts)
 
 
 def collect(run: Run, folder: RunDir, kind: str) -> Model:

@@ -32,9 +32,9 @@ OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
 
 def app(settings: Settings) -> Celery:
     """A Celery app that reports an unreachable broker within 1.5 s."""
-    made = make_impatient_app(settings)
-    made.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
-    return made
+    impatient = make_impatient_app(settings)
+    impatient.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
+    return impatient
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
@@ -180,10 +180,10 @@ def _answers_anybody(client: redis.Redis) -> bool:
 
 def _is_loopback(host: str) -> bool:
     try:
-        found = socket.getaddrinfo(host, None)
+        addresses = socket.getaddrinfo(host, None)
     except OSError:
         return False
-    return all(ip_address(str(address[4][0]).partition("%")[0]).is_loopback for address in found)
+    return all(ip_address(str(address[4][0]).partition("%")[0]).is_loopback for address in addresses)
 
 
 def _clock(client: redis.Redis) -> Iterator[Finding]:

@@ -145,8 +145,8 @@ def _pairs(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[
     for prompt, answer in a.answers.items():
         if prompt in b.answers:
             yield Pair(prompt, answer, b.answers[prompt])
-    found = ((one.question, _first(a.evaluation, one), _first(b.evaluation, other)) for one, other in shared)
-    pairs = [pair for question, one, other in found if (pair := _pair(question, one, other))]
+    answered = ((one.question, _first(a.evaluation, one), _first(b.evaluation, other)) for one, other in shared)
+    pairs = [pair for question, one, other in answered if (pair := _pair(question, one, other))]
     yield from sorted(pairs, key=lambda pair: not pair.differs)
 
 

@@ -211,8 +211,8 @@ def _scores(value: dict[str, Any]) -> Scores:
 
 
 def _asked(value: dict[str, Any]) -> Asked:
-    given, said = value["question"], value["said"]
-    question = _known(Question, given) | {"kind": Kind(given["kind"]), "answers": tuple(given["answers"])}
+    raw, said = value["question"], value["said"]
+    question = _known(Question, raw) | {"kind": Kind(raw["kind"]), "answers": tuple(raw["answers"])}
     answers = {name: Said(**_known(Said, one) | {"verdict": Verdict(one["verdict"])}) for name, one in said.items()}
     return Asked(Question(**question), answers)
 

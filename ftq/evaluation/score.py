@@ -76,14 +76,14 @@ def scores(asked: Sequence[Asked], subject: str, seconds: float, **known: Any) -
     if not asked:
         return Scores(subject=subject, tally={}, **known)
     said = [(one.question, one.said[subject]) for one in asked]
-    told = [(question, one) for question, one in said if question.kind in DOCUMENTS]
+    on_documents = [(question, one) for question, one in said if question.kind in DOCUMENTS]
     tokens = sum(one.tokens for _, one in said)
     return Scores(
         subject=subject,
         tally=_tally(said),
-        exact=_mean([float(is_exact(one.answer, question.answers)) for question, one in told]),
-        f1=_mean([one.f1 for _, one in told]),
-        rouge_l=_mean([rouge_l(one.answer, question.answers) for question, one in told]),
+        exact=_mean([float(is_exact(one.answer, question.answers)) for question, one in on_documents]),
+        f1=_mean([one.f1 for _, one in on_documents]),
+        rouge_l=_mean([rouge_l(one.answer, question.answers) for question, one in on_documents]),
         stop_rate=_mean([float(one.stopped) for _, one in said]),
         mean_tokens=round(tokens / len(said), 1),
         tokens_per_second=round(tokens / seconds, 1) if seconds else None,
@@ -102,8 +102,8 @@ def _tally(said: Sequence[tuple[Question, Said]]) -> dict[Kind, Tally]:
     for question, one in said:
         verdicts[question.kind].append(one.verdict)
     return {
-        kind: Tally(len(found), *(found.count(one) for one in (Verdict.RIGHT, Verdict.WRONG, Verdict.REFUSED)))
-        for kind, found in verdicts.items()
+        kind: Tally(len(of_kind), *(of_kind.count(one) for one in (Verdict.RIGHT, Verdict.WRONG, Verdict.REFUSED)))
+        for kind, of_kind in verdicts.items()
     }
 
 

@@ -10,7 +10,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ftq.examples.records.checked import RECORD, Message, kind_of, listed, message_of, once, string_of, take_blobs
+from ftq.examples.records.checked import (
+    RECORD,
+    SPEAKERS,
+    Message,
+    kind_of,
+    listed,
+    message_of,
+    once,
+    string_of,
+    take_blobs,
+)
 from ftq.examples.records.keys import CHATS, inside, is_record, named, pair_of
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import is_meant
@@ -18,7 +28,6 @@ from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
 
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
-SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 MOST_BEFORE = 2**20  # characters of a chat before an answer: no row holds more
 LARGE = 1_000_000  # bytes of a line; the values of a shorter one need no counting
 MOST_REPEATED = 2**23  # characters of a chat that its answers have before them, together

@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path (sun_path in unix(7))
+from ftq.settings import SOCKET_PATH_MAX
+
 TOO_LONG = "its path is too long"
 
 

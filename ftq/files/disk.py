@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+UNTOUCHED = 3600  # seconds without a write
 
 
 def make_home(home: Path, umask: int) -> None:
@@ -56,6 +59,14 @@ def stamps(folder: Path) -> list[tuple[str, int, int]]:
 def last_written(folder: Path) -> float:
     """When the newest file below the folder was written; the folder's own time if there is none."""
     return max((info.st_mtime for info in _files(folder)), default=folder.lstat().st_mtime)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody has written to the file, or to what is below the folder, for so long that its writer has died."""
+    try:
+        return time.time() - last_written(path) > UNTOUCHED
+    except FileNotFoundError:  # it has just been put in place, or deleted
+        return False
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:

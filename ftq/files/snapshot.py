@@ -20,12 +20,8 @@ from ftq.formats.kind import SUFFIXES
 SHOWN = 5  # kinds of other files that are named
 HIDDEN, OTHER, IGNORED = "hidden", "not a kind of document that ftq reads", "left out by "  # reasons for leaving out
 LINK, NAME, KIND, UNREADABLE = "a link ", "its name isn't UTF-8", "not a file", "can't be read ("
-NO_NAME = (
-    errno.EINVAL,
-    errno.EILSEQ,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-)  # what a disk says of a name that it doesn't take
+# What a disk says of a name that it doesn't take.
+NO_NAME = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT)
 FIRST, PIECE = 2**16, 2**22  # bytes of a file that are in memory at once: most files end within the first
 OURS = ("logs", "broker", "flower")  # in the artifacts folder, beside the runs and the database
 
@@ -54,10 +50,8 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None, earlie
     documents, left_out = _look(folder, home)
     result, digest = Snapshot(), hashlib.sha256()
     for path, relative in documents:
-        copy, same = (
-            os.path.join(target, relative) if target else "",
-            os.path.join(earlier, relative) if earlier else "",
-        )
+        copy = os.path.join(target, relative) if target else ""
+        same = os.path.join(earlier, relative) if earlier else ""
         try:
             hashed, size = _taken(path, copy, same)
         except _Unreadable as error:

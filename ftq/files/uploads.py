@@ -12,16 +12,15 @@ import hashlib
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Self
 
 from ftq.errors import FtqError
+from ftq.files.disk import is_abandoned
 from ftq.files.run_dir import sync
 
 FOLDER = "files"
-UNTOUCHED = 3600  # seconds without a write: its writer has died
 READ_AT_ONCE = 2**20  # bytes
 
 Recorded = Callable[[Collection[str]], set[str]]  # those of some ids that have a row
@@ -106,7 +105,7 @@ def removing(home: Path, file_id: str) -> Iterator[None]:
 
 def stopped(home: Path) -> list[Path]:
     """The partials of writers and deletions that were killed."""
-    return sorted(path for path in (home / FOLDER).glob(".*.partial") if _is_untouched(path))
+    return sorted(path for path in (home / FOLDER).glob(".*.partial") if is_abandoned(path))
 
 
 def settle(partial: Path, recorded: Recorded) -> None:
@@ -119,9 +118,3 @@ def settle(partial: Path, recorded: Recorded) -> None:
 
 def _new_partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-
-
-def _is_untouched(path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return time.time() - path.lstat().st_mtime > UNTOUCHED
-    return False

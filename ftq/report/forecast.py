@@ -20,9 +20,9 @@ def told(spec: dict[str, Any], documents: Snapshot, forecast: Forecast) -> list[
 def _documents(spec: dict[str, Any], documents: Snapshot) -> list[tuple[str, str]]:
     stages = " -> ".join(f"{stage} ({queue_of(stage, spec)})" for stage in STAGES)
     others = f" ({documents.others})" if documents.others else ""
-    taken = f"{plural(documents.files, 'document')} ({size(documents.bytes)}) from {spec['documents']}{others}"
+    source = f"{plural(documents.files, 'document')} ({size(documents.bytes)}) from {spec['documents']}{others}"
     skipped = [("", f"skipped: {text}") for text in documents.skipped]
-    return [("model", spec["model"]), ("documents", taken), *skipped, ("stages", stages)]
+    return [("model", spec["model"]), ("documents", source), *skipped, ("stages", stages)]
 
 
 def _training(forecast: Forecast) -> list[tuple[str, str]]:

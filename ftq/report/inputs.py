@@ -60,13 +60,13 @@ def _figures(numbers: dict[str, int]) -> str:
 def _else(report: DatasetReport) -> str:
     """What else happened to the rows, in a sentence."""
     left_out = report.questions.left_out if report.questions else {}
-    told = [f"{plural(number, 'question')} left out: {text(why, PATH)}" for why, number in left_out.items() if number]
+    lines = [f"{plural(number, 'question')} left out: {text(why, PATH)}" for why, number in left_out.items() if number]
     if report.split_into_parts:
         parts = plural(report.split_into_parts, "long text")
-        told.insert(0, f"{parts} split so that each row fits {report.max_seq_length:,} tokens")
+        lines.insert(0, f"{parts} split so that each row fits {report.max_seq_length:,} tokens")
     if report.duplicates:
-        told.insert(0, f"{plural(report.duplicates, 'duplicate')} left out")
-    return "; ".join(told[:LISTED]) + "." if told else ""
+        lines.insert(0, f"{plural(report.duplicates, 'duplicate')} left out")
+    return "; ".join(lines[:LISTED]) + "." if lines else ""
 
 
 def _contradiction(one: Contradiction) -> str:
@@ -94,26 +94,26 @@ def training(curves: Curves, keep_best: bool, plan: str) -> str:
     """The charts, what they don't show, and how it was computed."""
     plots = [plot.losses(curves, keep_best), plot.rates(curves)]
     drawn = "".join(figure(one) for one in plots if one)
-    told = [*_told(curves, keep_best), *([f"Plan: {text(plan, LONG)}."] if plan else [])]
-    return f'<div class="plots">{drawn}</div><p class="dim">{" ".join(told)}</p>' if drawn else ""
+    lines = [*_told(curves, keep_best), *([f"Plan: {text(plan, LONG)}."] if plan else [])]
+    return f'<div class="plots">{drawn}</div><p class="dim">{" ".join(lines)}</p>' if drawn else ""
 
 
 def _told(curves: Curves, keep_best: bool) -> list[str]:
-    told = []
+    lines = []
     best = curves.best
     if not curves.whole:
-        told.append(f"The training has come to step {curves.last_step:,.0f}.")
+        lines.append(f"The training has come to step {curves.last_step:,.0f}.")
     elif best and len(curves.valid) > 1 and not keep_best and best[0] < curves.valid[-1][0]:
-        told.append(
+        lines.append(
             f"The validation loss was best at step {best[0]:,.0f} ({best[1]:.4g}); the last adapter was kept. "
             "keep_best=true keeps the best one."
         )
     if curves.is_thinned:
         longest = max(len(curves.train), len(curves.valid), len(curves.rate))
-        told.append(f"Drawn are the lowest and the highest of every few of {longest:,} points, {DRAWN} in all.")
+        lines.append(f"Drawn are the lowest and the highest of every few of {longest:,} points, {DRAWN} in all.")
     if curves.unusable:
-        told.append(f"Not drawn, as they are no numbers: {plural(curves.unusable, 'value')}.")
-    return told
+        lines.append(f"Not drawn, as they are no numbers: {plural(curves.unusable, 'value')}.")
+    return lines
 
 
 # ---- what was asked for, and how long it took ---------------------------------------------------------
@@ -134,10 +134,10 @@ def options(material: Material) -> str:
 def times(material: Material) -> str:
     """How long each stage took, and of which nothing is known."""
     stages = material.run.stages
-    taken = {stage.name: _seconds(stage, material.now) for stage in stages}
-    longest = max((seconds or 0 for seconds in taken.values()), default=0) or 1
-    rows = "".join(_time(stage, taken[stage.name], longest) for stage in stages)
-    known = [seconds for seconds in taken.values() if seconds is not None]
+    durations = {stage.name: _seconds(stage, material.now) for stage in stages}
+    longest = max((seconds or 0 for seconds in durations.values()), default=0) or 1
+    rows = "".join(_time(stage, durations[stage.name], longest) for stage in stages)
+    known = [seconds for seconds in durations.values() if seconds is not None]
     total = f'<p class="dim">{duration(sum(known))} in all.</p>' if len(known) > 1 else ""
     return f"<table><tbody>{rows}</tbody></table>{total}" if known else ""
 

@@ -68,26 +68,26 @@ def _header(material: Material, links: str) -> str:
 def _lead(material: Material) -> str:
     """What came of it; before the end, how far it is."""
     run = material.run
-    told = results.lead(material.evaluation) if material.evaluation else ""
+    html = results.lead(material.evaluation) if material.evaluation else ""
     if error := run.error:
         stage = run.current.name if run.current else ""
-        told += f'<p class="lead bad">The stage {text(stage)} failed: {text(error.message, 600)}</p>'
-        told += f"<p>{text(error.hint, 600)}</p>"
+        html += f'<p class="lead bad">The stage {text(stage)} failed: {text(error.message, 600)}</p>'
+        html += f"<p>{text(error.hint, 600)}</p>"
     elif run.current:
         done = sum(stage.status == "succeeded" for stage in run.stages)
-        told += (
+        html += (
             f'<p class="lead">The run is {run.status}, at the stage {text(run.current.name)}: '
             f"{done} of {plural(len(run.stages), 'stage')} done.</p>"
         )
     elif material.evaluation is None:
-        told += '<p class="lead">The run succeeded. It was not evaluated.</p>'
-    return told + "".join(f'<p class="bad">{text(file)} can\'t be read.</p>' for file in material.lost)
+        html += '<p class="lead">The run succeeded. It was not evaluated.</p>'
+    return html + "".join(f'<p class="bad">{text(file)} can\'t be read.</p>' for file in material.lost)
 
 
 def _footer(material: Material) -> str:
-    run, made = material.run, datetime.fromtimestamp(material.now, UTC)
+    run, now = material.run, datetime.fromtimestamp(material.now, UTC)
     submitted = datetime.fromtimestamp(run.created_at, UTC)
     return (
         f"<footer>Run {name(run.id)}, submitted {submitted:%Y-%m-%d %H:%M} UTC. "
-        f"This page: ftq {VERSION}, {made:%Y-%m-%d %H:%M} UTC.</footer>"
+        f"This page: ftq {VERSION}, {now:%Y-%m-%d %H:%M} UTC.</footer>"
     )

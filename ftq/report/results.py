@@ -98,10 +98,10 @@ def _group(measures: Iterable[Measure], subjects: Sequence[Scores]) -> str:
     for measure in measures:
         cells = [measure.cell(one) for one in subjects]
         if any(cells):
-            told = f"<small>{measure.told}</small>" if measure.told else ""
+            note = f"<small>{measure.told}</small>" if measure.told else ""
             numbers = "".join(f"<td>{cell}</td>" for cell in cells)
             first = ' class="first"' if measure is KNOWS[0] else ""
-            lines.append(f'<tr{first}><th scope="row">{measure.name}{told}</th>{numbers}</tr>')
+            lines.append(f'<tr{first}><th scope="row">{measure.name}{note}</th>{numbers}</tr>')
     return f"<tbody>{''.join(lines)}</tbody>" if lines else ""
 
 
@@ -136,9 +136,9 @@ def pick(asked: Sequence[Asked]) -> Iterator[Asked]:
     by_kind = {kind: [one for one in asked if one.question.kind == kind] for kind in QUOTAS}
     room = SHOWN - sum(min(quota, len(by_kind[kind])) for kind, quota in QUOTAS.items())
     for kind, quota in QUOTAS.items():
-        taken = by_kind[kind][: quota + room]
-        room -= max(0, len(taken) - quota)
-        yield from taken
+        shown = by_kind[kind][: quota + room]
+        room -= max(0, len(shown) - quota)
+        yield from shown
 
 
 def _asked(one: Asked) -> str:
@@ -147,10 +147,10 @@ def _asked(one: Asked) -> str:
     said = "".join(_said(subject, one.said[subject], question.kind) for subject in subjects)
     accepted = " · ".join(text(answer, ACCEPTED) for answer in question.answers[:3])
     more = f" · and {len(question.answers) - 3} more" if len(question.answers) > 3 else ""
-    told = f'<small dir="auto">accepted: {accepted}{more}</small>' if accepted else ""
+    note = f'<small dir="auto">accepted: {accepted}{more}</small>' if accepted else ""
     before = f'<p class="dim" dir="auto">{text(question.input, QUESTION)}</p>' if question.input else ""
     asked = f'<p class="question" dir="auto">{text(question.text, QUESTION)}</p>'
-    return f'<div class="asked"><div>{before}{asked}{told}</div><div class="answers">{said}</div></div>'
+    return f'<div class="asked"><div>{before}{asked}{note}</div><div class="answers">{said}</div></div>'
 
 
 def _said(subject: str, said: Said, kind: Kind) -> str:

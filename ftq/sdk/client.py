@@ -57,10 +57,10 @@ class Client:
     """
 
     def __init__(self, *, server: str | None = None, key: str | None = None, home: str | Path | None = None) -> None:
-        given = {"FTQ_SERVER": server, "FTQ_KEY": key, "FTQ_HOME": None if home is None else str(home)}
+        variables = {"FTQ_SERVER": server, "FTQ_KEY": key, "FTQ_HOME": None if home is None else str(home)}
         if home is not None and server is None:
-            given |= {"FTQ_SERVER": ""}
-        environ = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+            variables |= {"FTQ_SERVER": ""}
+        environ = {**os.environ, **{name: value for name, value in variables.items() if value is not None}}
         if key is not None:
             environ.pop("FTQ_KEY_FILE", None)
         self._client = ftq.client.open(Settings.from_env(environ), log.warning)

@@ -230,8 +230,8 @@ def parse(options: dict[str, Any]) -> RunSpec:
 def changed(spec: dict[str, Any]) -> dict[str, str]:
     """What a recorded spec asks for beyond the defaults, as it is shown; model and documents aside."""
     fields = {name: field for name, field in RunSpec.model_fields.items() if name not in ("model", "documents")}
-    found = {name: spec[name] for name, field in fields.items() if spec.get(name, field.default) != field.default}
-    return {name: " | ".join(value) if name == "prompts" else show(value) for name, value in found.items()}
+    changes = {name: spec[name] for name, field in fields.items() if spec.get(name, field.default) != field.default}
+    return {name: " | ".join(value) if name == "prompts" else show(value) for name, value in changes.items()}
 
 
 def options() -> list[dict[str, str]]:

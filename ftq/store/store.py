@@ -27,12 +27,12 @@ from ftq.store.workers import Workers
 
 # Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
 _SUBMITTED = sa.select(sa.func.min(events.c.id)).where(events.c.run_id == runs.c.id).scalar_subquery()
+_NEWEST = (_SUBMITTED.desc(), runs.c.created_at.desc(), runs.c.id)
 _EVENTS = (  # built once: clients poll it
     sa.select(events)
     .where(events.c.run_id == sa.bindparam("run_id"), events.c.id > sa.bindparam("after"))
     .order_by(events.c.id)
 )
-_NEWEST = (_SUBMITTED.desc(), runs.c.created_at.desc(), runs.c.id)
 
 
 class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
@@ -58,8 +58,7 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
             with self.writing() as db:
                 now = self._now(db)
                 row = {"id": run_id, "name": name, "family": family or name, "model": spec["model"], "spec": spec}
-                row |= {"owner": owner}
-                db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now))
+                db.execute(runs.insert().values(**row, documents_hash=documents_hash, created_at=now, owner=owner))
                 for position, stage in enumerate(STAGES):
                     db.execute(
                         stages.insert().values(

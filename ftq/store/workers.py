@@ -80,12 +80,7 @@ class Workers(Database):
         """
         live, spec = self.live_queues(), runs.c.spec
         parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
-        told = sa.exists().where(
-            events.c.run_id == stages.c.run_id,
-            events.c.stage == stages.c.name,
-            events.c.attempt == stages.c.attempt,
-            events.c.kind == "stalled",
-        )
+        told = sa.exists().where(_says_stalled(stages.c.run_id, stages.c.name, stages.c.attempt))
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
         stalled = list[str]()
         with self.reading() as db:
@@ -107,11 +102,10 @@ class Workers(Database):
 
     def _say_stalled(self, run_id: str, stage: str, attempt: int, why: str) -> bool:
         """False if another worker has said it, or the stage goes on."""
-        is_told = (events.c.run_id == run_id) & (events.c.stage == stage) & (events.c.attempt == attempt)
         with self.writing() as db:
             if not self._wanted(db, run_id):  # locks the run
                 return False
-            if db.scalar(sa.select(events.c.id).where(is_told, events.c.kind == "stalled")):
+            if db.scalar(sa.select(events.c.id).where(_says_stalled(run_id, stage, attempt))):
                 return False
             self._event(db, run_id, "stalled", why, stage, attempt)
             return True
@@ -142,6 +136,16 @@ class Workers(Database):
                 )
                 for row in db.execute(query)
             ]
+
+
+def _says_stalled(run_id: Any, stage: Any, attempt: Any) -> sa.ColumnElement[bool]:
+    """Whether an event is that of this attempt, whose parts are values or columns."""
+    return sa.and_(
+        events.c.run_id == run_id,
+        events.c.stage == stage,
+        events.c.attempt == attempt,
+        events.c.kind == "stalled",
+    )
 
 
 def _is_live(now: float) -> sa.ColumnElement[bool]:

@@ -169,7 +169,7 @@ def _record(call: Call, head: Submit, folder: Path) -> Told:
     said = {option: str(head.spec.get(option) or "") for option in OF_FILES}
     asker = Asker(call.key.id, head.id, {option: spec[option] for option in OF_FILES}, head.left_out)
     try:
-        run, _ = record(client.settings, client.store, {**spec, **said}, head.name, asker=asker)
+        run, _ = record(client.settings, client.store, {**spec, **said}, head.name, asker)
     except NameTaken:
         run = client.store.get(head.id)
     sees = call.key.admin or not head.name or client.store.find(head.name).owner == call.key.id

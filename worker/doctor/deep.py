@@ -104,7 +104,7 @@ def _torch() -> Finding:
     """Whether torch can count on the GPU that the driver shows."""
     began = time.monotonic()
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", TORCH],
             capture_output=True,
             encoding="utf-8",
@@ -114,12 +114,12 @@ def _torch() -> Finding:
     except subprocess.TimeoutExpired:
         return Finding("torch", "problem", f"torch did nothing for {TORCH_SECONDS:.0f} s", "nvidia-smi")
     took = time.monotonic() - began
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if process.returncode:
+        said = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
         return Finding("torch", "problem", f"torch can't be used: {said}", "make install", took)
-    version, device = json.loads(done.stdout.splitlines()[-1])
+    version, device = json.loads(process.stdout.splitlines()[-1])
     if device is None and gpus():
-        said = (done.stderr.strip().splitlines() or ["it doesn't say why"])[-1]
+        said = (process.stderr.strip().splitlines() or ["it doesn't say why"])[-1]
         fix = "ftq doctor   compares torch's CUDA with the driver's"
         return Finding("torch", "problem", f"torch {version} can't use {gpus()[0]}: {said}", fix, took)
     return Finding("torch", "ok", f"torch {version} counts on {device or 'the CPU'}", seconds=took)
@@ -159,8 +159,7 @@ def _execute(run: RunDir, stage: str) -> tuple[int, RunError | None, bool]:
 
 
 def _made(run: RunDir, stage: str) -> str:
-    made = [f"{file.path} ({file.bytes / 1e6:.1f} MB)" for file in run.artifacts(stage)]
-    return ", ".join(made)
+    return ", ".join(f"{file.path} ({file.bytes / 1e6:.1f} MB)" for file in run.artifacts(stage))
 
 
 def _answer(run: RunDir) -> Iterator[Finding]:

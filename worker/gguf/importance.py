@@ -74,18 +74,20 @@ def _quantized(rows: Any, kind: int, width: int, importance: NDArray[np.float32]
     import numpy as np
 
     values = np.ascontiguousarray(rows, dtype=np.float32)
-    made = np.empty((len(values), width), dtype=np.uint8)
-    size = _ggml()(kind, values.ctypes.data, made.ctypes.data, 0, len(values), values.shape[1], importance.ctypes.data)
-    if size != made.nbytes:
-        raise SystemExit(f"{FUNCTION} wrote {size} bytes, {made.nbytes} were expected")
-    return made
+    blocks = np.empty((len(values), width), dtype=np.uint8)
+    size = _ggml()(
+        kind, values.ctypes.data, blocks.ctypes.data, 0, len(values), values.shape[1], importance.ctypes.data
+    )
+    if size != blocks.nbytes:
+        raise SystemExit(f"{FUNCTION} wrote {size} bytes, {blocks.nbytes} were expected")
+    return blocks
 
 
 def _ggml() -> Any:
     """`size_t ggml_quantize_chunk(type, const float *, void *, start, rows, columns, const float * importance)`."""
-    found = find_spec("xllamacpp.xllamacpp")
+    module = find_spec("xllamacpp.xllamacpp")
     try:
-        function = getattr(ctypes.CDLL(str(found.origin if found else "")), FUNCTION)
+        function = getattr(ctypes.CDLL(str(module.origin if module else "")), FUNCTION)
     except (OSError, AttributeError) as error:
         raise SystemExit(f"this xllamacpp can't quantise by importance: {error}") from None
     pointer, number = ctypes.c_void_p, ctypes.c_int64

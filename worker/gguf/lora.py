@@ -87,10 +87,10 @@ def _pairs(adapter: Path, model: Any) -> Iterator[tuple[str, Any, Any]]:
 def _ordered(model: Any, weight: str, a: Any, b: Any) -> tuple[str, Any]:
     """(GGUF name, B with its rows in llama.cpp's order), checked on the whole update."""
     block = next((int(part) for part in weight.split(".") if part.isdecimal()), None)
-    made, whole = (list(model.modify_tensors(value, weight, block)) for value in (b, b @ a))
-    if [name for name, _ in made] != [name for name, _ in whole] or len(made) != 1:
+    alone, whole = (list(model.modify_tensors(value, weight, block)) for value in (b, b @ a))
+    if [name for name, _ in alone] != [name for name, _ in whole] or len(alone) != 1:
         raise SystemExit(f"{weight} becomes several weights in a GGUF: its adapter can't be one of them")
-    name, ordered = made[0]
+    name, ordered = alone[0]
     if ordered.shape != b.shape or (ordered @ a - whole[0][1]).abs().max() > SAME * whole[0][1].abs().max():
         raise SystemExit(f"{weight} is stored in another form in a GGUF: its adapter can't be converted")
     return name, ordered.contiguous()

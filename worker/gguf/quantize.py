@@ -36,7 +36,7 @@ def run_apart(command: list[str], what: str, target: Path) -> None:
     from worker.machine.crash import ended
     from worker.machine.hardware import computing
 
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -45,11 +45,11 @@ def run_apart(command: list[str], what: str, target: Path) -> None:
         errors="replace",
         env=os.environ | computing(),
     )
-    if done.returncode == 0 and target.is_file():
+    if process.returncode == 0 and target.is_file():
         return
-    sys.stderr.write(done.stdout)
-    how = ended(done.returncode)
-    last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+    sys.stderr.write(process.stdout)
+    how = ended(process.returncode)
+    last = (process.stdout.strip().splitlines() or ["it printed nothing"])[-1]
     raise FtqError(f"{what} failed ({how}): {last[:SHOWN]}", "The log has all of it: `ftq logs RUN --stage export`.")
 
 

@@ -70,8 +70,8 @@ def _try_folder(folder: Path, settings: Settings) -> str:
 
 def _check_private(folder: Path, umask: int) -> None:
     """Refuse a folder below /tmp that belongs to another user, who could listen in the broker's place."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o777 & umask:
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o777 & umask:
         raise FtqError(
             f"the folder of the broker's socket, {folder}, is open to others or not yours",
             f"Delete it, or close it: chmod {0o777 & ~umask:o} {folder}",

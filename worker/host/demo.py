@@ -20,6 +20,7 @@ from typing import Any
 from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import FtqError, printable
+from ftq.files.run_dir import read_jsonl
 from ftq.programs import end
 from ftq.settings import Settings
 from ftq.spec.given import read_config
@@ -189,9 +190,7 @@ def _typed(options: Mapping[str, str | list[str]]) -> Iterator[str]:
 
 def _compare(client: Client, run_id: str) -> None:
     """Print the answers of the base model and of the new GGUF side by side."""
-    tuned = [
-        json.loads(line)["answer"] for line in client.run_dir(run_id).answers.read_text(encoding="utf-8").splitlines()
-    ]
+    tuned = [row["answer"] for row in read_jsonl(client.run_dir(run_id).answers)]
     base = ask_base(MODEL, QUESTIONS)
     from rich import box
     from rich.console import Console

@@ -33,9 +33,9 @@ def _make(model: str, revision: str | None) -> Path:
     """Look for the model and convert it, in a process of its own: this one may serve questions and imports no torch."""
     command = [sys.executable, "-m", "worker.stages.model.base_gguf", model, *([revision] if revision else [])]
     environment = {name: value for name, value in os.environ.items() if name not in LLM_SECRETS}
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment)
-    lines = done.stdout.splitlines()
-    if done.returncode == 0 and lines:
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment)
+    lines = process.stdout.splitlines()
+    if process.returncode == 0 and lines:
         return Path(os.fsdecode(lines[-1]))
-    said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    said = (process.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"])[-1]
     raise FtqError(f"the base model {model} can't be asked: {said}", "`ftq doctor` on the worker's machine says more.")

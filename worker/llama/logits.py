@@ -77,7 +77,7 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
         "reference": str(reference or ""),
         "keep": str(keep or ""),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "worker.llama.logits"],
         input=json.dumps(order),
         capture_output=True,
@@ -85,12 +85,12 @@ def score(file: Path, rows: list[Row], *, reference: Path | None = None, keep: P
         errors="replace",
         env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | computing(),
     )
-    if done.returncode:
-        sys.stderr.write(done.stderr)
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        how = ended(done.returncode)
+    if process.returncode:
+        sys.stderr.write(process.stderr)
+        last = (process.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        how = ended(process.returncode)
         raise Unreadable(f"llama.cpp can't compute with {file.name} ({how}): {last[:300]}", HINT)
-    value = json.loads(done.stdout)
+    value = json.loads(process.stdout)
     if not math.isfinite(value["perplexity"]):
         raise FtqError(f"{file.name} computes no numbers: its weights are damaged or overflow in this type", HINT)
     return Scored(**{**value, "distance": Distance(**value["distance"]) if value["distance"] else None})

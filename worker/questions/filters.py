@@ -198,13 +198,13 @@ def _around(pair: Pair) -> str:
 @lru_cache(256)
 def _content(text: str) -> frozenset[str]:
     """Its words but those that every text has; in Chinese and Japanese pairs of characters. Numbers by their value."""
-    found = set(_digits(text))
+    content = set(_digits(text))
     for word in WORD.findall(NUMBER.sub(" ", text).casefold()):
         if CJK.search(word):
-            found.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
+            content.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
         elif word not in EMPTY:
-            found.add(NAMED.get(word, word))
-    return frozenset(found)
+            content.add(NAMED.get(word, word))
+    return frozenset(content)
 
 
 def _digits(text: str) -> list[str]:

@@ -67,10 +67,10 @@ def value(text: str) -> dict[str, Any]:
     """The object in a model's answer, which may stand behind its thoughts or inside a fence. Raises ValueError."""
     text = text.rpartition("</think>")[2].strip()
     fenced = FENCED.search(text)
-    found = json.loads(fenced[1] if fenced else text)
-    if not isinstance(found, dict):
+    parsed = json.loads(fenced[1] if fenced else text)
+    if not isinstance(parsed, dict):
         raise ValueError("no object")
-    return found
+    return parsed
 
 
 def without_limits(schema: Schema) -> Schema:

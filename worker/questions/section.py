@@ -50,9 +50,9 @@ def sentences(section: Section, most: int) -> list[str]:
         for sentence in paragraph.sentences
         if sentence.text[-1] in ENDS and is_sentence(sentence.text) and words(sentence.text) >= 5
     ]
-    found = list(dict.fromkeys(read_alone))
-    best = sorted(found, key=_told, reverse=True)[:most]
-    return [sentence for sentence in found if sentence in best]
+    texts = list(dict.fromkeys(read_alone))
+    best = sorted(texts, key=_told, reverse=True)[:most]
+    return [sentence for sentence in texts if sentence in best]
 
 
 def _told(sentence: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,20 @@ EARLIER = 20  # runs that are looked at for the same folder
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks for a run from elsewhere: the id of the key, the id that the run shall have, and where its files are.
+    """Who asks for a run (a user, or the id of a key), the id that it shall have, and where its files are.
 
     `files` has the paths that are read instead of those of the spec, which are another machine's. What that machine has
-    left out of the documents is `left_out`.
+    left out of the documents is `left_out`; None where the documents are read here.
     """
 
     owner: str
     run_id: str
-    files: Mapping[str, str]
-    left_out: Sequence[tuple[str, str]] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[tuple[str, str]] | None = None
 
 
 def record(
-    settings: Settings,
-    store: RunStore,
-    spec: dict[str, Any],
-    name: str | None,
-    owner: str = "",
-    asker: Asker | None = None,
+    settings: Settings, store: RunStore, spec: dict[str, Any], name: str | None, asker: Asker
 ) -> tuple[Run, Snapshot]:
     """(the run, its files and its row in place; the documents that it took).
 
@@ -50,13 +45,11 @@ def record(
     it is that of the model.
     """
     make_home(settings)
-    owner = asker.owner if asker else owner
     while True:
         try:
-            run_id = asker.run_id if asker else new_id()
-            return _record(settings.home, store, spec, name, run_id, owner=owner, asker=asker)
+            return _record(settings.home, store, spec, name, asker)
         except NameTaken:  # another submit took the free name at the same moment: take the next
-            if asker and store.jobs.run(asker.run_id):
+            if store.jobs.run(asker.run_id):
                 raise
 
 
@@ -75,14 +68,14 @@ def record_once(
     The spec keeps what is `said` of its files, for their paths are gone once they are read.
     """
     make_home(settings)
-    asker, spec = Asker(owner, run_id, {option: spec[option] for option in said}), {**spec, **said}
+    asker, spec = Asker(owner, run_id, {option: spec[option] for option in said}, ()), {**spec, **said}
     final = run_dir.run_dir(settings.home, run_id)
     while (run := recorded(settings, store, run_id)) is None:
         try:
             if final.submitting.exists():  # who put the files there has died since, or is about to record them
                 run = _record_row(store, final, family, owner)
             else:
-                run, _ = _record(settings.home, store, spec, None, run_id, family, owner, asker)
+                run, _ = _record(settings.home, store, spec, None, asker, family)
             break
         except NameTaken:
             pass  # another submit took the name, or made this very run, at the same moment
@@ -111,16 +104,9 @@ def make_home(settings: Settings) -> None:
 
 
 def _record(
-    home: Path,
-    store: RunStore,
-    spec: dict[str, Any],
-    wanted: str | None,
-    run_id: str,
-    family: str = "",
-    owner: str = "",
-    asker: Asker | None = None,
+    home: Path, store: RunStore, spec: dict[str, Any], wanted: str | None, asker: Asker, family: str = ""
 ) -> tuple[Run, Snapshot]:
-    read = {**spec, **asker.files} if asker else spec
+    run_id, read = asker.run_id, {**spec, **asker.files}
     family = wanted or family or family_of(spec["model"])
     name = free_name(store, family) if wanted else numbered(family, store.names(family), 1)
     final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.{new_id()}.partial")
@@ -135,14 +121,14 @@ def _record(
         )
         if read.get("questions_file"):
             run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(read["questions_file"]))))
-        if left_out := asker.left_out if asker else documents.left_out:
+        if left_out := documents.left_out if asker.left_out is None else asker.left_out:
             run_dir.write_json(partial.left_out, left_out)
         partial.submitting.touch()
         run_dir.sync_tree(partial.path)
         partial.path.rename(final.path)
         in_place = True
         run_dir.sync(home)
-        run = store.create(run_id, name, spec, documents.hash, family, owner)
+        run = store.create(run_id, name, spec, documents.hash, family, asker.owner)
         run_dir.remove(final.submitting)
         return run, documents
     except BaseException as error:

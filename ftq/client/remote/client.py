@@ -71,8 +71,8 @@ class RemoteClient(Following):
     # ---- submit -----------------------------------------------------------------------------------------
 
     def submit(self, options: dict[str, Any], name: str | None = None) -> Submitted:
-        spec, found = self.dry_run(options, name)
-        warnings, _ = self.look_over(spec, found)
+        spec, documents = self.dry_run(options, name)
+        warnings, _ = self.look_over(spec, documents)
         return sending.send(self._server, self._mirror, spec, name, warnings)
 
     def dry_run(self, options: dict[str, Any], name: str | None = None) -> tuple[dict[str, Any], Snapshot]:
@@ -101,15 +101,15 @@ class RemoteClient(Following):
 
     def _fetch_reports(self, model: str, documents: Snapshot | None) -> None:
         """Have what earlier runs tell of these documents, and of the tokens of this model."""
-        told = False
+        has_tokens = False
         for run in self._records.all(submit.RUNS):
             prepare = run.stage("prepare")
-            first = run.model == model and not told
+            first = run.model == model and not has_tokens
             if prepare.status == "succeeded" and (first or (documents and run.documents_hash == documents.hash)):
                 stamp = prepare.finished_at or 0.0
                 there = self._mirror.fetch(run.id, f"dataset/{submit.REPORT}", stamp)
                 if first:
-                    told = there and self._mirror.fetch(run.id, "dataset/train.jsonl", stamp)
+                    has_tokens = there and self._mirror.fetch(run.id, "dataset/train.jsonl", stamp)
 
     # ---- control ----------------------------------------------------------------------------------------
 

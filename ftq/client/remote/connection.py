@@ -160,10 +160,10 @@ class Connection:
 
 def _told(error: dict[str, Any]) -> FtqError:
     """The server's error as the exception that it was there."""
-    told = error.get("ftq") or {}
-    kind = getattr(errors, told.get("kind", "")) if told.get("kind") in KINDS else FtqError
-    made: FtqError = kind(str(told.get("message") or error.get("message")), str(told.get("hint") or ""))
-    return made
+    details = error.get("ftq") or {}
+    kind = getattr(errors, details.get("kind", "")) if details.get("kind") in KINDS else FtqError
+    exception: FtqError = kind(str(details.get("message") or error.get("message")), str(details.get("hint") or ""))
+    return exception
 
 
 def _why(error: Exception) -> str:

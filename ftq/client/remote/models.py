@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from base64 import b64decode
@@ -16,9 +15,9 @@ from ftq.client.remote.connection import Connection
 from ftq.client.remote.mirror import file_path
 from ftq.client.remote.records import Records
 from ftq.delivery import pull
+from ftq.delivery.copy import digest_of
 from ftq.delivery.parts import Elsewhere, Model, Part
 from ftq.delivery.pull import Pulled
-from ftq.files.run_dir import COPIED_AT_ONCE
 from ftq.settings import as_the_user
 from ftq.store.records import Run, Version
 from ftq.store.wire.records import decode
@@ -45,9 +44,9 @@ class RemoteModels:
 
     def model(self, wanted: str, kind: str = "gguf") -> Model:
         run = self._records.find(wanted)
-        told = self._server.get(f"/runs/{run.id}/model", kind=kind)
-        parts = tuple(self._part(run.id, part) for part in told["parts"])
-        return Model(run, told["kind"], parts, told["file"])
+        answer = self._server.get(f"/runs/{run.id}/model", kind=kind)
+        parts = tuple(self._part(run.id, part) for part in answer["parts"])
+        return Model(run, answer["kind"], parts, answer["file"])
 
     def pull(
         self, model: Model, folder: Path | None = None, moved: Callable[[int], None] = lambda number: None
@@ -55,12 +54,12 @@ class RemoteModels:
         with as_the_user():
             return pull.pull(model, pull.folder_of(model) if folder is None else folder, moved)
 
-    def _part(self, run_id: str, told: dict[str, Any]) -> Part:
-        if told["data"] is not None:
-            data = b64decode(told["data"])
-            return Part(told["name"], len(data), data)
-        source = Download(self._server, file_path(run_id, told["path"]), told["sha256"])
-        return Part(told["name"], told["bytes"], source, told["sha256"])
+    def _part(self, run_id: str, answer: dict[str, Any]) -> Part:
+        if answer["data"] is not None:
+            data = b64decode(answer["data"])
+            return Part(answer["name"], len(data), data)
+        source = Download(self._server, file_path(run_id, answer["path"]), answer["sha256"])
+        return Part(answer["name"], answer["bytes"], source, answer["sha256"])
 
 
 class Download(Elsewhere):
@@ -100,8 +99,5 @@ class Download(Elsewhere):
 
 
 def _digest(out: BinaryIO) -> str:
-    digest = hashlib.sha256()
     out.seek(0)
-    while chunk := out.read(COPIED_AT_ONCE):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return digest_of(out)

@@ -49,9 +49,9 @@ class RemoteRoom:
         self._server.delete("/room/leftovers", place=place, name=leftover.name)
 
     def _look(self, last: int) -> dict[str, Any]:
-        told: dict[str, Any] = self._server.get("/room", last=last)
-        return told
+        answer: dict[str, Any] = self._server.get("/room", last=last)
+        return answer
 
     def _sizes(self, runs: list[Run]) -> dict[str, Any]:
-        told: dict[str, Any] = self._server.post("/room/sizes", {"runs": [run.id for run in runs]})
-        return told
+        answer: dict[str, Any] = self._server.post("/room/sizes", {"runs": [run.id for run in runs]})
+        return answer

@@ -7,6 +7,7 @@ from typing import Any
 from ftq.facts.records.json_text import Twice
 from ftq.facts.text.blobs import without_blobs
 
+SPEAKERS = {"system": "", "developer": "", "user": "User: ", "assistant": "Assistant: "}  # in an example's input
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 DEPTH = 20  # of a record's texts: as deep as data is read
 PARTS = ("text", "input_text", "output_text")  # parts of a message that are text, as OpenAI calls them
@@ -27,7 +28,7 @@ def message_of(message: Any) -> Message:
     once(message, MESSAGE)
     role = str(message.get("role") or message.get("from") or "")
     role = ROLES.get(role, role)
-    if role not in ("system", "developer", "user", "assistant"):
+    if role not in SPEAKERS:
         other = listed([role]) if role else "missing"
         raise ValueError(f"a message's role must be system, user or assistant, not {other}")
     content = _content(message["content"] if "content" in message else message.get("value"), role)

@@ -39,8 +39,3 @@ def asks(text: str) -> bool:
     if plain.endswith(tuple(QUESTIONS)) or _GREEK.search(plain) or text.lstrip().startswith(_ADLAM):
         return True
     return _ARMENIAN in plain.rstrip("\u0589").rpartition("\u0589")[2]
-
-
-def without_mark(question: str) -> str:
-    """The question without what ends it."""
-    return question.rstrip(f"{QUESTIONS} ") if asks(question) else question

@@ -27,7 +27,7 @@ class AdapterAnswerer:
             sampling = {"do_sample": True, "temperature": question.temperature, "top_k": 40}
         else:
             sampling = {"do_sample": False}
-        made = self._model.generate(
+        sequences = self._model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=question.max_tokens,
@@ -35,7 +35,7 @@ class AdapterAnswerer:
             pad_token_id=self._stop,
             **sampling,
         )
-        written = made[0, len(asked) :].tolist()
+        written = sequences[0, len(asked) :].tolist()
         stopped = bool(written) and written[-1] == self._stop
         written = written[:-1] if stopped else written
         seconds = round(time.monotonic() - began, 3)

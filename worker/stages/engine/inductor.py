@@ -68,8 +68,8 @@ def _add_products_in_place() -> None:
             V.graph.register_operation(self)
 
         def codegen(self, wrapper: Any) -> None:
-            given: Any = self.inputs
-            onto, left, right = (one.codegen_reference() for one in given)
+            operands: Any = self.inputs
+            onto, left, right = (one.codegen_reference() for one in operands)
             factors = "".join(f"{name}={value!r}, " for name, value in self.factors.items())
             wrapper.writeline(f"extern_kernels.addmm({onto}, {left}, {right}, {factors}out={onto})")
 

@@ -154,9 +154,9 @@ class Template:
 
         places = [f"ftq{secrets.token_hex(8)}" for _ in roles]
         messages = [{"role": role, "content": place} for role, place in zip(roles, places, strict=True)]
-        given = {"add_generation_prompt": False, "tools": None, "documents": None, "date_string": DAY}
+        defaults = {"add_generation_prompt": False, "tools": None, "documents": None, "date_string": DAY}
         try:
-            text = self._jinja.render(**{**self._names, **given, **options}, messages=messages)
+            text = self._jinja.render(**{**self._names, **defaults, **options}, messages=messages)
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError):
             return None
         pieces = re.split("|".join(places), text)

@@ -69,12 +69,12 @@ class Tokens:
 
     def id_of(self, token: str) -> int | None:
         """The id of a single token, or None."""
-        found: int | None = self._inner.token_to_id(self._codes.get(token, token))
-        return found
+        token_id: int | None = self._inner.token_to_id(self._codes.get(token, token))
+        return token_id
 
     def text_of(self, token_id: int) -> str | None:
-        found: str | None = self._inner.id_to_token(token_id)
-        return self._names.get(found, found) if found else found
+        text: str | None = self._inner.id_to_token(token_id)
+        return self._names.get(text, text) if text else text
 
     def spells_control(self, text: str) -> bool:
         """Whether the text holds the name of a control token."""
@@ -163,13 +163,13 @@ class Tokens:
     # ---- inside ------------------------------------------------------------------------------------------------
 
     def _id(self, token: str) -> int:
-        found = self.id_of(token)
-        if found is None:
+        token_id = self.id_of(token)
+        if token_id is None:
             raise UserError(
                 f"stop token {token} is not a token of this model",
                 "Copy tokenizer.json and tokenizer_config.json from the model that this one was made of.",
             )
-        return found
+        return token_id
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
         return [found.ids for found in self._inner.encode_batch_fast(texts, add_special_tokens=False)]

@@ -47,8 +47,8 @@ def check(model_dir: Path, adapter: Path, merged: Path, rows: list[Row], keep: P
 def _adapt(model: Any, adapter: Path) -> list[Any]:
     """Add the adapter's updates to the layers that it names, as PEFT does; return what undoes it."""
     pairs, scaling = merge.read_pairs(adapter), merge.scaling(adapter)
-    found = ((module, pairs.get(plain(f"{name}.weight"))) for name, module in linear_layers(model))
-    return [module.register_forward_hook(_adding(*pair, scaling)) for module, pair in found if pair]
+    layers = ((module, pairs.get(plain(f"{name}.weight"))) for name, module in linear_layers(model))
+    return [module.register_forward_hook(_adding(*pair, scaling)) for module, pair in layers if pair]
 
 
 def _adding(a: Any, b: Any, scaling: float) -> Any:

@@ -76,8 +76,8 @@ class Measure:
                 with self._checking(f"asking {file.name} {len(self._sample.questions)} questions"):
                     stops = checks.ask(pool, file, self._sample)
                 with self._checking(f"measuring {file.name}"):
-                    made = self._of_file(file, kind, end, stops)
-                reports.append(replace(made, importance=kind in weighed))
+                    report = self._of_file(file, kind, end, stops)
+                reports.append(replace(report, importance=kind in weighed))
         finally:
             pool.close()
         assert same
@@ -97,14 +97,14 @@ class Measure:
     def _of_file(self, file: Path, kind: str, end: int, stops: Stops) -> GgufReport:
         f16 = self._first if self._first_kind == "f16" else None
         scored = self._first if kind == self._first_kind else self._score(file, self._f16 if f16 else None)
-        made = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops, holds=held(file))
+        report = GgufReport(file.name, kind, size_of(file), checks.sha256(file), end, stops, holds=held(file))
         if scored:
             against = scored.distance if f16 and kind != "f16" else None
-            made = replace(made, perplexity=scored.perplexity, against_f16=against)
-        told = bounds.notes(made, f16.perplexity if f16 else None)
-        for note in told:
+            report = replace(report, perplexity=scored.perplexity, against_f16=against)
+        notes = bounds.notes(report, f16.perplexity if f16 else None)
+        for note in notes:
             self._report.event("warning", note)
-        return replace(made, notes=tuple(told))
+        return replace(report, notes=tuple(notes))
 
     def _score(self, file: Path, reference: Path | None, keep: Path | None = None) -> logits.Scored | None:
         """None if it can't be computed here; the server, whose llama.cpp may be newer, then decides on the file."""

@@ -25,20 +25,18 @@ class Steps:
             return tuple(self._taken)
 
     def reached(self, percent: float) -> None:
-        self._show(percent)
+        with self._lock:
+            self._percent = percent
+            self._report.progress(percent)
 
     @contextmanager
     def step(self, name: str) -> Generator[None]:
         """Show `name` as what is being done now; its seconds count if it succeeds."""
-        self._show(self._percent, name)
+        with self._lock:
+            self._report.progress(self._percent, doing=name)
         began = time.perf_counter()
         yield
         seconds = time.perf_counter() - began
         print(f"{seconds:.1f} s: {name}", flush=True)
         with self._lock:
             self._taken.append(Step(name, round(seconds, 2)))
-
-    def _show(self, percent: float, doing: str | None = None) -> None:
-        with self._lock:
-            self._percent = percent
-            self._report.progress(percent, doing=doing)

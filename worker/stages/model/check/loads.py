@@ -62,20 +62,20 @@ def check_loads(model_dir: Path, model: str) -> None:
 
 
 def _ask(model_dir: Path, model: str) -> Loaded:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", __name__, str(model_dir)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
     )
-    lines = done.stdout.splitlines()
-    if done.returncode == 0 and lines:
+    lines = process.stdout.splitlines()
+    if process.returncode == 0 and lines:
         return Loaded(**json.loads(lines[-1]))
-    sys.stderr.write(done.stderr)
-    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    if done.returncode < 0:
-        raise FtqError(f"model {model}: trying to load it ended by {ended(done.returncode)}", "Try `ftq retry RUN`.")
+    sys.stderr.write(process.stderr)
+    said = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    if process.returncode < 0:
+        raise FtqError(f"model {model}: trying to load it ended by {ended(process.returncode)}", "Try `ftq retry RUN`.")
     raise UserError(f"model {model} can't be loaded: {said[:300]}", "`ftq models` lists models that can.")
 
 

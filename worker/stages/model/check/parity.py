@@ -108,10 +108,10 @@ def _chats(examples: Iterable[dict[str, str]], tokens: Tokens, stop: str) -> Ite
 
 def _texts(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
     """Empty, or how the rendered texts differ. The start token is added by llama.cpp itself."""
-    made = {"ftq": ours.text, "llama.cpp": server.render(chat, **OPTIONS)}
+    texts = {"ftq": ours.text, "llama.cpp": server.render(chat, **OPTIONS)}
     if theirs:
-        made["transformers"] = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **OPTIONS)
-    return _differs({name: text.removeprefix(tokens.start) for name, text in made.items()})
+        texts["transformers"] = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **OPTIONS)
+    return _differs({name: text.removeprefix(tokens.start) for name, text in texts.items()})
 
 
 def _asked_by_ftq(chat: Chat, tokens: Tokens, server: Server) -> str:
@@ -125,19 +125,19 @@ def _asked_by_ftq(chat: Chat, tokens: Tokens, server: Server) -> str:
 
 def _served(chat: Chat, ours: _Rendered, tokens: Tokens, theirs: Any, server: Server) -> str:
     """Empty, or how the tokens of the whole text differ: that is how others ask."""
-    made = {"llama.cpp": tokens.started(server.tokens(ours.text, start=False, special=True))}
+    ids = {"llama.cpp": tokens.started(server.tokens(ours.text, start=False, special=True))}
     if theirs:
-        made["transformers"] = tokens.started(theirs(ours.text, add_special_tokens=False)["input_ids"])
+        ids["transformers"] = tokens.started(theirs(ours.text, add_special_tokens=False)["input_ids"])
     if not any(tokens.spells_control(one["content"]) for one in chat):  # ftq keeps them text, the others obey them
-        made = {"ftq": ours.tokens, **made}
-    return _differs(made)
+        ids = {"ftq": ours.tokens, **ids}
+    return _differs(ids)
 
 
-def _differs(made: dict[str, Any]) -> str:
+def _differs(forms: dict[str, Any]) -> str:
     """Empty if all are the same; else where the first one and another part, and what stands there."""
-    name = next(iter(made), "")
-    for other, value in made.items():
-        if value != (first := made[name]):
+    name = next(iter(forms), "")
+    for other, value in forms.items():
+        if value != (first := forms[name]):
             pairs = enumerate(zip(first, value, strict=False))
             at = next((place for place, (one, two) in pairs if one != two), min(len(first), len(value)))
             return f"{name} has {first[at : at + 12]!r} at {at}, {other} {value[at : at + 12]!r}"
