@@ -173,6 +173,45 @@ def test_a_file_that_is_sent_again_after_a_lost_answer_is_one_file(
     assert send(1) not in others
 
 
+@pytest.mark.parametrize("first_done", [0, 1])
+def test_a_retry_that_overtakes_its_first_request_makes_one_file(
+    served: Served, monkeypatch: pytest.MonkeyPatch, first_done: int
+) -> None:
+    """Both are past their last byte when one is recorded: each is the other's, whichever comes first."""
+    finish, waiting, done = Writer.finish, threading.Barrier(2), [threading.Event(), threading.Event()]
+
+    def in_order(writer: Writer) -> None:
+        finish(writer)
+        number = int(writer.path.name.endswith("r"))
+        waiting.wait(60)
+        assert number == first_done or done[first_done].wait(60)
+
+    def send(number: int) -> str:
+        headers = {"x-stainless-retry-count": str(number)}
+        sent = served.client.files.create(file=("a", b"abc"), purpose="batch", extra_headers=headers)
+        done[number].set()
+        return sent.id
+
+    monkeypatch.setattr(Writer, "finish", in_order)
+    with ThreadPoolExecutor(2) as pool:
+        ids = set(pool.map(send, range(2)))
+    assert len(ids) == 1 and served.on_disk() == ids == {file.id for file in served.client.files.list()}
+    monkeypatch.setattr(Writer, "finish", finish)
+    another = served.client.files.create(file=("a", b"abc"), purpose="batch").id  # a person sends it a second time
+    assert served.on_disk() == {*ids, another} and another not in ids
+
+
+def test_a_retry_fits_where_its_first_request_did(served: Served) -> None:
+    client = served.as_("retried", Limits(bytes=1000))
+    again = {"x-stainless-retry-count": "1"}
+    first = client.files.create(file=b"x" * 600, purpose="batch").id
+    assert client.files.create(file=b"x" * 600, purpose="batch", extra_headers=again).id == first
+    with pytest.raises(openai.RateLimitError):
+        client.files.create(file=b"y" * 600, purpose="batch", extra_headers=again)
+    assert served.on_disk() == {first}
+    client.files.delete(first)
+
+
 def test_a_file_that_expires(served: Served) -> None:
     store = served.app.state.gateway.client.store
     file = served.client.files.create(

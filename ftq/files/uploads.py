@@ -78,6 +78,10 @@ class Writer:
             os.replace(self.partial, self.path)
         sync(self.path.parent)
 
+    def withdraw(self) -> None:
+        """Take the file away again: it has no row, and gets none. In the block, so that a kill leaves it to `settle`."""
+        self.path.unlink(missing_ok=True)
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file:
             self._file.close()

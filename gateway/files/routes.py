@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ftq.errors import NotFound
-from ftq.store.gateway.files import File, new_id
+from ftq.store.gateway.files import RETRIED, File, new_id
 from gateway.access import caller_of
 from gateway.app import gateway_of
 from gateway.errors import ApiError
@@ -31,26 +31,28 @@ log = logging.getLogger("ftq.gateway")
 
 async def create(request: Request) -> Response:
     """Take a file, however large, and keep it once it is whole."""
-    gateway, caller = gateway_of(request), caller_of(request)
-    file_id = new_id()
+    gateway, caller, again = gateway_of(request), caller_of(request), sent_again(request)
+    file_id, began = new_id() + (RETRIED if again else ""), gateway.client.store.clock()
     room = await run_in_threadpool(room_of, gateway, caller)
+    if again:  # what it sends may be stored already, and takes no more room then
+        room = caller.limits.bytes or None
     most = gateway.options.largest_upload
     with arriving(gateway, file_id, most, room, Lines(), declared(request)) as arrival:
         form = await receive(request, "file", arrival.write)
-        file = await run_in_threadpool(_keep, request, arrival, form, file_id)
+        file = await run_in_threadpool(_keep, request, arrival, form, file_id, began)
     return JSONResponse(shown(file))  # an upload is as it was sent
 
 
-def _keep(request: Request, arrival: Arrival, form: Form, file_id: str) -> File:
+def _keep(request: Request, arrival: Arrival, form: Form, file_id: str, began: float) -> File:
     wanted, caller = wanted_of(form.fields), caller_of(request)
     if form.filename is None:
         raise ApiError(400, "Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
-    files = gateway_of(request).client.store.files
     file = arrival.checked(file_id, caller.id, form.filename, wanted.purpose)
-    if sent_again(request) and (earlier := files.same(file, wanted.lives)):
-        return earlier
     arrival.writer.finish()
-    return files.add(file, wanted.lives, caller.limits.bytes)
+    recorded = gateway_of(request).client.store.files.add(file, wanted.lives, caller.limits.bytes, began)
+    if recorded.id != file_id:  # the same request has come twice
+        arrival.writer.withdraw()
+    return recorded
 
 
 def index(request: Request) -> Response:

@@ -15,6 +15,7 @@ from ftq.store.gateway.tables import files, keys, upload_parts, uploads
 from ftq.words import size
 
 SENT_AGAIN = 600  # seconds in which a retry finds what the first request has made
+RETRIED = "r"  # the last letter of a file's id that a retry has made; the others are hexadecimal
 
 
 @dataclass(frozen=True)
@@ -45,25 +46,32 @@ class Files:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, file: File, lives: int | None = None, most: int = 0) -> File:
+    def add(self, file: File, lives: int | None = None, most: int = 0, began: float | None = None) -> File:
         """Record a file whose bytes are in place. If there is one of that id, that one is returned.
 
-        It expires `lives` seconds later. Full if its owner's files would take more than `most` bytes, unless 0.
+        It expires `lives` seconds later. Full if its owner's files would take more than `most` bytes, unless 0. With
+        the time at which its request `began`, a request that was sent twice makes one file: the one that is there.
         """
         with self._database.writing() as db:
-            if earlier := self._of_id(db, file.id):
+            lock(db, file.owner)
+            if earlier := self._of_id(db, file.id) or self._same(db, file, lives, began):
                 return earlier
             if most:
                 check_room(db, file.owner, file.bytes, most)
             return insert(db, file, self._database.clock(), lives)
 
-    def same(self, file: File, lives: int | None) -> File | None:
-        """A file that was recorded minutes ago with all that `file` says but the id; None if there is none."""
+    def _same(self, db: sa.Connection, file: File, lives: int | None, began: float | None) -> File | None:
+        """What the other request has made, if this one is a retry or was retried. All but the id is the same."""
+        if began is None:
+            return None
         alike = [files.c[name] == getattr(file, name) for name in ("owner", "purpose", "bytes", "sha256")]
         alike.append(files.c.filename == storable(file.filename))
-        query = self._living(file.owner).where(*alike, files.c.created_at > self._database.clock() - SENT_AGAIN)
-        with self._database.reading() as db:
-            rows = [File(**row) for row in db.execute(query.order_by(files.c.created_at)).mappings()]
+        if file.id.endswith(RETRIED):
+            alike.append(files.c.created_at > self._database.clock() - SENT_AGAIN)
+        else:  # slower than its own retry, which has come since
+            alike += [files.c.created_at > began, files.c.id.endswith(RETRIED)]
+        query = self._living(file.owner).where(*alike).order_by(files.c.created_at)
+        rows = [File(**row) for row in db.execute(query).mappings()]
         return next((row for row in rows if row.expires_at == _expires_at(row.created_at, lives)), None)
 
     def find(self, file_id: str, owner: str | None) -> File | None:
@@ -150,9 +158,14 @@ def _expires_at(now: float, lives: int | None) -> float | None:
     return now + lives if lives else None
 
 
+def lock(db: sa.Connection, owner: str) -> None:
+    """What else the key stores waits until this transaction ends."""
+    db.execute(sa.select(keys.c.id).where(keys.c.id == owner).with_for_update())
+
+
 def check_room(db: sa.Connection, owner: str, more: int, most: int) -> None:
     """Full if `more` bytes don't fit. The key's row is locked, so that two at once don't both fit."""
-    db.execute(sa.select(keys.c.id).where(keys.c.id == owner).with_for_update())
+    lock(db, owner)
     if (wanted := _used(db, owner) + more) > most:
         raise Full(
             f"This would take {size(wanted)} of the {size(most)} that the key may store.",
