@@ -21,8 +21,7 @@ from starlette.testclient import TestClient
 from ftq.errors import Unavailable
 from ftq.files.run_dir import STAGES
 from ftq.programs import ServeOptions
-from ftq.store.gateway.keys import Key, Limits
-from ftq.store.gateway.sessions import LIVES, Sessions
+from ftq.store.gateway.keys import LIVES, Key, Limits, Sessions
 from ftq.store.store import RunStore
 from gateway.page.sessions import COOKIE
 from tests import reported
@@ -342,8 +341,9 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_looks_on(gateway: Ga
             with browser.stream("GET", "/runs/aaaa1111/live") as stream:
                 lines = stream.iter_lines()
                 assert next(lines) == "retry: 3000"
+                assert any("live-aaaa1111" in line for line in lines)
                 process.terminate()
-                assert any("live-aaaa1111" in line for line in lines)  # and it ends
+                assert list(lines)[-1] == ""  # it ends
         assert process.stderr.read() == ""  # nothing was cut off
 
 
@@ -509,6 +509,17 @@ def test_limits_hold_for_uploads_and_jobs(gateway: Gateway) -> None:
     answer = send(ann, "submit", {"a.md": b"# A\n\nText.\n"}, **MODEL)
     assert answer.status_code == 429 and "The key has 1 job that isn't finished, and may have 1." in said(answer.text)
     assert list(gateway.home.glob(".page-*")) != [] and gateway.store.count() == 1
+
+
+def test_uploads_that_are_submitted_count_as_stored(gateway: Gateway) -> None:
+    ann_id, ann = gateway.other("ann", bytes=1000)
+    text = b"# A\n\n" + b"The pump has 2 bar.\n" * 30
+    assert send(ann, "submit", {"a.md": text}, **MODEL).status_code == 303
+    assert gateway.store.files.used(ann_id) == len(text)
+    assert send(ann, "dry", {"a.md": b"# B\n\n" + b"x" * 70_000}, **MODEL).status_code == 413
+    answer = send(ann, "submit", {"a.md": text}, **MODEL)
+    assert answer.status_code == 400 and "This would take 1.2 kB of the 1.0 kB" in said(answer.text)
+    assert gateway.store.count() == 1
 
 
 # ---- errors in words ------------------------------------------------------------------------------------------------

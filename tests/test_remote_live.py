@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ from cli_tools import run
 from ftq.client.remote import connection
 from ftq.client.remote.client import RemoteClient
 from ftq.delivery.copy import PART
-from ftq.errors import FtqError, NotFound, RunError, Unavailable, UserError
+from ftq.errors import FtqError, NotFound, Refused, RunError, Unavailable, UserError
 from ftq.settings import Settings
+from ftq.store.gateway.keys import Limits
 from ftq.store.records import Event, Run, Stage, Version, Worker
 from ftq.store.wire.records import decode, encode
 from tests import finished, tools
@@ -162,6 +164,48 @@ def test_what_one_key_made_another_does_not_see(served: tuple[Any, str, str], do
         ben.room.removable(0)
     assert client_of(url, admin).find("anas").owner == mine.owner != ""
     assert ana.cancel("anas").status == "cancelled"
+
+
+def test_a_name_that_anothers_run_has_is_not_told(served: tuple[Any, str, str]) -> None:
+    app, url, admin = served
+    assert client_of(url, key_of(app, "ben")).models.would_be_called("handbook") == ""
+    assert "another run is called handbook" in client_of(url, admin).models.would_be_called("handbook")
+
+
+def test_what_a_key_submits_counts_as_stored_until_it_is_deleted(served: tuple[Any, str, str], documents: Path) -> None:
+    app, url, _ = served
+    (documents / "long.md").write_text("# Pump\n\n" + "The pressure of the pump is 2 bar.\n" * 20)
+    held_out = documents.with_name("held-out")
+    shutil.copytree(documents, held_out)
+    total = sum(path.stat().st_size for path in documents.iterdir())
+    options = {"model": "smollm2-135m", "documents": str(documents)}
+    ana = client_of(url, key_of(app, "ana", Limits(bytes=3 * total)))
+    first = ana.submit({**options, "validation": str(held_out)}, "one").run
+    used = app.state.gateway.client.store.files.used
+    assert used(first.owner) == 2 * total
+    second = ana.submit(options, "two").run
+    assert used(first.owner) == 3 * total
+    with pytest.raises(Refused, match="more than the key may still store") as told:
+        ana.submit(options, "three")
+    assert "`ftq rm RUN`" in told.value.hint
+    assert [run.name for run in ana.all()] == ["two", "one"]
+    ana.cancel(second.id)
+    ana.room.remove(ana.find("two"))
+    assert used(first.owner) == 2 * total
+    ana.submit(options, "three")
+
+
+def test_two_submits_at_once_dont_both_fit(served: tuple[Any, str, str], documents: Path) -> None:
+    app, url, _ = served
+    total = sum(path.stat().st_size for path in documents.iterdir())
+    secret = key_of(app, "ana", Limits(bytes=total + 1))
+    store = app.state.gateway.client.store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(store.files), "used", lambda self, owner: 0)  # both have looked before one is recorded
+        client_of(url, secret).submit({"model": "smollm2-135m", "documents": str(documents)}, "one")
+        with pytest.raises(Refused, match="that the key may store"):
+            client_of(url, secret).submit({"model": "smollm2-135m", "documents": str(documents)}, "two")
+    assert store.count() == 6 and not list((documents.parent / "served").glob(".*.partial"))
 
 
 # ---- files ------------------------------------------------------------------------------------------------

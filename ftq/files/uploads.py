@@ -79,7 +79,7 @@ class Writer:
         sync(self.path.parent)
 
     def withdraw(self) -> None:
-        """Take the file away again: it has no row, and gets none. In the block, so that a kill leaves it to `settle`."""
+        """Take the file away again, which gets no row. In the block, so that a kill leaves it to `settle`."""
         self.path.unlink(missing_ok=True)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

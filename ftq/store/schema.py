@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
-from ftq.store.gateway.upgrade import GATEWAY, SESSIONS
+from ftq.store.gateway.upgrade import DOCUMENTS, GATEWAY, SESSIONS
 
-VERSION = 6
+VERSION = 7
 # The statements that upgrade a database of each earlier version to the next one.
 UPGRADES = {
     1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
@@ -41,6 +41,7 @@ UPGRADES = {
         *GATEWAY,
     ),
     5: SESSIONS,
+    6: DOCUMENTS,
 }
 CONNECT_SECONDS = 4
 # Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.

@@ -16,6 +16,7 @@ from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
 from ftq.store.database import is_id, owned_by
+from ftq.store.gateway.files import hold_documents
 from ftq.store.gateway.parts import GatewayParts
 from ftq.store.gateway.tables import deliveries, jobs
 from ftq.store.plans import Plans
@@ -48,11 +49,12 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         documents_hash: str,
         family: str | None = None,
         owner: str = "",
+        documents: int = 0,
     ) -> Run:
         """Record a run with all its stages queued. NameTaken if another run has the name.
 
         Once it has succeeded it is a version of `family`, or of its own name. `owner` is the id of the key that asked
-        for it, or empty.
+        for it, or empty; `documents` are the bytes that it has sent. Full if it may store no more.
         """
         try:
             with self.writing() as db:
@@ -65,6 +67,8 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
                             run_id=run_id, name=stage, position=position, queued_at=now if position == 0 else None
                         )
                     )
+                if documents:
+                    hold_documents(db, run_id, owner, documents)
                 self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
         except sa.exc.IntegrityError:
             raise NameTaken(name) from None
@@ -241,11 +245,10 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
             raise NotFound(message, f"Did you mean {text}:latest?")
         raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
 
-    def names(self, prefix: str) -> set[str]:
+    def names(self, prefix: str, owner: str | None = None) -> set[str]:
+        query = sa.select(runs.c.name).where(runs.c.name.startswith(prefix, autoescape=True), owned_by(owner))
         with self.reading() as db:
-            return set(
-                db.execute(sa.select(runs.c.name).where(runs.c.name.startswith(prefix, autoescape=True))).scalars()
-            )
+            return set(db.execute(query).scalars())
 
     def events(self, run_id: str, after: int = 0) -> list[Event]:
         """The run's events whose id is greater than `after`, in order."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.app import Gateway
 
 FINE_TUNE = "fine-tune"
-FULL = "This takes more than the key may still store: delete files to make room."
+FULL = "This takes more than the key may still store: delete files or runs to make room."
 log = logging.getLogger("ftq.gateway")
 
 

@@ -77,8 +77,8 @@ def last_plan(call: Call) -> answers.Plan:
 
 
 def name(call: Call) -> answers.Name:
-    """The name that the next run of a family would get."""
-    return answers.Name(free_name(call.client.store, _stored(call.query.name)))
+    """The name that the next run of a family would get, as far as the caller's own runs tell."""
+    return answers.Name(free_name(call.client.store, _stored(call.query.name), call.owner))
 
 
 def compare(call: Call) -> Comparison:

@@ -12,8 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ftq.errors import FtqError
-from ftq.store.gateway.keys import Key
-from ftq.store.gateway.sessions import LIVES
+from ftq.store.gateway.keys import LIVES, Key
 from ftq.store.store import RunStore
 from gateway.errors import ApiError
 from gateway.page.html import page

@@ -31,9 +31,12 @@ def renamed(name: str, wanted: str | None, sees: bool = True) -> str:
     return f"another run is called {wanted}: this one is {name}, and the next version of {wanted} when it succeeds"
 
 
-def free_name(store: RunStore, name: str) -> str:
-    """The name of the next run of a family: its own if no run has that, else handbook-2, handbook-3..."""
-    taken = store.names(name)
+def free_name(store: RunStore, name: str, owner: str | None = None) -> str:
+    """The name of the next run of a family: its own if no run has that, else handbook-2, handbook-3...
+
+    With an `owner` as far as that one may know: the others' runs have names too.
+    """
+    taken = store.names(name, owner)
     return name if name not in taken else numbered(name, taken, 2)
 
 

@@ -27,13 +27,15 @@ class Asker:
     """Who asks for a run (a user, or the id of a key), the id that it shall have, and where its files are.
 
     `files` has the paths that are read instead of those of the spec, which are another machine's. What that machine has
-    left out of the documents is `left_out`; None where the documents are read here.
+    left out of the documents is `left_out`; None where the documents are read here. They are `counted` as bytes that the
+    key stores, unless its files are.
     """
 
     owner: str
     run_id: str
     files: Mapping[str, str] = field(default_factory=dict)
     left_out: Sequence[tuple[str, str]] | None = None
+    counted: bool = True
 
 
 def record(
@@ -68,7 +70,8 @@ def record_once(
     The spec keeps what is `said` of its files, for their paths are gone once they are read.
     """
     make_home(settings)
-    asker, spec = Asker(owner, run_id, {option: spec[option] for option in said}, ()), {**spec, **said}
+    asker = Asker(owner, run_id, {option: spec[option] for option in said}, (), counted=False)
+    spec = {**spec, **said}
     final = run_dir.run_dir(settings.home, run_id)
     while (run := recorded(settings, store, run_id)) is None:
         try:
@@ -114,8 +117,10 @@ def _record(
     try:
         partial.documents.mkdir(parents=True)
         documents = snapshot(Path(read["documents"]), partial.documents, home, _earlier(home, store, spec))
+        stored = documents.bytes
         if read.get("validation"):
-            documents = with_validation(documents, snapshot(Path(read["validation"]), partial.validation, home))
+            held_out = snapshot(Path(read["validation"]), partial.validation, home)
+            documents, stored = with_validation(documents, held_out), stored + held_out.bytes
         run_dir.write_json(
             partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
         )
@@ -128,7 +133,8 @@ def _record(
         partial.path.rename(final.path)
         in_place = True
         run_dir.sync(home)
-        run = store.create(run_id, name, spec, documents.hash, family, asker.owner)
+        counted = stored if asker.counted else 0
+        run = store.create(run_id, name, spec, documents.hash, family, asker.owner, counted)
         run_dir.remove(final.submitting)
         return run, documents
     except BaseException as error:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ftq import errors
-from ftq.errors import FtqError, Unavailable, UserError, printable
+from ftq.errors import FtqError, Refused, Unavailable, UserError, printable
 from ftq.version import VERSION
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class Connection:
         if response.status_code == 401:
             hint = "FTQ_KEY has to be a key of this server: `ftq keys create NAME` there makes one."
             raise UserError(f"{self.url} refuses the key: {printable(message)}", hint)
+        if error.get("code") == "insufficient_quota":
+            raise Refused(printable(message), "`ftq rm RUN` deletes one. An admin's `ftq keys list` shows the limits.")
         if response.status_code == 429 and "ftq" not in error:
             raise Unavailable(printable(message), "Try again later. An admin's `ftq keys list` shows the limits.")
         if "ftq" not in error and response.status_code == 404 and message.startswith("Invalid URL"):

@@ -32,8 +32,9 @@ def check_model(spec: dict[str, Any], url: str) -> None:
     """Refused for a model that is a folder of this machine."""
     if os.path.isabs(spec["model"]):
         raise Refused(
-            f"--model {spec['model']} is a folder of this machine, which the workers of {url} don't see",
-            "Name a model of the catalogue (`ftq models`) or of the hub.",
+            f"--model {spec['model']} is a folder of this machine, and models aren't sent: {url} doesn't see it",
+            "Name a model of the catalogue (`ftq models`) or of the hub, where `hf upload` puts it. Or copy it to the "
+            f"server: an admin's key names its folder there on the page, {url}/submit.",
         )
 
 

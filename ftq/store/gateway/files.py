@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
 from ftq.store.database import Database, storable
-from ftq.store.gateway.tables import files, keys, upload_parts, uploads
+from ftq.store.gateway.tables import documents, files, keys, upload_parts, uploads
 from ftq.words import size
 
 SENT_AGAIN = 600  # seconds in which a retry finds what the first request has made
@@ -110,15 +110,9 @@ class Files:
             db.execute(files.delete().where(files.c.id == file_id))
 
     def used(self, owner: str) -> int:
-        """Bytes of a key's files and of the parts that it has uploaded."""
+        """Bytes of a key's files, of the parts that it has uploaded, and of the documents that it has submitted."""
         with self._database.reading() as db:
             return _used(db, owner)
-
-    def check_room(self, owner: str, more: int, most: int) -> None:
-        """Full if `more` bytes don't fit into the `most` that a key may store; 0 is no limit."""
-        if most:
-            with self._database.writing() as db:
-                check_room(db, owner, more, most)
 
     def recorded(self, ids: Collection[str]) -> set[str]:
         """Those of the ids that are a file's or a part's."""
@@ -169,13 +163,20 @@ def check_room(db: sa.Connection, owner: str, more: int, most: int) -> None:
     if (wanted := _used(db, owner) + more) > most:
         raise Full(
             f"This would take {size(wanted)} of the {size(most)} that the key may store.",
-            "Delete files, or ask for a key with a higher limit.",
+            "Delete files or runs, or ask for a key with a higher limit.",
         )
 
 
+def hold_documents(db: sa.Connection, run_id: str, owner: str, number: int) -> None:
+    """Count a run's documents as bytes that its key stores, if a key has sent it. Full if they are too many."""
+    limits = db.execute(sa.select(keys.c.limits).where(keys.c.id == owner)).scalar()
+    if limits is not None:
+        if most := int(limits.get("bytes", 0)):
+            check_room(db, owner, number, most)
+        db.execute(documents.insert().values(run_id=run_id, owner=owner, bytes=number))
+
+
 def _used(db: sa.Connection, owner: str) -> int:
-    of_files = sa.select(sa.func.coalesce(sa.func.sum(files.c.bytes), 0)).where(files.c.owner == owner)
-    of_parts = sa.select(sa.func.coalesce(sa.func.sum(upload_parts.c.bytes), 0)).join(uploads)
-    return int(db.execute(of_files).scalar_one()) + int(
-        db.execute(of_parts.where(uploads.c.owner == owner)).scalar_one()
-    )
+    parts = sa.select(sa.func.sum(upload_parts.c.bytes)).join(uploads).where(uploads.c.owner == owner)
+    sums = [sa.select(sa.func.sum(table.c.bytes)).where(table.c.owner == owner) for table in (files, documents)]
+    return sum(int(db.execute(query).scalar() or 0) for query in (*sums, parts))

@@ -1,4 +1,4 @@
-"""API keys: only a hash of the secret is kept."""
+"""API keys, and the sessions of people who have logged in with one. Only hashes of the secrets are kept."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ import sqlalchemy as sa
 
 from ftq.errors import NotFound, UserError, printable, utf8
 from ftq.store.database import Database
-from ftq.store.gateway.tables import keys
+from ftq.store.gateway.tables import keys, sessions
 from ftq.store.schema import runs, stages
 
 MOST_NAME = 80  # characters
 USED_SECONDS = 60
+LIVES = 14 * 86_400.0  # seconds of a session
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a key may use; 0 is no limit. `jobs` counts those that aren't finished, `bytes` its files."""
+    """What a key may use; 0 is no limit.
+
+    `jobs` counts those that aren't finished, `bytes` its files and the documents that it has submitted.
+    """
 
     jobs: int = 0
     requests_per_minute: int = 0
@@ -124,6 +128,41 @@ class Keys:
         with self._database.writing() as db:
             if not db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
                 raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
+
+
+class Sessions:
+    """People at the page, as `store.sessions`: each has a cookie, and acts as the key of the login."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, secret: str) -> str | None:
+        """The token of a new session for the key of this secret; None if there is no such key.
+
+        What has expired is forgotten.
+        """
+        with self._database.writing() as db:
+            now = self._database.clock()
+            mine = keys.select().where(keys.c.hash == hash_of(secret), keys.c.revoked_at.is_(None))
+            key = db.execute(mine).first()
+            if key is None:
+                return None
+            token = secrets.token_urlsafe(32)
+            db.execute(sessions.delete().where(sessions.c.expires_at < now))
+            db.execute(sessions.insert().values(hash=hash_of(token), key_id=key.id, expires_at=now + LIVES))
+        return token
+
+    def find(self, token: str) -> Key | None:
+        """The key of a session; None where it has ended, or the key was revoked."""
+        living = (sessions.c.hash == hash_of(token)) & (sessions.c.expires_at > self._database.clock())
+        query = sa.select(keys).join(sessions, sessions.c.key_id == keys.c.id)
+        with self._database.reading() as db:
+            row = db.execute(query.where(living, keys.c.revoked_at.is_(None))).mappings().first()
+        return key_of(row) if row else None
+
+    def end(self, token: str) -> None:
+        with self._database.writing() as db:
+            db.execute(sessions.delete().where(sessions.c.hash == hash_of(token)))
 
 
 def _user() -> str:

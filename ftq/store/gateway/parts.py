@@ -10,8 +10,7 @@ from ftq.store.fleet.numbers import Numbers, numbers
 from ftq.store.fleet.turns import next_in_turn
 from ftq.store.gateway.files import Files
 from ftq.store.gateway.jobs import Jobs
-from ftq.store.gateway.keys import Keys
-from ftq.store.gateway.sessions import Sessions
+from ftq.store.gateway.keys import Keys, Sessions
 from ftq.store.gateway.uploads import Uploads
 from ftq.store.gateway.webhooks import Webhooks
 from ftq.store.records import Run

@@ -45,6 +45,15 @@ files = sa.Table(
     sa.Column("run_id", sa.String(16)),  # the run whose result file it is
 )
 
+# The copy of the documents that a key has sent with a run; a job's are its training file's.
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("owner", sa.String(16), nullable=False, index=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+
 uploads = sa.Table(
     "uploads",
     metadata,

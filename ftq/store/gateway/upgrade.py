@@ -1,4 +1,4 @@
-"""The statements that add the gateway's tables to a database of schema version 4 and 5, for SQLite and PostgreSQL."""
+"""The statements that add the gateway's tables to a database of schema version 4 to 6, for SQLite and PostgreSQL."""
 
 GATEWAY = (
     "CREATE TABLE keys (id VARCHAR(16) NOT NULL, name VARCHAR(80) NOT NULL, hash VARCHAR(64) NOT NULL, hint "
@@ -30,6 +30,11 @@ GATEWAY = (
     "NULL, type VARCHAR(40) NOT NULL, body TEXT NOT NULL, tries INTEGER NOT NULL, next_at FLOAT, error TEXT, "
     "PRIMARY KEY (id), UNIQUE (webhook_id, run_id, type), FOREIGN KEY(webhook_id) REFERENCES webhooks (id) ON "
     "DELETE CASCADE)",
+)
+DOCUMENTS = (
+    "CREATE TABLE documents (run_id VARCHAR(16) NOT NULL, owner VARCHAR(16) NOT NULL, bytes BIGINT NOT NULL, PRIMARY "
+    "KEY (run_id), FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE)",
+    "CREATE INDEX ix_documents_owner ON documents (owner)",
 )
 SESSIONS = (
     "CREATE TABLE sessions (hash VARCHAR(64) NOT NULL, key_id VARCHAR(16) NOT NULL, expires_at FLOAT NOT NULL, "
