@@ -136,12 +136,21 @@ def test_a_run_is_submitted_watched_and_cancelled(site: Site, page: Page) -> Non
     site.bench.client.cancel(other)
 
     page.get_by_role("link", name="watched").click()
+    page.get_by_role("link", name="Log of train").click()
+    [run] = [run for run in site.bench.client.all() if run.name == "watched"]
+    with site.bench.client.run_dir(run.id).log("train").open("a") as log:
+        log.write("<b>a line that comes later</b>\n")
+    expect(page.locator("#log")).to_contain_text("<b>a line that comes later</b>")
+    page.go_back()
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".lead-state")).to_contain_text("cancelled")
     expect(page.get_by_role("button", name="Retry")).to_be_visible()  # the page has loaded itself again
-    [run] = [run for run in site.bench.client.all() if run.name == "watched"]
     until(lambda: site.bench.client.find(run.id).is_finished)
     assert site.bench.client.find(run.id).status == "cancelled"
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete it").click()
+    page.wait_for_url(site.url + "/")
+    assert not [one for one in site.bench.client.all() if one.id == run.id]
 
 
 def test_a_run_ends_while_it_is_looked_at_and_can_be_asked(
@@ -239,7 +248,8 @@ def test_no_page_scrolls_sideways_and_each_is_dark_in_the_dark(shelf: Site, brow
         with person(browser, shelf, viewport=viewport, color_scheme=scheme) as context:
             page = watched(context)
             ids = [run.id for run in shelf.bench.client.all()]
-            for path in ("/", "/submit", "/nowhere", *(f"/runs/{one}" for one in ids), "/runs/aaaa1111/logs/train"):
+            more = ("/runs/aaaa1111/logs/train", "/runs/aaaa1111/delete")
+            for path in ("/", "/submit", "/nowhere", *(f"/runs/{one}" for one in ids), *more):
                 page.goto(shelf.url + path)
                 assert (path, page.evaluate(SIDEWAYS)) == (path, 0)
                 papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))

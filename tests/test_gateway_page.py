@@ -19,10 +19,12 @@ from page_tools import HOSTILE, Runs, every_state
 from starlette.testclient import TestClient
 
 from ftq.errors import Unavailable
+from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
 from ftq.programs import ServeOptions
 from ftq.store.gateway.keys import LIVES, Key, Limits, Sessions
 from ftq.store.store import RunStore
+from gateway.page import live
 from gateway.page.sessions import COOKIE
 from tests import reported
 from tests.gateway_tools import answers, make_gateway
@@ -153,7 +155,8 @@ def test_what_one_key_made_another_does_not_see(gateway: Gateway) -> None:
     assert "anns-run" in said(ann.get("/").text) and "somebodys-run" not in said(ann.get("/").text)
     assert said(ben.get("/").text).startswith("Runs 0 in all") and "No run yet" in said(ben.get("/").text)
     assert "anns-run" in said(gateway.admin.get("/").text) and "somebodys-run" in said(gateway.admin.get("/").text)
-    pages_of = ["", "/live", "/report.html", "/preview.html", "/logs/train", "/logs/train?whole"]
+    pages_of = ["", "/live", "/report.html", "/preview.html", "/logs/train", "/logs/train?whole", "/logs/train/live",
+                "/delete", "/files/eval.json"]  # fmt: skip
     for page in pages_of:
         assert ben.get(f"/runs/aaaa1111{page}").status_code == 404
         assert gateway.admin.get(f"/runs/aaaa1111{page}").status_code == 200
@@ -245,8 +248,8 @@ def test_a_finished_run_shows_what_it_learned_and_how_to_use_it(gateway: Gateway
                  'client.chat.completions.create(model="handbook:1"', "submitted as handbook:"):  # fmt: skip
         assert text in told
     assert "<polyline" in html and 'data-base="smollm2-135m" data-tuned="aaaa1111" data-name="handbook:1"' in html
-    links = {link for link in re.findall(r'href="(/runs/[^"]+)"', html) if "/" in link}
-    names = ("report.html", "preview.html", *(f"logs/{stage}" for stage in STAGES))
+    links = set(re.findall(r'href="(/runs/[^"]+)"', html))
+    names = ("delete", "report.html", "preview.html", *(f"logs/{stage}" for stage in STAGES))
     assert links == {f"/runs/aaaa1111/{name}" for name in names}
     for link in links:
         assert gateway.admin.get(link).status_code == 200
@@ -262,6 +265,54 @@ def test_a_failed_run_says_why_and_where_its_log_is(gateway: Gateway) -> None:
     assert told == "Log of train of handbook. The whole log as text step 1 loss nan"
     whole = gateway.admin.get("/runs/aaaa1111/logs/train?whole")
     assert (whole.text, whole.headers["content-type"]) == ("step 1\nloss nan\n", "text/plain; charset=utf-8")
+
+
+def test_a_log_is_seen_as_it_comes_once_and_to_its_end(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(live, "AT_ONCE", 8)
+    runs = gateway.runs()
+    token = runs.train(runs.add("aaaa1111", "handbook"))
+    log = gateway.home / "aaaa1111" / "logs" / "train.log"
+    log.write_text("begins\n")
+    html = gateway.admin.get("/runs/aaaa1111/logs/train").text
+    assert 'data-live="/runs/aaaa1111/logs/train/live?after=7"' in html
+    assert "data-live" not in gateway.admin.get("/runs/aaaa1111/logs/prepare").text  # it has ended
+    log.write_bytes("begins\nähm <b>\nähm <b>\n\x1b[2J".encode() + b"\xff")
+    gateway.store.succeed(token, None, [])
+    address = "/runs/aaaa1111/logs/train/live"
+    events = gateway.admin.get(address, params={"after": 7}).text
+    texts = [json.loads(line.removeprefix("data: ")) for line in events.splitlines() if line.startswith("data")]
+    assert texts[-1] == {"part": "end", "html": "stop"}
+    assert "".join(text["html"] for text in texts[:-1]) == "ähm <b>\nähm <b>\n\ufffd[2J\ufffd"
+    ids = [line for line in events.splitlines() if line.startswith("id")]
+    assert len(ids) == len(texts) - 1 and ids[-1] == f"id: more-{log.stat().st_size}"
+    rest = gateway.admin.get(address, params={"after": 7}, headers={"last-event-id": ids[-2].removeprefix("id: ")})
+    assert [line for line in rest.text.splitlines() if line.startswith("id")] == ids[-1:]
+    assert gateway.admin.get("/runs/aaaa1111/logs/serve/live").status_code == 404
+    assert "more-" not in gateway.admin.get("/runs/aaaa1111/logs/prepare/live", params={"after": "99999"}).text
+
+
+def test_files_of_a_run_are_saved_and_no_others(gateway: Gateway) -> None:
+    runs = gateway.runs()
+    runs.finish("aaaa1111", "handbook")
+    runs.add("bbbb2222", "asked")
+    folder = gateway.home / "bbbb2222"
+    (folder / "model-q8_0.gguf").write_bytes(b"GGUF<script>")
+    (folder / "adapter").mkdir()
+    gguf, adapter = Artifact("gguf", "model-q8_0.gguf", 12), Artifact("adapter", "adapter", 5)
+    runs.do("bbbb2222", "prepare", "train")
+    runs.do("bbbb2222", "export", artifacts=[gguf, adapter])
+    html = gateway.admin.get("/runs/bbbb2222").text
+    assert re.findall(r'href="([^"]+)" download', html) == ["/runs/bbbb2222/files/model-q8_0.gguf"]
+    saved = gateway.admin.get("/runs/bbbb2222/files/model-q8_0.gguf")
+    assert saved.content == b"GGUF<script>" and saved.headers["x-content-type-options"] == "nosniff"
+    assert saved.headers["content-disposition"] == "attachment; filename*=utf-8''model-q8_0.gguf"
+    part = gateway.admin.get("/runs/bbbb2222/files/model-q8_0.gguf", headers={"range": "bytes=4-6"})
+    assert (part.status_code, part.content) == (206, b"<sc")
+    for name in ("adapter", "nothing", "..%2faaaa1111%2frun.json", "%2e%2e/ftq.db", ".submitting"):
+        assert gateway.admin.get(f"/runs/bbbb2222/files/{name}").status_code == 404
+    _, ann = gateway.other("ann")
+    assert ann.get("/runs/bbbb2222/files/model-q8_0.gguf").status_code == 404
 
 
 def test_a_long_log_says_what_it_leaves_out(gateway: Gateway) -> None:
@@ -319,7 +370,7 @@ def test_what_changes_is_sent_in_pieces_until_the_run_has_ended(gateway: Gateway
     assert sorted(ended) == ["end", "live-aaaa1111", "live-bbbb2222"] and ended["end"] == "stop"
     assert "train failed: the training diverged" in ended["live-bbbb2222"]
     one = pieces(gateway.admin.get("/runs/aaaa1111/live").text)
-    assert sorted(one) == ["actions", "end", "events", "live-aaaa1111", "stages"] and one["end"] == "reload"
+    assert sorted(one) == ["actions", "end", "events", "links", "live-aaaa1111", "stages"] and one["end"] == "reload"
     html = gateway.admin.get("/runs/aaaa1111").text
     for name, piece in one.items():  # the page has shown the same, where the pieces go
         assert name == "end" or (f'id="{name}"' in html and " ".join(piece.split()) in " ".join(html.split()))
@@ -374,7 +425,7 @@ def pieces(text: str) -> dict[str, str]:
 
 
 def buttons(html: str) -> list[str]:
-    return re.findall(r'action="/runs/\w+/(\w+)"', html)
+    return re.findall(r'action="/runs/\w+/(\w+)"><button', html)
 
 
 def test_buttons_do_what_they_say_and_offer_what_is_possible(gateway: Gateway) -> None:
@@ -388,9 +439,55 @@ def test_buttons_do_what_they_say_and_offer_what_is_possible(gateway: Gateway) -
         assert (answer.status_code, answer.headers["location"]) == (303, f"/runs/{run}")
         assert gateway.store.get(run).status == status
         assert buttons(gateway.admin.get(f"/runs/{run}").text) == offered
-    assert gateway.admin.post(f"/runs/{run}/delete", headers=FORM).status_code == 404
+    assert gateway.admin.post(f"/runs/{run}/destroy", headers=FORM).status_code == 404
     refused = gateway.admin.post(f"/runs/{run}/retry", headers=FORM)
     assert refused.status_code == 400 and "run handbook is queued, there is nothing to retry" in said(refused.text)
+
+
+def test_stages_are_done_again_from_the_one_that_is_chosen(gateway: Gateway) -> None:
+    def offered(run: str) -> list[str]:
+        return re.findall(r"<option(?: selected)?>(\w+)</option>", gateway.admin.get(f"/runs/{run}").text)
+
+    def again(run: str, stage: str) -> Any:
+        return gateway.admin.post(f"/runs/{run}/retry", data={"from": stage}, headers=FORM)
+
+    runs = gateway.runs()
+    runs.fail(runs.add("bbbb2222", "broke"))
+    runs.train(runs.add("cccc3333", "works"))
+    runs.finish("aaaa1111", "handbook")
+    assert [offered(run) for run in ("aaaa1111", "bbbb2222", "cccc3333")] == [list(STAGES), ["prepare", "train"], []]
+    assert "handbook:1 is gone, and the run gets a new number" in said(gateway.admin.get("/runs/aaaa1111").text)
+    assert [again("aaaa1111", stage).status_code for stage in ("evaluate", "serve")] == [303, 400]
+    statuses = [stage.status for stage in gateway.store.get("aaaa1111").stages]
+    assert statuses == ["succeeded"] * 4 + ["queued"]
+    refused = again("bbbb2222", "export")
+    assert refused.status_code == 400 and "train isn't done" in said(refused.text)
+    assert again("bbbb2222", "prepare").status_code == 303
+    assert gateway.store.get("bbbb2222").current == gateway.store.get("bbbb2222").stage("prepare")
+
+
+def test_a_run_is_deleted_once_that_was_shown(gateway: Gateway) -> None:
+    ann_id, ann = gateway.other("ann")
+    runs = gateway.runs(ann_id)
+    runs.finish("aaaa1111", "handbook")
+    runs.train(runs.add("bbbb2222", "works"))
+    gateway.runs().add("cccc3333", "somebodys")
+    gateway.store.keep("aaaa1111", True)
+    assert 'href="/runs/aaaa1111/delete"' in ann.get("/runs/aaaa1111").text
+    assert "/delete" not in ann.get("/runs/bbbb2222").text
+    told = said(ann.get("/runs/aaaa1111/delete").text)
+    assert re.search(r"Delete handbook:1\? The run and its files go, for good: [0-9.]+ kB of room\.", told)
+    assert "It is kept" in told and "handbook:1 can't be asked any more" in told
+    assert ann.post("/runs/aaaa1111/delete", headers={"origin": "http://evil.example"}).status_code == 403
+    assert gateway.store.count() == 3
+    answer = ann.post("/runs/aaaa1111/delete", headers=FORM)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert not (gateway.home / "aaaa1111").exists() and ann.get("/runs/aaaa1111").status_code == 404
+    refused = ann.post("/runs/bbbb2222/delete", headers=FORM)
+    assert refused.status_code == 400 and "run works is running" in said(refused.text)
+    for method in (ann.get, ann.post):
+        assert method("/runs/cccc3333/delete", headers=FORM).status_code == 404
+    assert gateway.store.count() == 2
 
 
 def test_an_older_version_can_be_made_latest(gateway: Gateway) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ftq.delivery.copy import sha256
@@ -57,14 +58,19 @@ def is_listed(name: PurePosixPath) -> bool:
 async def content(call: Call) -> Response:
     """A file's bytes, or those of one range."""
     run = await run_in_threadpool(lambda: call.run)
-    name = call.request.path_params["name"]
+    return await run_in_threadpool(bytes_of, call.request, run, call.client.run_dir(run.id))
+
+
+def bytes_of(request: Request, run: Run, folder: RunDir) -> Response:
+    """The file that the address names, or the range of it that is asked for. NotFound if the run doesn't list it."""
+    name = request.path_params["name"]
     try:
-        descriptor = await run_in_threadpool(_open, call.client.run_dir(run.id).path, name)
+        descriptor = _open(folder.path, name)
     except OSError:
         raise NotFound(f"{run.name} has no file {name!r}", f"`ftq status {run.name}`") from None
     size = os.fstat(descriptor).st_size
     headers = {"accept-ranges": "bytes"}
-    match = _RANGE.fullmatch(call.request.headers.get("range", ""))
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
     if match is None:
         return _Bytes(descriptor, 0, size, 200, headers)
     first, last = int(match[1]), min(int(match[2] or size), size - 1)

@@ -1,15 +1,18 @@
-"""What a run's folder has for people: report, preview, logs. By fixed names: no part of an address becomes a path."""
+"""What a run's folder has for people: report, preview, logs, its files. No address names what isn't listed."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from ftq.files.run_dir import STAGES
+from ftq.store.records import Run
 from gateway.app import gateway_of
 from gateway.errors import ApiError
+from gateway.own.files import bytes_of
 from gateway.page.html import page
 from gateway.page.runs import run_of
 from gateway.page.shown import shown
@@ -59,16 +62,32 @@ def log(request: Request) -> Response:
         raise ApiError(404, f"The stage {stage} of {run.name} has no log: it hasn't begun.")
     if "whole" in request.query_params:
         return FileResponse(path, media_type="text/plain; charset=utf-8", headers=HEADERS)
-    text, left_out = _end_of(path)
-    return page(request, "log.html", run=shown(run, 0), stage=stage, text=text, left_out=left_out)
+    text, left_out, end = _end_of(path)
+    follow = f"/runs/{run.id}/logs/{stage}/live?after={end}" if grows(run, stage) else ""
+    return page(request, "log.html", run=shown(run, 0), stage=stage, text=text, left_out=left_out, follow=follow)
 
 
-def _end_of(path: Path) -> tuple[str, int]:
-    """(the last lines of a file, how many bytes stand before them)."""
+def grows(run: Run, stage: str) -> bool:
+    """Whether more may come to a stage's log."""
+    return not run.is_finished and run.stage(stage).status in ("queued", "running")
+
+
+def download(request: Request) -> Response:
+    """A file of the run, to be saved."""
+    run = run_of(request)
+    answer = bytes_of(request, run, gateway_of(request).client.run_dir(run.id))
+    name = quote(PurePosixPath(request.path_params["name"]).name)
+    answer.headers.update({**HEADERS, "Content-Disposition": f"attachment; filename*=utf-8''{name}"})
+    return answer
+
+
+def _end_of(path: Path) -> tuple[str, int, int]:
+    """(the last lines of a file, how many bytes stand before them, and how many when they have ended)."""
     with path.open("rb") as file:
         left_out = max(0, file.seek(0, 2) - SHOWN)
         file.seek(left_out)
         text = file.read(SHOWN + 1)
+    end = left_out + len(text)
     if left_out and (line := text.find(b"\n") + 1):
         text, left_out = text[line:], left_out + line
-    return text.decode(errors="replace"), left_out
+    return text.decode(errors="replace"), left_out, end

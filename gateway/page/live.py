@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ftq.errors import NotFound, Unavailable
+from ftq.errors import NotFound, Unavailable, printable
+from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from gateway.access import caller_of
 from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
 from gateway.page import sessions
+from gateway.page.files import grows
 from gateway.page.html import part
 from gateway.page.runs import EVENTS, RUNS, is_latest, losses, run_of
-from gateway.page.shown import actions, shown, stages
+from gateway.page.shown import actions, links, shown, stages
+from gateway.wire import whole_number
 
 LOOK_SECONDS, CURVE_SECONDS, COMMENT_SECONDS = 1.0, 4.0, 15.0
 LIVES = 600.0  # seconds; then the browser comes again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+AT_ONCE = 2**18  # bytes of a log
+MORE = "more-"  # begins the name of a part that is added to the log; what follows is where it ends
 END = "end"  # the part that says there is nothing more to come: the browser loads the page again, or stops
 
 Parts = dict[str, str]
@@ -59,10 +67,41 @@ def of_run(request: Request) -> Response:
     return _stream(request, look)
 
 
+def of_log(request: Request) -> Response:
+    """What comes to a stage's log `after` so many bytes, until the stage has ended. Browsers come back with its id."""
+    gateway, stage = gateway_of(request), request.path_params["stage"]
+    if stage not in STAGES:
+        raise ApiError(404, f"There is no stage {stage}: {', '.join(STAGES)}.")
+    path = gateway.client.run_dir(run_of(request).id).log(stage)
+    last = request.headers.get("last-event-id", "").removeprefix(MORE)
+    at = whole_number(last) or whole_number(request.query_params.get("after", "")) or 0
+
+    def look() -> Parts:
+        nonlocal at
+        run = run_of(request)  # before the log: what its last stage has written is there then
+        text, at = _more(path, at)
+        ended = not text and not grows(run, stage)
+        return ({f"{MORE}{at}": printable(text, keep="\n\t\r")} if text else {}) | ({END: "stop"} if ended else {})
+
+    return _stream(request, look)
+
+
+def _more(path: Path, at: int) -> tuple[str, int]:
+    """(the text after so many bytes of a file, where it ends): whole letters."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(at)
+        data = file.read(AT_ONCE)
+        text = decoder.decode(data)
+        return text, at + len(data) - len(decoder.getstate()[0])
+    return "", at
+
+
 def _parts(gateway: Gateway, run: Run) -> Iterator[tuple[str, str]]:
     now = time.time()
     yield f"live-{run.id}", part("state", shown(run, now))
     yield "stages", part("stages", stages(run, now))
+    yield "links", part("links", run.id, links(run, gateway.client.run_dir(run.id)))
     yield "actions", part("actions", run.id, list(actions(run, is_latest(gateway, run))))
     events = gateway.client.store.events(run.id)
     yield "events", part("events", events[-EVENTS:][::-1])
@@ -109,9 +148,10 @@ async def _events(gateway: Gateway, look: Callable[[], Parts]) -> AsyncIterator[
         except Unavailable:
             parts = Parts()
         new = {name: html for name, html in parts.items() if known.get(name) != html}
-        known |= new
+        known = parts or known  # a part that isn't told each time is new when it is
         for name, html in new.items():
-            yield f"data: {json.dumps({'part': name, 'html': html})}\n\n"
+            known_as = f"id: {name}\n" if name.startswith(MORE) else ""
+            yield f"{known_as}data: {json.dumps({'part': name, 'html': html})}\n\n"
         if END in new:
             return
         if new:

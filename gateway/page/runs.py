@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import NotFound
-from ftq.files.run_dir import STAGES
+from ftq.files.run_dir import STAGES, RunDir
 from ftq.store.records import Run
 from ftq.words import size
 from gateway.access import caller_of
@@ -21,7 +22,8 @@ from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
 from gateway.page.html import page
-from gateway.page.shown import actions, shown, stages
+from gateway.page.sessions import READS, small_form
+from gateway.page.shown import actions, again, links, shown, stages
 
 if TYPE_CHECKING:
     from ftq.report.gather import Material
@@ -72,13 +74,34 @@ def one(request: Request) -> Response:
     return page(request, "run.html", **_details(gateway, run))
 
 
-def acted(request: Request) -> Response:
+async def acted(request: Request) -> Response:
     """Do what the button says, then show the run."""
-    gateway, run, action = gateway_of(request), run_of(request), request.path_params["action"]
+    return await run_in_threadpool(_act, request, await small_form(request))
+
+
+def _act(request: Request, fields: dict[str, str]) -> Response:
+    client, run, action = gateway_of(request).client, run_of(request), request.path_params["action"]
     if action not in DO:
         raise ApiError(404, f"There is no page {request.url.path}.")
-    DO[action](gateway.client, run.id)
+    if (stage := fields.get("from")) and action == "retry":
+        if stage not in STAGES:
+            raise ApiError(400, f"There is no stage {stage}: {', '.join(STAGES)}.")
+        client.retry(run.id, stage)
+    else:
+        DO[action](client, run.id)
     return RedirectResponse(f"/runs/{run.id}", 303)
+
+
+def deleted(request: Request) -> Response:
+    """What deleting the run would free; with the button there, delete it and show the others."""
+    room, run = gateway_of(request).client.room, run_of(request)
+    if request.method not in READS:
+        room.remove(run)
+        return RedirectResponse("/", 303)
+    freed, staying = room.freed([run]), room.staying([run])
+    return page(
+        request, "delete.html", run=shown(run, time.time()), record=run, freed=size(freed), staying=size(staying)
+    )
 
 
 def run_of(request: Request) -> Run:
@@ -118,17 +141,23 @@ def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
         "missing": client.missing_worker(run),
         "losses": losses(material),
         "evaluation": results.scoreboard(material.evaluation) if material.evaluation else "",
-        "has_report": bool(material.curves or material.evaluation),
-        "has_preview": (folder.dataset / "preview.html").is_file(),
+        "links": links(run, folder),
+        "again": again(run),
         "use": inputs.use(material),
         "options": inputs.options(material),
         "lost": material.lost,
-        "logs": [stage for stage in STAGES if folder.log(stage).is_file()],
-        "files": [(file.kind, size(file.bytes), Path(file.path).name) for file in view.artifacts(run, folder.path)],
+        "files": list(_files(run, folder)),
         "events": events[-EVENTS:][::-1],
         "more_events": max(0, len(events) - EVENTS),
         "asked": _asked(gateway, run) if material.files else "",
     }
+
+
+def _files(run: Run, folder: RunDir) -> Iterator[tuple[str, str, str]]:
+    """(name, size, its page below the run's; empty for a folder)."""
+    for file in view.artifacts(run, folder.path.parent):
+        path = Path(file.path)
+        yield path.name, size(file.bytes), f"files/{path.relative_to(folder.path)}" if path.is_file() else ""
 
 
 def _asked(gateway: Gateway, run: Run) -> str:

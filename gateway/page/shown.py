@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from ftq.client import view
 from ftq.errors import first_line
+from ftq.files.run_dir import STAGES, RunDir
 from ftq.store.records import Run, Stage
 from ftq.words import duration, numbers, short, time_left
 
@@ -22,6 +23,7 @@ ACTIONS = {
     "promote": "Make it latest",
     "keep": "Keep",
     "release": "Don't keep",
+    "delete": "Delete",
 }
 
 
@@ -88,7 +90,25 @@ def actions(run: Run, is_latest: bool) -> Iterator[tuple[str, str]]:
         names += ["promote"] if run.version and not is_latest else []
     elif run.wanted != "cancel":
         names += ["resume" if run.wanted == "pause" else "pause", "cancel"]
+    names += ["delete"] if run.status != "running" else []
     return ((name, word) for name, word in ACTIONS.items() if name in names)
+
+
+def again(run: Run) -> list[str]:
+    """The stages from which a finished run can be done anew: none behind one that isn't done."""
+    if not run.is_finished:
+        return []
+    names = [stage.name for stage in run.stages]
+    return names[: names.index(run.current.name) + 1] if run.current else names
+
+
+def links(run: Run, folder: RunDir) -> list[tuple[str, str]]:
+    """(page below the run's, what it is) of what there is to read."""
+    told = any((folder.path / name).is_file() for name in ("report.html", "eval.json", "metrics.jsonl"))
+    has_report = told or "step" in (run.stage("train").progress or {})
+    pages = [("report.html", "Report")] if has_report else []
+    pages += [("preview.html", "Dataset preview")] if (folder.dataset / "preview.html").is_file() else []
+    return pages + [(f"logs/{stage}", f"Log of {stage}") for stage in STAGES if folder.log(stage).is_file()]
 
 
 def documents_of(run: Run) -> str:

@@ -12,9 +12,20 @@ for (const place of document.querySelectorAll("[data-live]")) {
       if (html === "reload" && !document.querySelector(".turn")) location.reload();
       return;
     }
-    put(document.getElementById(part), html);
+    if (part.startsWith("more-")) add(html);
+    else put(document.getElementById(part), html);
   };
 }
+
+// What a log gets is seen as it comes, as long as its end is looked at.
+function add(text) {
+  const log = document.getElementById("log");
+  const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
+  log.append(text);
+  while (log.childNodes.length > 5000) log.firstChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+for (const log of document.querySelectorAll("#log[data-live]")) log.scrollTop = log.scrollHeight;
 
 function put(element, html) {
   if (!element) return;
