@@ -52,6 +52,23 @@ def test_a_command_imports_what_it_needs(arguments: list[str], not_needed: set[s
     assert not found & (HEAVY | not_needed)
 
 
+def test_the_gateway_begins_with_what_every_request_needs() -> None:
+    """Its first answer and its memory are bounded: what one kind of request needs comes with the first of it."""
+    code = "import gateway.program, gateway.app\ngateway.app._routes()\nimport sys"
+    program = f"{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    parts = ("facts", "questions", "examples", "check", "plan", "spec.options", "evaluation.score", "report.page")
+    not_needed = tuple(f"ftq.{part}" for part in parts) + (
+        "jinja2",
+        "httpx",
+        "markdown_it",
+        "worker",
+        "torch",
+        "celery",
+    )
+    assert not [name for name in done.stdout.split() if f"{name}.".startswith(tuple(f"{one}." for one in not_needed))]
+
+
 def test_the_files_of_the_dependencies_hold_packages_alone() -> None:
     """setuptools takes no `-r other.txt` in them: then nothing can be installed any more."""
     dynamic = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]

@@ -119,12 +119,14 @@ def test_the_gateway_is_a_part_and_the_first_key_is_said_once(
     store, port = RunStore(one.settings.database_url), free_port()
     one._start_gateway(port, store)
     assert commands == [programs.ServeOptions(port=port).argv()]
-    address, _, key = capsys.readouterr().err.partition("  (key, shown this once: ")
+    first, page = capsys.readouterr().err.splitlines()
+    assert page == f"page      http://127.0.0.1:{port}/  (for people, who log in with a key)"
+    address, _, key = first.partition("  (key, shown this once: ")
     assert address == f"serve     http://127.0.0.1:{port}/v1"
-    assert store.keys.find(key.removesuffix(")\n"))
+    assert store.keys.find(key.removesuffix(")"))
     one._stop_all()
     one._start_gateway(port, store)
-    assert capsys.readouterr().err == f"serve     http://127.0.0.1:{port}/v1\n"
+    assert capsys.readouterr().err == f"serve     http://127.0.0.1:{port}/v1\n{page}\n"
     one._stop_all()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ftq.evaluation.evaluation import BASE, Asked, Evaluation, Question, Said, Scores
-from ftq.evaluation.score import scores
 
 # What stays with a subject whatever it is asked.
 KEPT = ("file_bytes", "validation_loss", "perplexity", "kl", "tokens_per_second", "seconds")
@@ -127,6 +126,8 @@ def _key(question: Question) -> tuple[str, ...]:
 
 def _subjects(a: Side, b: Side, shared: Sequence[tuple[Asked, Asked]]) -> Iterator[Scores]:
     """Both sides' subjects with their scores on the shared questions alone; a base model that both have stands once."""
+    from ftq.evaluation.score import scores  # which imports what makes questions
+
     same, is_told = a.spec.get("model") == b.spec.get("model"), False
     for number, side in enumerate((a, b)):
         asked = [pair[number] for pair in shared]

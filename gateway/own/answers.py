@@ -225,7 +225,7 @@ class Evaluate(Body):
 class Submit(BaseModel):
     """The first line of a submit. `files` are (path, bytes) of what follows it, one after the other."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     id: str = Field(pattern="^[a-z0-9]{8,32}$")
     name: str | None
     spec: dict[str, Any]

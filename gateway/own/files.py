@@ -19,8 +19,6 @@ from ftq.delivery.copy import sha256
 from ftq.delivery.parts import Part
 from ftq.errors import NotFound
 from ftq.files.run_dir import RunDir
-from ftq.report.gather import gather
-from ftq.report.page import page
 from ftq.store.records import Run
 from gateway.errors import ApiError
 from gateway.own import answers
@@ -142,5 +140,8 @@ def _told(part: Part, folder: RunDir) -> answers.ModelPart:
 
 
 def report(call: Call) -> Response:
+    from ftq.report.gather import gather  # with the first report
+    from ftq.report.page import page
+
     run: Run = call.run
     return Response(page(gather(run, call.client.run_dir(run.id))), media_type="text/html")

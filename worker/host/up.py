@@ -166,6 +166,7 @@ class Up:
         new = store.keys.first()  # said here, not in the log
         self.gateway = self._start_part("serve", lambda: self._spawn(command, "serve.log", {}))
         say(f"serve     http://127.0.0.1:{port}/v1" + (f"  (key, shown this once: {new.secret})" if new else ""))
+        say(f"page      http://127.0.0.1:{port}/  (for people, who log in with a key)")
 
     def _flower_environment(self) -> dict[str, str]:
         """A login of its own, as every account of a machine can reach 127.0.0.1; whoever has it may also Terminate."""
