@@ -537,7 +537,8 @@ def test_uploaded_files_wait_for_the_second_press_and_are_the_keys_own(gateway: 
              "..": b"x", "a/b\\c:d<é>.md": b"# Name\n\nText.\n"}  # fmt: skip
     answer = send(ann, "dry", files, **MODEL)
     told = said(answer.text)
-    assert answer.status_code == 200 and "3 documents" in told and "Uploaded: 4 files" in told
+    assert answer.status_code == 200 and "Uploaded: 4 files" in told
+    assert "documents 3 documents (62 B), uploaded" in told and str(gateway.home) not in answer.text
     upload = re.findall(r'name="upload" value="([^"]+)"', answer.text)[0]
     [folder] = gateway.home.glob(".page-*.partial/documents")
     assert sorted(path.name for path in folder.iterdir()) == ["c_d_é_.md", "evil.md", "file 3", "handbook.md"]

@@ -58,15 +58,9 @@ def test_the_gateway_begins_with_what_every_request_needs() -> None:
     program = f"{code}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     parts = ("facts", "questions", "examples", "check", "plan", "spec.options", "evaluation.score", "report.page")
-    not_needed = tuple(f"ftq.{part}" for part in parts) + (
-        "jinja2",
-        "httpx",
-        "markdown_it",
-        "worker",
-        "torch",
-        "celery",
-    )
-    assert not [name for name in done.stdout.split() if f"{name}.".startswith(tuple(f"{one}." for one in not_needed))]
+    others = ("jinja2", "httpx", "markdown_it", "worker", "torch", "celery")
+    not_needed = tuple(f"{name}." for name in (*(f"ftq.{part}" for part in parts), *others))
+    assert not [name for name in done.stdout.split() if f"{name}.".startswith(not_needed)]
 
 
 def test_the_files_of_the_dependencies_hold_packages_alone() -> None:

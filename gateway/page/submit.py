@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,8 @@ def _answer(request: Request, form: FormData) -> Response:
             if values["upload"]:
                 arrival.forget(Path(options["documents"]))
             return RedirectResponse(f"/runs/{submitted.run.id}", 303)
-        return _form(request, values, outcome=_dry_run(gateway, options, name, values["card"]))
+        outcome = _dry_run(gateway, options, name, values["card"])
+        return _form(request, values, outcome=_unplaced(outcome, options["documents"]) if values["upload"] else outcome)
     except (UserError, ApiError) as error:
         status, text = (400, error.text) if isinstance(error, UserError) else (error.status, error.message)
         return _form(request, values, status, wrong=text)
@@ -165,6 +166,16 @@ def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: 
     notes = [*forecast.notes, *([f"It would wait. {waits}"] if waits else [])]
     notes += [] if checked else warnings
     return Outcome(told(spec, documents, forecast), notes, _findings(checked) if checked else [])
+
+
+def _unplaced(outcome: Outcome, folder: str) -> Outcome:
+    """The same for uploaded files: where the server has put them is told to nobody."""
+
+    def unplaced(text: str) -> str:
+        return text.replace(f" from {folder}", ", uploaded").replace(f"{folder}/", "").replace(folder, "FOLDER")
+
+    lines = [(what, unplaced(text)) for what, text in outcome.lines]
+    return replace(outcome, lines=lines, notes=[unplaced(note) for note in outcome.notes])
 
 
 def _findings(checked: Check) -> list[tuple[str, str, str, Sequence[str]]]:
