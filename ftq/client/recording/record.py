@@ -27,8 +27,8 @@ class Asker:
     """Who asks for a run (a user, or the id of a key), the id that it shall have, and where its files are.
 
     `files` has the paths that are read instead of those of the spec, which are another machine's. What that machine has
-    left out of the documents is `left_out`; None where the documents are read here. They are `counted` as bytes that the
-    key stores, unless its files are.
+    left out of the documents is `left_out`; None where the documents are read here. `counted`: they are bytes that the
+    key stores, and not its files once more.
     """
 
     owner: str
