@@ -609,6 +609,19 @@ def test_limits_hold_for_uploads_and_jobs(gateway: Gateway) -> None:
     assert list(gateway.home.glob(".page-*")) != [] and gateway.store.count() == 1
 
 
+def test_a_keys_uploads_that_wait_are_few(gateway: Gateway) -> None:
+    _, ann = gateway.other("ann")
+    send(gateway.admin, "dry", {"a.md": b"# A\n\nText.\n"}, **MODEL)
+    tokens = list[str]()
+    for number in range(6):
+        answer = send(ann, "dry", {"a.md": b"# A\n\nText %d.\n" % number}, **MODEL)
+        tokens += re.findall(r'name="upload" value="([^"]+)"', answer.text)
+    assert len(list(gateway.home.glob(".page-*"))) == 1 + 4
+    gone = send(ann, "submit", **MODEL, upload=tokens[1])
+    assert gone.status_code == 400 and "The uploaded files are gone" in said(gone.text)
+    assert send(ann, "submit", **MODEL, upload=tokens[2]).status_code == 303
+
+
 def test_uploads_that_are_submitted_count_as_stored(gateway: Gateway) -> None:
     ann_id, ann = gateway.other("ann", bytes=1000)
     text = b"# A\n\n" + b"The pump has 2 bar.\n" * 30

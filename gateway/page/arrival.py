@@ -20,7 +20,7 @@ from gateway.files.arrival import clear_errors, too_large
 MOST_FILES, MOST_FIELDS, FIELD_BYTES = 300, 30, 2**16
 MOST_BYTES = 500 * 10**6  # of one form; until it is whole it is in the system's folder for temporary files
 LONGEST_NAME = 120  # characters
-KEPT = 86_400.0  # seconds
+KEPT, FORMS = 86_400.0, 4  # seconds that uploads are kept, and how many of a key's, the newest
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -68,7 +68,7 @@ def folder_of(home: Path, key: Key, token: str) -> Path:
     """Where the key's uploaded documents are. ApiError 400 if they aren't there any more."""
     folder = _place(home, key, token) if TOKEN.fullmatch(token) else None
     if folder is None or not folder.is_dir():
-        raise ApiError(400, "The uploaded files are gone: they are kept for a day. Choose them again.")
+        raise ApiError(400, "The uploaded files are gone: only the newest are kept, for a day. Choose them again.")
     return folder
 
 
@@ -103,6 +103,8 @@ def _free(folder: Path, name: str, number: int) -> str:
 
 
 def _forget_old(home: Path, key: Key) -> None:
-    for folder in home.glob(f".page-{key.id}-*.partial"):
-        if time.time() - folder.stat().st_mtime > KEPT:
+    """Make room for one more: what is too old goes, and what is too much."""
+    made = sorted(((folder.stat().st_mtime, folder) for folder in home.glob(f".page-{key.id}-*.partial")), reverse=True)
+    for number, (at, folder) in enumerate(made, 1):
+        if time.time() - at > KEPT or number >= FORMS:
             shutil.rmtree(folder, ignore_errors=True)
