@@ -107,7 +107,7 @@ class RunSpec(BaseModel):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="LoRA dropout")
     word_dropout: Share | Auto = Field(
         default="auto",
-        description="share of the words that questions on facts lose, other ones each epoch; auto: 0.15 for small models",
+        description="share of the words that questions on facts lose, others each epoch; auto: 0.15 for small models",
     )
     target_modules: list[str] = Field(default=PROJECTIONS, min_length=1, description="layers that get an adapter")
     gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field(
