@@ -269,7 +269,8 @@ def test_what_is_no_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize("text, purpose", [
-    ("Submitting a run", "submit a run"), ("How to stop a worker", "stop a worker"), ("Delete one run",
+    ("Submitting a run", "submit a run"), ("Pausing and resuming a run", "pause and resume a run"),
+    ("Blocking and allowlisting", ""), ("How to stop a worker", "stop a worker"), ("Delete one run",
     "delete one run"),
     ("Test prompts of a run", ""), ("Release of the lease", ""), ("Daemons you want to start at boot", ""),
     ("Running", ""), ("Changes", ""),

@@ -12,7 +12,7 @@ from ftq.spec.recipe import decided, recipe_of
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        (135e6, "rank 32, alpha 32, learning rate 0.002"),
+        (135e6, "rank 32, alpha 32, learning rate 0.002, word dropout 0.15"),
         (1.2e9, "rank 32, alpha 32, learning rate 0.0005"),
         (3.8e9, "rank 64, alpha 32, learning rate 0.0003"),
         (8e9, "rank 64, alpha 32, learning rate 0.0002"),

@@ -33,8 +33,17 @@ STEPS = 12
 OPTIONS = {
     "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": STEPS, "save_steps": 3,
     "logging_steps": 1, "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2,
-    "quantizations": ["q8_0"], "max_tokens": 8,
+    "quantizations": ["q8_0"], "max_tokens": 8, "exposures": 6, "word_dropout": 0.3,
 }  # fmt: skip
+MANUAL = """# Pumps
+
+The pump of the cellar has a valve of brass. Every pump reports its pressure to the control room once an hour.
+
+| Pump | Weight |
+|---|---|
+| P-1 | 12 kg |
+| P-2 | 14 kg |
+"""
 
 
 # ---- rows, order, checkpoints: no training needed ------------------------------------------------------
@@ -167,6 +176,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = make_run(folder / "prepared", make_tiny_model(folder / "tiny"), **OPTIONS)
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}. " * (n % 3 + 1)} for n in range(30)]
     (path / "documents/faq.json").write_text(json.dumps(rows))
+    (path / "documents/pumps.md").write_text(MANUAL)
     assert stage("prepare", path).returncode == 0
     return path
 

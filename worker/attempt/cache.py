@@ -53,6 +53,7 @@ _CODE = {
         "ftq/plan",
         "ftq/spec/recipe.py",
         "ftq/spec/shape.py",
+        *(f"ftq/questions/{name}" for name in ("shortened.py", "wordings.py", "wordings.toml")),
     ),
     "export": (
         "worker/stages/export",

@@ -25,6 +25,7 @@ THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", 
     "keeps", "makes", "uses", "holds", "runs", "returns", "takes", "gets", "gives", "goes", "means", "says", "writes",
     "reads", "starts", "stops", "shows", "sends", "waits", "knows", "becomes", "works", "contains", "provides",
 }  # fmt: skip
+ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and resuming a run`
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
@@ -64,7 +65,9 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
     is_noun = verb == first.lower() and verb in NOUNS and not is_verb
     if is_noun and rest.split()[0].lower() not in DETERMINERS and not rest.startswith("`"):
         return ""  # `Test prompts`
-    return f"{verb} {rest}"
+    if verb != first.lower() and any(word.lower() not in GERUNDS for word in ANOTHER.findall(rest)):
+        return ""  # `Blocking and allowlisting`: whose verb isn't known
+    return f"{verb} {ANOTHER.sub(lambda word: GERUNDS.get(word[0].lower(), word[0]), rest)}"
 
 
 def bare(verb: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.examples.prompt import completion, prompt
 from ftq.examples.report import DatasetReport
+from ftq.examples.split import Example
 from ftq.files.run_dir import read_jsonl
 from ftq.spec.options import Format
 from ftq.spec.weights import header_bytes
@@ -103,6 +104,16 @@ def read(
         for number, row in enumerate(rows, start=1):
             check(row["input_ids"], row["labels"], end, limit, f"{part}.jsonl:{number}")
     return train, valid
+
+
+def encoded(tokens: Tokens, examples: list[Example], stop: str, train_on_prompt: bool) -> list[Row]:
+    """The examples as rows, without reading or writing a file."""
+    import numpy
+
+    return [
+        {"input_ids": numpy.array(ids), "labels": numpy.array(ids if train_on_prompt else labels)}
+        for ids, labels in tokens.rows(examples, stop)
+    ]
 
 
 def even(rows: list[Row], batch: int) -> list[Row]:

@@ -35,7 +35,7 @@ def how(plan: Plan) -> dict[str, Any]:
 def fingerprint(run: RunDir, spec: RunSpec, plan: Plan) -> str:
     """The hash that a checkpoint must have to be resumed: same rows, same order, same options that matter."""
     data = (run.dataset / "train.jsonl").read_bytes() + (run.dataset / "valid.jsonl").read_bytes()
-    options = spec.model_dump(include=LEARNING)
+    options = spec.model_dump(include=LEARNING | ({"word_dropout"} if spec.word_dropout else set()))
     text = json.dumps([[*how(plan).values()], options, hashlib.sha256(data).hexdigest()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

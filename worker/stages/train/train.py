@@ -28,6 +28,7 @@ from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
 from worker.stages.train.plan import decide
+from worker.stages.train.varied import Varied, varied
 from worker.stages.train.watcher import CALMER, Watcher
 
 MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, needs less."
@@ -45,6 +46,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     ranks.start(spec.gpus, report)
     report.progress(0)
     train_rows, valid_rows = rows.read(run.dataset, model_dir, dataset, spec.train_on_prompt, spec.format)
+    train_rows = varied(train_rows, run.dataset, model_dir, spec, dataset)
     lap("the rows are read")
     plan = decide(run, spec, model_dir, [len(row["input_ids"]) for row in train_rows], report)
     lap("the plan is made")
@@ -146,6 +148,8 @@ def _trained_tokens(metrics: Path, train_rows: list[rows.Row]) -> int:
     """Tokens seen in all epochs, the attempts before this one counted."""
     last = json.loads(metrics.read_bytes().splitlines()[-1])
     epochs = float(last["epoch"])
+    if isinstance(train_rows, Varied):
+        return train_rows.tokens(epochs)
     return round(sum(len(row["input_ids"]) for row in train_rows) * epochs)
 
 

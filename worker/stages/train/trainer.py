@@ -20,6 +20,7 @@ from worker.stages.model.tokens import IGNORED
 from worker.stages.train import settings
 from worker.stages.train.first_loss import FirstLoss
 from worker.stages.train.order import Order, batch_within
+from worker.stages.train.varied import Varied
 from worker.stages.train.watcher import Watcher
 
 
@@ -89,8 +90,11 @@ class Trainer(SFTTrainer):
         self.add_callback(self.first)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        def epoch() -> int:
-            return int(self.state.global_step // self.watcher.steps_per_epoch)
+        def epoch() -> int:  # asked for once, when it begins
+            number = int(self.state.global_step // self.watcher.steps_per_epoch)
+            if isinstance(self.train_dataset, Varied):
+                self.train_dataset.begin(number)
+            return number
 
         return _order(self.lengths, self.plan, self.seed, epoch)
 
