@@ -1088,6 +1088,14 @@ def test_a_plan_is_told_once_and_grows_by_what_is_measured(store: RunStore, run:
     assert store.get("abc").stage("train").plan == {**CHOSEN, "load_in_4bit": True, "message": "4-bit base"}
 
 
+def test_the_revision_that_prepare_used_stays_until_it_is_done_anew(store: RunStore, run: Run) -> None:
+    store.succeed(claim(store, "prepare"), None, FILES, revision="c" * 40)
+    store.fail(claim(store, "train"), ERROR)
+    assert store.retry("abc").revision == store.get("abc").revision == "c" * 40
+    store.cancel("abc")
+    assert store.retry("abc", "prepare").revision is None
+
+
 def test_retry_keeps_a_plan_and_retry_from_a_stage_forgets_it(store: RunStore, run: Run) -> None:
     succeed(store, "prepare")
     token = claim(store, "train")

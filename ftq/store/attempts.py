@@ -119,16 +119,25 @@ class Attempts(Versions):
             self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
 
     def succeed(
-        self, token: str, key: str | None, artifacts: list[Artifact], cached: bool = False, judge: Judge = nobody
+        self,
+        token: str,
+        key: str | None,
+        artifacts: list[Artifact],
+        cached: bool = False,
+        judge: Judge = nobody,
+        revision: str | None = None,
     ) -> None:
         """Record that the stage is done and its files are in place; the next stage may start now.
 
-        After the last stage the run gets its number. For promote=better `judge` compares it with `latest`.
+        `revision` is the base model's, where this stage has chosen it. After the last stage the run gets its number.
+        For promote=better `judge` compares it with `latest`.
         """
         with self.writing() as db:
             stage = self._owned(db, token)
             listed = [asdict(artifact) for artifact in artifacts]
             self._end(db, stage, status="succeeded", key=key, artifacts=listed, cached=cached, losses=0)
+            if revision:
+                db.execute(runs.update().where(runs.c.id == stage.run_id).values(revision=revision))
             message = "cache hit: nothing that goes into this stage has changed" if cached else "succeeded"
             self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
             if stage.position + 1 < len(STAGES):

@@ -16,7 +16,7 @@ from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
 from ftq.store.gateway.upgrade import GATEWAY, SESSIONS
 
-VERSION = 6
+VERSION = 7
 # The statements that upgrade a database of each earlier version to the next one.
 UPGRADES = {
     1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
@@ -41,6 +41,7 @@ UPGRADES = {
         *GATEWAY,
     ),
     5: SESSIONS,
+    6: ("ALTER TABLE runs ADD COLUMN revision VARCHAR(120)",),
 }
 CONNECT_SECONDS = 4
 # Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.
@@ -63,6 +64,7 @@ runs = sa.Table(
     sa.Column("family", sa.String(120)),  # what its versions are called; null in a run of an earlier ftq: its name
     sa.Column("version", sa.Integer),  # its number among them, once it has succeeded
     sa.Column("owner", sa.String(64), nullable=False, default="", server_default=""),  # see records.Run
+    sa.Column("revision", sa.String(120)),  # the base model's, once prepare has succeeded
 )
 
 versions = sa.Table(

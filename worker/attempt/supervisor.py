@@ -18,6 +18,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.errors import FtqError, LeaseLost, Lost, RunError, Unavailable
+from ftq.examples.report import base_revision
 from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
@@ -176,9 +177,12 @@ class Supervisor:
                     in_place = True
 
         def finish() -> None:
+            revision = base_revision(folder.dataset) if stage == "prepare" else None
             may_have_downloaded = stage == "prepare" and not cached  # then the model's commit is known only now
-            final_key = cache.key(self.store.get(folder.path.name), stage) if may_have_downloaded else key
-            self.store.succeed(watch.token, final_key, artifacts, cached, promotion.judge(self.settings.home, folder))
+            run = self.store.get(folder.path.name)
+            final_key = cache.key(run, stage, revision=revision) if may_have_downloaded else key
+            judge = promotion.judge(self.settings.home, folder)
+            self.store.succeed(watch.token, final_key, artifacts, cached, judge, revision)
 
         watch.insist(put_in_place)
         sync(folder.path)
