@@ -89,11 +89,14 @@ class Reconciler:
         """Do one turn; return the ids of the runs that were sent on."""
         self._cancel_terminated()
         stuck = self._expired()  # these have no message yet
-        waiting = {queue.task_id(*attempt): attempt[0] for attempt in self.store.waiting(self.grace)}
+        waiting = {queue.task_id(*attempt): attempt[0] for attempt in self._waiting()}
         missing = set(waiting) - (self._sent() if waiting else set())
         stuck += [waiting[task] for task in missing & self._missing]  # missing once may mean that a worker just took it
         self._missing = missing
         return [run.id for run in map(self.store.due, stuck) if run and queue.send(self.app, run)]
+
+    def _waiting(self) -> list[tuple[str, str, int]]:
+        return self.store.waiting(self.grace, self.settings.owner_limit)
 
     def _sent(self) -> set[str]:
         return queue.messages(self.app, self.settings.lease_seconds / 2, self.store.labels_wanted())
@@ -125,6 +128,7 @@ class Reconciler:
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
+        facts |= {"owner_limit": self.settings.owner_limit}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:
