@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
+from ftq.store.fleet.waits import at_work as runs_at_work
 from ftq.store.records import Run
 from ftq.store.schema import runs, stages
 
@@ -31,7 +32,7 @@ def next_in_turn(database: Database, run_id: str, stage: str, limit: int = 0) ->
         if len(waiting) < 2:
             return None
         if limit:
-            waiting -= {owner for owner, number in waits.at_work(db).items() if number >= limit}
+            waiting -= {owner for owner, number in runs_at_work(db).items() if number >= limit}
         at_work = sa.func.sum(sa.case((stages.c.status == "running", 1), else_=0))
         served = sa.select(runs.c.owner, at_work, sa.func.max(stages.c.started_at)).join(stages).where(same)
         turns = {
