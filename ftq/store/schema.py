@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
 from ftq.store.gateway.upgrade import GATEWAY, SESSIONS
+from ftq.store.server import postgres
 
 VERSION = 7
 # The statements that upgrade a database of each earlier version to the next one.
@@ -44,8 +45,6 @@ UPGRADES = {
     6: ("ALTER TABLE runs ADD COLUMN revision VARCHAR(120)",),
 }
 CONNECT_SECONDS = 4
-# Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.
-GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its file
 
 metadata = sa.MetaData()
@@ -207,7 +206,9 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
         )
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",
-        "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
+        postgres.ROOM
+        if postgres.ALL_TAKEN.search(cause)
+        else "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
     )
 
 
@@ -227,10 +228,10 @@ def _translate(context: Any) -> None:
 
 
 def _engine(url: str) -> sa.Engine:
-    sqlite = url.startswith("sqlite")
-    arguments: dict[str, int] = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
     if url.startswith("postgresql"):
-        arguments |= GONE
+        return postgres.engine(url, CONNECT_SECONDS)
+    sqlite = url.startswith("sqlite")
+    arguments = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
     if sqlite:
         _touch(engine.url.database)
