@@ -14,36 +14,10 @@ import sqlalchemy as sa
 
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
-from ftq.store.gateway.upgrade import GATEWAY, SESSIONS
 from ftq.store.server import postgres
+from ftq.store.server.upgrades import UPGRADES, is_needed
 
 VERSION = 7
-# The statements that upgrade a database of each earlier version to the next one.
-UPGRADES = {
-    1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
-    2: (
-        "ALTER TABLE stages ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''",
-    ),
-    3: (
-        "ALTER TABLE runs ADD COLUMN family VARCHAR(120)",
-        "ALTER TABLE runs ADD COLUMN version INTEGER",
-        "CREATE TABLE versions (family VARCHAR(120) NOT NULL, number INTEGER NOT NULL, run_id VARCHAR(16) NOT NULL, "
-        "created_at FLOAT NOT NULL, promotion INTEGER, gone VARCHAR(40), PRIMARY KEY (family, number))",
-        "CREATE INDEX ix_versions_run_id ON versions (run_id)",
-        "INSERT INTO versions (family, number, run_id, created_at, promotion) "
-        "SELECT name, 1, id, created_at, 1 FROM runs WHERE NOT EXISTS "
-        "(SELECT 1 FROM stages WHERE stages.run_id = runs.id AND stages.status <> 'succeeded')",
-        "UPDATE runs SET version = 1 WHERE id IN (SELECT run_id FROM versions)",
-    ),
-    4: (
-        "ALTER TABLE runs ADD COLUMN owner VARCHAR(64) NOT NULL DEFAULT ''",
-        "ALTER TABLE workers ADD COLUMN drained_at FLOAT",
-        *GATEWAY,
-    ),
-    5: SESSIONS,
-    6: ("ALTER TABLE runs ADD COLUMN revision VARCHAR(120)",),
-}
 CONNECT_SECONDS = 4
 ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its file
 
@@ -185,7 +159,8 @@ def _upgrade(engine: sa.Engine) -> int | None:
         version = connection.scalar(sa.select(schema.c.version).with_for_update())
         while version in UPGRADES:
             for statement in UPGRADES[version]:
-                connection.exec_driver_sql(statement)
+                if is_needed(connection, statement):
+                    connection.exec_driver_sql(statement)
             version += 1
             connection.execute(schema.update().values(version=version))
     return version
