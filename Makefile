@@ -35,13 +35,14 @@ test-all: test  ## these, and the long ones: browser, TLS, PostgreSQL, Inductor,
 test-fast: $(READY)  ## the tests that need no model and no server
 	$(BIN)/python -m pytest -m "not slow and not long" -n 2
 
-lint: $(READY)  ## ruff, mypy, import-linter; the Dockerfiles and the compose file
+lint: $(READY)  ## ruff, mypy, import-linter; the Dockerfiles, the compose file, Kubernetes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile.gpu Dockerfile.cli
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet --no-warn deploy/kubernetes/*.yaml
 
 audit: $(READY)  ## known vulnerabilities of everything that is installed
 	$(BIN)/python .ci/audit.py

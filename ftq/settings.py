@@ -43,6 +43,7 @@ class Settings:
     lease_seconds: float = 60.0
     grace_seconds: float = 60.0
     max_attempts: int = 3
+    owner_limit: int = 0  # runs of one owner that may be at work at once; 0 is no limit
     standby: bool = True  # whether a worker that trains keeps a process ready with everything imported
     tls: Tls | None = None
     signing_key: bytes = field(default=b"", repr=False)
@@ -64,6 +65,7 @@ class Settings:
             lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            owner_limit=int(_number(environ, "FTQ_OWNER_LIMIT", 4, least=1)) if environ.get("FTQ_OWNER_LIMIT") else 0,
             standby=bool(_number(environ, "FTQ_STANDBY", 1, least=0)),
             tls=tls_of(environ, broker_url),
             signing_key=signing_key_of(environ),

@@ -39,7 +39,20 @@ if [ ! -s secrets/broker_acl ]; then
 fi
 [ -s secrets/flower_auth ] || echo "ftq:$(secret)" > secrets/flower_auth
 [ -e secrets/hub_token ] || touch secrets/hub_token
+for name in database_password metrics_token grafana_password; do
+  [ -s "secrets/$name" ] || secret > "secrets/$name"
+done
+if [ ! -s secrets/s3_credentials ]; then # in the forms of its client and of its server
+  key=$(secret)
+  printf '[default]\naws_access_key_id = ftq\naws_secret_access_key = %s\n' "$key" > secrets/s3_credentials
+  printf '{"identities": [{"name": "ftq", "credentials": [{"accessKey": "ftq", "secretKey": "%s"}], %s}]}\n' "$key" \
+    '"actions": ["Admin", "Read", "Write", "List", "Tagging"]' > secrets/s3_identities
+fi
+cluster=${FTQ_CLUSTER:-$(setting FTQ_CLUSTER)}
+cluster=${cluster:-cluster}
+cluster=${cluster/#\~/$HOME}
+mkdir -p "$cluster"/{postgres,storage,prometheus,grafana}
 if [ "$(id -u)" = 0 ]; then
-  chown "$(setting FTQ_UID):$(setting FTQ_GID)" secrets/* "$artifacts" "$artifacts/flower"
+  chown "$(setting FTQ_UID):$(setting FTQ_GID)" secrets/* "$artifacts" "$artifacts/flower" "$cluster" "$cluster"/*
 fi
 echo "Flower's login: $(cat secrets/flower_auth)"

@@ -184,9 +184,10 @@ def test_a_hub_model_counts_by_the_commit_that_is_here(tmp_path: Path, monkeypat
     main.parent.mkdir(parents=True)
     main.write_text("a" * 40)
     assert changed(before, run) == [PREPARE]  # the later stages get it through the key of prepare
-    before = keys(run)
+    before, former = keys(run), cache.key(run, PREPARE)
     main.write_text("b" * 40)
     assert changed(before, run) == [PREPARE]
+    assert cache.key(run, PREPARE, revision="a" * 40) == former, "the commit that prepare used, whatever came since"
 
 
 @pytest.mark.parametrize(("name", "value"), [("hub_id", "Qwen/Qwen3-4B-2507"), ("stop", "<|end|>")])

@@ -176,6 +176,7 @@ def test_the_json_of_a_run(store: Store) -> None:
         "version": None,
         "status": "running",
         "model": "smollm2-135m",
+        "revision": None,
         "created_at": "2026-01-02T02:55:00.000Z",
         "started_at": "2026-01-02T02:55:10.000Z",
         "finished_at": None,
@@ -226,6 +227,12 @@ def test_the_json_of_a_failed_run(store: Store) -> None:
     shown = json.loads(ok("status", "broken", "--json").stdout)
     assert (shown["status"], shown["stage"], shown["progress"]) == ("failed", "prepare", None)
     assert (shown["error"], shown["finished_at"]) == (error, "2026-01-02T02:52:00.000Z")
+
+
+def test_the_base_models_revision_is_shown(store: Store) -> None:
+    store.runs.succeed(store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 290), None, [], revision="c" * 40)
+    assert f"\nbase model's revision {'c' * 40}\n" in ok("status", "busy").stdout
+    assert json.loads(ok("status", "busy", "--json").stdout)["revision"] == "c" * 40
 
 
 PLAN = {"engine": "unsloth", "load_in_4bit": False, "gradient_checkpointing": False, "steps": 190,

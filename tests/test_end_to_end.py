@@ -79,6 +79,8 @@ def test_submit_brings_every_artifact(up: Path, done: dict[str, str]) -> None:
     assert [stage["status"] for stage in status["stages"]] == ["succeeded"] * 5
     assert [one["subject"] for one in status["evaluation"]["subjects"]] == ["base", "f16", "q8_0"]
     assert status["error"] is None
+    assert status["revision"] == report["base_revision"]
+    assert f"`{status['revision']}`" in (folder / "README.md").read_text()
 
 
 @pytest.mark.slow

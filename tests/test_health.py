@@ -21,6 +21,7 @@ HOST = socket.gethostname()
 
 def test_nobody_there_is_said_for_each_queue(home: Path) -> None:
     home.mkdir()
+    assert health.check(Settings.from_env(), HOST, 0, ["ask"]) == [f"queue ask: no worker of {HOST} serves it"]
     assert health.check(Settings.from_env(), HOST, gpus=2) == [
         f"queue cpu: no worker of {HOST} serves it",
         f"queue ask: no worker of {HOST} serves it",

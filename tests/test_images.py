@@ -58,7 +58,9 @@ def read(folder: Path) -> dict[str, str]:
 def test_secrets_are_for_their_owner_alone(folder: Path) -> None:
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder / "secrets").iterdir()}
     # the broker's user reads its list of users, in which there is a hash
-    assert modes == {"broker_password": 0o600, "broker_acl": 0o644, "flower_auth": 0o600, "hub_token": 0o600}
+    private = ("broker_password", "flower_auth", "hub_token", "database_password", "metrics_token", "grafana_password",
+               "s3_credentials", "s3_identities")  # fmt: skip
+    assert modes == {"broker_acl": 0o644, **dict.fromkeys(private, 0o600)}
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("secrets", "artifacts", ".env")} == {0o700, 0o600}
     found = read(folder)
     assert len(found["broker_password"]) == 48 and re.fullmatch(r"ftq:[0-9a-f]{48}\n", found["flower_auth"])

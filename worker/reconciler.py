@@ -30,6 +30,7 @@ from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
 LOOK_SECONDS = 15.0  # between two looks at the GPUs: nvidia-smi takes a tenth of a second
+REST, LONGEST_REST = 100, 25.0  # of a look's processor time, until the next one; two looks fit into a worker's minute
 DRAIN_SECONDS = 0.5  # how often a worker that was asked to stop says so
 
 
@@ -49,7 +50,8 @@ class Reconciler:
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # seconds that a message may be on its way
-        self._missing: set[str] = set()  # tasks that had no message at the last turn
+        self._missing: set[str] = set()  # tasks that had no message at the last look
+        self._look_at = 0.0  # when the broker may be looked through again, by time.monotonic
         self._dead: deque[tuple[str, str, int]] = deque()
         self._terminated: deque[tuple[str, str, int]] = deque()
         self._wake, self._stopping = threading.Event(), threading.Event()
@@ -88,12 +90,28 @@ class Reconciler:
     def reconcile(self) -> list[str]:
         """Do one turn; return the ids of the runs that were sent on."""
         self._cancel_terminated()
-        stuck = self._expired()  # these have no message yet
-        waiting = {queue.task_id(*attempt): attempt[0] for attempt in self.store.waiting(self.grace)}
-        missing = set(waiting) - (self._sent() if waiting else set())
-        stuck += [waiting[task] for task in missing & self._missing]  # missing once may mean that a worker just took it
-        self._missing = missing
+        stuck = [*self._expired(), *self._without_message()]
         return [run.id for run in map(self.store.due, stuck) if run and queue.send(self.app, run)]
+
+    def _without_message(self) -> list[str]:
+        """The runs whose next stage waits and has had no message in the broker, now and at the look before.
+
+        Missing once may mean that a worker has just taken it. A look reads the ids of all messages: with very many it
+        is made less often, so that it takes a hundredth of a processor.
+        """
+        if time.monotonic() < self._look_at:
+            return []
+        if not self.store.may_look(self.worker):
+            self._missing = set()
+            return []
+        began, used = time.monotonic(), time.thread_time()
+        waiting = self.store.waiting(self.grace, self.settings.owner_limit)
+        tasks = {queue.task_id(*attempt): attempt[0] for attempt in waiting}
+        missing = set(tasks) - (self._sent() if tasks else set())
+        twice, self._missing = missing & self._missing, missing
+        pause = min(REST * (time.thread_time() - used), LONGEST_REST)
+        self._look_at = began + pause if pause > self.every else began
+        return [tasks[task] for task in twice]
 
     def _sent(self) -> set[str]:
         return queue.messages(self.app, self.settings.lease_seconds / 2, self.store.labels_wanted())
@@ -125,6 +143,7 @@ class Reconciler:
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
+        facts |= {"owner_limit": self.settings.owner_limit}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:

@@ -58,7 +58,8 @@ def _header(run: Run, now: float, symbols: bool) -> RenderableType:
         times += f", took {words.duration(run.finished_at - run.started_at)}"
     times += f", version {run.version_name}" if run.version_name else ""
     kept = ", kept" if run.kept else ""
-    return Group(first, Text(times + kept, "dim"), Text(f"documents {run.spec.get('documents', '')}", "dim"))
+    revision = [Text(f"base model's revision {run.revision}", "dim")] if run.revision else []
+    return Group(first, Text(times + kept, "dim"), Text(f"documents {run.spec.get('documents', '')}", "dim"), *revision)
 
 
 @dataclass

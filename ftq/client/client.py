@@ -197,9 +197,9 @@ class Client(Following):
         """Why no worker takes the first run that waits in vain, and what to do; empty if all are taken."""
         return workers.missing_for(runs, self.store) if runs else ""
 
-    def would_wait(self, spec: dict[str, Any]) -> str:
+    def would_wait(self, spec: dict[str, Any], owner: str = "") -> str:
         """What `missing_worker` would say of a run that isn't recorded. Writes nothing, not even a new database."""
-        return workers.would_wait(spec, self.store.live_queues() if self.has_database() else set())
+        return workers.would_wait(spec, self.store if self.has_database() else None, owner or names.user())
 
     def has_database(self) -> bool:
         """Whether there is a database. Opening a missing one would create it."""

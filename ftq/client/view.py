@@ -30,6 +30,7 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         "version": run.version_name,
         "status": run.status,
         "model": run.model,
+        "revision": run.revision,
         "created_at": iso(run.created_at),
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),

@@ -11,9 +11,10 @@ from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.run_dir import STAGES
 from ftq.servers import without_password
 from ftq.settings import Settings
-from ftq.store.records import MAX_GPUS, Run, Work, Worker, gpu_queue, queue_of
+from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue, queue_of
 from ftq.store.store import RunStore
 from ftq.store.wire.reads import Reads
+from ftq.words import plural
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -135,7 +136,8 @@ class Fleet:
 
 def missing_for(runs: tuple[Run, ...], store: Reads) -> str:
     """Why nobody takes the first run that waits in vain, and what to do; empty if all are taken."""
-    return _unserved(runs, store.live_queues()) or _too_old(runs, store.workers())
+    workers = store.workers()
+    return _unserved(runs, store.live_queues()) or _too_old(runs, workers) or _limited(runs, workers, store)
 
 
 def _unserved(runs: tuple[Run, ...], live: set[str]) -> str:
@@ -155,10 +157,31 @@ def _unserved(runs: tuple[Run, ...], live: set[str]) -> str:
     return ""
 
 
-def would_wait(spec: dict[str, Any], live: set[str]) -> str:
-    """What `missing_for` would say of a run that isn't recorded."""
+def would_wait(spec: dict[str, Any], store: Reads | None, owner: str) -> str:
+    """What `missing_for` would say of a run of this owner that isn't recorded. Without a store no worker is up."""
+    live = store.live_queues() if store else set[str]()
     missing = {queue_of(stage, spec) for stage in STAGES} - live
-    return ". ".join(explain("It", missing, live)) if missing else ""
+    if missing or store is None:
+        return ". ".join(explain("It", missing, live)) if missing else ""
+    return _at_limit(owner, store.workers(), store)
+
+
+def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:
+    """Which run waits because its owner has as many at work as FTQ_OWNER_LIMIT allows; empty if none does."""
+    for run in runs:
+        if run.status == "queued" and run.wanted == "run" and (why := _at_limit(run.owner, workers, store)):
+            return f"{run.name} waits. {why}"
+    return ""
+
+
+def _at_limit(owner: str, workers: Sequence[Worker], store: Reads) -> str:
+    """The workers tell their limits; a worker without one takes every run."""
+    limits = [int(one.facts.get("owner_limit") or 0) for one in workers if one.is_live and set(one.queues) != {ASK}]
+    if not owner or not limits or not all(limits) or (number := store.at_work_of(owner)) < max(limits):
+        return ""
+    who = owner.removeprefix(USER) if owner.startswith(USER) else "this key"
+    are = f"{plural(number, 'run')} of {who} {'is' if number == 1 else 'are'} at work"
+    return f"{are}, as many as FTQ_OWNER_LIMIT lets one owner have"
 
 
 def _too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:

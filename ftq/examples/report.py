@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -126,3 +127,11 @@ class DatasetReport:
     def read(cls, dataset: Path) -> DatasetReport:
         """The report in a run's dataset folder. OSError if there is none."""
         return cls.from_json(json.loads((dataset / REPORT).read_text(encoding="utf-8")))
+
+
+def base_revision(dataset: Path) -> str | None:
+    """The revision of the base model that the dataset was made for; None where no report says it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        revision: str | None = json.loads((dataset / REPORT).read_text(encoding="utf-8")).get("base_revision")
+        return revision
+    return None

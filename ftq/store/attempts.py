@@ -18,25 +18,24 @@ from ftq.errors import LeaseLost, RunError
 from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
 from ftq.store.database import storable_error
+from ftq.store.fleet import waits
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
 from ftq.store.versions import Judge, Versions, nobody
 
 MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
-LONGEST_WAIT = 120.0  # seconds
-CLOCK_STEP = 1.0  # seconds: clocks are corrected by less than this all the time
-
-
-def wait_after(losses: int) -> float:
-    """Seconds before a stage is tried again after so many losses in a row: 0, 2, 4, 8..., 120."""
-    return 0.0 if losses <= 1 else min(LONGEST_WAIT, 2.0 ** (losses - 1))
 
 
 class Attempts(Versions):
     """A part of RunStore. The lease's token guards every write but the claim: LeaseLost if another process holds it."""
 
-    def claim(self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float) -> str | None:
-        """Take the stage and its lease. Returns the owner's token, or None if the stage can't be claimed (yet)."""
+    def claim(
+        self, run_id: str, stage: str, attempt: int, worker: str, lease_seconds: float, owner_limit: int = 0
+    ) -> str | None:
+        """Take the stage and its lease. Returns the lease's token, or None if the stage can't be claimed (yet).
+
+        With an `owner_limit` at most so many runs of one owner are at work at once.
+        """
         token = secrets.token_hex(16)
         earlier = stages.alias()
         blocked = sa.exists().where(
@@ -46,10 +45,13 @@ class Attempts(Versions):
         drained = sa.exists().where(workers.c.name == worker, workers.c.drained_at.is_not(None))
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self.writing() as db:
+            if owner_limit:
+                waits.lock(db, run_id)
+                guard &= waits.has_room(run_id, owner_limit)
             now = self._now(db)
             claimed = db.execute(
                 stages.update()
-                .where(guard, ~blocked, ~drained, allowed, _is_due(now))
+                .where(guard, ~blocked, ~drained, allowed, waits.is_due(now))
                 .values(
                     status="running",
                     owner=token,
@@ -119,16 +121,25 @@ class Attempts(Versions):
             self._event(db, stage.run_id, kind, message, stage.name, stage.attempt, **data)
 
     def succeed(
-        self, token: str, key: str | None, artifacts: list[Artifact], cached: bool = False, judge: Judge = nobody
+        self,
+        token: str,
+        key: str | None,
+        artifacts: list[Artifact],
+        cached: bool = False,
+        judge: Judge = nobody,
+        revision: str | None = None,
     ) -> None:
         """Record that the stage is done and its files are in place; the next stage may start now.
 
-        After the last stage the run gets its number. For promote=better `judge` compares it with `latest`.
+        `revision` is the base model's, where this stage has chosen it. After the last stage the run gets its number.
+        For promote=better `judge` compares it with `latest`.
         """
         with self.writing() as db:
             stage = self._owned(db, token)
             listed = [asdict(artifact) for artifact in artifacts]
             self._end(db, stage, status="succeeded", key=key, artifacts=listed, cached=cached, losses=0)
+            if revision:
+                db.execute(runs.update().where(runs.c.id == stage.run_id).values(revision=revision))
             message = "cache hit: nothing that goes into this stage has changed" if cached else "succeeded"
             self._event(db, stage.run_id, "cache_hit" if cached else "succeeded", message, stage.name, stage.attempt)
             if stage.position + 1 < len(STAGES):
@@ -195,22 +206,10 @@ class Attempts(Versions):
             if self._wanted(db, run_id):  # the run may have been deleted since
                 self._event(db, run_id, "lease_lost", message, stage, attempt)
 
-    def waiting(self, grace_seconds: float) -> list[tuple[str, str, int]]:
-        """(run, stage, attempt) of the next stages that have waited longer than the grace, the oldest first.
-
-        Their messages may be lost. A stage that waited after a loss has had no message yet, so it gets no grace.
-        """
-        columns = (stages.c.run_id, stages.c.name, stages.c.attempt)
+    def waiting(self, grace_seconds: float, owner_limit: int = 0) -> list[tuple[str, str, int]]:
+        """(run, stage, attempt) of the next stages whose messages may be lost: see fleet/waits.py."""
         with self.reading() as db:
-            now = self._now(db)
-            is_old = (stages.c.queued_at < now - grace_seconds) | (stages.c.queued_at > now + LONGEST_WAIT + CLOCK_STEP)
-            has_waited = (stages.c.losses > 1) & (stages.c.queued_at <= now)
-            query = (
-                sa.select(*columns)
-                .join(runs)
-                .where(stages.c.status == "queued", runs.c.wanted == "run", is_old | has_waited)
-            )
-            return [tuple(row) for row in db.execute(query.order_by(stages.c.queued_at))]
+            return waits.waiting(db, self._now(db), grace_seconds, owner_limit)
 
     def due(self, run_id: str) -> Run | None:
         """The run, or None if its next stage can't be sent now: finished, running, deleted, waiting after a loss."""
@@ -229,7 +228,7 @@ class Attempts(Versions):
             hint = f"`ftq logs RUN --stage {stage.name}` has the full log; `ftq retry RUN` tries again."
             self._fail(db, stage, RunError("lost", message, hint))
             return False
-        wait = wait_after(losses)
+        wait = waits.wait_after(losses)
         if wait:
             message += f"; tried again in {wait:.0f} s, as it was lost {losses} times in a row"
         return self._requeue(db, stage, "lost", message, wait, losses=losses, tries=tries) and not wait
@@ -250,7 +249,7 @@ class Attempts(Versions):
         """Whether the run's next stage is queued and doesn't wait after a loss."""
         if run.current is None or run.current.status != "queued":
             return False
-        ready = sa.exists().where(self._is(run.id, run.current.name), _is_due(self._now(db)))
+        ready = sa.exists().where(self._is(run.id, run.current.name), waits.is_due(self._now(db)))
         return bool(db.scalar(sa.select(ready)))
 
     def _fail(self, db: sa.Connection, stage: Any, error: RunError) -> None:
@@ -271,7 +270,7 @@ class Attempts(Versions):
 
         A living holder renews its lease in time. Without this, the stage of a dead one would stay taken for too long.
         """
-        latest = now + lease_seconds + CLOCK_STEP
+        latest = now + lease_seconds + waits.CLOCK_STEP
         ahead = (stages.c.status == "running") & (stages.c.lease_until > latest)
         for stage in db.execute(sa.select(stages).where(ahead).with_for_update(skip_locked=True)).all():
             claims = sa.select(events.c.data).where(
@@ -282,12 +281,6 @@ class Attempts(Versions):
             )
             claim = db.execute(claims.order_by(events.c.id.desc())).scalars().first() or {}
             lease = claim.get("lease_seconds", lease_seconds)
-            if stage.lease_until > now + lease + CLOCK_STEP:
+            if stage.lease_until > now + lease + waits.CLOCK_STEP:
                 mine = self._is(stage.run_id, stage.name)
                 db.execute(stages.update().where(mine).values(lease_until=now + lease))
-
-
-def _is_due(now: float) -> sa.ColumnElement[bool]:
-    """Whether a stage's wait is over. A wait longer than LONGEST_WAIT comes from a clock that was ahead."""
-    queued = stages.c.queued_at
-    return queued.is_(None) | (queued <= now + CLOCK_STEP) | (queued > now + LONGEST_WAIT + CLOCK_STEP)

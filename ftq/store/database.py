@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import LeaseLost, NotFound, RunError
+from ftq.errors import LeaseLost, NotFound, RunError, Unavailable
 from ftq.files.artifact import Artifact
 from ftq.store import schema
 from ftq.store.records import Run, Stage
@@ -38,11 +38,20 @@ class Database:
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection to read with."""
-        return self.engine.connect().execution_options(read=True)
+        return self._connection().execution_options(read=True)
 
-    def writing(self) -> AbstractContextManager[sa.Connection]:
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
         """A transaction that is committed when the block ends."""
-        return self.engine.begin()
+        with self._connection() as connection, connection.begin():
+            yield connection
+
+    def _connection(self) -> sa.Connection:
+        try:
+            return self.engine.connect()
+        except sa.exc.TimeoutError:  # too many threads of this process, or each of theirs takes too long
+            message = "no connection of this process to the database became free in time"
+            raise Unavailable(message, "Try again; if it lasts, the database is slow: `ftq doctor`.") from None
 
     def _now(self, db: sa.Connection) -> float:
         """Seconds since the epoch, by the server's clock if there is a server: all machines have to agree."""

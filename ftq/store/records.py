@@ -47,6 +47,7 @@ class Run:
 
     No other run has its `name`. Runs that are versions of one model share the `family`. `owner` is the id of the key
     that asked for it, or user:NAME where a person with access to the database did; empty in one of an earlier ftq.
+    `revision` is that of the base model which prepare used, as worker/stages/model/revisions.py writes it.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Run:
     family: str = ""
     version: int | None = None
     owner: str = ""
+    revision: str | None = None
 
     @property
     def key(self) -> str:

@@ -14,38 +14,11 @@ import sqlalchemy as sa
 
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
-from ftq.store.gateway.upgrade import DOCUMENTS, GATEWAY, SESSIONS
+from ftq.store.server import postgres
+from ftq.store.server.upgrades import UPGRADES, is_needed
 
-VERSION = 7
-# The statements that upgrade a database of each earlier version to the next one.
-UPGRADES = {
-    1: ("ALTER TABLE stages ADD COLUMN plan JSON", "ALTER TABLE workers ADD COLUMN facts JSON"),
-    2: (
-        "ALTER TABLE stages ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE questions ADD COLUMN written TEXT NOT NULL DEFAULT ''",
-    ),
-    3: (
-        "ALTER TABLE runs ADD COLUMN family VARCHAR(120)",
-        "ALTER TABLE runs ADD COLUMN version INTEGER",
-        "CREATE TABLE versions (family VARCHAR(120) NOT NULL, number INTEGER NOT NULL, run_id VARCHAR(16) NOT NULL, "
-        "created_at FLOAT NOT NULL, promotion INTEGER, gone VARCHAR(40), PRIMARY KEY (family, number))",
-        "CREATE INDEX ix_versions_run_id ON versions (run_id)",
-        "INSERT INTO versions (family, number, run_id, created_at, promotion) "
-        "SELECT name, 1, id, created_at, 1 FROM runs WHERE NOT EXISTS "
-        "(SELECT 1 FROM stages WHERE stages.run_id = runs.id AND stages.status <> 'succeeded')",
-        "UPDATE runs SET version = 1 WHERE id IN (SELECT run_id FROM versions)",
-    ),
-    4: (
-        "ALTER TABLE runs ADD COLUMN owner VARCHAR(64) NOT NULL DEFAULT ''",
-        "ALTER TABLE workers ADD COLUMN drained_at FLOAT",
-        *GATEWAY,
-    ),
-    5: SESSIONS,
-    6: DOCUMENTS,
-}
+VERSION = 8
 CONNECT_SECONDS = 4
-# Notice a vanished PostgreSQL after 20 s, which is well within a lease, instead of after 15 minutes.
-GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its file
 
 metadata = sa.MetaData()
@@ -64,6 +37,7 @@ runs = sa.Table(
     sa.Column("family", sa.String(120)),  # what its versions are called; null in a run of an earlier ftq: its name
     sa.Column("version", sa.Integer),  # its number among them, once it has succeeded
     sa.Column("owner", sa.String(64), nullable=False, default="", server_default=""),  # see records.Run
+    sa.Column("revision", sa.String(120)),  # the base model's, once prepare has succeeded
 )
 
 versions = sa.Table(
@@ -185,7 +159,8 @@ def _upgrade(engine: sa.Engine) -> int | None:
         version = connection.scalar(sa.select(schema.c.version).with_for_update())
         while version in UPGRADES:
             for statement in UPGRADES[version]:
-                connection.exec_driver_sql(statement)
+                if is_needed(connection, statement):
+                    connection.exec_driver_sql(statement)
             version += 1
             connection.execute(schema.update().values(version=version))
     return version
@@ -206,7 +181,9 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
         )
     return Unavailable(
         f"database {without_password(url)} can't be used: {cause}",
-        "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
+        postgres.ROOM
+        if postgres.ALL_TAKEN.search(cause)
+        else "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
     )
 
 
@@ -226,10 +203,10 @@ def _translate(context: Any) -> None:
 
 
 def _engine(url: str) -> sa.Engine:
-    sqlite = url.startswith("sqlite")
-    arguments: dict[str, int] = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
     if url.startswith("postgresql"):
-        arguments |= GONE
+        return postgres.engine(url, CONNECT_SECONDS)
+    sqlite = url.startswith("sqlite")
+    arguments = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
     if sqlite:
         _touch(engine.url.database)

@@ -139,7 +139,8 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
                     f"run {run.name} can't go on from {first}: {run.current.name} isn't done",
                     f"`ftq retry {run.name}` goes on from {run.current.name}.",
                 )
-            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run"))
+            revision = None if first == STAGES[0] else run.revision
+            db.execute(runs.update().where(runs.c.id == run_id).values(wanted="run", revision=revision))
             self._add_stages(db, run)
             for stage in run.stages[STAGES.index(first) :]:
                 anew = from_stage is not None

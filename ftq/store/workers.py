@@ -13,6 +13,8 @@ from ftq.store.schema import events, runs, stages, workers
 from ftq.words import duration
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as dead
+FEW = 3  # workers that may look through the broker at the same time
+LOOKING = 60.0  # seconds for which one of more looks through it
 LOST_OFTEN = 3  # losses in a row that somebody should hear of
 FORGOTTEN = 86_400.0  # seconds after which a dead worker isn't listed any more
 
@@ -61,6 +63,14 @@ class Workers(Database):
                 live &= workers.c.host == host
             rows = db.execute(sa.select(workers.c.name, workers.c.queues).where(live)).all()
         return {row.name: set(row.queues.split(",")) for row in rows}
+
+    def may_look(self, name: str) -> bool:
+        """Whether this worker may look through the whole broker now: among many it is one at a time, for a minute."""
+        with self.reading() as db:
+            now = self._now(db)
+            before = sa.func.sum(sa.case((workers.c.name < name, 1), else_=0))
+            count, place = db.execute(sa.select(sa.func.count(), before).where(_is_live(now))).one()
+        return bool(count <= FEW or int(now / LOOKING) % count == place)
 
     def live_queues(self) -> set[str]:
         """The queues, those of labels too, from which at least one live worker takes work."""

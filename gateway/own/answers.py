@@ -18,13 +18,14 @@ Text = Annotated[str, Field(max_length=4096)]
 
 @dataclass(frozen=True)
 class About:
-    """The server and the key that asks. A run counts as silent after `lease_seconds`."""
+    """The server and the key that asks. A run counts as silent after `lease_seconds`; `owner` is whose its runs are."""
 
     ftq: str
     lease_seconds: float
     key: str
     admin: bool
     largest_upload: int
+    owner: str
 
 
 @dataclass(frozen=True)

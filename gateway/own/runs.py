@@ -18,8 +18,8 @@ from gateway.own.entry import Call
 
 
 def about(call: Call) -> answers.About:
-    settings, key = call.gateway.settings, call.key
-    return answers.About(VERSION, settings.lease_seconds, key.name, key.admin, call.gateway.options.largest_upload)
+    lease, key, largest = call.gateway.settings.lease_seconds, call.key, call.gateway.options.largest_upload
+    return answers.About(VERSION, lease, key.name, key.admin, largest, key.id)
 
 
 # ---- look -------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def _answer(request: Request, form: FormData) -> Response:
             if values["upload"]:
                 arrival.forget(Path(options["documents"]))
             return RedirectResponse(f"/runs/{submitted.run.id}", 303)
-        outcome = _dry_run(gateway, options, name, values["card"])
+        outcome = _dry_run(gateway, options, name, values["card"], key.id)
         return _form(request, values, outcome=_unplaced(outcome, options["documents"]) if values["upload"] else outcome)
     except (UserError, ApiError) as error:
         status, text = (400, error.text) if isinstance(error, UserError) else (error.status, error.message)
@@ -155,14 +155,14 @@ def _more_options(text: str, key: Key) -> dict[str, Any]:
     return options
 
 
-def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: str) -> Outcome:
+def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: str, owner: str) -> Outcome:
     from ftq.report.forecast import told
 
     client = gateway.client
     spec, documents = client.dry_run(options, name)
     warnings, checked = client.look_over(spec, documents)
     forecast = client.forecast(spec, card or None, checked, documents)
-    waits = client.would_wait(spec)
+    waits = client.would_wait(spec, owner)
     notes = [*forecast.notes, *([f"It would wait. {waits}"] if waits else [])]
     notes += [] if checked else warnings
     return Outcome(told(spec, documents, forecast), notes, _findings(checked) if checked else [])

@@ -29,6 +29,7 @@ from ftq.store.records import Run
 from ftq.store.store import RunStore
 from worker import sources
 from worker.stages.evaluate.present import present
+from worker.stages.model.revisions import COMMIT
 
 log = logging.getLogger("ftq.cache")
 _ROOT = sources.ROOT
@@ -132,8 +133,11 @@ def options_of(stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {name: spec[name] for name in sorted(set(spec) - others)}
 
 
-def key(run: Run, stage: str, folder: RunDir | None = None) -> str | None:
-    """The stage's key, or None if the stage before has none. The run's folder has the user's questions."""
+def key(run: Run, stage: str, folder: RunDir | None = None, revision: str | None = None) -> str | None:
+    """The stage's key, or None if the stage before has none. The run's folder has the user's questions.
+
+    `revision` is that of the base model which prepare has used; before it has, what is on this machine counts.
+    """
     position = STAGES.index(stage)
     before = run.stages[position - 1].key if position else run.documents_hash
     if before is None:
@@ -146,7 +150,7 @@ def key(run: Run, stage: str, folder: RunDir | None = None) -> str | None:
         "libraries": libraries(stage, spec),
         "options": options_of(stage, spec),
         "writer": _writer(spec) if stage == "prepare" else "",
-        "model": _fingerprint(entry.hub_id if entry else spec["model"], stage),
+        "model": _fingerprint(entry.hub_id if entry else spec["model"], stage, revision),
         "catalogue": [entry.hub_id, entry.stop] if entry else [],  # what an alias stands for, how an answer ends
     }
     if stage == "evaluate" and folder and folder.own_questions.is_file():
@@ -228,14 +232,16 @@ def _version(package: str) -> str:
         return ""
 
 
-def _fingerprint(model: str, stage: str) -> list[Any]:
-    """Name, size and time of a local checkpoint's files; for prepare, the commit that this machine has of a hub model.
+def _fingerprint(model: str, stage: str, revision: str | None) -> list[Any]:
+    """Name, size and time of a local checkpoint's files; for prepare, the commit of a hub model that it used or would.
 
     The later stages use prepare's commit, whatever commit their machines have.
     """
     folder = Path(model)
     if not folder.is_absolute():
         main = hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+        if revision and COMMIT.fullmatch(revision):
+            return [revision] if stage == "prepare" else []
         with contextlib.suppress(OSError):
             return [main.read_text(encoding="utf-8")] if stage == "prepare" else []
         return []

@@ -18,7 +18,8 @@ from celery import Celery
 
 from ftq import queue
 from ftq.errors import FtqError, LeaseLost, Lost, RunError, Unavailable
-from ftq.files.run_dir import RunDir, remove, run_dir, sync, sync_tree
+from ftq.examples.report import base_revision
+from ftq.files.run_dir import STAGES, RunDir, remove, run_dir, sync, sync_tree
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
 from ftq.settings import Settings
@@ -52,11 +53,19 @@ class Supervisor:
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
         """Do one attempt of a stage. Returns whether the run goes on to its next stage now."""
         began = time.monotonic()
-        token = self.store.claim(run_id, stage, attempt, self.worker, self.settings.lease_seconds)
+        settings = self.settings
+        token = self.store.claim(run_id, stage, attempt, self.worker, settings.lease_seconds, settings.owner_limit)
         if token is None:
             log.warning("%s.%s.%s can't be claimed now: message dropped", run_id, stage, attempt)
             return False
         threading.Thread(target=self._let_others_in, args=(run_id, stage), daemon=True).start()
+        goes_on = self._claimed(run_id, stage, attempt, token, began)
+        if settings.owner_limit and not (goes_on and stage != STAGES[-1]):
+            threading.Thread(target=self._let_owner_go_on, args=(run_id,), daemon=True).start()
+        return goes_on
+
+    def _claimed(self, run_id: str, stage: str, attempt: int, token: str, began: float) -> bool:
+        """Do the attempt that has been claimed, and give it back whatever happens."""
         try:
             with sigterm.noted():  # it stops nothing: a worker that stops, or terminates this task, tells the database
                 return self._attempt(
@@ -85,10 +94,18 @@ class Supervisor:
     def _let_others_in(self, run_id: str, stage: str) -> None:
         """Send the run whose owner's turn it is once more, to the queue's front. It waits for no broker: a thread."""
         try:
-            if following := self.store.next_in_turn(run_id, stage):
+            if following := self.store.next_in_turn(run_id, stage, self.settings.owner_limit):
                 queue.send(self.app, following, in_turn=True)
         except Exception as error:  # then they are taken in the order in which they came
             log.info("no turn was given: %s", error)
+
+    def _let_owner_go_on(self, run_id: str) -> None:
+        """Send the run of the same owner that FTQ_OWNER_LIMIT lets begin now: its message has been turned away."""
+        try:
+            if following := self.store.next_of_owner(run_id, self.settings.owner_limit):
+                queue.send(self.app, following)
+        except Exception as error:  # then a reconciler sends it
+            log.info("no run of the same owner was sent: %s", error)
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         folder = run_dir(self.settings.home, run.id)
@@ -176,9 +193,12 @@ class Supervisor:
                     in_place = True
 
         def finish() -> None:
+            revision = base_revision(folder.dataset) if stage == "prepare" else None
             may_have_downloaded = stage == "prepare" and not cached  # then the model's commit is known only now
-            final_key = cache.key(self.store.get(folder.path.name), stage) if may_have_downloaded else key
-            self.store.succeed(watch.token, final_key, artifacts, cached, promotion.judge(self.settings.home, folder))
+            run = self.store.get(folder.path.name)
+            final_key = cache.key(run, stage, revision=revision) if may_have_downloaded else key
+            judge = promotion.judge(self.settings.home, folder)
+            self.store.succeed(watch.token, final_key, artifacts, cached, judge, revision)
 
         watch.insist(put_in_place)
         sync(folder.path)

@@ -1,4 +1,6 @@
-"""`python -m worker.host.health`: whether the workers of this host's `ftq up` do their work (exit code 0 or 1).
+"""`python -m worker.host.health [QUEUES]`: whether this host's workers do their work (exit code 0 or 1).
+
+Without QUEUES they have to be those of `ftq up`; `cpu,gpu` is what a single `ftq worker --queues cpu,gpu` has to serve.
 
 A worker is asked twice: its main process through the broker, which a frozen one can't answer, and the database for its
 sign of life. Meant as a container's health check; it takes a second, or ten where nobody answers.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ftq.doctor.workers import answering_through
 from ftq.errors import FtqError, printable
@@ -19,11 +21,13 @@ from ftq.store.store import RunStore
 from worker.machine import hardware
 
 ANSWER_SECONDS = 5.0
+UP = ("cpu", "gpu", ASK)  # what the workers of `ftq up` serve together
 
 
 def main() -> None:
     try:
-        problems = check(Settings.from_env(), socket.gethostname(), max(1, len(hardware.own_gpus())))
+        gpus, queues = max(1, len(hardware.own_gpus())), sys.argv[1].split(",") if sys.argv[1:] else UP
+        problems = check(Settings.from_env(), socket.gethostname(), gpus if "gpu" in queues else 0, queues)
     except FtqError as error:
         problems = [error.message]
     for problem in problems:
@@ -31,8 +35,8 @@ def main() -> None:
     sys.exit(1 if problems else 0)
 
 
-def check(settings: Settings, host: str, gpus: int) -> list[str]:
-    """What is wrong with the workers of this host. They have to serve `cpu` and `ask`, and to train on so many GPUs.
+def check(settings: Settings, host: str, gpus: int, queues: Sequence[str] = UP) -> list[str]:
+    """What is wrong with the workers of this host. They have to serve these queues, and to train on so many GPUs.
 
     Where there is no GPU, `gpus` is 1: the CPU trains.
     """
@@ -44,12 +48,11 @@ def check(settings: Settings, host: str, gpus: int) -> list[str]:
     app = make_impatient_app(settings)
     answering = answering_through(app, list(alive), ANSWER_SECONDS) if alive else None
     silent = sorted(set(alive) - (answering or set()))
-    working = [queues for name, queues in alive.items() if name not in silent]
+    working = [served for name, served in alive.items() if name not in silent]
     problems = [f"{name}: alive, but it doesn't answer through the broker" for name in silent]
-    if not any("cpu" in queues for queues in working):
-        problems.append(f"queue cpu: no worker of {host} serves it")
-    if not any(ASK in queues for queues in working):
-        problems.append(f"queue {ASK}: no worker of {host} serves it")
+    for queue in queues:
+        if queue != "gpu" and not any(queue in served for served in working):
+            problems.append(f"queue {queue}: no worker of {host} serves it")
     if (trained_on := sum(map(gpus_of, working))) < gpus:
         problems.append(f"queue gpu: the workers of {host} serve it with {trained_on} of {gpus} GPUs")
     return problems

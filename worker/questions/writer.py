@@ -82,12 +82,13 @@ def of_run(
     model: str,
     tell: Tell,
     progress: Callable[[float], None] = lambda share: None,
+    revision: str | None = None,
 ) -> Callable[[Iterable[Read]], Written]:
     """What asks about the run's documents, once they are read, and writes the files into `dataset`.
 
     UserError where the endpoint can't be used: that is known before the documents are read.
     """
-    asker = _opened(by, model, tell)
+    asker = _opened(by, model, revision, tell)
 
     def ask(rows: Iterable[Read]) -> Written:
         with closing(asker):
@@ -99,10 +100,10 @@ def of_run(
     return ask
 
 
-def _opened(by: str, model: str, tell: Tell) -> Asker:
+def _opened(by: str, model: str, revision: str | None, tell: Tell) -> Asker:
     if by == "endpoint":
         return endpoint.Endpoint(endpoint.Access.from_env())
-    base = BaseModel(base_gguf(model))
+    base = BaseModel(base_gguf(model, revision))
     if base.is_small:
         tell("warning", f"{model} is small: under half a billion parameters a model writes few questions worth keeping")
     return base

@@ -147,7 +147,7 @@ class RemoteClient(Following):
         return workers.missing_for(runs, self._records) if runs else ""
 
     def would_wait(self, spec: dict[str, Any]) -> str:
-        return workers.would_wait(spec, self._records.live_queues())
+        return workers.would_wait(spec, self._records, str(self._server.get("/about").get("owner", "")))
 
     def has_database(self) -> bool:
         return True

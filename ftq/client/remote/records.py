@@ -37,6 +37,9 @@ class Records:
     def workers(self) -> list[Worker]:
         return [decode(Worker, one["worker"]) for one in self._server.get("/workers")["data"]]
 
+    def at_work_of(self, owner: str) -> int:
+        return sum(run.status == "running" and run.owner == owner for run in self.all())
+
     def live_queues(self) -> set[str]:
         taking = (worker for worker in self.workers() if worker.is_live and not worker.drained)
         return {queue for worker in taking for queue in worker.served}

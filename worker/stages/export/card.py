@@ -60,7 +60,8 @@ def readme(run: RunDir, spec: RunSpec, dataset: DatasetReport, checked: ExportRe
     return "\n".join([
         "---", head.to_yaml(), "---", "",
         f"# {base}, fine-tuned", "",
-        f"Made by ftq. Licence of the base model: {entry.licence if entry else 'see its own card'}.", "",
+        f"Made by ftq. Licence of the base model: {entry.licence if entry else 'see its own card'}. "
+        f"Its revision: `{dataset.base_revision or 'not recorded'}`.", "",
         "| file | size | weights in | perplexity | KL against f16 | same next token | answers ended |",
         "|---|---|---|---|---|---|---|",
         sizes, "",

@@ -60,7 +60,8 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     questions = dataset.questions_of(spec)
     folder = out / "dataset"
     folder.mkdir()
-    writer = _writer(run, folder, spec, report)
+    revision = revisions.of(model_dir)
+    writer = _writer(run, folder, spec, revision, report)
     read = 45 if writer else 90  # percent of the work
     if spec.strict:
         _check_lines(run)
@@ -84,18 +85,24 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     lengths = rows.write(folder, model_dir, stop, spec.format)
     with blaming("model"):
         rows.check_vocabulary(folder, tokens, reading_part(base_model.read_config(model_dir))["vocab_size"])
-    summary = examples.report(valid, lengths, row.limit, stop, revisions.of(model_dir), tested)
+    summary = examples.report(valid, lengths, row.limit, stop, revision, tested)
     told = _check(run.documents, folder, summary, lengths, spec, tokens)
     write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
     (folder / PREVIEW).write_text(page(told), encoding="utf-8")
     report.progress(100)
 
 
-def _writer(run: RunDir, folder: Path, spec: RunSpec, report: Report) -> Callable[[list[Candidate]], list[Fact]] | None:
+def _writer(
+    run: RunDir, folder: Path, spec: RunSpec, revision: str, report: Report
+) -> Callable[[list[Candidate]], list[Fact]] | None:
     """What has a language model write questions on sections, where the run asks for it."""
     if spec.questions not in ("base", "endpoint"):
         return None
-    ask = of_run(run, folder, spec.questions, spec.model, report.event, lambda share: report.progress(50 + 45 * share))
+
+    def progress(share: float) -> None:
+        report.progress(50 + 45 * share)
+
+    ask = of_run(run, folder, spec.questions, spec.model, report.event, progress, revision)
     return lambda sections: ask(sections).facts
 
 

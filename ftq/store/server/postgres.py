@@ -1,0 +1,43 @@
+"""An engine for PostgreSQL, or for PgBouncer before it, in any of its modes.
+
+In PgBouncer's transaction mode each transaction may meet another connection of the server. So nothing is prepared or
+set for a session, and every lock ends with its transaction.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+# Notice a vanished server after 20 s, which is well within a lease, instead of after 15 minutes.
+GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 20.0}  # connections of a process; the first two stay open
+ALL_TAKEN = re.compile(  # in the words of PostgreSQL, its roles and databases, and PgBouncer
+    "too many (clients|connections)|connection slots are reserved|no more connections allowed", re.IGNORECASE
+)
+ROOM = "All its connections are taken: wait, raise max_connections, or put PgBouncer before it (docs/deploy.md)."
+PAUSE = 0.1  # seconds between two tries
+
+
+def engine(url: str, connect_seconds: int) -> sa.Engine:
+    """An engine that opens at most 4 connections, and waits for one that long where the server has none left."""
+    arguments: dict[str, Any] = {"connect_timeout": connect_seconds, **GONE}
+    if sa.make_url(url).get_driver_name() == "psycopg":
+        arguments["prepare_threshold"] = None  # a prepared statement belongs to one connection of the server
+    made = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, **POOL)
+
+    @sa.event.listens_for(made, "do_connect")
+    def connect(dialect: Any, record: Any, positional: Any, named: Any) -> Any:
+        until = time.monotonic() + connect_seconds
+        while True:
+            try:
+                return dialect.connect(*positional, **named)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if not ALL_TAKEN.search(str(error)) or time.monotonic() > until:
+                    raise
+            time.sleep(PAUSE)
+
+    return made
