@@ -1,9 +1,11 @@
-"""Machines that share nothing but a database, a broker and a bucket: two artifacts folders, with workers of their own."""
+"""Machines that share nothing but a database, a broker and a bucket: each has its own artifacts folder and workers."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks.drill_machine import Machine
+from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from tests.bucket_server import BucketServer
 from tests.tools import Bench, until
@@ -83,5 +86,80 @@ def test_a_run_goes_through_a_machine_that_shares_nothing(site: Site) -> None:
     far = site.machine("far")
     far.start_worker(name="far1")
     site.wait_for_all()
-    assert site.kinds(run)[-1] == (None, "x")
-    assert site.bucket.keys() == []
+    made_by = ["dataset/made_by", "adapter/made_by"]
+    assert [key for key in site.bucket.keys(run.id) if "/logs/" not in key] == sorted(
+        f"{run.id}/{name}"
+        for name in (
+            "submit.1.json", "submit.1/documents/text.md",
+            "prepare.1.json", "prepare.1/dataset/train.jsonl", f"prepare.1/{made_by[0]}",
+            "train.1.json", "train.1/adapter/steps.json", f"train.1/{made_by[1]}", "train.1/metrics.jsonl",
+            "export.1.json", "export.1/merged/made_by", "export.1/model-q4_k_m.gguf",
+            "infer.1.json", "infer.1/answers.jsonl", "evaluate.1.json", "evaluate.1/eval.json",
+        )
+    )  # fmt: skip
+    client = site.here.client
+    logs = b"".join(piece for _, piece in client.follow_logs(run.id, STAGES, follow=False))
+    assert logs == b"".join((far.settings.home / run.id / "logs" / f"{stage}.log").read_bytes() for stage in STAGES)
+    assert client.run_dir(run.id).evaluation.is_file()
+    assert client.ask("one", "Why?")["answer"]
+    pulled = client.models.pull(client.models.model("one"), site.folder / "pulled")
+    assert [name for name, _, _ in pulled.files] == ["model-q4_k_m.gguf", "README.md"]
+    client.room.remove(client.find("one"))
+    assert site.bucket.keys(run.id) == []
+
+
+@pytest.mark.long
+def test_eight_runs_on_two_machines_that_share_nothing(site: Site) -> None:
+    for number in range(8):
+        site.here.submit(f"run{number}")
+    for name in ("a", "b"):
+        site.machine(name).start_worker(name=f"{name}1")
+    site.wait_for_all(120)
+    assert site.started() == Counter((f"run{number}", stage) for number in range(8) for stage in STAGES)
+    workers = {stage.worker.split("@")[0] for run in site.here.client.all() for stage in run.stages if stage.worker}
+    assert workers == {"a1", "b1"}
+
+
+def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(site: Site) -> None:
+    run = site.here.submit("one", max_steps=200, save_steps=5)
+    first = site.machine("a")
+    worker = first.start_worker(name="a1")
+    until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in site.bucket.keys(run.id)), 40)
+    stage = first.stage_pid(site.here.client.find("one"))
+    worker.signal(signal.SIGKILL)
+    os.kill(stage, signal.SIGKILL)
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all(90)
+    resumed = [event for event in site.here.client.store.events(run.id) if event.kind == "resumed"]
+    assert resumed and resumed[0].data["step"] >= 5
+    steps = json.loads((site.folder / "b" / "artifacts" / run.id / "adapter" / "steps.json").read_text())["steps"]
+    assert steps == list(range(1, 201))
+    assert not any("checkpoints-" in key for key in site.bucket.keys(run.id))
+
+
+def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site: Site) -> None:
+    run = site.here.submit("one", max_steps=20)
+    site.machine("a").start_worker(name="a1")
+    until(lambda: ("train", "started") in site.kinds(run), 40)
+    site.bucket.stop()
+    until(lambda: ("train", "waiting") in site.kinds(run), 40)
+    assert "waits for the bucket" in site.here.client.find("one").stage("train").progress["doing"]
+    time.sleep(2 * LEASE)
+    site.bucket.start()
+    site.wait_for_all()
+    assert site.started()["one", "train"] == 1
+    assert {stage.attempt for stage in site.here.client.find("one").stages} == {1}
+
+
+def test_a_worker_that_stops_hands_its_last_step_to_another_machine(site: Site) -> None:
+    run = site.here.submit("one", max_steps=100, save_steps=90)
+    worker = site.machine("a").start_worker(name="a1")
+    until(lambda: ("train", "progress") in site.kinds(run), 40)
+    worker.signal(signal.SIGTERM)
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all(90)
+    assert ("train", "resumed") in site.kinds(run)
+    steps = Counter(
+        line["step"] for line in map(json.loads, site.journal.read_text().splitlines()) if line["event"] == "step"
+    )
+    assert steps == Counter(range(1, 101))  # no step was done twice

@@ -101,7 +101,8 @@ class Supervisor:
         watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
         exchange = Exchange(self.share, self.settings, self.store, watch)
         try:
-            outcome = self._make(run, stage, attempt, watch, exchange)
+            with exchange.using(run):
+                outcome = self._make(run, stage, attempt, watch, exchange)
         except Stopped as stop:
             outcome = Outcome(asked=stop.asked)
         except Missing as error:

@@ -43,14 +43,15 @@ class Interrupted(Exception):
 class Bucket:
     """Keys are relative to the URL. Threads may share it; a forked process has to make its own."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, patient: bool = True) -> None:
+        """Without patience an unreachable bucket is told of in seconds: a person waits."""
+        self.url, self._patient = url, patient
         self.scheme, _, place = url.partition("://")
         self._root = place if self.scheme != LOCAL else os.path.abspath(place)
 
     @cached_property
     def _fs(self) -> Any:
-        return self._open(CONNECT_SECONDS, READ_SECONDS, attempts=3)
+        return self._open(CONNECT_SECONDS, READ_SECONDS, attempts=3) if self._patient else self._open(2, 10, attempts=1)
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         data: bytes = self._do(key, lambda fs, path: fs.cat_file(path, start=start, end=end))
@@ -163,7 +164,7 @@ class Bucket:
             raise self._translated(error) from error
 
     def _check_place(self, fs: Any) -> None:
-        """Whether the bucket is there and may be listed; a folder for file:// has to be there, lest a mount be missing."""
+        """Whether the bucket is there and may be listed; so has file://'s folder to be: its mount may be missing."""
         if self.scheme == LOCAL:
             if not os.path.isdir(self._root):
                 hint = f"Mount its disk, or make it: mkdir -p {self._root}"

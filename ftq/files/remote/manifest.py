@@ -1,4 +1,4 @@
-"""What a part holds: its files with sizes and checksums. It is read from outside: a name in it is data, never a path."""
+"""What a part holds: its files with sizes and checksums. A name in a manifest is data, never a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Entry:
-    """`path` is relative to the run's folder, with `/`. `within` is the part whose folder has the bytes, if not this."""
+    """`path` is relative to the run's folder, with `/`. `within` is the part that has its bytes, if not this."""
 
     path: str
     size: int

@@ -1,4 +1,4 @@
-"""What this machine has of a part, checked: .bucket/<part>.json in the run's folder, so that nothing is checked twice."""
+"""What this machine has of a part, checked: .bucket/<part>.json in the run's folder, so nothing is checked twice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +62,35 @@ def locked(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> It
 
 
 @contextlib.contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Nobody takes the run's files from this machine while the block runs."""
+    with _lock(folder, "use") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        os.utime(file)
+        yield
+
+
+@contextlib.contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Whether nobody uses the run's files on this machine; nobody begins to while the block runs."""
+    with _lock(folder, "use") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def used_at(folder: Path) -> float:
+    """When the run's files were last fetched, sent or read here."""
+    try:
+        return (folder / FOLDER / "use").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+@contextlib.contextmanager
 def _lock(folder: Path, name: str) -> Iterator[int]:
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     file = os.open(folder / FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -70,13 +98,6 @@ def _lock(folder: Path, name: str) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
-
-
-def forget_transfers(folder: Path) -> None:
-    """Remove what transfers that were stopped have left."""
-    with contextlib.suppress(OSError):
-        for path in (folder / FOLDER).glob("*.fetched"):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

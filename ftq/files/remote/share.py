@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ftq.files.remote import record
-from ftq.files.remote.bucket import Bucket, OutOfReach
+from ftq.files.remote.bucket import Bucket
 from ftq.files.remote.manifest import Entry, Manifest, manifest_key, parts_in
 from ftq.files.remote.record import Record
 from ftq.files.remote.transfer import Move, Upload, download, sha256_of
@@ -19,7 +19,6 @@ SUBMIT = "submit"  # the part that submit makes: documents, validation, question
 SUBMITTED_FILES = ("documents", "validation", "questions.json", "left_out.json")
 SUBMITTED = 1  # its attempt: a run is submitted once
 MODELS = (".gguf", ".safetensors", ".bin", ".pt")  # endings of what only whoever computes needs
-SMALL = 2**25  # bytes of the largest file that people look at
 LOCK_SECONDS = 0.05
 Wanted = Callable[[str], bool]  # of a path, relative to the run's folder
 
@@ -82,7 +81,7 @@ class Share:
         here = record.read(folder, part)
         if here and here.manifest.attempt == attempt and not _missing(here, folder, wanted):
             return here.manifest
-        with record.locked(folder, lambda: _wait(move)):
+        with record.in_use(folder), record.locked(folder, lambda: _wait(move)):
             here = record.read(folder, part)
             if here is None or here.manifest.attempt != attempt:
                 here = Record(self.manifest(run_id, part, attempt))
@@ -174,16 +173,3 @@ def _wait(move: Move) -> None:
 
 def _nap() -> None:
     time.sleep(LOCK_SECONDS)
-
-
-def patiently(action: Callable[[], object], seconds: float, again: float = 1.0) -> None:
-    """Do it again while the bucket is out of reach, for so long at most."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            action()
-            return
-        except OutOfReach:
-            if time.monotonic() > until:
-                raise
-            time.sleep(again)

@@ -6,12 +6,14 @@ Without a bucket every call returns at once: all machines share the artifacts fo
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 from ftq.errors import FtqError
-from ftq.files.remote import checkpoints, share
+from ftq.files.remote import checkpoints, record, share
 from ftq.files.remote.bucket import Gone, OutOfReach
+from ftq.files.remote.limit import trim
 from ftq.files.remote.manifest import Manifest
 from ftq.files.remote.share import Share, needed_by_people
 from ftq.files.remote.transfer import Move
@@ -46,6 +48,16 @@ class Exchange:
         self.watch, self.moving = watch, Moving(watch)
         self._like: Manifest | None = None
         self._background: Background | None = None
+
+    @contextlib.contextmanager
+    def using(self, run: Run) -> Iterator[None]:
+        """Keep the run's files on this machine while the block runs; other runs' may go, where it has too many."""
+        if self.share is None:
+            yield
+            return
+        with record.in_use(run_dir(self.settings.home, run.id).path):
+            threading.Thread(target=trim, args=(self.settings,), name="limit", daemon=True).start()
+            yield
 
     def fetch_submitted(self, run: Run) -> None:
         """Have run.json and the user's questions: what the stage's key is made of."""
@@ -106,7 +118,7 @@ class Exchange:
             self._background.end_log(min(LOG_SECONDS, self.watch.lease / 4))
 
     def publish(self, folder: RunDir, stage: str, attempt: int) -> None:
-        """Have in the bucket what the stage has put in place, the manifest last. It counts once the database says so."""
+        """Have in the bucket what the stage has put in place, the manifest last. The database says if it counts."""
         if self.share:
             names = [path.name for path in folder.outputs(stage)]
             upload = self.share.upload(folder.path.name, stage, attempt, names, like=self._like)
