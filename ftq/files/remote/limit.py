@@ -33,7 +33,8 @@ def bytes_of(settings: Settings) -> int:
 
 def trim(settings: Settings) -> list[str]:
     """Delete copies until the rest is within the limit, as far as that is allowed. The ids of their runs."""
-    folders = sorted((mark.parent for mark in settings.home.glob(f"[!.]*/{FOLDER}")), key=record.used_at)
+    copies = {path.parent.parent for path in settings.home.glob(f"[!.]*/{FOLDER}/*.json")}
+    folders = sorted(copies, key=record.used_at)
     sizes = {folder: size_of(folder) for folder in folders}
     over, gone = sum(sizes.values()) - bytes_of(settings), list[str]()
     for folder in folders:

@@ -43,7 +43,7 @@ class Moving:
         began, waits, pause = time.monotonic(), False, FIRST_WAIT
         while True:
             try:
-                value = self._once(what, move, finishes)
+                value = self._once(what, move, finishes, waits)
                 break
             except OutOfReach as error:
                 if not waits:
@@ -58,12 +58,13 @@ class Moving:
             self._show(None)
         return value
 
-    def _once(self, what: str, action: Callable[[Move], Value], finishes: bool) -> Value:
+    def _once(self, what: str, action: Callable[[Move], Value], finishes: bool, waits: bool) -> Value:
         job = _Job(action)
         try:
             while not job.ended.wait(LOOK_SECONDS / 5):
                 self._look(finishes)
-                if job.move.total and time.monotonic() - self._said > SAY_SECONDS:
+                moves = job.move.total and (job.move.done or not waits)
+                if moves and time.monotonic() - self._said > SAY_SECONDS:
                     self._show(f"{what}: {size(min(job.move.done, job.move.total))} of {size(job.move.total)}")
         finally:
             job.move.stop.set()
