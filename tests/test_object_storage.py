@@ -143,7 +143,7 @@ def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site
     until(lambda: ("train", "started") in site.kinds(run), 40)
     site.bucket.stop()
     until(lambda: ("train", "waiting") in site.kinds(run), 40)
-    assert "waits for the bucket" in site.here.client.find("one").stage("train").progress["doing"]
+    until(lambda: "waits for the bucket" in str(site.here.client.find("one").stage("train").progress), 40)
     time.sleep(2 * LEASE)
     site.bucket.start()
     site.wait_for_all()
@@ -163,3 +163,20 @@ def test_a_worker_that_stops_hands_its_last_step_to_another_machine(site: Site) 
         line["step"] for line in map(json.loads, site.journal.read_text().splitlines()) if line["event"] == "step"
     )
     assert steps == Counter(range(1, 101))  # no step was done twice
+
+
+def test_a_stage_that_another_machine_has_done_is_a_hit(site: Site) -> None:
+    one = site.here.submit("one")
+    first = site.machine("a").start_worker(name="a1")
+    site.wait_for_all()
+    first.signal(signal.SIGKILL)
+    options = {"model": one.model, "documents": one.spec["documents"], "max_steps": 4, "save_steps": 5}
+    two = site.here.client.submit(options, name="two").run
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all()
+    assert [stage.cached for stage in site.here.client.find("two").stages] == [True] * len(STAGES)
+    site.here.client.room.remove(site.here.client.find("one"))
+    assert site.bucket.keys(one.id) == []
+    pulled = site.here.client.models.pull(site.here.client.models.model("two"), site.folder / "pulled")
+    assert (site.folder / "pulled" / pulled.files[0][0]).read_bytes().startswith(b"GGUF")
+    assert two.id != one.id

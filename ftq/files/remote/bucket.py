@@ -5,6 +5,7 @@ OutOfReach means that the same call may succeed later; Gone that there is no suc
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -210,6 +211,8 @@ class Bucket:
             raise UserError(f"{package or 'fsspec'} isn't installed here: {self.url} needs it", fix) from None
         if self.scheme == "s3":
             fs.retries = attempts
+            for name in ("botocore", "aiobotocore"):  # they tell at each start where they have found the credentials
+                logging.getLogger(name).setLevel(logging.WARNING)
         return fs
 
     def _translated(self, error: BaseException) -> OutOfReach:
