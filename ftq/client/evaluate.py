@@ -135,9 +135,7 @@ def _replies(
 
 
 def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Scores:
-    name = f"model-{subject}.gguf"
-    sizes = {one.path: one.bytes for one in run.stage("export").artifacts or []}
-    return scores(asked, subject, 0.0, file_bytes=sizes.get(name) if client.holds(run, name) else None)
+    return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, f"model-{subject}.gguf"))
 
 
 def _against(run: Run, other: Run | None, found: Sequence[Scores]) -> list[str]:

@@ -57,6 +57,13 @@ class RunFiles(Following):
         """A file that the run's export has made, fetched if it isn't on this machine."""
         return self._bucket.fetch_file(run, name) if self._bucket else self._here(run.id).path / name
 
+    def bytes_of(self, run: Run, name: str) -> int | None:
+        """The size of such a file; None if there is none."""
+        if self._bucket:
+            return {one.path: one.bytes for one in run.stage("export").artifacts or []}.get(name)
+        path = self._here(run.id).path / name
+        return path.stat().st_size if path.is_file() else None
+
     def quantizations(self, run: Run) -> list[str]:
         """Of the run's models that can be asked."""
         if self._bucket:
