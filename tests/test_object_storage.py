@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from benchmarks.drill_machine import Machine
+from ftq.client.view import as_dict
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from tests.bucket_server import BucketServer
+from tests.tiny import make_tiny_model
 from tests.tools import Bench, until
 
 pytestmark = pytest.mark.slow
@@ -180,3 +182,32 @@ def test_a_stage_that_another_machine_has_done_is_a_hit(site: Site) -> None:
     pulled = site.here.client.models.pull(site.here.client.models.model("two"), site.folder / "pulled")
     assert (site.folder / "pulled" / pulled.files[0][0]).read_bytes().startswith(b"GGUF")
     assert two.id != one.id
+
+
+@pytest.mark.long
+def test_real_stages_that_alternate_between_two_machines(site: Site) -> None:
+    """One machine has the queue cpu, the other gpu: what each stage reads comes through the bucket."""
+    make_tiny_model(site.folder / "tiny")
+    folder = site.folder / "texts" / "faq"
+    folder.mkdir(parents=True)
+    pairs = [{"question": f"What is {number}?", "answer": f"{number} is a number."} for number in range(24)]
+    (folder / "faq.json").write_text(json.dumps(pairs))
+    options = {"model": str(site.folder / "tiny"), "documents": str(folder), "r": 4, "max_seq_length": 256}
+    client = site.here.client
+    run = client.submit({**options, "max_tokens": 8, "quantizations": ["q8_0"]}, name="one").run
+    for name, queues in (("a", "cpu,ask"), ("b", "gpu")):
+        machine = site.machine(name, FTQ_STANDBY="0", FTQ_LEASE_SECONDS="20")
+        machine.module = "worker.host.worker"
+        machine.start_worker(queues, name=f"{name}1")
+    site.wait_for_all(400)
+    workers = {stage.name: str(stage.worker).split("@")[0] for stage in client.find("one").stages}
+    assert workers["prepare"] == "a1" and workers["train"] == "b1"
+    shown = as_dict(client.find("one"), client.home_of(client.find("one")), url=site.bucket.url)
+    assert {one["subject"] for one in shown["evaluation"]["subjects"]} == {"base", "q8_0"}
+    gguf = next(one["path"] for one in shown["artifacts"] if one["path"].endswith(".gguf"))
+    assert gguf == f"{site.bucket.url}/{run.id}/export.1/model-q8_0.gguf"
+    assert client.ask("one", "What is 3?")["tokens"]
+    pulled = client.models.pull(client.models.model("one"), site.folder / "pulled")
+    assert [name for name, _, _ in pulled.files] == ["model-q8_0.gguf", "Modelfile", "README.md"]
+    page = client.report(client.find("one")).read_text()
+    assert "model-q8_0.gguf" in page and "loss" in page

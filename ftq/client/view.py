@@ -105,9 +105,7 @@ def loss(run: Run) -> float | None:
 def artifacts(run: Run, home: Path, url: str = "") -> list[Artifact]:
     """What all stages have published, the paths absolute; in the bucket at the URL, if it isn't on this machine."""
     return [
-        replace(
-            artifact, path=_place(home / run.id / artifact.path, f"{url}/{run.id}/{stage.name}.{stage.attempt}", url)
-        )
+        replace(artifact, path=_place(home, run.id, f"{stage.name}.{stage.attempt}", artifact.path, url))
         for stage in run.stages
         if stage.status == "succeeded"
         for artifact in stage.artifacts or []

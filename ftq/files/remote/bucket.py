@@ -130,11 +130,11 @@ class Bucket:
 
     def probe(self, *, write: bool = False) -> None:
         """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        outcome = list[BaseException | None]()
+        outcome, fs = list[BaseException | None](), self._open(2, 3, attempts=1)  # a busy machine imports for seconds
 
         def look() -> None:
             try:
-                self._probe(write)
+                self._probe(fs, write)
                 outcome.append(None)
             except BaseException as error:
                 outcome.append(error)
@@ -149,8 +149,7 @@ class Bucket:
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _probe(self, write: bool) -> None:
-        fs = self._open(2, 3, attempts=1)
+    def _probe(self, fs: Any, write: bool) -> None:
         try:
             self._check_place(fs)
             if write:
