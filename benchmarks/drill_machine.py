@@ -79,9 +79,9 @@ class Machine:
         """Its data; only while it is down."""
         shutil.rmtree(self.settings.home / "broker", ignore_errors=True)
 
-    def start_worker(self, queues: str = "cpu,gpu,ask", labels: str = "") -> Worker:
+    def start_worker(self, queues: str = "cpu,gpu,ask", labels: str = "", name: str = "") -> Worker:
         self.started += 1
-        name = f"w{self.started}"
+        name = name or f"w{self.started}"
         log = self.logs / f"{name}.log"
         self.workers.append(Worker(name, self.module, self.environment, log, queues, labels))
         return self.workers[-1]

@@ -38,6 +38,15 @@ NOT_FOR_STAGES = (
     "FTQ_SERVER",
     "FTQ_KEY",
     "FTQ_KEY_FILE",
+    "FTQ_ARTIFACTS_URL",
+)
+BUCKET_SECRETS = (  # withheld from stages where a bucket is named: it holds all runs
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_CONNECTION_STRING",
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32

@@ -52,6 +52,8 @@ class Settings:
     llama_server: Path | None = None  # answers instead of the packaged llama.cpp
     server: str = ""  # the URL of `ftq serve` through which a client goes, instead of to the database and the broker
     server_key: str = field(default="", repr=False)
+    artifacts_url: str = ""  # the bucket that machines without a shared folder share; `home` is a copy of it then
+    cache_gb: float = 0.0  # the most GB that this copy may take; 0 is no limit
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -74,6 +76,8 @@ class Settings:
             llama_server=llama_server(environ),
             server=server_of(environ),
             server_key=key_of(environ),
+            artifacts_url=_artifacts_url(environ),
+            cache_gb=_number(environ, "FTQ_CACHE_GB", 0, least=0),
         )
 
     @property
@@ -152,6 +156,21 @@ def _umask(environ: Mapping[str, str]) -> int:
             "077 keeps files to yourself, 007 shares them with the group.",
         )
     return int(text, 8)
+
+
+def _artifacts_url(environ: Mapping[str, str]) -> str:
+    """FTQ_ARTIFACTS_URL without a slash at its end. UserError for one that can't be meant."""
+    url = environ.get("FTQ_ARTIFACTS_URL", "").strip()
+    forms = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER"
+    if "@" in url:
+        message = "FTQ_ARTIFACTS_URL has a user or password in it"
+        raise UserError(message, "Take it out: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name the user.")
+    scheme, _, place = url.partition("://")
+    is_folder = scheme == "file" and place.startswith("/") and place.strip("/")
+    is_bucket = scheme != "file" and re.fullmatch(r"[a-z][a-z0-9+]*", scheme) and re.match(r"[^/\s]", place)
+    if url and (not (is_folder or is_bucket) or ".." in place.split("/") or re.search(r"[?#\s]", url)):
+        raise UserError(f"FTQ_ARTIFACTS_URL={url}: names no bucket", f"It has the form {forms}.")
+    return url.rstrip("/")
 
 
 def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:

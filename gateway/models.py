@@ -51,12 +51,13 @@ def resolve(gateway: Gateway, key: Key, name: str) -> Served:
     if base and is_here(base):
         return Served(name, _gguf_of_base(base), None, created_of_base(base), _maker(base))
     run, _, step = find_tuned(gateway, key, name)
-    folder = run_dir(gateway.settings.home, run.id)
-    gguf, lora = folder.gguf(run.spec["quantizations"][0]), None
-    if step is not None:
-        gguf, lora = _gguf_of_base(run.model, _revision(gateway, run)), folder.checkpoint(step)
-    if not gguf.is_file() or (lora and not lora.is_file()):
+    client, folder = gateway.client, run_dir(gateway.settings.home, run.id)
+    file = folder.gguf(run.spec["quantizations"][0]) if step is None else folder.checkpoint(step)
+    if not client.holds(run, file.name):
         raise not_found(name)
+    gguf, lora = client.file_of(run, file.name), None
+    if step is not None:
+        gguf, lora = _gguf_of_base(run.model, _revision(gateway, run)), gguf
     return Served(name, gguf, lora, created_of(run), OWNED_BY)
 
 
@@ -211,6 +212,6 @@ def _revision(gateway: Gateway, run: Run) -> str | None:
     from ftq.examples.report import DatasetReport
 
     try:
-        return DatasetReport.read(run_dir(gateway.settings.home, run.id).dataset).base_revision
+        return DatasetReport.read(gateway.client.run_dir(run.id).dataset).base_revision
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -19,9 +19,12 @@ from typing import Any
 from ftq.client.asking import drain
 from ftq.client.follow import patiently
 from ftq.errors import FtqError, RunError, Unavailable, UserError
+from ftq.files.remote import record
+from ftq.files.remote.share import Share, share_of
 from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
 from ftq.spec.options import parse
+from ftq.store.records import Run
 from ftq.store.store import RunStore
 from worker import sigterm
 from worker.llama.answer import Question
@@ -76,6 +79,10 @@ class Answerer:
     def _pool(self) -> Pool:
         return open_pool(self._gpu())
 
+    @cached_property
+    def _share(self) -> Share | None:
+        return share_of(self.settings)
+
     def _ask(self, asker: _Asker, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
         run = asker.store.get(run_id)
         options = dict(options)
@@ -84,11 +91,21 @@ class Answerer:
             options["quantizations"] = [quant]
         wanted = parse({**run.spec, **options})  # the options of a question have the limits of the run's own
         folder = run_dir(self.settings.home, run_id)
-        file = self._base(run.model, folder) if base else _model(folder, wanted.quantizations[0])
+        file = None if base else folder.gguf(wanted.quantizations[0])
+        if self._share:
+            self._fetch(self._share, run, file)
         seed = wanted.seed if "seed" in options else None
         chat = base or wanted.format == "chat"
         question = Question(prompt, max_tokens=wanted.max_tokens, temperature=wanted.temperature, seed=seed, chat=chat)
-        return self._write(asker, file, question)
+        with record.in_use(folder.path) if self._share else contextlib.nullcontext():
+            found = _model(folder, wanted.quantizations[0]) if file else self._base(run.model, folder)
+            return self._write(asker, found, question)
+
+    def _fetch(self, share: Share, run: Run, file: Path | None) -> None:
+        """Have the model's file, or what names the commit of the base model, on this machine."""
+        stage, name = ("export", file.name) if file else ("prepare", "dataset/report.json")
+        if (there := run.stage(stage)).status == "succeeded":
+            share.fetch(run.id, stage, there.attempt, lambda path: path == name)
 
     def _write(self, asker: _Asker, file: Path, question: Question) -> dict[str, Any]:
         with self._lock:

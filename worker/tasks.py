@@ -12,6 +12,7 @@ from celery import Celery, signals
 from celery.exceptions import Ignore
 
 from ftq import queue
+from ftq.files.remote.share import share_of
 from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.records import ASK
@@ -35,12 +36,13 @@ def register(app: Celery, settings: Settings) -> None:
     signals.task_postrun.connect(keeper.idle)
 
     store = _once(lambda: RunStore(settings.database_url))  # opened in the pool child at its first task
+    share = _once(lambda: share_of(settings))  # a bucket is a process's own
     answerer = Answerer(settings, store, lambda: _only_answers(app) and bool(hardware.own_gpus()))
     signals.worker_process_shutdown.connect(answerer.close)  # a pool child ends
     signals.worker_shutdown.connect(answerer.close)  # a worker without pool children ends
 
     def supervisor(task: Any) -> Supervisor:
-        return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task), keeper)
+        return Supervisor(app, settings, store(), task.request.hostname, progress_sender(task), keeper, share())
 
     def check(task: Any, *arguments: Any) -> None:
         if not queue.is_genuine(settings.signing_key, task, *arguments):

@@ -77,7 +77,7 @@ def _list(client: AnyClient, limit: int | None, as_json: bool) -> None:
 
         runs = client.all()
         home = client.home_of(*runs)
-        print_json([as_dict(run, home) for run in runs])
+        print_json([as_dict(run, home, url=client.settings.artifacts_url) for run in runs])
         return
     runs = client.all(limit)
     if not runs:
@@ -98,12 +98,13 @@ def _show(client: AnyClient, run: Run, as_json: bool) -> None:
     if as_json:
         from ftq.client.view import as_dict
 
-        print_json(as_dict(run, client.home_of(run)))
+        print_json(as_dict(run, client.home_of(run), url=client.settings.artifacts_url))
         return
     from cli.screens.run import print_run
     from cli.screens.watch import warnings
 
-    print_run(run, client.home_of(run), warnings(client, run, time.time()))
+    url = client.settings.artifacts_url
+    print_run(run, client.home_of(run), warnings(client, run, time.time()), url=url)
 
 
 def _watch(client: AnyClient, run: Run) -> None:

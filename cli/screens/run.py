@@ -26,13 +26,21 @@ BAR_WIDTH = 36
 NARROW = 60  # columns of a terminal, below which no words fit beside the stages
 
 
-def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool = False) -> None:
+def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool = False, url: str = "") -> None:
+    """`url` is that of the bucket, if there is one."""
     out = terminal.console(stderr)
-    terminal.put(out, run_view(run, home, time.time(), notes, symbols=terminal.has_symbols(out)))
+    terminal.put(out, run_view(run, home, time.time(), notes, symbols=terminal.has_symbols(out), url=url))
 
 
 def run_view(
-    run: Run, home: Path, now: float, notes: Iterable[str] = (), *, whole: bool = True, symbols: bool = True
+    run: Run,
+    home: Path,
+    now: float,
+    notes: Iterable[str] = (),
+    *,
+    whole: bool = True,
+    symbols: bool = True,
+    url: str = "",
 ) -> RenderableType:
     """The run from top to bottom; the `whole` view adds what doesn't change while it runs."""
     run = terminal.clean(run)
@@ -46,7 +54,7 @@ def run_view(
     parts += [Text(printable(f"! {note}"), "yellow") for note in notes]
     parts += _failure(run)
     if whole:
-        parts += [*_evaluation(run, home, symbols), *_artifacts(run, home), "", *asked_for(run.spec)]
+        parts += [*_evaluation(run, home, symbols), *_artifacts(run, home, url), "", *asked_for(run.spec)]
     parts += _next(run)
     return Group(*parts)
 
@@ -139,8 +147,8 @@ def _evaluation(run: Run, home: Path, symbols: bool) -> list[RenderableType]:
     return ["", *evaluation_view(evaluation, symbols)] if evaluation else []
 
 
-def _artifacts(run: Run, home: Path) -> list[RenderableType]:
-    artifacts = view.artifacts(run, home)
+def _artifacts(run: Run, home: Path, url: str) -> list[RenderableType]:
+    artifacts = view.artifacts(run, home, url)
     if not artifacts:
         return []
     table = terminal.table("ARTIFACT")
@@ -156,6 +164,8 @@ def _artifacts(run: Run, home: Path) -> list[RenderableType]:
 
 def _near(path: str) -> str:
     """Relative to where the user is, if it lies below."""
+    if "://" in path:
+        return path
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
 

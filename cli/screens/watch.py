@@ -38,7 +38,7 @@ def watch_run(client: AnyClient, run_id: str, stderr: bool = False) -> Run:
                 notes = patiently(partial(warnings, client, run, now), lease)
                 seen = run_view(run, home, now, notes, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
-    print_run(run, client.home_of(run), stderr=stderr)
+    print_run(run, client.home_of(run), stderr=stderr, url=client.settings.artifacts_url)
     return run
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from ftq.client.workers import START
 from ftq.errors import FtqError, Refused, RunError, Unavailable, UserError, did_you_mean
-from ftq.files.run_dir import RunDir
 from ftq.store.records import ASK, Run
 from ftq.store.store import RunStore
 
@@ -199,9 +198,8 @@ def check_options(options: dict[str, Any]) -> None:
         parse({"model": "any", **values, **({"quantizations": [quant]} if quant else {})})
 
 
-def check_model(run: Run, folder: RunDir, options: dict[str, Any]) -> None:
-    """Refused if the run has no model to ask, or not the quantisation that is asked for."""
-    there = [path.stem.removeprefix("model-") for path in folder.ggufs()]
+def check_model(run: Run, there: list[str], options: dict[str, Any]) -> None:
+    """Refused if the run has no model to ask, or not the quantisation that is asked for; it has those `there`."""
     asked = options.get("quant")
     if options.get("base"):
         if asked:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.client import asking, submit, workers
 from ftq.client.asking import Asking, Pieces
-from ftq.client.follow import Following, log_from
+from ftq.client.bucket.access import RunFiles
 from ftq.client.models import Models
 from ftq.client.recording import names, record
 from ftq.client.removal import Room
 from ftq.client.submit import Submitted
 from ftq.client.workers import Doorbell
 from ftq.errors import NotFound, utf8
-from ftq.files import run_dir
-from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from ftq.plan.forecast import Forecast
 
 
-class Client(Following):
+class Client(RunFiles):
     """Everything a person can do with runs. Most of it needs the database, only sending needs the broker."""
 
     def __init__(self, settings: Settings, hung_up: Callable[[], bool] = lambda: False) -> None:
@@ -53,11 +51,15 @@ class Client(Following):
     @cached_property
     def models(self) -> Models:
         """Finished runs as versions of a model."""
-        return Models(self.store, self.settings.home)
+        return Models(self.store, self.settings.home, self._bucket)
 
     @cached_property
     def room(self) -> Room:
         """What runs take on the disk, and deleting it."""
+        if self._bucket:
+            from ftq.client.bucket.room import BucketRoom
+
+            return BucketRoom(self.store, self.settings, self._bucket)
         return Room(self.store, self.settings.home)
 
     @property
@@ -68,7 +70,7 @@ class Client(Following):
     @property
     def place(self) -> str:
         """Where the runs are, for people."""
-        return str(self.settings.home)
+        return self.settings.artifacts_url or str(self.settings.home)
 
     def close(self) -> None:
         """Give back the database's connections; a client that was closed may be used again."""
@@ -130,6 +132,8 @@ class Client(Following):
 
         store = self.store if self.has_database() else None
         documents_hash = documents.hash if documents else None
+        if store and self._bucket:
+            self._bucket.fetch_reports(spec["model"], documents_hash)
         return forecast(spec, store, self.settings.home, card, checked, documents_hash)
 
     def look_over(self, spec: dict[str, Any], documents: Snapshot) -> tuple[list[str], Check | None]:
@@ -138,6 +142,8 @@ class Client(Following):
         They aren't where they are many, or where an earlier run has. UserError if nothing can be learned from them.
         """
         store = self.store if self.has_database() else None
+        if store and self._bucket:
+            self._bucket.fetch_reports(spec["model"], documents.hash)
         return submit.look_over(spec, documents, self.settings.home, store)
 
     def check(self, options: dict[str, Any], progress: Callable[[float], None] = lambda share: None) -> Check:
@@ -206,24 +212,11 @@ class Client(Following):
         file = sqlite_file(self.settings.database_url)
         return file is None or file.is_file()
 
-    def run_dir(self, run_id: str) -> RunDir:
-        return run_dir.run_dir(self.settings.home, run_id)
-
-    def home_of(self, *runs: Run) -> Path:
-        """The artifacts folder, with what a view of these runs reads in place."""
-        return self.settings.home
-
-    def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
-        return any(self.run_dir(run_id).log(stage).is_file() for stage in stages)
-
     def report(self, run: Run, path: Path | None = None) -> Path:
         """Write the page on a run, in its folder unless there is another path, and return where it is."""
         from ftq.report.page import write
 
         return write(run, self.run_dir(run.id), path)
-
-    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
-        return log_from(self.run_dir(run_id), stage, offset)
 
     # ---- ask --------------------------------------------------------------------------------------------
 
@@ -258,7 +251,7 @@ class Client(Following):
         """The run, checked to have the model that is asked for and a worker that answers."""
         asking.check_options(options)
         run = self.find(wanted)
-        asking.check_model(run, self.run_dir(run.id), options)
+        asking.check_model(run, self.quantizations(run), options)
         self._asking.check_worker()
         return run
 

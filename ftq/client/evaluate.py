@@ -98,8 +98,8 @@ def _subjects(client: Client, run: Run, other: Run | None) -> list[Subject]:
 
 
 def _quantizations(client: Client, run: Run) -> list[str]:
-    folder = client.run_dir(run.id)
-    there = [name for name in tuned(run.spec["quantizations"]) if folder.gguf(name).is_file()]
+    made = client.quantizations(run)
+    there = [name for name in tuned(run.spec["quantizations"]) if name in made]
     if not there:
         raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
     return there
@@ -137,8 +137,7 @@ def _replies(
 
 
 def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Scores:
-    file = client.run_dir(run.id).gguf(subject)
-    return scores(asked, subject, 0.0, file_bytes=file.stat().st_size if file.is_file() else None)
+    return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, f"model-{subject}.gguf"))
 
 
 def _against(run: Run, other: Run | None, scores: Sequence[Scores]) -> list[str]:

@@ -14,14 +14,16 @@ from ftq.store.records import Run, Version
 from ftq.store.store import RunStore
 
 if TYPE_CHECKING:
+    from ftq.client.bucket.files import BucketFiles
     from ftq.delivery.parts import Model
     from ftq.delivery.pull import Pulled
     from ftq.delivery.push import Pushed
 
 
 class Models:
-    def __init__(self, store: RunStore, home: Path) -> None:
-        self.store, self.home = store, home
+    def __init__(self, store: RunStore, home: Path, bucket: BucketFiles | None = None) -> None:
+        """`bucket` has the files where the machines share no folder."""
+        self.store, self.home, self._bucket = store, home, bucket
 
     def versions(self) -> list[Version]:
         """Every version of every name, the newest first; `gone` says why one isn't there any more."""
@@ -36,6 +38,8 @@ class Models:
         if not run.is_finished:
             raise Refused(f"run {run.name} is {run.status}", f"`ftq cancel {run.name}` first.")
         self.store.retire(run.id, "deleted")
+        if self._bucket:
+            self._bucket.delete_models(run)
         folder = run_dir(self.home, run.id)
         for path in [*folder.outputs("train"), *folder.outputs("export")]:
             if path.suffix == ".gguf" or path.is_dir():
@@ -57,6 +61,8 @@ class Models:
         from ftq.delivery.parts import collect
 
         run = self.store.find(wanted)
+        if self._bucket:
+            self._bucket.fetch_model(run, kind)
         return collect(run, run_dir(self.home, run.id), kind)
 
     def pull(

@@ -112,6 +112,8 @@ def why(leftover: Path) -> str:
         return "in the cache, and not used any more"
     if leftover.parent.name == uploads.FOLDER:
         return "an upload was stopped there"
+    if not leftover.name.startswith(".") and not (leftover / ".submitting").exists():
+        return "a copy of a run that was deleted"
     return f"a {'deletion' if leftover.suffix == '.deleted' else 'submit'} was stopped there"
 
 

@@ -20,8 +20,11 @@ from ftq.words import numbers
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds", "doing")
 
 
-def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
-    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what is missing (yet)."""
+def as_dict(run: Run, home: Path, now: float | None = None, url: str = "") -> dict[str, Any]:
+    """A run as plain JSON values: times in ISO 8601 (UTC), paths absolute, null for what is missing (yet).
+
+    `url` is that of the bucket, if there is one.
+    """
     now = time.time() if now is None else now
     reported = progress(run)
     return {
@@ -39,7 +42,7 @@ def as_dict(run: Run, home: Path, now: float | None = None) -> dict[str, Any]:
         if reported
         else None,
         "stages": [_stage(stage, now) for stage in run.stages],
-        "artifacts": [asdict(artifact) for artifact in artifacts(run, home)],
+        "artifacts": [asdict(artifact) for artifact in artifacts(run, home, url)],
         "evaluation": _evaluation(run, home),
         "error": asdict(run.error) if run.error else None,
     }
@@ -100,10 +103,19 @@ def loss(run: Run) -> float | None:
     return float(value) if value is not None else None
 
 
-def artifacts(run: Run, home: Path) -> list[Artifact]:
-    """What all stages have published, the paths absolute."""
-    published = [artifact for stage in run.stages for artifact in stage.artifacts or [] if stage.status == "succeeded"]
-    return [replace(artifact, path=str(home / run.id / artifact.path)) for artifact in published]
+def artifacts(run: Run, home: Path, url: str = "") -> list[Artifact]:
+    """What all stages have published, the paths absolute; in the bucket at the URL, if it isn't on this machine."""
+    return [
+        replace(artifact, path=_place(home, run.id, f"{stage.name}.{stage.attempt}", artifact.path, url))
+        for stage in run.stages
+        if stage.status == "succeeded"
+        for artifact in stage.artifacts or []
+    ]
+
+
+def _place(home: Path, run_id: str, part: str, name: str, url: str) -> str:
+    path = home / run_id / name
+    return f"{url}/{run_id}/{part}/{name}" if url and not path.exists() else str(path)
 
 
 def held(run: Run, home: Path) -> dict[str, str]:

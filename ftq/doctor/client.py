@@ -37,13 +37,14 @@ def _services(settings: Settings, flower_url: str | None) -> list[Check]:
         from ftq.doctor.broker import broker
         from ftq.doctor.database import database
         from ftq.doctor.notify import notify
-        from ftq.doctor.web import flower
+        from ftq.doctor.web import BUCKET_SECONDS, bucket, flower
         from ftq.doctor.workers import workers
     except ImportError as error:
         broken = Finding("versions", "problem", f"{error}: nothing else can be looked at", "make install")
         return [Check("versions", lambda: [broken])]
     return [
         Check("database", lambda: database(settings), fix="Check FTQ_DATABASE_URL, and that its server is there."),
+        Check("bucket", lambda: bucket(settings), fix="Check FTQ_ARTIFACTS_URL.", seconds=BUCKET_SECONDS),
         Check("broker", lambda: broker(settings), fix="Check FTQ_BROKER_URL, and that its server is there."),
         Check("workers", lambda: workers(settings), silence="warning", fix="Database or broker hang: see there."),
         Check("notify", notify, silence="note"),

@@ -1,4 +1,4 @@
-"""Servers that answer HTTP: that of FTQ_SERVER, Flower, and the hub that the base models come from."""
+"""Servers that answer HTTP: that of FTQ_SERVER, the bucket, Flower, and the hub that the base models come from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from ftq.client.remote.connection import Connection
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
+from ftq.files.remote.bucket import Bucket
 from ftq.programs import UpOptions, flower_address
 from ftq.settings import Settings
 from ftq.version import VERSION
 
-SERVER_SECONDS, FLOWER_SECONDS, HUB_SECONDS = 4.0, 1.5, 3.0
+SERVER_SECONDS, BUCKET_SECONDS, FLOWER_SECONDS, HUB_SECONDS = 4.0, 5.0, 1.5, 3.0
 
 
 def server(settings: Settings) -> Iterator[Finding]:
@@ -47,6 +48,20 @@ def server(settings: Settings) -> Iterator[Finding]:
         yield Finding("server", "problem", error.message, error.hint)
     finally:
         connection.close()
+
+
+def bucket(settings: Settings) -> Iterator[Finding]:
+    """Whether files can be put into the bucket and deleted there; nothing where none is named."""
+    if not settings.artifacts_url:
+        return
+    began = time.monotonic()
+    try:
+        Bucket(settings.artifacts_url).probe(write=True)
+    except FtqError as error:
+        yield Finding("bucket", "problem", error.message, error.hint)
+        return
+    took = time.monotonic() - began
+    yield Finding("bucket", "ok", f"{settings.artifacts_url} takes files and gives them back", seconds=took)
 
 
 def _is_local(url: str) -> bool:

@@ -17,6 +17,7 @@ from ftq.evaluation.evaluation import Evaluation
 from ftq.examples.report import REPORT, DatasetReport
 from ftq.files.disk import last_written
 from ftq.files.export_report import ExportReport, GgufReport
+from ftq.files.remote.record import FOLDER as RECORDS
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.report import curves
 from ftq.report.curves import Curves
@@ -68,7 +69,7 @@ def gather(run: Run, folder: RunDir, new: Path | None = None, now: float | None 
         dataset=read(folder.dataset / REPORT, lambda path: DatasetReport.read(path.parent)),
         curves=read(metrics, lambda path: curves.read(path, is_whole)),
         evaluation=read((new or folder.path) / folder.evaluation.name, Evaluation.read),
-        files=_files(folder, read(folder.export, lambda path: ExportReport.read(path.parent))),
+        files=_files(run, folder, read(folder.export, lambda path: ExportReport.read(path.parent))),
         model=_model(run, folder),
         lost=tuple(lost),
     )
@@ -100,11 +101,17 @@ def ending(run: Run, stage: str, now: float) -> Run:
     return replace(run, stages=stages)
 
 
-def _files(folder: RunDir, export: ExportReport | None) -> tuple[File, ...]:
-    """The GGUF files that are there, f16 first, with what export.json says of them."""
+def _files(run: Run, folder: RunDir, export: ExportReport | None) -> tuple[File, ...]:
+    """The GGUF files that are there, f16 first, with what export.json says of them.
+
+    Where the files are in a bucket, those that are recorded: this machine may have none of them.
+    """
     measured = {one.file: one for one in export.ggufs} if export else {}
-    paths = sorted(folder.ggufs(), key=lambda path: (path.stem != "model-f16", -path.stat().st_size))
-    return tuple(File(path.name, path.stat().st_size, measured.get(path.name)) for path in paths)
+    sizes = {path.name: path.stat().st_size for path in folder.ggufs()}
+    if not sizes and (folder.path / RECORDS).is_dir():
+        sizes = {one.path: one.bytes for one in run.stage("export").artifacts or [] if one.path.startswith("model-")}
+    names = sorted(sizes, key=lambda name: (name != "model-f16.gguf", -sizes[name]))
+    return tuple(File(name, sizes[name], measured.get(name)) for name in names)
 
 
 def _model(run: Run, folder: RunDir) -> Model | None:

@@ -33,8 +33,8 @@ def one(request: Request) -> Response:
         return JSONResponse(models.shown_base(name))
     gateway = gateway_of(request)
     run, _, step = models.find_tuned(gateway, caller_of(request), name)
-    folder = gateway.client.run_dir(run.id)
-    if not (folder.gguf(run.spec["quantizations"][0]) if step is None else folder.checkpoint(step)).is_file():
+    file = f"model-{run.spec['quantizations'][0]}.gguf" if step is None else f"checkpoint-{step}.gguf"
+    if not gateway.client.holds(run, file):
         raise models.not_found(name)
     return JSONResponse(_shown(name, models.created_of(run)))
 
@@ -46,7 +46,7 @@ def deleted(request: Request) -> Response:
         raise ApiError(403, f"The model '{name}' is a base model: only your own tuned models can be deleted.")
     try:
         run, _, step = models.find_tuned(gateway, caller_of(request), name)
-        is_there = gateway.client.run_dir(run.id).gguf(run.spec["quantizations"][0]).is_file()
+        is_there = gateway.client.holds(run, f"model-{run.spec['quantizations'][0]}.gguf")
     except ApiError:
         is_there = False
     if not is_there:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import Lost
-from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
+from ftq.servers import BUCKET_SECRETS, LLM_SECRETS, NOT_FOR_STAGES
 from worker.machine.hardware import computing, out_of_memory_kills
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def spawn(
     """
     read_end, write_end = os.pipe()
     withheld = NOT_FOR_STAGES + (() if command[0].endswith(".prepare") else LLM_SECRETS)
+    withheld += BUCKET_SECRETS if os.environ.get("FTQ_ARTIFACTS_URL") else ()
     inherited = {name: value for name, value in os.environ.items() if name not in withheld}
     environment = inherited | computing()
     environment |= {

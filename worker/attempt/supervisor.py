@@ -19,6 +19,7 @@ from celery import Celery
 from ftq import queue
 from ftq.errors import FtqError, LeaseLost, Lost, RunError, Unavailable
 from ftq.examples.report import base_revision
+from ftq.files.remote.share import Share
 from ftq.files.run_dir import STAGES, RunDir, remove, run_dir, sync, sync_tree
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
@@ -28,6 +29,8 @@ from ftq.store.store import RunStore
 from worker import sigterm
 from worker.attempt import cache, policy, promotion
 from worker.attempt.keeper import Keeper, Standby
+from worker.attempt.remote.exchange import Exchange, Missing
+from worker.attempt.remote.moving import Stopped
 from worker.attempt.stage_process import StageProcess
 from worker.attempt.watch import Outcome, Watch
 from worker.machine import hardware
@@ -36,7 +39,10 @@ log = logging.getLogger("ftq.supervisor")
 
 
 class Supervisor:
-    """`show_progress` gets every progress report (for Flower); `keeper` has a standby process for training."""
+    """`show_progress` gets every progress report (for Flower); `keeper` has a standby process for training.
+
+    `share` is the bucket of machines that share no folder.
+    """
 
     def __init__(
         self,
@@ -46,8 +52,9 @@ class Supervisor:
         worker: str,
         show_progress: Callable[[Any], None],
         keeper: Keeper | None = None,
+        share: Share | None = None,
     ) -> None:
-        self.app, self.settings, self.store = app, settings, store
+        self.app, self.settings, self.store, self.share = app, settings, store, share
         self.worker, self.show_progress, self.keeper = worker, show_progress, keeper
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
@@ -108,10 +115,28 @@ class Supervisor:
             log.info("no run of the same owner was sent: %s", error)
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
+        watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
+        exchange = Exchange(self.share, self.settings, self.store, watch)
+        try:
+            with exchange.using(run):
+                outcome = self._make(run, stage, attempt, watch, exchange)
+        except Stopped as stop:
+            outcome = Outcome(asked=stop.asked)
+        except Missing as error:
+            outcome = Outcome(exit_code=1, error=RunError.of(error))
+        if outcome is None:
+            return True
+        watch.insist(lambda: self._settle(run, stage, watch.token, outcome, exchange.end_log))
+        if next_attempt := self.store.due(run.id):
+            queue.send(self.app, next_attempt)
+        return False
+
+    def _make(self, run: Run, stage: str, attempt: int, watch: Watch, exchange: Exchange) -> Outcome | None:
+        """Take the stage's files from the cache, or run its process. How it ended; None if its files are published."""
         folder = run_dir(self.settings.home, run.id)
         partial = folder.partial(stage, attempt)
-        watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
         folder.clear_partials(stage, attempt)
+        exchange.fetch_submitted(run)
         key = cache.key(run, stage, folder)
         fresh_from = run.stage(stage).fresh_from
         home, keep = self.settings.home, watch.keep_lease  # without hard links, copying may take longer than a lease
@@ -119,25 +144,27 @@ class Supervisor:
         def warn(text: str) -> None:
             watch.insist(lambda: self.store.note(watch.token, "warning", text))
 
-        if key and not fresh_from and cache.take(self.store, home, run, stage, key, partial, keep, warn):
-            if stage == "train":
-                self._keep_plan(key, watch)
-            self._publish(folder, stage, attempt, watch, key, cached=True)
-            return True
+        if key and not fresh_from:
+            exchange.fetch_cached(run, stage, key)
+            if cache.take(self.store, home, run, stage, key, partial, keep, warn):
+                if stage == "train":
+                    self._keep_plan(key, watch)
+                self._publish(folder, stage, attempt, watch, exchange, key, cached=True)
+                return None
+        exchange.fetch_inputs(run, stage)
         if stage == "train" and fresh_from:
             folder.forget_checkpoints(before=fresh_from)
             (folder.checkpoints / str(attempt)).mkdir(parents=True, exist_ok=True)  # marks the plan as this attempt's
         if stage == "train":
             self._hand_over(run, folder)
-        outcome = self._execute(run, folder, stage, attempt, watch)
+        with exchange.accompanying(folder, stage, attempt):
+            outcome = self._execute(run, folder, stage, attempt, watch)
         if outcome.exit_code == 0 and not outcome.error:
-            self._publish(folder, stage, attempt, watch, key, cached=False)
-            return True
+            self._publish(folder, stage, attempt, watch, exchange, key, cached=False)
+            return None
         remove(partial)
-        watch.insist(lambda: self._settle(run, stage, watch.token, outcome))
-        if next_attempt := self.store.due(run.id):
-            queue.send(self.app, next_attempt)
-        return False
+        exchange.save(outcome)
+        return outcome
 
     def _keep_plan(self, key: str, watch: Watch) -> None:
         """Note how the training run was computed whose files are taken: what was measured belongs to that one alone."""
@@ -179,7 +206,15 @@ class Supervisor:
         return standby
 
     def _publish(
-        self, folder: RunDir, stage: str, attempt: int, watch: Watch, key: str | None, *, cached: bool
+        self,
+        folder: RunDir,
+        stage: str,
+        attempt: int,
+        watch: Watch,
+        exchange: Exchange,
+        key: str | None,
+        *,
+        cached: bool,
     ) -> None:
         partial, in_place, trained = folder.partial(stage, attempt), False, 0
         sync_tree(partial, watch.keep_lease)  # before `hold`, during which nobody else can write to SQLite
@@ -204,18 +239,22 @@ class Supervisor:
         sync(folder.path)
         remove(partial)
         artifacts = folder.artifacts(stage)
+        exchange.publish(folder, stage, attempt)
         watch.insist(finish)
+        exchange.tidy(folder, stage, attempt, trained)
         if stage == "export":
             with contextlib.suppress(OSError):
                 folder.forget_checkpoints(before=trained + 1)  # the adapter is exported: nothing needs them any more
 
-    def _settle(self, run: Run, stage: str, token: str, outcome: Outcome) -> None:
+    def _settle(self, run: Run, stage: str, token: str, outcome: Outcome, end_log: Callable[[], None]) -> None:
         """Hand back a stage that was asked to stop or was lost; after a failure adapt, retry or fail it by its kind."""
         if outcome.asked:
+            end_log()
             self.store.release(token, *policy.STOPS[outcome.asked])
             return
         error = policy.explain(stage, outcome.exit_code, outcome.error, outcome.out_of_memory)
         if error.kind == "lost":
+            end_log()
             self.store.lose(token, error.message)
             return
         current, by_kernel = self.store.get(run.id).stage(stage), outcome.error is None
@@ -225,6 +264,7 @@ class Supervisor:
             self.store.release(token, "retried", decision.reason, changes=decision.changes, counts=counts)
         else:
             _end_log(run_dir(self.settings.home, run.id).log(stage), decision.error.of_run(run.name, ""))
+            end_log()
             self.store.fail(token, decision.error)
 
     def _give_back(self, token: str, reason: str) -> None:

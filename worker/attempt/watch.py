@@ -44,6 +44,8 @@ class Watch:
         self.renewed = self.looked = claimed_at
         self.kill_at: float | None = None
         self.milestone = 0
+        self.heard: Callable[[str], None] = lambda event: None  # is told the kind of each event of the process
+        self.progress: dict[str, Any] = {"percent": 0.0}
 
     def follow(self, process: StageProcess) -> Outcome:
         """Relay the process's reports, renew the lease and obey the user, until the process has ended."""
@@ -69,6 +71,10 @@ class Watch:
         if process:
             process.beat()
         self.renewed = began
+
+    def doing(self, what: str | None) -> None:
+        """Say what is done before the stage's process starts, or after it has ended; None says that it is done."""
+        self.store.progress(self.token, {**self.progress, "doing": what})
 
     def insist(self, write: Callable[[], None]) -> None:
         """Do a write that must not get lost: try again while the lease lasts."""
@@ -99,8 +105,10 @@ class Watch:
             self._if_reachable(lambda: self.store.plan(self.token, message, report))
         else:
             self._if_reachable(lambda: self.store.note(self.token, event, **report))
+        self.heard(event)
 
     def _record(self, progress: dict[str, Any]) -> None:
+        self.progress = progress
         self.store.progress(self.token, progress)
         self._pass_milestones(progress)
 

@@ -64,7 +64,8 @@ def describe(client: Client, run: Run) -> str:
     """One line on where the run stands, and what to type."""
     stage = run.current
     if run.status == "succeeded":
-        return f'{run.name} is ready: ftq infer {run.name} "A question?"  ({client.run_dir(run.id).path})'
+        where = f"{client.place}/{run.id}"
+        return f'{run.name} is ready: ftq infer {run.name} "A question?"  ({where})'
     if run.status == "failed" and run.error:
         return f"{run.name} failed: {run.error.message}\n{run.error.hint}".rstrip()
     if run.status == "cancelled":

@@ -13,6 +13,7 @@ from ftq.client.recording.names import family_of, free_name, new_id, numbered
 from ftq.errors import NameTaken, Unavailable
 from ftq.evaluation import own
 from ftq.files import disk, run_dir
+from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import Snapshot, snapshot
 from ftq.settings import Settings
@@ -47,9 +48,10 @@ def record(
     it is that of the model.
     """
     make_home(settings)
+    check_bucket(settings)
     while True:
         try:
-            return _record(settings.home, store, spec, name, asker)
+            return _record(settings, store, spec, name, asker)
         except NameTaken:  # another submit took the free name at the same moment: take the next
             if store.jobs.run(asker.run_id):
                 raise
@@ -70,18 +72,21 @@ def record_once(
     The spec keeps what is `said` of its files, for their paths are gone once they are read.
     """
     make_home(settings)
+    check_bucket(settings)
     asker = Asker(owner, run_id, {option: spec[option] for option in said}, (), counted=False)
     spec = {**spec, **said}
     final = run_dir.run_dir(settings.home, run_id)
     while (run := recorded(settings, store, run_id)) is None:
         try:
             if final.submitting.exists():  # who put the files there has died since, or is about to record them
-                run = _record_row(store, final, family, owner)
+                run = _record_row(settings, store, final, family, owner)
             else:
-                run, _ = _record(settings.home, store, spec, None, asker, family)
+                run, _ = _record(settings, store, spec, None, asker, family)
             break
         except NameTaken:
             pass  # another submit took the name, or made this very run, at the same moment
+        except OutOfReach:
+            raise
         except Unavailable:  # another has put its files there first: they are recorded now, or can be
             if not final.submitting.exists() and store.jobs.run(run_id) is None:
                 raise
@@ -106,10 +111,16 @@ def make_home(settings: Settings) -> None:
         ) from None
 
 
+def check_bucket(settings: Settings) -> None:
+    """OutOfReach, within five seconds, if the bucket can't be used now. Nothing without one."""
+    if settings.artifacts_url:
+        Bucket(settings.artifacts_url).probe()
+
+
 def _record(
-    home: Path, store: RunStore, spec: dict[str, Any], wanted: str | None, asker: Asker, family: str = ""
+    settings: Settings, store: RunStore, spec: dict[str, Any], wanted: str | None, asker: Asker, family: str = ""
 ) -> tuple[Run, Snapshot]:
-    run_id, read = asker.run_id, {**spec, **asker.files}
+    home, run_id, read = settings.home, asker.run_id, {**spec, **asker.files}
     family = wanted or family or family_of(spec["model"])
     name = free_name(store, family) if wanted else numbered(family, store.names(family), 1)
     final, partial = run_dir.run_dir(home, run_id), RunDir(home / f".{run_id}.{new_id()}.partial")
@@ -133,6 +144,7 @@ def _record(
         partial.path.rename(final.path)
         in_place = True
         run_dir.sync(home)
+        _send(settings, run_id)
         counted = stored if asker.counted else 0
         run = store.create(run_id, name, spec, documents.hash, family, asker.owner, counted)
         run_dir.remove(final.submitting)
@@ -152,9 +164,18 @@ def _earlier(home: Path, store: RunStore, spec: dict[str, Any]) -> Path | None:
     return next((run_dir.run_dir(home, run.id).documents for run in same), None)
 
 
-def _record_row(store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
+def _send(settings: Settings, run_id: str) -> None:
+    """Have in the bucket what the run is made of, before anybody knows of the run."""
+    if settings.artifacts_url:
+        from ftq.files.remote.share import publish_submitted
+
+        publish_submitted(settings, run_id)
+
+
+def _record_row(settings: Settings, store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
     """Record the run whose files are in place."""
     name, told = numbered(family, store.names(family), 1), folder.read_run()
+    _send(settings, folder.path.name)
     run = store.create(folder.path.name, name, told["spec"], told["documents_hash"], family, owner)
     run_dir.write_json(folder.run_json, {**told, "name": name})
     run_dir.remove(folder.submitting)

@@ -1,0 +1,130 @@
+"""The runs' files for a client that shares no folder with the workers. What is here already costs nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ftq.errors import NotFound, Refused, Unavailable
+from ftq.files.remote import share
+from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
+from ftq.files.remote.logs import Logs
+from ftq.files.remote.share import Share, needed_by_people
+from ftq.files.run_dir import run_dir
+from ftq.settings import Settings
+from ftq.store.records import Run
+from ftq.store.store import RunStore
+
+VIEWED = {"export": "export.json", "evaluate": "eval.json"}  # what a list of runs reads, by the stage that makes it
+REPORT, ROWS = "dataset/report.json", "dataset/train.jsonl"
+EARLIER = 50  # runs whose documents may be the same
+AGAIN_SECONDS = 30.0  # a bucket that was out of reach isn't asked meanwhile: what is here is shown
+MAKERS = {"gguf": "export", "merged": "export", "adapter": "train"}  # kind of model -> the stage that makes it
+
+
+class BucketFiles:
+    def __init__(self, settings: Settings, store: RunStore) -> None:
+        self._home, self._store = settings.home, store
+        self.share = Share(Bucket(settings.artifacts_url, patient=False), settings.home)
+        self._logs, self._asked_again_at = Logs(self.share.bucket), 0.0
+
+    # ---- to look at -------------------------------------------------------------------------------------
+
+    def fetch_viewed(self, *runs: Run) -> None:
+        """Have what a view of the runs reads, unless the bucket is out of reach."""
+        for run in runs:
+            for stage, name in VIEWED.items():
+                self._try(run, stage, lambda path, name=name: path == name)  # type: ignore[misc]
+
+    def fetch_small(self, run_id: str) -> None:
+        """Have everything of a run that people look at, unless the bucket is out of reach."""
+        with contextlib.suppress(NotFound, Unavailable):
+            run = self._store.get(run_id)
+            for stage in run.stages:
+                self._try(run, stage.name, needed_by_people)
+
+    def fetch_reports(self, model: str, documents_hash: str | None) -> None:
+        """Have what earlier runs tell of these documents, and of the tokens of this model."""
+        told = False
+        for run in self._store.all(EARLIER):
+            first = run.model == model and not told
+            if first or (documents_hash and run.documents_hash == documents_hash):
+                names = (REPORT, ROWS) if first else (REPORT,)
+                there = self._try(run, "prepare", lambda path, names=names: path in names)  # type: ignore[misc]
+                told = told or (first and there)
+
+    # ---- to use -----------------------------------------------------------------------------------------
+
+    def fetch_file(self, run: Run, name: str) -> Path:
+        """One file that the export has made, fetched if it isn't here. Gone, or OutOfReach."""
+        self.share.fetch(run.id, "export", run.stage("export").attempt, lambda path: path == name)
+        return run_dir(self._home, run.id).path / name
+
+    def fetch_model(self, run: Run, kind: str) -> None:
+        """Have what `pull` takes out: gguf, gguf:q8_0, adapter or merged. Refused if the bucket hasn't got it."""
+        kind, _, quant = kind.partition(":")
+        stage = run.stage(MAKERS.get(kind, "export"))
+        if stage.status != "succeeded":
+            return  # whoever collects the files says so
+        self.fetch_small(run.id)
+        names = self.quantizations(run) if kind == "gguf" else []
+        if kind == "gguf":
+            wanted = quant or next((one for one in run.spec.get("quantizations", []) if one in names), "")
+            if quant and quant not in names:
+                raise Refused(f"run {run.name} has no {quant}, it has {', '.join(names) or 'no model'}")
+            names = [f"model-{wanted or one}.gguf" for one in names[:1]]
+        chosen = tuple(names) or (f"{kind}/",)
+        try:
+            self.share.fetch(run.id, stage.name, stage.attempt, lambda path: path.startswith(chosen))
+            if kind == "adapter" and run.stage("export").status == "succeeded":
+                self.fetch_file(run, "adapter.gguf")
+        except Gone as error:
+            raise Refused(f"run {run.name} has no {kind} any more: {error.message}", error.hint) from None
+
+    def quantizations(self, run: Run) -> list[str]:
+        """Of the models that can be asked, in the order of their names."""
+        export = run.stage("export")
+        if export.status != "succeeded":
+            return []
+        names = self.share.bucket.names(f"{run.id}/export.{export.attempt}")
+        return [name[6:-5] for name in names if name.startswith("model-") and name.endswith(".gguf")]
+
+    def holds(self, run: Run, name: str) -> bool:
+        """Whether the export has made a file of this name, and nobody has deleted it."""
+        export = run.stage("export")
+        return export.status == "succeeded" and name in self.share.bucket.names(f"{run.id}/export.{export.attempt}")
+
+    def delete_models(self, run: Run) -> None:
+        """Delete the model's files; what was measured stays."""
+        keys = list[str]()
+        for stage in ("train", "export"):
+            for key in self.share.bucket.sizes(f"{run.id}/{stage}.{run.stage(stage).attempt}"):
+                path = key.split("/", 2)[2]
+                if path.endswith(".gguf") or "/" in path:
+                    keys.append(key)
+        self.share.bucket.delete(*keys)
+
+    # ---- logs -------------------------------------------------------------------------------------------
+
+    def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
+        return self._logs.has(run_id, tuple(stages))
+
+    def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
+        yield from self._logs.read(run_id, stage, offset)
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _try(self, run: Run, name: str, wanted: share.Wanted) -> bool:
+        stage = next((one for one in run.stages if one.name == name), None)
+        if stage is None or stage.status != "succeeded" or time.monotonic() < self._asked_again_at:
+            return False
+        try:
+            self.share.fetch(run.id, name, stage.attempt, wanted)
+            return True
+        except OutOfReach:
+            self._asked_again_at = time.monotonic() + AGAIN_SECONDS
+        except Gone:
+            pass
+        return False

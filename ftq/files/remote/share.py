@@ -1,0 +1,175 @@
+"""The runs' parts in the bucket, and this machine's copies of them: publish, fetch, forget."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from ftq.files.remote import record
+from ftq.files.remote.bucket import Bucket
+from ftq.files.remote.manifest import Entry, Manifest, manifest_key, parts_in
+from ftq.files.remote.record import Record
+from ftq.files.remote.transfer import Move, Upload, download, sha256_of
+from ftq.files.run_dir import OUTPUTS, remove, run_dir, sync
+from ftq.settings import Settings
+
+SUBMIT = "submit"  # the part that submit makes: documents, validation, questions.json, left_out.json
+SUBMITTED_FILES = ("documents", "validation", "questions.json", "left_out.json")
+SUBMITTED = 1  # its attempt: a run is submitted once
+MODELS = (".gguf", ".safetensors", ".bin", ".pt")  # endings of what only whoever computes needs
+LOCK_SECONDS = 0.05
+Wanted = Callable[[str], bool]  # of a path, relative to the run's folder
+
+
+def share_of(settings: Settings) -> Share | None:
+    """None where no bucket is named: then all machines share FTQ_HOME."""
+    return Share(Bucket(settings.artifacts_url), settings.home) if settings.artifacts_url else None
+
+
+def publish_submitted(settings: Settings, run_id: str) -> None:
+    """Have in the bucket what submit has put into the run's folder. OutOfReach if that can't be done now."""
+    share = Share(Bucket(settings.artifacts_url), settings.home)
+    share.note(share.upload(run_id, SUBMIT, SUBMITTED, SUBMITTED_FILES).go(Move()))
+
+
+class Share:
+    """Threads may share it; a forked process has to make its own."""
+
+    def __init__(self, bucket: Bucket, home: Path) -> None:
+        self.bucket, self.home = bucket, home
+
+    @property
+    def url(self) -> str:
+        return self.bucket.url
+
+    # ---- into the bucket --------------------------------------------------------------------------------
+
+    def upload(
+        self, run_id: str, part: str, attempt: int, names: Iterable[str], like: Manifest | None = None
+    ) -> Upload:
+        """The upload of everything that the run's folder has under these names."""
+        folder = run_dir(self.home, run_id).path
+        return Upload(self.bucket, run_id, part, attempt, _files(folder, names), like=like)
+
+    def note(self, manifest: Manifest) -> None:
+        """Record that this machine's files are those in the bucket."""
+        folder = run_dir(self.home, manifest.run).path
+        with record.locked(folder, _nap):
+            here = Record(manifest)
+            for entry in manifest.files:
+                here.note(folder, entry)
+            here.write(folder)
+
+    # ---- out of the bucket ------------------------------------------------------------------------------
+
+    def manifest(self, run_id: str, part: str, attempt: int) -> Manifest:
+        """Gone if there is none: the part was never whole, or somebody has deleted it."""
+        run_dir(self.home, run_id)  # the id is data, too
+        data = self.bucket.read(manifest_key(run_id, part, attempt))
+        return Manifest.from_bytes(data, run_id, part, attempt)
+
+    def fetch(
+        self, run_id: str, part: str, attempt: int, wanted: Wanted = lambda path: True, move: Move | None = None
+    ) -> Manifest:
+        """Have the wanted files of the part in the run's folder, each whole, checked and put there by a rename.
+
+        What is here already and checked costs nothing. Files of another attempt of this part go.
+        """
+        folder, move = run_dir(self.home, run_id).path, move or Move()
+        here = record.read(folder, part)
+        if here and here.manifest.attempt == attempt and not _missing(here, folder, wanted):
+            return here.manifest
+        with record.in_use(folder), record.locked(folder, lambda: _wait(move)):
+            here = record.read(folder, part)
+            if here is None or here.manifest.attempt != attempt:
+                here = Record(self.manifest(run_id, part, attempt))
+                _clear_others(here, folder)
+            self._complete(here, folder, _missing(here, folder, wanted), move)
+            return here.manifest
+
+    def parts(self, run_id: str) -> list[tuple[str, int]]:
+        """(part, attempt) of the run's whole parts, the oldest attempt first."""
+        return parts_in(self.bucket.names(run_dir(self.home, run_id).path.name))
+
+    # ---- away -------------------------------------------------------------------------------------------
+
+    def forget_part(self, run_id: str, part: str, attempt: int) -> None:
+        """Delete a part: its manifest first, so that nobody takes it for whole."""
+        run_dir(self.home, run_id)
+        self.bucket.delete(manifest_key(run_id, part, attempt), f"{run_id}/{part}.{attempt}")
+
+    def forget_earlier(self, run_id: str, part: str, attempt: int) -> None:
+        """Delete the attempts of a part before this one: they don't count any more."""
+        for name, number in self.parts(run_id):
+            if name == part and number < attempt:
+                self.forget_part(run_id, name, number)
+
+    def forget_run(self, run_id: str) -> None:
+        run_dir(self.home, run_id)
+        self.bucket.delete(run_id)
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _complete(self, here: Record, folder: Path, missing: list[Entry], move: Move) -> None:
+        move.total += sum(entry.size for entry in missing)
+        needed = []
+        for entry in missing:
+            if _is_same(folder / entry.path, entry, move):  # another way than this one has brought it here
+                here.note(folder, entry)
+            else:
+                needed.append(entry)
+        beside = folder / record.FOLDER / f"{here.manifest.name}.fetched"
+        try:
+            download(self.bucket, here.manifest, needed, beside, move)
+            for entry in needed:
+                (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(beside / entry.path, folder / entry.path)
+                here.note(folder, entry)
+            for place in {(folder / entry.path).parent for entry in needed}:
+                sync(place)
+            if beside.exists():
+                remove(beside)
+        finally:
+            here.write(folder)
+
+
+def needed_by_people(path: str) -> bool:
+    """Whether a file is one that people and their programs look at: no model, no document."""
+    return not path.endswith(MODELS) and not path.startswith(("documents/", "validation/", "merged/", "adapter/"))
+
+
+def _files(folder: Path, names: Iterable[str]) -> Mapping[str, Path]:
+    files = dict[str, Path]()
+    for name in names:
+        top = folder / name
+        below = [Path(place, one) for place, _, there in os.walk(top) for one in there] if top.is_dir() else [top]
+        files |= {path.relative_to(folder).as_posix(): path for path in below if path.is_file()}
+    return files
+
+
+def _missing(here: Record, folder: Path, wanted: Wanted) -> list[Entry]:
+    return [entry for entry in here.manifest.files if wanted(entry.path) and not here.has(folder, entry)]
+
+
+def _clear_others(here: Record, folder: Path) -> None:
+    """Remove what another attempt of the part has left: beside the new files, it would be taken for one of them."""
+    listed = {entry.path for entry in here.manifest.files}
+    for top in [path for pattern in OUTPUTS.get(here.manifest.part, ()) for path in folder.glob(pattern)]:
+        for path in [top] if not top.is_dir() else [path for path in top.rglob("*") if path.is_file()]:
+            if path.relative_to(folder).as_posix() not in listed:
+                remove(path)
+
+
+def _is_same(path: Path, entry: Entry, move: Move) -> bool:
+    return path.is_file() and path.stat().st_size == entry.size and sha256_of(path, move) == entry.sha256
+
+
+def _wait(move: Move) -> None:
+    move.go_on()
+    _nap()
+
+
+def _nap() -> None:
+    time.sleep(LOCK_SECONDS)

@@ -1,0 +1,65 @@
+"""A real S3 server for tests: moto over HTTP on a loopback port. It can be stopped and started with what it holds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import boto3
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from tests.tools import free_port
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+
+class BucketServer:
+    """`bucket` is there once it is started; `environment` is what a process needs to use it."""
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket, self.port = bucket, free_port()
+        self._server: BaseWSGIServer | None = None
+        self.start()
+        self.client.create_bucket(Bucket=bucket)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/ftq"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "FTQ_ARTIFACTS_URL": self.url}
+
+    @property
+    def client(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+            region_name="us-east-1",
+        )
+
+    def start(self) -> None:
+        app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", self.port, app, threaded=True)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections; what it holds stays."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The objects' keys below the URL."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"ftq/{prefix}")
+        return [one["Key"].removeprefix("ftq/") for page in pages for one in page.get("Contents", [])]
+
+    def close(self) -> None:
+        self.client.delete_bucket_policy(Bucket=self.bucket) if self._server else None
+        self.stop()

@@ -1,0 +1,445 @@
+"""The bucket: what goes up comes down the same, going on where it was stopped; and what is wrong with it is told."""
+
+from __future__ import annotations
+
+import http.server
+import importlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftq.client.client import Client
+from ftq.doctor import web
+from ftq.errors import FtqError, UserError
+from ftq.files.remote import checkpoints, limit, record, transfer
+from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
+from ftq.files.remote.logs import Logs, LogSender
+from ftq.files.remote.manifest import Entry, Manifest, manifest_key
+from ftq.files.remote.share import Share
+from ftq.files.remote.transfer import Move, Upload, sha256_of
+from ftq.files.run_dir import RunDir
+from ftq.settings import Settings
+from tests.bucket_server import BucketServer
+from tests.tools import free_port
+
+SECONDS = 5.0  # within which a person is told
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[BucketServer]:
+    server = BucketServer("bucket")
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["s3", "file"])
+def url(
+    request: pytest.FixtureRequest, server: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A bucket of the test's own."""
+    if request.param == "file":
+        (tmp_path / "bucket").mkdir()
+        yield f"file://{tmp_path / 'bucket'}"
+        return
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield f"s3://bucket/{tmp_path.name}"
+
+
+@pytest.fixture
+def here(url: str, tmp_path: Path) -> Share:
+    return Share(Bucket(url), tmp_path / "here")
+
+
+@pytest.fixture
+def there(url: str, tmp_path: Path) -> Share:
+    """Another machine."""
+    return Share(Bucket(url), tmp_path / "there")
+
+
+def write(share: Share, files: dict[str, bytes], run: str = "run1") -> Path:
+    folder = share.home / run
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    found = [path for path in folder.rglob("*") if path.is_file() and record.FOLDER not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(found)}
+
+
+def publish(share: Share, part: str, attempt: int, *names: str, run: str = "run1", like: Any = None) -> Manifest:
+    manifest = share.upload(run, part, attempt, names, like=like).go(Move())
+    share.note(manifest)
+    return manifest
+
+
+def test_what_goes_up_comes_down_the_same(here: Share, there: Share) -> None:
+    content = {
+        "documents/a.md": b"A",
+        "documents/empty.md": b"",
+        "documents/\u00fcber [1] 100%?#&+ x.md": b"odd",
+        "documents/deep/er/b.md": os.urandom(3_000_000),
+        "questions.json": b"[]",
+    }
+    write(here, {**content, "other.txt": b"not of this part"})
+    publish(here, "submit", 1, "documents", "validation", "questions.json")
+    assert sorted(here.bucket.sizes("run1")) == sorted(
+        ["run1/submit.1.json", *(f"run1/submit.1/{name}" for name in content)]
+    )
+    there.fetch("run1", "submit", 1)
+    assert files_of(there.home / "run1") == content
+
+
+def test_a_large_file_comes_in_pieces_and_a_stopped_transfer_goes_on(
+    here: Share, there: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PIECE", 1000)
+    content = os.urandom(20_500)
+    write(here, {"model-q8_0.gguf": content})
+    publish(here, "export", 1, "model-q8_0.gguf")
+    asked = list[int]()
+    read = Bucket.read
+
+    def cut(self: Bucket, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        if start is not None:
+            asked.append(start)
+            if start >= 10_000:
+                raise OutOfReach("away")
+        return read(self, key, start, end)
+
+    monkeypatch.setattr(Bucket, "read", cut)
+    with pytest.raises(OutOfReach):
+        there.fetch("run1", "export", 1)
+    assert files_of(there.home / "run1") == {}
+    asked.clear()
+
+    def counted(self: Bucket, key: str, start: int | None = None, end: int | None = None) -> bytes:
+        asked.extend([] if start is None else [start])
+        return read(self, key, start, end)
+
+    monkeypatch.setattr(Bucket, "read", counted)
+    there.fetch("run1", "export", 1)
+    assert files_of(there.home / "run1") == {"model-q8_0.gguf": content}
+    assert min(asked) >= 8000
+
+
+def test_an_upload_that_was_stopped_sends_the_rest(here: Share, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, {f"dataset/{number}": bytes([number]) for number in range(20)})
+    sent, put = list[str](), Bucket.put
+
+    def fails_once(self: Bucket, key: str, file: Path) -> None:
+        if len(sent) == 7:
+            sent.append("")
+            raise OutOfReach("away")
+        put(self, key, file)
+        sent.append(key)
+
+    monkeypatch.setattr(Bucket, "put", fails_once)
+    upload = here.upload("run1", "prepare", 1, ["dataset"])
+    with pytest.raises(OutOfReach):
+        upload.go(Move())
+    assert "run1/prepare.1.json" not in here.bucket.sizes("run1")
+    upload.go(Move())
+    keys = [key for key in sent if key]
+    assert sorted(keys) == sorted(f"run1/prepare.1/dataset/{number}" for number in range(20))
+    assert len(here.manifest("run1", "prepare", 1).files) == 20
+
+
+def test_a_cache_hit_copies_on_the_servers_side(here: Share, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, {"model-q8_0.gguf": b"GGUF", "README.md": b"one"})
+    like = publish(here, "export", 1, "model-q8_0.gguf", "README.md")
+    write(here, {"model-q8_0.gguf": b"GGUF", "README.md": b"two"}, run="run2")
+    sent, put = list[str](), Bucket.put
+    monkeypatch.setattr(Bucket, "put", lambda self, key, file: (sent.append(key), put(self, key, file))[1])
+    publish(here, "export", 3, "model-q8_0.gguf", "README.md", run="run2", like=like)
+    assert sent == ["run2/export.3/README.md"]
+    here.forget_run("run1")
+    assert here.bucket.read("run2/export.3/model-q8_0.gguf") == b"GGUF"
+
+
+def test_a_zombies_late_publication_harms_nothing(here: Share, there: Share) -> None:
+    write(here, {"adapter/a": b"old", "adapter/only old": b"x"})
+    write(there, {"adapter/a": b"new"})
+    publish(there, "train", 2, "adapter")
+    publish(here, "train", 1, "adapter")
+    third = Share(Bucket(here.url), here.home.with_name("third"))
+    third.fetch("run1", "train", 1)  # a machine that had the zombie's
+    third.fetch("run1", "train", 2)
+    assert files_of(third.home / "run1") == {"adapter/a": b"new"}
+
+
+def test_what_is_here_and_checked_costs_nothing_and_what_was_changed_comes_again(
+    here: Share, there: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(here, {"dataset/a": b"abc", "dataset/b": b"def"})
+    publish(here, "prepare", 1, "dataset")
+    there.fetch("run1", "prepare", 1, lambda path: path == "dataset/a")
+    assert files_of(there.home / "run1") == {"dataset/a": b"abc"}
+    there.fetch("run1", "prepare", 1)
+    (there.home / "run1" / "dataset" / "a").write_bytes(b"xyz!")
+    there.fetch("run1", "prepare", 1)
+    assert files_of(there.home / "run1") == {"dataset/a": b"abc", "dataset/b": b"def"}
+    monkeypatch.setattr(Bucket, "_do", lambda *_: pytest.fail("the bucket was asked"))
+    there.fetch("run1", "prepare", 1)
+
+
+def test_a_damaged_object_is_told_and_never_put_in_place(here: Share, there: Share) -> None:
+    write(here, {"adapter/a": b"abc"})
+    publish(here, "train", 1, "adapter")
+    here.bucket.write("run1/train.1/adapter/a", b"abd")
+    with pytest.raises(Gone, match="is damaged: its SHA-256"):
+        there.fetch("run1", "train", 1)
+    assert files_of(there.home / "run1") == {}
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "a//x", "", ".bucket/x", ".", "a\0b"])
+def test_a_name_in_a_manifest_never_leads_out_of_the_runs_folder(here: Share, there: Share, path: str) -> None:
+    entry = {"path": path, "size": 1, "sha256": "0" * 64}
+    value = {"run": "run1", "part": "train", "attempt": 1, "files": [entry]}
+    here.bucket.write(manifest_key("run1", "train", 1), json.dumps(value).encode())
+    with pytest.raises(FtqError, match="no manifest"):
+        there.fetch("run1", "train", 1)
+
+
+def test_attempts_1_and_10_are_not_confused(here: Share) -> None:
+    write(here, {"adapter/a": b"abc"})
+    for attempt in (1, 10, 12):
+        publish(here, "train", attempt, "adapter")
+    here.forget_part("run1", "train", 1)
+    assert here.parts("run1") == [("train", 10), ("train", 12)]
+    assert sorted(here.bucket.sizes("run1/train.1")) == []
+    here.forget_earlier("run1", "train", 12)
+    assert sorted(here.bucket.sizes("run1")) == ["run1/train.12.json", "run1/train.12/adapter/a"]
+
+
+# ---- checkpoints ----------------------------------------------------------------------------------------
+
+
+def is_whole(folder: Path) -> bool:
+    return (folder / "ftq.json").is_file()
+
+
+def save(share: Share, attempt: int, step: int) -> Path:
+    name = f"checkpoints/{attempt}"
+    one = {f"{name}/checkpoint-{step}/weights": b"w" * step, f"{name}/checkpoint-{step}/ftq.json": b"{}"}
+    return write(share, {**one, f"{name}/metrics.jsonl": b"m" * step, "checkpoints/train.json": b"{}"})
+
+
+def test_checkpoints_go_up_once_each_and_the_newest_state_comes_down(
+    here: Share, there: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = checkpoints.Sender(here, "run1", 1, is_whole)
+    save(here, 1, 5)
+    sender.send(Move())
+    sent, put = list[str](), Bucket.put
+    monkeypatch.setattr(Bucket, "put", lambda self, key, file: (sent.append(key), put(self, key, file))[1])
+    save(here, 1, 10)
+    write(here, {"checkpoints/1/checkpoint-15/weights": b"unsealed"})
+    sender.send(Move())
+    assert not any("checkpoint-5" in key for key in sent)
+    folder = save(here, 1, 20)
+    for path in (folder / "checkpoints/1/checkpoint-5").iterdir():  # as the training run prunes
+        path.unlink()
+    sender.send(Move())
+    assert checkpoints.fetch(there, "run1", 0, 2, Move()) == 1
+    names = ["checkpoint-10/ftq.json", "checkpoint-10/weights", "checkpoint-20/ftq.json", "checkpoint-20/weights"]
+    assert sorted(files_of(there.home / "run1")) == [
+        *(f"checkpoints/1/{name}" for name in names),
+        "checkpoints/1/metrics.jsonl",
+        "checkpoints/train.json",
+    ]
+    assert not any("checkpoint-5" in key for key in here.bucket.sizes("run1"))
+
+
+def test_a_zombie_can_not_delete_the_checkpoints_of_a_later_attempt(here: Share, there: Share, tmp_path: Path) -> None:
+    zombie = checkpoints.Sender(here, "run1", 1, is_whole)
+    save(here, 1, 5)
+    zombie.send(Move())
+    assert checkpoints.fetch(there, "run1", 0, 2, Move()) == 1
+    later = checkpoints.Sender(there, "run1", 2, is_whole)
+    save(there, 2, 8)
+    later.send(Move())
+    save(here, 1, 50)
+    zombie.send(Move())
+    third = Share(Bucket(here.url), tmp_path / "third")
+    assert checkpoints.fetch(third, "run1", 0, 3, Move()) == 2
+    assert files_of(third.home / "run1") == files_of(there.home / "run1")
+    assert checkpoints.fetch(third, "run1", 3, 3, Move()) is None  # made anew: nothing old may be used
+
+
+def test_the_machine_that_trained_keeps_its_own_state(here: Share) -> None:
+    sender = checkpoints.Sender(here, "run1", 1, is_whole)
+    folder = save(here, 1, 5)
+    checkpoints.note_attempt(RunDir(folder), 1)
+    sender.send(Move())
+    save(here, 1, 9)
+    before = files_of(folder)
+    assert checkpoints.fetch(here, "run1", 0, 2, Move()) is None
+    assert files_of(folder) == before
+
+
+def test_logs_are_read_as_one_from_any_offset(here: Share) -> None:
+    log = write(here, {"logs/train.log": b"of another machine\n"}) / "logs" / "train.log"
+    first = LogSender(here.bucket, "run1", "train", 1, log)
+    for text in (b"one\n", b"two\n"):
+        with log.open("ab") as file:
+            file.write(text)
+        first.send()
+    LogSender(here.bucket, "run1", "train", 10, log).send()  # nothing new
+    second = LogSender(here.bucket, "run1", "train", 2, here.home / "new.log")
+    (here.home / "new.log").write_bytes(b"three\n")
+    second.send()
+    logs = Logs(here.bucket)
+    assert b"".join(logs.read("run1", "train", 0)) == b"one\ntwo\nthree\n"
+    assert b"".join(logs.read("run1", "train", 5)) == b"wo\nthree\n"
+    assert logs.has("run1", ("prepare", "train")) and not logs.has("run1", ("prepare",))
+
+
+# ---- the limit ------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_copies_go_and_only_what_the_bucket_has(here: Share, url: str) -> None:
+    names = ("submit", "prepare")
+    for number, run in enumerate(("old1", "used2", "mine3", "new4")):
+        write(here, {"documents/a.md": b"d" * 1000, "dataset/a": b"x" * 1000, "logs/ask.log": b"l"}, run=run)
+        write(here, {"run.json": b"{}", "checkpoints/1/a": b"c"} if run == "old1" else {}, run=run)
+        for part, name in zip(names, ("documents", "dataset"), strict=True):
+            publish(here, part, 1, name, run=run)
+        with record.in_use(here.home / run):
+            pass
+        os.utime(here.home / run / record.FOLDER / "use", (number, number))
+    write(here, {"dataset/a": b"only here"}, run="mine3")
+    settings = Settings(here.home, "", "", artifacts_url=url, cache_gb=1e-9)
+    with record.in_use(here.home / "used2"):
+        assert limit.trim(settings) == ["new4"]  # old1 has checkpoints of a training run that goes on
+    (here.home / "old1" / "checkpoints" / "1" / "a").unlink()
+    assert limit.trim(settings) == ["old1", "used2"]
+    assert files_of(here.home / "old1") == {"logs/ask.log": b"l"}
+    here.fetch("old1", "prepare", 1)
+    assert files_of(here.home / "old1") == {"dataset/a": b"x" * 1000, "logs/ask.log": b"l"}
+
+
+# ---- what is wrong with it ------------------------------------------------------------------------------
+
+
+class Closed(http.server.BaseHTTPRequestHandler):
+    """A server that lets nobody in, as S3 says it."""
+
+    def _refuse(self) -> None:
+        text = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_PUT = do_HEAD = do_POST = _refuse
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(params=["missing", "closed", "refused", "silent", "no credentials", "no folder"])
+def broken(
+    request: pytest.FixtureRequest, server: BucketServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[str, str, str]]:
+    """(URL, what is said of it, what to do)."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    port, url = free_port(), server.url
+    listening = socket.socket()
+    httpd = None
+    if request.param == "missing":
+        yield "s3://nonesuch/x", "there is no bucket nonesuch", "aws s3 mb s3://nonesuch"
+    elif request.param == "no credentials":
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        yield url, "no credentials", "AWS_ACCESS_KEY_ID"
+    elif request.param == "no folder":
+        yield f"file://{tmp_path}/nonesuch", "there is no such folder", "Mount its disk"
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        if request.param == "silent":
+            listening.bind(("127.0.0.1", port))
+            listening.listen(5)
+        if request.param == "closed":
+            httpd = http.server.ThreadingHTTPServer(("127.0.0.1", port), Closed)
+            threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        said = "is closed" if request.param == "closed" else "is unreachable"
+        yield url, said, "AWS_ACCESS_KEY_ID" if httpd else "AWS_ENDPOINT_URL"
+    listening.close()
+    if httpd:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def test_submit_and_doctor_tell_within_five_seconds(
+    broken: tuple[str, str, str], documents: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, said, fix = broken
+    monkeypatch.setenv("FTQ_ARTIFACTS_URL", url)
+    settings = Settings.from_env()
+    began = time.monotonic()
+    finding, *others = web.bucket(settings)
+    assert time.monotonic() - began < SECONDS
+    assert (finding.check, finding.level, others) == ("bucket", "problem", [])
+    assert said in finding.message and fix in finding.fix
+    client = Client(settings)
+    began = time.monotonic()
+    with pytest.raises(OutOfReach) as error:
+        client.submit({"model": "smollm2-135m", "documents": str(documents)})
+    assert time.monotonic() - began < SECONDS + 2  # the documents are looked over, too
+    assert said in error.value.message
+    assert client.all() == [] and not [path for path in home.iterdir() if path.is_dir()]
+    client.close()
+
+
+def test_a_whole_bucket_is_told_too(url: str) -> None:
+    (finding,) = web.bucket(Settings(Path("x"), "", "", artifacts_url=url))
+    assert (finding.level, finding.message) == ("ok", f"{url} takes files and gives them back")
+    assert Bucket(url).names() == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["bucket/x", "s3://", "s3:///x", "file://x/y", "file:///", "s3://b/../c", "s3://b/x?y", "s3://key:secret@b/x"],
+)
+def test_a_malformed_url_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="FTQ_ARTIFACTS_URL") as error:
+        Settings.from_env({"FTQ_ARTIFACTS_URL": url})
+    assert "secret" not in error.value.text
+
+
+def test_a_missing_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
+    with pytest.raises(UserError, match=r"s3fs isn't installed here") as error:
+        Bucket("s3://b/x").probe()
+    assert error.value.hint.startswith("pip install -r requirements/cluster.txt")
+    with pytest.raises(UserError, match="no such kind of bucket"):
+        Bucket("foo://b/x").probe()
+
+
+def test_an_entry_of_another_part_is_read_there() -> None:
+    entry = Entry("checkpoints/1/a", 1, sha256_of(Path(__file__)), "checkpoints-1.2")
+    manifest = Manifest("run1", "checkpoints-2", 2, (entry,))
+    assert manifest.key(entry) == "run1/checkpoints-1.2/checkpoints/1/a"
+    assert Manifest.from_bytes(manifest.to_bytes(), "run1", "checkpoints-2", 2) == manifest
+
+
+def test_a_name_that_is_too_long_for_the_bucket_is_refused(here: Share) -> None:
+    with pytest.raises(FtqError, match="too long for the bucket"):
+        Upload(here.bucket, "run1", "submit", 1, {"d/" * 600 + "x": Path(__file__)})

@@ -1,0 +1,213 @@
+"""Machines that share nothing but a database, a broker and a bucket: each has its own artifacts folder and workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.drill_machine import Machine
+from ftq.client.view import as_dict
+from ftq.files.run_dir import STAGES
+from ftq.store.records import Run
+from tests.bucket_server import BucketServer
+from tests.tiny import make_tiny_model
+from tests.tools import Bench, until
+
+pytestmark = pytest.mark.slow
+LEASE = 3.0
+
+
+class Site:
+    """A bucket, a broker, a database, and machines that share nothing else; `here` is that of the person."""
+
+    def __init__(self, folder: Path, bucket: str) -> None:
+        self.folder, self.bucket = folder, BucketServer(bucket)
+        self.journal = folder / "journal.jsonl"
+        self.here = self.machine("here", Bench)
+        self.here.start_broker()
+        self.broker = f"redis+socket://{self.here.settings.broker_socket}?virtual_host=0"
+
+    def machine(self, name: str, kind: type[Any] = Machine, **environment: str) -> Any:
+        home = self.folder / name / "artifacts"
+        wanted = {
+            "FTQ_DATABASE_URL": f"sqlite:///{self.folder}/shared.db",
+            "FTQ_JOURNAL": str(self.journal),
+            "FTQ_LEASE_SECONDS": str(LEASE),
+            **self.bucket.environment,
+            **environment,
+        }
+        if hasattr(self, "broker"):
+            wanted["FTQ_BROKER_URL"] = self.broker
+        return kind(home, "tests.fake_worker", **wanted)
+
+    def started(self) -> Counter[tuple[str, str]]:
+        names = {run.id: run.name for run in self.here.client.all()}
+        lines = map(json.loads, self.journal.read_text().splitlines())
+        return Counter((names[line["run"]], line["stage"]) for line in lines if line["event"] == "start")
+
+    def kinds(self, run: Run) -> list[tuple[str | None, str]]:
+        return [(event.stage, event.kind) for event in self.here.client.store.events(run.id)]
+
+    def wait_for_all(self, seconds: float = 60) -> None:
+        until(lambda: all(run.is_finished for run in self.here.client.all()), seconds)
+        assert {run.name: run.status for run in self.here.client.all()} == {
+            run.name: "succeeded" for run in self.here.client.all()
+        }
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    site = Site(tmp_path, f"b{os.getpid()}-{tmp_path.name[-20:].strip('-_').lower().replace('_', '-')}")
+    for name, value in site.bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    machines = list[Machine]()
+    make = site.machine
+
+    def remember(*arguments: Any, **named: Any) -> Any:
+        machines.append(make(*arguments, **named))
+        return machines[-1]
+
+    site.machine = remember  # type: ignore[method-assign]
+    yield site
+    for machine in machines:
+        machine.close()
+    site.here.close()
+    site.bucket.close()
+
+
+def test_a_run_goes_through_a_machine_that_shares_nothing(site: Site) -> None:
+    run = site.here.submit("one")
+    far = site.machine("far")
+    far.start_worker(name="far1")
+    site.wait_for_all()
+    made_by = ["dataset/made_by", "adapter/made_by"]
+    assert [key for key in site.bucket.keys(run.id) if "/logs/" not in key] == sorted(
+        f"{run.id}/{name}"
+        for name in (
+            "submit.1.json", "submit.1/documents/text.md",
+            "prepare.1.json", "prepare.1/dataset/train.jsonl", f"prepare.1/{made_by[0]}",
+            "train.1.json", "train.1/adapter/steps.json", f"train.1/{made_by[1]}", "train.1/metrics.jsonl",
+            "export.1.json", "export.1/merged/made_by", "export.1/model-q4_k_m.gguf",
+            "infer.1.json", "infer.1/answers.jsonl", "evaluate.1.json", "evaluate.1/eval.json",
+        )
+    )  # fmt: skip
+    client = site.here.client
+    logs = b"".join(piece for _, piece in client.follow_logs(run.id, STAGES, follow=False))
+    assert logs == b"".join((far.settings.home / run.id / "logs" / f"{stage}.log").read_bytes() for stage in STAGES)
+    assert client.run_dir(run.id).evaluation.is_file()
+    assert client.ask("one", "Why?")["answer"]
+    pulled = client.models.pull(client.models.model("one"), site.folder / "pulled")
+    assert [name for name, _, _ in pulled.files] == ["model-q4_k_m.gguf", "README.md"]
+    client.room.remove(client.find("one"))
+    assert site.bucket.keys(run.id) == []
+
+
+@pytest.mark.long
+def test_eight_runs_on_two_machines_that_share_nothing(site: Site) -> None:
+    for number in range(8):
+        site.here.submit(f"run{number}")
+    for name in ("a", "b"):
+        site.machine(name).start_worker(name=f"{name}1")
+    site.wait_for_all(120)
+    assert site.started() == Counter((f"run{number}", stage) for number in range(8) for stage in STAGES)
+    workers = {stage.worker.split("@")[0] for run in site.here.client.all() for stage in run.stages if stage.worker}
+    assert workers == {"a1", "b1"}
+
+
+def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(site: Site) -> None:
+    run = site.here.submit("one", max_steps=200, save_steps=5)
+    first = site.machine("a")
+    worker = first.start_worker(name="a1")
+    until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in site.bucket.keys(run.id)), 40)
+    stage = first.stage_pid(site.here.client.find("one"))
+    worker.signal(signal.SIGKILL)
+    os.kill(stage, signal.SIGKILL)
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all(90)
+    resumed = [event for event in site.here.client.store.events(run.id) if event.kind == "resumed"]
+    assert resumed and resumed[0].data["step"] >= 5
+    steps = json.loads((site.folder / "b" / "artifacts" / run.id / "adapter" / "steps.json").read_text())["steps"]
+    assert steps == list(range(1, 201))
+    assert not any("checkpoints-" in key for key in site.bucket.keys(run.id))
+
+
+def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site: Site) -> None:
+    run = site.here.submit("one", max_steps=20)
+    site.machine("a").start_worker(name="a1")
+    until(lambda: ("train", "started") in site.kinds(run), 40)
+    site.bucket.stop()
+    until(lambda: ("train", "waiting") in site.kinds(run), 40)
+    until(lambda: "waits for the bucket" in str(site.here.client.find("one").stage("train").progress), 40)
+    time.sleep(2 * LEASE)
+    site.bucket.start()
+    site.wait_for_all()
+    assert site.started()["one", "train"] == 1
+    assert {stage.attempt for stage in site.here.client.find("one").stages} == {1}
+
+
+def test_a_worker_that_stops_hands_its_last_step_to_another_machine(site: Site) -> None:
+    run = site.here.submit("one", max_steps=100, save_steps=90)
+    worker = site.machine("a").start_worker(name="a1")
+    until(lambda: ("train", "progress") in site.kinds(run), 40)
+    worker.signal(signal.SIGTERM)
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all(90)
+    assert ("train", "resumed") in site.kinds(run)
+    steps = Counter(
+        line["step"] for line in map(json.loads, site.journal.read_text().splitlines()) if line["event"] == "step"
+    )
+    assert steps == Counter(range(1, 101))  # no step was done twice
+
+
+def test_a_stage_that_another_machine_has_done_is_a_hit(site: Site) -> None:
+    one = site.here.submit("one")
+    first = site.machine("a").start_worker(name="a1")
+    site.wait_for_all()
+    first.signal(signal.SIGKILL)
+    options = {"model": one.model, "documents": one.spec["documents"], "max_steps": 4, "save_steps": 5}
+    two = site.here.client.submit(options, name="two").run
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all()
+    assert [stage.cached for stage in site.here.client.find("two").stages] == [True] * len(STAGES)
+    site.here.client.room.remove(site.here.client.find("one"))
+    assert site.bucket.keys(one.id) == []
+    pulled = site.here.client.models.pull(site.here.client.models.model("two"), site.folder / "pulled")
+    assert (site.folder / "pulled" / pulled.files[0][0]).read_bytes().startswith(b"GGUF")
+    assert two.id != one.id
+
+
+@pytest.mark.long
+def test_real_stages_that_alternate_between_two_machines(site: Site) -> None:
+    """One machine has the queue cpu, the other gpu: what each stage reads comes through the bucket."""
+    make_tiny_model(site.folder / "tiny")
+    folder = site.folder / "texts" / "faq"
+    folder.mkdir(parents=True)
+    pairs = [{"question": f"What is {number}?", "answer": f"{number} is a number."} for number in range(24)]
+    (folder / "faq.json").write_text(json.dumps(pairs))
+    options = {"model": str(site.folder / "tiny"), "documents": str(folder), "r": 4, "max_seq_length": 256}
+    client = site.here.client
+    run = client.submit({**options, "max_tokens": 8, "quantizations": ["q8_0"]}, name="one").run
+    for name, queues in (("a", "cpu,ask"), ("b", "gpu")):
+        machine = site.machine(name, FTQ_STANDBY="0", FTQ_LEASE_SECONDS="20")
+        machine.module = "worker.host.worker"
+        machine.start_worker(queues, name=f"{name}1")
+    site.wait_for_all(400)
+    workers = {stage.name: str(stage.worker).split("@")[0] for stage in client.find("one").stages}
+    assert workers["prepare"] == "a1" and workers["train"] == "b1"
+    shown = as_dict(client.find("one"), client.home_of(client.find("one")), url=site.bucket.url)
+    assert {one["subject"] for one in shown["evaluation"]["subjects"]} == {"base", "q8_0"}
+    gguf = next(one["path"] for one in shown["artifacts"] if one["path"].endswith(".gguf"))
+    assert gguf == f"{site.bucket.url}/{run.id}/export.1/model-q8_0.gguf"
+    assert client.ask("one", "What is 3?")["tokens"]
+    pulled = client.models.pull(client.models.model("one"), site.folder / "pulled")
+    assert [name for name, _, _ in pulled.files] == ["model-q8_0.gguf", "Modelfile", "README.md"]
+    page = client.report(client.find("one")).read_text()
+    assert "model-q8_0.gguf" in page and "loss" in page

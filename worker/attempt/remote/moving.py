@@ -1,0 +1,130 @@
+"""Waiting for the bucket: files move in a thread while the lease is renewed, again and again as long as it is ours."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ftq.errors import LeaseLost, Unavailable
+from ftq.files.remote.bucket import Interrupted, OutOfReach
+from ftq.files.remote.transfer import Move
+from ftq.words import size
+from worker.attempt.watch import LOOK_SECONDS, Watch
+
+Value = TypeVar("Value")
+FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two tries
+SAY_SECONDS = 5.0  # between two reports of how far it is
+
+
+class Stopped(Exception):
+    """The user, or the worker that stops, doesn't let the attempt go on: `asked` is cancel, pause or drain."""
+
+    def __init__(self, asked: str) -> None:
+        super().__init__(asked)
+        self.asked = asked
+
+
+class Moving:
+    """Moves files for the attempt of a watch. LeaseLost, or Stopped, end it; what was moved by then stays."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._said = self._looked = 0.0
+        self._asked_at: float | None = None
+
+    def insist(self, what: str, move: Callable[[Move], Value], *, finishes: bool = False) -> Value:
+        """Do it until it is done. A bucket that is out of reach is waited for, and the events say so.
+
+        `finishes`: a pause, or a worker that stops, lets it go on for the grace that a stage has to save.
+        """
+        began, waits, pause = time.monotonic(), False, FIRST_WAIT
+        while True:
+            try:
+                value = self._once(what, move, finishes, waits)
+                break
+            except OutOfReach as error:
+                if not waits:
+                    waits = True
+                    self._note("waiting", f"waits for the bucket, {what}: {error.message}. {error.hint}")
+                self._show(f"waits for the bucket ({what})")
+                self._wait(pause, finishes)
+                pause = min(LONGEST_WAIT, 2 * pause)
+        if waits:
+            self._note("note", f"the bucket is there again after {time.monotonic() - began:.0f} s")
+        if self._said > began:
+            self._show(None)
+        return value
+
+    def _once(self, what: str, action: Callable[[Move], Value], finishes: bool, waits: bool) -> Value:
+        job = _Job(action)
+        try:
+            while not job.ended.wait(LOOK_SECONDS / 5):
+                self._look(finishes)
+                moves = job.move.total and (job.move.done or not waits)
+                if moves and time.monotonic() - self._said > SAY_SECONDS:
+                    self._show(f"{what}: {size(min(job.move.done, job.move.total))} of {size(job.move.total)}")
+        finally:
+            job.move.stop.set()
+        return job.result()
+
+    def _wait(self, seconds: float, finishes: bool) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._look(finishes)
+            time.sleep(LOOK_SECONDS / 5)
+
+    def _look(self, finishes: bool) -> None:
+        """Renew the lease, and obey, each when it is due."""
+        now = time.monotonic()
+        self.watch.keep_lease()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        asked = None
+        with contextlib.suppress(Unavailable):  # the next look may reach the database again
+            wanted, draining = self.watch.store.check(self.watch.token)
+            asked = wanted if wanted != "run" else "drain" if draining else None
+        if asked is None:
+            return
+        self._asked_at = self._asked_at or now
+        if asked == "cancel" or not finishes or now - self._asked_at > max(1.0, self.watch.grace - 5):
+            raise Stopped(asked)
+
+    def _note(self, kind: str, message: str) -> None:
+        with contextlib.suppress(Unavailable):
+            self.watch.store.note(self.watch.token, kind, message)
+
+    def _show(self, doing: str | None) -> None:
+        """Where the attempt is, for `ftq status`; how far the stage itself has come stays."""
+        self._said = time.monotonic()
+        with contextlib.suppress(Unavailable):
+            self.watch.doing(doing)
+
+
+class _Job(Generic[Value]):
+    """An action in a thread that nobody has to wait for."""
+
+    def __init__(self, action: Callable[[Move], Value]) -> None:
+        self.move, self.ended = Move(), threading.Event()
+        self._action = action
+        self._value: list[Value] = []
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="bucket", daemon=True).start()
+
+    def result(self) -> Value:
+        if self._error:
+            raise self._error
+        return self._value[0]
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._action(self.move))
+        except Interrupted:
+            self._error = LeaseLost("nobody waits for the bucket any more")
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.ended.set()
