@@ -18,12 +18,16 @@ import pytest
 from page_tools import HOSTILE, Runs, every_state
 from starlette.testclient import TestClient
 
-from ftq.errors import Unavailable
+from ftq.client.client import Client
+from ftq.errors import RunError, Unavailable
 from ftq.files.artifact import Artifact
+from ftq.files.remote.bucket import Bucket
 from ftq.files.run_dir import STAGES
 from ftq.programs import ServeOptions
+from ftq.settings import Settings
 from ftq.store.gateway.keys import LIVES, Key, Limits, Sessions
 from ftq.store.store import RunStore
+from gateway.app import make_app
 from gateway.page import live
 from gateway.page.sessions import COOKIE
 from tests import reported
@@ -313,6 +317,53 @@ def test_files_of_a_run_are_saved_and_no_others(gateway: Gateway) -> None:
         assert gateway.admin.get(f"/runs/bbbb2222/files/{name}").status_code == 404
     _, ann = gateway.other("ann")
     assert ann.get("/runs/bbbb2222/files/model-q8_0.gguf").status_code == 404
+
+
+def test_logs_and_models_come_out_of_a_bucket(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    settings = Settings.from_env({"FTQ_HOME": str(home), "FTQ_ARTIFACTS_URL": f"file://{tmp_path / 'bucket'}"})
+    app, bucket = make_app(settings, ServeOptions()), Bucket(settings.artifacts_url)
+    store = app.state.gateway.client.store
+    secret = store.keys.create("ann", Limits())
+    runs = Runs(store, home, secret.key.id)
+    token = runs.begin(runs.add("aaaa1111", "handbook"), "prepare")
+    shutil.rmtree(home / "aaaa1111" / "logs")
+    for attempt, offset, piece in ((1, 0, b"first\n"), (2, 0, b"second \xc3"), (2, 8, b"\xa4\n")):
+        bucket.write(f"aaaa1111/logs/prepare.{attempt}/{offset:012}", piece)
+    text, log = "first\nsecond ä\n", "/ftq/v1/runs/aaaa1111/files/logs/prepare.log"
+    program = TestClient(app, headers={"authorization": f"Bearer {secret.secret}"})
+    assert program.get("/ftq/v1/runs/aaaa1111/files").json()["data"] == [{"name": "logs/prepare.log", "bytes": 16}]
+    assert program.get(log).content == text.encode()
+    part = program.get(log, headers={"range": "bytes=6-"})
+    assert (part.status_code, part.content) == (206, text.encode()[6:])
+    assert part.headers["content-range"] == "bytes 6-15/16"
+    assert program.get(log, headers={"range": "bytes=16-"}).status_code == 416
+    assert program.get(log.replace("prepare", "train")).status_code == 404
+    person = TestClient(app, headers=HTML)
+    person.post("/login", data={"key": secret.secret}, headers=FORM)
+    html = person.get("/runs/aaaa1111/logs/prepare").text
+    assert f"{text}</pre>" in html and "live?after=16" in html
+    assert person.get("/runs/aaaa1111/logs/prepare?whole").text == text
+    assert 'href="/runs/aaaa1111/logs/prepare"' in person.get("/runs/aaaa1111").text
+    store.fail(token, RunError("user", "no documents"))
+    events = pieces(person.get("/runs/aaaa1111/logs/prepare/live?after=12").text)
+    assert events == {"more-16": " ä\n", "end": "stop"}
+    store.close()
+
+
+def test_a_model_out_of_a_bucket_is_fetched_when_it_is_saved(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, client = gateway.runs(), gateway.app.state.gateway.client
+    runs.add("bbbb2222", "asked")
+    runs.do("bbbb2222", "prepare", "train")
+    runs.do("bbbb2222", "export", artifacts=[Artifact("gguf", "model-q8_0.gguf", 4)])
+    path = gateway.home / "bbbb2222" / "model-q8_0.gguf"
+    monkeypatch.setattr(Client, "is_far", True)
+    monkeypatch.setattr(Client, "log_bytes", lambda *_: None)
+    monkeypatch.setattr(client, "holds", lambda run, name: name == path.name)
+    monkeypatch.setattr(client, "file_of", lambda run, name: path.write_bytes(b"GGUF"))
+    assert 'href="/runs/bbbb2222/files/model-q8_0.gguf" download' in gateway.admin.get("/runs/bbbb2222").text
+    assert not path.exists()
+    assert gateway.admin.get("/runs/bbbb2222/files/model-q8_0.gguf").content == b"GGUF"
 
 
 def test_a_long_log_says_what_it_leaves_out(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from ftq.client.client import Client
 from ftq.delivery.copy import sha256
 from ftq.delivery.parts import Part
 from ftq.errors import NotFound
@@ -26,12 +27,18 @@ from gateway.own.entry import Call
 
 READ_AT_ONCE = 2**18  # bytes
 UNLISTED = ("checkpoints",)  # of a training that goes on; nothing of a client reads them
+_LOG = re.compile(r"logs/([a-z]+)\.log")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
 def listed(call: Call) -> answers.RunFiles:
     """Every whole file of the run. What a stage still writes, hidden files and links aren't there."""
-    return answers.RunFiles(sorted(_listed(call.client.run_dir(call.run.id).path), key=lambda file: file.name))
+    client, run = call.client, call.run
+    files = {file.name: file for file in _listed(client.run_dir(run.id).path)}
+    for stage in client.logs(run) if client.is_far else ():
+        if (length := client.log_bytes(run.id, stage)) is not None:
+            files[f"logs/{stage}.log"] = answers.RunFile(f"logs/{stage}.log", length)
+    return answers.RunFiles(sorted(files.values(), key=lambda file: file.name))
 
 
 def _listed(folder: Path) -> Iterator[answers.RunFile]:
@@ -56,27 +63,55 @@ def is_listed(name: PurePosixPath) -> bool:
 async def content(call: Call) -> Response:
     """A file's bytes, or those of one range."""
     run = await run_in_threadpool(lambda: call.run)
-    return await run_in_threadpool(bytes_of, call.request, run, call.client.run_dir(run.id))
+    return await run_in_threadpool(bytes_of, call.request, run, call.client)
 
 
-def bytes_of(request: Request, run: Run, folder: RunDir) -> Response:
+def bytes_of(request: Request, run: Run, client: Client) -> Response:
     """The file that the address names, or the range of it that is asked for. NotFound if the run doesn't list it."""
     name = request.path_params["name"]
+    if client.is_far and (match := _LOG.fullmatch(name)) and (length := client.log_bytes(run.id, match[1])) is not None:
+        first, last = _range(request, length)
+        pieces = _cut(client.log_from(run.id, match[1], first), last + 1 - first)
+        return StreamingResponse(pieces, *_head(request, first, last, length), "application/octet-stream")
     try:
-        descriptor = _open(folder.path, name)
+        descriptor = _open(client.run_dir(run.id).path, name)
     except OSError:
         raise NotFound(f"{run.name} has no file {name!r}", f"`ftq status {run.name}`") from None
     size = os.fstat(descriptor).st_size
-    headers = {"accept-ranges": "bytes"}
+    try:
+        first, last = _range(request, size)
+    except ApiError:
+        os.close(descriptor)
+        raise
+    return _Bytes(descriptor, first, last + 1 - first, *_head(request, first, last, size))
+
+
+def _range(request: Request, size: int) -> tuple[int, int]:
+    """(the first byte that is asked for, the last one): all without a range. ApiError 416 if it is beyond the file."""
     match = _RANGE.fullmatch(request.headers.get("range", ""))
     if match is None:
-        return _Bytes(descriptor, 0, size, 200, headers)
+        return 0, size - 1
     first, last = int(match[1]), min(int(match[2] or size), size - 1)
     if first > last:
-        os.close(descriptor)
         raise ApiError(416, f"The file has {size:,} bytes.", headers={"content-range": f"bytes */{size}"})
-    headers["content-range"] = f"bytes {first}-{last}/{size}"
-    return _Bytes(descriptor, first, last + 1 - first, 206, headers)
+    return first, last
+
+
+def _head(request: Request, first: int, last: int, size: int) -> tuple[int, dict[str, str]]:
+    """(the status, the headers) of so many bytes."""
+    headers = {"accept-ranges": "bytes", "content-length": str(last + 1 - first)}
+    if _RANGE.fullmatch(request.headers.get("range", "")) is None:
+        return 200, headers
+    return 206, {**headers, "content-range": f"bytes {first}-{last}/{size}"}
+
+
+def _cut(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+    """The first bytes of what may have grown since its length was told."""
+    for piece in pieces:
+        yield piece[:length]
+        length -= len(piece)
+        if length <= 0:
+            return
 
 
 def _open(folder: Path, name: str) -> int:
@@ -103,7 +138,6 @@ class _Bytes(StreamingResponse):
     """So many bytes of an open file, which is closed however the answer ends."""
 
     def __init__(self, descriptor: int, first: int, length: int, status: int, headers: dict[str, str]) -> None:
-        headers["content-length"] = str(length)
         super().__init__(_read(descriptor, first, length), status, headers, "application/octet-stream")
         self._descriptor = descriptor
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 
+from ftq.client.client import Client
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from gateway.app import gateway_of
@@ -57,12 +58,12 @@ def log(request: Request) -> Response:
     run, stage = run_of(request), request.path_params["stage"]
     if stage not in STAGES:
         raise ApiError(404, f"There is no stage {stage}: {', '.join(STAGES)}.")
-    path = gateway_of(request).client.run_dir(run.id).log(stage)
-    if not path.is_file():
+    client = gateway_of(request).client
+    if (length := client.log_bytes(run.id, stage)) is None:
         raise ApiError(404, f"The stage {stage} of {run.name} has no log: it hasn't begun.")
     if "whole" in request.query_params:
-        return FileResponse(path, media_type="text/plain; charset=utf-8", headers=HEADERS)
-    text, left_out, end = _end_of(path)
+        return StreamingResponse(client.log_from(run.id, stage, 0), media_type="text/plain", headers=HEADERS)
+    text, left_out, end = _end_of(client, run.id, stage, length)
     follow = f"/runs/{run.id}/logs/{stage}/live?after={end}" if grows(run, stage) else ""
     return page(request, "log.html", run=shown(run, 0), stage=stage, text=text, left_out=left_out, follow=follow)
 
@@ -74,19 +75,20 @@ def grows(run: Run, stage: str) -> bool:
 
 def download(request: Request) -> Response:
     """A file of the run, to be saved."""
-    run = run_of(request)
-    answer = bytes_of(request, run, gateway_of(request).client.run_dir(run.id))
-    name = quote(PurePosixPath(request.path_params["name"]).name)
+    client, run, path = gateway_of(request).client, run_of(request), request.path_params["name"]
+    made = [file.path for file in run.stage("export").artifacts or []]
+    if client.is_far and path in made and client.holds(run, path):
+        client.file_of(run, path)  # a model, which isn't here before somebody wants it
+    answer = bytes_of(request, run, client)
+    name = quote(PurePosixPath(path).name)
     answer.headers.update({**HEADERS, "Content-Disposition": f"attachment; filename*=utf-8''{name}"})
     return answer
 
 
-def _end_of(path: Path) -> tuple[str, int, int]:
-    """(the last lines of a file, how many bytes stand before them, and how many when they have ended)."""
-    with path.open("rb") as file:
-        left_out = max(0, file.seek(0, 2) - SHOWN)
-        file.seek(left_out)
-        text = file.read(SHOWN + 1)
+def _end_of(client: Client, run_id: str, stage: str, length: int) -> tuple[str, int, int]:
+    """(the last lines of a log, how many bytes stand before them, and how many when they have ended)."""
+    left_out = max(0, length - SHOWN)
+    text = b"".join(client.log_from(run_id, stage, left_out))
     end = left_out + len(text)
     if left_out and (line := text.find(b"\n") + 1):
         text, left_out = text[line:], left_out + line

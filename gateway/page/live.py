@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -72,36 +70,36 @@ def of_log(request: Request) -> Response:
     gateway, stage = gateway_of(request), request.path_params["stage"]
     if stage not in STAGES:
         raise ApiError(404, f"There is no stage {stage}: {', '.join(STAGES)}.")
-    path = gateway.client.run_dir(run_of(request).id).log(stage)
+    run_of(request)  # NotFound is an answer of its own, not a part
     last = request.headers.get("last-event-id", "").removeprefix(MORE)
     at = whole_number(last) or whole_number(request.query_params.get("after", "")) or 0
 
     def look() -> Parts:
         nonlocal at
         run = run_of(request)  # before the log: what its last stage has written is there then
-        text, at = _more(path, at)
+        text, at = _more(gateway.client.log_from(run.id, stage, at), at)
         ended = not text and not grows(run, stage)
         return ({f"{MORE}{at}": printable(text, keep="\n\t\r")} if text else {}) | ({END: "stop"} if ended else {})
 
     return _stream(request, look)
 
 
-def _more(path: Path, at: int) -> tuple[str, int]:
-    """(the text after so many bytes of a file, where it ends): whole letters."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        file.seek(at)
-        data = file.read(AT_ONCE)
-        text = decoder.decode(data)
-        return text, at + len(data) - len(decoder.getstate()[0])
-    return "", at
+def _more(pieces: Iterator[bytes], at: int) -> tuple[str, int]:
+    """(the next text of a log, where it ends): whole letters."""
+    decoder, data = codecs.getincrementaldecoder("utf-8")("replace"), bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) >= AT_ONCE:
+            break
+    text = decoder.decode(data[:AT_ONCE])
+    return text, at + min(len(data), AT_ONCE) - len(decoder.getstate()[0])
 
 
 def _parts(gateway: Gateway, run: Run) -> Iterator[tuple[str, str]]:
     now = time.time()
     yield f"live-{run.id}", part("state", shown(run, now))
     yield "stages", part("stages", stages(run, now))
-    yield "links", part("links", run.id, links(run, gateway.client.run_dir(run.id)))
+    yield "links", part("links", run.id, links(run, gateway.client))
     yield "actions", part("actions", run.id, list(actions(run, is_latest(gateway, run))))
     events = gateway.client.store.events(run.id)
     yield "events", part("events", events[-EVENTS:][::-1])

@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from ftq.client import view
 from ftq.client.client import Client
 from ftq.errors import NotFound
-from ftq.files.run_dir import STAGES, RunDir
+from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from ftq.words import size
 from gateway.access import caller_of
@@ -141,23 +141,25 @@ def _details(gateway: Gateway, run: Run) -> dict[str, Any]:
         "missing": client.missing_worker(run),
         "losses": losses(material),
         "evaluation": results.scoreboard(material.evaluation) if material.evaluation else "",
-        "links": links(run, folder),
+        "links": links(run, client),
         "again": again(run),
         "use": inputs.use(material),
         "options": inputs.options(material),
         "lost": material.lost,
-        "files": list(_files(run, folder)),
+        "files": list(_files(client, run)),
         "events": events[-EVENTS:][::-1],
         "more_events": max(0, len(events) - EVENTS),
         "asked": _asked(gateway, run) if material.files else "",
     }
 
 
-def _files(run: Run, folder: RunDir) -> Iterator[tuple[str, str, str]]:
+def _files(client: Client, run: Run) -> Iterator[tuple[str, str, str]]:
     """(name, size, its page below the run's; empty for a folder)."""
-    for file in view.artifacts(run, folder.path.parent):
+    home = client.settings.home
+    for file in view.artifacts(run, home):
         path = Path(file.path)
-        yield path.name, size(file.bytes), f"files/{path.relative_to(folder.path)}" if path.is_file() else ""
+        is_there = path.is_file() or (client.is_far and path.suffix == ".gguf")
+        yield path.name, size(file.bytes), f"files/{path.relative_to(home / run.id)}" if is_there else ""
 
 
 def _asked(gateway: Gateway, run: Run) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ftq.client import view
+from ftq.client.client import Client
 from ftq.errors import first_line
-from ftq.files.run_dir import STAGES, RunDir
 from ftq.store.records import Run, Stage
 from ftq.words import duration, numbers, short, time_left
 
@@ -102,13 +102,14 @@ def again(run: Run) -> list[str]:
     return names[: names.index(run.current.name) + 1] if run.current else names
 
 
-def links(run: Run, folder: RunDir) -> list[tuple[str, str]]:
+def links(run: Run, client: Client) -> list[tuple[str, str]]:
     """(page below the run's, what it is) of what there is to read."""
+    folder = client.run_dir(run.id)
     told = any((folder.path / name).is_file() for name in ("report.html", "eval.json", "metrics.jsonl"))
     has_report = told or "step" in (run.stage("train").progress or {})
     pages = [("report.html", "Report")] if has_report else []
     pages += [("preview.html", "Dataset preview")] if (folder.dataset / "preview.html").is_file() else []
-    return pages + [(f"logs/{stage}", f"Log of {stage}") for stage in STAGES if folder.log(stage).is_file()]
+    return pages + [(f"logs/{stage}", f"Log of {stage}") for stage in client.logs(run)]
 
 
 def documents_of(run: Run) -> str:

@@ -75,6 +75,28 @@ class RunFiles(Following):
             return self._bucket.has_log(run_id, stages)
         return any(self._here(run_id).log(stage).is_file() for stage in stages)
 
+    def logs(self, run: Run) -> list[str]:
+        """The stages that have a log. A bucket isn't asked for that: a stage that has begun has one."""
+        if self._bucket:
+            return [stage.name for stage in run.stages if stage.started_at and not stage.cached]
+        return [stage for stage in STAGES if self._here(run.id).log(stage).is_file()]
+
+    def log_bytes(self, run_id: str, stage: str) -> int | None:
+        """How long a stage's log is; None where there is none."""
+        if self._bucket:
+            return self._bucket.log_bytes(run_id, stage)
+        path = self._here(run_id).log(stage)
+        return path.stat().st_size if path.is_file() else None
+
+    def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
+        """The pieces of a stage's log from the offset on, none if it has none."""
+        return self._log_from(run_id, stage, offset)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the workers' files aren't in this machine's artifacts folder."""
+        return self._bucket is not None
+
     def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
         if self._bucket and stage in STAGES:  # that of questions is only where they were answered
             return self._bucket.log_from(run_id, stage, offset)

@@ -111,6 +111,9 @@ class BucketFiles:
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
         return self._logs.has(run_id, tuple(stages))
 
+    def log_bytes(self, run_id: str, stage: str) -> int | None:
+        return self._logs.length(run_id, stage)
+
     def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
         yield from self._logs.read(run_id, stage, offset)
 

@@ -49,6 +49,11 @@ class Logs:
     def has(self, run_id: str, stages: tuple[str, ...]) -> bool:
         return any(self._pieces(run_id, stage) for stage in stages)
 
+    def length(self, run_id: str, stage: str) -> int | None:
+        """How long a stage's log is; None where there is none."""
+        sizes = [size for _, size in self._pieces(run_id, stage)]
+        return sum(sizes) if sizes else None
+
     def read(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
         """The pieces of the log from the offset on, of all attempts in their order."""
         at = 0
