@@ -27,6 +27,7 @@ from gateway.page.shown import actions, links, shown, stages
 from gateway.wire import whole_number
 
 LOOK_SECONDS, CURVE_SECONDS, COMMENT_SECONDS = 1.0, 4.0, 15.0
+FAR_SECONDS = 2.0  # between two looks into a bucket, where logs come as often at most
 LIVES = 600.0  # seconds; then the browser comes again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 AT_ONCE = 2**18  # bytes of a log
@@ -157,4 +158,4 @@ async def _events(gateway: Gateway, look: Callable[[], Parts]) -> AsyncIterator[
         elif time.monotonic() - written > COMMENT_SECONDS:
             written = time.monotonic()
             yield ": still here\n\n"
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(FAR_SECONDS if gateway.client.is_far else LOOK_SECONDS)
