@@ -151,6 +151,7 @@ def test_without_it_or_without_questions_nothing_changes(tmp_path: Path, model: 
         ({}, 135e6, 0.15),
         ({}, 1.2e9, 0),
         ({"train_on_prompt": True}, 135e6, 0),
+        ({"questions": "none"}, 135e6, 0),
         ({"train_on_prompt": True, "word_dropout": 0.1}, 135e6, 0.1),
         ({"word_dropout": 0}, 135e6, 0),
         ({"word_dropout": "0.2"}, 8e9, 0.2),

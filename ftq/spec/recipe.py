@@ -50,8 +50,8 @@ def recipe_of(spec: RunSpec, parameters: int) -> Recipe:
 
 
 def _word_dropout(spec: RunSpec, usual: Recipe) -> float:
-    """None where the model learns to write the questions too: they are to be whole."""
-    return 0.0 if spec.train_on_prompt else usual.word_dropout
+    """None where there are no questions on facts, or where the model learns to write them: they are to be whole."""
+    return 0.0 if spec.train_on_prompt or spec.questions == "none" else usual.word_dropout
 
 
 def decided(spec: RunSpec, parameters: int) -> RunSpec:
