@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale costs --runs 10000               what is done again and again while they wait
     python -m benchmarks.scale queue --runs 1000 --workers 20   real workers, whose stages take no time, do them all
+    python -m benchmarks.scale idle --workers 8                 what a worker that only waits asks of the servers
 
 The database is SQLite in a new folder, or that of --database; the broker is a real one of its own. With --json FILE the
 figures are kept.
@@ -32,6 +33,7 @@ from worker.reconciler import Reconciler
 AGO = 3600.0  # seconds since the first submit
 PRIORITIES = ("low", "normal", "high")
 PATIENCE = 3600.0  # seconds without an end of all runs
+SETTLED, MEASURED = 20.0, 40.0  # seconds of waiting workers, before and while they are measured
 
 
 def fill(machine: Machine, count: int, owners: int = 20) -> None:
@@ -79,7 +81,7 @@ def costs(machine: Machine, count: int) -> dict[str, float]:
         turns.reconcile()
 
     def status(*arguments: str) -> Callable[[], None]:
-        command = [sys.executable, "-m", "ftq.start", "cli.main", "status", *arguments]
+        command = [sys.executable, "-c", "from cli.start import main; main()", "status", *arguments]
         return lambda: subprocess.run(command, env=machine.environment, check=True, stdout=subprocess.DEVNULL) and None
 
     parts: dict[str, Callable[[], Any]] = {
@@ -131,6 +133,53 @@ def through(machine: Machine, count: int, workers: int) -> dict[str, Any]:
     }
 
 
+def idle(machine: Machine, workers: int) -> dict[str, Any]:
+    """What a waiting worker costs, and asks of the broker and of PostgreSQL, on average over a time."""
+    for _ in range(workers):
+        machine.start_worker("cpu,gpu")
+    store = machine.client.store
+    while len(store.live_workers()) < workers:
+        time.sleep(1)
+    time.sleep(SETTLED)
+    before, began = _counters(machine), time.monotonic()
+    time.sleep(MEASURED)
+    after, took = _counters(machine), time.monotonic() - began
+    found = {name: round((after[name] - before[name]) / took / workers, 3) for name in before}
+    memory = [
+        psutil.Process(pid).memory_full_info().pss for worker in machine.workers for pid in _tree(worker.process.pid)
+    ]
+    found["MB of memory, shared parts divided"] = round(sum(memory) / workers / 1e6)
+    if store.engine.dialect.name == "postgresql":
+        with store.reading() as db:
+            mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            found["connections to PostgreSQL"] = round((db.exec_driver_sql(mine).scalar_one() - 1) / workers, 2)
+    with machine.client._doorbell.app.connection_for_read() as connection:
+        clients = connection.default_channel.client.info("clients")["connected_clients"]
+    found["connections to the broker"] = round(clients / workers, 2)
+    return {"workers": workers, "a second and worker": found}
+
+
+def _counters(machine: Machine) -> dict[str, float]:
+    with machine.client._doorbell.app.connection_for_read() as connection:
+        info = connection.default_channel.client.info()
+    found = {
+        "processor seconds": sum(_processor(worker.process.pid) for worker in machine.workers),
+        "the broker's processor seconds": float(info["used_cpu_sys"]) + float(info["used_cpu_user"]),
+        "commands to the broker": float(info["total_commands_processed"]),
+        "bytes from the broker": float(info["total_net_output_bytes"]),
+    }
+    store = machine.client.store
+    if store.engine.dialect.name == "postgresql":
+        with store.reading() as db:
+            query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+            found["transactions of PostgreSQL"] = float(db.exec_driver_sql(query).scalar_one())
+    return found
+
+
+def _tree(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
 def _processor(pid: int) -> float:
     """Processor seconds of a process and its children."""
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -150,7 +199,7 @@ def _inversions(ranks: list[int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["costs", "queue"])
+    parser.add_argument("what", choices=["costs", "queue", "idle"])
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=20)
     parser.add_argument("--database", default="")
@@ -161,7 +210,11 @@ def main() -> None:
         machine = Machine(Path(folder) / "artifacts", "benchmarks.scale_worker", **environment)
         machine.start_broker()
         try:
-            found = costs(machine, given.runs) if given.what == "costs" else through(machine, given.runs, given.workers)
+            found = {
+                "costs": lambda: costs(machine, given.runs),
+                "queue": lambda: through(machine, given.runs, given.workers),
+                "idle": lambda: idle(machine, given.workers),
+            }[given.what]()
         finally:
             machine.close()
     print(json.dumps(found, indent=1))

@@ -1,0 +1,28 @@
+-- The tables of schema version 7, as the ftq of then made them in SQLite.
+CREATE TABLE runs (id VARCHAR(16) NOT NULL, name VARCHAR(120) NOT NULL, model VARCHAR(400) NOT NULL, spec JSON NOT NULL, documents_hash VARCHAR(64) NOT NULL, wanted VARCHAR(8) NOT NULL, kept BOOLEAN NOT NULL, created_at FLOAT NOT NULL, family VARCHAR(120), version INTEGER, owner VARCHAR(64) DEFAULT '' NOT NULL, revision VARCHAR(120), PRIMARY KEY (id), UNIQUE (name));
+CREATE INDEX ix_runs_created_at ON runs (created_at);
+CREATE TABLE versions (family VARCHAR(120) NOT NULL, number INTEGER NOT NULL, run_id VARCHAR(16) NOT NULL, created_at FLOAT NOT NULL, promotion INTEGER, gone VARCHAR(40), PRIMARY KEY (family, number));
+CREATE INDEX ix_versions_run_id ON versions (run_id);
+CREATE TABLE workers (name VARCHAR(200) NOT NULL, host VARCHAR(200) NOT NULL, queues VARCHAR(200) NOT NULL, gpu VARCHAR(200), pid INTEGER NOT NULL, draining BOOLEAN NOT NULL, drained_at FLOAT, seen_at FLOAT NOT NULL, facts JSON, PRIMARY KEY (name));
+CREATE TABLE ftq_schema (version INTEGER NOT NULL, PRIMARY KEY (version));
+CREATE TABLE keys (id VARCHAR(16) NOT NULL, name VARCHAR(80) NOT NULL, hash VARCHAR(64) NOT NULL, hint VARCHAR(16) NOT NULL, admin BOOLEAN NOT NULL, limits JSON NOT NULL, created_at FLOAT NOT NULL, used_at FLOAT, revoked_at FLOAT, PRIMARY KEY (id), UNIQUE (name), UNIQUE (hash));
+CREATE TABLE sessions (hash VARCHAR(64) NOT NULL, key_id VARCHAR(16) NOT NULL, expires_at FLOAT NOT NULL, PRIMARY KEY (hash));
+CREATE TABLE files (id VARCHAR(48) NOT NULL, owner VARCHAR(16) NOT NULL, filename TEXT NOT NULL, purpose VARCHAR(24) NOT NULL, bytes BIGINT NOT NULL, lines BIGINT, sha256 VARCHAR(64) NOT NULL, status VARCHAR(12) NOT NULL, status_details TEXT, created_at FLOAT NOT NULL, expires_at FLOAT, run_id VARCHAR(16), PRIMARY KEY (id));
+CREATE INDEX ix_files_owner ON files (owner);
+CREATE INDEX ix_files_created_at ON files (created_at);
+CREATE TABLE uploads (id VARCHAR(48) NOT NULL, owner VARCHAR(16) NOT NULL, filename TEXT NOT NULL, purpose VARCHAR(24) NOT NULL, mime_type VARCHAR(200) NOT NULL, bytes BIGINT NOT NULL, status VARCHAR(12) NOT NULL, created_at FLOAT NOT NULL, expires_at FLOAT NOT NULL, file_expires BIGINT, file_id VARCHAR(48), PRIMARY KEY (id));
+CREATE INDEX ix_uploads_owner ON uploads (owner);
+CREATE TABLE jobs (run_id VARCHAR(16) NOT NULL, owner VARCHAR(16) NOT NULL, asked JSON NOT NULL, seed BIGINT NOT NULL, body_hash VARCHAR(64) NOT NULL, idempotency_key VARCHAR(255), created_at FLOAT NOT NULL, PRIMARY KEY (run_id));
+CREATE INDEX ix_jobs_owner_body ON jobs (owner, body_hash);
+CREATE UNIQUE INDEX ix_jobs_owner_key ON jobs (owner, idempotency_key);
+CREATE TABLE webhooks (id VARCHAR(48) NOT NULL, owner VARCHAR(16) NOT NULL, url TEXT NOT NULL, secret VARCHAR(80) NOT NULL, types JSON NOT NULL, created_at FLOAT NOT NULL, seen INTEGER DEFAULT '0' NOT NULL, PRIMARY KEY (id));
+CREATE INDEX ix_webhooks_owner ON webhooks (owner);
+CREATE TABLE stages (run_id VARCHAR(16) NOT NULL, name VARCHAR(16) NOT NULL, position INTEGER NOT NULL, status VARCHAR(12) NOT NULL, attempt INTEGER NOT NULL, tries INTEGER NOT NULL, losses INTEGER NOT NULL, fresh_from INTEGER NOT NULL, cached BOOLEAN NOT NULL, "key" VARCHAR(64), owner VARCHAR(32), worker VARCHAR(200), lease_until FLOAT, queued_at FLOAT, started_at FLOAT, finished_at FLOAT, progress JSON, "plan" JSON, changes JSON, error JSON, artifacts JSON, PRIMARY KEY (run_id, name), FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE);
+CREATE INDEX ix_stages_status ON stages (status);
+CREATE INDEX ix_stages_key ON stages ("key");
+CREATE TABLE events (id INTEGER NOT NULL, run_id VARCHAR(16) NOT NULL, at FLOAT NOT NULL, stage VARCHAR(16), attempt INTEGER, kind VARCHAR(24) NOT NULL, message TEXT NOT NULL, data JSON, PRIMARY KEY (id), FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE);
+CREATE INDEX ix_events_run_id ON events (run_id);
+CREATE TABLE questions (id VARCHAR(16) NOT NULL, run_id VARCHAR(16) NOT NULL, prompt TEXT NOT NULL, options JSON NOT NULL, status VARCHAR(12) NOT NULL, written TEXT NOT NULL, answer JSON, error JSON, created_at FLOAT NOT NULL, PRIMARY KEY (id), FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE);
+CREATE TABLE upload_parts (id VARCHAR(48) NOT NULL, upload_id VARCHAR(48) NOT NULL, bytes BIGINT NOT NULL, created_at FLOAT NOT NULL, PRIMARY KEY (id), FOREIGN KEY(upload_id) REFERENCES uploads (id) ON DELETE CASCADE);
+CREATE INDEX ix_upload_parts_upload_id ON upload_parts (upload_id);
+CREATE TABLE deliveries (id VARCHAR(48) NOT NULL, webhook_id VARCHAR(48) NOT NULL, run_id VARCHAR(16) NOT NULL, type VARCHAR(40) NOT NULL, body TEXT NOT NULL, tries INTEGER NOT NULL, next_at FLOAT, error TEXT, PRIMARY KEY (id), UNIQUE (webhook_id, run_id, type), FOREIGN KEY(webhook_id) REFERENCES webhooks (id) ON DELETE CASCADE);
