@@ -19,7 +19,7 @@ from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from tests.bucket_server import BucketServer
 from tests.tiny import make_tiny_model
-from tests.tools import Bench, until
+from tests.tools import Bench, gone, until
 
 pytestmark = pytest.mark.slow
 LEASE = 3.0
@@ -211,3 +211,33 @@ def test_real_stages_that_alternate_between_two_machines(site: Site) -> None:
     assert [name for name, _, _ in pulled.files] == ["model-q8_0.gguf", "Modelfile", "README.md"]
     page = client.report(client.find("one")).read_text()
     assert "model-q8_0.gguf" in page and "loss" in page
+
+
+@pytest.mark.long
+def test_a_frozen_worker_that_wakes_up_harms_nothing(site: Site) -> None:
+    run = site.here.submit("one", max_steps=60, save_steps=10)
+    machine = site.machine("a")
+    frozen = machine.start_worker(name="a1")
+    until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in site.bucket.keys(run.id)), 40)
+    stage = machine.stage_pid(site.here.client.find("one"))
+    child = frozen.child()
+    for pid in (frozen.process.pid, child):
+        os.kill(pid, signal.SIGSTOP)  # the stage itself goes on until its heartbeat is missed
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all(90)
+    before = {key: site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}")["Body"].read()
+              for key in site.bucket.keys(run.id)}  # fmt: skip
+    for pid in (frozen.process.pid, child):
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: "lease_lost" in [kind for _, kind in site.kinds(run)] or gone(child), 40)
+    assert stage is None or until(lambda: gone(stage), 40)
+    attempts = {one.name: one.attempt for one in site.here.client.find("one").stages}
+    assert attempts["train"] == 2
+    after = {key: site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}")["Body"].read()
+             for key in site.bucket.keys(run.id)}  # fmt: skip
+    counted = tuple(f"{run.id}/{name}.{attempt}" for name, attempt in attempts.items())
+    assert {key: after.get(key) for key in before if key.startswith(counted)} == {
+        key: content for key, content in before.items() if key.startswith(counted)
+    }
+    pulled = site.here.client.models.pull(site.here.client.models.model("one"), site.folder / "pulled")
+    assert json.loads((site.folder / "pulled" / pulled.files[0][0]).read_bytes()[4:])["steps"] == list(range(1, 61))

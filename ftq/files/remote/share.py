@@ -136,7 +136,9 @@ class Share:
 
 
 def needed_by_people(path: str) -> bool:
-    """Whether a file is one that people and their programs look at: no model, no document."""
+    """Whether people and their programs look at the file: no model, no document, no page that is made anew."""
+    if path == "report.html":
+        return False
     return not path.endswith(MODELS) and not path.startswith(("documents/", "validation/", "merged/", "adapter/"))
 
 
