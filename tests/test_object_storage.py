@@ -115,7 +115,9 @@ def test_a_run_goes_through_a_machine_that_shares_nothing(site: Site) -> None:
     client = site.here.client
     logs = b"".join(piece for _, piece in client.follow_logs(run.id, STAGES, follow=False))
     assert logs == b"".join((far.settings.home / run.id / "logs" / f"{stage}.log").read_bytes() for stage in STAGES)
-    assert client.run_dir(run.id).evaluation.is_file()
+    here = client.run_dir(run.id)
+    assert here.evaluation.is_file() and not here.ggufs()
+    assert b"".join(here.log(stage).read_bytes() for stage in STAGES) == logs
     assert client.ask("one", "Why?")["answer"]
     pulled = client.models.pull(client.models.model("one"), site.folder / "pulled")
     assert [name for name, _, _ in pulled.files] == ["model-q4_k_m.gguf", "README.md"]

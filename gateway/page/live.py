@@ -72,14 +72,14 @@ def of_log(request: Request) -> Response:
     gateway, stage = gateway_of(request), request.path_params["stage"]
     if stage not in STAGES:
         raise ApiError(404, f"There is no stage {stage}: {', '.join(STAGES)}.")
-    path = gateway.client.run_dir(run_of(request).id).log(stage)
+    run_of(request)
     last = request.headers.get("last-event-id", "").removeprefix(MORE)
     at = whole_number(last) or whole_number(request.query_params.get("after", "")) or 0
 
     def look() -> Parts:
         nonlocal at
         run = run_of(request)  # before the log: what its last stage has written is there then
-        text, at = _more(path, at)
+        text, at = _more(gateway.client.run_dir(run.id).log(stage), at)
         ended = not text and not grows(run, stage)
         return ({f"{MORE}{at}": printable(text, keep="\n\t\r")} if text else {}) | ({END: "stop"} if ended else {})
 

@@ -64,8 +64,8 @@ def drop(folder: Path) -> bool:
     with contextlib.suppress(OSError), record.unused(folder) as free:
         if not free or (folder / ".submitting").exists() or not _is_in_bucket(folder):
             return False
-        for path in (folder / FOLDER).glob("*.json"):  # first: nobody shall believe that the files are here
-            remove(path)
+        for path in [*(folder / FOLDER).glob("*.json"), *(folder / FOLDER).glob("trained.*")]:
+            remove(path)  # first: nobody shall believe that the files are here
         for path in folder.iterdir():
             if path.name not in STAYS:
                 remove(path)

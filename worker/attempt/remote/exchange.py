@@ -99,6 +99,7 @@ class Exchange:
         if self.share is None:
             yield
             return
+        record.note_that_it_runs(folder.path, stage)
         if stage == "train":
             checkpoints.note_attempt(folder, attempt)
         self._background = Background(self.share, folder, stage, attempt)
