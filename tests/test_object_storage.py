@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from benchmarks.drill_machine import Machine
+from benchmarks.drill_machine import Machine, Worker
 from ftq.client.view import as_dict
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from tests.bucket_server import BucketServer
 from tests.tiny import make_tiny_model
-from tests.tools import Bench, until
+from tests.tools import Bench, gone, until
 
 pytestmark = pytest.mark.slow
 LEASE = 3.0
@@ -28,8 +29,8 @@ LEASE = 3.0
 class Site:
     """A bucket, a broker, a database, and machines that share nothing else; `here` is that of the person."""
 
-    def __init__(self, folder: Path, bucket: str) -> None:
-        self.folder, self.bucket = folder, BucketServer(bucket)
+    def __init__(self, folder: Path, bucket: str, database: str) -> None:
+        self.folder, self.bucket, self.database = folder, BucketServer(bucket), database
         self.journal = folder / "journal.jsonl"
         self.here = self.machine("here", Bench)
         self.here.start_broker()
@@ -38,7 +39,7 @@ class Site:
     def machine(self, name: str, kind: type[Any] = Machine, **environment: str) -> Any:
         home = self.folder / name / "artifacts"
         wanted = {
-            "FTQ_DATABASE_URL": f"sqlite:///{self.folder}/shared.db",
+            "FTQ_DATABASE_URL": self.database,
             "FTQ_JOURNAL": str(self.journal),
             "FTQ_LEASE_SECONDS": str(LEASE),
             **self.bucket.environment,
@@ -56,6 +57,18 @@ class Site:
     def kinds(self, run: Run) -> list[tuple[str | None, str]]:
         return [(event.stage, event.kind) for event in self.here.client.store.events(run.id)]
 
+    def freeze(self, worker: Worker) -> None:
+        """Stop it where it holds no lock in the database."""
+        query = sa.text("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
+        engine = sa.create_engine(self.database)
+        while True:
+            worker.signal(signal.SIGSTOP)
+            with engine.connect() as connection:
+                if connection.scalar(query) == 0:
+                    break
+            worker.signal(signal.SIGCONT)
+        engine.dispose()
+
     def wait_for_all(self, seconds: float = 60) -> None:
         until(lambda: all(run.is_finished for run in self.here.client.all()), seconds)
         assert {run.name: run.status for run in self.here.client.all()} == {
@@ -64,8 +77,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    site = Site(tmp_path, f"b{os.getpid()}-{tmp_path.name[-20:].strip('-_').lower().replace('_', '-')}")
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: str) -> Iterator[Site]:
+    site = Site(tmp_path, f"b{os.getpid()}-{abs(hash(tmp_path)) % 10**9}", postgres)
     for name, value in site.bucket.environment.items():
         monkeypatch.setenv(name, value)
     machines = list[Machine]()
@@ -102,7 +115,9 @@ def test_a_run_goes_through_a_machine_that_shares_nothing(site: Site) -> None:
     client = site.here.client
     logs = b"".join(piece for _, piece in client.follow_logs(run.id, STAGES, follow=False))
     assert logs == b"".join((far.settings.home / run.id / "logs" / f"{stage}.log").read_bytes() for stage in STAGES)
-    assert client.run_dir(run.id).evaluation.is_file()
+    here = client.run_dir(run.id)
+    assert here.evaluation.is_file() and not here.ggufs()
+    assert b"".join(here.log(stage).read_bytes() for stage in STAGES) == logs
     assert client.ask("one", "Why?")["answer"]
     pulled = client.models.pull(client.models.model("one"), site.folder / "pulled")
     assert [name for name, _, _ in pulled.files] == ["model-q4_k_m.gguf", "README.md"]
@@ -211,3 +226,31 @@ def test_real_stages_that_alternate_between_two_machines(site: Site) -> None:
     assert [name for name, _, _ in pulled.files] == ["model-q8_0.gguf", "Modelfile", "README.md"]
     page = client.report(client.find("one")).read_text()
     assert "model-q8_0.gguf" in page and "loss" in page
+
+
+@pytest.mark.long
+def test_a_frozen_worker_that_wakes_up_harms_nothing(site: Site) -> None:
+    run = site.here.submit("one", max_steps=60, save_steps=10)
+    machine = site.machine("a")
+    frozen = machine.start_worker(name="a1")
+    until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in site.bucket.keys(run.id)), 40)
+    stage = machine.stage_pid(site.here.client.find("one"))
+    child = frozen.child()
+    site.freeze(frozen)  # the stage itself goes on until its heartbeat is missed
+    site.machine("b").start_worker(name="b1")
+    site.wait_for_all(90)
+    before = {key: site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}")["Body"].read()
+              for key in site.bucket.keys(run.id)}  # fmt: skip
+    frozen.signal(signal.SIGCONT)
+    until(lambda: "lease_lost" in [kind for _, kind in site.kinds(run)] or gone(child), 40)
+    assert stage is None or until(lambda: gone(stage), 40)
+    attempts = {one.name: one.attempt for one in site.here.client.find("one").stages}
+    assert attempts["train"] == 2
+    after = {key: site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}")["Body"].read()
+             for key in site.bucket.keys(run.id)}  # fmt: skip
+    counted = tuple(f"{run.id}/{name}.{attempt}" for name, attempt in attempts.items())
+    assert {key: after.get(key) for key in before if key.startswith(counted)} == {
+        key: content for key, content in before.items() if key.startswith(counted)
+    }
+    pulled = site.here.client.models.pull(site.here.client.models.model("one"), site.folder / "pulled")
+    assert json.loads((site.folder / "pulled" / pulled.files[0][0]).read_bytes()[4:])["steps"] == list(range(1, 61))

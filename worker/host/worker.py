@@ -8,6 +8,7 @@ import sys
 
 from ftq.client.recording.record import make_home
 from ftq.errors import FtqError, UserError
+from ftq.files.remote.bucket import check_installed
 from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue, labelled
@@ -85,6 +86,8 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
     make_home(settings)
     RunStore(settings.database_url).close()  # unreachable: said now, not in a log of Celery's
     try_all(settings)
+    if settings.artifacts_url:
+        check_installed(settings.artifacts_url)
     if settings.embedded and not broker.answers(settings.broker_socket):
         broker.place(settings)  # where `ftq up` will put it: this process asks only once
         start = "`ftq up` starts it, or FTQ_BROKER_URL names another"

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ftq.errors import NotFound, Refused, Unavailable
-from ftq.files.remote import share
+from ftq.files.remote import record, share
 from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
 from ftq.files.remote.logs import Logs
 from ftq.files.remote.share import Share, needed_by_people
-from ftq.files.run_dir import run_dir
+from ftq.files.run_dir import STAGES, run_dir
 from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
@@ -44,6 +44,7 @@ class BucketFiles:
             run = self._store.get(run_id)
             for stage in run.stages:
                 self._try(run, stage.name, needed_by_people)
+            self._fetch_logs(run)
 
     def fetch_reports(self, model: str, documents_hash: str | None) -> None:
         """Have what earlier runs tell of these documents, and of the tokens of this model."""
@@ -118,6 +119,23 @@ class BucketFiles:
         yield from self._logs.read(run_id, stage, offset)
 
     # ---- inside -----------------------------------------------------------------------------------------
+
+    def _fetch_logs(self, run: Run) -> None:
+        """Have the logs of the stages as far as they have come; those of a stage that runs here are its own."""
+        folder = run_dir(self._home, run.id)
+        if time.monotonic() < self._asked_again_at:
+            return
+        try:
+            for stage in STAGES:
+                if record.ran_here(folder.path, stage) or not self._logs.has(run.id, (stage,)):
+                    continue
+                with record.locked(folder.path):
+                    folder.log(stage).parent.mkdir(parents=True, exist_ok=True)
+                    with folder.log(stage).open("ab") as log:
+                        for piece in self._logs.read(run.id, stage, log.tell()):
+                            log.write(piece)
+        except OutOfReach:
+            self._asked_again_at = time.monotonic() + AGAIN_SECONDS
 
     def _try(self, run: Run, name: str, wanted: share.Wanted) -> bool:
         stage = next((one for one in run.stages if one.name == name), None)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +41,18 @@ class Gone(FtqError):
 
 class Interrupted(Exception):
     """Nobody waits for the transfer any more."""
+
+
+def check_installed(url: str) -> None:
+    """UserError if the package for the URL's scheme is missing, with what to type."""
+    scheme = url.partition("://")[0]
+    if scheme not in (*PACKAGES, LOCAL):
+        known = ", ".join(f"{name}://" for name in ("s3", "gs", "az", LOCAL))
+        raise UserError(f"FTQ_ARTIFACTS_URL={url}: no such kind of bucket", f"Known: {known}")
+    for package in ("fsspec", PACKAGES.get(scheme, "fsspec")):
+        if sys.modules.get(package, package) is None or find_spec(package) is None:
+            fix = INSTALL if package in ("fsspec", "s3fs") else f"pip install {package}"
+            raise UserError(f"{package} isn't installed here: {url} needs it", fix)
 
 
 class Bucket:
@@ -192,22 +206,15 @@ class Bucket:
 
     def _open(self, connect: int, read: int, attempts: int) -> Any:
         """The file system of the URL's scheme. UserError where its package is missing."""
-        try:
-            import fsspec
+        check_installed(self.url)
+        import fsspec
 
-            options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-            if self.scheme == "s3":
-                retries = {"mode": "standard", "total_max_attempts": attempts}
-                timeouts = {"connect_timeout": connect, "read_timeout": read}
-                options["config_kwargs"] = {**timeouts, "retries": retries}
-            fs = fsspec.filesystem(self.scheme, **options)
-        except (ImportError, ValueError) as error:
-            package = PACKAGES.get(self.scheme)
-            if package is None and isinstance(error, ValueError):
-                schemes = ", ".join(f"{name}://" for name in ("s3", "gs", "az", LOCAL))
-                raise UserError(f"FTQ_ARTIFACTS_URL={self.url}: no such kind of bucket", f"Known: {schemes}") from None
-            fix = INSTALL if package in (None, "s3fs") else f"pip install {package}"
-            raise UserError(f"{package or 'fsspec'} isn't installed here: {self.url} needs it", fix) from None
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+        if self.scheme == "s3":
+            retries = {"mode": "standard", "total_max_attempts": attempts}
+            timeouts = {"connect_timeout": connect, "read_timeout": read}
+            options["config_kwargs"] = {**timeouts, "retries": retries}
+        fs = fsspec.filesystem(self.scheme, **options)
         if self.scheme == "s3":
             fs.retries = attempts
             for name in ("botocore", "aiobotocore"):  # they tell at each start where they have found the credentials

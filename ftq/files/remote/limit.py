@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ftq.settings import Settings
 log = logging.getLogger("ftq.bucket")
 # What no part has, and may go all the same once the stage beside it is in the bucket.
 TEMPORARY = {"questions.partial.jsonl": "prepare", "checkpoints": "train", "report.html": "evaluate"}
+TRIM_SECONDS = 60.0
+_trimmed_at = -TRIM_SECONDS
 STAYS = (FOLDER, "logs")  # the log of questions is nowhere else
 
 
@@ -29,6 +32,14 @@ def bytes_of(settings: Settings) -> int:
         return shutil.disk_usage(settings.home).total // 2
     except OSError:
         return 2**62
+
+
+def trim_at_times(settings: Settings) -> None:
+    """Trim, unless this process has done it just now: it looks at every file."""
+    global _trimmed_at
+    if time.monotonic() - _trimmed_at > TRIM_SECONDS:
+        _trimmed_at = time.monotonic()
+        trim(settings)
 
 
 def trim(settings: Settings) -> list[str]:
@@ -53,8 +64,8 @@ def drop(folder: Path) -> bool:
     with contextlib.suppress(OSError), record.unused(folder) as free:
         if not free or (folder / ".submitting").exists() or not _is_in_bucket(folder):
             return False
-        for path in (folder / FOLDER).glob("*.json"):  # first: nobody shall believe that the files are here
-            remove(path)
+        for path in [*(folder / FOLDER).glob("*.json"), *(folder / FOLDER).glob("trained.*")]:
+            remove(path)  # first: nobody shall believe that the files are here
         for path in folder.iterdir():
             if path.name not in STAYS:
                 remove(path)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from ftq.files.remote.manifest import Entry, Manifest
 from ftq.files.run_dir import write_json
 
 FOLDER = ".bucket"
+LOCK_SECONDS = 0.05
 
 
 @dataclass
@@ -49,7 +51,7 @@ def read(folder: Path, part: str) -> Record | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def locked(folder: Path, while_waiting: Callable[[], None] = lambda: time.sleep(LOCK_SECONDS)) -> Iterator[None]:
     """One process at a time moves files of the run on this machine."""
     with _lock(folder, "lock") as file:
         while True:
@@ -59,6 +61,16 @@ def locked(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> It
             except BlockingIOError:
                 while_waiting()
         yield
+
+
+def note_that_it_runs(folder: Path, stage: str) -> None:
+    """The stage's log on this machine is its own from now on."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / FOLDER / f"ran.{stage}").touch()
+
+
+def ran_here(folder: Path, stage: str) -> bool:
+    return (folder / FOLDER / f"ran.{stage}").exists()
 
 
 @contextlib.contextmanager

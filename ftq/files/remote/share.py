@@ -19,7 +19,6 @@ SUBMIT = "submit"  # the part that submit makes: documents, validation, question
 SUBMITTED_FILES = ("documents", "validation", "questions.json", "left_out.json")
 SUBMITTED = 1  # its attempt: a run is submitted once
 MODELS = (".gguf", ".safetensors", ".bin", ".pt")  # endings of what only whoever computes needs
-LOCK_SECONDS = 0.05
 Wanted = Callable[[str], bool]  # of a path, relative to the run's folder
 
 
@@ -56,7 +55,7 @@ class Share:
     def note(self, manifest: Manifest) -> None:
         """Record that this machine's files are those in the bucket."""
         folder = run_dir(self.home, manifest.run).path
-        with record.locked(folder, _nap):
+        with record.locked(folder):
             here = Record(manifest)
             for entry in manifest.files:
                 here.note(folder, entry)
@@ -136,7 +135,9 @@ class Share:
 
 
 def needed_by_people(path: str) -> bool:
-    """Whether a file is one that people and their programs look at: no model, no document."""
+    """Whether people and their programs look at the file: no model, no document, no page that is made anew."""
+    if path == "report.html":
+        return False
     return not path.endswith(MODELS) and not path.startswith(("documents/", "validation/", "merged/", "adapter/"))
 
 
@@ -168,8 +169,4 @@ def _is_same(path: Path, entry: Entry, move: Move) -> bool:
 
 def _wait(move: Move) -> None:
     move.go_on()
-    _nap()
-
-
-def _nap() -> None:
-    time.sleep(LOCK_SECONDS)
+    time.sleep(record.LOCK_SECONDS)

@@ -72,7 +72,10 @@ class Upload:
         move.total = sum(file.stat().st_size for file in self.files.values())
         move.done = sum(entry.size for entry in self._there.values())
         missing = [path for path in self.files if path not in self._there]
-        _each(lambda path: self._send(path, move), missing)
+        large = [path for path in missing if self.files[path].stat().st_size > PIECE]
+        _each(lambda path: self._send(path, move), [path for path in missing if path not in large])
+        for path in large:  # fsspec sends several pieces of one at once, and has them in memory
+            self._send(path, move)
         manifest = Manifest(
             self.manifest.run,
             self.manifest.part,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from ftq.errors import FtqError
 from ftq.files.remote import checkpoints, record, share
 from ftq.files.remote.bucket import Gone, OutOfReach
-from ftq.files.remote.limit import trim
+from ftq.files.remote.limit import trim_at_times
 from ftq.files.remote.manifest import Manifest
 from ftq.files.remote.share import Share, needed_by_people
 from ftq.files.remote.transfer import Move
@@ -56,7 +56,7 @@ class Exchange:
             yield
             return
         with record.in_use(run_dir(self.settings.home, run.id).path):
-            threading.Thread(target=trim, args=(self.settings,), name="limit", daemon=True).start()
+            threading.Thread(target=trim_at_times, args=(self.settings,), name="limit", daemon=True).start()
             yield
 
     def fetch_submitted(self, run: Run) -> None:
@@ -99,6 +99,7 @@ class Exchange:
         if self.share is None:
             yield
             return
+        record.note_that_it_runs(folder.path, stage)
         if stage == "train":
             checkpoints.note_attempt(folder, attempt)
         self._background = Background(self.share, folder, stage, attempt)
@@ -122,7 +123,12 @@ class Exchange:
         if self.share:
             names = [path.name for path in folder.outputs(stage)]
             upload = self.share.upload(folder.path.name, stage, attempt, names, like=self._like)
-            self.share.note(self.moving.insist(f"sending {stage}", upload.go, finishes=True))
+            bucket = self.share
+
+            def send(move: Move) -> None:
+                bucket.note(upload.go(move))
+
+            self.moving.insist(f"sending {stage}", send, finishes=True)
             self.end_log()
             if stage == STAGES[-1]:
                 self._fetch_latest(self.share, folder.path.name)
