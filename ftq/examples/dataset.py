@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -218,7 +217,7 @@ class Examples:
             self._skip_filled(candidate)
 
     def _is_duplicate(self, example: Example, document: str) -> bool:
-        key, seen = _digest(example["instruction"], example["input"], example["output"]), len(self._seen)
+        key, seen = hash((example["instruction"], example["input"], example["output"])), len(self._seen)
         first = self._seen.setdefault(key, document)
         is_known = len(self._seen) == seen and not self._keeps_equal
         self._same_as = first if is_known else self._same_as
@@ -236,10 +235,6 @@ class Examples:
     def _skip_record(self, where: str, reason: str, count: int = 1) -> None:
         """Note a record. Its keys may hold what no file and no database takes."""
         self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason), count))
-
-
-def _digest(*texts: str) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(texts).encode(), digest_size=8).digest())
 
 
 def _has_own_valid(folder: Path, home: Path | None) -> bool:

@@ -52,7 +52,7 @@ class Recall:
     def __init__(self, seed: int) -> None:
         self.shares = array("d")  # of each example
         self._seed, self._sure = seed, 0
-        self._taught, self._drawn, self._numbers = array("Q"), array("Q"), array("Q")
+        self._taught, self._drawn, self._numbers = array("q"), array("q"), array("q")
 
     def see(self, example: Example, part: Part) -> None:
         self.shares.append(share(example, self._seed, part))
