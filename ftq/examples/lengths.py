@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from ftq.examples.prompt import START, after_start, completion, prompt
@@ -20,11 +21,11 @@ BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the cata
 TOKENIZER = "tokenizer.json"
 PACKAGED = "smollm2-135m"  # a worker keeps it in ftq's own cache
 WORDS, LONG = 2**17, 40  # words that are remembered, and characters of the longest of them
-SINGLE = re.compile("(?<! ) (?! )")
+SINGLE = re.compile(r"(?<=\S) (?! )")  # begins a gap; in the midst of one nothing is cut
 # What may stand before and after a space.
 BEFORE, AFTER = (
-    (":", "?,", ").,", "5,", "é,"),
-    ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "<b>"),
+    (":", "?,", ").,", "5", "a", "é,"),
+    ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "\na", "\n\n7", "\t", "<b>"),
 )
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Exact:
         self._beside = tokenizer.encode("a").ids.index(bare[0]) + 1  # the start, and the stop token
         self._inner = tokenizer
         self._start = len(tokenizer.encode(START, add_special_tokens=False).ids) + self._beside
-        self._words = Words(self._counted, sum) if cuts_at_spaces(tokenizer) else None
+        self._words = Words[int](self._counted, sum) if cuts_at_spaces(tokenizer) else None
 
     def one(self, example: Example) -> int:
         return self.each([example])[0]
@@ -77,18 +78,20 @@ class Exact:
 
 
 class Words(Generic[T]):
-    """What a tokenizer that cuts at spaces makes of texts, word by word: rows share most of theirs, each encoded once."""
+    """What a tokenizer that cuts at spaces makes of texts. Each word is encoded once: rows have most in common."""
 
     def __init__(self, encode: Callable[[list[str]], Iterable[T]], join: Callable[[Iterable[T]], T]) -> None:
-        self._encode, self._join, self._known = encode, join, dict[str, T]()
+        self._encode, self._join = encode, join
+        self._known, self._lock = dict[str, T](), Lock()  # one row is counted here while a thread counts others
 
     def of(self, texts: Iterable[str]) -> list[T]:
-        """Each text begins with a single space."""
-        rows = [(text.split(" ") if "  " not in text else SINGLE.split(text))[1:] for text in texts]
-        fresh = [word for word in set[str]().union(*rows) if word not in self._known]
-        self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
-        joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
-        self._forget(fresh)
+        """Each text begins with a single space and with a word."""
+        rows = [_words(text[1:]) for text in texts]
+        with self._lock:
+            fresh = [word for word in set[str]().union(*rows) if word not in self._known]
+            self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
+            joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
+            self._forget(fresh)
         return joined
 
     def _forget(self, fresh: list[str]) -> None:
@@ -98,6 +101,11 @@ class Words(Generic[T]):
             for word in fresh:
                 if len(word) > LONG:
                     del self._known[word]
+
+
+def _words(text: str) -> list[str]:
+    is_plain = text.isprintable() and "  " not in text  # no white space but single spaces
+    return text.split(" ") if is_plain else SINGLE.split(text)
 
 
 def cuts_at_spaces(tokenizer: Any) -> bool:
@@ -117,7 +125,9 @@ def cuts_at_spaces(tokenizer: Any) -> bool:
 
 def _takes_spaces(added: Any) -> bool:
     """Whether a token of its own that a text may hold takes spaces behind it, or has some inside."""
-    return not added.special and (added.lstrip or added.rstrip or " " in added.content[1:] and added.content.strip(" "))
+    return not added.special and (
+        added.lstrip or added.rstrip or (" " in added.content[1:] and added.content.strip(" "))
+    )
 
 
 def _cuts(stage: dict[str, Any]) -> bool:

@@ -7,7 +7,6 @@ one token: cut elsewhere, training and inference would see different tokens.
 
 from __future__ import annotations
 
-
 START = "Instruction:"
 
 

@@ -56,12 +56,13 @@ class Recall:
 
     def see(self, example: Example, part: Part) -> None:
         self.shares.append(share(example, self._seed, part))
-        if example.get("rule") == SILENT or len(example["output"].split()) > LONGEST:
+        answer = example["output"]
+        if example.get("rule") == SILENT or (len(answer) > 2 * LONGEST and len(answer.split()) > LONGEST):
             return
         if part is Part.VALID:
             self._sure += 1
             return
-        (self._taught if part is Part.TRAIN else self._drawn).append(asked_hash(example["output"]))
+        (self._taught if part is Part.TRAIN else self._drawn).append(asked_hash(answer))
         if part is Part.DRAWN:
             self._numbers.append(len(self.shares) - 1)
 

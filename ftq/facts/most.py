@@ -18,22 +18,24 @@ class Facts:
     def __init__(self, most: int = MOST) -> None:
         self.left_out = Counter[str]()  # of each file
         self._most, self._number = most, 0
-        self._kept: list[tuple[int, int, Fact]] = []  # once it is full, a heap: the highest lot is the next to go
+        self._kept: list[Fact] = []  # as long as there is room
+        self._drawn: list[tuple[int, int, Fact]] = []  # after that, a heap: the highest lot is the next to go
 
     def add(self, facts: Iterable[Fact]) -> None:
         for fact in facts:
+            if not self._drawn and len(self._kept) < self._most:
+                self._kept.append(fact)
+                continue
+            if not self._drawn:
+                self._drawn = [(-_lot(one), number, one) for number, one in enumerate(self._kept)]
+                heapq.heapify(self._drawn)
+                self._number, self._kept = len(self._drawn), []
             self._number += 1
-            entry = (-_lot(fact), self._number, fact)
-            if len(self._kept) < self._most:
-                self._kept.append(entry)
-                if len(self._kept) == self._most:
-                    heapq.heapify(self._kept)
-            else:
-                *_, lost = heapq.heappushpop(self._kept, entry)
-                self.left_out[lost.file] += 1
+            *_, lost = heapq.heappushpop(self._drawn, (-_lot(fact), self._number, fact))
+            self.left_out[lost.file] += 1
 
     def all(self) -> list[Fact]:
-        return [fact for _, _, fact in sorted(self._kept, key=lambda entry: entry[1])]
+        return self._kept or [fact for _, _, fact in sorted(self._drawn, key=lambda entry: entry[1])]
 
 
 def _lot(fact: Fact) -> int:

@@ -102,9 +102,9 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     left_out: dict[str, list[Draft]] = defaultdict(list)
     sections, answers, kept = defaultdict[Section, int](int), defaultdict[str, int](int), list[Draft]()
     places = dict[int, Section]()  # of each fact
-    for turn, drafts in enumerate(_turns(train)):
+    for turn, rows in enumerate(_turns(train)):
         room = most if turn > 1 else most * FIRST
-        for draft in drafts:
+        for draft in rows:
             section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
             answer = asked(draft.answer)
             if turn >= options.fact_rows:

@@ -18,6 +18,7 @@ SHELLS = frozenset(
 KEYS = frozenset({"toml", "yaml", "yml", "ini", "conf", "properties", "env", "dotenv", "cfg"})
 OUTPUTS = frozenset({"text", "txt", "output", "log", "diff", "mermaid", "svg", "html", "plain", "plaintext", "math"})
 NO_CODE, COLUMNED = OUTPUTS - {"text", "txt"}, SHELLS | {"", "text", "txt"}
+AFTER_LANGUAGE = re.compile(r"[\s,{:]")
 COLUMN = re.compile(r"-|[A-Za-z][\w-]*(?: [\w<\[-]|$)|[A-Z_]{3,}$")  # not a tree of files
 LABEL = 10  # words of a line that is no purpose
 LINES, LENGTH = 10, 500  # of code that an answer can hold
@@ -115,7 +116,7 @@ def _text(code: Code) -> str:
 
 
 def _language(code: Code) -> str:
-    return re.split(r"[\s,{:]", code.info, maxsplit=1)[0].lower()
+    return AFTER_LANGUAGE.split(code.info, 1)[0].lower()
 
 
 def _commented(place: Place, code: Code) -> Iterator[Fact]:
