@@ -76,9 +76,7 @@ class Language:
     def reworded(self, text: str, turn: int) -> str:
         """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
         others = _synonyms(self.code)
-        if others.keys().isdisjoint(
-            LETTERS.findall(text.lower())
-        ):  # of ten questions eight; looking for places is slow
+        if others.keys().isdisjoint(LETTERS.findall(text.lower())):  # most questions; looking for places is slow
             return text
         pieces = QUOTED.split(text)
         places = [
