@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import FACT, NO_RULES, read
+from ftq.examples.read import NO_RULES, read
 from ftq.examples.recall import Part, Recall
 from ftq.examples.records.given import Candidate, Note, Read, Stated
+from ftq.examples.records.known import FACT
 from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
@@ -54,9 +55,10 @@ class Examples:
         self._own_valid = validation is not None or _has_own_valid(folder, home)
         self._options, self._writer, self._row = questions, writer, row
         self._validation, self._keeps_equal = validation, keeps_equal
-        self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
         self.answers, self._cuts, self._sections = Answers(), list[Cut](), list[Candidate]()
         self._facts, self._words, self._words_left_out = Facts(), set[str](), Counter[str]()
+        rules = questions.rules if questions else NO_RULES
+        self._read = read(folder, home, progress, rules, lambda: self._facts.limit)
         self._asked: set[int] = set()  # questions of sections and records
         self._seen: dict[int, str] = {}  # where an example was first
         self._same_as = ""
