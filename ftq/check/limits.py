@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
+from ftq.examples.records.known import SECTION
 from ftq.facts.rules.data import HALF, LONG, QUESTION, TWICE
 from ftq.facts.text.mdx import INSTEAD
 from ftq.facts.text.mdx import UNKNOWN as EXPRESSION
@@ -34,6 +35,7 @@ LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION)  # by w
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
+    SECTION: ("note", f"Of each document a share is asked. {LARGER}"),
     WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
     COMPARED: ("note", "Look for contradictions in parts of the folder."),
     TWICE: ("warning", "Keep one of the two: as it is, neither is asked for."),

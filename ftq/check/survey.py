@@ -68,19 +68,20 @@ class Survey:
         self.files: dict[str, Tally] = {}
         self.lengths, self.rules = Counter[int](), Counter[str]()
         self.near, self.secrets = Places(), Places()
-        self._folder, self._texts, self._seed = folder, texts, seed
+        self._folder, self._texts, self._seed, self._number = folder, texts, str(seed), 0
         self._drawn: list[Drawn] = []  # from wherever
         self._least = 0  # lot of the best rows of these documents
         self._of_file: dict[str, list[Drawn]] = {}  # of each document that is among the first
         self._near, self._told = Near(), set[tuple[str, str]]()
 
     def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
+        self.lengths.update(lengths)
+        self.rules.update(example.get("rule", "") for example in examples)
         for example, tokens in zip(examples, lengths, strict=True):
-            rule = example.get("rule", "")
-            tally = self.files.setdefault(example["document"], Tally())
+            self._number += 1
+            rule, file = example.get("rule", ""), example["document"]
+            tally = self.files.get(file) or self.files.setdefault(file, Tally())
             tally.rows, tally.short, tally.tokens = tally.rows + 1, tally.short + bool(rule), tally.tokens + tokens
-            self.lengths[tokens] += 1
-            self.rules[rule] += 1
             self._draw(example, rule, tokens)
             if not rule or rule == DATA:
                 self._look(example)
@@ -106,7 +107,7 @@ class Survey:
         return [row for *_, row in sorted(islice(drawn.values(), DRAWN), key=lambda drawn: drawn[0])]
 
     def _draw(self, example: Example, rule: str, tokens: int) -> None:
-        content = "\x1f".join((str(self._seed), example["instruction"], example["output"]))
+        content = "\x1f".join((self._seed, example["instruction"], example["output"]))
         lot = int.from_bytes(blake2b(content.encode(errors="replace"), digest_size=8).digest())
         file = example["document"]
         rows = self._of_file.get(file, [])
@@ -114,7 +115,7 @@ class Survey:
         is_of_file = is_first or (bool(rows) and (len(rows) < EACH or lot > rows[0][0]))
         if is_of_file or len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
             asked, answer = self._texts(example)
-            drawn = (lot, self.lengths.total(), Shown(asked, answer, rule, example["source"], tokens))
+            drawn = (lot, self._number, Shown(asked, answer, rule, example["source"], tokens))
             if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
                 (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
             if is_of_file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -13,9 +12,10 @@ from pathlib import Path
 
 from ftq.errors import utf8
 from ftq.examples.answers import Answers
-from ftq.examples.read import FACT, NO_RULES, read
+from ftq.examples.read import NO_RULES, read
 from ftq.examples.recall import Part, Recall
 from ftq.examples.records.given import Candidate, Note, Read, Stated
+from ftq.examples.records.known import FACT
 from ftq.examples.records.stated import MOST_WORDS
 from ftq.examples.report import DatasetReport, Documents, Skipped, SkippedRecord, TokenCounts, Used
 from ftq.examples.split import EMPTY, Example, Row, split
@@ -55,9 +55,10 @@ class Examples:
         self._own_valid = validation is not None or _has_own_valid(folder, home)
         self._options, self._writer, self._row = questions, writer, row
         self._validation, self._keeps_equal = validation, keeps_equal
-        self._read = read(folder, home, progress, questions.rules if questions else NO_RULES)
         self.answers, self._cuts, self._sections = Answers(), list[Cut](), list[Candidate]()
         self._facts, self._words, self._words_left_out = Facts(), set[str](), Counter[str]()
+        rules = questions.rules if questions else NO_RULES
+        self._read = read(folder, home, progress, rules, lambda: self._facts.limit)
         self._asked: set[int] = set()  # questions of sections and records
         self._seen: dict[int, str] = {}  # where an example was first
         self._same_as = ""
@@ -218,7 +219,7 @@ class Examples:
             self._skip_filled(candidate)
 
     def _is_duplicate(self, example: Example, document: str) -> bool:
-        key, seen = _digest(example["instruction"], example["input"], example["output"]), len(self._seen)
+        key, seen = hash((example["instruction"], example["input"], example["output"])), len(self._seen)
         first = self._seen.setdefault(key, document)
         is_known = len(self._seen) == seen and not self._keeps_equal
         self._same_as = first if is_known else self._same_as
@@ -236,10 +237,6 @@ class Examples:
     def _skip_record(self, where: str, reason: str, count: int = 1) -> None:
         """Note a record. Its keys may hold what no file and no database takes."""
         self.records_skipped.append(SkippedRecord(utf8(where), utf8(reason), count))
-
-
-def _digest(*texts: str) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(texts).encode(), digest_size=8).digest())
 
 
 def _has_own_valid(folder: Path, home: Path | None) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from ftq.examples.prompt import completion, pieces, prompt
+from ftq.examples.prompt import START, after_start, completion, prompt
 from ftq.examples.split import Example
 from ftq.settings import cache_dir, hub_cache
 from ftq.spec import models
@@ -18,11 +20,12 @@ from ftq.spec import models
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 TOKENIZER = "tokenizer.json"
 PACKAGED = "smollm2-135m"  # a worker keeps it in ftq's own cache
-ANSWERS, LONG = 2**17, 500  # answers that are remembered, and characters of the longest of them
+WORDS, LONG = 2**17, 40  # words that are remembered, and characters of the longest of them
+SINGLE = re.compile(r"(?<=\S) (?! )")  # begins a gap; in the midst of one nothing is cut
 # What may stand before and after a space.
 BEFORE, AFTER = (
-    (":", "?,", ").,", "5,", "é,"),
-    ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "<b>"),
+    (":", "?,", ").,", "5", "a", "é,"),
+    ("a", "B's", "7", "12 kg", "`x`", "...", "é", "\u0301", "泵", "🔧", "\\n", "\na", "\n\n7", "\t", "<b>"),
 )
 
 T = TypeVar("T")
@@ -54,44 +57,61 @@ class Exact:
         bare = tokenizer.encode("a", add_special_tokens=False).ids
         self._beside = tokenizer.encode("a").ids.index(bare[0]) + 1  # the start, and the stop token
         self._inner = tokenizer
-        self._pieces = Pieces(self._counted) if cuts_at_spaces(tokenizer) else None
+        self._start = len(tokenizer.encode(START, add_special_tokens=False).ids) + self._beside
+        self._words = Words[int](self._counted, sum) if cuts_at_spaces(tokenizer) else None
 
     def one(self, example: Example) -> int:
         return self.each([example])[0]
 
     def each(self, examples: Sequence[Example]) -> list[int]:
-        """All at once, on every core."""
-        if self._pieces is None:
+        """All at once; what no row had before on every core."""
+        if self._words is None:
             return [count + self._beside for count in self._counted(list(map(_text, examples)))]
-        return [sum(counts) + self._beside for counts in self._pieces.of(examples)]
+        rows = [
+            after_start(example["instruction"], example["input"]) + completion(example["output"], "")
+            for example in examples
+        ]
+        return [self._start + count for count in self._words.of(rows)]
 
     def _counted(self, texts: list[str]) -> list[int]:
         return [len(row) for row in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-class Pieces(Generic[T]):
-    """What a tokenizer that cuts at spaces makes of rows, piece by piece.
+class Words(Generic[T]):
+    """What a tokenizer that cuts at spaces makes of texts. Each word is encoded once: rows have most in common."""
 
-    Many rows have one answer, and all of them the words of the prompt: each of these is encoded once.
-    """
+    def __init__(self, encode: Callable[[list[str]], Iterable[T]], join: Callable[[Iterable[T]], T]) -> None:
+        self._encode, self._join = encode, join
+        self._known, self._lock = dict[str, T](), Lock()  # one row is counted here while a thread counts others
 
-    def __init__(self, encode: Callable[[list[str]], Sequence[T]]) -> None:
-        self._encode, self._known = encode, dict[str, T]()
+    def of(self, texts: Iterable[str]) -> list[T]:
+        """Each text begins with a single space and with a word."""
+        rows = [_words(text[1:]) for text in texts]
+        with self._lock:
+            fresh = [word for word in set[str]().union(*rows) if word not in self._known]
+            self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
+            joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
+            self._forget(fresh)
+        return joined
 
-    def of(self, examples: Iterable[Example]) -> Iterator[tuple[T, ...]]:
-        """The six pieces of each row (ftq.examples.prompt.pieces)."""
-        rows = [pieces(example["instruction"], example["input"], example["output"]) for example in examples]
-        once = [text for text in dict.fromkeys(text for row in rows for text in row) if text not in self._known]
-        fresh = dict(zip(once, self._encode(once), strict=True))
-        for row in rows:
-            yield tuple([fresh[text] if text in fresh else self._known[text] for text in row])
-            for text in (row[0], *row[2:]):
-                if text in fresh and len(text) <= LONG and len(self._known) < ANSWERS:
-                    self._known[text] = fresh[text]
+    def _forget(self, fresh: list[str]) -> None:
+        if len(self._known) > WORDS:
+            self._known.clear()
+        else:
+            for word in fresh:
+                if len(word) > LONG:
+                    del self._known[word]
+
+
+def _words(text: str) -> list[str]:
+    is_plain = text.isprintable() and "  " not in text  # no white space but single spaces
+    return text.split(" ") if is_plain else SINGLE.split(text)
 
 
 def cuts_at_spaces(tokenizer: Any) -> bool:
     """Whether no token and no merge goes over a single space, so that what stands before it can be encoded alone."""
+    if any(map(_takes_spaces, tokenizer.get_added_tokens_decoder().values())):
+        return False
     stages = json.loads(tokenizer.pre_tokenizer.__getstate__()) if tokenizer.pre_tokenizer else {}
     if not any(map(_cuts, stages.get("pretokenizers", [stages]))):
         return False
@@ -101,6 +121,13 @@ def cuts_at_spaces(tokenizer: Any) -> bool:
         for texts in (["".join(pair) for pair in pairs], *map(list, zip(*pairs, strict=True)))
     )
     return whole == [before + after for before, after in zip(*parts, strict=True)]
+
+
+def _takes_spaces(added: Any) -> bool:
+    """Whether a token of its own that a text may hold takes spaces behind it, or has some inside."""
+    return not added.special and (
+        added.lstrip or added.rstrip or (" " in added.content[1:] and added.content.strip(" "))
+    )
 
 
 def _cuts(stage: dict[str, Any]) -> bool:

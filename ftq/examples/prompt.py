@@ -7,10 +7,12 @@ one token: cut elsewhere, training and inference would see different tokens.
 
 from __future__ import annotations
 
+START = "Instruction:"
+
 
 def prompt(instruction: str, input: str = "") -> str:
     """The text that the model sees before it answers."""
-    return f"Instruction: {instruction.strip()}, Input: {input.strip()}, Response:"
+    return START + after_start(instruction, input)
 
 
 def completion(output: str, stop: str) -> str:
@@ -18,16 +20,9 @@ def completion(output: str, stop: str) -> str:
     return f" {output.strip()}{stop}"
 
 
-def pieces(instruction: str, input: str, output: str) -> tuple[str, ...]:
-    """A row without its stop token, cut before single spaces. The first, third and fifth are always the same."""
-    return (
-        "Instruction:",
-        f" {instruction.strip()},",
-        " Input:",
-        f" {input.strip()},",
-        " Response:",
-        f" {output.strip()}",
-    )
+def after_start(instruction: str, input: str) -> str:
+    """What the prompt has after `START`: from a single space on."""
+    return f" {instruction.strip()}, Input: {input.strip()}, Response:"
 
 
 # The same prompt as a chat template (Jinja), stored in the tokenizer and so in the GGUF: the user's last message is the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -15,17 +15,18 @@ from ftq.examples import json_records
 from ftq.examples.records import csv_rows, texts
 from ftq.examples.records.called import line_of, question_of, where_of
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
+from ftq.examples.records.known import Known
 from ftq.examples.records.stated import data_of, words_in, words_of_file
-from ftq.facts import Cut, Fact, New, facts_in, facts_in_front, is_generated
-from ftq.facts.most import Facts
-from ftq.facts.structure import Document, has_text
+from ftq.facts import Cut, is_generated
+from ftq.facts.most import EVERY, Facts, Limits
+from ftq.facts.structure import Document
 from ftq.facts.text import mdx
 from ftq.facts.text.plain import NOT_TEXT
 from ftq.files import snapshot
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.decode import Decoded
 from ftq.formats.kind import holds_records
-from ftq.parallel import Processes, cores
+from ftq.parallel import AHEAD, MOST, Processes, cores
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ LARGE = 2_000_000  # bytes: such a document is read here, one at a time, so that
 SHARED = 400_000  # bytes of a folder from which on more processes save more time than they take to start
 NAMED = 1_000  # records of a document that give nothing and are named
 LOOKED = 1_000  # records by which a file of JSON is judged
-FACT = "fact"  # what a limit leaves out
+LAG = MOST * AHEAD  # groups of documents that are read at once at most
 FIRST = 20  # documents that are read before other processes are started: whoever wants one example waits for none
 AT_ONCE, EACH = 64_000, 200  # bytes that a process reads at a time, and what a file takes beside its bytes
 
@@ -54,36 +55,41 @@ def read(
     home: Path | None = None,
     progress: Callable[[float], None] = lambda share: None,
     rules: Rules = NO_RULES,
+    limit: Callable[[], int] = lambda: EVERY,
 ) -> Iterator[Read]:
     """All that lies below the folder, document after document. `progress` is told the share that is read.
 
-    The runs in `home` are no documents. Facts are found by these rules (ftq.facts); without any there are none.
+    The runs in `home` are no documents. Facts are found by these rules (ftq.facts); without any there are none, and
+    none in sections whose lot is higher than the `limit` was some documents ago (ftq.facts.most).
     """
     files = [File(path, _name(path, folder), reason) for path, reason in snapshot.walk(folder, home)]
     sizes = [0 if file.reason else _size(file.path) for file in files]
     done = 0
     with Converter() as converter, Processes("ftq.examples.read:read_files") as processes:
         is_shared = sum(size for size in sizes if size < LARGE) >= SHARED and cores() > 1
+        limits = Limits(limit, LAG)
         for is_large, group in groupby(zip(files, sizes, strict=True), key=lambda pair: pair[1] >= LARGE):
-            start = FIRST if is_shared and not is_large else None
-            given: Iterator[tuple[Iterable[Read], int]] = (
-                (_read(file, converter, rules), 1) for file, _ in islice(group, start)
-            )
-            for rows, number in chain(given, _shared(group, rules, processes)):
+            alone = [[file] for file, _ in islice(group, None if is_large else FIRST)]
+            some = list(_together(group))
+            calls = ((files, rules, limits.next()) for files in some)
+            here = alone if is_shared else [*alone, *some]
+            given: Iterator[Iterable[Read]] = (_read_all(files, converter, rules, limits.next()) for files in here)
+            more = processes.results(calls) if is_shared else ()
+            for files_read, rows in zip([*alone, *some], chain(given, more), strict=True):
                 yield from rows
-                done += number
+                limits.note()
+                done += len(files_read)
                 progress(done / len(files))
 
 
-def _shared(group: Iterable[tuple[File, int]], rules: Rules, processes: Processes) -> Iterator[tuple[list[Read], int]]:
-    """What other processes read: (rows, of how many documents)."""
-    if calls := list(_calls(group, rules)):
-        yield from zip(processes.results(calls), (len(call[0]) for call in calls), strict=True)
-
-
-def read_files(files: Sequence[File], rules: Rules) -> list[Read]:
+def read_files(files: Sequence[File], rules: Rules, limit: int) -> list[Read]:
     """What these documents give; called in a process of its own."""
-    return [row for file in files for row in _read(file, _converter(), rules)]
+    return list(_read_all(files, _converter(), rules, limit))
+
+
+def _read_all(files: Sequence[File], converter: Converter, rules: Rules, limit: int) -> Iterator[Read]:
+    for file in files:
+        yield from _read(file, converter, rules, limit)
 
 
 @cache
@@ -103,52 +109,49 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _calls(files: Iterable[tuple[File, int]], rules: Rules) -> Iterator[tuple[list[File], Rules]]:
+def _together(files: Iterable[tuple[File, int]]) -> Iterator[list[File]]:
     """Documents in their order, about `AT_ONCE` bytes for a process at a time."""
     some, bytes = list[File](), 0
     for file, size in files:
         some.append(file)
         bytes += size + EACH
         if bytes >= AT_ONCE:
-            yield some, rules
+            yield some
             some, bytes = [], 0
     if some:
-        yield some, rules
+        yield some
 
 
-def _read(file: File, converter: Converter, rules: Rules) -> Iterator[Read]:
+def _read(file: File, converter: Converter, rules: Rules, limit: int) -> Iterator[Read]:
+    """What one document gives."""
+    path, name = file.path, file.name
     if file.reason:
-        yield LeftOut(file.name, "", file.reason)
-    else:
-        yield from read_document(file.path, file.name, converter, rules)
-
-
-def read_document(path: Path, name: str, converter: Converter, rules: Rules = NO_RULES) -> Iterator[Read]:
-    """What one document gives. `name` is how it is called in sources and reasons."""
+        yield LeftOut(name, "", file.reason)
+        return
     try:
         if holds_records(path.name):
-            yield from _records(path, name, rules)
+            yield from _records(path, Known(name, rules, limit))
         elif table := csv_rows.table_of(path):
             yield from _table(table, name, rules)
         else:
-            yield from _converted(converter.convert(path), utf8(path.stem), name, rules)
+            yield from _converted(converter.convert(path), utf8(path.stem), Known(name, rules, limit))
     except (OSError, ValueError) as error:
         reason = f"can't be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         yield LeftOut(name, "", reason)
 
 
-def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Iterator[Read]:
+def _converted(document: Converted, stem: str, known: Known) -> Iterator[Read]:
+    name, is_empty = known.name, True
     for note in document.notes:
         yield Note(name, note)
     if document.skipped_pages:
         pages = ", ".join(map(str, document.skipped_pages))
         yield Note(name, f"pages without text were skipped, they need OCR: {pages}")
-    known, is_empty = _Known(name, rules), True
     if name.lower().endswith(".mdx"):
         markdown, unknown = mdx.without_expressions(document.markdown)
         document = replace(document, markdown=markdown)
         known.cuts += [Cut(name, line, mdx.UNKNOWN, 1) for line in unknown]
-    text = Document(document.markdown, has_blocks=bool(rules))
+    text = Document(document.markdown, bool(known.rules), known.is_asked)
     for line, path, blocks in known.sections(text):
         is_empty = False
         source = f"{name}#{path[-1]}" if path else name
@@ -160,43 +163,9 @@ def _converted(document: Converted, stem: str, name: str, rules: Rules) -> Itera
     yield from known.stated(lambda: words_in(io.StringIO(document.markdown)))
 
 
-@dataclass
-class _Known:
-    """What is known of a document while its text, or one text after another, is read."""
-
-    name: str
-    rules: Rules
-    facts: Facts = field(default_factory=Facts)
-    cuts: list[Cut] = field(default_factory=list)
-    is_new: New = field(default_factory=New)
-
-    def sections(self, text: Document, line: int = 0) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
-        """(line, headings above it, blocks) of each section with text. What they state is kept; `line` is that of the
-        whole text where lines of it are none of the file."""
-        cuts = [Cut(self.name, at, what, count) for at, what, count in text.lost]
-        for start, parts in groupby(text.sections(), key=lambda section: section.line):
-            blocks: list[str] = []
-            for section in parts:
-                blocks += section.texts
-                self._add(facts_in(section, self.name, self.rules, cuts), line)
-            if has_text(blocks):
-                yield start, tuple(heading.replace("`", "") for heading in section.headings), tuple(blocks)
-        self._add(facts_in_front(text, self.name, self.rules, cuts), line)
-        self.cuts += [replace(cut, line=line) for cut in cuts] if line else cuts
-
-    def _add(self, facts: Iterable[Fact], line: int) -> None:
-        whole = (fact for fact in facts if mdx.INSTEAD not in fact.value + fact.subject + fact.sentence)
-        fresh = filter(self.is_new, whole)
-        self.facts.add((replace(fact, line=line) for fact in fresh) if line else fresh)
-
-    def stated(self, words: Callable[[], set[str]]) -> Iterator[Stated]:
-        cuts = (*self.cuts, *(Cut(self.name, 0, FACT, number) for number in self.facts.left_out.values()))
-        if self.rules or cuts:
-            yield Stated(self.name, self.facts.all(), words() if self.rules else set(), cuts)
-
-
-def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
+def _records(path: Path, known: Known) -> Iterator[Read]:
     """Its records as examples, or as documents if they are texts; where none is either, what the JSON states."""
+    name, rules = known.name, known.rules
     records: Records = json_records.values(path)
     if json_records.is_lines(path):  # a thousand may take more memory than there is: they are read once more
         first: Records = islice(json_records.values(path), LOOKED)
@@ -204,7 +173,7 @@ def _records(path: Path, name: str, rules: Rules) -> Iterator[Read]:
         first = list(islice(records, LOOKED))
         records = chain(first, records)
     if key := texts.key_of(first):
-        yield from _texts(records, path, name, key, rules)
+        yield from _texts(records, path, key, known)
         return
     cuts: list[Cut] = []
     rows = _examples(records, name, cuts)
@@ -253,9 +222,9 @@ def _examples(records: Records, name: str, cuts: list[Cut]) -> Iterator[Candidat
             yield _record(row, name, place)
 
 
-def _texts(records: Records, path: Path, name: str, key: str, rules: Rules) -> Iterator[Read]:
+def _texts(records: Records, path: Path, key: str, known: Known) -> Iterator[Read]:
     """Each record's text as a document; a record of another shape among them as an example."""
-    known = _Known(name, rules)
+    name = known.name
     for place, record in records:
         try:
             text = texts.text_of(record, key)
@@ -269,9 +238,9 @@ def _texts(records: Records, path: Path, name: str, key: str, rules: Rules) -> I
     yield from known.stated(lambda: words_of_file(path))
 
 
-def _text(text: texts.Text, known: _Known, place: str) -> Iterator[Read]:
+def _text(text: texts.Text, known: Known, place: str) -> Iterator[Read]:
     name, is_empty = known.name, True
-    document = Document(text.markdown, has_blocks=bool(known.rules) and not is_generated(text.markdown))
+    document = Document(text.markdown, bool(known.rules) and not is_generated(text.markdown), known.is_asked)
     for _, headings, blocks in known.sections(document, line_of(place)):
         is_empty = False
         path = headings if text.title in headings[:1] or not text.title else (text.title, *headings)

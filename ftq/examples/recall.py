@@ -52,16 +52,17 @@ class Recall:
     def __init__(self, seed: int) -> None:
         self.shares = array("d")  # of each example
         self._seed, self._sure = seed, 0
-        self._taught, self._drawn, self._numbers = array("Q"), array("Q"), array("Q")
+        self._taught, self._drawn, self._numbers = array("q"), array("q"), array("q")
 
     def see(self, example: Example, part: Part) -> None:
         self.shares.append(share(example, self._seed, part))
-        if example.get("rule") == SILENT or len(example["output"].split()) > LONGEST:
+        answer = example["output"]
+        if example.get("rule") == SILENT or (len(answer) > 2 * LONGEST and len(answer.split()) > LONGEST):
             return
         if part is Part.VALID:
             self._sure += 1
             return
-        (self._taught if part is Part.TRAIN else self._drawn).append(asked_hash(example["output"]))
+        (self._taught if part is Part.TRAIN else self._drawn).append(asked_hash(answer))
         if part is Part.DRAWN:
             self._numbers.append(len(self.shares) - 1)
 

@@ -12,7 +12,8 @@ from ftq.facts.text.signs import ENDS, PAUSES, asks
 
 WORDS = 45  # of a sentence at most
 RECENT = 1024  # texts whose checks are remembered: each rule asks of the same sentences
-LETTERS = re.compile(r"[^\W\d_]")
+LETTERS, WORD = re.compile(r"[^\W\d_]"), re.compile(r"\w+")
+NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Myanmar, Khmer
 CODE = re.compile(r"`[^`]{0,500}`")
@@ -39,6 +40,7 @@ def known_phrases(name: str) -> frozenset[str]:
 
 POINTING, NO_SUBJECT = known_words("pointing"), known_words("no_subject")
 EMPTY, NAVIGATION = known_phrases("empty"), known_phrases("navigation")
+APOSTROPHE = re.compile("['’]")
 POINTS = re.compile(
     r"(?:in|for|at|after|with|by|of|from|on|before|as|because of|due to)\s(?:this|these|that|those|such|addition|both|"
     r"either|other words|doing so|above|the (?:example|following|above|previous|last))\b",
@@ -72,18 +74,23 @@ def is_readable(text: str) -> bool:
     if not text or text.rstrip("`*_ ").endswith((":", "：", "…", "...")) or asks(text):
         return False
     prose = CODE.sub("", text) if "`" in text else text
-    letters = sum(map(str.isalpha, prose))
-    letters += 0 if prose.isascii() else sum(category(sign)[0] == "M" for sign in prose)  # vowels of many scripts
-    if letters * 2 < len(prose.replace(" ", "")) or text.count('"') % 2 or text.count("`") % 2:
+    if letters_in(prose) * 2 < len(prose.replace(" ", "")) or text.count('"') % 2 or text.count("`") % 2:
         return False
     return "http://" not in prose and "https://" not in prose and text.count("(") == text.count(")")
+
+
+def letters_in(text: str) -> int:
+    """How many letters; the vowels of many scripts are marks."""
+    if text.isascii():
+        return len(text.encode().translate(None, NO_LETTERS))
+    return sum(map(str.isalpha, text)) + sum(category(sign)[0] == "M" for sign in text)
 
 
 @lru_cache(RECENT)
 def points(text: str) -> bool:
     """Whether the sentence begins with a word that points at something said before."""
     first = text.split(None, 1)[0] if text.strip() else ""
-    return re.split("['’]", first.strip(",.:;'’\"()").lower())[0] in POINTING or POINTS.match(text) is not None
+    return APOSTROPHE.split(first.strip(",.:;'’\"()").lower(), 1)[0] in POINTING or POINTS.match(text) is not None
 
 
 def is_subject(text: str, longest: int = 6) -> bool:
@@ -113,10 +120,10 @@ def is_navigation(path: tuple[str, ...]) -> bool:
 
 def is_generated(source: str) -> bool:
     """A file that says in its first lines that a program wrote it for programs."""
-    return GENERATED.search(source[:400]) is not None and "#" not in source[:2]
+    return "#" not in source[:2] and GENERATED.search(source[:400]) is not None
 
 
 @lru_cache(RECENT)
 def alike(text: str) -> frozenset[str]:
     """Equal for sentences that differ in signs, case and order only."""
-    return frozenset(re.findall(r"\w+", text.lower()))
+    return frozenset(WORD.findall(text.lower()))

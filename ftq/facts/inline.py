@@ -7,6 +7,7 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from ftq.facts.text.signs import END_OF_SENTENCE
 from ftq.facts.text.ticks import Ticks
@@ -49,8 +50,7 @@ class Inline:
         return " ".join(self.text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     text: str
     line: int
 

@@ -18,6 +18,7 @@ KEYS = {  # the start of an unindented line of front matter, by the ruler above 
     "---": re.compile(r"[\w-]+:(\s|$)"),
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
+END_OF_LINE = re.compile(r"\r\n|\r|\n")
 FRONT = 20_000  # characters of front matter that are read as YAML or TOML
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
@@ -56,14 +57,15 @@ class Source:
 
 def cleaned(source: str) -> Source:
     """The lines that are text, the front matter, the labels of links and the footnotes."""
-    lines = re.split(r"\r\n|\r|\n", source.removeprefix("\ufeff").replace("\0", " "))
+    text = source.removeprefix("\ufeff").replace("\0", " ")
+    lines = END_OF_LINE.split(text) if "\r" in text else text.split("\n")
     front, start = _front_matter(lines)
     lines[:start] = [""] * start
-    text, sweep = plain(lines), _Sweep()
-    pairs = list(map(sweep.line, text.lines))
+    read, sweep = plain(lines), _Sweep()
+    pairs = list(map(sweep.line, read.lines))
     shown, kept = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     notes = moved(sweep.footnotes, shown, kept)
-    return Source(shown, kept, front, frozenset(sweep.references), frozenset(sweep.titles), notes, text.lost)
+    return Source(shown, kept, front, frozenset(sweep.references), frozenset(sweep.titles), notes, read.lost)
 
 
 def _front_matter(lines: list[str]) -> tuple[str, int]:

@@ -1,41 +1,77 @@
-"""So many facts at most: they lie in memory until all documents are read, and so do the questions on them."""
+"""So many facts at most: they lie in memory until all documents are read, and so do the questions on them.
+
+Sections are drawn, by their names: those whose lot is too high to be among the facts that are kept need no rules.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hashlib import blake2b
 
 from ftq.facts.fact import Fact
 
 MOST = 45_000  # about 220 MB with their questions
+EVERY = 2**64  # no lot is higher
 
 
 class Facts:
-    """Facts in their order. Of more than MOST a sample is kept that has of each document its share."""
+    """Facts in their order. Of more than MOST those of some sections are kept, of each document its share."""
 
     def __init__(self, most: int = MOST) -> None:
         self.left_out = Counter[str]()  # of each file
         self._most, self._number = most, 0
-        self._kept: list[tuple[int, int, Fact]] = []  # once it is full, a heap: the highest lot is the next to go
+        self._kept: list[Fact] = []  # as long as there is room
+        self._drawn: list[tuple[int, int, Fact]] = []  # after that, a heap: the highest lot is the next to go
 
     def add(self, facts: Iterable[Fact]) -> None:
         for fact in facts:
+            if not self._drawn and len(self._kept) < self._most:
+                self._kept.append(fact)
+                continue
+            if not self._drawn:
+                self._drawn = [(-_lot_of(one), number, one) for number, one in enumerate(self._kept)]
+                heapq.heapify(self._drawn)
+                self._number, self._kept = len(self._drawn), []
             self._number += 1
-            entry = (-_lot(fact), self._number, fact)
-            if len(self._kept) < self._most:
-                self._kept.append(entry)
-                if len(self._kept) == self._most:
-                    heapq.heapify(self._kept)
-            else:
-                *_, lost = heapq.heappushpop(self._kept, entry)
-                self.left_out[lost.file] += 1
+            *_, lost = heapq.heappushpop(self._drawn, (-_lot_of(fact), self._number, fact))
+            self.left_out[lost.file] += 1
+
+    @property
+    def limit(self) -> int:
+        """The highest lot of a section whose facts may still be kept."""
+        return -self._drawn[0][0] if self._drawn else EVERY
 
     def all(self) -> list[Fact]:
-        return [fact for _, _, fact in sorted(self._kept, key=lambda entry: entry[1])]
+        return self._kept or [fact for _, _, fact in sorted(self._drawn, key=lambda entry: entry[1])]
 
 
-def _lot(fact: Fact) -> int:
-    """Always the same for a fact, so that the same documents give the same facts."""
-    return int.from_bytes(blake2b(fact.key.encode("utf-8", "replace"), digest_size=8).digest())
+class Limits:
+    """The limit for one group of documents after another, as it was when all but the last `lag` before it were read.
+
+    So it is the same on however many cores they are read.
+    """
+
+    def __init__(self, limit: Callable[[], int], lag: int) -> None:
+        self._limit, self._lag, self._before, self._given = limit, lag, list[int](), 0
+
+    def note(self) -> None:
+        """One more group has been read, and what it gives been taken."""
+        self._before.append(self._limit())
+
+    def next(self) -> int:
+        self._given += 1
+        return self._before[self._given - self._lag - 2] if self._given > self._lag + 1 else EVERY
+
+
+@lru_cache(1024)
+def lot(file: str, *names: str) -> int:
+    """A section's, by its headings. Always the same, so that the same documents give the same facts."""
+    return int.from_bytes(blake2b("\0".join((file, *names)).encode("utf-8", "replace"), digest_size=8).digest())
+
+
+def _lot_of(fact: Fact) -> int:
+    """That of its section; of JSON that of its object."""
+    return lot(fact.file, *fact.path, *([fact.subject] if fact.rule == "J" else []))

@@ -6,7 +6,7 @@ The one reader of Markdown: examples are made of the text, facts are found in th
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,8 +38,10 @@ TOKENS, DENSE = 100_000, 0.15  # of the parser, which take 7 microseconds each: 
 class Document:
     """A Markdown text, read once. `title` is the first heading of level 1, as soon as its section has come."""
 
-    def __init__(self, source: str, has_blocks: bool = True) -> None:
-        self.has_blocks = has_blocks  # else the sections have their texts only
+    def __init__(
+        self, source: str, has_blocks: bool = True, is_asked: Callable[[Section], bool] = lambda section: True
+    ) -> None:
+        self.has_blocks, self._is_asked = has_blocks, is_asked  # where it is False, sections have their texts only
         self.source, self._source = source, cleaned(source)
         self.front = self._source.front
         self.title = ""
@@ -74,7 +76,7 @@ class Document:
             held += max(1, len(top.tokens) // TO_A_BLOCK)
             if top.kind == "dense":
                 section.cuts.append((top.start + 1, "line too dense to be read for questions", top.end - top.start))
-            if self.has_blocks:
+            if self.has_blocks and self._is_asked(section):
                 blocks = _Blocks(top.tokens, top.first, self._source.references)
                 section.blocks += blocks.read()
                 section.cuts += blocks.cuts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ftq.facts.checks import known_words
 from ftq.facts.rules.english import (
@@ -28,6 +28,7 @@ LITTLE = frozenset({"to", "where", "how", "what", "when", "if", "for", "only", "
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 WHERE = frozenset({"in", "at", "under", "to", "into"})
+CAN = re.compile(rf"^(?:{'|'.join(sorted(BETWEEN))}) ")
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
 ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
 UNITS = re.compile(
@@ -35,8 +36,7 @@ UNITS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     question: str
     answer: str
     form: str
@@ -62,7 +62,7 @@ def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
     if clause.verb and len(clause.subject.split()) <= 5 and clause.subject.lower() not in NO_ONE:
         yield Asked(f"What {clause.auxiliary} {clause.subject} do{clause.tail}?", sentence, "does")
     if clause.subject == "I" and clause.auxiliary in ("can", "could") and not clause.is_negative:
-        act = re.sub(rf"^(?:{'|'.join(sorted(BETWEEN))}) ", "", simple)
+        act = CAN.sub("", simple)
         yield Asked(f"How can I {act}{clause.tail}?", sentence, "how")
         yield Asked(f"Is there a way to {act}{clause.tail}?", f"Yes. {sentence}", "way")
     if clause.lead.startswith(("If ", "When ", "Once ")) and clause.subject == "I":
@@ -141,6 +141,7 @@ NOUNS_OF = {
 }  # fmt: skip
 IN_PLACE = {**QUESTION_WORDS, "path": "which file or folder"}
 COUNTED = re.compile(r" [a-z]{3,}s\b")
+ARTICLE = re.compile(r"\b(?:[Tt]he|[Aa]n?) \Z")
 NAMED = re.compile(r" (?:options?|flags?|commands?|settings?|files?|directory|folder|variables?|parameters?|keys?)\b")
 
 
@@ -156,7 +157,9 @@ def _in_place(sentence: str, value: str) -> list[Asked]:
     words = words[0].lower() + words[1:] if sentence.index(value) else words[0].upper() + words[1:]
     if NAMED.match(sentence, sentence.index(value) + len(value)):
         words = words.partition(" ")[0]
-    asked = re.sub(rf"(?:\b(?:[Tt]he|[Aa]n?) )?{re.escape(value)}", lambda match: words, sentence, count=1)
+    at = sentence.index(value)
+    article = ARTICLE.search(sentence, max(0, at - len("the ")), at)
+    asked = sentence[: article.start() if article else at] + words + sentence[at + len(value) :]
     return [Asked(f"{asked.rstrip('.!')}?", sentence, "in place")]
 
 
@@ -190,6 +193,9 @@ def _imperative(sentence: str) -> Iterator[Asked]:
         yield Asked(f"What should I do about {thing}?", sentence, "about")
 
 
+BEFORE_SIGN = re.compile(r"\s+([?,.])")
+
+
 def _is_whole(question: str) -> bool:
     """Short enough, and nothing in it is open."""
     is_closed = question.count("(") == question.count(")") and not (question.count("`") % 2 or question.count('"') % 2)
@@ -197,5 +203,5 @@ def _is_whole(question: str) -> bool:
 
 
 def _tidy(text: str) -> str:
-    text = re.sub(r"\s+([?,.])", r"\1", " ".join(as_mine(text).split()))
+    text = BEFORE_SIGN.sub(r"\1", " ".join(as_mine(text).split()))
     return text[:1].upper() + text[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import MORE_VERBS, THIRD_PERSON, as_purpose, is_plural
+from ftq.facts.rules.english import SAYS, as_purpose, is_plural
 from ftq.questions.wordings import Language
 
 INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
@@ -53,7 +53,7 @@ def relation_of(fact: Fact, language: Language) -> str:
             if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
                 return "adjective"
             last = fact.attribute.lower().split()[-1:] or [""]
-            if fact.rule == "J" and (kind_of(fact.value) == "yes_no" or last[0] in THIRD_PERSON | MORE_VERBS):
+            if fact.rule == "J" and (kind_of(fact.value) == "yes_no" or last[0] in SAYS):
                 return "cell"  # `is active: true`, `weighs: 3`
             is_noun = last[0] in language.nouns and len(fact.attribute.split()) <= 3
             if not (is_noun or fact.rule == "J" or _is_count(fact, language)):

@@ -98,36 +98,39 @@ def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> 
 
 def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, list[Draft]]]:
     """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
-    turns: dict[str, int] = defaultdict(int)
-    numbered = []
-    for draft in train:
-        numbered.append((turns[draft.fact.key], draft))
-        turns[draft.fact.key] += 1
-    numbered.sort(key=lambda pair: pair[0])
-    same = max(SAME_ANSWERS, int(options.answer_share * len(train)))
+    same, most = max(SAME_ANSWERS, int(options.answer_share * len(train))), options.section_rows
     left_out: dict[str, list[Draft]] = defaultdict(list)
     sections, answers, kept = defaultdict[Section, int](int), defaultdict[str, int](int), list[Draft]()
     places = dict[int, Section]()  # of each fact
-    for turn, draft in numbered:
-        section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
-        answer = asked(draft.answer)
-        reason = (
-            "rows of a fact"
-            if turn >= options.fact_rows
-            else "rows of a section"
-            if sections[section] >= options.section_rows * (1 if turn > 1 else FIRST)
-            else "same answer"
-            if answers[answer] >= same
-            else ""
-        )
-        if reason:
-            left_out[reason].append(draft)
-            continue
-        sections[section] += 1
-        answers[answer] += 1
-        kept.append(draft)
+    for turn, rows in enumerate(_turns(train)):
+        room = most if turn > 1 else most * FIRST
+        for draft in rows:
+            section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
+            answer = asked(draft.answer)
+            if turn >= options.fact_rows:
+                left_out["rows of a fact"].append(draft)
+            elif sections[section] >= room:
+                left_out["rows of a section"].append(draft)
+            elif answers[answer] >= same:
+                left_out["same answer"].append(draft)
+            else:
+                sections[section] += 1
+                answers[answer] += 1
+                kept.append(draft)
     kept, cloze = _with_share(kept, options)
     return kept, {**left_out, "cloze": cloze}
+
+
+def _turns(train: list[Draft]) -> list[list[Draft]]:
+    """Each fact's first row, each fact's second, and so on."""
+    numbers, turns = defaultdict[str, int](int), list[list[Draft]]()
+    for draft in train:
+        turn = numbers[draft.fact.key]
+        numbers[draft.fact.key] = turn + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(draft)
+    return turns
 
 
 def _section(fact: Fact) -> Section:
@@ -137,18 +140,17 @@ def _section(fact: Fact) -> Section:
 
 def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:
     """Cloze rows up to their share of the tokens, counted as characters."""
-    others = sum(_size(draft) for draft in kept if CLOZE not in draft.question)
-    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
     cloze = [draft for draft in kept if CLOZE in draft.question]
+    others = sum(map(_size, kept)) - sum(map(_size, cloze))
+    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
     if not others:
         return kept, []
-    chosen: set[int] = set()
+    beyond = set[int]()
     for draft in sorted(cloze, key=lambda draft: order(options.seed, draft.question)):
         room -= _size(draft)
-        if room >= 0:
-            chosen.add(id(draft))
-    mixed = [draft for draft in kept if CLOZE not in draft.question or id(draft) in chosen]
-    return mixed, [draft for draft in cloze if id(draft) not in chosen]
+        if room < 0:
+            beyond.add(id(draft))
+    return [draft for draft in kept if id(draft) not in beyond], [draft for draft in cloze if id(draft) in beyond]
 
 
 def _size(draft: Draft) -> int:
@@ -182,13 +184,13 @@ def _silent(
 
 def _rows(drafts: list[Draft]) -> list[Row]:
     """The drafts as rows. The list is emptied, so that not all are in memory twice."""
-    rows, sources = list[Row](), dict[str, str]()  # a source is one text for all its rows
+    rows, sources = list[Row](), dict[Section, str]()  # a source is one text for all its rows
     drafts.reverse()
     while drafts:
-        draft = drafts.pop()
-        fact, source = draft.fact, _source(draft)
-        source = sources.setdefault(source, source)
-        rows.append(Row(draft.question, "", draft.answer, source, fact.rule, fact.key, draft.gist, fact.file))
+        question, answer, fact, gist, _ = draft = drafts.pop()
+        place = fact.file, fact.path
+        source = sources.get(place) or sources.setdefault(place, _source(draft))
+        rows.append(Row(question, "", answer, source, fact.rule, fact.key, gist, fact.file))
     return rows
 
 

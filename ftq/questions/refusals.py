@@ -6,7 +6,6 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import chain, islice, zip_longest
 
@@ -84,9 +83,11 @@ def _room(answered: Sequence[str], count: int) -> dict[str, int]:
 
 def _openings(question: str) -> tuple[str, str]:
     """(its first word, its first two): `how`, `how many`."""
-    plain = CODE.sub("x", question) if "`" in question else question
-    words = plain.lower().split(None, 2)
-    return (words or [""])[0], " ".join(words[:2]) + " "
+    first = " ".join(question.split(None, 2)[:2])
+    if "`" in first:
+        first = " ".join(CODE.sub("x", question).split(None, 2)[:2])
+    first = first.lower()
+    return first.partition(" ")[0], f"{first} "
 
 
 class _Absent:
@@ -167,7 +168,7 @@ class _Absent:
             attribute, lowered = attributes[self._pick(fact, "attribute") % len(attributes)]
             if fact.kind.lower() not in owners[lowered] and not words_of(lowered) & said[fact.subject.lower()]:
                 asked = drafts(_like(fact, fact.subject, "attribute", attribute), self.language, self.options)
-                yield from (replace(draft, answer=self.language.word("silent"), gist="") for draft in asked[:1])
+                yield from (draft._replace(answer=self.language.word("silent"), gist="") for draft in asked[:1])
 
     def stock(self) -> Iterator[Draft]:
         """What people ask of everything, where none of its words is said."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftq.facts.fact import ALL
 
@@ -23,19 +24,18 @@ class Options:
     cloze_share: float = 0.15  # of tokens
     valid_every: int = 20  # facts, of which one has another wording in valid
 
-    @property
+    @cached_property
     def section_rows(self) -> int:
         """At most, once each of its facts has two: thirty facts' wordings."""
         return 30 * self.wordings
 
-    @property
+    @cached_property
     def wordings(self) -> int:
         """Of each fact."""
         return min(self.fact_rows // 2, max(1, -(-self.exposures // max(1, self.epochs))))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     instruction: str
     input: str
     output: str

@@ -17,6 +17,7 @@ ENOUGH, CLEARLY = 0.5, 1.2  # weight in all, and times the second language's
 LETTER, SINGLE = 0.5, 0.5  # what a letter and a word of one letter weigh
 FOREIGN = 0.003  # of the letters
 QUOTED = re.compile(r"(`[^`]*`|\"[^\"]*\"|“[^”]*”|„[^“]*“|«[^»]*»)")
+LETTERS = re.compile(r"[^\W\d_]+")
 WORD = re.compile(r"(?<![\w./$_-])[^\W\d_]+(?![\w/_-]|\.\w)")
 CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 KANA, HAN = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\u4e00-\u9fff]")
@@ -74,7 +75,10 @@ class Language:
 
     def reworded(self, text: str, turn: int) -> str:
         """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
-        pieces, others = QUOTED.split(text), _synonyms(self.code)
+        others = _synonyms(self.code)
+        if others.keys().isdisjoint(LETTERS.findall(text.lower())):  # most questions; looking for places is slow
+            return text
+        pieces = QUOTED.split(text)
         places = [
             (number, match)
             for number in range(0, len(pieces), 2)
@@ -129,7 +133,7 @@ def language_of(text: str) -> str:
         return NEUTRAL
     if len(CYRILLIC.findall(text)) > letters * 0.5:
         return "ru"
-    words = re.findall(r"[^\W\d_]+", text.lower())
+    words = LETTERS.findall(text.lower())
     marks = set(text.lower())
     scores = {
         code: sum(weights.get(word, 0) for word in words) + LETTER * len(marks & own)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, zip_longest
+from typing import NamedTuple
 
 from ftq.facts.checks import EMPTY, points, words
 from ftq.facts.fact import Fact
@@ -31,8 +31,7 @@ KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A row to be; `gist` is equal for answers that say the same."""
 
     question: str

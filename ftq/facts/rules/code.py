@@ -17,6 +17,8 @@ SHELLS = frozenset(
 )
 KEYS = frozenset({"toml", "yaml", "yml", "ini", "conf", "properties", "env", "dotenv", "cfg"})
 OUTPUTS = frozenset({"text", "txt", "output", "log", "diff", "mermaid", "svg", "html", "plain", "plaintext", "math"})
+NO_CODE, COLUMNED = OUTPUTS - {"text", "txt"}, SHELLS | {"", "text", "txt"}
+AFTER_LANGUAGE = re.compile(r"[\s,{:]")
 COLUMN = re.compile(r"-|[A-Za-z][\w-]*(?: [\w<\[-]|$)|[A-Z_]{3,}$")  # not a tree of files
 LABEL = 10  # words of a line that is no purpose
 LINES, LENGTH = 10, 500  # of code that an answer can hold
@@ -66,7 +68,7 @@ def _commands(place: Place, blocks: list[Block]) -> Iterator[Fact]:
         if isinstance(block, Bullets):
             for item in block.items:
                 yield from _commands(place, item.blocks)
-        elif isinstance(block, Code) and block.info.split(" ")[0].lower() not in OUTPUTS - {"text", "txt"}:
+        elif isinstance(block, Code) and block.info.split(" ")[0].lower() not in NO_CODE:
             commented = list(_commented(place, block)) or list(_columns(place, block))
             yield from commented or _introduced(place, block, before)
         before = block
@@ -114,7 +116,7 @@ def _text(code: Code) -> str:
 
 
 def _language(code: Code) -> str:
-    return re.split(r"[\s,{:]", code.info, maxsplit=1)[0].lower()
+    return AFTER_LANGUAGE.split(code.info, 1)[0].lower()
 
 
 def _commented(place: Place, code: Code) -> Iterator[Fact]:
@@ -148,7 +150,7 @@ def _comment(text: str) -> str:
 
 def _columns(place: Place, code: Code) -> Iterator[Fact]:
     """`--flag    what it does`, as help texts print it."""
-    if _language(code) not in SHELLS | {"", "text", "txt"}:
+    if _language(code) not in COLUMNED:
         return
     lines = [line for line in code.lines if line.strip()]
     rows: list[tuple[int, str, str]] = []

@@ -26,15 +26,19 @@ THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", 
     "reads", "starts", "stops", "shows", "sends", "waits", "knows", "becomes", "works", "contains", "provides",
 }  # fmt: skip
 ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and resuming a run`
+SAYS = THIRD_PERSON | MORE_VERBS
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 BREAKS = known_words("breaks")
+ENDS_SUBJECT, IN_SUBJECT = BREAKS - {"you", "it", "they", "this"}, BREAKS - {"it", "they", "this"}
 BETWEEN = known_words("between")
 ARTICLES = known_words("articles")
 LEADING = re.compile(r"(?P<lead>[A-Z][^,;:()]{2,80}), (?P<main>(?:[a-z`]|[A-Z]).+)")
 CONDITIONS = known_words("conditions")
+ADVERBIAL, ORDERS = CONDITIONS | {"as"}, VERBS - NOUNS
+BY_DEFAULT = re.compile("^By default (?=\\w|`)")
 NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
 )
@@ -96,7 +100,7 @@ def as_serving(text: str) -> str:
     """What a description says that its subject does: `Shows the log` and `show the log` are `show the log`."""
     first, _, rest = text.partition(" ")
     verb, lowest = first.lower(), re.split(r"[.;:(,]| — | - ", rest)[0].strip()
-    is_third = verb in THIRD_PERSON | MORE_VERBS and verb not in ("has", "is", "means", "needs")
+    is_third = verb in SAYS and verb not in ("has", "is", "means", "needs")
     plain = bare(verb) if is_third else as_purpose(f"{first} {lowest}").partition(" ")[0]
     is_whole = (
         1 < len(lowest.split()) <= 12 and lowest.count("`") % 2 == 0 and not lowest.endswith((" a", " the", " of"))
@@ -152,11 +156,11 @@ def clause_of(sentence: str) -> Clause | None:
     lead, text = led(sentence)
     if text == "":
         return None
-    codes = CODE.findall(text)
-    words = CODE.sub("\0", text).split(" ")
+    codes = CODE.findall(text) if "`" in text else []
+    words = (CODE.sub("\0", text) if codes else text).split(" ")
     for number, word in enumerate(words[1 : DEEPEST + 1], start=1):
         plain = word.lower()
-        if words[number - 1].lower() in BREAKS - ({"you", "it", "they", "this"}) or words[number - 1][-1:] in ",;:—)":
+        if words[number - 1].lower() in ENDS_SUBJECT or words[number - 1][-1:] in ",;:—)":
             return None
         if plain in AUXILIARIES or NEGATIVE.fullmatch(plain):
             return _with_auxiliary(lead, words, number, codes)
@@ -168,7 +172,7 @@ def clause_of(sentence: str) -> Clause | None:
 def led(sentence: str) -> tuple[str, str]:
     """(what stands before the main clause, the clause): `When X, Y`. Both empty for what points elsewhere."""
     text = sentence.rstrip(".!")
-    text = re.sub("^By default (?=\\w|`)", "By default, ", text)
+    text = BY_DEFAULT.sub("By default, ", text)
     match = LEADING.fullmatch(text)
     if match is None or match["lead"].split()[0].lower() not in CONDITIONS:
         return "", text
@@ -220,19 +224,20 @@ def _made(
     lead: str, before: list[str], auxiliary: str, rest: list[str], is_negative: bool, verb: str, codes: list[str]
 ) -> Clause | None:
     subject, after = " ".join(before), " ".join(rest)
-    if not subject or not after or any(word.lower() in BREAKS - {"it", "they", "this"} for word in before):
+    if not subject or not after or any(word.lower() in IN_SUBJECT for word in before):
         return None
     if len(before) == 1 and subject.lower() in ("it", "they", "this") and not lead:
         return None
     first = before[0].lower()
-    is_adverbial = first in CONDITIONS | {"as"} or (first.endswith("ly") and len(before) == 1)
-    if ("you" in before and len(before) > 1) or (not lead and (first in VERBS - NOUNS or is_adverbial)):
+    is_adverbial = first in ADVERBIAL or (first.endswith("ly") and len(before) == 1)
+    if ("you" in before and len(before) > 1) or (not lead and (first in ORDERS or is_adverbial)):
         return None
     is_negative = is_negative or NOT_SOON.match(after) is not None
     after = after.removeprefix("never ")
-    held = iter(codes)
-    subject = re.sub("\0", lambda match: next(held, ""), subject)
-    after = re.sub("\0", lambda match: next(held, ""), after)
+    if codes:
+        held = iter(codes)
+        subject = re.sub("\0", lambda match: next(held, ""), subject)
+        after = re.sub("\0", lambda match: next(held, ""), after)
     if subject.lower() == "you":
         subject = "I"
         auxiliary = "am" if auxiliary == "are" else auxiliary

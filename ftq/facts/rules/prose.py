@@ -11,7 +11,7 @@ from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, RECENT, is_readable, is_sent
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
-from ftq.facts.rules.english import MORE_VERBS, THIRD_PERSON, VERBS, as_purpose
+from ftq.facts.rules.english import SAYS, THIRD_PERSON, VERBS, as_purpose
 from ftq.facts.rules.terms import named
 from ftq.facts.text.signs import ENDS, QUESTIONS, asks
 
@@ -92,7 +92,7 @@ def _paragraphs(place: Place, rule: str) -> Iterator[Paragraph]:
 @lru_cache(RECENT)
 def _is_told(text: str) -> bool:
     """A sentence that says something by itself, and has a subject."""
-    if text.partition(" ")[0] in THIRD_PERSON | MORE_VERBS:
+    if text.partition(" ")[0] in SAYS:
         return False
     return (
         text[-1] in ENDS

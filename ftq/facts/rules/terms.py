@@ -11,6 +11,7 @@ from ftq.facts.fact import Fact
 from ftq.facts.inline import sentences
 from ftq.facts.place import Place, answer
 
+CODE = re.compile(r"`[^`]{1,200}`")
 SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")
 IDENTIFIER = re.compile(
     r"`?(--?[A-Za-z][\w-]{0,60}|[A-Za-z_$][\w$]{0,60}(?:[._-][\w$]{1,60}){0,6}(?:\(.{0,200}\))?)`?(?:[=\s]\S{0,60})?"
@@ -34,8 +35,8 @@ def option(place: Place) -> Iterator[Fact]:
 
 def named(heading: str) -> str:
     """The code in a heading that is little else; plain text if it looks like code."""
-    codes = re.findall(r"`[^`]{1,200}`", heading)
-    if codes and len(re.sub(r"`[^`]{1,200}`", "", heading).split()) <= 2:
+    codes = CODE.findall(heading) if "`" in heading else []
+    if codes and len(CODE.sub("", heading).split()) <= 2:
         return _called(codes[0])
     is_code = "_" in heading or heading.startswith("--") or "()" in heading
     return _called(f"`{heading}`") if is_code and " " not in heading and IDENTIFIER.fullmatch(heading) else ""

@@ -25,6 +25,7 @@ SURE = "".join(sign for sign in STOPS + WIDE + QUESTIONS if sign not in "?\u037e
 END_OF_SENTENCE = re.compile(
     rf"[.!?\u037e…]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s+(?![a-zà-þа-я])|[{SURE}]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s*"
 )
+_MARKS = tuple(QUESTIONS)
 _GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]\W*;$")
 _ARMENIAN, _ADLAM = "\u055e", "\U0001e95f"  # above the word that is asked for; at the beginning
 _QUOTES = {"“": "”", "„": "“", "«": "»", "‹": "›", "「": "」", "『": "』", '"': '"', "'": "'"}
@@ -36,6 +37,10 @@ def asks(text: str) -> bool:
     plain = text[-200:].rstrip("*_~! \n") if text.isascii() else _AFTER.sub("", text[-200:])
     if len(plain) > 1 and _QUOTES.get(text.lstrip("*_ ")[:1]) == plain[-1]:
         plain = plain[:-1].rstrip()
-    if plain.endswith(tuple(QUESTIONS)) or _GREEK.search(plain) or text.lstrip().startswith(_ADLAM):
+    if plain.endswith(_MARKS):
+        return True
+    if text.isascii():
+        return False
+    if _GREEK.search(plain) or text.lstrip().startswith(_ADLAM):
         return True
     return _ARMENIAN in plain.rstrip("\u0589").rpartition("\u0589")[2]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import UserError
-from ftq.examples.lengths import Pieces, cuts_at_spaces
-from ftq.examples.prompt import completion, prompt
+from ftq.examples.lengths import Words, cuts_at_spaces
+from ftq.examples.prompt import START, after_start, completion, prompt
 from ftq.spec.options import Format
 from ftq.spec.weights import DAMAGED
 from worker.llama.answer import WITHOUT_THINKING
@@ -43,7 +43,7 @@ class Tokens:
         self._start = _start_of_text(self._inner)
         self.template = Template(model_dir, list(self._codes)) if format == "chat" else None
         cuts = format == "alpaca" and cuts_at_spaces(self._inner)
-        self._pieces = Pieces(lambda texts: [array("i", ids) for ids in self._encode_all(texts)]) if cuts else None
+        self._words = Words(self._bytes_of, b"".join) if cuts else None
 
     @property
     def start(self) -> str:
@@ -113,9 +113,13 @@ class Tokens:
     def pairs(self, examples: list[dict[str, str]], stop: str) -> Iterator[tuple[array[int], array[int]]]:
         """(prompt, answer with its stop token) of each example."""
         start, end = array("i", self._start), array("i", [self._id(stop)])
-        if self._pieces is not None:  # the prompt of ftq's own begins with no control token
-            for one, question, two, input, three, answer in self._pieces.of(examples):
-                yield start + one + question + two + input + three, answer + end
+        if self._words is not None:  # the prompt of ftq's own begins with no control token
+            start += array("i", self._encode(START))
+            texts = [after_start(example["instruction"], example["input"]) for example in examples]
+            texts += [completion(example["output"], "") for example in examples]
+            ids = [array("i", words) for words in self._words.of(texts)]
+            for question, answer in zip(ids[: len(examples)], ids[len(examples) :], strict=True):
+                yield start + question, answer + end
             return
         asked = [self._asked(example)[0] for example in examples]
         answers = [self._answer(example) for example in examples]
@@ -173,6 +177,9 @@ class Tokens:
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
         return [found.ids for found in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _bytes_of(self, texts: list[str]) -> list[bytes]:
+        return [array("i", ids).tobytes() for ids in self._encode_all(texts)]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
