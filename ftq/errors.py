@@ -16,7 +16,6 @@ Whatever else is raised is a bug (kind "bug"): not retried, its full log kept.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import os
 import re
@@ -136,6 +135,8 @@ def unusable(error: OSError) -> Unavailable:
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """' Did you mean x?' for the nearest known word, or an empty string."""
+    import difflib  # for a person who has mistyped
+
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.client.recording.record import with_validation
 from ftq.errors import UserError, did_you_mean
-from ftq.evaluation import own
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot, snapshot
 from ftq.servers import sqlite_file
@@ -70,6 +69,8 @@ def validate(
     file = os.path.expanduser(str(options.get("questions_file") or ""))
     with _noted(problems):
         if file:
+            from ftq.evaluation import own
+
             own.read(Path(file))
     missing = _unknown_layers(spec.target_modules, model) if spec and model and layers else ""
     problems += [UserError(wrong) for wrong in (missing, _wrong_name(name)) if wrong]
@@ -160,6 +161,7 @@ def look_over(
 
 def _few(tested: int | None, spec: dict[str, Any]) -> tuple[str, str] | None:
     """What to say where the documents, and the user's own questions, test too little; None where that isn't known."""
+    from ftq.evaluation import own
     from ftq.evaluation.evaluation import Kind
     from ftq.evaluation.verdicts import few_ahead
 

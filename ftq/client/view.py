@@ -7,15 +7,16 @@ import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftq.client.workers import Member
-from ftq.evaluation.evaluation import Evaluation
 from ftq.files.artifact import Artifact
-from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import run_dir
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
 from ftq.words import numbers
+
+if TYPE_CHECKING:
+    from ftq.evaluation.evaluation import Evaluation
 
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds", "doing")
 
@@ -120,6 +121,8 @@ def _place(home: Path, run_id: str, part: str, name: str, url: str) -> str:
 
 def held(run: Run, home: Path) -> dict[str, str]:
     """{GGUF file: the types of its weights}, as the export has measured them."""
+    from ftq.files.export_report import ExportReport
+
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         return {one.file: one.held for one in ExportReport.read(run_dir(home, run.id).path).ggufs if one.held}
     return {}
@@ -127,6 +130,8 @@ def held(run: Run, home: Path) -> dict[str, str]:
 
 def evaluation(run: Run, home: Path) -> Evaluation | None:
     """What the stage evaluate has written; None if it hasn't (yet), or the file can't be read."""
+    from ftq.evaluation.evaluation import Evaluation
+
     done = any(stage.name == "evaluate" and stage.status == "succeeded" for stage in run.stages)
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         return Evaluation.read(run_dir(home, run.id).evaluation) if done else None

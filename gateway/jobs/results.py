@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.files.run_dir import RunDir
-from ftq.report import curves
 from ftq.store.records import Run
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ REMEMBERED = 128  # runs whose lines are in memory
 
 def metrics(folder: RunDir) -> tuple[Line, ...]:
     """The lines so far, by step; none where none are there. A file that hasn't changed isn't read again."""
+    from ftq.report import curves
+
     path, _ = curves.place(folder)
     try:
         stat = path.stat()

@@ -139,6 +139,13 @@ class Done:
     done: bool = True
 
 
+def comparison() -> type:
+    """What compares two runs; imported when it is described."""
+    from ftq.evaluation.compare import Comparison
+
+    return Comparison
+
+
 # ---- what is asked ----------------------------------------------------------------------------------------
 
 

@@ -82,7 +82,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Entry:
-    """`answer` is a dataclass, or the media type of another answer. `raw`: the handler reads the body by itself."""
+    """A path.
+
+    `answer` is a dataclass, a function that imports it, or the media type of another answer. `raw`: the handler reads
+    the body by itself.
+    """
 
     method: str
     path: str

@@ -114,7 +114,8 @@ def _answer(entry: Entry, schemas: dict[str, Any]) -> dict[str, Any]:
     if isinstance(entry.answer, str):
         binary = {"type": "string", **({"format": "binary"} if "octet" in entry.answer else {})}
         return {entry.answer: {"schema": binary}}
-    return {"application/json": {"schema": _schema(entry.answer, schemas, "serialization")}}
+    kind = entry.answer if isinstance(entry.answer, type) else entry.answer()
+    return {"application/json": {"schema": _schema(kind, schemas, "serialization")}}
 
 
 def _refusals(entry: Entry) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from ftq.client.workers import Member
-from ftq.evaluation.compare import Comparison
 from ftq.store.records import Run
 from gateway.own import answers, ask, files, runs, submit
 from gateway.own.entry import Entry, Nothing
@@ -33,7 +32,7 @@ TABLE = [
     Entry("GET", RUN + "/model", files.model, "The files of a run's model", answers.ModelParts, answers.Kind),
     Entry("GET", RUN + "/report", files.report, "A page on a run", PAGE),
     Entry("GET", "/versions", runs.versions, "Finished runs as numbered models", answers.Versions),
-    Entry("GET", "/compare", runs.compare, "Two runs side by side", Comparison, answers.Two),
+    Entry("GET", "/compare", runs.compare, "Two runs side by side", answers.comparison, answers.Two),
     Entry("GET", "/workers", runs.workers, "The workers", answers.Workers),
     Entry("POST", "/workers/drain", runs.drain, "Let one take nothing new", Member, body=answers.Named, admin=True),
     Entry("POST", "/workers/undrain", runs.undrain, "Let one take work again", Member, body=answers.Named, admin=True),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftq.client.recording.names import free_name
 from ftq.client.workers import Member
-from ftq.evaluation.compare import Comparison
 from ftq.files import uploads
 from ftq.settings import cache_dir
 from ftq.store.records import Run
@@ -15,6 +15,9 @@ from ftq.version import VERSION
 from gateway.errors import ApiError
 from gateway.own import answers
 from gateway.own.entry import Call
+
+if TYPE_CHECKING:
+    from ftq.evaluation.compare import Comparison
 
 
 def about(call: Call) -> answers.About:

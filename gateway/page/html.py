@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -18,6 +17,7 @@ from gateway.errors import ApiError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
 # Widths of bars in ftq's own tables are style attributes; scripts and styles come from this server's files alone.
@@ -88,6 +88,8 @@ def environment() -> Environment:
 
 def _code(text: str) -> Markup:
     """Text in which what stands in backquotes is to be typed."""
+    from markupsafe import Markup, escape
+
     words = escape(printable(text)).split("`")
     return Markup("").join(Markup("<code>{}</code>").format(word) if n % 2 else word for n, word in enumerate(words))
 

@@ -11,7 +11,6 @@ from typing import Any
 from ftq.client import removal
 from ftq.client.recording.names import family_of, free_name, new_id, numbered
 from ftq.errors import NameTaken, Unavailable
-from ftq.evaluation import own
 from ftq.files import disk, run_dir
 from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.run_dir import RunDir
@@ -136,6 +135,8 @@ def _record(
             partial.run_json, {"id": run_id, "name": name, "spec": spec, "documents_hash": documents.hash}
         )
         if read.get("questions_file"):
+            from ftq.evaluation import own
+
             run_dir.write_json(partial.own_questions, own.to_json(own.read(Path(read["questions_file"]))))
         if left_out := documents.left_out if asker.left_out is None else asker.left_out:
             run_dir.write_json(partial.left_out, left_out)
