@@ -151,7 +151,7 @@ def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(
     assert resumed and resumed[0].data["step"] >= 5
     steps = json.loads((site.folder / "b" / "artifacts" / run.id / "adapter" / "steps.json").read_text())["steps"]
     assert steps == list(range(1, 201))
-    assert not any("checkpoints-" in key for key in site.bucket.keys(run.id))
+    until(lambda: not any("checkpoints-" in key for key in site.bucket.keys(run.id)))
 
 
 def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site: Site) -> None:
