@@ -177,7 +177,11 @@ class Exchange:
         assert bucket
 
         def fetch(move: Move) -> None:
-            bucket.fetch(run.id, part, attempt, wanted, move)
+            try:
+                bucket.fetch(run.id, part, attempt, wanted, move)
+            except Gone:
+                if not bucket.send_older(run.id, part, attempt, move):
+                    raise
 
         try:
             self.moving.insist(f"fetching {part}", fetch)
