@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from ftq.client.client import Client
+from ftq.client.removal import why
 from ftq.doctor import web
 from ftq.errors import FtqError, UserError
 from ftq.files.remote import checkpoints, limit, record, transfer
@@ -327,6 +329,37 @@ def test_the_least_recently_used_copies_go_and_only_what_the_bucket_has(here: Sh
     assert files_of(here.home / "old1") == {"logs/ask.log": b"l"}
     here.fetch("old1", "prepare", 1)
     assert files_of(here.home / "old1") == {"dataset/a": b"x" * 1000, "logs/ask.log": b"l"}
+
+
+def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
+    url: str, here: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(here.home, "", f"sqlite:///{tmp_path}/shared.db", artifacts_url=url)
+    client = Client(settings)
+    for run in ("run1", "run2"):
+        client.store.create(run, run, {"model": "m"}, "hash")
+        client.cancel(run)
+        write(here, {"documents/a.md": b"A"}, run=run)
+        publish(here, "submit", 1, "documents", run=run)
+    elsewhere = Client(dataclasses.replace(settings, home=tmp_path / "elsewhere"))
+    elsewhere.room.remove(elsewhere.find("run2"))
+    assert here.bucket.names() == ["run1"]
+    delete = Bucket.delete
+    monkeypatch.setattr(Bucket, "delete", lambda *_: (_ for _ in ()).throw(OutOfReach("away")))
+    with pytest.raises(OutOfReach):
+        client.room.remove(client.find("run1"))
+    assert client.all() == [] and here.bucket.names() == ["run1"]
+    monkeypatch.setattr(Bucket, "delete", delete)
+    leftovers = [(path.name, why(path)) for path, _ in client.room.leftovers() if path.is_relative_to(here.home)]
+    assert leftovers == [
+        (".run1.deleted", "a deletion was stopped there"),
+        ("run2", "a copy of a run that was deleted"),
+    ]
+    for name, _ in leftovers:
+        client.room.clear(here.home / name)
+    assert here.bucket.names() == [] and not list(here.home.iterdir())
+    client.close()
+    elsewhere.close()
 
 
 # ---- what is wrong with it ------------------------------------------------------------------------------

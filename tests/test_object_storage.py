@@ -151,7 +151,7 @@ def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(
     assert resumed and resumed[0].data["step"] >= 5
     steps = json.loads((site.folder / "b" / "artifacts" / run.id / "adapter" / "steps.json").read_text())["steps"]
     assert steps == list(range(1, 201))
-    assert not any("checkpoints-" in key for key in site.bucket.keys(run.id))
+    until(lambda: not any("checkpoints-" in key for key in site.bucket.keys(run.id)))
 
 
 def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site: Site) -> None:
@@ -200,6 +200,26 @@ def test_a_stage_that_another_machine_has_done_is_a_hit(site: Site) -> None:
 
 
 @pytest.mark.long
+def test_a_run_from_before_there_was_a_bucket_goes_up_as_it_goes_on(site: Site) -> None:
+    before = site.machine("old", Bench, FTQ_ARTIFACTS_URL="")
+    worker = before.start_worker(name="old1")
+    done = before.submit("done")
+    site.wait_for_all()
+    worker.signal(signal.SIGKILL)
+    waiting = before.submit("waiting")
+    now = site.machine("old")
+    now.start_worker(name="new1")
+    site.wait_for_all()
+    keys = [key.split("/") for key in site.bucket.keys("")]
+    assert {key[0] for key in keys} == {waiting.id}
+    assert {"submit.1.json", "evaluate.1.json"} <= {key[1] for key in keys}
+    assert now.client.ask("done", "Why?")["answer"]
+    pulled = now.client.models.pull(now.client.models.model("done"), site.folder / "pulled")
+    assert pulled.files[0][0] == "model-q4_k_m.gguf" and done.id != waiting.id
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_real_stages_that_alternate_between_two_machines(site: Site) -> None:
     """One machine has the queue cpu, the other gpu: what each stage reads comes through the bucket."""
     make_tiny_model(site.folder / "tiny")

@@ -20,6 +20,7 @@ from ftq.client.asking import drain
 from ftq.client.follow import patiently
 from ftq.errors import FtqError, RunError, Unavailable, UserError
 from ftq.files.remote import record
+from ftq.files.remote.bucket import Gone
 from ftq.files.remote.share import Share, share_of
 from ftq.files.run_dir import RunDir, run_dir
 from ftq.settings import Settings
@@ -105,7 +106,8 @@ class Answerer:
         """Have the model's file, or what names the commit of the base model, on this machine."""
         stage, name = ("export", file.name) if file else ("prepare", "dataset/report.json")
         if (there := run.stage(stage)).status == "succeeded":
-            share.fetch(run.id, stage, there.attempt, lambda path: path == name)
+            with contextlib.suppress(Gone):  # a run from before there was a bucket may be here
+                share.fetch(run.id, stage, there.attempt, lambda path: path == name)
 
     def _write(self, asker: _Asker, file: Path, question: Question) -> dict[str, Any]:
         with self._lock:

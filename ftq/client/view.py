@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.client.workers import Member
 from ftq.files.artifact import Artifact
+from ftq.files.disk import size_of
 from ftq.files.run_dir import run_dir
 from ftq.store.records import FINISHED, Event, Run, Stage, Version
 from ftq.words import numbers
@@ -107,16 +108,17 @@ def loss(run: Run) -> float | None:
 def artifacts(run: Run, home: Path, url: str = "") -> list[Artifact]:
     """What all stages have published, the paths absolute; in the bucket at the URL, if it isn't on this machine."""
     return [
-        replace(artifact, path=_place(home, run.id, f"{stage.name}.{stage.attempt}", artifact.path, url))
+        replace(artifact, path=_place(home, run.id, f"{stage.name}.{stage.attempt}", artifact, url))
         for stage in run.stages
         if stage.status == "succeeded"
         for artifact in stage.artifacts or []
     ]
 
 
-def _place(home: Path, run_id: str, part: str, name: str, url: str) -> str:
-    path = home / run_id / name
-    return f"{url}/{run_id}/{part}/{name}" if url and not path.exists() else str(path)
+def _place(home: Path, run_id: str, part: str, artifact: Artifact, url: str) -> str:
+    path = home / run_id / artifact.path
+    is_here = not url or (path.exists() and size_of(path) == artifact.bytes)
+    return str(path) if is_here else f"{url}/{run_id}/{part}/{artifact.path}"
 
 
 def held(run: Run, home: Path) -> dict[str, str]:

@@ -60,6 +60,8 @@ class BucketFiles:
 
     def fetch_file(self, run: Run, name: str) -> Path:
         """One file that the export has made, fetched if it isn't here. Gone, or OutOfReach."""
+        if self._is_older(run, "export"):
+            return run_dir(self._home, run.id).path / name
         self.share.fetch(run.id, "export", run.stage("export").attempt, lambda path: path == name)
         return run_dir(self._home, run.id).path / name
 
@@ -67,7 +69,7 @@ class BucketFiles:
         """Have what `pull` takes out: gguf, gguf:q8_0, adapter or merged. Refused if the bucket hasn't got it."""
         kind, _, quant = kind.partition(":")
         stage = run.stage(MAKERS.get(kind, "export"))
-        if stage.status != "succeeded":
+        if stage.status != "succeeded" or self._is_older(run, stage.name):
             return  # whoever collects the files says so
         self.fetch_small(run.id)
         names = self.quantizations(run) if kind == "gguf" else []
@@ -89,12 +91,16 @@ class BucketFiles:
         export = run.stage("export")
         if export.status != "succeeded":
             return []
+        if self._is_older(run, "export"):
+            return [path.stem.removeprefix("model-") for path in run_dir(self._home, run.id).ggufs()]
         names = self.share.bucket.names(f"{run.id}/export.{export.attempt}")
         return [name[6:-5] for name in names if name.startswith("model-") and name.endswith(".gguf")]
 
     def holds(self, run: Run, name: str) -> bool:
         """Whether the export has made a file of this name, and nobody has deleted it."""
         export = run.stage("export")
+        if self._is_older(run, "export"):
+            return (run_dir(self._home, run.id).path / name).is_file()
         return export.status == "succeeded" and name in self.share.bucket.names(f"{run.id}/export.{export.attempt}")
 
     def delete_models(self, run: Run) -> None:
@@ -137,10 +143,17 @@ class BucketFiles:
         except OutOfReach:
             self._asked_again_at = time.monotonic() + AGAIN_SECONDS
 
+    def _is_older(self, run: Run, stage: str) -> bool:
+        """Whether the stage's files are here alone: the run is from before there was a bucket."""
+        folder = run_dir(self._home, run.id)
+        return record.read(folder.path, stage) is None and bool(folder.outputs(stage))
+
     def _try(self, run: Run, name: str, wanted: share.Wanted) -> bool:
         stage = next((one for one in run.stages if one.name == name), None)
         if stage is None or stage.status != "succeeded" or time.monotonic() < self._asked_again_at:
             return False
+        if self._is_older(run, name):
+            return True
         try:
             self.share.fetch(run.id, name, stage.attempt, wanted)
             return True

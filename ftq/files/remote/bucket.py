@@ -223,7 +223,7 @@ class Bucket:
 
     def _translated(self, error: BaseException) -> OutOfReach:
         names = {type(one).__name__ for one in _chain(error)}
-        text = first_line(error) or type(error).__name__
+        text = first_line(error).partition(': "http')[0] or type(error).__name__  # no address of a single request
         who = CREDENTIALS.get({"gcs": "gs", "abfs": "az"}.get(self.scheme, self.scheme), "")
         if _is_no_bucket(error):
             name = self._root.partition("/")[0]

@@ -52,6 +52,15 @@ class Share:
         folder = run_dir(self.home, run_id).path
         return Upload(self.bucket, run_id, part, attempt, _files(folder, names), like=like)
 
+    def send_older(self, run_id: str, part: str, attempt: int, move: Move) -> bool:
+        """Send a part that only this machine has, since it was made before there was a bucket. False if it hasn't."""
+        folder = run_dir(self.home, run_id)
+        names = [path.name for path in folder.outputs(part)] if part in OUTPUTS else SUBMITTED_FILES
+        if record.read(folder.path, part) or not any((folder.path / name).exists() for name in names):
+            return False
+        self.note(self.upload(run_id, part, attempt, names).go(move))
+        return True
+
     def note(self, manifest: Manifest) -> None:
         """Record that this machine's files are those in the bucket."""
         folder = run_dir(self.home, manifest.run).path

@@ -44,6 +44,7 @@ class Background:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._ends.set()
         self._due.set()
+        self._move.stop.set()  # nobody needs it once the stage has succeeded; else `save` sends the last one
 
     def heard(self, event: str) -> None:
         if event == "checkpoint":
@@ -56,19 +57,18 @@ class Background:
 
     def save(self, watch: Watch, until: float) -> None:
         """Send the last checkpoint before the stage is given to another machine, if that can be done by then."""
-        self._ends.set()
-        if not self._unsent:
-            return
         ended = threading.Event()
 
         def send() -> None:
             try:
-                self._send_state(Move())
+                with self._state_lock:  # what is on its way, perhaps an older one, ends now
+                    unsent = self._unsent
+                if unsent:
+                    self._send_state(Move())
             except Exception as error:
                 log.warning("the last checkpoint isn't in the bucket: %s", first_line(error))
             ended.set()
 
-        self._move.stop.set()  # what is on its way may be an older one
         threading.Thread(target=send, name="last checkpoint", daemon=True).start()
         while not ended.wait(0.1) and time.monotonic() < until:
             watch.keep_lease()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from ftq.errors import FtqError
 from ftq.files.remote import checkpoints, record, share
-from ftq.files.remote.bucket import Gone, OutOfReach
+from ftq.files.remote.bucket import Gone
 from ftq.files.remote.limit import trim_at_times
 from ftq.files.remote.manifest import Manifest
 from ftq.files.remote.share import Share, needed_by_people
@@ -134,22 +134,34 @@ class Exchange:
                 self._fetch_latest(self.share, folder.path.name)
 
     def tidy(self, folder: RunDir, stage: str, attempt: int, trained: int) -> None:
-        """Delete what nobody needs any more: the stage's earlier attempts, and after the export the checkpoints."""
-        if self.share:
-            with contextlib.suppress(OutOfReach):  # `ftq gc` deletes it
+        """Delete what nobody needs any more: the stage's earlier attempts, and after the export the checkpoints.
+
+        The next stage doesn't wait for it. What stays, for the bucket was out of reach, goes with the run.
+        """
+        bucket = self.share
+
+        def delete() -> None:
+            assert bucket
+            with contextlib.suppress(FtqError):
                 if attempt > 1:
-                    self.share.forget_earlier(folder.path.name, stage, attempt)
+                    bucket.forget_earlier(folder.path.name, stage, attempt)
                 if stage == "export":
-                    checkpoints.forget(self.share, folder.path.name, before=trained + 1)
+                    checkpoints.forget(bucket, folder.path.name, before=trained + 1)
+
+        if bucket and (attempt > 1 or stage == "export"):
+            threading.Thread(target=delete, name="tidy", daemon=True).start()
 
     def _fetch_latest(self, bucket: Share, run_id: str) -> None:
         """Have the scores of the run's `latest`, which promote=better compares with, if they can be had now."""
-        with contextlib.suppress(FtqError):
-            run = self.store.get(run_id)
-            if run.spec.get("promote") == "better":
-                latest = self.store.find(f"{run.family}:latest")
-                attempt = latest.stage("evaluate").attempt
-                bucket.fetch(latest.id, "evaluate", attempt, needed_by_people)
+
+        def fetch(move: Move) -> None:
+            with contextlib.suppress(FtqError):
+                run = self.store.get(run_id)
+                if run.spec.get("promote") == "better":
+                    latest = self.store.find(f"{run.family}:latest")
+                    bucket.fetch(latest.id, "evaluate", latest.stage("evaluate").attempt, needed_by_people, move)
+
+        self.moving.insist("fetching the scores of latest", fetch, finishes=True)
 
     def _fetch_checkpoints(self, bucket: Share, run: Run) -> None:
         train = run.stage("train")
@@ -165,7 +177,11 @@ class Exchange:
         assert bucket
 
         def fetch(move: Move) -> None:
-            bucket.fetch(run.id, part, attempt, wanted, move)
+            try:
+                bucket.fetch(run.id, part, attempt, wanted, move)
+            except Gone:
+                if not bucket.send_older(run.id, part, attempt, move):
+                    raise
 
         try:
             self.moving.insist(f"fetching {part}", fetch)
