@@ -39,6 +39,8 @@ NOT_FOR_STAGES = (
     "FTQ_KEY",
     "FTQ_KEY_FILE",
     "FTQ_ARTIFACTS_URL",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
 )
 BUCKET_SECRETS = (  # withheld from stages where a bucket is named: it holds all runs
     "AWS_ACCESS_KEY_ID",

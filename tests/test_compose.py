@@ -23,7 +23,7 @@ DEFAULTS = dict(re.findall(r"\$\{(FTQ_\w+):-([^}]*)\}", TEXT))
 
 def _with_defaults(text: str) -> dict[str, Any]:
     """The compose file as it is without an .env, the two variables that it demands given."""
-    text = re.sub(r"\$\{(?:FTQ|AWS)_\w+:-([^}]*)\}", r"\1", text)
+    text = re.sub(r"\$\{(?:FTQ|AWS|OTEL)_\w+:-([^}]*)\}", r"\1", text)
     text = re.sub(r"\$\{FTQ_(?:UID|GID):\?[^}]*\}", "1000", text)
     assert "${" not in text
     return dict(yaml.safe_load(text))

@@ -27,6 +27,7 @@ from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from ftq.trace import spans
 from worker import sigterm
 from worker.llama.answer import Question
 from worker.llama.base import base_gguf
@@ -57,7 +58,7 @@ class Answerer:
         order = store.take_question(question, worker)
         if order is None:
             return
-        asker = _Asker(store, question, worker)
+        asker, began = _Asker(store, question, worker), spans.now()
         try:
             with sigterm.noted(asker.stop):  # Flower's Terminate reaches a pool child by it
                 answer, error = self._ask(asker, *order), None
@@ -69,6 +70,7 @@ class Answerer:
             answer, error = None, RunError("bug", message, hint)
         _note(run_dir(self.settings.home, order[0]), question, answer, error)
         patiently(lambda: store.answer(question, answer, error), self.settings.lease_seconds)
+        spans.record(order[0], "ask", began, error.message if error else "", worker=worker)
 
     def close(self, **_: Any) -> None:
         """End the models' processes."""

@@ -21,6 +21,7 @@ from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from ftq.trace import spans
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
@@ -88,13 +89,16 @@ class Client(RunFiles):
 
         `owner` is the id of the gateway's key that asks for it, else it is this process's user.
         """
+        began = spans.now()
         spec, documents = self.dry_run(options, name)
         warnings, _ = self.look_over(spec, documents)
         asker = record.Asker(owner or names.user(), names.new_id())
         run, documents = record.record(self.settings, self.store, spec, name, asker)  # opens the database first
         sees = not owner or not name or self.store.find(name).owner == owner
         notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name, sees)] if text]
-        return Submitted(run, documents.files, notes + self.send(run), documents.others)
+        notes += self.send(run)
+        spans.record(run.id, "submit", began, run=run.name, model=run.model, documents=documents.files)
+        return Submitted(run, documents.files, notes, documents.others)
 
     def submit_once(
         self, options: dict[str, Any], family: str, run_id: str, owner: str = "", said: Mapping[str, str] | None = None
@@ -103,9 +107,11 @@ class Client(RunFiles):
 
         `owner` is the id of the key that asks for it, `said` what people read instead of the paths of its files.
         """
+        began = spans.now()
         if (run := record.recorded(self.settings, self.store, run_id)) is None:
             spec, _ = self.dry_run(options)
             run = record.record_once(self.settings, self.store, spec, family, run_id, owner, said or {})
+            spans.record(run.id, "submit", began, run=run.name, model=run.model)
         self.send(run)
         return run
 

@@ -26,8 +26,9 @@ from ftq.plan.plan import Handover
 from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
+from ftq.trace import spans
 from worker import sigterm
-from worker.attempt import cache, policy, promotion
+from worker.attempt import cache, policy, promotion, traced
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.remote.exchange import Exchange, Missing
 from worker.attempt.remote.moving import Stopped
@@ -59,7 +60,7 @@ class Supervisor:
 
     def run(self, run_id: str, stage: str, attempt: int) -> bool:
         """Do one attempt of a stage. Returns whether the run goes on to its next stage now."""
-        began = time.monotonic()
+        began, began_at = time.monotonic(), spans.now()
         settings = self.settings
         token = self.store.claim(run_id, stage, attempt, self.worker, settings.lease_seconds, settings.owner_limit)
         if token is None:
@@ -67,6 +68,7 @@ class Supervisor:
             return False
         threading.Thread(target=self._let_others_in, args=(run_id, stage), daemon=True).start()
         goes_on = self._claimed(run_id, stage, attempt, token, began)
+        traced.attempt(self.store, run_id, stage, attempt, self.worker, began_at)
         if settings.owner_limit and not (goes_on and stage != STAGES[-1]):
             threading.Thread(target=self._let_owner_go_on, args=(run_id,), daemon=True).start()
         return goes_on
