@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
+from benchmarks import api_manual
+from ftq.examples import dataset
 from ftq.examples import read as reading
+from ftq.examples.dataset import Examples
 from ftq.examples.read import read
+from ftq.examples.records.known import FACT, SECTION
+from ftq.examples.split import Row
 from ftq.facts import ALL, facts_of
+from ftq.facts.most import Facts
 from ftq.formats.kind import Unusable
 from ftq.parallel import Processes
 from ftq.questions import Options, mix
@@ -79,3 +86,26 @@ def test_a_folder_gives_the_same_whoever_reads_it(tmp_path: Path, monkeypatch: p
     assert list(read(tmp_path, progress=shares.append, rules=ALL)) == alone
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+def test_the_same_sections_are_drawn_whoever_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more facts than are kept, and rules look at no section that is known to be left out."""
+    api_manual.write(tmp_path, files=300)
+    monkeypatch.setattr(dataset, "Facts", lambda: Facts(200))
+    monkeypatch.setattr(reading, "AT_ONCE", 5_000)
+    monkeypatch.setattr(reading, "FIRST", 2)
+    made = []
+    for shared in (0, 10**9):
+        monkeypatch.setattr(reading, "SHARED", shared)
+        examples = Examples(tmp_path, Row(512, lambda example: 1), questions=Options())
+        rows = list(examples)
+        made.append((rows, examples.report(0, [1], 512, "")))
+    assert made[0] == made[1]
+    report = made[0][1]
+    assert report.questions is not None
+    assert 190 < report.questions.facts <= 200
+    left_out = Counter[str]()
+    for cut in report.cuts:
+        left_out[cut.what] += cut.count
+    assert left_out[SECTION] > 500
+    assert left_out[FACT] > 500

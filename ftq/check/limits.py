@@ -35,7 +35,7 @@ LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION)  # by w
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
-    SECTION: ("note", f"Of each document a share is asked. {LARGER}"),
+    SECTION: ("note", f"They are trained on as they are; questions are on the others. {LARGER}"),
     WORDS: ("warning", f"No question asks for what the documents don't say. {LARGER}"),
     COMPARED: ("note", "Look for contradictions in parts of the folder."),
     TWICE: ("warning", "Keep one of the two: as it is, neither is asked for."),

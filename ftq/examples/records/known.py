@@ -13,7 +13,7 @@ from ftq.facts.most import EVERY, Facts, lot
 from ftq.facts.structure import Document, has_text
 from ftq.facts.text import mdx
 
-FACT, SECTION = "fact", "section of more than are asked for"  # what a limit leaves out
+FACT, SECTION = "fact", "section"  # what a limit leaves out
 
 
 @dataclass
