@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -176,19 +175,6 @@ def test_what_stands_together_is_never_refused() -> None:
         for is_refused in (False, True)
     )
     assert all(times <= max(3, answered[opening] / 2) for opening, times in refused.items())
-
-
-def test_no_first_word_says_that_nothing_answers() -> None:
-    """ftq's own manual: of the questions that begin with `how`, hardly more are refused than of all."""
-    pages = sorted((Path(__file__).parent.parent / "documents").glob("*.md"))
-    facts = [fact for page in pages for fact in facts_of(page.read_text(encoding="utf-8"), page.name)]
-    train, _, _ = rows_of(facts, Options(language="en", refusals=0.03))
-    first = [(row.instruction.lower().split()[0], row.rule == "N") for row in train]
-    answered, refused = (Counter(word for word, is_silent in first if is_silent is wanted) for wanted in (False, True))
-    assert sum(refused.values()) / len(train) == pytest.approx(0.03, abs=0.001)
-    usual = {word: times for word, times in answered.items() if times >= 20}
-    assert {"how", "what", "is", "can"} <= set(usual)
-    assert {word: refused[word] for word in usual if refused[word] > max(2, 0.06 * usual[word])} == {}
 
 
 def test_a_sentence_that_needs_its_heading_has_it_in_question_and_answer() -> None:

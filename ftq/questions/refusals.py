@@ -11,7 +11,7 @@ from itertools import chain, islice, zip_longest
 
 from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose
+from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
 from ftq.questions.row import Options, order
 from ftq.questions.wordings import Language
 from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted
@@ -20,12 +20,11 @@ PART = re.compile(r"[A-Za-z][a-z0-9]{2,}|[A-Z]{3,}")
 NAME = re.compile(r"`(-{0,2}[A-Za-z][\w.-]{3,40}(?:\(\))?)`")
 NAMES = 2_000  # that are combined
 PURPOSE = re.compile(r"\w+ .{2,50}")
+NO_ONE = frozenset({"i", "it", "they", "this", *GERUNDS})
 TURNS = 4  # of each subject, with another question
 LOOKED_UP = 1_000  # words whose sections are kept as a set
 Section = tuple[str, tuple[str, ...]]  # its file, its headings
-LEAST = 3  # refused questions of one beginning, where few or none are answered
-EVEN = 1.5  # times their share of all questions may be refused of those with one first word
-LOOKED_THROUGH = 12  # times as many questions as are needed
+LEAST = 3  # refused questions of one beginning, whatever is answered
 
 
 def words_of(text: str) -> set[str]:
@@ -43,51 +42,39 @@ def refusals(
 ) -> list[Draft]:
     """`count` questions that nothing answers, in the forms of `answered` ones: the form must not tell.
 
-    Invented names, other things, stock questions, attributes that a real subject hasn't. None puts known words together
-    anew and no more: an answered question in other words looks just so, and would be refused.
+    Invented names, other things, stock questions, attributes and relations that a real subject hasn't, two places'
+    words in one question.
     """
     absent = _Absent(facts, known, language, options)
     kinds = [
         absent.invented(),
         absent.lacking(),
         absent.things(),
+        absent.crossed(),
         absent.foreign(),
         absent.with_things(),
+        absent.swapped(),
         absent.stock(),
     ]
     mixed = (draft for draft in chain.from_iterable(zip_longest(*kinds)) if draft is not None)
-    room = _room(answered, count)
+    room = {opening: max(LEAST, number // 2) for opening, number in Counter(map(_opening, answered)).items()}
     chosen: list[Draft] = []
     spare: list[Draft] = []
-    for draft in islice(mixed, count * LOOKED_THROUGH):
-        openings = _openings(draft.question)
-        fits = all(room.get(opening, LEAST) > 0 for opening in openings)
-        if fits:
-            room.update({opening: room.get(opening, LEAST) - 1 for opening in openings})
-        (chosen if fits else spare).append(draft)
+    for draft in islice(mixed, count * 6):
+        opening = _opening(draft.question)
+        room[opening] = room.get(opening, LEAST) - 1
+        (chosen if room[opening] >= 0 else spare).append(draft)
         if len(chosen) >= count:
             break
     return (chosen + spare)[:count]
 
 
-def _room(answered: Sequence[str], count: int) -> dict[str, int]:
-    """How many of `count` refused questions may begin so: of a first word about their share of all questions."""
-    openings = [_openings(question) for question in answered]
-    first, two = Counter(word for word, _ in openings), Counter(words for _, words in openings)
-    even = EVEN * count / max(1, len(answered))
-    return {
-        **{words: max(LEAST, number // 2) for words, number in two.items()},
-        **{word: max(1, round(even * number)) for word, number in first.items()},
-    }
-
-
-def _openings(question: str) -> tuple[str, str]:
-    """(its first word, its first two): `how`, `how many`."""
+def _opening(question: str) -> str:
+    """Its first words: `how many`, `is there`."""
     first = " ".join(question.split(None, 2)[:2])
     if "`" in first:
         first = " ".join(CODE.sub("x", question).split(None, 2)[:2])
-    first = first.lower()
-    return first.partition(" ")[0], f"{first} "
+    return first.lower()
 
 
 class _Absent:
@@ -146,6 +133,36 @@ class _Absent:
             question, about = asked[(number + turn + self.options.seed) % len(asked)]
             if not self.sections.together(fact.subject, about):
                 yield self._draft(question.format(subject=quoted(fact.subject, self.language)), fact)
+
+    def crossed(self) -> Iterator[Draft]:
+        """One thing's verb with another one's object: no section has both."""
+        if not self.is_english:
+            return
+        forms = self.language.templates("purpose", "ask")
+        both = zip(self._purposes("verbs"), self._purposes("objects"), strict=False)  # of many, each has other ones
+        for number, ((fact, one), (_, other)) in enumerate(both):
+            verb, thing = one.split(" ")[0], other.partition(" ")[2]
+            if not self.sections.together(thing, {verb, f"{verb}s", f"{verb}ed"}, is_any=True):
+                yield self._draft(self._turned(forms, "crossed", number).format(subject=f"{verb} {thing}"), fact)
+
+    def swapped(self) -> Iterator[Draft]:
+        """What one sentence says of its subject, asked of another one's."""
+        if not self.is_english:
+            return
+        said = [fact for fact in self.facts if fact.relation == "said" and not fact.kind]
+        others = map(clause_of, (fact.sentence for fact in self._shuffled(said, "swapped")))
+        for fact, other in zip(self._shuffled(said, "said"), others, strict=True):
+            one = clause_of(fact.sentence)
+            if one is None or other is None:
+                continue
+            is_like = (
+                one.auxiliary == other.auxiliary
+                and one.subject != other.subject
+                and one.subject.split()[0].lower() not in NO_ONE
+            )
+            short = f"{other.short}{other.tail}"
+            if is_like and len(short.split()) <= 16 and not self.sections.together(one.subject, self._rare(short)):
+                yield self._draft(f"{one.auxiliary.capitalize()} {as_mine(f'{one.subject} {short}')}?", fact)
 
     def foreign(self) -> Iterator[Draft]:
         """An attribute that only subjects of another table have."""
@@ -212,6 +229,9 @@ class _Absent:
         unknown = [thing for thing in self.language.things if thing.lower() not in self.known]
         return sorted(unknown, key=lambda thing: order(self.options.seed, thing, purpose))
 
+    def _rare(self, text: str) -> set[str]:
+        return {word for word in words_of(text) if len(word) > 3 and word not in self.language.common}
+
 
 def _is_thing(name: str) -> bool:
     """One thing's name, not what one does."""
@@ -239,8 +259,8 @@ class _Sections:
                 self._places.setdefault(root, array("I")).append(number)
         self._of = lru_cache(LOOKED_UP)(lambda word: frozenset(self._places.get(stem(word), ())))
 
-    def together(self, subject: str, about: Set[str]) -> bool:
-        """Whether a section has all of the subject's words and one of the others. True if none is heavy."""
+    def together(self, subject: str, about: Set[str], is_any: bool = False) -> bool:
+        """Whether a section has the subject's words, all or any, and one of the others. True if none is heavy."""
         if CJK.search(subject):  # no gaps between words
             subject = subject.lower()
             return any(subject in text and any(word in text for word in about) for text in self._texts)
@@ -248,7 +268,7 @@ class _Sections:
         if not heavy or not about:
             return True
         places = [self._of(word) for word in heavy]
-        of_subject = frozenset.intersection(*places)
+        of_subject = frozenset.union(*places) if is_any else frozenset.intersection(*places)
         return any(of_subject & self._of(word) for word in about)
 
     @cached_property
