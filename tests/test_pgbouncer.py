@@ -216,3 +216,34 @@ def test_real_workers_behind_a_bouncer_that_is_restarted(bouncer: Callable[..., 
         if between.process.poll() is not None:
             between.start()
         machine.close()
+
+
+# ---- processes that stand still ---------------------------------------------------------------------------
+
+
+def test_who_stands_still_in_a_transaction_holds_nobody_up(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few, "IDLE_SECONDS", 0.5)
+    with contextlib.closing(RunStore(postgres)) as frozen, contextlib.closing(RunStore(postgres)) as other:
+        frozen.create("abc", "first", SPEC, "hash")
+        with pytest.raises(Unavailable), frozen.writing() as db:
+            assert frozen._wanted(db, "abc") == "run"  # which locks the run
+            other.pause("abc")
+            assert other.get("abc").wanted == "pause"
+        assert frozen.get("abc").wanted == "pause"  # by a new connection
+
+
+def test_who_stands_still_while_files_are_renamed_keeps_the_stage(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few, "IDLE_SECONDS", 0.2)
+    with contextlib.closing(RunStore(postgres)) as frozen, contextlib.closing(RunStore(postgres)) as other:
+        frozen.create("abc", "first", SPEC, "hash")
+        token = frozen.claim("abc", "prepare", 1, "w1", LEASE)
+        assert token
+        taker = threading.Thread(target=other.expire_attempt, args=("abc", "prepare", 1))
+        with frozen.hold(token, LEASE):
+            taker.start()
+            taker.join(1)
+            assert taker.is_alive()
+        taker.join(30)
+        assert not taker.is_alive()

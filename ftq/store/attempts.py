@@ -21,6 +21,7 @@ from ftq.store.database import storable_error
 from ftq.store.fleet import waits
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
+from ftq.store.server.postgres import let_idle
 from ftq.store.versions import Judge, Versions, nobody
 
 MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
@@ -92,6 +93,8 @@ class Attempts(Versions):
         """
         with self.writing() as db:
             self._owned(db, token)
+            if db.dialect.name == "postgresql":
+                let_idle(db, 0)  # frozen here, it keeps the stage: awake, it would go on and rename
             yield
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 

@@ -196,8 +196,9 @@ def _is_full(folder: Path) -> bool:
 
 
 def _translate(context: Any) -> None:
-    """Raise Unavailable for an unreachable server and for a full or read-only disk."""
-    if isinstance(context.sqlalchemy_exception, sa.exc.OperationalError) and not context.is_pre_ping:
+    """Raise Unavailable for an unreachable server, a full or read-only disk, and where this process stood still."""
+    is_ended = getattr(context.original_exception, "sqlstate", None) == postgres.STOOD_STILL
+    if (is_ended or isinstance(context.sqlalchemy_exception, sa.exc.OperationalError)) and not context.is_pre_ping:
         url = context.engine.url.render_as_string(hide_password=True)
         raise _unavailable(url, context.sqlalchemy_exception)
 
