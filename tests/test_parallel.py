@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -91,6 +92,8 @@ def test_a_folder_gives_the_same_whoever_reads_it(tmp_path: Path, monkeypatch: p
 def test_the_same_sections_are_drawn_whoever_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more facts than are kept, and rules look at no section that is known to be left out."""
     api_manual.write(tmp_path, files=300)
+    texts = [f"The pump {n} runs for {n + 2} minutes each day. It has a filter of {n} layers." for n in range(300)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     monkeypatch.setattr(dataset, "Facts", lambda: Facts(200))
     monkeypatch.setattr(reading, "AT_ONCE", 5_000)
     monkeypatch.setattr(reading, "FIRST", 2)
@@ -107,5 +110,6 @@ def test_the_same_sections_are_drawn_whoever_reads(tmp_path: Path, monkeypatch: 
     left_out = Counter[str]()
     for cut in report.cuts:
         left_out[cut.what] += cut.count
+    assert 0 < sum(row["document"] == "texts.jsonl" and "rule" in row for row, _ in rows) < 300  # a share of its lines
     assert left_out[SECTION] > 500
     assert left_out[FACT] > 500

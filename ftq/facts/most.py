@@ -14,6 +14,7 @@ from hashlib import blake2b
 from ftq.facts.fact import Fact
 
 MOST = 45_000  # about 220 MB with their questions
+LINES = (".jsonl", ".ndjson")
 EVERY = 2**64  # no lot is higher
 
 
@@ -22,9 +23,10 @@ class Facts:
 
     def __init__(self, most: int = MOST) -> None:
         self.left_out = Counter[str]()  # of each file
-        self._most, self._number = most, 0
+        self._most = most
         self._kept: list[Fact] = []  # as long as there is room
-        self._drawn: list[tuple[int, int, Fact]] = []  # after that, a heap: the highest lot is the next to go
+        self._drawn: list[tuple[int, int, int, Fact]] = []  # after that, a heap: the highest lots are the next to go
+        self._number = 0
 
     def add(self, facts: Iterable[Fact]) -> None:
         for fact in facts:
@@ -32,12 +34,16 @@ class Facts:
                 self._kept.append(fact)
                 continue
             if not self._drawn:
-                self._drawn = [(-_lot_of(one), number, one) for number, one in enumerate(self._kept)]
+                self._drawn = list(map(self._entry, self._kept))
                 heapq.heapify(self._drawn)
-                self._number, self._kept = len(self._drawn), []
-            self._number += 1
-            *_, lost = heapq.heappushpop(self._drawn, (-_lot_of(fact), self._number, fact))
+                self._kept = []
+            *_, lost = heapq.heappushpop(self._drawn, self._entry(fact))
             self.left_out[lost.file] += 1
+
+    def _entry(self, fact: Fact) -> tuple[int, int, int, Fact]:
+        """Of one section each fact has a lot of its own."""
+        self._number += 1
+        return -lot(fact.file, *_section(fact)), -lot(fact.key), self._number, fact
 
     @property
     def limit(self) -> int:
@@ -45,7 +51,7 @@ class Facts:
         return -self._drawn[0][0] if self._drawn else EVERY
 
     def all(self) -> list[Fact]:
-        return self._kept or [fact for _, _, fact in sorted(self._drawn, key=lambda entry: entry[1])]
+        return self._kept or [fact for *_, fact in sorted(self._drawn, key=lambda entry: entry[2])]
 
 
 class Limits:
@@ -72,6 +78,8 @@ def lot(file: str, *names: str) -> int:
     return int.from_bytes(blake2b("\0".join((file, *names)).encode("utf-8", "replace"), digest_size=8).digest())
 
 
-def _lot_of(fact: Fact) -> int:
-    """That of its section; of JSON that of its object."""
-    return lot(fact.file, *fact.path, *([fact.subject] if fact.rule == "J" else []))
+def _section(fact: Fact) -> tuple[str, ...]:
+    """Of JSON its object; each line of JSON Lines has sections of its own."""
+    if fact.rule == "J":
+        return (*fact.path, fact.subject)
+    return (str(fact.line), *fact.path) if fact.file.lower().endswith(LINES) else fact.path

@@ -23,6 +23,7 @@ class Known:
     name: str
     rules: frozenset[str]
     limit: int
+    line: int = 0  # of the text that is read, where that is a line of JSON Lines
     unasked: set[tuple[str, ...]] = field(default_factory=set)  # sections that no rule has looked at
     facts: Facts = field(default_factory=Facts)
     cuts: list[Cut] = field(default_factory=list)
@@ -31,7 +32,7 @@ class Known:
     def sections(self, text: Document, line: int = 0) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
         """(line, headings above it, blocks) of each section with text. What they state is kept; `line` is that of the
         whole text where lines of it are none of the file."""
-        cuts = [Cut(self.name, at, what, count) for at, what, count in text.lost]
+        self.line, cuts = line, [Cut(self.name, at, what, count) for at, what, count in text.lost]
         for start, parts in groupby(text.sections(), key=lambda section: section.line):
             blocks: list[str] = []
             for section in parts:
@@ -44,9 +45,10 @@ class Known:
 
     def is_asked(self, section: Section) -> bool:
         """Whether questions on the section may be kept."""
-        if self.limit == EVERY or lot(self.name, *section.path) <= self.limit:
+        names = (str(self.line), *section.path) if self.line else section.path
+        if self.limit == EVERY or lot(self.name, *names) <= self.limit:
             return True
-        self.unasked.add(section.path)
+        self.unasked.add(names)
         return False
 
     def _add(self, facts: Iterable[Fact], line: int) -> None:
