@@ -88,13 +88,13 @@ class Words(Generic[T]):
         """Each text begins with a single space and with a word."""
         rows = [_words(text[1:]) for text in texts]
         with self._lock:
-            fresh = [word for word in set[str]().union(*rows) if word not in self._known]
+            fresh = {word for row in rows for word in row if word not in self._known}
             self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
             joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
             self._forget(fresh)
         return joined
 
-    def _forget(self, fresh: list[str]) -> None:
+    def _forget(self, fresh: set[str]) -> None:
         if len(self._known) > WORDS:
             self._known.clear()
         else:
