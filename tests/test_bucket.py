@@ -18,7 +18,9 @@ import pytest
 
 from ftq.client.client import Client
 from ftq.client.removal import why
+from ftq.client.workers import other_bucket
 from ftq.doctor import web
+from ftq.doctor.workers import workers
 from ftq.errors import FtqError, UserError
 from ftq.files.remote import checkpoints, limit, record, transfer
 from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
@@ -30,6 +32,7 @@ from ftq.files.run_dir import RunDir
 from ftq.settings import Settings
 from tests.bucket_server import BucketServer
 from tests.tools import free_port
+from worker.host import worker
 
 SECONDS = 5.0  # within which a person is told
 
@@ -435,7 +438,48 @@ def test_submit_and_doctor_tell_within_five_seconds(
         client.submit({"model": "smollm2-135m", "documents": str(documents)})
     assert time.monotonic() - began < SECONDS + 2  # the documents are looked over, too
     assert said in error.value.message
+    assert error.value.is_lasting == (said not in ("is unreachable", "there is no such folder"))
     assert client.all() == [] and not [path for path in home.iterdir() if path.is_dir()]
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message", "fix"),
+    [
+        ("s3://models/ftq", "s3://models", "FTQ_ARTIFACTS_URL=s3://models, but worker w1 keeps the files in "
+         "s3://models/ftq", "export FTQ_ARTIFACTS_URL=s3://models/ftq"),
+        ("s3://models/ftq", "", "FTQ_ARTIFACTS_URL isn't set here, but worker w1 keeps the files in s3://models/ftq",
+         "export FTQ_ARTIFACTS_URL=s3://models/ftq"),
+        ("", "s3://models", "FTQ_ARTIFACTS_URL=s3://models, but worker w1 shares a folder and no bucket",
+         "Unset FTQ_ARTIFACTS_URL here, or set it there too."),
+    ],
+)  # fmt: skip
+def test_a_machine_with_another_bucket_than_the_workers_is_told(
+    theirs: str, ours: str, message: str, fix: str, documents: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By submit, by doctor, and by a worker that would take the others' runs."""
+    if ours:
+        monkeypatch.setenv("FTQ_ARTIFACTS_URL", ours)
+    client = Client(Settings.from_env())
+    client.store.see_worker("w1", "host", ["cpu", "gpu", "ask"], None, 1, {"bucket": theirs})
+    with pytest.raises(UserError) as error:
+        client.submit({"model": "smollm2-135m", "documents": str(documents)})
+    assert (error.value.message, error.value.hint) == (message, fix)
+    assert client.all() == []
+    found = list(workers(client.settings, ask=lambda *_: {"w1"}))
+    assert [(one.message, one.fix) for one in found if one.level == "problem"] == [(message, fix)]
+    monkeypatch.setattr(worker, "protect_files", lambda: None)  # it is for the whole process
+    with pytest.raises(UserError) as error:
+        worker._start(["cpu"], None, None)
+    assert (error.value.message, error.value.hint) == (message, fix)
+    client.close()
+
+
+def test_workers_of_an_earlier_version_and_those_that_are_gone_name_no_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTQ_ARTIFACTS_URL", "s3://models")
+    client = Client(Settings.from_env())
+    client.store.see_worker("w1", "host", ["cpu"], None, 1, {"owner_limit": 0})
+    assert other_bucket(client.store.workers(), "s3://models") is None
     client.close()
 
 

@@ -143,7 +143,7 @@ class Reconciler:
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
-        facts |= {"owner_limit": self.settings.owner_limit}
+        facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:

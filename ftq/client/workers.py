@@ -19,6 +19,7 @@ from ftq.words import plural
 if TYPE_CHECKING:
     from celery import Celery
 
+BUCKET = "FTQ_ARTIFACTS_URL"
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 
 
@@ -164,6 +165,18 @@ def would_wait(spec: dict[str, Any], store: Reads | None, owner: str) -> str:
     if missing or store is None:
         return ". ".join(explain("It", missing, live)) if missing else ""
     return _at_limit(owner, store.workers(), store)
+
+
+def other_bucket(workers: Sequence[Worker], url: str) -> tuple[str, str] | None:
+    """(what is wrong, what to type) where the workers that are up keep files in another place than the bucket `url`."""
+    places = {str(one.facts["bucket"]): one.name for one in workers if one.is_live and "bucket" in one.facts}
+    if not places or url in places:
+        return None
+    theirs, name = next(iter(places.items()))
+    here = f"{BUCKET}={url}" if url else f"{BUCKET} isn't set here"
+    if not theirs:
+        return f"{here}, but worker {name} shares a folder and no bucket", f"Unset {BUCKET} here, or set it there too."
+    return f"{here}, but worker {name} keeps the files in {theirs}", f"export {BUCKET}={theirs}"
 
 
 def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from celery import Celery
 
+from ftq.client.workers import other_bucket
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
@@ -42,6 +43,8 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
     alive = [one for one in known if one.name in (answering or ()) or abs(now - one.seen_at) < WORKER_SILENCE]
     for worker in known:
         yield from _judge(worker, worker in alive, answering, now - worker.seen_at, settings)
+    if differs := other_bucket(alive, settings.artifacts_url):
+        yield Finding("workers", "problem", *differs)
     yield from _unserved(alive)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import closing
 
 from ftq.client.recording.record import make_home
+from ftq.client.workers import other_bucket
 from ftq.errors import FtqError, UserError
-from ftq.files.remote.bucket import check_installed
+from ftq.files.remote.bucket import Bucket, OutOfReach, check_installed
 from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue, labelled
@@ -84,10 +86,12 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
     protect_files()
     settings = Settings.from_env()
     make_home(settings)
-    RunStore(settings.database_url).close()  # unreachable: said now, not in a log of Celery's
+    with closing(RunStore(settings.database_url)) as store:  # unreachable: said now, not in a log of Celery's
+        if differs := other_bucket(store.workers(), settings.artifacts_url):
+            raise UserError(*differs)
     try_all(settings)
     if settings.artifacts_url:
-        check_installed(settings.artifacts_url)
+        _try_bucket(settings.artifacts_url)
     if settings.embedded and not broker.answers(settings.broker_socket):
         broker.place(settings)  # where `ftq up` will put it: this process asks only once
         start = "`ftq up` starts it, or FTQ_BROKER_URL names another"
@@ -107,6 +111,17 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
             "--loglevel=INFO",
         ]
     )
+
+
+def _try_bucket(url: str) -> None:
+    """Refuse a bucket that waiting doesn't mend; say so if it is only out of reach."""
+    check_installed(url)
+    try:
+        Bucket(url).probe(write=True)
+    except OutOfReach as error:
+        if error.is_lasting:
+            raise
+        print(f"{error.message}: this worker waits for it. {error.hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from typing import Any
 
 from ftq.client import removal
 from ftq.client.recording.names import family_of, free_name, new_id, numbered
-from ftq.errors import NameTaken, Unavailable
+from ftq.client.workers import other_bucket
+from ftq.errors import NameTaken, Unavailable, UserError
 from ftq.files import disk, run_dir
 from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.run_dir import RunDir
@@ -47,7 +48,7 @@ def record(
     it is that of the model.
     """
     make_home(settings)
-    check_bucket(settings)
+    check_bucket(settings, store)
     while True:
         try:
             return _record(settings, store, spec, name, asker)
@@ -71,7 +72,7 @@ def record_once(
     The spec keeps what is `said` of its files, for their paths are gone once they are read.
     """
     make_home(settings)
-    check_bucket(settings)
+    check_bucket(settings, store)
     asker = Asker(owner, run_id, {option: spec[option] for option in said}, (), counted=False)
     spec = {**spec, **said}
     final = run_dir.run_dir(settings.home, run_id)
@@ -110,8 +111,10 @@ def make_home(settings: Settings) -> None:
         ) from None
 
 
-def check_bucket(settings: Settings) -> None:
-    """OutOfReach, within five seconds, if the bucket can't be used now. Nothing without one."""
+def check_bucket(settings: Settings, store: RunStore) -> None:
+    """UserError if the workers use another bucket; OutOfReach, within five seconds, if this one can't be used now."""
+    if differs := other_bucket(store.workers(), settings.artifacts_url):
+        raise UserError(*differs)
     if settings.artifacts_url:
         Bucket(settings.artifacts_url).probe()
 

@@ -34,6 +34,14 @@ Value = TypeVar("Value")
 class OutOfReach(Unavailable):
     """The bucket can't be used now: it is missing, closed or unreachable."""
 
+    is_lasting = False  # whether somebody has to mend a setting first
+
+
+class Misnamed(OutOfReach):
+    """There is no such bucket, or it is closed to these credentials."""
+
+    is_lasting = True
+
 
 class Gone(FtqError):
     """There is no such object."""
@@ -228,20 +236,22 @@ class Bucket:
         if _is_no_bucket(error):
             name = self._root.partition("/")[0]
             make = f"aws s3 mb s3://{name}, or correct" if self.scheme == "s3" else "Make it, or correct"
-            return OutOfReach(f"bucket {self.url}: there is no bucket {name}", f"{make} FTQ_ARTIFACTS_URL.")
+            return Misnamed(f"bucket {self.url}: there is no bucket {name}", f"{make} FTQ_ARTIFACTS_URL.")
         if names & {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError"}:
-            return OutOfReach(f"bucket {self.url}: no credentials ({text})", f"{who}.")
+            return Misnamed(f"bucket {self.url}: no credentials ({text})", f"{who}.")
         if isinstance(error, PermissionError):
             hint = f"{who}. The user has to list, read, write and delete below the URL."
             if self.scheme == LOCAL:
                 hint = f"Correct the owner and mode of {self._root}."
-            return OutOfReach(f"bucket {self.url} is closed ({text})", hint)
+            return Misnamed(f"bucket {self.url} is closed ({text})", hint)
         return self._unreachable(text)
 
     def _unreachable(self, text: str) -> OutOfReach:
         server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         where = f" at {server}" if self.scheme == "s3" and server else ""
         hint = "Is its server up, and AWS_ENDPOINT_URL right?" if self.scheme == "s3" else "Is it up?"
+        if "Invalid endpoint" in text or "WRONG_VERSION_NUMBER" in text:
+            hint = "AWS_ENDPOINT_URL begins with http://, or with https:// if the server has a certificate."
         return OutOfReach(f"bucket {self.url}{where} is unreachable ({text})", f"{hint} `ftq doctor` looks again.")
 
 

@@ -187,7 +187,11 @@ class Exchange:
             self.moving.insist(f"fetching {part}", fetch)
         except Gone as error:
             maker = part if part in STAGES else ""
-            again = f"`ftq retry RUN --from {maker}` makes it anew." if maker else "Submit it again: `ftq submit`."
+            again = (
+                f"`ftq retry RUN --from {maker}` makes it anew."
+                if maker
+                else ("If FTQ_ARTIFACTS_URL was another one where it was submitted, correct that. Then: `ftq submit`.")
+            )
             raise Missing(f"{error.message}: what {part} has made is gone from the bucket", again) from None
 
 
