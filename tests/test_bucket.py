@@ -28,9 +28,11 @@ from ftq.files.remote.logs import Logs, LogSender
 from ftq.files.remote.manifest import Entry, Manifest, manifest_key
 from ftq.files.remote.share import Share
 from ftq.files.remote.transfer import Move, Upload, sha256_of
-from ftq.files.run_dir import RunDir
+from ftq.files.run_dir import STAGES, RunDir
 from ftq.settings import Settings
+from tests import reported
 from tests.bucket_server import BucketServer
+from tests.cli_tools import ok, run
 from tests.tools import free_port
 from worker.host import worker
 
@@ -363,6 +365,48 @@ def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
     assert here.bucket.names() == [] and not list(here.home.iterdir())
     client.close()
     elsewhere.close()
+
+
+# ---- what a person sees ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
+    """A server of the test's own, to stop and start; the person's FTQ_HOME has nothing of what it holds."""
+    server = BucketServer("away")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.close()
+
+
+def test_a_report_is_written_only_with_what_the_bucket_has(away: BucketServer, home: Path, tmp_path: Path) -> None:
+    client, maker = Client(Settings.from_env()), Share(Bucket(away.url), tmp_path / "maker")
+    client.store.create("run1", "handbook", {"model": "m"}, "hash")
+    reported.finished(maker.home / "run1")
+    for stage in STAGES:
+        token = client.store.claim("run1", stage, 1, "w1", 60.0)
+        assert token
+        client.store.succeed(token, None, [])
+        publish(maker, stage, 1, *[path.name for path in RunDir(maker.home / "run1").outputs(stage)])
+    client.close()
+    away.stop()
+    for place in ((), ("--to", str(tmp_path / "h.html"))):
+        failed = run("report", "handbook", *place)
+        assert (failed.exit_code, failed.stdout) == (1, "")
+        assert failed.stderr.startswith(f"Error: bucket {away.url} at http://127.0.0.1:{away.port} is unreachable (")
+    assert not list(home.rglob("*.html")) and not (tmp_path / "h.html").exists()
+    away.start()
+    assert "Did it learn?" in Path(ok("report", "handbook").stdout.strip()).read_text()
+    away.stop()
+    assert "Did it learn?" in Path(ok("report", "handbook").stdout.strip()).read_text()  # all of it is here
+
+
+def test_a_run_that_waits_has_a_page_on_a_machine_that_has_nothing_of_it(away: BucketServer) -> None:
+    client = Client(Settings.from_env())
+    client.store.create("run1", "handbook", {"model": "m"}, "hash")
+    client.close()
+    assert "The run is queued" in Path(ok("report", "handbook").stdout.strip()).read_text()
 
 
 # ---- what is wrong with it ------------------------------------------------------------------------------

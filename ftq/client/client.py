@@ -222,7 +222,7 @@ class Client(RunFiles):
         """Write the page on a run, in its folder unless there is another path, and return where it is."""
         from ftq.report.page import write
 
-        return write(run, self.run_dir(run.id), path)
+        return write(run, self.report_dir(run), path)
 
     # ---- ask --------------------------------------------------------------------------------------------
 

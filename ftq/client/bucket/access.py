@@ -43,6 +43,12 @@ class RunFiles(Following):
             self._bucket.fetch_small(run_id)
         return self._here(run_id)
 
+    def report_dir(self, run: Run) -> RunDir:
+        """The run's folder with all that its page tells. OutOfReach if the bucket has to be asked for it and can't."""
+        if self._bucket:
+            self._bucket.fetch_told(run)
+        return self._here(run.id)
+
     def home_of(self, *runs: Run) -> Path:
         """The artifacts folder, with what a view of these runs reads in place."""
         if self._bucket:
