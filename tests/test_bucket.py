@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from ftq.files.remote.share import Share
 from ftq.files.remote.transfer import Move, Upload, sha256_of
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.settings import Settings
-from tests import reported
+from tests import cli_tools, reported
 from tests.bucket_server import BucketServer
-from tests.cli_tools import ok, run
+from tests.cli_tools import ok
 from tests.tools import free_port
 from worker.host import worker
 
@@ -392,7 +392,7 @@ def test_a_report_is_written_only_with_what_the_bucket_has(away: BucketServer, h
     client.close()
     away.stop()
     for place in ((), ("--to", str(tmp_path / "h.html"))):
-        failed = run("report", "handbook", *place)
+        failed = cli_tools.run("report", "handbook", *place)
         assert (failed.exit_code, failed.stdout) == (1, "")
         assert failed.stderr.startswith(f"Error: bucket {away.url} at http://127.0.0.1:{away.port} is unreachable (")
     assert not list(home.rglob("*.html")) and not (tmp_path / "h.html").exists()
@@ -407,6 +407,34 @@ def test_a_run_that_waits_has_a_page_on_a_machine_that_has_nothing_of_it(away: B
     client.store.create("run1", "handbook", {"model": "m"}, "hash")
     client.close()
     assert "The run is queued" in Path(ok("report", "handbook").stdout.strip()).read_text()
+
+
+def test_who_follows_a_log_waits_for_the_bucket(away: BucketServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, bucket = Client(Settings.from_env()), Bucket(away.url)
+    client.store.create("run1", "handbook", {"model": "m"}, "hash")
+    bucket.write("run1/logs/prepare.1/000000000000", b"one\n")
+    away.stop()
+    unreachable = f"bucket {away.url} at http://127.0.0.1:{away.port} is unreachable ("
+    failed = cli_tools.run("logs", "handbook")
+    assert (failed.exit_code, failed.stdout, failed.stderr.startswith(f"Error: {unreachable}")) == (1, "", True)
+
+    def goes_on() -> None:
+        bucket.write("run1/logs/prepare.1/000000000004", b"two\n")
+        away.stop()
+
+    def ends() -> None:
+        away.start()
+        bucket.write("run1/logs/train.1/000000000000", b"three\n")
+        client.cancel("run1")
+
+    monkeypatch.setattr("ftq.files.remote.logs.LOOK_SECONDS", 0)
+    steps: list[Callable[[], object]] = [lambda: None, away.start, goes_on, lambda: None, ends, lambda: None]
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    result = ok("logs", "handbook", "-f")
+    monkeypatch.undo()
+    client.close()
+    assert (result.stdout, steps) == ("one\ntwo\nthree\n", [])
+    assert result.stderr.count(f"Note: {unreachable}") == result.stderr.count("Ctrl-C ends the waiting.") == 2
 
 
 # ---- what is wrong with it ------------------------------------------------------------------------------

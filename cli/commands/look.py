@@ -7,13 +7,14 @@ import io
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.common import complete_run, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument
-from ftq.errors import printable
+from ftq.errors import Unavailable, printable
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:
@@ -133,11 +134,11 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     found = find_run(client, run)
     wanted = (stage,) if stage else STAGES
     out = sys.stdout.buffer if sys.stdout else io.BytesIO()  # None if it was closed
-    if not client.has_log(found.id, wanted):
+    if not _has_log(client, found, wanted, follow):
         _say_no_log(client, found, stage)
     last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout and sys.stdout.isatty() else None
     with ctrl_c(""):
-        for name, piece in client.follow_logs(found.id, wanted, follow):
+        for name, piece in client.follow_logs(found.id, wanted, follow, _say_away):
             if name != last and not stage:
                 out.flush()
                 note(f"==> {name} <==")
@@ -155,6 +156,20 @@ class _Shown:
     def take(self, piece: bytes) -> bytes:
         text = printable(self._decoder.decode(piece), keep="\n\t\r")  # \r: a progress bar writes over itself
         return text.encode(sys.stdout.encoding or "utf-8", "replace")
+
+
+def _has_log(client: AnyClient, run: Run, stages: Sequence[str], follow: bool) -> bool:
+    """Whether there is something to print. Who follows is told by `_say_away` if that can't be known now."""
+    try:
+        return client.has_log(run.id, stages)
+    except Unavailable:
+        if not follow:
+            raise
+        return True
+
+
+def _say_away(error: Unavailable) -> None:
+    note(f"Note: {error.text}\nThe log goes on as soon as the bucket is back. Ctrl-C ends the waiting.")
 
 
 def _say_no_log(client: AnyClient, run: Run, stage: str | None) -> None:

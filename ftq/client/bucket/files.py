@@ -47,7 +47,7 @@ class BucketFiles:
             self._fetch_logs(run)
 
     def fetch_told(self, run: Run) -> None:
-        """Have everything that the run's page tells. OutOfReach: a page that leaves out what there is would be wrong."""
+        """Have everything that the run's page tells. OutOfReach: a page that leaves something out is wrong."""
         (run_dir(self._home, run.id).path / record.FOLDER).mkdir(parents=True, exist_ok=True)
         for stage in run.stages:
             if stage.status == "succeeded" and not self._is_older(run, stage.name):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ftq.client.workers import Member
     from ftq.delivery.parts import Model
     from ftq.delivery.pull import Pulled
+    from ftq.errors import Unavailable
     from ftq.evaluation.compare import Comparison
     from ftq.evaluation.evaluation import Evaluation
     from ftq.files.snapshot import Snapshot
@@ -136,7 +137,9 @@ class AnyClient(Protocol):
 
     def follow_events(self, run_id: str, follow: bool) -> Iterator[Event]: ...
 
-    def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]: ...
+    def follow_logs(
+        self, run_id: str, stages: Sequence[str], follow: bool, away: Callable[[Unavailable], None] = ...
+    ) -> Iterator[tuple[str, bytes]]: ...
 
     def ask(self, wanted: str, prompt: str, timeout: float = 600.0, **options: Any) -> dict[str, Any]: ...
 
