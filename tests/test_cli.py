@@ -120,6 +120,7 @@ def test_an_empty_list_says_so(home: Path) -> None:
 def test_a_run_at_work(store: Store) -> None:
     busy = store.add("cccc3333", "busy", ago=300, epochs=5, prompts=["Who?", "When, then?"])
     store.do(busy, "prepare", 290, 1.9, artifacts=[Artifact("dataset", "dataset", 123_456)])
+    (store.home / busy / "dataset").mkdir()
     store.train(busy, 200, 2)
     store.worker()
     assert (
@@ -395,6 +396,36 @@ def test_watch_outlasts_a_database_that_is_unreachable_for_a_moment(
     result = run("status", "busy", "--watch")
     assert (result.exit_code, result.stderr, away) == (1, "", [])
     assert "cancelled" in screen.getvalue()
+
+
+def test_files_of_another_machine_are_not_shown_as_here(store: Store) -> None:
+    folder = store.home / store.add("aaaa1111", "handbook")
+    made = {"prepare": ["dataset"], "export": ["export.json", "model-q8_0.gguf"]}
+    for number, stage in enumerate(STAGES):
+        artifacts = [Artifact("gguf" if "gguf" in name else "other", name, 5) for name in made.get(stage, [])]
+        store.do("aaaa1111", stage, 500 - 10 * number, artifacts=artifacts)
+    message = f"the export of handbook has succeeded, but its files aren't in FTQ_HOME ({store.home})"
+    hint = "Set FTQ_ARTIFACTS_URL if the queue's machines share a bucket, or FTQ_HOME to the folder that they share."
+
+    def is_told() -> None:
+        shown = ok("status", "handbook").stdout
+        assert re.search(r"^gguf +5 B  not on this machine$", shown, re.M) and "ftq infer" not in shown
+        assert shown.endswith(f"\n! {message}\n{hint}\n")
+        for command in (["infer", "handbook", "Who?"], ["pull", "handbook"], ["eval", "handbook"]):
+            refused = run(*command)
+            assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", f"Error: {message}\n{hint}\n")
+
+    is_told()
+    (folder / ".bucket").mkdir()
+    (folder / "export.json").write_text("{}")  # what people look at was fetched while the bucket was named
+    is_told()
+    (folder / ".bucket").rmdir()  # the model was deleted here
+    assert "has no exported model" in run("infer", "handbook", "Who?").stderr
+    (folder / "model-q8_0.gguf").write_bytes(b"GGUF!")
+    shown = ok("status", "handbook").stdout
+    assert f"{folder}/model-q8_0.gguf\n" in shown and shown.endswith(
+        'next: ftq infer handbook "..."   ftq pull handbook\n'
+    )
 
 
 # ---- logs and events --------------------------------------------------------------------------------------

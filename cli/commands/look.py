@@ -105,7 +105,8 @@ def _show(client: AnyClient, run: Run, as_json: bool) -> None:
     from cli.screens.watch import warnings
 
     url = client.settings.artifacts_url
-    print_run(run, client.home_of(run), warnings(client, run, time.time()), url=url)
+    notes = warnings(client, run, time.time())
+    print_run(run, client.home_of(run), notes, url=url, elsewhere=client.elsewhere(run))
 
 
 def _watch(client: AnyClient, run: Run) -> None:

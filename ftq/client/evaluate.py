@@ -101,7 +101,8 @@ def _quantizations(client: Client, run: Run) -> list[str]:
     made = client.quantizations(run)
     there = [name for name in tuned(run.spec["quantizations"]) if name in made]
     if not there:
-        raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        raise client.elsewhere(run) or none
     return there
 
 

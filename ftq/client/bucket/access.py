@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftq.client import view
 from ftq.client.follow import Following, log_from
+from ftq.errors import Refused
 from ftq.files import run_dir
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.store.records import Run
@@ -75,6 +77,10 @@ class RunFiles(Following):
         if self._bucket:
             return self._bucket.quantizations(run)
         return [path.stem.removeprefix("model-") for path in self._here(run.id).ggufs()]
+
+    def elsewhere(self, run: Run) -> Refused | None:
+        """Why the model of a run that has made one can't be used from here; None if it can."""
+        return None if self._bucket else view.elsewhere(run, self.settings.home)
 
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
         if self._bucket and set(stages) <= set(STAGES):

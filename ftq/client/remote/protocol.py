@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ftq.client.workers import Member
     from ftq.delivery.parts import Model
     from ftq.delivery.pull import Pulled
-    from ftq.errors import Unavailable
+    from ftq.errors import Refused, Unavailable
     from ftq.evaluation.compare import Comparison
     from ftq.evaluation.evaluation import Evaluation
     from ftq.files.snapshot import Snapshot
@@ -128,6 +128,8 @@ class AnyClient(Protocol):
     def has_database(self) -> bool: ...
 
     def home_of(self, *runs: Run) -> Path: ...
+
+    def elsewhere(self, run: Run) -> Refused | None: ...
 
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool: ...
 
