@@ -442,6 +442,33 @@ def test_logs_of_all_stages_or_one(store: Store) -> None:
     assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
 
 
+def test_why_there_is_no_log(store: Store) -> None:
+    store.add("aaaa1111", "bad")
+    store.do("aaaa1111", "prepare", 590, cached=True)
+    store.fail("aaaa1111", "train", 500, RunError("bug", "the process ended"))
+    failed = "train failed before it wrote one: the process ended\n`ftq events bad` tells what happened.\n"
+    assert ok("logs", "bad").stderr == f"No log of bad: {failed}"
+    assert ok("logs", "bad", "--stage", "train").stderr == f"No log of the train stage of bad: {failed}"
+    assert ok("logs", "bad", "--stage", "prepare").stderr == (
+        "No log of the prepare stage of bad: prepare came from the cache, nothing ran.\n"
+    )
+    assert ok("logs", "bad", "--stage", "export").stderr == (
+        "No log of the export stage of bad: it never started (status: failed).\n"
+    )
+    store.add("bbbb2222", "worse")
+    store.fail("bbbb2222", "prepare", 500, RunError("user", "no documents", "Give some."))
+    assert ok("logs", "worse").stderr == (
+        "No log of worse: prepare failed before it wrote one: no documents\nGive some.\n"
+        "`ftq events worse` tells what happened.\n"
+    )
+    store.add("cccc3333", "gone")
+    store.do("cccc3333", "prepare", 500)
+    store.runs.cancel("cccc3333")
+    assert ok("logs", "gone").stderr == (
+        "No log of gone: none was written, or it was deleted. `ftq events gone` tells what happened.\n"
+    )
+
+
 def test_a_terminal_gets_a_log_without_its_control_characters(store: Store) -> None:
     log = b"\x1b]0;owned\x07\xc2\x9b \xff\r 50 % \xe2\x96\x88\r100 %\n"
     (store.home / store.add("aaaa1111", "handbook") / "logs" / "train.log").write_bytes(log)

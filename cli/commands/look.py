@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import complete_run, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument
-from ftq.errors import Unavailable, printable
+from ftq.errors import FtqError, Unavailable, printable
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:
@@ -178,9 +178,19 @@ def _say_no_log(client: AnyClient, run: Run, stage: str | None) -> None:
         note(f"No log of questions to {run.name}: `ftq infer {run.name}` asks one.")
         return
     what = f"the {stage} stage of {run.name}" if stage else run.name
-    cached = [part.name for part in run.stages if part.cached and stage in (None, part.name)]
-    if cached:
+    asked = [part for part in run.stages if stage in (None, part.name)]
+    cached = [part.name for part in asked if part.cached]
+    failed = next((part for part in asked if part.status == "failed"), None)
+    happened = f"`ftq events {run.name}` tells what happened."
+    if failed and failed.error:
+        error = FtqError(failed.error.message, failed.error.hint)
+        note(f"No log of {what}: {failed.name} failed before it wrote one: {error.text}\n{happened}")
+    elif elsewhere := client.elsewhere(run):
+        note(f"No log of {what}: {elsewhere.text}")
+    elif cached:
         note(f"No log of {what}: {', '.join(cached)} came from the cache, nothing ran.")
+    elif run.is_finished and any(part.started_at for part in asked):
+        note(f"No log of {what}: none was written, or it was deleted. {happened}")
     elif run.is_finished:
         note(f"No log of {what}: it never started (status: {run.status}).")
     else:
