@@ -6,7 +6,9 @@ import dataclasses
 import http.server
 import json
 import os
+import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -30,6 +32,7 @@ from ftq.files.remote.share import Share
 from ftq.files.remote.transfer import Move, Upload, sha256_of
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.settings import Settings
+from ftq.spec.options import parse
 from tests import cli_tools, reported
 from tests.bucket_server import BucketServer
 from tests.cli_tools import ok
@@ -378,6 +381,34 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
         monkeypatch.setenv(name, value)
     yield server
     server.close()
+
+
+def test_the_documented_line_makes_a_bucket_that_can_be_used(
+    away: BucketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "object-storage.md").read_text()
+    (line,) = re.findall(r'^python -c "(.+mkdir.+)"$', page, re.M)
+    (url,) = re.findall(r"^export FTQ_ARTIFACTS_URL=(\S+)$", page, re.M)
+    subprocess.run([sys.executable, "-c", line], check=True)
+    monkeypatch.setenv("FTQ_ARTIFACTS_URL", url)
+    assert [finding.level for finding in web.bucket(Settings.from_env())] == ["ok"]
+
+
+def test_a_client_without_a_bucket_tells_the_same(away: BucketServer) -> None:
+    client = Client(Settings.from_env())
+    client.store.create("run1", "handbook", parse({"model": "smollm2-135m"}).model_dump(), "hash")
+    for stage in STAGES:
+        token = client.store.claim("run1", stage, 1, "w1", 60.0)
+        assert token
+        client.store.succeed(token, None, [])
+    client.close()
+    away.stop()
+    for command in (["infer", "handbook", "Who?"], ["pull", "handbook"], ["logs", "handbook"], ["eval", "handbook"]):
+        failed = cli_tools.run(*command)
+        assert (failed.exit_code, failed.stdout) == (1, "")
+        assert failed.stderr.startswith(f"Error: bucket {away.url} at http://127.0.0.1:{away.port} is unreachable (")
+    assert "succeeded" in ok("status", "handbook").stdout and "claimed by w1" in ok("events", "handbook").stdout
+    assert ok("retry", "handbook", "--from", "train").stdout
 
 
 def test_a_report_is_written_only_with_what_the_bucket_has(away: BucketServer, home: Path, tmp_path: Path) -> None:
