@@ -422,8 +422,8 @@ def test_a_report_is_written_only_with_what_the_bucket_has(away: BucketServer, h
         publish(maker, stage, 1, *[path.name for path in RunDir(maker.home / "run1").outputs(stage)])
     client.close()
     away.stop()
-    for place in ((), ("--to", str(tmp_path / "h.html"))):
-        failed = cli_tools.run("report", "handbook", *place)
+    for command in (["report"], ["report", "--to", str(tmp_path / "h.html")], ["compare", "handbook"]):
+        failed = cli_tools.run(*command, "handbook")
         assert (failed.exit_code, failed.stdout) == (1, "")
         assert failed.stderr.startswith(f"Error: bucket {away.url} at http://127.0.0.1:{away.port} is unreachable (")
     assert not list(home.rglob("*.html")) and not (tmp_path / "h.html").exists()

@@ -46,7 +46,7 @@ class RunFiles(Following):
         return self._here(run_id)
 
     def report_dir(self, run: Run) -> RunDir:
-        """The run's folder with all that its page tells. OutOfReach if the bucket has to be asked for it and can't."""
+        """The run's folder with all that its report tells. OutOfReach if that can't be fetched now."""
         if self._bucket:
             self._bucket.fetch_told(run)
         return self._here(run.id)
