@@ -6,11 +6,13 @@ import dataclasses
 import http.server
 import json
 import os
+import re
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,12 @@ from ftq.files.remote.logs import Logs, LogSender
 from ftq.files.remote.manifest import Entry, Manifest, manifest_key
 from ftq.files.remote.share import Share
 from ftq.files.remote.transfer import Move, Upload, sha256_of
-from ftq.files.run_dir import RunDir
+from ftq.files.run_dir import STAGES, RunDir
 from ftq.settings import Settings
+from ftq.spec.options import parse
+from tests import cli_tools, reported
 from tests.bucket_server import BucketServer
+from tests.cli_tools import ok
 from tests.tools import free_port
 from worker.host import worker
 
@@ -363,6 +368,104 @@ def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
     assert here.bucket.names() == [] and not list(here.home.iterdir())
     client.close()
     elsewhere.close()
+
+
+# ---- what a person sees ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
+    """A server of the test's own, to stop and start; the person's FTQ_HOME has nothing of what it holds."""
+    server = BucketServer("away")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.close()
+
+
+def test_the_documented_line_makes_a_bucket_that_can_be_used(
+    away: BucketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "object-storage.md").read_text()
+    (line,) = re.findall(r'^python -c "(.+mkdir.+)"$', page, re.M)
+    (url,) = re.findall(r"^export FTQ_ARTIFACTS_URL=(\S+)$", page, re.M)
+    subprocess.run([sys.executable, "-c", line], check=True)
+    monkeypatch.setenv("FTQ_ARTIFACTS_URL", url)
+    assert [finding.level for finding in web.bucket(Settings.from_env())] == ["ok"]
+
+
+def test_a_client_without_a_bucket_tells_the_same(away: BucketServer) -> None:
+    client = Client(Settings.from_env())
+    client.store.create("run1", "handbook", parse({"model": "smollm2-135m"}).model_dump(), "hash")
+    for stage in STAGES:
+        token = client.store.claim("run1", stage, 1, "w1", 60.0)
+        assert token
+        client.store.succeed(token, None, [])
+    client.close()
+    away.stop()
+    for command in (["infer", "handbook", "Who?"], ["pull", "handbook"], ["logs", "handbook"], ["eval", "handbook"]):
+        failed = cli_tools.run(*command)
+        assert (failed.exit_code, failed.stdout) == (1, "")
+        assert failed.stderr.startswith(f"Error: bucket {away.url} at http://127.0.0.1:{away.port} is unreachable (")
+    assert "succeeded" in ok("status", "handbook").stdout and "claimed by w1" in ok("events", "handbook").stdout
+    assert ok("retry", "handbook", "--from", "train").stdout
+
+
+def test_a_report_is_written_only_with_what_the_bucket_has(away: BucketServer, home: Path, tmp_path: Path) -> None:
+    client, maker = Client(Settings.from_env()), Share(Bucket(away.url), tmp_path / "maker")
+    client.store.create("run1", "handbook", {"model": "m"}, "hash")
+    reported.finished(maker.home / "run1")
+    for stage in STAGES:
+        token = client.store.claim("run1", stage, 1, "w1", 60.0)
+        assert token
+        client.store.succeed(token, None, [])
+        publish(maker, stage, 1, *[path.name for path in RunDir(maker.home / "run1").outputs(stage)])
+    client.close()
+    away.stop()
+    for command in (["report"], ["report", "--to", str(tmp_path / "h.html")], ["compare", "handbook"]):
+        failed = cli_tools.run(*command, "handbook")
+        assert (failed.exit_code, failed.stdout) == (1, "")
+        assert failed.stderr.startswith(f"Error: bucket {away.url} at http://127.0.0.1:{away.port} is unreachable (")
+    assert not list(home.rglob("*.html")) and not (tmp_path / "h.html").exists()
+    away.start()
+    assert "Did it learn?" in Path(ok("report", "handbook").stdout.strip()).read_text()
+    away.stop()
+    assert "Did it learn?" in Path(ok("report", "handbook").stdout.strip()).read_text()  # all of it is here
+
+
+def test_a_run_that_waits_has_a_page_on_a_machine_that_has_nothing_of_it(away: BucketServer) -> None:
+    client = Client(Settings.from_env())
+    client.store.create("run1", "handbook", {"model": "m"}, "hash")
+    client.close()
+    assert "The run is queued" in Path(ok("report", "handbook").stdout.strip()).read_text()
+
+
+def test_who_follows_a_log_waits_for_the_bucket(away: BucketServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, bucket = Client(Settings.from_env()), Bucket(away.url)
+    client.store.create("run1", "handbook", {"model": "m"}, "hash")
+    bucket.write("run1/logs/prepare.1/000000000000", b"one\n")
+    away.stop()
+    unreachable = f"bucket {away.url} at http://127.0.0.1:{away.port} is unreachable ("
+    failed = cli_tools.run("logs", "handbook")
+    assert (failed.exit_code, failed.stdout, failed.stderr.startswith(f"Error: {unreachable}")) == (1, "", True)
+
+    def goes_on() -> None:
+        bucket.write("run1/logs/prepare.1/000000000004", b"two\n")
+        away.stop()
+
+    def ends() -> None:
+        away.start()
+        bucket.write("run1/logs/train.1/000000000000", b"three\n")
+        client.cancel("run1")
+
+    monkeypatch.setattr("ftq.files.remote.logs.LOOK_SECONDS", 0)
+    steps: list[Callable[[], object]] = [lambda: None, away.start, goes_on, lambda: None, ends, lambda: None]
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    result = ok("logs", "handbook", "-f")
+    monkeypatch.undo()
+    client.close()
+    assert (result.stdout, steps) == ("one\ntwo\nthree\n", [])
+    assert result.stderr.count(f"Note: {unreachable}") == result.stderr.count("Ctrl-C ends the waiting.") == 2
 
 
 # ---- what is wrong with it ------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ def test_an_empty_list_says_so(home: Path) -> None:
 def test_a_run_at_work(store: Store) -> None:
     busy = store.add("cccc3333", "busy", ago=300, epochs=5, prompts=["Who?", "When, then?"])
     store.do(busy, "prepare", 290, 1.9, artifacts=[Artifact("dataset", "dataset", 123_456)])
+    (store.home / busy / "dataset").mkdir()
     store.train(busy, 200, 2)
     store.worker()
     assert (
@@ -397,6 +398,36 @@ def test_watch_outlasts_a_database_that_is_unreachable_for_a_moment(
     assert "cancelled" in screen.getvalue()
 
 
+def test_files_of_another_machine_are_not_shown_as_here(store: Store) -> None:
+    folder = store.home / store.add("aaaa1111", "handbook")
+    made = {"prepare": ["dataset"], "export": ["export.json", "model-q8_0.gguf"]}
+    for number, stage in enumerate(STAGES):
+        artifacts = [Artifact("gguf" if "gguf" in name else "other", name, 5) for name in made.get(stage, [])]
+        store.do("aaaa1111", stage, 500 - 10 * number, artifacts=artifacts)
+    message = f"the export of handbook has succeeded, but its files aren't in FTQ_HOME ({store.home})"
+    hint = "Set FTQ_ARTIFACTS_URL if the queue's machines share a bucket, or FTQ_HOME to the folder that they share."
+
+    def is_told() -> None:
+        shown = ok("status", "handbook").stdout
+        assert re.search(r"^gguf +5 B  not on this machine$", shown, re.M) and "ftq infer" not in shown
+        assert shown.endswith(f"\n! {message}\n{hint}\n")
+        for command in (["infer", "handbook", "Who?"], ["pull", "handbook"], ["eval", "handbook"]):
+            refused = run(*command)
+            assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", f"Error: {message}\n{hint}\n")
+
+    is_told()
+    (folder / ".bucket").mkdir()
+    (folder / "export.json").write_text("{}")  # what people look at was fetched while the bucket was named
+    is_told()
+    (folder / ".bucket").rmdir()  # the model was deleted here
+    assert "has no exported model" in run("infer", "handbook", "Who?").stderr
+    (folder / "model-q8_0.gguf").write_bytes(b"GGUF!")
+    shown = ok("status", "handbook").stdout
+    assert f"{folder}/model-q8_0.gguf\n" in shown and shown.endswith(
+        'next: ftq infer handbook "..."   ftq pull handbook\n'
+    )
+
+
 # ---- logs and events --------------------------------------------------------------------------------------
 
 
@@ -409,6 +440,33 @@ def test_logs_of_all_stages_or_one(store: Store) -> None:
     assert result.stderr == "==> prepare <==\n==> train <==\n"
     one = ok("logs", "handbook", "--stage", "train")
     assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
+
+
+def test_why_there_is_no_log(store: Store) -> None:
+    store.add("aaaa1111", "bad")
+    store.do("aaaa1111", "prepare", 590, cached=True)
+    store.fail("aaaa1111", "train", 500, RunError("bug", "the process ended"))
+    failed = "train failed before it wrote one: the process ended\n`ftq events bad` tells what happened.\n"
+    assert ok("logs", "bad").stderr == f"No log of bad: {failed}"
+    assert ok("logs", "bad", "--stage", "train").stderr == f"No log of the train stage of bad: {failed}"
+    assert ok("logs", "bad", "--stage", "prepare").stderr == (
+        "No log of the prepare stage of bad: prepare came from the cache, nothing ran.\n"
+    )
+    assert ok("logs", "bad", "--stage", "export").stderr == (
+        "No log of the export stage of bad: it never started (status: failed).\n"
+    )
+    store.add("bbbb2222", "worse")
+    store.fail("bbbb2222", "prepare", 500, RunError("user", "no documents", "Give some."))
+    assert ok("logs", "worse").stderr == (
+        "No log of worse: prepare failed before it wrote one: no documents\nGive some.\n"
+        "`ftq events worse` tells what happened.\n"
+    )
+    store.add("cccc3333", "gone")
+    store.do("cccc3333", "prepare", 500)
+    store.runs.cancel("cccc3333")
+    assert ok("logs", "gone").stderr == (
+        "No log of gone: none was written, or it was deleted. `ftq events gone` tells what happened.\n"
+    )
 
 
 def test_a_terminal_gets_a_log_without_its_control_characters(store: Store) -> None:

@@ -7,13 +7,14 @@ import io
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.common import complete_run, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument
-from ftq.errors import printable
+from ftq.errors import FtqError, Unavailable, printable
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _show(client: AnyClient, run: Run, as_json: bool) -> None:
     from cli.screens.watch import warnings
 
     url = client.settings.artifacts_url
-    print_run(run, client.home_of(run), warnings(client, run, time.time()), url=url)
+    notes = warnings(client, run, time.time())
+    print_run(run, client.home_of(run), notes, url=url, elsewhere=client.elsewhere(run))
 
 
 def _watch(client: AnyClient, run: Run) -> None:
@@ -133,11 +135,11 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     found = find_run(client, run)
     wanted = (stage,) if stage else STAGES
     out = sys.stdout.buffer if sys.stdout else io.BytesIO()  # None if it was closed
-    if not client.has_log(found.id, wanted):
+    if not _has_log(client, found, wanted, follow):
         _say_no_log(client, found, stage)
     last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout and sys.stdout.isatty() else None
     with ctrl_c(""):
-        for name, piece in client.follow_logs(found.id, wanted, follow):
+        for name, piece in client.follow_logs(found.id, wanted, follow, _say_away):
             if name != last and not stage:
                 out.flush()
                 note(f"==> {name} <==")
@@ -157,14 +159,38 @@ class _Shown:
         return text.encode(sys.stdout.encoding or "utf-8", "replace")
 
 
+def _has_log(client: AnyClient, run: Run, stages: Sequence[str], follow: bool) -> bool:
+    """Whether there is something to print. Who follows is told by `_say_away` if that can't be known now."""
+    try:
+        return client.has_log(run.id, stages)
+    except Unavailable:
+        if not follow:
+            raise
+        return True
+
+
+def _say_away(error: Unavailable) -> None:
+    note(f"Note: {error.text}\nThe log goes on as soon as the bucket is back. Ctrl-C ends the waiting.")
+
+
 def _say_no_log(client: AnyClient, run: Run, stage: str | None) -> None:
     if stage == ASK:
         note(f"No log of questions to {run.name}: `ftq infer {run.name}` asks one.")
         return
     what = f"the {stage} stage of {run.name}" if stage else run.name
-    cached = [part.name for part in run.stages if part.cached and stage in (None, part.name)]
-    if cached:
+    asked = [part for part in run.stages if stage in (None, part.name)]
+    cached = [part.name for part in asked if part.cached]
+    failed = next((part for part in asked if part.status == "failed"), None)
+    happened = f"`ftq events {run.name}` tells what happened."
+    if failed and failed.error:
+        error = FtqError(failed.error.message, failed.error.hint)
+        note(f"No log of {what}: {failed.name} failed before it wrote one: {error.text}\n{happened}")
+    elif elsewhere := client.elsewhere(run):
+        note(f"No log of {what}: {elsewhere.text}")
+    elif cached:
         note(f"No log of {what}: {', '.join(cached)} came from the cache, nothing ran.")
+    elif run.is_finished and any(part.started_at for part in asked):
+        note(f"No log of {what}: none was written, or it was deleted. {happened}")
     elif run.is_finished:
         note(f"No log of {what}: it never started (status: {run.status}).")
     else:

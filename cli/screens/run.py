@@ -18,7 +18,7 @@ from cli.common import size
 from cli.evaluation.table import evaluation_view
 from cli.screens import terminal, words
 from ftq.client import view
-from ftq.errors import printable
+from ftq.errors import FtqError, printable
 from ftq.plan import calibration
 from ftq.store.records import Run
 
@@ -26,10 +26,19 @@ BAR_WIDTH = 36
 NARROW = 60  # columns of a terminal, below which no words fit beside the stages
 
 
-def print_run(run: Run, home: Path, notes: Iterable[str] = (), *, stderr: bool = False, url: str = "") -> None:
-    """`url` is that of the bucket, if there is one."""
+def print_run(
+    run: Run,
+    home: Path,
+    notes: Iterable[str] = (),
+    *,
+    stderr: bool = False,
+    url: str = "",
+    elsewhere: FtqError | None = None,
+) -> None:
+    """`url` is that of the bucket, if there is one; `elsewhere` says that the model can't be used from here."""
     out = terminal.console(stderr)
-    terminal.put(out, run_view(run, home, time.time(), notes, symbols=terminal.has_symbols(out), url=url))
+    symbols = terminal.has_symbols(out)
+    terminal.put(out, run_view(run, home, time.time(), notes, symbols=symbols, url=url, elsewhere=elsewhere))
 
 
 def run_view(
@@ -41,6 +50,7 @@ def run_view(
     whole: bool = True,
     symbols: bool = True,
     url: str = "",
+    elsewhere: FtqError | None = None,
 ) -> RenderableType:
     """The run from top to bottom; the `whole` view adds what doesn't change while it runs."""
     run = terminal.clean(run)
@@ -55,7 +65,7 @@ def run_view(
     parts += _failure(run)
     if whole:
         parts += [*_evaluation(run, home, symbols), *_artifacts(run, home, url), "", *asked_for(run.spec)]
-    parts += _next(run)
+    parts += _next(run, elsewhere)
     return Group(*parts)
 
 
@@ -158,6 +168,8 @@ def _artifacts(run: Run, home: Path, url: str) -> list[RenderableType]:
     for artifact in artifacts:
         types = held.get(Path(artifact.path).name, "")
         path = Text.assemble(_near(artifact.path), (f"  {types}" if types else "", "dim"))
+        if "://" not in artifact.path and not os.path.exists(artifact.path):
+            path = Text("not on this machine", "dim")
         table.add_row(artifact.kind, size(artifact.bytes), path)
     return ["", table]
 
@@ -180,7 +192,7 @@ def asked_for(spec: dict[str, Any]) -> list[RenderableType]:
     return [Text("asked for beyond the defaults", "dim"), *(Text(printable(f"  {line}")) for line in shown)]
 
 
-def _next(run: Run) -> list[RenderableType]:
+def _next(run: Run, elsewhere: FtqError | None) -> list[RenderableType]:
     name, status = run.name, run.status
     if status == "failed" and run.current:
         lines = [f"ftq logs {name} --stage {run.current.name}", f"ftq retry {name}"]
@@ -188,6 +200,8 @@ def _next(run: Run) -> list[RenderableType]:
         lines = [f"ftq retry {name}"]
     elif status == "paused":
         lines = [f"ftq resume {name}"]
+    elif status == "succeeded" and elsewhere:
+        return ["", Text(printable(f"! {elsewhere.text}"), "yellow")]
     elif status == "succeeded":
         lines = [f'ftq infer {name} "..."', f"ftq pull {name}"]
     else:

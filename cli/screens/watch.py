@@ -38,7 +38,8 @@ def watch_run(client: AnyClient, run_id: str, stderr: bool = False) -> Run:
                 notes = patiently(partial(warnings, client, run, now), lease)
                 seen = run_view(run, home, now, notes, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
-    print_run(run, client.home_of(run), stderr=stderr, url=client.settings.artifacts_url)
+    url = client.settings.artifacts_url
+    print_run(run, client.home_of(run), stderr=stderr, url=url, elsewhere=client.elsewhere(run))
     return run
 
 

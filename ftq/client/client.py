@@ -222,7 +222,7 @@ class Client(RunFiles):
         """Write the page on a run, in its folder unless there is another path, and return where it is."""
         from ftq.report.page import write
 
-        return write(run, self.run_dir(run.id), path)
+        return write(run, self.report_dir(run), path)
 
     # ---- ask --------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class Client(RunFiles):
         """The run, checked to have the model that is asked for and a worker that answers."""
         asking.check_options(options)
         run = self.find(wanted)
-        asking.check_model(run, self.quantizations(run), options)
+        asking.check_model(run, self.quantizations(run), options, self.elsewhere(run))
         self._asking.check_worker()
         return run
 

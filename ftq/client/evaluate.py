@@ -75,7 +75,7 @@ def _questions(client: Client, run: Run, file: Path | None) -> Chosen:
     if file:
         return only(own.read(file, "--questions FILE"))
     spec = run.spec
-    return choose(client.run_dir(run.id), spec.get("eval_questions") or ASKED, spec["seed"])
+    return choose(client.report_dir(run), spec.get("eval_questions") or ASKED, spec["seed"])
 
 
 def _without_context(chosen: Chosen) -> tuple[Chosen, list[str]]:
@@ -101,7 +101,8 @@ def _quantizations(client: Client, run: Run) -> list[str]:
     made = client.quantizations(run)
     there = [name for name in tuned(run.spec["quantizations"]) if name in made]
     if not there:
-        raise Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        raise client.elsewhere(run) or none
     return there
 
 
@@ -154,7 +155,7 @@ def _against(run: Run, other: Run | None, scores: Sequence[Scores]) -> list[str]
 
 
 def _side(client: Client, run: Run) -> Side:
-    path = client.run_dir(run.id).answers
+    path = client.report_dir(run).answers
     answers = {row["prompt"]: row["answer"] for row in read_jsonl(path)} if path.is_file() else {}
     evaluation = view.evaluation(run, client.settings.home)
     return Side(run.name, run.spec, run.documents_hash, view.loss(run), evaluation, answers)

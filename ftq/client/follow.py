@@ -16,6 +16,7 @@ from ftq.store.wire.reads import Reads
 
 Answer = TypeVar("Answer")
 ReadLog = Callable[[str, int], Iterator[bytes]]  # (stage, offset): the pieces of its log from there on
+AWAY_SECONDS = 3.0  # between two looks for a bucket that is out of reach
 REREAD = 50  # of the last events: PostgreSQL may show an event after one with a greater id
 
 
@@ -43,9 +44,16 @@ class Following(ABC):
         """The run's events; with `follow` the coming ones too, until the run is finished."""
         return new_events(self.store, self._states(run_id, follow, 0.5), self.settings.lease_seconds)
 
-    def follow_logs(self, run_id: str, stages: Sequence[str], follow: bool) -> Iterator[tuple[str, bytes]]:
-        """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished."""
-        return new_log_pieces(partial(self._log_from, run_id), self._states(run_id, follow, self.log_seconds), stages)
+    def follow_logs(
+        self, run_id: str, stages: Sequence[str], follow: bool, away: Callable[[Unavailable], None] = lambda error: None
+    ) -> Iterator[tuple[str, bytes]]:
+        """(stage, the next piece of its log); with `follow` the coming ones too, until the run is finished.
+
+        Who follows waits for a bucket that is out of reach: `away` is told so, once each time.
+        """
+        read_log: ReadLog = partial(self._log_from, run_id)
+        read_log = partial(_when_in_reach, read_log, away) if follow else read_log
+        return new_log_pieces(read_log, self._states(run_id, follow, self.log_seconds), stages)
 
     def _states(self, run_id: str, follow: bool, seconds: float) -> Iterator[Run]:
         return self.follow(run_id, seconds) if follow else iter([self.store.get(run_id)])
@@ -95,6 +103,24 @@ def new_log_pieces(read_log: ReadLog, runs: Iterator[Run], stages: Sequence[str]
             for piece in read_log(stage, read[stage]):
                 read[stage] += len(piece)
                 yield stage, piece
+
+
+def _when_in_reach(read_log: ReadLog, away: Callable[[Unavailable], None], stage: str, offset: int) -> Iterator[bytes]:
+    """The pieces of a log, waiting while the bucket that has them is out of reach."""
+    from ftq.files.remote.bucket import OutOfReach
+
+    is_told = False
+    while True:
+        try:
+            for piece in read_log(stage, offset):
+                offset += len(piece)
+                yield piece
+            return
+        except OutOfReach as error:
+            if not is_told:
+                away(error)
+            is_told = True
+            time.sleep(AWAY_SECONDS)
 
 
 def log_from(folder: RunDir, stage: str, offset: int) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftq.client.recording import names
+from ftq.client.view import elsewhere
 from ftq.errors import Refused
 from ftq.files.run_dir import remove, run_dir
 from ftq.settings import as_the_user
@@ -58,11 +59,13 @@ class Models:
 
     def model(self, wanted: str, kind: str = "gguf") -> Model:
         """What `pull` and `push` take out of a run: gguf, gguf:q8_0, adapter or merged. Refused if it isn't there."""
-        from ftq.delivery.parts import collect
+        from ftq.delivery.parts import KIND_OF, collect
 
         run = self.store.find(wanted)
         if self._bucket:
             self._bucket.fetch_model(run, kind)
+        elif error := elsewhere(run, self.home, KIND_OF.get(kind.partition(":")[0], "export")):
+            raise error
         return collect(run, run_dir(self.home, run.id), kind)
 
     def pull(

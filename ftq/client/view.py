@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client.workers import Member
+from ftq.errors import Refused
 from ftq.files.artifact import Artifact
 from ftq.files.disk import size_of
 from ftq.files.run_dir import run_dir
@@ -19,6 +20,7 @@ from ftq.words import numbers
 if TYPE_CHECKING:
     from ftq.evaluation.evaluation import Evaluation
 
+MODELS = ("gguf", "adapter", "merged")  # kinds of artifacts
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds", "doing")
 
 
@@ -119,6 +121,22 @@ def _place(home: Path, run_id: str, part: str, artifact: Artifact, url: str) -> 
     path = home / run_id / artifact.path
     is_here = not url or (path.exists() and size_of(path) == artifact.bytes)
     return str(path) if is_here else f"{url}/{run_id}/{part}/{artifact.path}"
+
+
+def elsewhere(run: Run, home: Path, made_by: str = "export") -> Refused | None:
+    """What to say if the stage has succeeded, but on machines whose files aren't here; None if they are, or were."""
+    from ftq.files.remote.record import FOLDER as RECORDS
+
+    stage, folder = run.stage(made_by), run_dir(home, run.id).path
+    artifacts = (stage.artifacts or []) if stage.status == "succeeded" else []
+    if (folder / RECORDS).is_dir():  # what people look at was fetched out of a bucket, which now isn't named
+        artifacts = [one for one in artifacts if one.kind in MODELS]
+    if not artifacts or any((folder / one.path).exists() for one in artifacts):
+        return None
+    return Refused(
+        f"the {made_by} of {run.name} has succeeded, but its files aren't in FTQ_HOME ({home})",
+        "Set FTQ_ARTIFACTS_URL if the queue's machines share a bucket, or FTQ_HOME to the folder that they share.",
+    )
 
 
 def held(run: Run, home: Path) -> dict[str, str]:

@@ -178,4 +178,4 @@ def report(call: Call) -> Response:
     from ftq.report.page import page
 
     run: Run = call.run
-    return Response(page(gather(run, call.client.run_dir(run.id))), media_type="text/html")
+    return Response(page(gather(run, call.client.report_dir(run))), media_type="text/html")

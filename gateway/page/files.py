@@ -35,7 +35,7 @@ SHOWN = 200_000  # bytes of a log on its page, the last ones
 def report(request: Request) -> Response:
     """The run's report.html; before the evaluation has made it, what it would be now."""
     run = run_of(request)
-    folder = gateway_of(request).client.run_dir(run.id)
+    folder = gateway_of(request).client.report_dir(run)
     if (path := folder.path / "report.html").is_file():
         return FileResponse(path, media_type="text/html", headers=HEADERS)
     from ftq.report.gather import gather

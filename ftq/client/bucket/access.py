@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftq.client import view
 from ftq.client.follow import Following, log_from
+from ftq.errors import Refused
 from ftq.files import run_dir
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.store.records import Run
@@ -43,6 +45,12 @@ class RunFiles(Following):
             self._bucket.fetch_small(run_id)
         return self._here(run_id)
 
+    def report_dir(self, run: Run) -> RunDir:
+        """The run's folder with all that its report tells. OutOfReach if that can't be fetched now."""
+        if self._bucket:
+            self._bucket.fetch_told(run)
+        return self._here(run.id)
+
     def home_of(self, *runs: Run) -> Path:
         """The artifacts folder, with what a view of these runs reads in place."""
         if self._bucket:
@@ -69,6 +77,10 @@ class RunFiles(Following):
         if self._bucket:
             return self._bucket.quantizations(run)
         return [path.stem.removeprefix("model-") for path in self._here(run.id).ggufs()]
+
+    def elsewhere(self, run: Run) -> Refused | None:
+        """Why the model of a run that has made one can't be used from here; None if it can."""
+        return None if self._bucket else view.elsewhere(run, self.settings.home)
 
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
         if self._bucket and set(stages) <= set(STAGES):

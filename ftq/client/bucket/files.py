@@ -46,6 +46,14 @@ class BucketFiles:
                 self._try(run, stage.name, needed_by_people)
             self._fetch_logs(run)
 
+    def fetch_told(self, run: Run) -> None:
+        """Have everything that the run's page tells. OutOfReach: a page that leaves something out is wrong."""
+        (run_dir(self._home, run.id).path / record.FOLDER).mkdir(parents=True, exist_ok=True)
+        for stage in run.stages:
+            if stage.status == "succeeded" and not self._is_older(run, stage.name):
+                with contextlib.suppress(Gone):
+                    self.share.fetch(run.id, stage.name, stage.attempt, needed_by_people)
+
     def fetch_reports(self, model: str, documents_hash: str | None) -> None:
         """Have what earlier runs tell of these documents, and of the tokens of this model."""
         told = False

@@ -158,6 +158,9 @@ class RemoteClient(Following):
             self._mirror.fetch_viewed(run)
         return self._mirror.home
 
+    def elsewhere(self, run: Run) -> None:
+        """The server has the files, or says where they are."""
+
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
         there = {one["name"] for one in self._server.get(f"/runs/{run_id}/files")["data"]}
         return any(_log(stage) in there for stage in stages)
