@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -107,25 +108,31 @@ def check(url: str, home: Path) -> str:
 )  # fmt: skip
 def test_what_answers_on_a_port(home: Path, greeting: bytes | None, scheme: str, says: str) -> None:
     """A server that says `greeting` to everybody and hangs up; None: it says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_greet, args=(server, greeting), daemon=True).start()
-        assert check(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0", home) == f"the broker {says}"
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as connections:
+        thread = threading.Thread(target=_greet, args=(server, greeting, connections))
+        thread.start()
+        try:
+            assert check(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0", home) == f"the broker {says}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # which ends accept()
+            thread.join()
 
 
-def _greet(server: socket.socket, greeting: bytes | None) -> None:
-    held = []
+def _greet(server: socket.socket, greeting: bytes | None, connections: contextlib.ExitStack) -> None:
     while True:
         try:
             connection, _ = server.accept()
         except OSError:
             return
+        connections.enter_context(connection)
         if greeting is None:
-            held.append(connection)
             continue
-        connection.recv(1)
-        connection.sendall(greeting * 4)
-        connection.shutdown(socket.SHUT_WR)
-        held.append(connection) if greeting else connection.close()
+        with contextlib.suppress(OSError):  # who is greeted may have gone
+            connection.recv(65_536)  # all of it: closed with something unread, it would be a reset
+            connection.sendall(greeting * 4)
+            connection.shutdown(socket.SHUT_WR)
+        if not greeting:
+            connection.close()
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 3 0 R /Resources << /Font << "
             b"/F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>"]), too_much),
         "nest.html": (b"<html>" + b"<div>" * 5_000 + b"Oil", "nested too deeply"),
-        "tags.html": (b"<html>" + b"<a " * 1_000_000, "1,000,001 tags in 3.0 MB are too many"),
+        "tags.html": (b"<html>" + b"<a>" * 1_000_000, "1,000,001 tags in 3.0 MB are too many"),
     }  # fmt: skip
 
 
