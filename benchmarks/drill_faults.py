@@ -223,7 +223,7 @@ def send_again(drill: Drill, injected: Injected) -> None:
     drill.victim()
     runs = drill.client.all(6)
     injected.runs += [run.id for run in runs if not run.is_finished]
-    app = drill.client._app
+    app = drill.client._doorbell.app
     for run in runs:
         for _ in range(drill.random.randint(1, 3)):
             queue.send(app, run)
@@ -235,7 +235,7 @@ def send_again(drill: Drill, injected: Injected) -> None:
 @fault("forged messages")
 def forge(drill: Drill, injected: Injected) -> None:
     pair = drill.victim()
-    app = drill.client._app
+    app = drill.client._doorbell.app
     ids = [run.id for run in drill.client.all(4)]
     injected.runs += [pair[0].id] if pair else []
     for arguments in [("nobody", 1), (ids[0], 999), ("../../etc", 1), (ids[-1], "1 OR 1=1"), ({"a": 1}, []), ()]:

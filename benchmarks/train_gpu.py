@@ -34,10 +34,10 @@ from ftq.files.run_dir import RunDir, read_jsonl, write_json
 from ftq.plan.calibration import compare, correction
 from ftq.plan.card import Correction
 from ftq.plan.plan import Handover
+from ftq.spec.weights import parameters
 from worker.attempt.keeper import Standby
 from worker.attempt.stage_process import StageProcess
 from worker.stages.model import rows
-from worker.stages.model.base_model import parameters
 
 STEPS, MORE_STEPS, PEER_STEPS, FEW_STEPS = 28, 64, 16, 8
 LEASE = 3600.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -70,3 +72,15 @@ def test_the_files_of_the_dependencies_hold_packages_alone() -> None:
     names = [name for one in files for name in one["file"]]
     lines = {name: (ROOT / name).read_text().splitlines() for name in names}
     assert [(name, line) for name in names for line in lines[name] if line.startswith("-")] == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_imports_what_is_there(script: Path) -> None:
+    """Most of them run on a GPU alone: a name that has moved would be noticed there, after hours."""
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (ROOT / (node.module or "-").split(".")[0]).is_dir():
+            place = ROOT.joinpath(*str(node.module).split("."))
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            names = {word for line in file.read_text().splitlines() for word in re.findall(r"\w+", line)}
+            files = {path.stem for path in place.glob("*")}
+            assert {name.name for name in node.names} <= names | files, node.module
