@@ -571,6 +571,7 @@ def test_a_machine_with_another_bucket_than_the_workers_is_told(
     assert client.all() == []
     found = list(workers(client.settings, ask=lambda *_: {"w1"}))
     assert [(one.message, one.fix) for one in found if one.level == "problem"] == [(message, fix)]
+    monkeypatch.setattr(worker, "WORKER_SILENCE", 0.0)
     monkeypatch.setattr(worker, "protect_files", lambda: None)  # it is for the whole process
     with pytest.raises(UserError) as error:
         worker._start(["cpu"], None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from contextlib import closing
 
 from ftq.client.recording.record import make_home
@@ -15,6 +16,7 @@ from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue, labelled
 from ftq.store.store import RunStore
+from ftq.store.workers import WORKER_SILENCE
 from worker.host import broker
 from worker.host.folders import try_all
 from worker.machine import hardware
@@ -87,8 +89,7 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
     settings = Settings.from_env()
     make_home(settings)
     with closing(RunStore(settings.database_url)) as store:  # unreachable: said now, not in a log of Celery's
-        if differs := other_bucket(store.workers(), settings.artifacts_url):
-            raise UserError(*differs)
+        _agree(store, settings.artifacts_url)
     try_all(settings)
     if settings.artifacts_url:
         _try_bucket(settings.artifacts_url)
@@ -111,6 +112,18 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
             "--loglevel=INFO",
         ]
     )
+
+
+def _agree(store: RunStore, url: str) -> None:
+    """Refuse another bucket than that of the workers that are up. One that was killed counts as up for a while."""
+    until, is_told = time.monotonic() + WORKER_SILENCE, False
+    while differs := other_bucket(store.workers(), url):
+        if time.monotonic() > until:
+            raise UserError(*differs)
+        if not is_told:
+            print(f"{differs[0]}: this waits {WORKER_SILENCE:.0f} s for that worker to end.", file=sys.stderr)
+        is_told = True
+        time.sleep(0.5)
 
 
 def _try_bucket(url: str) -> None:
