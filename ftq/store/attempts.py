@@ -21,7 +21,6 @@ from ftq.store.database import storable_error
 from ftq.store.fleet import waits
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
-from ftq.store.server.postgres import let_idle
 from ftq.store.versions import Judge, Versions, nobody
 
 MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
@@ -91,10 +90,8 @@ class Attempts(Versions):
         Without it, a process that was frozen between checking the lease and renaming could wake up after another one
         has published, and overwrite those files. Keep the block short: SQLite has one lock for all writers.
         """
-        with self.writing() as db:
+        with self.writing(may_stand_still=True) as db:  # frozen here, it keeps the stage: awake, it would go on
             self._owned(db, token)
-            if db.dialect.name == "postgresql":
-                let_idle(db, 0)  # frozen here, it keeps the stage: awake, it would go on and rename
             yield
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 

@@ -16,6 +16,7 @@ from ftq.files.artifact import Artifact
 from ftq.store import schema
 from ftq.store.records import Run, Stage
 from ftq.store.schema import events, runs, stages
+from ftq.store.server import postgres
 
 LOCAL_CLOCK = time.time
 
@@ -41,9 +42,14 @@ class Database:
         return self._connection().execution_options(read=True)
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that is committed when the block ends."""
+    def writing(self, *, may_stand_still: bool = False) -> Iterator[sa.Connection]:
+        """A transaction that is committed when the block ends.
+
+        PostgreSQL ends it when the process is frozen in it, unless it `may_stand_still`.
+        """
         with self._connection() as connection, connection.begin():
+            if self.engine.dialect.name == "postgresql" and not may_stand_still:
+                postgres.end_if_idle(connection)
             yield connection
 
     def _connection(self) -> sa.Connection:

@@ -20,9 +20,7 @@ ALL_TAKEN = re.compile(  # in the words of PostgreSQL, its roles and databases, 
 )
 ROOM = "All its connections are taken: wait, raise max_connections, or put PgBouncer before it (docs/deploy.md)."
 PAUSE = 0.1  # seconds between two tries
-IDLE_SECONDS = (
-    30  # of a process in a transaction, until the server ends that: a frozen one would hold its locks for ever
-)
+IDLE_SECONDS = 30  # in which who writes may say nothing: frozen in a transaction, it would hold its locks for ever
 STOOD_STILL = "25P03"  # the server's code for a transaction that it ended so
 
 
@@ -44,13 +42,9 @@ def engine(url: str, connect_seconds: int) -> sa.Engine:
                     raise
             time.sleep(PAUSE)
 
-    @sa.event.listens_for(made, "begin")
-    def begin(connection: sa.Connection) -> None:
-        let_idle(connection, IDLE_SECONDS)
-
     return made
 
 
-def let_idle(connection: sa.Connection, seconds: float) -> None:
-    """Bound how long a process may say nothing in this transaction; 0 is no bound."""
-    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {round(seconds * 1000)}")
+def end_if_idle(connection: sa.Connection) -> None:
+    """Let the server end this transaction, and its locks, if the process stands still in it."""
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE_SECONDS * 1000)}")
