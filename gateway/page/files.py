@@ -9,13 +9,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 
 from ftq.client.client import Client
-from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.own.files import bytes_of
 from gateway.page.html import page
-from gateway.page.runs import run_of
+from gateway.page.runs import run_of, stage_of
 from gateway.page.shown import shown
 
 # These pages need nothing beside them: no script, no address of this server, no form.
@@ -55,9 +54,7 @@ def preview(request: Request) -> Response:
 
 def log(request: Request) -> Response:
     """The end of a stage's log; all of it with ?whole."""
-    run, stage = run_of(request), request.path_params["stage"]
-    if stage not in STAGES:
-        raise ApiError(404, f"There is no stage {stage}: {', '.join(STAGES)}.")
+    run, stage = run_of(request), stage_of(request.path_params["stage"])
     client = gateway_of(request).client
     if (length := client.log_bytes(run.id, stage)) is None:
         raise ApiError(404, f"The stage {stage} of {run.name} has no log: it hasn't begun.")

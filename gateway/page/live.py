@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ftq.errors import NotFound, Unavailable, printable
-from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from gateway.access import caller_of
 from gateway.app import Gateway, gateway_of
@@ -22,7 +21,7 @@ from gateway.files.storage import sees
 from gateway.page import sessions
 from gateway.page.files import grows
 from gateway.page.html import part
-from gateway.page.runs import EVENTS, RUNS, is_latest, losses, run_of
+from gateway.page.runs import EVENTS, RUNS, is_latest, losses, run_of, stage_of
 from gateway.page.shown import actions, links, shown, stages
 from gateway.wire import whole_number
 
@@ -68,9 +67,7 @@ def of_run(request: Request) -> Response:
 
 def of_log(request: Request) -> Response:
     """What comes to a stage's log `after` so many bytes, until the stage has ended. Browsers come back with its id."""
-    gateway, stage = gateway_of(request), request.path_params["stage"]
-    if stage not in STAGES:
-        raise ApiError(404, f"There is no stage {stage}: {', '.join(STAGES)}.")
+    gateway, stage = gateway_of(request), stage_of(request.path_params["stage"])
     run_of(request)  # NotFound is an answer of its own, not a part
     last = request.headers.get("last-event-id", "").removeprefix(MORE)
     at = whole_number(last) or whole_number(request.query_params.get("after", "")) or 0

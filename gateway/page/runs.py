@@ -84,9 +84,7 @@ def _act(request: Request, fields: dict[str, str]) -> Response:
     if action not in DO:
         raise ApiError(404, f"There is no page {request.url.path}.")
     if (stage := fields.get("from")) and action == "retry":
-        if stage not in STAGES:
-            raise ApiError(400, f"There is no stage {stage}: {', '.join(STAGES)}.")
-        client.retry(run.id, stage)
+        client.retry(run.id, stage_of(stage, status=400))
     else:
         DO[action](client, run.id)
     return RedirectResponse(f"/runs/{run.id}", 303)
@@ -110,6 +108,13 @@ def run_of(request: Request) -> Run:
     if not (runs := gateway_of(request).client.store.some([run_id], sees(caller_of(request)))):
         raise NotFound(f"There is no run {run_id}.", "It may have been deleted.")
     return runs[0]
+
+
+def stage_of(name: str, status: int = 404) -> str:
+    """The name, if a stage has it."""
+    if name not in STAGES:
+        raise ApiError(status, f"There is no stage {name}: {', '.join(STAGES)}.")
+    return name
 
 
 def is_latest(gateway: Gateway, run: Run) -> bool:
