@@ -34,7 +34,7 @@ class Following(ABC):
     def store(self) -> Reads: ...
 
     @abstractmethod
-    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]: ...
+    def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]: ...
 
     def follow(self, run_id: str, seconds: float = 1.0) -> Iterator[Run]:
         """Yield the run every `seconds` until it is finished. Unavailable after a lease without a database."""
@@ -51,7 +51,7 @@ class Following(ABC):
 
         Who follows waits for a bucket that is out of reach: `away` is told so, once each time.
         """
-        read_log: ReadLog = partial(self._log_from, run_id)
+        read_log: ReadLog = partial(self.log_from, run_id)
         read_log = partial(_when_in_reach, read_log, away) if follow else read_log
         return new_log_pieces(read_log, self._states(run_id, follow, self.log_seconds), stages)
 

@@ -174,7 +174,7 @@ class RemoteClient(Following):
         run_dir.put_text(path, page.decode())
         return path
 
-    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
+    def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
         with suppress(NotFound):
             yield from self._server.bytes(file_path(run_id, _log(stage)), offset)
 
