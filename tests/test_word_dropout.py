@@ -16,7 +16,7 @@ from ftq.spec.options import Format, parse
 from ftq.spec.recipe import decided
 from tests.tiny import make_tiny_model
 from worker.stages.model import rows
-from worker.stages.train.varied import Varied, varied
+from worker.stages.model.varied import Varied, varied
 
 STOP = "<|im_end|>"
 CHAT = (

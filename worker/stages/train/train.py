@@ -23,12 +23,12 @@ from ftq.spec import models, recipe, weights
 from ftq.spec.options import RunSpec
 from worker.stages.engine.load import load_model
 from worker.stages.model import base_model, rows
+from worker.stages.model.varied import Varied, varied
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, settings
 from worker.stages.train.checkpoints import Checkpoint
 from worker.stages.train.plan import decide
-from worker.stages.train.varied import Varied, varied
 from worker.stages.train.watcher import CALMER, Watcher
 
 MEMORY_HINT = "A smaller batch_size or max_seq_length, or load_in_4bit=true, needs less."

@@ -17,10 +17,10 @@ from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
+from worker.stages.model.varied import Varied
 from worker.stages.train import settings
 from worker.stages.train.first_loss import FirstLoss
 from worker.stages.train.order import Order, batch_within
-from worker.stages.train.varied import Varied
 from worker.stages.train.watcher import Watcher
 
 
