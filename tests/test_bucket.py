@@ -182,7 +182,7 @@ def test_a_zombies_late_publication_harms_nothing(here: Share, there: Share) -> 
     write(there, {"adapter/a": b"new"})
     publish(there, "train", 2, "adapter")
     publish(here, "train", 1, "adapter")
-    third = Share(Bucket(here.url), here.home.with_name("third"))
+    third = Share(Bucket(here.bucket.url), here.home.with_name("third"))
     third.fetch("run1", "train", 1)  # a machine that had the zombie's
     third.fetch("run1", "train", 2)
     assert files_of(third.home / "run1") == {"adapter/a": b"new"}
@@ -225,8 +225,8 @@ def test_attempts_1_and_10_are_not_confused(here: Share) -> None:
     write(here, {"adapter/a": b"abc"})
     for attempt in (1, 10, 12):
         publish(here, "train", attempt, "adapter")
-    here.forget_part("run1", "train", 1)
-    assert here.parts("run1") == [("train", 10), ("train", 12)]
+    here.forget_earlier("run1", "train", 2)
+    assert here.bucket.names("run1") == ["train.10", "train.10.json", "train.12", "train.12.json"]
     assert sorted(here.bucket.sizes("run1/train.1")) == []
     here.forget_earlier("run1", "train", 12)
     assert sorted(here.bucket.sizes("run1")) == ["run1/train.12.json", "run1/train.12/adapter/a"]
@@ -281,7 +281,7 @@ def test_a_zombie_can_not_delete_the_checkpoints_of_a_later_attempt(here: Share,
     later.send(Move())
     save(here, 1, 50)
     zombie.send(Move())
-    third = Share(Bucket(here.url), tmp_path / "third")
+    third = Share(Bucket(here.bucket.url), tmp_path / "third")
     assert checkpoints.fetch(third, "run1", 0, 3, Move()) == 2
     assert files_of(third.home / "run1") == files_of(there.home / "run1")
     assert checkpoints.fetch(third, "run1", 3, 3, Move()) is None  # made anew: nothing old may be used

@@ -17,6 +17,7 @@ from ftq.evaluation.compare import compare as compare_sides
 from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, tuned
 from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
 from ftq.evaluation.verdicts import MARGIN
+from ftq.files.artifact import gguf_name
 from ftq.files.run_dir import read_jsonl
 from ftq.store.records import Run
 
@@ -138,7 +139,7 @@ def _replies(
 
 
 def _scores(client: Client, run: Run, asked: Sequence[Any], subject: str) -> Scores:
-    return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, f"model-{subject}.gguf"))
+    return scores(asked, subject, 0.0, file_bytes=client.bytes_of(run, gguf_name(subject)))
 
 
 def _against(run: Run, other: Run | None, scores: Sequence[Scores]) -> list[str]:

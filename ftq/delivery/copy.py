@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from ftq.delivery.parts import Elsewhere, Part
 from ftq.errors import FtqError, Refused, Unavailable
-from ftq.files.run_dir import COPIED_AT_ONCE, sync
+from ftq.files.disk import COPIED_AT_ONCE, digest_of
+from ftq.files.run_dir import sync
 
 PART = ".part"
 UNLOCKED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # a file system that has no locks
@@ -48,14 +49,6 @@ def sha256(part: Part) -> str:
     """The checksum of what is there now."""
     with part.open() as source:
         return digest_of(source)
-
-
-def digest_of(file: BinaryIO) -> str:
-    """SHA-256 of what is left to read of a file."""
-    digest = hashlib.sha256()
-    while chunk := file.read(COPIED_AT_ONCE):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def damaged(part: Part, run: str) -> FtqError:

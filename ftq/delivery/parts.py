@@ -98,7 +98,7 @@ def collect(run: Run, folder: RunDir, kind: str) -> Model:
 
 def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
     """One GGUF file: the wanted one, or the first that the run was asked for; its Modelfile names that file."""
-    there = [path.stem.removeprefix("model-") for path in folder.ggufs()]
+    there = folder.quantizations()
     asked = [name for name in run.spec.get("quantizations", []) if name in there]
     if not there:
         raise Refused(f"run {run.name} has no GGUF file", f"`ftq retry {run.name} --from export` makes it anew.")

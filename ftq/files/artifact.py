@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -12,3 +13,12 @@ class Artifact:
     kind: str
     path: str
     bytes: int
+
+
+def gguf_name(quantization: str) -> str:
+    return f"model-{quantization}.gguf"
+
+
+def quantization_of(name: str) -> str:
+    """The quantisation of the model with this file name; empty for another file."""
+    return match[1] if (match := re.fullmatch(r"model-(.+)\.gguf", name)) else ""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 UNTOUCHED = 3600  # seconds without a write
+COPIED_AT_ONCE = 2**23  # bytes
 
 
 def make_home(home: Path, umask: int) -> None:
@@ -51,9 +54,23 @@ def size_of(path: Path) -> int:
 
 
 def stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """(name, bytes, time) of each file in the folder itself; others of them mean that a file was changed."""
-    files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
-    return [(name, info.st_size, info.st_mtime_ns) for name, info in files]
+    """(name, bytes, time) of each file in the folder itself."""
+    return [(path.name, *stamp(path)) for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """(bytes, time) of a file; others of them mean that it was changed."""
+    info = path.stat()
+    return info.st_size, info.st_mtime_ns
+
+
+def digest_of(file: BinaryIO, read: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of what is left to read of a file. `read` is called after each piece."""
+    digest = hashlib.sha256()
+    while piece := file.read(COPIED_AT_ONCE):
+        digest.update(piece)
+        read()
+    return digest.hexdigest()
 
 
 def last_written(folder: Path) -> float:

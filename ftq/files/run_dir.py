@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError
-from ftq.files.artifact import Artifact
-from ftq.files.disk import size_of
+from ftq.files.artifact import Artifact, gguf_name, quantization_of
+from ftq.files.disk import COPIED_AT_ONCE, size_of
 
 STAGES = ("prepare", "train", "export", "infer", "evaluate")
-COPIED_AT_ONCE = 2**23  # bytes
 SYNC_SECONDS = 0.5
 SYNCED_AT_ONCE = 16  # files
 LINKED_FROM = 2**20  # bytes; smaller files are copied, so that a person may edit one run's model card
@@ -124,14 +123,18 @@ class RunDir:
         return self.checkpoints / "train.json"
 
     def gguf(self, quantization: str) -> Path:
-        return self.path / f"model-{quantization}.gguf"
+        return self.path / gguf_name(quantization)
 
     def checkpoint(self, step: int) -> Path:
         """The adapter at the end of an epoch, to be laid over the base model's GGUF."""
         return self.path / f"checkpoint-{step}.gguf"
 
     def ggufs(self) -> list[Path]:
-        return sorted(self.path.glob("model-*.gguf"))
+        return sorted(self.path.glob(gguf_name("*")))
+
+    def quantizations(self) -> list[str]:
+        """Of the models that are there, in the order of their files."""
+        return [quantization_of(path.name) for path in self.ggufs()]
 
     def log(self, stage: str) -> Path:
         return self.path / "logs" / f"{stage}.log"

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ftq.errors import Refused
+from ftq.files.artifact import gguf_name
 from gateway import models
 from gateway.access import caller_of
 from gateway.app import gateway_of
@@ -33,7 +34,7 @@ def one(request: Request) -> Response:
         return JSONResponse(models.shown_base(name))
     gateway = gateway_of(request)
     run, _, step = models.find_tuned(gateway, caller_of(request), name)
-    file = f"model-{run.spec['quantizations'][0]}.gguf" if step is None else f"checkpoint-{step}.gguf"
+    file = gguf_name(run.spec["quantizations"][0]) if step is None else f"checkpoint-{step}.gguf"
     if not gateway.client.holds(run, file):
         raise models.not_found(name)
     return JSONResponse(_shown(name, models.created_of(run)))
@@ -46,7 +47,7 @@ def deleted(request: Request) -> Response:
         raise ApiError(403, f"The model '{name}' is a base model: only your own tuned models can be deleted.")
     try:
         run, _, step = models.find_tuned(gateway, caller_of(request), name)
-        is_there = gateway.client.holds(run, f"model-{run.spec['quantizations'][0]}.gguf")
+        is_there = gateway.client.holds(run, gguf_name(run.spec["quantizations"][0]))
     except ApiError:
         is_there = False
     if not is_there:

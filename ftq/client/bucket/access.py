@@ -74,9 +74,7 @@ class RunFiles(Following):
 
     def quantizations(self, run: Run) -> list[str]:
         """Of the run's models that can be asked."""
-        if self._bucket:
-            return self._bucket.quantizations(run)
-        return [path.stem.removeprefix("model-") for path in self._here(run.id).ggufs()]
+        return self._bucket.quantizations(run) if self._bucket else self._here(run.id).quantizations()
 
     def elsewhere(self, run: Run) -> Refused | None:
         """Why the model of a run that has made one can't be used from here; None if it can."""
@@ -100,16 +98,12 @@ class RunFiles(Following):
         path = self._here(run_id).log(stage)
         return path.stat().st_size if path.is_file() else None
 
-    def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
-        """The pieces of a stage's log from the offset on, none if it has none."""
-        return self._log_from(run_id, stage, offset)
-
     @property
     def is_far(self) -> bool:
         """Whether the workers' files aren't in this machine's artifacts folder."""
         return self._bucket is not None
 
-    def _log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
+    def log_from(self, run_id: str, stage: str, offset: int) -> Iterator[bytes]:
         if self._bucket and stage in STAGES:  # that of questions is only where they were answered
             return self._bucket.log_from(run_id, stage, offset)
         return log_from(self._here(run_id), stage, offset)

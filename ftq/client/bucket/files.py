@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ftq.errors import NotFound, Refused, Unavailable
+from ftq.files.artifact import gguf_name, quantization_of
 from ftq.files.remote import record, share
 from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
 from ftq.files.remote.logs import Logs
@@ -85,7 +86,7 @@ class BucketFiles:
             wanted = quant or next((one for one in run.spec.get("quantizations", []) if one in names), "")
             if quant and quant not in names:
                 raise Refused(f"run {run.name} has no {quant}, it has {', '.join(names) or 'no model'}")
-            names = [f"model-{wanted or one}.gguf" for one in names[:1]]
+            names = [gguf_name(wanted or one) for one in names[:1]]
         chosen = tuple(names) or (f"{kind}/",)
         try:
             self.share.fetch(run.id, stage.name, stage.attempt, lambda path: path.startswith(chosen))
@@ -100,9 +101,9 @@ class BucketFiles:
         if export.status != "succeeded":
             return []
         if self._is_older(run, "export"):
-            return [path.stem.removeprefix("model-") for path in run_dir(self._home, run.id).ggufs()]
+            return run_dir(self._home, run.id).quantizations()
         names = self.share.bucket.names(f"{run.id}/export.{export.attempt}")
-        return [name[6:-5] for name in names if name.startswith("model-") and name.endswith(".gguf")]
+        return [quantization for name in names if (quantization := quantization_of(name))]
 
     def holds(self, run: Run, name: str) -> bool:
         """Whether the export has made a file of this name, and nobody has deleted it."""

@@ -15,9 +15,9 @@ from ftq.client.remote.connection import Connection
 from ftq.client.remote.mirror import file_path
 from ftq.client.remote.records import Records
 from ftq.delivery import pull
-from ftq.delivery.copy import digest_of
 from ftq.delivery.parts import Elsewhere, Model, Part
 from ftq.delivery.pull import Pulled
+from ftq.files.disk import digest_of
 from ftq.settings import as_the_user
 from ftq.store.records import Run, Version
 from ftq.store.wire.records import decode

@@ -13,12 +13,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ftq.files.disk import stamp
 from ftq.files.remote.bucket import Gone
 from ftq.files.remote.manifest import Entry, Manifest, manifest_key
 from ftq.files.remote.record import FOLDER
 from ftq.files.remote.share import Share
 from ftq.files.remote.transfer import Move, Upload
-from ftq.files.run_dir import RunDir, remove, run_dir
+from ftq.files.run_dir import RunDir, link_tree, remove, run_dir
 
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 _PART = re.compile(r"checkpoints-(\d{1,9})\.(\d{1,9})(\.json)?")
@@ -48,8 +49,8 @@ class Sender:
 
     def _send(self, files: dict[str, Path], move: Move) -> None:
         self._number += 1
-        stamps = {path: _stamp(file) for path, file in files.items()}
-        known = [entry for path, (stamp, entry) in self._sent.items() if path in files and _stamp(files[path]) == stamp]
+        stamps = {path: stamp(file) for path, file in files.items()}
+        known = [entry for path, (sent, entry) in self._sent.items() if path in files and stamp(files[path]) == sent]
         upload = Upload(
             self._share.bucket, self._run.path.name, f"checkpoints-{self._number}", self._attempt, files, earlier=known
         )
@@ -85,7 +86,8 @@ class Sender:
                 path = (here / name).relative_to(self._run.path).as_posix()
                 if not name.endswith("partial"):
                     with contextlib.suppress(FileNotFoundError):  # it has just been pruned
-                        files[path] = _linked(here / name, beside / path, link=bool(CHECKPOINT.search(path)))
+                        _keep(here / name, beside / path)
+                        files[path] = beside / path
         return files
 
 
@@ -122,21 +124,14 @@ def ran_here(folder: RunDir, attempt: int) -> bool:
 
 
 def forget(share: Share, run_id: str, before: int) -> None:
-    """Delete the checkpoints of attempts before this one, manifests first."""
-    names = [name for name in share.bucket.names(run_id) if (match := _PART.fullmatch(name)) and int(match[2]) < before]
-    share.bucket.delete(*(f"{run_id}/{name}" for name in sorted(names, key=lambda name: not name.endswith(".json"))))
+    """Delete the checkpoints of attempts before this one."""
+    share.forget_earlier(run_id, r"checkpoints-\d{1,9}", before)
 
 
-def _linked(source: Path, target: Path, link: bool) -> Path:
+def _keep(source: Path, target: Path) -> None:
+    """What lies in a checkpoint is never written again, so it may be linked."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return target
-    shutil.copy2(source, target)
-    return target
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    info = file.stat()
-    return info.st_size, info.st_mtime_ns
+    if CHECKPOINT.search(str(target)):
+        link_tree(source, target)
+    else:
+        shutil.copy2(source, target)

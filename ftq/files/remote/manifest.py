@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftq.errors import FtqError
@@ -25,21 +25,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`about` is for people and for whoever looks for the right part; nothing in it is a path."""
-
     run: str
     part: str
     attempt: int
     files: tuple[Entry, ...]
-    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.part}.{self.attempt}"
-
-    @property
-    def size(self) -> int:
-        return sum(entry.size for entry in self.files)
 
     def key(self, entry: Entry) -> str:
         """Where the entry's bytes are."""
@@ -62,7 +55,7 @@ class Manifest:
                 raise ValueError("it is another part's")
             if len({entry.path for entry in files}) != len(files):
                 raise ValueError("a name is in it twice")
-            return cls(run, part, attempt, files, dict(value.get("about") or {}))
+            return cls(run, part, attempt, files)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             name = f"{manifest_key(run, part, attempt)}"
             raise FtqError(f"{name} in the bucket is no manifest: {error}", "Something else has written it.") from None
@@ -70,12 +63,6 @@ class Manifest:
 
 def manifest_key(run: str, part: str, attempt: int) -> str:
     return f"{run}/{part}.{attempt}.json"
-
-
-def parts_in(names: list[str]) -> list[tuple[str, int]]:
-    """(part, attempt) of the manifests among the names of a run's objects, the oldest attempt first."""
-    matches = [re.fullmatch(rf"({PART.pattern})\.(\d{{1,9}})\.json", name) for name in names]
-    return sorted(((match[1], int(match[2])) for match in matches if match), key=lambda part: (part[1], part[0]))
 
 
 def is_safe(path: str) -> bool:

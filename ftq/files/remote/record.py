@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ftq.errors import FtqError
+from ftq.files.disk import stamp
 from ftq.files.remote.manifest import Entry, Manifest
 from ftq.files.run_dir import write_json
 
@@ -27,11 +28,13 @@ class Record:
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def has(self, folder: Path, entry: Entry) -> bool:
-        return entry.path in self.stamps and _stamp(folder / entry.path) == self.stamps[entry.path]
+        with contextlib.suppress(OSError):
+            return entry.path in self.stamps and stamp(folder / entry.path) == self.stamps[entry.path]
+        return False
 
     def note(self, folder: Path, entry: Entry) -> None:
-        if stamp := _stamp(folder / entry.path):
-            self.stamps[entry.path] = stamp
+        with contextlib.suppress(OSError):
+            self.stamps[entry.path] = stamp(folder / entry.path)
 
     def write(self, folder: Path) -> None:
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -110,11 +113,3 @@ def _lock(folder: Path, name: str) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        info = path.stat()
-    except OSError:
-        return None
-    return info.st_size, info.st_mtime_ns

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ftq.files.remote import record
 from ftq.files.remote.bucket import Bucket
-from ftq.files.remote.manifest import Entry, Manifest, manifest_key, parts_in
+from ftq.files.remote.manifest import Entry, Manifest, manifest_key
 from ftq.files.remote.record import Record
 from ftq.files.remote.transfer import Move, Upload, download, sha256_of
 from ftq.files.run_dir import OUTPUTS, remove, run_dir, sync
@@ -38,10 +39,6 @@ class Share:
 
     def __init__(self, bucket: Bucket, home: Path) -> None:
         self.bucket, self.home = bucket, home
-
-    @property
-    def url(self) -> str:
-        return self.bucket.url
 
     # ---- into the bucket --------------------------------------------------------------------------------
 
@@ -97,22 +94,17 @@ class Share:
             self._complete(here, folder, _missing(here, folder, wanted), move)
             return here.manifest
 
-    def parts(self, run_id: str) -> list[tuple[str, int]]:
-        """(part, attempt) of the run's whole parts, the oldest attempt first."""
-        return parts_in(self.bucket.names(run_dir(self.home, run_id).path.name))
-
     # ---- away -------------------------------------------------------------------------------------------
 
-    def forget_part(self, run_id: str, part: str, attempt: int) -> None:
-        """Delete a part: its manifest first, so that nobody takes it for whole."""
-        run_dir(self.home, run_id)
-        self.bucket.delete(manifest_key(run_id, part, attempt), f"{run_id}/{part}.{attempt}")
+    def forget_earlier(self, run_id: str, parts: str, attempt: int) -> None:
+        """Delete what attempts before this one have sent of the parts, a regular expression: they don't count any more.
 
-    def forget_earlier(self, run_id: str, part: str, attempt: int) -> None:
-        """Delete the attempts of a part before this one: they don't count any more."""
-        for name, number in self.parts(run_id):
-            if name == part and number < attempt:
-                self.forget_part(run_id, name, number)
+        Manifests go first, so that nobody takes the rest for whole.
+        """
+        of_part = re.compile(rf"(?:{parts})\.(\d{{1,9}})(\.json)?")
+        matches = [match for name in self.bucket.names(run_id) if (match := of_part.fullmatch(name))]
+        earlier = [match for match in matches if int(match[1]) < attempt]
+        self.bucket.delete(*(f"{run_id}/{match[0]}" for match in sorted(earlier, key=lambda match: not match[2])))
 
     def forget_run(self, run_id: str) -> None:
         run_dir(self.home, run_id)

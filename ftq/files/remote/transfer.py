@@ -7,14 +7,15 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from ftq.errors import FtqError
+from ftq.files.disk import COPIED_AT_ONCE, digest_of
 from ftq.files.remote.bucket import Bucket, Gone, Interrupted, OutOfReach
 from ftq.files.remote.manifest import Entry, Manifest, is_safe, manifest_key
-from ftq.files.run_dir import COPIED_AT_ONCE, sync
+from ftq.files.run_dir import sync
 
 THREADS = 8
 PIECE = 2**23  # bytes that one request brings
@@ -52,13 +53,12 @@ class Upload:
         part: str,
         attempt: int,
         files: Mapping[str, Path],
-        about: dict[str, object] | None = None,
         like: Manifest | None = None,
         earlier: Iterable[Entry] = (),
     ) -> None:
         """`earlier` are entries of this run's other parts, whose bytes aren't sent again."""
         self.bucket, self.files, self.like = bucket, files, like
-        self.manifest = Manifest(run, part, attempt, (), dict(about or {}))
+        self.manifest = Manifest(run, part, attempt, ())
         self._there = {entry.path: entry for entry in earlier}
         longest = max((self.manifest.key(Entry(path, 0, "")) for path in files), key=len, default="")
         for path in files:
@@ -76,13 +76,7 @@ class Upload:
         _each(lambda path: self._send(path, move), [path for path in missing if path not in large])
         for path in large:  # fsspec sends several pieces of one at once, and has them in memory
             self._send(path, move)
-        manifest = Manifest(
-            self.manifest.run,
-            self.manifest.part,
-            self.manifest.attempt,
-            tuple(self._there[path] for path in sorted(self.files)),
-            self.manifest.about,
-        )
+        manifest = replace(self.manifest, files=tuple(self._there[path] for path in sorted(self.files)))
         self._check(manifest)
         move.go_on()
         self.bucket.write(manifest_key(manifest.run, manifest.part, manifest.attempt), manifest.to_bytes())
@@ -183,13 +177,8 @@ def _append(bucket: Bucket, key: str, size: int, file: Path, move: Move, pool: T
 
 
 def sha256_of(file: Path, move: Move | None = None) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as source:
-        while piece := source.read(COPIED_AT_ONCE):
-            digest.update(piece)
-            if move:
-                move.go_on()
-    return digest.hexdigest()
+        return digest_of(source, move.go_on if move else lambda: None)
 
 
 def _each(action: Callable[[Item], Value], items: list[Item]) -> None:

@@ -33,6 +33,7 @@ UNREAD = {
     "infer": ("documents/", "validation/", "merged/", "epochs/"),
     "evaluate": ("documents/", "validation/", "merged/", "epochs/"),
 }
+SUBMIT_AGAIN = "If FTQ_ARTIFACTS_URL was another one where it was submitted, correct that. Then: `ftq submit`."
 SAVE_SECONDS, LOG_SECONDS = 10.0, 5.0
 
 
@@ -187,11 +188,7 @@ class Exchange:
             self.moving.insist(f"fetching {part}", fetch)
         except Gone as error:
             maker = part if part in STAGES else ""
-            again = (
-                f"`ftq retry RUN --from {maker}` makes it anew."
-                if maker
-                else ("If FTQ_ARTIFACTS_URL was another one where it was submitted, correct that. Then: `ftq submit`.")
-            )
+            again = f"`ftq retry RUN --from {maker}` makes it anew." if maker else SUBMIT_AGAIN
             raise Missing(f"{error.message}: what {part} has made is gone from the bucket", again) from None
 
 
