@@ -69,6 +69,10 @@ class Site:
             worker.signal(signal.SIGCONT)
         engine.dispose()
 
+    def wait_for_a_checkpoint(self, run_id: str) -> None:
+        """Until the bucket has one, whole."""
+        until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in self.bucket.keys(run_id)), 40)
+
     def wait_for_all(self, seconds: float = 60) -> None:
         until(lambda: all(run.is_finished for run in self.here.client.all()), seconds)
         assert {run.name: run.status for run in self.here.client.all()} == {
@@ -141,7 +145,7 @@ def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(
     run = site.here.submit("one", max_steps=200, save_steps=5)
     first = site.machine("a")
     worker = first.start_worker(name="a1")
-    until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in site.bucket.keys(run.id)), 40)
+    site.wait_for_a_checkpoint(run.id)
     stage = first.stage_pid(site.here.client.find("one"))
     worker.signal(signal.SIGKILL)
     os.kill(stage, signal.SIGKILL)
@@ -253,7 +257,7 @@ def test_a_frozen_worker_that_wakes_up_harms_nothing(site: Site) -> None:
     run = site.here.submit("one", max_steps=60, save_steps=10)
     machine = site.machine("a")
     frozen = machine.start_worker(name="a1")
-    until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in site.bucket.keys(run.id)), 40)
+    site.wait_for_a_checkpoint(run.id)
     stage = machine.stage_pid(site.here.client.find("one"))
     child = frozen.child()
     site.freeze(frozen)  # the stage itself goes on until its heartbeat is missed

@@ -198,18 +198,17 @@ def check_options(options: dict[str, Any]) -> None:
         parse({"model": "any", **values, **({"quantizations": [quant]} if quant else {})})
 
 
-def check_model(run: Run, there: list[str], options: dict[str, Any], elsewhere: Refused | None) -> None:
+def check_model(run: Run, there: list[str], options: dict[str, Any], none: Refused) -> None:
     """Refused if the run has no model to ask, or not the quantisation that is asked for; it has those `there`.
 
-    `elsewhere` says that its files aren't on this machine.
+    `none` is what to say where there are none.
     """
     asked = options.get("quant")
     if options.get("base"):
         if asked:
             raise UserError("the base model has no other quantisation than q8_0", "Leave out --quant, or --base.")
     elif not there:
-        none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
-        raise elsewhere or none
+        raise none
     elif asked and asked not in there:
         wanted = ",".join([*there, asked])
         raise Refused(

@@ -257,7 +257,7 @@ class Client(RunFiles):
         """The run, checked to have the model that is asked for and a worker that answers."""
         asking.check_options(options)
         run = self.find(wanted)
-        asking.check_model(run, self.quantizations(run), options, self.elsewhere(run))
+        asking.check_model(run, self.quantizations(run), options, self.no_model(run))
         self._asking.check_worker()
         return run
 

@@ -102,8 +102,7 @@ def _quantizations(client: Client, run: Run) -> list[str]:
     made = client.quantizations(run)
     there = [name for name in tuned(run.spec["quantizations"]) if name in made]
     if not there:
-        none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
-        raise client.elsewhere(run) or none
+        raise client.no_model(run)
     return there
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +24,8 @@ class RunFiles(Following):
     """The part of a client that reads the runs' files."""
 
     @property
-    def store(self) -> RunStore:
-        raise NotImplementedError
+    @abstractmethod
+    def store(self) -> RunStore: ...
 
     @property
     def log_seconds(self) -> float:  # type: ignore[override]
@@ -79,6 +80,11 @@ class RunFiles(Following):
     def elsewhere(self, run: Run) -> Refused | None:
         """Why the model of a run that has made one can't be used from here; None if it can."""
         return None if self._bucket else view.elsewhere(run, self.settings.home)
+
+    def no_model(self, run: Run) -> Refused:
+        """What to say of a run whose model can't be asked: its files aren't here, or there are none."""
+        none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        return self.elsewhere(run) or none
 
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
         if self._bucket and set(stages) <= set(STAGES):
