@@ -34,7 +34,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Bench]:
                         FTQ_LEASE_SECONDS="3")  # fmt: skip
     bench.start_broker()
     bench.start_worker()
-    until(bench.client.store.live_queues, 60)
+    until(bench.client.store.live_queues)
     yield bench
     bench.close()
 
@@ -62,7 +62,7 @@ def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str,
         )  # the worker has met it
     finally:
         state.end(broken)
-    until(lambda: bench.client.find(submitted.run.id).status == "succeeded", 60)
+    until(lambda: bench.client.find(submitted.run.id).status == "succeeded")
     assert worker.alive
     assert log.read_text()[len(before) :].count("tried again") < 20  # it asks every few seconds
 
@@ -76,7 +76,7 @@ def test_a_busy_worker_outlasts_a_failover(bench: tools.Bench) -> None:
     STATES["READONLY"].put(broken)
     until(lambda: "is a read-only replica (" in (bench.logs / "w1.log").read_text())
     STATES["READONLY"].end(broken)
-    until(lambda: bench.client.find("busy").is_finished, 60)
+    until(lambda: bench.client.find("busy").is_finished)
     assert [stage.attempt for stage in bench.client.find("busy").stages] == [1] * 5
 
 

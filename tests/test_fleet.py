@@ -130,7 +130,7 @@ def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
     assert said.exit_code == 0, said.output
     assert said.stdout == f"{first.name} takes nothing new and finishes long (train).\n"
     assert "Note: no other worker serves cpu, gpu: what comes there waits." in said.stderr
-    until(lambda: bench.client.find("long").stage("train").status == "succeeded", 30)
+    until(lambda: bench.client.find("long").stage("train").status == "succeeded")
     until(lambda: "drained: nothing new is taken" in (bench.logs / "w1.log").read_text())
     listed = json.loads(ftq(bench, "workers", "--json").stdout)
     assert [(one["name"], one["state"], one["version"], one["stages"], one["doing"]) for one in listed] == [
@@ -140,7 +140,7 @@ def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
     until(lambda: left <= queue.messages(bench.client._doorbell.app, 0))  # they stay in the broker, for others
     assert [run.status for run in bench.client.all()] == ["queued", "queued"]
     assert ftq(bench, "workers", "undrain", first.name).stdout == f"{first.name} takes work again.\n"
-    until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 40)
+    until(lambda: all(run.status == "succeeded" for run in bench.client.all()))
     assert {stage.worker for run in bench.client.all() for stage in run.stages} == {first.name}
 
 
@@ -151,17 +151,17 @@ def test_a_run_with_a_label_goes_to_the_workers_that_have_it(bench: Bench) -> No
     labelled = bench.submit("labelled", worker="bigmem")
     assert bench.client.missing_worker(labelled).startswith("No worker with the label bigmem is up. ")
     bench.submit("any")
-    until(lambda: bench.client.find("any").is_finished, 30)
+    until(lambda: bench.client.find("any").is_finished)
     assert bench.client.find("labelled").status == "queued"
     big = bench.start_worker("cpu,gpu", labels="bigmem")
-    until(lambda: bench.client.find("labelled").is_finished, 30)
+    until(lambda: bench.client.find("labelled").is_finished)
     assert {stage.worker for stage in bench.client.find("labelled").stages} == {big.name}
     assert {stage.worker for stage in bench.client.find("any").stages} == {other.name}
     bench.stop_broker()  # what was sent is gone; the reconciler looks into the queues of labels too
     again = bench.submit("again", worker="bigmem")
     bench.wipe_broker()
     bench.start_broker()
-    until(lambda: bench.client.find("again").status == "succeeded", 60)
+    until(lambda: bench.client.find("again").status == "succeeded")
     assert {stage.worker for stage in bench.client.find("again").stages} == {big.name}
     sent = [event.kind for event in bench.client.store.events(again.id)]
     assert sent.count("claimed") == len(STAGES)
@@ -200,7 +200,7 @@ def test_many_runs_of_one_owner_keep_no_other_waiting(bench: Bench) -> None:
         (own / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
         bench.client.submit({**options, "documents": str(own)}, name, owner)
     bench.start_worker("cpu,gpu")
-    until(lambda: bench.client.find("one").is_finished, 60)
+    until(lambda: bench.client.find("one").is_finished)
     others = [run for run in bench.client.all() if run.name != "one"]
     assert sum(run.is_finished for run in others) <= 2
     assert bench.client.submit({**options, "documents": str(folder)}, "mine").run.owner.startswith("user:")

@@ -558,7 +558,7 @@ def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = free_port()
     process = subprocess.Popen(ServeOptions(port=port).argv(), env={**os.environ, "FTQ_HOME": str(home)})
     url = f"http://127.0.0.1:{port}"
-    until(lambda: answers(url, process), 30)
+    until(lambda: answers(url, process))
     return process, url
 
 

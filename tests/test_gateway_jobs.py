@@ -819,11 +819,11 @@ def test_a_script_of_openais_runs_over_a_real_queue(tmp_path: Path) -> None:
         (site.folder(failing).documents / "behave.json").write_text(json.dumps({"prepare": {"1": "user"}}))
         site.client.fine_tuning.jobs.pause(paused.id)
         bench.start_worker()
-        until(lambda: site.job(job.id).status == "succeeded", 60)
-        until(lambda: site.job(failing.id).status == "failed", 60)
+        until(lambda: site.job(job.id).status == "succeeded")
+        until(lambda: site.job(failing.id).status == "failed")
         assert site.job(paused.id).status == "paused"
         site.client.fine_tuning.jobs.resume(paused.id)
-        until(lambda: site.job(paused.id).status == "succeeded", 60)
+        until(lambda: site.job(paused.id).status == "succeeded")
         done = site.job(job.id)
         assert (done.trained_tokens, done.hyperparameters.batch_size) == (600, 8)
         steps = [one.step_number for one in site.client.fine_tuning.jobs.checkpoints.list(job.id)]
@@ -832,7 +832,7 @@ def test_a_script_of_openais_runs_over_a_real_queue(tmp_path: Path) -> None:
         assert len(site.client.files.content(done.result_files[0]).read().splitlines()) == 7
         assert "Klingon" in site.job(failing.id).error.message  # type: ignore[union-attr]
         again = site.create(training_file=job.training_file, validation_file=valid, seed=job.seed, suffix="x")
-        until(lambda: site.job(again.id).status == "succeeded", 60)  # from the cache
+        until(lambda: site.job(again.id).status == "succeeded")  # from the cache
         assert site.job(again.id).hyperparameters == done.hyperparameters
         assert site.job(again.id).trained_tokens == 600
     finally:

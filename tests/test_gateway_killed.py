@@ -70,7 +70,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while self.kills < KILLS:
-            until(lambda: _listens(self.options.port), 60)
+            until(lambda: _listens(self.options.port))
             self.is_up.set()
             time.sleep(self._chance.uniform(0, self.longest))
             assert self.process.poll() is None, self._log.read_text()
@@ -107,7 +107,7 @@ def test_killed_a_hundred_times_it_loses_nothing_and_makes_nothing_twice(tmp_pat
                 thread.join()
             assert killer.kills == KILLS
             assert all(len(did.jobs) == JOBS for did in done)
-            until(lambda: _listens(killer.options.port), 60)
+            until(lambda: _listens(killer.options.port))
             for key, did in zip(keys, done, strict=True):
                 check_jobs(openai.OpenAI(base_url=f"{killer.url}/v1", api_key=key.secret), did)
         assert bench.client.store.count() == CLIENTS * JOBS
@@ -134,7 +134,7 @@ def warm_up(killer: Killer, secret: str) -> float:
     """How long a gateway may live, so that a kill falls into one of a few requests, however slow the machine is."""
     client = openai.OpenAI(base_url=f"{killer.url}/v1", api_key=secret, max_retries=RETRIES)
     began = time.monotonic()
-    until(lambda: _listens(killer.options.port), 60)
+    until(lambda: _listens(killer.options.port))
     listening = time.monotonic()
     client.files.delete(client.files.create(file=("warm", ROWS), purpose="fine-tune").id)
     client.close()

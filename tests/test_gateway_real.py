@@ -108,7 +108,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         with (bench.logs / "serve.log").open("wb") as log:
             gateway = subprocess.Popen(options.argv(), env=bench.environment, stderr=log)
         try:
-            until(lambda: answers(url, gateway), 60)
+            until(lambda: answers(url, gateway))
             yield Real(url, bench, bench.logs.parent)
         finally:
             gateway.terminate()

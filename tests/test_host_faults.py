@@ -364,7 +364,7 @@ def test_a_machine_whose_clock_was_wrong(tmp_path: Path, seconds: int, then: str
         bench.start_broker()
         worker = bench.start_worker()
         run = bench.submit("r", max_steps=10_000 if "cancelled" in then else 100)
-        until(lambda: bench.stage_pid(bench.client.find("r")) and bench.client.find("r").stage("train").progress, 60)
+        until(lambda: bench.stage_pid(bench.client.find("r")) and bench.client.find("r").stage("train").progress)
         if then != "set right":
             stage = bench.stage_pid(bench.client.find("r"))
             worker.signal(signal.SIGKILL)
@@ -374,12 +374,12 @@ def test_a_machine_whose_clock_was_wrong(tmp_path: Path, seconds: int, then: str
         if "cancelled" in then:
             bench.client.cancel("r")
         bench.replace_the_dead()
-        until(lambda: bench.client.find("r").is_finished, 60)
+        until(lambda: bench.client.find("r").is_finished)
         assert bench.client.find("r").status == ("cancelled" if "cancelled" in then else "succeeded")
         if "cancelled" in then:
             bench.client.retry("r")
             bench.client.cancel("r")
-            until(lambda: bench.client.find("r").is_finished, 60)
+            until(lambda: bench.client.find("r").is_finished)
         bench.client.room.remove(bench.client.find(run.id))
         assert bench.client.all() == []
     finally:

@@ -305,7 +305,7 @@ def test_two_workers_tell_once(tmp_path: Path, receiver: Receiver) -> None:
         until(lambda: len(bench.client.store.workers()) == 2)
         bench.submit("one")
         bench.submit("two", {"train": {"1": "user"}})
-        until(lambda: len(receiver.taken) == 2, 60)
+        until(lambda: len(receiver.taken) == 2)
         until(lambda: all(run.is_finished for run in bench.client.all()))
         assert sorted(receiver.told) == [
             ("ftq.run.failed", "ftq: two has failed"),

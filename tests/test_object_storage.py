@@ -71,7 +71,7 @@ class Site:
 
     def wait_for_a_checkpoint(self, run_id: str) -> None:
         """Until the bucket has one, whole."""
-        until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in self.bucket.keys(run_id)), 40)
+        until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in self.bucket.keys(run_id)))
 
     def wait_for_all(self, seconds: float = 60) -> None:
         until(lambda: all(run.is_finished for run in self.here.client.all()), seconds)
@@ -161,10 +161,10 @@ def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(
 def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site: Site) -> None:
     run = site.here.submit("one", max_steps=20)
     site.machine("a").start_worker(name="a1")
-    until(lambda: ("train", "started") in site.kinds(run), 40)
+    until(lambda: ("train", "started") in site.kinds(run))
     site.bucket.stop()
-    until(lambda: ("train", "waiting") in site.kinds(run), 40)
-    until(lambda: "waits for the bucket" in str(site.here.client.find("one").stage("train").progress), 40)
+    until(lambda: ("train", "waiting") in site.kinds(run))
+    until(lambda: "waits for the bucket" in str(site.here.client.find("one").stage("train").progress))
     time.sleep(2 * LEASE)
     site.bucket.start()
     site.wait_for_all()
@@ -175,7 +175,7 @@ def test_a_bucket_that_is_away_for_longer_than_the_lease_costs_waiting_only(site
 def test_a_worker_that_stops_hands_its_last_step_to_another_machine(site: Site) -> None:
     run = site.here.submit("one", max_steps=100, save_steps=90)
     worker = site.machine("a").start_worker(name="a1")
-    until(lambda: ("train", "progress") in site.kinds(run), 40)
+    until(lambda: ("train", "progress") in site.kinds(run))
     worker.signal(signal.SIGTERM)
     site.machine("b").start_worker(name="b1")
     site.wait_for_all(90)
@@ -266,8 +266,8 @@ def test_a_frozen_worker_that_wakes_up_harms_nothing(site: Site) -> None:
     before = {key: site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}")["Body"].read()
               for key in site.bucket.keys(run.id)}  # fmt: skip
     frozen.signal(signal.SIGCONT)
-    until(lambda: "lease_lost" in [kind for _, kind in site.kinds(run)] or gone(child), 40)
-    assert stage is None or until(lambda: gone(stage), 40)
+    until(lambda: "lease_lost" in [kind for _, kind in site.kinds(run)] or gone(child))
+    assert stage is None or until(lambda: gone(stage))
     attempts = {one.name: one.attempt for one in site.here.client.find("one").stages}
     assert attempts["train"] == 2
     after = {key: site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}")["Body"].read()

@@ -168,7 +168,7 @@ def test_real_workers_keep_it_and_every_run_ends(bench: Bench) -> None:
     submit(bench.client, folder, "b1", BO)
     for _ in range(2):
         bench.start_worker("cpu,gpu")
-    until(lambda: bench.client.store.at_work_of(ANA) and any(r.status == "queued" for r in bench.client.all()), 60)
+    until(lambda: bench.client.store.at_work_of(ANA) and any(r.status == "queued" for r in bench.client.all()))
     environment = {"FTQ_HOME": str(bench.settings.home)}
     listed = CliRunner().invoke(main, ["status"], env=environment)
     assert "as many as FTQ_OWNER_LIMIT lets one owner have" in listed.stderr, listed.output

@@ -203,7 +203,7 @@ def test_real_workers_behind_a_bouncer_that_is_restarted(bouncer: Callable[..., 
             machine.submit(name, max_steps=40)
         for _ in range(2):
             machine.start_worker("cpu,gpu")
-        until(lambda: any(run.stage("train").status == "running" for run in machine.client.all()), 60)
+        until(lambda: any(run.stage("train").status == "running" for run in machine.client.all()))
         between.stop()
         with pytest.raises(Unavailable):
             machine.client.all()

@@ -420,10 +420,8 @@ def test_cancel_of_a_running_stage(rig: Rig, monkeypatch: pytest.MonkeyPatch, de
     if deaf:
         while not rig.shown:  # it has come to its hang
             time.sleep(0.02)
-    began = time.monotonic()
     rig.store.cancel("r")
-    thread.join(10)
-    assert time.monotonic() - began < (5 if deaf else 2)
+    thread.join(60)  # what hangs would never end by itself
     assert not thread.is_alive() and gone(pid)
     run = rig.store.get("r")
     assert (run.status, run.current and run.current.attempt, run.error) == ("cancelled", 1, None)
@@ -664,7 +662,7 @@ def test_a_stage_ends_by_itself_without_its_supervisor(rig: Rig, tmp_path: Path,
         time.sleep(0.02)
     assert child.pid
     os.kill(child.pid, blow)
-    until(lambda: gone(pid), 5)
+    until(lambda: gone(pid))
     assert len(list(folder.checkpoints.glob("1/*.json"))) == (1 if blow == signal.SIGKILL else 0)
     assert folder.outputs("train") == []
     child.kill()

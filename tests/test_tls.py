@@ -150,7 +150,7 @@ def reach(broker: SecuredBroker, **changes: str) -> bool:
     app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 2}
     try:
         with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=0, timeout=5)
+            connection.ensure_connection(max_retries=0, timeout=30)
             return bool(connection.default_channel.client.llen("cpu") >= 0)
     except (OSError, queue.OperationalError, redis.RedisError):
         return False
