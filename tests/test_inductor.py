@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="on a CPU Inductor needs g++")
 Compiled = dict[str, Any]
 
 
