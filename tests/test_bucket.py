@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from ftq.client.bucket import room
 from ftq.client.client import Client
 from ftq.client.removal import why
 from ftq.client.workers import other_bucket
@@ -28,6 +30,8 @@ from ftq.files.remote import checkpoints, limit, record, transfer
 from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
 from ftq.files.remote.logs import Logs, LogSender
 from ftq.files.remote.manifest import Entry, Manifest, manifest_key
+from ftq.files.remote.parts import parts
+from ftq.files.remote.parts.s3 import S3Parts
 from ftq.files.remote.share import Share
 from ftq.files.remote.transfer import Move, Upload, sha256_of
 from ftq.files.run_dir import STAGES, RunDir
@@ -35,6 +39,7 @@ from ftq.settings import Settings
 from ftq.spec.options import parse
 from tests import cli_tools, reported
 from tests.bucket_server import BucketServer
+from tests.ceph_server import CephServer
 from tests.cli_tools import ok
 from tests.tools import free_port
 from worker.host import worker
@@ -42,27 +47,50 @@ from worker.host import worker
 # A person is told within five seconds. What is held here is that nobody waits as long as the libraries would, which is
 # minutes: a machine with other work to do doesn't make it fail.
 SECONDS = 30.0
+PART = 5 * 2**20  # S3 takes no smaller ones but for the last
+LARGE = os.urandom(3 * PART + 1000)
+
+
+long = pytest.mark.long
+KINDS = ["s3", "file", pytest.param("ceph", marks=long)]
+SERVERS: dict[str, type[BucketServer]] = {"s3": BucketServer, "ceph": CephServer}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[BucketServer]:
-    server = BucketServer("bucket")
+def servers() -> Iterator[Callable[[str], BucketServer]]:
+    """A server of each kind, started when the first test needs it."""
+    started = dict[str, BucketServer]()
+
+    def server(kind: str) -> BucketServer:
+        if kind not in started:
+            started[kind] = SERVERS[kind]("bucket")
+        return started[kind]
+
     yield server
-    server.close()
+    for one in started.values():
+        one.close()
 
 
-@pytest.fixture(params=["s3", "file"])
+@pytest.fixture
+def server(servers: Callable[[str], BucketServer]) -> BucketServer:
+    return servers("s3")
+
+
+@pytest.fixture(params=KINDS)
 def url(
-    request: pytest.FixtureRequest, server: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+    request: pytest.FixtureRequest,
+    servers: Callable[[str], BucketServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
     """A bucket of the test's own."""
     if request.param == "file":
         (tmp_path / "bucket").mkdir()
-        yield f"file://{tmp_path / 'bucket'}"
-        return
+        return f"file://{tmp_path / 'bucket'}"
+    server = servers(request.param)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    yield f"s3://bucket/{tmp_path.name}"
+    return f"{server.url}/{tmp_path.name}"
 
 
 @pytest.fixture
@@ -165,6 +193,195 @@ def test_an_upload_that_was_stopped_sends_the_rest(here: Share, monkeypatch: pyt
     keys = [key for key in sent if key]
     assert sorted(keys) == sorted(f"run1/prepare.1/dataset/{number}" for number in range(20))
     assert len(here.manifest("run1", "prepare", 1).files) == 20
+
+
+# ---- large files ----------------------------------------------------------------------------------------
+
+
+in_parts = pytest.mark.parametrize("url", [kind for kind in KINDS if kind != "file"], indirect=True)
+# moto tells no time of an upload, and answers 500 for one that was ended
+kept = pytest.mark.parametrize("url", [kind for kind in KINDS if kind not in ("file", "s3")], indirect=True)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The parts that are sent, of as few bytes as S3 allows."""
+    monkeypatch.setattr(parts, "PART", PART)
+    sent, send = list[int](), S3Parts.send
+
+    def note(self: S3Parts, index: int, data: bytes, part: bytes) -> None:
+        send(self, index, data, part)
+        sent.append(index)
+
+    monkeypatch.setattr(S3Parts, "send", note)
+    return sent
+
+
+def cut(share: Share, upload: Upload, monkeypatch: pytest.MonkeyPatch, sent: list[int], after: int = 2) -> None:
+    """Begin the upload and lose the connection once so many parts are there."""
+    send = S3Parts.send
+
+    def fails(self: S3Parts, index: int, data: bytes, part: bytes) -> None:
+        if index >= after:
+            raise OutOfReach("away")
+        send(self, index, data, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Parts, "send", fails)
+        with pytest.raises(OutOfReach):
+            upload.go(Move())
+    assert sorted(sent) == list(range(after))
+    sent.clear()
+
+
+@in_parts
+def test_a_large_file_that_was_cut_goes_on_with_the_parts_that_are_not_there(
+    here: Share, there: Share, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(here, {"model-q8_0.gguf": LARGE, "README.md": b"small"})
+    names = ("model-q8_0.gguf", "README.md")
+    cut(here, here.upload("run1", "export", 1, names), monkeypatch, sent)
+    assert sorted(here.bucket.sizes("run1")) == ["run1/export.1/README.md"]
+    move = Move()
+    here.upload("run1", "export", 1, names).go(move)  # as another process does: it knows nothing of the first
+    assert sorted(sent) == [2, 3] and (move.done, move.total) == (len(LARGE) + 5, len(LARGE) + 5)
+    there.fetch("run1", "export", 1)
+    assert files_of(there.home / "run1") == {"model-q8_0.gguf": LARGE, "README.md": b"small"}
+    assert here.bucket.begun() == []
+
+
+@in_parts
+def test_a_later_attempt_takes_over_what_an_earlier_one_has_sent(
+    here: Share, there: Share, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file is whole, another is cut; a third is new, and one has changed."""
+    first = {"a.gguf": LARGE, "b.gguf": LARGE[::-1], "c.gguf": LARGE[1:]}
+    write(here, first)
+    here.upload("run1", "export", 1, ["a.gguf"]).go(Move())
+    sent.clear()
+    cut(here, here.upload("run1", "export", 1, ["b.gguf"]), monkeypatch, sent)
+    cut(here, here.upload("run1", "export", 1, ["c.gguf"]), monkeypatch, sent, after=1)
+    second = {**first, "c.gguf": b"x" + LARGE, "d.gguf": LARGE[2:]}
+    write(here, second)
+    publish(here, "export", 2, *second)
+    assert sorted(sent) == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]  # b's end, c and d
+    there.fetch("run1", "export", 2)
+    assert files_of(there.home / "run1") == second
+    here.forget_earlier("run1", "export", 2)
+    assert here.bucket.begun() == []
+    assert sorted(here.bucket.sizes("run1")) == ["run1/export.2.json", *(f"run1/export.2/{name}" for name in second)]
+
+
+@in_parts
+def test_a_part_with_other_bytes_is_sent_again(
+    here: Share, there: Share, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(here, {"a.gguf": LARGE})
+    cut(here, here.upload("run1", "export", 1, ["a.gguf"]), monkeypatch, sent, after=3)
+    changed = LARGE[:PART] + b"x" + LARGE[PART + 1 :]
+    write(here, {"a.gguf": changed})
+    publish(here, "export", 1, "a.gguf")
+    assert sorted(sent) == [1, 3]
+    there.fetch("run1", "export", 1)
+    assert files_of(there.home / "run1") == {"a.gguf": changed}
+
+
+@kept
+def test_an_upload_that_somebody_has_ended_begins_again(
+    here: Share, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(here, {"a.gguf": LARGE})
+    upload = here.upload("run1", "export", 1, ["a.gguf"])
+    begin = S3Parts.begin
+
+    def ended(self: S3Parts) -> None:
+        begin(self)
+        here.bucket.give_up(*here.bucket.begun())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Parts, "begin", ended)
+        with pytest.raises(OutOfReach, match="was ended elsewhere"):
+            upload.go(Move())
+    upload.go(Move())
+    assert sorted(sent) == [0, 1, 2, 3]
+    assert here.bucket.read("run1/export.1/a.gguf") == LARGE
+
+
+@in_parts
+def test_an_answer_that_was_lost_at_the_end_costs_no_second_upload(
+    here: Share, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(here, {"a.gguf": LARGE})
+    finish = S3Parts.finish
+
+    def lost(self: S3Parts, sums: Any) -> None:
+        finish(self, sums)
+        raise OutOfReach("away")
+
+    upload = here.upload("run1", "export", 1, ["a.gguf"])
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Parts, "finish", lost)
+        with pytest.raises(OutOfReach):
+            upload.go(Move())
+    upload.go(Move())
+    assert sorted(sent) == [0, 1, 2, 3]
+
+
+@in_parts
+def test_a_checkpoint_that_was_cut_goes_on_with_the_next_state(
+    here: Share, there: Share, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = checkpoints.Sender(here, "run1", 1, is_whole)
+    write(here, {"checkpoints/1/checkpoint-5/weights": LARGE, "checkpoints/1/checkpoint-5/ftq.json": b"{}"})
+    write(here, {"checkpoints/1/metrics.jsonl": b"1"})
+    send = S3Parts.send
+
+    def fails(self: S3Parts, index: int, data: bytes, part: bytes) -> None:
+        if index == 3:
+            raise OutOfReach("away")
+        send(self, index, data, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Parts, "send", fails)
+        for _ in range(2):
+            with pytest.raises(OutOfReach):
+                sender.send(Move())
+    write(here, {"checkpoints/1/metrics.jsonl": b"12"})
+    sender.send(Move())
+    assert sorted(sent) == [0, 1, 2, 3]
+    assert here.bucket.names("run1") == ["checkpoints-3.1", "checkpoints-3.1.json"] and here.bucket.begun() == []
+    assert checkpoints.fetch(there, "run1", 0, 2, Move()) == 1
+    assert files_of(there.home / "run1") == files_of(here.home / "run1")
+
+
+@kept
+def test_gc_gives_up_the_uploads_that_nobody_goes_on_with(
+    here: Share, url: str, tmp_path: Path, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of a run that isn't finished, nor of one whose submit may be going on."""
+    settings = Settings(here.home, "", f"sqlite:///{tmp_path}/shared.db", artifacts_url=url)
+    client = Client(settings)
+    for run in ("finished", "waiting"):
+        client.store.create(run, run, {"model": "m"}, "hash")
+    client.cancel("finished")
+    for run in ("finished", "waiting", "unknown"):
+        write(here, {"a.gguf": LARGE}, run=run)
+        cut(here, here.upload(run, "export", 1, ["a.gguf"]), monkeypatch, sent)
+    for folder in here.home.iterdir():
+        shutil.rmtree(folder)
+    assert client.room.leftovers() == []
+    monkeypatch.setattr(room, "GIVEN_UP_SECONDS", -1.0)
+    leftovers = client.room.leftovers()
+    assert [(path.name, size, why(path)) for path, size in leftovers] == [
+        (f".{run}.uploads", 2 * PART, "uploads to the bucket were stopped there") for run in ("finished", "unknown")
+    ]
+    for path, _ in leftovers:
+        client.room.clear(path)
+    assert [one.key for one in here.bucket.begun()] == ["waiting/export.1/a.gguf"]
+    client.cancel("waiting")
+    client.room.remove(client.find("waiting"))
+    assert here.bucket.begun() == []
+    client.close()
 
 
 def test_a_cache_hit_copies_on_the_servers_side(here: Share, monkeypatch: pytest.MonkeyPatch) -> None:

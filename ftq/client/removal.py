@@ -15,6 +15,7 @@ from ftq.store.records import Run
 from ftq.store.store import RunStore
 
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
+UPLOADS = ".uploads"  # ends the name of what stands for a run's uploads to the bucket that were stopped
 
 
 class Room:
@@ -110,6 +111,8 @@ def why(leftover: Path) -> str:
     """Why nothing needs the leftover."""
     if leftover.parent == cache_dir():
         return "in the cache, and not used any more"
+    if leftover.suffix == UPLOADS:
+        return "uploads to the bucket were stopped there"
     if leftover.parent.name == uploads.FOLDER:
         return "an upload was stopped there"
     if not leftover.name.startswith(".") and not (leftover / ".submitting").exists():

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ftq.errors import FtqError, Unavailable, UserError, first_line
+from ftq.files.remote.parts import kinds
+from ftq.files.remote.parts.kinds import Begun
+from ftq.files.remote.parts.parts import Parts
 
 PROBE_SECONDS = 4.5  # a person waits for it
 CONNECT_SECONDS, READ_SECONDS = 5, 30
@@ -105,6 +108,18 @@ class Bucket:
             os.replace(path + ".partial", path)
 
         self._do(key, put)
+
+    def parts(self, key: str) -> Parts | None:
+        """The object as one that goes up in parts; None where this kind of bucket takes it whole."""
+        return kinds.parts_of(self.scheme, lambda action: self._do(key, action))
+
+    def begun(self, prefix: str = "") -> list[Begun]:
+        """What has begun to go up in parts below the prefix, which is a folder's name, and isn't whole."""
+        return self._do(prefix, lambda fs, path: kinds.begun(self.scheme, fs, path, self._path("")))
+
+    def give_up(self, *uploads: Begun) -> None:
+        for upload in uploads:
+            self._do(upload.key, lambda fs, path, upload=upload: kinds.end(fs, path, upload))  # type: ignore[misc]
 
     def copy(self, source: str, key: str) -> None:
         """Copy an object on the server's side. Gone if it isn't there."""

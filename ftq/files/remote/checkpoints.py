@@ -35,6 +35,7 @@ class Sender:
         self._number = 0
         self._sent = dict[str, tuple[tuple[int, int], Entry]]()  # files of whole checkpoints: they don't change
         self._keys = set[str]()  # what this attempt has in the bucket
+        self._cut = list[str]()  # parts that didn't get there: what they have is taken over, then deleted
 
     def send(self, move: Move) -> None:
         """Send the state as it is now. OutOfReach leaves the one before it whole."""
@@ -50,11 +51,13 @@ class Sender:
     def _send(self, files: dict[str, Path], move: Move) -> None:
         self._number += 1
         stamps = {path: stamp(file) for path, file in files.items()}
+        name = f"checkpoints-{self._number}"
         known = [entry for path, (sent, entry) in self._sent.items() if path in files and stamp(files[path]) == sent]
-        upload = Upload(
-            self._share.bucket, self._run.path.name, f"checkpoints-{self._number}", self._attempt, files, earlier=known
-        )
+        run, cut = self._run.path.name, list(self._cut)
+        upload = Upload(self._share.bucket, run, name, self._attempt, files, earlier=known, begun=cut[::-1])
+        self._cut.append(upload.manifest.name)
         manifest = upload.go(move)
+        self._cut.remove(manifest.name)
         for entry in manifest.files:
             if CHECKPOINT.search(entry.path):
                 kept = Entry(entry.path, entry.size, entry.sha256, entry.within or manifest.name)
@@ -70,6 +73,10 @@ class Sender:
             forget(self._share, run_id, before=self._attempt)
         bucket.delete(*sorted(self._keys - needed, key=lambda key: not key.endswith(".json")))
         self._keys = needed
+        for name in list(self._cut):
+            bucket.give_up(*bucket.begun(f"{run_id}/{name}"))
+            bucket.delete(f"{run_id}/{name}.json", f"{run_id}/{name}")
+            self._cut.remove(name)
 
     def _snapshot(self, beside: Path) -> dict[str, Path]:
         """{path: file} of the state, linked: the training run deletes and writes meanwhile."""

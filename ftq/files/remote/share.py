@@ -19,6 +19,7 @@ from ftq.settings import Settings
 SUBMIT = "submit"  # the part that submit makes: documents, validation, questions.json, left_out.json
 SUBMITTED_FILES = ("documents", "validation", "questions.json", "left_out.json")
 SUBMITTED = 1  # its attempt: a run is submitted once
+BEGUN = 3  # earlier attempts whose uploads are gone on with
 MODELS = (".gguf", ".safetensors", ".bin", ".pt")  # endings of what only whoever computes needs
 Wanted = Callable[[str], bool]  # of a path, relative to the run's folder
 
@@ -47,7 +48,8 @@ class Share:
     ) -> Upload:
         """The upload of everything that the run's folder has under these names."""
         folder = run_dir(self.home, run_id).path
-        return Upload(self.bucket, run_id, part, attempt, _files(folder, names), like=like)
+        begun = [f"{part}.{earlier}" for earlier in range(attempt - 1, 0, -1)][:BEGUN]
+        return Upload(self.bucket, run_id, part, attempt, _files(folder, names), like=like, begun=begun)
 
     def send_older(self, run_id: str, part: str, attempt: int, move: Move) -> bool:
         """Send a part that only this machine has, since it was made before there was a bucket. False if it hasn't."""
@@ -106,8 +108,12 @@ class Share:
         earlier = [match for match in matches if int(match[1]) < attempt]
         self.bucket.delete(*(f"{run_id}/{match[0]}" for match in sorted(earlier, key=lambda match: not match[2])))
 
+        begun = [(one, of_part.fullmatch(one.key.split("/")[1])) for one in self.bucket.begun(run_id)]
+        self.bucket.give_up(*(one for one, match in begun if match and int(match[1]) < attempt))
+
     def forget_run(self, run_id: str) -> None:
         run_dir(self.home, run_id)
+        self.bucket.give_up(*self.bucket.begun(run_id))
         self.bucket.delete(run_id)
 
     # ---- inside -----------------------------------------------------------------------------------------

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from ftq.errors import FtqError
-from ftq.files.disk import COPIED_AT_ONCE, digest_of
+from ftq.files.disk import COPIED_AT_ONCE, digest_of, stamp
 from ftq.files.remote.bucket import Bucket, Gone, Interrupted, OutOfReach
 from ftq.files.remote.manifest import Entry, Manifest, is_safe, manifest_key
+from ftq.files.remote.parts import parts
+from ftq.files.remote.parts.parts import Parts, Sums
 from ftq.files.run_dir import sync
 
 THREADS = 8
 PIECE = 2**23  # bytes that one request brings
+AGAIN = "It is sent again."
 LONGEST_KEY = 1024  # bytes: S3's limit, and that of its relatives
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -55,9 +58,15 @@ class Upload:
         files: Mapping[str, Path],
         like: Manifest | None = None,
         earlier: Iterable[Entry] = (),
+        begun: Sequence[str] = (),
     ) -> None:
-        """`earlier` are entries of this run's other parts, whose bytes aren't sent again."""
-        self.bucket, self.files, self.like = bucket, files, like
+        """`earlier` are entries of this run's other parts, whose bytes aren't sent again.
+
+        `begun` are parts, `train.1`, of which a large file may be there, or a piece of it, from an upload that was cut.
+        """
+        self.bucket, self.files, self.like, self.begun = bucket, files, like, begun
+        self._sums = dict[str, tuple[tuple[int, int], Sums]]()
+        self._begun = dict[str, Parts]()
         self.manifest = Manifest(run, part, attempt, ())
         self._there = {entry.path: entry for entry in earlier}
         longest = max((self.manifest.key(Entry(path, 0, "")) for path in files), key=len, default="")
@@ -74,7 +83,7 @@ class Upload:
         missing = [path for path in self.files if path not in self._there]
         large = [path for path in missing if self.files[path].stat().st_size > PIECE]
         _each(lambda path: self._send(path, move), [path for path in missing if path not in large])
-        for path in large:  # fsspec sends several pieces of one at once, and has them in memory
+        for path in large:  # several parts of one at once, which are in memory meanwhile
             self._send(path, move)
         manifest = replace(self.manifest, files=tuple(self._there[path] for path in sorted(self.files)))
         self._check(manifest)
@@ -84,13 +93,60 @@ class Upload:
 
     def _send(self, path: str, move: Move) -> None:
         move.go_on()
-        file = self.files[path]
-        entry = Entry(path, file.stat().st_size, sha256_of(file, move))
+        sums = self._sums_of(path, move)
+        entry = Entry(path, sums.size, sums.sha256)
         key = self.manifest.key(entry)
-        if not (self.like and _copied(self.bucket, self.like, entry, key)):
-            self.bucket.put(key, file)
-        move.go_on(entry.size)
+        if self.like and _copied(self.bucket, self.like, entry, key):
+            move.go_on(entry.size)
+        elif entry.size > parts.PART and self.bucket.parts(key):
+            self._send_parts(path, key, sums, move)
+        else:
+            self.bucket.put(key, self.files[path])
+            move.go_on(entry.size)
         self._there[path] = entry
+
+    def _sums_of(self, path: str, move: Move) -> Sums:
+        """Its checksums; a file isn't read again when its upload goes on."""
+        now = stamp(self.files[path])
+        if path not in self._sums or self._sums[path][0] != now:
+            self._sums[path] = (now, Sums.of(self.files[path], move.go_on))
+        return self._sums[path][1]
+
+    def _send_parts(self, path: str, key: str, sums: Sums, move: Move) -> None:
+        """Send the parts that the bucket lacks, into the upload that has begun, be it an earlier attempt's."""
+        for place in (key, *(f"{self.manifest.run}/{name}/{path}" for name in self.begun)):
+            left = self._parts(place).left(sums)
+            if left is None or len(left) < len(sums.parts):
+                break
+        else:
+            place, left = key, list(range(len(sums.parts)))
+        move.go_on(sums.size - sum(sums.length(index) for index in left or ()))
+        if left is not None:
+            self._send_left(self._parts(place), path, key, sums, left, move)
+        if place != key:
+            self.bucket.copy(place, key)
+
+    def _send_left(self, there: Parts, path: str, key: str, sums: Sums, left: list[int], move: Move) -> None:
+        def send(index: int) -> None:
+            move.go_on()
+            with self.files[path].open("rb") as source:
+                source.seek(index * sums.part)
+                there.send(index, source.read(sums.part), sums.parts[index])
+            move.go_on(sums.length(index))
+
+        try:
+            there.begin()
+            _each(send, left)
+            there.finish(sums)
+        except Gone:
+            raise OutOfReach(f"bucket {self.bucket.url}: the upload of {key} was ended elsewhere", AGAIN) from None
+
+    def _parts(self, key: str) -> Parts:
+        if key not in self._begun:
+            there = self.bucket.parts(key)
+            assert there
+            self._begun[key] = there
+        return self._begun[key]
 
     def _check(self, manifest: Manifest) -> None:
         """Have every file there with its size, before the manifest says so. What isn't is sent by the next call."""
@@ -99,7 +155,7 @@ class Upload:
         for entry in own:
             if sizes.get(manifest.key(entry)) != entry.size:
                 del self._there[entry.path]
-                raise OutOfReach(f"bucket {self.bucket.url}: {manifest.key(entry)} isn't whole", "It is sent again.")
+                raise OutOfReach(f"bucket {self.bucket.url}: {manifest.key(entry)} isn't whole", AGAIN)
 
 
 def _copied(bucket: Bucket, like: Manifest, entry: Entry, key: str) -> bool:
