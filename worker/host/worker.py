@@ -11,7 +11,8 @@ from contextlib import closing
 from ftq.client.recording.record import make_home
 from ftq.client.workers import other_bucket
 from ftq.errors import FtqError, UserError
-from ftq.files.remote.bucket import Bucket, OutOfReach, check_installed
+from ftq.files.remote.bucket import Bucket, OutOfReach
+from ftq.files.remote.kinds.opening import check_installed
 from ftq.programs import WorkerOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue, labelled

@@ -5,32 +5,22 @@ OutOfReach means that the same call may succeed later; Gone that there is no suc
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ftq.errors import FtqError, Unavailable, UserError, first_line
-from ftq.files.remote.parts import kinds
-from ftq.files.remote.parts.kinds import Begun
-from ftq.files.remote.parts.parts import Parts
+from ftq.errors import FtqError, Unavailable
+from ftq.files.remote.kinds import errors, kinds, opening
+from ftq.files.remote.kinds.kinds import LOCAL, Begun
+from ftq.files.remote.kinds.opening import opener
+from ftq.files.remote.kinds.parts import Parts
 
 PROBE_SECONDS = 4.5  # a person waits for it
 CONNECT_SECONDS, READ_SECONDS = 5, 30
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}  # the scheme's package
-INSTALL = "pip install -r requirements/cluster.txt   (or: pip install 'ftq[s3]')"
-LOCAL = "file"
-CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) name the user; AWS_ENDPOINT_URL a server that "
-    "isn't Amazon's",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS names the key's file",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY name the account",
-}
 Value = TypeVar("Value")
 
 
@@ -54,18 +44,6 @@ class Interrupted(Exception):
     """Nobody waits for the transfer any more."""
 
 
-def check_installed(url: str) -> None:
-    """UserError if the package for the URL's scheme is missing, with what to type."""
-    scheme = url.partition("://")[0]
-    if scheme not in (*PACKAGES, LOCAL):
-        known = ", ".join(f"{name}://" for name in ("s3", "gs", "az", LOCAL))
-        raise UserError(f"FTQ_ARTIFACTS_URL={url}: no such kind of bucket", f"Known: {known}")
-    for package in ("fsspec", PACKAGES.get(scheme, "fsspec")):
-        if sys.modules.get(package, package) is None or find_spec(package) is None:
-            fix = INSTALL if package in ("fsspec", "s3fs") else f"pip install {package}"
-            raise UserError(f"{package} isn't installed here: {url} needs it", fix)
-
-
 class Bucket:
     """Keys are relative to the URL. Threads may share it; a forked process has to make its own."""
 
@@ -77,7 +55,9 @@ class Bucket:
 
     @cached_property
     def _fs(self) -> Any:
-        return self._open(CONNECT_SECONDS, READ_SECONDS, attempts=3) if self._patient else self._open(2, 10, attempts=1)
+        if self._patient:
+            return opener(self.url, CONNECT_SECONDS, READ_SECONDS, attempts=3)()
+        return opener(self.url, 2, 10, attempts=1)()
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         data: bytes = self._do(key, lambda fs, path: fs.cat_file(path, start=start, end=end))
@@ -127,7 +107,7 @@ class Bucket:
         def copy(fs: Any, path: str) -> None:
             if self.scheme == LOCAL:
                 fs.makedirs(os.path.dirname(path), exist_ok=True)
-            fs.cp_file(self._path(source), path)
+            kinds.copy(self.scheme, fs, self._path(source), path)
 
         self._do(source, lambda fs, _: copy(fs, self._path(key)))
 
@@ -159,7 +139,7 @@ class Bucket:
         """Delete objects, or everything below folders; what isn't there is no error."""
 
         def delete(fs: Any, path: str) -> None:
-            with _ignoring(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
                 fs.rm(path, recursive=True)
 
         for key in keys:
@@ -167,11 +147,12 @@ class Bucket:
 
     def probe(self, *, write: bool = False) -> None:
         """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        outcome, fs = list[BaseException | None](), self._open(2, 3, attempts=1)  # a busy machine imports for seconds
+        outcome = list[BaseException | None]()
+        open_it = opener(self.url, 2, 3, attempts=1)  # here, as a busy machine imports for seconds
 
         def look() -> None:
             try:
-                self._probe(fs, write)
+                self._probe(open_it, write)
                 outcome.append(None)
             except BaseException as error:
                 outcome.append(error)
@@ -180,14 +161,15 @@ class Bucket:
         thread.start()
         thread.join(PROBE_SECONDS)
         if not outcome:
-            raise self._unreachable(f"no answer within {PROBE_SECONDS:g} s")
+            raise OutOfReach(*errors.unreachable(f"no answer within {PROBE_SECONDS:g} s", self.url))
         if outcome[0]:
             raise outcome[0]
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _probe(self, fs: Any, write: bool) -> None:
+    def _probe(self, open_it: Callable[[], Any], write: bool) -> None:
         try:
+            fs = open_it()
             self._check_place(fs)
             if write:
                 path = self._path(f".ftq-doctor-{os.urandom(6).hex()}")
@@ -207,8 +189,7 @@ class Bucket:
                 hint = f"Mount its disk, or make it: mkdir -p {self._root}"
                 raise OutOfReach(f"bucket {self.url}: there is no such folder", hint)
             return
-        with _ignoring(FileNotFoundError, unless=_is_no_bucket):
-            next(iter(fs.ls(self._root, detail=False)), None)
+        opening.look(self.scheme, fs, self._root)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}".rstrip("/")
@@ -218,76 +199,21 @@ class Bucket:
             return action(self._fs, self._path(key))
         except (FtqError, Interrupted):
             raise
-        except FileNotFoundError as error:
-            if _is_no_bucket(error):
+        except Exception as error:
+            if not errors.is_missing(error) or errors.is_no_bucket(error):
                 raise self._translated(error) from error
-            if self.scheme == LOCAL:
-                self._check_place(self._fs)
+            if self.scheme != "s3":  # others tell as much of a bucket that is missing
+                self._look_again()
             raise Gone(f"{self.url}/{key} isn't there", "Somebody has deleted it from the bucket.") from error
+
+    def _look_again(self) -> None:
+        try:
+            self._check_place(self._fs)
+        except FtqError:
+            raise
         except Exception as error:
             raise self._translated(error) from error
 
-    def _open(self, connect: int, read: int, attempts: int) -> Any:
-        """The file system of the URL's scheme. UserError where its package is missing."""
-        check_installed(self.url)
-        import fsspec
-
-        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-        if self.scheme == "s3":
-            retries = {"mode": "standard", "total_max_attempts": attempts}
-            timeouts = {"connect_timeout": connect, "read_timeout": read}
-            options["config_kwargs"] = {**timeouts, "retries": retries}
-        fs = fsspec.filesystem(self.scheme, **options)
-        if self.scheme == "s3":
-            fs.retries = attempts
-            for name in ("botocore", "aiobotocore"):  # they tell at each start where they have found the credentials
-                logging.getLogger(name).setLevel(logging.WARNING)
-        return fs
-
     def _translated(self, error: BaseException) -> OutOfReach:
-        names = {type(one).__name__ for one in _chain(error)}
-        text = first_line(error).partition(': "http')[0] or type(error).__name__  # no address of a single request
-        who = CREDENTIALS.get({"gcs": "gs", "abfs": "az"}.get(self.scheme, self.scheme), "")
-        if _is_no_bucket(error):
-            name = self._root.partition("/")[0]
-            make = f"aws s3 mb s3://{name}, or correct" if self.scheme == "s3" else "Make it, or correct"
-            return Misnamed(f"bucket {self.url}: there is no bucket {name}", f"{make} FTQ_ARTIFACTS_URL.")
-        if names & {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError"}:
-            return Misnamed(f"bucket {self.url}: no credentials ({text})", f"{who}.")
-        if isinstance(error, PermissionError):
-            hint = f"{who}. The user has to list, read, write and delete below the URL."
-            if self.scheme == LOCAL:
-                hint = f"Correct the owner and mode of {self._root}."
-            return Misnamed(f"bucket {self.url} is closed ({text})", hint)
-        return self._unreachable(text)
-
-    def _unreachable(self, text: str) -> OutOfReach:
-        server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        where = f" at {server}" if self.scheme == "s3" and server else ""
-        hint = "Is its server up, and AWS_ENDPOINT_URL right?" if self.scheme == "s3" else "Is it up?"
-        if "Invalid endpoint" in text or "WRONG_VERSION_NUMBER" in text:
-            hint = "AWS_ENDPOINT_URL begins with http://, or with https:// if the server has a certificate."
-        return OutOfReach(f"bucket {self.url}{where} is unreachable ({text})", f"{hint} `ftq doctor` looks again.")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_no_bucket(error: BaseException) -> bool:
-    return any(type(one).__name__ == "NoSuchBucket" or "bucket is not valid" in str(one) for one in _chain(error))
-
-
-class _ignoring:
-    """Ignore errors of this kind, unless they mean something else."""
-
-    def __init__(self, kind: type[Exception], unless: Callable[[BaseException], bool] = lambda error: False) -> None:
-        self.kind, self.unless = kind, unless
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, self.kind) and not self.unless(error)
+        is_lasting, message, hint = errors.explain(error, self.url)
+        return (Misnamed if is_lasting else OutOfReach)(message, hint)

@@ -14,9 +14,9 @@ from typing import TypeVar
 from ftq.errors import FtqError
 from ftq.files.disk import COPIED_AT_ONCE, digest_of, stamp
 from ftq.files.remote.bucket import Bucket, Gone, Interrupted, OutOfReach
+from ftq.files.remote.kinds import parts
+from ftq.files.remote.kinds.parts import Parts, Sums
 from ftq.files.remote.manifest import Entry, Manifest, is_safe, manifest_key
-from ftq.files.remote.parts import parts
-from ftq.files.remote.parts.parts import Parts, Sums
 from ftq.files.run_dir import sync
 
 THREADS = 8

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from ftq.files.remote.parts.parts import Do, Sums, md5
+from ftq.files.remote.kinds.parts import Do, Sums, md5
 
 
 class S3Parts:

@@ -1,0 +1,87 @@
+"""What an error of a bucket's library means, and what a person does about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ftq.errors import first_line
+from ftq.files.remote.kinds.kinds import LOCAL, kind_of
+
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) name the user; AWS_ENDPOINT_URL a server that "
+    "isn't Amazon's",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS names the key's file",
+    "az": "AZURE_STORAGE_CONNECTION_STRING names the account and its key, or AZURE_STORAGE_ACCOUNT_NAME and "
+    "AZURE_STORAGE_ACCOUNT_KEY",
+}
+# The names of errors: of botocore, google-auth and azure-core.
+_NO_CREDENTIALS = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "TokenRetrievalError",
+    "DefaultCredentialsError",
+    "CredentialUnavailableError",
+}
+_NO_BUCKET = ("bucket is not valid", "specified container does not exist")
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether there is no such object, or no such bucket."""
+    return isinstance(error, FileNotFoundError) or type(error).__name__ == "ResourceNotFoundError"
+
+
+def is_no_bucket(error: BaseException) -> bool:
+    return any(
+        type(one).__name__ == "NoSuchBucket" or any(text in str(one) for text in _NO_BUCKET) for one in _chain(error)
+    )
+
+
+def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
+    """(whether somebody has to correct a setting first, what happened, what to do)."""
+    scheme, _, place = url.partition("://")
+    kind = kind_of(scheme)
+    names = {type(one).__name__ for one in _chain(error)}
+    text = first_line(error).partition(': "http')[0] or type(error).__name__  # no address of a single request
+    who = CREDENTIALS.get(kind, "")
+    if is_no_bucket(error):
+        name = place.partition("/")[0]
+        make = f"aws s3 mb s3://{name}, or correct" if kind == "s3" else "Make it, or correct"
+        return True, f"bucket {url}: there is no bucket {name}", f"{make} FTQ_ARTIFACTS_URL."
+    if names & _NO_CREDENTIALS or "with credentials" in text:
+        return True, f"bucket {url}: no credentials ({text})", f"{who}."
+    if _is_closed(error):
+        hint = f"{who}. The user has to list, read, write and delete below the URL."
+        if kind == LOCAL:
+            hint = f"Correct the owner and mode of {os.path.abspath(place)}."
+        return True, f"bucket {url} is closed ({text})", hint
+    return False, *unreachable(text, url)
+
+
+def unreachable(text: str, url: str) -> tuple[str, str]:
+    """(what happened, what to do)."""
+    kind = kind_of(url.partition("://")[0])
+    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    where = f" at {server}" if kind == "s3" and server else ""
+    hint = "Is it up?"
+    if kind == "s3":
+        hint = "Is its server up, and AWS_ENDPOINT_URL right?"
+    elif kind != LOCAL:
+        hint = f"Is the network up? {CREDENTIALS[kind]}."
+    if "Invalid endpoint" in text or "WRONG_VERSION_NUMBER" in text:
+        hint = "AWS_ENDPOINT_URL begins with http://, or with https:// if the server has a certificate."
+    return f"bucket {url}{where} is unreachable ({text})", f"{hint} `ftq doctor` looks again."
+
+
+def _is_closed(error: BaseException) -> bool:
+    """gcsfs tells it by its words, Azure by the answer's status."""
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden:"):
+        return True
+    return any(getattr(one, "status_code", getattr(one, "code", 0)) in (401, 403) for one in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__

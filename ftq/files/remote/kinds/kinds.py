@@ -1,0 +1,64 @@
+"""Which kinds of bucket take an object in parts, and what was begun there and never ended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ftq.files.remote.kinds import azure, google, s3
+from ftq.files.remote.kinds.parts import Do, Parts
+
+LOCAL = "file"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An object that isn't whole: its key, relative to the URL, the bytes that it has, the seconds since it began."""
+
+    key: str
+    bytes: int
+    age: float
+    upload: Any
+
+
+def kind_of(scheme: str) -> str:
+    """s3, gs, az or file; some have two names."""
+    return {"gcs": "gs", "abfs": "az"}.get(scheme, scheme)
+
+
+def parts_of(scheme: str, do: Do) -> Parts | None:
+    kinds: dict[str, Callable[[Do], Parts]] = {"s3": s3.S3Parts, "gs": google.GoogleParts, "az": azure.AzureParts}
+    kind = kinds.get(kind_of(scheme))
+    return kind(do) if kind else None
+
+
+def begun(scheme: str, fs: Any, path: str, top: str) -> list[Begun]:
+    """What has begun below the path; `top` is the URL's. Azure forgets it after a week, and tells nobody of it."""
+    if kind_of(scheme) == "gs":
+        parts = google.unfinished(fs, path).items()
+        return [Begun(name[len(top) + 1 :], int(info["size"]), google.age(info), name) for name, info in parts]
+    if scheme != "s3":
+        return []
+    now, above = time.time(), len(top.partition("/")[2])
+    return [
+        Begun(one["Key"][above:].lstrip("/"), s3.size(fs, path, one), now - one["Initiated"].timestamp(), one)
+        for one in s3.unfinished(fs, path)
+    ]
+
+
+def end(fs: Any, path: str, upload: Begun) -> None:
+    if isinstance(upload.upload, str):
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(upload.upload)
+    else:
+        s3.abort(fs, path, upload.upload)
+
+
+def copy(scheme: str, fs: Any, source: str, target: str) -> None:
+    if kind_of(scheme) == "az":
+        azure.copy(fs, source, target)
+    else:
+        fs.cp_file(source, target)

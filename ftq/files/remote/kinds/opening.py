@@ -1,0 +1,86 @@
+"""The library of each kind of bucket: whether it is here, opening it, and looking whether the bucket is there."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from ftq.errors import UserError
+from ftq.files.remote.kinds.errors import is_no_bucket
+from ftq.files.remote.kinds.kinds import LOCAL, kind_of
+
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+INSTALL = "pip install -r requirements/cluster.txt   (or: pip install 'ftq[s3]')"
+INSTALL_OTHERS = "pip install -r requirements/clouds.txt   (or: pip install 'ftq[clouds]')"
+SLOW = 10  # Google's library takes the seconds of a whole request, not of a silence
+QUIET = {  # what they tell of credentials and failures, and we tell ourselves
+    "botocore": logging.WARNING,
+    "aiobotocore": logging.WARNING,
+    "azure": logging.ERROR,
+    "gcsfs": logging.CRITICAL,
+    "google.auth": logging.ERROR,
+}
+
+
+class NoSuchBucket(FileNotFoundError):
+    """Google and Azure tell it as they tell that an object is missing."""
+
+
+def check_installed(url: str) -> None:
+    """UserError if the package for the URL's scheme is missing, with what to type."""
+    kind = kind_of(url.partition("://")[0])
+    if kind not in (*PACKAGES, LOCAL):
+        known = ", ".join(f"{name}://" for name in (*PACKAGES, LOCAL))
+        raise UserError(f"FTQ_ARTIFACTS_URL={url}: no such kind of bucket", f"Known: {known}")
+    for package in ("fsspec", PACKAGES.get(kind, "fsspec")):
+        if sys.modules.get(package, package) is None or find_spec(package) is None:
+            fix = INSTALL if package in ("fsspec", "s3fs") else INSTALL_OTHERS
+            raise UserError(f"{package} isn't installed here: {url} needs it", fix)
+
+
+def opener(url: str, connect: int, read: int, attempts: int) -> Callable[[], Any]:
+    """What opens the file system of the URL; it is imported already. UserError where its package is missing."""
+    check_installed(url)
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    kind, opens = kind_of(scheme), fsspec.get_filesystem_class(scheme)
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if kind == "s3":
+        retries = {"mode": "standard", "total_max_attempts": attempts}
+        timeouts = {"connect_timeout": connect, "read_timeout": read}
+        options["config_kwargs"] = {**timeouts, "retries": retries}
+    elif kind == "gs":
+        options["requests_timeout"] = SLOW * read
+    elif kind == "az":
+        options |= {"connection_timeout": connect, "read_timeout": read}
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+    def open_it() -> Any:
+        fs = opens(**options)
+        if kind == "s3":
+            fs.retries = attempts
+        return fs
+
+    return open_it
+
+
+def look(scheme: str, fs: Any, root: str) -> None:
+    """An error that says so unless the bucket is there and may be listed."""
+    bucket = root.partition("/")[0]
+    try:
+        if kind_of(scheme) == "gs":
+            fs.call("GET", "b/{}/o", bucket, maxResults=1)
+        elif kind_of(scheme) == "az":
+            next(iter(fs.ls(bucket, detail=False)), None)
+        else:
+            next(iter(fs.ls(root, detail=False)), None)
+    except FileNotFoundError as error:
+        if is_no_bucket(error):
+            raise
+        if kind_of(scheme) != "s3":
+            raise NoSuchBucket(f"there is no bucket {bucket}") from error
