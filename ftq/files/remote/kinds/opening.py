@@ -13,8 +13,7 @@ from ftq.files.remote.kinds.errors import is_no_bucket
 from ftq.files.remote.kinds.kinds import LOCAL, kind_of
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
-INSTALL = "pip install -r requirements/cluster.txt   (or: pip install 'ftq[s3]')"
-INSTALL_OTHERS = "pip install -r requirements/clouds.txt   (or: pip install 'ftq[clouds]')"
+REQUIREMENTS = {"s3": "cluster.txt", "gs": "google.txt", "az": "azure.txt"}
 SLOW = 10  # Google's library takes the seconds of a whole request, not of a silence
 QUIET = {  # what they tell of credentials and failures, and we tell ourselves
     "botocore": logging.WARNING,
@@ -37,7 +36,8 @@ def check_installed(url: str) -> None:
         raise UserError(f"FTQ_ARTIFACTS_URL={url}: no such kind of bucket", f"Known: {known}")
     for package in ("fsspec", PACKAGES.get(kind, "fsspec")):
         if sys.modules.get(package, package) is None or find_spec(package) is None:
-            fix = INSTALL if package in ("fsspec", "s3fs") else INSTALL_OTHERS
+            kind = kind if kind in REQUIREMENTS else "s3"
+            fix = f"pip install -r requirements/{REQUIREMENTS[kind]}   (or: pip install 'ftq[{kind}]')"
             raise UserError(f"{package} isn't installed here: {url} needs it", fix)
 
 
