@@ -20,7 +20,7 @@ import pytest
 
 from tests.tools import free_port, until
 
-AZURITE = "3.37.0"
+AZURITE, NODE = "3.37.0", 20
 ACCOUNT = "devstoreaccount1"  # Azurite's own, with a key that everybody knows
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
@@ -129,6 +129,9 @@ def _azurite() -> Path:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("no Node: apt-get install nodejs npm")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
+    if int(version.strip().lstrip("v").partition(".")[0] or 0) < NODE:
+        pytest.skip(f"Node {version.strip()} is too old for Azurite: it needs {NODE}")
     folder = Path(tempfile.gettempdir()) / f"ftq-tests-azurite-{AZURITE}"
     if not folder.is_dir():
         beside = Path(tempfile.mkdtemp(prefix="azurite"))

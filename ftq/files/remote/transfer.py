@@ -15,6 +15,7 @@ from ftq.errors import FtqError
 from ftq.files.disk import COPIED_AT_ONCE, digest_of, stamp
 from ftq.files.remote.bucket import Bucket, Gone, Interrupted, OutOfReach
 from ftq.files.remote.kinds import parts
+from ftq.files.remote.kinds.kinds import takes_name
 from ftq.files.remote.kinds.parts import Parts, Sums
 from ftq.files.remote.manifest import Entry, Manifest, is_safe, manifest_key
 from ftq.files.run_dir import sync
@@ -71,7 +72,7 @@ class Upload:
         self._there = {entry.path: entry for entry in earlier}
         longest = max((self.manifest.key(Entry(path, 0, "")) for path in files), key=len, default="")
         for path in files:
-            if not is_safe(path):
+            if not (is_safe(path) and takes_name(bucket.scheme, path)):
                 raise FtqError(f"{path!r} can't be a name in the bucket", "Rename the file.")
         if len(f"{bucket.url}/{longest}".encode()) > LONGEST_KEY:
             raise FtqError(f"the name {longest} is too long for the bucket", f"{LONGEST_KEY} bytes are the most.")

@@ -29,6 +29,11 @@ def kind_of(scheme: str) -> str:
     return {"gcs": "gs", "abfs": "az"}.get(scheme, scheme)
 
 
+def takes_name(scheme: str, path: str) -> bool:
+    """Azure's library loses the `?` of `?#` when it lists."""
+    return kind_of(scheme) != "az" or "?#" not in path
+
+
 def parts_of(scheme: str, do: Do) -> Parts | None:
     kinds: dict[str, Callable[[Do], Parts]] = {"s3": s3.S3Parts, "gs": google.GoogleParts, "az": azure.AzureParts}
     kind = kinds.get(kind_of(scheme))

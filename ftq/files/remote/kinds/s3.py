@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ class S3Parts:
         if self._is_whole(sums):
             return None
         self._upload, self._etags = "", {}
-        for upload in self._do(lambda fs, path: list(unfinished(fs, path, exactly=True))):
+        for upload in self._do(lambda fs, path: unfinished(fs, path, exactly=True)):
             parts = self._do(partial(_parts, upload=upload))
             etags = {part["PartNumber"] - 1: part["ETag"] for part in parts}
             if not self._upload or len(etags) > len(self._etags):
@@ -63,17 +64,19 @@ class S3Parts:
         return self._do(call)
 
 
-def unfinished(fs: Any, path: str, exactly: bool = False) -> Iterator[dict[str, Any]]:
+def unfinished(fs: Any, path: str, exactly: bool = False) -> list[dict[str, Any]]:
     """{Key, UploadId, Initiated} of uploads below the path; of this very key with `exactly`: MinIO lists no others."""
     bucket, key, _ = fs.split_path(path)
-    after = dict[str, str]()
-    while True:
-        prefix = key if exactly or not key else f"{key}/"
-        page = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
-        yield from (one for one in page.get("Uploads", []) if not exactly or one["Key"] == key)
-        if not page.get("IsTruncated"):
-            return
-        after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+    uploads, after = list[dict[str, Any]](), dict[str, str]()
+    with _unless_told():
+        while True:
+            prefix = key if exactly or not key else f"{key}/"
+            page = fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **after)
+            uploads += [one for one in page.get("Uploads", []) if not exactly or one["Key"] == key]
+            if not page.get("IsTruncated"):
+                break
+            after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+    return uploads
 
 
 def size(fs: Any, path: str, upload: dict[str, Any]) -> int:
@@ -92,7 +95,7 @@ def _parts(fs: Any, path: str, upload: dict[str, Any]) -> list[dict[str, Any]]:
     bucket, _, _ = fs.split_path(path)
     which, after = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}, 0
     parts = list[dict[str, Any]]()
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError), _unless_told():
         while True:
             page = fs.call_s3("list_parts", **which, PartNumberMarker=after)
             parts += page.get("Parts", [])
@@ -102,9 +105,19 @@ def _parts(fs: Any, path: str, upload: dict[str, Any]) -> list[dict[str, Any]]:
     return parts
 
 
+@contextlib.contextmanager
+def _unless_told() -> Iterator[None]:
+    """A server that doesn't list uploads, or not to this user, takes them all the same: none is gone on with."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, PermissionError) and error.errno != errno.ENOSYS:
+            raise
+
+
 def _abort_others(fs: Any, path: str) -> None:
     """An upload is begun twice when the first answer was lost."""
-    for upload in list(unfinished(fs, path, exactly=True)):
+    for upload in unfinished(fs, path, exactly=True):
         abort(fs, path, upload)
 
 
