@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import http.server
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,10 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partialmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+import botocore.auth
 import pytest
 
 from ftq.client.bucket import room
@@ -268,6 +272,40 @@ def test_a_large_file_that_was_cut_goes_on_with_the_parts_that_are_not_there(
     there.fetch("run1", "export", 1)
     assert files_of(there.home / "run1") == {"model-q8_0.gguf": LARGE, "README.md": b"small"}
     assert here.bucket.begun() == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ftq.files.remote.bucket import Bucket
+from ftq.files.remote.kinds import parts
+from ftq.files.remote.kinds.s3 import S3Parts
+from ftq.files.remote.share import Share
+from ftq.files.remote.transfer import Move
+
+parts.PART, send = int(sys.argv[3]), S3Parts.send
+
+def dies(self, index, data, part):
+    if index == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    send(self, index, data, part)
+
+S3Parts.send = dies
+Share(Bucket(sys.argv[1]), Path(sys.argv[2])).upload("run1", "export", 1, ["a.gguf"]).go(Move())
+"""
+
+
+@pytest.mark.parametrize("url", ["s3", pytest.param("ceph", marks=long)], indirect=True)
+def test_an_upload_goes_on_after_its_process_was_killed(here: Share, there: Share, sent: list[int]) -> None:
+    """A worker that is started anew has the stage's next attempt."""
+    write(here, {"a.gguf": LARGE})
+    command = [sys.executable, "-c", KILLED, here.bucket.url, str(here.home), str(PART)]
+    assert subprocess.run(command, capture_output=True, timeout=300).returncode == -signal.SIGKILL
+    begun = sum(upload.bytes for upload in here.bucket.begun())
+    publish(here, "export", 2, "a.gguf")
+    assert len(sent) == 4 - math.ceil(begun / PART) < 4
+    there.fetch("run1", "export", 2)
+    assert files_of(there.home / "run1") == {"a.gguf": LARGE}
 
 
 @in_parts
@@ -737,6 +775,8 @@ BROKEN = ["missing", "closed", "refused", "silent", "no credentials"]
         *(("s3", how) for how in BROKEN),
         ("file", "no folder"),
         *(pytest.param((kind, how), marks=long) for kind in ("az", "gs") for how in BROKEN),
+        *(pytest.param(("ceph", how), marks=long) for how in ("missing", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
+        pytest.param(("ceph", "wrong clock"), marks=long),
     ],
     ids="-".join,
 )
@@ -752,12 +792,21 @@ def broken(
         yield f"file://{tmp_path}/nonesuch", "there is no such folder", "Mount its disk"
         return
     server = servers(kind)
+    kind = server.url.partition(":")[0]
     here, who, server_is = server.environment, CREDENTIALS[kind].split(" ", 1)[0], f"127.0.0.1:{server.port}"
     for name, value in here.items():
         monkeypatch.setenv(name, value)
     if how == "missing":
         make = "aws s3 mb s3://nonesuch" if kind == "s3" else "Make it"
         yield f"{kind}://nonesuch/x", "there is no bucket nonesuch", make
+    elif how in here:
+        monkeypatch.setenv(how, "other")
+        code = {"AWS_ACCESS_KEY_ID": "InvalidAccessKeyId", "AWS_SECRET_ACCESS_KEY": "SignatureDoesNotMatch"}[how]
+        yield server.url, f"is closed ({code})", who
+    elif how == "wrong clock":
+        ahead, now = timedelta(hours=2), botocore.auth.get_current_datetime
+        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *told, **named: now(*told, **named) + ahead)
+        yield server.url, "is closed: this machine's clock is wrong (RequestTimeTooSkewed)", "timedatectl set-ntp true"
     elif how == "no credentials":
         for name in here:
             monkeypatch.delenv(name)

@@ -43,7 +43,9 @@ def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
     scheme, _, place = url.partition("://")
     kind = kind_of(scheme)
     names = {type(one).__name__ for one in _chain(error)}
-    text = first_line(error).partition(': "http')[0] or type(error).__name__  # no address of a single request
+    code = next(filter(None, map(_code_of, _chain(error))), "")
+    text = first_line(error).partition(': "http')[0]  # no address of a single request
+    text = code or type(error).__name__ if text in ("", "None") else text  # Ceph says no more than the code
     who = CREDENTIALS.get(kind, "")
     if is_no_bucket(error):
         name = place.partition("/")[0]
@@ -51,6 +53,8 @@ def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
         return True, f"bucket {url}: there is no bucket {name}", f"{make} FTQ_ARTIFACTS_URL."
     if names & _NO_CREDENTIALS or "with credentials" in text:
         return True, f"bucket {url}: no credentials ({text})", f"{who}."
+    if code == "RequestTimeTooSkewed":
+        return True, f"bucket {url} is closed: this machine's clock is wrong ({text})", "timedatectl set-ntp true"
     if _is_closed(error):
         hint = f"{who}. The user has to list, read, write and delete below the URL."
         if kind == LOCAL:
@@ -79,6 +83,12 @@ def _is_closed(error: BaseException) -> bool:
     if isinstance(error, PermissionError) or str(error).startswith("Forbidden:"):
         return True
     return any(getattr(one, "status_code", getattr(one, "code", 0)) in (401, 403) for one in _chain(error))
+
+
+def _code_of(error: BaseException) -> str:
+    """The code that S3 gives an error; empty where it has none."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
