@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from abc import abstractmethod
 from importlib.util import find_spec
@@ -125,19 +126,22 @@ class GoogleServer(CloudServer):
 
 
 def _azurite() -> Path:
-    """The folder that it is installed in: a minute, once for all tests of this machine."""
+    """The folder that it is installed in: a minute, once for each environment of Python."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("no Node: apt-get install nodejs npm")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout
     if int(version.strip().lstrip("v").partition(".")[0] or 0) < NODE:
         pytest.skip(f"Node {version.strip()} is too old for Azurite: it needs {NODE}")
-    folder = Path(tempfile.gettempdir()) / f"ftq-tests-azurite-{AZURITE}"
+    folder = Path(sys.prefix) / f"azurite-{AZURITE}"
     if not folder.is_dir():
-        beside = Path(tempfile.mkdtemp(prefix="azurite"))
+        beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=sys.prefix))
         command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"azurite@{AZURITE}"]
-        if subprocess.run(command, cwd=beside, capture_output=True, timeout=600).returncode:
+        installed = subprocess.run(command, cwd=beside, capture_output=True, timeout=600).returncode == 0
+        if installed:
+            with contextlib.suppress(OSError):  # another test process has just done it
+                beside.rename(folder)
+        shutil.rmtree(beside, ignore_errors=True)
+        if not installed:
             pytest.skip("npm can't install azurite: is there a registry?")
-        with contextlib.suppress(OSError):  # another test process has just done it
-            beside.rename(folder)
     return folder
