@@ -400,10 +400,15 @@ def test_a_checkpoint_that_was_cut_goes_on_with_the_next_state(
         for _ in range(2):
             with pytest.raises(OutOfReach):
                 sender.send(Move())
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "_do", lambda *_: (_ for _ in ()).throw(OutOfReach("away")))
+        for _ in range(3):  # nothing gets there
+            with pytest.raises(OutOfReach):
+                sender.send(Move())
     write(here, {"checkpoints/1/metrics.jsonl": b"12"})
     sender.send(Move())
     assert sorted(sent) == [0, 1, 2, 3]
-    assert here.bucket.names("run1") == ["checkpoints-3.1", "checkpoints-3.1.json"] and here.bucket.begun() == []
+    assert here.bucket.names("run1") == ["checkpoints-6.1", "checkpoints-6.1.json"] and here.bucket.begun() == []
     assert checkpoints.fetch(there, "run1", 0, 2, Move()) == 1
     assert files_of(there.home / "run1") == files_of(here.home / "run1")
 
@@ -559,6 +564,21 @@ def test_a_zombie_can_not_delete_the_checkpoints_of_a_later_attempt(here: Share,
     assert checkpoints.fetch(third, "run1", 0, 3, Move()) == 2
     assert files_of(third.home / "run1") == files_of(there.home / "run1")
     assert checkpoints.fetch(third, "run1", 3, 3, Move()) is None  # made anew: nothing old may be used
+
+
+def test_the_first_state_that_gets_there_ends_those_of_earlier_attempts(
+    here: Share, there: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(here, 1, 5)
+    checkpoints.Sender(here, "run1", 1, is_whole).send(Move())
+    sender = checkpoints.Sender(there, "run1", 2, is_whole)
+    save(there, 2, 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "_do", lambda *_: (_ for _ in ()).throw(OutOfReach("away")))
+        with pytest.raises(OutOfReach):
+            sender.send(Move())
+    sender.send(Move())
+    assert here.bucket.names("run1") == ["checkpoints-2.2", "checkpoints-2.2.json"]
 
 
 def test_the_machine_that_trained_keeps_its_own_state(here: Share) -> None:

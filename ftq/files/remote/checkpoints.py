@@ -35,7 +35,8 @@ class Sender:
         self._number = 0
         self._sent = dict[str, tuple[tuple[int, int], Entry]]()  # files of whole checkpoints: they don't change
         self._keys = set[str]()  # what this attempt has in the bucket
-        self._cut = list[str]()  # parts that didn't get there: what they have is taken over, then deleted
+        self._cut = list[str]()  # parts that didn't get there whole: they go once a later one has
+        self._begun = list[str]()  # those of them that have large files, or pieces, which aren't sent again
 
     def send(self, move: Move) -> None:
         """Send the state as it is now. OutOfReach leaves the one before it whole."""
@@ -53,11 +54,15 @@ class Sender:
         stamps = {path: stamp(file) for path, file in files.items()}
         name = f"checkpoints-{self._number}"
         known = [entry for path, (sent, entry) in self._sent.items() if path in files and stamp(files[path]) == sent]
-        run, cut = self._run.path.name, list(self._cut)
-        upload = Upload(self._share.bucket, run, name, self._attempt, files, earlier=known, begun=cut[::-1])
-        self._cut.append(upload.manifest.name)
-        manifest = upload.go(move)
-        self._cut.remove(manifest.name)
+        upload = Upload(
+            self._share.bucket, self._run.path.name, name, self._attempt, files, earlier=known, begun=self._begun
+        )
+        try:
+            manifest = upload.go(move)
+        except BaseException:
+            self._cut += [upload.manifest.name] if upload.has_sent else []
+            self._begun = sorted({*self._begun, *upload.used})
+            raise
         for entry in manifest.files:
             if CHECKPOINT.search(entry.path):
                 kept = Entry(entry.path, entry.size, entry.sha256, entry.within or manifest.name)
@@ -69,14 +74,14 @@ class Sender:
         bucket, run_id = self._share.bucket, manifest.run
         needed = {manifest.key(entry) for entry in manifest.files}
         needed.add(manifest_key(run_id, manifest.part, manifest.attempt))
-        if self._number == 1:
+        if not self._keys:  # it is the first that got there
             forget(self._share, run_id, before=self._attempt)
         bucket.delete(*sorted(self._keys - needed, key=lambda key: not key.endswith(".json")))
         self._keys = needed
-        for name in list(self._cut):
+        for name in self._cut:
             bucket.give_up(*bucket.begun(f"{run_id}/{name}"))
             bucket.delete(f"{run_id}/{name}.json", f"{run_id}/{name}")
-            self._cut.remove(name)
+        self._cut, self._begun = [], []
 
     def _snapshot(self, beside: Path) -> dict[str, Path]:
         """{path: file} of the state, linked: the training run deletes and writes meanwhile."""

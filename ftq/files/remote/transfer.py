@@ -64,8 +64,10 @@ class Upload:
         """`earlier` are entries of this run's other parts, whose bytes aren't sent again.
 
         `begun` are parts, `train.1`, of which a large file may be there, or a piece of it, from an upload that was cut.
+        If this one is cut too, `has_sent` tells whether its own part has anything, and `used` where large files are.
         """
         self.bucket, self.files, self.like, self.begun = bucket, files, like, begun
+        self.has_sent, self.used = False, set[str]()
         self._sums = dict[str, tuple[tuple[int, int], Sums]]()
         self._begun = dict[str, Parts]()
         self.manifest = Manifest(run, part, attempt, ())
@@ -89,6 +91,7 @@ class Upload:
         manifest = replace(self.manifest, files=tuple(self._there[path] for path in sorted(self.files)))
         self._check(manifest)
         move.go_on()
+        self.has_sent = True
         self.bucket.write(manifest_key(manifest.run, manifest.part, manifest.attempt), manifest.to_bytes())
         return manifest
 
@@ -104,6 +107,7 @@ class Upload:
         else:
             self.bucket.put(key, self.files[path])
             move.go_on(entry.size)
+        self.has_sent = True
         self._there[path] = entry
 
     def _sums_of(self, path: str, move: Move) -> Sums:
@@ -115,12 +119,14 @@ class Upload:
 
     def _send_parts(self, path: str, key: str, sums: Sums, move: Move) -> None:
         """Send the parts that the bucket lacks, into the upload that has begun, be it an earlier attempt's."""
-        for place in (key, *(f"{self.manifest.run}/{name}/{path}" for name in self.begun)):
+        for name in (self.manifest.name, *self.begun):
+            place = f"{self.manifest.run}/{name}/{path}"
             left = self._parts(place).left(sums)
             if left is None or len(left) < len(sums.parts):
                 break
         else:
-            place, left = key, list(range(len(sums.parts)))
+            name, place, left = self.manifest.name, key, list(range(len(sums.parts)))
+        self.used.add(name)
         move.go_on(sums.size - sum(sums.length(index) for index in left or ()))
         if left is not None:
             self._send_left(self._parts(place), path, key, sums, left, move)
@@ -137,6 +143,7 @@ class Upload:
 
         try:
             there.begin()
+            self.has_sent = True
             _each(send, left)
             there.finish(sums)
         except Gone:
