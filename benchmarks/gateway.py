@@ -30,6 +30,7 @@ from tests.tools import free_port
 ROUNDS, UPLOADS, REQUESTS = 7, 3, 200
 MEGABYTES = 500
 ROW = b'{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}]}\n'
+BOUNDARY = "4f0c6b6e2d7a93c1f5e80b1d29a7c364"  # as long as the official clients'
 BLOCK = (ROW % (b"Why is the sky blue? " * 20, b"Because short waves are scattered more. " * 20)) * 800  # about 1 MB
 
 
@@ -96,10 +97,12 @@ class Gateway:
         return self.send("GET", path)
 
     def upload(self, purpose: str, megabytes: int = MEGABYTES) -> int:
-        field = f'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'
-        head = field + '--b\r\nContent-Disposition: form-data; name="file"; filename="train.jsonl"\r\n\r\n'
-        pieces = [head.encode(), *[BLOCK] * max(1, megabytes * 10**6 // len(BLOCK)), b"\r\n--b--\r\n"]
-        length = {"Content-Length": str(sum(map(len, pieces))), "Content-Type": "multipart/form-data; boundary=b"}
+        part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
+        head = f'{part}"purpose"\r\n\r\n{purpose}\r\n{part}"file"; filename="train.jsonl"\r\n\r\n'
+        blocks, tail = [BLOCK] * max(1, megabytes * 10**6 // len(BLOCK)), f"\r\n--{BOUNDARY}--\r\n"
+        pieces = [head.encode(), *blocks, tail.encode()]
+        kind = f"multipart/form-data; boundary={BOUNDARY}"
+        length = {"Content-Length": str(sum(map(len, pieces))), "Content-Type": kind}
         return self.send("POST", "/v1/files", iter(pieces), length)
 
     def send(

