@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from openai.types import FileObject
 from starlette.applications import Starlette
 
 from ftq.client.client import Client
+from ftq.files import uploads
 from ftq.files.uploads import Writer
 from ftq.programs import ServeOptions
 from ftq.settings import Settings
@@ -429,6 +431,30 @@ def test_a_full_disk_is_told_once_and_leaves_nothing(
     assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
     assert caught.value.response.headers["x-should-retry"] == "false"
     assert served.on_disk() == set()
+
+
+def test_pieces_of_all_sizes_are_hashed_in_their_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "SYNC_AT_ONCE", 1)
+    pieces = [bytes([number]) * size for number in range(10) for size in (uploads.LARGE, 1, 3 * uploads.LARGE, 0)]
+    with Writer(home, "file-a") as writer:
+        for count, piece in enumerate(pieces, 1):
+            writer.write(piece)
+            if count % 7 == 0:
+                assert writer.sha256 == hashlib.sha256(b"".join(pieces[:count])).hexdigest()
+        writer.finish()
+    assert writer.path.read_bytes() == b"".join(pieces)
+
+
+def test_what_the_disk_refuses_while_more_comes_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(uploads, "SYNC_AT_ONCE", 1)
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(OSError, match="No space left"), Writer(home, "file-a") as writer:
+        writer.write(b"abc")
+        writer.finish()
+    assert list((home / "files").iterdir()) == []
 
 
 # ---- pages ------------------------------------------------------------------------------------------------
