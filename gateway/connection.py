@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import threading
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,7 +20,7 @@ class _Room(threading.local):
     """Where the connections of a loop put what they have read, until it is parsed at once: a loop has one thread."""
 
     def __init__(self) -> None:
-        self.bytes = memoryview(bytearray(READ_AT_ONCE))
+        self.bytes = memoryview(mmap.mmap(-1, READ_AT_ONCE))  # takes no memory before it is used
 
 
 _room = _Room()
