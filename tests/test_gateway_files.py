@@ -636,7 +636,7 @@ moment = {moment!r}
 if moment == "written": os.fsync = die
 if moment == "linked": storage.store.files.add = die
 if moment == "recorded": Path.unlink = die
-file = storage.add("owner", "a", "batch", [b"abc"], file_id="file-a")
+file = storage.add("file-a", "owner", "a", "batch", b"abc")
 if moment == "deleting": storage.store.files.delete = die
 if moment == "deleted": Path.unlink = die
 storage.delete(file)
@@ -657,7 +657,7 @@ storage.delete(file)
 
 def test_bytes_whose_row_is_in_another_database_are_left_alone(home: Path) -> None:
     client, storage = _storage(home)
-    file = storage.add("owner", "a", "batch", [b"abc"])
+    file = storage.add("file-a", "owner", "a", "batch", b"abc")
     os.utime(storage.path(file), (0, 0))
     client.close()
     other = Client(settings_of(home / "other"))
@@ -668,8 +668,8 @@ def test_bytes_whose_row_is_in_another_database_are_left_alone(home: Path) -> No
 
 def test_a_result_file_is_made_once(home: Path) -> None:
     client, storage = _storage(home)
-    first = storage.add("owner", "a", "fine-tune-results", [b"ab", b"c\n"], file_id="file-r", run_id="r1")
-    assert storage.add("owner", "a", "fine-tune-results", [b"else"], file_id="file-r", run_id="r1") == first
+    first = storage.add("file-r", "owner", "a", "fine-tune-results", b"abc\n", "r1")
+    assert storage.add("file-r", "owner", "a", "fine-tune-results", b"else", "r1") == first
     assert (first.bytes, client.store.files.of_run("r1")) == (4, [first])
     assert {path.name for path in (home / "files").iterdir()} == {"file-r"}
     client.close()
