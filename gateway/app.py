@@ -120,7 +120,8 @@ class Later(BaseRoute):
         self._module, self._beginnings = module, beginnings
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        return (Match.FULL if scope["path"].startswith(self._beginnings) else Match.NONE), {}
+        """Partial: a route before this one that knows the path, if not by this method, is the one that answers."""
+        return (Match.PARTIAL if scope["path"].startswith(self._beginnings) else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "_router" not in vars(self):
