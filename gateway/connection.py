@@ -1,4 +1,7 @@
-"""A connection with the limits that uvicorn leaves to a proxy: of a request's head, and of how slowly it may come."""
+"""A connection that reads much at once, with the limits that uvicorn leaves to a proxy.
+
+They are of a request's head, and of how slowly a request may come.
+"""
 
 from __future__ import annotations
 
