@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import io
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ import openai
 import pytest
 from openai.types import FileObject
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from ftq.client.client import Client
 from ftq.files import uploads
@@ -30,6 +33,7 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from gateway.app import make_app
+from gateway.files import form
 from gateway.files.lines import LONGEST, Lines
 from gateway.files.storage import Storage
 from tests.gateway_tools import FORM, answers, key_of, make_gateway, multipart, serving, settings_of, strictly
@@ -719,6 +723,22 @@ def test_a_million_tiny_lines(home: Path) -> None:
     with serving(app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key=secret) as client:
         file = client.files.create(file=b"{}\n" * 1_000_000, purpose="fine-tune")
         assert app.state.gateway.client.store.files.find(file.id, None).lines == 1_000_000
+
+
+def test_a_file_that_comes_two_bytes_at_a_time_takes_no_more_memory() -> None:
+    head, tail = multipart(("file", "a", b"|")).split(b"|")
+    pieces = iter([head, *[b"ab"] * 200_000, tail])
+    taken = list[int]()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": bytes(bytearray(piece := next(pieces))), "more_body": piece is not tail}
+
+    request = Request({"type": "http", "headers": [(b"content-type", FORM["content-type"].encode())]}, receive)
+    tracemalloc.start()
+    asyncio.run(form.receive(request, "file", lambda piece, _: taken.append(len(piece))))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(taken) == 400_000 and peak < 2e6
 
 
 @pytest.mark.long

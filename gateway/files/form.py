@@ -18,6 +18,7 @@ from gateway.wire import whole_number
 
 AROUND = 2**20  # bytes of a form beside its file, at most
 AT_ONCE = 2**20  # bytes of the file that are handed on together
+MOST_PIECES = 512  # in which these may have come: small ones take many times their size
 MOST_FIELDS, MOST_FIELD_BYTES = 32, 2**16
 NOT_A_FORM = "The body has to be multipart/form-data with a boundary: a file and its purpose."
 
@@ -49,7 +50,7 @@ async def receive(request: Request, name: str, write: Callable[[bytes, Form], No
                     parts.take_data(piece, 0, len(piece))
                 else:
                     parser.write(piece)
-                if parts.number >= AT_ONCE:
+                if parts.number >= AT_ONCE or len(parts.waiting) >= MOST_PIECES:
                     await hand_on()
         except MultipartParseError as error:
             raise ApiError(400, f"{NOT_A_FORM} {error}.") from None
