@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,7 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route, Router
+from starlette.types import Receive, Scope, Send
 
 from ftq.client.client import Client
 from ftq.errors import FtqError
@@ -94,16 +96,41 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
     return app
 
 
-def _routes() -> list[Route]:
-    from gateway.chat import routes as chat  # they need this module
-    from gateway.files import routes as files
+def _routes() -> list[BaseRoute]:
+    from gateway.files import routes as files  # they need this module
     from gateway.jobs import routes as jobs
     from gateway.metrics import routes as metrics
-    from gateway.own import routes as own
-    from gateway.page import routes as page
 
-    routes = [*metrics.routes, *files.routes, *jobs.routes, *chat.routes, *own.routes, *page.routes]
-    return [Route("/healthz", health), *routes]
+    return [
+        Route("/healthz", health),
+        *(*metrics.routes, *files.routes, *jobs.routes),
+        Later("gateway.chat.routes", "/v1/chat/", "/v1/completions", "/v1/responses"),
+        Later("gateway.own.routes", "/ftq/", "/openapi.json"),
+        Later("gateway.page.routes", "/"),
+    ]
+
+
+class Later(BaseRoute):
+    """The `routes` of a module, which is imported when a path that begins like one of theirs is asked for.
+
+    Many a server answers no chat, shows no page or knows no other machine's client, and needn't hold that in memory.
+    """
+
+    def __init__(self, module: str, *beginnings: str) -> None:
+        self._module, self._beginnings = module, beginnings
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Partial: a route before this one that knows the path, if not by this method, is the one that answers."""
+        return (Match.PARTIAL if scope["path"].startswith(self._beginnings) else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "_router" not in vars(self):
+            await run_in_threadpool(getattr, self, "_router")
+        await self._router(scope, receive, send)
+
+    @cached_property
+    def _router(self) -> Router:
+        return Router(importlib.import_module(self._module).routes, redirect_slashes=False)
 
 
 async def _sweep(gateway: Gateway) -> None:

@@ -1,11 +1,17 @@
-"""A connection with the limits that uvicorn leaves to a proxy: of a request's head, and of how slowly it may come."""
+"""A connection that reads much at once, with the limits that uvicorn leaves to a proxy.
+
+They are of a request's head, and of how slowly a request may come.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import mmap
+import threading
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+READ_AT_ONCE = 2**20  # bytes; asyncio alone reads a quarter of that, and what follows a read costs the same
 LARGEST_HEAD = 2**16  # bytes of the request line and the headers
 FRAMING = 16  # bytes around each byte of a body that comes in chunks: more is something else, such as endless trailers
 HEAD_SECONDS = 30.0
@@ -13,7 +19,17 @@ BODY_SECONDS, LEAST_BYTES = 60.0, 1000  # in so many seconds at least so many by
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-class Connection(HttpToolsProtocol):
+class _Room(threading.local):
+    """Where the connections of a loop put what they have read, until it is parsed at once: a loop has one thread."""
+
+    def __init__(self) -> None:
+        self.bytes = memoryview(mmap.mmap(-1, READ_AT_ONCE))  # takes no memory before it is used
+
+
+_room = _Room()
+
+
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """Ends a connection whose request grows without an end, or doesn't come: anybody may open one, without a key."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -27,10 +43,16 @@ class Connection(HttpToolsProtocol):
         self._look.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _room.bytes
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(_room.bytes[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         self._around += len(data)
         self._came += len(data)
-        super().data_received(data)
+        super().data_received(data)  # type: ignore[arg-type]  # the parser takes either, and keeps none
         if self._around > LARGEST_HEAD + FRAMING * self._body and not self.transport.is_closing():
             if self._waits_for == "head":
                 self.transport.write(TOO_LARGE)

@@ -32,13 +32,17 @@ PACKAGED = "smollm2-135m"  # comes as a Python package
 
 @dataclass(frozen=True)
 class Served:
-    """A model that can answer. `name` is what the client asked for; `lora` is laid over `gguf` where there is one."""
+    """A model that can answer. `name` is what the client asked for; `lora` is laid over `gguf` where there is one.
+
+    `loras` are the run's adapters, this one among them: one server can hold them all.
+    """
 
     name: str
     gguf: Path
     lora: Path | None
     created: int
     owned_by: str
+    loras: tuple[Path, ...] = ()
 
 
 def resolve(gateway: Gateway, key: Key, name: str) -> Served:
@@ -55,10 +59,12 @@ def resolve(gateway: Gateway, key: Key, name: str) -> Served:
     file = folder.gguf(run.spec["quantizations"][0]) if step is None else folder.checkpoint(step)
     if not client.holds(run, file.name):
         raise not_found(name)
-    gguf, lora = client.file_of(run, file.name), None
-    if step is not None:
-        gguf, lora = _gguf_of_base(run.model, _revision(gateway, run)), gguf
-    return Served(name, gguf, lora, created_of(run), OWNED_BY)
+    gguf = client.file_of(run, file.name)
+    if step is None:
+        return Served(name, gguf, None, created_of(run), OWNED_BY)
+    names = (folder.checkpoint(at).name for at in checkpoint_steps(run))
+    loras = tuple(client.file_of(run, name) for name in names if client.holds(run, name))
+    return Served(name, _gguf_of_base(run.model, _revision(gateway, run)), gguf, created_of(run), OWNED_BY, loras)
 
 
 def find_tuned(gateway: Gateway, key: Key, name: str) -> tuple[Run, Job | None, int | None]:

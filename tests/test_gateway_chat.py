@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +86,7 @@ NAME, FILE = "ft:smollm2-135m:ftq::1", "::1.gguf"
 
 def servers(app: Starlette) -> dict[str, Server]:
     entries = app.state.gateway.answering._pool._entries
-    return {file.name: entry.server for (file, _), entry in entries.items() if entry.server}
+    return {file.name: entry.server for (file, *_), entry in entries.items() if entry.server}
 
 
 # ---- chat --------------------------------------------------------------------------------------------------
@@ -494,6 +495,47 @@ def test_a_checkpoint_is_the_base_under_its_adapter_and_the_base_stays_itself(
     turns += [{"role": "tool", "tool_call_id": "call_1", "content": "Paris"}]
     counts = [read(), read(tools=[TOOL]), read(tools=[TOOL, TOOL]), read(tools=[TOOL, TOOL], messages=turns)]
     assert counts == sorted(set(counts))
+
+
+def test_the_checkpoints_of_a_run_share_a_server_that_keeps_them_apart(
+    files: dict[str, models.Served], tmp_path: Path, client: openai.OpenAI, gateway: tuple[Starlette, Any]
+) -> None:
+    base, file = make_tiny_model(tmp_path / "tiny"), tmp_path / "shared.gguf"
+    convert(base, file, "f16")
+    loras = tuple(tmp_path / f"lora-{number}.gguf" for number in range(2))
+    for number, lora in enumerate(loras):
+        convert_lora(write_adapter(tmp_path / f"adapter-{number}", 0.3 + 0.3 * number), base, lora)
+        files[f"alone:{number}"] = models.Served(f"alone:{number}", file, lora, 1, "ftq")
+        files[f"shared:{number}"] = models.Served(f"shared:{number}", file, lora, 1, "ftq", loras)
+    prompts = [f"Once upon a time there were {number} " + "cats " * number for number in range(1, 5)]
+    asked = [(prompt, number) for prompt in prompts for number in range(2)]
+
+    def choices(model: str, prompt: str) -> tuple[Any, Any]:
+        how: dict[str, Any] = {"model": model, "max_tokens": 8, "temperature": 0}
+        continued = client.completions.create(prompt=prompt, logprobs=3, **how).choices
+        answered = client.chat.completions.create(messages=[{"role": "user", "content": prompt}], logprobs=True, **how)
+        return continued, answered.choices
+
+    def first(number: int, prompt: str) -> Any:
+        answer = client.completions.create(model=f"shared:{number}", prompt=prompt, max_tokens=1, logprobs=3)
+        return answer.choices[0].logprobs
+
+    alone = {pair: choices(f"alone:{pair[1]}", pair[0]) for pair in asked}
+    for prompt, number in [*asked, *asked[::-1]]:  # each in turn, the second time with a slot that knows the prompt
+        assert choices(f"shared:{number}", prompt) == alone[prompt, number] != alone[prompt, 1 - number]
+    with ThreadPoolExecutor(8) as threads:  # at once numbers are rounded otherwise, in a server of one's own too
+        at_once = dict(zip(asked * 2, threads.map(lambda pair: first(pair[1], pair[0]), asked * 2), strict=True))
+    for (prompt, number), told in at_once.items():
+        near, far = (alone[prompt, one][0][0].logprobs for one in (number, 1 - number))
+        assert _distance(told, near) < _distance(told, far)
+    models_held = gateway[0].state.gateway.answering._pool._entries
+    assert sorted(len(loras) for base, *loras in models_held if base == file) == [1, 1, 2]
+
+
+def _distance(one: Any, other: Any) -> float:
+    """How far the likelihoods of the first token's likeliest are apart."""
+    a, b = one.top_logprobs[0], other.top_logprobs[0]
+    return max((abs(a[token] - b[token]) for token in a.keys() & b.keys()), default=100.0)
 
 
 def test_another_server_behind_a_url_answers_instead(

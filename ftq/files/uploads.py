@@ -13,8 +13,9 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from ftq.errors import FtqError
 from ftq.files.disk import is_abandoned
@@ -22,6 +23,8 @@ from ftq.files.run_dir import sync
 
 FOLDER = "files"
 READ_AT_ONCE = 2**20  # bytes
+LARGE = 2**18  # bytes; a smaller piece is hashed sooner than another thread takes it
+SYNC_AT_ONCE = 2**26  # bytes that go to the disk while more come, so that the last of them don't wait for all
 
 Recorded = Callable[[Collection[str]], set[str]]  # those of some ids that have a row
 
@@ -37,7 +40,7 @@ class Writer:
     """Writes the bytes of a file and hashes them, as a context manager in which the row is written too.
 
     A block that fails before `finish` leaves nothing, one that fails after it a partial to `settle`. OSError if the
-    disk is full.
+    disk is full. A large piece is hashed, and what was written is synced, while the caller goes on.
     """
 
     def __init__(self, home: Path, file_id: str) -> None:
@@ -47,28 +50,42 @@ class Writer:
         self._hash = hashlib.sha256()
         self._file: IO[bytes] | None = None
         self._finished = False
+        self._helpers = ThreadPoolExecutor(2, "upload")  # has no thread until it has work
+        self._hashing: Future[None] | None = None
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0  # bytes
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.partial.open("xb", buffering=0)
         return self
 
-    def write(self, piece: bytes | bytearray | memoryview) -> None:
+    def write(self, piece: bytes) -> None:
         assert self._file
+        _wait_for(self._hashing)
+        if len(piece) < LARGE:
+            self._hash.update(piece)
+        else:
+            self._hashing = self._helpers.submit(self._hash.update, piece)
+        self.bytes += len(piece)
+        self._unsynced += len(piece)
         rest = memoryview(piece)
-        self._hash.update(rest)
-        self.bytes += len(rest)
         while rest:  # a raw write may take less than all
             rest = rest[self._file.write(rest) :]
+        if self._unsynced >= SYNC_AT_ONCE and (self._syncing is None or self._syncing.done()):
+            _wait_for(self._syncing)
+            self._syncing, self._unsynced = self._helpers.submit(os.fdatasync, self._file.fileno()), 0
 
     @property
     def sha256(self) -> str:
         """Of what was written so far."""
+        _wait_for(self._hashing)
         return self._hash.hexdigest()
 
     def finish(self) -> None:
         """Put the file in place, to stay there after a power cut."""
         assert self._file
+        _wait_for(self._syncing)  # what the disk refused is told once
         os.fsync(self._file.fileno())
         self._file.close()
         self._finished = True
@@ -83,10 +100,17 @@ class Writer:
         self.path.unlink(missing_ok=True)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._helpers.shutdown(wait=False, cancel_futures=True)
         if self._file:
             self._file.close()
         if kind is None or not self._finished:
             self.partial.unlink(missing_ok=True)
+
+
+def _wait_for(task: Future[Any] | None) -> None:
+    """Until the task is done; what it raised is raised here."""
+    if task:
+        task.result()
 
 
 def pieces_of(path: Path) -> Iterator[bytes]:

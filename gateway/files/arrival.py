@@ -32,7 +32,7 @@ class Arrival:
         self.writer, self.lines = writer, lines
         self._most, self._room = most, room
 
-    def write(self, piece: bytes | bytearray, form: Form) -> None:
+    def write(self, piece: bytes, form: Form) -> None:
         """Take the next piece; ApiError as soon as it is too much, or the training file is none."""
         size_now = self.writer.bytes + len(piece)
         if size_now > self._most:
@@ -40,16 +40,15 @@ class Arrival:
         if self._room is not None and size_now > self._room:
             raise over_quota(FULL)
         self.writer.write(piece)
-        if self.lines:
-            purpose = form.fields.get("purpose")
-            self.lines.checks = purpose in (None, FINE_TUNE)  # Node sends the purpose after the file
+        purpose = form.fields.get("purpose")
+        if self.lines and purpose in (None, FINE_TUNE):  # Node sends the purpose after the file
             self.lines.feed(piece)
             self._check_lines(purpose)
 
     def checked(self, file_id: str, owner: str, filename: str, purpose: str) -> File:
         """The file, whose bytes the caller puts in place and records. ApiError for a training file that is none."""
-        number = self.lines.end() if self.lines else None
-        if self.writer.bytes == 0 or (purpose == FINE_TUNE and number == 0):
+        number = self.lines.end() if self.lines and purpose == FINE_TUNE else None
+        if self.writer.bytes == 0 or number == 0:
             raise ApiError(400, "File is empty.", param="file", code="invalid_file")
         self._check_lines(purpose)
         return File(file_id, owner, filename, purpose, self.writer.bytes, self.writer.sha256, lines=number)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
@@ -18,6 +18,7 @@ from gateway.wire import whole_number
 
 AROUND = 2**20  # bytes of a form beside its file, at most
 AT_ONCE = 2**20  # bytes of the file that are handed on together
+MOST_PIECES = 512  # in which these may have come: small ones take many times their size
 MOST_FIELDS, MOST_FIELD_BYTES = 32, 2**16
 NOT_A_FORM = "The body has to be multipart/form-data with a boundary: a file and its purpose."
 
@@ -35,7 +36,7 @@ def declared(request: Request) -> int:
     return max(0, (whole_number(request.headers.get("content-length", "")) or 0) - AROUND)
 
 
-async def receive(request: Request, name: str, write: Callable[[bytearray, Form], None]) -> Form:
+async def receive(request: Request, name: str, write: Callable[[bytes, Form], None]) -> Form:
     """Read the request's form; the file `name` goes to `write`, in a thread, piece by piece, with the fields so far.
 
     ApiError 400 for a body that is none or ends too early.
@@ -45,8 +46,11 @@ async def receive(request: Request, name: str, write: Callable[[bytearray, Form]
     async with _writing(write, parts) as hand_on:
         try:
             async for piece in request.stream():
-                parser.write(piece)
-                if len(parts.waiting) >= AT_ONCE:
+                if _is_data(parser, piece):
+                    parts.take_data(piece, 0, len(piece))
+                else:
+                    parser.write(piece)
+                if parts.number >= AT_ONCE or len(parts.waiting) >= MOST_PIECES:
                     await hand_on()
         except MultipartParseError as error:
             raise ApiError(400, f"{NOT_A_FORM} {error}.") from None
@@ -59,7 +63,7 @@ async def receive(request: Request, name: str, write: Callable[[bytearray, Form]
 
 
 @asynccontextmanager
-async def _writing(write: Callable[[bytearray, Form], None], parts: _Parts) -> AsyncIterator[Callable[[], Any]]:
+async def _writing(write: Callable[[bytes, Form], None], parts: _Parts) -> AsyncIterator[Callable[[], Any]]:
     """What hands the waiting bytes on. One piece is written while the next is received; none after the block."""
     last: asyncio.Task[None] | None = None
 
@@ -86,11 +90,17 @@ def _parser(request: Request, parts: _Parts) -> MultipartParser:
     return MultipartParser(options[b"boundary"], parts.callbacks())
 
 
+def _is_data(parser: MultipartParser, piece: bytes) -> bool:
+    """Whether all of the next piece is a part's data, which is seen at once: what ends a part begins with a return."""
+    return parser.state == MultipartState.PART_DATA and parser.index == 0 and b"\r" not in piece
+
+
 class _Parts:
     """The parser's callbacks."""
 
     def __init__(self, file: str) -> None:
-        self.form, self.ended, self.waiting = Form(), False, bytearray()
+        self.form, self.ended = Form(), False
+        self.waiting, self.number = list[bytes](), 0  # the file's bytes, and how many
         self._file = file
         self._header, self._value = bytearray(), bytearray()
         self._disposition = b""
@@ -104,13 +114,13 @@ class _Parts:
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
             "on_headers_finished": self._name_part,
-            "on_part_data": self._take_data,
+            "on_part_data": self.take_data,
             "on_part_end": self._end_part,
             "on_end": self._end,
         }
 
-    def take(self) -> bytearray:
-        waiting, self.waiting = self.waiting, bytearray()
+    def take(self) -> bytes:
+        waiting, self.waiting, self.number = b"".join(self.waiting), [], 0  # one piece alone isn't copied
         return waiting
 
     def _begin(self) -> None:
@@ -132,9 +142,10 @@ class _Parts:
             raise ApiError(400, f"There are two parts '{self._file}': send one file.", param=self._file)
         self.form.filename = _text(options.get(b"filename", b"")) or "upload"
 
-    def _take_data(self, data: bytes, start: int, end: int) -> None:
+    def take_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == self._file:
-            self.waiting += memoryview(data)[start:end]
+            self.waiting.append(data[start:end])  # all of it isn't copied
+            self.number += end - start
             return
         self._text += data[start:end]
         if len(self._text) > MOST_FIELD_BYTES:

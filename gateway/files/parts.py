@@ -19,8 +19,8 @@ from gateway.access import caller_of
 from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.arrival import FULL, Arrival, arriving, room_of, too_large
+from gateway.files.asked import Completion, NewUpload
 from gateway.files.form import Form, receive
-from gateway.files.forms import Completion, NewUpload
 from gateway.files.lines import Lines
 from gateway.files.storage import sees
 from gateway.files.wire import shown_part, shown_upload

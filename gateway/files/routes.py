@@ -18,8 +18,8 @@ from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.files import parts
 from gateway.files.arrival import Arrival, arriving, room_of
+from gateway.files.asked import RESULTS, check_purpose, wanted_of
 from gateway.files.form import Form, declared, receive
-from gateway.files.forms import RESULTS, check_purpose, wanted_of
 from gateway.files.lines import Lines
 from gateway.files.storage import sees
 from gateway.files.wire import shown

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.errors import FtqError
 from ftq.files import uploads
 from ftq.files.uploads import Writer
-from ftq.store.gateway.files import File, new_id
+from ftq.store.gateway.files import File
 from ftq.store.gateway.keys import Key
 from ftq.store.store import RunStore
 
@@ -21,27 +21,13 @@ class Storage:
         self.store, self.home = store, home
 
     def add(
-        self,
-        owner: str,
-        filename: str,
-        purpose: str,
-        pieces: Iterable[bytes],
-        *,
-        file_id: str | None = None,
-        run_id: str | None = None,
+        self, file_id: str, owner: str, filename: str, purpose: str, data: bytes, run_id: str | None = None
     ) -> File:
-        """Store bytes as a file of the key whose id is `owner`.
-
-        With a `file_id` of your own it is made once: a second call returns the file that is there.
-        """
-        file_id = file_id or new_id()
-        lines = 0
+        """Store bytes as a file of the key whose id is `owner`. A second call returns the file that is there."""
         with self.writing(file_id) as writer:
-            for piece in pieces:
-                writer.write(piece)
-                lines += piece.count(b"\n")
+            writer.write(data)
             writer.finish()
-            file = File(file_id, owner, filename, purpose, writer.bytes, writer.sha256, lines=lines, run_id=run_id)
+            file = File(file_id, owner, filename, purpose, writer.bytes, writer.sha256, run_id=run_id)
             return self.store.files.add(file)
 
     def find(self, file_id: str, caller: Key) -> File | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.files.run_dir import RunDir
 from ftq.store.records import Run
+from gateway.files.asked import RESULTS
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -52,8 +53,7 @@ def keep(gateway: Gateway, run: Run) -> None:
         return
     lines = metrics(gateway.client.run_dir(run.id))
     if lines:
-        content = [to_csv(lines)]
-        gateway.files.add(run.key, NAME, "fine-tune-results", content, file_id=file_id(run), run_id=run.id)
+        gateway.files.add(file_id(run), run.key, NAME, RESULTS, to_csv(lines), run.id)
         _kept.add(file_id(run))
 
 

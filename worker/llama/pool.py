@@ -6,7 +6,7 @@ An unused server gives its memory back after a while and loads the file again at
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ FIXED_BYTES = 256 * 2**20  # what a server needs beside the weights and the cach
 CACHE_SHARE = 0.75
 
 
-_Model = tuple[Path, Path | None]  # a file and the adapter that is laid over it
+_Model = tuple[Path, ...]  # a file and the adapters that its server holds
 
 
 @dataclass
@@ -107,12 +107,12 @@ class Pool:
             threads.shutdown(cancel_futures=True)
 
     @contextmanager
-    def server(self, file: Path, context: int = 0, lora: Path | None = None) -> Iterator[Server]:
+    def server(self, file: Path, context: int = 0, loras: Sequence[Path] = ()) -> Iterator[Server]:
         """The file's server with room for `context` tokens, started if need be. It stays while the block runs.
 
-        `lora` is an adapter as a GGUF of its own; the file with it is another model than the file alone.
+        `loras` are adapters as GGUFs of their own; the file with them is another model than the file alone.
         """
-        model = (file.resolve(), lora.resolve() if lora else None)
+        model = tuple(one.resolve() for one in (file, *loras))
         entry = self._enter(model)
         try:
             with entry.starting:
@@ -171,13 +171,13 @@ class Pool:
                     self._wait()
             entry.server.close()
             entry.server, entry.bytes = None, 0
-        file, lora = model
-        if missing := next((one for one in model if one and not one.is_file()), None):
+        file, *loras = model
+        if missing := next((one for one in model if not one.is_file()), None):
             raise UserError(f"{missing} isn't there", "`ftq status RUN` shows what the run has made.")
         rounded = max(self.context, _power_of_two(context))  # few sizes: the next question rarely needs a larger one
         self._make_room(model, entry, rounded)
         try:
-            entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, lora=lora)
+            entry.server = Server(file, rounded, idle_seconds=self.idle_seconds, gpu=self.gpu, loras=loras)
         except BaseException:
             entry.bytes = 0
             raise
@@ -187,7 +187,7 @@ class Pool:
         if self.gpu:
             return  # llama.cpp itself takes the memory that is free there, and computes the rest on the CPU
         name = model[0].name
-        size = sum(one.stat().st_size for one in model if one)
+        size = sum(one.stat().st_size for one in model)
         needed = int(size * (1 + CACHE_SHARE * context / CONTEXT)) + FIXED_BYTES
         total = hardware.machine_memory()
         if needed > min(total, self.memory or total):

@@ -1,7 +1,7 @@
 """`python -m worker.llama.serve`: llama.cpp's server in this process, or the one that FTQ_LLAMA_SERVER names.
 
 A line of JSON on standard input says what to serve: {"model", "context", "slots", "threads", "socket", "key",
-"idle_seconds", "gpu", "lora"}. The process ends when its standard input does, which is when its parent ends.
+"idle_seconds", "gpu", "loras"}. The process ends when its standard input does, which is when its parent ends.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def _start_packaged(order: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
     params.hostnames, params.api_keys = [order["socket"]], [order["key"]]
     params.sleep_idle_seconds, params.warmup, params.ui = order["idle_seconds"], False, False
-    params.cache_ram_mib, params.verbosity, params.use_jinja = 0, ERRORS, True
-    if order["lora"]:
-        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(order["lora"], 1.0)]
+    params.cache_ram_mib = 0  # a cache of prompts would give what one adapter has computed to another
+    params.verbosity, params.use_jinja = ERRORS, True
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(lora, 1.0) for lora in order["loras"]]
     if not order["gpu"]:  # with one, llama.cpp puts as many layers there as fit into its free memory
         params.n_gpu_layers, params.fit_params = 0, False
     try:
@@ -102,7 +102,8 @@ def _start_binary(binary: str, order: dict[str, Any]) -> subprocess.Popen[bytes]
         str(ERRORS),
     ]
     command += [] if order["gpu"] else ["--n-gpu-layers", "0"]
-    command += ["--lora", order["lora"]] if order["lora"] else []
+    for lora in order["loras"]:
+        command += ["--lora", lora]
     environment = os.environ | {"LLAMA_API_KEY": order["key"]}  # everybody can read a command line in /proc
     return subprocess.Popen(
         leashed(command),

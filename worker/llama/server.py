@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ class Server:
     """A model loaded by llama.cpp. Several threads may ask at once; together they share `context` tokens."""
 
     def __init__(
-        self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False, lora: Path | None = None
+        self, file: Path, context: int, *, idle_seconds: float = 300.0, gpu: bool = False, loras: Sequence[Path] = ()
     ) -> None:
         """Start the child and wait until it answers. FtqError with its last lines if it can't load the file.
 
-        `lora` is an adapter as a GGUF of its own, which is laid over the model.
+        `loras` are adapters as GGUFs of their own. They lie over the model together, unless a request says otherwise.
         """
-        self.file, self.context, self.lora = file, context, lora
+        self.file, self.context, self.loras = file, context, loras
         self._folder = tempfile.TemporaryDirectory(prefix="ftq-llama-", dir=_short_folder())  # mode 700
         self._socket, self._key = str(Path(self._folder.name, "server.sock")), secrets.token_hex(16)
         self._output = Path(self._folder.name, "output")
@@ -183,7 +183,7 @@ class Server:
             "key": self._key,
             "idle_seconds": int(idle_seconds),
             "gpu": gpu,
-            "lora": str(self.lora or ""),
+            "loras": [str(lora) for lora in self.loras],
         }
         withheld = {*NOT_FOR_STAGES, *LLM_SECRETS}
         environment = {name: value for name, value in os.environ.items() if name not in withheld}

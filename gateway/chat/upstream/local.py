@@ -34,7 +34,7 @@ NOT_HERE = (
     "This gateway can't answer: llama.cpp isn't installed beside it. `pip install -r requirements/worker.txt` installs "
     "it; or let FTQ_LLAMA_SERVER name a llama-server, or FTQ_CHAT_URL the URL of a server that speaks OpenAI's API."
 )
-_Model = tuple[Path, Path | None]
+_Model = tuple[Path, ...]  # a file and its server's adapters
 
 
 class Local:
@@ -55,7 +55,7 @@ class Local:
                 prompt = await link.prompt_tokens(order)
                 most = self._most(server, order, prompt)
                 if prompt + most <= server.context:
-                    async with aclosing(cast(Any, link.events(order, prompt, most))) as chunks:
+                    async with aclosing(cast(Any, link.events(order, served.lora, prompt, most))) as chunks:
                         async for chunk in chunks:
                             yield chunk
                     return
@@ -91,8 +91,9 @@ class Local:
         async with self._opening:
             if self._pool is None:
                 self._pool = await in_thread(self._open)  # asks the driver for GPUs
-        holding = self._pool.server(served.gguf, context, served.lora)
-        async with self._entering[served.gguf, served.lora]:
+        file, *loras = model = self._model(served)
+        holding = self._pool.server(file, context, loras)
+        async with self._entering[model]:
             try:
                 server = await _entered(holding)
             except FtqError as error:
@@ -102,8 +103,16 @@ class Local:
         finally:
             holding.__exit__(None, None, None)
 
+    def _model(self, served: Served) -> _Model:
+        """What the model's server holds: all adapters of its run, where llama.cpp is known to keep them apart."""
+        if served.lora is None:
+            return (served.gguf,)
+        if self._settings.llama_server or served.lora not in served.loras:
+            return served.gguf, served.lora
+        return served.gguf, *served.loras
+
     def _link(self, served: Served, server: Server) -> _Link:
-        model = served.gguf, served.lora
+        model = self._model(served)
         if model not in self._links or self._links[model].server is not server:
             self._links[model] = _Link(server)
         return self._links[model]
@@ -140,7 +149,7 @@ class _Link:
         asked = {"content": text, "add_special": True, "parse_special": True}
         return len((await self._post("/tokenize", asked, order))["tokens"])
 
-    async def events(self, order: Order, prompt: int, most: int) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, order: Order, lora: Path | None, prompt: int, most: int) -> AsyncIterator[dict[str, Any]]:
         """The chunks of `order.n` answers, as many at once as the context and the slots have room for."""
         from worker.llama.server import SLOTS
 
@@ -149,12 +158,20 @@ class _Link:
             n = min(side_by_side, order.n - first)
             async with (
                 self._room.taken(min(prompt + n * most, self.server.context)),
-                aclosing(cast(Any, self._events(order, _body(order, first, n, most)))) as chunks,
+                aclosing(cast(Any, self._events(order, _body(order, first, n, most) | self._laid(lora)))) as chunks,
             ):
                 async for chunk in chunks:
                     for choice in chunk.get("choices") or ():
                         choice["index"] += first
                     yield chunk
+
+    def _laid(self, lora: Path | None) -> dict[str, Any]:
+        """Which of several adapters lies over the model. Each is named: one that isn't would lie over it too."""
+        held = list(self.server.loras)
+        if lora is None or len(held) < 2:
+            return {}
+        wanted = held.index(lora.resolve())
+        return {"lora": [{"id": number, "scale": float(number == wanted)} for number in range(len(held))]}
 
     async def _events(self, order: Order, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         try:
