@@ -360,7 +360,9 @@ def test_an_idempotency_key_makes_one_job(site: Site) -> None:
     assert site.store.count() == 2
 
 
-@pytest.mark.parametrize("killed", ["before the files", "between files and row", "after the row"])
+@pytest.mark.parametrize(
+    "killed", ["before the files", "between files and row", "after the row", "while what was refused is deleted"]
+)
 def test_a_gateway_that_was_killed_leaves_a_job_that_the_retry_completes(
     site: Site, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
@@ -370,6 +372,14 @@ def test_a_gateway_that_was_killed_leaves_a_job_that_the_retry_completes(
     def die(*_: Any, **__: Any) -> Any:
         raise Killed
 
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise UserError("the database takes nothing now")
+
+    def half_delete(folder: Path) -> None:
+        if folder.exists():
+            (folder / "run.json").unlink()
+            raise Killed
+
     file = site.upload()
     with monkeypatch.context() as patch:
         if killed == "before the files":
@@ -377,8 +387,11 @@ def test_a_gateway_that_was_killed_leaves_a_job_that_the_retry_completes(
         elif killed == "between files and row":
             patch.setattr(site.store, "create", die)
             patch.setattr("ftq.client.removal.is_recorded", lambda *_: True)  # a killed process cleans nothing up
-        else:
+        elif killed == "after the row":
             patch.setattr("ftq.files.run_dir.remove", die)
+        else:
+            patch.setattr(site.store, "create", refuse)
+            patch.setattr("ftq.files.run_dir.remove", half_delete)
         with pytest.raises(Killed):
             site.create(training_file=file)
     assert site.store.count() == int(killed == "after the row")

@@ -245,8 +245,7 @@ def check_once(bench: tools.Bench, owner: str, once: Once) -> None:
 def check_folder(bench: tools.Bench) -> None:
     """After the sweep there are the bytes of what is recorded, and nothing half made."""
     home = bench.settings.home
-    submits = [mark.parent for mark in home.glob("[!.]*/.submitting")]  # killed while it took one back
-    for left in [*(home / "files").glob(".*"), *home.glob(".*.partial"), *submits]:
+    for left in [*(home / "files").glob(".*"), *home.glob(".*.partial")]:
         for path in (left, *left.rglob("*")):
             os.utime(path, (0, 0))
     storage = Storage(bench.client.store, home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,9 +155,10 @@ def _record(
         run_dir.remove(final.submitting)
         return run, documents
     except BaseException as error:
-        run_dir.remove(partial.path)
         if in_place and not removal.is_recorded(store, run_id):  # an answer can be lost after the commit
-            run_dir.remove(final.path)
+            with suppress(FileNotFoundError):
+                final.path.rename(partial.path)  # at once: half deleted, it would be taken for one to be recorded
+        run_dir.remove(partial.path)
         if isinstance(error, OSError):
             raise removal.cannot_write(home, error) from None
         raise
