@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -25,10 +26,17 @@ class Worker:
     """A worker's main process and pool child are one process group; its stage's process is another."""
 
     def __init__(
-        self, name: str, module: str, environment: dict[str, str], log: Path, queues: str, labels: str = ""
+        self,
+        name: str,
+        module: str,
+        environment: dict[str, str],
+        log: Path,
+        queues: str,
+        labels: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = f"{name}@{socket.gethostname()}"
-        command = programs.WorkerOptions(queues, name=self.name, labels=labels).argv(module)
+        command = [*prefix, *programs.WorkerOptions(queues, name=self.name, labels=labels).argv(module)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -63,6 +71,7 @@ class Machine:
         self.client = Client(self.settings)
         self.logs, self.module = home.parent / "logs", module
         self.logs.mkdir(parents=True, exist_ok=True)
+        self.prefix: list[str] = []  # begins the command of each process: what puts it elsewhere (network.py)
         self.workers: list[Worker] = []
         self.started = 0
         self.broker: subprocess.Popen[bytes] | None = None
@@ -83,7 +92,7 @@ class Machine:
         self.started += 1
         name = name or f"w{self.started}"
         log = self.logs / f"{name}.log"
-        self.workers.append(Worker(name, self.module, self.environment, log, queues, labels))
+        self.workers.append(Worker(name, self.module, self.environment, log, queues, labels, self.prefix))
         return self.workers[-1]
 
     def replace_the_dead(self) -> None:
