@@ -10,11 +10,13 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ftq import programs
 from ftq.client.client import Client
+from ftq.files.run_dir import RunDir
 from ftq.settings import Settings
 from ftq.store.records import Run
 from worker.host import broker
@@ -72,6 +74,7 @@ class Machine:
         self.logs, self.module = home.parent / "logs", module
         self.logs.mkdir(parents=True, exist_ok=True)
         self.prefix: list[str] = []  # begins the command of each process: what puts it elsewhere (network.py)
+        self.label = "w"  # its workers' names begin with it
         self.workers: list[Worker] = []
         self.started = 0
         self.broker: subprocess.Popen[bytes] | None = None
@@ -88,12 +91,26 @@ class Machine:
         """Its data; only while it is down."""
         shutil.rmtree(self.settings.home / "broker", ignore_errors=True)
 
+    def redis(self) -> Any:
+        """A connection to the broker that may do everything."""
+        import redis
+
+        return redis.Redis(unix_socket_path=str(self.settings.broker_socket), socket_timeout=5)
+
+    def published(self, run: Run) -> RunDir:
+        """What the run has made, for the verdict."""
+        return RunDir(self.client.run_dir(run.id).path)
+
     def start_worker(self, queues: str = "cpu,gpu,ask", labels: str = "", name: str = "") -> Worker:
         self.started += 1
-        name = name or f"w{self.started}"
+        name = name or f"{self.label}{self.started}"
         log = self.logs / f"{name}.log"
         self.workers.append(Worker(name, self.module, self.environment, log, queues, labels, self.prefix))
         return self.workers[-1]
+
+    def start_workers(self) -> None:
+        for _ in range(2):
+            self.start_worker()
 
     def replace_the_dead(self) -> None:
         dead = [worker for worker in self.workers if not worker.alive]

@@ -18,8 +18,11 @@ from pathlib import Path
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 SERVERS = {"bucket": "10.77.0.11", "database": "10.77.0.12", "broker": "10.77.0.13"}
-# Everything below $2 is hidden, but for $1.
-ALONE = 'mount --bind "$1" /mnt && mount -t tmpfs none "$2" && mkdir -p "$1" && mount --move /mnt "$1" && shift 2 && exec "$@"'
+ALONE = """
+mount --bind "$1" /mnt && mount -t tmpfs none "$2" && mkdir -p "$1" && mount --move /mnt "$1"  # hides $2, but for $1
+shift 2
+exec "$@"
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -98,16 +101,18 @@ class Network:
         self._join(space, name, len(self.machines))
         return space
 
-    def cut(self, machine: str, *servers: str) -> None:
-        """Let every packet between the machine and these servers vanish."""
-        self._rule("add", machine, servers)
+    def cut(self, machine: str, *servers: str, answers_only: bool = False) -> None:
+        """Let every packet between the machine and these servers vanish; or only those that come from the servers."""
+        self._rule("add", machine, servers, answers_only)
 
-    def join(self, machine: str, *servers: str) -> None:
-        self._rule("delete", machine, servers)
+    def join(self, machine: str, *servers: str, answers_only: bool = False) -> None:
+        """End such a cut."""
+        self._rule("delete", machine, servers, answers_only)
 
-    def _rule(self, verb: str, machine: str, servers: tuple[str, ...]) -> None:
+    def _rule(self, verb: str, machine: str, servers: tuple[str, ...], answers_only: bool) -> None:
         mine = self._address(list(self.machines).index(machine) + 1)
-        pairs = [pair for server in servers for pair in ((mine, SERVERS[server]), (SERVERS[server], mine))]
+        pairs = [(SERVERS[server], mine) for server in servers]
+        pairs += [] if answers_only else [(mine, SERVERS[server]) for server in servers]
         self.router.run(";".join(f"ip rule {verb} from {one} to {other} blackhole" for one, other in pairs))
 
     def _join(self, space: Space, name: str, number: int) -> None:

@@ -17,10 +17,12 @@ from unittest import mock
 import sqlalchemy as sa
 
 from benchmarks.drill_machine import LEASE, Machine
-from benchmarks.network import SERVERS, Network, Space, alone
+from benchmarks.network import SERVERS, Network, alone
 from tests import database_server
 from tests.brokers import SecuredBroker
 from tests.bucket_server import BucketServer
+
+FAKES = "tests.fake_worker"
 
 
 class Cluster:
@@ -38,7 +40,9 @@ class Cluster:
         stack.enter_context(_own_sockets())
         stack.enter_context(mock.patch.dict(os.environ, self.bucket.environment))
 
-    def machine(self, name: str, kind: type[Any] = Machine, user: str = "worker", **environment: str) -> Any:
+    def machine(
+        self, name: str, kind: type[Any] = Machine, user: str = "worker", module: str = FAKES, **environment: str
+    ) -> Any:
         """A machine with its own address and folders, without a worker yet; `here` is a client's."""
         space = self.network.machines.get(name) or self.network.add(name)
         mine = self.everybodys / name
@@ -50,7 +54,8 @@ class Cluster:
             **self.environment(user),
             **environment,
         }
-        machine = self.machines[name] = kind(mine / "artifacts", "tests.fake_worker", **wanted)
+        machine = self.machines[name] = kind(mine / "artifacts", module, **wanted)
+        machine.label = name
         self._stack.callback(machine.close)
         machine.prefix = alone(space, mine, self.everybodys)
         return machine
@@ -74,6 +79,10 @@ class Cluster:
         """Do what opens a socket where the servers are."""
         with self.network.servers.entered():
             action()
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Do it when the cluster is closed, before its servers end."""
+        self._stack.callback(action)
 
     def _start_servers(self, stack: ExitStack) -> None:
         password = secrets.token_hex(8)
@@ -107,7 +116,3 @@ def _own_sockets() -> Iterator[None]:
     fsspec.asyn.loop[0] = fsspec.asyn.iothread[0] = None
     yield
     fsspec.asyn.loop[0], fsspec.asyn.iothread[0] = before
-
-
-def space_of(cluster: Cluster, name: str) -> Space:
-    return cluster.network.machines[name]

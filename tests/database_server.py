@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: on a Unix socket in a folder that goes away, and on an address if it is given one."""
+"""A real PostgreSQL server for tests: on a Unix socket in a folder that goes away, and on an address."""
 
 from __future__ import annotations
 
