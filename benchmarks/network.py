@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +30,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def why_not() -> str:
     """Why no such machines can be made here; empty if they can."""
-    tools = [name for name in ("ip", "nsenter", "unshare") if not _on_path(name)]
+    tools = [name for name in ("ip", "nsenter", "unshare") if not shutil.which(name)]
     if tools:
         return f"no {' or '.join(tools)}: apt-get install iproute2 util-linux"
     try:
-        Space().close()
+        with tempfile.TemporaryDirectory() as folder, Network() as network:
+            mine = Path(folder, "mine")
+            mine.mkdir()
+            run([*alone(network.add("mine"), mine, Path(folder)), "true"])
     except OSError as error:
         return f"network namespaces can't be made here ({error.strerror}): run it as root"
+    except subprocess.CalledProcessError as error:
+        return f"machines that share nothing can't be made here ({error.stderr.strip()}): it takes all rights of root"
     return ""
 
 
@@ -61,7 +68,7 @@ class Space:
         self.prefix = ["nsenter", f"--net={self.path}", "--"]
 
     def run(self, command: str) -> None:
-        subprocess.run([*self.prefix, "sh", "-euc", command], check=True, capture_output=True, text=True)
+        run([*self.prefix, "sh", "-euc", command])
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -132,13 +139,11 @@ def alone(space: Space, mine: Path, everybodys: Path) -> list[str]:
     return [*space.prefix, "unshare", "--mount", "--", "sh", "-euc", ALONE, "sh", str(mine), str(everybodys)]
 
 
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
 def _check(result: int) -> None:
     if result:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _on_path(name: str) -> bool:
-    import shutil
-
-    return shutil.which(name) is not None

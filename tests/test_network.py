@@ -19,11 +19,7 @@ from ftq.store.records import Run
 from tests.cluster import Cluster, cluster
 from tests.tools import Bench, gone, until
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(network.why_not()), reason=network.why_not()),
-]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 LEASE = 5.0
 MINUTES = 300.0
 ALL = tuple(network.SERVERS)
@@ -66,6 +62,13 @@ class Site:
         one = self.parts.machines[machine]
         command = [*one.prefix, str(Path(sys.executable).with_name("ftq")), *arguments]
         return subprocess.run(command, env=one.environment, capture_output=True, text=True, timeout=MINUTES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machines() -> None:
+    """Skip where no such machines can be made, and say why."""
+    if why_not := network.why_not():
+        pytest.skip(why_not)
 
 
 @pytest.fixture
