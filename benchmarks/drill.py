@@ -20,7 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drill_faults import FAULTS
+from benchmarks import drill_memory, network
+from benchmarks.drill_apart import Apart
+from benchmarks.drill_cuts import CUTS
+from benchmarks.drill_faults import FAULTS, GARBAGE
 from benchmarks.drill_machine import Machine
 from benchmarks.drill_runs import FINISH_SECONDS, SAVE_STEPS, Drill, Injected
 from benchmarks.drill_verdict import judge, table
@@ -56,23 +59,36 @@ def inject(
 
 
 @contextlib.contextmanager
-def make(home: Path, seed: int, model: str | None = None) -> Iterator[Drill]:
-    """A drill with its machine up; everything it started is gone at the end. With a `model` the stages are real."""
+def make(home: Path, seed: int, model: str | None = None, apart: bool = False, spared: bool = False) -> Iterator[Drill]:
+    """A drill with its machine up; everything it started is gone at the end. With a `model` the stages are real.
+
+    `apart`: two machines that share nothing and a client on a third, with a bucket; one more worker is `spared`.
+    """
+    module, environment, journal = "worker.host.worker", dict[str, str](), None
     if model:
-        machine = Machine(home, "worker.host.worker")
-        options, journal = _real_options(model, home.parent / "tiny"), None
+        options = _real_options(model, home.parent / "tiny")
     else:
         journal = home.parent / "journal.jsonl"
-        machine = Machine(home, "tests.fake_worker", FTQ_JOURNAL=str(journal), FTQ_STAGE_SECONDS="0.3")
+        module, environment = "tests.fake_worker", {"FTQ_JOURNAL": str(journal), "FTQ_STAGE_SECONDS": "0.3"}
         options = {"model": "smollm2-135m", "max_steps": 60, "save_steps": SAVE_STEPS}
-    drill = Drill(machine, seed, options, journal)
-    try:
+    with contextlib.ExitStack() as stack:
+        machine = (
+            _apart(home.parent, stack, module, spared, environment) if apart else Machine(home, module, **environment)
+        )
+        stack.callback(machine.close)
         machine.start_broker()
-        for _ in range(2):
-            machine.start_worker()
-        yield drill
-    finally:
-        machine.close()
+        machine.start_workers()
+        yield Drill(machine, seed, options, journal)
+
+
+def _apart(folder: Path, stack: contextlib.ExitStack, module: str, spared: bool, environment: dict[str, str]) -> Apart:
+    if why_not := network.why_not():
+        sys.exit(f"--apart: {why_not}")
+    from tests.cluster import cluster
+
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)  # the database's user looks for its password there
+    return Apart(stack.enter_context(cluster(folder)), module, spared, **environment)
 
 
 def _real_options(model: str, folder: Path) -> dict[str, Any]:
@@ -97,14 +113,22 @@ def main() -> None:
     arguments.add_argument("--real", nargs="?", const="smollm2-135m", metavar="MODEL",
                            help=f"real stages on few short rows: smollm2-135m, or {TINY}: random weights")  # fmt: skip
     arguments.add_argument("--only", action="append", metavar="TEXT", help="only faults with this in their name")
+    arguments.add_argument("--apart", action="store_true",
+                           help="machines that share nothing but a bucket, a database, a broker (as root)")  # fmt: skip
+    arguments.add_argument("--memory", type=Path, metavar="FILE",
+                           help="with --apart: note the memory of a spared worker, and of `ftq serve`")  # fmt: skip
     arguments.add_argument("--keep", type=Path, help="a new folder for everything, left there for a look")
     given = arguments.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="ftq-drill-"))
     say(f"seed {given.seed}, {given.faults} faults, in {folder}")
     began = time.monotonic()
     minutes = given.minutes or (REAL_MINUTES if given.real else math.inf)
-    with make(folder / "artifacts", given.seed, given.real) as drill:
+    with make(folder / "artifacts", given.seed, given.real, given.apart, bool(given.memory)) as drill:
         kinds = [kind for kind in FAULTS if not given.only or any(text in kind for text in given.only)]
+        kinds = [kind for kind in kinds if given.apart or kind not in CUTS]
+        if given.memory:
+            kinds = [kind for kind in kinds if kind != GARBAGE]  # whichever worker takes it ends
+            drill_memory.watch(drill.machine, given.memory)
         inject(drill, given.faults, kinds, pace=given.pace, most=60 * minutes)
         drill.finish(REAL_FINISH_SECONDS if given.real else FINISH_SECONDS)
         verdict = judge(drill)

@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psutil
 
@@ -16,6 +15,7 @@ from ftq import queue
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 
+GARBAGE = "garbage in the broker (a worker falls over it)"
 PUBLISHED = {"succeeded", "cache_hit"}
 Fault = Callable[[Drill, Injected], None]
 FAULTS: dict[str, Fault] = {}
@@ -29,7 +29,7 @@ def fault(kind: str) -> Callable[[Fault], Fault]:
     return add
 
 
-def _hit(drill: Drill, injected: Injected, break_it: Callable[[Run, Worker], None]) -> None:
+def hit(drill: Drill, injected: Injected, break_it: Callable[[Run, Worker], None]) -> None:
     """Break something of a busy worker, see to it that two workers are up, and wait for its run to go on."""
     pair = drill.victim()
     if pair is None:
@@ -45,12 +45,12 @@ def _hit(drill: Drill, injected: Injected, break_it: Callable[[Run, Worker], Non
 
 @fault("stage killed (kill -9)")
 def kill_stage(drill: Drill, injected: Injected) -> None:
-    _hit(drill, injected, lambda run, worker: tell(drill.machine.stage_pid(run), signal.SIGKILL))
+    hit(drill, injected, lambda run, worker: tell(drill.machine.stage_pid(run), signal.SIGKILL))
 
 
 @fault("pool child killed (kill -9)")
 def kill_child(drill: Drill, injected: Injected) -> None:
-    _hit(drill, injected, lambda run, worker: tell(worker.child(), signal.SIGKILL))
+    hit(drill, injected, lambda run, worker: tell(worker.child(), signal.SIGKILL))
 
 
 @fault("worker killed (kill -9), another started")
@@ -59,12 +59,12 @@ def kill_worker(drill: Drill, injected: Injected) -> None:
         worker.signal(signal.SIGKILL)
         worker.process.wait()
 
-    _hit(drill, injected, break_it)
+    hit(drill, injected, break_it)
 
 
 @fault("worker asked to stop (SIGTERM)")
 def stop_worker(drill: Drill, injected: Injected) -> None:
-    _hit(drill, injected, lambda run, worker: _stop(drill, injected, worker, lambda: worker.process.terminate()))
+    hit(drill, injected, lambda run, worker: _stop(drill, injected, worker, lambda: worker.process.terminate()))
 
 
 @fault("worker and stage asked to stop (systemd's SIGTERM to all)")
@@ -77,7 +77,7 @@ def stop_group(drill: Drill, injected: Injected) -> None:
 
         _stop(drill, injected, worker, everything)
 
-    _hit(drill, injected, break_it)
+    hit(drill, injected, break_it)
 
 
 def _stop(drill: Drill, injected: Injected, worker: Worker, tell: Callable[[], None]) -> None:
@@ -99,7 +99,7 @@ def freeze_both(drill: Drill, injected: Injected) -> None:
         worker.signal(signal.SIGCONT)
         tell(stage, signal.SIGCONT)
 
-    _hit(drill, injected, break_it)
+    hit(drill, injected, break_it)
 
 
 @fault("worker frozen past the lease, its stage not")
@@ -109,7 +109,7 @@ def freeze_worker(drill: Drill, injected: Injected) -> None:
         drill.pause_for(LEASE * drill.random.choice([1.05, 1.3, 1.8]))
         worker.signal(signal.SIGCONT)
 
-    _hit(drill, injected, break_it)
+    hit(drill, injected, break_it)
 
 
 @fault("pool child frozen past the lease")
@@ -120,7 +120,7 @@ def freeze_child(drill: Drill, injected: Injected) -> None:
         drill.pause_for(LEASE * drill.random.choice([1.05, 1.3, 1.8]))
         tell(child, signal.SIGCONT)
 
-    _hit(drill, injected, break_it)
+    hit(drill, injected, break_it)
 
 
 @fault("both workers frozen past the lease")
@@ -132,7 +132,7 @@ def freeze_all(drill: Drill, injected: Injected) -> None:
         for one in drill.machine.workers:
             one.signal(signal.SIGCONT)
 
-    _hit(drill, injected, break_it)
+    hit(drill, injected, break_it)
 
 
 @fault("everything killed at once, the broker too")
@@ -179,7 +179,7 @@ def restart_broker_empty(drill: Drill, injected: Injected) -> None:
 @fault("broker emptied while it runs (FLUSHALL)")
 def flush_broker(drill: Drill, injected: Injected) -> None:
     injected.runs += [run.id for run in drill.unfinished()]
-    _redis(drill).flushall()
+    drill.machine.redis().flushall()
     drill.await_claim(injected, time.time())
 
 
@@ -247,12 +247,12 @@ def forge(drill: Drill, injected: Injected) -> None:
     app.send_task("ftq.answer", args=("nothing",), queue="cpu")
 
 
-@fault("garbage in the broker (a worker falls over it)")
+@fault(GARBAGE)
 def garbage(drill: Drill, injected: Injected) -> None:
     """Celery's worker ends at once when it takes something from the broker that isn't a message."""
     injected.runs += [run.id for run in drill.unfinished()]
     since = time.time()
-    _redis(drill).lpush(drill.random.choice(["cpu", "gpu"]), drill.random.choice([b"not json", b"{}", b"[]"]))
+    drill.machine.redis().lpush(drill.random.choice(["cpu", "gpu"]), drill.random.choice([b"not json", b"{}", b"[]"]))
     drill.wait(lambda: not all(worker.alive for worker in drill.machine.workers), 10)
     drill.machine.replace_the_dead()
     drill.await_claim(injected, since)
@@ -334,12 +334,6 @@ def retry(drill: Drill, injected: Injected) -> None:
     drill.cancelled.discard(run.id)
     injected.runs = [run.id]
     drill.await_claim(injected, since, run)
-
-
-def _redis(drill: Drill) -> Any:
-    import redis
-
-    return redis.Redis(unix_socket_path=str(drill.machine.settings.broker_socket), socket_timeout=5)
 
 
 def count_events(drill: Drill, kinds: set[str]) -> int:

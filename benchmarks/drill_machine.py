@@ -8,12 +8,15 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ftq import programs
 from ftq.client.client import Client
+from ftq.files.run_dir import RunDir
 from ftq.settings import Settings
 from ftq.store.records import Run
 from worker.host import broker
@@ -25,10 +28,17 @@ class Worker:
     """A worker's main process and pool child are one process group; its stage's process is another."""
 
     def __init__(
-        self, name: str, module: str, environment: dict[str, str], log: Path, queues: str, labels: str = ""
+        self,
+        name: str,
+        module: str,
+        environment: dict[str, str],
+        log: Path,
+        queues: str,
+        labels: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = f"{name}@{socket.gethostname()}"
-        command = programs.WorkerOptions(queues, name=self.name, labels=labels).argv(module)
+        command = [*prefix, *programs.WorkerOptions(queues, name=self.name, labels=labels).argv(module)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -63,6 +73,8 @@ class Machine:
         self.client = Client(self.settings)
         self.logs, self.module = home.parent / "logs", module
         self.logs.mkdir(parents=True, exist_ok=True)
+        self.prefix: list[str] = []  # begins the command of each process: what puts it elsewhere (network.py)
+        self.label = "w"  # its workers' names begin with it
         self.workers: list[Worker] = []
         self.started = 0
         self.broker: subprocess.Popen[bytes] | None = None
@@ -79,12 +91,26 @@ class Machine:
         """Its data; only while it is down."""
         shutil.rmtree(self.settings.home / "broker", ignore_errors=True)
 
+    def redis(self) -> Any:
+        """A connection to the broker that may do everything."""
+        import redis
+
+        return redis.Redis(unix_socket_path=str(self.settings.broker_socket), socket_timeout=5)
+
+    def published(self, run: Run) -> RunDir:
+        """What the run has made, for the verdict."""
+        return RunDir(self.client.run_dir(run.id).path)
+
     def start_worker(self, queues: str = "cpu,gpu,ask", labels: str = "", name: str = "") -> Worker:
         self.started += 1
-        name = name or f"w{self.started}"
+        name = name or f"{self.label}{self.started}"
         log = self.logs / f"{name}.log"
-        self.workers.append(Worker(name, self.module, self.environment, log, queues, labels))
+        self.workers.append(Worker(name, self.module, self.environment, log, queues, labels, self.prefix))
         return self.workers[-1]
+
+    def start_workers(self) -> None:
+        for _ in range(2):
+            self.start_worker()
 
     def replace_the_dead(self) -> None:
         dead = [worker for worker in self.workers if not worker.alive]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.drill_machine import Machine, Worker
+from ftq.errors import Unavailable
 from ftq.store.records import Event, Run
 
 IN_FLIGHT = 3
@@ -65,8 +66,8 @@ class Drill:
         if self.submitting and len([run for run in runs if run.wanted == "run"]) < IN_FLIGHT:
             self.submit()
 
-    def submit(self) -> Run:
-        """A run that differs from all others, so that none is a cache hit."""
+    def submit(self) -> None:
+        """A run that differs from all others, so that none is a cache hit. Who is refused comes again."""
         self.submitted += 1
         folder = self.texts / str(self.submitted)
         folder.mkdir(parents=True)
@@ -75,7 +76,10 @@ class Drill:
         if self.journal and self.random.random() < 0.15:
             (folder / "behave.json").write_text(json.dumps({"export": {"1": "exit"}}))
         options = {"documents": str(folder), **self.options}
-        return self.client.submit(options, name=f"drill-{self.submitted}").run
+        try:
+            self.client.submit(options, name=f"drill-{self.submitted}")
+        except Unavailable as error:
+            self.notes.append(f"drill-{self.submitted} was refused: {error.message}")
 
     def _note_progress(self, run: Run) -> None:
         train = run.stage("train")

@@ -38,7 +38,7 @@ def judge(drill: Drill) -> Verdict:
         lines = [line for line in journal if line["run"] == run.id]
         verdict.twice += [(run.id, at, f"{run.name}: {why}") for at, why in _worked_twice(lines)]
         if drill.journal:
-            folder = RunDir(drill.client.run_dir(run.id).path)
+            folder = drill.machine.published(run)
             verdict.twice += [(run.id, time.time(), f"{run.name}: {why}") for why in _published_by_another(run, folder)]
             verdict.repeated += [(run.id, at, steps) for at, steps in _repeated(lines, events)]
         else:

@@ -31,21 +31,27 @@ def need_tls() -> str:
 class SecuredBroker:
     """Users and TLS as docs/security.md sets them up, in `folder`."""
 
-    def __init__(self, folder: Path, *, client_certificates: bool = False) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *, client_certificates: bool = False, address: str = "") -> None:
+        """`address` is that of a machine without a name."""
+        self.folder, self.port, self.host = folder, free_port(), address or HOST
         folder.mkdir(parents=True)
         commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", MANUAL.read_text(encoding="utf-8"), re.S | re.M))
-        commands = commands.replace("queue.example.org", HOST).replace("tls-port 6379", f"tls-port {self.port}")
+        if address:
+            commands = commands.replace("DNS:queue.example.org", f"IP:{address}")
+        commands = commands.replace("queue.example.org", self.host).replace("tls-port 6379", f"tls-port {self.port}")
         if client_certificates:
             commands = commands.replace("tls-auth-clients optional", "tls-auth-clients yes")
         subprocess.run(["bash", "-euc", commands], cwd=folder, check=True, capture_output=True, timeout=60)
-        with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen([need_tls(), "redis.conf"], cwd=folder, stdout=log, stderr=log)
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen([need_tls(), "redis.conf"], cwd=self.folder, stdout=log, stderr=log)
         self._wait()
 
     def environment(self, user: str) -> dict[str, str]:
         return {
-            "FTQ_BROKER_URL": f"rediss://{user}@{HOST}:{self.port}/0",
+            "FTQ_BROKER_URL": f"rediss://{user}@{self.host}:{self.port}/0",
             "FTQ_BROKER_CA_FILE": str(self.folder / "ca.crt"),
             "FTQ_BROKER_PASSWORD_FILE": str(self.folder / f"{user}.password"),
             "FTQ_SIGNING_KEY_FILE": str(self.folder / "signing.key"),
@@ -56,7 +62,7 @@ class SecuredBroker:
 
     def connect(self, user: str) -> redis.Redis:
         certificate = self.folder / "server.crt", self.folder / "server.key"  # the authority's: good enough for us
-        return redis.Redis(host=HOST, port=self.port, username=user, password=self.password(user), ssl=True,
+        return redis.Redis(host=self.host, port=self.port, username=user, password=self.password(user), ssl=True,
                            ssl_ca_certs=str(self.folder / "ca.crt"), ssl_certfile=str(certificate[0]),
                            ssl_keyfile=str(certificate[1]))  # fmt: skip
 

@@ -19,8 +19,8 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 class BucketServer:
     """`bucket` is there once it is started; `environment` is what a process needs to use it."""
 
-    def __init__(self, bucket: str) -> None:
-        self.bucket, self.port = bucket, free_port()
+    def __init__(self, bucket: str, host: str = "127.0.0.1") -> None:
+        self.bucket, self.host, self.port = bucket, host, free_port()
         self._server: BaseWSGIServer | None = None
         self.start()
         self.client.create_bucket(Bucket=bucket)
@@ -31,7 +31,7 @@ class BucketServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "FTQ_ARTIFACTS_URL": self.url}
+        return {**KEYS, "AWS_ENDPOINT_URL": f"http://{self.host}:{self.port}", "FTQ_ARTIFACTS_URL": self.url}
 
     @property
     def client(self) -> Any:
@@ -45,7 +45,7 @@ class BucketServer:
 
     def start(self) -> None:
         app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", self.port, app, threaded=True)
+        self._server = make_server(self.host, self.port, app, threaded=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self) -> None:

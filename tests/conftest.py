@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -16,7 +13,7 @@ import cli_tools
 import pytest
 import sqlalchemy as sa
 
-from tests import forked
+from tests import database_server, forked
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
 _NUMBERS = count(1)  # of databases
@@ -99,30 +96,5 @@ def postgres(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A server of its own, on a Unix socket in a folder that goes away; skipped where there is none to start."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    on_path = shutil.which("pg_ctl")
-    control = Path(on_path) if on_path else found[-1] if found else None
-    if control is None or not control.with_name("initdb").exists():
-        pytest.skip("no PostgreSQL server to start: apt-get install postgresql")
-    user: list[str] = []
-    folder = Path(tempfile.mkdtemp(prefix="ftq-pg-"))
-    if os.getuid() == 0:
-        if not shutil.which("runuser") or "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
-            pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres to run it as")
-        user = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(folder, "postgres")
-
-    def run(*command: str) -> None:
-        subprocess.run([*user, *command], check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.PIPE, timeout=60)  # fmt: skip
-
-    data, log = str(folder / "data"), str(folder / "log")
-    try:
-        run(str(control.with_name("initdb")), "-D", data, "-U", "ftq", "-A", "trust", "--no-sync")
-        run(str(control), "-D", data, "-l", log, "-w", "-o", f"-c listen_addresses='' -k {folder} -F", "start")
-        try:
-            yield f"postgresql+psycopg://ftq@/postgres?host={folder}"
-        finally:
-            run(str(control), "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with database_server.start() as url:
+        yield url

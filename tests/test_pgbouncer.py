@@ -88,7 +88,7 @@ def _work(number: int, url: str) -> list[tuple[str, str]]:
                 store.renew(token, LEASE)
                 store.note(token, "checkpoint", "step 1")
                 store.progress(token, {"percent": 50})
-                with store.hold(token, LEASE):
+                with store.hold(token, LEASE, own_folder=stage == "train"):
                     pass
                 store.succeed(token, None, [])
                 done.append((run_id, stage))

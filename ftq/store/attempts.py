@@ -21,6 +21,7 @@ from ftq.store.database import storable_error
 from ftq.store.fleet import waits
 from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
+from ftq.store.server import postgres
 from ftq.store.versions import Judge, Versions, nobody
 
 MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
@@ -84,13 +85,15 @@ class Attempts(Versions):
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)
 
     @contextlib.contextmanager
-    def hold(self, token: str, lease_seconds: float) -> Iterator[None]:
+    def hold(self, token: str, lease_seconds: float, own_folder: bool = False) -> Iterator[None]:
         """Renew the lease, and keep others from taking the stage while the block runs. It is for renaming the files.
 
         Without it, a process that was frozen between checking the lease and renaming could wake up after another one
         has published, and overwrite those files. Keep the block short: SQLite has one lock for all writers.
+        A machine that vanishes meanwhile keeps the stage too, unless it has the files in its `own_folder`.
         """
-        with self.writing(may_stand_still=True) as db:  # frozen here, it keeps the stage: awake, it would go on
+        # frozen here, it keeps the stage: awake, it would go on
+        with self.writing(postgres.end_if_gone if own_folder else postgres.end_never) as db:
             self._owned(db, token)
             yield
             self._guarded(db, token, lease_until=self._now(db) + lease_seconds)

@@ -42,14 +42,14 @@ class Database:
         return self._connection().execution_options(read=True)
 
     @contextmanager
-    def writing(self, *, may_stand_still: bool = False) -> Iterator[sa.Connection]:
+    def writing(self, limit: Callable[[sa.Connection], None] = postgres.end_if_idle) -> Iterator[sa.Connection]:
         """A transaction that is committed when the block ends.
 
-        PostgreSQL ends it when the process is frozen in it, unless it `may_stand_still`.
+        The `limit` is what PostgreSQL ends it at otherwise: usually when the process is frozen in it.
         """
         with self._connection() as connection, connection.begin():
-            if self.engine.dialect.name == "postgresql" and not may_stand_still:
-                postgres.end_if_idle(connection)
+            if self.engine.dialect.name == "postgresql":
+                limit(connection)
             yield connection
 
     def _connection(self) -> sa.Connection:

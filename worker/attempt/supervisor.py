@@ -224,7 +224,8 @@ class Supervisor:
         def put_in_place() -> None:
             nonlocal in_place, trained
             trained = self.store.get(folder.path.name).stage("train").attempt
-            with self.store.hold(watch.token, self.settings.lease_seconds):  # LeaseLost ends it here
+            own_folder = self.share is not None
+            with self.store.hold(watch.token, self.settings.lease_seconds, own_folder):  # LeaseLost ends it here
                 if not in_place:  # done already if the database became unreachable only at the end of this block
                     folder.put_in_place(stage, partial)
                     in_place = True

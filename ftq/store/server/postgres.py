@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-# Notice a vanished server after 20 s, which is well within a lease, instead of after 15 minutes.
+# Notice a vanished server, or client, after 20 s, well within a lease, instead of after 15 minutes or two hours.
 GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 20.0}  # connections of a process; the first two stay open
 ALL_TAKEN = re.compile(  # in the words of PostgreSQL, its roles and databases, and PgBouncer
@@ -48,3 +48,13 @@ def engine(url: str, connect_seconds: int) -> sa.Engine:
 def end_if_idle(connection: sa.Connection) -> None:
     """Let the server end this transaction, and its locks, if the process stands still in it."""
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE_SECONDS * 1000)}")
+
+
+def end_if_gone(connection: sa.Connection) -> None:
+    """Let the server end it if the process's machine has vanished; otherwise it would hold its locks for two hours."""
+    values = [f"set_config('tcp_{name.removeprefix('tcp_')}', '{value}', true)" for name, value in GONE.items()]
+    connection.exec_driver_sql(f"SELECT {', '.join(values)}")
+
+
+def end_never(connection: sa.Connection) -> None:
+    """Let the server keep it as long as it takes the process to go on."""

@@ -71,9 +71,11 @@ def opener(url: str, connect: int, read: int, attempts: int) -> Callable[[], Any
 
 def look(scheme: str, fs: Any, root: str) -> None:
     """An error that says so unless the bucket is there and may be listed."""
-    bucket = root.partition("/")[0]
+    bucket, _, prefix = root.partition("/")
     try:
-        if kind_of(scheme) == "gs":
+        if kind_of(scheme) == "s3":  # its `ls` would list all runs
+            fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", MaxKeys=1)
+        elif kind_of(scheme) == "gs":
             fs.call("GET", "b/{}/o", bucket, maxResults=1)
         elif kind_of(scheme) == "az":
             next(iter(fs.ls(bucket, detail=False)), None)
