@@ -81,6 +81,7 @@ class Machine:
     dtype: str
     total: int  # bytes of the whole device, whoever holds them
     spread_keys: bool = False  # attention gets a copy of key and value for each query head
+    keeps_apart: bool = True  # on a CPU, attention can see examples that lie end to end each for itself
 
 
 def known_card(name: str) -> str | None:

@@ -13,7 +13,10 @@ from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from worker.machine import cgroup
 from worker.machine.hardware import cpu_dtype, free_memory
+from worker.stages.engine.device import flops
 from worker.stages.process.main import Report
+
+SIDE = 512  # rows and columns of the matrices that are multiplied to compare two types
 
 
 def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Plan:
@@ -48,10 +51,15 @@ def choose_dtype(spec: RunSpec, gpu: bool) -> str:
 
         best = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     else:
-        best = cpu_dtype()
+        best = cpu_dtype() if _is_16_bit_faster() else "float32"
     if spec.dtype == "auto" or (spec.dtype == "float16" and not gpu):
         return best
     return spec.dtype
+
+
+def _is_16_bit_faster() -> bool:
+    """Whether this processor multiplies matrices faster in bfloat16: some name instructions that they lack or emulate."""
+    return cpu_dtype() == "bfloat16" and flops("cpu", "bfloat16", SIDE) > flops("cpu", "float32", SIDE)
 
 
 def takes_groups() -> bool:

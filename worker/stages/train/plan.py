@@ -21,6 +21,7 @@ from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from ftq.spec.recipe import Recipe
 from ftq.spec.shape import Shape
+from worker.stages.engine import processor
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
 from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups
 from worker.stages.model import base_model
@@ -54,11 +55,12 @@ def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], repo
 def _plan(
     run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], engine: str, gpu: bool, report: Report
 ) -> Plan:
-    if spec.packing is True and engine == "unsloth" and not gpu:
-        report.event("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")
+    apart = gpu or processor.keeps_apart(base_model.read_config(model_dir), spec.max_seq_length)
+    if spec.packing is True and not apart:
+        report.event("warning", "packing: on a CPU this model's attention can't keep examples apart, it is off")
     handover, dtype = Handover.read(run), choose_dtype(spec, gpu)
     card = replace(look_at_card(gpu, dtype), corrections=handover.corrections)
-    machine = Machine(card, engine, dtype, total_memory(gpu), spread_keys=gpu and not takes_groups())
+    machine = Machine(card, engine, dtype, total_memory(gpu), gpu and not takes_groups(), apart)
     shape = _shape(model_dir)
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
     plan, card = _wait_for_room(training, machine, report)
