@@ -57,11 +57,11 @@ def _attention(
     begins = (position_ids[0] == 0).nonzero().flatten().tolist()
     lengths = [end - begin for begin, end in zip(begins, [*begins[1:], query.shape[2]], strict=True)]
     examples = zip(*(part.split(lengths, dim=2) for part in (query, key, value)), strict=True)
-    seen = [_example(*example, dropout, scaling) for example in examples]
+    seen = [_example(*example, dropout=dropout, scaling=scaling) for example in examples]
     return torch.cat(seen, dim=2).transpose(1, 2), None
 
 
-def _example(query: Any, key: Any, value: Any, dropout: float, scaling: float | None) -> Any:
+def _example(query: Any, key: Any, value: Any, *, dropout: float, scaling: float | None) -> Any:
     from torch.nn.functional import scaled_dot_product_attention
 
     dtype, grouped = query.dtype, key.shape[1] != query.shape[1]

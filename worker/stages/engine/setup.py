@@ -58,7 +58,7 @@ def choose_dtype(spec: RunSpec, gpu: bool) -> str:
 
 
 def _is_16_bit_faster() -> bool:
-    """Whether this processor multiplies matrices faster in bfloat16: some name instructions that they lack or emulate."""
+    """Whether this processor multiplies matrices faster in bfloat16: some name instructions that are emulated."""
     return cpu_dtype() == "bfloat16" and flops("cpu", "bfloat16", SIDE) > flops("cpu", "float32", SIDE)
 
 

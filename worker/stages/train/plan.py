@@ -15,7 +15,7 @@ from ftq.plan import calibration
 from ftq.plan import decide as choice
 from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import Rows, Training, examples_in_step
-from ftq.plan.duration import training_seconds
+from ftq.plan.duration import loop
 from ftq.plan.plan import Handover, Plan
 from ftq.spec import weights
 from ftq.spec.options import RunSpec
@@ -27,6 +27,7 @@ from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups
 from worker.stages.model import base_model
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
+from worker.stages.train import checkpoints
 from worker.stages.train.order import Order
 
 LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
@@ -59,7 +60,7 @@ def _plan(
     if spec.packing is True and not apart:
         report.event("warning", "packing: on a CPU this model's attention can't keep examples apart, it is off")
     handover, dtype = Handover.read(run), choose_dtype(spec, gpu)
-    card = replace(look_at_card(gpu, dtype), corrections=handover.corrections)
+    card = replace(look_at_card(gpu, dtype), corrections=handover.corrections, starts=handover.starts)
     machine = Machine(card, engine, dtype, total_memory(gpu), gpu and not takes_groups(), apart)
     shape = _shape(model_dir)
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
@@ -70,8 +71,8 @@ def _plan(
         report.plan(f"a model of another kind: the plan that needs least memory; {said}", **plan.to_json())
         return plan
     held_out = (run.dataset / "valid.jsonl").read_bytes().count(b"\n")
-    seconds = training_seconds(plan, card, len(lengths), held_out, spec.eval_steps)
-    report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, seconds))
+    expected = loop(plan, card, training, held_out, bool(checkpoints.find_all(run)))
+    report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, expected))
     return plan
 
 
