@@ -321,6 +321,7 @@ def test_the_start_is_what_such_starts_took_on_this_worker_else_on_others_else_a
     assert starting(*took(None), *took(9.0, here=False)) == 9.0
     assert starting(*took(9.0), began=AGAIN) == guess[AGAIN] < guess[OTHER_ROWS] < guess[FIRST]
     assert starting(plan=replace(plan, gpu=False)) == starting(plan=replace(plan, engine="trl")) == duration.SOON
+    assert starting(*took(9.0), began=AGAIN, plan=replace(plan, gpu=False)) == 9.0  # nothing is compiled: all are alike
     resumed = duration.loop(plan, H100.card, training(), 0, resumes=True)
     assert (resumed.began, resumed.starting) == (RESUMED, guess[RESUMED])
 

@@ -99,12 +99,12 @@ class Card:
         }
         return AGAIN if "rows" in done else OTHER_ROWS if "model" in done else FIRST
 
-    def starting(self, engine: str, began: str) -> float | None:
-        """What trainings that began so took beside steps and evaluations: on this worker, else on others.
+    def starting(self, engine: str, began: str | None) -> float | None:
+        """What trainings that began so (None: in any way) took beside steps and looks: on this worker, else on others.
 
         None if none has measured it.
         """
-        known = [start for start in self.starts if (start.engine, start.began) == (engine, began)]
+        known = [start for start in self.starts if start.engine == engine and began in (None, start.began)]
         return _middle(start.seconds for start in known if start.here) or _middle(start.seconds for start in known)
 
     def _same_way(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> list[Correction]:

@@ -57,8 +57,9 @@ def loop(plan: Plan, card: Card, training: Training, held_out: int, resumes: boo
 
 def starting_seconds(plan: Plan, card: Card, began: str) -> float:
     """What the loop takes beside its steps and evaluations: as measured, or a guess."""
-    guess = STARTING_SECONDS[began] if plan.gpu and plan.engine == "unsloth" else SOON
-    known = card.starting(plan.engine, began)
+    compiles = plan.gpu and plan.engine == "unsloth"
+    known = card.starting(plan.engine, began if compiles else None)
+    guess = STARTING_SECONDS[began] if compiles else SOON
     return guess if known is None else known
 
 

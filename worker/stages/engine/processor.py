@@ -6,6 +6,7 @@ gained.
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any
 
 # Whose attention sees all tokens before it and nothing else, and takes the positions along.
@@ -45,7 +46,7 @@ def convert_less(model: Any) -> None:
             [name] = layer.active_adapters
             if not getattr(layer.lora_dropout[name], "p", 0):
                 parts = layer.get_base_layer(), layer.lora_A[name].weight, layer.lora_B[name].weight
-                layer.forward = _forward(*parts, layer.scaling[name])
+                layer.forward = partial(_apply, parts, layer.scaling[name])
 
 
 def _attention(
@@ -73,27 +74,34 @@ def _example(query: Any, key: Any, value: Any, *, dropout: float, scaling: float
     return seen.to(dtype)
 
 
-def _forward(base: Any, down: Any, up: Any, scale: float) -> Any:
-    """The forward pass of a layer: base, and scale times up after down, which are the adapter's two matrices."""
+def _apply(parts: tuple[Any, Any, Any], scale: float, given: Any) -> Any:
+    return _adapted().apply(given, *parts, scale)
+
+
+@cache
+def _adapted() -> Any:
+    """A layer's product with an adapter's added, and its gradients, as a function of PyTorch's."""
     import torch
 
     class Adapted(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, given: Any, down: Any, up: Any) -> Any:
+        def forward(ctx: Any, given: Any, base: Any, down: Any, up: Any, scale: float) -> Any:
             rows = given.reshape(-1, given.shape[-1]).to(base.weight.dtype)
             small, large = down.to(rows.dtype), up.to(rows.dtype)
             between = rows @ small.t()
             made = torch.nn.functional.linear(rows, base.weight, base.bias).addmm_(between, large.t(), alpha=scale)
-            ctx.save_for_backward(rows, small, large, between)
+            ctx.save_for_backward(rows, base.weight, small, large, between)
+            ctx.scale, ctx.learned = scale, down.dtype
             return made.view(*given.shape[:-1], -1)
 
         @staticmethod
         def backward(ctx: Any, gradient: Any) -> Any:
-            rows, small, large, between = ctx.saved_tensors
+            rows, weight, small, large, between = ctx.saved_tensors
             shape = (*gradient.shape[:-1], -1)
             gradient = gradient.reshape(-1, gradient.shape[-1])
-            inner = (gradient @ large).mul_(scale)
-            before = (gradient @ base.weight).addmm_(inner, small).view(shape) if ctx.needs_input_grad[0] else None
-            return before, (inner.t() @ rows).to(down.dtype), ((gradient.t() @ between).mul_(scale)).to(up.dtype)
+            inner = (gradient @ large).mul_(ctx.scale)
+            before = (gradient @ weight).addmm_(inner, small).view(shape) if ctx.needs_input_grad[0] else None
+            learned = (inner.t() @ rows, (gradient.t() @ between).mul_(ctx.scale))
+            return before, None, *(each.to(ctx.learned) for each in learned), None
 
-    return lambda given: Adapted.apply(given, down, up)
+    return Adapted
