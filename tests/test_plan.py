@@ -12,7 +12,7 @@ import pytest
 
 from ftq.files.run_dir import RunDir
 from ftq.plan import calibration, decide, duration, memory
-from ftq.plan.card import GIB, USABLE, Card, Correction, Machine
+from ftq.plan.card import AGAIN, FIRST, GIB, OTHER_ROWS, RESUMED, USABLE, Card, Correction, Machine, Start
 from ftq.plan.decide import Rows, Training
 from ftq.plan.plan import Handover, Plan
 from ftq.spec import models
@@ -181,9 +181,9 @@ def test_4_bit_and_checkpointing_need_less_and_take_longer() -> None:
 
 
 def test_the_weights_alone_are_counted_exactly() -> None:
-    sixteen = memory.peak(PHI, 0, ANY_PLAN) - memory.WORKSPACE
+    sixteen = memory.peak(PHI, 0, ANY_PLAN) - memory.LIBRARIES
     assert sixteen == pytest.approx(2 * PHI.parameters, abs=1)
-    four = memory.peak(PHI, 0, replace(ANY_PLAN, load_in_4bit=True)) - memory.WORKSPACE
+    four = memory.peak(PHI, 0, replace(ANY_PLAN, load_in_4bit=True)) - memory.LIBRARIES
     assert four == pytest.approx(memory.BYTES_4BIT * PHI.linear + 2 * PHI.embeddings, abs=1)
 
 
@@ -276,26 +276,54 @@ def test_the_time_of_a_training() -> None:
     ten = replace(plan, steps=10)  # max_steps=10, whatever epochs says
     assert duration.evaluations(ten, ROWS.examples, "auto") == 1
     assert duration.evaluations(replace(plan, steps=101), ROWS.examples, 10) == 11
-    card = seen(Correction("unsloth", True, True)).card
-    bare = duration.training_seconds(plan, card, ROWS.examples, 0)
-    assert bare == plan.steps * plan.step_seconds + duration.STARTING_SECONDS["unsloth"]
-    looked = duration.training_seconds(plan, card, ROWS.examples, 100) - bare
-    assert 0 < looked < 300 * plan.step_seconds / plan.examples_in_step / 2  # a forward pass is a part of a step
+    bare, looked = (duration.loop(plan, H100.card, training(), held_out) for held_out in (0, 100))
+    assert (bare.steps, bare.evaluations) == (plan.steps * plan.step_seconds, 0)
+    assert bare.seconds == bare.starting + bare.steps
+    assert 0 < looked.evaluations < 300 * plan.step_seconds / plan.examples_in_step / 2  # forward: a part of a step
 
 
-def test_the_first_training_done_one_way_on_a_kind_of_card_compiles() -> None:
-    plan, again = decide.smallest(training(), H100), seen(Correction("unsloth", True, True)).card
-    assert plan.load_in_4bit and plan.gradient_checkpointing
+def test_a_part_of_an_epoch_begins_with_the_step_that_has_most_tokens() -> None:
+    plan = decide.smallest(training(max_steps=10), H100)
+    known = replace(training(), largest=lambda examples: round(1.5 * examples * ROWS.mean))
+    tenth = replace(plan, steps=round(ROWS.examples / plan.examples_in_step / 10))
+    assert duration.heavier(tenth, known) == pytest.approx(0.45, rel=0.01)
+    assert duration.heavier(replace(plan, steps=10_000), known) == 0
+    assert duration.heavier(replace(tenth, padding_free=False), known) == 0
 
-    def seconds(card: Card, plan: Plan = plan) -> float:
-        return duration.training_seconds(plan, card, ROWS.examples, 0)
 
-    assert seconds(H100.card) - seconds(again) == pytest.approx(duration.COMPILING_SECONDS)
-    plain = replace(plan, engine="trl")
-    assert seconds(H100.card, plain) == seconds(again, plain)
-    otherwise = seen(Correction("unsloth", False, False)).card
-    assert seconds(otherwise) == seconds(H100.card)
-    assert seconds(replace(H100.card, name="CPU")) == seconds(replace(again, name="CPU"))
+WAY = ("unsloth", True, True)
+
+
+def test_how_a_training_begins_is_known_by_what_its_worker_has_trained() -> None:
+    def begins(*starts: Start) -> str:
+        return replace(H100.card, starts=starts).begins("unsloth", True, "unsloth")
+
+    here = Start(*WAY, FIRST, 40.0, here=True, alike="rows")
+    assert begins() == FIRST
+    assert begins(here) == AGAIN
+    assert begins(replace(here, alike="model")) == OTHER_ROWS
+    assert begins(replace(here, alike="")) == begins(replace(here, here=False)) == FIRST
+    assert begins(replace(here, load_in_4bit=False)) == begins(replace(here, engine="trl")) == FIRST
+
+
+def test_the_start_is_what_such_starts_took_on_this_worker_else_on_others_else_a_guess() -> None:
+    plan = decide.smallest(training(), H100)
+
+    def starting(*starts: Start, began: str = FIRST, plan: Plan = plan) -> float:
+        return duration.starting_seconds(plan, replace(H100.card, starts=starts), began)
+
+    def took(*seconds: float | None, here: bool = True) -> list[Start]:
+        return [Start(*WAY, FIRST, each, here) for each in seconds]
+
+    guess = duration.STARTING_SECONDS
+    assert starting(*took(50.0, None, 30.0, 42.0), *took(9.0, 9.0, 9.0, 9.0, here=False)) == 42.0
+    assert starting(*took(1.0, 2.0, 3.0, 4.0, 5.0, 99.0, 99.0, 99.0)) == 3.0  # the newest
+    assert starting(*took(None), *took(9.0, here=False)) == 9.0
+    assert starting(*took(9.0), began=AGAIN) == guess[AGAIN] < guess[OTHER_ROWS] < guess[FIRST]
+    assert starting(plan=replace(plan, gpu=False)) == starting(plan=replace(plan, engine="trl")) == duration.SOON
+    assert starting(*took(9.0), began=AGAIN, plan=replace(plan, gpu=False)) == 9.0  # nothing is compiled: all are alike
+    resumed = duration.loop(plan, H100.card, training(), 0, resumes=True)
+    assert (resumed.began, resumed.starting) == (RESUMED, guess[RESUMED])
 
 
 @pytest.mark.parametrize(
@@ -332,6 +360,14 @@ def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
     assert memory.token_bytes(PHI, ANY_PLAN, True) == memory.token_bytes(PHI, ANY_PLAN)  # as many as queries
 
 
+@pytest.mark.parametrize(("dtype", "grew"), [("bfloat16", 0.867), ("float32", 1.329)])
+def test_a_small_model_needs_what_its_process_grew_by(dtype: str, grew: float) -> None:
+    """GiB that were measured: SmolLM2-135M on a CPU, rank 32, 475 tokens at once (benchmarks/README.md)."""
+    small = models.ALIASES["smollm2-135m"].shape
+    plan = Plan("unsloth", False, dtype, padding_free=True, tokens=475)
+    assert memory.peak(small, small.adapter(32, PROJECTIONS), plan) / GIB == pytest.approx(grew, rel=0.1)
+
+
 def test_a_correction_is_that_of_the_same_way_to_train_and_of_another_the_time() -> None:
     known = (Correction("trl", True, True, 9.0, 9.0), Correction("unsloth", True, True, 1.1, 1.5),
              Correction("unsloth", False, False, 0.9, 1.2))  # fmt: skip
@@ -366,6 +402,27 @@ def test_measured_over_predicted() -> None:
     assert calibration.correction(wild) == Correction("unsloth", True, True, 2.0, 0.5)
     for nothing in (None, {}, {"message": "m"}, {**PLAN, "measured": None}, changed("measured", peak=None, steps=1)):
         assert calibration.correction(nothing) is None
+
+
+def test_how_earlier_trainings_began_and_what_that_took() -> None:
+    told = {**PLAN, "worker": "w", "model": "m", "documents_hash": "d"}
+    again = {**told, "predicted": {**PLAN["predicted"], "began": AGAIN}, "measured": {"starting": 7.5}}
+    records = [
+        again,
+        told,
+        {**told, "worker": "v", "documents_hash": "e"},
+        {**told, "model": "n"},
+        None,
+        {"message": "m"},
+    ]
+    assert calibration.starts(records, "w", "m", "d") == (
+        Start(*WAY, AGAIN, 7.5, here=True, alike="rows"),
+        Start(*WAY, FIRST, None, here=True, alike="rows"),
+        Start(*WAY, FIRST, None, here=False, alike="model"),
+        Start(*WAY, FIRST, None, here=True, alike=""),
+    )
+    assert [start.here for start in calibration.starts([told, {**PLAN}], "", "m", None)] == [False, False]
+    assert calibration.starts([told], "w", "m", None)[0].alike == "model"
 
 
 def test_a_plan_compared() -> None:

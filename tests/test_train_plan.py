@@ -13,10 +13,11 @@ import pytest
 
 from ftq.errors import Lost, UserError
 from ftq.files.run_dir import RunDir
-from ftq.plan.card import GIB, Card, Correction
+from ftq.plan.card import FIRST, GIB, RESUMED, Card, Correction, Start
 from ftq.plan.plan import CHOSEN, Handover, Plan
 from ftq.spec import models, recipe
 from ftq.spec.options import parse
+from tests.tiny import sealed
 from worker.stages.engine import device
 from worker.stages.train import plan
 
@@ -43,12 +44,13 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
     """decide(GiB, alias, gpu=..., **options) -> (plan, what was reported)."""
     import torch
 
-    def config(alias: str) -> dict[str, Any]:
+    def config(alias: str, kind: str) -> dict[str, Any]:
         shape = models.ALIASES[alias].shape
         heads = shape.query // 128
-        return {"num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "vocab_size": shape.vocabulary,
-                "intermediate_size": shape.intermediate, "num_attention_heads": heads, "head_dim": 128,
-                "num_key_value_heads": shape.key // 128, "tie_word_embeddings": shape.tied}  # fmt: skip
+        return {"model_type": kind, "num_hidden_layers": shape.layers, "hidden_size": shape.hidden,
+                "vocab_size": shape.vocabulary, "intermediate_size": shape.intermediate,
+                "num_attention_heads": heads, "head_dim": 128, "num_key_value_heads": shape.key // 128,
+                "tie_word_embeddings": shape.tied}  # fmt: skip
 
     run = RunDir(tmp_path)
     run.dataset.mkdir()
@@ -56,7 +58,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
 
     def decide(gib: float, alias: str = "qwen3-8b", *, gpu: bool = True, model: dict[str, Any] | None = None,
                more: float = 1.0, total: float | None = None, later: tuple[float, ...] = (),
-               **options: Any) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
+               kind: str = "llama", **options: Any) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
         """`total`: GiB of the whole card, `gib` if nobody else holds any; `later`: GiB that are free at later looks."""
         report, looks = Heard(), [gib, *later]
         monkeypatch.setattr(time, "sleep", lambda _: looks.pop(0))
@@ -68,7 +70,9 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decide:
         monkeypatch.setattr(plan, "choose_dtype", lambda spec, gpu: "bfloat16" if gpu else "float32")
         name = "a card" if gpu else "CPU"
         monkeypatch.setattr(plan, "look_at_card", lambda gpu, dtype: Card(name, int(gib * GIB), 5e14))
-        monkeypatch.setattr(plan.base_model, "read_config", lambda path: config(alias) if model is None else model)
+        monkeypatch.setattr(
+            plan.base_model, "read_config", lambda path: config(alias, kind) if model is None else model
+        )
         weights = models.ALIASES[alias].shape.parameters
         monkeypatch.setattr(plan.weights, "parameters", lambda path: int(weights * more))
         spec = recipe.decided(parse({"model": alias, **options}), 8_000_000_000)
@@ -141,7 +145,7 @@ def test_what_can_not_fit_is_refused_with_numbers(decide: Decide) -> None:
     assert caught.value.message.endswith(", 1.2 are usable")  # of 2 GiB, less what the driver and CUDA take
 
 
-PHI = "phi-3-medium needs 10.7 GiB at least (4 bit, 1,993 tokens at once), of the 13.4 of a card are "
+PHI = "phi-3-medium needs 10.5 GiB at least (4 bit, 1,993 tokens at once), of the 13.4 of a card are "
 HOLDERS = "An export, an answer, another training run or a program beside ftq holds the rest: `nvidia-smi` shows them."
 
 
@@ -217,12 +221,29 @@ def test_whether_the_output_layer_is_one_more_is_seen_in_the_weights(decide: Dec
     assert silent.way == said.way
 
 
-def test_on_a_cpu_nothing_is_packed_quantised_or_in_8_bit(decide: Decide) -> None:
-    done, told = decide(60, "smollm2-135m", gpu=False, packing=True, optimizer="adamw_8bit", load_in_4bit=True)
+def test_on_a_cpu_nothing_is_quantised_or_in_8_bit(decide: Decide) -> None:
+    done, told = decide(60, "smollm2-135m", gpu=False, optimizer="adamw_8bit", load_in_4bit=True)
     assert (done.gpu, done.dtype, done.optimizer) == (False, "float32", "adamw_torch")
-    assert (done.padding_free, done.load_in_4bit) == (False, False)
-    assert told["events"] == [("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")]
-    assert told["message"].startswith("32-bit base, ")
+    assert (done.padding_free, done.load_in_4bit) == (True, False)
+    assert told["events"] == []
+    assert told["message"].startswith("32-bit base, 8 examples at once, without padding")
+
+
+def test_a_model_whose_attention_can_not_keep_examples_apart_is_padded_on_a_cpu(decide: Decide) -> None:
+    done, told = decide(60, "smollm2-135m", gpu=False, packing=True, kind="gemma2")
+    assert not done.padding_free
+    assert told["events"] == [
+        ("warning", "packing: on a CPU this model's attention can't keep examples apart, it is off")
+    ]
+
+
+def test_a_run_that_goes_on_is_predicted_to_begin_as_such(decide: Decide, tmp_path: Path) -> None:
+    assert decide(74)[1]["predicted"]["began"] == FIRST
+    sealed(RunDir(tmp_path), 1, 6)
+    known = Start("unsloth", False, False, RESUMED, 4.5)
+    Handover(starts=(known,)).write(RunDir(tmp_path))
+    predicted = decide(74)[1]["predicted"]
+    assert (predicted["began"], predicted["starting"]) == (RESUMED, 4.5)
 
 
 @pytest.mark.parametrize("limit", ["0.5", "0.25"])

@@ -14,7 +14,8 @@ from ftq.spec.options import parse
 from tests.tiny import sealed
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, train
-from worker.stages.train.watcher import Moment, Step, Watcher
+from worker.stages.train.speed import Moment, Step
+from worker.stages.train.watcher import Watcher
 
 
 def watch(folder: Path, losses: list[float], **options: Any) -> tuple[Watcher, list[tuple[bool, bool]]]:
@@ -187,11 +188,11 @@ def test_the_speed_is_that_of_steps_without_those_that_compile_and_what_lies_bet
         watcher.step_ends(SimpleNamespace(global_step=step, max_steps=5), control)
         if step == 3:
             watcher.goes_on()  # after an evaluation of 16 seconds
-    assert watcher._speed() == (100.0, 1.0)
-    watcher.steps.append(Step(Point(47.0), 500, Point(99.0, is_past=False), 1000))  # the device isn't there yet
-    assert watcher._speed() == (100.0, 1.0)
+    assert watcher.speed.now() == (100.0, 1.0)
+    watcher.speed.add(Step(Point(47.0), 500, Point(99.0, is_past=False), 1000))  # type: ignore[arg-type]  # not yet there
+    assert watcher.speed.now() == (100.0, 1.0)
     watcher.ends(SimpleNamespace(global_step=5))
-    assert "'step_seconds': 1.0, 'tokens_per_second': 100.0" in capsys.readouterr().err
+    assert "'step_seconds': 1.0, 'tokens_per_second': 100.0, 'starting': 26.0" in capsys.readouterr().err
 
 
 def test_a_moment_is_told_by_the_host_s_clock_where_there_is_no_gpu() -> None:

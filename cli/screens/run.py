@@ -121,10 +121,13 @@ def _plan(run: Run) -> list[RenderableType]:
     parts: list[RenderableType] = ["", Text("plan: ", "dim") + Text(plan["message"])]
     compared = calibration.compare(plan) if train.status == "succeeded" else {}  # else it's of an attempt before
     if compared:
+        start = compared.pop("starting", None)
         shown = {"peak": lambda number: f"{number / 2**30:.1f} GiB", "seconds": words.duration}
         predicted = [shown[name](one["predicted"]) for name, one in compared.items()]
         measured = [f"{shown[name](one['measured'])} ({100 * one['error']:+.0f} %)" for name, one in compared.items()]
-        parts.append(Text(f"predicted {' and '.join(predicted)}, measured {' and '.join(measured)}"))
+        started = (words.duration(start[name]) for name in ("predicted", "measured")) if start else ()
+        beside = "; its start {} and {}".format(*started) if start else ""
+        parts.append(Text(f"predicted {' and '.join(predicted)}, measured {' and '.join(measured)}{beside}"))
     return parts
 
 

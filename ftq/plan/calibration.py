@@ -1,8 +1,9 @@
 """A plan beside what was measured: the error of the prediction, and what the next one learns from it.
 
 The record of a run's plan is what the train stage reports and the store keeps: Plan's values, the card, "predicted"
-({"peak", "seconds", "step_seconds", "corrected"}) and, at the end, "measured" ({"seconds", "steps", "peak",
-"step_seconds", ...}). Sizes are bytes, times seconds of the training loop.
+({"peak", "seconds", "step_seconds", "starting", "began", "corrected"}) and, at the end, "measured" ({"seconds",
+"steps", "peak", "step_seconds", "starting", ...}). Sizes are bytes, times seconds of the training loop. The store adds
+whose it is: "worker", "model", "documents_hash".
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ftq.plan.card import Card, Correction
+from ftq.plan.card import FIRST, Card, Correction, Start
+from ftq.plan.duration import Loop
 from ftq.plan.plan import Plan
 
 LEAST, MOST = 0.5, 2.0  # a ratio beyond is an accident, not a property of the card
 STEPS = 5  # a shorter run says nothing about the time of a step
 
 
-def record(plan: Plan, card: Card, seconds: float) -> dict[str, Any]:
+def record(plan: Plan, card: Card, loop: Loop) -> dict[str, Any]:
     """The plan's record as it starts: with the card, the predicted seconds, and the correction that is in them."""
     known = card.correction(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing)
     value = plan.to_json()
     corrected = {"peak": known.peak, "seconds": known.seconds}
-    predicted = {**value["predicted"], "seconds": round(seconds, 1), "corrected": corrected}
+    seconds = {"seconds": round(loop.seconds, 1), "starting": round(loop.starting, 2), "began": loop.began}
+    predicted = {**value["predicted"], **seconds, "corrected": corrected}
     return {
         **value,
         "card": card.name,
@@ -35,6 +38,31 @@ def record(plan: Plan, card: Card, seconds: float) -> dict[str, Any]:
 def corrections(records: Iterable[dict[str, Any] | None]) -> tuple[Correction, ...]:
     """What the runs with these records have shown, in their order."""
     return tuple(known for one in records if (known := correction(one)))
+
+
+def starts(
+    records: Iterable[dict[str, Any] | None], worker: str, model: str, documents_hash: str | None
+) -> tuple[Start, ...]:
+    """How the runs with these records began, for a run of this model and these documents on this worker."""
+    told = [(one, *_both(one)) for one in records if one and one.get("engine")]
+    return tuple(
+        Start(
+            one["engine"],
+            bool(one.get("load_in_4bit")),
+            bool(one.get("gradient_checkpointing")),
+            predicted.get("began", FIRST),
+            measured.get("starting"),
+            here=bool(worker) and one.get("worker") == worker,
+            alike=_alike(one, model, documents_hash),
+        )
+        for one, predicted, measured in told
+    )
+
+
+def _alike(record: dict[str, Any], model: str, documents_hash: str | None) -> str:
+    if record.get("model") != model:
+        return ""
+    return "rows" if documents_hash and record.get("documents_hash") == documents_hash else "model"
 
 
 def correction(record: dict[str, Any] | None) -> Correction | None:
@@ -53,7 +81,7 @@ def correction(record: dict[str, Any] | None) -> Correction | None:
 
 
 def compare(record: dict[str, Any] | None) -> dict[str, dict[str, float]]:
-    """{"peak" and "seconds": {"predicted", "measured", "error"}} for what was measured.
+    """{"peak", "seconds", "starting": {"predicted", "measured", "error"}} for what was measured.
 
     An error of 0.1 is 10 % more than predicted. A resumed run is measured, and compared, from where it went on.
     """
@@ -64,7 +92,11 @@ def compare(record: dict[str, Any] | None) -> dict[str, dict[str, float]]:
     seconds = predicted["seconds"] - missed * predicted.get("step_seconds", 0)
     return {
         name: {"predicted": value, "measured": measured[name], "error": round(measured[name] / value - 1, 4)}
-        for name, value in {"peak": predicted.get("peak"), "seconds": seconds}.items()
+        for name, value in {
+            "peak": predicted.get("peak"),
+            "seconds": seconds,
+            "starting": predicted.get("starting"),
+        }.items()
         if value and measured.get(name)
     }
 

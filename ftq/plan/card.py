@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import median
 
 from ftq.errors import NotFound, did_you_mean
 
 GIB = 2**30
 TERA = 1e12
 USABLE = 0.94  # of the free memory: the rest is the allocator's loss
+NEWEST = 5  # earlier trainings whose starts are looked at: the one in the middle counts
 MOST_GIB = 1000  # of a card's memory; a larger number is a card's name: 4090
 
 # name -> (GiB, FLOP/s); the first whose words are all in the driver's name is taken. Memory is the maker's; the speed
@@ -26,6 +29,27 @@ KNOWN: dict[str, tuple[int, float]] = {
 }  # fmt: skip
 
 
+# How a training begins on its worker, which decides for how long its first steps wait: the first of a model in this
+# way, one on other rows, one on the same rows, one that goes on from a checkpoint.
+FIRST, OTHER_ROWS, AGAIN, RESUMED = "first", "other rows", "again", "resumed"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an earlier training took beside its steps and evaluations, in seconds; None for one that didn't measure it.
+
+    `here`: by the worker that the next one goes to. `alike`: what both have in common, "model" or "rows" or "".
+    """
+
+    engine: str
+    load_in_4bit: bool
+    checkpointing: bool
+    began: str
+    seconds: float | None
+    here: bool = False
+    alike: str = ""
+
+
 @dataclass(frozen=True)
 class Correction:
     """measured / predicted of an earlier run: of the peak memory and of a step's time."""
@@ -41,13 +65,15 @@ class Correction:
 class Card:
     """The device that trains: the bytes a run may use, and the FLOP/s that a large matrix product reaches.
 
-    `flops` is 0 where it isn't known. `corrections` are of earlier runs on this kind of card, the most alike first.
+    `flops` is 0 where it isn't known. `corrections` and `starts` are of earlier runs on this kind of card, the most
+    alike first.
     """
 
     name: str
     memory: int
     flops: float
     corrections: tuple[Correction, ...] = ()
+    starts: tuple[Start, ...] = ()
 
     @property
     def gpu(self) -> bool:
@@ -63,13 +89,32 @@ class Card:
         seconds = next((known.seconds for known in self.corrections if known.engine == engine), 1.0)
         return Correction(engine, load_in_4bit, bool(checkpointing), seconds=seconds)
 
-    def compiles(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> bool:
-        """Whether kernels have to be compiled first: no run was done this way on this kind of card."""
-        return self.gpu and engine == "unsloth" and not self._same_way(engine, load_in_4bit, checkpointing)
+    def begins(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> str:
+        """How a training done this way begins, if it doesn't go on from a checkpoint."""
+        way = (engine, load_in_4bit, bool(checkpointing))
+        done = {
+            start.alike
+            for start in self.starts
+            if start.here and (start.engine, start.load_in_4bit, start.checkpointing) == way
+        }
+        return AGAIN if "rows" in done else OTHER_ROWS if "model" in done else FIRST
+
+    def starting(self, engine: str, began: str | None) -> float | None:
+        """What trainings that began so (None: in any way) took beside steps and looks: on this worker, else on others.
+
+        None if none has measured it.
+        """
+        known = [start for start in self.starts if start.engine == engine and began in (None, start.began)]
+        return _middle(start.seconds for start in known if start.here) or _middle(start.seconds for start in known)
 
     def _same_way(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> list[Correction]:
         way = (engine, load_in_4bit, bool(checkpointing))
         return [known for known in self.corrections if (known.engine, known.load_in_4bit, known.checkpointing) == way]
+
+
+def _middle(seconds: Iterable[float | None]) -> float | None:
+    measured = [value for value in seconds if value is not None][:NEWEST]
+    return median(measured) if measured else None
 
 
 @dataclass(frozen=True)
@@ -81,6 +126,7 @@ class Machine:
     dtype: str
     total: int  # bytes of the whole device, whoever holds them
     spread_keys: bool = False  # attention gets a copy of key and value for each query head
+    keeps_apart: bool = True  # on a CPU, attention can see examples that lie end to end each for itself
 
 
 def known_card(name: str) -> str | None:

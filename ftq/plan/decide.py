@@ -188,14 +188,18 @@ def optimizer_of(training: Training, machine: Machine) -> str:
     return "adamw_8bit" if wants_8bit else "adamw_torch_fused"
 
 
-def is_padding_free(spec: RunSpec, engine: str, gpu: bool) -> bool:
-    """Whether examples lie end to end. Unsloth keeps them apart by their lengths, on a GPU only.
+def is_padding_free(training: Training, machine: Machine) -> bool:
+    """Whether examples lie end to end. Unsloth keeps them apart by their lengths on a GPU, ftq on a CPU.
 
-    Plain TRL masks the other examples' scores, which is slower than padding: it does so only if asked.
+    On a GPU plain TRL masks the other examples' scores, which is slower than padding: it does so only if asked. A run
+    that an earlier version began with padding goes on with it.
     """
-    if engine == "unsloth":
-        return gpu and spec.packing is not False
-    return spec.packing is True
+    packing, gpu, earlier = training.spec.packing, machine.card.gpu, training.earlier
+    if packing == "auto" and not gpu and earlier and not earlier.gpu:
+        return earlier.padding_free and machine.keeps_apart
+    if not gpu:
+        return packing is not False and machine.keeps_apart
+    return packing is True or (packing == "auto" and machine.engine == "unsloth")
 
 
 def _moments_are_large(spec: RunSpec, shape: Shape, total: int) -> bool:
@@ -222,7 +226,7 @@ def _bare(training: Training, machine: Machine) -> Plan:
         gpu,
         machine.dtype,
         optimizer_of(training, machine),
-        is_padding_free(spec, engine, gpu),
+        is_padding_free(training, machine),
         gpus=spec.gpus,
         steps=steps_of(spec, training.rows),
     )

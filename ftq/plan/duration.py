@@ -7,10 +7,15 @@ again. The constants were measured: benchmarks/README.md.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ftq.plan.card import Card
+from ftq.plan.card import AGAIN, FIRST, OTHER_ROWS, RESUMED, Card
 from ftq.plan.plan import Plan
 from ftq.spec.shape import Shape
+
+if TYPE_CHECKING:
+    from ftq.plan.decide import Training
 
 EFFICIENCY = {"unsloth": 0.7, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
 CPU_EFFICIENCY = 0.35
@@ -18,22 +23,53 @@ LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host ha
 DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used
 ADAM_SECONDS = 4.5e-11  # a weight of the adapter
 STEP_SECONDS, MICRO_BATCH_SECONDS = 0.01, 0.02  # of the host, while the device waits
-# The first two steps wait for kernels: to be found in the cache and loaded, or first to be compiled.
-STARTING_SECONDS, COMPILING_SECONDS = {"unsloth": 10.0, "trl": 1.0}, 18.0
+# Guesses, until a training has measured it: the first steps wait for kernels, to be compiled, or to be found in the
+# cache and loaded; a checkpoint is written at the end. Plain TRL and a CPU compile nothing.
+STARTING_SECONDS = {FIRST: 28.0, OTHER_ROWS: 16.0, AGAIN: 10.0, RESUMED: 10.0}
+SOON = 1.0
 
 
-def training_seconds(plan: Plan, card: Card, examples: int, held_out: int, eval_steps: int | str = "auto") -> float:
-    """The training loop, which is what a run measures of itself.
+@dataclass(frozen=True)
+class Loop:
+    """What a training loop takes, in seconds, as it measures itself: importing and loading the model are not in it.
 
-    In it are the steps, the evaluations of the examples held out (forward passes), and what the first steps wait.
-    Importing and loading the model are not.
+    `starting` is all that is neither a step nor an evaluation (a forward pass of the examples held out).
     """
+
+    began: str
+    starting: float
+    steps: float
+    evaluations: float
+
+    @property
+    def seconds(self) -> float:
+        return self.starting + self.steps + self.evaluations
+
+
+def loop(plan: Plan, card: Card, training: Training, held_out: int, resumes: bool = False) -> Loop:
+    """The loop of this plan for this training, with so many examples held out, on this card."""
     example = plan.step_seconds / plan.examples_in_step / (3 if plan.gradient_checkpointing else 2)
-    starting = STARTING_SECONDS[plan.engine]
-    if card.compiles(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing):
-        starting += COMPILING_SECONDS
-    looks = evaluations(plan, examples, eval_steps) if held_out else 0
-    return starting + plan.steps * plan.step_seconds + looks * held_out * example
+    began = RESUMED if resumes else card.begins(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing)
+    looks = evaluations(plan, training.rows.examples, training.spec.eval_steps) if held_out else 0
+    steps = (plan.steps + heavier(plan, training)) * plan.step_seconds
+    return Loop(began, starting_seconds(plan, card, began), steps, looks * held_out * example)
+
+
+def starting_seconds(plan: Plan, card: Card, began: str) -> float:
+    """What the loop takes beside its steps and evaluations: as measured, or a guess."""
+    compiles = plan.gpu and plan.engine == "unsloth"
+    known = card.starting(plan.engine, began if compiles else None)
+    guess = STARTING_SECONDS[began] if compiles else SOON
+    return guess if known is None else known
+
+
+def heavier(plan: Plan, training: Training) -> float:
+    """By how many mean steps a part of an epoch exceeds its number of steps: the one with most tokens comes first."""
+    rows, examples = training.rows, plan.examples_in_step
+    left = 1 - plan.steps * examples / max(1, rows.examples)
+    if not plan.padding_free or not rows.tokens or left <= 0:
+        return 0.0
+    return left * ((training.largest or rows.largest)(examples) / (examples * rows.mean) - 1)
 
 
 def evaluations(plan: Plan, examples: int, eval_steps: int | str) -> int:

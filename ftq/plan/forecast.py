@@ -26,7 +26,7 @@ from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import calibration, sizes
 from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, decide, optimizer_of
-from ftq.plan.duration import training_seconds
+from ftq.plan.duration import Loop, loop
 from ftq.plan.least import refusal
 from ftq.plan.plan import Plan
 from ftq.spec import models
@@ -80,11 +80,16 @@ class Forecast:
     dataset: Dataset
     place: Place | None
     plan: Plan | None
-    seconds: float | None
+    loop: Loop | None
     disk: dict[str, int] | None
     gguf: dict[str, int] | None
     notes: list[str]
     recipe: Recipe | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the training loop."""
+        return self.loop.seconds if self.loop else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -101,6 +106,7 @@ class Forecast:
             **{name: plan and getattr(plan, name) for name in SHOWN},
             **(vars(self.recipe) if self.recipe else {}),
             "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "starting": self.loop and round(self.loop.starting, 1),
             "disk": self.disk,
             "gguf": self.gguf,
             "notes": self.notes,
@@ -121,7 +127,7 @@ def forecast(
     the documents teach, if they have been read, and `documents_hash` their snapshot's, if that was taken.
     """
     shape, context = models.shape_of(spec["model"]), models.context_of(spec["model"])
-    place, notes = _place(spec, store, card)
+    place, notes = _place(spec, store, card, documents_hash)
     if context and context < spec["max_seq_length"]:
         notes.append(f"{spec['model']} reads at most {context} tokens: max_seq_length={context} would be used")
         spec = {**spec, "max_seq_length": context}
@@ -146,8 +152,8 @@ def forecast(
     if not place.timed:
         notes.append(f"no time: how fast {place.card.name} is, the first training there will show")
         return Forecast(dataset, place, plan, None, disk, gguf, notes, lora)
-    seconds = training_seconds(plan, place.card, dataset.train.examples, dataset.held_out, asked.eval_steps)
-    return Forecast(dataset, place, plan, seconds, disk, gguf, notes, lora)
+    expected = loop(plan, place.card, training, dataset.held_out)
+    return Forecast(dataset, place, plan, expected, disk, gguf, notes, lora)
 
 
 def machine_of(spec: RunSpec, place: Place) -> Machine:
@@ -234,7 +240,9 @@ def _part(rows: Rows, examples: int) -> Rows:
 # ---- the card ---------------------------------------------------------------------------------------------
 
 
-def _place(spec: dict[str, Any], store: Reads | None, named: str | None) -> tuple[Place | None, list[str]]:
+def _place(
+    spec: dict[str, Any], store: Reads | None, named: str | None, documents_hash: str | None
+) -> tuple[Place | None, list[str]]:
     if named:
         return Place(parse_card(named), "as --card says"), []
     queue = queue_of("train", spec)
@@ -243,26 +251,30 @@ def _place(spec: dict[str, Any], store: Reads | None, named: str | None) -> tupl
     if store and live:
         least = min(live, key=lambda worker: int(worker.facts["memory"]))
         others = f", the smallest of {len(live)} workers" if len(live) > 1 else ""
-        return _place_of(store, spec, least, f"worker {least.name}{others}"), []
+        return _place_of(store, spec, least, f"worker {least.name}{others}", documents_hash), []
     last = store.last_plan() if store else None
     if store and workers:
-        return _place_of(store, spec, workers[0], f"worker {workers[0].name}, which isn't up now"), []
+        said = f"worker {workers[0].name}, which isn't up now"
+        return _place_of(store, spec, workers[0], said, documents_hash), []
     if store and last:
         known = Card(last["card"], last["card_memory"], last.get("card_flops") or 0.0)
         said = "where the last training was, no worker is up now"
-        return Place(_corrected(store, spec, known), said, last.get("dtype") or "float32"), []
+        return Place(_corrected(store, spec, known, "", documents_hash), said, last.get("dtype") or "float32"), []
     what = f"no worker of the queue {queue} is up or known: no memory and time here"
     return None, [f'{what}. `--card "RTX 4090"` or `--card 24` (GiB) says for which card']
 
 
-def _place_of(store: Reads, spec: dict[str, Any], worker: Worker, said: str) -> Place:
+def _place_of(store: Reads, spec: dict[str, Any], worker: Worker, said: str, documents_hash: str | None) -> Place:
     """The card that this worker reported, at its measured speed if a run has measured it."""
     name = str(worker.facts["gpu"])
     last = store.last_plan(name) or {}
     flops = last.get("card_flops") or worker.facts.get("flops") or speed_of(name) or 0.0
-    card = _corrected(store, spec, Card(name, int(worker.facts["memory"] * USABLE), flops))
+    card = Card(name, int(worker.facts["memory"] * USABLE), flops)
+    card = _corrected(store, spec, card, worker.name, documents_hash)
     return Place(card, said, str(worker.facts.get("dtype") or last.get("dtype") or "float32"))
 
 
-def _corrected(store: Reads, spec: dict[str, Any], card: Card) -> Card:
-    return replace(card, corrections=calibration.corrections(store.plans_on(card.name, spec["model"])))
+def _corrected(store: Reads, spec: dict[str, Any], card: Card, worker: str, documents_hash: str | None) -> Card:
+    records = store.plans_on(card.name, spec["model"])
+    starts = calibration.starts(records, worker, spec["model"], documents_hash)
+    return replace(card, corrections=calibration.corrections(records), starts=starts)

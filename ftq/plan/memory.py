@@ -20,7 +20,9 @@ ADAPTER_BYTES, ADAM_BYTES, ADAM_8BIT_BYTES = 4 + 4, 8, 2  # weight and gradient 
 KEPT = {"hidden": 4, "query": 3, "key": 3, "intermediate": 2}
 HEAD = 3  # hidden states around the loss, as multiples of `hidden`; the logits are made in chunks
 PLAIN_LOGITS_BYTES = 10  # plain TRL keeps a token's logits in 16 bit, their softmax and gradient in 32
-WORKSPACE = 0.75 * GIB  # a chunk of logits, the matrix libraries', the allocator's rounding
+# The loss takes so many logits at once: in 16 bit, and a copy in 32; of a small model's few tokens all. Then what the
+# matrix libraries need, and the allocator's rounding.
+LOGIT_BYTES, LOGITS, LIBRARIES = 6, 0.625 * GIB, 0.125 * GIB
 ROW, RANK = 2048, 64  # what `least` counts with: tokens of the longest row, rank of the adapter
 
 
@@ -33,7 +35,8 @@ def peak(shape: Shape, adapter: int, plan: Plan, spread_keys: bool = False) -> i
     weights += shape.embeddings * plan.bytes_a_number
     moments = ADAM_8BIT_BYTES if plan.optimizer == "adamw_8bit" else ADAM_BYTES
     states = adapter * (ADAPTER_BYTES + moments)
-    return int(weights + states + plan.tokens * token_bytes(shape, plan, spread_keys) + WORKSPACE)
+    logits = min(LOGITS, LOGIT_BYTES * shape.vocabulary * plan.tokens)
+    return int(weights + states + plan.tokens * token_bytes(shape, plan, spread_keys) + logits + LIBRARIES)
 
 
 def token_bytes(shape: Shape, plan: Plan, spread_keys: bool = False) -> float:

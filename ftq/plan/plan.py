@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import RunDir, write_json
-from ftq.plan.card import Correction
+from ftq.plan.card import Correction, Start
 
 COSTS = ("tokens", "steps", "peak", "step_seconds")  # of a Plan's fields; the others say how it is computed
 # What a plan chooses where the spec says auto, and an attempt takes over from the one before it.
@@ -76,13 +76,14 @@ class Handover:
     """checkpoints/train.json: what an attempt of the train stage goes by, beside run.json.
 
     The supervisor writes it before each attempt: `changes` are the options that a lack of memory has changed,
-    `corrections` what earlier runs on this kind of card have shown. The stage adds its `plan`, which the attempts
-    after it keep as far as it fits.
+    `corrections` and `starts` what earlier runs on this kind of card have shown. The stage adds its `plan`, which the
+    attempts after it keep as far as it fits.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
     corrections: tuple[Correction, ...] = ()
     plan: Plan | None = None
+    starts: tuple[Start, ...] = ()
 
     @classmethod
     def read(cls, run: RunDir) -> Handover:
@@ -90,16 +91,20 @@ class Handover:
         value = _read(run.train_json)
         try:
             corrections = tuple(Correction(**known) for known in value.get("corrections") or [])
+            starts = tuple(Start(**known) for known in value.get("starts") or [])
             plan = Plan.from_json(value["plan"]) if value.get("plan") else _plan_of_an_earlier_version(run)
         except (KeyError, TypeError, AttributeError):
             return cls()
-        return cls(value.get("changes") or {}, corrections, plan)
+        return cls(value.get("changes") or {}, corrections, plan, starts)
 
     def write(self, run: RunDir) -> None:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         corrections = [asdict(known) for known in self.corrections]
         plan = self.plan and self.plan.to_json()
-        write_json(run.train_json, {"changes": self.changes, "corrections": corrections, "plan": plan})
+        starts = [asdict(known) for known in self.starts]
+        write_json(
+            run.train_json, {"changes": self.changes, "corrections": corrections, "plan": plan, "starts": starts}
+        )
 
 
 def _plan_of_an_earlier_version(run: RunDir) -> Plan | None:

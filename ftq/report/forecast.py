@@ -35,7 +35,10 @@ def _training(forecast: Forecast) -> list[tuple[str, str]]:
         return lines
     lines += [("card", f"{place.card.name} ({place.said})"), ("plan", _plan(plan)), ("LoRA", str(forecast.recipe))]
     lines += [("memory", f"~{plan.peak / 2**30:.1f} of {place.card.memory / 2**30:.1f} GiB")]
-    return lines if forecast.seconds is None else [*lines, ("time", f"~{duration(forecast.seconds)} of training")]
+    if forecast.loop is None:
+        return lines
+    total, start = duration(forecast.loop.seconds), duration(forecast.loop.starting)
+    return [*lines, ("time", f"~{total} of training, ~{start} of it to start")]
 
 
 def _plan(plan: Plan) -> str:

@@ -97,7 +97,7 @@ class RunSpec(BaseModel):
         default="auto",
         description="examples in an optimiser step, in whatever micro-batches; auto: as the two above say",
     )
-    packing: bool | Auto = Field(default="auto", description="examples end to end, without padding; auto: on a GPU")
+    packing: bool | Auto = Field(default="auto", description="examples end to end, no padding; auto: if that's faster")
     load_in_4bit: bool | Auto = Field(
         default="auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster"
     )

@@ -29,16 +29,22 @@ class Plans(Database):
             db.execute(stages.update().where(stages.c.owner == token).values(plan=merged))
 
     def plans_on(self, card: str, model: str) -> list[dict[str, Any] | None]:
-        """The records of runs that were trained on this kind of card: `model`'s first, then others', newest first."""
+        """The records of runs that were trained on this kind of card: `model`'s first, then others', newest first.
+
+        In each is whose it is: "worker", "model" and "documents_hash".
+        """
         query = (
-            sa.select(runs.c.model, stages.c.plan)
+            sa.select(runs.c.model, runs.c.documents_hash, stages.c.worker, stages.c.plan)
             .join(runs)
             .where(stages.c.name == "train", stages.c.status == "succeeded", _card() == card)
             .order_by(stages.c.finished_at.desc())
         )
         with self.reading() as db:
             rows = sorted(db.execute(query.limit(NEWEST)), key=lambda row: bool(row.model != model))
-        return [row.plan for row in rows]
+        return [
+            row.plan and {**row.plan, "worker": row.worker, "model": row.model, "documents_hash": row.documents_hash}
+            for row in rows
+        ]
 
     def last_plan(self, card: str | None = None) -> dict[str, Any] | None:
         """The record of the newest run on this kind of card, or on any."""

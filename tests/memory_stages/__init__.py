@@ -27,7 +27,8 @@ def _tighten(trainer: Any) -> Any:
     whole = trainer.training_step
 
     def training_step(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
-        if trainer.state.global_step >= STEP and len(inputs["input_ids"]) > 1:
+        examples = (inputs["position_ids"] == 0).sum()  # they lie end to end
+        if trainer.state.global_step >= STEP and examples > 1:
             torch.empty(2**60)
         return whole(model, inputs, *rest, **named)
 

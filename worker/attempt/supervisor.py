@@ -178,8 +178,10 @@ class Supervisor:
     def _hand_over(self, run: Run, folder: RunDir) -> None:
         """Write train.json: the options changed so far, the corrections for this card, the plan so far."""
         card = hardware.facts(self.settings.memory_gb)["gpu"]
-        corrections = calibration.corrections(self.store.plans_on(card, run.spec["model"]))
-        Handover(run.stage("train").changes or {}, corrections, Handover.read(folder).plan).write(folder)
+        records = self.store.plans_on(card, run.spec["model"])
+        starts = calibration.starts(records, self.worker, run.spec["model"], run.documents_hash)
+        changes = run.stage("train").changes or {}
+        Handover(changes, calibration.corrections(records), Handover.read(folder).plan, starts).write(folder)
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: Watch) -> Outcome:
         """Run the stage's process to its end and renew the lease meanwhile."""

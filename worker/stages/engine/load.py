@@ -10,7 +10,7 @@ from ftq.errors import UserError
 from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
 from ftq.spec.recipe import Recipe
-from worker.stages.engine import inductor
+from worker.stages.engine import inductor, processor
 from worker.stages.engine.setup import for_inference, takes_groups
 from worker.stages.model import base_model, merge
 from worker.stages.process.main import Report
@@ -21,6 +21,10 @@ def load_model(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     load = _load_unsloth if plan.engine == "unsloth" else _load_plain
     model, tokenizer = load(model_dir, spec, plan)
     merge.check_fits(_adapted(model), model_dir, spec.model)  # or the export would fail, after all of the training
+    if not plan.gpu:
+        processor.convert_less(model)
+        if plan.padding_free:
+            processor.keep_apart(model)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -73,7 +77,7 @@ def _unsloth_base(model_dir: Path, spec: RunSpec, plan: Plan) -> Any:
     from unsloth import FastLanguageModel, FastModel
 
     # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't.
-    old = plan.padding_free and not takes_groups()
+    old = plan.gpu and plan.padding_free and not takes_groups()
 
     return (FastModel if old else FastLanguageModel).from_pretrained(
         model_name=str(model_dir),

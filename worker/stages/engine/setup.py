@@ -13,7 +13,11 @@ from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from worker.machine import cgroup
 from worker.machine.hardware import cpu_dtype, free_memory
+from worker.stages.engine.device import flops
 from worker.stages.process.main import Report
+
+# To compare two types: rows and columns of matrices, and how often they are multiplied, for others may be at work too.
+SIDE, TRIES = 512, 5
 
 
 def for_inference(spec: RunSpec, model_dir: Path, report: Report) -> Plan:
@@ -48,10 +52,18 @@ def choose_dtype(spec: RunSpec, gpu: bool) -> str:
 
         best = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     else:
-        best = cpu_dtype()
+        best = cpu_dtype() if _is_16_bit_faster() else "float32"
     if spec.dtype == "auto" or (spec.dtype == "float16" and not gpu):
         return best
     return spec.dtype
+
+
+def _is_16_bit_faster() -> bool:
+    """Whether this processor multiplies matrices faster in bfloat16: some name instructions that are emulated."""
+    if cpu_dtype() != "bfloat16":
+        return False
+    best = {dtype: max(flops("cpu", dtype, SIDE) for _ in range(TRIES)) for dtype in ("bfloat16", "float32")}
+    return best["bfloat16"] > best["float32"]
 
 
 def takes_groups() -> bool:

@@ -15,17 +15,19 @@ from ftq.plan import calibration
 from ftq.plan import decide as choice
 from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import Rows, Training, examples_in_step
-from ftq.plan.duration import training_seconds
+from ftq.plan.duration import loop
 from ftq.plan.plan import Handover, Plan
 from ftq.spec import weights
 from ftq.spec.options import RunSpec
 from ftq.spec.recipe import Recipe
 from ftq.spec.shape import Shape
+from worker.stages.engine import processor
 from worker.stages.engine.device import limit, look_at_card, total_memory, usable_memory
 from worker.stages.engine.setup import choose_dtype, choose_engine, takes_groups
 from worker.stages.model import base_model
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
+from worker.stages.train import checkpoints
 from worker.stages.train.order import Order
 
 LOOKED_THROUGH = 10_000  # rows, in whole epochs, among which the largest micro-batch is looked for
@@ -54,11 +56,12 @@ def decide(run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], repo
 def _plan(
     run: RunDir, spec: RunSpec, model_dir: Path, lengths: list[int], engine: str, gpu: bool, report: Report
 ) -> Plan:
-    if spec.packing is True and engine == "unsloth" and not gpu:
-        report.event("warning", "packing: Unsloth keeps examples apart on a GPU only, it is off")
+    apart = gpu or processor.keeps_apart(base_model.read_config(model_dir), spec.max_seq_length)
+    if spec.packing is True and not apart:
+        report.event("warning", "packing: on a CPU this model's attention can't keep examples apart, it is off")
     handover, dtype = Handover.read(run), choose_dtype(spec, gpu)
-    card = replace(look_at_card(gpu, dtype), corrections=handover.corrections)
-    machine = Machine(card, engine, dtype, total_memory(gpu), spread_keys=gpu and not takes_groups())
+    card = replace(look_at_card(gpu, dtype), corrections=handover.corrections, starts=handover.starts)
+    machine = Machine(card, engine, dtype, total_memory(gpu), gpu and not takes_groups(), apart)
     shape = _shape(model_dir)
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
     plan, card = _wait_for_room(training, machine, report)
@@ -68,8 +71,8 @@ def _plan(
         report.plan(f"a model of another kind: the plan that needs least memory; {said}", **plan.to_json())
         return plan
     held_out = (run.dataset / "valid.jsonl").read_bytes().count(b"\n")
-    seconds = training_seconds(plan, card, len(lengths), held_out, spec.eval_steps)
-    report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, seconds))
+    expected = loop(plan, card, training, held_out, bool(checkpoints.find_all(run)))
+    report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, expected))
     return plan
 
 

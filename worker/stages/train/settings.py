@@ -111,7 +111,7 @@ def batch_without_padding(trainer: Any, plan: Plan) -> None:
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     trainer.data_collator = DataCollatorForLanguageModeling(trainer.processing_class.pad_token_id, padding_free=True)
-    if plan.engine == "unsloth":
+    if plan.gpu and plan.engine == "unsloth":
         from unsloth.utils.packing import enable_padding_free_metadata  # type: ignore[import-untyped]
 
         enable_padding_free_metadata(trainer.model, trainer)

@@ -159,5 +159,4 @@ class Callback(transformers.TrainerCallback):
         self.watcher.goes_on()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.watcher.saved(state)
-        self.watcher.goes_on()
+        self.watcher.has_saved(state)

@@ -6,9 +6,8 @@ import gc
 import json
 import math
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ftq.errors import UserError
 from ftq.files.run_dir import RunDir
@@ -17,14 +16,13 @@ from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints
 from worker.stages.train.checkpoints import Checkpoint
+from worker.stages.train.speed import Moment, Speed, Step
 
 FIRST_SAVE_SECONDS = 60.0  # save_steps=auto: of steps before an attempt's first checkpoint, so that a loss costs little
 SAVE_SECONDS = 300.0  # and between its others
 SOONEST_SAVE = 10.0  # seconds of steps that an attempt is given even if many before it were lost
 LOG_SECONDS = 1.0  # logging_steps=auto
 REPORT_SECONDS = 0.2
-SPEED_STEPS = 20  # tokens per second and time left are measured over the last so many steps
-COMPILING_STEPS = 2  # that wait for kernels: left out of the speed
 CALMER = "A smaller learning_rate, or dtype=bfloat16 or float32, keeps it stable."
 
 
@@ -62,7 +60,7 @@ class Watcher:
         self.saved_at, self.save_after = time.monotonic(), SAVE_SECONDS
         self.logged_at = self.reported_at = 0.0
         self.began_at, self.began_step = time.monotonic(), 0
-        self.steps: deque[Step] = deque(maxlen=SPEED_STEPS)
+        self.speed = Speed(spec.gpus)
         self.here: tuple[Moment, Any]  # when the step that runs began, and the tokens seen before it
         if not evaluates and (spec.early_stopping or spec.keep_best):
             report.event(
@@ -88,15 +86,13 @@ class Watcher:
     def ends(self, state: Any) -> None:
         """Report what was measured, beside the plan."""
         if steps := state.global_step - self.began_step:
-            tokens_per_second, step_seconds = self._speed()
             self.report.plan(
                 "",
                 measured={
                     "seconds": round(time.monotonic() - self.began_at, 1),
                     "steps": steps,
                     "peak": _peak(),
-                    "step_seconds": step_seconds,
-                    "tokens_per_second": tokens_per_second,
+                    **self.speed.measured(),
                 },
             )
 
@@ -106,9 +102,7 @@ class Watcher:
         """Tell the trainer what to do next: log, evaluate, save, stop."""
         at_end = state.global_step >= state.max_steps
         began, ended = self.here, (Moment(), self.tokens)
-        if state.global_step > self.began_step + COMPILING_STEPS:
-            self.steps.append(Step(*began, *ended))
-        elif state.global_step == self.began_step + COMPILING_STEPS:
+        if self.speed.add(Step(*began, *ended)):
             gc.collect()
             gc.freeze()  # what was compiled stays: no later search for garbage goes through it
         self.here = ended
@@ -137,7 +131,7 @@ class Watcher:
                 "train_loss": self.loss,
                 "learning_rate": values["learning_rate"],
                 "grad_norm": norm if norm is not None and math.isfinite(norm) else None,  # float16 may skip a step
-                "tokens_per_second": self._speed()[0],
+                "tokens_per_second": self.speed.now()[0],
             }
             self._progress(state)
             if not control.should_evaluate:
@@ -207,6 +201,12 @@ class Watcher:
         ends = checkpoints.epoch_ends(self.run, self.mark, self.steps_per_epoch, self.spec.epoch_adapters)
         checkpoints.prune(self.run, self.attempt, self.mark, {self.best_path, *(one.path for one in ends)})
 
+    def has_saved(self, state: Any) -> None:
+        """Seal the checkpoint, and go on."""
+        self.saved(state)
+        self.speed.saved(time.monotonic() - self.here[0].time)
+        self.goes_on()
+
     @property
     def result(self) -> Path:
         """The checkpoint that the adapter is taken from."""
@@ -226,7 +226,7 @@ class Watcher:
 
     def _progress(self, state: Any) -> None:
         self.reported_at = time.monotonic()
-        tokens_per_second, seconds_per_step = self._speed()
+        tokens_per_second, seconds_per_step = self.speed.now()
         left = None if seconds_per_step is None else round((state.max_steps - state.global_step) * seconds_per_step)
         self.report.progress(
             100 * state.global_step / state.max_steps,
@@ -236,15 +236,6 @@ class Watcher:
             tokens_per_second=tokens_per_second,
             eta_seconds=left,
         )
-
-    def _speed(self) -> tuple[float | None, float | None]:
-        """(tokens a second, seconds a step) of the last steps; None until a step was run without compiling."""
-        done = [step for step in self.steps if step.end.is_past]
-        if not done:
-            return None, None
-        tokens = int(sum(step.tokens_after - step.tokens_before for step in done)) * self.spec.gpus
-        seconds = sum(step.begin.until(step.end) for step in done)
-        return round(tokens / seconds, 1), seconds / len(done)
 
     def _write_line(self) -> None:
         if ranks.is_first():
@@ -260,37 +251,6 @@ def lines_before(run: RunDir, checkpoint: Checkpoint | None) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]  # a killed process may leave half a line
     return [line for line in whole if json.loads(line)["step"] <= checkpoint.step]
-
-
-class Moment:
-    """The time at which the device reaches this point: up to a step later than the host."""
-
-    def __init__(self) -> None:
-        import torch
-
-        self.time, self.event = time.monotonic(), None
-        if torch.cuda.is_available():
-            self.event = torch.cuda.Event(enable_timing=True)
-            self.event.record()
-
-    @property
-    def is_past(self) -> bool:
-        return self.event is None or bool(self.event.query())
-
-    def until(self, later: Moment) -> float:
-        """Seconds between two moments that are past."""
-        if self.event is None or later.event is None:
-            return later.time - self.time
-        return float(self.event.elapsed_time(later.event)) / 1000
-
-
-class Step(NamedTuple):
-    """A step whose speed counts. The tokens before and after it stay tensors: reading them would wait for the GPU."""
-
-    begin: Moment
-    tokens_before: Any
-    end: Moment
-    tokens_after: Any
 
 
 def _peak() -> int | None:
