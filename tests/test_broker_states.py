@@ -167,5 +167,8 @@ def test_a_cause_is_found_under_what_wraps_it() -> None:
     wrapped.__cause__.__cause__ = redis.OutOfMemoryError("command not allowed", status_code="OOM")
     assert servers.refusal(wrapped)[0] == "is full: its maxmemory is used up"
     assert servers.refusal(OSError(111, "refused")) == ("can't be reached", "", "[Errno 111] refused")
+    # what Python before 3.11.4 says of a server that hangs up in the handshake; later ones: "EOF occurred"
+    closed = redis.ConnectionError("Error 6 connecting to h:1. TLS/SSL connection has been closed (EOF) (_ssl.c:992).")
+    assert servers.refusal(closed)[0] == "hangs up"
     secret = redis.ConnectionError("Error 1 connecting to redis://me:s3cr3t@host/0")
     assert "s3cr3t" not in "".join(servers.refusal(secret))
