@@ -27,7 +27,7 @@ def ftq(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`ftq up` in a folder with documents/ and a tiny model; ends it as Ctrl-C does and sees that nothing is left."""
     folder = tmp_path_factory.mktemp("up")
-    make_tiny_model(folder / "tiny")
+    make_tiny_model(folder / "tiny", tried=False)
     (folder / "documents").mkdir()
     (folder / "documents" / "faq.json").write_text(
         json.dumps([{"question": f"What is {number}?", "answer": f"{number} is a number."} for number in range(24)])

@@ -8,10 +8,13 @@ import json
 import shutil
 import struct
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ftq.files.run_dir import RunDir
+from ftq.files.export_report import Parity
+from ftq.files.run_dir import RunDir, write_json
+from ftq.settings import cache_dir
 from worker.llama.packaged import packaged_gguf
 from worker.stages.model.smollm2 import write_tokenizer
 from worker.stages.train import checkpoints
@@ -27,10 +30,15 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_tiny_model(path: Path, config: dict[str, Any] | None = None) -> Path:
-    """Write a checkpoint of 3.2 million random weights (always the same) into `path` and return it."""
+def make_tiny_model(path: Path, config: dict[str, Any] | None = None, *, tried: bool = True) -> Path:
+    """Write a checkpoint of 3.2 million random weights (always the same) into `path` and return it.
+
+    Unless it isn't `tried`, prepare knows that it can be loaded and converted, which takes a dozen seconds to try.
+    """
     shutil.copytree(_original(), path, copy_function=shutil.copyfile)
     (path / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    if tried and not config:
+        _note_that_it_was_tried(path)
     return path
 
 
@@ -65,6 +73,16 @@ def _original() -> Path:
     (path / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
     _write_weights(path / "model.safetensors")
     return path
+
+
+def _note_that_it_was_tried(model: Path) -> None:
+    from worker.stages.model.check import tried
+
+    for format in ("alpaca", "chat"):
+        record = cache_dir() / "tried" / f"{tried._key(model, str(model), '<|im_end|>', format)}.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, asdict(Parity(20)))
+        atexit.register(record.unlink, missing_ok=True)
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
