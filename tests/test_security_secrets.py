@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -215,19 +216,29 @@ def process_environment(machine: Bench) -> dict[str, str]:
     return psutil.Process(pid).environ()
 
 
-@pytest.mark.slow
-def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
-    """Client, worker, embedded broker, SQLite and a real prepare, all started with the usual umask."""
-    before = os.umask(0o022)
-    machine = Bench(tmp_path / "artifacts")
-    home = machine.settings.home
+@contextlib.contextmanager
+def all_at_work(folder: Path, umask: int, **environment: str) -> Iterator[Bench]:
+    """A client, a worker and an embedded broker that have done a run, all started with this umask."""
+    before = os.umask(umask)
+    machine = Bench(folder / "artifacts", **environment)
     try:
         submit = [*FTQ, "submit", "--model", "smollm2-135m", "--json"]
-        text = str(documents(tmp_path / "documents"))
+        text = str(documents(folder / "documents"))
         subprocess.run([*submit, "--documents", text], env=machine.environment, cwd=ROOT, check=True, stdout=-3)
         machine.start_broker()
         machine.start_worker()
         until(lambda: [run.status for run in machine.client.all()] == ["succeeded"])
+        yield machine
+    finally:
+        os.umask(before)
+        machine.close()
+
+
+@pytest.mark.slow
+def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
+    """Client, worker, embedded broker, SQLite and a real prepare, all started with the usual umask."""
+    with all_at_work(tmp_path, 0o022) as machine:
+        home = machine.settings.home
         by_hand = make_run(home / "byhand", make_tiny_model(tmp_path / "tiny"), max_seq_length=128)
         for folder in (by_hand, by_hand / "documents"):
             folder.chmod(0o700)  # this test made them
@@ -239,9 +250,6 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
         found = {path: path.lstat().st_mode for path in [home, *home.rglob("*")]}
         open_to_others = [str(path) for path, mode in found.items() if mode & 0o077]
         names = {path.name for path in found}
-    finally:
-        os.umask(before)
-        machine.close()
     assert open_to_others == []
     assert {"ftq.db", "ftq.db-wal", "ftq.db-shm", "run.json", "a.md", "train.jsonl", "report.json", "steps.json",
             "model-q4_k_m.gguf", "train.log", "valkey.sock", "valkey.conf", "appendonlydir"} <= names  # fmt: skip
@@ -250,16 +258,8 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_team_shares_the_folder_by_its_group(tmp_path: Path) -> None:
-    machine = Bench(tmp_path / "artifacts", FTQ_UMASK="007")
-    home = machine.settings.home
-    before = os.umask(0o007)  # as `ftq up` sets it before it starts a broker
-    try:
-        submit = [*FTQ, "submit", "--model", "smollm2-135m", "--json"]
-        text = str(documents(tmp_path / "documents"))
-        subprocess.run([*submit, "--documents", text], env=machine.environment, cwd=ROOT, check=True, stdout=-3)
-        machine.start_broker()
-        machine.start_worker()
-        until(lambda: [run.status for run in machine.client.all()] == ["succeeded"])
+    with all_at_work(tmp_path, 0o007, FTQ_UMASK="007") as machine:  # the umask that `ftq up` sets for a broker
+        home = machine.settings.home
         modes = {path: path.stat().st_mode for path in [home, *home.rglob("*")]}
         modes = {
             path: mode for path, mode in modes.items() if not path.is_relative_to(home / "broker" / "appendonlydir")
@@ -271,8 +271,5 @@ def test_a_team_shares_the_folder_by_its_group(tmp_path: Path) -> None:
             if stat.S_ISREG(mode) and path.parent != home / "broker"
         }
         socket = modes[machine.settings.broker_socket] & 0o777
-    finally:
-        os.umask(before)
-        machine.close()
     assert (folders, socket) == ({0o770}, 0o770)
     assert set(files.values()) == {"0o660"}, files
