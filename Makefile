@@ -26,14 +26,17 @@ $(READY): $(wildcard requirements/*.txt) pyproject.toml
 demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes
 	$(BIN)/python -m ftq.start worker.host.demo
 
+# Tests wait for other processes for a third of their time: one more runs at once than there are processors, at most five.
+TESTS := -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 5
+
 test: $(READY)  ## five minutes of tests: each stage, a run end to end, real servers
-	$(BIN)/python -m pytest -m "not long" -n 2
+	$(BIN)/python -m pytest -m "not long" $(TESTS)
 
 test-all: test  ## these, and the long ones: browser, TLS, PostgreSQL, Inductor, ranks, drill, images
-	$(BIN)/python -m pytest -m long -n 2
+	$(BIN)/python -m pytest -m long $(TESTS)
 
 test-fast: $(READY)  ## the tests that need no model and no server
-	$(BIN)/python -m pytest -m "not slow and not long" -n 2
+	$(BIN)/python -m pytest -m "not slow and not long" $(TESTS)
 
 lint: $(READY)  ## ruff, mypy, import-linter; the Dockerfiles, the compose file, Kubernetes
 	$(BIN)/ruff check .

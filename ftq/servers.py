@@ -82,7 +82,7 @@ REFUSALS = (
     (r"Protocol Error", "is no Redis server", "Compare the port in FTQ_BROKER_URL with the server's."),
     (r"CERTIFICATE_VERIFY|certificate verify", "has a certificate that nobody vouches for", _CA),
     (r"WRONG_VERSION|record layer", "doesn't speak TLS", "FTQ_BROKER_URL begins with redis:// then (one s)."),
-    (r"closed by|reset by peer|EOF occurred|Broken pipe|not connected|Err(or|no) (0|32|104)\b", "hangs up", _TLS),
+    (r"closed by|reset by peer|EOF|Broken pipe|not connected|Err(or|no) (0|32|104)\b", "hangs up", _TLS),
     (r"[Tt]imeout|[Tt]imed out", "doesn't answer", "Is it frozen, or without TLS (redis://, one s)?"),
 )  # fmt: skip
 

@@ -6,7 +6,6 @@ import re
 import resource
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.tools import free_port, until
+from tests.tools import PATIENCE, free_port, until
 
 MANUAL = Path(__file__).parent.parent / "docs" / "security.md"
 HOST = "localhost"
@@ -74,19 +73,21 @@ class SecuredBroker:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=PATIENCE)
 
     def _wait(self) -> None:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            try:
-                with self.connect("admin") as admin:
-                    admin.ping()
-                return
-            except redis.ConnectionError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
-                time.sleep(0.05)
-        raise AssertionError((self.folder / "log").read_text())
+        try:
+            until(self._answers)
+        except AssertionError:
+            raise AssertionError((self.folder / "log").read_text()) from None
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None
+        try:
+            with self.connect("admin") as admin:
+                return bool(admin.ping())
+        except redis.ConnectionError:
+            return False
 
 
 # ---- the states of a broker that takes nothing ----------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests import database_server, forked
+from tests.tools import Bench
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
 _NUMBERS = count(1)  # of databases
@@ -78,6 +79,13 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "a.md").write_text("# A\n\nText.\n")
     (folder / "b.json").write_text('[{"question": "Why?", "answer": "So."}]\n')
     return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A machine of the test's own with a broker, as yet without a worker."""
+    with Bench(tmp_path / "artifacts") as bench:
+        yield bench
 
 
 @pytest.fixture

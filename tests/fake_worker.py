@@ -1,17 +1,33 @@
 """`python -m tests.fake_worker`: the real worker, its stages those of tests/fake_stages and its models fakes."""
 
 import os
+from typing import Any
 
 os.environ.setdefault("FTQ_STANDBY", "0")  # before the settings are read: fakes have nothing to import
 
 from tests.fake_pool import FakePool
-from worker import answers
+from worker import answers, reconciler
 from worker.attempt import stage_process
 from worker.host import worker
 
 # in the pool's children too, who import this module anew
 stage_process.PACKAGE = "tests.fake_stages"
 answers.open_pool = FakePool  # type: ignore[assignment]
+
+
+class Hasty(reconciler.Reconciler):
+    """Looks twice a second for what got stuck, however long a lease is.
+
+    FTQ_HASTE is for how many seconds a message may be on its way.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.every, self.grace = 0.5, float(os.environ["FTQ_HASTE"])
+
+
+if os.environ.get("FTQ_HASTE"):
+    reconciler.Reconciler = Hasty  # type: ignore[misc]
 
 if __name__ == "__main__":
     worker.main()

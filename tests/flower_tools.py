@@ -15,12 +15,11 @@ from typing import Any
 
 from ftq.store.records import Run
 from tests import tools
-from tests.tools import free_port
+from tests.tools import PATIENCE, free_port
 
 LOGIN = "ann:a-password-of-ann"
 CONFIG = Path(__file__).parents[1] / "worker" / "flower" / "config.py"
-PATIENCE = 90.0  # seconds that a busy machine may need for what takes one
-until = functools.partial(tools.until, seconds=PATIENCE, pause=0.1)
+until = functools.partial(tools.until, seconds=2 * PATIENCE, pause=0.1)
 
 
 class Bench(tools.Bench):
@@ -30,7 +29,7 @@ class Bench(tools.Bench):
         self.login_file = home.parent / "login"
         self.login_file.write_text(LOGIN + "\n")
         super().__init__(
-            home, "tests.fake_worker", FTQ_FLOWER_AUTH_FILE=str(self.login_file),
+            home, FTQ_FLOWER_AUTH_FILE=str(self.login_file),
             FTQ_FLOWER_STATE=str(home.parent / "flower" / "state"), **environment,
         )  # fmt: skip
         self.port = free_port()
@@ -77,10 +76,6 @@ class Bench(tools.Bench):
     def steps(self, run: Run) -> int:
         progress = self.client.find(run.id).stage("train").progress or {}
         return int(progress.get("step") or 0)
-
-    def wait_for(self, run: Run, *statuses: str) -> None:
-        until(lambda: self.client.find(run.id).is_finished)
-        assert self.client.find(run.id).status in statuses
 
     def close(self) -> None:
         self.stop_flower(kill=True)

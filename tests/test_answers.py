@@ -21,7 +21,7 @@ from ftq.spec.options import parse
 from ftq.store.questions import Reply
 from ftq.store.store import RunStore
 from tests.fake_pool import FakePool
-from tests.tools import until
+from tests.tools import PATIENCE, until
 from worker import answers, tasks
 from worker.answers import Answerer
 from worker.host import worker
@@ -157,7 +157,7 @@ def test_an_answer_that_is_no_longer_worth_writing_is_not_written(rig: Rig, why:
         rig.store.withdraw(question)
     else:
         rig.store.drain_worker(WORKER, True)
-    thread.join(20)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     reply = rig.store.read_answer(question)
     if why == "left":
@@ -169,9 +169,15 @@ def test_an_answer_that_is_no_longer_worth_writing_is_not_written(rig: Rig, why:
 def test_a_terminate_of_flower_ends_the_answer_alone(rig: Rig) -> None:
     """In a pool child, whose main thread answers."""
     before = signal.getsignal(signal.SIGTERM)
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def terminate() -> None:
+        until(lambda: signal.getsignal(signal.SIGTERM) != before)  # SIGTERM would end the tests
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
     reply = rig.ask("slow")
+    thread.join()
     assert reply.error and reply.error.message == "the worker was asked to stop before it had answered"
     assert signal.getsignal(signal.SIGTERM) == before
     assert rig.ask("next").status == "succeeded"
@@ -182,7 +188,7 @@ def test_two_questions_to_one_run_do_not_wait_for_each_other(rig: Rig) -> None:
     assert rig.ask("quick").status == "succeeded"
     assert rig.store.read_answer(slow).status == "running"
     rig.store.withdraw(slow)
-    thread.join(20)
+    thread.join(PATIENCE)
     assert len(rig.pools) == 1
 
 

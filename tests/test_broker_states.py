@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ftq.errors import FtqError, Unavailable
 from ftq.settings import Settings
 from tests import tools
 from tests.brokers import STATES, Broken
-from tests.tools import free_port, until
+from tests.tools import PATIENCE, free_port, listens, until
 from worker.host import broker
 
 RECORDED = "The run is recorded and starts as soon as it takes messages."
@@ -29,14 +30,10 @@ RECORDED = "The run is recorded and starts as soon as it takes messages."
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Bench]:
     """A broker and one idle worker, for all states one after another."""
-    folder = tmp_path_factory.mktemp("states")
-    bench = tools.Bench(folder / "artifacts", "tests.fake_worker", FTQ_JOURNAL=str(folder / "journal"),
-                        FTQ_LEASE_SECONDS="3")  # fmt: skip
-    bench.start_broker()
-    bench.start_worker()
-    until(bench.client.store.live_queues)
-    yield bench
-    bench.close()
+    with tools.Bench(tmp_path_factory.mktemp("states") / "artifacts") as bench:
+        bench.start_worker()
+        until(bench.client.store.live_queues)
+        yield bench
 
 
 @pytest.mark.slow
@@ -46,6 +43,7 @@ def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str,
     assert bench.broker
     broken, before = Broken(bench.settings.broker_socket, bench.broker.pid), log.read_text()
     state.put(broken)
+    began = time.monotonic()
     try:
         (tmp_path / "a.md").write_text("# A\n\nThis is the text of a run.\n" * 12)
         options = {"model": "smollm2-135m", "documents": str(tmp_path), "max_steps": 1}
@@ -64,7 +62,8 @@ def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str,
         state.end(broken)
     until(lambda: bench.client.find(submitted.run.id).status == "succeeded")
     assert worker.alive
-    assert log.read_text()[len(before) :].count("tried again") < 20  # it asks every few seconds
+    tries = log.read_text()[len(before) :].count("tried again")
+    assert tries <= 5 + time.monotonic() - began  # it asks every few seconds
 
 
 @pytest.mark.slow
@@ -80,10 +79,10 @@ def test_a_busy_worker_outlasts_a_failover(bench: tools.Bench) -> None:
     assert [stage.attempt for stage in bench.client.find("busy").stages] == [1] * 5
 
 
-def check(url: str, home: Path) -> str:
-    """What `ftq submit` says of a broker at the URL."""
+def check(url: str, home: Path, seconds: float = PATIENCE) -> str:
+    """What `ftq submit` says of a broker at the URL that may take so many seconds to answer."""
     app = queue.make_impatient_app(Settings.from_env({"FTQ_HOME": str(home), "FTQ_BROKER_URL": url}))
-    app.conf.broker_transport_options |= {"socket_timeout": 1, "socket_connect_timeout": 1}
+    app.conf.broker_transport_options |= {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     with pytest.raises(Unavailable) as caught:
         queue.check(app)
     return caught.value.message
@@ -112,7 +111,8 @@ def test_what_answers_on_a_port(home: Path, greeting: bytes | None, scheme: str,
         thread = threading.Thread(target=_greet, args=(server, greeting, connections))
         thread.start()
         try:
-            assert check(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0", home) == f"the broker {says}"
+            url, seconds = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0", 1 if greeting is None else PATIENCE
+            assert check(url, home, seconds) == f"the broker {says}"
         finally:
             server.shutdown(socket.SHUT_RDWR)  # which ends accept()
             thread.join()
@@ -144,20 +144,15 @@ def _greet(server: socket.socket, greeting: bytes | None, connections: contextli
     ],
 )
 def test_servers_of_other_kinds(home: Path, tmp_path: Path, arguments: list[str], database: int, says: str) -> None:
-    port = free_port() % 50_000 + 1024  # the cluster's own port is 10,000 above
+    port = free_port()  # the cluster's own port is 10,000 above
     (tmp_path / "valkey.conf").write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n")
     command = [broker._binary(), str(tmp_path / "valkey.conf"), *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
         try:
-            until(lambda: _listens(port))
+            until(lambda: listens(port))
             assert check(f"redis://127.0.0.1:{port}/{database}", home) == f"the broker {says}"
         finally:
             server.kill()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_cause_is_found_under_what_wraps_it() -> None:
@@ -167,5 +162,8 @@ def test_a_cause_is_found_under_what_wraps_it() -> None:
     wrapped.__cause__.__cause__ = redis.OutOfMemoryError("command not allowed", status_code="OOM")
     assert servers.refusal(wrapped)[0] == "is full: its maxmemory is used up"
     assert servers.refusal(OSError(111, "refused")) == ("can't be reached", "", "[Errno 111] refused")
+    # what Python before 3.11.4 says of a server that hangs up in the handshake; later ones: "EOF occurred"
+    closed = redis.ConnectionError("Error 6 connecting to h:1. TLS/SSL connection has been closed (EOF) (_ssl.c:992).")
+    assert servers.refusal(closed)[0] == "hangs up"
     secret = redis.ConnectionError("Error 1 connecting to redis://me:s3cr3t@host/0")
     assert "s3cr3t" not in "".join(servers.refusal(secret))

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,11 +17,10 @@ import pytest
 from ftq.client.client import Client
 from ftq.programs import UpOptions
 from ftq.settings import Settings
-from tests.brokers import free_port
+from tests.tools import PATIENCE, free_port, until
 from worker.host.demo import Demo
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 60.0
 
 
 class Machine:
@@ -62,10 +60,10 @@ class Machine:
         return found
 
     def until(self, reached: Callable[[], object]) -> None:
-        end = time.monotonic() + PATIENCE
-        while not reached():
-            assert time.monotonic() < end, self.said.read_text() + str(self.processes())
-            time.sleep(0.1)
+        try:
+            until(reached, 2 * PATIENCE, 0.1)
+        except AssertionError:
+            raise AssertionError(self.said.read_text() + str(self.processes())) from None
 
     def says(self, text: str) -> bool:
         return text in self.said.read_text()

@@ -28,6 +28,7 @@ from ftq.doctor.workers import workers
 from ftq.errors import Unavailable
 from ftq.settings import Settings
 from ftq.store.store import RunStore
+from tests.tools import PATIENCE
 
 
 def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
@@ -43,20 +44,25 @@ def settings(home: Path) -> Settings:
 
 
 def test_a_check_that_hangs_costs_its_time_and_nothing_else() -> None:
-    never = threading.Event()
+    never, halfway = threading.Event(), threading.Event()
 
     def hangs() -> Iterator[Finding]:
         yield Finding("a", "ok", "half")
+        halfway.set()
         never.wait()
         yield Finding("a", "ok", "the other half")
 
-    checks = [Check("a", hangs, silence="warning", fix="wake it"), Check("b", lambda: [Finding("b", "ok", "whole")])]
-    found = list(examine(checks, seconds=0.2))
+    def ends() -> Iterator[Finding]:
+        assert halfway.wait(PATIENCE)
+        yield Finding("b", "ok", "whole")
+
+    checks = [Check("b", ends), Check("a", hangs, silence="warning", fix="wake it", seconds=0.2)]
+    found = list(examine(checks, PATIENCE))
     never.set()
     assert found == [
+        Finding("b", "ok", "whole"),
         Finding("a", "ok", "half"),
         Finding("a", "warning", "no answer within 0.2 s", "wake it"),
-        Finding("b", "ok", "whole"),
     ]
 
 
@@ -400,14 +406,22 @@ def test_a_problem_is_exit_code_1(thin: None, monkeypatch: pytest.MonkeyPatch) -
     assert "secret" not in result.output
 
 
-def test_the_workers_half_comes_from_a_process_of_its_own(home: Path) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's half may take a minute: a busy machine hasn't imported everything after 4.5 seconds."""
+    monkeypatch.setattr(doctor, "WORKER_SECONDS", PATIENCE)
+
+
+def test_the_workers_half_comes_from_a_process_of_its_own(home: Path, patient: None) -> None:
     home.mkdir(mode=0o700)
     found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
     checks = list(dict.fromkeys(finding["check"] for finding in found if finding["where"] == "worker"))
     assert checks[:1] == ["versions"] and checks[-5:] == ["limits", "shared memory", "disk", "hub", "llama.cpp"]
 
 
-def test_a_hub_that_never_answers_costs_no_other_finding(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_never_answers_costs_no_other_finding(
+    home: Path, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home.mkdir(mode=0o700)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mute.getsockname()[1]}")
@@ -416,7 +430,6 @@ def test_a_hub_that_never_answers_costs_no_other_finding(home: Path, monkeypatch
         found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
     levels = {finding["check"]: finding["level"] for finding in found if finding["where"] == "worker"}
     assert levels["hub"] == "warning" and {"versions", "gpu", "limits"} <= set(levels)
-    assert levels.get("worker", "warning") == "warning"
 
 
 def test_what_the_workers_half_found_in_time_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from ftq.doctor.broker import broker
 from ftq.doctor.findings import Check, Finding, examine
 from ftq.doctor.workers import workers
 from ftq.settings import Settings
-from tests.tools import free_port
+from tests.tools import PATIENCE, free_port, listens, until
 from worker.host import broker as embedded
 
 pytestmark = pytest.mark.slow
@@ -38,23 +38,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         config.write_text("\n".join((f"port {port}", "bind 127.0.0.1", f"dir {tmp_path}", 'save ""', *lines)))
         command = [embedded._binary(), str(config)]
         servers.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-        wait_for(port)
+        until(lambda: listens(port))
         return f"127.0.0.1:{port}"
 
     yield start
     for server in servers:
         server.terminate()
         server.wait(timeout=60)
-
-
-def wait_for(port: int) -> None:
-    for _ in range(500):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise AssertionError("the server didn't start")
 
 
 def look(url: str, home: Path) -> list[Finding]:
@@ -145,7 +135,7 @@ def test_a_broker_with_tls(home: Path, tmp_path: Path, monkeypatch: pytest.Monke
                                 str(tmp_path), "--tls-auth-clients", "no", "--requirepass", "pw", "--appendonly",
                                 "yes"], stdout=subprocess.DEVNULL)  # fmt: skip
     try:
-        wait_for(port)
+        until(lambda: listens(port))
         trust = f"?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={certificate}"
         url = f"rediss://:pw@127.0.0.1:{port}/0{trust}"
         monkeypatch.setattr(doctor, "_is_loopback", lambda _: False)
@@ -192,13 +182,14 @@ def test_a_living_worker_answers_and_its_clock_is_compared(tmp_path: Path, monke
     try:
         machine.start_broker()
         name = machine.start_worker().name
-        while not machine.client.store.live_queues():
-            time.sleep(0.1)
+        until(machine.client.store.live_queues)
+        monkeypatch.setattr("ftq.doctor.workers.ANSWER_SECONDS", PATIENCE)
         (alive,) = workers(machine.settings)
         assert (alive.level, alive.message) == ("ok", f"{name} (cpu,gpu,ask) is alive")
         monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
         late = [finding.level for finding in workers(machine.settings, lambda: time.time() + 500)]
         assert late == ["ok", "problem"]
+        monkeypatch.setattr("ftq.doctor.workers.ANSWER_SECONDS", 1.0)
         machine.workers[0].signal(19)  # stopped: alive by the database for a while, but mute
         (mute,) = workers(machine.settings)
         assert "doesn't answer through this broker" in mute.message

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny import make_tiny_model
+
+from tests.tools import PATIENCE, until
 
 FTQ = str(Path(sys.executable).with_name("ftq"))
 OPTIONS = ["--set", "r=4", "--set", "max_seq_length=256", "--set", "max_tokens=8", "--quant", "q8_0", "--quant", "f16"]
@@ -26,7 +27,7 @@ def ftq(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`ftq up` in a folder with documents/ and a tiny model; ends it as Ctrl-C does and sees that nothing is left."""
     folder = tmp_path_factory.mktemp("up")
-    make_tiny_model(folder / "tiny")
+    make_tiny_model(folder / "tiny", tried=False)
     (folder / "documents").mkdir()
     (folder / "documents" / "faq.json").write_text(
         json.dumps([{"question": f"What is {number}?", "answer": f"{number} is a number."} for number in range(24)])
@@ -141,12 +142,7 @@ def _events(run_id: str) -> list[dict[str, object]]:
 
 def _wait_for(run_id: str, kind: str, then: str) -> int:
     """Wait for the train stage's first event of this kind; the process id that the event `then` told."""
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        events = [event for event in _events(run_id) if event["stage"] == "train"]
-        if any(event["kind"] == kind for event in events):
-            data = next(event["data"] for event in reversed(events) if event["kind"] == then)
-            assert isinstance(data, dict)
-            return int(data["pid"])
-        time.sleep(0.2)
-    raise AssertionError(f"no event {kind} of {run_id}")
+    until(lambda: kind in [event["kind"] for event in _events(run_id) if event["stage"] == "train"], 2 * PATIENCE, 0.2)
+    told = [event["data"] for event in _events(run_id) if event["stage"] == "train" and event["kind"] == then]
+    assert isinstance(told[-1], dict)
+    return int(told[-1]["pid"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ftq.examples.report import DatasetReport
 from ftq.files.run_dir import RunDir, read_jsonl, write_json, write_jsonl
 from ftq.spec.options import parse
 from tests import forked
-from tests.test_train import command, prepared, stage, unbroken  # noqa: F401 (fixtures)
+from tests.test_train import prepared, stage, unbroken  # noqa: F401 (fixtures)
 from tests.tiny import HIDDEN, VOCABULARY, make_run, make_tiny_model
 from worker.llama.answer import Question
 from worker.llama.packaged import packaged_gguf
@@ -137,10 +136,10 @@ def test_an_adapter_that_could_not_be_merged_is_refused_before_the_training(tmp_
 
 @pytest.fixture(scope="module")
 def exported(unbroken: Path) -> Path:  # noqa: F811
-    """`unbroken`, exported by the command line as it is; the other exports here are forked."""
+    """`unbroken`, exported."""
     path = unbroken.with_name("exported")
     shutil.copytree(unbroken, path, ignore=shutil.ignore_patterns("checkpoints"))
-    done = subprocess.run(command("export", path, 0, "quantizations=q8_0,q4_k_m"), capture_output=True, text=True)
+    done = stage("export", path, "quantizations=q8_0,q4_k_m")
     assert done.returncode == 0, done.stderr
     assert "aren't the same" not in done.stderr
     return path
@@ -218,7 +217,7 @@ Gemma3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(sys.ar
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["trl", "unsloth"])
+@pytest.mark.parametrize("engine", [pytest.param("trl", marks=pytest.mark.long), "unsloth"])
 def test_of_a_model_that_also_sees_the_part_that_reads_is_trained_and_exported(
     prepared: Path,  # noqa: F811
     engine: str,

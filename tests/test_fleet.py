@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,6 @@ from tests.tools import Bench, until
 
 __all__ = ["clock", "run", "store", "url"]  # fixtures
 FACTS = {"gpus": 1, "gpu": "H100", "memory": 80 * 2**30, "labels": ["big"], "stages": list(STAGES), "version": VERSION}
-LEASE = 3.0
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS=str(LEASE))
-    bench.start_broker()
-    yield bench
-    bench.close()
 
 
 def ftq(bench: Bench, *arguments: str) -> Result:
@@ -125,7 +115,7 @@ def test_what_is_said_where_nobody_has_the_label(missing: str, live: str, why: s
 def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
     bench.submit("long", max_steps=60)
     first = bench.start_worker("cpu,gpu")
-    until(lambda: any(event.kind == "checkpoint" for event in bench.client.store.events(bench.client.find("long").id)))
+    until(lambda: bench.has("long", "checkpoint", "train"))
     said = ftq(bench, "workers", "drain", first.name.partition("@")[0])
     assert said.exit_code == 0, said.output
     assert said.stdout == f"{first.name} takes nothing new and finishes long (train).\n"
@@ -140,7 +130,7 @@ def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
     until(lambda: left <= queue.messages(bench.client._doorbell.app, 0))  # they stay in the broker, for others
     assert [run.status for run in bench.client.all()] == ["queued", "queued"]
     assert ftq(bench, "workers", "undrain", first.name).stdout == f"{first.name} takes work again.\n"
-    until(lambda: all(run.status == "succeeded" for run in bench.client.all()))
+    bench.wait_for_all()
     assert {stage.worker for run in bench.client.all() for stage in run.stages} == {first.name}
 
 
@@ -192,19 +182,13 @@ def test_the_owners_take_turns(store: RunStore, clock: Clock) -> None:
 
 @pytest.mark.slow
 def test_many_runs_of_one_owner_keep_no_other_waiting(bench: Bench) -> None:
-    folder = bench.settings.home.parent / "texts"
-    options = {"model": "smollm2-135m", "max_steps": 4, "save_steps": 5}
     for name, owner in (*((f"many-{number}", "user:ana") for number in range(5)), ("one", "user:bo")):
-        own = folder / name
-        own.mkdir(parents=True)
-        (own / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
-        bench.client.submit({**options, "documents": str(own)}, name, owner)
+        bench.submit(name, owner=owner)
     bench.start_worker("cpu,gpu")
-    until(lambda: bench.client.find("one").is_finished)
-    others = [run for run in bench.client.all() if run.name != "one"]
-    assert sum(run.is_finished for run in others) <= 2
-    assert bench.client.submit({**options, "documents": str(folder)}, "mine").run.owner.startswith("user:")
-    until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 120)
+    assert bench.submit("mine").owner.startswith("user:")
+    bench.wait_for_all()
+    ends = {run.name: run.finished_at or 0.0 for run in bench.client.all()}
+    assert sum(ends[f"many-{number}"] < ends["one"] for number in range(5)) <= 2
 
 
 def test_a_label_is_checked_where_it_is_given(bench_home: Path) -> None:

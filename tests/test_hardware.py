@@ -15,6 +15,7 @@ from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from ftq.version import VERSION
+from tests.tools import PATIENCE
 from worker.attempt import stage_process
 from worker.machine import hardware
 from worker.reconciler import Reconciler
@@ -142,6 +143,6 @@ def test_a_stage_that_computes_on_the_cpu_soon_stops_spinning_unless_set_otherwi
     said = tmp_path / "said"
     with said.open("wb") as output:
         started, pipe = stage_process.spawn(["timeit", "-n1", "-r1", SAYS], output, 60, output.fileno())
-        started.communicate(timeout=30)
+        started.communicate(timeout=PATIENCE)
         os.close(pipe)
     assert said.read_text().splitlines()[0] == expected

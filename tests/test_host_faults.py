@@ -357,8 +357,7 @@ def test_a_machine_whose_clock_was_wrong(tmp_path: Path, seconds: int, then: str
     (tmp_path / "fake" / "sitecustomize.py").write_text(CLOCK)
     (tmp_path / "ahead").write_text(str(seconds))
     (tmp_path / "right").write_text("0")
-    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_JOURNAL=str(tmp_path / "journal"),
-                  FTQ_LEASE_SECONDS="3", AHEAD=str(tmp_path / "ahead"),
+    bench = Bench(tmp_path / "artifacts", FTQ_LEASE_SECONDS="3", AHEAD=str(tmp_path / "ahead"),
                   PYTHONPATH=f"{tmp_path}/fake:{ROOT}")  # fmt: skip
     try:
         bench.start_broker()

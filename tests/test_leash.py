@@ -10,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from tests.tools import PATIENCE
 from worker.machine.leash import leashed
 
 PARENT = """
@@ -30,7 +31,7 @@ def test_a_killed_parent_takes_its_child_along() -> None:
     child = psutil.Process(int(pid))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert child.wait(timeout=20) is None  # somebody else's child by now: its exit code is unknown
+    assert child.wait(timeout=PATIENCE) is None  # somebody else's child by now: its exit code is unknown
     parent.stdout.close()
 
 

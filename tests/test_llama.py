@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import pytest
 from ftq.errors import FtqError, Lost, OutOfMemory, UserError
 from ftq.examples.prompt import prompt
 from tests.tiny import make_tiny_model
-from tests.tools import gone, until
+from tests.tools import PATIENCE, gone, until
 from worker.gguf.convert import convert
 from worker.gguf.quantize import FTYPES, quantize
 from worker.llama import check
@@ -120,22 +120,17 @@ def test_the_context_is_counted_in_tokens_and_grows_when_a_question_needs_more(f
 
 def test_questions_to_one_model_are_answered_side_by_side(pool: Pool, file: Path) -> None:
     """Each begins before any ends, though together they need more than the context holds at once."""
-    began, ended = list[float](), list[float]()
+    all_began = threading.Barrier(3)
 
-    def ask(most: int) -> None:
-        writing = pool.stream(file, Question("Tell a story.", max_tokens=most, chat=True))
+    def ask(_: int) -> None:
+        writing = pool.stream(file, Question("Tell a story.", max_tokens=60, chat=True))
         next(writing)
-        began.append(time.monotonic())
+        all_began.wait(PATIENCE)
         for _ in writing:
             pass
-        ended.append(time.monotonic())
 
-    threads = [threading.Thread(target=ask, args=(60,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(began) < min(ended)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(ask, range(3)))
     most = [Question("Tell.", max_tokens=CONTEXT - 200) for _ in range(2)]
     writing = [pool.stream(file, question) for question in most]
     next(writing[0])
@@ -144,7 +139,7 @@ def test_questions_to_one_model_are_answered_side_by_side(pool: Pool, file: Path
     late.join(0.5)
     assert late.is_alive()  # no room beside the first
     writing[0].close()
-    late.join(20)
+    late.join(PATIENCE)
     assert not late.is_alive()
     writing[1].close()
 

@@ -18,6 +18,7 @@ from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
 from tests.tiny import make_run, make_tiny_model
+from tests.tools import succeed
 from worker.attempt import stage_process
 from worker.attempt.supervisor import Supervisor
 
@@ -62,9 +63,7 @@ class Worker:
         copy = RunDir(shutil.copytree(self.folder.path, self.folder.path.with_name(run_id)))
         copy.run_json.write_text(json.dumps({**record, "spec": {**record["spec"], "seed": 1}}))
         self.store.create(run_id, run_id, {**self.store.get("r").spec, "seed": 1}, "hash")
-        token = self.store.claim(run_id, "prepare", 1, "w1", 60)
-        assert token
-        self.store.succeed(token, None, [])
+        succeed(self.store, run_id, "prepare")
 
     def said(self, *kinds: str) -> list[tuple[int | None, str, str]]:
         found = self.store.events("r")

@@ -14,6 +14,7 @@ from ftq.store import schema
 from ftq.store.server.upgrades import UPGRADES
 from ftq.store.store import RunStore
 from tests.test_store import SPEC, START, Clock, clock, in_processes, url
+from tests.tools import succeed
 
 __all__ = ["clock", "url"]  # fixtures
 SCHEMAS = Path(__file__).with_name("schemas")
@@ -116,11 +117,7 @@ def test_an_earlier_schema_becomes_this_one(url: str, clock: Clock, earlier: str
     assert (half.status, half.current and half.current.name, half.spec) == ("running", "train", SPEC)
     assert (new.owner, new.revision) == ("", None)
     store.succeed("token", None, [])  # the worker that held it goes on
-    for stage in STAGES[2:]:
-        token = store.claim("half", stage, 1, "w1", 60)
-        assert token
-        store.succeed(token, None, [])
-    assert store.get("half").version_name == "half:1"
+    assert succeed(store, "half", *STAGES[2:]).version_name == "half:1"
     with store.writing() as db:
         add(db, version, "old")  # a process of the earlier version that is still there submits
     token = store.claim("old", "prepare", 1, "w1", 60, 1)

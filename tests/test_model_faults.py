@@ -41,7 +41,6 @@ from worker.stages.model.check.finite import check_finite
 from worker.stages.model.check.loads import check_loads
 from worker.stages.model.tokens import Tokens
 from worker.stages.prepare import prepare
-from worker.stages.train import first_loss
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 NORM, QUERY = "model.norm.weight", "model.layers.1.self_attn.q_proj.weight"
@@ -458,6 +457,8 @@ def test_what_a_file_holds_is_told_for_every_type_and_width(f16: dict[str, Path]
 def test_a_base_model_that_only_guesses_is_told_and_a_worse_one_refused(
     loss: float, vocabulary: int, outcome: str
 ) -> None:
+    from worker.stages.train import first_loss  # which imports transformers, and that takes seconds
+
     report = Quiet()
     if outcome == "no number":
         with pytest.raises(UserError, match=rf"base model's loss is {loss}: nothing was learned yet") as caught:

@@ -18,14 +18,13 @@ from click.testing import CliRunner
 from cli.main import main
 from ftq.doctor.notify import notify
 from ftq.errors import RunError, UserError
-from ftq.files.run_dir import STAGES
 from ftq.notify.addresses import Address, addresses
 from ftq.notify.send import MISSING
 from ftq.servers import NOT_FOR_STAGES
 from ftq.store.gateway.webhooks import FIRST_WAIT
 from ftq.store.store import RunStore
 from tests.test_store import Clock, clock, store, url
-from tests.tools import Bench, until
+from tests.tools import Bench, succeed, until
 from worker.notifier import STALLED_SECONDS, Notifier
 
 __all__ = ["clock", "store", "url"]  # fixtures
@@ -88,13 +87,6 @@ def webhook(receiver: Receiver) -> Address:
     return addresses({"FTQ_NOTIFY_URL": f"http://{receiver.place}/hook", "FTQ_WEBHOOK_SECRET": SECRET})[0]
 
 
-def finish(store: RunStore, name: str) -> None:
-    for stage in STAGES:
-        token = store.claim(name, stage, 1, "w1", 60)
-        assert token
-        store.succeed(token, None, [])
-
-
 # ---- who is told -----------------------------------------------------------------------------------------
 
 
@@ -149,11 +141,11 @@ def test_each_end_is_told_once_by_whoever_comes_first(
 ) -> None:
     for name in ("early", "done", "broken", "waits", "cancelled"):
         store.create(name, name, {"model": "m"}, "hash")
-    finish(store, "early")
+    succeed(store, "early")
     other = RunStore(url, clock)
     notifiers = [Notifier(lambda one=one: one, [webhook(receiver)]) for one in (store, other)]  # type: ignore[misc]
     assert [notifier.turn() for notifier in notifiers] == [0, 0]  # what ended before is history
-    finish(store, "done")
+    succeed(store, "done")
     token = store.claim("broken", "prepare", 1, "w1", 60)
     assert token
     store.fail(token, RunError("user", "no documents", "look"))
@@ -235,7 +227,7 @@ def test_one_that_fails_is_tried_again_and_told_as_an_event(
     notifier = Notifier(lambda: store, [webhook(receiver)])
     notifier.turn()
     store.create("abc", "abc", {"model": "m"}, "hash")
-    finish(store, "abc")
+    succeed(store, "abc")
     tries = []
     for _ in range(5):
         tries.append(notifier.turn())
@@ -261,7 +253,7 @@ def test_other_services_are_told_by_apprise(store: RunStore, receiver: Receiver)
     notifier.turn()
     for name in ("refused", "abc"):
         store.create(name, name, {"model": "m"}, "hash")
-        finish(store, name)
+        succeed(store, name)
         assert notifier.turn() == 1
     body = json.loads(receiver.taken[1][0])
     assert (body["title"], body["message"], body["type"]) == (
@@ -297,9 +289,7 @@ def test_where_apprise_is_missing_the_command_and_the_doctor_say_so(monkeypatch:
 @pytest.mark.slow
 def test_two_workers_tell_once(tmp_path: Path, receiver: Receiver) -> None:
     environ = {"FTQ_NOTIFY_URL": f"http://{receiver.place}/", "FTQ_WEBHOOK_SECRET": SECRET}
-    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3", **environ)
-    bench.start_broker()
-    try:
+    with Bench(tmp_path / "artifacts", **environ) as bench:
         for _ in range(2):
             bench.start_worker("cpu,gpu")
         until(lambda: len(bench.client.store.workers()) == 2)
@@ -313,5 +303,3 @@ def test_two_workers_tell_once(tmp_path: Path, receiver: Receiver) -> None:
         ]
         logs = "".join(log.read_text() for log in bench.client.settings.home.rglob("*.log"))
         assert SECRET not in logs
-    finally:
-        bench.close()

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from ftq.client.client import Client
 from ftq.client.workers import missing_for, would_wait
 from ftq.errors import UserError
 from ftq.files.run_dir import STAGES
@@ -147,32 +146,25 @@ def test_a_limit_that_is_none_is_refused() -> None:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3", FTQ_OWNER_LIMIT="1")
-    bench.start_broker()
-    yield bench
-    bench.close()
-
-
-def submit(client: Client, folder: Path, name: str, owner: str) -> None:
-    own = folder / name
-    own.mkdir(parents=True)
-    (own / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
-    client.submit({"model": "smollm2-135m", "max_steps": 2, "save_steps": 5, "documents": str(own)}, name, owner)
+    with Bench(tmp_path / "artifacts", FTQ_OWNER_LIMIT="1") as bench:
+        yield bench
 
 
 @pytest.mark.slow
 def test_real_workers_keep_it_and_every_run_ends(bench: Bench) -> None:
-    folder = bench.settings.home.parent / "texts"
-    for name in ("a1", "a2", "a3"):
-        submit(bench.client, folder, name, ANA)
-    submit(bench.client, folder, "b1", BO)
+    anas = ("a1", "a2", "a3")
+    for name in anas:
+        bench.submit(name, {"train": {"1": "wait"}}, ANA, max_steps=2)
+    bench.submit("b1", owner=BO, max_steps=2)
     for _ in range(2):
         bench.start_worker("cpu,gpu")
-    until(lambda: bench.client.store.at_work_of(ANA) and any(r.status == "queued" for r in bench.client.all()))
+    until(lambda: any(bench.has(name, "started", "train") for name in anas))
     environment = {"FTQ_HOME": str(bench.settings.home)}
     listed = CliRunner().invoke(main, ["status"], env=environment)
     assert "as many as FTQ_OWNER_LIMIT lets one owner have" in listed.stderr, listed.output
-    until(lambda: all(run.status == "succeeded" for run in bench.client.all()), 120)
+    for name in anas:
+        bench.let_go(name)
+    bench.wait_for_all()
     times = json.loads(CliRunner().invoke(main, ["status", "--all", "--json"], env=environment).stdout)
     spans = sorted(
         (stage["started_at"], stage["finished_at"]) for run in times if run["name"] != "b1" for stage in run["stages"]

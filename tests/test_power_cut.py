@@ -17,6 +17,7 @@ from ftq.files import run_dir
 from ftq.files.run_dir import RunDir
 from ftq.settings import Settings
 from ftq.store.store import RunStore
+from tests.tools import PATIENCE
 from worker.stages.train import checkpoints
 
 
@@ -128,7 +129,7 @@ def test_who_waits_for_gigabytes_is_called_meanwhile(tmp_path: Path, monkeypatch
     (tmp_path / "large").write_text("1")
     called = threading.Event()
     monkeypatch.setattr(run_dir, "SYNC_SECONDS", 0.01)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: called.wait(20))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: called.wait(PATIENCE))
     run_dir.sync_tree(tmp_path, called.set)
     assert called.is_set()
 

@@ -448,8 +448,7 @@ def test_a_model_that_is_quantised_itself_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(model: Path, tmp_path: Path) -> None:
-    convertible.check_convertible(model, "mine", "<|im_end|>")
+def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(model: Path, tmp_path: Path, forks: None) -> None:
     other = tmp_path / "other"
     shutil.copytree(model, other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())

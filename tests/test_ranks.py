@@ -15,7 +15,7 @@ import pytest
 
 from ftq.errors import UserError
 from tests.tiny import make_run, make_tiny_model
-from tests.tools import gone
+from tests.tools import PATIENCE, gone, until
 from worker.attempt import stage_process
 from worker.attempt.stage_process import StageProcess
 from worker.machine import hardware
@@ -24,7 +24,6 @@ from worker.stages.process import ranks
 from worker.stages.process.main import Report
 
 LEASE = 60.0
-SECONDS = 60.0  # in which a process that waits for nothing more is gone, on a machine with much else to do
 
 
 # ---- one rank ---------------------------------------------------------------------------------------------
@@ -82,9 +81,10 @@ class Training:
     def until(self, reached: Callable[[], Any], seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while not reached():
-            assert time.monotonic() < end and self.process.running, (self.folder / "log").read_text()[-3000:]
             self.process.beat()
             self.reports += self.process.reports(0.05)
+            alive = self.process.running and time.monotonic() < end
+            assert alive or reached(), (self.folder / "log").read_text()[-3000:]
 
     def end(self, seconds: float = 240) -> int:
         self.until(lambda: not self.process.running, seconds)
@@ -128,10 +128,7 @@ def two(tmp_path: Path, model: Path) -> Iterator[Training]:
 
 def ends(pid: int) -> None:
     """It may take a moment longer than the training itself."""
-    end = time.monotonic() + SECONDS
-    while not gone(pid):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: gone(pid))
 
 
 TWO_GPUS = [pytest.mark.gpu, pytest.mark.skipif(len(hardware.gpus()) < 2, reason="needs two GPUs")]
@@ -179,7 +176,7 @@ def test_all_ranks_stop_at_the_same_step_when_rank_0_is_told(two: Training) -> N
     until = two.seen(0)["step"] + 5
     two.until(lambda: two.seen(1)["step"] > until)
     two.process.terminate()
-    assert two.end(SECONDS) == STOPPED
+    assert two.end(PATIENCE) == STOPPED
     assert two.seen(0)["step"] == two.seen(1)["step"]
     assert gone(second["pid"]) and two.events("error") == []
 
@@ -193,7 +190,7 @@ def _report_fd(training: Training) -> str:
 def test_a_rank_that_is_killed_ends_the_training(two: Training) -> None:
     two.until_both_train()
     os.kill(two.seen(1)["pid"], signal.SIGKILL)
-    assert two.end(SECONDS) == -signal.SIGKILL  # as if it had been killed itself: the same policy follows
+    assert two.end(PATIENCE) == -signal.SIGKILL  # as if it had been killed itself: the same policy follows
     assert two.events("error") == []
     assert "rank 1 ended by signal 9, so the training run ends" in (two.folder / "log").read_text()
 
@@ -203,7 +200,7 @@ def test_no_rank_outlives_rank_0(two: Training) -> None:
     two.until_both_train()
     other = two.seen(1)["pid"]
     os.kill(two.process.pid, signal.SIGKILL)
-    assert two.end(SECONDS) == -signal.SIGKILL
+    assert two.end(PATIENCE) == -signal.SIGKILL
     ends(other)
 
 
@@ -213,7 +210,7 @@ def test_the_error_of_any_rank_is_the_training_s(two: Training, rank: int) -> No
     two.until_both_train()
     other = two.seen(1)["pid"]
     (two.folder / f"fail-{rank}").touch()
-    assert two.end(SECONDS) == 1
+    assert two.end(PATIENCE) == 1
     said = {"event": "error", "kind": "memory", "message": "MemoryError: out of memory on one of the cards"}
     blank = {"hint": "", "place": "", "about": ""}
     assert [{**report, "hint": ""} for report in two.events("error")] == [{**said, **blank}]

@@ -17,8 +17,6 @@ from ftq.store.store import RunStore
 from tests.tools import until
 from worker.reconciler import Reconciler
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

@@ -68,12 +68,10 @@ def test_a_run_goes_its_whole_way_through_the_server(
 ) -> None:
     documents = tmp_path / "documents"
     finished.write(documents, {"a.md": "# A\n\nText.\n", "below/b.md": "# B\n\nMore text.\n"})
-    bench = tools.Bench(tmp_path / "served", "tests.fake_worker")
-    try:
-        bench.start_broker()
+    with tools.Bench(tmp_path / "served") as bench:
         bench.start_worker()
         app, secret = make_gateway(tmp_path / "served")
-        until(bench.client.store.live_workers, 90)
+        until(bench.client.store.live_workers)
         with serving(app) as url, far_away(monkeypatch, tmp_path, url, secret):
             result = run(
                 "submit", "--model", "smollm2-135m", "--name", "handbook", "--wait", "--documents", str(documents)
@@ -115,8 +113,6 @@ def test_a_run_goes_its_whole_way_through_the_server(
             until(lambda: not _asked(bench))
             asked.close()
         app.state.gateway.client.close()
-    finally:
-        bench.close()
 
 
 def _asked(bench: tools.Bench) -> list[str]:
@@ -386,12 +382,12 @@ def test_following_outlasts_a_restart_of_the_server(tmp_path: Path, cache: Path)
         assert (next(seen).status, next(events).kind) == ("queued", "submitted")
     again, _ = make_app_again(tmp_path / "served")
     timer = threading.Timer(0.5, lambda: _serve_at(again, port))
-    timer.daemon = True
     timer.start()
     store.cancel("bbbb2222")
     assert [one.status for one in seen][-1] == "cancelled"
     assert [one.kind for one in events] == ["cancelled"]
     SERVERS.pop().should_exit = True
+    timer.join()
 
 
 SERVERS: list[uvicorn.Server] = []

@@ -29,12 +29,10 @@ def test_the_manuals_examples_run_over_the_database_and_through_a_server(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = []
-    bench = tools.Bench(tmp_path / "served", "tests.fake_worker")
-    try:
-        bench.start_broker()
+    with tools.Bench(tmp_path / "served") as bench:
         bench.start_worker()
         app, secret = make_gateway(tmp_path / "served")
-        until(bench.client.store.live_workers, 90)
+        until(bench.client.store.live_workers)
         for way in ("database", "server"):
             place = tmp_path / way
             finished.write(place, {"handbook/a.md": "# A\n\nText.\n", "questions.json": '[{"question": "So"}]'})
@@ -51,8 +49,6 @@ def test_the_manuals_examples_run_over_the_database_and_through_a_server(
                         said.append(_run_examples(capsys))
             assert (place / "model" / "SHA256SUMS").is_file()
         app.state.gateway.client.close()
-    finally:
-        bench.close()
     assert [re.sub(CHANGING, "", text, flags=re.M) for text in said[:1]] == [
         re.sub(CHANGING, "", text, flags=re.M) for text in said[1:]
     ]

@@ -78,7 +78,7 @@ def test_a_model_that_needs_its_own_code_is_refused(tmp_path: Path, mark: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["trl", "unsloth"])
+@pytest.mark.parametrize("engine", [pytest.param("trl", marks=pytest.mark.long), "unsloth"])
 def test_the_code_beside_a_known_model_is_ignored(tmp_path: Path, mark: Path, engine: str) -> None:
     """All of the stages on a model with traps: the tokenizer's, the model's, pickles of each kind. None goes off."""
     model = make_tiny_model(tmp_path / "model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
+import contextlib
 import json
 import os
 import re
@@ -20,14 +20,11 @@ from typing import Any
 import psutil
 import pytest
 import sqlalchemy as sa
-from brokers import SecuredBroker, free_port, need_tls
+from brokers import SecuredBroker, need_tls
 from tiny import make_run, make_tiny_model
 
-from benchmarks.drill_machine import Machine
 from ftq.servers import NOT_FOR_STAGES
-from tests import tools
-
-until = functools.partial(tools.until, seconds=60, pause=0.1)
+from tests.tools import PATIENCE, Bench, free_port, until
 
 ROOT = Path(__file__).parent.parent
 FTQ = [sys.executable, "-c", "from cli.main import main; main()"]
@@ -46,8 +43,8 @@ class World:
         (folder / "database.password").write_text(SECRETS["DATABASE"])
         (folder / "flower.auth").write_text(f"me:{SECRETS['FLOWER']}\n")
         self.said: dict[str, str] = {}  # where -> what was found there
-        self.machine = Machine(
-            folder / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3", FTQ_DATABASE_URL=database,
+        self.machine = Bench(
+            folder / "artifacts", FTQ_DATABASE_URL=database,
             FTQ_DATABASE_PASSWORD_FILE=str(folder / "database.password"), **self.broker.environment("worker"),
             FTQ_FLOWER_AUTH_FILE=str(folder / "flower.auth"), FTQ_FLOWER_STATE=str(folder / "flower.db"),
             HF_TOKEN=SECRETS["HF_TOKEN"], WANDB_API_KEY=SECRETS["WANDB_API_KEY"],
@@ -63,7 +60,7 @@ class World:
         """What the client prints, with the client's own rights."""
         given = self.machine.environment | self.broker.environment("client") | environment
         command = [*FTQ, *arguments]
-        done = subprocess.run(command, env=given, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=given, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
         self.say("client", done.stdout + done.stderr)
         return done.stdout + done.stderr
 
@@ -81,7 +78,7 @@ class World:
             f"http://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Basic {login}"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return self.say(f"Flower {path}", answer.read().decode())
         except urllib.error.HTTPError as error:
             return self.say(f"Flower {path}", error.read().decode())
@@ -129,7 +126,7 @@ class World:
             thread.join()
         if self.flower:
             self.flower.terminate()
-            self.flower.wait(timeout=20)
+            self.flower.wait(timeout=PATIENCE)
         self.machine.close()
         self.broker.close()
 
@@ -213,25 +210,35 @@ def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> 
     assert not set(NOT_FOR_STAGES) & set(given)
 
 
-def process_environment(machine: Machine) -> dict[str, str]:
+def process_environment(machine: Bench) -> dict[str, str]:
     pid = machine.stage_pid(machine.client.find("good"))
     assert pid
     return psutil.Process(pid).environ()
 
 
-@pytest.mark.slow
-def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
-    """Client, worker, embedded broker, SQLite and a real prepare, all started with the usual umask."""
-    before = os.umask(0o022)
-    machine = Machine(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3")
-    home = machine.settings.home
+@contextlib.contextmanager
+def all_at_work(folder: Path, umask: int, **environment: str) -> Iterator[Bench]:
+    """A client, a worker and an embedded broker that have done a run, all started with this umask."""
+    before = os.umask(umask)
+    machine = Bench(folder / "artifacts", **environment)
     try:
         submit = [*FTQ, "submit", "--model", "smollm2-135m", "--json"]
-        text = str(documents(tmp_path / "documents"))
+        text = str(documents(folder / "documents"))
         subprocess.run([*submit, "--documents", text], env=machine.environment, cwd=ROOT, check=True, stdout=-3)
         machine.start_broker()
         machine.start_worker()
         until(lambda: [run.status for run in machine.client.all()] == ["succeeded"])
+        yield machine
+    finally:
+        os.umask(before)
+        machine.close()
+
+
+@pytest.mark.slow
+def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
+    """Client, worker, embedded broker, SQLite and a real prepare, all started with the usual umask."""
+    with all_at_work(tmp_path, 0o022) as machine:
+        home = machine.settings.home
         by_hand = make_run(home / "byhand", make_tiny_model(tmp_path / "tiny"), max_seq_length=128)
         for folder in (by_hand, by_hand / "documents"):
             folder.chmod(0o700)  # this test made them
@@ -239,13 +246,10 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
         prepare = [sys.executable, "-m", "worker.stages.prepare", str(by_hand)]
         (by_hand / "documents" / "a.md").write_text("# A\n\nText.\n")
         (by_hand / "documents" / "a.md").chmod(0o600)
-        subprocess.run(prepare, env=machine.environment, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        subprocess.run(prepare, env=machine.environment, cwd=ROOT, check=True, capture_output=True)
         found = {path: path.lstat().st_mode for path in [home, *home.rglob("*")]}
         open_to_others = [str(path) for path, mode in found.items() if mode & 0o077]
         names = {path.name for path in found}
-    finally:
-        os.umask(before)
-        machine.close()
     assert open_to_others == []
     assert {"ftq.db", "ftq.db-wal", "ftq.db-shm", "run.json", "a.md", "train.jsonl", "report.json", "steps.json",
             "model-q4_k_m.gguf", "train.log", "valkey.sock", "valkey.conf", "appendonlydir"} <= names  # fmt: skip
@@ -254,16 +258,8 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_team_shares_the_folder_by_its_group(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3", FTQ_UMASK="007")
-    home = machine.settings.home
-    before = os.umask(0o007)  # as `ftq up` sets it before it starts a broker
-    try:
-        submit = [*FTQ, "submit", "--model", "smollm2-135m", "--json"]
-        text = str(documents(tmp_path / "documents"))
-        subprocess.run([*submit, "--documents", text], env=machine.environment, cwd=ROOT, check=True, stdout=-3)
-        machine.start_broker()
-        machine.start_worker()
-        until(lambda: [run.status for run in machine.client.all()] == ["succeeded"])
+    with all_at_work(tmp_path, 0o007, FTQ_UMASK="007") as machine:  # the umask that `ftq up` sets for a broker
+        home = machine.settings.home
         modes = {path: path.stat().st_mode for path in [home, *home.rglob("*")]}
         modes = {
             path: mode for path, mode in modes.items() if not path.is_relative_to(home / "broker" / "appendonlydir")
@@ -275,8 +271,5 @@ def test_a_team_shares_the_folder_by_its_group(tmp_path: Path) -> None:
             if stat.S_ISREG(mode) and path.parent != home / "broker"
         }
         socket = modes[machine.settings.broker_socket] & 0o777
-    finally:
-        os.umask(before)
-        machine.close()
     assert (folders, socket) == ({0o770}, 0o770)
     assert set(files.values()) == {"0o660"}, files

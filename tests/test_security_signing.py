@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import subprocess
 import sys
@@ -13,14 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.drill_machine import Machine
 from ftq import queue
 from ftq.client.client import Client
 from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
-from tests import tools
-
-until = functools.partial(tools.until, seconds=30)
+from tests.tools import Bench, until
 
 KEY = "0123456789abcdef" * 2
 
@@ -60,13 +56,11 @@ def documents(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path) -> Iterator[Bench]:
     key = tmp_path / "signing.key"
     key.write_text(KEY + "\n")
-    machine = Machine(tmp_path / "artifacts", "tests.fake_worker", FTQ_SIGNING_KEY_FILE=str(key), FTQ_LEASE_SECONDS="3")
-    machine.start_broker()
-    yield machine
-    machine.close()
+    with Bench(tmp_path / "artifacts", FTQ_SIGNING_KEY_FILE=str(key)) as machine:
+        yield machine
 
 
 def submit(client: Client, documents: Path, name: str) -> str:
@@ -74,7 +68,7 @@ def submit(client: Client, documents: Path, name: str) -> str:
 
 
 @pytest.mark.slow
-def test_unsigned_messages_are_dropped_and_the_reconciler_sends_signed_ones(machine: Machine, documents: Path) -> None:
+def test_unsigned_messages_are_dropped_and_the_reconciler_sends_signed_ones(machine: Bench, documents: Path) -> None:
     forger = Client(dataclasses.replace(machine.settings, signing_key=b""))
     forged, signed = submit(forger, documents, "forged"), submit(machine.client, documents, "signed")
     forger.close()
@@ -85,14 +79,14 @@ def test_unsigned_messages_are_dropped_and_the_reconciler_sends_signed_ones(mach
     until(lambda: machine.client.find(forged).is_finished)  # nobody but a reconciler could have sent it on
     claimed = [event for event in machine.client.store.events(forged) if event.kind == "claimed"]
     created = machine.client.find(forged).created_at
-    assert len(claimed) == len(STAGES) and claimed[0].at - created > 1.5  # half a lease: the reconciler's patience
+    assert len(claimed) == len(STAGES) and claimed[0].at - created > 1.5  # FTQ_HASTE
     assert [machine.client.find(run).status for run in (forged, signed)] == ["succeeded"] * 2
     assert f"run {forged} was stuck: its next stage is sent again" in log.read_text()
     assert log.read_text().count("not signed") == 1
 
 
 @pytest.mark.slow
-def test_a_forged_rest_of_a_chain_is_dropped(machine: Machine, documents: Path) -> None:
+def test_a_forged_rest_of_a_chain_is_dropped(machine: Bench, documents: Path) -> None:
     """A true first message whose tail was replaced (its links need signatures of their own), and a call by Celery."""
     victim = machine.client.submit({"model": "smollm2-135m", "documents": str(documents)}, "victim").run
     head = queue._link(machine.client._doorbell.app, victim, victim.stages[0])
@@ -109,7 +103,7 @@ def test_a_forged_rest_of_a_chain_is_dropped(machine: Machine, documents: Path) 
 
 
 @pytest.mark.slow
-def test_a_question_is_signed_too(machine: Machine, documents: Path) -> None:
+def test_a_question_is_signed_too(machine: Bench, documents: Path) -> None:
     run = submit(machine.client, documents, "asked")
     machine.start_worker()
     until(lambda: machine.client.find(run).is_finished)

@@ -19,12 +19,11 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.drill_machine import Machine
 from ftq.files.run_dir import STAGES, RunDir, read_jsonl, write_json
 from ftq.settings import Settings
 from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model
-from tests.tools import gone, until
+from tests.tools import Bench, gone, until
 from worker.attempt import stage_process
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
@@ -307,7 +306,7 @@ def test_only_a_worker_that_trains_one_run_at_a_time_keeps_one(
 # ---- a real worker, real imports -----------------------------------------------------------------------
 
 
-def standbys(machine: Machine) -> list[int]:
+def standbys(machine: Bench) -> list[int]:
     """The waiting processes of the machine's one worker."""
     child = machine.workers[-1].child()
     found = psutil.Process(child).children() if child else []
@@ -316,19 +315,13 @@ def standbys(machine: Machine) -> list[int]:
 
 @pytest.mark.slow
 def test_a_worker_has_one_from_the_start_and_it_ends_with_the_worker(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "artifacts", "tests.fake_worker", FTQ_STANDBY="1")
-    try:
-        machine.start_broker()
+    with Bench(tmp_path / "artifacts", FTQ_STANDBY="1") as machine:
         worker = machine.start_worker()
         until(lambda: standbys(machine))
         (pid,) = standbys(machine)
-        (tmp_path / "texts").mkdir()
-        (tmp_path / "texts" / "text.md").write_text("# Text\n\nThis is a text.\n" * 12)
-        given = {"model": "smollm2-135m", "documents": str(tmp_path / "texts"), "max_steps": 2, "eval_questions": 0}
-        run = machine.client.submit(given).run
-        until(lambda: machine.client.find(run.id).is_finished)
-        assert machine.client.find(run.id).status == "succeeded"
-        started = {e.stage: e.message for e in machine.client.store.events(run.id) if e.kind == "started"}
+        machine.submit("one", max_steps=2)
+        machine.wait_for("one")
+        started = {event.stage: event.message for event in machine.events("one") if event.kind == "started"}
         assert started.pop("train") == f"standby process {pid} took it"
         assert set(started) == {*STAGES} - {"train"}
         assert all(message.endswith("started") for message in started.values())
@@ -337,8 +330,6 @@ def test_a_worker_has_one_from_the_start_and_it_ends_with_the_worker(tmp_path: P
         assert second != pid
         worker.signal(signal.SIGKILL)
         until(lambda: gone(second))
-    finally:
-        machine.close()
 
 
 @pytest.mark.slow

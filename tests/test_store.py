@@ -27,6 +27,7 @@ from ftq.store.questions import LOST, OLD_SECONDS, Reply
 from ftq.store.records import QUEUES, Event, Run, Stage, Worker, queue_of
 from ftq.store.server import postgres as server
 from ftq.store.store import RunStore
+from tests.tools import PATIENCE
 
 SPEC = {"model": "qwen3-4b", "documents": "d", "infer_with": "gguf"}
 ERROR = RunError("bug", "it broke", "look")
@@ -329,7 +330,7 @@ def test_a_lease_that_is_held_cannot_end_meanwhile(store: RunStore, run: Run, cl
         thread.start()
         thread.join(0.15)
         assert found in ([], [[]])  # it waits, or leaves the stage alone
-    thread.join(30)
+    thread.join(PATIENCE)
     assert found == [[]]
     assert statuses(store)[0] == ("running", 1)
 
@@ -1301,13 +1302,13 @@ def in_processes(count: int, work: Callable[..., Any], *arguments: Any) -> list[
         process.start()
     found = [answers.get() for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join(PATIENCE)
     assert [process.exitcode for process in processes] == [0] * count
     return found
 
 
 def _together(barrier: Any, answers: Any, work: Callable[..., Any], number: int, *arguments: Any) -> None:
-    barrier.wait(30)
+    barrier.wait(PATIENCE)
     try:
         answers.put(work(number, *arguments))
     except Exception as error:
@@ -1415,5 +1416,5 @@ def in_the_middle(store: RunStore, first: Callable[[], Any], second: Callable[[]
 
     store._event = write  # type: ignore[method-assign]
     first()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert not thread.is_alive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import ssl
 import subprocess
@@ -14,18 +13,16 @@ from pathlib import Path
 
 import pytest
 import redis
-from brokers import HOST, SecuredBroker, free_port, need_tls
+from brokers import HOST, SecuredBroker, need_tls
 
-from benchmarks.drill_machine import Machine
 from ftq import queue
 from ftq.client.client import Client
 from ftq.errors import UserError
 from ftq.files.run_dir import STAGES
 from ftq.servers import Tls
 from ftq.settings import Settings
-from tests import tools
+from tests.tools import PATIENCE, Bench, free_port, until
 
-until = functools.partial(tools.until, seconds=40, pause=0.1)
 # What nobody but an administrator may do.
 DANGEROUS: list[tuple[str, ...]] = [
     ("CONFIG", "GET", "*"), ("CONFIG", "SET", "dir", "/etc"), ("MODULE", "LIST"), ("EVAL", "return 1", "0"),
@@ -83,9 +80,7 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
     """A run, a question's message, Flower's pages and its Terminate; then the broker's own list of refusals."""
     with broker.connect("admin") as admin:
         admin.acl_log_reset()
-    machine = Machine(
-        tmp_path / "artifacts", "tests.fake_worker", FTQ_LEASE_SECONDS="3", **broker.environment("worker")
-    )
+    machine = Bench(tmp_path / "artifacts", **broker.environment("worker"))
     client = Client(Settings.from_env(machine.environment | broker.environment("client")))
     documents = tmp_path / "documents"
     documents.mkdir()
@@ -114,7 +109,7 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
     finally:
         if flower:
             flower.terminate()
-            flower.wait(timeout=20)
+            flower.wait(timeout=PATIENCE)
         machine.close()
         client.close()
 
@@ -133,7 +128,7 @@ def ask(port: int, path: str, data: bytes | None = None) -> str:
     login = {"Authorization": f"Basic {b64encode(LOGIN.encode()).decode()}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, login)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             text: str = answer.read().decode()
             return text
     except ConnectionError:

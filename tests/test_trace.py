@@ -78,9 +78,7 @@ def submit(home: Path, folder: Path, **environment: str) -> subprocess.Completed
 @pytest.mark.slow
 def test_a_run_is_one_trace(tmp_path: Path, collector: Collector) -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-    bench = Bench(tmp_path / "artifacts", "tests.fake_worker", **environment)
-    try:
-        bench.start_broker()
+    with Bench(tmp_path / "artifacts", **environment) as bench:
         folder = tmp_path / "texts" / "mine"
         folder.mkdir(parents=True)
         (folder / "text.md").write_text("# Text\n\nThis is the text of a run.\n" * 12)
@@ -91,8 +89,6 @@ def test_a_run_is_one_trace(tmp_path: Path, collector: Collector) -> None:
         bench.start_worker("cpu,gpu")
         until(lambda: bench.client.store.get(run_id).status == "failed")
         until(lambda: len(collector.taken) >= 4)
-    finally:
-        bench.close()
     taken = collector.taken
     assert [span["name"] for span in taken] == ["submit", *STAGES[:3]]
     assert {span["trace"] for span in taken} == {f"{spans.trace_id(run_id):032x}"}

@@ -14,7 +14,7 @@ import pytest
 from ftq import programs
 from ftq.settings import Settings
 from ftq.store.store import RunStore
-from tests.brokers import free_port
+from tests.tools import PATIENCE, free_port
 from worker.app import app
 from worker.host import broker, up, worker
 from worker.host.up import Up
@@ -71,7 +71,7 @@ def test_a_broker_that_a_killed_ftq_up_left_is_replaced_and_ends_with_this_one(
     monkeypatch.setattr(Up, "_start_worker", lambda *_: None)
     monkeypatch.setattr(Up, "_wait_until_ready", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert one.run() == 0
-    assert left.wait(timeout=60) == 0
+    assert left.wait(timeout=PATIENCE) == 0
     assert not broker.answers(one.settings.broker_socket)
 
 

@@ -20,6 +20,7 @@ from ftq.store.records import Run
 from ftq.store.store import RunStore
 from ftq.store.versions import Judge, nobody
 from tests.test_store import ERROR, ON_BOTH, SPEC, clock, in_processes, make_version_1, store, url
+from tests.tools import succeed
 
 __all__ = ["clock", "store", "url"]  # fixtures: the store's own, on both databases
 
@@ -28,14 +29,6 @@ def finish(store: RunStore, run_id: str, family: str | None = "book", judge: Jud
     """A run that has succeeded."""
     store.create(run_id, run_id, {**SPEC, **options}, "hash", family)
     return succeed(store, run_id, judge=judge)
-
-
-def succeed(store: RunStore, run_id: str, *stages: str, attempt: int = 1, judge: Judge = nobody) -> Run:
-    for stage in stages or STAGES:
-        token = store.claim(run_id, stage, attempt, "w1", 60.0)
-        assert token
-        store.succeed(token, None, [], judge=judge)
-    return store.get(run_id)
 
 
 def listed(store: RunStore) -> list[tuple[str, str, bool, str | None]]:

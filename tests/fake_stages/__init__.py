@@ -1,7 +1,8 @@
 """Stages that take no time but are real processes under the real runtime: for tests of the queue.
 
 What one should do beside its work stands in the documents: behave.json, {"train": {"1": "kill"}} = attempt 1 of train
-dies by SIGKILL in the middle. Known: kill, abort, exit, user, memory, hang, bug.
+dies by SIGKILL in the middle. Known: kill, abort, exit, user, memory, hang, bug; and wait, until it is asked to stop or
+there is a file `go` beside behave.json.
 
 For the drill: FTQ_STAGE_SECONDS is how long a stage other than train takes; with FTQ_JOURNAL each start, step and end
 is a line in that file, and what a stage makes says which attempt made it (`made_by`).
@@ -49,7 +50,7 @@ def begin(run: RunDir, out: Path) -> None:
     time.sleep(STAGE_SECONDS)
 
 
-def misbehave(run: RunDir, out: Path, stage: str) -> None:
+def misbehave(run: RunDir, out: Path, stage: str, report: Report) -> None:
     wishes = run.documents / "behave.json"
     wish = json.loads(wishes.read_text()).get(stage, {}).get(str(attempt_of(out))) if wishes.exists() else None
     if wish == "kill":
@@ -64,13 +65,15 @@ def misbehave(run: RunDir, out: Path, stage: str) -> None:
         raise OutOfMemory("CUDA out of memory")
     if wish == "hang":
         time.sleep(3600)
+    while wish == "wait" and not report.stop_requested and not (run.documents / "go").exists():
+        time.sleep(0.02)
     if wish == "bug":
         raise RuntimeError("this is a bug")
 
 
 def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     begin(run, out)
-    misbehave(run, out, "prepare")
+    misbehave(run, out, "prepare", report)
     (out / "dataset").mkdir()
     write_jsonl(out / "dataset" / "train.jsonl", [{"instruction": "a", "input": "", "output": "b"}])
     made_by(run, out, out / "dataset")
@@ -95,7 +98,7 @@ def train(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
             100 * len(steps) / total, step=len(steps), total_steps=total, loss=1 / len(steps), eta_seconds=left
         )
         if len(steps) * 2 >= total:
-            misbehave(run, out, "train")
+            misbehave(run, out, "train", report)
         if spec.save_steps == "auto" or len(steps) % spec.save_steps == 0:
             _save(saves, steps, report)
     if report.stop_requested:
@@ -139,7 +142,7 @@ def _save(saves: Path, steps: list[int], report: Report) -> None:
 
 def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     begin(run, out)
-    misbehave(run, out, "export")
+    misbehave(run, out, "export", report)
     for adapter in run.epochs.glob("*"):
         (out / f"checkpoint-{adapter.name}.gguf").write_bytes(b"GGUF")
     for quantization in spec.quantizations:
@@ -149,13 +152,13 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
 
 def infer(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     begin(run, out)
-    misbehave(run, out, "infer")
+    misbehave(run, out, "infer", report)
     write_jsonl(out / "answers.jsonl", [{"prompt": prompt, "answer": "yes"} for prompt in spec.prompts])
     journal(run, out, "end")
 
 
 def evaluate(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     begin(run, out)
-    misbehave(run, out, "evaluate")
+    misbehave(run, out, "evaluate", report)
     (out / "eval.json").write_text("{}")
     journal(run, out, "end")
