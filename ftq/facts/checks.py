@@ -8,11 +8,12 @@ from functools import lru_cache
 from importlib.resources import files
 from unicodedata import category
 
+from ftq.facts.text import runs
 from ftq.facts.text.signs import ENDS, PAUSES, asks
 
 WORDS = 45  # of a sentence at most
 RECENT = 1024  # texts whose checks are remembered: each rule asks of the same sentences
-LETTERS, WORD = re.compile(r"[^\W\d_]"), re.compile(r"\w+")
+LETTERS = re.compile(r"[^\W\d_]")
 NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Myanmar, Khmer
@@ -126,4 +127,4 @@ def is_generated(source: str) -> bool:
 @lru_cache(RECENT)
 def alike(text: str) -> frozenset[str]:
     """Equal for sentences that differ in signs, case and order only."""
-    return frozenset(WORD.findall(text.lower()))
+    return frozenset(runs.words(text))

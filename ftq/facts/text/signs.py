@@ -25,6 +25,7 @@ SURE = "".join(sign for sign in STOPS + WIDE + QUESTIONS if sign not in "?\u037e
 END_OF_SENTENCE = re.compile(
     rf"[.!?\u037e…]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s+(?![a-zà-þа-я])|[{SURE}]{{1,5}}[{re.escape(CLOSERS)}]{{0,3}}\s*"
 )
+END_IN_ASCII = re.compile(r"[.!?]{1,5}[\"')\]]{0,3}\s+(?![a-z])")  # what is left of it there
 _MARKS = tuple(QUESTIONS)
 _GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]\W*;$")
 _ARMENIAN, _ADLAM = "\u055e", "\U0001e95f"  # above the word that is asked for; at the beginning
