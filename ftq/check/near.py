@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ftq.facts.text import runs
+from ftq.facts.text import signs
 
 if TYPE_CHECKING:
     from rensa import RMinHash, RMinHashLSH
@@ -26,7 +26,7 @@ class Near:
 
     def earlier(self, text: str, name: str) -> str:
         """The name of an earlier text that is nearly the same; empty if there is none. Then it is remembered."""
-        words = runs.words(text)
+        words = signs.words(text)
         if len(words) < LEAST:
             return ""
         from rensa import RMinHash, RMinHashLSH

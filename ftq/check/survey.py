@@ -113,7 +113,7 @@ class Survey:
         content = f"{self._seed}\x1f{example['instruction']}\x1f{example['output']}"
         lot = blake2b(content.encode(errors="replace"), digest_size=8).digest()
         file = example["document"]
-        rows = self._of_file.get(file, ())
+        rows = self._of_file.get(file, [])
         is_first = not rows and (lot > self._least or len(self._of_file) < DRAWN)
         is_of_file = is_first or (bool(rows) and (len(rows) < EACH or lot > rows[0][0]))
         is_drawn = len(self._drawn) < DRAWN or lot > self._drawn[0][0]

@@ -44,9 +44,9 @@ def rows_of(
     silent, spare = _silent(train, valid, single, facts, known, spoken, options)
     del single
     train, valid = train + silent, valid + spare
+    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
     lots = Lots(options.seed)
     train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
-    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
     return _rows(train), _rows(valid), report
 
 
@@ -101,12 +101,12 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     same, most = max(SAME_ANSWERS, int(options.answer_share * len(train))), options.section_rows
     left_out: dict[str, list[Draft]] = defaultdict(list)
     sections, answers, kept = defaultdict[Section, int](int), defaultdict[int, int](int), list[Draft]()
-    places, hashes = dict[int, Section](), dict[str, int]()  # of each fact, of each answer
+    places = dict[int, Section]()  # of each fact
     for turn, rows in enumerate(_turns(train)):
         room = most if turn > 1 else most * FIRST
         for draft in rows:
             section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
-            answer = hashes.get(draft.answer) or hashes.setdefault(draft.answer, asked_hash(draft.answer))
+            answer = asked_hash(draft.answer)
             if turn >= options.fact_rows:
                 left_out["rows of a fact"].append(draft)
             elif sections[section] >= room:
@@ -122,11 +122,11 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
 
 
 def _turns(train: list[Draft]) -> list[list[Draft]]:
-    """Each fact's first row, each fact's second, and so on."""
-    numbers, turns = defaultdict[str, int](int), list[list[Draft]]()
+    """Each fact's first row, each fact's second, and so on. A fact's rows come one after another."""
+    turns, turn, last = list[list[Draft]](), 0, ""
     for draft in train:
-        turn = numbers[draft.fact.key]
-        numbers[draft.fact.key] = turn + 1
+        key = draft.fact.key
+        turn, last = (turn + 1, last) if key == last else (0, key)
         if turn == len(turns):
             turns.append([])
         turns[turn].append(draft)
@@ -212,8 +212,8 @@ def _report(
     left_out: dict[str, list[Draft]],
     unasked: list[Fact],
 ) -> Report:
-    rows = Counter(draft.fact.rule for draft in train)
-    met = Counter(draft.fact.key for draft in train)
+    rows = Counter([draft.fact.rule for draft in train])
+    met = Counter([draft.fact.key for draft in train])
     counted = [fact for fact in facts if fact.relation not in ("term", "said")]  # of a sentence some parts are asked
     few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
     numbers = {reason: len(drafts) for reason, drafts in left_out.items()}

@@ -13,7 +13,7 @@ from itertools import chain, islice, zip_longest
 from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
-from ftq.facts.text.runs import names
+from ftq.facts.text.signs import names
 from ftq.questions.row import Options, order
 from ftq.questions.wordings import Language
 from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ftq.facts.text.runs import letters
+from ftq.facts.text.signs import letters
 
 NEUTRAL = "*"
 SAMPLE = 200_000  # characters that tell a language

@@ -166,7 +166,7 @@ class _Writer:
         return sorted(templates, key=self.lots)
 
     def _coin(self, form: str) -> int:
-        return self.lots.after(form)("coins")[0]
+        return self.lots(f"{form}\0coins")[0]
 
     def _worded(
         self, templates: Sequence[str], answers: list[str], gist: str, count: int, **given: str
