@@ -10,6 +10,7 @@ The peer is semantic-text-splitter, if it is installed; nothing else needs it. P
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -200,8 +201,10 @@ def prepared(folder: Path, work: Path, questions: str = "structure") -> int:
 
 def checked(folder: Path, work: Path) -> int:
     from ftq.check.check import check
+    from ftq.parallel import OFTEN
     from ftq.spec.options import parse
 
+    gc.set_threshold(OFTEN)  # as the command does
     return check(folder, parse({"model": MODEL})).report.tokens.total
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
+
+from ftq.facts.text import signs
 
 if TYPE_CHECKING:
     from rensa import RMinHash, RMinHashLSH
@@ -12,7 +13,6 @@ ALIKE = 0.8  # of their groups of words in common
 LEAST = 30  # words: shorter texts are alike by chance
 MOST = 30_000  # texts that are remembered
 PERMUTATIONS, BANDS = 64, 16
-WORD = re.compile(r"\w+")
 
 
 class Near:
@@ -26,7 +26,7 @@ class Near:
 
     def earlier(self, text: str, name: str) -> str:
         """The name of an earlier text that is nearly the same; empty if there is none. Then it is remembered."""
-        words = WORD.findall(text.lower())
+        words = signs.words(text)
         if len(words) < LEAST:
             return ""
         from rensa import RMinHash, RMinHashLSH

@@ -56,7 +56,7 @@ class Places:
             self.named.append(place)
 
 
-Drawn = tuple[int, int, Shown]  # its lot, its number
+Drawn = tuple[bytes, int, Shown]  # its lot, its number
 
 
 class Survey:
@@ -70,18 +70,21 @@ class Survey:
         self.near, self.secrets = Places(), Places()
         self._folder, self._texts, self._seed, self._number = folder, texts, str(seed), 0
         self._drawn: list[Drawn] = []  # from wherever
-        self._least = 0  # lot of the best rows of these documents
         self._of_file: dict[str, list[Drawn]] = {}  # of each document that is among the first
+        self._least = b""  # lot of the best rows of these documents
         self._near, self._told = Near(), set[tuple[str, str]]()
 
     def add(self, examples: Sequence[Example], lengths: Sequence[int]) -> None:
         self.lengths.update(lengths)
-        self.rules.update(example.get("rule", "") for example in examples)
+        self.rules.update([example.get("rule", "") for example in examples])
         for example, tokens in zip(examples, lengths, strict=True):
             self._number += 1
             rule, file = example.get("rule", ""), example["document"]
             tally = self.files.get(file) or self.files.setdefault(file, Tally())
-            tally.rows, tally.short, tally.tokens = tally.rows + 1, tally.short + bool(rule), tally.tokens + tokens
+            tally.rows += 1
+            tally.tokens += tokens
+            if rule:
+                tally.short += 1
             self._draw(example, rule, tokens)
             if not rule or rule == DATA:
                 self._look(example)
@@ -107,16 +110,17 @@ class Survey:
         return [row for *_, row in sorted(islice(drawn.values(), DRAWN), key=lambda drawn: drawn[0])]
 
     def _draw(self, example: Example, rule: str, tokens: int) -> None:
-        content = "\x1f".join((self._seed, example["instruction"], example["output"]))
-        lot = int.from_bytes(blake2b(content.encode(errors="replace"), digest_size=8).digest())
+        content = f"{self._seed}\x1f{example['instruction']}\x1f{example['output']}"
+        lot = blake2b(content.encode(errors="replace"), digest_size=8).digest()
         file = example["document"]
         rows = self._of_file.get(file, [])
-        is_first = not rows and (len(self._of_file) < DRAWN or lot > self._least)
+        is_first = not rows and (lot > self._least or len(self._of_file) < DRAWN)
         is_of_file = is_first or (bool(rows) and (len(rows) < EACH or lot > rows[0][0]))
-        if is_of_file or len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
+        is_drawn = len(self._drawn) < DRAWN or lot > self._drawn[0][0]
+        if is_of_file or is_drawn:
             asked, answer = self._texts(example)
             drawn = (lot, self._number, Shown(asked, answer, rule, example["source"], tokens))
-            if len(self._drawn) < DRAWN or lot > self._drawn[0][0]:
+            if is_drawn:
                 (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
             if is_of_file:
                 self._add_to(file, drawn)

@@ -130,25 +130,25 @@ class Examples:
         written = self._writer(self._sections) if self._writer else []
         train, valid, self.questions = rows_of([*self._facts.all(), *written], options, self._words)
         for part, rows in ((Part.TRAIN, train), (Part.VALID, [] if self._own_valid else valid)):
-            for row in rows:
+            for question, given, answer, source, rule, key, value, document in rows:
                 example = {
-                    "instruction": row.instruction,
-                    "input": row.input,
-                    "output": row.output,
-                    "source": row.source,
-                    "document": row.document,
-                    "rule": row.rule,
+                    "instruction": question,
+                    "input": given,
+                    "output": answer,
+                    "source": source,
+                    "document": document,
+                    "rule": rule,
                 }
-                if part is Part.VALID and row.value:
-                    example["value"] = row.value  # what an answer has to say, in whatever words
-                if self._is_duplicate(example, row.source):
+                if part is Part.VALID and value:
+                    example["value"] = value  # what an answer has to say, in whatever words
+                if self._is_duplicate(example, source):
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
-                    is_test = part is Part.VALID and asked_hash(row.instruction) not in self._asked
+                    is_test = part is Part.VALID and asked_hash(question) not in self._asked
                     yield example, Part.VALID if is_test else Part.TRAIN
                 else:
-                    self._skip_record(row.fact, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
+                    self._skip_record(key, f"longer than a row of {self._row.limit} tokens (max_seq_length)")
 
     def _document(self, name: str, rows: Iterator[Read]) -> Iterator[tuple[Example, bool]]:
         """(example, whether a record is one)."""
@@ -268,10 +268,10 @@ def write(
 
     No more than one example is held in memory.
     """
-    everything, recall = dataset / "examples.jsonl", Recall(seed)
+    everything, recall, encoder = dataset / "examples.jsonl", Recall(seed), json.JSONEncoder(ensure_ascii=False)
     with everything.open("wb") as lines:
         for example, part in examples:
-            lines.write(json.dumps(example, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+            lines.write(f"{encoder.encode(example)}\n".encode(errors="backslashreplace"))
             recall.see(example, part)
     valid = recall.valid(valid_fraction)
     with (

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -88,7 +88,7 @@ class Words(Generic[T]):
         """Each text begins with a single space and with a word."""
         rows = [_words(text[1:]) for text in texts]
         with self._lock:
-            fresh = {word for row in rows for word in row if word not in self._known}
+            fresh = set(chain.from_iterable(rows)).difference(self._known)
             self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
             joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
             self._forget(fresh)

@@ -55,9 +55,9 @@ class Recall:
         self._taught, self._drawn, self._numbers = array("q"), array("q"), array("q")
 
     def see(self, example: Example, part: Part) -> None:
-        self.shares.append(share(example, self._seed, part))
+        self.shares.append(2.0 if part is Part.TRAIN else share(example, self._seed, part))
         answer = example["output"]
-        if example.get("rule") == SILENT or (len(answer) > 2 * LONGEST and len(answer.split()) > LONGEST):
+        if (len(answer) > 2 * LONGEST and len(answer.split()) > LONGEST) or example.get("rule") == SILENT:
             return
         if part is Part.VALID:
             self._sure += 1

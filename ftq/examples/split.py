@@ -32,8 +32,11 @@ class Row:
 
     def fits(self, example: Example) -> bool:
         """Whether it fits. Of a very long example the start alone says that it doesn't."""
-        texts = [example["instruction"], example["input"], example["output"]]
-        if sum(map(_most_tokens, texts)) + self._beside <= self.limit:
+        texts = (example["instruction"], example["input"], example["output"])
+        room = self.limit - self._beside
+        for text in texts:
+            room -= len(text) if text.isascii() else _most_tokens(text)
+        if room >= 0:
             return True
         size, longest = LETTERS * self.limit, max(map(len, texts))
         while size < longest:

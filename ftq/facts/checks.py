@@ -8,11 +8,12 @@ from functools import lru_cache
 from importlib.resources import files
 from unicodedata import category
 
+from ftq.facts.text import signs
 from ftq.facts.text.signs import ENDS, PAUSES, asks
 
 WORDS = 45  # of a sentence at most
 RECENT = 1024  # texts whose checks are remembered: each rule asks of the same sentences
-LETTERS, WORD = re.compile(r"[^\W\d_]"), re.compile(r"\w+")
+LETTERS = re.compile(r"[^\W\d_]")
 NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Tibetan, Myanmar, Khmer
@@ -49,6 +50,7 @@ POINTS = re.compile(
 ELSEWHERE = re.compile(
     r"\b(?:above|below|the following|(?:this|previous|next) (?:section|example|page|chapter|document|guide))\b"
 )
+LEADS_ELSEWHERE = ("above", "below", "the following", "this ", "previous ", "next ")  # one of which that has
 GENERATED = re.compile(r"@generated|(?:auto|automatically)[ -]?generated|do not edit", re.IGNORECASE)
 VERSION = re.compile(r"\[?v?\d{1,4}[.\d-]*[\w.+-]{0,20}\]?(?:\s*[-–(].{0,40})?")
 
@@ -64,8 +66,12 @@ def words(text: str) -> int:
 @lru_cache(RECENT)
 def is_sentence(text: str) -> bool:
     """A whole sentence that can be understood alone."""
-    is_whole = is_readable(text) and not points(text) and ELSEWHERE.search(text) is None
+    is_whole = is_readable(text) and not points(text) and not leads_elsewhere(text)
     return is_whole and 4 <= words(text) <= WORDS and text[0] not in "|#>-*"
+
+
+def leads_elsewhere(text: str) -> bool:
+    return any(map(text.__contains__, LEADS_ELSEWHERE)) and ELSEWHERE.search(text) is not None
 
 
 @lru_cache(RECENT)
@@ -126,4 +132,4 @@ def is_generated(source: str) -> bool:
 @lru_cache(RECENT)
 def alike(text: str) -> frozenset[str]:
     """Equal for sentences that differ in signs, case and order only."""
-    return frozenset(WORD.findall(text.lower()))
+    return frozenset(signs.words(text))

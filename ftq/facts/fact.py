@@ -62,3 +62,8 @@ class Fact:
 
     def __post_init__(self) -> None:
         self.key = f"{self.file}:{self.line}:{self.rule}:{self.relation}:{self.attribute}:{self.subject}"
+
+    def __reduce__(self) -> tuple[type[Fact], tuple[object, ...]]:
+        """Facts go between processes: pickle's own way for slots is slow."""
+        about = (self.path, self.file, self.line, self.rule, self.attribute, self.kind)
+        return Fact, (self.subject, self.relation, self.value, self.sentence, *about)

@@ -149,25 +149,29 @@ def _opens(source: Source, start: int) -> int:
     return min(opens, default=start)
 
 
+def _tokens(source: str) -> list[Token]:
+    return _parser("|" in source).parse(source)
+
+
 @cache
-def _parser() -> MarkdownIt:
+def _parser(has_tables: bool) -> MarkdownIt:
     """A parser of blocks that leaves their text alone. Made once: that takes longer than parsing a short page."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark").enable("table").disable(["html_block", "reference"])
+    parser = MarkdownIt("commonmark").disable(["html_block", "reference"])
     parser.core.ruler.enableOnly(["normalize", "block"])
-    return parser
+    return parser.enable("table") if has_tables else parser
 
 
 def _parse(lines: list[str], first: int) -> tuple[list[Token], int]:
     """(the tokens of a stretch of lines, where it ends). It ends in no block: a heading added there stays a heading."""
     size = STRETCH
     while (last := _stretch(lines, first, size)) < len(lines):
-        tokens = _parser().parse("\n".join([*lines[first:last], "", "# A heading"]))
+        tokens = _tokens("\n".join([*lines[first:last], "", "# A heading"]))
         if tokens[-1].type == "heading_close" and tokens[-1].level == 0:
             return tokens[:-3], last
         size *= 2
-    return _parser().parse("\n".join(lines[first:])), len(lines)
+    return _tokens("\n".join(lines[first:])), len(lines)
 
 
 def _stretch(lines: list[str], first: int, size: int) -> int:
@@ -254,7 +258,7 @@ class _Blocks:
     def _code(self, token: Token) -> list[Block]:
         line, info = self._line(token), token.info.strip()
         if is_note(info) and self.depth < NOTES:
-            inner = _Blocks(_parser().parse(token.content), line, self.references, self.depth + 1)
+            inner = _Blocks(_tokens(token.content), line, self.references, self.depth + 1)
             inner.cuts = self.cuts
             return inner.read()
         lines = [text.rstrip() for text in token.content.split("\n")][:-1]

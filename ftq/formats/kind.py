@@ -97,10 +97,11 @@ def of(path: Path, most_bytes: int = MOST_BYTES) -> Kind:
         raise Unusable("not a file")
     if not status.st_size:
         raise Unusable("empty")
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-        file.seek(max(0, status.st_size - TAIL))
-        tail = file.read(TAIL) if head.startswith((ZIP, OLE)) else b""
+    with open(path, "rb") as file:
+        head, tail = file.read(HEAD), b""
+        if head.startswith((ZIP, OLE)):
+            file.seek(max(0, status.st_size - TAIL))
+            tail = file.read(TAIL)
     kind = of_bytes(head, tail, path.suffix.lower())
     most = MOST_JSONL_BYTES if kind is Kind.JSONL else min(most_bytes, MOST_TEXT_BYTES if kind in TEXTS else most_bytes)
     if status.st_size > most:
@@ -153,7 +154,9 @@ def _old_office(data: bytes, suffix: str) -> str:
 
 
 def _refuse_binary(head: bytes) -> None:
-    what = next((what for mark, what in SIGNATURES.items() if head.startswith(mark)), "")
+    what = ""
+    if head.startswith(tuple(SIGNATURES)):
+        what = next(what for mark, what in SIGNATURES.items() if head.startswith(mark))
     if head[4:8] == b"ftyp":
         what = _SOUND
     if b"\0" in head or (what and not _is_text(head)):

@@ -14,6 +14,7 @@ from ftq.questions.wordings import Language
 from ftq.questions.write import VAGUE, Draft, place_of
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
+TOPICAL = frozenset({*COMPARED, "meaning", "answer"})  # of the others only the words count
 VALUE = 8  # words of a value that can be compared
 Topic = tuple[str, str, str, str, str] | None
 Place = tuple[str, tuple[str, ...]]
@@ -21,10 +22,10 @@ SIGNS = "\"'`“”„«»?.!"
 IGNORED = str.maketrans(dict.fromkeys(SIGNS, " "))
 LOWERED = bytes(ord(" " if chr(byte) in SIGNS else chr(byte).lower()) if byte < 128 else byte for byte in range(256))
 LAST = 99
+NAMES = 2**14  # subjects, values and headings of tables that are remembered: they come again and again
 RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
 
 
-@lru_cache(2**16)
 def asked(question: str) -> str:
     """Equal for questions that differ in case, quotes and end only."""
     if question.isascii():  # a table of bytes is several times as fast
@@ -32,19 +33,23 @@ def asked(question: str) -> str:
     return " ".join(question.translate(IGNORED).lower().split())
 
 
+_name = lru_cache(NAMES)(asked)
+
+
 def asked_hash(question: str) -> int:
     """Equal in this process where `asked` is; for those of whom there may be millions."""
     return hash(asked(question))
 
 
-def resolved(drafts: Sequence[Draft], language: Language) -> tuple[list[Draft], list[Draft]]:
-    """Each question once: with its headings where it has two answers, dropped where it still has; and those."""
+def resolved(drafts: Sequence[Draft], language: Language) -> tuple[dict[int, Draft], list[Draft]]:
+    """Each question once, by its `asked_hash`: with its headings where it has two answers, dropped where it still has;
+    and those."""
     clear, contested = _unambiguous(drafts)
     kept, more = _settled(clear)
     again, lost = _settled([_with_place(draft, language) for draft in [*contested, *more]])
     lost += [draft for question, draft in again.items() if question in kept]
-    fresh = [draft for question, draft in again.items() if question not in kept]
-    return [*kept.values(), *fresh], lost
+    kept.update((question, draft) for question, draft in again.items() if question not in kept)
+    return kept, lost
 
 
 def _with_place(draft: Draft, language: Language) -> Draft:
@@ -59,30 +64,33 @@ def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
     """(clear, those that need their headings): by what is asked, however it is worded."""
     topics: dict[Topic, list[Draft]] = defaultdict(list)
     for draft in drafts:
-        topics[_topic(draft)].append(draft)
+        topics[_topic(draft) if draft.fact.relation in TOPICAL else None].append(draft)
     clear: list[Draft] = []
     contested: list[Draft] = []
     for topic, group in topics.items():
-        if topic is None or len(group) == 1 or len({asked(draft.gist) for draft in group}) == 1:
+        if topic is None or len(group) == 1 or _say_the_same(group):
             clear.extend(group)
             continue
         best = _first_of_sections(group) if topic[0] == "meaning" else _best_of_sections(group)
         winner = _winner(best) if topic[0] == "meaning" else None
-        is_one = len({asked(draft.gist) for draft in best}) == 1
+        is_one = _say_the_same(best)
         for draft in best:
             (clear if is_one or draft.fact is winner else contested).append(draft)
     return clear, contested
 
 
 def _topic(draft: Draft) -> Topic:
-    """What a question wants to know; None where only its words count."""
+    """What a question wants to know."""
     fact = draft.fact
-    if fact.relation not in (*COMPARED, "meaning", "answer"):
-        return None
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""
-        return fact.relation, "forward", asked(fact.subject), asked(attribute), ""
-    return fact.relation, "back", asked(fact.value), asked(fact.attribute), asked(fact.kind)
+        return fact.relation, "forward", _name(fact.subject), _name(attribute), ""
+    return fact.relation, "back", _name(fact.value), _name(fact.attribute), _name(fact.kind)
+
+
+def _say_the_same(group: Iterable[Draft]) -> bool:
+    gists = {draft.gist for draft in group}
+    return len(gists) == 1 or len(set(map(asked, gists))) == 1
 
 
 def _first_of_sections(group: list[Draft]) -> list[Draft]:
@@ -102,19 +110,19 @@ def _winner(group: list[Draft]) -> Fact | None:
     return facts[0] if best == RANK["S"] or all(fact is facts[0] for fact in facts) else None
 
 
-def _settled(drafts: Iterable[Draft]) -> tuple[dict[str, Draft], list[Draft]]:
-    """Questions with one answer by `asked`, and the others. In one section the more exact rule wins."""
-    kept: dict[str, Draft] = {}
-    groups: dict[str, list[Draft]] = {}  # of the questions that several ask
+def _settled(drafts: Iterable[Draft]) -> tuple[dict[int, Draft], list[Draft]]:
+    """Questions with one answer by `asked_hash`, and the others. In one section the more exact rule wins."""
+    kept: dict[int, Draft] = {}
+    groups: dict[int, list[Draft]] = {}  # of the questions that several ask
     for draft in drafts:
-        question = asked(draft.question)
+        question = asked_hash(draft.question)
         first = kept.setdefault(question, draft)
         if first is not draft:
             groups.setdefault(question, [first]).append(draft)
     contested: list[Draft] = []
     for question in [question for question in kept if question in groups]:
         best = _best_of_sections(groups[question])
-        if len(best) == 1 or len({asked(draft.gist) for draft in best}) == 1:
+        if len(best) == 1 or _say_the_same(best):
             kept[question] = best[0]
         else:
             del kept[question]
@@ -145,7 +153,7 @@ def contradictions(facts: Iterable[Fact]) -> tuple[Contradiction, ...]:
         if fact.relation in COMPARED and words(fact.value) <= VALUE and fact.rule != "J":
             attribute = "" if fact.relation == "default" else fact.attribute
             heading = fact.path[-1] if fact.path and VAGUE.fullmatch(fact.subject) else ""
-            key = fact.relation, asked(fact.subject), asked(attribute), asked(fact.kind) if attribute else "", heading
+            key = fact.relation, _name(fact.subject), _name(attribute), _name(fact.kind) if attribute else "", heading
             stated[key].setdefault(asked(fact.value), fact)
     found = []
     for values in stated.values():

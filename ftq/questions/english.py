@@ -193,9 +193,6 @@ def _imperative(sentence: str) -> Iterator[Asked]:
         yield Asked(f"What should I do about {thing}?", sentence, "about")
 
 
-BEFORE_SIGN = re.compile(r"\s+([?,.])")
-
-
 def _is_whole(question: str) -> bool:
     """Short enough, and nothing in it is open."""
     is_closed = question.count("(") == question.count(")") and not (question.count("`") % 2 or question.count('"') % 2)
@@ -203,5 +200,5 @@ def _is_whole(question: str) -> bool:
 
 
 def _tidy(text: str) -> str:
-    text = BEFORE_SIGN.sub(r"\1", " ".join(as_mine(text).split()))
+    text = " ".join(as_mine(text).split()).replace(" ?", "?").replace(" ,", ",").replace(" .", ".")
     return text[:1].upper() + text[1:]

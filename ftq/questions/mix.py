@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from sys import intern
 
 from ftq.facts import distinct
 from ftq.facts.fact import Fact
 from ftq.parallel import Processes, cores
-from ftq.questions.conflicts import asked, contradictions, resolved
+from ftq.questions.conflicts import asked_hash, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
 from ftq.questions.row import Lots, Options, Report, Row, order
 from ftq.questions.wordings import Language, language, language_of
@@ -37,16 +37,16 @@ def rows_of(
     unasked = [fact for fact in facts if fact.key not in drafted]
     single, conflicts = resolved(written, spoken)
     del written
-    train, valid = _held_back(single, facts, options)
-    del single
+    train, valid = _held_back(single.values(), facts, options)
     train, caps = _capped(train, options)
     here = {draft.fact.key for draft in train}
     valid = [draft for draft in valid if draft.fact.key in here]
-    silent, spare = _silent(train, valid, facts, known, spoken, options)
+    silent, spare = _silent(train, valid, single, facts, known, spoken, options)
+    del single
     train, valid = train + silent, valid + spare
+    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
     lots = Lots(options.seed)
     train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
-    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
     return _rows(train), _rows(valid), report
 
 
@@ -74,7 +74,7 @@ def texts_of(facts: Sequence[Fact], code: str, options: Options) -> list[list[tu
     return [[(draft.question, draft.answer, draft.gist, draft.template) for draft in some] for some in written]
 
 
-def _held_back(single: list[Draft], facts: Sequence[Fact], options: Options) -> tuple[list[Draft], list[Draft]]:
+def _held_back(single: Iterable[Draft], facts: Sequence[Fact], options: Options) -> tuple[list[Draft], list[Draft]]:
     """(train, valid): the last forward wording goes, to valid for every twentieth fact that keeps another."""
     of_fact: dict[str, list[Draft]] = defaultdict(list)
     for draft in single:
@@ -100,13 +100,13 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
     same, most = max(SAME_ANSWERS, int(options.answer_share * len(train))), options.section_rows
     left_out: dict[str, list[Draft]] = defaultdict(list)
-    sections, answers, kept = defaultdict[Section, int](int), defaultdict[str, int](int), list[Draft]()
+    sections, answers, kept = defaultdict[Section, int](int), defaultdict[int, int](int), list[Draft]()
     places = dict[int, Section]()  # of each fact
     for turn, rows in enumerate(_turns(train)):
         room = most if turn > 1 else most * FIRST
         for draft in rows:
             section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
-            answer = asked(draft.answer)
+            answer = asked_hash(draft.answer)
             if turn >= options.fact_rows:
                 left_out["rows of a fact"].append(draft)
             elif sections[section] >= room:
@@ -122,11 +122,11 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
 
 
 def _turns(train: list[Draft]) -> list[list[Draft]]:
-    """Each fact's first row, each fact's second, and so on."""
-    numbers, turns = defaultdict[str, int](int), list[list[Draft]]()
+    """Each fact's first row, each fact's second, and so on. A fact's rows come one after another."""
+    turns, turn, last = list[list[Draft]](), 0, ""
     for draft in train:
-        turn = numbers[draft.fact.key]
-        numbers[draft.fact.key] = turn + 1
+        key = draft.fact.key
+        turn, last = (turn + 1, last) if key == last else (0, key)
         if turn == len(turns):
             turns.append([])
         turns[turn].append(draft)
@@ -160,35 +160,40 @@ def _size(draft: Draft) -> int:
 def _silent(
     train: list[Draft],
     valid: list[Draft],
+    single: Mapping[int, Draft],
     facts: Sequence[Fact],
     known: Set[str] | None,
     spoken: Language,
     options: Options,
 ) -> tuple[list[Draft], list[Draft]]:
-    """Questions that the documents don't answer: (for train, others for valid where it has any rows)."""
+    """Questions that the documents don't answer: (for train, others for valid where it has any rows).
+
+    `single` has the others by their `asked_hash`.
+    """
     if "N" not in options.rules or options.refusals <= 0:
         return [], []
     if known is None:
         known = words_of(" ".join(f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence}" for fact in facts))
     count = round(len(train) * options.refusals / (1 - min(options.refusals, 0.9)))
     spare = min(SPARE, -(-count // SHARE)) if valid else 0
-    taken = {asked(draft.question) for draft in [*train, *valid]}
-    fresh: list[list[Draft]] = [[], []]
+    here, fresh = set(map(id, [*train, *valid])), set[int]()
+    silent: list[list[Draft]] = [[], []]
     asked_before = [draft.question for draft in train]
     for number, draft in enumerate(refusals(facts, known, spoken, options, count + spare, asked_before)):
-        if asked(draft.question) not in taken:
-            taken.add(asked(draft.question))
-            fresh[number >= count].append(draft)
-    return fresh[0], fresh[1]
+        question = asked_hash(draft.question)
+        if question not in fresh and id(single.get(question)) not in here:
+            fresh.add(question)
+            silent[number >= count].append(draft)
+    return silent[0], silent[1]
 
 
 def _rows(drafts: list[Draft]) -> list[Row]:
     """The drafts as rows. The list is emptied, so that not all are in memory twice."""
-    rows, sources = list[Row](), dict[Section, str]()  # a source is one text for all its rows
+    rows, sources = list[Row](), dict[tuple[str, str], str]()  # a source is one text for all its rows
     drafts.reverse()
     while drafts:
         question, answer, fact, gist, _ = draft = drafts.pop()
-        place = fact.file, fact.path
+        place = fact.file, fact.path[-1] if fact.path else ""
         source = sources.get(place) or sources.setdefault(place, _source(draft))
         rows.append(Row(question, "", answer, source, fact.rule, fact.key, gist, fact.file))
     return rows
@@ -207,8 +212,8 @@ def _report(
     left_out: dict[str, list[Draft]],
     unasked: list[Fact],
 ) -> Report:
-    rows = Counter(draft.fact.rule for draft in train)
-    met = Counter(draft.fact.key for draft in train)
+    rows = Counter([draft.fact.rule for draft in train])
+    met = Counter([draft.fact.key for draft in train])
     counted = [fact for fact in facts if fact.relation not in ("term", "said")]  # of a sentence some parts are asked
     few = tuple(fact.key for fact in counted if met[fact.key] * options.epochs < FEW)
     numbers = {reason: len(drafts) for reason, drafts in left_out.items()}

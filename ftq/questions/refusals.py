@@ -7,11 +7,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from functools import cached_property, lru_cache
+from heapq import nsmallest
 from itertools import chain, islice, zip_longest
 
 from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
+from ftq.facts.text.signs import names
 from ftq.questions.row import Options, order
 from ftq.questions.wordings import Language
 from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted
@@ -29,7 +31,7 @@ LEAST = 3  # refused questions of one beginning, whatever is answered
 
 def words_of(text: str) -> set[str]:
     """Words and names as they stand, in lower case."""
-    return {word.strip(".-_") for word in re.findall(r"[\w.-]+", text.lower())}
+    return {word.strip(".-_") for word in set(names(text))}
 
 
 def refusals(
@@ -104,18 +106,18 @@ class _Absent:
 
     def things(self) -> Iterator[Draft]:
         """Well-known names that no document has."""
+        forms = self._turned(self.language.without, "without")
         for number, thing in enumerate(self._unknown_things("things")):
-            form = self._turned(self.language.without, "without", number)
-            yield self._draft(form.format(thing=thing))
+            yield self._draft(forms[number % len(forms)].format(thing=thing))
 
     def with_things(self) -> Iterator[Draft]:
         """What one can do, with something that no document names."""
-        forms, things = self.language.own("using", "ask"), self._unknown_things("with")
+        forms, things = self._turned(self.language.own("using", "ask"), "with"), self._unknown_things("with")
         if not forms or not things:
             return
         for number, (fact, purpose) in enumerate(self._purposes("with")):
-            form = self._turned(forms, "with", number)
-            yield self._draft(form.format(subject=purpose, thing=things[number % len(things)]), fact)
+            form, thing = forms[number % len(forms)], things[number % len(things)]
+            yield self._draft(form.format(subject=purpose, thing=thing), fact)
 
     def lacking(self) -> Iterator[Draft]:
         """What a real subject isn't said to have: no section with it has a word of that."""
@@ -128,7 +130,8 @@ class _Absent:
             and _is_thing(fact.subject)
         ]
         asked = self.language.lacking
-        turns = [(fact, turn) for turn in range(TURNS if asked else 0) for fact in self._shuffled(subjects, "lacking")]
+        subjects = self._shuffled(subjects, "lacking") if asked else []
+        turns = [(fact, turn) for turn in range(TURNS) for fact in subjects]
         for number, (fact, turn) in enumerate(turns):
             question, about = asked[(number + turn + self.options.seed) % len(asked)]
             if not self.sections.together(fact.subject, about):
@@ -138,12 +141,12 @@ class _Absent:
         """One thing's verb with another one's object: no section has both."""
         if not self.is_english:
             return
-        forms = self.language.templates("purpose", "ask")
+        forms = self._turned(self.language.templates("purpose", "ask"), "crossed")
         both = zip(self._purposes("verbs"), self._purposes("objects"), strict=False)  # of many, each has other ones
         for number, ((fact, one), (_, other)) in enumerate(both):
             verb, thing = one.split(" ")[0], other.partition(" ")[2]
             if not self.sections.together(thing, {verb, f"{verb}s", f"{verb}ed"}, is_any=True):
-                yield self._draft(self._turned(forms, "crossed", number).format(subject=f"{verb} {thing}"), fact)
+                yield self._draft(forms[number % len(forms)].format(subject=f"{verb} {thing}"), fact)
 
     def swapped(self) -> Iterator[Draft]:
         """What one sentence says of its subject, asked of another one's."""
@@ -216,11 +219,10 @@ class _Absent:
         return Draft(question, self.language.word("silent"), about, "", "")
 
     def _shuffled(self, facts: Sequence[Fact], purpose: str) -> list[Fact]:
-        return sorted(facts, key=lambda fact: order(self.options.seed, fact.key, purpose))[:NAMES]
+        return nsmallest(NAMES, facts, key=lambda fact: order(self.options.seed, fact.key, purpose))
 
-    def _turned(self, forms: Sequence[str], purpose: str, number: int) -> str:
-        turned = sorted(forms, key=lambda form: order(self.options.seed, form, purpose))
-        return turned[number % len(turned)]
+    def _turned(self, forms: Sequence[str], purpose: str) -> list[str]:
+        return sorted(forms, key=lambda form: order(self.options.seed, form, purpose))
 
     def _pick(self, fact: Fact, purpose: str) -> int:
         return int.from_bytes(order(self.options.seed, fact.key, purpose), "big")

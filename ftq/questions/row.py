@@ -97,23 +97,27 @@ class Report:
 
 def order(seed: int, *parts: str) -> bytes:
     """What sorts in an order that only the seed decides."""
-    return blake2b("\0".join((str(seed), *parts)).encode("utf-8", "replace"), digest_size=8).digest()
+    return blake2b(_bytes("\0".join((str(seed), *parts))), digest_size=8).digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode() if text.isascii() else text.encode("utf-8", "replace")
 
 
 class Lots:
     """`Lots(seed, a)(b)` is `order(seed, a, b)`, for many b."""
 
     def __init__(self, seed: int, *parts: str) -> None:
-        self._start = blake2b("\0".join((str(seed), *parts, "")).encode("utf-8", "replace"), digest_size=8)
+        self._start = blake2b(_bytes("\0".join((str(seed), *parts, ""))), digest_size=8)
 
     def __call__(self, part: str) -> bytes:
         lot = self._start.copy()
-        lot.update(part.encode("utf-8", "replace"))
+        lot.update(part.encode() if part.isascii() else part.encode("utf-8", "replace"))
         return lot.digest()
 
     def after(self, part: str) -> Lots:
         """`Lots(seed, a).after(b)(c)` is `order(seed, a, b, c)`."""
         lots = object.__new__(Lots)
         lots._start = self._start.copy()
-        lots._start.update(f"{part}\0".encode("utf-8", "replace"))
+        lots._start.update(_bytes(f"{part}\0"))
         return lots

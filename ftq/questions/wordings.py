@@ -10,6 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ftq.facts.text.signs import letters
+
 NEUTRAL = "*"
 SAMPLE = 200_000  # characters that tell a language
 CERTAIN = 0.04  # of the words, by weight, are a language's commonest ones
@@ -17,7 +19,6 @@ ENOUGH, CLEARLY = 0.5, 1.2  # weight in all, and times the second language's
 LETTER, SINGLE = 0.5, 0.5  # what a letter and a word of one letter weigh
 FOREIGN = 0.003  # of the letters
 QUOTED = re.compile(r"(`[^`]*`|\"[^\"]*\"|“[^”]*”|„[^“]*“|«[^»]*»)")
-LETTERS = re.compile(r"[^\W\d_]+")
 WORD = re.compile(r"(?<![\w./$_-])[^\W\d_]+(?![\w/_-]|\.\w)")
 CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 KANA, HAN = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\u4e00-\u9fff]")
@@ -76,7 +77,7 @@ class Language:
     def reworded(self, text: str, turn: int) -> str:
         """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
         others = _synonyms(self.code)
-        if others.keys().isdisjoint(LETTERS.findall(text.lower())):  # most questions; looking for places is slow
+        if others.keys().isdisjoint(letters(text)):  # most questions; looking for places is slow
             return text
         pieces = QUOTED.split(text)
         places = [
@@ -124,16 +125,16 @@ def _tables() -> dict[str, dict[str, Any]]:
 def language_of(text: str) -> str:
     """The language by its script and its commonest words; `*` if none stands out."""
     text = text[:SAMPLE]
-    letters = sum(map(str.isalpha, text)) or 1
-    if len(KANA.findall(text)) > letters * 0.05:
+    size = sum(map(str.isalpha, text)) or 1
+    if len(KANA.findall(text)) > size * 0.05:
         return "ja"
-    if len(HAN.findall(text)) > letters * 0.2:
+    if len(HAN.findall(text)) > size * 0.2:
         return "zh"
-    if sum(map(language(NEUTRAL).word("letters").__contains__, text.lower())) > letters * FOREIGN:
+    if sum(map(language(NEUTRAL).word("letters").__contains__, text.lower())) > size * FOREIGN:
         return NEUTRAL
-    if len(CYRILLIC.findall(text)) > letters * 0.5:
+    if len(CYRILLIC.findall(text)) > size * 0.5:
         return "ru"
-    words = LETTERS.findall(text.lower())
+    words = letters(text)
     marks = set(text.lower())
     scores = {
         code: sum(weights.get(word, 0) for word in words) + LETTER * len(marks & own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
@@ -151,21 +152,21 @@ class _Writer:
         rest = fact.sentence.replace(fact.attribute, " ") if fact.attribute else fact.sentence
         if "`" in rest:
             return []
-        plain = [word for word in dict.fromkeys(word.strip(SIGNS) for word in rest.split()) if len(word) > 2]
+        plain = [word for word in dict.fromkeys([word.strip(SIGNS) for word in rest.split()]) if len(word) > 2]
         return [word for word in plain if word.lower().replace("’", "'") not in common]
 
     def _keywords(self, heavy: list[str], template: str) -> str:
         """Some of the words, in their order."""
         if len(heavy) <= KEYWORDS:
             return " ".join(heavy)
-        chosen = sorted(heavy, key=self.lots.after(template))[:KEYWORDS]
-        return " ".join(word for word in heavy if word in chosen)
+        chosen = set(sorted(heavy, key=self.lots.after(template))[:KEYWORDS])
+        return " ".join([word for word in heavy if word in chosen])
 
     def _ordered(self, templates: list[str]) -> list[str]:
         return sorted(templates, key=self.lots)
 
     def _coin(self, form: str) -> int:
-        return self.lots.after(form)("coins")[0]
+        return self.lots(f"{form}\0coins")[0]
 
     def _worded(
         self, templates: Sequence[str], answers: list[str], gist: str, count: int, **given: str
@@ -196,11 +197,17 @@ class _Writer:
         topics = self.language.topics
         return topics[coin // 4 % len(topics)].format(topic=self.options.topic, q=question)
 
-    @property
-    def _is_quoted(self) -> bool:
-        return self.fact.relation == "attribute" and self.relation != "count"
-
     def _filled(self, template: str, given: dict[str, str]) -> str:
+        text = template.format(**self._parts, **given)
+        if self.language.code == "en":
+            text = plural(text, self._parts["subject"])
+        if self._needs_place and "{place}" not in template:
+            text = self.language.word("place").format(q=text, place=self.place)
+        return text
+
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        """What stands for the names in braces of all templates."""
         fact, is_english = self.fact, self.language.code == "en"
         subject = fact.subject if self.relation in UNQUOTED else quoted(fact.subject, self.language)
         if fact.relation in ("command", "lead", "list") and self.relation in ("command", "purpose") and is_english:
@@ -211,19 +218,18 @@ class _Writer:
             subject = as_mine(subject)
         attribute = lowered(fact.attribute) if is_english else fact.attribute
         value = f"`{fact.value}`" if fact.relation == "command" and "`" not in fact.value else fact.value
-        text = template.format(
-            subject=subject,
-            attribute=attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
-            value=quoted(value, self.language, always=True) if self._is_quoted else value,
-            kind=(lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
-            place=self.place,
-            **given,
-        )
-        if is_english:
-            text = plural(text, subject)
-        if (_is_vague(fact) or self.relation == "cell") and "{place}" not in template and fact.path:
-            text = self.language.word("place").format(q=text, place=self.place)
-        return text
+        is_quoted = fact.relation == "attribute" and self.relation != "count"
+        return {
+            "subject": subject,
+            "attribute": attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
+            "value": quoted(value, self.language, always=True) if is_quoted else value,
+            "kind": (lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
+            "place": self.place,
+        }
+
+    @cached_property
+    def _needs_place(self) -> bool:
+        return bool(self.fact.path) and (self.relation == "cell" or _is_vague(self.fact))
 
 
 def _is_vague(fact: Fact) -> bool:

@@ -56,6 +56,8 @@ DEFAULT = re.compile(
     r"|(?i:true|false|none|null|yes|no|on|off|empty)\b)"
 )
 
+SAYS_DEFAULT = ("default", "standard", "valor", "predefinito", "standaard")
+
 
 def command(place: Place) -> Iterator[Fact]:
     """Code below the line that says what it is for, commands below comments, two columns."""
@@ -179,8 +181,9 @@ def key(place: Place) -> Iterator[Fact]:
             yield from _keys(place, block)
     own = place.section.heading if place.section.heading.count("`") == 2 else ""
     for paragraph in place.section.paragraphs:
-        for sentence in paragraph.sentences if "`" in paragraph.raw or own else ():
-            yield from _default(place, paragraph, sentence, own)
+        if ("`" in paragraph.raw or own) and _may_state_default(paragraph.inline.text):
+            for sentence in paragraph.sentences:
+                yield from _default(place, paragraph, sentence, own)
 
 
 def _keys(place: Place, code: Code) -> Iterator[Fact]:
@@ -195,6 +198,12 @@ def _keys(place: Place, code: Code) -> Iterator[Fact]:
         if pair and 3 <= words(text) <= 40 and is_readable(text) and not PAIR.match(text):
             yield place.fact("K", "meaning", f"`{pair.group(1)}`", text.strip(), number, sentence=line.strip())
         comments = []
+
+
+def _may_state_default(text: str) -> bool:
+    """Quickly: what DEFAULT needs in a text of ASCII."""
+    lowered = text.lower()
+    return not text.isascii() or any(map(lowered.__contains__, SAYS_DEFAULT))
 
 
 def _default(place: Place, paragraph: Paragraph, sentence: Sentence, own: str) -> Iterator[Fact]:

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ftq.facts.blocks import Paragraph
-from ftq.facts.checks import CJK, ELSEWHERE, EMPTY, RECENT, is_readable, is_sentence, is_subject, known_words, words
+from ftq.facts.checks import (
+    CJK,
+    EMPTY,
+    RECENT,
+    is_readable,
+    is_sentence,
+    is_subject,
+    known_words,
+    leads_elsewhere,
+    words,
+)
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place, answer
@@ -37,6 +47,7 @@ NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][A-Za-z0-9+#]{2,20})(?:[ -][A-Z][A-Za-z0
 NUMBER = re.compile(
     r"(?<![\w.`-])\d(?:[\d.,]{0,12}\d)?(?:\s?(?:%|percent|[KMGT]i?B\b|ms\b|seconds?|minutes?|hours?|days?|weeks?|months?|years?|bytes?|bits?|times|MHz|GHz|cores?|lines?|characters?|tokens?|steps?|Sekunden|Minuten|Stunden|Tage|secondes|jours|heures|segundos|minutos|horas|días|giorni|ore|dias|секунд|минут|дней|秒|分|时间|天|日|個|个))?(?!\w)"
 )
+DIGIT = re.compile(r"\d")
 OPENING = re.compile(
     r"(?:The|An?|Your|Each|Every) ((?:[a-z][\w-]{1,20} ){0,2}?[a-z][\w-]{1,20}) "
     rf"(?:is|are|has|have|can|cannot|must|may|will|should|does|was|were|needs|{'|'.join(sorted(THIRD_PERSON))}) "
@@ -126,7 +137,12 @@ def _stated(place: Place, sentence: Sentence) -> Iterator[Fact]:
         "at",
     }:
         yield from _does(place, sentence, match)
-    elif (match := IS.match(text)) and is_subject(match.group(1), longest=4) and not _is_no_thing(match.group(1)):
+    elif (
+        (" is " in text or " are " in text)  # of most sentences that says enough
+        and (match := IS.match(text))
+        and is_subject(match.group(1), longest=4)
+        and not _is_no_thing(match.group(1))
+    ):
         yield place.fact("S", "meaning", _without_article(match.group(1)), text, line, sentence=text)
 
 
@@ -172,7 +188,7 @@ def plain(place: Place) -> Iterator[Fact]:
 def _is_bound(text: str) -> bool:
     """A sentence that says something under its heading only."""
     is_long = 5 <= words(text) <= LONGEST and text[0].isalnum()
-    return is_long and is_readable(text) and not (EXAMPLE.match(text) or DEFINES.match(text) or ELSEWHERE.search(text))
+    return is_long and is_readable(text) and not (EXAMPLE.match(text) or DEFINES.match(text) or leads_elsewhere(text))
 
 
 def term(place: Place) -> Iterator[Fact]:
@@ -189,7 +205,7 @@ def term(place: Place) -> Iterator[Fact]:
 @lru_cache(RECENT)
 def _blank(text: str, bolds: tuple[str, ...]) -> str:
     """A number tells most, then code after the sentence's beginning, bold words and names."""
-    numbers = [match.group().strip() for match in NUMBER.finditer(text)]
+    numbers = [match.group().strip() for match in NUMBER.finditer(text)] if DIGIT.search(text) else []
     number = next((number for number in numbers if not number[-1].isdigit()), "")  # with its unit
     if number := number or next((number.rstrip(".,") for number in numbers if len(number) > 1), ""):
         return number
@@ -197,7 +213,8 @@ def _blank(text: str, bolds: tuple[str, ...]) -> str:
         if code.start() and len(code.group()) > 3 and len(code.group().split()) <= 4:
             return code.group()
     bold = next((bold for bold in bolds if is_subject(bold, 3) and _is_whole(bold, text)), "")
-    name = NAME.search(text) if not bold else None
+    has_names = not bold and text[1:] != text[1:].lower()
+    name = NAME.search(text) if has_names else None
     thing = OPENING.match(text)
     return bold or (name.group() if name else thing.group(1) if thing else "")
 

@@ -24,7 +24,8 @@ _DEFINED = re.compile(r"^ {0,3}\[[^\[\]]{1,200}\]:\s{0,9}<?$", re.MULTILINE)
 _BASE64 = re.compile(r"[\s>\"'+]*([A-Za-z0-9+/_-]{40,}={0,2})[\"',;\\+\s]*")
 _BASE64_END = re.compile(r"[\s>\"'+]*(?:[A-Za-z0-9+/_-]{0,99}={1,2}|[A-Za-z0-9+/_-]{16,99})[\"',;\\+\s]*")
 _HEX = re.compile(r"\s*(?:(?:0x)?[0-9a-fA-F]{4,16}:?\s{1,4})?(?:(?:0x|\\x)?[0-9a-fA-F]{2,4}[,\s]\s{0,3}){7,}.{0,40}")
-_KEY, _KEY_END = re.compile(r"[\s>\"'+]*-----BEGIN [A-Z0-9 ]{1,40}-----"), "-----END "
+_KEY_BEGIN, _KEY_END = "-----BEGIN ", "-----END "
+_KEY = re.compile(rf"[\s>\"'+]*{_KEY_BEGIN}[A-Z0-9 ]{{1,40}}-----")
 _ANSI = re.compile(
     r"\x1b(?:\[[0-9;?]{0,20}[ -/]{0,3}[@-~]|\][^\x07\x1b]{0,300}(?:\x07|\x1b\\))"
 )  # a terminal's colours
@@ -78,6 +79,8 @@ def _without_runs(text: str, lost: int, instead: str) -> tuple[str, int]:
         size += len(run[0])
         return instead
 
+    if len(text) < LONG or max(map(len, text.split()), default=0) < LONG:
+        return text, lost
     kept = _RUN.sub(shortened, text)
     return kept, lost + size
 
@@ -102,6 +105,8 @@ def without_dumps(lines: list[str], is_code: bool) -> tuple[list[str], int]:
 def _dumps(lines: list[str]) -> Iterator[tuple[int, int]]:
     """(the first line of each, the line after it)."""
     at = 0
+    if len(lines) < LINES and not any(_KEY_BEGIN in line for line in lines):
+        return
     while at < len(lines):
         start, at = at, at + 1
         if len(lines[start]) > LONGEST_LINE:

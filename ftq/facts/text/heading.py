@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 LONGEST = 500  # characters
+_DECORATION = "[<}:#¶"  # one of these is in whatever is none of the text
 _ATTRIBUTE = r"(?:[#.][^\s{}#.]+|[\w:-]+=(?:\"[^\"]*\"|'[^']*'|[^\s{}\"']*))"
 # {#id}, {.class}, {#id .class key="value"}, {: .class }, {-}, and Docusaurus's {/* #id */}; `{a=1}` is text
 _ATTRIBUTES = re.compile(
@@ -22,6 +23,8 @@ def undecorated(heading: str) -> str:
     """The Markdown of a heading's text. A very long heading is no title: it stays as it is."""
     if len(heading) > LONGEST:
         return heading
+    if not any(map(heading.__contains__, _DECORATION)):
+        return heading.strip()
     text = _ANCHOR.sub("", heading)
     while (shorter := _SIGNS.sub("", _EMOJI.sub("", _ATTRIBUTES.sub("", text)))) != text:
         text = shorter

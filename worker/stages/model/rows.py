@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from array import array
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,30 @@ LOOKED_AT = 2**22  # tokens that are read back at once
 Row = dict[str, Any]  # "input_ids" and "labels": arrays (tokens,) of int64
 
 
-def write(dataset: Path, model_dir: Path, stop: str, format: Format = "alpaca") -> list[int]:
-    """Tokenise train.jsonl and valid.jsonl into tokens.safetensors. Return the examples' lengths in tokens."""
-    tokens = Tokens(model_dir, format)
+def write(
+    dataset: Path,
+    model_dir: Path,
+    stop: str,
+    format: Format = "alpaca",
+    tokens: Tokens | None = None,
+    look: Callable[[list[Example], list[int]], None] = lambda examples, lengths: None,
+) -> list[int]:
+    """Tokenise train.jsonl and valid.jsonl into tokens.safetensors. Return the examples' lengths in tokens.
+
+    `tokens` are the model's, if the caller has them. Batch after batch is shown to `look`, with the lengths.
+    """
+    tokens = tokens or Tokens(model_dir, format)
     numbers: dict[str, array[int]] = {}
     spilled = {f"{part}_ids": dataset / f"{part}.tokens" for part in PARTS}
     for part in PARTS:
         lengths, answers = numbers[f"{part}_lengths"], numbers[f"{part}_answers"] = array("q"), array("q")
         with spilled[f"{part}_ids"].open("wb") as file:
-            for asked, answer in _pairs(tokens, dataset, part, stop):
-                file.write(asked + answer)
-                lengths.append(len(asked) + len(answer))
-                answers.append(len(answer))
+            for examples in _batches(dataset, part):
+                for asked, answer in tokens.pairs(examples, stop):
+                    file.write(asked + answer)
+                    lengths.append(len(asked) + len(answer))
+                    answers.append(len(answer))
+                look(examples, lengths[-len(examples) :].tolist())
     _save(dataset / FILE, numbers, spilled, _made_of(dataset, model_dir, stop, format))
     return [length for part in PARTS for length in numbers[f"{part}_lengths"]]
 
@@ -140,7 +152,7 @@ def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict
     parts: dict[str, array[int]] = {}
     for part in PARTS:
         ids, lengths, answers = array("i"), array("q"), array("q")
-        for asked, answer in _pairs(tokens, dataset, part, stop):
+        for asked, answer in chain.from_iterable(tokens.pairs(some, stop) for some in _batches(dataset, part)):
             ids.extend(asked)
             ids.extend(answer)
             lengths.append(len(asked) + len(answer))
@@ -149,11 +161,10 @@ def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict
     return {name: numpy.asarray(numbers) for name, numbers in parts.items()}
 
 
-def _pairs(tokens: Tokens, dataset: Path, part: str, stop: str) -> Iterator[tuple[array[int], array[int]]]:
-    """(prompt, answer with its stop token) of each example."""
+def _batches(dataset: Path, part: str) -> Iterator[list[Example]]:
     examples = read_jsonl(dataset / f"{part}.jsonl")
     while batch := list(islice(examples, BATCH)):
-        yield from tokens.pairs(batch, stop)
+        yield batch
 
 
 def _rows(arrays: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:

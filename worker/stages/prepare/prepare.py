@@ -12,21 +12,20 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
-from itertools import chain, islice
 from pathlib import Path
 
 from ftq.check import chats
-from ftq.check.check import Check, check_of
+from ftq.check.check import check_of
 from ftq.check.page import page
-from ftq.check.survey import Survey, batches
+from ftq.check.survey import Survey
 from ftq.errors import UserError, blaming
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
 from ftq.examples.records.given import Candidate
-from ftq.examples.report import REPORT, DatasetReport, Skipped
+from ftq.examples.report import REPORT, Skipped
 from ftq.examples.split import Row
 from ftq.facts import Fact
-from ftq.files.run_dir import RunDir, read_jsonl, write_json
+from ftq.files.run_dir import RunDir, write_json
 from ftq.parallel import OFTEN
 from ftq.plan import sizes
 from ftq.spec import models, weights
@@ -82,11 +81,12 @@ def prepare(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     _tell_skipped(examples, report)
     _tell(_worth_knowing(examples), "note", report)
     examples.documents.skipped.extend(_left_out(run))
-    lengths = rows.write(folder, model_dir, stop, spec.format)
+    survey = Survey(run.documents, lambda example: tokens.texts(example, stop), spec.seed)
+    lengths = rows.write(folder, model_dir, stop, spec.format, tokens, survey.add)
     with blaming("model"):
         rows.check_vocabulary(folder, tokens, reading_part(base_model.read_config(model_dir))["vocab_size"])
     summary = examples.report(valid, lengths, row.limit, stop, revision, tested)
-    told = _check(run.documents, folder, summary, lengths, spec, tokens)
+    told = check_of(spec.documents, spec.model, summary, survey)  # what `ftq check` would tell
     write_json(folder / REPORT, {**summary.to_json(), "findings": [asdict(one) for one in told.findings]})
     (folder / PREVIEW).write_text(page(told), encoding="utf-8")
     report.progress(100)
@@ -179,18 +179,6 @@ def _left_out(run: RunDir) -> list[Skipped]:
     if not run.left_out.is_file():  # as in a run of an earlier version
         return []
     return [Skipped(name, reason) for name, reason in json.loads(run.left_out.read_text(encoding="utf-8"))]
-
-
-def _check(
-    documents: Path, dataset: Path, summary: DatasetReport, lengths: list[int], spec: RunSpec, tokens: Tokens
-) -> Check:
-    """What `ftq check` would tell, of the rows as they were written and counted."""
-    survey = Survey(documents, lambda example: tokens.texts(example, summary.stop), spec.seed)
-    counted = iter(lengths)
-    written = chain.from_iterable(read_jsonl(dataset / f"{part}.jsonl") for part in rows.PARTS)
-    for batch in batches(written):
-        survey.add(batch, list(islice(counted, len(batch))))
-    return check_of(spec.documents, spec.model, summary, survey)
 
 
 def _nothing(examples: Examples) -> UserError:
