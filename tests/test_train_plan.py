@@ -104,6 +104,14 @@ def test_a_run_keeps_its_optimizer_on_whatever_card_it_goes_on(decide: Decide) -
     assert decide(11, optimizer="adamw_8bit")[0].optimizer == "adamw_8bit"
 
 
+def test_on_a_cpu_a_run_keeps_its_type_whatever_is_faster_later(decide: Decide, tmp_path: Path) -> None:
+    """A checkpoint of another type would be forgotten."""
+    first, _ = decide(60, "smollm2-135m", gpu=False)
+    handover = Handover.read(RunDir(tmp_path))
+    replace(handover, plan=replace(first, dtype="bfloat16")).write(RunDir(tmp_path))
+    assert (first.dtype, decide(60, "smollm2-135m", gpu=False)[0].dtype) == ("float32", "bfloat16")
+
+
 def test_a_smaller_card_computes_otherwise_and_learns_the_same(decide: Decide, tmp_path: Path) -> None:
     plans = []
     for gib in (74, 16, 9):

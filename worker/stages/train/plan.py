@@ -59,7 +59,8 @@ def _plan(
     apart = gpu or processor.keeps_apart(base_model.read_config(model_dir), spec.max_seq_length)
     if spec.packing is True and not apart:
         report.event("warning", "packing: on a CPU this model's attention can't keep examples apart, it is off")
-    handover, dtype = Handover.read(run), choose_dtype(spec, gpu)
+    handover = Handover.read(run)
+    dtype = _dtype(spec, gpu, handover.plan)
     card = replace(look_at_card(gpu, dtype), corrections=handover.corrections, starts=handover.starts)
     machine = Machine(card, engine, dtype, total_memory(gpu), gpu and not takes_groups(), apart)
     shape = _shape(model_dir)
@@ -74,6 +75,16 @@ def _plan(
     expected = loop(plan, card, training, held_out, bool(checkpoints.find_all(run)))
     report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, expected))
     return plan
+
+
+def _dtype(spec: RunSpec, gpu: bool, earlier: Plan | None) -> str:
+    """The compute type; on a CPU that of the attempt before, whose checkpoint is of no use to another type.
+
+    What is faster there is measured, and another processor, or this one at other work, may say otherwise.
+    """
+    if not gpu and earlier and not earlier.gpu and earlier.dtype:
+        return earlier.dtype
+    return choose_dtype(spec, gpu)
 
 
 def _shape(model_dir: Path) -> Shape | None:
