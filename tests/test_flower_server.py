@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A broker, a worker and Flower with its controls; whoever uses them leaves the worker with nothing to do."""
-    with Bench(tmp_path_factory.mktemp("shared") / "artifacts") as bench:
+    with Bench(tmp_path_factory.mktemp("shared") / "artifacts", FTQ_LEASE_SECONDS="10") as bench:  # one has to end
         bench.start_flower()
         bench.start_worker()
         yield bench

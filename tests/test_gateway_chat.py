@@ -517,7 +517,8 @@ def test_the_checkpoints_of_a_run_share_a_server_that_keeps_them_apart(
         return continued, answered.choices
 
     def first(number: int, prompt: str) -> Any:
-        answer = client.completions.create(model=f"shared:{number}", prompt=prompt, max_tokens=1, logprobs=3)
+        how: dict[str, Any] = {"max_tokens": 1, "temperature": 0, "logprobs": 3}
+        answer = client.completions.create(model=f"shared:{number}", prompt=prompt, **how)
         return answer.choices[0].logprobs
 
     alone = {pair: choices(f"alone:{pair[1]}", pair[0]) for pair in asked}

@@ -629,9 +629,9 @@ def test_one_that_was_frozen_since_its_claim_leaves_the_next_attempts_files_alon
 def test_a_lease_that_is_lost_at_the_last_moment_publishes_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, hold = rig.submit("r"), rig.store.hold
 
-    def late(token: str, seconds: float) -> Any:
+    def late(*given: Any) -> Any:
         expire(rig)
-        return hold(token, seconds)
+        return hold(*given)
 
     monkeypatch.setattr(rig.store, "hold", late)
     assert rig.supervisor.run("r", "prepare", 1) is False
