@@ -141,7 +141,7 @@ def test_terminate_is_a_clean_cancel(bench: Bench, page: Page, run: Run) -> None
     page.goto(f"{bench.url}/task/{run.id}.train.1")
     page.get_by_role("button", name="Terminate").click()
     page.wait_for_function(f"() => ({ROWS})().Status === 'REVOKED'")
-    bench.wait_for(run, "cancelled")
+    bench.wait_for(run.name, "cancelled")
     events = [event.kind for event in bench.client.store.events(run.id)]
     assert events[-3:] == ["cancelled", "checkpoint", "cancelled"]
     assert list(bench.client.run_dir(run.id).checkpoints.glob("1/*.json"))
@@ -149,7 +149,7 @@ def test_terminate_is_a_clean_cancel(bench: Bench, page: Page, run: Run) -> None
     open_list(page, bench, f"{run.id}.train.1")
     assert page.evaluate(CELLS, f"{run.id}.train.1")["state"] == "REVOKED"
     after = bench.submit("after-" + run.name)
-    bench.wait_for(after, "succeeded")  # and its worker is free
+    bench.wait_for(after.name)  # and its worker is free
 
 
 def test_without_the_login_there_is_nothing_to_see(bench: Bench, browser: Browser) -> None:
