@@ -30,7 +30,9 @@ from worker.stages import STOPPED
 if TYPE_CHECKING:
     from worker.stages.process.main import Report
 
-ECHO_SECONDS = 3.0  # a rank's end causes an error in rank 0; its watcher sees the end at most this much later
+# A rank that fails causes an error in rank 0 at once; its end, which the watcher sees, may come so much later: it frees a
+# GPU first, or the machine has other work.
+ECHO_SECONDS = 20.0
 PARTING_SECONDS = 30.0  # in which the others have to free their GPU once all is done
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FOLLOWED = "FTQ_RANK_ZERO"  # the process id of rank 0, in the environment of the other ranks
