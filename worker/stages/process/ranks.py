@@ -30,8 +30,8 @@ from worker.stages import STOPPED
 if TYPE_CHECKING:
     from worker.stages.process.main import Report
 
-# A rank that fails causes an error in rank 0 at once; its end, which the watcher sees, may come so much later: it frees a
-# GPU first, or the machine has other work.
+# A rank that fails causes an error in rank 0 at once; its end, which the watcher sees, may come so much later: it frees
+# a GPU first, or the machine has other work.
 ECHO_SECONDS = 20.0
 PARTING_SECONDS = 30.0  # in which the others have to free their GPU once all is done
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
