@@ -157,8 +157,7 @@ def train(run: RunDir, records: list[dict[str, Any]], case: Case, attempt: int, 
 
 def stage(run: RunDir, attempt: int) -> None:
     """The train stage, whose clock is the processor time of this process."""
-    from worker.stages.engine import device
-    from worker.stages.train import speed, watcher
+    from worker.stages.engine import device, speed, watcher
     from worker.stages.train.train import train as train_stage
 
     used = time.process_time

@@ -12,9 +12,9 @@ from ftq.errors import UserError
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.spec.options import parse
 from tests.tiny import sealed
+from worker.stages.engine.speed import Moment, Step
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints, train
-from worker.stages.train.speed import Moment, Step
 from worker.stages.train.watcher import Watcher
 
 

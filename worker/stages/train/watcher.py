@@ -12,11 +12,11 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.files.run_dir import RunDir
 from ftq.spec.options import RunSpec
+from worker.stages.engine.speed import Moment, Speed, Step
 from worker.stages.process import ranks
 from worker.stages.process.main import Report
 from worker.stages.train import checkpoints
 from worker.stages.train.checkpoints import Checkpoint
-from worker.stages.train.speed import Moment, Speed, Step
 
 FIRST_SAVE_SECONDS = 60.0  # save_steps=auto: of steps before an attempt's first checkpoint, so that a loss costs little
 SAVE_SECONDS = 300.0  # and between its others
