@@ -140,7 +140,7 @@ def test_what_goes_up_comes_down_the_same(here: Share, there: Share) -> None:
     content = {
         "documents/a.md": b"A",
         "documents/empty.md": b"",
-        f"documents/{odd.replace('#', '') if here.bucket.scheme == 'az' else odd}": b"odd",
+        f"documents/{odd.replace('#', '') if here.bucket.kind == 'az' else odd}": b"odd",
         "documents/deep/er/b.md": os.urandom(3_000_000),
         "questions.json": b"[]",
     }

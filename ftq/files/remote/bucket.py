@@ -50,8 +50,9 @@ class Bucket:
     def __init__(self, url: str, patient: bool = True) -> None:
         """Without patience an unreachable bucket is told of in seconds: a person waits."""
         self.url, self._patient = url, patient
-        self.scheme, _, place = url.partition("://")
-        self._root = place if self.scheme != LOCAL else os.path.abspath(place)
+        scheme, _, place = url.partition("://")
+        self.kind = kinds.kind_of(scheme)
+        self._root = place if self.kind != LOCAL else os.path.abspath(place)
 
     @cached_property
     def _fs(self) -> Any:
@@ -67,7 +68,7 @@ class Bucket:
         """Put a small object there, whole or not at all."""
 
         def write(fs: Any, path: str) -> None:
-            if self.scheme != LOCAL:
+            if self.kind != LOCAL:
                 fs.pipe_file(path, data)
                 return
             fs.makedirs(os.path.dirname(path), exist_ok=True)
@@ -80,7 +81,7 @@ class Bucket:
         """Put a file there, whole or not at all."""
 
         def put(fs: Any, path: str) -> None:
-            if self.scheme != LOCAL:
+            if self.kind != LOCAL:
                 fs.put_file(str(file), path)
                 return
             fs.makedirs(os.path.dirname(path), exist_ok=True)
@@ -91,11 +92,11 @@ class Bucket:
 
     def parts(self, key: str) -> Parts | None:
         """The object as one that goes up in parts; None where this kind of bucket takes it whole."""
-        return kinds.parts_of(self.scheme, lambda action: self._do(key, action))
+        return kinds.parts_of(self.kind, lambda action: self._do(key, action))
 
     def begun(self, prefix: str = "") -> list[Begun]:
         """What has begun to go up in parts below the prefix, which is a folder's name, and isn't whole."""
-        return self._do(prefix, lambda fs, path: kinds.begun(self.scheme, fs, path, self._path("")))
+        return self._do(prefix, lambda fs, path: kinds.begun(self.kind, fs, path, self._path("")))
 
     def give_up(self, *uploads: Begun) -> None:
         for upload in uploads:
@@ -105,9 +106,9 @@ class Bucket:
         """Copy an object on the server's side. Gone if it isn't there."""
 
         def copy(fs: Any, path: str) -> None:
-            if self.scheme == LOCAL:
+            if self.kind == LOCAL:
                 fs.makedirs(os.path.dirname(path), exist_ok=True)
-            kinds.copy(self.scheme, fs, self._path(source), path)
+            kinds.copy(self.kind, fs, self._path(source), path)
 
         self._do(source, lambda fs, _: copy(fs, self._path(key)))
 
@@ -184,12 +185,12 @@ class Bucket:
 
     def _check_place(self, fs: Any) -> None:
         """Whether the bucket is there and may be listed; so has file://'s folder to be: its mount may be missing."""
-        if self.scheme == LOCAL:
+        if self.kind == LOCAL:
             if not os.path.isdir(self._root):
                 hint = f"Mount its disk, or make it: mkdir -p {self._root}"
                 raise OutOfReach(f"bucket {self.url}: there is no such folder", hint)
             return
-        opening.look(self.scheme, fs, self._root)
+        opening.look(self.kind, fs, self._root)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}".rstrip("/")
@@ -202,7 +203,7 @@ class Bucket:
         except Exception as error:
             if not errors.is_missing(error) or errors.is_no_bucket(error):
                 raise self._translated(error) from error
-            if self.scheme != "s3":  # others tell as much of a bucket that is missing
+            if self.kind != "s3":  # others tell as much of a bucket that is missing
                 self._look_again()
             raise Gone(f"{self.url}/{key} isn't there", "Somebody has deleted it from the bucket.") from error
 

@@ -74,7 +74,7 @@ class Upload:
         self._there = {entry.path: entry for entry in earlier}
         longest = max((self.manifest.key(Entry(path, 0, "")) for path in files), key=len, default="")
         for path in files:
-            if not (is_safe(path) and takes_name(bucket.scheme, path)):
+            if not (is_safe(path) and takes_name(bucket.kind, path)):
                 raise FtqError(f"{path!r} can't be a name in the bucket", "Rename the file.")
         if len(f"{bucket.url}/{longest}".encode()) > LONGEST_KEY:
             raise FtqError(f"the name {longest} is too long for the bucket", f"{LONGEST_KEY} bytes are the most.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ftq.files.remote.kinds.parts import Do, Sums, md5
+from ftq.files.remote.kinds.parts import Do, Sums
 
 JOINED = 32  # objects that one request joins at most
 ENDING = ".partial"  # of a name that no list of the bucket shows
@@ -19,7 +19,7 @@ class GoogleParts:
         self._do = do
 
     def left(self, sums: Sums) -> list[int] | None:
-        if self._do(_mark_of) == _mark(sums):
+        if self._do(_mark_of) == sums.joined:
             return None
         there = self._do(lambda fs, path: {name: info.get("md5Hash") for name, info in _beside(fs, path).items()})
         return [
@@ -41,7 +41,7 @@ class GoogleParts:
             for name, group in zip(names, groups, strict=True):
                 self._join(group, f".{name}", {})
             level += 1
-        self._join(names, "", {MARK: _mark(sums)})
+        self._join(names, "", {MARK: sums.joined})
         self._do(lambda fs, path: [fs.rm_file(f"{path}.{name}") for name in _beside(fs, path)])
 
     def _join(self, names: Iterable[str], ending: str, metadata: dict[str, str]) -> None:
@@ -68,10 +68,6 @@ def age(info: dict[str, Any]) -> float:
 
 def _name(index: int) -> str:
     return f"{index:05}{ENDING}"
-
-
-def _mark(sums: Sums) -> str:
-    return f"{md5(b''.join(sums.parts)).hex()}-{len(sums.parts)}"
 
 
 def _mark_of(fs: Any, path: str) -> str:

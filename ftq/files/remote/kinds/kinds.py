@@ -29,23 +29,22 @@ def kind_of(scheme: str) -> str:
     return {"gcs": "gs", "abfs": "az"}.get(scheme, scheme)
 
 
-def takes_name(scheme: str, path: str) -> bool:
+def takes_name(kind: str, path: str) -> bool:
     """Azure's library loses the `?` of `?#` when it lists."""
-    return kind_of(scheme) != "az" or "?#" not in path
+    return kind != "az" or "?#" not in path
 
 
-def parts_of(scheme: str, do: Do) -> Parts | None:
-    kinds: dict[str, Callable[[Do], Parts]] = {"s3": s3.S3Parts, "gs": google.GoogleParts, "az": azure.AzureParts}
-    kind = kinds.get(kind_of(scheme))
-    return kind(do) if kind else None
+def parts_of(kind: str, do: Do) -> Parts | None:
+    known: dict[str, Callable[[Do], Parts]] = {"s3": s3.S3Parts, "gs": google.GoogleParts, "az": azure.AzureParts}
+    return known[kind](do) if kind in known else None
 
 
-def begun(scheme: str, fs: Any, path: str, top: str) -> list[Begun]:
+def begun(kind: str, fs: Any, path: str, top: str) -> list[Begun]:
     """What has begun below the path; `top` is the URL's. Azure forgets it after a week, and tells nobody of it."""
-    if kind_of(scheme) == "gs":
+    if kind == "gs":
         parts = google.unfinished(fs, path).items()
         return [Begun(name[len(top) + 1 :], int(info["size"]), google.age(info), name) for name, info in parts]
-    if scheme != "s3":
+    if kind != "s3":
         return []
     now, above = time.time(), len(top.partition("/")[2])
     return [
@@ -62,8 +61,8 @@ def end(fs: Any, path: str, upload: Begun) -> None:
         s3.abort(fs, path, upload.upload)
 
 
-def copy(scheme: str, fs: Any, source: str, target: str) -> None:
-    if kind_of(scheme) == "az":
+def copy(kind: str, fs: Any, source: str, target: str) -> None:
+    if kind == "az":
         azure.copy(fs, source, target)
     else:
         fs.cp_file(source, target)

@@ -69,20 +69,17 @@ def opener(url: str, connect: int, read: int, attempts: int) -> Callable[[], Any
     return open_it
 
 
-def look(scheme: str, fs: Any, root: str) -> None:
+def look(kind: str, fs: Any, root: str) -> None:
     """An error that says so unless the bucket is there and may be listed."""
     bucket, _, prefix = root.partition("/")
     try:
-        if kind_of(scheme) == "s3":  # its `ls` would list all runs
+        if kind == "s3":  # its `ls` would list all runs
             fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", MaxKeys=1)
-        elif kind_of(scheme) == "gs":
+        elif kind == "gs":
             fs.call("GET", "b/{}/o", bucket, maxResults=1)
-        elif kind_of(scheme) == "az":
-            next(iter(fs.ls(bucket, detail=False)), None)
         else:
-            next(iter(fs.ls(root, detail=False)), None)
+            next(iter(fs.ls(bucket, detail=False)), None)
     except FileNotFoundError as error:
         if is_no_bucket(error):
             raise
-        if kind_of(scheme) != "s3":
-            raise NoSuchBucket(f"there is no bucket {bucket}") from error
+        raise NoSuchBucket(f"there is no bucket {bucket}") from error

@@ -57,6 +57,11 @@ class Sums:
                 read()
         return cls(size, whole.hexdigest(), length, tuple(parts))
 
+    @property
+    def joined(self) -> str:
+        """What S3 calls an object that went up in these parts, its ETag."""
+        return f"{md5(b''.join(self.parts)).hex()}-{len(self.parts)}"
+
     def length(self, index: int) -> int:
         """Bytes of one part."""
         return min(self.part, self.size - index * self.part)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from ftq.files.remote.kinds.parts import Do, Sums, md5
+from ftq.files.remote.kinds.parts import Do, Sums
 
 
 class S3Parts:
@@ -22,7 +22,7 @@ class S3Parts:
         self._sent = dict[int, tuple[bytes, str]]()
 
     def left(self, sums: Sums) -> list[int] | None:
-        if self._is_whole(sums):
+        if self._do(_etag_of) == sums.joined:
             return None
         self._upload, self._etags = "", {}
         for upload in self._do(lambda fs, path: unfinished(fs, path, exactly=True)):
@@ -46,10 +46,6 @@ class S3Parts:
         parts = [{"PartNumber": index + 1, "ETag": self._etags[index]} for index in range(len(sums.parts))]
         self._call("complete_multipart_upload", UploadId=self._upload, MultipartUpload={"Parts": parts})
         self._do(_abort_others)
-
-    def _is_whole(self, sums: Sums) -> bool:
-        etag = f"{md5(b''.join(sums.parts)).hex()}-{len(sums.parts)}"
-        return self._do(_etag_of) == etag
 
     def _has(self, index: int, part: bytes) -> bool:
         etag = self._etags.get(index)
