@@ -62,8 +62,8 @@ def resolve(gateway: Gateway, key: Key, name: str) -> Served:
     gguf = client.file_of(run, file.name)
     if step is None:
         return Served(name, gguf, None, created_of(run), OWNED_BY)
-    names = (folder.checkpoint(at).name for at in checkpoint_steps(run))
-    loras = tuple(client.file_of(run, name) for name in names if client.holds(run, name))
+    others = [folder.checkpoint(at) for at in checkpoint_steps(run)]  # a bucket is asked for those that aren't here
+    loras = tuple(client.file_of(run, one.name) for one in others if one.is_file() or client.holds(run, one.name))
     return Served(name, _gguf_of_base(run.model, _revision(gateway, run)), gguf, created_of(run), OWNED_BY, loras)
 
 
