@@ -157,7 +157,8 @@ def train(run: RunDir, records: list[dict[str, Any]], case: Case, attempt: int, 
 
 def stage(run: RunDir, attempt: int) -> None:
     """The train stage, whose clock is the processor time of this process."""
-    from worker.stages.engine import device, speed, watcher
+    from worker.stages.engine import device, speed
+    from worker.stages.train import watcher
     from worker.stages.train.train import train as train_stage
 
     used = time.process_time
