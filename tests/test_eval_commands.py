@@ -11,6 +11,7 @@ import pytest
 from cli_tools import Store, ok, run
 
 from ftq.client.client import Client
+from ftq.errors import RunError
 from ftq.evaluation.compare import Side, compare
 from ftq.evaluation.evaluation import Evaluation, Kind, Question
 from ftq.evaluation.score import Replies, Reply, scores, side_by_side
@@ -194,8 +195,39 @@ def test_a_comparison_counts_only_what_both_were_asked(store: Store, monkeypatch
     evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."])
     monkeypatch.setitem(globals(), "QUESTIONS", QUESTIONS[1:])
     evaluated(store, "bbbb2222", "two", ["green", "Ten."])
-    store.add("cccc3333", "three")
     value = json.loads(ok("compare", "one", "two", "--json").stdout)
     assert (value["asked"], [one["tally"]["own"]["asked"] for one in value["subjects"]]) == (2, [1, 1])
-    shown = ok("compare", "one", "three").stdout
-    assert shown.endswith("! three has no evaluation: `ftq retry three --from evaluate` makes one.\n")
+
+
+def test_a_comparison_says_why_a_run_has_no_evaluation_and_what_to_type(store: Store) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."])
+
+    def said() -> str:
+        return ok("compare", "one", "two").stdout.rpartition("! ")[2]
+
+    store.add("bbbb2222", "two")
+    assert said() == "two isn't evaluated yet, its stage prepare waits: `ftq status two` says for what.\n"
+    store.runs.pause("bbbb2222")
+    assert said() == "two isn't evaluated yet, it is paused: `ftq resume two` lets it go on.\n"
+    store.runs.resume("bbbb2222")
+    for number, stage in enumerate(STAGES[:-1]):
+        store.do("bbbb2222", stage, 500 - 10 * number)
+    assert said() == "two isn't evaluated yet, its stage evaluate waits: `ftq status two` says for what.\n"
+    token = store.begin("bbbb2222", "evaluate", 100)
+    assert said() == "two isn't evaluated yet, its stage evaluate is running: `ftq status two --watch` follows it.\n"
+    store.runs.pause("bbbb2222")
+    assert said() == "two isn't evaluated yet, it is about to pause: `ftq resume two` lets it go on.\n"
+    store.runs.cancel("bbbb2222")
+    assert said() == "two has no evaluation, it is being cancelled: `ftq retry two` takes it up afterwards.\n"
+    store.runs.release(token, "cancelled", "")
+    assert said() == "two has no evaluation, it was cancelled: `ftq retry two` takes it up.\n"
+    store.runs.retry("bbbb2222")
+    token = store.runs.claim("bbbb2222", "evaluate", 2, "box", 60) or ""
+    store.runs.fail(token, RunError("bug", "no", ""))
+    assert said() == "two has no evaluation, its stage evaluate failed: `ftq status two` says why.\n"
+
+
+def test_a_finished_run_whose_evaluation_is_gone_is_evaluated_anew(store: Store) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."]).evaluation.unlink()
+    shown = ok("compare", "one", "one").stdout
+    assert shown.endswith("! one has no evaluation: `ftq retry one --from evaluate` makes one.\n")

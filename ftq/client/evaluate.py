@@ -18,12 +18,13 @@ from ftq.evaluation.evaluation import BASE, Evaluation, Question, Scores, tuned
 from ftq.evaluation.score import Replies, Reply, evaluation_of, scores, side_by_side
 from ftq.evaluation.verdicts import MARGIN
 from ftq.files.artifact import gguf_name
-from ftq.files.run_dir import read_jsonl
+from ftq.files.run_dir import STAGES, read_jsonl
 from ftq.store.records import Run
 
 if TYPE_CHECKING:
     from ftq.client.client import Client
 
+EVALUATE = STAGES[-1]
 ASKED = 60  # of the dataset's questions, where the run's own evaluation was switched off
 Progress = Callable[[str, int, int], None]
 
@@ -158,4 +159,22 @@ def _side(client: Client, run: Run) -> Side:
     path = client.report_dir(run).answers
     answers = {row["prompt"]: row["answer"] for row in read_jsonl(path)} if path.is_file() else {}
     evaluation = view.evaluation(run, client.settings.home)
-    return Side(run.name, run.spec, run.documents_hash, view.loss(run), evaluation, answers)
+    why = "" if evaluation else _unevaluated(client, run)
+    return Side(run.name, run.spec, run.documents_hash, view.loss(run), evaluation, answers, why)
+
+
+def _unevaluated(client: Client, run: Run) -> str:
+    """Why a run has no evaluation, and what to type."""
+    name, stage = run.name, run.current.name if run.current else EVALUATE
+    if run.status == "succeeded" or (stage == EVALUATE and len(run.stages) < len(STAGES)):
+        away = client.elsewhere(run) if run.status == "succeeded" else None
+        return away.text if away else f"{name} has no evaluation: `ftq retry {name} --from {EVALUATE}` makes one."
+    return {
+        "running": f"{name} isn't evaluated yet, its stage {stage} is running: `ftq status {name} --watch` follows it.",
+        "queued": f"{name} isn't evaluated yet, its stage {stage} waits: `ftq status {name}` says for what.",
+        "pausing": f"{name} isn't evaluated yet, it is about to pause: `ftq resume {name}` lets it go on.",
+        "paused": f"{name} isn't evaluated yet, it is paused: `ftq resume {name}` lets it go on.",
+        "stopping": f"{name} has no evaluation, it is being cancelled: `ftq retry {name}` takes it up afterwards.",
+        "cancelled": f"{name} has no evaluation, it was cancelled: `ftq retry {name}` takes it up.",
+        "failed": f"{name} has no evaluation, its stage {stage} failed: `ftq status {name}` says why.",
+    }[run.state]

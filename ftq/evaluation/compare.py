@@ -14,7 +14,10 @@ KEPT = ("file_bytes", "validation_loss", "perplexity", "kl", "tokens_per_second"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the runs. `answers` are those to its own prompts: {prompt: answer}."""
+    """One of the runs. `answers` are those to its own prompts: {prompt: answer}.
+
+    `unevaluated` says why there is no evaluation, and what to type.
+    """
 
     name: str
     spec: Mapping[str, Any]
@@ -22,6 +25,7 @@ class Side:
     loss: float | None
     evaluation: Evaluation | None
     answers: Mapping[str, str]
+    unevaluated: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,6 @@ def _is_right(question: Question, said: Said) -> bool:
 
 
 def _notes(a: Side, b: Side, shared: int) -> Iterator[str]:
-    missing = [side for side in (a, b) if side.evaluation is None]
-    for side in missing:
-        yield f"{side.name} has no evaluation: `ftq retry {side.name} --from evaluate` makes one."
-    if not missing and not shared:
+    yield from (side.unevaluated for side in (a, b) if side.unevaluated)
+    if a.evaluation and b.evaluation and not shared:
         yield f"They were asked different questions: `ftq eval {a.name} --against {b.name}` asks both the same."
