@@ -30,6 +30,7 @@ from ftq.files.artifact import Artifact
 from ftq.files.run_dir import STAGES
 from ftq.spec.options import parse
 from ftq.store.gateway.keys import Limits
+from ftq.store.records import Worker
 from ftq.store.store import RunStore
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -382,16 +383,16 @@ def test_watch_outlasts_a_database_that_is_unreachable_for_a_moment(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy, away = store.add("cccc3333", "busy", ago=300), [Unavailable("the server is starting")] * 3
-    real = RunStore.live_queues
+    real = RunStore.workers
 
-    def live_queues(self: RunStore) -> set[str]:
+    def workers(self: RunStore) -> list[Worker]:
         if away:
             raise away.pop()
         return real(self)
 
     screen = io.StringIO()
     monkeypatch.setattr(terminal, "console", lambda stderr=False: Console(file=screen, force_terminal=True, width=80))
-    monkeypatch.setattr(RunStore, "live_queues", live_queues)
+    monkeypatch.setattr(RunStore, "workers", workers)
     monkeypatch.setattr(time, "sleep", lambda seconds: None if away else store.runs.cancel(busy))
     result = run("status", "busy", "--watch")
     assert (result.exit_code, result.stderr, away) == (1, "", [])

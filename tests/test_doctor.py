@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -291,7 +292,7 @@ def test_no_worker_at_all_or_none_for_a_queue(settings: Settings) -> None:
     nobody = ("workers", "warning", "no worker is up: runs are recorded and wait")
     assert look(settings) == [nobody]
     seen(settings, gpu0=500, gpu1=2 * 86_400)
-    gone = ("workers", "note", "gpu0 (gpu, NVIDIA L4) is gone: silent for 500 s. Its runs go to another worker.")
+    gone = ("workers", "note", "gpu0 (gpu, NVIDIA L4) is gone: silent for 8m. Its runs go to another worker.")
     assert look(settings) == [gone, nobody]
     seen(settings, cpu=1)
     assert look(settings, "cpu")[-1] == ("workers", "warning", "no worker serves the queue gpu: runs wait there")
@@ -302,12 +303,28 @@ def test_no_worker_at_all_or_none_for_a_queue(settings: Settings) -> None:
     ]
 
 
+def test_drained_workers_are_said_to_be_what_is_missing(settings: Settings) -> None:
+    seen(settings, cpu=1, gpu0=1)
+    with contextlib.closing(RunStore(settings.database_url)) as store:
+        store.set_drained("cpu", True)
+        drained = [
+            ("workers", "warning", f"all workers of the queue {queue} are drained: {what} wait there")
+            for queue, what in (("cpu", "runs"), ("ask", "questions"))
+        ]
+        assert look(settings, "gpu0", "cpu")[-2:] == drained
+        store.set_drained("gpu0", True)
+    found = [one for one in workers(settings, lambda: NOW, lambda _, names: set(names)) if one.level == "warning"]
+    message, fix = "all workers are drained: runs are recorded and wait", "ftq workers undrain cpu gpu0"
+    assert [(one.message, one.fix) for one in found] == [(message, f"`{fix}` lets them take work.")]
+
+
 def test_a_worker_on_another_broker_or_about_to_stop(settings: Settings) -> None:
     seen(settings, cpu=1, gpu0=1)
     assert look(settings, "gpu0")[0][1:] == (
         "warning", "cpu (cpu,ask) is alive by the database, but doesn't answer through this broker"
     )  # fmt: skip
     store = RunStore(settings.database_url)
+    store.clock = lambda: NOW
     store.drain_worker("cpu", True)
     store.close()
     assert [finding[1:] for finding in look(settings, "gpu0", "cpu") if finding[1] != "ok"] == [

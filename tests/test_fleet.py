@@ -84,31 +84,88 @@ def test_a_drained_worker_answers_nobody(store: RunStore) -> None:
     asking = Asking(store, lambda question: None, "")
     asking.check_worker()
     store.set_drained("w1", True)
-    with pytest.raises(FtqError, match=r"nobody can answer \(w1 serves ask, cpu and is drained\)$"):
+    with pytest.raises(FtqError, match=r"^all workers of the queue ask are drained, so nobody can answer$") as drained:
+        asking.check_worker()
+    assert drained.value.hint == "`ftq workers undrain w1` lets it take work."
+    store.set_drained("w1", False)
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError, match=r"nobody can answer \(w1 serves cpu\)$"):
         asking.check_worker()
 
 
-def test_the_labels_that_are_waited_for(store: RunStore) -> None:
-    for name, label in (("a", ""), ("b", "big"), ("c", "big"), ("d", "done"), ("e", "paused")):
-        store.create(name, name, {"model": "m", "worker": label}, "hash")
-    store.create("earlier", "earlier", {"model": "m"}, "hash")
-    store.cancel("d")
-    store.pause("e")
-    assert store.labels_wanted() == ["big"]
+def test_a_run_that_waits_for_drained_workers_says_so(store: RunStore, clock: Clock) -> None:
+    for name, served in (("c1", "cpu"), ("g1", "gpu"), ("g2", "gpu")):
+        store.see_worker(name, "host", [served], None, 1)
+        store.set_drained(name, True)
+    spec = {"model": "m"}
+    waits, runs = store.create("one", "one", spec, "hash"), (store.get("one"),)
+    waiting, undrain = "so one waits until one takes work again", "`ftq workers undrain c1 g1` lets them take work."
+    assert workers.missing_for(runs, store) == f"All workers are drained, {waiting}. {undrain}"
+    assert workers.would_wait(spec, store, "") == f"All workers are drained. {undrain}"
+    store.set_drained("c1", False)
+    gpus = "All workers of the queue gpu are drained"
+    undrain = "`ftq workers undrain g1` lets it take work."
+    assert workers.missing_for(runs, store) == f"{gpus}, {waiting}. {undrain}"
+    assert store.claim("one", "prepare", 1, "c1", 60)
+    assert workers.missing_for((store.get("one"),), store) == f"{gpus}, so one waits after this stage. {undrain}"
+    store.set_drained("c1", True)
+    store.set_drained("g1", False)
+    said = workers.missing_for((store.get("one"),), store)
+    assert said.startswith("All workers of the queue cpu are drained, so one waits after this stage. "), "it goes on"
+    clock.now += 60
+    assert workers.missing_for((waits,), store).startswith("No worker is up. "), "drained and gone"
 
 
-@pytest.mark.parametrize(
-    ("missing", "live", "why", "start"),
-    [
-        ("cpu.big gpu.big", "cpu gpu", "No worker with the label big is up", "--label big` starts one."),
-        ("gpu.big", "cpu.big gpu", "No worker with the label big serves the queue gpu", "--label big --queues gpu`"),
-        ("gpu2.big", "gpu.big gpu2", "x needs a worker with the label big with 2 GPUs", "--label big --gpus 0,1`"),
-        ("gpu", "gpu.big", "No worker serves the queue gpu", "`ftq worker --queues gpu`"),
-    ],
-)
-def test_what_is_said_where_nobody_has_the_label(missing: str, live: str, why: str, start: str) -> None:
-    said = workers.explain("x", set(missing.split()), set(live.split()))
-    assert said[0].startswith(why) and start in said[1]
+def test_where_a_drained_worker_is_not_all_that_is_missing(store: RunStore) -> None:
+    store.see_worker("c1", "host", ["cpu"], None, 1)
+    store.set_drained("c1", True)
+    said = workers.would_wait({"model": "m"}, store, "")
+    assert said == "No worker serves the queue gpu. `ftq worker --queues gpu` starts one."
+
+
+def test_a_stage_that_stalls_for_drained_workers_says_so(store: RunStore, clock: Clock) -> None:
+    store.create("one", "one", {"model": "m"}, "hash")
+    clock.now += 700
+    store.see_worker("c1", "host", ["cpu"], None, 1)
+    store.set_drained("c1", True)
+    assert store.note_stalled(600) == ["one"]
+    assert store.events("one")[-1].message == "waits for 11:40: all workers of the queue cpu are drained"
+
+
+# ---- gone for good ----------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_gone_can_be_forgotten_and_a_living_one_cannot(store: RunStore, clock: Clock) -> None:
+    fleet = Fleet(store)
+    store.see_worker("gone@a", "a", ["cpu"], None, 1)
+    clock.now += 60
+    for name in ("up@b", "drained@b", "stops@b"):
+        store.see_worker(name, "b", ["cpu"], None, 1)
+    store.set_drained("drained@b", True)
+    store.drain_worker("stops@b", True)
+    clock.now += 5
+    for name, state in (("up@b", "up"), ("drained@b", "drained"), ("stops@b", "stopping")):
+        with pytest.raises(FtqError, match=f"^{name} is {state}: only a silent worker can be forgotten$") as alive:
+            fleet.forget(name)
+        assert alive.value.hint == "Stop it on b (Ctrl-C or SIGTERM): it leaves the list by itself."
+    assert fleet.forget("gone").worker.name == "gone@a"
+    assert [one.worker.name for one in fleet.all()] == ["drained@b", "stops@b", "up@b"]
+    with pytest.raises(FtqError, match=r"^no worker gone$"):
+        fleet.forget("gone")
+    store.see_worker("gone@a", "a", ["cpu"], None, 1)  # it was only cut off
+    assert [one.state for one in fleet.all() if one.worker.name == "gone@a"] == ["up"]
+
+
+def test_a_worker_that_died_while_it_stopped_is_silent(store: RunStore, clock: Clock) -> None:
+    store.see_worker("w1", "host", ["cpu"], None, 1)
+    store.drain_worker("w1", True)
+    clock.now += 15
+    store.drain_worker("w1", True)  # it says so until it ends
+    clock.now += 15
+    assert [one.state for one in Fleet(store).all()] == ["stopping"]
+    clock.now += 15
+    assert [one.state for one in Fleet(store).all()] == ["silent"]
+    assert Fleet(store).forget("w1").worker.name == "w1"
 
 
 @pytest.mark.slow

@@ -125,6 +125,11 @@ def test_what_prometheus_reads(site: tuple[Starlette, TestClient, str]) -> None:
     }  # fmt: skip
     assert {name: got.get(name) for name in some} == some
     assert got["ftq_worker_silent_seconds", "a", "w1@a"] < 60
+    app.state.gateway.client.store.forget_worker("w1@a")
+    app.state.gateway.metrics._at = -1e9  # not from a moment ago
+    assert [name for name in samples(read(client, "scrape-me").text) if "w1@a" in name] == [
+        ("ftq_train_tokens_per_second", "trains", "w1@a")
+    ], "nobody is told of a worker that was forgotten"
 
 
 def test_every_metric_that_dashboard_rules_and_manual_name_exists(site: tuple[Starlette, TestClient, str]) -> None:

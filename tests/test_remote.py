@@ -111,6 +111,7 @@ LINES = [
     "pull handbook --as gguf:q2_k", "pull handbook --as wrong", "keep handbook", "keep handbook --undo",
     "rm broke --yes", "rm works --yes", "rm handbook waits --yes", "gc --last 0 --dry-run", "gc --last 0 --yes",
     "gc --last 9", "workers", "workers --json", "workers drain box", "workers drain nobody",
+    "workers undrain box", "workers undrain box nobody", "workers forget box", "workers forget nobody",
     "check", "check --json", "submit --model smollm2-135m --name handbook",
     "submit --model smollm2-135m --name fresh --json", "submit --model smollm2-135m --documents nowhere",
     "submit --model smollm2-13m --set epochs=-1", "submit --model smollm2-135m --dry-run",

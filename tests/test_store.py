@@ -1044,7 +1044,11 @@ def test_a_worker_that_ended_without_a_word_is_forgotten_after_a_day(store: RunS
         store.see_worker(f"w{day}", "host", ["cpu"], None, day)
         clock.now += 24 * 3600 - 1
         store.see_worker("stays", "host", ["cpu"], None, 9)
-    assert [worker.name for worker in store.workers()] == ["stays", "w3", "w2"]
+    assert [worker.name for worker in store.workers()] == ["stays", "w3"]
+    clock.now += 24 * 3600
+    assert [worker.name for worker in store.workers()] == ["stays"]
+    clock.now += 1
+    assert store.workers() == [], "though no other has come since"
 
 
 def test_a_worker_that_was_seen_in_the_future_is_not_alive(store: RunStore, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""`ftq workers`, `ftq workers drain`, `ftq workers undrain`: who is up, and does what."""
+"""`ftq workers`, and its `drain`, `undrain` and `forget`: who is up, and does what."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ COLOURS = {"up": "green", "draining": "yellow", "drained": "yellow", "stopping":
 def workers(context: click.Context, as_json: bool) -> None:
     """List the workers: what they have, and what each does.
 
-    One that died is listed for a day, with how long it has been silent. NAME may be the beginning of a name.
+    One that died is listed for a day, with how long it has been silent; `ftq workers forget` ends that. NAME may be
+    the beginning of a name.
 
     \b
     Examples:
@@ -46,6 +47,8 @@ def workers(context: click.Context, as_json: bool) -> None:
         note(f"No worker is up. {START}")
         return
     _print_table(members)
+    if silent := [member.worker.name for member in members if member.state == "silent"]:
+        note(f"`ftq workers forget {silent[0]}` takes one off the list that is gone for good.")
 
 
 @workers.command()
@@ -71,19 +74,36 @@ def drain(name: str) -> None:
 
 
 @workers.command()
-@click.argument("name")
-def undrain(name: str) -> None:
-    """Let a drained worker take work again.
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def undrain(names: tuple[str, ...]) -> None:
+    """Let drained workers take work again.
 
     \b
     Example:
       ftq workers undrain gpu0
     """
-    member = open_client().fleet.undrain(name)
-    if member.state == "up":
-        say(f"{member.worker.name} takes work again.")
-    else:
-        say(f"{member.worker.name} isn't drained any more, but it is {member.state}.")
+    fleet = open_client().fleet
+    for member in map(fleet.undrain, names):
+        if member.state == "up":
+            say(f"{member.worker.name} takes work again.")
+        else:
+            say(f"{member.worker.name} isn't drained any more, but it is {member.state}.")
+
+
+@workers.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def forget(names: tuple[str, ...]) -> None:
+    """Take workers that are gone for good off the list.
+
+    Those that are silent: one that gives signs of life is refused. One that comes back is listed again.
+
+    \b
+    Example:
+      ftq workers forget gpu0-97@grace
+    """
+    fleet = open_client().fleet
+    for member in map(fleet.forget, names):
+        say(f"{member.worker.name} is off the list.")
 
 
 def _print_table(members: list[Member]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from ftq.client.workers import START
+from ftq.client.workers import START, undraining
 from ftq.errors import FtqError, Refused, RunError, Unavailable, UserError, did_you_mean
 from ftq.store.records import ASK, Run
 from ftq.store.store import RunStore
@@ -97,10 +97,9 @@ class Asking:
         if not live:
             raise FtqError("no worker is up, so nobody can answer", START)
         if not any(ASK in one.queues and not one.drained for one in live):
-            listed = "; ".join(
-                f"{one.name} serves {', '.join(sorted(one.queues))}{' and is drained' if one.drained else ''}"
-                for one in live
-            )
+            listed = "; ".join(f"{one.name} serves {', '.join(sorted(one.queues))}" for one in live)
+            if undrain := undraining({ASK}, [one for one in live if one.drained]):
+                raise FtqError(f"all workers of the queue {ASK} are drained, so nobody can answer", undrain)
             raise FtqError(
                 f"no worker serves the queue {ASK}, so nobody can answer ({listed})",
                 f"`ftq worker --queues {ASK}` starts one. Workers of an earlier ftq serve it once they are restarted.",

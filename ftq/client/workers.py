@@ -11,9 +11,10 @@ from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.run_dir import STAGES
 from ftq.servers import without_password
 from ftq.settings import Settings
-from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue, queue_of
+from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue, queue_of, served_by
 from ftq.store.store import RunStore
 from ftq.store.wire.reads import Reads
+from ftq.store.workers import WORKER_SILENCE
 from ftq.words import plural
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Member:
     @property
     def state(self) -> str:
         """up, draining (finishes what it has), drained (has nothing left), stopping, or silent."""
-        if self.worker.draining:
+        if self.worker.draining and self.silent <= WORKER_SILENCE:
             return "stopping"
         if not self.worker.is_live:
             return "silent"
@@ -118,6 +119,14 @@ class Fleet:
         """Let a worker take work again."""
         return self._set(self._find(name), False)
 
+    def forget(self, name: str) -> Member:
+        """Take a worker that is gone for good off the list. Refused for one that gives signs of life."""
+        member = self._find(name)
+        if not self._store.forget_worker(member.worker.name, only_silent=True):
+            who = f"{member.worker.name} is {member.state}: only a silent worker can be forgotten"
+            raise Refused(who, f"Stop it on {member.worker.host} (Ctrl-C or SIGTERM): it leaves the list by itself.")
+        return member
+
     def _set(self, member: Member, drained: bool) -> Member:
         self._store.set_drained(member.worker.name, drained)
         return self._find(member.worker.name)
@@ -138,33 +147,63 @@ class Fleet:
 def missing_for(runs: tuple[Run, ...], store: Reads) -> str:
     """Why nobody takes the first run that waits in vain, and what to do; empty if all are taken."""
     workers = store.workers()
-    return _unserved(runs, store.live_queues()) or _too_old(runs, workers) or _limited(runs, workers, store)
+    return _unserved(runs, workers) or _too_old(runs, workers) or _limited(runs, workers, store)
 
 
-def _unserved(runs: tuple[Run, ...], live: set[str]) -> str:
+def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
     """Why the first of these runs that waits in vain does so, and what to do; empty if all are served.
 
-    `live` are the queues that workers serve now. A run that is still recorded as running waits too where all are gone.
+    A run that is still recorded as running waits too where all are gone. A drained worker finishes the stage it has.
     """
+    live, drained = served_by(one for one in workers if one.takes), _drained(workers)
     for run in runs:
-        if run.status == "running":
-            if not live:
-                return f"No worker is up, so {run.name} stands still until one is. {START}"
+        if run.status == "running" and not live and not drained:
+            return f"No worker is up, so {run.name} stands still until one is. {START}"
+        ahead = run.remaining[1:] if run.status == "running" else run.remaining
+        needed = {queue_of(stage.name, run.spec) for stage in ahead}
+        if run.wanted != "run" or run.is_finished or not (missing := needed - live):
             continue
-        needed = {queue_of(stage.name, run.spec) for stage in run.remaining}
-        if run.wanted == "run" and not run.is_finished and (missing := needed - live):
-            why, start = explain(run.name, missing, live)
+        if undrain := undraining(missing, drained):
+            when = "after this stage" if run.status == "running" else "until one takes work again"
+            return f"{_resting(missing, live)}, so {run.name} waits {when}. {undrain}"
+        if run.status != "running":
+            why, start = explain(run.name, missing - served_by(drained), live | served_by(drained))
             return f"{why}. The run is recorded and starts as soon as one is there. {start}"
     return ""
 
 
 def would_wait(spec: dict[str, Any], store: Reads | None, owner: str) -> str:
     """What `missing_for` would say of a run of this owner that isn't recorded. Without a store no worker is up."""
-    live = store.live_queues() if store else set[str]()
+    workers = store.workers() if store else []
+    live = served_by(one for one in workers if one.takes)
     missing = {queue_of(stage, spec) for stage in STAGES} - live
+    drained = _drained(workers)
+    if undrain := undraining(missing, drained):
+        return f"{_resting(missing, live)}. {undrain}"
     if missing or store is None:
-        return ". ".join(explain("It", missing, live)) if missing else ""
-    return _at_limit(owner, store.workers(), store)
+        return ". ".join(explain("It", missing - served_by(drained), live | served_by(drained)))
+    return _at_limit(owner, workers, store)
+
+
+def undraining(missing: set[str], drained: Sequence[Worker]) -> str:
+    """How drained workers come to serve all of these queues; empty if they can't, or if none is missing."""
+    if not missing or missing - served_by(drained):
+        return ""
+    names, left = list[str](), set(missing)
+    for one in sorted(drained, key=lambda worker: (-len(missing & set(worker.served)), worker.name)):
+        if left & set(one.served):
+            names.append(one.name)
+            left -= set(one.served)
+    return f"`ftq workers undrain {' '.join(names)}` lets {'it' if len(names) == 1 else 'them'} take work."
+
+
+def _drained(workers: Sequence[Worker]) -> list[Worker]:
+    return [one for one in workers if one.is_live and one.drained]
+
+
+def _resting(missing: set[str], live: set[str]) -> str:
+    """Who is drained, where the workers of these queues are."""
+    return f"All workers of the queue {' or '.join(sorted(missing))} are drained" if live else "All workers are drained"
 
 
 def other_bucket(workers: Sequence[Worker], url: str) -> tuple[str, str] | None:

@@ -11,11 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ftq.client.remote.connection import Connection
+from ftq.client.workers import undraining
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
 from ftq.files.remote.bucket import Bucket
 from ftq.programs import UpOptions, flower_address
 from ftq.settings import Settings
+from ftq.store.records import Worker, served_by
+from ftq.store.wire.records import decode
 from ftq.version import VERSION
 
 SERVER_SECONDS, BUCKET_SECONDS, FLOWER_SECONDS, HUB_SECONDS = 4.0, 5.0, 1.5, 3.0
@@ -39,9 +42,13 @@ def server(settings: Settings) -> Iterator[Finding]:
         if settings.server.startswith("http://") and not _is_local(settings.server):
             message = "the key travels unencrypted"
             yield Finding("server", "warning", message, "Put a proxy with TLS before it: docs/serve.md.")
-        live = [one["worker"]["name"] for one in connection.get("/workers")["data"] if one["worker"]["is_live"]]
-        if live:
-            yield Finding("workers", "ok", f"{len(live)} up: {', '.join(live)}")
+        known = (decode(Worker, one["worker"]) for one in connection.get("/workers")["data"])
+        live = [worker for worker in known if worker.is_live]
+        if taking := [worker.name for worker in live if worker.takes]:
+            yield Finding("workers", "ok", f"{len(taking)} up: {', '.join(taking)}")
+        elif live:
+            undrain = undraining(served_by(live), live)
+            yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
         else:
             yield Finding("workers", "warning", "no worker is up", "`ftq up` or `ftq worker` there starts one.")
     except FtqError as error:

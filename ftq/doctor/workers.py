@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from celery import Celery
 
-from ftq.client.workers import other_bucket
+from ftq.client.workers import other_bucket, undraining
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
@@ -16,9 +16,10 @@ from ftq.errors import Unavailable
 from ftq.queue import BROKER_ERRORS
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
-from ftq.store.records import ASK, Worker
+from ftq.store.records import ASK, Worker, served_by
 from ftq.store.store import RunStore
-from ftq.store.workers import FORGOTTEN, WORKER_SILENCE
+from ftq.store.workers import WORKER_SILENCE
+from ftq.words import short
 
 ANSWER_SECONDS = 1.0
 # The queues of a run on one GPU and of its questions; for those on several `ftq status` says what is missing.
@@ -33,12 +34,10 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
     Without `clock` the database's counts.
     """
     try:
-        every, now = _known(settings)
+        known, now = _known(settings, clock)
     except Unavailable:
         yield Finding("workers", "note", "unknown: the database can't be read")
         return
-    now = clock() if clock else now
-    known = [worker for worker in every if now - worker.seen_at < FORGOTTEN]
     answering = (ask or answers)(settings, [worker.name for worker in known]) if known else None
     alive = [one for one in known if one.name in (answering or ()) or abs(now - one.seen_at) < WORKER_SILENCE]
     for worker in known:
@@ -62,12 +61,13 @@ def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[
     return set(replies or {})
 
 
-def _known(settings: Settings) -> tuple[list[Worker], float]:
-    """(every worker in the database, by name; its time). Looking into a database that isn't there would make it."""
+def _known(settings: Settings, clock: Callable[[], float] | None) -> tuple[list[Worker], float]:
+    """(the workers of the database, by name; its time). Looking into a database that isn't there would make it."""
     path = sqlite_file(settings.database_url)
     if path and not path.exists():
         return [], 0.0
     with contextlib.closing(RunStore(settings.database_url)) as store:
+        store.clock = clock or store.clock
         return sorted(store.workers(), key=lambda worker: worker.name), store.now()
 
 
@@ -81,7 +81,8 @@ def _judge(
         yield Finding("workers", "note", message)
         return
     if not alive:
-        yield Finding("workers", "note", f"{who} is gone: silent for {ago:.0f} s. Its runs go to another worker.")
+        message = f"{who} is gone: silent for {short(ago)}. Its runs go to another worker."
+        yield Finding("workers", "note", message, f"ftq workers forget {worker.name}   if it is gone for good")
         return
     if worker.draining:
         yield Finding("workers", "note", f"{who} is stopping")
@@ -107,11 +108,18 @@ def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:
 
 
 def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
-    served = {queue for worker in alive if not (worker.draining or worker.drained) for queue in worker.queues}
-    if not served:
+    served = served_by(worker for worker in alive if not (worker.draining or worker.drained))
+    drained = [worker for worker in alive if worker.drained and not worker.draining]
+    missing = set(NEEDED) - served
+    if drained and not served:
+        undrain = undraining(missing & served_by(drained), drained)
+        yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
+        missing -= served_by(drained)
+    elif not served:
         yield Finding("workers", "warning", "no worker is up: runs are recorded and wait", "ftq up   (or ftq worker)")
         return
-    for queue in NEEDED:
-        if queue not in served:
-            message = f"no worker serves the queue {queue}: {'questions' if queue == ASK else 'runs'} wait there"
-            yield Finding("workers", "warning", message, f"ftq worker --queues {queue}")
+    for queue in (one for one in NEEDED if one in missing):
+        undrain = undraining({queue}, drained)
+        who = f"all workers of the queue {queue} are drained" if undrain else f"no worker serves the queue {queue}"
+        message = f"{who}: {'questions' if queue == ASK else 'runs'} wait there"
+        yield Finding("workers", "warning", message, undrain or f"ftq worker --queues {queue}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,6 +179,11 @@ class Worker:
         return self.drained_at is not None
 
     @property
+    def takes(self) -> bool:
+        """Whether it takes new work."""
+        return self.is_live and not self.drained
+
+    @property
     def labels(self) -> list[str]:
         return list(self.facts.get("labels", []))
 
@@ -195,6 +201,11 @@ class Worker:
         """
         known = self.facts.get("stages", STAGES[:4] if self.facts else STAGES)  # the first four were before it was told
         return [stage for stage in STAGES if stage not in known]
+
+
+def served_by(workers: Iterable[Worker]) -> set[str]:
+    """The queues, those of labels too, that any of them serves."""
+    return {queue for worker in workers for queue in worker.served}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
-from ftq.store.records import Work, Worker, queue_of
+from ftq.store.records import Work, Worker, queue_of, served_by
 from ftq.store.schema import events, runs, stages, workers
 from ftq.words import duration
 
@@ -47,13 +47,18 @@ class Workers(Database):
             db.execute(workers.update().where(workers.c.name == name).values(drained_at=at))
 
     def drain_worker(self, name: str, draining: bool) -> None:
-        """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False)."""
+        """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False). It is a sign of life."""
         with self.writing() as db:
-            db.execute(workers.update().where(workers.c.name == name).values(draining=draining))
+            values = {"draining": draining, "seen_at": self._now(db)}
+            db.execute(workers.update().where(workers.c.name == name).values(**values))
 
-    def forget_worker(self, name: str) -> None:
+    def forget_worker(self, name: str, only_silent: bool = False) -> bool:
+        """Drop a worker from the list. With `only_silent` one that gives signs of life stays; False if it does."""
         with self.writing() as db:
-            db.execute(workers.delete().where(workers.c.name == name))
+            which = workers.c.name == name
+            if only_silent:
+                which &= ~_was_seen(self._now(db), WORKER_SILENCE)
+            return db.execute(workers.delete().where(which)).rowcount > 0
 
     def live_workers(self, host: str | None = None) -> dict[str, set[str]]:
         """{name: queues} of the workers (with `host`, of that host) that are alive and weren't asked to stop."""
@@ -74,8 +79,7 @@ class Workers(Database):
 
     def live_queues(self) -> set[str]:
         """The queues, those of labels too, from which at least one live worker takes work."""
-        taking = (worker for worker in self.workers() if worker.is_live and not worker.drained)
-        return set[str]().union(*(worker.served for worker in taking))
+        return served_by(worker for worker in self.workers() if worker.takes)
 
     def at_work(self) -> list[Work]:
         """What the workers are doing, the oldest first."""
@@ -88,7 +92,8 @@ class Workers(Database):
         """Record an event, once an attempt, for each stage that has waited so long with no worker to take it, or was
         lost LOST_OFTEN times in a row. Returns the runs' ids.
         """
-        live, spec = self.live_queues(), runs.c.spec
+        known, spec = [one for one in self.workers() if one.is_live], runs.c.spec
+        live, drained = (served_by(one for one in known if one.drained is resting) for resting in (False, True))
         parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
         told = sa.exists().where(_says_stalled(stages.c.run_id, stages.c.name, stages.c.attempt))
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
@@ -103,7 +108,9 @@ class Workers(Database):
             if losses == LOST_OFTEN:
                 why = f"lost {losses} times in a row without a checkpoint"
             elif queue not in live:
-                why = f"waits for {duration(now - queued_at)}: no worker serves the queue {queue}"
+                nobody = f"all workers of the queue {queue} are drained"
+                nobody = nobody if queue in drained else f"no worker serves the queue {queue}"
+                why = f"waits for {duration(now - queued_at)}: {nobody}"
             else:
                 continue
             if self._say_stalled(run_id, stage, attempt, why):
@@ -128,10 +135,11 @@ class Workers(Database):
             return [text for text in db.scalars(query) if text]
 
     def workers(self) -> list[Worker]:
-        """Every known worker, also dead ones; the one seen last comes first."""
+        """Every known worker, for a day also one that died; the one seen last comes first."""
         with self.reading() as db:
-            live = _is_live(self._now(db)).label("live")
-            query = sa.select(workers, live).order_by(workers.c.seen_at.desc(), workers.c.name)
+            now = self._now(db)
+            query = sa.select(workers, _is_live(now).label("live")).where(_was_seen(now, FORGOTTEN))
+            query = query.order_by(workers.c.seen_at.desc(), workers.c.name)
             return [
                 Worker(
                     row.name,
@@ -159,5 +167,10 @@ def _says_stalled(run_id: Any, stage: Any, attempt: Any) -> sa.ColumnElement[boo
 
 
 def _is_live(now: float) -> sa.ColumnElement[bool]:
-    """Whether a worker is alive. A sign of life from the future doesn't count: its clock was ahead."""
-    return workers.c.seen_at.between(now - WORKER_SILENCE, now + WORKER_SILENCE) & ~workers.c.draining
+    """Whether a worker is alive, and doesn't stop."""
+    return _was_seen(now, WORKER_SILENCE) & ~workers.c.draining
+
+
+def _was_seen(now: float, seconds: float) -> sa.ColumnElement[bool]:
+    """Whether it gave a sign of life since. One from the future doesn't count: its clock was ahead."""
+    return workers.c.seen_at.between(now - seconds, now + seconds)

@@ -36,6 +36,7 @@ TABLE = [
     Entry("GET", "/workers", runs.workers, "The workers", answers.Workers),
     Entry("POST", "/workers/drain", runs.drain, "Let one take nothing new", Member, body=answers.Named, admin=True),
     Entry("POST", "/workers/undrain", runs.undrain, "Let one take work again", Member, body=answers.Named, admin=True),
+    Entry("POST", "/workers/forget", runs.forget, "Drop one that is gone", Member, body=answers.Named, admin=True),
     Entry("GET", "/plans", runs.plans, "What runs on a card measured", answers.Plans, answers.Card),
     Entry("GET", "/plans/last", runs.last_plan, "The last run's plan", answers.Plan, answers.AnyCard),
     Entry("GET", "/names/free", runs.name, "What the next run would be called", answers.Name, answers.Wanted),

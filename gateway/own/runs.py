@@ -70,6 +70,10 @@ def undrain(call: Call) -> Member:
     return call.client.fleet.undrain(call.body.name)
 
 
+def forget(call: Call) -> Member:
+    return call.client.fleet.forget(call.body.name)
+
+
 def plans(call: Call) -> answers.Plans:
     return answers.Plans(call.client.store.plans_on(_stored(call.query.card), _stored(call.query.model)))
 

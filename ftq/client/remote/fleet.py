@@ -1,4 +1,4 @@
-"""The server's workers. Only an admin's key may drain one."""
+"""The server's workers. Only an admin's key may drain or forget one."""
 
 from __future__ import annotations
 
@@ -25,3 +25,6 @@ class RemoteFleet:
 
     def undrain(self, name: str) -> Member:
         return decode(Member, self._server.post("/workers/undrain", {"name": name}))
+
+    def forget(self, name: str) -> Member:
+        return decode(Member, self._server.post("/workers/forget", {"name": name}))

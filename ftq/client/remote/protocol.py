@@ -68,6 +68,8 @@ class AnyFleet(Protocol):
 
     def undrain(self, name: str) -> Member: ...
 
+    def forget(self, name: str) -> Member: ...
+
 
 class AnyClient(Protocol):
     """The methods of ftq.client.client.Client, which says what each does, that need no database at hand."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ftq.client.remote.connection import Connection
 from ftq.errors import utf8
-from ftq.store.records import Event, Run, Version, Worker
+from ftq.store.records import Event, Run, Version, Worker, served_by
 from ftq.store.wire.records import decode
 
 Record = TypeVar("Record")
@@ -41,8 +41,7 @@ class Records:
         return sum(run.status == "running" and run.owner == owner for run in self.all())
 
     def live_queues(self) -> set[str]:
-        taking = (worker for worker in self.workers() if worker.is_live and not worker.drained)
-        return {queue for worker in taking for queue in worker.served}
+        return served_by(worker for worker in self.workers() if worker.takes)
 
     def plans_on(self, card: str, model: str) -> list[dict[str, Any] | None]:
         return list(self._server.get("/plans", card=card, model=model)["data"])
