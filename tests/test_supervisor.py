@@ -21,6 +21,7 @@ import pytest
 from power_cut import Disk
 
 from ftq import queue
+from ftq.client import view
 from ftq.errors import LeaseLost, RunError, Unavailable
 from ftq.evaluation.evaluation import Asked, Evaluation, Kind, Question, Said, Scores, Verdict
 from ftq.files.run_dir import STAGES, RunDir, write_json
@@ -194,6 +195,17 @@ def test_a_run_from_documents_to_answers_and_the_next_one_from_the_cache(
     assert {stage.cached for stage in cached.stages} == {True}
     assert [stage.artifacts for stage in cached.stages][:-1] == [stage.artifacts for stage in run.stages][:-1]
     assert [stage.key for stage in cached.stages] == [stage.key for stage in run.stages]
+
+
+def test_a_training_run_from_the_cache_shows_the_loss_of_the_one_that_was_taken(rig: Rig) -> None:
+    for name in ("r", "s", "t"):
+        rig.submit(name, max_steps=4, epoch_adapters=1)
+        assert [rig.supervisor.run(name, stage, 1) for stage in ("prepare", "train")] == [True, True]
+    trained, *cached = (rig.store.get(name) for name in ("r", "s", "t"))
+    assert [view.loss(one) for one in (trained, *cached)] == [0.25, 0.25, 0.25]
+    assert {view.remark(one.stage("train")) for one in cached} == {
+        "cached: its inputs haven't changed; step 4, loss 0.250"
+    }
 
 
 def test_a_stage_has_succeeded_when_its_files_are_on_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

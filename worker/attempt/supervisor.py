@@ -20,7 +20,7 @@ from ftq import queue
 from ftq.errors import FtqError, LeaseLost, Lost, RunError, Unavailable
 from ftq.examples.report import base_revision
 from ftq.files.remote.share import Share
-from ftq.files.run_dir import STAGES, RunDir, remove, run_dir, sync, sync_tree
+from ftq.files.run_dir import STAGES, RunDir, read_jsonl, remove, run_dir, sync, sync_tree
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
 from ftq.settings import Settings
@@ -150,7 +150,7 @@ class Supervisor:
             exchange.fetch_cached(run, stage, key)
             if cache.take(self.store, home, run, stage, key, partial, keep, warn):
                 if stage == "train":
-                    self._keep_plan(key, watch)
+                    self._tell_training(key, RunDir(partial), watch)
                 self._publish(folder, stage, attempt, watch, exchange, key, cached=True)
                 return None
         exchange.fetch_inputs(run, stage)
@@ -168,12 +168,18 @@ class Supervisor:
         exchange.save(outcome)
         return outcome
 
-    def _keep_plan(self, key: str, watch: Watch) -> None:
-        """Note how the training run was computed whose files are taken: what was measured belongs to that one alone."""
+    def _tell_training(self, key: str, taken: RunDir, watch: Watch) -> None:
+        """Note how the training run was computed whose files are taken, and what it came to.
+
+        What was measured belongs to that one alone.
+        """
         source = self.store.find_cached("train", key)
         plan = self.store.get(source).stage("train").plan if source else None
         values = {name: value for name, value in (plan or {}).items() if name not in ("measured", "message")}
         watch.insist(lambda: self.store.plan(watch.token, "", values))
+        if lines := list(read_jsonl(taken.metrics)) if taken.metrics.is_file() else []:
+            reached = {"percent": 100.0, "step": lines[-1].get("step"), "total_steps": values.get("steps")}
+            watch.insist(lambda: self.store.progress(watch.token, {**reached, "loss": lines[-1].get("train_loss")}))
 
     def _hand_over(self, run: Run, folder: RunDir) -> None:
         """Write train.json: the options changed so far, the corrections for this card, the plan so far."""
