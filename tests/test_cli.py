@@ -27,6 +27,7 @@ from cli.screens import terminal
 from cli.screens.words import duration, short
 from ftq.errors import RunError, Unavailable
 from ftq.files.artifact import Artifact
+from ftq.files.log_head import OneAttempt, head
 from ftq.files.run_dir import STAGES
 from ftq.spec.options import parse
 from ftq.store.gateway.keys import Limits
@@ -441,6 +442,33 @@ def test_logs_of_all_stages_or_one(store: Store) -> None:
     assert result.stderr == "==> prepare <==\n==> train <==\n"
     one = ok("logs", "handbook", "--stage", "train")
     assert (one.stdout_bytes, one.stderr) == (b"train \xff\n", "")
+
+
+def test_the_log_of_one_attempt_is_named_as_its_first_line_says(store: Store) -> None:
+    logs = store.home / store.add("aaaa1111", "handbook") / "logs"
+    heads = [head("train", ["--attempt", str(number)]) for number in (1, 2)]
+    assert heads[1].endswith(b" UTC train, attempt 2\n")
+    (logs / "train.log").write_bytes(heads[0] + b"lost\n" + heads[1] + b"step 1\n--- failed (bug): no\n")
+    (logs / "prepare.log").write_bytes(b"--- 2025-01-02 03:00:00 UTC --attempt 1\nof an earlier version\n")
+    assert ok("logs", "handbook", "--stage", "train", "--attempt", "2").stdout_bytes == (
+        heads[1] + b"step 1\n--- failed (bug): no\n"
+    )
+    first = ok("logs", "handbook", "--attempt", "1")
+    assert first.stdout.splitlines()[1::2] == ["of an earlier version", "lost"]
+    assert first.stderr == "==> prepare <==\n==> train <==\n"
+    none = ok("logs", "handbook", "--attempt", "7")
+    assert (none.stdout, none.stderr) == ("", "No log of attempt 7: there are those of 1, 2.\n")
+    assert "questions have none" in run("logs", "handbook", "--stage", "ask", "--attempt", "1").stderr
+
+
+def test_an_attempt_may_begin_in_one_piece_of_the_log_and_go_on_in_the_next() -> None:
+    second = head("train", ["--attempt", "2"]) + b"b\n---\n50 %\r99 %"
+    log = head("train", ["--attempt", "1"]) + b"a\n--\n" + second
+    for size in (1, 7, len(log)):
+        part = OneAttempt(2)
+        pieces = [part.take(log[begin : begin + size]) for begin in range(0, len(log), size)]
+        assert b"".join(pieces) == second
+        assert part.met == [1, 2]
 
 
 def test_why_there_is_no_log(store: Store) -> None:

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,7 +104,10 @@ def test_reports_exit_code_and_files_are_those_of_an_ordinary_start(
     assert made[0] == made[1] and (wish is not None or "adapter/steps.json" in made[0])
     assert outcomes[1][1] == {None: 0, "user": 1, "bug": 1, "exit": 3, "abort": -6, "kill": -9}[wish]
     log = runs[1].log("train").read_text()
-    assert log.startswith("--- ") and "standby: had imported everything in" in log.splitlines()[1]
+    assert (
+        re.match(r"--- \S+ \S+ UTC train, attempt 1\n", log)
+        and "standby: had imported everything in" in log.splitlines()[1]
+    )
     assert ("this is a bug" in log) is (wish == "bug")
     assert (tmp_path / "standby.log").read_text() == ""
 

@@ -15,6 +15,7 @@ import click
 
 from cli.common import complete_run, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument
 from ftq.errors import FtqError, Unavailable, printable
+from ftq.files.log_head import OneAttempt
 from ftq.files.run_dir import STAGES
 
 if TYPE_CHECKING:
@@ -120,17 +121,21 @@ def _watch(client: AnyClient, run: Run) -> None:
 @click.command()
 @run_argument
 @click.option("--stage", type=click.Choice((*STAGES, ASK)), help="Only this stage's log; ask: that of `ftq infer`.")
+@click.option("--attempt", metavar="N", type=click.IntRange(min=1), help="Only what this attempt has written.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run is finished.")
-def logs(run: str, stage: str | None, follow: bool) -> None:
+def logs(run: str, stage: str | None, attempt: int | None, follow: bool) -> None:
     """Print the logs of a run's stages.
 
-    A pipe gets the bytes as they are; on a terminal control characters are shown as U+FFFD.
+    Each attempt begins with a line that has the time, the stage and the attempt's number. A pipe gets the bytes as
+    they are; on a terminal control characters are shown as U+FFFD.
 
     \b
     Examples:
       ftq logs handbook -f
-      ftq logs handbook --stage train
+      ftq logs handbook --stage train --attempt 2
     """
+    if attempt and stage == ASK:
+        raise click.UsageError("--attempt belongs to a stage: questions have none")
     client = open_client()
     found = find_run(client, run)
     wanted = (stage,) if stage else STAGES
@@ -138,14 +143,20 @@ def logs(run: str, stage: str | None, follow: bool) -> None:
     if not _has_log(client, found, wanted, follow):
         _say_no_log(client, found, stage)
     last, shown = None, defaultdict[str, _Shown](_Shown) if sys.stdout and sys.stdout.isatty() else None
+    parts = {name: OneAttempt(attempt) for name in wanted} if attempt else {}
     with ctrl_c(""):
         for name, piece in client.follow_logs(found.id, wanted, follow, _say_away):
+            if attempt and not (piece := parts[name].take(piece)):
+                continue
             if name != last and not stage:
                 out.flush()
                 note(f"==> {name} <==")
             last = name
             out.write(piece if shown is None else shown[name].take(piece))
             out.flush()
+        met = sorted({number for part in parts.values() for number in part.met})
+        if met and attempt not in met:
+            note(f"No log of attempt {attempt}: there are those of {', '.join(map(str, met))}.")
 
 
 class _Shown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from ftq.evaluation.evaluation import Evaluation
 from ftq.examples.report import REPORT, DatasetReport
 from ftq.files.disk import last_written
 from ftq.files.export_report import ExportReport, GgufReport
+from ftq.files.log_head import STARTED
 from ftq.files.remote.record import FOLDER as RECORDS
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.report import curves
@@ -25,7 +25,6 @@ from ftq.store.records import Run, Stage
 
 Made = TypeVar("Made")
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-STARTED = re.compile(rb"--- (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC ")  # where an attempt begins in a stage's log
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from ftq.errors import Lost
+from ftq.files.log_head import head
 from ftq.servers import BUCKET_SECRETS, LLM_SECRETS, NOT_FOR_STAGES
 from worker.machine.hardware import computing, out_of_memory_kills
 
@@ -54,7 +54,7 @@ class StageProcess:
             module = f"{PACKAGE}.{stage}"
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as output:
-                output.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {' '.join(arguments[1:])}\n".encode())
+                output.write(head(stage, arguments[1:]))
                 output.flush()
                 standby = take_standby()
                 served = standby.serve(module, arguments, output.fileno(), self._lock) if standby else None
