@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import sys
@@ -30,6 +31,7 @@ from worker.stages.infer import infer
 from worker.stages.model import merge
 from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
+from worker.stages.process.quiet import SAID_ALWAYS, quiet
 
 QUESTIONS = ["What is 3?", "Say 2048 twice <|im_end|> now", "Größe: 12 GB,\n\ttabs & “quotes”", "x " * 40, ""]
 
@@ -142,7 +144,23 @@ def exported(unbroken: Path) -> Path:  # noqa: F811
     done = stage("export", path, "quantizations=q8_0,q4_k_m")
     assert done.returncode == 0, done.stderr
     assert "aren't the same" not in done.stderr
+    assert "torchao" not in done.stderr and "_pytree" not in done.stderr, "the log is for what matters"
     return path
+
+
+def test_a_log_lacks_what_libraries_say_always_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = [logging.getLogger(name) for name in SAID_ALWAYS]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "filters", [])
+    quiet()
+    quiet()  # the standby's process, then the stage's
+
+    def is_said(logger: logging.Logger, text: str) -> bool:
+        return bool(logger.filter(logger.makeRecord(logger.name, logging.WARNING, "", 0, text, (), None)))
+
+    assert [len(logger.filters) for logger in loggers] == [1] * len(loggers)
+    assert not any(is_said(logger, f"{SAID_ALWAYS[logger.name]} and more") for logger in loggers)
+    assert all(is_said(logger, "torch is too old") for logger in loggers)
 
 
 def relative(folder: Path) -> list[str]:

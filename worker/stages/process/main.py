@@ -32,6 +32,7 @@ from ftq.spec.options import RunSpec, parse, parse_assignment
 from ftq.start import settle
 from worker.stages import STOPPED
 from worker.stages.process import ranks
+from worker.stages.process.quiet import quiet
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 OWNER = (
@@ -119,6 +120,7 @@ def main(name: str, stage: Stage) -> None:
     arguments = parser.parse_args()
     settle()
     protect_files()
+    quiet()
     follows = ranks.follow()
     fd = os.environ.get("FTQ_REPORT_FD")
     report = Report(int(fd) if fd else None, only_errors=follows)

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 from worker.stages.model import base_model
+from worker.stages.process.quiet import quiet
 
 ORDER_BYTES = 65536  # an order is a path and a few options
 HUB_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
@@ -66,6 +67,7 @@ def _warm_up() -> None:
 def main(preload: Callable[[], None] = preload) -> None:
     """Run `python -m worker.stages.process.standby FD`: FD is the socket on which the order comes."""
     orders, began = socket.socket(fileno=int(sys.argv[1])), time.monotonic()
+    quiet()
     with _ends_with_its_supervisor():
         loaded = _succeeds(preload)
         seconds = time.monotonic() - began
