@@ -7,6 +7,7 @@ A program gets its options as one JSON object on its command line.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,13 @@ from pathlib import Path
 from typing import ClassVar, NoReturn, Self
 
 from ftq.errors import FtqError, UserError, exit_code, printable
+
+WORKER_NEEDS = ("worker", "celery", "torch")
+
+
+def lacking(*others: str) -> list[str]:
+    """Of the modules that a worker needs, and of these others, those that aren't installed here."""
+    return [name for name in (*WORKER_NEEDS, *others) if importlib.util.find_spec(name) is None]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import sqlalchemy as sa
 
 from ftq import queue
 from ftq.client.client import Client
+from ftq.client.workers import Doorbell
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
 from ftq.files.run_dir import STAGES, RunDir, write_jsonl
 from ftq.servers import without_password
@@ -321,6 +323,16 @@ def test_control_by_name(client: Client, options: dict[str, Any]) -> None:
     for verb in (client.pause, client.resume, client.cancel, client.retry, client.keep, client.find):
         with pytest.raises(NotFound, match=r"^no run matches nobody$"):
             verb("nobody")
+
+
+def test_a_machine_without_the_worker_is_not_told_to_start_one_there(
+    client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    no_broker = Doorbell(Settings.from_env({"FTQ_HOME": str(client.settings.home)})).no_broker
+    assert no_broker == "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
+    there = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
+    assert client.would_wait(options) == f"No worker is up. {there}"
 
 
 def test_missing_worker_is_only_said_of_a_run_that_waits(client: Client, options: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ import cli_tools
 import pytest
 
 from cli.commands import doctor
-from ftq.doctor import clock, machine
+from ftq.doctor import client, clock, machine
 from ftq.doctor.clock import compare
 from ftq.doctor.database import database
 from ftq.doctor.findings import Check, Finding, examine, worst
@@ -386,23 +386,53 @@ def test_clocks_that_agree_and_differ() -> None:
 
 @pytest.fixture
 def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the client is installed."""
+    """Only the client is installed."""
     from importlib import util
 
     find = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
 
 
-def test_a_thin_client_leaves_the_worker_out_and_says_so(thin: None, home: Path) -> None:
-    result = cli_tools.ok("doctor", "--flower", "http://127.0.0.1:1")
-    assert "the worker isn't installed here (torch missing): its checks are left out" in result.stdout
+def test_a_thin_client_leaves_the_worker_out_and_says_so(
+    thin: None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTQ_BROKER_URL", "redis://127.0.0.1:1/0")
+    result = cli_tools.run("doctor", "--flower", "http://127.0.0.1:1")
+    assert "only the client is installed here (torch missing): the worker's checks are left out" in result.stdout
     assert "compiler" not in result.stdout
-    assert result.stderr == "2 warnings found.\n"
+    assert "-> ftq up   (or ftq worker)   where the worker is installed" in result.stdout
+    assert result.stderr == "1 problem and 1 warning found.\n"
     assert not home.exists()
+
+
+def test_a_thin_client_that_knows_of_no_workers_is_told_first_how_it_gets_to_them(thin: None, home: Path) -> None:
+    result = cli_tools.run("doctor")
+    assert (result.exit_code, result.stderr) == (1, "1 problem found.\n")
+    said = " ".join(result.stdout.split())
+    assert "nothing says where workers are: runs wait in" in said and "-> export FTQ_SERVER=https://" in said
+    assert "ftq up (" not in said, "it can't be started here"
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["FTQ_SERVER", "FTQ_BROKER_URL", "FTQ_DATABASE_URL", "FTQ_ARTIFACTS_URL", "a broker's socket", ""]
+)
+def test_a_thin_client_that_knows_of_workers_looks_for_them(thin: None, home: Path, name: str) -> None:
+    values = {"FTQ_SERVER": "https://a", "FTQ_BROKER_URL": "redis://a", "FTQ_DATABASE_URL": "postgresql+psycopg://a/b"}
+    values["FTQ_ARTIFACTS_URL"] = "s3://a"
+    settings = Settings.from_env({"FTQ_HOME": str(home), **({name: values[name]} if name in values else {})})
+    if name == "a broker's socket":
+        socket_there = settings.home / "valkey.sock"
+        settings.socket_place.parent.mkdir(parents=True)
+        settings.socket_place.write_bytes(os.fsencode(socket_there))
+        socket_there.touch()
+    names = [check.name for check in client.checks(settings, None)]
+    assert ("broker" in names or "server" in names) is bool(name)
 
 
 def test_an_installation_that_lacks_a_package(thin: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ftq.doctor.broker", None)  # importing it fails
+    monkeypatch.setenv("FTQ_BROKER_URL", "redis://127.0.0.1:1/0")
     result = cli_tools.run("doctor")
     assert result.exit_code == 1
     assert "nothing else can be looked at" in result.stdout

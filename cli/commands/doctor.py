@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.commands.serve import NEEDED
 from cli.common import json_option, note, plural, print_json
 from ftq.errors import printable
+from ftq.programs import lacking
 from ftq.version import VERSION
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
       ftq doctor --deep
       ftq doctor --json
     """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = lacking()
     if deep and missing:
         raise click.ClickException(
             f"--deep trains, and the worker isn't installed here ({', '.join(missing)} missing)\n"
@@ -124,8 +123,9 @@ def _broken(process: subprocess.Popen[str], complaint: str, command: str) -> lis
 def _left_out(missing: list[str]) -> list[Finding]:
     from ftq.doctor.findings import Finding
 
-    message = f"the worker isn't installed here ({', '.join(missing)} missing): its checks are left out"
-    return [Finding("worker", "note", message, "ftq doctor   on the worker's machine")]
+    message = f"only the client is installed here ({', '.join(missing)} missing): the worker's checks are left out"
+    fix = "None is needed to submit. `ftq doctor` on a worker's machine has them."
+    return [Finding("worker", "note", message, fix)]
 
 
 # ---- what people and scripts see --------------------------------------------------------------------------

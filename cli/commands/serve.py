@@ -11,11 +11,10 @@ import click
 
 from cli.common import refuse_server
 from ftq.errors import did_you_mean
-from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions
+from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions, lacking
 from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS, QUEUES
 from ftq.words import bytes_of
 
-NEEDED = ("worker", "celery", "torch")
 HERE = "It runs where the runs are."
 SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "httpx", "prometheus_client")
 
@@ -155,8 +154,7 @@ def _check_serving() -> None:
 
 
 def _become(program: Program, also_needed: tuple[str, ...]) -> None:
-    missing = [name for name in (*NEEDED, *also_needed) if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := lacking(*also_needed):
         raise click.ClickException(
             f"the worker isn't installed here ({', '.join(missing)} missing)\n"
             "`make install` installs it; or start it where it is installed, and submit from here."

@@ -42,9 +42,9 @@ def workers(context: click.Context, as_json: bool) -> None:
         print_json([worker_as_dict(member) for member in members])
         return
     if not members:
-        from ftq.client.workers import START
+        from ftq.client.workers import start
 
-        note(f"No worker is up. {START}")
+        note(f"No worker is up. {start()}")
         return
     _print_table(members)
     if silent := [member.worker.name for member in members if member.state == "silent"]:

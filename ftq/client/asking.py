@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from ftq.client.workers import START, undraining
+from ftq.client.workers import start, undraining
 from ftq.errors import FtqError, Refused, RunError, Unavailable, UserError, did_you_mean
 from ftq.store.records import ASK, Run
 from ftq.store.store import RunStore
@@ -95,7 +95,7 @@ class Asking:
         """FtqError if no worker that is up answers questions."""
         live = sorted((one for one in self.store.workers() if one.is_live), key=lambda one: one.name)
         if not live:
-            raise FtqError("no worker is up, so nobody can answer", START)
+            raise FtqError("no worker is up, so nobody can answer", start())
         if not any(ASK in one.queues and not one.drained for one in live):
             listed = "; ".join(f"{one.name} serves {', '.join(sorted(one.queues))}" for one in live)
             if undrain := undraining({ASK}, [one for one in live if one.drained]):

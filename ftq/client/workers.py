@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.run_dir import STAGES
+from ftq.programs import lacking
 from ftq.servers import without_password
 from ftq.settings import Settings
 from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue, queue_of, served_by
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 BUCKET = "FTQ_ARTIFACTS_URL"
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+ELSEWHERE = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
+
+
+def start() -> str:
+    """How a worker is started."""
+    return ELSEWHERE if lacking() else START
 
 
 class Doorbell:
@@ -51,6 +58,8 @@ class Doorbell:
     @property
     def no_broker(self) -> str:
         """What to do when none answers."""
+        if self._settings.embedded and lacking():
+            return "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
         if self._settings.embedded:
             return (
                 "`ftq up` starts it; where the workers run in Docker, "
@@ -141,7 +150,7 @@ class Fleet:
         names = ", ".join(one.worker.name for one in matches or members)
         if matches:
             raise NotFound(f"{name} matches {len(matches)} workers: {names}", "Type more of the name.")
-        raise NotFound(f"no worker {name}", f"There are: {names}" if names else START)
+        raise NotFound(f"no worker {name}", f"There are: {names}" if names else start())
 
 
 def missing_for(runs: tuple[Run, ...], store: Reads) -> str:
@@ -158,7 +167,7 @@ def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
     live, drained = served_by(one for one in workers if one.takes), _drained(workers)
     for run in runs:
         if run.status == "running" and not live and not drained:
-            return f"No worker is up, so {run.name} stands still until one is. {START}"
+            return f"No worker is up, so {run.name} stands still until one is. {start()}"
         ahead = run.remaining[1:] if run.status == "running" else run.remaining
         needed = {queue_of(stage.name, run.spec) for stage in ahead}
         if run.wanted != "run" or run.is_finished or not (missing := needed - live):
@@ -167,8 +176,8 @@ def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
             when = "after this stage" if run.status == "running" else "until one takes work again"
             return f"{_resting(missing, live)}, so {run.name} waits {when}. {undrain}"
         if run.status != "running":
-            why, start = explain(run.name, missing - served_by(drained), live | served_by(drained))
-            return f"{why}. The run is recorded and starts as soon as one is there. {start}"
+            why, how = explain(run.name, missing - served_by(drained), live | served_by(drained))
+            return f"{why}. The run is recorded and starts as soon as one is there. {how}"
     return ""
 
 
@@ -259,7 +268,7 @@ def _too_old(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
 def explain(name: str, missing: set[str], live: set[str]) -> tuple[str, str]:
     """(what is missing for the run of that name, how to start it)."""
     label = next((queue.partition(".")[2] for queue in sorted(missing) if "." in queue), "")
-    of, start = (f" with the label {label}", f" --label {label}") if label else ("", "")
+    of, option = (f" with the label {label}", f" --label {label}") if label else ("", "")
     if label:  # only the workers that have it count
         live = {queue.partition(".")[0] for queue in live if queue.endswith(f".{label}")}
         missing = {queue.partition(".")[0] for queue in missing}
@@ -269,12 +278,12 @@ def explain(name: str, missing: set[str], live: set[str]) -> tuple[str, str]:
         example = ",".join(map(str, range(wide)))
         return (
             f"{name} needs a worker{of} with {wide} GPUs, and no worker here has more than {most}",
-            f"`ftq worker{start} --gpus {example}` starts one.",
+            f"`ftq worker{option} --gpus {example}` starts one.",
         )
     if not live:
-        return f"No worker{of} is up", f"`ftq worker{start}` starts one." if label else START
+        return f"No worker{of} is up", f"`ftq worker{option}` starts one." if label else start()
     queues = sorted(missing)
     return (
         f"No worker{of} serves the queue {' or '.join(queues)}",
-        f"`ftq worker{start} --queues {','.join(queues)}` starts one.",
+        f"`ftq worker{option} --queues {','.join(queues)}` starts one.",
     )

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from ftq.doctor.findings import Check, Finding
 from ftq.doctor.machine import artifacts, disk, python, versions
+from ftq.programs import lacking
+from ftq.servers import sqlite_file
 from ftq.settings import Settings
+
+PLACES = """export FTQ_SERVER=https://... FTQ_KEY=sk-ftq-...   as whoever runs `ftq serve` tells you
+   or FTQ_BROKER_URL, FTQ_DATABASE_URL and FTQ_ARTIFACTS_URL as they are where the workers run
+   or FTQ_HOME, where `ftq up` runs on this machine out of another installation
+   or install the worker here too: `make install` in ftq's source folder"""
 
 
 def checks(settings: Settings, flower_url: str | None) -> list[Check]:
@@ -28,7 +35,22 @@ def _here(settings: Settings, flower_url: str | None) -> list[Check]:
         yield from disk("artifacts", settings.home)
 
     fix = "A network file system that hangs? Set FTQ_HOME to a local disk."
-    return [Check("artifacts", folder, fix=fix), *_services(settings, flower_url)]
+    here = Check("artifacts", folder, fix=fix)
+    if alone := _alone(settings):
+        return [Check("workers", lambda: [alone]), here]
+    return [here, *_services(settings, flower_url)]
+
+
+def _alone(settings: Settings) -> Finding | None:
+    """What is missing where only the client is installed, and no setting names other machines.
+
+    Their broker's socket is in the artifacts folder, if that is shared.
+    """
+    named = not (settings.embedded and sqlite_file(settings.database_url)) or settings.artifacts_url
+    if named or settings.broker_socket.exists() or not lacking():
+        return None
+    message = f"only the client is installed here, and nothing says where workers are: runs wait in {settings.home}"
+    return Finding("workers", "problem", message, PLACES)
 
 
 def _services(settings: Settings, flower_url: str | None) -> list[Check]:

@@ -15,7 +15,7 @@ from ftq.client.workers import undraining
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
 from ftq.files.remote.bucket import Bucket
-from ftq.programs import UpOptions, flower_address
+from ftq.programs import UpOptions, flower_address, lacking
 from ftq.settings import Settings
 from ftq.store.records import Worker, served_by
 from ftq.store.wire.records import decode
@@ -81,7 +81,8 @@ def flower(home: Path, url: str | None = None) -> Iterator[Finding]:
     url = url or _started(home)
     error = _refusal(f"{url.rstrip('/')}/healthcheck", FLOWER_SECONDS)
     if error:
-        yield Finding("flower", "note", f"no Flower at {url} ({error})", "ftq up   (or --flower URL for another place)")
+        fix = "--flower URL, if there is one elsewhere" if lacking() else "ftq up   (or --flower URL for another place)"
+        yield Finding("flower", "note", f"no Flower at {url} ({error})", fix)
     else:
         yield Finding("flower", "ok", f"Flower answers at {url}")
 

@@ -13,6 +13,7 @@ from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
 from ftq.errors import Unavailable
+from ftq.programs import lacking
 from ftq.queue import BROKER_ERRORS
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
@@ -110,16 +111,17 @@ def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:
 def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
     served = served_by(worker for worker in alive if not (worker.draining or worker.drained))
     drained = [worker for worker in alive if worker.drained and not worker.draining]
-    missing = set(NEEDED) - served
+    missing, there = set(NEEDED) - served, "   where the worker is installed" if lacking() else ""
     if drained and not served:
         undrain = undraining(missing & served_by(drained), drained)
         yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
         missing -= served_by(drained)
     elif not served:
-        yield Finding("workers", "warning", "no worker is up: runs are recorded and wait", "ftq up   (or ftq worker)")
+        message = "no worker is up: runs are recorded and wait"
+        yield Finding("workers", "warning", message, f"ftq up   (or ftq worker){there}")
         return
     for queue in (one for one in NEEDED if one in missing):
         undrain = undraining({queue}, drained)
         who = f"all workers of the queue {queue} are drained" if undrain else f"no worker serves the queue {queue}"
         message = f"{who}: {'questions' if queue == ASK else 'runs'} wait there"
-        yield Finding("workers", "warning", message, undrain or f"ftq worker --queues {queue}")
+        yield Finding("workers", "warning", message, undrain or f"ftq worker --queues {queue}{there}")
