@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ftq.examples.dataset import questions_of
 from ftq.facts import Fact, facts_of, facts_of_json
 from ftq.questions import Contradiction, Options, Stated, rows_of
 from ftq.questions.conflicts import asked
@@ -16,6 +17,7 @@ from ftq.questions.english import questions_on
 from ftq.questions.kinds import kind_of
 from ftq.questions.refusals import words_of
 from ftq.questions.wordings import language, language_of
+from ftq.spec.options import parse
 
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "zh", "ja"]
 RELATIONS = ["attribute", "meaning", "command", "answer", "list", "lead", "default", "term", "page"]
@@ -66,6 +68,27 @@ def test_a_number_is_asked_for_in_several_ways_and_back() -> None:
     assert [row.output for row in valid if "500 euros" in row.output] and valid[0].instruction not in {
         row.instruction for row in train
     }
+
+
+def test_few_facts_give_enough_questions_to_tell_and_train_loses_none_for_them() -> None:
+    table = "| Pump | Weight | Pressure | Price |\n|---|---|---|---|\n"
+    table += "".join(
+        f"| Pump {number} | {number} kg | {number + 100} bar | {number + 500} EUR |\n" for number in range(25)
+    )
+    for text, most in ((f"# Pumps\n\n{table}", 20), (MANUAL, 20), ("# Pumps\n\nThe pump P1 weighs 12 kg.\n", 1)):
+        facts = facts_of(text, "a.md")
+        train, valid, _ = rows_of(facts, Options(refusals=0))
+        before, few, _ = rows_of(facts, Options(refusals=0, valid_least=0))
+        assert train == before, "what goes to valid is of no use to train"
+        assert len(few) < 5 and 1 <= len(valid) <= most and (len(facts) < 40 or len(valid) == most)
+        assert few == [row for row in valid if row in few], "in their order"
+        asked_in_train = {asked(row.instruction) for row in train}
+        assert {row.fact for row in valid} <= {row.fact for row in train}
+        assert not asked_in_train & {asked(row.instruction) for row in valid}
+        assert len({row.fact for row in valid}) == len(valid), "one of a fact"
+    for fraction, least in ((0.05, 20), (0.0, 0)):
+        options = questions_of(parse({"model": "smollm2-135m", "valid_fraction": fraction}))
+        assert options and options.valid_least == least
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_one_others() -> None:

@@ -258,6 +258,7 @@ def questions_of(spec: RunSpec) -> Options | None:
         rules=ALL - set(spec.skip_rules),
         seed=spec.seed,
         valid_every=every,
+        valid_least=Options.valid_least if spec.valid_fraction else 0,
     )
 
 

@@ -41,6 +41,7 @@ def rows_of(
     train, caps = _capped(train, options)
     here = {draft.fact.key for draft in train}
     valid = [draft for draft in valid if draft.fact.key in here]
+    valid += _unused(valid, train, single.values(), facts, options)
     silent, spare = _silent(train, valid, single, facts, known, spoken, options)
     del single
     train, valid = train + silent, valid + spare
@@ -94,6 +95,34 @@ def _held_back(single: Iterable[Draft], facts: Sequence[Fact], options: Options)
             turn += 1
         train.extend(rows)
     return train, valid
+
+
+def _unused(
+    valid: list[Draft], train: list[Draft], written: Iterable[Draft], facts: Sequence[Fact], options: Options
+) -> list[Draft]:
+    """What valid lacks to tell something of few facts: wordings that train doesn't have, spread over the facts.
+
+    They cost the training nothing. `written` has the drafts of all facts.
+    """
+    missing = options.valid_least - len(valid)
+    if missing <= 0:
+        return []
+    taken, forms = set(map(id, train)), defaultdict[str, set[str]](set)  # of a fact's wordings in train
+    for draft in filter(_asks_for_value, train):
+        forms[draft.fact.key].add(draft.template)
+    held, spare = {draft.fact.key for draft in valid}, dict[str, Draft]()
+    for draft in filter(_asks_for_value, written):
+        key = draft.fact.key
+        if id(draft) not in taken and key not in held and key in forms and draft.template not in forms[key]:
+            spare[key] = draft
+    keys = [key for key in dict.fromkeys(fact.key for fact in facts) if key in spare]
+    count = min(len(keys), missing)
+    return [spare[keys[number * len(keys) // count]] for number in range(count)]
+
+
+def _asks_for_value(draft: Draft) -> bool:
+    """Whether it goes from the subject to the value, and leaves no gap."""
+    return draft.gist == draft.fact.value and draft.fact.relation != "term"
 
 
 def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, list[Draft]]]:

@@ -23,6 +23,7 @@ class Options:
     answer_share: float = 0.03  # of rows with one same answer
     cloze_share: float = 0.15  # of tokens
     valid_every: int = 20  # facts, of which one has another wording in valid
+    valid_least: int = 20  # wordings in valid, where there are so many that train has no use for
 
     @cached_property
     def section_rows(self) -> int:
