@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import runpy
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -21,6 +23,7 @@ import cli_tools
 import pytest
 
 from cli.commands import doctor
+from ftq import version
 from ftq.doctor import client, clock, machine
 from ftq.doctor.clock import compare
 from ftq.doctor.database import database
@@ -103,6 +106,15 @@ def test_a_pin_for_another_python_is_none_of_this_machine(tmp_path: Path, monkey
     (tmp_path / "requirements" / "x.txt").write_text("\n".join(lines))
     monkeypatch.setattr(machine.resources, "files", lambda _: tmp_path)
     assert machine.pins("x") == {"both": "2.0", "extra": "3.0"}
+
+
+def test_what_is_missing_is_installed_from_the_source_folder_or_else_from_the_package(tmp_path: Path) -> None:
+    assert version.install("formats") == "pip install -r requirements/formats.txt"
+    package = tmp_path / "a b" / "ftq"  # as pip has installed it, where there is no Makefile and no requirements/
+    shutil.copytree(Path(version.__file__).parent / "requirements", package / "requirements")
+    shutil.copy(version.__file__, package)
+    _, said = runpy.run_path(str(package / "version.py"))["install"]("formats").split(" -r ")
+    assert [Path(path).is_file() for path in shlex.split(said)] == [True]
 
 
 def test_versions_are_compared_with_the_pins(monkeypatch: pytest.MonkeyPatch) -> None:

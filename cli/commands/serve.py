@@ -13,6 +13,7 @@ from cli.common import refuse_server
 from ftq.errors import did_you_mean
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions, lacking
 from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS, QUEUES
+from ftq.version import install
 from ftq.words import bytes_of
 
 HERE = "It runs where the runs are."
@@ -148,9 +149,7 @@ def serve(largest_upload: str, result_files: str, documents: str | None, **optio
 def _check_serving() -> None:
     missing = [name for name in SERVING if importlib.util.find_spec(name) is None]
     if missing:
-        raise click.ClickException(
-            f"serving isn't installed here ({', '.join(missing)} missing)\n`pip install -r requirements/serve.txt`"
-        )
+        raise click.ClickException(f"serving isn't installed here ({', '.join(missing)} missing)\n`{install('serve')}`")
 
 
 def _become(program: Program, also_needed: tuple[str, ...]) -> None:

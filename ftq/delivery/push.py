@@ -18,7 +18,7 @@ from ftq.delivery.card import with_card
 from ftq.delivery.copy import damaged, sha256
 from ftq.delivery.parts import CARD, Elsewhere, Model
 from ftq.errors import FtqError, Refused, Unavailable, UserError, first_line
-from ftq.version import VERSION
+from ftq.version import VERSION, install
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -44,7 +44,7 @@ def check(repository: str) -> None:
     if find_spec("huggingface_hub") is None:
         raise FtqError(
             "pushing needs huggingface_hub, which isn't installed here",
-            "`pip install -r requirements/hub.txt` installs it.",
+            f"`{install('hub')}` installs it.",
         )
 
 

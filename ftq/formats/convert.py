@@ -21,8 +21,9 @@ from typing import Any
 from ftq.errors import printable
 from ftq.formats import decode, headings, kind
 from ftq.formats.kind import Kind, Unusable
+from ftq.version import install
 
-INSTALL = "pip install -r requirements/formats.txt"
+INSTALL = install("formats")
 MODULES = {Kind.HTML: ("bs4", "markdownify"), Kind.PDF: ("anydoc", "pypdf")}  # which convert it; else anydoc alone
 HERE = Path(__file__).resolve().parents[2]  # where the package ftq lies: never the current folder, which is anybody's
 LENGTH = 8  # bytes before an answer: how long it is

@@ -13,9 +13,10 @@ from typing import Any
 
 from ftq.notify.addresses import Address
 from ftq.notify.signature import headers
+from ftq.version import install
 
 TIMEOUT = 15.0
-INSTALL = "pip install -r requirements/notify.txt"
+INSTALL = install("notify")
 MISSING = f"apprise isn't installed here: {INSTALL}"
 LOOKS = {"finished": "success", "failed": "failure", "stalled": "warning", "drained": "info", "test": "info"}
 

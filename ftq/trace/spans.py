@@ -15,9 +15,11 @@ import time
 from functools import cache
 from typing import Any
 
+from ftq.version import install
+
 log = logging.getLogger("ftq.trace")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-INSTALL = "pip install -r requirements/trace.txt"
+INSTALL = install("trace")
 SEND_SECONDS = 2.0  # that a command waits for a collector at its end, at most
 EVERY_MS = 1000
 _root = threading.local()  # the ids of the root span that this thread begins
