@@ -307,6 +307,24 @@ def test_silence_longer_than_a_lease_is_a_warning(store: Store) -> None:
     assert ok("status").stderr == f"Note: busy: {silent}\nNote: {stands_still}\n"
 
 
+def test_a_silent_worker_is_listed_with_what_takes_it_off_the_list(store: Store) -> None:
+    store.now = time.clock_gettime(time.CLOCK_REALTIME) - 3600
+    store.runs.see_worker("gone@box", "box", ["cpu"], None, 1)
+    store.runs.set_drained("gone@box", True)
+    store.worker()
+    shown = ok("workers")
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
+        ["NAME", "STATE"], ["box", "up"], ["gone@box", "silent"]]  # fmt: skip
+    assert shown.stderr == "`ftq workers forget gone@box` takes one off the list that is gone for good.\n"
+    assert ok("workers", "forget", "gone").stdout == "gone@box is off the list.\n"
+    assert ok("workers").stderr == ""
+    refused = run("workers", "forget", "box")
+    assert (refused.exit_code, refused.stderr) == (1,
+        "Error: box is up: only a silent worker can be forgotten\n"
+        "Stop it on box (Ctrl-C or SIGTERM): it leaves the list by itself.\n",
+    )  # fmt: skip
+
+
 def test_a_run_whose_workers_are_all_gone_is_said_to_stand_still_before_its_lease_ends(store: Store) -> None:
     """Only what the database says can be shown: a power cut leaves `running` there."""
     store.begin(store.add("cccc3333", "busy", ago=300), "prepare", 30)

@@ -92,6 +92,8 @@ def test_the_same_again_is_a_cache_hit_each_time(done: dict[str, str]) -> None:
         ("prepare", True), ("train", True), ("export", True), ("infer", True),
         ("evaluate", True),
     ]  # fmt: skip
+    first = json.loads(ftq("status", "first", "--json").stdout)
+    assert status["progress"]["loss"] == first["progress"]["loss"] > 0
 
 
 @pytest.mark.long
