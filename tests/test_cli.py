@@ -362,6 +362,9 @@ def test_watch_without_a_terminal_prints_changes_and_exits_by_result(
     monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
     result = run("status", "busy", "--watch")
     assert result.exit_code == 1
+    nobody = "Note: No worker is up. The run is recorded and starts as soon as one is there."
+    stands = "Note: No worker is up, so busy stands still until one is."
+    assert result.stderr == f"{nobody} {START}\n{stands} {START}\n"
     assert result.stdout.splitlines()[:4] == [
         "2026-01-02 03:00:00  busy  queued  prepare",
         "2026-01-02 03:00:00  busy  running  prepare",

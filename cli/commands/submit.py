@@ -89,7 +89,8 @@ def _follow(client: AnyClient, submitted: Submitted) -> None:
 
     run = submitted.run
     with ctrl_c(f"The run goes on. `ftq status {run.name} --watch` follows it again."):
-        finished = watch_run(client, run.id, stderr=True)  # standard output has the id, and only that
+        told = submitted.notes[-1] if submitted.notes else ""  # of workers it speaks at last
+        finished = watch_run(client, run.id, stderr=True, told=told)  # standard output has the id, and only that
     click.get_current_context().exit(0 if finished.status == "succeeded" else 1)
 
 

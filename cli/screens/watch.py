@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from cli.common import note
 from cli.screens import terminal, words
 from cli.screens.run import print_run, run_view
 from cli.screens.runs import runs_table
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 SECONDS = 1.0
 
 
-def watch_run(client: AnyClient, run_id: str, stderr: bool = False) -> Run:
-    """Show the run until it is finished."""
+def watch_run(client: AnyClient, run_id: str, stderr: bool = False, told: str = "") -> Run:
+    """Show the run until it is finished. `told` is what was said already of missing workers."""
     out = terminal.console(stderr)
     home, lease = client.settings.home, client.settings.lease_seconds
     if not terminal.can_redraw(out):
-        run = _print_changes(client, run_id, out)
+        run = _print_changes(client, run_id, out, told)
     else:
         symbols = terminal.has_symbols(out)
         with Live(console=out, auto_refresh=False, transient=True) as live:
@@ -99,10 +100,14 @@ def _list(client: AnyClient, limit: int | None, out: Console) -> RenderableType:
     return Group(*parts)
 
 
-def _print_changes(client: AnyClient, run_id: str, out: Console) -> Run:
-    seen: dict[str, str] = {}
+def _print_changes(client: AnyClient, run_id: str, out: Console, told: str) -> Run:
+    seen = dict[str, str]()
     for run in client.follow(run_id, SECONDS):
         _print_if_changed(run, seen, out)
+        missing = patiently(partial(client.missing_worker, run), client.settings.lease_seconds)
+        if missing and missing != told:
+            note(f"Note: {missing}")
+        told = missing
     return run
 
 
