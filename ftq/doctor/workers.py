@@ -19,7 +19,7 @@ from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.store.records import ASK, Worker, served_by
 from ftq.store.store import RunStore
-from ftq.store.workers import WORKER_SILENCE
+from ftq.store.workers import FORGOTTEN, WORKER_SILENCE
 from ftq.words import short
 
 ANSWER_SECONDS = 1.0
@@ -35,10 +35,12 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
     Without `clock` the database's counts.
     """
     try:
-        known, now = _known(settings, clock)
+        every, now = _known(settings)
     except Unavailable:
         yield Finding("workers", "note", "unknown: the database can't be read")
         return
+    now = clock() if clock else now
+    known = [worker for worker in every if now - worker.seen_at < FORGOTTEN]
     answering = (ask or answers)(settings, [worker.name for worker in known]) if known else None
     alive = [one for one in known if one.name in (answering or ()) or abs(now - one.seen_at) < WORKER_SILENCE]
     for worker in known:
@@ -62,13 +64,12 @@ def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[
     return set(replies or {})
 
 
-def _known(settings: Settings, clock: Callable[[], float] | None) -> tuple[list[Worker], float]:
-    """(the workers of the database, by name; its time). Looking into a database that isn't there would make it."""
+def _known(settings: Settings) -> tuple[list[Worker], float]:
+    """(every worker in the database, by name; its time). Looking into a database that isn't there would make it."""
     path = sqlite_file(settings.database_url)
     if path and not path.exists():
         return [], 0.0
     with contextlib.closing(RunStore(settings.database_url)) as store:
-        store.clock = clock or store.clock
         return sorted(store.workers(), key=lambda worker: worker.name), store.now()
 
 

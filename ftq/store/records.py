@@ -179,13 +179,13 @@ class Worker:
         return self.drained_at is not None
 
     @property
+    def labels(self) -> list[str]:
+        return list(self.facts.get("labels", []))
+
+    @property
     def takes(self) -> bool:
         """Whether it takes new work."""
         return self.is_live and not self.drained
-
-    @property
-    def labels(self) -> list[str]:
-        return list(self.facts.get("labels", []))
 
     @property
     def served(self) -> list[str]:
