@@ -117,7 +117,7 @@ def test_a_card_is_known_by_the_driver_s_name(driver: str, known: str | None) ->
 
 
 def test_what_card_may_say() -> None:
-    assert parse_card("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12)
+    assert parse_card("rtx4090") == Card("RTX 4090", int(24 * GIB * USABLE), 150e12, fp8=True)
     assert parse_card("7.5") == Card("a card of 7.5 GiB", int(7.5 * GIB * USABLE), 0.0)
     for text, near in {"4090": " Did you mean RTX 4090?", "6000": " Did you mean RTX 6000 Ada?", "9999": ""}.items():
         with pytest.raises(NotFound, match=rf"^--card {text}: not in the table\.{re.escape(near)}$"):

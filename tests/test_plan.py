@@ -12,7 +12,7 @@ import pytest
 
 from ftq.files.run_dir import RunDir
 from ftq.plan import calibration, decide, duration, memory
-from ftq.plan.card import AGAIN, FIRST, GIB, OTHER_ROWS, RESUMED, USABLE, Card, Correction, Machine, Start
+from ftq.plan.card import AGAIN, FIRST, GIB, OTHER_ROWS, RESUMED, USABLE, Card, Correction, Machine, Start, Way
 from ftq.plan.decide import Rows, Training
 from ftq.plan.plan import Handover, Plan
 from ftq.spec import models
@@ -296,14 +296,15 @@ WAY = ("unsloth", True, True)
 
 def test_how_a_training_begins_is_known_by_what_its_worker_has_trained() -> None:
     def begins(*starts: Start) -> str:
-        return replace(H100.card, starts=starts).begins("unsloth", True, "unsloth")
+        return replace(H100.card, starts=starts).begins(Way("unsloth", True, True, False))
 
     here = Start(*WAY, FIRST, 40.0, here=True, alike="rows")
     assert begins() == FIRST
     assert begins(here) == AGAIN
     assert begins(replace(here, alike="model")) == OTHER_ROWS
     assert begins(replace(here, alike="")) == begins(replace(here, here=False)) == FIRST
-    assert begins(replace(here, load_in_4bit=False)) == begins(replace(here, engine="trl")) == FIRST
+    others = ({"load_in_4bit": False}, {"engine": "trl"}, {"load_in_fp8": True})
+    assert {begins(replace(here, **other)) for other in others} == {FIRST}
 
 
 def test_the_start_is_what_such_starts_took_on_this_worker_else_on_others_else_a_guess() -> None:
@@ -372,10 +373,10 @@ def test_a_correction_is_that_of_the_same_way_to_train_and_of_another_the_time()
     known = (Correction("trl", True, True, 9.0, 9.0), Correction("unsloth", True, True, 1.1, 1.5),
              Correction("unsloth", False, False, 0.9, 1.2))  # fmt: skip
     card = seen(*known).card
-    assert card.correction("unsloth", False, False) == known[2]
-    assert card.correction("unsloth", True, "unsloth") == known[1]
-    assert card.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.5)
-    assert H100.card.correction("unsloth", True, False) == Correction("unsloth", True, False, 1.0, 1.0)
+    assert card.correction(Way("unsloth", False, False, False)) == known[2]
+    assert card.correction(Way("unsloth", True, True, False)) == known[1]
+    assert card.correction(Way("unsloth", True, False, False)) == Correction("unsloth", True, False, 1.0, 1.5)
+    assert H100.card.correction(Way("unsloth", True, False, False)) == Correction("unsloth", True, False, 1.0, 1.0)
     plain = training(load_in_4bit=False, gradient_checkpointing=False)
     before, after = (next(decide.plans(plain, machine)) for machine in (H100, seen(*known)))
     assert (after.peak, after.step_seconds) == (int(before.peak * 0.9), before.step_seconds * 1.2)

@@ -14,7 +14,7 @@ import pytest
 from ftq.errors import Lost, UserError
 from ftq.files.run_dir import RunDir
 from ftq.plan.card import FIRST, GIB, RESUMED, Card, Correction, Start
-from ftq.plan.plan import CHOSEN, Handover, Plan
+from ftq.plan.plan import KEPT_BEFORE_TRAIN_JSON, Handover, Plan
 from ftq.spec import models, recipe
 from ftq.spec.options import parse
 from tests.tiny import sealed
@@ -131,7 +131,7 @@ def test_a_run_that_an_earlier_version_began_keeps_its_plan_too(decide: Decide, 
     run = RunDir(tmp_path)
     first, _ = decide(9)
     run.train_json.unlink()
-    kept = {name: asdict(first)[name] for name in (*CHOSEN, "optimizer")}
+    kept = {name: asdict(first)[name] for name in KEPT_BEFORE_TRAIN_JSON}
     (run.checkpoints / "plan.json").write_text(json.dumps(kept))
     assert decide(74)[0].way == first.way
     run.train_json.unlink()

@@ -21,7 +21,7 @@ STEPS = 5  # a shorter run says nothing about the time of a step
 
 def record(plan: Plan, card: Card, loop: Loop) -> dict[str, Any]:
     """The plan's record as it starts: with the card, the predicted seconds, and the correction that is in them."""
-    known = card.correction(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing)
+    known = card.correction(plan.measured_as)
     value = plan.to_json()
     corrected = {"peak": known.peak, "seconds": known.seconds}
     seconds = {"seconds": round(loop.seconds, 1), "starting": round(loop.starting, 2), "began": loop.began}
@@ -31,6 +31,7 @@ def record(plan: Plan, card: Card, loop: Loop) -> dict[str, Any]:
         "card": card.name,
         "card_memory": card.memory,
         "card_flops": card.flops,
+        "card_fp8": card.fp8,
         "predicted": predicted,
     }
 
@@ -54,6 +55,7 @@ def starts(
             measured.get("starting"),
             here=bool(worker) and one.get("worker") == worker,
             alike=_alike(one, model, documents_hash),
+            load_in_fp8=bool(one.get("load_in_fp8")),
         )
         for one, predicted, measured in told
     )
@@ -77,7 +79,7 @@ def correction(record: dict[str, Any] | None) -> Correction | None:
     if peak is None and seconds is None:
         return None
     way = (record["engine"], record["load_in_4bit"], bool(record["gradient_checkpointing"]))
-    return Correction(*way, peak or 1.0, seconds or 1.0)
+    return Correction(*way, peak or 1.0, seconds or 1.0, bool(record.get("load_in_fp8")))
 
 
 def compare(record: dict[str, Any] | None) -> dict[str, dict[str, float]]:

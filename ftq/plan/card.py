@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from ftq.errors import NotFound, did_you_mean
 
@@ -29,9 +30,22 @@ KNOWN: dict[str, tuple[int, float]] = {
 }  # fmt: skip
 
 
+# Of these the ones with FP8: Ada, Hopper and Blackwell.
+FP8 = {"B200", "H200", "GH200", "H100 PCIe", "H100", "L40S", "L40", "L4", "RTX 6000 Ada", "RTX 5090", "RTX 5080",
+       "RTX 4090", "RTX 4080", "RTX 4070", "RTX 4060"}  # fmt: skip
+
 # How a training begins on its worker, which decides for how long its first steps wait: the first of a model in this
 # way, one on other rows, one on the same rows, one that goes on from a checkpoint.
 FIRST, OTHER_ROWS, AGAIN, RESUMED = "first", "other rows", "again", "resumed"
+
+
+class Way(NamedTuple):
+    """What decides about a training's memory, speed and kernels, so that one run tells of another done the same way."""
+
+    engine: str
+    load_in_4bit: bool
+    checkpointing: bool
+    load_in_fp8: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,11 @@ class Start:
     seconds: float | None
     here: bool = False
     alike: str = ""
+    load_in_fp8: bool = False
+
+    @property
+    def way(self) -> Way:
+        return Way(self.engine, self.load_in_4bit, self.checkpointing, self.load_in_fp8)
 
 
 @dataclass(frozen=True)
@@ -59,14 +78,19 @@ class Correction:
     checkpointing: bool
     peak: float = 1.0
     seconds: float = 1.0
+    load_in_fp8: bool = False
+
+    @property
+    def way(self) -> Way:
+        return Way(self.engine, self.load_in_4bit, self.checkpointing, self.load_in_fp8)
 
 
 @dataclass(frozen=True)
 class Card:
     """The device that trains: the bytes a run may use, and the FLOP/s that a large matrix product reaches.
 
-    `flops` is 0 where it isn't known. `corrections` and `starts` are of earlier runs on this kind of card, the most
-    alike first.
+    `flops` is 0 where it isn't known; `fp8`: products in FP8 are clearly faster than in 16 bit. `corrections` and
+    `starts` are of earlier runs on this kind of card, the most alike first.
     """
 
     name: str
@@ -74,29 +98,25 @@ class Card:
     flops: float
     corrections: tuple[Correction, ...] = ()
     starts: tuple[Start, ...] = ()
+    fp8: bool = False
 
     @property
     def gpu(self) -> bool:
         return self.name != "CPU"
 
-    def correction(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> Correction:
+    def correction(self, way: Way) -> Correction:
         """The correction for this way to train.
 
         A run done another way corrects only the time: the card's speed carries over, the memory doesn't.
         """
-        if same := self._same_way(engine, load_in_4bit, checkpointing):
-            return same[0]
-        seconds = next((known.seconds for known in self.corrections if known.engine == engine), 1.0)
-        return Correction(engine, load_in_4bit, bool(checkpointing), seconds=seconds)
+        if same := next((known for known in self.corrections if known.way == way), None):
+            return same
+        seconds = next((known.seconds for known in self.corrections if known.engine == way.engine), 1.0)
+        return Correction(way.engine, way.load_in_4bit, way.checkpointing, seconds=seconds, load_in_fp8=way.load_in_fp8)
 
-    def begins(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> str:
+    def begins(self, way: Way) -> str:
         """How a training done this way begins, if it doesn't go on from a checkpoint."""
-        way = (engine, load_in_4bit, bool(checkpointing))
-        done = {
-            start.alike
-            for start in self.starts
-            if start.here and (start.engine, start.load_in_4bit, start.checkpointing) == way
-        }
+        done = {start.alike for start in self.starts if start.here and start.way == way}
         return AGAIN if "rows" in done else OTHER_ROWS if "model" in done else FIRST
 
     def starting(self, engine: str, began: str | None) -> float | None:
@@ -106,10 +126,6 @@ class Card:
         """
         known = [start for start in self.starts if start.engine == engine and began in (None, start.began)]
         return _middle(start.seconds for start in known if start.here) or _middle(start.seconds for start in known)
-
-    def _same_way(self, engine: str, load_in_4bit: bool, checkpointing: bool | str) -> list[Correction]:
-        way = (engine, load_in_4bit, bool(checkpointing))
-        return [known for known in self.corrections if (known.engine, known.load_in_4bit, known.checkpointing) == way]
 
 
 def _middle(seconds: Iterable[float | None]) -> float | None:
@@ -141,6 +157,11 @@ def speed_of(name: str) -> float | None:
     return KNOWN[known][1] if known else None
 
 
+def has_fp8(name: str) -> bool:
+    """Whether this card has FP8, by the table."""
+    return known_card(name) in FP8
+
+
 def parse_card(text: str) -> Card:
     """The card of `--card`: a name from the table (`RTX 4090`), or gigabytes of memory (`24`). NotFound for others."""
     if text.replace(".", "", 1).isdecimal() and float(text) <= MOST_GIB:
@@ -155,4 +176,4 @@ def parse_card(text: str) -> Card:
             f"Known: {', '.join(KNOWN)}; or give its memory in GiB, for example --card 24.",
         )
     memory, flops = KNOWN[known]
-    return Card(known, int(memory * GIB * USABLE), flops)
+    return Card(known, int(memory * GIB * USABLE), flops, fp8=known in FP8)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STEPS_WANTED, TOKENS_WANTED = 1000, 16384
 FEWEST, MOST = 8, 64  # examples in a step
 MOMENTS = 0.05  # of a card's memory may be spent on AdamW's moments in 32 instead of 8 bit
-EXACT = 1.05  # a 16-bit base may take so much longer than a 4-bit one, for nothing of it is rounded
+EXACT = 1.05  # a 16-bit base may take so much longer than one in FP8 or 4 bit, for nothing of it is rounded
 TOLERANCE = 1.15  # a plan that is so much too large isn't tried at all: the formula is no better than that
 SOME_SPEED = 1e14  # FLOP/s for choosing a plan where the card's are not known; no time is shown then
 
@@ -104,7 +104,8 @@ def choose(training: Training, machine: Machine) -> Plan | None:
     fitting = [plan for plan in plans(training, machine) if plan.peak <= machine.card.memory]
 
     def slowness(plan: Plan) -> int:
-        return round(100 * math.log(plan.step_seconds * (EXACT if plan.load_in_4bit else 1.0)))
+        rounds = plan.load_in_4bit or plan.load_in_fp8
+        return round(100 * math.log(plan.step_seconds * (EXACT if rounds else 1.0)))
 
     return min(fitting, key=lambda plan: (slowness(plan), plan.peak), default=None)
 
@@ -131,9 +132,8 @@ def plans(training: Training, machine: Machine) -> Iterator[Plan]:
     bare = _bare(training, machine)
     saving: bool | str = "unsloth" if bare.engine == "unsloth" else True
     keeping = [False, saving] if spec.gradient_checkpointing == "auto" else [spec.gradient_checkpointing]
-    bits = [False, True] if spec.load_in_4bit == "auto" else [spec.load_in_4bit]
     effective = examples_in_step(spec, training.rows)
-    for four_bit in bits if bare.gpu else [False]:
+    for four_bit, fp8 in _precisions(training, machine):
         for checkpointing in keeping:
             for batch in _batches(spec, effective):
                 if effective // batch % spec.gpus:  # as an earlier version of ftq planned it
@@ -141,12 +141,21 @@ def plans(training: Training, machine: Machine) -> Iterator[Plan]:
                 way = replace(
                     bare,
                     load_in_4bit=four_bit,
+                    load_in_fp8=fp8,
                     gradient_checkpointing=checkpointing,
                     batch_size=batch,
                     gradient_accumulation_steps=effective // batch,
                     tokens=_tokens(training, batch, bare.padding_free),
                 )
                 yield _with_cost(way, training, machine)
+
+
+def takes_fp8(training: Training, machine: Machine) -> bool:
+    """Whether this model's layers can multiply in FP8 here, faster or not.
+
+    Only Unsloth's layers are compiled, and only compiled ones quantise what they read without reading it once more.
+    """
+    return machine.card.fp8 and machine.engine == "unsloth" and machine.dtype == "bfloat16" and bool(training.shape)
 
 
 def examples_in_step(spec: RunSpec, rows: Rows) -> int:
@@ -248,6 +257,19 @@ def _plan_by_need(training: Training, machine: Machine) -> Plan:
     )
 
 
+def _precisions(training: Training, machine: Machine) -> list[tuple[bool, bool]]:
+    """(4 bit, FP8) for the base model's frozen layers: what the spec leaves open and this card can."""
+    spec, shape = training.spec, training.shape
+    if not machine.card.gpu:
+        return [(False, False)]
+    four_bit = [False, True] if spec.load_in_4bit == "auto" else [spec.load_in_4bit]
+    gains = bool(shape and shape.gaining)
+    fp8 = [False, True] if spec.load_in_fp8 == "auto" and gains else [spec.load_in_fp8 is True]
+    if not takes_fp8(training, machine):
+        fp8 = [False]
+    return [(four, eight) for four in four_bit for eight in fp8 if not (four and eight)]
+
+
 def _batches(spec: RunSpec, effective: int) -> list[int]:
     """The micro-batches, the largest first, that the spec allows and the GPUs share evenly."""
     batch, accumulation = _fixed(spec.batch_size), _fixed(spec.gradient_accumulation_steps)
@@ -272,7 +294,7 @@ def _with_cost(plan: Plan, training: Training, machine: Machine) -> Plan:
     row = rows.mean if plan.padding_free else rows.filled(plan.batch_size, plan.examples_in_step)
     peak = memory.peak(shape, adapter, plan, machine.spread_keys)
     step = duration.step_seconds(shape, adapter, plan, plan.batch_size * row, rows.mean, card.flops or SOME_SPEED)
-    known = card.correction(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing)
+    known = card.correction(plan.measured_as)
     return replace(plan, peak=int(peak * known.peak), step_seconds=step * known.seconds)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EFFICIENCY = {"unsloth": 0.7, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
 CPU_EFFICIENCY = 0.35
 LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host has to launch its kernels
+FP8_TIME = 0.74  # of a 16-bit product's time, quantising what goes in included
 DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used
 ADAM_SECONDS = 4.5e-11  # a weight of the adapter
 STEP_SECONDS, MICRO_BATCH_SECONDS = 0.01, 0.02  # of the host, while the device waits
@@ -49,7 +50,7 @@ class Loop:
 def loop(plan: Plan, card: Card, training: Training, held_out: int, resumes: bool = False) -> Loop:
     """The loop of this plan for this training, with so many examples held out, on this card."""
     example = plan.step_seconds / plan.examples_in_step / (3 if plan.gradient_checkpointing else 2)
-    began = RESUMED if resumes else card.begins(plan.engine, plan.load_in_4bit, plan.gradient_checkpointing)
+    began = RESUMED if resumes else card.begins(plan.measured_as)
     looks = evaluations(plan, training.rows.examples, training.spec.eval_steps) if held_out else 0
     steps = (plan.steps + heavier(plan, training)) * plan.step_seconds
     return Loop(began, starting_seconds(plan, card, began), steps, looks * held_out * example)
@@ -93,6 +94,7 @@ def micro_batch_seconds(shape: Shape, adapter: int, plan: Plan, tokens: float, l
     """
     passes = 3 if plan.gradient_checkpointing else 2
     weights = shape.linear + shape.vocabulary * shape.hidden + 1.5 * adapter
+    weights -= (1 - FP8_TIME) * shape.gaining if plan.load_in_fp8 else 0
     attention = shape.layers * shape.query * length  # multiply-adds of a token's half square of scores, twice
     compute = tokens * 2 * passes * (weights + attention) / flops
     launches = shape.layers * LAYER_SECONDS * passes / 2

@@ -24,7 +24,7 @@ from ftq.examples.split import Row
 from ftq.files import snapshot
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import calibration, sizes
-from ftq.plan.card import GIB, USABLE, Card, Machine, parse_card, speed_of
+from ftq.plan.card import GIB, USABLE, Card, Machine, has_fp8, parse_card, speed_of
 from ftq.plan.decide import Rows, Training, decide, optimizer_of
 from ftq.plan.duration import Loop, loop
 from ftq.plan.least import refusal
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 # The options that decide what an earlier run's documents gave, its longest row aside.
 DECIDING = ("valid_fraction", "seed", "format", "questions", "exposures", "refusals", "skip_rules", "topic", "epochs",
             "strict")  # fmt: skip
-SHOWN = ("steps", "examples_in_step", "batch_size", "load_in_4bit", "gradient_checkpointing", "peak")  # of a plan
+SHOWN = ("steps", "examples_in_step", "batch_size", "load_in_4bit", "load_in_fp8", "gradient_checkpointing",
+         "peak")  # of a plan  # fmt: skip
 SAMPLE = 2000  # examples of an earlier run that are looked at
 RUNS = 50  # earlier runs that are looked at
 KNOWN = (
@@ -257,7 +258,7 @@ def _place(
         said = f"worker {workers[0].name}, which isn't up now"
         return _place_of(store, spec, workers[0], said, documents_hash), []
     if store and last:
-        known = Card(last["card"], last["card_memory"], last.get("card_flops") or 0.0)
+        known = Card(last["card"], last["card_memory"], last.get("card_flops") or 0.0, fp8=bool(last.get("card_fp8")))
         said = "where the last training was, no worker is up now"
         return Place(_corrected(store, spec, known, "", documents_hash), said, last.get("dtype") or "float32"), []
     what = f"no worker of the queue {queue} is up or known: no memory and time here"
@@ -269,7 +270,7 @@ def _place_of(store: Reads, spec: dict[str, Any], worker: Worker, said: str, doc
     name = str(worker.facts["gpu"])
     last = store.last_plan(name) or {}
     flops = last.get("card_flops") or worker.facts.get("flops") or speed_of(name) or 0.0
-    card = Card(name, int(worker.facts["memory"] * USABLE), flops)
+    card = Card(name, int(worker.facts["memory"] * USABLE), flops, fp8=last.get("card_fp8", has_fp8(name)))
     card = _corrected(store, spec, card, worker.name, documents_hash)
     return Place(card, said, str(worker.facts.get("dtype") or last.get("dtype") or "float32"))
 

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import RunDir, write_json
-from ftq.plan.card import Correction, Start
+from ftq.plan.card import Correction, Start, Way
 
 COSTS = ("tokens", "steps", "peak", "step_seconds")  # of a Plan's fields; the others say how it is computed
 # What a plan chooses where the spec says auto, and an attempt takes over from the one before it.
-CHOSEN = ("batch_size", "gradient_accumulation_steps", "load_in_4bit", "gradient_checkpointing")
-KEPT_BEFORE_TRAIN_JSON = (*CHOSEN, "optimizer")
+CHOSEN = ("batch_size", "gradient_accumulation_steps", "load_in_4bit", "load_in_fp8", "gradient_checkpointing")
+KEPT_BEFORE_TRAIN_JSON = (
+    "batch_size",
+    "gradient_accumulation_steps",
+    "load_in_4bit",
+    "gradient_checkpointing",
+    "optimizer",
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Plan:
     optimizer: str = "adamw_torch"  # as transformers calls it
     padding_free: bool = False
     load_in_4bit: bool = False
+    load_in_fp8: bool = False
     gradient_checkpointing: bool | str = False
     batch_size: int = 1  # examples that go through a device at once
     gradient_accumulation_steps: int = 1  # micro-batches in an optimiser step, all GPUs together
@@ -53,7 +60,7 @@ class Plan:
 
     @property
     def way(self) -> dict[str, Any]:
-        """How it is computed, without its cost: runs of one way share their compiled kernels."""
+        """How it is computed, without its cost: runs alike in all of it share their compiled kernels."""
         return {name: value for name, value in asdict(self).items() if name not in COSTS}
 
     @property
@@ -69,6 +76,16 @@ class Plan:
     def bits(self) -> int:
         """Bits of a weight of the base model."""
         return 4 if self.load_in_4bit else 8 * self.bytes_a_number
+
+    @property
+    def base(self) -> str:
+        """The base model's precision, for people."""
+        return "FP8" if self.load_in_fp8 else f"{self.bits}-bit"
+
+    @property
+    def measured_as(self) -> Way:
+        """Which other runs tell of this one's cost."""
+        return Way(self.engine, self.load_in_4bit, bool(self.gradient_checkpointing), self.load_in_fp8)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def _plan(plan: Plan) -> str:
         at_once += " (on a CPU more are no faster, whatever the memory)"
     gpus = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
     saving = "checkpointing" if plan.gradient_checkpointing else "no checkpointing"
-    return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {plan.bits}-bit base, {saving}"
+    return f"~{plan.steps:,} steps of {plan.examples_in_step} examples, {at_once}{gpus}, {plan.base} base, {saving}"
 
 
 def _disk(forecast: Forecast) -> list[tuple[str, str]]:

@@ -101,6 +101,10 @@ class RunSpec(BaseModel):
     load_in_4bit: bool | Auto = Field(
         default="auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster"
     )
+    load_in_fp8: bool | Auto = Field(
+        default="auto",
+        description="base model's layers multiply in FP8 on cards that can; auto: the large ones, where that's faster",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(default="auto", description="compute type")
     r: Rank | Auto = Field(default="auto", description="LoRA rank; auto: 32 or 64 by the size of the model")
     alpha: Scale | Auto = Field(default="auto", description="LoRA scaling numerator; auto: 32")
@@ -210,6 +214,13 @@ class RunSpec(BaseModel):
         """Both often share their weights: what one of them learns can't be added to them."""
         if found := {"lm_head", "embed_tokens"}.intersection(value):
             raise ValueError(f"an adapter on {' and '.join(sorted(found))} can't be merged, leave it out")
+        return value
+
+    @field_validator("load_in_fp8", mode="after")
+    @classmethod
+    def _not_in_both(cls, value: bool | str, info: ValidationInfo) -> bool | str:
+        if value is True and info.data.get("load_in_4bit") is True:
+            raise ValueError("the base model can't be in 4 bit and in FP8, leave one of them out")
         return value
 
     @field_validator("gradient_accumulation_steps", "step_examples", mode="after")

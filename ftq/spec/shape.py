@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Weights of a linear module below which FP8 gains nothing: quantising what it reads takes as long as its product saves.
+LEAST_IN_FP8 = 8_000_000
+
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # a layer's linear modules
 
 # In a config: the layers that a Shape counts, and parts of the names of what others have.
@@ -56,6 +59,15 @@ class Shape:
     def linear(self) -> int:
         """Weights in the layers' linear modules: what 4 bit shrinks and every token is multiplied with."""
         return self.layers * sum(columns * rows for columns, rows in self.modules.values())
+
+    @property
+    def gaining(self) -> int:
+        """Weights in the linear modules that are large enough to gain by FP8, of all layers."""
+        sizes = [columns * rows for columns, rows in self.modules.values()]
+        if self.fused:
+            query, key, value, output, gate, up, down = sizes
+            sizes = [query + key + value, output, gate + up, down]
+        return self.layers * sum(size for size in sizes if size >= LEAST_IN_FP8)
 
     @property
     def embeddings(self) -> int:

@@ -68,7 +68,7 @@ def need_less_memory(spec: dict[str, Any], plan: dict[str, Any], changes: dict[s
     if how["gradient_checkpointing"] is False:
         return {"gradient_checkpointing": True if "trl" in (plan.get("engine"), spec.get("engine")) else "unsloth"}
     if how["load_in_4bit"] is False and plan.get("gpu", True):
-        return {"load_in_4bit": True}
+        return {"load_in_4bit": True} | ({"load_in_fp8": False} if spec.get("load_in_fp8") is True else {})
     return None
 
 

@@ -20,6 +20,10 @@ def load_model(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]:
     """(model with a fresh adapter, tokenizer)."""
     load = _load_unsloth if plan.engine == "unsloth" else _load_plain
     model, tokenizer = load(model_dir, spec, plan)
+    if plan.load_in_fp8:
+        from worker.stages.engine import fp8
+
+        fp8.narrow(model, every=spec.load_in_fp8 is True)
     merge.check_fits(_adapted(model), model_dir, spec.model)  # or the export would fail, after all of the training
     if not plan.gpu:
         processor.convert_less(model)
@@ -76,10 +80,11 @@ def _unsloth_base(model_dir: Path, spec: RunSpec, plan: Plan) -> Any:
     import torch
     from unsloth import FastLanguageModel, FastModel
 
-    # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't.
-    old = plan.gpu and plan.padding_free and not takes_groups()
+    # Unsloth's own layers would start attention once for each example there; transformers' ones, compiled, don't. Nor
+    # do its own products know these weights in FP8.
+    compiled = plan.load_in_fp8 or (plan.gpu and plan.padding_free and not takes_groups())
 
-    return (FastModel if old else FastLanguageModel).from_pretrained(
+    return (FastModel if compiled else FastLanguageModel).from_pretrained(
         model_name=str(model_dir),
         max_seq_length=spec.max_seq_length,
         dtype=getattr(torch, plan.dtype),

@@ -65,6 +65,8 @@ def _plan(
     machine = Machine(card, engine, dtype, total_memory(gpu), gpu and not takes_groups(), apart)
     shape = _shape(model_dir)
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
+    if spec.load_in_fp8 is True and not choice.takes_fp8(training, machine):
+        report.event("warning", f"load_in_fp8: {card.name}, {engine} or this model can't, it is off")
     plan, card = _wait_for_room(training, machine, report)
     replace(handover, plan=plan).write(run)
     said = Recipe.of(spec)
@@ -151,5 +153,5 @@ def describe(plan: Plan, card: Card) -> str:
     devices = f" on each of {plan.gpus} GPUs" if plan.gpus > 1 else ""
     padding = "without padding" if plan.padding_free else "padded"
     saving = "checkpointing" if plan.gradient_checkpointing else "no checkpointing"
-    way = f"{plan.bits}-bit base, {batch}{devices}, {padding} (up to {plan.tokens:,} tokens), {saving}"
+    way = f"{plan.base} base, {batch}{devices}, {padding} (up to {plan.tokens:,} tokens), {saving}"
     return f"{way}: {plan.peak / GIB:.1f} of {card.memory / GIB:.1f} GiB"

@@ -88,6 +88,7 @@ def settings(folder: Path, spec: RunSpec, plan: Plan, epoch: int, evaluated: int
         "loss_type": "nll",
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,  # they never change, and weights in FP8 are among them
         "accelerator_config": {"non_blocking": True},  # the next batch goes to the GPU while that works
         "dataset_num_proc": processes() if spec.dataset_num_proc == "auto" else spec.dataset_num_proc,
     }
