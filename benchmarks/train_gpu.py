@@ -60,6 +60,7 @@ class Case:
     held_out: int = 0  # one of so many examples is for validation
     path: tuple[str, ...] = ()  # folders of WORK_DIR that are on PYTHONPATH instead of what is there now
     attention: str = ""  # UNSLOTH_FLASH_ATTENTION_IMPL
+    fp8: bool = False  # ftq may take FP8
 
 
 def packed(at_once: int) -> tuple[str, ...]:
@@ -81,6 +82,8 @@ def cases(model: str) -> list[Case]:
     return [
         Case("ftq, first run", model),
         Case("ftq, later run", model, steps=MORE_STEPS),
+        Case("ftq with FP8, first run", model, fp8=True),
+        Case("ftq with FP8, later run", model, steps=MORE_STEPS, fp8=True),
         Case("ftq, PyTorch's own attention", model, attention="off"),  # the same where there is no other one
         Case("ftq, one of 20 held out", model, held_out=20),
         peer("unsloth 16 bit", "unsloth_script", *full, *SIXTEEN),
@@ -88,6 +91,7 @@ def cases(model: str) -> list[Case]:
         peer("axolotl 16 bit", "axolotl", *full, *SIXTEEN, "--kernels"),
         peer("plain trl 16 bit", "plain", *eight, "--no-four", "--ckpt", "true", steps=FEW_STEPS),
         Case("ftq in 24 GiB", model, limit=24),
+        Case("ftq with FP8 in 24 GiB", model, limit=24, fp8=True),
         peer("unsloth 16 bit in 24 GiB", "unsloth_script", *eight, "--no-four", "--ckpt", "unsloth", limit=24),
         peer("unsloth 16 bit in 24 GiB, 1 x 8 rows", "unsloth_script", *one, *SIXTEEN, limit=24),
         Case("ftq in 8 GiB", model, limit=8),
@@ -171,6 +175,8 @@ class Bench:
         if case.gpus > 1:  # as many examples for each as one would have
             arguments += ["--set", f"gpus={case.gpus}", "--set", "batch_size=64",
                           "--set", f"gradient_accumulation_steps={case.gpus}"]  # fmt: skip
+        if case.fp8:
+            arguments += ["--set", "load_in_fp8=auto"]
         if case.held_out:
             arguments += ["--set", f"eval_steps={case.steps // 2}"]
         take = partial(StageProcess, "train", arguments, run.log("train"), LEASE, run.path)

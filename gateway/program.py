@@ -45,6 +45,7 @@ def config_of(app: Starlette) -> uvicorn.Config:
     """How the server treats connections."""
     return uvicorn.Config(
         app,
+        loop="asyncio",  # the one that is tested and measured, whether or not uvloop is installed
         http=Connection,
         ws="none",
         log_level="warning",

@@ -46,6 +46,12 @@ def _off(found: Any, exact: Any) -> float:
     return float(((found - exact).norm(dim=-1) / exact.norm(dim=-1)).max().detach())
 
 
+def test_what_has_no_such_products_says_what_is_lacking() -> None:
+    from worker.stages.engine.fp8 import lacking
+
+    assert lacking("float16") == "it computes in float16"
+
+
 def test_a_row_of_zeros_stays_one() -> None:
     import torch
 
@@ -115,7 +121,8 @@ def _adapted(**sizes: int) -> Any:
 
 
 def chosen(machine: Machine = HOPPER, alias: str = "phi-3.5-mini", rows: Rows = MANY, **options: Any) -> Plan:
-    plan = decide.decide(Training(parse({"model": alias, **options}), models.ALIASES[alias].shape, rows), machine)
+    spec = parse({"model": alias, "load_in_fp8": "auto", **options})
+    plan = decide.decide(Training(spec, models.ALIASES[alias].shape, rows), machine)
     assert plan
     return plan
 
@@ -162,12 +169,16 @@ def test_both_at_once_are_refused() -> None:
 def test_a_resumed_run_keeps_its_base_where_the_card_can() -> None:
     shape = models.ALIASES["phi-3.5-mini"].shape
     for first in (chosen(), chosen(load_in_fp8=False)):
-        again = decide.decide(Training(parse({"model": "m"}), shape, MANY, earlier=first), HOPPER)
+        again = decide.decide(
+            Training(parse({"model": "m", "load_in_fp8": "auto"}), shape, MANY, earlier=first), HOPPER
+        )
         assert again and again.way == first.way
     without = replace(HOPPER, card=replace(HOPPER.card, fp8=False))
-    moved = decide.decide(Training(parse({"model": "m"}), shape, MANY, earlier=chosen()), without)
+    moved = decide.decide(
+        Training(parse({"model": "m", "load_in_fp8": "auto"}), shape, MANY, earlier=chosen()), without
+    )
     assert moved and moved.way == {**chosen().way, "load_in_fp8": False}
-    smaller = parse({"model": "m", "load_in_4bit": True})  # as after a lack of memory
+    smaller = parse({"model": "m", "load_in_4bit": True, "load_in_fp8": "auto"})  # as after a lack of memory
     reduced = decide.decide(Training(smaller, shape, MANY, earlier=chosen()), HOPPER)
     assert reduced and (reduced.load_in_4bit, reduced.load_in_fp8) == (True, False)
 

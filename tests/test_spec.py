@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "gpus": 1, "engine": "auto", "epochs": 3, "max_steps": None, "learning_rate": "auto", "lr_scheduler": "linear",
     "warmup_ratio": 0.05, "weight_decay": 0.01, "batch_size": "auto", "gradient_accumulation_steps": "auto",
     "step_examples": "auto", "packing": "auto",
-    "load_in_4bit": "auto", "load_in_fp8": "auto", "dtype": "auto", "r": "auto", "alpha": "auto", "dropout": 0.0,
+    "load_in_4bit": "auto", "load_in_fp8": False, "dtype": "auto", "r": "auto", "alpha": "auto", "dropout": 0.0,
     "word_dropout": "auto",
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "gradient_checkpointing": "auto", "optimizer": "auto", "early_stopping": None, "keep_best": False,

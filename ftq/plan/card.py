@@ -89,7 +89,7 @@ class Correction:
 class Card:
     """The device that trains: the bytes a run may use, and the FLOP/s that a large matrix product reaches.
 
-    `flops` is 0 where it isn't known; `fp8`: products in FP8 are clearly faster than in 16 bit. `corrections` and
+    `flops` is 0 where it isn't known; `fp8`: it multiplies in FP8. `corrections` and
     `starts` are of earlier runs on this kind of card, the most alike first.
     """
 

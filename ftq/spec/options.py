@@ -102,7 +102,7 @@ class RunSpec(BaseModel):
         default="auto", description="QLoRA: base model in 4 bit; auto: where 16 bit is no faster"
     )
     load_in_fp8: bool | Auto = Field(
-        default="auto",
+        default=False,
         description="base model's layers multiply in FP8 on cards that can; auto: the large ones, where that's faster",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(default="auto", description="compute type")

@@ -10,7 +10,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httptools
 
@@ -81,8 +81,7 @@ class _Answer(asyncio.Protocol):
     # ---- called by the event loop -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.WriteTransport, transport)  # uvloop's isn't of asyncio's class
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -14,7 +14,7 @@ GPU_RESERVE, CPU_RESERVE = 0.75 * GIB, 1.0 * GIB
 
 
 def look_at_card(gpu: bool, dtype: str) -> Card:
-    """The device with its free memory, bounded by FTQ_MEMORY_GB, and its speeds by a few matrix products."""
+    """The device with its free memory, bounded by FTQ_MEMORY_GB, and its speed by a few matrix products."""
     import torch
 
     free = usable_memory(gpu)[0]
@@ -22,8 +22,7 @@ def look_at_card(gpu: bool, dtype: str) -> Card:
         return Card("CPU", free, flops("cpu", dtype, 1024))
     from worker.stages.engine import fp8
 
-    faster = dtype == "bfloat16" and fp8.is_faster(dtype)
-    return Card(torch.cuda.get_device_name(), free, flops("cuda", dtype, 4096), fp8=faster)
+    return Card(torch.cuda.get_device_name(), free, flops("cuda", dtype, 4096), fp8=not fp8.lacking(dtype))
 
 
 def usable_memory(gpu: bool) -> tuple[int, int]:

@@ -66,7 +66,7 @@ def _plan(
     shape = _shape(model_dir)
     training = Training(spec, shape, Rows.of(lengths), handover.plan, _largest_of(spec, lengths))
     if spec.load_in_fp8 is True and not choice.takes_fp8(training, machine):
-        report.event("warning", f"load_in_fp8: {card.name}, {engine} or this model can't, it is off")
+        report.event("warning", f"load_in_fp8: {_lacking_for_fp8(machine, shape)}: it is off")
     plan, card = _wait_for_room(training, machine, report)
     replace(handover, plan=plan).write(run)
     said = Recipe.of(spec)
@@ -77,6 +77,16 @@ def _plan(
     expected = loop(plan, card, training, held_out, bool(checkpoints.find_all(run)))
     report.plan(f"{describe(plan, card)}; {said}", **calibration.record(plan, card, expected))
     return plan
+
+
+def _lacking_for_fp8(machine: Machine, shape: Shape | None) -> str:
+    if not machine.card.gpu:
+        return "a CPU has no such products"
+    if machine.engine != "unsloth" or shape is None:
+        return "only models that Unsloth compiles gain by it"
+    from worker.stages.engine import fp8
+
+    return f"{machine.card.name} can't ({fp8.lacking(machine.dtype)})"
 
 
 def _dtype(spec: RunSpec, gpu: bool, earlier: Plan | None) -> str:
