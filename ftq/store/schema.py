@@ -17,7 +17,7 @@ from ftq.servers import sqlite_file, without_password
 from ftq.store.server import postgres
 from ftq.store.server.upgrades import UPGRADES, is_needed
 
-VERSION = 8
+VERSION = 9
 CONNECT_SECONDS = 4
 ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its file
 
@@ -119,6 +119,13 @@ workers = sa.Table(
 )
 
 schema = sa.Table("ftq_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+identity = sa.Table(
+    "ftq_identity",  # tells this database from all others; one row, from when somebody asks
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.String(32), nullable=False),
+)
 
 
 def open_engine(url: str) -> sa.Engine:
