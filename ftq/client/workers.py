@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 BUCKET = "FTQ_ARTIFACTS_URL"
+CHECKED_SECONDS = 60.0  # for which a broker that belongs to this database isn't asked again
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 ELSEWHERE = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
 
@@ -34,8 +37,27 @@ def start() -> str:
 class Doorbell:
     """The broker, as a client uses it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, open_store: Callable[[], RunStore]) -> None:
+        self._settings, self._open_store, self._checked = settings, open_store, -CHECKED_SECONDS
+
+    def check(self) -> None:
+        """UserError if the broker's workers use another database: nobody would take what is sent from here."""
+        from ftq.doorbell import owner
+
+        if time.monotonic() - self._checked >= CHECKED_SECONDS:
+            owner.check(self._settings, self._open_store)
+            self._checked = time.monotonic()
+
+    def take(self) -> None:
+        """Give the broker to this database. Refused while another one has workers up; Unavailable without a broker."""
+        from ftq.doorbell import owner
+        from ftq.queue import explained
+
+        mine = owner.of_store(self._settings, self._open_store(), f"doctor@{socket.gethostname()}")
+        with explained(), owner.connected(self.app) as client:
+            whose = owner.take(client, mine)
+        if whose:
+            raise Refused(f"the broker belongs to {whose.who}", "Stop all of its workers and wait a minute.")
 
     def deliver(self, run: Run) -> str:
         """Send the run's remaining stages. A note for the person if the broker takes nothing."""
@@ -72,6 +94,7 @@ class Doorbell:
         from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
 
         app = make_app(self._settings)
+        app.database = self._open_store().identity
         # A person waits: report an unreachable broker within five seconds. The run is recorded anyway.
         app.conf.task_publish_retry_policy = {"max_retries": 0}
         app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}

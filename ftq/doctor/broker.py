@@ -7,7 +7,7 @@ import stat
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,10 +20,12 @@ from redis.retry import Retry
 
 from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
+from ftq.doorbell import owner
 from ftq.errors import Unavailable
-from ftq.queue import BROKER_ERRORS, check, make_impatient_app
-from ftq.servers import refusal, without_password
+from ftq.queue import BROKER_ERRORS, check, make_quick_app
+from ftq.servers import refusal, sqlite_file, without_password
 from ftq.settings import Settings
+from ftq.store.store import RunStore
 
 PINGS = 5
 SLOW_MS = 50.0
@@ -32,9 +34,7 @@ OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
 
 def app(settings: Settings) -> Celery:
     """A Celery app that reports an unreachable broker within 1.5 s."""
-    impatient = make_impatient_app(settings)
-    impatient.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
-    return impatient
+    return make_quick_app(settings)
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
@@ -89,6 +89,7 @@ def _look(client: redis.Redis, shown: str, settings: Settings) -> Iterator[Findi
         yield from _socket(settings)
     else:
         yield from _network(client)
+    yield from _whose(client, settings)
     yield from _clock(client)
 
 
@@ -176,6 +177,28 @@ def _answers_anybody(client: redis.Redis) -> bool:
         return False
     finally:
         nobody.disconnect()
+
+
+def _whose(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Whether its workers use this process's database. Opening one that isn't there would make it."""
+    try:
+        whose = owner.read(client)
+    except NoPermissionError:
+        fix = "docs/security.md has the rights that each part needs."
+        yield Finding("broker", "note", "not allowed to look which database its workers use (GET)", fix)
+        return
+    file = sqlite_file(settings.database_url)
+    if whose is None:
+        return
+    try:
+        with closing(RunStore(settings.database_url)) if file is None or file.exists() else nullcontext() as store:
+            mine = owner.of_store(settings, store)
+    except Unavailable:
+        return  # what is wrong with it stands at the database
+    if owner.other(whose, mine, settings.embedded):
+        yield Finding("broker", "problem", *owner.differs(whose, settings))
+    elif whose.identity == mine.identity:
+        yield Finding("broker", "ok", "belongs to this database")
 
 
 def _is_loopback(host: str) -> bool:
