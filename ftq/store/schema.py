@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
 from ftq.store.server import postgres
+from ftq.store.server.refusals import advice
 from ftq.store.server.upgrades import UPGRADES, is_needed
 
 VERSION = 9
@@ -186,12 +187,8 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
             f"database {url} can't be used: {file.parent} can't be written",
             "Correct the folder's owner and mode, or set FTQ_HOME to a folder of yours.",
         )
-    return Unavailable(
-        f"database {without_password(url)} can't be used: {cause}",
-        postgres.ROOM
-        if postgres.ALL_TAKEN.search(cause)
-        else "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
-    )
+    fix = "Check FTQ_DATABASE_URL, and that its folder is there and writable." if file else advice(cause)
+    return Unavailable(f"database {without_password(url)} can't be used: {cause}", fix)
 
 
 def _is_full(folder: Path) -> bool:
