@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from cli.main import main
 from ftq import queue
 from ftq.client.client import Client
 from ftq.doctor.broker import broker as doctor
-from ftq.doorbell import owner
+from ftq.doorbell import away, owner
 from ftq.doorbell.owner import OWNER, UP, Owner
 from ftq.errors import Refused, UserError
+from ftq.servers import place_of
 from ftq.settings import Settings
+from ftq.store.records import Worker
+from ftq.store.store import RunStore
 from tests.tools import PATIENCE, Bench, free_port, listens, until
 from worker import strays
 from worker.host import broker
@@ -117,9 +121,9 @@ def test_what_nobody_can_read_says_nothing(client: redis.Redis, said: bytes) -> 
 
 
 def test_no_password_is_shown() -> None:
-    assert owner.place_of("postgresql+psycopg://ftq:s3cr3t@h/ftq") == "postgresql+psycopg://ftq@h/ftq"
-    assert owner.place_of("redis://:s3cr3t@h:6379/0") == "redis://h:6379/0"
-    assert owner.place_of("redis://h:6379/0") == "redis://h:6379/0"
+    assert place_of("postgresql+psycopg://ftq:s3cr3t@h/ftq") == "postgresql+psycopg://ftq@h/ftq"
+    assert place_of("redis://:s3cr3t@h:6379/0") == "redis://h:6379/0"
+    assert place_of("redis://h:6379/0") == "redis://h:6379/0"
 
 
 # ---- what people are told -------------------------------------------------------------------------------
@@ -298,3 +302,57 @@ def test_a_broker_of_a_team_is_never_taken_by_mistake(server: str, client: redis
         owner.keep(client, A)
         mine._doorbell.take()
     mine.close()
+
+
+# ---- no broker, or another one --------------------------------------------------------------------------
+
+
+def settings_of(home: Path, broker_url: str = "", database_url: str = "") -> Settings:
+    given = {"FTQ_HOME": str(home), "FTQ_BROKER_URL": broker_url, "FTQ_DATABASE_URL": database_url}
+    return Settings.from_env(given)
+
+
+UNSET = "FTQ_BROKER_URL isn't set here"
+THEIRS = "Worker w1 takes its runs from another: export FTQ_BROKER_URL=redis://db/0   (and FTQ_BROKER_PASSWORD_FILE)"
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "database_url", "theirs", "says"),
+    [
+        ("", "", None, f"{UNSET}: `ftq up` starts this machine's own."),
+        ("", "", "", f"{UNSET}: `ftq up` starts this machine's own."),  # a worker of `ftq up`
+        ("", TEAM, None, f"{UNSET}: set it to the broker of the workers, or `ftq up` starts this machine's own."),
+        ("", TEAM, "redis://db/0", f"{UNSET}. {THEIRS}"),
+        ("redis://:pw@db/0", TEAM, "redis://db/0", "Check that a server is there: FTQ_BROKER_URL=redis://:***@db/0"),
+        ("redis://h/0", TEAM, "redis://db/0", f"Check that a server is there: FTQ_BROKER_URL=redis://h/0 {THEIRS}"),
+    ],
+)
+def test_what_to_type_where_no_broker_answers(
+    home: Path, broker_url: str, database_url: str, theirs: str | None, says: str
+) -> None:
+    facts = {} if theirs is None else {"broker": theirs}
+    workers = [Worker("gone", [], {"broker": "redis://old/0"}, False, "h", None, 0.0, False),
+               Worker("w1", [], facts, True, "h", None, 0.0, False)]  # fmt: skip
+    assert away.advice(settings_of(home, broker_url, database_url), workers) == says
+
+
+def test_submit_and_doctor_name_the_workers_broker(home: Path, documents: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    with closing(RunStore(url)) as store:
+        store.see_worker("w1", "h", ["cpu", "gpu"], None, 1, {"broker": "redis://db/0"})
+    submitted = ftq("submit", "--model", "smollm2-135m", "--documents", str(documents), FTQ_DATABASE_URL=url)
+    assert submitted.exit_code == 0 and f"as soon as it is there. {UNSET}. {THEIRS}\n" in submitted.stderr
+    (warning,) = doctor(settings_of(home, "", url))
+    assert warning.message.startswith(f"{UNSET}, and this machine's own broker isn't running (")
+    assert (warning.level, warning.fix) == ("warning", f"{UNSET}. {THEIRS}")
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_for_its_broker_says_what_to_type(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "artifacts")
+    try:
+        bench.start_worker()
+        until(lambda: "tried again." in log(bench))
+        assert f"{UNSET}: `ftq up` starts this machine's own." in log(bench).partition("tried again. ")[2]
+    finally:
+        bench.close()

@@ -25,6 +25,7 @@ from ftq.doorbell import owner
 from ftq.doorbell.owner import Owner
 from ftq.errors import NotFound, first_line
 from ftq.files.run_dir import STAGES
+from ftq.servers import place_of
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from ftq.version import VERSION
@@ -153,6 +154,7 @@ class Reconciler:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
+        facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url)}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:

@@ -10,6 +10,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.doorbell import owner
+from ftq.servers import place_of
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 
@@ -30,7 +31,7 @@ def turn_away(app: Celery, settings: Settings, request: Any, task: str) -> None:
     What is left out is sent again by the workers of its own database, wherever their broker is.
     """
     whose = _whose(app)
-    where = owner.place_of(settings.database_url)
+    where = place_of(settings.database_url)
     if whose and whose.identity != app.database:
         time.sleep(PAUSE)
         queue.send_back(app, request, task)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ftq.doorbell import away
 from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.run_dir import STAGES
 from ftq.programs import lacking
-from ftq.servers import without_password
 from ftq.settings import Settings
 from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue, queue_of, served_by
 from ftq.store.store import RunStore
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
 BUCKET = "FTQ_ARTIFACTS_URL"
+CLIENT_ALONE = "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
+IN_DOCKER = "Where the workers run in Docker, `docker compose run --rm cli` takes the place of `ftq`."
 CHECKED_SECONDS = 60.0  # for which a broker that belongs to this database isn't asked again
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 ELSEWHERE = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
@@ -68,7 +70,7 @@ class Doorbell:
         except Unavailable as error:
             when = "it takes messages" if error.hint else "it is there"
             recorded = f"The run is recorded and starts as soon as {when}."
-            return f"T{error.message[1:]}. {recorded} {error.hint or self.no_broker}"
+            return f"T{error.message[1:]}. {recorded} {error.hint or self.no_broker()}"
         return ""
 
     def ring(self, question: str) -> None:
@@ -77,17 +79,15 @@ class Doorbell:
 
         send_question(self.app, question)
 
-    @property
     def no_broker(self) -> str:
         """What to do when none answers."""
-        if self._settings.embedded and lacking():
-            return "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
-        if self._settings.embedded:
-            return (
-                "`ftq up` starts it; where the workers run in Docker, "
-                "`docker compose run --rm cli` takes the place of `ftq`."
-            )
-        return f"Check that a server is there: FTQ_BROKER_URL={without_password(self._settings.broker_url)}"
+        workers = self._open_store().workers()
+        fix = away.advice(self._settings, workers)
+        if not self._settings.embedded or away.broker_of(workers, self._settings):
+            return fix
+        if lacking():
+            return f"{away.UNSET}. {CLIENT_ALONE}"
+        return f"{fix} {IN_DOCKER}" if self._settings.own_database else fix
 
     @cached_property
     def app(self) -> Celery:

@@ -18,7 +18,7 @@ from celery import Celery
 
 from ftq.errors import UserError
 from ftq.queue import BROKER_ERRORS, make_quick_app
-from ftq.servers import sqlite_file, without_password
+from ftq.servers import place_of, sqlite_file
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 
@@ -60,11 +60,6 @@ def of_store(settings: Settings, store: RunStore | None, worker: str = "") -> Ow
     """The database that these settings name. Without a store it isn't there yet."""
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return Owner(store.identity if store else "", place_of(settings.database_url), worker, since)
-
-
-def place_of(url: str) -> str:
-    """The URL without its password, to be typed again."""
-    return without_password(url).replace(":***@", "@").replace("://@", "://")
 
 
 @contextlib.contextmanager

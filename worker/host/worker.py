@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 
 from ftq.client.recording.record import make_home
 from ftq.client.workers import other_bucket
-from ftq.doorbell import owner
+from ftq.doorbell import away, owner
 from ftq.errors import FtqError, UserError
 from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.remote.kinds.opening import check_installed
@@ -95,13 +95,13 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
     make_home(settings)
     with closing(RunStore(settings.database_url)) as store:  # unreachable: said now, not in a log of Celery's
         _agree(store, settings.artifacts_url)
+        start = away.advice(settings, store.workers())
     try_all(settings)
     if settings.artifacts_url:
         _try_bucket(settings.artifacts_url)
     if settings.embedded and not broker.answers(settings.broker_socket):
         broker.place(settings)  # where `ftq up` will put it: this process asks only once
-        start = "`ftq up` starts it, or FTQ_BROKER_URL names another"
-        print(f"No broker is up for {settings.home}: this worker waits for it. {start}.", file=sys.stderr)
+        print(f"No broker is up for {settings.home}: this worker waits for it. {start}", file=sys.stderr)
     if other := _own(settings, full):
         raise UserError(*owner.differs(other, settings))
     from worker.app import app
