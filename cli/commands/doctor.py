@@ -74,7 +74,7 @@ def doctor(deep: bool, flower: str | None, take_broker: bool, as_json: bool) -> 
 
 
 def _take_broker() -> None:
-    from ftq.client.workers import Doorbell
+    from ftq.doorbell.bell import Doorbell
 
     client = open_database("Do it where the workers run.")
     Doorbell(client.settings, lambda: client.store).take()

@@ -14,7 +14,7 @@ from ftq.client.models import Models
 from ftq.client.recording import names, record
 from ftq.client.removal import Room
 from ftq.client.submit import Submitted
-from ftq.client.workers import Doorbell
+from ftq.doorbell.bell import Doorbell
 from ftq.errors import NotFound, utf8
 from ftq.files.snapshot import Snapshot
 from ftq.servers import sqlite_file

@@ -1,1 +1,1 @@
-"""The broker as more than a queue: whose it is."""
+"""The broker as more than a queue: whose it is, and who rings."""
