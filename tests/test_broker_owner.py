@@ -356,3 +356,23 @@ def test_a_worker_that_waits_for_its_broker_says_what_to_type(tmp_path: Path) ->
         assert f"{UNSET}: `ftq up` starts this machine's own." in log(bench).partition("tried again. ")[2]
     finally:
         bench.close()
+
+
+@pytest.mark.slow
+def test_from_a_real_worker_to_a_laptop_that_lacks_a_variable(bench: Bench, documents: Path, tmp_path: Path) -> None:
+    worker = bench.start_worker()
+    until(bench.client.store.live_queues)
+    laptop = settings_of(tmp_path / "laptop", bench.settings.broker)
+    with closing(Client(laptop)) as other, pytest.raises(UserError) as refused:
+        other.submit({"model": "smollm2-135m", "documents": str(documents)})
+    mine, theirs = (place_of(one.database_url) for one in (laptop, bench.settings))
+    assert refused.value.message == (
+        f"FTQ_DATABASE_URL isn't set, which means {mine}, but the broker {place_of(laptop.broker)} belongs to another "
+        f"database: {theirs}, whose worker {worker.name} is up"
+    )
+    assert not laptop.home.exists()
+    with closing(Client(dataclasses.replace(laptop, database_url=bench.settings.database_url))) as right:
+        right._doorbell.check()
+    worker.process.terminate()
+    worker.process.wait(timeout=PATIENCE)
+    assert bench.redis().get(UP) is None  # it has said that it ends
