@@ -25,7 +25,8 @@ PRIORITIES = {"high": 1, "normal": 4, "low": 7}  # on Redis 0 is served first
 BEGUN = -1  # a run that has begun keeps its place: it goes on before those of its level that only wait
 IN_TURN = -2  # one whose owner's turn it is goes before both; of those with high priority, with the begun ones
 _STEPS = (0, 1, 2, 3, 4, 5, 6, 7)
-_SIGNATURE = "ftq_signature"  # the message's header
+DATABASE = "ftq_database"  # the message's header: which database its id is of
+_SIGNATURE = "ftq_signature"  # another one
 _ID = re.compile(rb'"headers": {"lang": "py", "task": "[a-z.]+", "id": "([A-Za-z0-9_.-]+)"')
 _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
 
@@ -41,6 +42,7 @@ def make_app(settings: Settings) -> Celery:
     """The app as client and worker share it. Each setting that isn't Celery's default is here for a measured reason."""
     app = Celery("ftq", broker=settings.broker, set_as_current=False)
     app.signing_key = settings.signing_key  # not in app.conf, which workers show to whoever may ask them
+    app.database = ""  # the identity of whose runs it sends, from when the database is open
     app.conf.update(
         # ids are all a message carries; results and states are the database's business
         task_serializer="json",
@@ -92,6 +94,13 @@ def make_impatient_app(settings: Settings) -> Celery:
     return app
 
 
+def make_quick_app(settings: Settings) -> Celery:
+    """An app for a look: a broker that is unreachable, or hangs, is an error within 1.5 s."""
+    app = make_impatient_app(settings)
+    app.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
+    return app
+
+
 def task_id(run_id: str, stage: str, attempt: int) -> str:
     return f"{run_id}.{stage}.{attempt}"
 
@@ -120,7 +129,7 @@ def deliver(app: Celery, run: Run, in_turn: bool = False) -> None:
     links = [_link(app, run, stage, in_turn and stage is run.current) for stage in run.remaining]
     if run.status != "queued" or run.wanted != "run":
         return
-    with _explained():
+    with explained():
         chain(*links, app=app).apply_async()
 
 
@@ -129,12 +138,13 @@ def check(app: Celery) -> None:
 
     PING, INFO and a login succeed also where nothing can be written.
     """
-    with _explained(), app.connection_for_write() as connection:
+    with explained(), app.connection_for_write() as connection:
         app.amqp.queues["cpu"].bind(connection.default_channel).declare()
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Unavailable for whatever the broker raises, with what it is or does."""
     try:
         yield
     except BROKER_ERRORS as error:
@@ -150,16 +160,16 @@ def _link(app: Celery, run: Run, stage: Stage, in_turn: bool = False) -> Any:
         queue=queue_of(stage.name, run.spec),
         priority=_priority(run, stage, in_turn),
         argsrepr=f"{run.name} ({run.model})",
-        **_signed(app, task, name, arguments),
+        headers=_headers(app, task, name, arguments),
     )
 
 
 def send_question(app: Celery, question: str) -> None:
     """Ring for a question that the database holds. Unavailable says why the broker doesn't take it."""
     task, arguments = f"answer.{question}", (question,)
-    signed = _signed(app, task, "ftq.answer", arguments)
-    with _explained():
-        app.send_task("ftq.answer", args=arguments, task_id=task, queue=ASK, priority=0, **signed)
+    headers = _headers(app, task, "ftq.answer", arguments)
+    with explained():
+        app.send_task("ftq.answer", args=arguments, task_id=task, queue=ASK, priority=0, headers=headers)
 
 
 def is_genuine(key: bytes, task: Any, *arguments: Any) -> bool:
@@ -171,10 +181,26 @@ def is_genuine(key: bytes, task: Any, *arguments: Any) -> bool:
     return isinstance(signature, str) and hmac.compare_digest(signature.encode(), wanted.encode())
 
 
-def _signed(app: Celery, task: str, name: str, arguments: tuple[Any, ...]) -> dict[str, Any]:
+def send_back(app: Celery, request: Any, name: str) -> None:
+    """Put a message, which a task's `request` shows, at the end of its queue again as it came."""
+    info = request.delivery_info
+    app.send_task(
+        name,
+        args=request.args,
+        task_id=request.id,
+        queue=info["routing_key"],
+        priority=info["priority"],
+        headers=request.headers,
+        chain=request.chain,
+        argsrepr=request.argsrepr,
+    )
+
+
+def _headers(app: Celery, task: str, name: str, arguments: tuple[Any, ...]) -> dict[str, str]:
+    database = {DATABASE: app.database} if app.database else {}
     if not app.signing_key:
-        return {}
-    return {"headers": {_SIGNATURE: _signature(app.signing_key, task, name, arguments)}}
+        return database
+    return {**database, _SIGNATURE: _signature(app.signing_key, task, name, arguments)}
 
 
 def _signature(key: bytes, task: str, name: str, arguments: tuple[Any, ...]) -> str:

@@ -57,7 +57,10 @@ LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a languag
 SIGNING_KEY_BYTES = 32
 _BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 _PRIMARY = "A failover passes. If it stays, FTQ_BROKER_URL has to name the primary: `redis-cli ROLE` says where it is."
-_LOGIN = "FTQ_BROKER_URL=redis://USER@HOST:6379/0 names the user, the file FTQ_BROKER_PASSWORD_FILE holds the password."
+_LOGIN = (
+    "The file FTQ_BROKER_PASSWORD_FILE holds the password; FTQ_BROKER_URL=redis://HOST:6379/0 names no user where the "
+    "server has none (requirepass), redis://USER@HOST:6379/0 one of its users."
+)
 _TLS = "If it stays so: does it want TLS (rediss://), a client's certificate (FTQ_BROKER_CERT_FILE), or is it no Redis?"
 _CA = "FTQ_BROKER_CA_FILE names the certificate of the authority that signed it."
 _CLUSTER = "FTQ_BROKER_URL has to name a single server."
@@ -289,3 +292,8 @@ def without_password(text: str) -> str:
     """Replace the passwords in a URL, or in a message with URLs."""
     text = re.sub(r"(://[^\s:/@]*:)\S*@", r"\1***@", text)
     return re.sub(r"(?i)([?&][a-z_]*password=)[^\s&]*", r"\1***", text)
+
+
+def place_of(url: str) -> str:
+    """The URL without its password, to be typed again."""
+    return without_password(url).replace(":***@", "@").replace("://@", "://")

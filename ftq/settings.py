@@ -63,7 +63,7 @@ class Settings:
         return cls(
             home=home,
             broker_url=broker_url,
-            database_url=with_password(environ, "FTQ_DATABASE") or f"sqlite:///{in_url(home / 'ftq.db')}",
+            database_url=with_password(environ, "FTQ_DATABASE") or _own_database(home),
             lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
@@ -79,6 +79,11 @@ class Settings:
             artifacts_url=_artifacts_url(environ),
             cache_gb=_number(environ, "FTQ_CACHE_GB", 0, least=0),
         )
+
+    @property
+    def own_database(self) -> bool:
+        """Whether the database is the artifacts folder's own, as where FTQ_DATABASE_URL isn't set."""
+        return self.database_url == _own_database(self.home)
 
     @property
     def embedded(self) -> bool:
@@ -114,6 +119,10 @@ class Settings:
     def socket_place(self) -> Path:
         """The file in which `ftq up` says where its socket is, if that isn't the first of `broker_sockets`."""
         return self.home / "broker" / "socket"
+
+
+def _own_database(home: Path) -> str:
+    return f"sqlite:///{in_url(home / 'ftq.db')}"
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:

@@ -15,7 +15,7 @@ import pytest
 
 
 @contextmanager
-def start(address: str = "") -> Iterator[str]:
+def start(address: str = "", port: int = 5432) -> Iterator[str]:
     """The URL on the socket, of the database `postgres`. At the address each user has to show a password."""
     control = _pg_ctl()
     user: list[str] = []
@@ -36,10 +36,10 @@ def start(address: str = "") -> Iterator[str]:
         if address:
             with Path(data, "pg_hba.conf").open("a") as rules:
                 rules.write("host all all all scram-sha-256\n")
-        listen = f"-c listen_addresses='{address}' -k {folder} -F"
+        listen = f"-c listen_addresses='{address}' -p {port} -k {folder} -F"
         run(str(control), "-D", data, "-l", log, "-w", "-o", listen, "start")
         try:
-            yield f"postgresql+psycopg://ftq@/postgres?host={folder}"
+            yield f"postgresql+psycopg://ftq@/postgres?host={folder}" + (f"&port={port}" if port != 5432 else "")
         finally:
             run(str(control), "-D", data, "-m", "immediate", "stop")
     finally:

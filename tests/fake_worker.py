@@ -5,6 +5,7 @@ from typing import Any
 
 os.environ.setdefault("FTQ_STANDBY", "0")  # before the settings are read: fakes have nothing to import
 
+from ftq.doorbell import owner
 from tests.fake_pool import FakePool
 from worker import answers, reconciler
 from worker.attempt import stage_process
@@ -28,6 +29,7 @@ class Hasty(reconciler.Reconciler):
 
 if os.environ.get("FTQ_HASTE"):
     reconciler.Reconciler = Hasty  # type: ignore[misc]
+    owner.RENEWED = 0.5
 
 if __name__ == "__main__":
     worker.main()

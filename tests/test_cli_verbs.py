@@ -40,8 +40,9 @@ def test_submit_prints_the_id_and_says_the_rest_on_standard_error(documents: Pat
         == f"""\
 Taken: 2 documents from {documents}
 Note: {FEW}
-Note: The broker can't be reached. The run is recorded and starts as soon as it is there. `ftq up` starts it; \
-where the workers run in Docker, `docker compose run --rm cli` takes the place of `ftq`.
+Note: The broker can't be reached. The run is recorded and starts as soon as it is there. FTQ_BROKER_URL \
+isn't set here: `ftq up` starts this machine's own. \
+Where the workers run in Docker, `docker compose run --rm cli` takes the place of `ftq`.
 
   ftq status smollm2-135m-1 --watch   follow it
   ftq logs smollm2-135m-1 -f          read along

@@ -23,7 +23,6 @@ import sqlalchemy as sa
 
 from ftq import queue
 from ftq.client.client import Client
-from ftq.client.workers import Doorbell
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
 from ftq.files.run_dir import STAGES, RunDir, write_jsonl
 from ftq.servers import without_password
@@ -147,7 +146,8 @@ def test_a_broker_that_is_unreachable_is_named_or_started(client: Client, option
         assert other.submit(options).notes == [f"{AWAY} {check}"]
     with closing(Client(replace(client.settings, broker_url=""))) as other:
         (note,) = other.submit(options).notes
-    assert note.startswith(f"{AWAY} `ftq up` starts it;") and "`docker compose run --rm cli`" in note
+    own = "FTQ_BROKER_URL isn't set here: `ftq up` starts this machine's own."
+    assert note.startswith(f"{AWAY} {own} ") and "`docker compose run --rm cli`" in note
 
 
 def test_names_are_numbered_by_model(client: Client, options: dict[str, Any], tmp_path: Path) -> None:
@@ -329,8 +329,10 @@ def test_a_machine_without_the_worker_is_not_told_to_start_one_there(
     client: Client, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    no_broker = Doorbell(Settings.from_env({"FTQ_HOME": str(client.settings.home)})).no_broker
-    assert no_broker == "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
+    with closing(Client(Settings.from_env({"FTQ_HOME": str(client.settings.home)}))) as here:
+        unset, alone = here._doorbell.no_broker().split(". ")
+    assert unset == "FTQ_BROKER_URL isn't set here"
+    assert alone == "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
     there = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
     assert client.would_wait(options) == f"No worker is up. {there}"
 

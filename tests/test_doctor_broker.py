@@ -119,6 +119,19 @@ def test_a_wrong_password_and_none(serve: Serve, home: Path) -> None:
         (refused,) = look(f"redis://{login}{address}/0", home)
         assert refused.level == "problem" and why in refused.message
         assert ":wrong" not in refused.message
+        assert refused.fix == (
+            "The file FTQ_BROKER_PASSWORD_FILE holds the password; FTQ_BROKER_URL=redis://HOST:6379/0 names no user "
+            "where the server has none (requirepass), redis://USER@HOST:6379/0 one of its users."
+        )
+
+
+@pytest.mark.parametrize("login", ["", "default@", "@"])
+def test_a_password_for_all_needs_no_user(serve: Serve, home: Path, tmp_path: Path, login: str) -> None:
+    """As the hint says: the password's file, and a URL without a user."""
+    (tmp_path / "password").write_text("pw\n")
+    environment = {"FTQ_HOME": str(home), "FTQ_BROKER_URL": f"redis://{login}{serve(PASSWORD, *GOOD)}/0",
+                   "FTQ_BROKER_PASSWORD_FILE": str(tmp_path / "password")}  # fmt: skip
+    assert {finding.level for finding in broker(Settings.from_env(environment))} == {"ok"}
 
 
 def test_a_broker_with_tls(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

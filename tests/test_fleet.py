@@ -81,7 +81,7 @@ def test_who_cannot_be_drained(store: RunStore, clock: Clock) -> None:
 
 def test_a_drained_worker_answers_nobody(store: RunStore) -> None:
     store.see_worker("w1", "host", ["ask", "cpu"], None, 1)
-    asking = Asking(store, lambda question: None, "")
+    asking = Asking(store, lambda question: None, str)
     asking.check_worker()
     store.set_drained("w1", True)
     with pytest.raises(FtqError, match=r"^all workers of the queue ask are drained, so nobody can answer$") as drained:

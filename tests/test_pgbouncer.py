@@ -21,6 +21,7 @@ from ftq.errors import Unavailable
 from ftq.files.run_dir import STAGES
 from ftq.store import schema
 from ftq.store.server import postgres as few
+from ftq.store.server import refusals
 from ftq.store.store import RunStore
 from tests.test_store import LEASE, SPEC, in_processes
 from tests.tools import PATIENCE, Bench, until
@@ -176,7 +177,7 @@ def test_a_server_without_a_free_connection_is_waited_for(
     monkeypatch.setattr(schema, "CONNECT_SECONDS", 1)
     with pytest.raises(Unavailable) as caught:
         RunStore(url)
-    assert caught.value.hint == few.ROOM, caught.value.message
+    assert caught.value.hint == refusals.ROOM, caught.value.message
     monkeypatch.setattr(schema, "CONNECT_SECONDS", 30)
     left = threading.Event()
     leave = threading.Timer(1, lambda: (left.set(), connection.close(), other.dispose()))

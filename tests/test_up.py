@@ -182,7 +182,7 @@ def test_a_worker_without_a_broker_says_what_it_waits_for(
 ) -> None:
     monkeypatch.setattr(app, "worker_main", lambda _: None)
     worker._start(["cpu"], None, None)
-    start = "`ftq up` starts it, or FTQ_BROKER_URL names another.\n"
+    start = "FTQ_BROKER_URL isn't set here: `ftq up` starts this machine's own.\n"
     assert capsys.readouterr().err == f"No broker is up for {home}: this worker waits for it. {start}"
 
 

@@ -17,6 +17,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import STOP_CONDITIONS
 from celery.worker.state import maybe_shutdown
 
+from ftq.doorbell import away
 from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 from ftq.notify.addresses import addresses as notified
@@ -94,7 +95,7 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
 
 def _tell(error: BaseException) -> None:
     what, fix, words = refusal(error)
-    log.warning("the broker %s (%s): tried again. %s", what, words, fix)
+    log.warning("the broker %s (%s): tried again. %s", what, words, fix or away.advice(settings))
 
 
 @signals.after_setup_logger.connect

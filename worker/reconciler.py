@@ -21,8 +21,11 @@ from typing import Any
 from billiard.process import active_children
 
 from ftq import queue
+from ftq.doorbell import owner
+from ftq.doorbell.owner import Owner
 from ftq.errors import NotFound, first_line
 from ftq.files.run_dir import STAGES
+from ftq.servers import place_of
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from ftq.version import VERSION
@@ -42,10 +45,13 @@ class Reconciler:
     ) -> None:
         """`take` lets the worker take new messages (True), or none (False)."""
         self.app, self.settings = queue.make_impatient_app(settings), settings
+        self._quick_app = queue.make_quick_app(settings)
         self.worker, self._registered = worker, False
         self.queues = [name for name in queues if "." not in name]
         self.labels = sorted({name.partition(".")[2] for name in queues if "." in name})
-        self._take, self._drained = take, False
+        self._take, self._takes, self._drained = take, True, False
+        self._other: Owner | None = None  # the database whose the broker is, if it isn't this worker's
+        self._had_broker, self._say_at = False, 0.0
         self._cards, self._looked_at = list[dict[str, Any]](), -LOOK_SECONDS
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
@@ -60,7 +66,9 @@ class Reconciler:
     @cached_property
     def store(self) -> RunStore:
         """Opened when it is first needed: the database may be unreachable when the worker starts."""
-        return RunStore(self.settings.database_url)
+        store = RunStore(self.settings.database_url)
+        self.app.database = store.identity
+        return store
 
     def start(self) -> None:
         threading.Thread(target=self._hand_back, name="drain", daemon=True).start()
@@ -86,6 +94,7 @@ class Reconciler:
         self._thread.join(timeout=5)
         with contextlib.suppress(Exception):
             self.store.forget_worker(self.worker)
+        self._leave()
 
     def reconcile(self) -> list[str]:
         """Do one turn; return the ids of the runs that were sent on."""
@@ -133,6 +142,7 @@ class Reconciler:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             self._try(self._beat)
+            self._try(self._say_whose)
             for run_id in self._try(self.reconcile) or []:
                 log.warning("run %s was stuck: its next stage is sent again", run_id)
             self._wake.wait(self.every)
@@ -144,16 +154,42 @@ class Reconciler:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
+        facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url)}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:
             log.warning("drained: nothing new is taken" if drained else "undrained: work is taken again")
-            self._take(not drained)
             self._drained = drained
+            self._take_or_not()
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
             self.store.lose_questions_of(self.worker, time.monotonic() - self._began)
             self._registered = True
+
+    def _say_whose(self) -> None:
+        """Say in the broker that it is this worker's database's. While it is another's, nothing is taken from it."""
+        if time.monotonic() < self._say_at:
+            return
+        self._say_at = time.monotonic() + owner.RENEWED
+        mine = owner.of_store(self.settings, self.store, self.worker)
+        with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:
+            other = owner.keep(client, mine, self.settings.embedded, self._had_broker)
+            if other and (self._other is None or other.identity != self._other.identity):
+                log.error("%s. Nothing is taken from it.\n%s", *owner.differs(other, self.settings))
+            elif self._other and not other:
+                log.warning("the broker belongs to this worker's database again: work is taken")
+            self._other, self._had_broker = other, self._had_broker or other is None
+            self._take_or_not()
+
+    def _take_or_not(self) -> None:
+        takes = not self._drained and self._other is None
+        if takes != self._takes:
+            self._take(takes)
+            self._takes = takes
+
+    def _leave(self) -> None:
+        with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:
+            owner.leave(client, self.worker)
 
     def _hand_back(self) -> None:
         """Ask this worker's supervisors to hand their runs back, again and again until the process ends.

@@ -17,6 +17,7 @@ from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.records import ASK
 from ftq.store.store import RunStore
+from worker import strays
 from worker.answers import Answerer
 from worker.attempt.keeper import Keeper
 from worker.attempt.supervisor import Supervisor
@@ -35,7 +36,12 @@ def register(app: Celery, settings: Settings) -> None:
     signals.task_prerun.connect(keeper.busy)
     signals.task_postrun.connect(keeper.idle)
 
-    store = _once(lambda: RunStore(settings.database_url))  # opened in the pool child at its first task
+    def open_store() -> RunStore:
+        store = RunStore(settings.database_url)
+        app.database = store.identity
+        return store
+
+    store = _once(open_store)  # in the pool child at its first task
     share = _once(lambda: share_of(settings))  # a bucket is a process's own
     answerer = Answerer(settings, store, lambda: _only_answers(app) and bool(hardware.own_gpus()))
     signals.worker_process_shutdown.connect(answerer.close)  # a pool child ends
@@ -54,6 +60,9 @@ def register(app: Celery, settings: Settings) -> None:
         @app.task(name=f"ftq.{name}", bind=True)
         def run_stage(self: Any, run_id: str, attempt: int) -> None:
             check(self, run_id, attempt)
+            if strays.is_stray(self.request, store(), run_id):
+                strays.turn_away(app, settings, self.request, self.name)
+                raise Ignore
             if not supervisor(self).run(run_id, name, attempt):
                 show_end(self, store(), run_id, name, attempt)
                 raise Ignore  # a plain return would let the chain go on
@@ -64,6 +73,9 @@ def register(app: Celery, settings: Settings) -> None:
     @app.task(name="ftq.answer", bind=True)
     def answer(self: Any, question: str) -> None:
         check(self, question)
+        if strays.is_stray(self.request, store()):
+            strays.turn_away(app, settings, self.request, self.name)
+            return
         answerer.answer(question, self.request.hostname)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, plural, print_json
+from cli.common import json_option, note, open_database, plural, print_json
 from ftq.errors import printable
 from ftq.programs import lacking
 from ftq.version import VERSION
@@ -28,8 +28,9 @@ LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "
 @click.command()
 @click.option("--deep", is_flag=True, help="Also train, export and ask the tiny model here, in minutes.")
 @click.option("--flower", metavar="URL", help="Where Flower listens.  [default: where ftq up started it]")
+@click.option("--take-broker", is_flag=True, help="First give the broker to this database, from one without workers.")
 @json_option
-def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
+def doctor(deep: bool, flower: str | None, take_broker: bool, as_json: bool) -> None:
     """Look for what could keep a run from succeeding.
 
     Each finding comes with its fix. Takes five seconds at most, whatever hangs. Where the worker is installed,
@@ -47,6 +48,8 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
             f"--deep trains, and the worker isn't installed here ({', '.join(missing)} missing)\n"
             "Run it where `ftq worker` runs."
         )
+    if take_broker:
+        _take_broker()
     until = time.monotonic() + WORKER_SECONDS
     process = None if missing else _start("worker.doctor.checks", stderr=subprocess.PIPE)  # it works while we import
     from ftq.doctor import client
@@ -68,6 +71,14 @@ def doctor(deep: bool, flower: str | None, as_json: bool) -> None:
         note(_summary(everything))
     if worst(everything) == "problem":
         click.get_current_context().exit(1)
+
+
+def _take_broker() -> None:
+    from ftq.doorbell.bell import Doorbell
+
+    client = open_database("Do it where the workers run.")
+    Doorbell(client.settings, lambda: client.store).take()
+    note("The broker belongs to this database now.")
 
 
 # ---- the worker's half, in a process of its own -----------------------------------------------------------

@@ -53,7 +53,7 @@ class Asking:
         self,
         store: RunStore,
         ring: Callable[[str], None],
-        no_broker: str,
+        no_broker: Callable[[], str],
         hung_up: Callable[[], bool] = lambda: False,
     ) -> None:
         """`hung_up` says whether nobody waits for the answer any more."""
@@ -146,7 +146,7 @@ class Asking:
         try:
             self._ring(sent.id)
         except Unavailable as error:
-            raise FtqError(f"{error.message}, so nobody can answer", error.hint or self._no_broker) from None
+            raise FtqError(f"{error.message}, so nobody can answer", error.hint or self._no_broker()) from None
 
     def _withdraw(self, sent: Sent) -> None:
         with contextlib.suppress(Unavailable):

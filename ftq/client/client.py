@@ -14,7 +14,7 @@ from ftq.client.models import Models
 from ftq.client.recording import names, record
 from ftq.client.removal import Room
 from ftq.client.submit import Submitted
-from ftq.client.workers import Doorbell
+from ftq.doorbell.bell import Doorbell
 from ftq.errors import NotFound, utf8
 from ftq.files.snapshot import Snapshot
 from ftq.servers import sqlite_file
@@ -80,7 +80,7 @@ class Client(RunFiles):
 
     @cached_property
     def _doorbell(self) -> Doorbell:
-        return Doorbell(self.settings)
+        return Doorbell(self.settings, lambda: self.store)
 
     # ---- submit -----------------------------------------------------------------------------------------
 
@@ -92,6 +92,7 @@ class Client(RunFiles):
         began = spans.now()
         spec, documents = self.dry_run(options, name)
         warnings, _ = self.look_over(spec, documents)
+        self._doorbell.check()
         asker = record.Asker(owner or names.user(), names.new_id())
         run, documents = record.record(self.settings, self.store, spec, name, asker)  # opens the database first
         sees = not owner or not name or self.store.find(name).owner == owner
@@ -110,6 +111,7 @@ class Client(RunFiles):
         began = spans.now()
         if (run := record.recorded(self.settings, self.store, run_id)) is None:
             spec, _ = self.dry_run(options)
+            self._doorbell.check()
             run = record.record_once(self.settings, self.store, spec, family, run_id, owner, said or {})
             spans.record(run.id, "submit", began, run=run.name, model=run.model)
         self.send(run)
@@ -162,20 +164,20 @@ class Client(RunFiles):
     # ---- control ----------------------------------------------------------------------------------------
 
     def cancel(self, wanted: str) -> Run:
-        run = self.find(wanted)
-        return self.store.cancel(run.id)
+        return self.store.cancel(self.find(wanted).id)
 
     def pause(self, wanted: str) -> Run:
-        run = self.find(wanted)
-        return self.store.pause(run.id)
+        return self.store.pause(self.find(wanted).id)
 
     def resume(self, wanted: str) -> tuple[Run, list[str]]:
         run = self.find(wanted)
+        self._doorbell.check()
         run = self.store.resume(run.id)
         return run, self.send(run)
 
     def retry(self, wanted: str, from_stage: str | None = None) -> tuple[Run, list[str]]:
         before = self.find(wanted)
+        self._doorbell.check()
         run = self.store.retry(before.id, from_stage)
         ended = f"{before.version_name} is gone: {run.name} gets a new number when it succeeds"
         return run, ([ended] if before.version and not run.version else []) + self.send(run)
@@ -259,6 +261,7 @@ class Client(RunFiles):
         run = self.find(wanted)
         asking.check_model(run, self.quantizations(run), options, self.no_model(run))
         self._asking.check_worker()
+        self._doorbell.check()
         return run
 
     def evaluate(

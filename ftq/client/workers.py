@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ftq.errors import NotFound, Refused, Unavailable
+from ftq.errors import NotFound, Refused
 from ftq.files.run_dir import STAGES
 from ftq.programs import lacking
-from ftq.servers import without_password
-from ftq.settings import Settings
 from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue, queue_of, served_by
 from ftq.store.store import RunStore
 from ftq.store.wire.reads import Reads
 from ftq.store.workers import WORKER_SILENCE
 from ftq.words import plural
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 BUCKET = "FTQ_ARTIFACTS_URL"
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
@@ -29,53 +23,6 @@ ELSEWHERE = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doc
 def start() -> str:
     """How a worker is started."""
     return ELSEWHERE if lacking() else START
-
-
-class Doorbell:
-    """The broker, as a client uses it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def deliver(self, run: Run) -> str:
-        """Send the run's remaining stages. A note for the person if the broker takes nothing."""
-        from ftq.queue import deliver
-
-        try:
-            deliver(self.app, run)
-        except Unavailable as error:
-            when = "it takes messages" if error.hint else "it is there"
-            recorded = f"The run is recorded and starts as soon as {when}."
-            return f"T{error.message[1:]}. {recorded} {error.hint or self.no_broker}"
-        return ""
-
-    def ring(self, question: str) -> None:
-        """Send a question's id. Unavailable if the broker doesn't take it."""
-        from ftq.queue import send_question
-
-        send_question(self.app, question)
-
-    @property
-    def no_broker(self) -> str:
-        """What to do when none answers."""
-        if self._settings.embedded and lacking():
-            return "Only the client is installed here: `ftq doctor` says how it finds broker and workers."
-        if self._settings.embedded:
-            return (
-                "`ftq up` starts it; where the workers run in Docker, "
-                "`docker compose run --rm cli` takes the place of `ftq`."
-            )
-        return f"Check that a server is there: FTQ_BROKER_URL={without_password(self._settings.broker_url)}"
-
-    @cached_property
-    def app(self) -> Celery:
-        from ftq.queue import make_app  # celery takes 0.2 s to import: only for commands that send
-
-        app = make_app(self._settings)
-        # A person waits: report an unreachable broker within five seconds. The run is recorded anyway.
-        app.conf.task_publish_retry_policy = {"max_retries": 0}
-        app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}
-        return app
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import stat
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,10 +20,12 @@ from redis.retry import Retry
 
 from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import Finding
+from ftq.doorbell import away, owner
 from ftq.errors import Unavailable
-from ftq.queue import BROKER_ERRORS, check, make_impatient_app
-from ftq.servers import refusal, without_password
+from ftq.queue import BROKER_ERRORS, check, make_quick_app
+from ftq.servers import refusal, sqlite_file, without_password
 from ftq.settings import Settings
+from ftq.store.store import RunStore
 
 PINGS = 5
 SLOW_MS = 50.0
@@ -32,9 +34,7 @@ OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
 
 def app(settings: Settings) -> Celery:
     """A Celery app that reports an unreachable broker within 1.5 s."""
-    impatient = make_impatient_app(settings)
-    impatient.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
-    return impatient
+    return make_quick_app(settings)
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
@@ -58,15 +58,34 @@ def _refused(error: BaseException, shown: str, settings: Settings) -> Finding:
     what, fix, words = refusal(error)
     if fix:
         return Finding("broker", "problem", f"{shown} {what} ({words})", fix)
+    theirs = _theirs(settings)
     if settings.embedded:
-        return Finding(
-            "broker",
-            "warning",
-            f"the embedded broker isn't running ({shown})",
-            "ftq up   (or set FTQ_BROKER_URL to a server)",
-        )
-    fix = "Start it, or set FTQ_BROKER_URL to where it is. Runs submitted now are recorded and start later."
-    return Finding("broker", "problem", f"{shown} {what} ({words})", fix)
+        message = f"{away.UNSET}, and this machine's own broker isn't running ({shown})"
+        fix = theirs or "ftq up   (or set FTQ_BROKER_URL to a server)"
+        return Finding("broker", "warning", message, fix)
+    fix = theirs or "Start it, or set FTQ_BROKER_URL to where it is."
+    return Finding("broker", "problem", f"{shown} {what} ({words})", f"{fix} Runs submitted now are recorded.")
+
+
+def _theirs(settings: Settings) -> str:
+    """What to type for the broker of the workers that are up; empty where they have no other."""
+    try:
+        with _database(settings) as store:
+            workers = store.workers() if store else []
+    except Unavailable:
+        return ""
+    return away.advice(settings, workers) if away.broker_of(workers, settings) else ""
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[RunStore | None]:
+    """The database; None where there isn't one yet, for opening it would make it."""
+    file = sqlite_file(settings.database_url)
+    if file and not file.exists():
+        yield None
+        return
+    with closing(RunStore(settings.database_url)) as store:
+        yield store
 
 
 def _takes(settings: Settings) -> Iterator[Finding]:
@@ -89,6 +108,7 @@ def _look(client: redis.Redis, shown: str, settings: Settings) -> Iterator[Findi
         yield from _socket(settings)
     else:
         yield from _network(client)
+    yield from _whose(client, settings)
     yield from _clock(client)
 
 
@@ -176,6 +196,27 @@ def _answers_anybody(client: redis.Redis) -> bool:
         return False
     finally:
         nobody.disconnect()
+
+
+def _whose(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Whether its workers use this process's database."""
+    try:
+        whose = owner.read(client)
+    except NoPermissionError:
+        fix = "docs/security.md has the rights that each part needs."
+        yield Finding("broker", "note", "not allowed to look which database its workers use (GET)", fix)
+        return
+    if whose is None:
+        return
+    try:
+        with _database(settings) as store:
+            mine = owner.of_store(settings, store)
+    except Unavailable:
+        return  # what is wrong with it stands at the database
+    if owner.other(whose, mine, settings.embedded):
+        yield Finding("broker", "problem", *owner.differs(whose, settings))
+    elif whose.identity == mine.identity:
+        yield Finding("broker", "ok", "belongs to this database")
 
 
 def _is_loopback(host: str) -> bool:

@@ -90,7 +90,10 @@ def _judge(
         yield Finding("workers", "note", f"{who} is stopping")
     elif answering is not None and worker.name not in answering:
         message = f"{who} is alive by the database, but doesn't answer through this broker"
-        yield Finding("workers", "warning", message, f"Compare FTQ_BROKER_URL on {worker.host} with this machine's.")
+        theirs = worker.facts.get("broker")
+        fix = f"export FTQ_BROKER_URL={theirs}   (as {worker.host} names it)" if theirs else ""
+        fix = fix or f"Compare FTQ_BROKER_URL on {worker.host} with this machine's."
+        yield Finding("workers", "warning", message, fix)
     elif worker.drained:
         again = f"ftq workers undrain {worker.name}"
         yield Finding("workers", "note", f"{who} is drained: it takes nothing new", again)

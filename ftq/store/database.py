@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +34,16 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells this database from all others, wherever it is; a copy or a restored one has the same."""
+        while True:
+            with self.reading() as db:
+                if known := db.scalar(sa.select(schema.identity.c.id)):
+                    return str(known)
+            with contextlib.suppress(sa.exc.IntegrityError), self.writing() as db:  # another process was first
+                db.execute(schema.identity.insert().values(number=1, id=secrets.token_hex(16)))
 
     def now(self) -> float:
         """The time by which leases and signs of life are measured, in seconds since the epoch."""

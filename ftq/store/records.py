@@ -158,7 +158,7 @@ def labelled(queue: str, label: str) -> str:
 @dataclass(frozen=True)
 class Worker:
     """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, "stages",
-    those that it knows, "labels" and "version", and for a CPU that trains "dtype", its compute type.
+    those that it knows, "labels", "version" and "broker", and for a CPU that trains "dtype", its compute type.
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people. One that is `draining` stops and hands
     its runs back; one that is `drained` finishes them and takes nothing new.

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
 from ftq.store.server import postgres
+from ftq.store.server.refusals import advice
 from ftq.store.server.upgrades import UPGRADES, is_needed
 
-VERSION = 8
+VERSION = 9
 CONNECT_SECONDS = 4
 ROOM = 2**20  # bytes that SQLite needs at least for -wal and -shm beside its file
 
@@ -120,6 +121,13 @@ workers = sa.Table(
 
 schema = sa.Table("ftq_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
+identity = sa.Table(
+    "ftq_identity",  # tells this database from all others; one row, from when somebody asks
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.String(32), nullable=False),
+)
+
 
 def open_engine(url: str) -> sa.Engine:
     """An engine whose tables exist. Raises Unavailable, the URL named without its password."""
@@ -179,12 +187,8 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
             f"database {url} can't be used: {file.parent} can't be written",
             "Correct the folder's owner and mode, or set FTQ_HOME to a folder of yours.",
         )
-    return Unavailable(
-        f"database {without_password(url)} can't be used: {cause}",
-        postgres.ROOM
-        if postgres.ALL_TAKEN.search(cause)
-        else "Check FTQ_DATABASE_URL, and that its folder or server is there and writable.",
-    )
+    fix = "Check FTQ_DATABASE_URL, and that its folder is there and writable." if file else advice(cause)
+    return Unavailable(f"database {without_password(url)} can't be used: {cause}", fix)
 
 
 def _is_full(folder: Path) -> bool:

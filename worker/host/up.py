@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from ftq import programs
 from ftq.client.recording.record import make_home
+from ftq.doorbell import owner
 from ftq.errors import FtqError, UserError, printable, unusable
 from ftq.notify.addresses import addresses
 from ftq.servers import without_password
@@ -118,6 +119,7 @@ class Up:
             refusal = broker.refusal(self.settings)
             state = f"  {refusal} now; `ftq doctor` says more" if refusal else ""
             say(f"broker    {without_password(self.settings.broker_url)}{state}")
+        owner.check(self.settings, lambda: store)
         for chosen in self.gpus:
             self._start_worker(f"gpu{'+'.join(chosen)}", "gpu", hardware.visible(chosen))
         if self.gpus:

@@ -6,14 +6,16 @@ import os
 import socket
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 from ftq.client.recording.record import make_home
 from ftq.client.workers import other_bucket
+from ftq.doorbell import away, owner
 from ftq.errors import FtqError, UserError
 from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.remote.kinds.opening import check_installed
 from ftq.programs import WorkerOptions, end
+from ftq.queue import BROKER_ERRORS, make_quick_app
 from ftq.settings import Settings, protect_files
 from ftq.store.records import ASK, MAX_GPUS, gpu_queue, labelled
 from ftq.store.store import RunStore
@@ -88,26 +90,29 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
         os.environ["FTQ_STANDBY"] = "0"  # it never trains
     protect_files()
     settings = Settings.from_env()
+    host = name or f"worker-{os.getpid()}"
+    full = host if "@" in host else f"{host}@{socket.gethostname()}"
     make_home(settings)
     with closing(RunStore(settings.database_url)) as store:  # unreachable: said now, not in a log of Celery's
         _agree(store, settings.artifacts_url)
+        start = away.advice(settings, store.workers())
     try_all(settings)
     if settings.artifacts_url:
         _try_bucket(settings.artifacts_url)
     if settings.embedded and not broker.answers(settings.broker_socket):
         broker.place(settings)  # where `ftq up` will put it: this process asks only once
-        start = "`ftq up` starts it, or FTQ_BROKER_URL names another"
-        print(f"No broker is up for {settings.home}: this worker waits for it. {start}.", file=sys.stderr)
+        print(f"No broker is up for {settings.home}: this worker waits for it. {start}", file=sys.stderr)
+    if other := _own(settings, full):
+        raise UserError(*owner.differs(other, settings))
     from worker.app import app
 
-    host = name or f"worker-{os.getpid()}"
     app.worker_main(
         [
             "worker",
             f"--pool={pool}",
             f"--concurrency={concurrency or at_once}",
             f"--queues={','.join(queues)}",
-            f"--hostname={host if '@' in host else f'{host}@{socket.gethostname()}'}",
+            f"--hostname={full}",
             "--without-gossip",
             "--without-mingle",
             "--loglevel=INFO",
@@ -125,6 +130,15 @@ def _agree(store: RunStore, url: str) -> None:
             print(f"{differs[0]}: this waits {WORKER_SILENCE:.0f} s for that worker to end.", file=sys.stderr)
         is_told = True
         time.sleep(0.5)
+
+
+def _own(settings: Settings, worker: str) -> owner.Owner | None:
+    """The other database to which the broker belongs; None if it is this one's now, or can't be asked yet."""
+    with closing(RunStore(settings.database_url)) as store:
+        mine = owner.of_store(settings, store, worker)
+    with suppress(*BROKER_ERRORS), owner.connected(make_quick_app(settings)) as client:
+        return owner.keep(client, mine, settings.embedded)
+    return None
 
 
 def _try_bucket(url: str) -> None:

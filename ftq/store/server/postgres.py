@@ -6,19 +6,16 @@ set for a session, and every lock ends with its transaction.
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
 import sqlalchemy as sa
 
+from ftq.store.server.refusals import ALL_TAKEN
+
 # Notice a vanished server, or client, after 20 s, well within a lease, instead of after 15 minutes or two hours.
 GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 20.0}  # connections of a process; the first two stay open
-ALL_TAKEN = re.compile(  # in the words of PostgreSQL, its roles and databases, and PgBouncer
-    "too many (clients|connections)|connection slots are reserved|no more connections allowed", re.IGNORECASE
-)
-ROOM = "All its connections are taken: wait, raise max_connections, or put PgBouncer before it (docs/deploy.md)."
 PAUSE = 0.1  # seconds between two tries
 IDLE_SECONDS = 30  # in which who writes may say nothing: frozen in a transaction, it would hold its locks for ever
 STOOD_STILL = "25P03"  # the server's code for a transaction that it ended so

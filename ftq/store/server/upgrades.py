@@ -44,6 +44,7 @@ UPGRADES = {
         "ALTER TABLE runs ADD COLUMN revision VARCHAR(120)",
     ),
     7: DOCUMENTS,
+    8: ("CREATE TABLE ftq_identity (number INTEGER NOT NULL, id VARCHAR(32) NOT NULL, PRIMARY KEY (number))",),
 }
 _ADDS_COLUMN = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (\w+) ")
 

@@ -1,0 +1,1 @@
+"""The broker as more than a queue: whose it is, and who rings."""
