@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -10,7 +13,7 @@ import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from tests.tools import free_port
+from tests.tools import free_port, listens, until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -63,3 +66,22 @@ class BucketServer:
     def close(self) -> None:
         self.client.delete_bucket_policy(Bucket=self.bucket) if self._server else None
         self.stop()
+
+
+class FreezingServer(BucketServer):
+    """As BucketServer, in a process of its own: frozen, it takes connections and answers nothing."""
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "moto.server", "-H", self.host, "-p", str(self.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: listens(self.port))
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -79,6 +80,15 @@ class CephServer(BucketServer):
         if self._gateway:
             self._end(self._gateway)
             self._gateway = None
+
+    def freeze(self) -> None:
+        """Take connections, and answer nothing."""
+        assert self._gateway
+        self._gateway.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._gateway
+        self._gateway.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         for process in [self._gateway, *reversed(self._store)]:

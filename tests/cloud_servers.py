@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -68,6 +69,15 @@ class CloudServer:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
+
+    def freeze(self) -> None:
+        """Take connections, and answer nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
     def keys(self, prefix: str = "") -> list[str]:
         """The objects' keys below the URL."""

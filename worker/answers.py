@@ -84,7 +84,7 @@ class Answerer:
 
     @cached_property
     def _share(self) -> Share | None:
-        return share_of(self.settings)
+        return share_of(self.settings, patient=False)  # a person waits for the answer
 
     def _ask(self, asker: _Asker, run_id: str, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
         run = asker.store.get(run_id)

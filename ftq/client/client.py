@@ -91,6 +91,8 @@ class Client(RunFiles):
         """
         began = spans.now()
         spec, documents = self.dry_run(options, name)
+        store = self.store if self.has_database() else None
+        record.check_bucket(self.settings, store)  # before `look_over` asks it what earlier runs tell
         warnings, _ = self.look_over(spec, documents)
         self._doorbell.check()
         asker = record.Asker(owner or names.user(), names.new_id())
@@ -284,7 +286,7 @@ class Client(RunFiles):
     def waiting(self, hung_up: Callable[[], bool]) -> Client:
         """The same client, whose questions end once `hung_up()` says that nobody waits for the answer any more."""
         other = Client(self.settings, hung_up)
-        other.store, other._doorbell = self.store, self._doorbell
+        other.store, other._doorbell, other._bucket = self.store, self._doorbell, self._bucket
         return other
 
     @cached_property

@@ -35,6 +35,7 @@ def listed(call: Call) -> answers.RunFiles:
     """Every whole file of the run. What a stage still writes, hidden files and links aren't there."""
     client, run = call.client, call.run
     files = {file.name: file for file in _listed(client.run_dir(run.id).path)}
+    client.check_reach()
     for stage in client.logs(run) if client.is_far else ():
         if (length := client.log_bytes(run.id, stage)) is not None:
             files[f"logs/{stage}.log"] = answers.RunFile(f"logs/{stage}.log", length)
@@ -76,6 +77,7 @@ def bytes_of(request: Request, run: Run, client: Client) -> Response:
     try:
         descriptor = _open(client.run_dir(run.id).path, name)
     except OSError:
+        client.check_reach()
         raise NotFound(f"{run.name} has no file {name!r}", f"`ftq status {run.name}`") from None
     size = os.fstat(descriptor).st_size
     try:

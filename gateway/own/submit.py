@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from ftq.client.recording import names
-from ftq.client.recording.record import Asker, record, recorded
+from ftq.client.recording.record import Asker, check_bucket, record, recorded
 from ftq.errors import NameTaken, UserError, utf8
 from ftq.store.records import Run
 from gateway import limits
@@ -91,6 +91,7 @@ def _check(call: Call, head: Submit) -> None:
     if len({name for name, _ in head.files}) < len(head.files):
         raise ApiError(400, "A file is listed twice.", param="files")
     base_of_key(str(head.spec.get("model", "")), call.key)
+    check_bucket(call.client.settings, call.client.store)
 
 
 def _is_safe(name: str) -> bool:

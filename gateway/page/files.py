@@ -46,8 +46,10 @@ def report(request: Request) -> Response:
 def preview(request: Request) -> Response:
     """The rows that the run is trained on."""
     run = run_of(request)
-    path = gateway_of(request).client.run_dir(run.id).dataset / "preview.html"
+    client = gateway_of(request).client
+    path = client.run_dir(run.id).dataset / "preview.html"
     if not path.is_file():
+        client.check_reach()
         raise ApiError(404, f"{run.name} has no preview of its dataset: the stage prepare writes it.")
     return FileResponse(path, media_type="text/html", headers=HEADERS)
 

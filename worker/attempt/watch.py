@@ -44,7 +44,9 @@ class Watch:
         self.renewed = self.looked = claimed_at
         self.kill_at: float | None = None
         self.milestone = 0
-        self.heard: Callable[[str], None] = lambda event: None  # is told the kind of each event of the process
+        self.heard: Callable[[str, dict[str, Any]], None] = lambda event, report: None  # is told each event
+        self.bound = ""  # what is said of a checkpoint's way, once it is saved on this machine
+        self.aside: str | None = None  # what `ftq status` says beside the process's progress
         self.progress: dict[str, Any] = {"percent": 0.0}
 
     def follow(self, process: StageProcess) -> Outcome:
@@ -104,12 +106,14 @@ class Watch:
             message = report.pop("message")
             self._if_reachable(lambda: self.store.plan(self.token, message, report))
         else:
+            if event == "checkpoint":
+                report["message"] += self.bound
             self._if_reachable(lambda: self.store.note(self.token, event, **report))
-        self.heard(event)
+        self.heard(event, report)
 
     def _record(self, progress: dict[str, Any]) -> None:
         self.progress = progress
-        self.store.progress(self.token, progress)
+        self.store.progress(self.token, {**progress, "doing": self.aside} if self.aside else progress)
         self._pass_milestones(progress)
 
     def _pass_milestones(self, progress: dict[str, Any]) -> None:

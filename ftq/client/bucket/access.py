@@ -58,6 +58,11 @@ class RunFiles(Following):
             self._bucket.fetch_viewed(*runs)
         return self.settings.home
 
+    def check_reach(self) -> None:
+        """OutOfReach if a file may not be in the folder of `run_dir` because it can't be fetched now."""
+        if self._bucket:
+            self._bucket.check_reach()
+
     def holds(self, run: Run, name: str) -> bool:
         """Whether there is a file of this name that the run's export has made."""
         return self._bucket.holds(run, name) if self._bucket else (self._here(run.id).path / name).is_file()

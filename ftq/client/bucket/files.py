@@ -30,6 +30,7 @@ class BucketFiles:
         self._home, self._store = settings.home, store
         self.share = Share(Bucket(settings.artifacts_url, patient=False), settings.home)
         self._logs, self._asked_again_at = Logs(self.share.bucket), 0.0
+        self._away: OutOfReach | None = None  # what was told of it, until it is asked again
 
     # ---- to look at -------------------------------------------------------------------------------------
 
@@ -122,6 +123,11 @@ class BucketFiles:
                     keys.append(key)
         self.share.bucket.delete(*keys)
 
+    def check_reach(self) -> None:
+        """OutOfReach if something isn't here because the bucket is out of reach, not because the run hasn't got it."""
+        if self._away and self._is_away:
+            raise type(self._away)(self._away.message, self._away.hint)
+
     # ---- logs -------------------------------------------------------------------------------------------
 
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
@@ -138,7 +144,7 @@ class BucketFiles:
     def _fetch_logs(self, run: Run) -> None:
         """Have the logs of the stages as far as they have come; those of a stage that runs here are its own."""
         folder = run_dir(self._home, run.id)
-        if time.monotonic() < self._asked_again_at:
+        if self._is_away:
             return
         try:
             for stage in STAGES:
@@ -149,8 +155,15 @@ class BucketFiles:
                     with folder.log(stage).open("ab") as log:
                         for piece in self._logs.read(run.id, stage, log.tell()):
                             log.write(piece)
-        except OutOfReach:
-            self._asked_again_at = time.monotonic() + AGAIN_SECONDS
+        except OutOfReach as error:
+            self._note_away(error)
+
+    @property
+    def _is_away(self) -> bool:
+        return time.monotonic() < self._asked_again_at
+
+    def _note_away(self, error: OutOfReach) -> None:
+        self._away, self._asked_again_at = error, time.monotonic() + AGAIN_SECONDS
 
     def _is_older(self, run: Run, stage: str) -> bool:
         """Whether the stage's files are here alone: the run is from before there was a bucket."""
@@ -159,15 +172,15 @@ class BucketFiles:
 
     def _try(self, run: Run, name: str, wanted: share.Wanted) -> bool:
         stage = next((one for one in run.stages if one.name == name), None)
-        if stage is None or stage.status != "succeeded" or time.monotonic() < self._asked_again_at:
+        if stage is None or stage.status != "succeeded" or self._is_away:
             return False
         if self._is_older(run, name):
             return True
         try:
             self.share.fetch(run.id, name, stage.attempt, wanted)
             return True
-        except OutOfReach:
-            self._asked_again_at = time.monotonic() + AGAIN_SECONDS
+        except OutOfReach as error:
+            self._note_away(error)
         except Gone:
             pass
         return False

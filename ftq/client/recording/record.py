@@ -46,10 +46,9 @@ def record(
     """(the run, its files and its row in place; the documents that it took).
 
     The runs of one `name` are a family; each but the first gets the next free name, such as handbook-2. Without a name
-    it is that of the model.
+    it is that of the model. `check_bucket` comes first.
     """
     make_home(settings)
-    check_bucket(settings, store)
     while True:
         try:
             return _record(settings, store, spec, name, asker)
@@ -112,9 +111,12 @@ def make_home(settings: Settings) -> None:
         ) from None
 
 
-def check_bucket(settings: Settings, store: RunStore) -> None:
-    """UserError if the workers use another bucket; OutOfReach, within five seconds, if this one can't be used now."""
-    if differs := other_bucket(store.workers(), settings.artifacts_url):
+def check_bucket(settings: Settings, store: RunStore | None) -> None:
+    """UserError if the workers use another bucket; OutOfReach, within five seconds, if this one can't be used now.
+
+    Without a database there are no workers.
+    """
+    if differs := other_bucket(store.workers() if store else [], settings.artifacts_url):
         raise UserError(*differs)
     if settings.artifacts_url:
         Bucket(settings.artifacts_url).probe()

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ftq.client.remote.connection import Connection
 from ftq.client.removal import cannot_write
-from ftq.errors import NotFound
+from ftq.errors import NotFound, Unavailable
 from ftq.files import disk
 from ftq.files.run_dir import run_dir
 from ftq.settings import cache_dir
@@ -31,14 +31,15 @@ class Mirror:
         self.home = cache_dir() / "remote" / f"{readable[:60]}-{sha256(server.url.encode()).hexdigest()[:8]}"
 
     def fetch_viewed(self, run: Run) -> None:
-        """Have what a view of the run reads."""
+        """Have what a view of the run reads, unless the server's bucket is out of reach."""
         for stage in run.stages:
             if name := VIEWED.get(stage.name):
                 path = run_dir(self.home, run.id).path / name
                 if stage.status != "succeeded":
                     path.unlink(missing_ok=True)
                 else:
-                    self.fetch(run.id, name, stage.finished_at or 0.0)
+                    with contextlib.suppress(Unavailable):
+                        self.fetch(run.id, name, stage.finished_at or 0.0)
 
     def fetch(self, run_id: str, name: str, stamp: float) -> bool:
         """Have one file, as it is since `stamp`; False if the run hasn't got it."""

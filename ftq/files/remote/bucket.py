@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +19,8 @@ from ftq.files.remote.kinds import errors, kinds, opening
 from ftq.files.remote.kinds.kinds import LOCAL, Begun
 from ftq.files.remote.kinds.opening import opener
 from ftq.files.remote.kinds.parts import Parts
+from ftq.files.remote.kinds.silence import PROBE_SECONDS, Silence
 
-PROBE_SECONDS = 4.5  # a person waits for it
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 Value = TypeVar("Value")
 
@@ -48,20 +49,25 @@ class Bucket:
     """Keys are relative to the URL. Threads may share it; a forked process has to make its own."""
 
     def __init__(self, url: str, patient: bool = True) -> None:
-        """Without patience an unreachable bucket is told of in seconds: a person waits."""
+        """Without patience an unreachable or silent bucket is told of in seconds: a person waits.
+
+        With it, whoever waits can look at `silence`.
+        """
         self.url, self._patient = url, patient
         scheme, _, place = url.partition("://")
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
+        self.silence = Silence(lambda seconds: self.probe(seconds=seconds))
 
     @cached_property
     def _fs(self) -> Any:
         if self._patient:
-            return opener(self.url, CONNECT_SECONDS, READ_SECONDS, attempts=3)()
-        return opener(self.url, 2, 10, attempts=1)()
+            return opener(self.url, CONNECT_SECONDS, READ_SECONDS, attempts=2)()
+        return opener(self.url, 2, READ_SECONDS, attempts=1)()
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
-        data: bytes = self._do(key, lambda fs, path: fs.cat_file(path, start=start, end=end))
+        is_piece = start is not None
+        data: bytes = self._do(key, lambda fs, path: fs.cat_file(path, start=start, end=end), moves_file=is_piece)
         return data
 
     def write(self, key: str, data: bytes) -> None:
@@ -88,11 +94,11 @@ class Bucket:
             fs.put_file(str(file), path + ".partial")
             os.replace(path + ".partial", path)
 
-        self._do(key, put)
+        self._do(key, put, moves_file=True)
 
     def parts(self, key: str) -> Parts | None:
         """The object as one that goes up in parts; None where this kind of bucket takes it whole."""
-        return kinds.parts_of(self.kind, lambda action: self._do(key, action))
+        return kinds.parts_of(self.kind, lambda action: self._do(key, action, moves_file=True))
 
     def begun(self, prefix: str = "") -> list[Begun]:
         """What has begun to go up in parts below the prefix, which is a folder's name, and isn't whole."""
@@ -146,10 +152,10 @@ class Bucket:
         for key in keys:
             self._do(key, delete)
 
-    def probe(self, *, write: bool = False) -> None:
+    def probe(self, *, write: bool = False, seconds: float = PROBE_SECONDS) -> None:
         """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
         outcome = list[BaseException | None]()
-        open_it = opener(self.url, 2, 3, attempts=1)  # here, as a busy machine imports for seconds
+        open_it = opener(self.url, seconds, seconds, attempts=1)  # here, as a busy machine imports for seconds
 
         def look() -> None:
             try:
@@ -160,9 +166,9 @@ class Bucket:
 
         thread = threading.Thread(target=look, name="bucket probe", daemon=True)
         thread.start()
-        thread.join(PROBE_SECONDS)
+        thread.join(seconds)
         if not outcome:
-            raise OutOfReach(*errors.unreachable(f"no answer within {PROBE_SECONDS:g} s", self.url))
+            raise OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url))
         if outcome[0]:
             raise outcome[0]
 
@@ -195,9 +201,27 @@ class Bucket:
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}".rstrip("/")
 
-    def _do(self, key: str, action: Callable[[Any, str], Value]) -> Value:
+    def _do(self, key: str, action: Callable[[Any, str], Value], moves_file: bool = False) -> Value:
+        if self._patient:
+            return self._call(key, action, moves_file)
+        self.silence.refuse()
+        answer = Future[Value]()
+
+        def call() -> None:
+            try:
+                answer.set_result(self._call(key, action, moves_file))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=call, name="bucket", daemon=True).start()
+        while not wait([answer], timeout=1.0).done:
+            self.silence.check()
+        return answer.result()
+
+    def _call(self, key: str, action: Callable[[Any, str], Value], moves_file: bool) -> Value:
         try:
-            return action(self._fs, self._path(key))
+            with self.silence.during(moves_file):
+                return action(self._fs, self._path(key))
         except (FtqError, Interrupted):
             raise
         except Exception as error:

@@ -24,14 +24,14 @@ MODELS = (".gguf", ".safetensors", ".bin", ".pt")  # endings of what only whoeve
 Wanted = Callable[[str], bool]  # of a path, relative to the run's folder
 
 
-def share_of(settings: Settings) -> Share | None:
+def share_of(settings: Settings, patient: bool = True) -> Share | None:
     """None where no bucket is named: then all machines share FTQ_HOME."""
-    return Share(Bucket(settings.artifacts_url), settings.home) if settings.artifacts_url else None
+    return Share(Bucket(settings.artifacts_url, patient), settings.home) if settings.artifacts_url else None
 
 
 def publish_submitted(settings: Settings, run_id: str) -> None:
     """Have in the bucket what submit has put into the run's folder. OutOfReach if that can't be done now."""
-    share = Share(Bucket(settings.artifacts_url), settings.home)
+    share = Share(Bucket(settings.artifacts_url, patient=False), settings.home)
     share.note(share.upload(run_id, SUBMIT, SUBMITTED, SUBMITTED_FILES).go(Move()))
 
 

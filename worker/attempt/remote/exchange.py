@@ -46,7 +46,7 @@ class Missing(FtqError):
 class Exchange:
     def __init__(self, bucket: Share | None, settings: Settings, store: RunStore, watch: Watch) -> None:
         self.share, self.settings, self.store = bucket, settings, store
-        self.watch, self.moving = watch, Moving(watch)
+        self.watch, self.moving = watch, Moving(watch, bucket.bucket.silence if bucket else None)
         self._like: Manifest | None = None
         self._background: Background | None = None
 
@@ -103,8 +103,7 @@ class Exchange:
         record.note_that_it_runs(folder.path, stage)
         if stage == "train":
             checkpoints.note_attempt(folder, attempt)
-        self._background = Background(self.share, folder, stage, attempt)
-        self.watch.heard = self._background.heard
+        self._background = Background(self.share, folder, stage, attempt, self.watch)
         with self._background:
             yield
 

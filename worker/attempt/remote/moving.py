@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from ftq.errors import LeaseLost, Unavailable
 from ftq.files.remote.bucket import Interrupted, OutOfReach
+from ftq.files.remote.kinds.silence import Silence
 from ftq.files.remote.transfer import Move
 from ftq.words import size
 from worker.attempt.watch import LOOK_SECONDS, Watch
@@ -17,6 +18,7 @@ from worker.attempt.watch import LOOK_SECONDS, Watch
 Value = TypeVar("Value")
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two tries
 SAY_SECONDS = 5.0  # between two reports of how far it is
+CALM_SECONDS = 20.0  # without trouble, after which the bucket is there again
 
 
 class Stopped(Exception):
@@ -28,11 +30,15 @@ class Stopped(Exception):
 
 
 class Moving:
-    """Moves files for the attempt of a watch. LeaseLost, or Stopped, end it; what was moved by then stays."""
+    """Moves files for the attempt of a watch. LeaseLost, or Stopped, end it; what was moved by then stays.
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    `silence` is that of the bucket, if there is one.
+    """
+
+    def __init__(self, watch: Watch, silence: Silence | None) -> None:
+        self.watch, self._silence = watch, silence
         self._said = self._looked = 0.0
+        self._waits_since = self._trouble_at = 0.0  # 0 while nothing is wrong with the bucket
         self._asked_at: float | None = None
 
     def insist(self, what: str, move: Callable[[Move], Value], *, finishes: bool = False) -> Value:
@@ -40,35 +46,52 @@ class Moving:
 
         `finishes`: a pause, or a worker that stops, lets it go on for the grace that a stage has to save.
         """
-        began, waits, pause = time.monotonic(), False, FIRST_WAIT
+        began, pause = time.monotonic(), FIRST_WAIT
         while True:
             try:
-                value = self._once(what, move, finishes, waits)
+                value = self._once(what, move, finishes)
                 break
             except OutOfReach as error:
-                if not waits:
-                    waits = True
-                    self._note("waiting", f"waits for the bucket, {what}: {error.message}. {error.hint}")
-                self._show(f"waits for the bucket ({what})")
+                self._say_waiting(what, error)
                 self._wait(pause, finishes)
                 pause = min(LONGEST_WAIT, 2 * pause)
-        if waits:
-            self._note("note", f"the bucket is there again after {time.monotonic() - began:.0f} s")
+        self._say_there()
         if self._said > began:
             self._show(None)
         return value
 
-    def _once(self, what: str, action: Callable[[Move], Value], finishes: bool, waits: bool) -> Value:
+    def _once(self, what: str, action: Callable[[Move], Value], finishes: bool) -> Value:
         job = _Job(action)
         try:
             while not job.ended.wait(LOOK_SECONDS / 5):
                 self._look(finishes)
-                moves = job.move.total and (job.move.done or not waits)
-                if moves and time.monotonic() - self._said > SAY_SECONDS:
+                self._listen(what)
+                if job.move.total and not self._waits_since and time.monotonic() - self._said > SAY_SECONDS:
                     self._show(f"{what}: {size(min(job.move.done, job.move.total))} of {size(job.move.total)}")
         finally:
             job.move.stop.set()
         return job.result()
+
+    def _listen(self, what: str) -> None:
+        """Say so if the bucket answers nothing any more: the transfer itself notices that after minutes, or never."""
+        if self._silence is None:
+            return
+        if error := self._silence.look():
+            self._say_waiting(what, error)
+        elif self._waits_since and self._silence.answered_at > self._trouble_at + CALM_SECONDS:
+            self._say_there()
+
+    def _say_waiting(self, what: str, error: Unavailable) -> None:
+        self._trouble_at = time.monotonic()
+        if not self._waits_since:
+            self._waits_since = self._trouble_at
+            self._note("waiting", f"waits for the bucket, {what}: {error.message}. {error.hint}")
+            self._show(f"waits for the bucket ({what})")
+
+    def _say_there(self) -> None:
+        if self._waits_since:
+            self._note("note", f"the bucket is there again after {time.monotonic() - self._waits_since:.0f} s")
+            self._waits_since = 0.0
 
     def _wait(self, seconds: float, finishes: bool) -> None:
         until = time.monotonic() + seconds

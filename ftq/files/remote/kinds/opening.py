@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,7 +15,8 @@ from ftq.files.remote.kinds.kinds import LOCAL, kind_of
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 REQUIREMENTS = {"s3": "cluster.txt", "gs": "google.txt", "az": "azure.txt"}
-SLOW = 10  # Google's library takes the seconds of a whole request, not of a silence
+STALLED_SECONDS = 30  # after which a connection of which the other side takes no byte is dead
+UNSENT = 2**18  # bytes that the system takes from us ahead of what it can send: the answer is waited for behind them
 QUIET = {  # what they tell of credentials and failures, and we tell ourselves
     "botocore": logging.WARNING,
     "aiobotocore": logging.WARNING,
@@ -41,7 +43,7 @@ def check_installed(url: str) -> None:
             raise UserError(f"{package} isn't installed here: {url} needs it", fix)
 
 
-def opener(url: str, connect: int, read: int, attempts: int) -> Callable[[], Any]:
+def opener(url: str, connect: float, read: float, attempts: int) -> Callable[[], Any]:
     """What opens the file system of the URL; it is imported already. UserError where its package is missing."""
     check_installed(url)
     import fsspec
@@ -52,15 +54,21 @@ def opener(url: str, connect: int, read: int, attempts: int) -> Callable[[], Any
     if kind == "s3":
         retries = {"mode": "standard", "total_max_attempts": attempts}
         timeouts = {"connect_timeout": connect, "read_timeout": read}
-        options["config_kwargs"] = {**timeouts, "retries": retries}
+        options["config_kwargs"] = {**timeouts, "retries": retries, "connector_args": {"socket_factory": _socket}}
     elif kind == "gs":
-        options["requests_timeout"] = SLOW * read
+        from aiohttp import ClientTimeout
+
+        options["requests_timeout"] = ClientTimeout(sock_connect=connect, sock_read=read)
     elif kind == "az":
         options |= {"connection_timeout": connect, "read_timeout": read}
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
 
     def open_it() -> Any:
+        if kind == "s3":
+            options["session"] = _s3_session()
+        elif kind == "gs":
+            options["session_kwargs"] = {"connector": _connector()}
         fs = opens(**options)
         if kind == "s3":
             fs.retries = attempts
@@ -83,3 +91,34 @@ def look(kind: str, fs: Any, root: str) -> None:
         if is_no_bucket(error):
             raise
         raise NoSuchBucket(f"there is no bucket {bucket}") from error
+
+
+def _s3_session() -> Any:
+    """botocore's own asks a server whether it may send a body, and waits for the answer without end."""
+    from aiobotocore.session import AioSession
+    from botocore.handlers import add_expect_header
+
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
+
+
+def _connector() -> Any:
+    """What makes the connections of aiohttp; it belongs to fsspec's thread."""
+    from aiohttp import TCPConnector
+    from fsspec.asyn import get_loop, sync
+
+    async def make() -> TCPConnector:
+        return TCPConnector(socket_factory=_socket)
+
+    return sync(get_loop(), make)
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket whose connection breaks where it is stuck; the libraries look at the time only once all is sent."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    for name, value in (("TCP_USER_TIMEOUT", 1000 * STALLED_SECONDS), ("TCP_NOTSENT_LOWAT", UNSENT)):
+        if number := getattr(socket, name, None):  # Linux has both
+            made.setsockopt(socket.IPPROTO_TCP, number, value)
+    return made

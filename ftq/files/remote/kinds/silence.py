@@ -1,0 +1,95 @@
+"""Whether anything comes of what a bucket is asked: a server that hangs is told apart from a line that is thin.
+
+No library tells how many bytes of a large part are on their way. So a bucket that has answered nothing for a while is
+asked something small, beside the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from ftq.errors import Unavailable
+
+PROBE_SECONDS = 4.0  # in which something small is answered; a person waits for it
+CROWDED_SECONDS = 10.0  # in which it is while files are on their way: they may fill a thin line
+SILENT_SECONDS = 4.0  # without an answer, after which something small is asked
+AGAIN_SECONDS = 10.0  # after which it is asked once more
+
+
+class Silence:
+    """Of one bucket, for all threads that use it. `ask` raises Unavailable unless something small is answered in time.
+
+    `error` is what it raised last; None since something was answered. `answered_at` is a time of time.monotonic.
+    """
+
+    def __init__(self, ask: Callable[[float], None]) -> None:
+        self._ask = ask
+        self._counting, self._asking = threading.Lock(), threading.Lock()
+        self._open, self._files, self._since, self._again_at = 0, 0, 0.0, 0.0
+        self.answered_at = 0.0
+        self.error: Unavailable | None = None
+
+    @contextlib.contextmanager
+    def during(self, moves_file: bool) -> Iterator[None]:
+        """The block asks the bucket something, or moves a file, which may be large."""
+        with self._counting:
+            self._open += 1
+            self._files += moves_file
+            if self._open == 1:
+                self._since = time.monotonic()
+        try:
+            yield
+            self.answered_at = self._since = time.monotonic()
+            self.error = None
+        finally:
+            with self._counting:
+                self._open -= 1
+                self._files -= moves_file
+
+    def check(self) -> None:
+        """Unavailable if nothing comes of what is asked, nor of something small. May wait for that; one thread asks."""
+        if self._is_long:
+            with self._asking:
+                if time.monotonic() >= self._again_at:
+                    self._ask_now()
+            self._raise()
+
+    def look(self) -> Unavailable | None:
+        """What `check` would raise, as far as that is known by now: it is asked in a thread."""
+        if not self._is_long:
+            return None
+        if time.monotonic() >= self._again_at and not self._asking.locked():
+            threading.Thread(target=self._check, name="silence", daemon=True).start()
+        return self.error
+
+    def refuse(self) -> None:
+        """Unavailable at once while the bucket is known to be silent. After a while one thread tries whether it is."""
+        if self.error and time.monotonic() >= self._again_at and self._asking.acquire(blocking=False):
+            try:
+                self._ask_now()
+            finally:
+                self._asking.release()
+        self._raise()
+
+    @property
+    def _is_long(self) -> bool:
+        return self._open > 0 and time.monotonic() - self._since > SILENT_SECONDS
+
+    def _check(self) -> None:
+        with contextlib.suppress(Unavailable):
+            self.check()
+
+    def _ask_now(self) -> None:
+        try:
+            self._ask(CROWDED_SECONDS if self._files else PROBE_SECONDS)
+            self.error = None
+        except Unavailable as error:
+            self.error = error
+        self._again_at = time.monotonic() + AGAIN_SECONDS
+
+    def _raise(self) -> None:
+        if error := self.error:
+            raise type(error)(error.message, error.hint)
