@@ -56,11 +56,13 @@ def freezing(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.close()
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket that answers nothing is told of at once: whoever waits for it in a test knows that it is frozen."""
-    for name, seconds in (("SILENT", 0.2), ("PROBE", 0.5), ("CROWDED", 0.5), ("AGAIN", 0.5)):
-        monkeypatch.setattr(silence, f"{name}_SECONDS", seconds)
+@contextmanager
+def haste() -> Iterator[None]:
+    """A bucket that answers nothing is told of at once: here it is known to be frozen."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, seconds in (("SILENT", 0.2), ("PROBE", 0.5), ("CROWDED", 0.5), ("AGAIN", 0.5)):
+            patch.setattr(silence, f"{name}_SECONDS", seconds)
+        yield
 
 
 def unreachable(server: Any) -> str:
@@ -73,7 +75,7 @@ def in_time(action: Callable[[], object]) -> None:
     assert time.monotonic() - began < SECONDS
 
 
-def test_who_waits_is_told_and_goes_on_when_it_answers(server: Any, hasty: None) -> None:
+def test_who_waits_is_told_and_goes_on_when_it_answers(server: Any) -> None:
     """Of whatever is asked: a small object or a large one, up or down."""
     setup = Bucket(server.url)
     setup.write("small", b"small")
@@ -93,7 +95,7 @@ def test_who_waits_is_told_and_goes_on_when_it_answers(server: Any, hasty: None)
         with pytest.raises(OutOfReach, match=unreachable(server)):
             way(bucket)
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with haste(), concurrent.futures.ThreadPoolExecutor() as pool:
         in_time(lambda: list(pool.map(is_told, ways, buckets)))
     server.thaw()
 
@@ -106,13 +108,14 @@ def test_who_waits_is_told_and_goes_on_when_it_answers(server: Any, hasty: None)
     until(answers)
 
 
-def test_what_is_on_its_way_is_not_broken_by_a_look_at_the_silence(server: Any, hasty: None) -> None:
+def test_what_is_on_its_way_is_not_broken_by_a_look_at_the_silence(server: Any) -> None:
     bucket = Bucket(server.url)
     bucket.write("small", b"small")
     server.freeze()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         sent = [pool.submit(bucket.write, f"large{number}", LARGE) for number in range(2)]
-        error = until(bucket.silence.look)
+        with haste():
+            error = until(bucket.silence.look)
         server.thaw()
         assert [one.result() for one in sent] == [None, None]
     assert isinstance(error, OutOfReach) and "is unreachable (no answer within" in error.message
@@ -159,9 +162,9 @@ class ThinLine:
 
 
 @pytest.mark.parametrize("patient", [True, False])
-def test_a_thin_line_is_not_taken_for_silence(patient: bool, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thin_line_is_not_taken_for_silence(patient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[float]()
-    with freezing("s3", monkeypatch) as server:
+    with freezing("s3", monkeypatch) as server, haste():
         line = ThinLine(server.port, 200_000)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
         bucket = Bucket(server.url, patient)
@@ -210,11 +213,12 @@ GOING_ON = ["status", "status one", "status one --json", "events one", "models -
             "submit --model smollm2-135m --documents DOCUMENTS --dry-run", "retry one --from train"]  # fmt: skip
 
 
-def test_no_command_waits_for_a_bucket_that_answers_nothing(runs: Any, documents: Path, hasty: None) -> None:
+def test_no_command_waits_for_a_bucket_that_answers_nothing(runs: Any, documents: Path) -> None:
     runs.freeze()
     for line in (*FAILING, *GOING_ON):
         began = time.monotonic()
-        result = cli_tools.run(*(word.replace("DOCUMENTS", str(documents)) for word in line.split()))
+        with haste():
+            result = cli_tools.run(*(word.replace("DOCUMENTS", str(documents)) for word in line.split()))
         assert time.monotonic() - began < SECONDS, line
         assert (result.exit_code, line) == (int(line in FAILING), line), result.stderr
         is_told = result.stderr.startswith(f"Error: bucket {runs.url} at http://127.0.0.1:{runs.port} is unreachable (")
