@@ -51,12 +51,12 @@ from tests.bucket_server import BucketServer
 from tests.ceph_server import CephServer
 from tests.cli_tools import ok
 from tests.cloud_servers import AzureServer, GoogleServer
-from tests.tools import free_port
+from tests.tools import PATIENCE, free_port
 from worker.host import worker
 
 # A person is told within five seconds. What is held here is that nobody waits as long as the libraries would, which is
 # minutes: a machine with other work to do doesn't make it fail.
-SECONDS = 30.0
+SECONDS = 60.0
 # Azure's library gives aiohttp the bytes of a whole file.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 PART = 5 * 2**20  # S3 takes no smaller ones but for the last
@@ -401,7 +401,7 @@ def test_a_checkpoint_that_was_cut_goes_on_with_the_next_state(
             with pytest.raises(OutOfReach):
                 sender.send(Move())
     with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "_do", lambda *_: (_ for _ in ()).throw(OutOfReach("away")))
+        patch.setattr(Bucket, "_do", lambda *_, **__: (_ for _ in ()).throw(OutOfReach("away")))
         for _ in range(3):  # nothing gets there
             with pytest.raises(OutOfReach):
                 sender.send(Move())
@@ -478,7 +478,7 @@ def test_what_is_here_and_checked_costs_nothing_and_what_was_changed_comes_again
     (there.home / "run1" / "dataset" / "a").write_bytes(b"xyz!")
     there.fetch("run1", "prepare", 1)
     assert files_of(there.home / "run1") == {"dataset/a": b"abc", "dataset/b": b"def"}
-    monkeypatch.setattr(Bucket, "_do", lambda *_: pytest.fail("the bucket was asked"))
+    monkeypatch.setattr(Bucket, "_do", lambda *_, **__: pytest.fail("the bucket was asked"))
     there.fetch("run1", "prepare", 1)
 
 
@@ -574,7 +574,7 @@ def test_the_first_state_that_gets_there_ends_those_of_earlier_attempts(
     sender = checkpoints.Sender(there, "run1", 2, is_whole)
     save(there, 2, 8)
     with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "_do", lambda *_: (_ for _ in ()).throw(OutOfReach("away")))
+        patch.setattr(Bucket, "_do", lambda *_, **__: (_ for _ in ()).throw(OutOfReach("away")))
         with pytest.raises(OutOfReach):
             sender.send(Move())
     sender.send(Move())
@@ -864,6 +864,8 @@ def test_submit_and_doctor_tell_within_five_seconds(
     broken: tuple[str, str, str], documents: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, said, fix = broken
+    if said != "is unreachable":  # the server answers, as soon as a machine with other work to do lets it
+        monkeypatch.setitem(Bucket.probe.__kwdefaults__, "seconds", PATIENCE)
     monkeypatch.setenv("FTQ_ARTIFACTS_URL", url)
     settings = Settings.from_env()
     began = time.monotonic()
@@ -878,7 +880,7 @@ def test_submit_and_doctor_tell_within_five_seconds(
     assert time.monotonic() - began < SECONDS
     assert said in error.value.message
     assert error.value.is_lasting == (said not in ("is unreachable", "there is no such folder"))
-    assert client.all() == [] and not [path for path in home.iterdir() if path.is_dir()]
+    assert client.all() == [] and not home.exists()
     client.close()
 
 
