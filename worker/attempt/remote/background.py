@@ -98,6 +98,7 @@ class Background:
     def _say_waiting(self, error: Unavailable) -> None:
         if not self._watch.aside:
             self._watch.aside = f"the checkpoint at step {self._saved} waits for the bucket"
+            log.warning("%s: %s", self._watch.aside, error.message)
             self._note("warning", f"{self._watch.aside}, saved on this worker alone: {error.message}. {error.hint}")
             self._show()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from ftq.files.remote.transfer import Move
 from ftq.words import size
 from worker.attempt.watch import LOOK_SECONDS, Watch
 
+log = logging.getLogger("ftq.bucket")
 Value = TypeVar("Value")
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two tries
 SAY_SECONDS = 5.0  # between two reports of how far it is
@@ -85,6 +87,7 @@ class Moving:
         self._trouble_at = time.monotonic()
         if not self._waits_since:
             self._waits_since = self._trouble_at
+            log.warning("%s waits: %s", what, error.message)
             self._note("waiting", f"waits for the bucket, {what}: {error.message}. {error.hint}")
             self._show(f"waits for the bucket ({what})")
 
