@@ -123,6 +123,22 @@ def test_what_is_on_its_way_is_not_broken_by_a_look_at_the_silence(server: Any) 
     assert bucket.read("large1") == LARGE
 
 
+@pytest.mark.parametrize("server", ["s3", pytest.param("ceph", marks=long)], indirect=True)
+@pytest.mark.parametrize("size", [5, len(LARGE)])
+def test_an_upload_ends_by_itself_where_nobody_looks(server: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the body is asked for, or in the middle of it: no library looks at the time there."""
+    monkeypatch.setattr("ftq.files.remote.bucket.READ_SECONDS", 1.0)
+    monkeypatch.setattr("ftq.files.remote.kinds.opening.STALLED_SECONDS", 1)
+    bucket = Bucket(server.url)
+    server.freeze()
+
+    def ends() -> None:
+        with pytest.raises(OutOfReach):
+            bucket.write("other", LARGE[:size])
+
+    in_time(ends)
+
+
 # ---- slow, but not silent -------------------------------------------------------------------------------
 
 
