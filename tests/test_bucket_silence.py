@@ -51,17 +51,20 @@ def freezing(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server = SERVERS[kind]("bucket")
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    yield server
-    server.thaw()
-    server.close()
+    try:
+        yield server
+    finally:
+        server.thaw()
+        server.close()
 
 
 @contextmanager
 def haste() -> Iterator[None]:
     """A bucket that answers nothing is told of at once: here it is known to be frozen."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, seconds in (("SILENT", 0.2), ("PROBE", 0.5), ("CROWDED", 0.5), ("AGAIN", 0.5)):
-            patch.setattr(silence, f"{name}_SECONDS", seconds)
+        for name in ("SILENT", "PROBE", "AGAIN"):
+            patch.setattr(silence, f"{name}_SECONDS", 0.5)
+        patch.setattr(silence, "MOVING", (0.5, 0.5))
         yield
 
 

@@ -23,7 +23,7 @@ from ftq.client.remote.models import RemoteModels
 from ftq.client.remote.records import Records
 from ftq.client.remote.room import RemoteRoom
 from ftq.client.submit import Submitted
-from ftq.errors import NotFound
+from ftq.errors import NotFound, Unavailable
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot
 from ftq.settings import Settings
@@ -100,9 +100,14 @@ class RemoteClient(Following):
         return submit.check(options, self._mirror.home, progress)
 
     def _fetch_reports(self, model: str, documents: Snapshot | None) -> None:
-        """Have what earlier runs tell of these documents, and of the tokens of this model."""
+        """Have what earlier runs tell of these documents, and of the tokens of this model, if the server has it now."""
+        runs = self._records.all(submit.RUNS)
+        with suppress(Unavailable):  # its bucket is out of reach
+            self._fetch_reports_of(runs, model, documents)
+
+    def _fetch_reports_of(self, runs: list[Run], model: str, documents: Snapshot | None) -> None:
         has_tokens = False
-        for run in self._records.all(submit.RUNS):
+        for run in runs:
             prepare = run.stage("prepare")
             first = run.model == model and not has_tokens
             if prepare.status == "succeeded" and (first or (documents and run.documents_hash == documents.hash)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from ftq.files.remote.kinds import errors, kinds, opening
 from ftq.files.remote.kinds.kinds import LOCAL, Begun
 from ftq.files.remote.kinds.opening import opener
 from ftq.files.remote.kinds.parts import Parts
-from ftq.files.remote.kinds.silence import PROBE_SECONDS, Silence
+from ftq.files.remote.kinds.silence import MOVING, PROBE_SECONDS, Silence
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 Value = TypeVar("Value")
@@ -57,13 +57,13 @@ class Bucket:
         scheme, _, place = url.partition("://")
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
-        self.silence = Silence(lambda seconds: self.probe(seconds=seconds))
+        self.silence = Silence(self._ask)
 
     @cached_property
     def _fs(self) -> Any:
         if self._patient:
             return opener(self.url, CONNECT_SECONDS, READ_SECONDS, attempts=2)()
-        return opener(self.url, 2, READ_SECONDS, attempts=1)()
+        return opener(self.url, MOVING[1], READ_SECONDS, attempts=1)()
 
     def read(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         is_piece = start is not None
@@ -152,31 +152,36 @@ class Bucket:
         for key in keys:
             self._do(key, delete)
 
-    def probe(self, *, write: bool = False, seconds: float = PROBE_SECONDS) -> None:
+    def probe(self, *, write: bool = False) -> None:
         """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        outcome = list[BaseException | None]()
-        open_it = opener(self.url, seconds, seconds, attempts=1)  # here, as a busy machine imports for seconds
-
-        def look() -> None:
-            try:
-                self._probe(open_it, write)
-                outcome.append(None)
-            except BaseException as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=look, name="bucket probe", daemon=True)
-        thread.start()
-        thread.join(seconds)
-        if not outcome:
-            raise OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url))
-        if outcome[0]:
-            raise outcome[0]
+        open_it = opener(
+            self.url, PROBE_SECONDS, PROBE_SECONDS, attempts=1
+        )  # here, as a busy machine imports for seconds
+        self._within(PROBE_SECONDS, lambda: self._probe(open_it(), write))
 
     # ---- inside -----------------------------------------------------------------------------------------
 
-    def _probe(self, open_it: Callable[[], Any], write: bool) -> None:
-        try:
-            fs = open_it()
+    def _ask(self, seconds: float) -> None:
+        """OutOfReach unless the bucket answers something small within so many seconds."""
+        with self._translating():
+            fs = self._asker  # opening it may take a busy machine seconds
+        self._within(seconds, lambda: self._probe(fs, False))
+
+    @cached_property
+    def _asker(self) -> Any:
+        """A file system of its own: those who move files may use all connections of the other."""
+        fs = opener(self.url, MOVING[1], MOVING[1], attempts=1)()
+        opening.connect(self.kind, fs)
+        return fs
+
+    def _within(self, seconds: float, action: Callable[[], None]) -> None:
+        done = _begun(action)
+        if not wait([done], timeout=seconds).done:
+            raise OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url))
+        done.result()
+
+    def _probe(self, fs: Any, write: bool) -> None:
+        with self._translating():
             self._check_place(fs)
             if write:
                 path = self._path(f".ftq-doctor-{os.urandom(6).hex()}")
@@ -184,10 +189,6 @@ class Bucket:
                 if fs.cat_file(path) != b"ftq":
                     raise OSError("it gives back other bytes than it was given")
                 fs.rm_file(path)
-        except FtqError:
-            raise
-        except Exception as error:
-            raise self._translated(error) from error
 
     def _check_place(self, fs: Any) -> None:
         """Whether the bucket is there and may be listed; so has file://'s folder to be: its mount may be missing."""
@@ -205,16 +206,8 @@ class Bucket:
         if self._patient:
             return self._call(key, action, moves_file)
         self.silence.refuse()
-        answer = Future[Value]()
-
-        def call() -> None:
-            try:
-                answer.set_result(self._call(key, action, moves_file))
-            except BaseException as error:
-                answer.set_exception(error)
-
-        threading.Thread(target=call, name="bucket", daemon=True).start()
-        while not wait([answer], timeout=1.0).done:
+        answer = _begun(lambda: self._call(key, action, moves_file))
+        while not wait([answer], timeout=0.5).done:
             self.silence.check()
         return answer.result()
 
@@ -228,12 +221,14 @@ class Bucket:
             if not errors.is_missing(error) or errors.is_no_bucket(error):
                 raise self._translated(error) from error
             if self.kind != "s3":  # others tell as much of a bucket that is missing
-                self._look_again()
+                with self._translating():
+                    self._check_place(self._fs)
             raise Gone(f"{self.url}/{key} isn't there", "Somebody has deleted it from the bucket.") from error
 
-    def _look_again(self) -> None:
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            self._check_place(self._fs)
+            yield
         except FtqError:
             raise
         except Exception as error:
@@ -242,3 +237,17 @@ class Bucket:
     def _translated(self, error: BaseException) -> OutOfReach:
         is_lasting, message, hint = errors.explain(error, self.url)
         return (Misnamed if is_lasting else OutOfReach)(message, hint)
+
+
+def _begun(action: Callable[[], Value]) -> Future[Value]:
+    """The action in a thread that nobody has to wait for, not even the end of the process."""
+    answer = Future[Value]()
+
+    def act() -> None:
+        try:
+            answer.set_result(action())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=act, name="bucket", daemon=True).start()
+    return answer

@@ -77,6 +77,12 @@ def opener(url: str, connect: float, read: float, attempts: int) -> Callable[[],
     return open_it
 
 
+def connect(kind: str, fs: Any) -> None:
+    """Have ready what the first request needs: on a busy machine that takes S3's library seconds."""
+    if kind == "s3":
+        fs.connect()
+
+
 def look(kind: str, fs: Any, root: str) -> None:
     """An error that says so unless the bucket is there and may be listed."""
     bucket, _, prefix = root.partition("/")

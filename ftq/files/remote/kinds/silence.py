@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 
 from ftq.errors import Unavailable
 
-PROBE_SECONDS = 4.0  # in which something small is answered; a person waits for it
-CROWDED_SECONDS = 10.0  # in which it is while files are on their way: they may fill a thin line
-SILENT_SECONDS = 4.0  # without an answer, after which something small is asked
+SILENT_SECONDS, PROBE_SECONDS = 1.0, 4.0  # without an answer; in which something small has to be answered then
+MOVING = (4.0, 10.0)  # the same two while files are on their way: they may fill a thin line
 AGAIN_SECONDS = 10.0  # after which it is asked once more
 
 
@@ -76,7 +75,11 @@ class Silence:
 
     @property
     def _is_long(self) -> bool:
-        return self._open > 0 and time.monotonic() - self._since > SILENT_SECONDS
+        return self._open > 0 and time.monotonic() - self._since > self._limits[0]
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        return MOVING if self._files else (SILENT_SECONDS, PROBE_SECONDS)
 
     def _check(self) -> None:
         with contextlib.suppress(Unavailable):
@@ -84,7 +87,7 @@ class Silence:
 
     def _ask_now(self) -> None:
         try:
-            self._ask(CROWDED_SECONDS if self._files else PROBE_SECONDS)
+            self._ask(self._limits[1])
             self.error = None
         except Unavailable as error:
             self.error = error
