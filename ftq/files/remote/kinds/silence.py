@@ -86,11 +86,12 @@ class Silence:
             self.check()
 
     def _ask_now(self) -> None:
+        began = time.monotonic()
         try:
             self._ask(self._limits[1])
             self.error = None
         except Unavailable as error:
-            self.error = error
+            self.error = error if self.answered_at < began else None  # something else was answered meanwhile
         self._again_at = time.monotonic() + AGAIN_SECONDS
 
     def _raise(self) -> None:
