@@ -753,6 +753,7 @@ def test_who_follows_a_log_waits_for_the_bucket(away: BucketServer, monkeypatch:
         client.cancel("run1")
 
     monkeypatch.setattr("ftq.files.remote.logs.LOOK_SECONDS", 0)
+    monkeypatch.setattr("ftq.files.remote.kinds.silence.SILENT_SECONDS", PATIENCE)  # it refuses, and isn't silent
     steps: list[Callable[[], object]] = [lambda: None, away.start, goes_on, lambda: None, ends, lambda: None]
     monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
     result = ok("logs", "handbook", "-f")
