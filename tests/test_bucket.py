@@ -26,9 +26,9 @@ import botocore.auth
 import pytest
 
 from ftq.client.bucket import room
+from ftq.client.bucket.place import other_bucket
 from ftq.client.client import Client
 from ftq.client.removal import why
-from ftq.client.workers import other_bucket
 from ftq.doctor import web
 from ftq.doctor.workers import workers
 from ftq.errors import FtqError, UserError
@@ -151,6 +151,13 @@ def test_what_goes_up_comes_down_the_same(here: Share, there: Share) -> None:
     )
     there.fetch("run1", "submit", 1)
     assert files_of(there.home / "run1") == content
+
+
+def test_the_bucket_says_when_an_object_was_written(here: Share) -> None:
+    """By its own clock, and each library in a word of its own."""
+    here.bucket.write("run1/logs/prepare.1/0", b"line")
+    (written,) = here.bucket.objects("run1").values()
+    assert written.bytes == 4 and abs(time.time() - written.changed_at) < 600
 
 
 def test_a_name_that_azures_library_would_change_is_refused(tmp_path: Path) -> None:
@@ -821,7 +828,7 @@ def broken(
     for name, value in here.items():
         monkeypatch.setenv(name, value)
     if how == "missing":
-        make = "aws s3 mb s3://nonesuch" if kind == "s3" else "Make it"
+        make = "s3fs.S3FileSystem().mkdir('nonesuch')" if kind == "s3" else "or make it"
         yield f"{kind}://nonesuch/x", "there is no bucket nonesuch", make
     elif how in here:
         monkeypatch.setenv(how, "other")

@@ -96,7 +96,7 @@ def test_a_worker_s_sign_of_life_says_what_it_has(tmp_path: Path) -> None:
     Reconciler(settings, "w1", ["gpu"])._beat()
     own = {"gpus": 3, "gpu": "NVIDIA GH200", "memory": 0}
     facts = {**own, "stages": list(STAGES), "version": VERSION, "labels": [], "cards": [], "owner_limit": 0,
-             "bucket": "", "broker": f"redis+socket://{tmp_path}/nobody.sock"}  # fmt: skip
+             "bucket": "", "endpoint": "", "broker": f"redis+socket://{tmp_path}/nobody.sock"}  # fmt: skip
     (worker,) = store.workers()
     assert (worker.name, worker.queues, worker.facts, worker.is_live) == ("w1", ["gpu"], facts, True)
     store.close()

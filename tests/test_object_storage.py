@@ -117,6 +117,9 @@ def test_a_run_goes_through_a_machine_that_shares_nothing(site: Site) -> None:
         )
     )  # fmt: skip
     client = site.here.client
+    manifests = [key for key in site.bucket.keys(run.id) if key.count("/") == 1]
+    read = (site.bucket.client.get_object(Bucket=site.bucket.bucket, Key=f"ftq/{key}") for key in manifests)
+    assert {json.loads(one["Body"].read())["database"] for one in read} == {client.store.identity}
     logs = b"".join(piece for _, piece in client.follow_logs(run.id, STAGES, follow=False))
     assert logs == b"".join((far.settings.home / run.id / "logs" / f"{stage}.log").read_bytes() for stage in STAGES)
     here = client.run_dir(run.id)

@@ -24,6 +24,7 @@ from ftq import queue
 from ftq.doorbell import owner
 from ftq.doorbell.owner import Owner
 from ftq.errors import NotFound, first_line
+from ftq.files.remote.kinds.errors import endpoint
 from ftq.files.run_dir import STAGES
 from ftq.servers import place_of
 from ftq.settings import Settings
@@ -149,7 +150,7 @@ class Reconciler:
             self._wake.clear()
 
     def _beat(self) -> None:
-        facts = hardware.facts(self.settings.memory_gb)
+        facts = hardware.facts(self.settings.memory_gb) | {"endpoint": endpoint(self.settings.artifacts_url)}
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}

@@ -42,7 +42,7 @@ def register(app: Celery, settings: Settings) -> None:
         return store
 
     store = _once(open_store)  # in the pool child at its first task
-    share = _once(lambda: share_of(settings))  # a bucket is a process's own
+    share = _once(lambda: share_of(settings, database=store().identity))  # a bucket is a process's own
     answerer = Answerer(settings, store, lambda: _only_answers(app) and bool(hardware.own_gpus()))
     signals.worker_process_shutdown.connect(answerer.close)  # a pool child ends
     signals.worker_shutdown.connect(answerer.close)  # a worker without pool children ends

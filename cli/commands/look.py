@@ -78,8 +78,8 @@ def _list(client: AnyClient, limit: int | None, as_json: bool) -> None:
         from ftq.client.view import as_dict
 
         runs = client.all()
-        home = client.home_of(*runs)
-        print_json([as_dict(run, home, url=client.settings.artifacts_url) for run in runs])
+        home, urls = client.home_of(*runs), client.urls(*runs)
+        print_json([as_dict(run, home, url=urls[run.id]) for run in runs])
         return
     runs = client.all(limit)
     if not runs:
@@ -100,12 +100,12 @@ def _show(client: AnyClient, run: Run, as_json: bool) -> None:
     if as_json:
         from ftq.client.view import as_dict
 
-        print_json(as_dict(run, client.home_of(run), url=client.settings.artifacts_url))
+        print_json(as_dict(run, client.home_of(run), url=client.urls(run)[run.id]))
         return
     from cli.screens.run import print_run
     from cli.screens.watch import warnings
 
-    url = client.settings.artifacts_url
+    url = client.urls(run)[run.id]
     notes = warnings(client, run, time.time())
     print_run(run, client.home_of(run), notes, url=url, elsewhere=client.elsewhere(run))
 

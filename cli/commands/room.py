@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, confirm, find_run, note, open_client, plural, run_argument, say, size
+from cli.common import (
+    complete_run,
+    confirm,
+    find_run,
+    note,
+    open_client,
+    plural,
+    refuse_server,
+    run_argument,
+    say,
+    size,
+)
 from ftq.errors import printable
 
 if TYPE_CHECKING:
@@ -39,30 +50,52 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
     doomed = list({run.id: run for run in (find_run(client, wanted) for wanted in runs)}.values())
     if running := [run.name for run in doomed if run.status == "running"]:
         raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
+    for run in doomed:
+        client.room.check(run)
     _delete(client, [(run, client.room.size(run)) for run in doomed], [], yes)
 
 
 @click.command()
 @click.option("--last", type=click.IntRange(0), default=10, show_default=True, help="How many finished runs stay.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+@click.option("--orphans", is_flag=True, help="Also runs in the bucket of which nothing says whose they are.")
 @yes_option
-def gc(last: int, dry_run: bool, yes: bool) -> None:
+def gc(last: int, dry_run: bool, orphans: bool, yes: bool) -> None:
     """Delete old runs.
 
     The finished ones, but for the last N and those marked by `ftq keep`; what a stopped deletion, submit or upload has
-    left; what nothing needs in this machine's cache; and questions older than a day. Shows first how much room that
-    frees.
+    left; what nothing needs in this machine's cache; runs in the bucket that the database doesn't know; and questions
+    older than a day. Shows first how much room that frees.
 
     \b
     Example:
       ftq gc --last 5
     """
+    if orphans:
+        refuse_server("`ftq gc --orphans` goes where the database is.")
     client = open_client()
-    old, leftovers, questions = client.room.removable(last), client.room.leftovers(), client.room.old_questions()
+    old, leftovers, questions = client.room.removable(last), client.room.leftovers(True), client.room.old_questions()
+    for text in client.room.spared(last):
+        note(f"Spared: {text}.")
+    if not orphans:
+        leftovers = _without_orphans(client, leftovers)
     if not old and not leftovers and not questions:
         note(f"Nothing to delete: no finished run besides the last {last} and the kept ones.")
         return
     _delete(client, old, leftovers, yes, questions, dry_run=dry_run, old=True)
+
+
+def _without_orphans(client: AnyClient, leftovers: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
+    """Those that are this database's; a note names the others."""
+    from ftq.client.removal import is_orphan
+
+    others = [(path.stem.removeprefix("."), number) for path, number in leftovers if is_orphan(path)]
+    if others:
+        listed = ", ".join(f"{name} ({size(number)})" for name, number in others)
+        what = plural(len(others), "run")
+        note(f"{client.place} has {what} that the database doesn't know, and nothing says whose: {listed}.")
+        note("If no other database uses this bucket, `ftq gc --orphans` deletes them too.")
+    return [one for one in leftovers if not is_orphan(one[0])]
 
 
 @click.command()

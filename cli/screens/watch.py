@@ -39,7 +39,7 @@ def watch_run(client: AnyClient, run_id: str, stderr: bool = False, told: str = 
                 notes = patiently(partial(warnings, client, run, now), lease)
                 seen = run_view(run, home, now, notes, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
-    url = client.settings.artifacts_url
+    url = client.urls(run)[run.id]
     print_run(run, client.home_of(run), stderr=stderr, url=url, elsewhere=client.elsewhere(run))
     return run
 

@@ -12,7 +12,6 @@ from ftq.client.asking import Asking, Pieces
 from ftq.client.bucket.access import RunFiles
 from ftq.client.models import Models
 from ftq.client.recording import names, record
-from ftq.client.removal import Room
 from ftq.client.submit import Submitted
 from ftq.doorbell.bell import Doorbell
 from ftq.errors import NotFound, utf8
@@ -52,16 +51,7 @@ class Client(RunFiles):
     @cached_property
     def models(self) -> Models:
         """Finished runs as versions of a model."""
-        return Models(self.store, self.settings.home, self._bucket)
-
-    @cached_property
-    def room(self) -> Room:
-        """What runs take on the disk, and deleting it."""
-        if self._bucket:
-            from ftq.client.bucket.room import BucketRoom
-
-            return BucketRoom(self.store, self.settings, self._bucket)
-        return Room(self.store, self.settings.home)
+        return Models(self.store, self.settings.home, self._bucket, self.elsewhere)
 
     @property
     def fleet(self) -> workers.Fleet:
@@ -98,7 +88,8 @@ class Client(RunFiles):
         asker = record.Asker(owner or names.user(), names.new_id())
         run, documents = record.record(self.settings, self.store, spec, name, asker)  # opens the database first
         sees = not owner or not name or self.store.find(name).owner == owner
-        notes = documents.skipped + warnings + [text for text in [names.renamed(run.name, name, sees)] if text]
+        said = [names.renamed(run.name, name, sees), self.unlike_last(run)]
+        notes = documents.skipped + warnings + [text for text in said if text]
         notes += self.send(run)
         spans.record(run.id, "submit", began, run=run.name, model=run.model, documents=documents.files)
         return Submitted(run, documents.files, notes, documents.others)

@@ -52,6 +52,9 @@ def evaluate(
     began = time.monotonic()
     run = client.find(wanted)
     other = client.find(against) if against else None
+    for one in (run, other):
+        if one:
+            client.check_bucket(one)
     chosen, notes = _without_context(_questions(client, run, questions))
     if not chosen.questions:
         raise Refused(f"there is no question to ask {run.name}", "Name a file with --questions: docs/evaluation.md.")

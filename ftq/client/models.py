@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftq.client.bucket import place
 from ftq.client.recording import names
-from ftq.client.view import elsewhere
 from ftq.errors import Refused
 from ftq.files.run_dir import remove, run_dir
 from ftq.settings import as_the_user
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from ftq.delivery.pull import Pulled
     from ftq.delivery.push import Pushed
 
+Elsewhere = Callable[[Run, str], Refused | None]  # (run, stage): why what the stage has made can't be used from here
+
 
 class Models:
-    def __init__(self, store: RunStore, home: Path, bucket: BucketFiles | None = None) -> None:
-        """`bucket` has the files where the machines share no folder."""
-        self.store, self.home, self._bucket = store, home, bucket
+    def __init__(self, store: RunStore, home: Path, bucket: BucketFiles | None, elsewhere: Elsewhere) -> None:
+        """`bucket` has the files where the machines share no folder; `elsewhere` is that of a client."""
+        self.store, self.home, self._bucket, self._elsewhere = store, home, bucket, elsewhere
 
     def versions(self) -> list[Version]:
         """Every version of every name, the newest first; `gone` says why one isn't there any more."""
@@ -38,6 +40,8 @@ class Models:
         """Delete the model's files and end its version; the run stays with what it has measured. Refused if it runs."""
         if not run.is_finished:
             raise Refused(f"run {run.name} is {run.status}", f"`ftq cancel {run.name}` first.")
+        url = self._bucket.share.bucket.url if self._bucket else ""
+        place.check_removal(self.store, url, run, self._bucket.has if self._bucket else lambda run: False)
         self.store.retire(run.id, "deleted")
         if self._bucket:
             self._bucket.delete_models(run)
@@ -62,10 +66,10 @@ class Models:
         from ftq.delivery.parts import KIND_OF, collect
 
         run = self.store.find(wanted)
+        if error := self._elsewhere(run, KIND_OF.get(kind.partition(":")[0], "export")):
+            raise error
         if self._bucket:
             self._bucket.fetch_model(run, kind)
-        elif error := elsewhere(run, self.home, KIND_OF.get(kind.partition(":")[0], "export")):
-            raise error
         return collect(run, run_dir(self.home, run.id), kind)
 
     def pull(

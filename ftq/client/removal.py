@@ -8,30 +8,46 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftq.errors import FtqError, NotFound, Unavailable, is_disk_full
+from ftq.client.bucket import place
+from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError, is_disk_full
 from ftq.files import disk, run_dir, uploads
-from ftq.settings import cache_dir
+from ftq.settings import Settings, cache_dir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
-UPLOADS = ".uploads"  # ends the name of what stands for a run's uploads to the bucket that were stopped
+# They end the name of what stands for a run in the bucket: for its uploads that were stopped, for one that the database
+# doesn't know, and for one of which nothing says whose it is.
+UPLOADS, UNKNOWN, ORPHAN = ".uploads", ".unknown", ".orphan"
 
 
 class Room:
     """What runs take on the disk, what `gc` may delete of it, and deleting it."""
 
-    def __init__(self, store: RunStore, home: Path) -> None:
-        self._store, self._home = store, home
+    def __init__(self, store: RunStore, settings: Settings) -> None:
+        self._store, self._home, self._url = store, settings.home, settings.artifacts_url
 
     def removable(self, last: int) -> list[tuple[Run, int]]:
         """(run, bytes) that `gc` would delete: finished, not kept, and not among the last `last`.
 
-        A version that is `latest` though there were newer ones was chosen, and is spared too.
+        A version that is `latest` though there were newer ones was chosen, and is spared too. UserError if the workers
+        use another bucket than is named here, or all of these runs are in another one.
         """
-        old = [run for run in self._store.all() if run.is_finished and not run.kept][last:]
-        chosen = self._store.chosen() if old else set[str]()
-        return [(run, self.size(run)) for run in old if run.version_name not in chosen]
+        if differs := place.other_bucket(self._store.workers(), self._url):
+            raise UserError(*differs)
+        old = self._old(last)
+        elsewhere = self._elsewhere(old)
+        if old and len(elsewhere) == len(old):
+            raise elsewhere[old[0].id]
+        return [(run, self.size(run)) for run in old if run.id not in elsewhere]
+
+    def spared(self, last: int) -> list[str]:
+        """Why `gc` leaves old runs alone whose files are in another bucket."""
+        return [error.message for error in self._elsewhere(self._old(last)).values()]
+
+    def check(self, run: Run) -> None:
+        """UserError if deleting the run here would leave its files in another bucket."""
+        place.check_removal(self._store, self._url, run, self._has)
 
     def size(self, run: Run) -> int:
         return disk.size_of(self._path(run))
@@ -44,10 +60,11 @@ class Room:
         """Bytes of these runs' files that deleting them doesn't give back."""
         return disk.staying_of([self._path(run) for run in runs])
 
-    def leftovers(self) -> list[tuple[Path, int]]:
+    def leftovers(self, orphans: bool = False) -> list[tuple[Path, int]]:
         """(path, bytes) of what nothing needs; `why` says why, `clear` deletes one.
 
-        It is left of deletions and killed submits, or lies in this machine's cache.
+        It is left of deletions and killed submits, or lies in this machine's cache. With `orphans` also what may be
+        another database's (`is_orphan`).
         """
         submits = [mark.parent for mark in self._home.glob("*/.submitting")]
         lost = [folder for folder in submits if not is_recorded(self._store, folder.name)]
@@ -67,8 +84,10 @@ class Room:
         """Delete a run's record and its files. Refused while it is running; with `old` also if `gc` has to spare it.
 
         The files go aside together with the record: what can't be deleted then, or not before a Ctrl-C, is a leftover.
+        UserError if they are in another bucket.
         """
-        folder = self._path(run)
+        self.check(run)
+        folder = self._folder(run)
         aside = folder.with_name(f".{run.id}.deleted")
         try:
             self._store.delete(run.id, lambda: _rename(folder, aside), old=old)
@@ -97,6 +116,22 @@ class Room:
                 f"`chmod -R u+w {leftover}` as its owner, then `ftq gc` deletes it.",
             ) from None
 
+    def _old(self, last: int) -> list[Run]:
+        old = [run for run in self._store.all() if run.is_finished and not run.kept][last:]
+        chosen = self._store.chosen() if old else set[str]()
+        return [run for run in old if run.version_name not in chosen]
+
+    def _elsewhere(self, runs: list[Run]) -> dict[str, Refused]:
+        return place.elsewhere(self._store, self._url, runs, self._has)
+
+    def _has(self, run: Run) -> bool:
+        """Whether all of the run's files are here although they went into another bucket."""
+        return False
+
+    def _folder(self, run: Run) -> Path:
+        """What goes aside."""
+        return self._path(run)
+
     def _path(self, run: Run) -> Path:
         return run_dir.run_dir(self._home, run.id).path
 
@@ -107,12 +142,19 @@ def _hidden(leftover: Path) -> str:
     return left[0] if left and all(name.startswith((".fuse_hidden", ".nfs")) for name in left) else ""
 
 
+def is_orphan(leftover: Path) -> bool:
+    """Whether nothing says whose it is."""
+    return leftover.suffix == ORPHAN
+
+
 def why(leftover: Path) -> str:
     """Why nothing needs the leftover."""
     if leftover.parent == cache_dir():
         return "in the cache, and not used any more"
     if leftover.suffix == UPLOADS:
         return "uploads to the bucket were stopped there"
+    if leftover.suffix in (UNKNOWN, ORPHAN):
+        return "a run in the bucket that the database doesn't know"
     if leftover.parent.name == uploads.FOLDER:
         return "an upload was stopped there"
     if not leftover.name.startswith(".") and not (leftover / ".submitting").exists():

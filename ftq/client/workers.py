@@ -15,7 +15,6 @@ from ftq.store.wire.reads import Reads
 from ftq.store.workers import WORKER_SILENCE
 from ftq.words import plural
 
-BUCKET = "FTQ_ARTIFACTS_URL"
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
 ELSEWHERE = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
 
@@ -160,18 +159,6 @@ def _drained(workers: Sequence[Worker]) -> list[Worker]:
 def _resting(missing: set[str], live: set[str]) -> str:
     """Who is drained, where the workers of these queues are."""
     return f"All workers of the queue {' or '.join(sorted(missing))} are drained" if live else "All workers are drained"
-
-
-def other_bucket(workers: Sequence[Worker], url: str) -> tuple[str, str] | None:
-    """(what is wrong, what to type) where the workers that are up keep files in another place than the bucket `url`."""
-    places = {str(one.facts["bucket"]): one.name for one in workers if one.is_live and "bucket" in one.facts}
-    if not places or url in places:
-        return None
-    theirs, name = next(iter(places.items()))
-    here = f"{BUCKET}={url}" if url else f"{BUCKET} isn't set here"
-    if not theirs:
-        return f"{here}, but worker {name} shares a folder and no bucket", f"Unset {BUCKET} here, or set it there too."
-    return f"{here}, but worker {name} keeps the files in {theirs}", f"export {BUCKET}={theirs}"
 
 
 def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:

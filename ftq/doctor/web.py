@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -10,14 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ftq.client.bucket.place import advise
 from ftq.client.remote.connection import Connection
 from ftq.client.workers import undraining
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
-from ftq.files.remote.bucket import Bucket
+from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.programs import UpOptions, flower_address, lacking
+from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.store.records import Worker, served_by
+from ftq.store.store import RunStore
 from ftq.store.wire.records import decode
 from ftq.version import VERSION
 
@@ -65,11 +70,32 @@ def bucket(settings: Settings) -> Iterator[Finding]:
     began = time.monotonic()
     try:
         Bucket(settings.artifacts_url).probe(write=True)
+    except OutOfReach as error:
+        error = _advised(error, settings, BUCKET_SECONDS - (time.monotonic() - began))
+        yield Finding("bucket", "problem", error.message, error.hint)
+        return
     except FtqError as error:
         yield Finding("bucket", "problem", error.message, error.hint)
         return
     took = time.monotonic() - began
     yield Finding("bucket", "ok", f"{settings.artifacts_url} takes files and gives them back", seconds=took)
+
+
+def _advised(error: OutOfReach, settings: Settings, seconds: float) -> OutOfReach:
+    """The error with what the database knows of the right bucket, if it says so well before these seconds are over."""
+    path = sqlite_file(settings.database_url)
+    if path and not path.exists():  # looking into it would make it
+        return error
+    advised = [error]
+
+    def ask() -> None:
+        with contextlib.suppress(FtqError), contextlib.closing(RunStore(settings.database_url)) as store:
+            advised.append(advise(error, store, settings.artifacts_url))
+
+    thread = threading.Thread(target=ask, name="bucket advice", daemon=True)
+    thread.start()
+    thread.join(max(0.25, seconds - 0.25))  # what comes after it needs a moment too
+    return advised[-1]
 
 
 def _is_local(url: str) -> bool:

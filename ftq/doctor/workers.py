@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from celery import Celery
 
-from ftq.client.workers import other_bucket, undraining
+from ftq.client.bucket.place import other_bucket, other_than_last
+from ftq.client.workers import undraining
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
@@ -35,7 +36,7 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
     Without `clock` the database's counts.
     """
     try:
-        every, now = _known(settings)
+        every, now, moved = _known(settings)
     except Unavailable:
         yield Finding("workers", "note", "unknown: the database can't be read")
         return
@@ -47,6 +48,8 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
         yield from _judge(worker, worker in alive, answering, now - worker.seen_at, settings)
     if differs := other_bucket(alive, settings.artifacts_url):
         yield Finding("workers", "problem", *differs)
+    elif moved:
+        yield Finding("workers", "warning", *moved)
     yield from _unserved(alive)
 
 
@@ -64,13 +67,17 @@ def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[
     return set(replies or {})
 
 
-def _known(settings: Settings) -> tuple[list[Worker], float]:
-    """(every worker in the database, by name; its time). Looking into a database that isn't there would make it."""
+def _known(settings: Settings) -> tuple[list[Worker], float, tuple[str, str] | None]:
+    """(every worker in the database, by name; its time; what is odd of the last run's bucket).
+
+    Looking into a database that isn't there would make it.
+    """
     path = sqlite_file(settings.database_url)
     if path and not path.exists():
-        return [], 0.0
+        return [], 0.0, None
     with contextlib.closing(RunStore(settings.database_url)) as store:
-        return sorted(store.workers(), key=lambda worker: worker.name), store.now()
+        workers = sorted(store.workers(), key=lambda worker: worker.name)
+        return workers, store.now(), other_than_last(store, settings.artifacts_url)
 
 
 def _judge(

@@ -16,6 +16,7 @@ from ftq.errors import NameTaken, NotFound, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
 from ftq.store.database import is_id, owned_by
+from ftq.store.fleet.places import Places
 from ftq.store.gateway.files import hold_documents
 from ftq.store.gateway.parts import GatewayParts
 from ftq.store.gateway.tables import deliveries, jobs
@@ -36,7 +37,7 @@ _EVENTS = (  # built once: clients poll it
 )
 
 
-class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
+class RunStore(Attempts, Questions, Workers, Plans, Places, GatewayParts):
     """The whole store: the verbs about runs, and those of its parts."""
 
     # ---- what the user asks for -------------------------------------------------------------------------
@@ -50,11 +51,13 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
         family: str | None = None,
         owner: str = "",
         documents: int = 0,
+        bucket: str | None = None,
     ) -> Run:
         """Record a run with all its stages queued. NameTaken if another run has the name.
 
         Once it has succeeded it is a version of `family`, or of its own name. `owner` is the id of the key that asked
-        for it, or empty; `documents` are the bytes that it has sent. Full if it may store no more.
+        for it, or empty; `documents` are the bytes that it has sent. Full if it may store no more. `bucket` is the URL
+        of the place that its files are in, empty where that is a folder.
         """
         try:
             with self.writing() as db:
@@ -69,7 +72,8 @@ class RunStore(Attempts, Questions, Workers, Plans, GatewayParts):
                     )
                 if documents:
                     hold_documents(db, run_id, owner, documents)
-                self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}")
+                place: dict[str, Any] = {} if bucket is None else {"bucket": bucket}
+                self._event(db, run_id, "submitted", f"submitted as {name}: {spec['model']}", **place)
         except sa.exc.IntegrityError:
             raise NameTaken(name) from None
         return self.get(run_id)

@@ -8,8 +8,8 @@ import sys
 import time
 from contextlib import closing, suppress
 
+from ftq.client.bucket.place import advise, other_bucket, other_than_last
 from ftq.client.recording.record import make_home
-from ftq.client.workers import other_bucket
 from ftq.doorbell import away, owner
 from ftq.errors import FtqError, UserError
 from ftq.files.remote.bucket import Bucket, OutOfReach
@@ -98,7 +98,7 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
         start = away.advice(settings, store.workers())
     try_all(settings)
     if settings.artifacts_url:
-        _try_bucket(settings.artifacts_url)
+        _try_bucket(settings)
     if settings.embedded and not broker.answers(settings.broker_socket):
         broker.place(settings)  # where `ftq up` will put it: this process asks only once
         print(f"No broker is up for {settings.home}: this worker waits for it. {start}", file=sys.stderr)
@@ -130,6 +130,8 @@ def _agree(store: RunStore, url: str) -> None:
             print(f"{differs[0]}: this waits {WORKER_SILENCE:.0f} s for that worker to end.", file=sys.stderr)
         is_told = True
         time.sleep(0.5)
+    if odd := other_than_last(store, url):
+        print(f"Note: {odd[0]}: runs from there can't go on here. If that wasn't meant: {odd[1]}", file=sys.stderr)
 
 
 def _own(settings: Settings, worker: str) -> owner.Owner | None:
@@ -141,11 +143,17 @@ def _own(settings: Settings, worker: str) -> owner.Owner | None:
     return None
 
 
-def _try_bucket(url: str) -> None:
+def _try_bucket(settings: Settings) -> None:
     """Refuse a bucket that waiting doesn't mend; say so if it is only out of reach."""
+    url = settings.artifacts_url
     check_installed(url)
+
+    def advised(error: OutOfReach) -> OutOfReach:
+        with closing(RunStore(settings.database_url)) as store:
+            return advise(error, store, url)
+
     try:
-        Bucket(url).probe(write=True)
+        Bucket(url, advise=advised).probe(write=True)
     except OutOfReach as error:
         if error.is_lasting:
             raise

@@ -1,7 +1,8 @@
-"""How a client gets at the files of runs: in the artifacts folder, or out of the bucket into it."""
+"""How a client gets at the files of runs, and rid of them: in the artifacts folder, or in the bucket."""
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftq.client import view
+from ftq.client.bucket import place
 from ftq.client.follow import Following, log_from
-from ftq.errors import Refused
+from ftq.client.removal import Room
+from ftq.errors import Refused, Unavailable
 from ftq.files import run_dir
+from ftq.files.remote.bucket import MOVED
 from ftq.files.run_dir import STAGES, RunDir
 from ftq.store.records import Run
 from ftq.store.store import RunStore
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RunFiles(Following):
-    """The part of a client that reads the runs' files."""
+    """The part of a client that reads the runs' files, and deletes them."""
 
     @property
     @abstractmethod
@@ -40,6 +44,15 @@ class RunFiles(Following):
 
         return BucketFiles(self.settings, self.store)
 
+    @cached_property
+    def room(self) -> Room:
+        """What runs take on the disk, and deleting it."""
+        if self._bucket:
+            from ftq.client.bucket.room import BucketRoom
+
+            return BucketRoom(self.store, self.settings, self._bucket)
+        return Room(self.store, self.settings)
+
     def run_dir(self, run_id: str) -> RunDir:
         """The run's folder. Where the files are in a bucket it has those that people look at, and no model."""
         if self._bucket:
@@ -47,7 +60,10 @@ class RunFiles(Following):
         return self._here(run_id)
 
     def report_dir(self, run: Run) -> RunDir:
-        """The run's folder with all that its report tells. OutOfReach if that can't be fetched now."""
+        """The run's folder with all that its report tells. OutOfReach if that can't be fetched now, Refused if it is in
+        another bucket.
+        """
+        self.check_bucket(run)
         if self._bucket:
             self._bucket.fetch_told(run)
         return self._here(run.id)
@@ -82,19 +98,58 @@ class RunFiles(Following):
         """Of the run's models that can be asked."""
         return self._bucket.quantizations(run) if self._bucket else self._here(run.id).quantizations()
 
-    def elsewhere(self, run: Run) -> Refused | None:
+    def check_bucket(self, run: Run) -> None:
+        """Refused where the run's files are in another bucket than the one that is named here, if any is."""
+        if error := self._other_bucket(run, "export"):
+            raise error
+
+    def urls(self, *runs: Run) -> dict[str, str]:
+        """{run id: the bucket that has what isn't on this machine}; empty URLs where all machines share a folder."""
+        ours, places = self.settings.artifacts_url, dict[str, str]()
+        with contextlib.suppress(Unavailable):
+            live = [one.facts.get("bucket") for one in self.store.workers() if one.is_live]
+            if not ours or ours not in live:  # else what was copied there from another bucket counts
+                places = place.places_of(self.store, runs)
+        return {run.id: places.get(run.id) or ours for run in runs}
+
+    def elsewhere(self, run: Run, made_by: str = "export") -> Refused | None:
         """Why the model of a run that has made one can't be used from here; None if it can."""
-        return None if self._bucket else view.elsewhere(run, self.settings.home)
+        error = None if self._bucket else view.elsewhere(run, self.settings.home, made_by)
+        with contextlib.suppress(Unavailable):
+            error = self._other_bucket(run, made_by) or error
+        return error
+
+    def _other_bucket(self, run: Run, made_by: str) -> Refused | None:
+        """What to say where the run's files are in another bucket, and what the stage has made isn't here."""
+
+        def has(run: Run) -> bool:
+            if self._bucket:
+                return self._bucket.has(run)
+            is_made = run.stage(made_by).status == "succeeded"
+            return is_made and view.elsewhere(run, self.settings.home, made_by) is None
+
+        return place.elsewhere(self.store, self.settings.artifacts_url, [run], has).get(run.id)
 
     def no_model(self, run: Run) -> Refused:
         """What to say of a run whose model can't be asked: its files aren't here, or there are none."""
         none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
+        if self._bucket and run.stage("export").status == "succeeded":
+            none = Refused(f"the model of {run.name} isn't in {self.settings.artifacts_url} any more", MOVED)
         return self.elsewhere(run) or none
 
+    def unlike_last(self, run: Run) -> str:
+        """A note where the run, just submitted, has gone to another bucket than the one before it; else empty."""
+        odd = place.other_than_last(self.store, self.settings.artifacts_url, run.id)
+        return f"{odd[0]}: if that wasn't meant, `ftq rm {run.name}`, {odd[1]}, and submit again" if odd else ""
+
     def has_log(self, run_id: str, stages: Sequence[str]) -> bool:
-        if self._bucket and set(stages) <= set(STAGES):
-            return self._bucket.has_log(run_id, stages)
-        return any(self._here(run_id).log(stage).is_file() for stage in stages)
+        """Whether a stage has one. Refused where they are in another bucket."""
+        is_here = any(self._here(run_id).log(stage).is_file() for stage in stages)
+        if not set(stages) <= set(STAGES):  # that of questions is only where they were answered
+            return is_here
+        if self._bucket or not is_here:
+            self.check_bucket(self.store.get(run_id))
+        return self._bucket.has_log(run_id, stages) if self._bucket else is_here
 
     def logs(self, run: Run) -> list[str]:
         """The stages that have a log. A bucket isn't asked for that: a stage that has begun has one."""

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ftq.client.bucket.place import advise
 from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.artifact import gguf_name, quantization_of
 from ftq.files.remote import record, share
 from ftq.files.remote.bucket import Bucket, Gone, OutOfReach
 from ftq.files.remote.logs import Logs
+from ftq.files.remote.manifest import manifest_key
 from ftq.files.remote.share import Share, needed_by_people
 from ftq.files.run_dir import STAGES, run_dir
 from ftq.settings import Settings
@@ -28,7 +30,9 @@ MAKERS = {"gguf": "export", "merged": "export", "adapter": "train"}  # kind of m
 class BucketFiles:
     def __init__(self, settings: Settings, store: RunStore) -> None:
         self._home, self._store = settings.home, store
-        self.share = Share(Bucket(settings.artifacts_url, patient=False), settings.home)
+        url = settings.artifacts_url
+        bucket = Bucket(url, patient=False, advise=lambda error: advise(error, store, url))
+        self.share = Share(bucket, settings.home)
         self._logs, self._asked_again_at = Logs(self.share.bucket), 0.0
         self._away: OutOfReach | None = None  # what was told of it, until it is asked again
 
@@ -112,6 +116,13 @@ class BucketFiles:
         if self._is_older(run, "export"):
             return (run_dir(self._home, run.id).path / name).is_file()
         return export.status == "succeeded" and name in self.share.bucket.names(f"{run.id}/export.{export.attempt}")
+
+    def has(self, run: Run) -> bool:
+        """Whether the bucket has what the run was submitted with. False if that can't be known now."""
+        submitted = manifest_key(run.id, share.SUBMIT, share.SUBMITTED)
+        with contextlib.suppress(Unavailable):
+            return submitted in [f"{run.id}/{name}" for name in self.share.bucket.names(run.id)]
+        return False
 
     def delete_models(self, run: Run) -> None:
         """Delete the model's files; what was measured stays."""

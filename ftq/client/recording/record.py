@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ftq.client import removal
+from ftq.client.bucket.place import advise, other_bucket
 from ftq.client.recording.names import family_of, free_name, new_id, numbered
-from ftq.client.workers import other_bucket
 from ftq.errors import NameTaken, Unavailable, UserError
 from ftq.files import disk, run_dir
 from ftq.files.remote.bucket import Bucket, OutOfReach
@@ -119,7 +119,8 @@ def check_bucket(settings: Settings, store: RunStore | None) -> None:
     if differs := other_bucket(store.workers() if store else [], settings.artifacts_url):
         raise UserError(*differs)
     if settings.artifacts_url:
-        Bucket(settings.artifacts_url).probe()
+        url = settings.artifacts_url
+        Bucket(url, advise=lambda error: advise(error, store, url)).probe()
 
 
 def _record(
@@ -151,9 +152,10 @@ def _record(
         partial.path.rename(final.path)
         in_place = True
         run_dir.sync(home)
-        _send(settings, run_id)
+        _send(settings, store, run_id)
         counted = stored if asker.counted else 0
-        run = store.create(run_id, name, spec, documents.hash, family, asker.owner, counted)
+        place = settings.artifacts_url
+        run = store.create(run_id, name, spec, documents.hash, family, asker.owner, counted, place)
         run_dir.remove(final.submitting)
         return run, documents
     except BaseException as error:
@@ -172,19 +174,20 @@ def _earlier(home: Path, store: RunStore, spec: dict[str, Any]) -> Path | None:
     return next((run_dir.run_dir(home, run.id).documents for run in same), None)
 
 
-def _send(settings: Settings, run_id: str) -> None:
+def _send(settings: Settings, store: RunStore, run_id: str) -> None:
     """Have in the bucket what the run is made of, before anybody knows of the run."""
     if settings.artifacts_url:
         from ftq.files.remote.share import publish_submitted
 
-        publish_submitted(settings, run_id)
+        publish_submitted(settings, run_id, store.identity)
 
 
 def _record_row(settings: Settings, store: RunStore, folder: RunDir, family: str, owner: str) -> Run:
     """Record the run whose files are in place."""
     name, told = numbered(family, store.names(family), 1), folder.read_run()
-    _send(settings, folder.path.name)
-    run = store.create(folder.path.name, name, told["spec"], told["documents_hash"], family, owner)
+    _send(settings, store, folder.path.name)
+    place = settings.artifacts_url
+    run = store.create(folder.path.name, name, told["spec"], told["documents_hash"], family, owner, bucket=place)
     run_dir.write_json(folder.run_json, {**told, "name": name})
     run_dir.remove(folder.submitting)
     return run

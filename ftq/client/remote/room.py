@@ -22,8 +22,15 @@ class RemoteRoom:
     def removable(self, last: int) -> list[tuple[Run, int]]:
         return [(decode(Run, run), number) for run, number in self._look(last)["removable"]]
 
-    def leftovers(self) -> list[tuple[Path, int]]:
-        """Paths as they would be here: `removal.why` tells by the folder why nothing needs them."""
+    def spared(self, last: int) -> list[str]:
+        """Nothing: the server names one bucket for all."""
+        return []
+
+    def check(self, run: Run) -> None:
+        """The server does, when it deletes."""
+
+    def leftovers(self, orphans: bool = False) -> list[tuple[Path, int]]:
+        """Paths as they would be here: `removal.why` tells by the folder why nothing needs them. Never any orphans."""
         return [(self._places[one["place"]] / one["name"], one["bytes"]) for one in self._look(0)["leftovers"]]
 
     def old_questions(self) -> int:

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from ftq.errors import FtqError, Unavailable
 from ftq.files.remote.kinds import errors, kinds, opening
-from ftq.files.remote.kinds.kinds import LOCAL, Begun
+from ftq.files.remote.kinds.kinds import LOCAL, Begun, Object
 from ftq.files.remote.kinds.opening import opener
 from ftq.files.remote.kinds.parts import Parts
 from ftq.files.remote.kinds.silence import MOVING, PROBE_SECONDS, Silence
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
+MOVED = "Somebody has deleted it from the bucket, or FTQ_ARTIFACTS_URL was another one when it was made."
 Value = TypeVar("Value")
 
 
@@ -48,12 +49,14 @@ class Interrupted(Exception):
 class Bucket:
     """Keys are relative to the URL. Threads may share it; a forked process has to make its own."""
 
-    def __init__(self, url: str, patient: bool = True) -> None:
+    def __init__(
+        self, url: str, patient: bool = True, advise: Callable[[OutOfReach], OutOfReach] = lambda error: error
+    ) -> None:
         """Without patience an unreachable or silent bucket is told of in seconds: a person waits.
 
-        With it, whoever waits can look at `silence`.
+        With it, whoever waits can look at `silence`. `advise` adds to an error what else is known.
         """
-        self.url, self._patient = url, patient
+        self.url, self._patient, self._advise = url, patient, advise
         scheme, _, place = url.partition("://")
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
@@ -120,14 +123,17 @@ class Bucket:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """{key: bytes} of every object below the prefix, which is a folder's name."""
+        return {key: one.bytes for key, one in self.objects(prefix).items()}
 
-        def sizes(fs: Any, path: str) -> dict[str, int]:
-            top = len(self._path("")) + 1
-            found = fs.find(path, detail=True)
-            return {name[top:]: int(info["size"] or 0) for name, info in found.items() if info["type"] == "file"}
+    def objects(self, prefix: str) -> dict[str, Object]:
+        """{key: what is known of it} of every object below the prefix, which is a folder's name."""
+
+        def objects(fs: Any, path: str) -> dict[str, Object]:
+            top, found = len(self._path("")) + 1, fs.find(path, detail=True)
+            return {name[top:]: kinds.object_of(info) for name, info in found.items() if info["type"] == "file"}
 
         try:
-            return {key: size for key, size in self._do(prefix, sizes).items() if not key.endswith(".partial")}
+            return {key: one for key, one in self._do(prefix, objects).items() if not key.endswith(".partial")}
         except Gone:
             return {}
 
@@ -177,7 +183,7 @@ class Bucket:
     def _within(self, seconds: float, action: Callable[[], None]) -> None:
         done = _begun(action)
         if not wait([done], timeout=seconds).done:
-            raise OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url))
+            raise self._advise(OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url)))
         done.result()
 
     def _probe(self, fs: Any, write: bool) -> None:
@@ -195,7 +201,7 @@ class Bucket:
         if self.kind == LOCAL:
             if not os.path.isdir(self._root):
                 hint = f"Mount its disk, or make it: mkdir -p {self._root}"
-                raise OutOfReach(f"bucket {self.url}: there is no such folder", hint)
+                raise self._advise(OutOfReach(f"bucket {self.url}: there is no such folder", hint))
             return
         opening.look(self.kind, fs, self._root)
 
@@ -223,7 +229,7 @@ class Bucket:
             if self.kind != "s3":  # others tell as much of a bucket that is missing
                 with self._translating():
                     self._check_place(self._fs)
-            raise Gone(f"{self.url}/{key} isn't there", "Somebody has deleted it from the bucket.") from error
+            raise Gone(f"{self.url}/{key} isn't there", MOVED) from error
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
@@ -236,7 +242,7 @@ class Bucket:
 
     def _translated(self, error: BaseException) -> OutOfReach:
         is_lasting, message, hint = errors.explain(error, self.url)
-        return (Misnamed if is_lasting else OutOfReach)(message, hint)
+        return self._advise((Misnamed if is_lasting else OutOfReach)(message, hint))
 
 
 def _begun(action: Callable[[], Value]) -> Future[Value]:

@@ -55,7 +55,14 @@ class Sender:
         name = f"checkpoints-{self._number}"
         known = [entry for path, (sent, entry) in self._sent.items() if path in files and stamp(files[path]) == sent]
         upload = Upload(
-            self._share.bucket, self._run.path.name, name, self._attempt, files, earlier=known, begun=self._begun
+            self._share.bucket,
+            self._run.path.name,
+            name,
+            self._attempt,
+            files,
+            earlier=known,
+            begun=self._begun,
+            database=self._share.database,
         )
         try:
             manifest = upload.go(move)

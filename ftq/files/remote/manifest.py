@@ -25,10 +25,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
+    """`database` is the identity of the one that knows the run; empty where an earlier version has written it."""
+
     run: str
     part: str
     attempt: int
     files: tuple[Entry, ...]
+    database: str = ""
 
     @property
     def name(self) -> str:
@@ -42,7 +45,7 @@ class Manifest:
         return next((entry for entry in self.files if entry.path == path), None)
 
     def to_bytes(self) -> bytes:
-        value = {**asdict(self), "files": [_without_empty(asdict(entry)) for entry in self.files]}
+        value = {**_without_empty(asdict(self)), "files": [_without_empty(asdict(entry)) for entry in self.files]}
         return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -55,7 +58,7 @@ class Manifest:
                 raise ValueError("it is another part's")
             if len({entry.path for entry in files}) != len(files):
                 raise ValueError("a name is in it twice")
-            return cls(run, part, attempt, files)
+            return cls(run, part, attempt, files, str(value.get("database", "")))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             name = f"{manifest_key(run, part, attempt)}"
             raise FtqError(f"{name} in the bucket is no manifest: {error}", "Something else has written it.") from None
@@ -83,5 +86,5 @@ def _entry(value: dict[str, Any]) -> Entry:
     return entry
 
 
-def _without_empty(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if value != ""}
+def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != ""}

@@ -24,22 +24,23 @@ MODELS = (".gguf", ".safetensors", ".bin", ".pt")  # endings of what only whoeve
 Wanted = Callable[[str], bool]  # of a path, relative to the run's folder
 
 
-def share_of(settings: Settings, patient: bool = True) -> Share | None:
-    """None where no bucket is named: then all machines share FTQ_HOME."""
-    return Share(Bucket(settings.artifacts_url, patient), settings.home) if settings.artifacts_url else None
+def share_of(settings: Settings, patient: bool = True, database: str = "") -> Share | None:
+    """None where no bucket is named: then all machines share FTQ_HOME. Whoever sends files names the database."""
+    return Share(Bucket(settings.artifacts_url, patient), settings.home, database) if settings.artifacts_url else None
 
 
-def publish_submitted(settings: Settings, run_id: str) -> None:
+def publish_submitted(settings: Settings, run_id: str, database: str) -> None:
     """Have in the bucket what submit has put into the run's folder. OutOfReach if that can't be done now."""
-    share = Share(Bucket(settings.artifacts_url, patient=False), settings.home)
+    share = Share(Bucket(settings.artifacts_url, patient=False), settings.home, database)
     share.note(share.upload(run_id, SUBMIT, SUBMITTED, SUBMITTED_FILES).go(Move()))
 
 
 class Share:
     """Threads may share it; a forked process has to make its own."""
 
-    def __init__(self, bucket: Bucket, home: Path) -> None:
-        self.bucket, self.home = bucket, home
+    def __init__(self, bucket: Bucket, home: Path, database: str = "") -> None:
+        """`database` is the identity of the one whose runs are sent."""
+        self.bucket, self.home, self.database = bucket, home, database
 
     # ---- into the bucket --------------------------------------------------------------------------------
 
@@ -49,7 +50,8 @@ class Share:
         """The upload of everything that the run's folder has under these names."""
         folder = run_dir(self.home, run_id).path
         begun = [f"{part}.{earlier}" for earlier in range(attempt - 1, 0, -1)][:BEGUN]
-        return Upload(self.bucket, run_id, part, attempt, _files(folder, names), like=like, begun=begun)
+        files = _files(folder, names)
+        return Upload(self.bucket, run_id, part, attempt, files, like=like, begun=begun, database=self.database)
 
     def send_older(self, run_id: str, part: str, attempt: int, move: Move) -> bool:
         """Send a part that only this machine has, since it was made before there was a bucket. False if it hasn't."""

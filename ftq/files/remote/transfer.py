@@ -60,17 +60,19 @@ class Upload:
         like: Manifest | None = None,
         earlier: Iterable[Entry] = (),
         begun: Sequence[str] = (),
+        database: str = "",
     ) -> None:
         """`earlier` are entries of this run's other parts, whose bytes aren't sent again.
 
         `begun` are parts, `train.1`, of which a large file may be there, or a piece of it, from an upload that was cut.
         If this one is cut too, `has_sent` tells whether its own part has anything, and `used` where large files are.
+        The manifest names the `database`.
         """
         self.bucket, self.files, self.like, self.begun = bucket, files, like, begun
         self.has_sent, self.used = False, set[str]()
         self._sums = dict[str, tuple[tuple[int, int], Sums]]()
         self._begun = dict[str, Parts]()
-        self.manifest = Manifest(run, part, attempt, ())
+        self.manifest = Manifest(run, part, attempt, (), database)
         self._there = {entry.path: entry for entry in earlier}
         longest = max((self.manifest.key(Entry(path, 0, "")) for path in files), key=len, default="")
         for path in files:

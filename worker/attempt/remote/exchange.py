@@ -188,6 +188,11 @@ class Exchange:
         except Gone as error:
             maker = part if part in STAGES else ""
             again = f"`ftq retry RUN --from {maker}` makes it anew." if maker else SUBMIT_AGAIN
+            theirs, ours = self.store.buckets([run.id]).get(run.id), bucket.bucket.url
+            if theirs not in (None, "", ours):
+                again = (
+                    f"It went to {theirs}, and this worker has FTQ_ARTIFACTS_URL={ours}: correct that. `ftq retry RUN`"
+                )
             raise Missing(f"{error.message}: what {part} has made is gone from the bucket", again) from None
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import sys
 from collections.abc import Iterator
 
 from ftq.errors import first_line
 from ftq.files.remote.kinds.kinds import LOCAL, kind_of
+from ftq.servers import without_password
 
+SERVER = "AWS_ENDPOINT_URL"
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) name the user; AWS_ENDPOINT_URL a server that "
     "isn't Amazon's",
@@ -49,8 +54,7 @@ def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
     who = CREDENTIALS.get(kind, "")
     if is_no_bucket(error):
         name = place.partition("/")[0]
-        make = f"aws s3 mb s3://{name}, or correct" if kind == "s3" else "Make it, or correct"
-        return True, f"bucket {url}: there is no bucket {name}", f"{make} FTQ_ARTIFACTS_URL."
+        return True, f"bucket {url}: there is no bucket {name}", _make(kind, name)
     if names & _NO_CREDENTIALS or "with credentials" in text:
         return True, f"bucket {url}: no credentials ({text})", f"{who}."
     if code == "RequestTimeTooSkewed":
@@ -66,8 +70,8 @@ def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
 def unreachable(text: str, url: str) -> tuple[str, str]:
     """(what happened, what to do)."""
     kind = kind_of(url.partition("://")[0])
-    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    where = f" at {server}" if kind == "s3" and server else ""
+    server = endpoint(url)
+    where = f" at {server}" if server else ""
     hint = "Is it up?"
     if kind == "s3":
         hint = "Is its server up, and AWS_ENDPOINT_URL right?"
@@ -76,6 +80,20 @@ def unreachable(text: str, url: str) -> tuple[str, str]:
     if "Invalid endpoint" in text or "WRONG_VERSION_NUMBER" in text:
         hint = "AWS_ENDPOINT_URL begins with http://, or with https:// if the server has a certificate."
     return f"bucket {url}{where} is unreachable ({text})", f"{hint} `ftq doctor` looks again."
+
+
+def endpoint(url: str) -> str:
+    """The server that this process reaches the bucket through, for people; empty where none is named for S3."""
+    is_s3 = kind_of(url.partition("://")[0]) == "s3"
+    return without_password(os.environ.get(f"{SERVER}_S3") or os.environ.get(SERVER) or "") if is_s3 else ""
+
+
+def _make(kind: str, name: str) -> str:
+    """What to type for a bucket that is missing, with what ftq installs."""
+    if kind != "s3" or not re.fullmatch(r"[a-z0-9.-]+", name):
+        return "Correct FTQ_ARTIFACTS_URL, or make it."
+    line = f"import s3fs; s3fs.S3FileSystem().mkdir('{name}')"
+    return f'Correct FTQ_ARTIFACTS_URL, or make the bucket:\n{shlex.quote(sys.executable)} -c "{line}"'
 
 
 def _is_closed(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ftq.files.remote.kinds import azure, google, s3
@@ -24,6 +25,14 @@ class Begun:
     upload: Any
 
 
+@dataclass(frozen=True)
+class Object:
+    """A whole object: its bytes, and when it was written, by the server's clock."""
+
+    bytes: int
+    changed_at: float
+
+
 def kind_of(scheme: str) -> str:
     """s3, gs, az or file; some have two names."""
     return {"gcs": "gs", "abfs": "az"}.get(scheme, scheme)
@@ -37,6 +46,14 @@ def takes_name(kind: str, path: str) -> bool:
 def parts_of(kind: str, do: Do) -> Parts | None:
     known: dict[str, Callable[[Do], Parts]] = {"s3": s3.S3Parts, "gs": google.GoogleParts, "az": azure.AzureParts}
     return known[kind](do) if kind in known else None
+
+
+def object_of(info: dict[str, Any]) -> Object:
+    """What a list says of an object. Each library has a word of its own for its time."""
+    at = next((info[name] for name in ("LastModified", "last_modified", "mtime", "updated") if info.get(name)), None)
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    changed = time.time() if at is None else at.timestamp() if isinstance(at, datetime) else float(at)
+    return Object(int(info["size"] or 0), changed)
 
 
 def begun(kind: str, fs: Any, path: str, top: str) -> list[Begun]:
