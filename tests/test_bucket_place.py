@@ -47,7 +47,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[BucketServer]:
 @pytest.fixture
 def bucket(running: BucketServer, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[BucketServer]:
     """A bucket that is empty; the environment names it. Nobody gives it up for being slow."""
-    monkeypatch.setitem(Bucket.probe.__kwdefaults__, "seconds", PATIENCE)
+    monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)
     monkeypatch.setattr(web, "BUCKET_SECONDS", PATIENCE)
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
