@@ -104,8 +104,7 @@ def choose(training: Training, machine: Machine) -> Plan | None:
     fitting = [plan for plan in plans(training, machine) if plan.peak <= machine.card.memory]
 
     def slowness(plan: Plan) -> int:
-        rounds = plan.load_in_4bit or plan.load_in_fp8
-        return round(100 * math.log(plan.step_seconds * (EXACT if rounds else 1.0)))
+        return round(100 * math.log(plan.step_seconds * (EXACT if plan.load_in_4bit or plan.load_in_fp8 else 1.0)))
 
     return min(fitting, key=lambda plan: (slowness(plan), plan.peak), default=None)
 
@@ -259,14 +258,12 @@ def _plan_by_need(training: Training, machine: Machine) -> Plan:
 
 def _precisions(training: Training, machine: Machine) -> list[tuple[bool, bool]]:
     """(4 bit, FP8) for the base model's frozen layers: what the spec leaves open and this card can."""
-    spec, shape = training.spec, training.shape
+    spec, gains = training.spec, bool(training.shape and training.shape.gaining)
     if not machine.card.gpu:
         return [(False, False)]
     four_bit = [False, True] if spec.load_in_4bit == "auto" else [spec.load_in_4bit]
-    gains = bool(shape and shape.gaining)
     fp8 = [False, True] if spec.load_in_fp8 == "auto" and gains else [spec.load_in_fp8 is True]
-    if not takes_fp8(training, machine):
-        fp8 = [False]
+    fp8 = fp8 if takes_fp8(training, machine) else [False]
     return [(four, eight) for four in four_bit for eight in fp8 if not (four and eight)]
 
 
