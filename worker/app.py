@@ -26,6 +26,7 @@ from ftq.servers import refusal
 from ftq.settings import Settings, protect_files
 from ftq.start import settle
 from worker import tasks
+from worker.incoming.transport import FellOver, Incoming
 from worker.notifier import Notifier
 from worker.reconciler import Reconciler
 
@@ -34,6 +35,7 @@ protect_files()  # before the first log or database file
 settings = Settings.from_env()
 addresses = notified()
 app = make_app(settings)
+app.amqp_cls = Incoming
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
 app.conf.worker_consumer = "worker.app:QuickConsumer"
 app.conf.include = ["worker.app"]  # the pool's children find their tasks here
@@ -80,7 +82,8 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         self._pause()
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
-        _tell(exc)
+        if not isinstance(exc, FellOver):  # it has been told
+            _tell(exc)
         super().on_connection_error_after_connected(exc)
         self._pause()
 
