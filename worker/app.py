@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -66,6 +67,17 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[BaseException], ...] = (*self.connection_errors, *BROKER_ERRORS)
         self._lost_at = -RETRY_SECONDS
+        self._ticks = set[Callable[[], None]]()
+
+    def connect(self) -> Any:
+        """Connect, and take what kombu did for the connection before out of the event loop: it would keep all of it."""
+        if not self.hub:
+            return super().connect()
+        self.hub.on_tick -= self._ticks
+        others = set(self.hub.on_tick)
+        connection = super().connect()
+        self._ticks = self.hub.on_tick - others
+        return connection
 
     def ensure_connected(self, connection: Any) -> Any:
         connect = connection.ensure_connection
