@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import sys
 from collections.abc import Callable
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 from ftq.errors import UserError
 from ftq.files.remote.kinds.errors import is_no_bucket
 from ftq.files.remote.kinds.kinds import LOCAL, kind_of
+from ftq.files.remote.kinds.s3 import with_one_client
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 REQUIREMENTS = {"s3": "cluster.txt", "gs": "google.txt", "az": "azure.txt"}
@@ -52,7 +51,7 @@ def opener(url: str, connect: float, read: float, attempts: int) -> Callable[[],
 
     scheme = url.partition("://")[0]
     kind, opens = kind_of(scheme), fsspec.get_filesystem_class(scheme)
-    opens = _with_one_client(opens) if kind == "s3" else opens
+    opens = with_one_client(opens) if kind == "s3" else opens
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if kind == "s3":
         retries = {"mode": "standard", "total_max_attempts": attempts}
@@ -84,39 +83,6 @@ def connect(kind: str, fs: Any) -> None:
     """Have ready what the first request needs: on a busy machine that takes S3's library seconds."""
     if kind == "s3":
         fs.connect()
-
-
-@cache
-def _with_one_client(opens: Any) -> Any:
-    """s3fs's file system, which makes a client for every thread that asks before the first has sent its request.
-
-    A client is kept as long as the file system, and only the first knows the session that was given. What all clients
-    know of S3 takes 12 MB and is shared here.
-    """
-    from aiobotocore.session import AioSession
-
-    class OneClient(opens):  # type: ignore[misc]
-        session: Any
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self._making = asyncio.Lock()
-            self.session = self.session or AioSession()
-            self.session.register_component("data_loader", _descriptions(self.session.get_config_variable("data_path")))
-
-        async def set_session(self, refresh: bool = False, **options: Any) -> Any:
-            async with self._making:
-                is_new = self._s3 is not None and not self._s3._endpoint.http_session._sessions
-                return self._s3 if is_new and not refresh else await super().set_session(refresh, **options)
-
-    return OneClient
-
-
-@cache
-def _descriptions(folders: str | None) -> Any:
-    from botocore.loaders import create_loader
-
-    return create_loader(folders)
 
 
 def look(kind: str, fs: Any, root: str) -> None:
