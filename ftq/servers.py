@@ -64,7 +64,6 @@ _LOGIN = (
 _TLS = "If it stays so: does it want TLS (rediss://), a client's certificate (FTQ_BROKER_CERT_FILE), or is it no Redis?"
 _CA = "FTQ_BROKER_CA_FILE names the certificate of the authority that signed it."
 _CLUSTER = "FTQ_BROKER_URL has to name a single server."
-_TAKEN = "`redis-cli TYPE cpu` (gpu, ask) has to say list or none: DEL what isn't, or give ftq a database of its own."
 # What an error of the broker has in it -> (what the broker is or does, what to do). A server that is there may take
 # nothing all the same.
 REFUSALS = (
@@ -80,7 +79,7 @@ REFUSALS = (
     (r"\bDENIED\b", "is in protected mode: it takes no other machine", "Give it a password, see docs/security.md."),
     (r"\b(MOVED|ASK|CLUSTERDOWN|CROSSSLOT|TRYAGAIN)\b", "is a Redis Cluster, which Celery can't use", _CLUSTER),
     (r"\bBUSY\b", "is busy with a script", "On the server: SCRIPT KILL"),
-    (r"\bWRONGTYPE\b", "holds something else where ftq's queues are", _TAKEN),
+    (r"\bWRONGTYPE\b", "holds no list where a queue is", "If `redis-cli TYPE cpu` says neither list nor none: DEL cpu."),
     (r"max number of clients", "has no connection left", "On the server: CONFIG SET maxclients 10000"),
     (r"DB index|invalid DB", "has no database of that number", "The number at the end of FTQ_BROKER_URL is 0 to 15."),
     (r"unknown command", "knows no queues: it is a Sentinel or a proxy", _CLUSTER),

@@ -180,7 +180,7 @@ STATES = {
         lambda it: it.forbid("+@all"),
     ),
     "WRONGTYPE": State(
-        "holds something else where ftq's queues are",
+        "holds no list where a queue is",
         lambda it: [it.ask("SET", key, "x") for key in QUEUE_KEYS],
         lambda it: it.ask("DEL", *QUEUE_KEYS),
     ),
