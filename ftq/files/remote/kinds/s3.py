@@ -69,6 +69,7 @@ def with_one_client(opens: Any) -> Any:
     know of S3 takes 12 MB and is shared here.
     """
     from aiobotocore.session import AioSession
+    from fsspec.asyn import sync_wrapper
 
     class OneClient(opens):  # type: ignore[misc]
         session: Any
@@ -83,6 +84,8 @@ def with_one_client(opens: Any) -> Any:
             async with self._making:
                 is_new = self._s3 is not None and not self._s3._endpoint.http_session._sessions
                 return self._s3 if is_new and not refresh else await super().set_session(refresh, **options)
+
+        connect = sync_wrapper(set_session)
 
     return OneClient
 
