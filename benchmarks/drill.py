@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import drill_memory, network
 from benchmarks.drill_apart import Apart
 from benchmarks.drill_cuts import CUTS
-from benchmarks.drill_faults import FAULTS, GARBAGE
+from benchmarks.drill_faults import FAULTS
 from benchmarks.drill_machine import Machine
 from benchmarks.drill_runs import FINISH_SECONDS, SAVE_STEPS, Drill, Injected
 from benchmarks.drill_verdict import judge, table
@@ -127,7 +127,6 @@ def main() -> None:
         kinds = [kind for kind in FAULTS if not given.only or any(text in kind for text in given.only)]
         kinds = [kind for kind in kinds if given.apart or kind not in CUTS]
         if given.memory:
-            kinds = [kind for kind in kinds if kind != GARBAGE]  # whichever worker takes it ends
             drill_memory.watch(drill.machine, given.memory)
         inject(drill, given.faults, kinds, pace=given.pace, most=60 * minutes)
         drill.finish(REAL_FINISH_SECONDS if given.real else FINISH_SECONDS)

@@ -15,7 +15,6 @@ from ftq import queue
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 
-GARBAGE = "garbage in the broker (a worker falls over it)"
 PUBLISHED = {"succeeded", "cache_hit"}
 Fault = Callable[[Drill, Injected], None]
 FAULTS: dict[str, Fault] = {}
@@ -247,15 +246,22 @@ def forge(drill: Drill, injected: Injected) -> None:
     app.send_task("ftq.answer", args=("nothing",), queue="cpu")
 
 
-@fault(GARBAGE)
+@fault("garbage in the broker")
 def garbage(drill: Drill, injected: Injected) -> None:
-    """Celery's worker ends at once when it takes something from the broker that isn't a message."""
+    """What isn't a message, and messages of other programs, before and among those of the runs."""
     injected.runs += [run.id for run in drill.unfinished()]
-    since = time.time()
-    drill.machine.redis().lpush(drill.random.choice(["cpu", "gpu"]), drill.random.choice([b"not json", b"{}", b"[]"]))
-    drill.wait(lambda: not all(worker.alive for worker in drill.machine.workers), 10)
-    drill.machine.replace_the_dead()
-    drill.await_claim(injected, since)
+    app, broker = drill.client._doorbell.app, drill.machine.redis()
+    for raw in (b"not json", b"\xff\xfe", b"{}", b"[]", b'{"headers": {"task": "ftq.train"', b"[" * 100_000):
+        key = drill.random.choice(["cpu", "gpu", "cpu\x06\x164", "gpu\x06\x164"])
+        drill.random.choice([broker.lpush, broker.rpush])(key, raw)
+    broker.publish("/0.celery.pidbox", b"{}")
+    for task in ("ftq.judge", "shop.mail"):
+        app.send_task(task, args=("x",), queue=drill.random.choice(["cpu", "gpu"]))
+    for options in ({"serializer": "yaml"}, {"compression": "gzip"}, {"countdown": 3600}):
+        app.send_task("ftq.train", args=("nobody", 1), queue="gpu", **options)
+    if drill.wait(lambda: not any(map(broker.llen, ("cpu", "gpu"))), 20) is None:
+        drill.notes.append(f"{injected.kind}: it still lay there after 20 s")
+    drill.notes += [f"{injected.kind}: {worker.name} ended" for worker in drill.machine.workers if not worker.alive]
 
 
 @fault("cancel")

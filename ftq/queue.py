@@ -242,5 +242,5 @@ def _id_in(text: bytes | None) -> str | None:
         value = json.loads(text or b"")
         message = value[0] if isinstance(value, list) else value
         return str(message["headers"]["id"])
-    except (ValueError, TypeError, KeyError, IndexError):  # not ours; it mustn't keep lost runs from being found
+    except (ValueError, TypeError, LookupError, RecursionError):  # not ours; it mustn't keep lost runs from being found
         return None

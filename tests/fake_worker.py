@@ -10,6 +10,7 @@ from tests.fake_pool import FakePool
 from worker import answers, reconciler
 from worker.attempt import stage_process
 from worker.host import worker
+from worker.incoming import message
 
 # in the pool's children too, who import this module anew
 stage_process.PACKAGE = "tests.fake_stages"
@@ -27,6 +28,8 @@ class Hasty(reconciler.Reconciler):
         self.every, self.grace = 0.5, float(os.environ["FTQ_HASTE"])
 
 
+if os.environ.get("FTQ_TRUSTING"):
+    message.unusable = lambda raw: ""
 if os.environ.get("FTQ_HASTE"):
     reconciler.Reconciler = Hasty  # type: ignore[misc]
     owner.RENEWED = 0.5

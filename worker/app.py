@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -26,6 +27,7 @@ from ftq.servers import refusal
 from ftq.settings import Settings, protect_files
 from ftq.start import settle
 from worker import tasks
+from worker.incoming.transport import FellOver, Incoming
 from worker.notifier import Notifier
 from worker.reconciler import Reconciler
 
@@ -34,6 +36,7 @@ protect_files()  # before the first log or database file
 settings = Settings.from_env()
 addresses = notified()
 app = make_app(settings)
+app.amqp_cls = Incoming
 app.conf.task_publish_retry_policy = PATIENT_PUBLISHING
 app.conf.worker_consumer = "worker.app:QuickConsumer"
 app.conf.include = ["worker.app"]  # the pool's children find their tasks here
@@ -64,6 +67,17 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         super().__init__(*arguments, **options)
         self.connection_errors: tuple[type[BaseException], ...] = (*self.connection_errors, *BROKER_ERRORS)
         self._lost_at = -RETRY_SECONDS
+        self._ticks = set[Callable[[], None]]()
+
+    def connect(self) -> Any:
+        """Connect, and take what kombu did for the connection before out of the event loop: it would keep all of it."""
+        if not self.hub:
+            return super().connect()
+        self.hub.on_tick -= self._ticks
+        others = set(self.hub.on_tick)
+        connection = super().connect()
+        self._ticks = self.hub.on_tick - others
+        return connection
 
     def ensure_connected(self, connection: Any) -> Any:
         connect = connection.ensure_connection
@@ -80,7 +94,8 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
         self._pause()
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
-        _tell(exc)
+        if not isinstance(exc, FellOver):  # it has been told
+            _tell(exc)
         super().on_connection_error_after_connected(exc)
         self._pause()
 

@@ -30,6 +30,7 @@ from ftq.servers import place_of
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from ftq.version import VERSION
+from worker.incoming.dropped import dropped
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
@@ -155,7 +156,7 @@ class Reconciler:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
-        facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url)}
+        facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url), **dropped.facts()}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:

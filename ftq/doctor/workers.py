@@ -21,11 +21,14 @@ from ftq.settings import Settings
 from ftq.store.records import ASK, Worker, served_by
 from ftq.store.store import RunStore
 from ftq.store.workers import FORGOTTEN, WORKER_SILENCE
-from ftq.words import short
+from ftq.words import plural, short
 
 ANSWER_SECONDS = 1.0
 # The queues of a run on one GPU and of its questions; for those on several `ftq status` says what is missing.
 NEEDED = ("cpu", "gpu", ASK)
+OF_THIS_VERSION = "this version of ftq"
+NEWER_SENDER = "If a newer ftq sent it, restart this worker with that version."
+OTHER_SENDER = "Who else writes to this broker? Give ftq one of its own, or a database's number in FTQ_BROKER_URL."
 
 Ask = Callable[[Settings, Sequence[str]], set[str] | None]
 
@@ -109,9 +112,20 @@ def _judge(
     if worker.lacks and not worker.draining:
         message = f"{worker.name} is of an earlier version of ftq, and drops the stage {', '.join(worker.lacks)}"
         yield Finding("workers", "warning", message, f"Restart it on {worker.host} with this version.")
+    yield from _dropped(worker)
     if _has_a_clock_of_its_own(worker, settings) and (worker.name in (answering or ()) or ago < 0):
         late = WORKER_SILENCE if ago > 0 else 0.0  # on a busy machine; an older one may be its last
         yield from compare(worker.name, -ago, settings.lease_seconds, unsure=late)
+
+
+def _dropped(worker: Worker) -> Iterator[Finding]:
+    """What it took from the broker since it was started and couldn't use."""
+    if not worker.dropped:
+        return
+    last = worker.facts["dropped_last"]
+    many = f"{worker.name} dropped {plural(worker.dropped, 'message')} that ftq can't use"
+    message = f"{many}. The last, from the queue {last['queue']}, {last['why']}: {last['begins']}"
+    yield Finding("workers", "warning", message, NEWER_SENDER if OF_THIS_VERSION in last["why"] else OTHER_SENDER)
 
 
 def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:

@@ -159,6 +159,7 @@ def labelled(queue: str, label: str) -> str:
 class Worker:
     """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, "stages",
     those that it knows, "labels", "version" and "broker", and for a CPU that trains "dtype", its compute type.
+    "dropped" is how many messages it couldn't use, "dropped_last" the last one's queue, why, and how it begins.
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people. One that is `draining` stops and hands
     its runs back; one that is `drained` finishes them and takes nothing new.
@@ -177,6 +178,10 @@ class Worker:
     @property
     def drained(self) -> bool:
         return self.drained_at is not None
+
+    @property
+    def dropped(self) -> int:
+        return int(self.facts.get("dropped", 0))
 
     @property
     def labels(self) -> list[str]:

@@ -70,6 +70,10 @@ def _fleet(members: list[Member]) -> Iterator[Metric]:
     yield _gauge("ftq_worker_silent_seconds", "Seconds since a worker's last sign of life.", ["worker", "host"], silent)
     busy = {(one.worker.name,): len(one.work) for one in members}
     yield _gauge("ftq_worker_stages", "Stages that a worker runs now.", ["worker"], busy)
+    dropped = CounterMetricFamily("ftq_messages_dropped", "Messages that a worker couldn't use.", labels=["worker"])
+    for one in members:
+        dropped.add_metric([one.worker.name], one.worker.dropped)
+    yield dropped
     labels = ["worker", "gpu", "name"]
     cards: dict[str, dict[tuple[str, ...], float]] = {"total": {}, "used": {}, "use": {}}
     for member in members:

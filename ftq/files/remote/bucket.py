@@ -61,9 +61,15 @@ class Bucket:
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
         self.silence = Silence(self._ask)
+        self._opening = threading.Lock()
+
+    @property
+    def _fs(self) -> Any:
+        with self._opening:  # one for all threads
+            return self._opened
 
     @cached_property
-    def _fs(self) -> Any:
+    def _opened(self) -> Any:
         if self._patient:
             return opener(self.url, CONNECT_SECONDS, READ_SECONDS, attempts=2)()
         return opener(self.url, MOVING[1], READ_SECONDS, attempts=1)()

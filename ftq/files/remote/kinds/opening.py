@@ -12,6 +12,7 @@ from typing import Any
 from ftq.errors import UserError
 from ftq.files.remote.kinds.errors import is_no_bucket
 from ftq.files.remote.kinds.kinds import LOCAL, kind_of
+from ftq.files.remote.kinds.s3 import with_one_client
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 REQUIREMENTS = {"s3": "cluster.txt", "gs": "google.txt", "az": "azure.txt"}
@@ -50,6 +51,7 @@ def opener(url: str, connect: float, read: float, attempts: int) -> Callable[[],
 
     scheme = url.partition("://")[0]
     kind, opens = kind_of(scheme), fsspec.get_filesystem_class(scheme)
+    opens = with_one_client(opens) if kind == "s3" else opens
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if kind == "s3":
         retries = {"mode": "standard", "total_max_attempts": attempts}

@@ -51,7 +51,7 @@ class Sums:
         size, whole, parts = file.stat().st_size, hashlib.sha256(), list[bytes]()
         length = _length(size)
         with file.open("rb") as source:
-            while piece := source.read(length):
+            while piece := source.read(min(length, size)):  # a buffer of so many bytes: a small file needs no large one
                 whole.update(piece)
                 parts.append(md5(piece))
                 read()

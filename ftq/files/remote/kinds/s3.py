@@ -1,12 +1,13 @@
-"""S3: a multipart upload. The server keeps its parts until it is completed or aborted."""
+"""S3: one client for all threads, and an upload in parts. The server keeps these until it is completed or aborted."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import errno
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from ftq.files.remote.kinds.parts import Do, Sums
@@ -58,6 +59,42 @@ class S3Parts:
             return answer
 
         return self._do(call)
+
+
+@cache
+def with_one_client(opens: Any) -> Any:
+    """s3fs's file system, which makes a client for every thread that asks before the first has sent its request.
+
+    A client is kept as long as the file system, and only the first knows the session that was given. What all clients
+    know of S3 takes 12 MB and is shared here.
+    """
+    from aiobotocore.session import AioSession
+    from fsspec.asyn import sync_wrapper
+
+    class OneClient(opens):  # type: ignore[misc]
+        session: Any
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._making = asyncio.Lock()
+            self.session = self.session or AioSession()
+            self.session.register_component("data_loader", _descriptions(self.session.get_config_variable("data_path")))
+
+        async def set_session(self, refresh: bool = False, **options: Any) -> Any:
+            async with self._making:
+                is_new = self._s3 is not None and not self._s3._endpoint.http_session._sessions
+                return self._s3 if is_new and not refresh else await super().set_session(refresh, **options)
+
+        connect = sync_wrapper(set_session)
+
+    return OneClient
+
+
+@cache
+def _descriptions(folders: str | None) -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader(folders)
 
 
 def unfinished(fs: Any, path: str, exactly: bool = False) -> list[dict[str, Any]]:
