@@ -51,7 +51,7 @@ def test_runs_go_through_two_machines_and_a_bucket_that_goes_for_a_while(site: S
     site.bucket.stop()
     until(lambda: any("waiting" in [kind for _, kind in site.kinds(run)] for run in runs), 240)
     site.bucket.start()
-    site.wait_for_all(400)
+    site.here.wait_for_all(seconds=400)
     assert site.started() == Counter((run.name, stage) for run in runs for stage in STAGES)
     client = site.here.client
     logs = b"".join(piece for _, piece in client.follow_logs(runs[0].id, STAGES, follow=False))

@@ -373,9 +373,8 @@ def test_an_answer_that_is_not_of_ftq(
 def test_following_outlasts_a_restart_of_the_server(tmp_path: Path, cache: Path) -> None:
     fill(tmp_path / "served")
     app, secret = make_gateway(tmp_path / "served")
-    store = app.state.gateway.client.store
-    with serving(app) as url:
-        port = int(url.rpartition(":")[2])
+    store, port = app.state.gateway.client.store, free_port()
+    with serving(app, port) as url:
         client = client_of(url, secret)
         seen = client.follow("bbbb2222", 0.01)
         events = client.follow_events("bbbb2222", True)
