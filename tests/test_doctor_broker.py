@@ -44,7 +44,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in servers:
         server.terminate()
-        server.wait(timeout=60)
+        server.wait(timeout=300)
 
 
 def look(url: str, home: Path) -> list[Finding]:
@@ -77,7 +77,7 @@ def test_the_embedded_broker_and_none(home: Path, name: str) -> None:
         assert [finding.fix for finding in open_to_all] == [f"chmod 700 {settings.broker_socket}"]
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
 
 def test_a_broker_that_forgets(serve: Serve, home: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_broker_with_tls(home: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert untrusted.level == "problem" and "certificate" in untrusted.message.lower()
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
 
 def test_a_user_who_may_not_look(serve: Serve, home: Path) -> None:

@@ -294,7 +294,7 @@ def test_an_artifacts_folder_of_any_name_has_a_broker_and_a_database(tmp_path: P
         assert (tmp_path / name / "broker" / "appendonlydir").is_dir()
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=300)
 
 
 def test_no_place_for_a_socket_names_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,6 @@ class Site:
         until(lambda: any("/checkpoints-" in key and key.endswith(".json") for key in self.bucket.keys(run_id)))
 
 
-
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: str) -> Iterator[Site]:
     site = Site(tmp_path, f"b{os.getpid()}-{abs(hash(tmp_path)) % 10**9}", postgres)

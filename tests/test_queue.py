@@ -156,7 +156,7 @@ def test_a_running_stage_is_cancelled_within_seconds(bench: Bench) -> None:
 
 
 def both_up(bench: Bench, name: str) -> tuple[Worker, Worker]:
-    """The worker that trains the run of 20 steps and goes no further than the tenth, and another that is ready for it."""
+    """The worker that trains the run of 20 steps, no further than the tenth, and another that is ready for it."""
     busy = bench.start_worker()
     other = bench.start_worker()
     log = bench.logs / "w2.log"

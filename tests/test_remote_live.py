@@ -21,6 +21,7 @@ from cli_tools import run
 from ftq.client.remote import connection
 from ftq.client.remote.client import RemoteClient
 from ftq.delivery.copy import PART
+from ftq.doctor.findings import examine
 from ftq.errors import FtqError, NotFound, Refused, RunError, Unavailable, UserError
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
@@ -30,7 +31,7 @@ from tests import finished, tools
 from tests.gateway_tools import key_of, make_gateway, serving
 from tests.test_remote import far_away, fill
 from tests.tiny import make_tiny_model
-from tests.tools import free_port, until
+from tests.tools import PATIENCE, free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -317,6 +318,8 @@ def test_the_doctor_looks_at_the_server(
     served: tuple[Any, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, url, secret = served
+    monkeypatch.setattr("ftq.doctor.web.SERVER_SECONDS", PATIENCE)
+    monkeypatch.setattr(examine, "__defaults__", (PATIENCE,))
     with far_away(monkeypatch, tmp_path, url, secret):
         found = json.loads(run("doctor", "--json").stdout)["findings"]
         told = {one["check"]: one["message"] for one in found if one["where"] == "client"}

@@ -120,7 +120,7 @@ def start_flower(environment: dict[str, str], port: int, log: Path) -> subproces
     extra = {"FTQ_FLOWER_AUTH": LOGIN, "FTQ_FLOWER_CONTROL": "1"}
     with log.open("wb") as output:
         flower = subprocess.Popen(command, env=environment | extra, stdout=output, stderr=output)
-    until(lambda: ask(port, "/api/tasks") is not None)
+    until(lambda: ask(port, "/api/tasks"))
     return flower
 
 
@@ -142,10 +142,10 @@ def ask(port: int, path: str, data: bytes | None = None) -> str:
 def reach(broker: SecuredBroker, **changes: str) -> bool:
     """Whether a client with these settings can send: Celery's own connection, made as ftq makes it."""
     app = queue.make_app(Settings.from_env(broker.environment("client") | changes))
-    app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 2}
+    app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": PATIENCE}
     try:
         with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=0, timeout=30)
+            connection.ensure_connection(max_retries=0, timeout=PATIENCE)
             return bool(connection.default_channel.client.llen("cpu") >= 0)
     except (OSError, queue.OperationalError, redis.RedisError):
         return False
