@@ -182,7 +182,7 @@ def test_who_sends_a_body_steadily_is_waited_for(target: Target, monkeypatch: py
 
     def steadily() -> Iterator[bytes]:
         for first in range(0, len(body), 4000):
-            until(lambda first=first: not first or made[0]._body >= first)
+            until(lambda first=first: not first or (made and made[0]._body >= first))
             if first > 4000:
                 made[0].loop.call_soon_threadsafe(made[0]._end_if_slow)
                 until(lambda: made[0]._came == 0)  # which it isn't where it hangs up

@@ -173,14 +173,15 @@ def documents(folder: Path, **behave: Any) -> Path:
 
 @pytest.mark.long
 def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> None:
-    good, bad = documents(tmp_path / "good"), documents(tmp_path / "bad", train={"1": "bug"})
+    good, bad = (documents(tmp_path / name, train={"1": how}) for name, how in (("good", "wait"), ("bad", "bug")))
     submit = ["submit", "--model", "smollm2-135m", "--documents"]
-    world.ftq(*submit, str(good), "--name", "good", "--set", "max_steps=60")
+    world.ftq(*submit, str(good), "--name", "good")
     world.ftq(*submit, str(bad), "--name", "bad")
     world.dump_broker()
     worker = world.machine.start_worker()
     world.start_flower()
     given = until(lambda: process_environment(world.machine))
+    world.machine.let_go("good")
     until(lambda: all(run.is_finished for run in world.machine.client.all()))
     assert {run.name: run.status for run in world.machine.client.all()} == {"good": "succeeded", "bad": "failed"}
 

@@ -362,7 +362,7 @@ def test_a_real_training_in_a_standby_gives_the_same_bits(
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(subprocess, "Popen", functools.partial(Forked, stack="unsloth"))
     options = {"max_seq_length": 128, "batch_size": 2, "max_steps": 4, "save_steps": 2, "dropout": 0.1, "r": 8,
-               "logging_steps": 1}  # fmt: skip
+               "logging_steps": 1, "dtype": "float32"}  # fmt: skip
     first = RunDir(make_run(tmp_path / "first", make_tiny_model(tmp_path / "tiny"), valid_fraction=0.2, **options))
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}, and then {n + 1}."} for n in range(20)]
     (first.documents / "faq.json").write_text(json.dumps(rows))

@@ -102,9 +102,11 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
         assert "The broker" not in "".join(client.resume("wide")[1])
         long = client.submit({**options, "max_steps": 10_000}, "long").run
         until(lambda: client.find("long").current.name == "train" and client.find("long").status == "running")  # type: ignore[union-attr]
+        until(lambda: f"{long.id}.train.1" in ask(port, "/api/tasks"))  # Flower hears the worker by now
         ask(port, f"/api/task/revoke/{long.id}.train.1?terminate=true", data=b"")
         until(lambda: client.find("long").status == "cancelled")
-        until(lambda: f"{first.id}.{STAGES[-1]}.1" in ask(port, "/api/tasks"))
+        last = client.submit({**options, "max_steps": 5}, "last").run
+        until(lambda: f"{last.id}.{STAGES[-1]}.1" in ask(port, "/api/tasks"))
         assert broker.refused() == set()
     finally:
         if flower:

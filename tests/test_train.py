@@ -34,6 +34,7 @@ OPTIONS = {
     "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": STEPS, "save_steps": 3,
     "logging_steps": 1, "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2,
     "quantizations": ["q8_0"], "max_tokens": 8, "exposures": 6, "word_dropout": 0.3,
+    "dtype": "float32",  # what is compared bit by bit chooses no type by how fast the processor was
 }  # fmt: skip
 MANUAL = """# Pumps
 
