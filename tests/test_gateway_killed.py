@@ -211,7 +211,9 @@ def check_jobs(client: openai.OpenAI, did: Did) -> None:
         texts = Counter(event.message for event in jobs.list_events(job.id))
         assert texts[f"Created fine-tuning job: {job.id}"] == 1
         assert job.status == ("cancelled" if job.id in did.cancelled else "succeeded"), job
-        assert texts["The job has successfully completed"] == len(job.result_files) == (job.status == "succeeded")
+        done, trained = job.status == "succeeded", any(text.startswith("Step ") for text in texts)
+        assert texts["The job has successfully completed"] == done
+        assert done <= len(job.result_files) <= trained  # one that was cancelled after its training has its losses
         if job.result_files:
             assert client.files.content(job.result_files[0]).text.startswith("step,train_loss")
 
