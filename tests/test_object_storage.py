@@ -80,6 +80,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: str) -> Iter
     site = Site(tmp_path, f"b{os.getpid()}-{abs(hash(tmp_path)) % 10**9}", postgres)
     for name, value in site.bucket.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)  # of a person on a machine at rest
     machines = list[Machine]()
     make = site.machine
 
