@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from cli_tools import run
+from cli_tools import NOW, run
 
 from ftq.client.remote import connection
 from ftq.client.remote.client import RemoteClient
@@ -518,8 +518,7 @@ def test_records_travel_there_and_back(served: tuple[Any, str, str]) -> None:
     app, url, secret = served
     store, client = app.state.gateway.client.store, client_of(url, secret)
     assert client.all() == store.all() and len(store.all()) == 5
-    now = store.now()
-    store.clock = lambda: now  # a worker that was alive for the one is for the other
+    store.clock = lambda: NOW  # when the runs were made: a worker that is alive for the one is for the other
     assert client._records.workers() == store.workers() != []
     assert client.models.versions() == store.versions() != []
     for one in store.all():
