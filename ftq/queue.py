@@ -33,6 +33,7 @@ _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at st
 # In a task: wait out a broker that only starts again, but not so long that the worker can't stop in its grace time.
 # What couldn't be sent is the reconciler's.
 PATIENT_PUBLISHING = {"max_retries": 10, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 0.6}
+QUICK_SECONDS = 1.5  # for who only looks
 
 # Whatever a broker may raise, in any of its states. kombu takes only a part of it for a lost connection.
 BROKER_ERRORS = (OperationalError, RedisError, OSError)
@@ -95,9 +96,9 @@ def make_impatient_app(settings: Settings) -> Celery:
 
 
 def make_quick_app(settings: Settings) -> Celery:
-    """An app for a look: a broker that is unreachable, or hangs, is an error within 1.5 s."""
+    """An app for a look: a broker that is unreachable, or hangs, is an error within QUICK_SECONDS."""
     app = make_impatient_app(settings)
-    app.conf.broker_transport_options |= {"socket_timeout": 1.5, "socket_connect_timeout": 1.5}
+    app.conf.broker_transport_options |= {"socket_timeout": QUICK_SECONDS, "socket_connect_timeout": QUICK_SECONDS}
     return app
 
 

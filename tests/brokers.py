@@ -40,7 +40,7 @@ class SecuredBroker:
         commands = commands.replace("queue.example.org", self.host).replace("tls-port 6379", f"tls-port {self.port}")
         if client_certificates:
             commands = commands.replace("tls-auth-clients optional", "tls-auth-clients yes")
-        subprocess.run(["bash", "-euc", commands], cwd=folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(["bash", "-euc", commands], cwd=folder, check=True, capture_output=True, timeout=300)
         self.start()
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class Broken:
     """A broker's server, its process and a connection that stays whatever state it is in."""
 
     def __init__(self, socket: Path, pid: int) -> None:
-        self.server, self.pid = redis.Redis(unix_socket_path=str(socket), socket_timeout=10), pid
+        self.server, self.pid = redis.Redis(unix_socket_path=str(socket), socket_timeout=PATIENCE), pid
         self.server.ping()
 
     def ask(self, *words: str) -> object:

@@ -28,7 +28,7 @@ def start(address: str = "", port: int = 5432) -> Iterator[str]:
 
     def run(*command: str) -> None:
         subprocess.run([*user, *command], check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+                       stderr=subprocess.PIPE, timeout=300)  # fmt: skip
 
     data, log = str(folder / "data"), str(folder / "log")
     try:
@@ -37,7 +37,7 @@ def start(address: str = "", port: int = 5432) -> Iterator[str]:
             with Path(data, "pg_hba.conf").open("a") as rules:
                 rules.write("host all all all scram-sha-256\n")
         listen = f"-c listen_addresses='{address}' -p {port} -k {folder} -F"
-        run(str(control), "-D", data, "-l", log, "-w", "-o", listen, "start")
+        run(str(control), "-D", data, "-l", log, "-w", "-t", "240", "-o", listen, "start")
         try:
             yield f"postgresql+psycopg://ftq@/postgres?host={folder}" + (f"&port={port}" if port != 5432 else "")
         finally:

@@ -8,12 +8,13 @@ os.environ.setdefault("FTQ_STANDBY", "0")  # before the settings are read: fakes
 from ftq.doorbell import owner
 from tests.fake_pool import FakePool
 from worker import answers, reconciler
-from worker.attempt import stage_process
+from worker.attempt import keeper, stage_process
 from worker.host import worker
 from worker.incoming import message
 
 # in the pool's children too, who import this module anew
 stage_process.PACKAGE = "tests.fake_stages"
+keeper.FREE_MEMORY = 0  # a standby that has nothing to import needs none
 answers.open_pool = FakePool  # type: ignore[assignment]
 
 

@@ -41,9 +41,12 @@ def make_gateway(home: Path, **options: object) -> tuple[Starlette, str]:
 
 
 @contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """The base URL of the application on a real socket."""
-    with closing(program._listen("127.0.0.1", 0)) as listener:
+def serving(app: Starlette, port: int = 0) -> Iterator[str]:
+    """The base URL of the application on a real socket. A port that is to be used again is better a free one's number.
+
+    Of those that the system chooses, anybody's next connection may get it.
+    """
+    with closing(program._listen("127.0.0.1", port)) as listener:
         config = program.config_of(app)
         config.timeout_graceful_shutdown = 1
         server = uvicorn.Server(config)

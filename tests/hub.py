@@ -86,7 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
-        body = self._body()
+        try:
+            body = self._body()
+        except (ConnectionError, ValueError):  # who sent it was killed meanwhile: it is no request
+            self.close_connection = True
+            return
         self.of.requests.append((self.command, path))
         try:
             if replaced := self.of.answers.get((self.command, path)):
@@ -111,7 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
             return data
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        data = self.rfile.read(length)
+        if len(data) < length:
+            raise ConnectionAbortedError
+        return data
 
     def _handle(self, path: str, body: bytes) -> Any:
         if path == "/api/whoami-v2":

@@ -17,6 +17,7 @@ from ftq.errors import RunError, UserError
 from ftq.files.run_dir import STAGES
 from ftq.programs import UpOptions
 from ftq.settings import Settings
+from tests.tools import PATIENCE
 from worker.host import appliance
 
 OPTIONS = {"model": "smollm2-135m", "epochs": 2}
@@ -133,7 +134,7 @@ class Appliance:
 
     def __init__(self, folder: Path) -> None:
         self.journal = folder / "journal.jsonl"
-        wanted = {"FTQ_HOME": str(folder / "artifacts"), "FTQ_AUTO_SUBMIT": "smollm2-135m", "FTQ_LEASE_SECONDS": "5",
+        wanted = {"FTQ_HOME": str(folder / "artifacts"), "FTQ_AUTO_SUBMIT": "smollm2-135m",
                   "FTQ_JOURNAL": str(self.journal), "PYTHONPATH": str(Path(__file__).parents[1])}  # fmt: skip
         command = UpOptions(flower=False, log_to_stderr=True).argv("tests.fake_up")
         self.process = subprocess.Popen(
@@ -155,7 +156,7 @@ class Appliance:
         assert self.process.stderr
         self.process.stderr.read()
         self.process.stderr.close()
-        assert self.process.wait(timeout=30) == 0
+        assert self.process.wait(timeout=PATIENCE) == 0
 
     def trained(self) -> int:
         lines = self.journal.read_text().splitlines()

@@ -68,12 +68,14 @@ def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str,
 
 @pytest.mark.slow
 def test_a_busy_worker_outlasts_a_failover(bench: tools.Bench) -> None:
-    bench.submit("busy", max_steps=100)
-    until(lambda: bench.client.find("busy").status == "running")
+    bench.submit("busy", {"train": {"1": "wait"}})
+    until(lambda: bench.has("busy", "started", "train"))
     assert bench.broker
-    broken = Broken(bench.settings.broker_socket, bench.broker.pid)
+    broken, log = Broken(bench.settings.broker_socket, bench.broker.pid), bench.logs / "w1.log"
+    before = log.read_text()
     STATES["READONLY"].put(broken)
-    until(lambda: "is a read-only replica (" in (bench.logs / "w1.log").read_text())
+    bench.let_go("busy")
+    until(lambda: "is a read-only replica (" in log.read_text()[len(before) :])
     STATES["READONLY"].end(broken)
     until(lambda: bench.client.find("busy").is_finished)
     assert [stage.attempt for stage in bench.client.find("busy").stages] == [1] * 5
@@ -144,8 +146,9 @@ def _greet(server: socket.socket, greeting: bytes | None, connections: contextli
     ],
 )
 def test_servers_of_other_kinds(home: Path, tmp_path: Path, arguments: list[str], database: int, says: str) -> None:
-    port = free_port()  # the cluster's own port is 10,000 above
-    (tmp_path / "valkey.conf").write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n")
+    port = free_port()
+    settings = f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\ncluster-port {free_port()}\n"
+    (tmp_path / "valkey.conf").write_text(settings)
     command = [broker._binary(), str(tmp_path / "valkey.conf"), *arguments]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
         try:

@@ -14,7 +14,7 @@ from tests import test_object_storage
 from tests.ceph_server import CephServer
 from tests.cloud_servers import AzureServer, GoogleServer
 from tests.test_object_storage import Site
-from tests.tools import until
+from tests.tools import PATIENCE, until
 
 pytestmark = [
     pytest.mark.long,
@@ -30,6 +30,7 @@ def site(
     site = Site(tmp_path, "bucket", postgres)
     for name, value in site.bucket.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)  # of a person on a machine at rest
     yield site
     site.here.close()
     site.bucket.close()
@@ -51,7 +52,7 @@ def test_runs_go_through_two_machines_and_a_bucket_that_goes_for_a_while(site: S
     site.bucket.stop()
     until(lambda: any("waiting" in [kind for _, kind in site.kinds(run)] for run in runs), 240)
     site.bucket.start()
-    site.wait_for_all(400)
+    site.here.wait_for_all(seconds=400)
     assert site.started() == Counter((run.name, stage) for run in runs for stage in STAGES)
     client = site.here.client
     logs = b"".join(piece for _, piece in client.follow_logs(runs[0].id, STAGES, follow=False))

@@ -298,7 +298,7 @@ def test_a_run_says_what_waits_for_the_bucket_and_what_is_in_it(site: Site, mach
     (machine.settings.home / run.id / "documents" / "go").touch()
     until(lambda: ("train", "waiting") in site.kinds(run))
     site.bucket.thaw()  # type: ignore[attr-defined]
-    site.wait_for_all(240)
+    site.here.wait_for_all()
     events = site.here.client.store.events(run.id)
     (waiting,) = [event.message for event in events if event.kind == "waiting"]
     assert waiting.startswith(f"waits for the bucket, sending train: bucket {site.bucket.url}")

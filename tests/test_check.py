@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_tools import ok, run
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pages import Tags
 
@@ -463,7 +463,7 @@ def in_words(example: Example) -> int:
     return 4 + sum(len(example[name].split()) for name in ("instruction", "input", "output"))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(database=None, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.sampled_from("abc"), pages, max_size=3),
     st.dictionaries(st.sampled_from(["d.json", "e.jsonl"]), records),

@@ -127,7 +127,7 @@ def test_what_prometheus_and_grafana_read_is_there() -> None:
 
 def test_make_secrets_makes_what_the_file_reads(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".env.example", tmp_path)
-    subprocess.run([ROOT / "images" / "secrets.sh", tmp_path], check=True, capture_output=True, timeout=30)
+    subprocess.run([ROOT / "images" / "secrets.sh", tmp_path], check=True, capture_output=True, timeout=300)
     assert all((tmp_path / secret["file"]).is_file() for secret in COMPOSE["secrets"].values())
     made = {path.name for path in (tmp_path / "cluster").iterdir()}
     needed = {Path(volume["source"]).name for service in SERVICES.values() for volume in service.get("volumes", ())

@@ -31,8 +31,7 @@ class Machine:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *command: str, folder: Path = ROOT, **environment: str) -> subprocess.Popen[bytes]:
-        wanted = {"FTQ_HOME": str(self.home), "FTQ_GRACE_SECONDS": "5", "FTQ_LEASE_SECONDS": "5",
-                  "PYTHONPATH": str(ROOT), **environment}  # fmt: skip
+        wanted = {"FTQ_HOME": str(self.home), "PYTHONPATH": str(ROOT), **environment}
         with self.said.open("ab") as output:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=os.environ | wanted, stdout=output, stderr=output, start_new_session=True
@@ -155,7 +154,7 @@ def test_a_refused_submit_is_said_in_its_own_words(machine: Machine, documents: 
 
 @pytest.mark.long
 def test_a_demo_without_a_terminal_is_never_silent_for_long(machine: Machine) -> None:
-    process = machine.demo(FTQ_STAGE_SECONDS="2", FTQ_SILENCE="0.2")
+    process = machine.demo(FTQ_STAGE_SECONDS="5", FTQ_SILENCE="0.2")
     machine.until(lambda: machine.says(" s: train is running, "))
     assert machine.says(" s: the workers start\n") and machine.says(" s: prepare is running\n")
     process.terminate()

@@ -33,7 +33,7 @@ from ftq.doctor.workers import workers
 from ftq.errors import Unavailable
 from ftq.settings import Settings
 from ftq.store.store import RunStore
-from tests.tools import PATIENCE
+from tests.tools import PATIENCE, until
 
 
 def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
@@ -398,9 +398,18 @@ def test_clocks_that_agree_and_differ() -> None:
 
 
 @pytest.fixture
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the client is installed."""
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All may take a minute: a busy machine hasn't imported everything after 2.5 or 4.5 seconds."""
+    monkeypatch.setattr(doctor, "WORKER_SECONDS", PATIENCE)
+    monkeypatch.setattr(examine, "__defaults__", (PATIENCE,))
+
+
+@pytest.fixture
+def thin(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the client is installed; its disk has room."""
     from importlib import util
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1e12, 0, 500e9))
 
     find = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
@@ -466,12 +475,6 @@ def test_a_problem_is_exit_code_1(thin: None, monkeypatch: pytest.MonkeyPatch) -
     assert "secret" not in result.output
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker's half may take a minute: a busy machine hasn't imported everything after 4.5 seconds."""
-    monkeypatch.setattr(doctor, "WORKER_SECONDS", PATIENCE)
-
-
 def test_the_workers_half_comes_from_a_process_of_its_own(home: Path, patient: None) -> None:
     home.mkdir(mode=0o700)
     found = json.loads(cli_tools.run("doctor", "--json").stdout)["findings"]
@@ -496,9 +499,15 @@ def test_what_the_workers_half_found_in_time_counts(home: Path, monkeypatch: pyt
     """On a machine so busy that the checks aren't done in time."""
     home.mkdir(mode=0o700)
     line = json.dumps({"check": "gpu", "level": "ok", "message": "GPU 0: H100", "fix": "", "seconds": None})
-    slow = ["sh", "-c", f"echo a library\\'s own line; echo '{line}'; echo -n '{line[:20]}'; exec sleep 60"]
-    start = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: start(slow, **options))
+    said = f"echo a library\\'s own line; echo '{line}'; echo -n '{line[:20]}'"
+    slow, start = ["sh", "-c", f"{said}; touch {home}/said; exec sleep 60"], subprocess.Popen
+
+    def begin(_: object, **options: Any) -> Any:
+        process = start(slow, **options)
+        until((home / "said").exists)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", begin)
     monkeypatch.setattr(doctor, "WORKER_SECONDS", 2.0)
     result = cli_tools.run("doctor", "--json")
     found = [finding for finding in json.loads(result.stdout)["findings"] if finding["where"] == "worker"]
@@ -506,7 +515,7 @@ def test_what_the_workers_half_found_in_time_counts(home: Path, monkeypatch: pyt
     assert "weren't done within 2 s: the machine may be busy" in found[1]["message"]
 
 
-def test_a_workers_half_that_breaks_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workers_half_that_breaks_is_a_problem(home: Path, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [sys.executable, "-c", "import no_such_module"]
     start = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **options: start(broken, **options))

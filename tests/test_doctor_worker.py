@@ -15,6 +15,7 @@ import pytest
 
 from ftq.doctor.web import flower, hub
 from ftq.programs import flower_address
+from tests.tools import PATIENCE
 from worker.doctor import checks, gpu, limits
 
 # What nvidia-smi of driver 580.159.04 prints.
@@ -47,6 +48,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
                            f"esac\nexit {exit_code}\n")  # fmt: skip
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+        monkeypatch.setattr(gpu, "SMI_SECONDS", PATIENCE)
 
     return write
 
@@ -219,8 +221,10 @@ def test_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def web() -> Iterator[Callable[[int], str]]:
-    """web(status) -> the URL of a server that answers everything with it."""
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], str]]:
+    """web(status) -> the URL of a server that answers everything with it, however long it takes."""
+    for seconds in ("FLOWER_SECONDS", "HUB_SECONDS"):
+        monkeypatch.setattr(f"ftq.doctor.web.{seconds}", PATIENCE)
     servers: list[http.server.HTTPServer] = []
 
     def serve(status: int) -> str:

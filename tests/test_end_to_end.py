@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tiny import make_tiny_model
 
+from ftq.client.client import Client
+from ftq.settings import Settings
 from tests.tools import PATIENCE, until
 
 FTQ = str(Path(sys.executable).with_name("ftq"))
@@ -44,7 +47,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     process.send_signal(signal.SIGINT)
     said = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert said.endswith("stopped\n")
     left = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True).stdout
     assert left == ""
@@ -118,8 +121,10 @@ def test_a_stage_that_is_killed_goes_on_from_its_checkpoint(up: Path) -> None:
     sent = ftq("submit", "--model", "./tiny", "--set", "save_steps=5", "--set", "logging_steps=1",
                "--set", "epochs=12", *OPTIONS, "--json")  # fmt: skip
     run_id = json.loads(sent.stdout)["id"]
-    pid = _wait_for(run_id, "checkpoint", "started")
-    os.killpg(pid, signal.SIGKILL)
+    with closing(Client(Settings.from_env())) as client:
+        told = lambda kind: [one for one in client.store.events(run_id) if (one.stage, one.kind) == ("train", kind)]  # noqa: E731
+        until(lambda: told("checkpoint"), 2 * PATIENCE)
+        os.killpg((told("started")[-1].data or {})["pid"], signal.SIGKILL)
     assert ftq("status", run_id, "--watch").returncode == 0
     kinds = [event["kind"] for event in _events(run_id) if event["stage"] == "train"]
     assert kinds.count("succeeded") == 1
@@ -140,11 +145,3 @@ def test_an_unreachable_hub_fails_at_once_and_says_what_to_do() -> None:
 
 def _events(run_id: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in ftq("events", run_id, "--json").stdout.splitlines()]
-
-
-def _wait_for(run_id: str, kind: str, then: str) -> int:
-    """Wait for the train stage's first event of this kind; the process id that the event `then` told."""
-    until(lambda: kind in [event["kind"] for event in _events(run_id) if event["stage"] == "train"], 2 * PATIENCE, 0.2)
-    told = [event["data"] for event in _events(run_id) if event["stage"] == "train" and event["kind"] == then]
-    assert isinstance(told[-1], dict)
-    return int(told[-1]["pid"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftq.facts import ALL, Fact, facts_of, facts_of_json
@@ -304,7 +304,7 @@ PIECES = st.sampled_from([
 NOISE = st.text(alphabet="ab Z0`*_[]()<>|:-#!~.\\{}\t你。", max_size=30)
 
 
-@settings(database=None, deadline=None, max_examples=300)
+@settings(database=None, deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(PIECES, NOISE), max_size=25))
 def test_every_fact_stands_in_its_file(lines: list[str]) -> None:
     for fact in facts_of("\n".join(lines), "a.md", ALL):

@@ -170,13 +170,14 @@ def test_a_worker_that_died_while_it_stopped_is_silent(store: RunStore, clock: C
 
 @pytest.mark.slow
 def test_a_drained_worker_is_left_and_comes_back(bench: Bench) -> None:
-    bench.submit("long", max_steps=60)
+    bench.submit("long", {"train": {"1": "wait"}}, max_steps=20)
     first = bench.start_worker("cpu,gpu")
     until(lambda: bench.has("long", "checkpoint", "train"))
     said = ftq(bench, "workers", "drain", first.name.partition("@")[0])
     assert said.exit_code == 0, said.output
     assert said.stdout == f"{first.name} takes nothing new and finishes long (train).\n"
     assert "Note: no other worker serves cpu, gpu: what comes there waits." in said.stderr
+    bench.let_go("long")
     until(lambda: bench.client.find("long").stage("train").status == "succeeded")
     until(lambda: "drained: nothing new is taken" in (bench.logs / "w1.log").read_text())
     listed = json.loads(ftq(bench, "workers", "--json").stdout)

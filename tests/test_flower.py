@@ -83,7 +83,7 @@ def test_only_a_clear_word_opens_the_controls(home: Path, given: str, read_only:
 
 def start_and_fail(**environment: str) -> str:
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--conf={CONFIG}"]
-    failed = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    failed = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=300)
     assert failed.returncode == 1
     return failed.stderr
 

@@ -44,7 +44,7 @@ def to_markdown_bytes(data, format):
 REASONS = {
     "crash": "the converter died on it (SIGSEGV): save it again, or as another format",
     "exit": "the converter died on it (exit code 3): save it again, or as another format",
-    "hang": "took more than 4 s to convert: split it",
+    "hang": "took more than 10 s to convert: split it",
     "memory": "needs more than 200 MB of memory to convert: split it",
     "text": "gives more than 1 million characters: split it",
     "panic": "damaged, or the converter can't read it (BaseException: index out of bounds)",
@@ -65,7 +65,7 @@ def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_whatever_a_converter_does_its_file_is_named_and_the_next_one_converted(traps: Path) -> None:
     fine = write(traps / "fine.rtf", b"{\\rtf1%fine")
     given = {}
-    with Converter(Limits(memory=200_000_000, cpu=60, wall=4, text=1_000_000)) as converter:
+    with Converter(Limits(memory=200_000_000, cpu=60, wall=10, text=1_000_000)) as converter:
         for what in REASONS:
             with pytest.raises(Unusable) as raised:
                 converter.convert(write(traps / "a.rtf", b"{\\rtf1%" + what.encode()))

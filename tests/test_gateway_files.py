@@ -37,7 +37,7 @@ from gateway.files import form
 from gateway.files.lines import LONGEST, Lines
 from gateway.files.storage import Storage
 from tests.gateway_tools import FORM, answers, key_of, make_gateway, multipart, serving, settings_of, strictly
-from tests.tools import free_port, until
+from tests.tools import PATIENCE, free_port, until
 
 ROW = b'{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}\n'
 MOST = 300_000  # bytes of the largest upload here
@@ -614,12 +614,12 @@ def test_a_gateway_that_is_killed_in_an_upload_leaves_a_partial_that_the_next_on
     process, url = _start(home)  # another gateway may still be writing it: it stays for an hour
     assert left.exists()
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(PATIENCE)
     os.utime(left, (0, 0))
     process, url = _start(home)
     until(lambda: not left.exists())
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(PATIENCE)
 
 
 def _storage(home: Path) -> tuple[Client, Storage]:
@@ -645,7 +645,7 @@ if moment == "deleting": storage.store.files.delete = die
 if moment == "deleted": Path.unlink = die
 storage.delete(file)
 """
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 9
+    assert subprocess.run([sys.executable, "-c", script], timeout=300).returncode == 9
     client, _ = _storage(home)
     for path in (home / "files").iterdir():
         os.utime(path, (0, 0))
@@ -767,5 +767,5 @@ def _peak_of_uploading(home: Path, megabytes: int) -> float:
     assert answer.json()["bytes"] == megabytes * len(block)
     status = Path(f"/proc/{process.pid}/status").read_text()
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(PATIENCE)
     return float(status.partition("VmHWM:")[2].split()[0]) * 1024

@@ -823,7 +823,7 @@ def test_jobs_over_postgresql(postgres: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_script_of_openais_runs_over_a_real_queue(tmp_path: Path) -> None:
-    bench = tools.Bench(tmp_path / "home", "tests.fake_worker", FTQ_LEASE_SECONDS="3")
+    bench = tools.Bench(tmp_path / "home")
     try:
         bench.start_broker()
         site = Site(tmp_path / "home")

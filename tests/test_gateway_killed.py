@@ -25,7 +25,7 @@ from ftq.store.gateway.keys import Limits
 from gateway.files.storage import Storage
 from tests import tools
 from tests.gateway_tools import FORM, ROWS, multipart, strictly
-from tests.tools import free_port, until
+from tests.tools import PATIENCE, free_port, until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 KILLS, CLIENTS, JOBS = 100, 3, 12
@@ -87,7 +87,7 @@ class Killer(threading.Thread):
 
 
 def test_killed_a_hundred_times_it_loses_nothing_and_makes_nothing_twice(tmp_path: Path, cache: Path) -> None:
-    bench = tools.Bench(tmp_path / "home", "tests.fake_worker", FTQ_LEASE_SECONDS="30")
+    bench = tools.Bench(tmp_path / "home")
     try:
         bench.start_broker()
         bench.start_worker()
@@ -168,7 +168,7 @@ def use_once(killer: Killer, secret: str, once: Once, chance: random.Random) -> 
     """Upload and delete; what isn't answered isn't sent again, and may have been done."""
     headers = {**FORM, "authorization": f"Bearer {secret}"}
     while killer.kills < KILLS:
-        assert killer.is_up.wait(60)  # a gateway that is dying still listens: one answer is lost with each
+        assert killer.is_up.wait(PATIENCE)  # a gateway that is dying still listens: one answer is lost with each
         with suppress(httpx.TransportError), httpx.Client(base_url=killer.url, headers=headers, timeout=60) as http:
             while killer.kills < KILLS:
                 once.unsure += 1
@@ -211,7 +211,9 @@ def check_jobs(client: openai.OpenAI, did: Did) -> None:
         texts = Counter(event.message for event in jobs.list_events(job.id))
         assert texts[f"Created fine-tuning job: {job.id}"] == 1
         assert job.status == ("cancelled" if job.id in did.cancelled else "succeeded"), job
-        assert texts["The job has successfully completed"] == len(job.result_files) == (job.status == "succeeded")
+        done, trained = job.status == "succeeded", any(text.startswith("Step ") for text in texts)
+        assert texts["The job has successfully completed"] == done
+        assert done <= len(job.result_files) <= trained  # one that was cancelled after its training has its losses
         if job.result_files:
             assert client.files.content(job.result_files[0]).text.startswith("step,train_loss")
 

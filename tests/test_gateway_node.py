@@ -21,7 +21,7 @@ def test_files_and_uploads_in_the_official_client(version: str, home: Path, tmp_
     script = node_with(version, tmp_path, SCRIPT)
     app, _ = make_gateway(home)
     with serving(app) as url:
-        said = spoken(["node", script], url, key_of(app, "node"), 60, TRAIN=str(tmp_path / "train.jsonl"))
+        said = spoken(["node", script], url, key_of(app, "node"), 300, TRAIN=str(tmp_path / "train.jsonl"))
     assert json.loads(said) == {
         "file": ["train.jsonl", 3000 * len(ROW), "processed"],
         "named": ["ü x.jsonl", 3600],

@@ -21,7 +21,7 @@ def test_jobs_in_the_official_client(version: str, tmp_path: Path) -> None:
     script = node_with(version, tmp_path, SCRIPT)
     app, secret = make_gateway(tmp_path / "home")
     with serving(app) as url:
-        said = spoken(["node", script], url, secret, 60, TRAIN=str(tmp_path / "train.jsonl"))
+        said = spoken(["node", script], url, secret, 300, TRAIN=str(tmp_path / "train.jsonl"))
     assert json.loads(said) == {
         "job": ["fine_tuning.job", "validating_files", "node", {"team": "a b"}],
         "paused": "paused",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from starlette.applications import Starlette
 from ftq.errors import FtqError, RunError
 from ftq.store.store import RunStore
 from gateway import connection, models
+from gateway.connection import Connection
 from gateway.errors import ApiError, without_paths
 from tests.gateway_tools import FORM, ROWS, key_of, make_gateway, multipart, serving
-from tests.tools import until
+from tests.tools import PATIENCE, until
 
 DIGITS = "9" * 5000
 
@@ -36,7 +36,7 @@ class Target:
 
     def raw(self, head: str, body: bytes = b"") -> bytes:
         """The answer to a request as it is written here."""
-        with socket.create_connection(self.address, timeout=10) as connected:
+        with socket.create_connection(self.address, timeout=PATIENCE) as connected:
             connected.sendall(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
             return ended(connected)
 
@@ -144,7 +144,7 @@ def test_numbers_of_thousands_of_digits_are_refused_and_no_error_of_the_server(t
 
 
 def test_a_head_without_an_end_is_cut_off(target: Target) -> None:
-    with socket.create_connection(target.address, timeout=10) as connected:
+    with socket.create_connection(target.address, timeout=PATIENCE) as connected:
         connected.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ")
         with pytest.raises(OSError):
             for _ in range(1000):
@@ -155,7 +155,7 @@ def test_a_head_without_an_end_is_cut_off(target: Target) -> None:
 
 
 def test_trailers_without_an_end_are_cut_off(target: Target) -> None:
-    with socket.create_connection(target.address, timeout=10) as connected:
+    with socket.create_connection(target.address, timeout=PATIENCE) as connected:
         connected.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
         with pytest.raises(OSError):
             for _ in range(1000):
@@ -168,23 +168,28 @@ def test_who_sends_a_request_too_slowly_is_hung_up_on(target: Target, monkeypatc
     head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.secret}\r\nContent-Length: 9999\r\n"
     kind = "Content-Type: multipart/form-data; boundary=ftq\r\n\r\n--ftq\r\n"
     for begun in ("", "GET / HT", head, head + kind):
-        with socket.create_connection(target.address, timeout=10) as connected:
+        with socket.create_connection(target.address, timeout=PATIENCE) as connected:
             connected.sendall(begun.encode())
             ended(connected)
     until(lambda: not list((target.home / "files").glob(".*")))
 
 
 def test_who_sends_a_body_steadily_is_waited_for(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "BODY_SECONDS", 0.2)
-    body = multipart(("purpose", None, b"batch"), ("file", "a", b"x" * 40_000))
+    """The looks fall between its pieces, of which the first may have come with the head."""
+    made, body = list[Connection](), multipart(("purpose", None, b"batch"), ("file", "a", b"x" * 40_000))
+    begin = Connection.connection_made
+    monkeypatch.setattr(Connection, "connection_made", lambda self, to: (made.append(self), begin(self, to))[1])
 
-    def slowly() -> Iterator[bytes]:
+    def steadily() -> Iterator[bytes]:
         for first in range(0, len(body), 4000):
+            until(lambda first=first: not first or (made and made[0]._body >= first))
+            if first > 4000:
+                made[0].loop.call_soon_threadsafe(made[0]._end_if_slow)
+                until(lambda: made[0]._came == 0)  # which it isn't where it hangs up
             yield body[first : first + 4000]
-            time.sleep(0.05)
 
     headers = {**FORM, "authorization": f"Bearer {target.secret}"}
-    answer = httpx.post(f"{target.url}/v1/files", content=slowly(), headers=headers, timeout=30)
+    answer = httpx.post(f"{target.url}/v1/files", content=steadily(), headers=headers, timeout=2 * PATIENCE)
     assert answer.json()["bytes"] == 40_000
 
 

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def make_secrets(folder: Path) -> None:
-    subprocess.run([ROOT / "images" / "secrets.sh", folder], check=True, capture_output=True, timeout=30)
+    subprocess.run([ROOT / "images" / "secrets.sh", folder], check=True, capture_output=True, timeout=300)
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -129,7 +129,7 @@ for word; do case $word in *:/ftq/artifacts) home=${{word%:*}} ;; bash) touch "$
         (tmp_path / name).chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TAG": "t"}
     for script in ("build.sh", "try.sh"):
-        subprocess.run([ROOT / "images" / script], env=environment, check=True, capture_output=True, timeout=30)
+        subprocess.run([ROOT / "images" / script], env=environment, check=True, capture_output=True, timeout=300)
     lines = said.read_text()
     assert re.findall(r"^build .*?--tag (\S+)", lines, re.MULTILINE) == built
     (worker,) = [line for line in lines.splitlines() if "--entrypoint bash" in line]

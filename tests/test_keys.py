@@ -130,7 +130,7 @@ def test_two_first_starts_at_once_make_one_key(home: Path) -> None:
 def test_a_port_that_is_taken_is_said_in_a_line(home: Path) -> None:
     with serving(make_gateway(home)[0]) as url:
         port = int(url.rpartition(":")[2])
-        ended = subprocess.run(ServeOptions(port=port).argv(), capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(ServeOptions(port=port).argv(), capture_output=True, text=True, timeout=300)
     assert ended.returncode == 2
     assert ended.stderr == (
         f"Error: nobody can listen on 127.0.0.1, port {port}: address already in use\n--host and --port name another.\n"

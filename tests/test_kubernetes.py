@@ -70,7 +70,7 @@ def test_the_settings_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PODS)
 def test_every_secret_is_made_and_mounted(name: str, tmp_path: Path) -> None:
     (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
-    subprocess.run([ROOT / "images" / "secrets.sh", tmp_path], check=True, capture_output=True, timeout=30)
+    subprocess.run([ROOT / "images" / "secrets.sh", tmp_path], check=True, capture_output=True, timeout=300)
     volumes = {one["name"]: one for one in PODS[name]["volumes"]}
     mounts = {one["name"]: one["mountPath"] for one in container(name)["volumeMounts"]}
     assert set(volumes) == set(mounts) and volumes["secrets"]["secret"]["secretName"] == "ftq"

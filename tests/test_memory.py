@@ -25,7 +25,7 @@ from worker.attempt.supervisor import Supervisor
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forks")]
 OPTIONS: dict[str, Any] = {
     "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 8, "save_steps": 100,
-    "logging_steps": 1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2, "engine": "trl",
+    "logging_steps": 1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2, "engine": "trl", "dtype": "float32",
 }  # fmt: skip
 
 

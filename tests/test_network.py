@@ -79,10 +79,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_eight_runs_on_two_machines_that_share_no_network(site: Site) -> None:
     names = [f"run{number}" for number in range(8)]
-    for name in names:
-        site.here.submit(name)
     for machine in ("a", "b"):
         site.worker(machine)
+    until(lambda: len(site.store.live_workers()) == 2)
+    for name in names:
+        site.here.submit(name)
     site.wait_for(*names)
     started = Counter(
         (name, line["stage"]) for name in names for line in site.journal(name) if line["event"] == "start"

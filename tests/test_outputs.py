@@ -173,7 +173,7 @@ def test_a_terminal_of_any_kind_shows_something(runs: Store, name: str, value: s
         ours, theirs = os.openpty()
         command = [sys.executable, "-c", program, *more]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", name: value}
-        subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, check=True, timeout=60)
+        subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, check=True, timeout=300)
         os.close(theirs)
         shown = os.read(ours, 65536).decode()
         os.close(ours)

@@ -113,7 +113,7 @@ def test_a_push_that_was_killed_goes_on(hub: Hub, home: Path) -> None:
     }  # a stage in this process may have set it
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     hub.stored = process.kill
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL, said
     hub.stored, hub.room = lambda: None, 2
     assert len(hub.objects) == 1 and hub.repositories["me/handbook"].commits == []

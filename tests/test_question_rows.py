@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftq.examples.dataset import questions_of
@@ -284,7 +284,7 @@ FACTS = st.builds(
 )  # fmt: skip
 
 
-@settings(database=None, deadline=None, max_examples=150)
+@settings(database=None, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(FACTS, max_size=40), st.sampled_from(["", "Mill"]), st.sampled_from(["*", *LANGUAGES]), st.integers(0, 3)
 )

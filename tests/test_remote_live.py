@@ -16,11 +16,12 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from cli_tools import run
+from cli_tools import NOW, run
 
 from ftq.client.remote import connection
 from ftq.client.remote.client import RemoteClient
 from ftq.delivery.copy import PART
+from ftq.doctor.findings import examine
 from ftq.errors import FtqError, NotFound, Refused, RunError, Unavailable, UserError
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
@@ -30,7 +31,7 @@ from tests import finished, tools
 from tests.gateway_tools import key_of, make_gateway, serving
 from tests.test_remote import far_away, fill
 from tests.tiny import make_tiny_model
-from tests.tools import free_port, until
+from tests.tools import PATIENCE, free_port, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -317,6 +318,8 @@ def test_the_doctor_looks_at_the_server(
     served: tuple[Any, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, url, secret = served
+    monkeypatch.setattr("ftq.doctor.web.SERVER_SECONDS", PATIENCE)
+    monkeypatch.setattr(examine, "__defaults__", (PATIENCE,))
     with far_away(monkeypatch, tmp_path, url, secret):
         found = json.loads(run("doctor", "--json").stdout)["findings"]
         told = {one["check"]: one["message"] for one in found if one["where"] == "client"}
@@ -373,9 +376,8 @@ def test_an_answer_that_is_not_of_ftq(
 def test_following_outlasts_a_restart_of_the_server(tmp_path: Path, cache: Path) -> None:
     fill(tmp_path / "served")
     app, secret = make_gateway(tmp_path / "served")
-    store = app.state.gateway.client.store
-    with serving(app) as url:
-        port = int(url.rpartition(":")[2])
+    store, port = app.state.gateway.client.store, free_port()
+    with serving(app, port) as url:
         client = client_of(url, secret)
         seen = client.follow("bbbb2222", 0.01)
         events = client.follow_events("bbbb2222", True)
@@ -516,6 +518,7 @@ def test_records_travel_there_and_back(served: tuple[Any, str, str]) -> None:
     app, url, secret = served
     store, client = app.state.gateway.client.store, client_of(url, secret)
     assert client.all() == store.all() and len(store.all()) == 5
+    store.clock = lambda: NOW  # when the runs were made: a worker that is alive for the one is for the other
     assert client._records.workers() == store.workers() != []
     assert client.models.versions() == store.versions() != []
     for one in store.all():

@@ -173,15 +173,15 @@ def documents(folder: Path, **behave: Any) -> Path:
 
 @pytest.mark.long
 def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> None:
-    good, bad = documents(tmp_path / "good"), documents(tmp_path / "bad", train={"1": "bug"})
+    good, bad = (documents(tmp_path / name, train={"1": how}) for name, how in (("good", "wait"), ("bad", "bug")))
     submit = ["submit", "--model", "smollm2-135m", "--documents"]
-    world.ftq(*submit, str(good), "--name", "good", "--set", "max_steps=60")
+    world.ftq(*submit, str(good), "--name", "good")
     world.ftq(*submit, str(bad), "--name", "bad")
     world.dump_broker()
     worker = world.machine.start_worker()
     world.start_flower()
-    until(lambda: world.machine.stage_pid(world.machine.client.find("good")))
-    given = process_environment(world.machine)
+    given = until(lambda: process_environment(world.machine))
+    world.machine.let_go("good")
     until(lambda: all(run.is_finished for run in world.machine.client.all()))
     assert {run.name: run.status for run in world.machine.client.all()} == {"good": "succeeded", "bad": "failed"}
 
@@ -211,9 +211,11 @@ def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> 
 
 
 def process_environment(machine: Bench) -> dict[str, str]:
+    """That of the stage at work; empty if there is none, or it has just ended."""
     pid = machine.stage_pid(machine.client.find("good"))
-    assert pid
-    return psutil.Process(pid).environ()
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).environ() if pid else {}
+    return {}
 
 
 @contextlib.contextmanager
@@ -234,6 +236,15 @@ def all_at_work(folder: Path, umask: int, **environment: str) -> Iterator[Bench]
         machine.close()
 
 
+def modes_below(home: Path) -> dict[Path, int]:
+    """Of all files and folders, but for those that their owners delete meanwhile."""
+    modes = dict[Path, int]()
+    for path in [home, *home.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError):
+            modes[path] = path.lstat().st_mode
+    return modes
+
+
 @pytest.mark.slow
 def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
     """Client, worker, embedded broker, SQLite and a real prepare, all started with the usual umask."""
@@ -247,7 +258,7 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
         (by_hand / "documents" / "a.md").write_text("# A\n\nText.\n")
         (by_hand / "documents" / "a.md").chmod(0o600)
         subprocess.run(prepare, env=machine.environment, cwd=ROOT, check=True, capture_output=True)
-        found = {path: path.lstat().st_mode for path in [home, *home.rglob("*")]}
+        found = modes_below(home)
         open_to_others = [str(path) for path, mode in found.items() if mode & 0o077]
         names = {path.name for path in found}
     assert open_to_others == []
@@ -260,9 +271,10 @@ def test_all_that_is_written_is_closed_to_others(tmp_path: Path) -> None:
 def test_a_team_shares_the_folder_by_its_group(tmp_path: Path) -> None:
     with all_at_work(tmp_path, 0o007, FTQ_UMASK="007") as machine:  # the umask that `ftq up` sets for a broker
         home = machine.settings.home
-        modes = {path: path.stat().st_mode for path in [home, *home.rglob("*")]}
         modes = {
-            path: mode for path, mode in modes.items() if not path.is_relative_to(home / "broker" / "appendonlydir")
+            path: mode
+            for path, mode in modes_below(home).items()
+            if not path.is_relative_to(home / "broker" / "appendonlydir")
         }
         folders = {mode & 0o777 for mode in modes.values() if stat.S_ISDIR(mode)}
         files = {

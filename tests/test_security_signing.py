@@ -82,7 +82,7 @@ def test_unsigned_messages_are_dropped_and_the_reconciler_sends_signed_ones(mach
     created = machine.client.find(forged).created_at
     assert len(claimed) == len(STAGES) and claimed[0].at - created > 1.5  # FTQ_HASTE
     assert [machine.client.find(run).status for run in (forged, signed)] == ["succeeded"] * 2
-    assert f"run {forged} was stuck: its next stage is sent again" in log.read_text()
+    until(lambda: f"run {forged} was stuck: its next stage is sent again" in log.read_text())
     assert log.read_text().count("not signed") == 1
 
 

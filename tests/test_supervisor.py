@@ -672,7 +672,7 @@ def _supervise(home: Path, lease_seconds: float) -> None:
 def test_a_stage_ends_by_itself_without_its_supervisor(rig: Rig, tmp_path: Path, blow: int) -> None:
     folder = rig.submit("r", done=1, max_steps=400, save_steps=1000)
     rig.store.close()
-    child = multiprocessing.get_context("fork").Process(target=_supervise, args=(tmp_path, 60 if blow == 9 else 1.5))
+    child = multiprocessing.get_context("fork").Process(target=_supervise, args=(tmp_path, 60 if blow == 9 else 5))
     child.start()
     pid = rig.wait_for("started")["pid"]
     until(lambda: (rig.store.get("r").stage("train").progress or {}).get("step"))
@@ -774,7 +774,7 @@ def test_a_process_that_didnt_start_leaves_no_lock_held(
             monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
         with pytest.raises(LeaseLost if trouble == "lease lost" else OSError):
             stage_process.StageProcess("prepare", [str(tmp_path)], tmp_path / "log", 60, tmp_path, fail)
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert set(os.listdir("/proc/self/fd")) <= before  # what other tests have left may be closed meanwhile
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -102,9 +102,11 @@ def test_client_worker_and_flower_do_their_work_and_ask_for_nothing_more(broker:
         assert "The broker" not in "".join(client.resume("wide")[1])
         long = client.submit({**options, "max_steps": 10_000}, "long").run
         until(lambda: client.find("long").current.name == "train" and client.find("long").status == "running")  # type: ignore[union-attr]
+        until(lambda: f"{long.id}.train.1" in ask(port, "/api/tasks"))  # Flower hears the worker by now
         ask(port, f"/api/task/revoke/{long.id}.train.1?terminate=true", data=b"")
         until(lambda: client.find("long").status == "cancelled")
-        until(lambda: f"{first.id}.{STAGES[-1]}.1" in ask(port, "/api/tasks"))
+        last = client.submit({**options, "max_steps": 5}, "last").run
+        until(lambda: f"{last.id}.{STAGES[-1]}.1" in ask(port, "/api/tasks"))
         assert broker.refused() == set()
     finally:
         if flower:
@@ -120,7 +122,7 @@ def start_flower(environment: dict[str, str], port: int, log: Path) -> subproces
     extra = {"FTQ_FLOWER_AUTH": LOGIN, "FTQ_FLOWER_CONTROL": "1"}
     with log.open("wb") as output:
         flower = subprocess.Popen(command, env=environment | extra, stdout=output, stderr=output)
-    until(lambda: ask(port, "/api/tasks") is not None)
+    until(lambda: ask(port, "/api/tasks"))
     return flower
 
 
@@ -142,10 +144,10 @@ def ask(port: int, path: str, data: bytes | None = None) -> str:
 def reach(broker: SecuredBroker, **changes: str) -> bool:
     """Whether a client with these settings can send: Celery's own connection, made as ftq makes it."""
     app = queue.make_app(Settings.from_env(broker.environment("client") | changes))
-    app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 2}
+    app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": PATIENCE}
     try:
         with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=0, timeout=30)
+            connection.ensure_connection(max_retries=0, timeout=PATIENCE)
             return bool(connection.default_channel.client.llen("cpu") >= 0)
     except (OSError, queue.OperationalError, redis.RedisError):
         return False

@@ -72,7 +72,7 @@ def collector() -> Iterator[Collector]:
 def submit(home: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [*FTQ, "submit", "--model", "smollm2-135m", "--documents", str(folder), "--json"]
     given = os.environ | {"FTQ_HOME": str(home)} | environment
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow
@@ -140,13 +140,14 @@ def test_missing_libraries_are_said_once_and_harm_nothing(
             spans.record("abc", "submit", spans.now())
     finally:
         spans._tracer.cache_clear()
-    assert [message for message in caplog.messages if spans.INSTALL in message] and len(caplog.messages) == 1
+    (told,) = [record.getMessage() for record in caplog.records if record.name == spans.log.name]
+    assert spans.INSTALL in told
 
 
 def test_nothing_is_imported_where_nobody_asks(tmp_path: Path) -> None:
     code = "import sys; from ftq.trace import spans; spans.record('a', 'ask', 1); print('opentelemetry' in sys.modules)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    asked = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    asked = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert asked.stdout == "False\n", asked.stderr
     assert importlib.util.find_spec("opentelemetry")
 

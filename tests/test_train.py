@@ -34,6 +34,7 @@ OPTIONS = {
     "max_seq_length": 128, "batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": STEPS, "save_steps": 3,
     "logging_steps": 1, "dropout": 0.1, "r": 8, "learning_rate": 1e-2, "valid_fraction": 0.2,
     "quantizations": ["q8_0"], "max_tokens": 8, "exposures": 6, "word_dropout": 0.3,
+    "dtype": "float32",  # what is compared bit by bit chooses no type by how fast the processor was
 }  # fmt: skip
 MANUAL = """# Pumps
 
@@ -202,16 +203,32 @@ def stage(name: str, run: Path, *changes: str, attempt: int = 0) -> subprocess.C
     return forked.run(command(name, run, attempt, *changes), stack)
 
 
-def stop_at(run: Path, line: str, with_signal: signal.Signals) -> tuple[int, list[str]]:
-    """Train attempt 0 until it reports `line`, then send the signal. (exit code, all it reported)."""
-    said = []
-    words = command("train", run, 0)
+STOPPING = """
+import os, runpy, sys
+from worker.stages.process.main import Report
+
+send, (event, step, number), sys.argv = Report._send, sys.argv[1:4], sys.argv[3:]
+
+def stopping(report, kind, values):
+    send(report, kind, values)
+    if (kind, values.get("step")) == (event, int(step)):
+        os.kill(os.getpid(), int(number))
+
+Report._send = stopping
+runpy.run_module("worker.stages.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def stop_at(run: Path, event: str, step: int, with_signal: signal.Signals) -> tuple[int, list[str]]:
+    """Train attempt 0; when it has reported this event of this step it gets the signal, before it goes on.
+
+    (exit code, all it reported).
+    """
+    order = [event, str(step), str(int(with_signal))]
+    words = [sys.executable, "-c", STOPPING, *order, *command("train", run, 0)[3:]]
     with Forked(words, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, stack="unsloth") as process:
-        for text in process.stderr or []:
-            said.append(text)
-            if text.startswith(line):
-                process.send_signal(with_signal)
-                line = "nothing more to wait for"
+        assert process.stderr
+        said = process.stderr.readlines()
     return process.returncode, said
 
 
@@ -295,7 +312,7 @@ def goes_on_to_the_same_bits(run: Path, step: int, unbroken: Path) -> None:
 @pytest.mark.slow
 def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepared: Path, unbroken: Path) -> None:
     run = copy(prepared, "killed")
-    code, _ = stop_at(run, "checkpoint: message=checkpoint at step 6", signal.SIGKILL)
+    code, _ = stop_at(run, "checkpoint", 6, signal.SIGKILL)
     assert code == -signal.SIGKILL
     torn = run / "checkpoints/0/checkpoint-6/optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:-100])
@@ -305,7 +322,7 @@ def test_killed_with_its_newest_checkpoint_torn_it_ends_with_the_same_bits(prepa
 @pytest.mark.slow
 def test_sigterm_saves_a_checkpoint_and_the_rest_gives_the_same_bits(prepared: Path, unbroken: Path) -> None:
     run = copy(prepared, "stopped")
-    code, said = stop_at(run, "progress: percent=41.7 step=5", signal.SIGTERM)
+    code, said = stop_at(run, "progress", 5, signal.SIGTERM)
     assert code == STOPPED, "".join(said)
     saved = max(found.step for found in checkpoints.find_all(RunDir(run)))
     assert f"checkpoint: message=checkpoint at step {saved} step={saved}\n" in said and 5 <= saved < STEPS

@@ -167,7 +167,7 @@ def test_what_a_killed_process_has_written_is_asked_no_second_time(run: RunDir, 
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(run.path)], env={**os.environ, **model.environment}, start_new_session=True
     )
-    assert model.hangs.wait(60)
+    assert model.hangs.wait(300)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     with run.questions.open("ab") as file:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from benchmarks.drill_machine import Machine
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Event, Run
+from ftq.store.schema import stages
 from ftq.store.store import RunStore
 
 # Far more than anything waited for takes: the machine may have others' work to do, and who succeeds waits no longer.
@@ -65,7 +66,7 @@ class Bench(Machine):
     """The drill's machine, with what tests ask of it.
 
     Leases outlast whatever else the computer has to do, and what got stuck is looked for twice a second all the same
-    (tests/fake_worker.py). A test in which a lease has to end gives it a short one.
+    (tests/fake_worker.py). A test in which a lease has to end lets it end (end_leases).
     """
 
     def __init__(self, home: Path, module: str = "tests.fake_worker", **environment: str) -> None:
@@ -101,6 +102,11 @@ class Bench(Machine):
     def let_go(self, name: str) -> None:
         """End what a stage with the wish `wait` waits for."""
         (self.client.run_dir(self.run(name).id).documents / "go").touch()
+
+    def end_leases(self) -> None:
+        """Let those who hold a stage now have given no sign of life for longer than their leases."""
+        with self.client.store.writing() as db:
+            db.execute(stages.update().where(stages.c.status == "running").values(lease_until=0.0))
 
     def wait_for(self, name: str, status: str = "succeeded") -> None:
         """Wait for the run's end, and see that it is this one."""

@@ -256,6 +256,6 @@ def _each(action: Callable[[Item], Value], items: list[Item]) -> None:
         done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
         for future in waiting:
             future.cancel()
-        errors = [error for future in done if (error := future.exception())]
+        errors = [error for future in futures if future in done and (error := future.exception())]
     if errors:
         raise errors[0]
