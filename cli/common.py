@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ftq.errors import printable
+from ftq.errors import NotFound, printable
 from ftq.start import INTERRUPTED
 from ftq.words import plural as plural
 from ftq.words import size as size
@@ -76,10 +76,22 @@ def refuse_server(instead: str) -> None:
 
 def find_run(client: AnyClient, wanted: str) -> Run:
     """The run that the user names; a note says which one it is where the name could mean a version too."""
-    run = client.find(wanted)
+    try:
+        run = client.find(wanted)
+    except NotFound:
+        check_database(client)
+        raise
     if other := client.models.other_latest(wanted, run):
         note(f"Note: {other}")
     return run
+
+
+def check_database(client: AnyClient) -> None:
+    """UserError where runs are missing because the workers of FTQ_BROKER_URL use another database."""
+    from ftq.client.client import Client
+
+    if isinstance(client, Client) and not client.settings.embedded:
+        client.check_database()
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -118,6 +118,8 @@ def test_only_a_person_takes_it_from_another_database_and_not_from_one_at_work(c
 def test_what_nobody_can_read_says_nothing(client: redis.Redis, said: bytes) -> None:
     client.set(OWNER, said)
     assert owner.read(client) is None
+    assert owner.keep(client, A) is None  # nor keeps it a worker from saying it anew
+    assert owner.read(client) == up(A)
 
 
 def test_no_password_is_shown() -> None:
@@ -156,6 +158,16 @@ def test_submit_without_the_database_is_refused_and_makes_none(server: str, home
 
 
 @pytest.mark.usefixtures("team")
+@pytest.mark.parametrize(
+    "command", ["status", "status handbook", "logs handbook", "pull handbook", "rm --yes handbook"]
+)
+def test_where_runs_are_missing_it_is_said_whose_the_broker_is(server: str, home: Path, command: str) -> None:
+    failed = ftq(*command.split(), FTQ_BROKER_URL=server)
+    told = TOLD.format(mine=f"sqlite:///{home}/ftq.db", broker=server)
+    assert (failed.exit_code, failed.stderr) == (2, f"Error: {told}\n")
+
+
+@pytest.mark.usefixtures("team")
 def test_every_command_that_sends_is_refused(server: str, documents: Path, store: Any) -> None:
     store.add("abc", "mine")
     store.runs.cancel("abc")
@@ -164,6 +176,8 @@ def test_every_command_that_sends_is_refused(server: str, documents: Path, store
                  "documents": str(documents)}, "x", "x1")):  # fmt: skip
         with pytest.raises(UserError, match="FTQ_DATABASE_URL isn't set"):
             send("mine")
+    with pytest.raises(UserError, match="FTQ_DATABASE_URL isn't set"):
+        _ = client.room  # gc would take the other's runs for deleted ones
     assert client.find("mine").status == "cancelled"
     client.close()
 

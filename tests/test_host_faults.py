@@ -222,7 +222,7 @@ def test_a_file_in_use_that_a_disk_keeps_is_said(home: Path, monkeypatch: pytest
 
     monkeypatch.setattr(run_dir, "remove", not_empty)
     with closing(RunStore(f"sqlite:///{home}/ftq.db")) as store, pytest.raises(Unavailable) as caught:
-        Room(store, home).clear(leftover)
+        Room(store, Settings.from_env({"FTQ_HOME": str(home)})).clear(leftover)
     assert caught.value.message == f"a file of {leftover} is in use ({left}): a worker may still have the model loaded"
     assert caught.value.hint.startswith("`ftq gc` deletes the rest")
 

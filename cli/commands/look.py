@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import complete_run, ctrl_c, find_run, json_option, note, open_client, print_json, run_argument
+from cli.common import (
+    check_database,
+    complete_run,
+    ctrl_c,
+    find_run,
+    json_option,
+    note,
+    open_client,
+    print_json,
+    run_argument,
+)
 from ftq.errors import FtqError, Unavailable, printable
 from ftq.files.log_head import OneAttempt
 from ftq.files.run_dir import STAGES
@@ -83,6 +93,7 @@ def _list(client: AnyClient, limit: int | None, as_json: bool) -> None:
         return
     runs = client.all(limit)
     if not runs:
+        check_database(client)
         other = "" if client.has_database() else " Those of another folder: FTQ_HOME=FOLDER."
         note(f"No runs yet in {client.place}: `ftq submit --model smollm2-135m` makes one.{other}")
         return

@@ -72,6 +72,10 @@ class Client(RunFiles):
     def _doorbell(self) -> Doorbell:
         return Doorbell(self.settings, lambda: self.store)
 
+    def check_database(self) -> None:
+        """UserError if the broker's workers use another database than this client."""
+        self._doorbell.check()
+
     # ---- submit -----------------------------------------------------------------------------------------
 
     def submit(self, options: dict[str, Any], name: str | None = None, owner: str = "") -> Submitted:

@@ -89,8 +89,10 @@ def keep(client: redis.Redis, mine: Owner, embedded: bool = False, had: bool = F
     owner = read(client)
     if owner and owner.identity != mine.identity and not may_go(owner, mine, embedded) and (owner.up or not had):
         return owner
-    if owner is None and not _say(client, mine, only_first=True):  # another was first
-        return keep(client, mine, embedded, had)
+    if owner is None and not _say(client, mine, only_first=True):
+        if read(client):  # another was first
+            return keep(client, mine, embedded, had)
+        _say(client, mine)  # what stands there is nobody's word
     if owner:
         is_others = owner.identity == mine.identity and owner.up not in ("", mine.worker)  # who may name it otherwise
         _say(client, owner if is_others else mine)

@@ -9,6 +9,7 @@ from ftq.plan.card import GIB, Machine
 from ftq.plan.decide import Training, choose, smallest, too_large
 from ftq.plan.plan import CHOSEN
 from ftq.spec import models
+from ftq.spec.options import RunSpec
 from ftq.spec.shape import Shape
 
 SHORTEST = 256  # the smallest max_seq_length that is proposed
@@ -25,7 +26,7 @@ def refusal(training: Training, shape: Shape, machine: Machine) -> UserError:
 def _freer(training: Training, machine: Machine) -> str:
     """The same with `auto` for what decides about memory."""
     spec = training.spec
-    fixed = [name for name in CHOSEN if getattr(spec, name) != "auto"]
+    fixed = [name for name in CHOSEN if getattr(spec, name) not in ("auto", RunSpec.model_fields[name].default)]
     if not fixed:
         return ""
     free = spec.model_copy(update=dict.fromkeys(fixed, "auto"))

@@ -22,6 +22,7 @@ from ftq.store.store import RunStore
 
 if TYPE_CHECKING:
     from ftq.client.bucket.files import BucketFiles
+    from ftq.doorbell.bell import Doorbell
 
 
 class RunFiles(Following):
@@ -30,6 +31,10 @@ class RunFiles(Following):
     @property
     @abstractmethod
     def store(self) -> RunStore: ...
+
+    @property
+    @abstractmethod
+    def _doorbell(self) -> Doorbell: ...
 
     @property
     def log_seconds(self) -> float:  # type: ignore[override]
@@ -46,7 +51,11 @@ class RunFiles(Following):
 
     @cached_property
     def room(self) -> Room:
-        """What runs take on the disk, and deleting it."""
+        """What runs take on the disk, and deleting it.
+
+        UserError if the broker's workers use another database: its runs would look deleted here.
+        """
+        self._doorbell.check()
         if self._bucket:
             from ftq.client.bucket.room import BucketRoom
 

@@ -48,7 +48,7 @@ class BucketRoom(Room):
         OutOfReach without the bucket: nobody knows then what there is.
         """
         copies = sorted(mark.parent for mark in self._home.glob(f"[!.]*/{FOLDER}"))
-        gone = [folder for folder in copies if not (folder / ".submitting").exists()]
+        gone = [folder for folder in copies if not (folder / ".submitting").exists() and disk.is_abandoned(folder)]
         gone = [folder for folder in gone if not is_recorded(self._store, folder.name)]
         copies_of_gone = [(folder, disk.size_of(folder)) for folder in gone]
         return [*super().leftovers(), *copies_of_gone, *self._given_up(), *self._unknown(orphans)]
