@@ -166,10 +166,9 @@ class Bucket:
 
     def probe(self, *, write: bool = False) -> None:
         """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        open_it = opener(
-            self.url, PROBE_SECONDS, PROBE_SECONDS, attempts=1
-        )  # here, as a busy machine imports for seconds
-        self._within(PROBE_SECONDS, lambda: self._probe(open_it(), write))
+        # Here, as a busy machine imports for seconds.
+        open_it = opener(self.url, PROBE_SECONDS, PROBE_SECONDS, attempts=1)
+        self._within(PROBE_SECONDS, lambda: self._probe(open_it, write))
 
     # ---- inside -----------------------------------------------------------------------------------------
 
@@ -177,7 +176,7 @@ class Bucket:
         """OutOfReach unless the bucket answers something small within so many seconds."""
         with self._translating():
             fs = self._asker  # opening it may take a busy machine seconds
-        self._within(seconds, lambda: self._probe(fs, False))
+        self._within(seconds, lambda: self._probe(lambda: fs, False))
 
     @cached_property
     def _asker(self) -> Any:
@@ -192,8 +191,9 @@ class Bucket:
             raise self._advise(OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url)))
         done.result()
 
-    def _probe(self, fs: Any, write: bool) -> None:
+    def _probe(self, open_it: Callable[[], Any], write: bool) -> None:
         with self._translating():
+            fs = open_it()
             self._check_place(fs)
             if write:
                 path = self._path(f".ftq-doctor-{os.urandom(6).hex()}")
