@@ -6,6 +6,7 @@ again and again (tests/hostile.py): four times the size takes about four times t
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from ftq.spec.options import parse
 MEMORY = 500_000_000  # bytes of a process
 MANUAL = Path(__file__).parent.parent / "documents"
 IN_A_FOLDER = 40  # documents
+TRIES = 3  # before a document is called steep: other work takes the processor's caches
 SECONDS, GROWTH = 120, 300_000_000  # that a folder may take, wherever; bytes, of this process
 JSON = b'[{"question": "Who?", "answer": "Ann, and 3 others."}, {"messages": [{"role": "user", "content": "Q"}, '
 JSON += b'{"role": "assistant", "content": "A"}]}, {"name": "pump", "weight": {"value": "12 kg"}}]'
@@ -111,7 +113,12 @@ def some() -> list[str]:
 )
 def test_time_grows_with_the_document(size: int, names: list[str], tmp_path: Path) -> None:
     spent("a.md", b"# A\n\nThe pump keeps 7 of 9 valves open.\n", tmp_path)  # imports, compiled patterns
-    assert [name for name in names if is_steep(name, size, tmp_path) and is_steep(name, size, tmp_path)] == []
+    gc.collect()
+    gc.freeze()  # what earlier tests left isn't looked through, the oftener the longer a document takes
+    try:
+        assert [name for name in names if all(is_steep(name, size, tmp_path) for _ in range(TRIES))] == []
+    finally:
+        gc.unfreeze()
 
 
 def is_steep(name: str, size: int, folder: Path) -> bool:
