@@ -27,6 +27,8 @@ class BucketServer:
         self._server: BaseWSGIServer | None = None
         self.start()
         self.client.create_bucket(Bucket=bucket)
+        for key in self.keys():  # moto keeps what servers of other tests in this process were given
+            self.client.delete_object(Bucket=bucket, Key=f"ftq/{key}")
 
     @property
     def url(self) -> str:
