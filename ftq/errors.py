@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 # An escape sequence in a file name, a document, an answer or a database must not reach a terminal.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
@@ -39,6 +39,10 @@ class FtqError(Exception):
     def __init__(self, message: str, hint: str = "", about: str = "") -> None:
         super().__init__(message)
         self.message, self.hint, self.about = message, hint, about
+
+    def anew(self) -> Self:
+        """The same error, to be raised once more: one that was raised keeps all that it went through."""
+        return type(self)(self.message, self.hint, self.about)
 
     @property
     def text(self) -> str:

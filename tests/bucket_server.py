@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -68,6 +71,16 @@ class BucketServer:
     def close(self) -> None:
         self.client.delete_bucket_policy(Bucket=self.bucket) if self._server else None
         self.stop()
+
+
+@contextmanager
+def own_server(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
+    """A server for one test, to stop and start; the environment names it."""
+    server = BucketServer(bucket)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.close()
 
 
 class FreezingServer(BucketServer):

@@ -48,7 +48,7 @@ from ftq.files.run_dir import STAGES, RunDir
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from tests import cli_tools, reported
-from tests.bucket_server import BucketServer
+from tests.bucket_server import BucketServer, own_server
 from tests.ceph_server import CephServer
 from tests.cli_tools import ok
 from tests.cloud_servers import AzureServer, GoogleServer
@@ -678,12 +678,9 @@ def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
-    """A server of the test's own, to stop and start; the person's FTQ_HOME has nothing of what it holds."""
-    server = BucketServer("away")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.close()
+    """A server of the test's own; the person's FTQ_HOME has nothing of what it holds."""
+    with own_server("away", monkeypatch) as server:
+        yield server
 
 
 def test_the_documented_line_makes_a_bucket_that_can_be_used(

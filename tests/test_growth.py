@@ -15,7 +15,7 @@ from kombu.asynchronous import Hub
 
 from ftq import queue
 from ftq.files.remote.bucket import Bucket, OutOfReach
-from tests.bucket_server import BucketServer
+from tests.bucket_server import BucketServer, own_server
 from tests.tools import Bench
 from worker.app import QuickConsumer
 from worker.incoming.transport import Incoming
@@ -25,11 +25,8 @@ AT_ONCE = 8
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
-    server = BucketServer("growth")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.close()
+    with own_server("growth", monkeypatch) as server:
+        yield server
 
 
 def test_threads_that_use_a_bucket_at_once_share_one_client(server: BucketServer) -> None:

@@ -22,7 +22,7 @@ def is_stray(request: Any, store: RunStore, run_id: str = "") -> bool:
     """Whether the message of this task is of another database. One of an earlier ftq doesn't say: its run does."""
     if database := request.get(queue.DATABASE):
         return bool(database != store.identity)
-    return bool(run_id) and not store.some([run_id])
+    return bool(run_id) and not store.known([run_id])
 
 
 def turn_away(app: Celery, settings: Settings, request: Any, task: str) -> None:

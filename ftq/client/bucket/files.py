@@ -137,7 +137,7 @@ class BucketFiles:
     def check_reach(self) -> None:
         """OutOfReach if something isn't here because the bucket is out of reach, not because the run hasn't got it."""
         if self._away and self._is_away:
-            raise type(self._away)(self._away.message, self._away.hint)
+            raise self._away.anew()
 
     # ---- logs -------------------------------------------------------------------------------------------
 

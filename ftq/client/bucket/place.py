@@ -67,7 +67,7 @@ def places_of(store: RunStore, runs: Sequence[Run]) -> dict[str, str]:
     """{run id: the bucket's URL, or empty for a folder}; of a run of an earlier version that of the workers."""
     places = store.buckets([run.id for run in runs])
     if len(places) < len(runs):
-        told = [str(one.facts["bucket"]) for one in store.workers() if "bucket" in one.facts]
+        told = _told(store.workers())
         places = {**dict.fromkeys([run.id for run in runs], told[0]), **places} if told else places
     return places
 
@@ -78,7 +78,7 @@ def advise(error: OutOfReach, store: RunStore | None, url: str) -> OutOfReach:
         return error
     try:
         workers = store.workers()
-        known = [str(one.facts["bucket"]) for one in workers if "bucket" in one.facts]
+        known = _told(workers)
         theirs = known[0] if known else next(iter(store.buckets([run.id for run in store.all(1)]).values()), "")
     except FtqError:
         return error
@@ -89,6 +89,11 @@ def advise(error: OutOfReach, store: RunStore | None, url: str) -> OutOfReach:
     elif server := _server(workers, url):
         hints = [server] if error.is_lasting and not endpoint(url) else [server, error.hint]
     return type(error)(error.message, "\n".join(hints))
+
+
+def _told(workers: Sequence[Worker]) -> list[str]:
+    """Where the workers keep the files, each that has said so: a bucket's URL, or empty for a folder."""
+    return [str(one.facts["bucket"]) for one in workers if "bucket" in one.facts]
 
 
 def _server(workers: Sequence[Worker], url: str) -> str:

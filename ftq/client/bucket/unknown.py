@@ -34,18 +34,18 @@ def unknown(bucket: Bucket, store: RunStore) -> Iterator[Unknown]:
     there = [name for name in bucket.names() if _RUN.fullmatch(name)]
     known = store.known(there)
     for run_id in there:
-        if run_id in known or not _is_run(bucket.names(run_id)):
+        if run_id in known or not _is_run(names := bucket.names(run_id)):
             continue
-        databases = databases_of(bucket, run_id)
+        databases = databases_of(bucket, run_id, names)
         objects = bucket.objects(run_id).values() if databases <= {store.identity} else ()
         if objects and time.time() - max(one.changed_at for one in objects) > GRACE_SECONDS:
             yield Unknown(run_id, sum(one.bytes for one in objects), bool(databases))
 
 
-def databases_of(bucket: Bucket, run_id: str) -> set[str]:
-    """The identities of the databases that the run's manifests name."""
+def databases_of(bucket: Bucket, run_id: str, names: list[str] | None = None) -> set[str]:
+    """The identities of the databases that the run's manifests name; `names`, what lies below it, if that is known."""
     named = set[str]()
-    for name in bucket.names(run_id):
+    for name in bucket.names(run_id) if names is None else names:
         if (match := _PART.fullmatch(name)) and match[3]:
             try:
                 manifest = Manifest.from_bytes(bucket.read(f"{run_id}/{name}"), run_id, match[1], int(match[2]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -20,16 +20,17 @@ class Places(Database):
         told = dict[str, str]()
         query = sa.select(events.c.run_id, events.c.data).where(events.c.kind == "submitted")
         with self.reading() as db:
-            for first in range(0, len(run_ids), AT_ONCE):
-                some = query.where(events.c.run_id.in_(run_ids[first : first + AT_ONCE]))
+            for some_ids in _in_parts(run_ids):
+                some = query.where(events.c.run_id.in_(some_ids))
                 told |= {run_id: data["bucket"] for run_id, data in db.execute(some) if data and "bucket" in data}
         return told
 
     def known(self, run_ids: Sequence[str]) -> set[str]:
         """Those of these runs that are recorded."""
         with self.reading() as db:
-            return {
-                run_id
-                for first in range(0, len(run_ids), AT_ONCE)
-                for run_id in db.scalars(sa.select(runs.c.id).where(runs.c.id.in_(run_ids[first : first + AT_ONCE])))
-            }
+            parts = (db.scalars(sa.select(runs.c.id).where(runs.c.id.in_(some))) for some in _in_parts(run_ids))
+            return {run_id for part in parts for run_id in part}
+
+
+def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[first : first + AT_ONCE] for first in range(0, len(ids), AT_ONCE))

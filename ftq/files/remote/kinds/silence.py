@@ -96,4 +96,4 @@ class Silence:
 
     def _raise(self) -> None:
         if error := self.error:
-            raise type(error)(error.message, error.hint)
+            raise error.anew()
