@@ -8,8 +8,8 @@ its imports; the GPU itself is one's alone. ftq's cases are started as its super
 clock runs from the message to the process, the peers' from their own start.
 
 Speeds: ftq's own figure over its last 20 steps, by the GPU's clock: of 28, and of 64 in its later run, for its batches
-differ in size, and for the first fifty some kernel is loaded in every one; the peers' over the second half of 16 (8
-where a step is slow), the GPU waited for at both ends. Real tokens only.
+differ in size, and for the first fifty some kernel is loaded in every one; of 160 with 8 examples in each. The peers'
+is over the second half of 16 (8 where a step is slow), the GPU waited for at both ends. Real tokens only.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from worker.attempt.stage_process import StageProcess
 from worker.stages.model import rows
 
 STEPS, MORE_STEPS, PEER_STEPS, FEW_STEPS = 28, 64, 16, 8
+FEW_AT_ONCE = 160  # steps that are a tenth as large
 LEASE = 3600.0
 PATIENCE = 240.0  # seconds for one case
 STOP = "<|im_end|>"  # of the tokenizer that every model here has
@@ -61,6 +62,8 @@ class Case:
     path: tuple[str, ...] = ()  # folders of WORK_DIR that are on PYTHONPATH instead of what is there now
     attention: str = ""  # UNSLOTH_FLASH_ATTENTION_IMPL
     fp8: bool = False  # ftq may take FP8
+    few: int = 0  # examples in a step, where ftq's own number isn't meant
+    graphs: bool = True
 
 
 def packed(at_once: int) -> tuple[str, ...]:
@@ -84,6 +87,8 @@ def cases(model: str) -> list[Case]:
         Case("ftq, later run", model, steps=MORE_STEPS),
         Case("ftq with FP8, first run", model, fp8=True),
         Case("ftq with FP8, later run", model, steps=MORE_STEPS, fp8=True),
+        Case("ftq, 8 examples a step", model, steps=FEW_AT_ONCE, few=8),
+        Case("ftq, 8 examples a step, no CUDA graphs", model, steps=FEW_AT_ONCE, few=8, graphs=False),
         Case("ftq, PyTorch's own attention", model, attention="off"),  # the same where there is no other one
         Case("ftq, one of 20 held out", model, held_out=20),
         peer("unsloth 16 bit", "unsloth_script", *full, *SIXTEEN),
@@ -177,6 +182,8 @@ class Bench:
                           "--set", f"gradient_accumulation_steps={case.gpus}"]  # fmt: skip
         if case.fp8:
             arguments += ["--set", "load_in_fp8=auto"]
+        if case.few:
+            arguments += ["--set", f"step_examples={case.few}", "--set", f"cuda_graphs={str(case.graphs).lower()}"]
         if case.held_out:
             arguments += ["--set", f"eval_steps={case.steps // 2}"]
         take = partial(StageProcess, "train", arguments, run.log("train"), LEASE, run.path)

@@ -42,6 +42,7 @@ CHANGES: dict[str, tuple[Any, list[str]]] = {
     "r": (8, [TRAIN]), "alpha": (8, [TRAIN]),
     "dropout": (0.1, [TRAIN]), "word_dropout": (0.3, [TRAIN]),
     "target_modules": (["q_proj"], [TRAIN]), "gradient_checkpointing": (False, [TRAIN]),
+    "cuda_graphs": (False, [TRAIN]),
     "optimizer": ("adamw_torch", [TRAIN]), "dataset_num_proc": (1, [TRAIN]), "save_steps": (1, [TRAIN]),
     "logging_steps": (2, [TRAIN]), "early_stopping": (3, [TRAIN]), "keep_best": (True, [TRAIN, EVALUATE]),
     "eval_steps": (10, [TRAIN]), "report_to": (["wandb"], []),

@@ -354,6 +354,17 @@ def test_of_two_plans_about_as_quick_the_one_that_rounds_nothing() -> None:
     assert decide.choose(fixed, H100) == sixteen
 
 
+def test_4_bit_is_never_taken_for_its_speed_where_16_bit_has_room_for_the_same_batches() -> None:
+    """Whatever other runs on this card have shown: a correction is of another model, or of batches of another size."""
+    ways = [(four_bit, saving) for four_bit in (False, True) for saving in (False, True)]
+    quick = seen(*(Correction("unsloth", *way, seconds=0.5 if way[0] else 1.0) for way in ways))
+    plan = decide.choose(training(), quick)
+    assert plan and not plan.load_in_4bit
+    small = replace(quick, card=replace(quick.card, memory=10 * GIB))
+    plan = decide.choose(training(), small)
+    assert plan and plan.load_in_4bit
+
+
 def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
     llama = models.ALIASES["llama-3.1-8b"].shape
     more = memory.token_bytes(llama, ANY_PLAN, spread_keys=True) - memory.token_bytes(llama, ANY_PLAN)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ftq.errors import UserError
 from ftq.plan.card import GIB, Machine
-from ftq.plan.decide import Training, choose, smallest, too_large
-from ftq.plan.plan import CHOSEN
+from ftq.plan.decide import Training, choose, smallest
+from ftq.plan.plan import CHOSEN, Plan
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import Shape
@@ -21,6 +21,17 @@ def refusal(training: Training, shape: Shape, machine: Machine) -> UserError:
     fitting = [_freer(training, machine), _shorter(training, machine), _smaller(training, shape, machine)]
     nearest = "; or ".join(text for text in fitting if text)
     return UserError(message, f"On it fits {nearest}." if nearest else "It needs a larger GPU.")
+
+
+def too_large(spec: RunSpec, least: Plan, machine: Machine) -> str:
+    """The sentence for a model that no plan fits on this card."""
+    usable = f"{machine.card.memory / GIB:.1f} are usable"
+    return f"{spec.model} can't be trained on {machine.card.name}: it needs {needs(least)}, {usable}"
+
+
+def needs(plan: Plan) -> str:
+    """What the smallest plan needs, for people."""
+    return f"{plan.peak / GIB:.1f} GiB at least ({plan.bits} bit, {plan.tokens:,} tokens at once)"
 
 
 def _freer(training: Training, machine: Machine) -> str:

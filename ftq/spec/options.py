@@ -117,6 +117,7 @@ class RunSpec(BaseModel):
     gradient_checkpointing: bool | Literal["auto", "unsloth"] = Field(
         default="auto", description="trade time for memory"
     )
+    cuda_graphs: bool = Field(default=True, description="start a step's kernels as one, where that is faster")
     optimizer: Literal["auto", "adamw_8bit", "adamw_torch"] = Field(
         default="auto", description="auto: 8 bit where memory is short"
     )

@@ -16,6 +16,7 @@ from ftq.plan import decide as choice
 from ftq.plan.card import GIB, Card, Machine
 from ftq.plan.decide import Rows, Training, examples_in_step
 from ftq.plan.duration import loop
+from ftq.plan.least import needs, too_large
 from ftq.plan.plan import Handover, Plan
 from ftq.spec import weights
 from ftq.spec.options import RunSpec
@@ -130,7 +131,7 @@ def _wait_for_room(training: Training, machine: Machine, report: Report) -> tupl
         least = choice.smallest(training, machine)
         if choice.decide(training, alone) is None:
             raise UserError(
-                choice.too_large(training.spec, least, alone),
+                too_large(training.spec, least, alone),
                 "Take a smaller model, a smaller max_seq_length or r, load_in_4bit=true, or a larger GPU.",
             )
         error = _does_not_fit_now(training.spec, least, alone.card, free)
@@ -147,7 +148,7 @@ def _wait_for_room(training: Training, machine: Machine, report: Report) -> tupl
 def _does_not_fit_now(spec: RunSpec, least: Plan, whole: Card, free: int) -> Lost:
     show = "nvidia-smi" if whole.gpu else "ps aux --sort=-rss"
     return Lost(
-        f"{spec.model} needs {choice.needs(least)}, of the {whole.memory / GIB:.1f} of {whole.name} are "
+        f"{spec.model} needs {needs(least)}, of the {whole.memory / GIB:.1f} of {whole.name} are "
         f"{free / GIB:.1f} free now",
         f"An export, an answer, another training run or a program beside ftq holds the rest: `{show}` shows them.",
     )

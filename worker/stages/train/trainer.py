@@ -6,6 +6,7 @@ Import it after the engine: Unsloth has to be imported before everything that it
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from ftq.plan.plan import Plan
 from ftq.spec.options import RunSpec
+from worker.stages.engine import graphs
 from worker.stages.model import rows
 from worker.stages.model.tokens import IGNORED
 from worker.stages.model.varied import Varied
@@ -58,6 +60,8 @@ def make_trainer(
     trainer.eval_dataset = (rows.even(valid_rows, evaluated * plan.gpus) if plan.gpus > 1 else valid_rows) or None
     if plan.padding_free:
         settings.batch_without_padding(trainer, plan)
+    if spec.cuda_graphs and graphs.fits(plan, settings.has_dropout(model)):
+        trainer.recorder = graphs.Recorder(trainer, plan.batch_size, max(lengths))
     return trainer
 
 
@@ -86,6 +90,7 @@ class Trainer(SFTTrainer):
     ) -> None:
         self.plan, self.watcher, self.lengths, self.seed = plan, watcher, lengths, seed
         self.as_trained, self.first = as_trained, FirstLoss(watcher.report)
+        self.recorder: graphs.Recorder | None = None
         super().__init__(**named)
         self.add_callback(self.first)
 
@@ -107,11 +112,13 @@ class Trainer(SFTTrainer):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write none: TRL would put a README.md beside the checkpoints, and the export writes the model card."""
 
-    def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         mask = inputs.get("attention_mask")
         counts = mask is not None and mask.shape == inputs["input_ids"].shape
         self.watcher.tokens = self.watcher.tokens + (mask.sum() if counts else inputs["input_ids"].numel())
-        loss = super().training_step(model, inputs, *rest, **named)
+        usual = partial(super().training_step, model, inputs, num_items_in_batch)
+        recorder = self.recorder
+        loss = recorder.step(model, inputs, num_items_in_batch, usual) if recorder else usual()
         self.first.add(self.state.global_step, loss)
         return loss
 
