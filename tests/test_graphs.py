@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from ftq.plan.plan import Plan
 from tests.tiny import make_tiny_model
-from worker.stages.engine.graphs import SIZES, SMALLEST, Place, fits, size_for
+from worker.stages.engine.graphs import SIZES, SMALLEST, Place, size_for
 from worker.stages.model.tokens import IGNORED
-
-FITTING = Plan("unsloth", True, "bfloat16", "adamw_torch_fused", True, batch_size=8, gradient_accumulation_steps=1)
 
 
 def batch(lengths: list[int], vocabulary: int) -> dict[str, Any]:
@@ -79,14 +75,3 @@ def apart(examples: dict[str, Any], lengths: list[int]) -> list[dict[str, Any]]:
     """Each example by itself."""
     parts = zip(*(examples[name][0].split(lengths) for name in ("input_ids", "labels")), strict=True)
     return [{"input_ids": ids[None], "labels": labels[None]} for ids, labels in parts if (labels != IGNORED).any()]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"gradient_accumulation_steps": 2}, {"gpus": 2}, {"gradient_checkpointing": "unsloth"}, {"gpu": False},
-     {"engine": "trl"}, {"padding_free": False}, {"dtype": "float16"}],
-)  # fmt: skip
-def test_only_steps_that_are_one_batch_are_recorded(other: dict[str, Any]) -> None:
-    assert fits(FITTING, has_dropout=False)
-    assert not fits(FITTING, has_dropout=True)
-    assert not fits(Plan(**{**FITTING.__dict__, **other}), has_dropout=False)

@@ -365,6 +365,31 @@ def test_4_bit_is_never_taken_for_its_speed_where_16_bit_has_room_for_the_same_b
     assert plan and plan.load_in_4bit
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"gradient_accumulation_steps": 2}, {"gpus": 2, "gradient_accumulation_steps": 2}, {"dropout": 0.1},
+     {"gradient_checkpointing": "unsloth"}, {"packing": False}, {"cuda_graphs": False}],
+)  # fmt: skip
+def test_steps_are_recorded_that_are_one_batch_on_one_gpu(other: dict[str, Any]) -> None:
+    few = {"gradient_accumulation_steps": 1, "batch_size": 8}
+    plan = decide.choose(training(**few), H100)
+    assert plan and plan.cuda_graphs
+    less = decide.choose(training(**few | other), H100)
+    assert less and not less.cuda_graphs
+    for machine in (replace(H100, engine="trl"), replace(H100, dtype="float16")):
+        elsewhere = decide.choose(training(**few), machine)
+        assert elsewhere and not elsewhere.cuda_graphs
+
+
+def test_the_longer_a_run_the_less_its_small_steps_wait_for_the_host() -> None:
+    """SmolLM2-135M, 8 examples a step: the host starts a layer's kernels more slowly than an H100 runs them."""
+    shape = models.ALIASES["smollm2-135m"].shape
+    short, long = (decide.choose(training(shape, step_examples=8, max_steps=steps), H100) for steps in (50, 5000))
+    usual = decide.choose(training(shape, step_examples=8, max_steps=5000, cuda_graphs=False), H100)
+    assert short and long and usual
+    assert long.step_seconds < short.step_seconds == usual.step_seconds
+
+
 def test_keys_that_are_copied_for_each_query_head_take_memory() -> None:
     llama = models.ALIASES["llama-3.1-8b"].shape
     more = memory.token_bytes(llama, ANY_PLAN, spread_keys=True) - memory.token_bytes(llama, ANY_PLAN)

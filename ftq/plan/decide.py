@@ -139,7 +139,7 @@ def plans(training: Training, machine: Machine) -> Iterator[Plan]:
                     gradient_accumulation_steps=effective // batch,
                     tokens=_tokens(training, batch, bare.padding_free),
                 )
-                yield _with_cost(way, training, machine)
+                yield _with_cost(replace(way, cuda_graphs=_takes_graphs(spec, way)), training, machine)
 
 
 def takes_fp8(training: Training, machine: Machine) -> bool:
@@ -258,6 +258,13 @@ def _precisions(training: Training, machine: Machine) -> list[tuple[bool, bool]]
     fp8 = [False, True] if spec.load_in_fp8 == "auto" and gains else [spec.load_in_fp8 is True]
     fp8 = fp8 if takes_fp8(training, machine) else [False]
     return [(four, eight) for four in four_bit for eight in fp8 if not (four and eight)]
+
+
+def _takes_graphs(spec: RunSpec, plan: Plan) -> bool:
+    """Whether steps can be recorded: each is one batch on one GPU, computed the same way every time."""
+    single = plan.gradient_accumulation_steps == plan.gpus == 1 and not plan.gradient_checkpointing
+    compiled = plan.gpu and plan.engine == "unsloth" and plan.dtype == "bfloat16" and plan.padding_free
+    return spec.cuda_graphs and not spec.dropout and single and compiled
 
 
 def _batches(spec: RunSpec, effective: int) -> list[int]:

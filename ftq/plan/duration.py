@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EFFICIENCY = {"unsloth": 0.7, "trl": 0.4}  # of a large matrix product's FLOP/s, on a GPU
 CPU_EFFICIENCY = 0.35
 LAYER_SECONDS = 3e-3  # least time of a layer, forward and backward: the host has to launch its kernels
+PLAYED_SECONDS = 1e-3  # the same, launched as one CUDA graph
+RECORDING_STEPS = 100  # until most sizes of a step are recorded
 FP8_TIME = 0.74  # of a 16-bit product's time, quantising what goes in included
 DEQUANTISE_SECONDS = 1e-12  # a weight, from 4 to 16 bit, each time it is used
 ADAM_SECONDS = 4.5e-11  # a weight of the adapter
@@ -97,6 +99,12 @@ def micro_batch_seconds(shape: Shape, adapter: int, plan: Plan, tokens: float, l
     weights -= (1 - FP8_TIME) * shape.gaining if plan.load_in_fp8 else 0
     attention = shape.layers * shape.query * length  # multiply-adds of a token's half square of scores, twice
     compute = tokens * 2 * passes * (weights + attention) / flops
-    launches = shape.layers * LAYER_SECONDS * passes / 2
+    launches = shape.layers * _layer_seconds(plan) * passes / 2
     both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: the longer one, more where they are alike
     return MICRO_BATCH_SECONDS + both + (passes * shape.linear * DEQUANTISE_SECONDS if plan.load_in_4bit else 0.0)
+
+
+def _layer_seconds(plan: Plan) -> float:
+    """The mean over a run's steps."""
+    usual = min(1.0, RECORDING_STEPS / max(1, plan.steps)) if plan.cuda_graphs else 1.0
+    return usual * LAYER_SECONDS + (1 - usual) * PLAYED_SECONDS

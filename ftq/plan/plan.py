@@ -41,6 +41,7 @@ class Plan:
     batch_size: int = 1  # examples that go through a device at once
     gradient_accumulation_steps: int = 1  # micro-batches in an optimiser step, all GPUs together
     gpus: int = 1
+    cuda_graphs: bool = False  # steps are recorded and played, where that turns out to be faster
     tokens: int = 0  # of the largest micro-batch on one device
     steps: int = 0
     peak: int = 0

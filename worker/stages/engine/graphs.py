@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from ftq.plan.plan import Plan
 from worker.stages.engine.device import limit
 from worker.stages.model.tokens import IGNORED
 
@@ -30,13 +29,6 @@ FASTER = 1.1  # than a usual step, or nothing is recorded
 MORE = 2.2  # times a usual step's activations that steps and recordings need together
 NEAR = 0.1  # relative difference to a usual step's gradient that rounding may make
 GIVEN = {"input_ids", "labels", "position_ids", "packed_seq_lengths"}  # what a batch end to end consists of
-
-
-def fits(plan: Plan, has_dropout: bool) -> bool:
-    """Whether this plan's steps can be recorded: each is one batch, computed the same way every time, on one GPU."""
-    whole = plan.gradient_accumulation_steps == 1 and plan.gpus == 1 and not plan.gradient_checkpointing
-    compiled = plan.gpu and plan.engine == "unsloth" and plan.dtype == "bfloat16"
-    return whole and compiled and plan.padding_free and not has_dropout
 
 
 def size_for(tokens: int) -> int:

@@ -60,7 +60,7 @@ def make_trainer(
     trainer.eval_dataset = (rows.even(valid_rows, evaluated * plan.gpus) if plan.gpus > 1 else valid_rows) or None
     if plan.padding_free:
         settings.batch_without_padding(trainer, plan)
-    if spec.cuda_graphs and graphs.fits(plan, settings.has_dropout(model)):
+    if plan.cuda_graphs and not settings.has_dropout(model):
         trainer.recorder = graphs.Recorder(trainer, plan.batch_size, max(lengths))
     return trainer
 
