@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq.files.run_dir import RunDir, read_jsonl, write_json
-from ftq.plan.calibration import compare, correction
-from ftq.plan.card import Correction
+from ftq.plan.calibration import compare, corrections, starts
 from ftq.plan.plan import Handover
 from ftq.spec.weights import parameters
 from worker.attempt.keeper import Standby
@@ -42,6 +41,7 @@ from worker.stages.model import rows
 STEPS, MORE_STEPS, PEER_STEPS, FEW_STEPS = 28, 64, 16, 8
 FEW_AT_ONCE = 160  # steps that are a tenth as large
 LEASE = 3600.0
+WORKER, DOCUMENTS = "bench", "rows"  # whose runs these are, as far as the store is concerned
 PATIENCE = 240.0  # seconds for one case
 STOP = "<|im_end|>"  # of the tokenizer that every model here has
 GIB = 2**30
@@ -128,7 +128,7 @@ class Started:
 class Bench:
     def __init__(self, work: Path, examples: Path, caches: Path) -> None:
         self.work, self.examples, self.caches = work, examples, caches
-        self.corrections: list[Correction] = []  # what ftq's store would know, the newest first
+        self.records: list[dict[str, Any]] = []  # what ftq's store would know, the newest first
 
     def start(self, case: Case) -> Started:
         """Let it do everything that needs no GPU to itself."""
@@ -194,8 +194,8 @@ class Bench:
                     _take(report, facts, time.monotonic() - began)
             for report in stage.last_reports():
                 _take(report, facts, time.monotonic() - began)
-        if learned := correction(facts.get("plan")):
-            self.corrections.insert(0, learned)
+        if plan := facts.get("plan"):
+            self.records.insert(0, plan | {"worker": WORKER, "model": case.model, "documents_hash": DOCUMENTS})
         if case.held_out and facts.get("tokens_per_s"):
             facts["evaluation"] = evaluation(run, facts["tokens_per_s"])
         return facts | {"error_of_prediction": {name: one["error"] for name, one in compare(facts.get("plan")).items()}}
@@ -209,7 +209,8 @@ class Bench:
             valid = train[:: case.held_out]
             del train[:: case.held_out]
         run = prepared(path, self.work / case.model, train, valid)
-        Handover(corrections=tuple(self.corrections)).write(run)
+        begun = starts(self.records, WORKER, case.model, DOCUMENTS)
+        Handover(corrections=corrections(self.records), starts=begun).write(run)
         return run
 
 
