@@ -209,8 +209,9 @@ class Bench:
             valid = train[:: case.held_out]
             del train[:: case.held_out]
         run = prepared(path, self.work / case.model, train, valid)
-        begun = starts(self.records, WORKER, case.model, DOCUMENTS)
-        Handover(corrections=corrections(self.records), starts=begun).write(run)
+        records = sorted(self.records, key=lambda record: bool(record["model"] != case.model))
+        begun = starts(records, WORKER, case.model, DOCUMENTS)
+        Handover(corrections=corrections(records), starts=begun).write(run)
         return run
 
 
