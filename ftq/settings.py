@@ -63,7 +63,7 @@ class Settings:
         return cls(
             home=home,
             broker_url=broker_url,
-            database_url=with_password(environ, "FTQ_DATABASE") or _own_database(home),
+            database_url=_database(environ) or _own_database(home),
             lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
             grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
             max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
@@ -119,6 +119,13 @@ class Settings:
     def socket_place(self) -> Path:
         """The file in which `ftq up` says where its socket is, if that isn't the first of `broker_sockets`."""
         return self.home / "broker" / "socket"
+
+
+def _database(environ: Mapping[str, str]) -> str:
+    """FTQ_DATABASE_URL with its password; PostgreSQL's other schemes mean the driver that ftq has."""
+    url = with_password(environ, "FTQ_DATABASE")
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
 
 
 def _own_database(home: Path) -> str:

@@ -46,6 +46,14 @@ def start(address: str = "", port: int = 5432) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def control(data: Path, *words: str) -> None:
+    """pg_ctl for the server whose data are in the folder, as the user to whom that belongs."""
+    user = ["runuser", "-u", data.owner(), "--"] if os.getuid() == 0 else []
+    log = data.parent / "log"
+    subprocess.run([*user, str(_pg_ctl()), "-D", str(data), "-l", str(log), *words], check=True, cwd=data.parent,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=300)  # fmt: skip
+
+
 def _pg_ctl() -> Path:
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     on_path = shutil.which("pg_ctl")

@@ -7,7 +7,7 @@ import stat
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from ftq.doctor.clock import compare, difference
-from ftq.doctor.findings import Finding
+from ftq.doctor.findings import CONNECT_SECONDS, Finding
 from ftq.doorbell import away, owner
 from ftq.errors import Unavailable
 from ftq.queue import BROKER_ERRORS, check, make_quick_app
@@ -84,7 +84,7 @@ def _database(settings: Settings) -> Iterator[RunStore | None]:
     if file and not file.exists():
         yield None
         return
-    with closing(RunStore(settings.database_url)) as store:
+    with closing(RunStore(settings.database_url, connect_seconds=CONNECT_SECONDS)) as store:
         yield store
 
 
@@ -108,7 +108,6 @@ def _look(client: redis.Redis, shown: str, settings: Settings) -> Iterator[Findi
         yield from _socket(settings)
     else:
         yield from _network(client)
-    yield from _whose(client, settings)
     yield from _clock(client)
 
 
@@ -198,8 +197,13 @@ def _answers_anybody(client: redis.Redis) -> bool:
         nobody.disconnect()
 
 
+def whose(settings: Settings) -> Iterator[Finding]:
+    """Whether its workers use this process's database: a check of its own, since the database may hang."""
+    with suppress(*BROKER_ERRORS), connected(settings) as client:
+        yield from _whose(client, settings)
+
+
 def _whose(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Whether its workers use this process's database."""
     try:
         whose = owner.read(client)
     except NoPermissionError:

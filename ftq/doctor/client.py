@@ -56,7 +56,7 @@ def _alone(settings: Settings) -> Finding | None:
 def _services(settings: Settings, flower_url: str | None) -> list[Check]:
     """Import the checks here, not in their threads. A missing package is a finding too."""
     try:
-        from ftq.doctor.broker import broker
+        from ftq.doctor.broker import broker, whose
         from ftq.doctor.database import database
         from ftq.doctor.notify import notify
         from ftq.doctor.web import BUCKET_SECONDS, bucket, flower
@@ -64,11 +64,14 @@ def _services(settings: Settings, flower_url: str | None) -> list[Check]:
     except ImportError as error:
         broken = Finding("versions", "problem", f"{error}: nothing else can be looked at", "make install")
         return [Check("versions", lambda: [broken])]
+    up = "and that its server is there."
+    hang = "Database or broker hang: see there."
     return [
-        Check("database", lambda: database(settings), fix="Check FTQ_DATABASE_URL, and that its server is there."),
+        Check("database", lambda: database(settings), fix=f"Check FTQ_DATABASE_URL, {up}"),
         Check("bucket", lambda: bucket(settings), fix="Check FTQ_ARTIFACTS_URL.", seconds=BUCKET_SECONDS),
-        Check("broker", lambda: broker(settings), fix="Check FTQ_BROKER_URL, and that its server is there."),
-        Check("workers", lambda: workers(settings), silence="warning", fix="Database or broker hang: see there."),
+        Check("broker", lambda: broker(settings), fix=f"Check FTQ_BROKER_URL, {up}"),
+        Check("broker", lambda: whose(settings), "note", f"Unknown whose it is. {hang}"),
+        Check("workers", lambda: workers(settings), "warning", hang),
         Check("notify", notify, silence="note"),
         Check("flower", lambda: flower(settings.home, flower_url), silence="note"),
     ]

@@ -8,14 +8,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ftq.doctor.clock import compare, difference
-from ftq.doctor.findings import Finding
+from ftq.doctor.findings import CONNECT_SECONDS, Finding
 from ftq.doctor.machine import disk, existing, network_type
 from ftq.errors import Unavailable
 from ftq.servers import sqlite_file, without_password
 from ftq.settings import Settings
 from ftq.store import schema
-
-SERVER = "FTQ_DATABASE_URL=postgresql+psycopg://USER:PASSWORD@HOST/ftq"
+from ftq.store.server.refusals import FORM
 
 
 def database(settings: Settings) -> Iterator[Finding]:
@@ -26,7 +25,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "note", f"{path} isn't there yet: the first run makes it")
         return
     try:
-        engine = schema.open_engine(settings.database_url)
+        engine = schema.open_engine(settings.database_url, CONNECT_SECONDS)
         try:
             yield from _sqlite(engine, path) if path else _server(engine, without_password(settings.database_url))
         finally:
@@ -38,7 +37,7 @@ def database(settings: Settings) -> Iterator[Finding]:
 def _place(path: Path, home: Path) -> Iterator[Finding]:
     if kind := network_type(existing(path)):
         message = f"{path} is on a network file system ({kind}): SQLite's locks don't hold between machines there"
-        yield Finding("database", "warning", message, f"{SERVER}, or FTQ_HOME on a local disk")
+        yield Finding("database", "warning", message, f"{FORM}, or FTQ_HOME on a local disk")
     if not path.is_relative_to(home):
         yield from disk("database", path.parent, little=1)
 

@@ -10,7 +10,8 @@ from typing import Literal
 
 Level = Literal["ok", "note", "warning", "problem"]
 LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "problem")  # from good to bad
-SECONDS = 2.5  # what a check may take, unless it has a time of its own
+SECONDS = 4.0  # what a check may take, unless it has a time of its own
+CONNECT_SECONDS = 2  # what a database server may take for a connection: a check that asks it says more afterwards
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ftq.client.bucket.place import other_bucket, other_than_last
 from ftq.client.workers import undraining
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
-from ftq.doctor.findings import Finding
+from ftq.doctor.findings import CONNECT_SECONDS, Finding
 from ftq.errors import Unavailable
 from ftq.programs import lacking
 from ftq.queue import BROKER_ERRORS
@@ -78,7 +78,7 @@ def _known(settings: Settings) -> tuple[list[Worker], float, tuple[str, str] | N
     path = sqlite_file(settings.database_url)
     if path and not path.exists():
         return [], 0.0, None
-    with contextlib.closing(RunStore(settings.database_url)) as store:
+    with contextlib.closing(RunStore(settings.database_url, connect_seconds=CONNECT_SECONDS)) as store:
         workers = sorted(store.workers(), key=lambda worker: worker.name)
         return workers, store.now(), other_than_last(store, settings.artifacts_url)
 

@@ -27,8 +27,9 @@ LOCAL_CLOCK = time.time
 class Database:
     """The connection and the shared statements. `clock` is an argument so that tests can step it."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = LOCAL_CLOCK) -> None:
-        self.engine = schema.open_engine(url)
+    def __init__(self, url: str, clock: Callable[[], float] = LOCAL_CLOCK, connect_seconds: int = 0) -> None:
+        """A server has `connect_seconds` to take a connection, if they are named."""
+        self.engine = schema.open_engine(url, connect_seconds)
         self.clock = clock
         self._asks_server = clock is LOCAL_CLOCK and self.engine.dialect.name == "postgresql"
 

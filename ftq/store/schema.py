@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ftq.errors import Unavailable, first_line
 from ftq.servers import sqlite_file, without_password
 from ftq.store.server import postgres
-from ftq.store.server.refusals import advice
+from ftq.store.server.refusals import refusal
 from ftq.store.server.upgrades import UPGRADES, is_needed
 
 VERSION = 9
@@ -129,11 +129,14 @@ identity = sa.Table(
 )
 
 
-def open_engine(url: str) -> sa.Engine:
-    """An engine whose tables exist. Raises Unavailable, the URL named without its password."""
+def open_engine(url: str, connect_seconds: int = 0) -> sa.Engine:
+    """An engine whose tables exist. Raises Unavailable, the URL named without its password.
+
+    A server has CONNECT_SECONDS to take a connection, or so many.
+    """
     try:
-        engine = _engine(url)
-    except (sa.exc.SQLAlchemyError, ImportError) as error:  # no such driver
+        engine = _engine(url, connect_seconds or CONNECT_SECONDS)
+    except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:  # no such driver; no URL
         raise _unavailable(url, error) from None
     try:
         version = _version(engine)
@@ -187,8 +190,9 @@ def _unavailable(url: str, error: BaseException) -> Unavailable:
             f"database {url} can't be used: {file.parent} can't be written",
             "Correct the folder's owner and mode, or set FTQ_HOME to a folder of yours.",
         )
-    fix = "Check FTQ_DATABASE_URL, and that its folder is there and writable." if file else advice(cause)
-    return Unavailable(f"database {without_password(url)} can't be used: {cause}", fix)
+    what, fix = ("", "Check FTQ_DATABASE_URL, and that its folder is there and writable.") if file else refusal(cause)
+    why = f"{what} ({cause})" if what else cause
+    return Unavailable(f"database {without_password(url)} can't be used: {why}", fix)
 
 
 def _is_full(folder: Path) -> bool:
@@ -200,18 +204,18 @@ def _is_full(folder: Path) -> bool:
 
 
 def _translate(context: Any) -> None:
-    """Raise Unavailable for an unreachable server, a full or read-only disk, and where this process stood still."""
-    is_ended = getattr(context.original_exception, "sqlstate", None) == postgres.STOOD_STILL
-    if (is_ended or isinstance(context.sqlalchemy_exception, sa.exc.OperationalError)) and not context.is_pre_ping:
+    """Raise Unavailable for an unreachable server, a full or read-only disk, and for what a server refuses now."""
+    is_refused = getattr(context.original_exception, "sqlstate", None) in postgres.REFUSED
+    if (is_refused or isinstance(context.sqlalchemy_exception, sa.exc.OperationalError)) and not context.is_pre_ping:
         url = context.engine.url.render_as_string(hide_password=True)
         raise _unavailable(url, context.sqlalchemy_exception)
 
 
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, connect_seconds: int) -> sa.Engine:
     if url.startswith("postgresql"):
-        return postgres.engine(url, CONNECT_SECONDS)
+        return postgres.engine(url, connect_seconds)
     sqlite = url.startswith("sqlite")
-    arguments = {"timeout": 30} if sqlite else {"connect_timeout": CONNECT_SECONDS}
+    arguments = {"timeout": 30} if sqlite else {"connect_timeout": connect_seconds}
     engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
     if sqlite:
         _touch(engine.url.database)

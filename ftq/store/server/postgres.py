@@ -18,7 +18,8 @@ GONE = {"tcp_user_timeout": 20_000, "keepalives_idle": 10, "keepalives_interval"
 POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 20.0}  # connections of a process; the first two stay open
 PAUSE = 0.1  # seconds between two tries
 IDLE_SECONDS = 30  # in which who writes may say nothing: frozen in a transaction, it would hold its locks for ever
-STOOD_STILL = "25P03"  # the server's code for a transaction that it ended so
+# The server's codes for a transaction that it ended so, for one that may only read, and for a right that is missing.
+REFUSED = ("25P03", "25006", "42501")
 
 
 def engine(url: str, connect_seconds: int) -> sa.Engine:
