@@ -19,7 +19,9 @@ from click.testing import CliRunner
 from cli.main import main
 from ftq import queue
 from ftq.client.client import Client
-from ftq.doctor.broker import broker as doctor
+from ftq.doctor.broker import broker as look
+from ftq.doctor.broker import whose
+from ftq.doctor.findings import Finding
 from ftq.doorbell import away, owner
 from ftq.doorbell.owner import OWNER, UP, Owner
 from ftq.errors import Refused, UserError
@@ -50,6 +52,10 @@ def server(tmp_path: Path) -> Iterator[str]:
 def client(server: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server) as client:
         yield client
+
+
+def doctor(settings: Settings) -> list[Finding]:
+    return [*look(settings), *whose(settings)]
 
 
 def up(of: Owner) -> Owner:

@@ -611,7 +611,7 @@ def test_settings_from_the_environment() -> None:
              "FTQ_LEASE_SECONDS": "2", "FTQ_GRACE_SECONDS": "1.5", "FTQ_MAX_ATTEMPTS": "1",
              "FTQ_MEMORY_GB": "7.5"}  # fmt: skip
     found = Settings.from_env(given)
-    assert found == Settings(Path("/x"), "redis://h", "postgresql://h/d", 2.0, 1.5, 1, memory_gb=7.5)
+    assert found == Settings(Path("/x"), "redis://h", "postgresql+psycopg://h/d", 2.0, 1.5, 1, memory_gb=7.5)
     assert (found.embedded, found.broker) == (False, "redis://h")
 
 

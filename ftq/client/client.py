@@ -259,6 +259,7 @@ class Client(RunFiles):
         asking.check_model(run, self.quantizations(run), options, self.no_model(run))
         self._asking.check_worker()
         self._doorbell.check()
+        self._doorbell.check_heard()
         return run
 
     def evaluate(

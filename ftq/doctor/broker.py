@@ -210,16 +210,17 @@ def _whose(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
         fix = "docs/security.md has the rights that each part needs."
         yield Finding("broker", "note", "not allowed to look which database its workers use (GET)", fix)
         return
-    if whose is None:
-        return
     try:
         with _database(settings) as store:
             mine = owner.of_store(settings, store)
+            deaf = away.deaf(settings, store.workers()) if store and not (whose and whose.up) else None
     except Unavailable:
         return  # what is wrong with it stands at the database
-    if owner.other(whose, mine, settings.embedded):
+    if whose and owner.other(whose, mine, settings.embedded):
         yield Finding("broker", "problem", *owner.differs(whose, settings))
-    elif whose.identity == mine.identity:
+    elif deaf:
+        yield Finding("broker", "problem", *deaf)
+    elif whose and whose.identity == mine.identity:
         yield Finding("broker", "ok", "belongs to this database")
 
 

@@ -1,4 +1,7 @@
-"""What to do where no broker answers: which one the workers use, and that FTQ_BROKER_URL isn't set where it isn't."""
+"""Which broker the workers use, where none answers here or none of them listens on this one.
+
+And that FTQ_BROKER_URL isn't set where it isn't.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,25 @@ def broker_of(workers: Iterable[Worker], settings: Settings) -> tuple[str, str] 
         if one.is_live and place and place != own:
             return one.name, place
     return None
+
+
+def deaf(settings: Settings, workers: Iterable[Worker]) -> tuple[str, str] | None:
+    """(who listens on which broker, what to type) where workers are up and all name another broker than this one.
+
+    Two names may mean one broker: who asks has looked that no worker says in it that it is up (owner.UP).
+    """
+    live = [one for one in workers if one.is_live and "broker" in one.facts]
+    own = "" if settings.embedded else place_of(settings.broker_url)
+    if not live or any(one.facts["broker"] == own for one in live):
+        return None
+    other = min(live, key=lambda one: (not one.facts["broker"], one.name))  # one on the network before the others
+    here = settings.broker_socket if settings.embedded else own
+    if place := str(other.facts["broker"]):
+        message = f"no worker listens on {here}; worker {other.name} listens on {place}"
+        return message, f"export FTQ_BROKER_URL={place}   (as {other.host} names it; FTQ_BROKER_PASSWORD_FILE)"
+    message = f"no worker listens on {here}; worker {other.name} listens on the broker of `ftq up` on {other.host}"
+    fix = "Several machines need a broker of theirs (docs/deploy.md)."
+    return message, f"On {other.host}: unset FTQ_BROKER_URL. {fix}"
 
 
 def _other(theirs: tuple[str, str] | None) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ftq.doorbell import away
-from ftq.errors import Refused, Unavailable
+from ftq.errors import FtqError, Refused, Unavailable
 from ftq.programs import lacking
 from ftq.settings import Settings
 from ftq.store.records import Run
@@ -27,7 +27,8 @@ class Doorbell:
     """The broker, as a client uses it."""
 
     def __init__(self, settings: Settings, open_store: Callable[[], RunStore]) -> None:
-        self._settings, self._open_store, self._checked = settings, open_store, -CHECKED_SECONDS
+        self._settings, self._open_store = settings, open_store
+        self._checked = self._heard = -CHECKED_SECONDS
 
     def check(self) -> None:
         """UserError if the broker's workers use another database: nobody would take what is sent from here."""
@@ -36,6 +37,31 @@ class Doorbell:
         if time.monotonic() - self._checked >= CHECKED_SECONDS:
             owner.check(self._settings, self._open_store)
             self._checked = time.monotonic()
+
+    def deaf(self) -> tuple[str, str] | None:
+        """(who listens on which broker, what to type) where the workers that are up take from another one.
+
+        A broker that can't be asked now says nothing.
+        """
+        from ftq.doorbell import owner
+        from ftq.queue import BROKER_ERRORS
+
+        if time.monotonic() - self._heard < CHECKED_SECONDS:
+            return None
+        try:
+            with owner.connected(self.app) as client:
+                is_heard = owner.has_worker(client)
+        except BROKER_ERRORS:
+            return None
+        other = None if is_heard else away.deaf(self._settings, self._open_store().workers())
+        if is_heard:
+            self._heard = time.monotonic()
+        return other
+
+    def check_heard(self) -> None:
+        """FtqError if the workers that are up take from another broker: nobody would hear a question."""
+        if other := self.deaf():
+            raise FtqError(f"{other[0]}, so nobody can answer", other[1])
 
     def take(self) -> None:
         """Give the broker to this database. Refused while another one has workers up; Unavailable without a broker."""
@@ -49,7 +75,7 @@ class Doorbell:
             raise Refused(f"the broker belongs to {whose.who}", "Stop all of its workers and wait a minute.")
 
     def deliver(self, run: Run) -> str:
-        """Send the run's remaining stages. A note for the person if the broker takes nothing."""
+        """Send the run's remaining stages. A note for the person if the broker takes nothing or nobody listens."""
         from ftq.queue import deliver
 
         try:
@@ -58,6 +84,8 @@ class Doorbell:
             when = "it takes messages" if error.hint else "it is there"
             recorded = f"The run is recorded and starts as soon as {when}."
             return f"T{error.message[1:]}. {recorded} {error.hint or self.no_broker()}"
+        if other := self.deaf():
+            return f"N{other[0][1:]}: {other[1]}\nThe run is recorded: they find it there, within a minute or two."
         return ""
 
     def ring(self, question: str) -> None:

@@ -143,6 +143,11 @@ def check(settings: Settings, open_store: Callable[[], RunStore]) -> None:
             raise UserError(*differs(owner, settings))
 
 
+def has_worker(client: redis.Redis) -> bool:
+    """Whether a worker has said in the last minute that it is up, and takes from this broker."""
+    return bool(client.get(UP))
+
+
 def differs(owner: Owner, settings: Settings) -> tuple[str, str]:
     """(what is wrong, what to type) where the broker is another database's."""
     broker = settings.broker_socket if settings.embedded else place_of(settings.broker)
