@@ -153,6 +153,20 @@ def explained() -> Iterator[None]:
         raise Unavailable(f"the broker {what}", fix) from error
 
 
+def is_foreign(error: BaseException | None) -> bool:
+    """Whether a key holds something of another type than ftq's, by the broker's error or what it has caused."""
+    while error is not None:
+        if re.search(r"\bWRONGTYPE\b", f"{getattr(error, 'status_code', '')} {error}"):
+            return True
+        error = error.__cause__
+    return False
+
+
+def lists_of(queues: Iterable[str]) -> list[str]:
+    """The keys of these queues' lists: one for each step of priority."""
+    return [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in queues for step in _STEPS]
+
+
 def _link(app: Celery, run: Run, stage: Stage, in_turn: bool = False) -> Any:
     """One stage's message. Each link has a signature of its own: the rest of a chain travels in its first message."""
     name, arguments, task = f"ftq.{stage.name}", (run.id, stage.attempt), task_id(run.id, stage.name, stage.attempt)
@@ -221,15 +235,32 @@ def messages(app: Celery, handed_out: float, labels: Iterable[str] = ()) -> set[
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
         queues = [labelled(queue, label) for label in ("", *labels) for queue in STAGE_QUEUES]
-        keys = [f"{queue}{_STEP_SEPARATOR}{step}" if step else queue for queue in queues for step in _STEPS]
         with client.pipeline() as asked:  # one journey for all
-            for key in keys:
+            for key in lists_of(queues):
                 asked.lrange(key, 0, -1)
-            raw = [text for texts in asked.execute() for text in texts]
-        now = time.time()
+            raw = [text for texts in _but_foreign(asked.execute(raise_on_error=False)) for text in texts]
+        return {task for text in raw + _held(client, handed_out) if (task := _id_in(text))}
+
+
+def _held(client: Any, handed_out: float) -> list[bytes | None]:
+    """What was handed out and isn't acknowledged; nothing where the keys for that hold something else."""
+    now = time.time()
+    try:
         tags = client.zrangebyscore("unacked_index", now - handed_out, now + handed_out)
-        held = client.hmget("unacked", tags) if tags else []
-    return {task for text in raw + held if (task := _id_in(text))}
+        return list(client.hmget("unacked", tags)) if tags else []
+    except RedisError as error:
+        if not is_foreign(error):
+            raise
+        return []
+
+
+def _but_foreign(answers: list[Any]) -> Iterator[list[bytes]]:
+    """The answers, without those of lists in whose place there is something else: no message is in it."""
+    for answer in answers:
+        if isinstance(answer, list):
+            yield answer
+        elif not is_foreign(answer):
+            raise answer
 
 
 def _id_in(text: bytes | None) -> str | None:

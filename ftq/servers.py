@@ -79,7 +79,7 @@ REFUSALS = (
     (r"\bDENIED\b", "is in protected mode: it takes no other machine", "Give it a password, see docs/security.md."),
     (r"\b(MOVED|ASK|CLUSTERDOWN|CROSSSLOT|TRYAGAIN)\b", "is a Redis Cluster, which Celery can't use", _CLUSTER),
     (r"\bBUSY\b", "is busy with a script", "On the server: SCRIPT KILL"),
-    (r"\bWRONGTYPE\b", "holds no list where a queue is", "DEL the queue (cpu, gpu, ask) whose TYPE is no list"),
+    (r"\bWRONGTYPE\b", "holds something else under a key of ftq's", "`ftq doctor` names the key, and what to type."),
     (r"max number of clients", "has no connection left", "On the server: CONFIG SET maxclients 10000"),
     (r"DB index|invalid DB", "has no database of that number", "The number at the end of FTQ_BROKER_URL is 0 to 15."),
     (r"unknown command", "knows no queues: it is a Sentinel or a proxy", _CLUSTER),

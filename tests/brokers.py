@@ -141,7 +141,6 @@ class Broken:
 
 _REPLICA, _PRIMARY = ("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")
 UNSAVED = "can't write its data to its disk"
-QUEUE_KEYS = ("cpu", "_kombu.binding.cpu", "_kombu.binding.gpu", "_kombu.binding.ask")
 STATES = {
     "READONLY": State("is a read-only replica", lambda it: it.ask(*_REPLICA), lambda it: it.ask(*_PRIMARY)),
     "MASTERDOWN": State(
@@ -178,11 +177,6 @@ STATES = {
         "forbids its user what ftq needs",
         lambda it: it.forbid("-@write"),
         lambda it: it.forbid("+@all"),
-    ),
-    "WRONGTYPE": State(
-        "holds no list where a queue is",
-        lambda it: [it.ask("SET", key, "x") for key in QUEUE_KEYS],
-        lambda it: it.ask("DEL", *QUEUE_KEYS),
     ),
     "max clients": State(
         "(has no connection left|hangs up)",  # it says so, and hangs up before a slow client has read it

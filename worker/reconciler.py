@@ -31,6 +31,8 @@ from ftq.settings import Settings
 from ftq.store.store import RunStore
 from ftq.version import VERSION
 from worker.incoming.dropped import dropped
+from worker.incoming.foreign import foreigners
+from worker.incoming.transport import Incoming
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
@@ -47,6 +49,7 @@ class Reconciler:
     ) -> None:
         """`take` lets the worker take new messages (True), or none (False)."""
         self.app, self.settings = queue.make_impatient_app(settings), settings
+        self.app.amqp_cls = Incoming  # which goes on where a key of the broker holds something else
         self._quick_app = queue.make_quick_app(settings)
         self.worker, self._registered = worker, False
         self.queues = [name for name in queues if "." not in name]
@@ -157,6 +160,7 @@ class Reconciler:
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
         facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url), **dropped.facts()}
+        facts |= foreigners.facts()
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:
@@ -175,6 +179,7 @@ class Reconciler:
         self._say_at = time.monotonic() + owner.RENEWED
         mine = owner.of_store(self.settings, self.store, self.worker)
         with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:
+            foreigners.look(client)
             other = owner.keep(client, mine, self.settings.embedded, self._had_broker)
             if other and (self._other is None or other.identity != self._other.identity):
                 log.error("%s. Nothing is taken from it.\n%s", *owner.differs(other, self.settings))

@@ -49,6 +49,9 @@ def workers(context: click.Context, as_json: bool) -> None:
     _print_table(members)
     if silent := [member.worker.name for member in members if member.state == "silent"]:
         note(f"`ftq workers forget {silent[0]}` takes one off the list that is gone for good.")
+    for told in dict.fromkeys(told for member in members if member.state != "silent" for told in member.worker.foreign):
+        names = ", ".join(member.worker.name for member in members if told in member.worker.foreign)
+        note(f"The broker of {names} {told}: that key is left out. `ftq doctor` says what to type.")
 
 
 @workers.command()

@@ -79,6 +79,7 @@ def worker_as_dict(member: Member) -> dict[str, Any]:
         "memory": facts.get("memory"),
         "version": facts.get("version"),
         "stages": facts.get("stages"),
+        "foreign_keys": worker.foreign,
         "doing": [{**asdict(work), "since": iso(work.since)} for work in member.work],
     }
 

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import CONNECT_SECONDS, Finding
-from ftq.doorbell import away, owner
+from ftq.doorbell import away, keys, owner
 from ftq.errors import Unavailable
 from ftq.queue import BROKER_ERRORS, check, make_quick_app
 from ftq.servers import refusal, sqlite_file, without_password
@@ -42,7 +42,9 @@ def broker(settings: Settings) -> Iterator[Finding]:
     try:
         with connected(settings) as client:
             yield from _look(client, shown, settings)
-        yield from _takes(settings)
+            others = keys.foreign(client)
+        yield from (Finding("broker", "problem", f"{shown} {one.told}", one.fix(settings)) for one in others)
+        yield from () if others else _takes(settings)
     except BROKER_ERRORS as error:
         yield _refused(error, shown, settings)
 

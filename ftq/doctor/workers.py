@@ -28,6 +28,7 @@ ANSWER_SECONDS = 1.0
 NEEDED = ("cpu", "gpu", ASK)
 OF_THIS_VERSION = "this version of ftq"
 NEWER_SENDER = "If a newer ftq sent it, restart this worker with that version."
+ELSEWHERE = "Move or delete it (see at the broker; redis-cli RENAMENX or DEL). The worker goes on by itself then."
 OTHER_SENDER = "Who else writes to this broker? Give ftq one of its own, or a database's number in FTQ_BROKER_URL."
 
 Ask = Callable[[Settings, Sequence[str]], set[str] | None]
@@ -113,6 +114,8 @@ def _judge(
         message = f"{worker.name} is of an earlier version of ftq, and drops the stage {', '.join(worker.lacks)}"
         yield Finding("workers", "warning", message, f"Restart it on {worker.host} with this version.")
     yield from _dropped(worker)
+    for told in worker.foreign:
+        yield Finding("workers", "warning", f"{worker.name} leaves a key out: its broker {told}", ELSEWHERE)
     if _has_a_clock_of_its_own(worker, settings) and (worker.name in (answering or ()) or ago < 0):
         late = WORKER_SILENCE if ago > 0 else 0.0  # on a busy machine; an older one may be its last
         yield from compare(worker.name, -ago, settings.lease_seconds, unsure=late)

@@ -79,7 +79,7 @@ class Doorbell:
         from ftq.queue import deliver
 
         try:
-            deliver(self.app, run)
+            self._naming(lambda: deliver(self.app, run))
         except Unavailable as error:
             when = "it takes messages" if error.hint else "it is there"
             recorded = f"The run is recorded and starts as soon as {when}."
@@ -92,7 +92,31 @@ class Doorbell:
         """Send a question's id. Unavailable if the broker doesn't take it."""
         from ftq.queue import send_question
 
-        send_question(self.app, question)
+        self._naming(lambda: send_question(self.app, question))
+
+    def _naming(self, send: Callable[[], None]) -> None:
+        """Send, and name the keys that are in the way where they hold something of another type."""
+        from ftq.queue import is_foreign
+
+        try:
+            send()
+        except Unavailable as error:
+            if is_foreign(error) and (named := self._foreign()):
+                raise Unavailable(*named) from error
+            raise
+
+    def _foreign(self) -> tuple[str, str] | None:
+        """(which keys of the broker hold something else, what to type); None if that can't be told."""
+        from ftq.doorbell import keys, owner
+        from ftq.queue import BROKER_ERRORS
+
+        try:
+            with owner.connected(self.app) as client:
+                there = keys.foreign(client)
+        except BROKER_ERRORS:
+            return None
+        told = "the broker " + ", and ".join(one.told for one in there)
+        return (told, "\n".join(one.fix(self._settings) for one in there)) if there else None
 
     def no_broker(self) -> str:
         """What to do when none answers."""

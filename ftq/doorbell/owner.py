@@ -72,12 +72,12 @@ def connected(app: Celery) -> Iterator[redis.Redis]:
 def read(client: redis.Redis) -> Owner | None:
     """Whose the broker is; None if nobody has said so, or in a way that this ftq can't read."""
     said: Any = client.get(OWNER)
+    up: Any = client.get(UP)  # in any case: where something of another type is there, it mustn't be written over
     try:
         words = json.loads(said or b"")
         owner = Owner(**{name: str(words[name]) for name in _WORDS})
     except (ValueError, TypeError, KeyError):
         return None
-    up: Any = client.get(UP)
     return Owner(**{**asdict(owner), "up": up.decode(errors="replace") if up else ""})
 
 

@@ -74,6 +74,9 @@ def _fleet(members: list[Member]) -> Iterator[Metric]:
     for one in members:
         dropped.add_metric([one.worker.name], one.worker.dropped)
     yield dropped
+    foreign = {(one.worker.name,): len(one.worker.foreign) for one in members if one.state != "silent"}
+    what = "Keys of a worker's broker that hold something else than ftq's."
+    yield _gauge("ftq_worker_foreign_keys", what, ["worker"], foreign)
     labels = ["worker", "gpu", "name"]
     cards: dict[str, dict[tuple[str, ...], float]] = {"total": {}, "used": {}, "use": {}}
     for member in members:

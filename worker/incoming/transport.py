@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from celery.app.amqp import AMQP
-from kombu.connection import Connection
+from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.exceptions import OperationalError
 from kombu.transport import redis
 
 from ftq.queue import BROKER_ERRORS
 from worker.incoming import message as messages
+from worker.incoming.channel import Tolerant
 from worker.incoming.dropped import dropped
 
 
@@ -21,21 +22,7 @@ class FellOver(OperationalError):
     """Celery raised at a message that looked sound: the worker connects anew, which tidies up what Celery began."""
 
 
-class _QoS(redis.QoS):
-    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put a message back that a worker took long ago and never acknowledged."""
-        try:
-            super().restore_by_tag(tag, client, leftmost)
-        except BROKER_ERRORS:
-            raise
-        except Exception:
-            dropped.add(messages.NO_MESSAGE, self.unacked_key, tag)
-            self._remove_from_indices(tag).execute()
-
-
-class _Channel(redis.Channel):
-    QoS = _QoS
-
+class _Channel(Tolerant):
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
         if asynchronous:  # the client that takes messages
@@ -82,6 +69,27 @@ class _Transport(redis.Transport):
 class _Connection(Connection):
     def get_transport_cls(self) -> type[_Transport]:
         return _Transport
+
+    def Pool(self, limit: int | None = None, **options: Any) -> _Pool:
+        return _Pool(self, limit, **options)
+
+
+class _Sending(redis.Transport):
+    """What Flower's calls are answered through too: nothing is left out of that."""
+
+    Channel = Tolerant
+
+
+class _PooledConnection(PooledConnection):
+    def get_transport_cls(self) -> type[_Sending]:
+        return _Sending
+
+
+class _Pool(ConnectionPool):
+    """Of connections to send with."""
+
+    def new(self) -> _PooledConnection:
+        return _PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
 
 class Incoming(AMQP):  # type: ignore[misc]
