@@ -177,6 +177,8 @@ def test_what_is_right_is_refused_nothing_and_a_user_missing_at_a_socket_is_name
     assert refused(f"ftq:pw@{place}/mine") == ("", "")
     what, fix = refusal('FATAL:  role "root" does not exist')
     assert what == "it has no user root" and fix.startswith("On the server: CREATE ROLE root LOGIN PASSWORD")
+    assert refusal("No module named 'psycopg'")[0] == "the package psycopg isn't installed here"
+    assert refusal("No module named 'psycopg2'")[0] == "ftq knows no such database"
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from ftq.doctor.broker import broker as doctor
+from ftq.doctor.broker import whose
 from ftq.doctor.findings import Finding
 from ftq.doctor.workers import workers
 from ftq.doorbell import keys
@@ -94,7 +95,7 @@ def test_nothing_is_lost_where_all_queues_hold_something_else(bench: Bench, firs
     log = log or started(bench)
     note = sent(bench, "one").partition("The run is recorded")[0]
     assert note.startswith(
-        "The broker holds a string under the key cpu, where ftq has a list, and holds a string under "
+        "The broker holds a string under the key ask, where ftq has a list, and holds a string under "
     )
     until(lambda: all(f"under the key {ascii(key)[1:-1]}, where" in log.read_text() for key in LISTS))
     until(lambda: len(bench.client.store.workers()[0].foreign) == len(LISTS))
@@ -164,6 +165,21 @@ def test_a_run_that_is_at_work_waits_for_the_queue_of_its_next_stage(bench: Benc
     clear(theirs, gpu)
     bench.wait_for("busy")
     assert [stage.attempt for stage in bench.run("busy").stages] == [1] * 5
+
+
+@pytest.mark.slow
+def test_the_queues_of_a_label_are_looked_at_too(bench: Bench) -> None:
+    bench.start_worker(labels="big")
+    until(lambda: "cpu.big" in bench.client.store.live_queues())
+    key = f"cpu.big{STEP}4"
+    bench.redis().set(key, "theirs")
+    told = r"holds a string under the key cpu.big\x06\x164, where ftq has a list"
+    assert sent(bench, "labelled", worker="big").startswith(f"The broker {told}. The run is recorded")
+    until(lambda: bench.client.store.workers()[0].foreign == [told])
+    (problem,) = [one for one in whose(bench.settings) if one.level == "problem"]
+    assert problem.message == f"the broker {told}" and " RENAMENX $'cpu.big" in problem.fix
+    clear(bench.redis(), [key])
+    bench.wait_for("labelled")
 
 
 @pytest.mark.slow

@@ -30,9 +30,8 @@ from ftq.servers import place_of
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from ftq.version import VERSION
+from worker.incoming import foreign, transport
 from worker.incoming.dropped import dropped
-from worker.incoming.foreign import foreigners
-from worker.incoming.transport import Incoming
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
@@ -49,7 +48,6 @@ class Reconciler:
     ) -> None:
         """`take` lets the worker take new messages (True), or none (False)."""
         self.app, self.settings = queue.make_impatient_app(settings), settings
-        self.app.amqp_cls = Incoming  # which goes on where a key of the broker holds something else
         self._quick_app = queue.make_quick_app(settings)
         self.worker, self._registered = worker, False
         self.queues = [name for name in queues if "." not in name]
@@ -61,6 +59,7 @@ class Reconciler:
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
         self.grace = min(8.0, settings.lease_seconds / 2)  # seconds that a message may be on its way
+        self.app.amqp_cls = transport.Incoming  # which goes on where a key of the broker holds something else
         self._missing: set[str] = set()  # tasks that had no message at the last look
         self._look_at = 0.0  # when the broker may be looked through again, by time.monotonic
         self._dead: deque[tuple[str, str, int]] = deque()
@@ -157,10 +156,10 @@ class Reconciler:
         facts = hardware.facts(self.settings.memory_gb) | {"endpoint": endpoint(self.settings.artifacts_url)}
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
+        facts |= foreign.foreigners.facts()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
         facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url), **dropped.facts()}
-        facts |= foreigners.facts()
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
         if drained != self._drained:
@@ -179,7 +178,7 @@ class Reconciler:
         self._say_at = time.monotonic() + owner.RENEWED
         mine = owner.of_store(self.settings, self.store, self.worker)
         with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:
-            foreigners.look(client)
+            foreign.foreigners.look(client)
             other = owner.keep(client, mine, self.settings.embedded, self._had_broker)
             if other and (self._other is None or other.identity != self._other.identity):
                 log.error("%s. Nothing is taken from it.\n%s", *owner.differs(other, self.settings))

@@ -25,6 +25,7 @@ from ftq.errors import Unavailable
 from ftq.queue import BROKER_ERRORS, check, make_quick_app
 from ftq.servers import refusal, sqlite_file, without_password
 from ftq.settings import Settings
+from ftq.store.records import QUEUES, STAGE_QUEUES, labelled
 from ftq.store.store import RunStore
 
 PINGS = 5
@@ -202,7 +203,18 @@ def _answers_anybody(client: redis.Redis) -> bool:
 def whose(settings: Settings) -> Iterator[Finding]:
     """Whether its workers use this process's database: a check of its own, since the database may hang."""
     with suppress(*BROKER_ERRORS), connected(settings) as client:
+        yield from _of_labels(client, settings)
         yield from _whose(client, settings)
+
+
+def _of_labels(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """What holds something else in place of the queues of labels: only the database knows these."""
+    with suppress(Unavailable), _database(settings) as store:
+        labels = [label for one in store.workers() for label in one.labels] + store.labels_wanted() if store else []
+        queues = {labelled(queue, label) for label in labels for queue in STAGE_QUEUES}
+        for one in keys.foreign(client, sorted(queues)) if queues else []:
+            if one.key not in keys.types(QUEUES):
+                yield Finding("broker", "problem", f"the broker {one.told}", one.fix(settings))
 
 
 def _whose(client: redis.Redis, settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from ftq.doorbell import away
 from ftq.errors import FtqError, Refused, Unavailable
 from ftq.programs import lacking
 from ftq.settings import Settings
-from ftq.store.records import Run
+from ftq.store.records import QUEUES, Run, queue_of
 from ftq.store.store import RunStore
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Doorbell:
         from ftq.queue import deliver
 
         try:
-            self._naming(lambda: deliver(self.app, run))
+            self._naming(lambda: deliver(self.app, run), *(queue_of(stage.name, run.spec) for stage in run.remaining))
         except Unavailable as error:
             when = "it takes messages" if error.hint else "it is there"
             recorded = f"The run is recorded and starts as soon as {when}."
@@ -94,25 +94,25 @@ class Doorbell:
 
         self._naming(lambda: send_question(self.app, question))
 
-    def _naming(self, send: Callable[[], None]) -> None:
+    def _naming(self, send: Callable[[], None], *queues: str) -> None:
         """Send, and name the keys that are in the way where they hold something of another type."""
         from ftq.queue import is_foreign
 
         try:
             send()
         except Unavailable as error:
-            if is_foreign(error) and (named := self._foreign()):
+            if is_foreign(error) and (named := self._foreign({*QUEUES, *queues})):
                 raise Unavailable(*named) from error
             raise
 
-    def _foreign(self) -> tuple[str, str] | None:
+    def _foreign(self, queues: set[str]) -> tuple[str, str] | None:
         """(which keys of the broker hold something else, what to type); None if that can't be told."""
         from ftq.doorbell import keys, owner
         from ftq.queue import BROKER_ERRORS
 
         try:
             with owner.connected(self.app) as client:
-                there = keys.foreign(client)
+                there = keys.foreign(client, sorted(queues))
         except BROKER_ERRORS:
             return None
         told = "the broker " + ", and ".join(one.told for one in there)

@@ -159,11 +159,11 @@ def labelled(queue: str, label: str) -> str:
 class Worker:
     """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, "stages",
     those that it knows, "labels", "version" and "broker", and for a CPU that trains "dtype", its compute type.
-    "dropped" is how many messages it couldn't use, "dropped_last" the last one's queue, why, and how it begins,
-    "foreign" what it says of each key of the broker that holds something else than ftq's.
+    "dropped" is how many messages it couldn't use, "dropped_last" the last one's queue, why, and how it begins.
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people. One that is `draining` stops and hands
-    its runs back; one that is `drained` finishes them and takes nothing new.
+    its runs back; one that is `drained` finishes them and takes nothing new. "foreign" in `facts` is what it tells of
+    each key of the broker that holds something else than ftq's.
     """
 
     name: str

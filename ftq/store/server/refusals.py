@@ -31,6 +31,7 @@ _UP = "Wait until it is up. If it stays so, see the server's log, or name anothe
 ROOM = "Wait, raise max_connections, or put PgBouncer before it and name that in FTQ_DATABASE_URL (docs/deploy.md)."
 _DISK = "Make room on the disk of the server in FTQ_DATABASE_URL."
 _TAIL = "Correct what stands after the `?` of FTQ_DATABASE_URL, or after the host's name."
+_NO_PACKAGE = "FTQ_DATABASE_URL names PostgreSQL: pip install 'psycopg[binary]'   (requirements/postgres.txt)"
 _NO_DRIVER = f"FTQ_DATABASE_URL begins with postgresql+psycopg:// or sqlite:///. For example: {FORM}"
 ALL_TAKEN = re.compile(
     "too many (clients|connections)|connection slots are reserved|no more connections allowed", re.IGNORECASE
@@ -68,6 +69,7 @@ REFUSALS = (
     ("invalid response", "that is no PostgreSQL server", _HANGS_UP),
     ("closed the connection unexpectedly|reset by peer", "it takes connections and hangs up", _HANGS_UP),
     ("invalid (?:sslmode|connection option|port|integer|value)|extra key", "the URL has something wrong in it", _TAIL),
+    ("No module named 'psycopg'", "the package psycopg isn't installed here", _NO_PACKAGE),
     ("No module named|Can't load plugin|Could not parse", "ftq knows no such database", _NO_DRIVER),
 )  # fmt: skip
 
