@@ -321,13 +321,13 @@ def test_drained_workers_are_said_to_be_what_is_missing(settings: Settings) -> N
     with contextlib.closing(RunStore(settings.database_url)) as store:
         store.set_drained("cpu", True)
         drained = [
-            ("workers", "warning", f"all workers of the queue {queue} are drained: {what} wait there")
+            ("workers", "warning", f"all workers of the queue {queue} are drained (cpu): {what} wait there")
             for queue, what in (("cpu", "runs"), ("ask", "questions"))
         ]
         assert look(settings, "gpu0", "cpu")[-2:] == drained
         store.set_drained("gpu0", True)
     found = [one for one in workers(settings, lambda: NOW, lambda _, names: set(names)) if one.level == "warning"]
-    message, fix = "all workers are drained: runs are recorded and wait", "ftq workers undrain cpu gpu0"
+    message, fix = "all workers are drained (cpu, gpu0): runs are recorded and wait", "ftq workers undrain cpu gpu0"
     assert [(one.message, one.fix) for one in found] == [(message, f"`{fix}` lets them take work.")]
 
 

@@ -52,24 +52,29 @@ def workers(context: click.Context, as_json: bool) -> None:
 
 
 @workers.command()
-@click.argument("name")
-def drain(name: str) -> None:
-    """Let a worker finish what it has and take nothing new.
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def drain(names: tuple[str, ...]) -> None:
+    """Let workers finish what they have and take nothing new.
 
-    Its signs of life go on, and it still takes back what other workers lost. `ftq workers undrain` ends it, and so
-    does stopping the worker.
+    Their signs of life go on, and they still take back what other workers lost. `ftq workers undrain` ends it, and so
+    does stopping the worker. Nothing is done if one of the names is wrong.
 
     \b
-    Example:
+    Examples:
       ftq workers drain gpu0
+      ftq workers drain gpu0 gpu1
     """
     client = open_client()
-    member = client.fleet.drain(name)
-    work = ", ".join(f"{part.run} ({part.stage})" for part in member.work)
-    rest = f"and finishes {work}" if work else "and has nothing left to do"
-    say(f"{member.worker.name} takes nothing new {rest}.")
-    note(f"`ftq workers` shows when it is done, `ftq workers undrain {member.worker.name}` lets it work again.")
-    if missing := sorted(set(member.worker.served) - client.fleet.live_queues()):
+    members = client.fleet.drain(*names)
+    for member in members:
+        work = ", ".join(f"{part.run} ({part.stage})" for part in member.work)
+        rest = f"and finishes {work}" if work else "and has nothing left to do"
+        say(f"{member.worker.name} takes nothing new {rest}.")
+    again = " ".join(member.worker.name for member in members)
+    they, them = ("it is", "it") if len(members) == 1 else ("they are", "them")
+    note(f"`ftq workers` shows when {they} done, `ftq workers undrain {again}` lets {them} work again.")
+    served = {queue for member in members for queue in member.worker.served}
+    if missing := sorted(served - client.fleet.live_queues()):
         note(f"Note: no other worker serves {', '.join(missing)}: what comes there waits.")
 
 
@@ -80,10 +85,9 @@ def undrain(names: tuple[str, ...]) -> None:
 
     \b
     Example:
-      ftq workers undrain gpu0
+      ftq workers undrain gpu0 gpu1
     """
-    fleet = open_client().fleet
-    for member in map(fleet.undrain, names):
+    for member in open_client().fleet.undrain(*names):
         if member.state == "up":
             say(f"{member.worker.name} takes work again.")
         else:
@@ -101,8 +105,7 @@ def forget(names: tuple[str, ...]) -> None:
     Example:
       ftq workers forget gpu0-97@grace
     """
-    fleet = open_client().fleet
-    for member in map(fleet.forget, names):
+    for member in open_client().fleet.forget(*names):
         say(f"{member.worker.name} is off the list.")
 
 

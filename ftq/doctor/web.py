@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ftq.client.bucket.place import advise
 from ftq.client.remote.connection import Connection
-from ftq.client.workers import undraining
+from ftq.client.workers import resting, undraining
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
 from ftq.files.remote.bucket import Bucket, OutOfReach
@@ -53,8 +53,9 @@ def server(settings: Settings) -> Iterator[Finding]:
         if taking := [worker.name for worker in live if worker.takes]:
             yield Finding("workers", "ok", f"{len(taking)} up: {', '.join(taking)}")
         elif live:
-            undrain = undraining(served_by(live), live)
-            yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
+            queues = served_by(live)
+            message = f"{resting(queues, live, set())}: runs are recorded and wait"
+            yield Finding("workers", "warning", message, undraining(queues, live))
         else:
             yield Finding("workers", "warning", "no worker is up", "`ftq up` or `ftq worker` there starts one.")
     except FtqError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from celery import Celery
 
 from ftq.client.bucket.place import other_bucket, other_than_last
-from ftq.client.workers import undraining
+from ftq.client.workers import resting, undraining
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import Finding
@@ -139,7 +139,8 @@ def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
     missing, there = set(NEEDED) - served, "   where the worker is installed" if lacking() else ""
     if drained and not served:
         undrain = undraining(missing & served_by(drained), drained)
-        yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
+        message = f"{resting(missing, drained, served)}: runs are recorded and wait"
+        yield Finding("workers", "warning", message, undrain)
         missing -= served_by(drained)
     elif not served:
         message = "no worker is up: runs are recorded and wait"
@@ -147,6 +148,6 @@ def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
         return
     for queue in (one for one in NEEDED if one in missing):
         undrain = undraining({queue}, drained)
-        who = f"all workers of the queue {queue} are drained" if undrain else f"no worker serves the queue {queue}"
+        who = resting({queue}, drained, served) if undrain else f"no worker serves the queue {queue}"
         message = f"{who}: {'questions' if queue == ASK else 'runs'} wait there"
         yield Finding("workers", "warning", message, undrain or f"ftq worker --queues {queue}{there}")

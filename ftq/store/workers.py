@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ftq.store.database import Database
 from ftq.store.records import Work, Worker, queue_of, served_by
 from ftq.store.schema import events, runs, stages, workers
-from ftq.words import duration
+from ftq.words import duration, listed
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as dead
 FEW = 3  # workers that may look through the broker at the same time
@@ -93,7 +93,7 @@ class Workers(Database):
         lost LOST_OFTEN times in a row. Returns the runs' ids.
         """
         known, spec = [one for one in self.workers() if one.is_live], runs.c.spec
-        live, drained = (served_by(one for one in known if one.drained is resting) for resting in (False, True))
+        live = served_by(one for one in known if not one.drained)
         parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
         told = sa.exists().where(_says_stalled(stages.c.run_id, stages.c.name, stages.c.attempt))
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
@@ -108,8 +108,9 @@ class Workers(Database):
             if losses == LOST_OFTEN:
                 why = f"lost {losses} times in a row without a checkpoint"
             elif queue not in live:
-                nobody = f"all workers of the queue {queue} are drained"
-                nobody = nobody if queue in drained else f"no worker serves the queue {queue}"
+                drained = sorted(one.name for one in known if queue in one.served)
+                nobody = f"all workers of the queue {queue} are drained ({listed(drained)})"
+                nobody = nobody if drained else f"no worker serves the queue {queue}"
                 why = f"waits for {duration(now - queued_at)}: {nobody}"
             else:
                 continue
