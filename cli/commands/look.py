@@ -24,7 +24,7 @@ from cli.common import (
     print_json,
     run_argument,
 )
-from ftq.errors import FtqError, Unavailable, printable
+from ftq.errors import FtqError, Unavailable, in_line, printable
 from ftq.files.log_head import OneAttempt
 from ftq.files.run_dir import STAGES
 
@@ -252,7 +252,7 @@ def _event_line(event: Event) -> str:
     at = datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S")
     where = f"{event.stage}.{event.attempt}" if event.attempt else event.stage or ""
     kind = click.style(printable(f"{event.kind:<11}"), fg=KIND_COLOURS.get(event.kind))
-    return f"{at}  {printable(where):<10}  {kind}  {printable(event.message)}"
+    return f"{at}  {printable(where):<10}  {kind}  {printable(in_line(event.message))}"
 
 
 @click.command()

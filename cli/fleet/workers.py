@@ -114,15 +114,16 @@ def _print_table(members: list[Member]) -> None:
 
     from cli.screens import terminal
 
-    table = terminal.table("NAME", "STATE", "QUEUES", "GPU", "VERSION")
-    table.add_column(Text("DOES", "dim"), overflow="fold")
+    headings = ("NAME", "STATE", "QUEUES", "GPU", "VERSION", "DOES")
+    folds = {"NAME": 16, "QUEUES": 12, "GPU": 12, "DOES": 16}
+    table = terminal.Rows(headings, folds=folds, lost_first=("VERSION", "GPU", "QUEUES"))
     for member in members:
         worker = member.worker
         state = Text(_state(member), COLOURS[member.state])
         queues = ",".join(worker.queues) + "".join(f" +{label}" for label in worker.labels)
         version = str(worker.facts.get("version", ""))
         cells = [printable(text) for text in (queues, _card(member), version, _work(member))]
-        table.add_row(Text(printable(worker.name), "bold"), state, *cells)
+        table.add(Text(printable(worker.name), "bold"), state, *cells)
     terminal.put(terminal.console(), table)
 
 
