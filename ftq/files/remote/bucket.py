@@ -22,6 +22,8 @@ from ftq.files.remote.kinds.parts import Parts
 from ftq.files.remote.kinds.silence import MOVING, PROBE_SECONDS, Silence
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
+OPEN_SECONDS = 3.5  # for the library to be ready, which may ask a server for credentials
+WRITE_SECONDS = 1.0  # more than PROBE_SECONDS, for three more requests
 MOVED = "Somebody has deleted it from the bucket, or FTQ_ARTIFACTS_URL was another one when it was made."
 Value = TypeVar("Value")
 
@@ -166,34 +168,38 @@ class Bucket:
 
     def probe(self, *, write: bool = False) -> None:
         """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        # Here, as a busy machine imports for seconds.
-        open_it = opener(self.url, PROBE_SECONDS, PROBE_SECONDS, attempts=1)
-        self._within(PROBE_SECONDS, lambda: self._probe(open_it, write))
+        seconds = PROBE_SECONDS + (WRITE_SECONDS if write else 0)
+        open_it = opener(self.url, seconds, seconds, attempts=1)  # imports the library
+        fs = self._within(OPEN_SECONDS, lambda: self._ready(open_it))
+        self._within(seconds, lambda: self._probe(fs, write))
 
     # ---- inside -----------------------------------------------------------------------------------------
 
     def _ask(self, seconds: float) -> None:
         """OutOfReach unless the bucket answers something small within so many seconds."""
-        with self._translating():
-            fs = self._asker  # opening it may take a busy machine seconds
-        self._within(seconds, lambda: self._probe(lambda: fs, False))
+        fs = self._asker
+        self._within(seconds, lambda: self._probe(fs, False))
 
     @cached_property
     def _asker(self) -> Any:
         """A file system of its own: those who move files may use all connections of the other."""
-        fs = opener(self.url, MOVING[1], MOVING[1], attempts=1)()
-        opening.connect(self.kind, fs)
-        return fs
+        return self._ready(opener(self.url, MOVING[1], MOVING[1], attempts=1))
 
-    def _within(self, seconds: float, action: Callable[[], None]) -> None:
+    def _ready(self, open_it: Callable[[], Any]) -> Any:
+        """A file system that has all that its first request needs: a busy machine may take seconds for that."""
+        with self._translating():
+            fs = open_it()
+            opening.connect(self.kind, fs)
+            return fs
+
+    def _within(self, seconds: float, action: Callable[[], Value]) -> Value:
         done = _begun(action)
         if not wait([done], timeout=seconds).done:
             raise self._advise(OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url)))
-        done.result()
+        return done.result()
 
-    def _probe(self, open_it: Callable[[], Any], write: bool) -> None:
+    def _probe(self, fs: Any, write: bool) -> None:
         with self._translating():
-            fs = open_it()
             self._check_place(fs)
             if write:
                 path = self._path(f".ftq-doctor-{os.urandom(6).hex()}")
@@ -219,7 +225,7 @@ class Bucket:
             return self._call(key, action, moves_file)
         self.silence.refuse()
         answer = _begun(lambda: self._call(key, action, moves_file))
-        while not wait([answer], timeout=0.5).done:
+        while not wait([answer], timeout=0.1).done:
             self.silence.check()
         return answer.result()
 
