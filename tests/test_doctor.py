@@ -515,6 +515,15 @@ def test_what_the_workers_half_found_in_time_counts(home: Path, monkeypatch: pyt
     assert "weren't done within 2 s: the machine may be busy" in found[1]["message"]
 
 
+def test_a_workers_half_that_was_done_before_the_clients_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's checks may take longer than the worker's half has time."""
+    monkeypatch.setattr(doctor, "LEAST_SECONDS", PATIENCE)
+    said = '{"check": "gpu", "level": "ok", "message": "one", "fix": "", "seconds": null}'
+    with subprocess.Popen(["echo", said], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        until(lambda: os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT))
+        assert doctor._collect(process, time.monotonic() - 1) == [Finding("gpu", "ok", "one")]
+
+
 def test_a_workers_half_that_breaks_is_a_problem(home: Path, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [sys.executable, "-c", "import no_such_module"]
     start = subprocess.Popen

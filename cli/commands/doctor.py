@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TEXT = ""  # the heading of what is found
 WORKER_SECONDS = 4.5  # from the start of the worker's process: its checks may take 3.8, its imports the rest
+LEAST_SECONDS = 0.25  # to read what it has said, where the client's checks took longer
 # level -> (colour, symbol where the terminal has UTF-8)
 LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "!"), "problem": ("red", "✗")}
 
@@ -96,7 +97,7 @@ def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
     from ftq.doctor.findings import Finding
 
     try:
-        said, complaint = process.communicate(timeout=max(0.0, until - time.monotonic()))
+        said, complaint = process.communicate(timeout=max(LEAST_SECONDS, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         said, _ = process.communicate()

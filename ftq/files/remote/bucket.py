@@ -23,7 +23,7 @@ from ftq.files.remote.kinds.silence import MOVING, PROBE_SECONDS, Silence
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 OPEN_SECONDS = 3.5  # for the library to be ready, which may ask a server for credentials
-WRITE_SECONDS = 1.0  # more than PROBE_SECONDS, for three more requests
+WRITE_SECONDS = 0.5  # more than PROBE_SECONDS, for three more requests
 MOVED = "Somebody has deleted it from the bucket, or FTQ_ARTIFACTS_URL was another one when it was made."
 Value = TypeVar("Value")
 
