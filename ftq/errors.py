@@ -68,6 +68,11 @@ class RunError:
     place: str = ""
     about: str = ""  # as FtqError has it
 
+    @property
+    def text(self) -> str:
+        """What people read, as that of FtqError."""
+        return f"{self.message}\n{self.hint}".rstrip()
+
     @classmethod
     def of(cls, error: FtqError) -> RunError:
         return cls(error.kind, error.message, error.hint, about=error.about)

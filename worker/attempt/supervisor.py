@@ -90,7 +90,7 @@ class Supervisor:
             return False
         except Lost as error:
             log.warning("%s.%s.%s: %s", run_id, stage, attempt, error)
-            self._give_back(token, f"{error.message}. {error.hint}")
+            self._give_back(token, error.line)
             return False
         except Exception as error:  # a full disk, an unreachable database, a bug of ours: the run must not get stuck
             log.exception("%s.%s.%s", run_id, stage, attempt)
@@ -287,4 +287,4 @@ class Supervisor:
 def _end_log(log: Path, error: RunError) -> None:
     """Write the error at the end of the stage's log, which is where people look for it."""
     with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as output:
-        output.write("\n".join(filter(None, (f"--- failed ({error.kind}): {error.message}", error.hint))) + "\n")
+        output.write(f"--- failed ({error.kind}): {error.text}\n")

@@ -88,7 +88,7 @@ class Moving:
         if not self._waits_since:
             self._waits_since = self._trouble_at
             log.warning("%s waits: %s", what, error.message)
-            self._note("waiting", f"waits for the bucket, {what}: {error.message}. {error.hint}")
+            self._note("waiting", f"waits for the bucket, {what}: {error.line}")
             self._show(f"waits for the bucket ({what})")
 
     def _say_there(self) -> None:
