@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from ftq.client.bucket.place import advise, other_bucket, other_than_last
 from ftq.client.recording.record import make_home
 from ftq.doorbell import away, owner
-from ftq.errors import FtqError, UserError, in_line
+from ftq.errors import FtqError, UserError
 from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.remote.kinds.opening import check_installed
 from ftq.programs import WorkerOptions, end
@@ -157,7 +157,7 @@ def _try_bucket(settings: Settings) -> None:
     except OutOfReach as error:
         if error.is_lasting:
             raise
-        print(in_line(f"{error.message}: this worker waits for it", error.hint), file=sys.stderr)
+        print(f"{error.message}: this worker waits for it.", error.hint, file=sys.stderr)
 
 
 if __name__ == "__main__":
