@@ -38,6 +38,10 @@ class Misnamed(OutOfReach):
     is_lasting = True
 
 
+class Closed(Misnamed):
+    """Whoever answered refuses these credentials, or they are missing: another server wouldn't mend that."""
+
+
 class Gone(FtqError):
     """There is no such object."""
 
@@ -60,7 +64,7 @@ class Bucket:
         scheme, _, place = url.partition("://")
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
-        self.silence = Silence(self._ask)
+        self.silence = Silence(self.ask)
         self._opening = threading.Lock()
 
     @property
@@ -164,19 +168,22 @@ class Bucket:
         for key in keys:
             self._do(key, delete)
 
-    def probe(self, *, write: bool = False) -> None:
-        """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        # Here, as a busy machine imports for seconds.
-        open_it = opener(self.url, PROBE_SECONDS, PROBE_SECONDS, attempts=1)
-        self._within(PROBE_SECONDS, lambda: self._probe(open_it, write))
+    def probe(self, *, write: bool = False, seconds: float | None = None) -> None:
+        """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there.
 
-    # ---- inside -----------------------------------------------------------------------------------------
+        `seconds`: within so many. It connects anew.
+        """
+        limit = seconds or PROBE_SECONDS
+        open_it = opener(self.url, limit, limit, attempts=1)  # here, as a busy machine imports for seconds
+        self._within(limit, lambda: self._probe(open_it, write))
 
-    def _ask(self, seconds: float) -> None:
+    def ask(self, seconds: float) -> None:
         """OutOfReach unless the bucket answers something small within so many seconds."""
         with self._translating():
             fs = self._asker  # opening it may take a busy machine seconds
         self._within(seconds, lambda: self._probe(lambda: fs, False))
+
+    # ---- inside -----------------------------------------------------------------------------------------
 
     @cached_property
     def _asker(self) -> Any:
@@ -248,7 +255,8 @@ class Bucket:
 
     def _translated(self, error: BaseException) -> OutOfReach:
         is_lasting, message, hint = errors.explain(error, self.url)
-        return self._advise((Misnamed if is_lasting else OutOfReach)(message, hint))
+        kind = Closed if errors.is_closed(error) else Misnamed if is_lasting else OutOfReach
+        return self._advise(kind(message, hint))
 
 
 def _begun(action: Callable[[], Value]) -> Future[Value]:
