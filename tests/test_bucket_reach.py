@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -30,7 +29,7 @@ from tests.test_object_storage import Site, site
 from tests.test_store import Clock, clock, run, store, url
 from tests.tools import PATIENCE, until
 from worker import app as worker_app
-from worker import strays, tasks
+from worker import strays
 from worker.attempt.remote.exchange import Exchange
 from worker.attempt.remote.moving import Stopped
 from worker.attempt.watch import Watch
@@ -39,7 +38,8 @@ from worker.incoming.reach import Reach
 
 __all__ = ["clock", "run", "server", "site", "store", "url"]  # fixtures
 NOWHERE = "http://127.0.0.1:1"
-WAITS = {"bucket": "s3://b/ftq", "waits": "bucket s3://b/ftq is unreachable (x)", "waits_fix": "Is it up?\nMore."}
+KNOWN = {"stages": list(STAGES), "bucket": "s3://b/ftq"}
+WAITS = {**KNOWN, "waits": "bucket s3://b/ftq is unreachable (x)", "waits_fix": "Is it up?\nMore."}
 SPEC = {"model": "m"}
 
 
@@ -47,6 +47,14 @@ SPEC = {"model": "m"}
 def bucket(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[BucketServer]:
     with own_server("reach", monkeypatch) as bucket:
         yield bucket
+
+
+@pytest.fixture
+def known(home: Path) -> Iterator[RunStore]:
+    """This machine's own database."""
+    home.mkdir(exist_ok=True)
+    with closing(RunStore(f"sqlite:///{home}/ftq.db")) as known:
+        yield known
 
 
 @pytest.fixture(scope="module")
@@ -187,26 +195,22 @@ def test_only_what_has_not_begun_is_left_to_others(bucket: BucketServer, documen
             exchange.moving.insist("sending prepare", lambda _: next(tries)(), finishes=True)
 
 
-def test_a_message_that_came_as_the_worker_began_to_rest_goes_back_in_its_place(server: str, home: Path) -> None:
-    settings = Settings.from_env({"FTQ_HOME": str(home), "FTQ_BROKER_URL": server})
-    app = queue.make_app(settings)
-    tasks.register(app, settings)
-    with closing(RunStore(settings.database_url)) as store:
-        run = store.create("abc", "one", {**SPEC, "priority": "high"}, "hash")
-        store.see_worker("w1", "host", ["cpu"], None, 1, WAITS)
-        assert store.claim(run.id, "prepare", 1, "w1", 60) is None
+def test_a_message_that_came_as_the_worker_began_to_rest_goes_back_in_its_place(server: str, known: RunStore) -> None:
+    app = queue.make_app(Settings.from_env({"FTQ_BROKER_URL": server}))
+    known.create("abc", "one", {**SPEC, "priority": "high"}, "hash")
+    known.see_worker("w1", "host", ["cpu"], None, 1, WAITS)
+    assert known.claim("abc", "prepare", 1, "w1", 60) is None
+    for stage, attempt, back in (("train", 1, False), ("prepare", 2, False), ("prepare", 1, True)):
         request = SimpleNamespace(
-            id="abc.prepare.1", hostname="w1", args=["abc", 1], headers={}, chain=None, argsrepr="one",
+            id=f"abc.{stage}.{attempt}", hostname="w1", args=["abc", attempt], headers={}, chain=None, argsrepr="one",
             delivery_info={"routing_key": "cpu", "priority": 1},
         )  # fmt: skip
-        for name, attempt, back in (("ftq.train", 1, False), ("ftq.prepare", 2, False), ("ftq.prepare", 1, True)):
-            request.id = f"abc.{name.removeprefix('ftq.')}.{attempt}"
-            strays.put_back(app, store, request, name, "abc", attempt)
-            assert bool(queue.messages(app, 0)) == back
-        with app.connection_for_read() as connection:
-            assert connection.default_channel.client.llen("cpu\x06\x161") == 1
-        store.see_worker("w1", "host", ["cpu"], None, 1, {"bucket": "s3://b/ftq"})
-        assert not store.rests("w1") and store.claim(run.id, "prepare", 1, "w1", 60)
+        strays.put_back(app, known, request, f"ftq.{stage}", "abc")
+        assert bool(queue.messages(app, 0)) == back
+    with app.connection_for_read() as connection:
+        assert connection.default_channel.client.llen("cpu\x06\x161") == 1
+    known.see_worker("w1", "host", ["cpu"], None, 1, KNOWN)
+    assert known.claim("abc", "prepare", 1, "w1", 60)
 
 
 def test_a_worker_begins_with_no_queue_and_takes_from_those_it_is_let(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,12 +243,12 @@ def test_a_worker_that_waits_is_no_worker_for_what_waits(store: RunStore, clock:
     assert not store.is_replaced("b1", "cpu")
     store.see_worker("b2", "box", ["gpu"], None, 1, WAITS)
     assert "workers b1, b2 wait for their bucket: " in workers.missing_for((store.get("one"),), store)
-    store.see_worker("a1", "box", ["cpu"], None, 1, {})
+    store.see_worker("a1", "box", ["cpu"], None, 1, KNOWN)
     assert (store.is_replaced("b1", "cpu"), store.is_replaced("b1", "gpu"), store.is_replaced("a1", "cpu")) == (
         True, False, False)  # fmt: skip
     assert store.claim("one", "prepare", 1, "a1", 60)
     assert workers.missing_for((store.get("one"),), store).startswith("one waits after this stage: workers b1, b2 ")
-    store.see_worker("b2", "box", ["gpu"], None, 1, {})
+    store.see_worker("b2", "box", ["gpu"], None, 1, KNOWN)
     assert workers.missing_for((store.get("one"),), store) == ""
 
 
@@ -256,16 +260,14 @@ def test_a_stage_that_stalls_for_a_bucket_says_so(store: RunStore, clock: Clock)
     assert store.events("one")[-1].message == "waits for 11:40: the workers of the queue cpu wait for their bucket"
 
 
-def test_workers_and_doctor_name_what_is_waited_for(store: cli_tools.Store, home: Path) -> None:
-    settings = Settings.from_env()
-    with closing(RunStore(settings.database_url)) as known:
-        known.see_worker("b1", "box", ["ask", "cpu", "gpu"], None, 1, WAITS)
-        listed = cli_tools.run("workers")
-        assert f"b1 waits for its bucket: {WAITS['waits']}. On box: Is it up?" in listed.stderr
-        findings = [one for one in doctor(settings, ask=lambda *_: {"b1"}) if one.level == "warning"]
-        assert [(one.message, one.fix) for one in findings] == [
-            (f"b1 (ask,cpu,gpu) waits for its bucket and takes no stage: {WAITS['waits']}", "On box: Is it up?\nMore.")
-        ]
+def test_workers_and_doctor_name_what_is_waited_for(known: RunStore) -> None:
+    known.see_worker("b1", "box", ["ask", "cpu", "gpu"], None, 1, WAITS)
+    listed = cli_tools.run("workers")
+    assert f"b1 waits for its bucket: {WAITS['waits']}. On box: Is it up?" in listed.stderr
+    findings = [one for one in doctor(Settings.from_env(), ask=lambda *_: {"b1"}) if one.level == "warning"]
+    assert [(one.message, one.fix) for one in findings] == [
+        (f"b1 (ask,cpu,gpu) waits for its bucket and takes no stage: {WAITS['waits']}", "On box: Is it up?\nMore.")
+    ]
 
 
 # ---- whose server is recommended ------------------------------------------------------------------------
@@ -274,30 +276,29 @@ def test_workers_and_doctor_name_what_is_waited_for(store: cli_tools.Store, home
 @pytest.mark.long
 @pytest.mark.parametrize("key", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_who_is_refused_is_sent_to_no_other_server(
-    key: str, strict: CephServer, monkeypatch: pytest.MonkeyPatch
+    key: str, strict: CephServer, known: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(key, "other")
-    with closing(RunStore(Settings.from_env().database_url)) as store:
-        store.see_worker("w1", "host", ["cpu"], None, 1, {"bucket": strict.url, "endpoint": "http://other:9000"})
-        (finding,) = web.bucket(Settings.from_env())
+    known.see_worker("w1", "host", ["cpu"], None, 1, {"bucket": strict.url, "endpoint": "http://other:9000"})
+    (finding,) = web.bucket(Settings.from_env())
     assert "is closed (" in finding.message and "http://other:9000" not in finding.fix
     assert finding.fix.startswith("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
 def test_only_the_server_of_a_worker_that_reached_the_bucket_is_named(
-    bucket: BucketServer, monkeypatch: pytest.MonkeyPatch
+    bucket: BucketServer, known: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", NOWHERE)
-    url, right = bucket.url, "http://right:9000"
-    with closing(RunStore(Settings.from_env().database_url)) as store:
-        facts = {"bucket": url, "endpoint": "http://wrong:9000", "waits": "it is away", "waits_fix": ""}
-        for name, known in (("w1", facts), ("w2", {"bucket": url, "endpoint": ""})):
-            store.see_worker(name, "host", ["cpu"], None, 1, known)
-            (finding,) = web.bucket(Settings.from_env())
-            assert "export AWS_ENDPOINT_URL" not in finding.fix
-        store.see_worker("w3", "host", ["cpu"], None, 1, {"bucket": url, "endpoint": right})
+
+    def advice(name: str, **facts: str) -> str:
+        """What the doctor says once a worker has said this of itself."""
+        known.see_worker(name, "host", ["cpu"], None, 1, {"bucket": bucket.url, **facts})
         (finding,) = web.bucket(Settings.from_env())
-        assert f"worker w3 reaches this bucket through {right}: export AWS_ENDPOINT_URL={right}\n" in finding.fix
-        store.see_worker("w4", "host", ["cpu"], None, 1, {"bucket": url, "endpoint": NOWHERE})
-        (finding,) = web.bucket(Settings.from_env())
-        assert "export AWS_ENDPOINT_URL" not in finding.fix, "others reach it through the one that is named here"
+        return finding.fix
+
+    right = "http://right:9000"
+    assert "export" not in advice("w1", endpoint="http://wrong:9000", waits="it is away", waits_fix="")
+    assert "export" not in advice("w2", endpoint="")
+    said = f"worker w3 reaches this bucket through {right}: export AWS_ENDPOINT_URL={right}\n"
+    assert said in advice("w3", endpoint=right)
+    assert "export" not in advice("w4", endpoint=NOWHERE), "others reach it through the one that is named here"

@@ -49,13 +49,13 @@ def turn_away(app: Celery, settings: Settings, request: Any, task: str) -> None:
     )
 
 
-def put_back(app: Celery, store: RunStore, request: Any, task: str, run_id: str, attempt: int) -> None:
+def put_back(app: Celery, store: RunStore, request: Any, task: str, run_id: str) -> None:
     """Put the message of a stage back that this worker wasn't let begin, as it rests: others take it."""
     try:
         run = store.due(run_id) if store.rests(request.hostname) else None
     except Unavailable:  # the reconciler sends it again
         return
-    if run and run.current and request.id == queue.task_id(run_id, run.current.name, attempt):
+    if run and run.current and request.id == queue.task_id(run.id, run.current.name, run.current.attempt):
         time.sleep(PAUSE)
         queue.send_back(app, request, task)
         log.warning("%s isn't begun here now: put back", request.id)

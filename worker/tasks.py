@@ -64,7 +64,7 @@ def register(app: Celery, settings: Settings) -> None:
                 strays.turn_away(app, settings, self.request, self.name)
                 raise Ignore
             if not supervisor(self).run(run_id, name, attempt):
-                strays.put_back(app, store(), self.request, self.name, run_id, attempt)
+                strays.put_back(app, store(), self.request, self.name, run_id)
                 show_end(self, store(), run_id, name, attempt)
                 raise Ignore  # a plain return would let the chain go on
 
