@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from celery import signals
@@ -152,21 +152,26 @@ def _start_reconciler(sender: Any, **_: Any) -> None:
 def _take_from(consumer: Any, wanted: set[str]) -> None:
     """Let the worker take messages from these of its queues. Celery's loop does it: the reconciler is a thread.
 
-    All are cancelled first: they are asked in the order in which they were added.
+    All are cancelled first: they are asked in the order in which they were added. A connection that is lost, or that
+    the broker lets declare nothing, is followed by another, which consumes from what is selected then.
     """
 
-    def attempt(action: Callable[[str], None], name: str) -> None:
-        try:
-            action(name)
-        except Exception as error:  # without a connection; the next one consumes from what is selected then
-            log.info("%s: %s", name, error)
+    def attempt(action: Callable[[str], None], names: list[str]) -> Iterator[Exception]:
+        for name in names:
+            try:
+                action(name)
+            except Exception as error:
+                log.info("%s: %s", name, error)
+                yield error
 
     def change() -> None:
-        for name in [name for name in _queues if name in consumer.app.amqp.queues.consume_from]:
-            attempt(consumer.cancel_task_queue, name)
-        for name in [name for name in _queues if name in wanted]:
-            attempt(consumer.add_task_queue, name)
+        errors = [*attempt(consumer.cancel_task_queue, [one for one in _queues if one in queues.consume_from])]
+        errors += attempt(consumer.add_task_queue, [name for name in _queues if name in wanted])
+        for error in errors:
+            if isinstance(error, BROKER_ERRORS):
+                raise error  # QuickConsumer connects anew
 
+    queues = consumer.app.amqp.queues
     consumer.call_soon(change)
 
 
