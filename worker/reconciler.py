@@ -172,7 +172,8 @@ class Reconciler:
             log.warning("drained: nothing new is taken" if drained else "undrained: work is taken again")
         self._drained = drained
         if self._reach.error and ASK in self._serves:
-            self._others_answer = ASK in served_by(one for one in self.store.workers() if one.takes)
+            others = [one for one in self.store.workers() if one.takes and one.name != self.worker]
+            self._others_answer = ASK in served_by(others)
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
             self.store.lose_questions_of(self.worker, time.monotonic() - self._began)
