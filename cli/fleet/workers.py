@@ -14,7 +14,14 @@ from ftq.words import short
 if TYPE_CHECKING:
     from ftq.client.workers import Member
 
-COLOURS = {"up": "green", "draining": "yellow", "drained": "yellow", "stopping": "yellow", "silent": "red"}
+COLOURS = {
+    "up": "green",
+    "waiting": "yellow",
+    "draining": "yellow",
+    "drained": "yellow",
+    "stopping": "yellow",
+    "silent": "red",
+}
 
 
 @click.group(invoke_without_command=True)
@@ -47,6 +54,10 @@ def workers(context: click.Context, as_json: bool) -> None:
         note(f"No worker is up. {start()}")
         return
     _print_table(members)
+    for member in members:
+        if member.state == "waiting":
+            worker = member.worker
+            note(f"{worker.name} waits for its bucket: {worker.waits}. On {worker.host}: {worker.facts['waits_fix']}")
     if silent := [member.worker.name for member in members if member.state == "silent"]:
         note(f"`ftq workers forget {silent[0]}` takes one off the list that is gone for good.")
 

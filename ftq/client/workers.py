@@ -35,14 +35,14 @@ class Member:
 
     @property
     def state(self) -> str:
-        """up, draining (finishes what it has), drained (has nothing left), stopping, or silent."""
+        """up, draining (finishes what it has), drained (has nothing left), stopping, silent, waiting (for a bucket)."""
         if self.worker.draining and self.silent <= WORKER_SILENCE:
             return "stopping"
         if not self.worker.is_live:
             return "silent"
         if self.worker.drained:
             return "draining" if self.work else "drained"
-        return "up"
+        return "waiting" if self.worker.waits else "up"
 
 
 class Fleet:
@@ -153,8 +153,10 @@ def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
     A run that is still recorded as running waits too where all are gone. A drained worker finishes the stage it has.
     """
     live, drained = served_by(one for one in workers if one.takes), _drained(workers)
+    waiting = _waiting(workers)
+    others = live | served_by(waiting)
     for run in runs:
-        if run.status == "running" and not live and not drained:
+        if run.status == "running" and not live and not drained and not waiting:
             return f"No worker is up, so {run.name} stands still until one is. {start()}"
         ahead = run.remaining[1:] if run.status == "running" else run.remaining
         needed = {queue_of(stage.name, run.spec) for stage in ahead}
@@ -162,7 +164,9 @@ def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
             continue
         if undrain := undraining(missing, drained):
             when = "after this stage" if run.status == "running" else "until one takes work again"
-            return f"A{resting(missing, drained, live)[1:]}, so {run.name} waits {when}. {undrain}"
+            return f"A{resting(missing, drained, others)[1:]}, so {run.name} waits {when}. {undrain}"
+        if why := _cut_off(missing, waiting, drained):
+            return f"{run.name} waits{' after this stage' if run.status == 'running' else ''}: {why}"
         if run.status != "running":
             why, how = explain(run.name, missing - served_by(drained), live | served_by(drained))
             return f"{why}. The run is recorded and starts as soon as one is there. {how}"
@@ -176,7 +180,9 @@ def would_wait(spec: dict[str, Any], store: Reads | None, owner: str) -> str:
     missing = {queue_of(stage, spec) for stage in STAGES} - live
     drained = _drained(workers)
     if undrain := undraining(missing, drained):
-        return f"A{resting(missing, drained, live)[1:]}. {undrain}"
+        return f"A{resting(missing, drained, live | served_by(_waiting(workers)))[1:]}. {undrain}"
+    if why := _cut_off(missing, _waiting(workers), drained):
+        return why[0].upper() + why[1:]
     if missing or store is None:
         return ". ".join(explain("It", missing - served_by(drained), live | served_by(drained)))
     return _at_limit(owner, workers, store)
@@ -206,6 +212,21 @@ def resting(missing: set[str], drained: Sequence[Worker], live: set[str]) -> str
 
 def _drained(workers: Sequence[Worker]) -> list[Worker]:
     return [one for one in workers if one.is_live and one.drained]
+
+
+def _waiting(workers: Sequence[Worker]) -> list[Worker]:
+    return [one for one in workers if one.is_live and not one.drained and one.waits]
+
+
+def _cut_off(missing: set[str], waiting: Sequence[Worker], drained: Sequence[Worker]) -> str:
+    """Why workers of these queues wait for their bucket, and what to do; empty if that isn't what is missing."""
+    those = [one for one in waiting if missing & set(one.served)]
+    if not those or missing - served_by([*those, *drained]):
+        return ""
+    names, one = ", ".join(worker.name for worker in those), those[0]
+    who = f"worker {names} waits for its" if len(those) == 1 else f"workers {names} wait for their"
+    fix = str(one.facts.get("waits_fix", "")).partition("\n")[0]
+    return f"{who} bucket: {one.waits}. On {one.host}: {fix}"
 
 
 def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:

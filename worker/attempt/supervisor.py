@@ -24,7 +24,7 @@ from ftq.files.run_dir import STAGES, RunDir, read_jsonl, remove, run_dir, sync,
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
 from ftq.settings import Settings
-from ftq.store.records import Run
+from ftq.store.records import Run, queue_of
 from ftq.store.store import RunStore
 from ftq.trace import spans
 from worker import sigterm
@@ -118,7 +118,13 @@ class Supervisor:
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
-        exchange = Exchange(self.share, self.settings, self.store, watch)
+        exchange = Exchange(
+            self.share,
+            self.settings,
+            self.store,
+            watch,
+            lambda: self.store.is_replaced(self.worker, queue_of(stage, run.spec)),
+        )
         try:
             with exchange.using(run):
                 outcome = self._make(run, stage, attempt, watch, exchange)

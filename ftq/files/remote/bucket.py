@@ -40,6 +40,10 @@ class Misnamed(OutOfReach):
     is_lasting = True
 
 
+class Closed(Misnamed):
+    """Whoever answered refuses these credentials, or they are missing: another server wouldn't mend that."""
+
+
 class Gone(FtqError):
     """There is no such object."""
 
@@ -62,7 +66,7 @@ class Bucket:
         scheme, _, place = url.partition("://")
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
-        self.silence = Silence(self._ask)
+        self.silence = Silence(self.ask)
         self._opening = threading.Lock()
 
     @property
@@ -166,19 +170,22 @@ class Bucket:
         for key in keys:
             self._do(key, delete)
 
-    def probe(self, *, write: bool = False) -> None:
-        """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        seconds = PROBE_SECONDS + (WRITE_SECONDS if write else 0)
-        open_it = opener(self.url, seconds, seconds, attempts=1)  # imports the library
-        fs = self._within(OPEN_SECONDS, lambda: self._ready(open_it))
-        self._within(seconds, lambda: self._probe(fs, write))
+    def probe(self, *, write: bool = False, seconds: float | None = None) -> None:
+        """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there.
 
-    # ---- inside -----------------------------------------------------------------------------------------
+        `seconds`: within so many. It connects anew.
+        """
+        limit = seconds or PROBE_SECONDS + (WRITE_SECONDS if write else 0)
+        open_it = opener(self.url, limit, limit, attempts=1)  # imports the library
+        fs = self._within(max(limit, OPEN_SECONDS), lambda: self._ready(open_it))
+        self._within(limit, lambda: self._probe(fs, write))
 
-    def _ask(self, seconds: float) -> None:
+    def ask(self, seconds: float) -> None:
         """OutOfReach unless the bucket answers something small within so many seconds."""
         fs = self._asker
         self._within(seconds, lambda: self._probe(fs, False))
+
+    # ---- inside -----------------------------------------------------------------------------------------
 
     @cached_property
     def _asker(self) -> Any:
@@ -254,7 +261,8 @@ class Bucket:
 
     def _translated(self, error: BaseException) -> OutOfReach:
         is_lasting, message, hint = errors.explain(error, self.url)
-        return self._advise((Misnamed if is_lasting else OutOfReach)(message, hint))
+        kind = Closed if errors.is_closed(error) else Misnamed if is_lasting else OutOfReach
+        return self._advise(kind(message, hint))
 
 
 def _begun(action: Callable[[], Value]) -> Future[Value]:
