@@ -49,6 +49,11 @@ class FtqError(Exception):
         """What people read: the message, and the hint if there is one, a line each."""
         return f"{self.message}\n{self.hint}".rstrip()
 
+    @property
+    def line(self) -> str:
+        """The same in one line, where a message is part of another text."""
+        return in_line(self.message, self.hint)
+
 
 @dataclass(frozen=True)
 class RunError:
@@ -62,6 +67,11 @@ class RunError:
     hint: str = ""
     place: str = ""
     about: str = ""  # as FtqError has it
+
+    @property
+    def text(self) -> str:
+        """What people read, as that of FtqError."""
+        return f"{self.message}\n{self.hint}".rstrip()
 
     @classmethod
     def of(cls, error: FtqError) -> RunError:
@@ -148,6 +158,20 @@ def did_you_mean(word: str, known: list[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its name if it has none (MemoryError)."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def in_line(*texts: str) -> str:
+    """The texts as sentences of one line. What ends without a sign gets one, but for the last."""
+    said = ""
+    for text in filter(None, texts):
+        said = _joined(said, ". ", "")
+        for part in filter(None, (part.strip() for part in text.splitlines())):
+            said = _joined(said, "; ", part)
+    return said
+
+
+def _joined(said: str, sign: str, more: str) -> str:
+    return f"{said}{'' if said[-1] == ' ' else ' ' if said[-1] in '.!?:;,' else sign}{more}" if said else more
 
 
 def is_disk_full(error: OSError) -> bool:

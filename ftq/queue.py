@@ -43,6 +43,7 @@ def make_app(settings: Settings) -> Celery:
     """The app as client and worker share it. Each setting that isn't Celery's default is here for a measured reason."""
     app = Celery("ftq", broker=settings.broker, set_as_current=False)
     app.signing_key = settings.signing_key  # not in app.conf, which workers show to whoever may ask them
+    app.serves = []  # the queues of a worker's main process
     app.database = ""  # the identity of whose runs it sends, from when the database is open
     app.conf.update(
         # ids are all a message carries; results and states are the database's business

@@ -1,9 +1,12 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
+
+NAMED = 5  # names of a list, which has the number of the others
 
 
 def size(number: float) -> str:
@@ -24,6 +27,12 @@ def bytes_of(text: str) -> int | None:
 def plural(number: int, word: str) -> str:
     """1 row, 1,200 rows."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """a, b, c; of more than `most`: a, b, c, d, e and 3 more."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def duration(seconds: float) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +20,13 @@ from kombu.exceptions import OperationalError
 
 from ftq import queue, servers
 from ftq.doctor.broker import broker as doctor
-from ftq.errors import FtqError, Unavailable
+from ftq.doorbell import away
+from ftq.errors import FtqError, Unavailable, UserError, exit_code
 from ftq.settings import Settings
 from tests import tools
 from tests.brokers import STATES, Broken
 from tests.tools import PATIENCE, free_port, listens, until
-from worker.host import broker
+from worker.host import broker, worker
 
 RECORDED = "The run is recorded and starts as soon as it takes messages."
 
@@ -64,6 +68,55 @@ def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str,
     assert worker.alive
     tries = log.read_text()[len(before) :].count("tried again")
     assert tries <= 5 + time.monotonic() - began  # it asks every few seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATES)
+def test_a_worker_does_not_start_where_waiting_mends_nothing(bench: tools.Bench, name: str) -> None:
+    """A password that is refused is corrected by a person; a replica becomes the primary by itself."""
+    state = STATES[name]
+    assert bench.broker
+    broken, place = Broken(bench.settings.broker_socket, bench.broker.pid), f"FTQ_BROKER_URL={bench.settings.broker}"
+    is_lasting = any(re.fullmatch(state.says, what) for what in away.LASTING)
+    settings = dataclasses.replace(bench.settings, broker_url=bench.settings.broker)
+    state.put(broken)
+    try:
+        if not is_lasting:
+            assert worker._own(settings, "w9@host") is None
+            return
+        with pytest.raises(UserError) as refused:
+            worker._own(settings, "w9@host")
+        assert re.match(rf"{re.escape(place)}: the broker {state.says} \(", refused.value.message)
+        assert refused.value.hint in {fix for _, what, fix in servers.REFUSALS if re.fullmatch(state.says, what)}
+    finally:
+        state.end(broken)
+
+
+def test_what_lasts_is_called_as_the_table_of_refusals_calls_it() -> None:
+    assert {what for _, what, fix in servers.REFUSALS if fix} > set(away.LASTING)
+
+
+@pytest.mark.parametrize(("password", "user"), [("wrong", ""), ("wrong", "nobody"), ("", "")])
+def test_a_worker_with_a_wrong_password_ends_and_names_the_variable(
+    tmp_path: Path, home: Path, password: str, user: str
+) -> None:
+    port, secret = free_port(), tmp_path / "password"
+    secret.write_text(password)
+    command = [broker._binary(), "--port", str(port), "--requirepass", "right", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        until(lambda: listens(port))
+        url = f"redis://{user}{'@' if user else ''}127.0.0.1:{port}/0"
+        given = {"FTQ_HOME": str(home), "FTQ_BROKER_URL": url}
+        given |= {"FTQ_BROKER_PASSWORD_FILE": str(secret)} if password else {}
+        start = [sys.executable, "-m", "tests.fake_worker"]
+        ended = subprocess.run(start, env=os.environ | given, capture_output=True, text=True, timeout=2 * PATIENCE)
+        process.kill()
+    assert ended.returncode == exit_code(UserError(""))
+    what = "refuses the user or password" if password else "wants a password"
+    message, hint = ended.stderr.strip().splitlines()[-2:]
+    assert re.fullmatch(rf"Error: FTQ_BROKER_URL=redis://\S*127.0.0.1:{port}/0: the broker {what} \(.*\)", message)
+    assert hint.startswith("The file FTQ_BROKER_PASSWORD_FILE holds the password; FTQ_BROKER_URL=")
+    assert "wrong" not in ended.stderr
 
 
 @pytest.mark.slow

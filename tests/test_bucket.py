@@ -52,7 +52,7 @@ from tests.bucket_server import BucketServer, own_server
 from tests.ceph_server import CephServer
 from tests.cli_tools import ok
 from tests.cloud_servers import AzureServer, GoogleServer
-from tests.tools import PATIENCE, free_port, until
+from tests.tools import PATIENCE, free_port, give_time, until
 from worker.host import worker
 
 # A person is told within five seconds. What is held here is that nobody waits as long as the libraries would, which is
@@ -97,6 +97,7 @@ def url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
     """A bucket of the test's own."""
+    give_time(monkeypatch)
     if request.param == "file":
         (tmp_path / "bucket").mkdir()
         return f"file://{tmp_path / 'bucket'}"
@@ -872,7 +873,7 @@ def test_submit_and_doctor_tell_within_five_seconds(
 ) -> None:
     url, said, fix = broken
     if said != "is unreachable":  # the server answers, as soon as a machine with other work to do lets it
-        monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)
+        give_time(monkeypatch)
     monkeypatch.setenv("FTQ_ARTIFACTS_URL", url)
     settings = Settings.from_env()
     began = time.monotonic()

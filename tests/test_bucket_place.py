@@ -29,7 +29,7 @@ from tests import cli_tools, reported
 from tests.bucket_server import BucketServer
 from tests.ceph_server import CephServer
 from tests.cli_tools import ok
-from tests.tools import PATIENCE
+from tests.tools import give_time
 from worker.attempt.remote.exchange import Exchange, Missing
 from worker.attempt.watch import Watch
 from worker.host import worker
@@ -48,8 +48,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[BucketServer]:
 @pytest.fixture
 def bucket(running: BucketServer, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[BucketServer]:
     """A bucket that is empty; the environment names it. Nobody gives it up for being slow."""
-    monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)
-    monkeypatch.setattr(web, "BUCKET_SECONDS", PATIENCE)
+    give_time(monkeypatch)
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
     yield running

@@ -14,7 +14,7 @@ from tests import test_object_storage
 from tests.ceph_server import CephServer
 from tests.cloud_servers import AzureServer, GoogleServer
 from tests.test_object_storage import Site
-from tests.tools import PATIENCE, until
+from tests.tools import give_time, until
 
 pytestmark = [
     pytest.mark.long,
@@ -30,7 +30,7 @@ def site(
     site = Site(tmp_path, "bucket", postgres)
     for name, value in site.bucket.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)  # of a person on a machine at rest
+    give_time(monkeypatch)
     yield site
     site.here.close()
     site.bucket.close()

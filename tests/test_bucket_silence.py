@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from ftq.client.client import Client
+from ftq.doctor import web
+from ftq.files.remote import bucket as remote
 from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.remote.kinds import silence
 from ftq.files.snapshot import snapshot
@@ -140,6 +142,13 @@ def test_an_upload_ends_by_itself_where_nobody_looks(server: Any, size: int, mon
             bucket.write("other", LARGE[:size])
 
     in_time(ends)
+
+
+def test_a_person_waits_three_and_a_half_seconds_for_a_silent_bucket_at_most() -> None:
+    """Of the five that are promised; the machine has the rest for starting, importing and printing."""
+    assert silence.SILENT_SECONDS + silence.PROBE_SECONDS <= 3.5, "of a command that looks"
+    assert silence.PROBE_SECONDS + remote.WRITE_SECONDS + web.ADVICE_SECONDS <= 3.5, "of submit and doctor"
+    assert remote.OPEN_SECONDS + web.ADVICE_SECONDS <= 4.0, "where the library itself hangs"
 
 
 # ---- slow, but not silent -------------------------------------------------------------------------------

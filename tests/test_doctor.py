@@ -321,13 +321,13 @@ def test_drained_workers_are_said_to_be_what_is_missing(settings: Settings) -> N
     with contextlib.closing(RunStore(settings.database_url)) as store:
         store.set_drained("cpu", True)
         drained = [
-            ("workers", "warning", f"all workers of the queue {queue} are drained: {what} wait there")
+            ("workers", "warning", f"all workers of the queue {queue} are drained (cpu): {what} wait there")
             for queue, what in (("cpu", "runs"), ("ask", "questions"))
         ]
         assert look(settings, "gpu0", "cpu")[-2:] == drained
         store.set_drained("gpu0", True)
     found = [one for one in workers(settings, lambda: NOW, lambda _, names: set(names)) if one.level == "warning"]
-    message, fix = "all workers are drained: runs are recorded and wait", "ftq workers undrain cpu gpu0"
+    message, fix = "all workers are drained (cpu, gpu0): runs are recorded and wait", "ftq workers undrain cpu gpu0"
     assert [(one.message, one.fix) for one in found] == [(message, f"`{fix}` lets them take work.")]
 
 
@@ -513,6 +513,15 @@ def test_what_the_workers_half_found_in_time_counts(home: Path, monkeypatch: pyt
     found = [finding for finding in json.loads(result.stdout)["findings"] if finding["where"] == "worker"]
     assert [(finding["check"], finding["level"]) for finding in found] == [("gpu", "ok"), ("worker", "warning")]
     assert "weren't done within 2 s: the machine may be busy" in found[1]["message"]
+
+
+def test_a_workers_half_that_was_done_before_the_clients_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's checks may take longer than the worker's half has time."""
+    monkeypatch.setattr(doctor, "LEAST_SECONDS", PATIENCE)
+    said = '{"check": "gpu", "level": "ok", "message": "one", "fix": "", "seconds": null}'
+    with subprocess.Popen(["echo", said], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        until(lambda: os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT))
+        assert doctor._collect(process, time.monotonic() - 1) == [Finding("gpu", "ok", "one")]
 
 
 def test_a_workers_half_that_breaks_is_a_problem(home: Path, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:

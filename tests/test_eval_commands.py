@@ -161,13 +161,9 @@ def test_two_runs_side_by_side(store: Store) -> None:
         "counted on the 3 questions that both were asked\n"
         "\n"
         "QUESTION      one          two\n"
-        "\n"
         "Who?          one here.    two here.\n"
-        "\n"
         "What colour?  ✗ blue       ✓ green\n"
-        "\n"
         "What price?   ✗ Ten.       ✓ The documents don't say.\n"
-        "\n"
         "How long?     ✓ 24 months  ✓ 24 months\n"
     )
     value = json.loads(ok("compare", "one", "two", "--json").stdout)

@@ -51,7 +51,7 @@ def test_a_drained_worker_takes_nothing_new_and_finishes_what_it_has(store: RunS
     token = store.claim("one", "prepare", 1, "w1", 60)
     assert token
     fleet = Fleet(store)
-    assert (fleet.drain("w1").state, store.live_queues()) == ("draining", set())
+    assert (fleet.drain("w1")[0].state, store.live_queues()) == ("draining", set())
     assert store.claim("two", "prepare", 1, "w1", 60) is None
     assert store.check(token) == ("run", False)  # nobody asks it to hand back
     store.renew(token, 60)
@@ -59,7 +59,7 @@ def test_a_drained_worker_takes_nothing_new_and_finishes_what_it_has(store: RunS
     assert [one.state for one in fleet.all()] == ["drained"]
     assert store.see_worker("w1", "host", ["cpu"], None, 1), "its sign of life doesn't undo it"
     assert store.claim("two", "prepare", 1, "w2", 60)
-    assert (fleet.undrain("w").state, store.live_queues()) == ("up", {"cpu"})
+    assert (fleet.undrain("w")[0].state, store.live_queues()) == ("up", {"cpu"})
     assert store.claim("one", "train", 1, "w1", 60)
 
 
@@ -84,7 +84,7 @@ def test_a_drained_worker_answers_nobody(store: RunStore) -> None:
     asking = Asking(store, lambda question: None, str)
     asking.check_worker()
     store.set_drained("w1", True)
-    with pytest.raises(FtqError, match=r"^all workers of the queue ask are drained, so nobody can answer$") as drained:
+    with pytest.raises(FtqError, match=r"^all workers are drained \(w1\), so nobody can answer$") as drained:
         asking.check_worker()
     assert drained.value.hint == "`ftq workers undrain w1` lets it take work."
     store.set_drained("w1", False)
@@ -93,27 +93,40 @@ def test_a_drained_worker_answers_nobody(store: RunStore) -> None:
         asking.check_worker()
 
 
-def test_a_run_that_waits_for_drained_workers_says_so(store: RunStore, clock: Clock) -> None:
+def test_a_run_that_waits_for_drained_workers_names_them_all(store: RunStore, clock: Clock) -> None:
     for name, served in (("c1", "cpu"), ("g1", "gpu"), ("g2", "gpu")):
         store.see_worker(name, "host", [served], None, 1)
         store.set_drained(name, True)
     spec = {"model": "m"}
     waits, runs = store.create("one", "one", spec, "hash"), (store.get("one"),)
-    waiting, undrain = "so one waits until one takes work again", "`ftq workers undrain c1 g1` lets them take work."
-    assert workers.missing_for(runs, store) == f"All workers are drained, {waiting}. {undrain}"
-    assert workers.would_wait(spec, store, "") == f"All workers are drained. {undrain}"
+    waiting, undrain = "so one waits until one takes work again", "`ftq workers undrain c1 g1` is enough."
+    assert workers.missing_for(runs, store) == f"All workers are drained (c1, g1, g2), {waiting}. {undrain}"
+    assert workers.would_wait(spec, store, "") == f"All workers are drained (c1, g1, g2). {undrain}"
     store.set_drained("c1", False)
-    gpus = "All workers of the queue gpu are drained"
-    undrain = "`ftq workers undrain g1` lets it take work."
+    gpus = "All workers of the queue gpu are drained (g1, g2)"
+    undrain = "`ftq workers undrain g1` is enough."
     assert workers.missing_for(runs, store) == f"{gpus}, {waiting}. {undrain}"
     assert store.claim("one", "prepare", 1, "c1", 60)
     assert workers.missing_for((store.get("one"),), store) == f"{gpus}, so one waits after this stage. {undrain}"
     store.set_drained("c1", True)
     store.set_drained("g1", False)
     said = workers.missing_for((store.get("one"),), store)
-    assert said.startswith("All workers of the queue cpu are drained, so one waits after this stage. "), "it goes on"
+    cpus = "All workers of the queue cpu are drained (c1), so one waits after this stage"
+    assert said == f"{cpus}. `ftq workers undrain c1` lets it take work."
     clock.now += 60
     assert workers.missing_for((waits,), store).startswith("No worker is up. "), "drained and gone"
+
+
+def test_of_many_drained_workers_some_are_named(store: RunStore) -> None:
+    for number in range(8):
+        store.see_worker(f"w{number}", "host", ["cpu", "gpu", "ask"], None, 1)
+        store.set_drained(f"w{number}", True)
+    named = "all workers are drained (w0, w1, w2, w3, w4 and 3 more)"
+    undrain = "`ftq workers undrain w0` is enough."
+    assert workers.would_wait({"model": "m"}, store, "") == f"A{named[1:]}. {undrain}"
+    with pytest.raises(FtqError) as nobody:
+        Asking(store, lambda question: None, str).check_worker()
+    assert nobody.value.text == f"{named}, so nobody can answer\n{undrain}"
 
 
 def test_where_a_drained_worker_is_not_all_that_is_missing(store: RunStore) -> None:
@@ -129,7 +142,35 @@ def test_a_stage_that_stalls_for_drained_workers_says_so(store: RunStore, clock:
     store.see_worker("c1", "host", ["cpu"], None, 1)
     store.set_drained("c1", True)
     assert store.note_stalled(600) == ["one"]
-    assert store.events("one")[-1].message == "waits for 11:40: all workers of the queue cpu are drained"
+    assert store.events("one")[-1].message == "waits for 11:40: all workers of the queue cpu are drained (c1)"
+
+
+def test_several_workers_are_drained_at_once_or_none(store: RunStore, clock: Clock) -> None:
+    fleet = Fleet(store)
+    store.see_worker("gone", "host", ["cpu"], None, 1)
+    store.see_worker("lost", "host", ["cpu"], None, 1)
+    clock.now += 60
+    for name in ("c1", "c2", "g1"):
+        store.see_worker(name, "host", ["cpu"], None, 1)
+    with pytest.raises(FtqError) as wrong:
+        fleet.drain("g1", "x", "c", "y")
+    assert wrong.value.message == "no worker x\nc matches 2 workers: c1, c2\nno worker y"
+    assert wrong.value.hint == "There are: c1, c2, g1, gone, lost\nType more of the name."
+    with pytest.raises(FtqError) as silent:
+        fleet.drain("g1", "gone", "lost")
+    assert silent.value.message == "gone is silent: it takes nothing\nlost is silent: it takes nothing"
+    with pytest.raises(FtqError) as alive:
+        fleet.forget("gone", "c1")
+    assert alive.value.message == "c1 is up: only a silent worker can be forgotten"
+    assert [(one.worker.name, one.state) for one in fleet.all()] == [
+        ("c1", "up"), ("c2", "up"), ("g1", "up"), ("gone", "silent"), ("lost", "silent")]  # fmt: skip
+    assert [(one.worker.name, one.state) for one in fleet.drain("g1", "c2", "g1")] == [
+        ("g1", "drained"),
+        ("c2", "drained"),
+    ]
+    assert [(one.worker.name, one.state) for one in fleet.undrain("c2", "g1")] == [("c2", "up"), ("g1", "up")]
+    assert [one.worker.name for one in fleet.forget("lost", "gone")] == ["lost", "gone"]
+    assert [one.worker.name for one in fleet.all()] == ["c1", "c2", "g1"]
 
 
 # ---- gone for good ----------------------------------------------------------------------------------------
@@ -148,7 +189,7 @@ def test_a_worker_that_is_gone_can_be_forgotten_and_a_living_one_cannot(store: R
         with pytest.raises(FtqError, match=f"^{name} is {state}: only a silent worker can be forgotten$") as alive:
             fleet.forget(name)
         assert alive.value.hint == "Stop it on b (Ctrl-C or SIGTERM): it leaves the list by itself."
-    assert fleet.forget("gone").worker.name == "gone@a"
+    assert [one.worker.name for one in fleet.forget("gone")] == ["gone@a"]
     assert [one.worker.name for one in fleet.all()] == ["drained@b", "stops@b", "up@b"]
     with pytest.raises(FtqError, match=r"^no worker gone$"):
         fleet.forget("gone")
@@ -165,7 +206,7 @@ def test_a_worker_that_died_while_it_stopped_is_silent(store: RunStore, clock: C
     assert [one.state for one in Fleet(store).all()] == ["stopping"]
     clock.now += 15
     assert [one.state for one in Fleet(store).all()] == ["silent"]
-    assert Fleet(store).forget("w1").worker.name == "w1"
+    assert [one.worker.name for one in Fleet(store).forget("w1")] == ["w1"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from tests.bucket_server import BucketServer
 from tests.tiny import make_tiny_model
-from tests.tools import PATIENCE, Bench, gone, until
+from tests.tools import PATIENCE, Bench, give_time, gone, until
 
 pytestmark = pytest.mark.slow
 LEASE = 6.0  # seconds, where one has to be over
@@ -80,7 +80,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: str) -> Iter
     site = Site(tmp_path, f"b{os.getpid()}-{abs(hash(tmp_path)) % 10**9}", postgres)
     for name, value in site.bucket.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("ftq.files.remote.bucket.PROBE_SECONDS", PATIENCE)  # of a person on a machine at rest
+    give_time(monkeypatch)
     machines = list[Machine]()
     make = site.machine
 

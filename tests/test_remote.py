@@ -110,7 +110,7 @@ LINES = [
     "pull handbook --as adapter --to adapter", "pull handbook --as merged --to merged --json", "pull waits",
     "pull handbook --as gguf:q2_k", "pull handbook --as wrong", "keep handbook", "keep handbook --undo",
     "rm broke --yes", "rm works --yes", "rm handbook waits --yes", "gc --last 0 --dry-run", "gc --last 0 --yes",
-    "gc --last 9", "workers", "workers --json", "workers drain box", "workers drain nobody",
+    "gc --last 9", "workers", "workers --json", "workers drain box", "workers drain nobody box no",
     "workers undrain box", "workers undrain box nobody", "workers forget box", "workers forget nobody",
     "check", "check --json", "submit --model smollm2-135m --name handbook",
     "submit --model smollm2-135m --name fresh --json", "submit --model smollm2-135m --documents nowhere",

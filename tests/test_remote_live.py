@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import socket
 import threading
@@ -190,6 +191,26 @@ def test_what_a_key_submits_counts_as_stored_until_it_is_deleted(served: tuple[A
     ana.room.remove(ana.find("two"))
     assert used(first.owner) == 2 * total
     ana.submit(options, "three")
+
+
+def test_what_a_limit_refuses_is_said_once(served: tuple[Any, str, str], documents: Path) -> None:
+    app, url, _ = served
+    options = {"model": "smollm2-135m", "documents": str(documents)}
+    busy, hasty = (client_of(url, key_of(app, name, limits)) for name, limits in LIMITED.items())
+    first = busy.submit(options, "one").run
+    with pytest.raises(Refused) as refused:
+        busy.submit(options, "two")
+    assert refused.value.message == "The key has 1 job that isn't finished, and may have 1"
+    assert refused.value.hint == f"Wait until one is, or cancel one. {connection.LIMITS}"
+    assert [run.id for run in busy.all()] == [first.id]
+    hasty.all()
+    with pytest.raises(Unavailable) as told:
+        hasty.all()
+    assert told.value.message == "Rate limit reached for this key on requests per min (RPM): Limit 1"
+    assert re.fullmatch(r"Please try again in \d+s\. " + re.escape(connection.LIMITS), told.value.hint)
+
+
+LIMITED = {"ana": Limits(jobs=1), "ben": Limits(requests_per_minute=1)}
 
 
 def test_two_submits_at_once_dont_both_fit(served: tuple[Any, str, str], documents: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from benchmarks.drill_machine import Machine
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Event, Run
@@ -29,6 +31,14 @@ def until(reached: Callable[[], Any], seconds: float = PATIENCE, pause: float = 
         assert time.monotonic() < end, f"not reached within {seconds} s"
         time.sleep(pause)
     return value
+
+
+def give_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody give up a bucket for being slow: the seconds are those of a person on a machine at rest."""
+    for name in ("bucket.OPEN", "bucket.PROBE"):
+        monkeypatch.setattr(f"ftq.files.remote.{name}_SECONDS", PATIENCE)
+    for name in ("ADVICE", "BUCKET"):
+        monkeypatch.setattr(f"ftq.doctor.web.{name}_SECONDS", PATIENCE)
 
 
 def gone(pid: int) -> bool:

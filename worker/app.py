@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from celery import signals
@@ -46,6 +46,7 @@ log = logging.getLogger("ftq.worker")
 RETRY_SECONDS = 3.0
 _reconciler: Reconciler | None = None
 _notifier: Notifier | None = None
+_queues: list[str] = []  # that this worker serves
 
 
 class _Printable(logging.Filter):
@@ -129,28 +130,49 @@ def _decide_about_the_standby(instance: Any, **_: Any) -> None:
         os.environ["FTQ_STANDBY"] = "0"
 
 
+@signals.celeryd_after_setup.connect
+def _take_nothing_yet(instance: Any, **_: Any) -> None:
+    """Begin with no queue: the reconciler says when this worker may take something. Celery calls it after the above."""
+    queues = instance.app.amqp.queues
+    _queues[:] = instance.app.serves = list(queues.consume_from)
+    for name in _queues:
+        queues.deselect(name)
+
+
 @signals.worker_ready.connect
 def _start_reconciler(sender: Any, **_: Any) -> None:
     global _reconciler, _notifier
-    queues = list(sender.app.amqp.queues.consume_from)
-    reconciler = Reconciler(settings, sender.hostname, queues, lambda taking: _take_from(sender, queues, taking))
+    reconciler = Reconciler(settings, sender.hostname, _queues, lambda wanted: _take_from(sender, wanted))
     reconciler.start()
     _reconciler = reconciler
     _notifier = Notifier(lambda: reconciler.store, addresses)
     _notifier.start()
 
 
-def _take_from(consumer: Any, queues: list[str], taking: bool) -> None:
-    """Let the worker take messages from its queues, or from none. Celery's loop does it: the reconciler is a thread."""
+def _take_from(consumer: Any, wanted: set[str]) -> None:
+    """Let the worker take messages from these of its queues. Celery's loop does it: the reconciler is a thread.
 
-    def change(name: str) -> None:
-        try:
-            (consumer.add_task_queue if taking else consumer.cancel_task_queue)(name)
-        except Exception as error:  # without a connection; the next one consumes from what is selected then
-            log.info("%s: %s", name, error)
+    All are cancelled first: they are asked in the order in which they were added. A connection that is lost, or that
+    the broker lets declare nothing, is followed by another, which consumes from what is selected then.
+    """
 
-    for name in queues:
-        consumer.call_soon(change, name)
+    def attempt(action: Callable[[str], None], names: list[str]) -> Iterator[Exception]:
+        for name in names:
+            try:
+                action(name)
+            except Exception as error:
+                log.info("%s: %s", name, error)
+                yield error
+
+    def change() -> None:
+        errors = [*attempt(consumer.cancel_task_queue, [one for one in _queues if one in queues.consume_from])]
+        errors += attempt(consumer.add_task_queue, [name for name in _queues if name in wanted])
+        for error in errors:
+            if isinstance(error, BROKER_ERRORS):
+                raise error  # QuickConsumer connects anew
+
+    queues = consumer.app.amqp.queues
+    consumer.call_soon(change)
 
 
 @signals.worker_shutting_down.connect

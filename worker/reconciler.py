@@ -21,17 +21,20 @@ from typing import Any
 from billiard.process import active_children
 
 from ftq import queue
+from ftq.client.bucket.place import advise
 from ftq.doorbell import owner
 from ftq.doorbell.owner import Owner
-from ftq.errors import NotFound, first_line
-from ftq.files.remote.kinds.errors import endpoint
+from ftq.errors import FtqError, NotFound, first_line
+from ftq.files.remote.bucket import OutOfReach
 from ftq.files.run_dir import STAGES
 from ftq.servers import place_of
 from ftq.settings import Settings
+from ftq.store.records import ASK, served_by
 from ftq.store.store import RunStore
 from ftq.version import VERSION
 from worker.incoming import foreign, transport
 from worker.incoming.dropped import dropped
+from worker.incoming.reach import Reach
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
@@ -44,16 +47,20 @@ class Reconciler:
     """Sends on what got stuck, gives this worker's sign of life, and says when the worker is about to stop."""
 
     def __init__(
-        self, settings: Settings, worker: str, queues: list[str], take: Callable[[bool], None] = lambda taking: None
+        self, settings: Settings, worker: str, queues: list[str], take: Callable[[set[str]], None] = lambda queues: None
     ) -> None:
-        """`take` lets the worker take new messages (True), or none (False)."""
+        """`take` lets the worker take messages from these of its queues. Until it is first called it takes none."""
         self.app, self.settings = queue.make_impatient_app(settings), settings
+        self._wake, self._stopping = threading.Event(), threading.Event()
         self._quick_app = queue.make_quick_app(settings)
         self.worker, self._registered = worker, False
         self.queues = [name for name in queues if "." not in name]
         self.labels = sorted({name.partition(".")[2] for name in queues if "." in name})
-        self._take, self._takes, self._drained = take, True, False
+        self._serves, self._take, self._taken = set(queues), take, set[str]()
+        self._drained: bool | None = None  # not known yet
         self._other: Owner | None = None  # the database whose the broker is, if it isn't this worker's
+        self._reach = Reach(settings.artifacts_url, self._wake.set, self._advised)
+        self._others_answer = False  # whether another worker answers questions while the bucket is waited for
         self._had_broker, self._say_at = False, 0.0
         self._cards, self._looked_at = list[dict[str, Any]](), -LOOK_SECONDS
         self._began = time.monotonic()
@@ -64,7 +71,6 @@ class Reconciler:
         self._look_at = 0.0  # when the broker may be looked through again, by time.monotonic
         self._dead: deque[tuple[str, str, int]] = deque()
         self._terminated: deque[tuple[str, str, int]] = deque()
-        self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
 
     @cached_property
@@ -76,6 +82,7 @@ class Reconciler:
 
     def start(self) -> None:
         threading.Thread(target=self._hand_back, name="drain", daemon=True).start()
+        self._reach.start()
         self._thread.start()
 
     def take_back(self, run_id: str, stage: str, attempt: int) -> None:
@@ -91,6 +98,7 @@ class Reconciler:
     def drain(self) -> None:
         """Note that the worker stops. Called in a signal handler: only a thread may write to the database."""
         self._stopping.set()
+        self._reach.stop()
         self._wake.set()
 
     def stop(self) -> None:
@@ -147,25 +155,28 @@ class Reconciler:
         while not self._stopping.is_set():
             self._try(self._beat)
             self._try(self._say_whose)
+            self._take_or_not()
             for run_id in self._try(self.reconcile) or []:
                 log.warning("run %s was stuck: its next stage is sent again", run_id)
             self._wake.wait(self.every)
             self._wake.clear()
 
     def _beat(self) -> None:
-        facts = hardware.facts(self.settings.memory_gb) | {"endpoint": endpoint(self.settings.artifacts_url)}
+        facts = hardware.facts(self.settings.memory_gb) | self._reach.facts()
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= foreign.foreigners.facts()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
-        facts |= {"owner_limit": self.settings.owner_limit, "bucket": self.settings.artifacts_url}
-        facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url), **dropped.facts()}
+        facts |= {"owner_limit": self.settings.owner_limit, **dropped.facts()}
+        facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url)}
         host, gpu = socket.gethostname(), hardware.gpu_name()
         drained = self.store.see_worker(self.worker, host, self.queues, gpu, os.getpid(), facts)
-        if drained != self._drained:
+        if drained != bool(self._drained):
             log.warning("drained: nothing new is taken" if drained else "undrained: work is taken again")
-            self._drained = drained
-            self._take_or_not()
+        self._drained = drained
+        if self._reach.error and ASK in self._serves:
+            others = [one for one in self.store.workers() if one.takes and one.name != self.worker]
+            self._others_answer = ASK in served_by(others)
         if not self._registered:  # an earlier worker of this name may have died while it was stopping
             self.store.drain_worker(self.worker, False)
             self.store.lose_questions_of(self.worker, time.monotonic() - self._began)
@@ -185,13 +196,25 @@ class Reconciler:
             elif self._other and not other:
                 log.warning("the broker belongs to this worker's database again: work is taken")
             self._other, self._had_broker = other, self._had_broker or other is None
-            self._take_or_not()
 
     def _take_or_not(self) -> None:
-        takes = not self._drained and self._other is None
-        if takes != self._takes:
-            self._take(takes)
-            self._takes = takes
+        if (wanted := self._wanted()) != self._taken:
+            self._take(wanted)
+            self._taken = wanted
+
+    def _wanted(self) -> set[str]:
+        """The queues to take from now. Without its bucket a worker answers what it can, where nobody else answers."""
+        if self._drained is not False or self._other or not self._reach.known:
+            return set()
+        if self._reach.error:
+            return set() if self._others_answer else self._serves & {ASK}
+        return self._serves
+
+    def _advised(self, error: OutOfReach) -> OutOfReach:
+        try:
+            return advise(error, self.store, self.settings.artifacts_url)
+        except FtqError:  # without the database
+            return error
 
     def _leave(self) -> None:
         with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:

@@ -1,4 +1,7 @@
-"""Messages of runs that this worker's database doesn't know: another one's, and never to be swallowed unseen."""
+"""Messages that aren't for this worker: those of another database, and those that came as it began to rest.
+
+None is swallowed unseen.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from celery import Celery
 
 from ftq import queue
 from ftq.doorbell import owner
+from ftq.errors import Unavailable
 from ftq.servers import place_of
 from ftq.settings import Settings
 from ftq.store.store import RunStore
@@ -43,6 +47,18 @@ def turn_away(app: Celery, settings: Settings, request: Any, task: str) -> None:
         "FTQ_DATABASE_URL is missing or another one there; `ftq doctor` there says more",
         *(request.id, where, sender),
     )
+
+
+def put_back(app: Celery, store: RunStore, request: Any, task: str, run_id: str) -> None:
+    """Put the message of a stage back that this worker wasn't let begin, as it rests: others take it."""
+    try:
+        run = store.due(run_id) if store.rests(request.hostname) else None
+    except Unavailable:  # the reconciler sends it again
+        return
+    if run and run.current and request.id == queue.task_id(run.id, run.current.name, run.current.attempt):
+        time.sleep(PAUSE)
+        queue.send_back(app, request, task)
+        log.warning("%s isn't begun here now: put back", request.id)
 
 
 def _whose(app: Celery) -> owner.Owner | None:

@@ -64,6 +64,7 @@ def register(app: Celery, settings: Settings) -> None:
                 strays.turn_away(app, settings, self.request, self.name)
                 raise Ignore
             if not supervisor(self).run(run_id, name, attempt):
+                strays.put_back(app, store(), self.request, self.name, run_id)
                 show_end(self, store(), run_id, name, attempt)
                 raise Ignore  # a plain return would let the chain go on
 
@@ -81,7 +82,7 @@ def register(app: Celery, settings: Settings) -> None:
 
 def _only_answers(app: Celery) -> bool:
     """Whether this worker serves questions alone. Beside stages a model would take memory from a training run."""
-    return set(app.amqp.queues.consume_from) == {ASK}
+    return bool(app.serves == [ASK])
 
 
 def _once(make: Callable[[], Value]) -> Callable[[], Value]:

@@ -17,10 +17,13 @@ from ftq.version import VERSION
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from ftq.doctor.findings import Finding
 
+TEXT = ""  # the heading of what is found
 WORKER_SECONDS = 4.5  # from the start of the worker's process: its checks may take 3.8, its imports the rest
+LEAST_SECONDS = 0.25  # to read what it has said, where the client's checks took longer
 # level -> (colour, symbol where the terminal has UTF-8)
 LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "!"), "problem": ("red", "✗")}
 
@@ -94,7 +97,7 @@ def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
     from ftq.doctor.findings import Finding
 
     try:
-        said, complaint = process.communicate(timeout=max(0.0, until - time.monotonic()))
+        said, complaint = process.communicate(timeout=max(LEAST_SECONDS, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         said, _ = process.communicate()
@@ -157,31 +160,32 @@ def _print(parts: dict[str, list[Finding]]) -> None:
 
 
 def _table(where: str, findings: list[Finding], symbols: bool) -> RenderableType:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(where.upper(), no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("", overflow="fold")
-    before = ""
+    from cli.screens.terminal import Rows
+
+    table, before = Rows((where.upper(), " ", TEXT), folds={TEXT: 20}), ""
     for finding in findings:
         colour, symbol = LOOKS[finding.level]
-        level = f"{symbol} {finding.level}" if symbols else finding.level
-        name = "" if finding.check == before else finding.check
-        table.add_row(name, Text(level, colour), _text(finding))
+        level = Text(f"{symbol} {finding.level}" if symbols else finding.level, colour)
+        first, *others = _lines(finding)
+        table.add("" if finding.check == before else finding.check, level, first)
+        for line in others:
+            table.add("", "", line)
         before = finding.check
     return table
 
 
-def _text(finding: Finding) -> RenderableType:
+def _lines(finding: Finding) -> list[Text]:
+    """The finding, and what to type."""
     from rich.text import Text
 
     took = "" if finding.seconds is None else f"{finding.seconds:.1f} s: "
-    text = Text(printable(took + finding.message))
-    if finding.fix and finding.level != "ok":
-        text.append(f"\n-> {printable(finding.fix)}", "bold" if finding.level == "problem" else "dim")
-    return text
+    said = [Text(line) for line in printable(took + finding.message).splitlines() or [""]]
+    if not finding.fix or finding.level == "ok":
+        return said
+    style = "bold" if finding.level == "problem" else "dim"
+    return said + [Text(line, style) for line in f"-> {printable(finding.fix)}".splitlines()]
 
 
 def _summary(findings: list[Finding]) -> str:

@@ -24,7 +24,7 @@ from cli.common import (
     print_json,
     run_argument,
 )
-from ftq.errors import FtqError, Unavailable, printable
+from ftq.errors import Unavailable, in_line, printable
 from ftq.files.log_head import OneAttempt
 from ftq.files.run_dir import STAGES
 
@@ -205,8 +205,7 @@ def _say_no_log(client: AnyClient, run: Run, stage: str | None) -> None:
     failed = next((part for part in asked if part.status == "failed"), None)
     happened = f"`ftq events {run.name}` tells what happened."
     if failed and failed.error:
-        error = FtqError(failed.error.message, failed.error.hint)
-        note(f"No log of {what}: {failed.name} failed before it wrote one: {error.text}\n{happened}")
+        note(f"No log of {what}: {failed.name} failed before it wrote one: {failed.error.text}\n{happened}")
     elif elsewhere := client.elsewhere(run):
         note(f"No log of {what}: {elsewhere.text}")
     elif cached:
@@ -252,7 +251,7 @@ def _event_line(event: Event) -> str:
     at = datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S")
     where = f"{event.stage}.{event.attempt}" if event.attempt else event.stage or ""
     kind = click.style(printable(f"{event.kind:<11}"), fg=KIND_COLOURS.get(event.kind))
-    return f"{at}  {printable(where):<10}  {kind}  {printable(event.message)}"
+    return f"{at}  {printable(where):<10}  {kind}  {printable(in_line(event.message))}"
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cli.evaluation.table import Scoreboard
+from cli.evaluation.table import scoreboard
 from cli.screens import terminal, words
 from ftq.errors import printable
 from ftq.evaluation.compare import Comparison, Pair
@@ -30,7 +30,7 @@ def _options(comparison: Comparison) -> Iterator[RenderableType]:
         return
     table = _three_columns("OPTION", comparison)
     for option in comparison.options:
-        table.add_row(Text(option.name, "bold"), _value(option.a), _value(option.b))
+        table.add(Text(option.name, "bold"), _value(option.a), _value(option.b))
     yield table
 
 
@@ -39,30 +39,25 @@ def _scores(comparison: Comparison) -> Iterator[RenderableType]:
         if loss is not None:
             yield Text(printable(f"{name}: training loss {words.loss(loss)} at last"), "dim")
     if comparison.subjects:
-        yield Scoreboard(comparison.subjects)
+        yield scoreboard(comparison.subjects)
         yield Text(f"counted on the {comparison.asked} questions that both were asked", "dim")
 
 
 def _answers(comparison: Comparison, most: int, symbols: bool) -> Iterator[RenderableType]:
     if not comparison.pairs:
         return
-    table = _three_columns("QUESTION", comparison)
-    table.padding = (0, 2, 1, 0)
+    table = _three_columns("QUESTION", comparison, spaced=True)
     for pair in comparison.pairs[:most]:
-        question, answers = Text(printable(pair.question)), _signed(pair, symbols)
-        table.add_row(question, *answers)
+        table.add(printable(" ".join(pair.question.split())), *_signed(pair, symbols))
     yield ""
     yield table
     if (more := len(comparison.pairs) - most) > 0:
         yield Text(f"{more:,} more: --all", "dim")
 
 
-def _three_columns(first: str, comparison: Comparison) -> Any:
-    """A table whose columns give way evenly where the terminal is narrow."""
-    table = terminal.table()
-    for heading in (first, comparison.a, comparison.b):
-        table.add_column(Text(printable(heading), "dim"), overflow="fold", ratio=1)
-    return table
+def _three_columns(first: str, comparison: Comparison, spaced: bool = False) -> terminal.Rows:
+    headings = [printable(heading) for heading in (first, comparison.a, comparison.b)]
+    return terminal.Rows(headings, folds=dict.fromkeys(headings, 8), spaced=spaced)
 
 
 def _signed(pair: Pair, symbols: bool) -> Iterator[Text]:

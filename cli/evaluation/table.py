@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import RenderableType
 from rich.text import Text
 
 from cli.screens import terminal
@@ -13,8 +13,6 @@ from ftq.errors import printable
 from ftq.evaluation import words
 from ftq.evaluation.evaluation import BASE, Evaluation, Kind, Scores
 from ftq.evaluation.words import number, tally
-
-GAP = 2  # blanks between two columns
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ COLUMNS = (
 def evaluation_view(evaluation: Evaluation, symbols: bool = True) -> list[RenderableType]:
     """The table, how it was asked, and what is wrong."""
     asked = sum(evaluation.counts.values())
-    parts: list[RenderableType] = [Scoreboard(evaluation.subjects), Text(_how(evaluation), "dim")] if asked else []
+    parts: list[RenderableType] = [scoreboard(evaluation.subjects), Text(_how(evaluation), "dim")] if asked else []
     parts += [Text(printable(note), "dim") for note in evaluation.notes]
     parts += [Text(printable(f"! {text}"), "yellow") for text in evaluation.verdict]
     if evaluation.is_judged and not evaluation.verdict:
@@ -59,41 +57,26 @@ def _how(evaluation: Evaluation) -> str:
     return f"{words.asked(evaluation)}. Answers were ended after {evaluation.max_tokens} tokens."
 
 
-class Scoreboard:
-    """The table, with as many columns as the terminal has room for. Models stand in rows: base, then the tuned ones."""
+def scoreboard(subjects: Sequence[Scores]) -> RenderableType:
+    """The table, with as many columns as there is room for. Models stand in rows: base, then the tuned ones."""
+    columns = [column for column in COLUMNS if any(column.cell(one) for one in subjects)]
+    headings = [column.heading for column in columns]
+    lost = [column.heading for column in sorted(columns, key=lambda column: -column.rank)]
+    table = terminal.Rows(("EVALUATION", *headings), headings, lost_first=lost)
+    for one in subjects:
+        name = Text(printable(one.subject), "dim" if one.subject == BASE else "bold")
+        table.add(name, *(_cell(column, one, subjects) for column in columns))
+    return table
 
-    def __init__(self, subjects: Sequence[Scores]) -> None:
-        self.subjects = subjects
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = self._fitting(options.max_width)
-        table = terminal.table("EVALUATION")
-        for column in columns:
-            table.add_column(Text(column.heading, "dim"), justify="right", no_wrap=True)
-        for one in self.subjects:
-            name = Text(printable(one.subject), "dim" if one.subject == BASE else "bold")
-            table.add_row(name, *(self._cell(column, one) for column in columns))
-        yield table
+def _cell(column: Column, one: Scores, subjects: Sequence[Scores]) -> Text:
+    other = "dim" if one.subject == BASE else ""
+    return Text(column.cell(one), _colour(one, subjects) if column.heading == "RIGHT" else other)
 
-    def _fitting(self, width: int) -> list[Column]:
-        """Those that say anything, the least important left out until the rest fits."""
-        said = [column for column in COLUMNS if any(column.cell(one) for one in self.subjects)]
-        widths = {
-            one.heading: GAP + max(len(one.heading), *(len(one.cell(each)) for each in self.subjects)) for one in said
-        }
-        left = width - max(len("EVALUATION"), *(len(printable(one.subject)) for one in self.subjects))
-        while said and sum(widths[column.heading] for column in said) > left:
-            said.remove(max(said, key=lambda column: column.rank))
-        return said
 
-    def _cell(self, column: Column, one: Scores) -> Text:
-        return Text(
-            column.cell(one), self._colour(one) if column.heading == "RIGHT" else "dim" if one.subject == BASE else ""
-        )
-
-    def _colour(self, one: Scores) -> str:
-        """Green for who knows more than the base model, red for who knows less."""
-        base = next((other for other in self.subjects if other.subject == BASE), None)
-        if base is None or one is base or not one.answerable or one.right == base.right:
-            return "" if one is not base else "dim"
-        return "green" if one.right * base.answerable > base.right * one.answerable else "red"
+def _colour(one: Scores, subjects: Sequence[Scores]) -> str:
+    """Green for who knows more than the base model, red for who knows less."""
+    base = next((other for other in subjects if other.subject == BASE), None)
+    if base is None or one is base or not one.answerable or one.right == base.right:
+        return "" if one is not base else "dim"
+    return "green" if one.right * base.answerable > base.right * one.answerable else "red"

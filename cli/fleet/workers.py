@@ -14,7 +14,14 @@ from ftq.words import short
 if TYPE_CHECKING:
     from ftq.client.workers import Member
 
-COLOURS = {"up": "green", "draining": "yellow", "drained": "yellow", "stopping": "yellow", "silent": "red"}
+COLOURS = {
+    "up": "green",
+    "waiting": "yellow",
+    "draining": "yellow",
+    "drained": "yellow",
+    "stopping": "yellow",
+    "silent": "red",
+}
 
 
 @click.group(invoke_without_command=True)
@@ -47,6 +54,10 @@ def workers(context: click.Context, as_json: bool) -> None:
         note(f"No worker is up. {start()}")
         return
     _print_table(members)
+    for member in members:
+        if member.state == "waiting":
+            worker = member.worker
+            note(f"{worker.name} waits for its bucket: {worker.waits}. On {worker.host}: {worker.facts['waits_fix']}")
     if silent := [member.worker.name for member in members if member.state == "silent"]:
         note(f"`ftq workers forget {silent[0]}` takes one off the list that is gone for good.")
     for told in dict.fromkeys(told for member in members if member.state != "silent" for told in member.worker.foreign):
@@ -55,24 +66,29 @@ def workers(context: click.Context, as_json: bool) -> None:
 
 
 @workers.command()
-@click.argument("name")
-def drain(name: str) -> None:
-    """Let a worker finish what it has and take nothing new.
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def drain(names: tuple[str, ...]) -> None:
+    """Let workers finish what they have and take nothing new.
 
-    Its signs of life go on, and it still takes back what other workers lost. `ftq workers undrain` ends it, and so
-    does stopping the worker.
+    Their signs of life go on, and they still take back what other workers lost. `ftq workers undrain` ends it, and so
+    does stopping the worker. Nothing is done if one of the names is wrong.
 
     \b
-    Example:
+    Examples:
       ftq workers drain gpu0
+      ftq workers drain gpu0 gpu1
     """
     client = open_client()
-    member = client.fleet.drain(name)
-    work = ", ".join(f"{part.run} ({part.stage})" for part in member.work)
-    rest = f"and finishes {work}" if work else "and has nothing left to do"
-    say(f"{member.worker.name} takes nothing new {rest}.")
-    note(f"`ftq workers` shows when it is done, `ftq workers undrain {member.worker.name}` lets it work again.")
-    if missing := sorted(set(member.worker.served) - client.fleet.live_queues()):
+    members = client.fleet.drain(*names)
+    for member in members:
+        work = ", ".join(f"{part.run} ({part.stage})" for part in member.work)
+        rest = f"and finishes {work}" if work else "and has nothing left to do"
+        say(f"{member.worker.name} takes nothing new {rest}.")
+    again = " ".join(member.worker.name for member in members)
+    they, them = ("it is", "it") if len(members) == 1 else ("they are", "them")
+    note(f"`ftq workers` shows when {they} done, `ftq workers undrain {again}` lets {them} work again.")
+    served = {queue for member in members for queue in member.worker.served}
+    if missing := sorted(served - client.fleet.live_queues()):
         note(f"Note: no other worker serves {', '.join(missing)}: what comes there waits.")
 
 
@@ -83,10 +99,9 @@ def undrain(names: tuple[str, ...]) -> None:
 
     \b
     Example:
-      ftq workers undrain gpu0
+      ftq workers undrain gpu0 gpu1
     """
-    fleet = open_client().fleet
-    for member in map(fleet.undrain, names):
+    for member in open_client().fleet.undrain(*names):
         if member.state == "up":
             say(f"{member.worker.name} takes work again.")
         else:
@@ -104,8 +119,7 @@ def forget(names: tuple[str, ...]) -> None:
     Example:
       ftq workers forget gpu0-97@grace
     """
-    fleet = open_client().fleet
-    for member in map(fleet.forget, names):
+    for member in open_client().fleet.forget(*names):
         say(f"{member.worker.name} is off the list.")
 
 
@@ -114,15 +128,16 @@ def _print_table(members: list[Member]) -> None:
 
     from cli.screens import terminal
 
-    table = terminal.table("NAME", "STATE", "QUEUES", "GPU", "VERSION")
-    table.add_column(Text("DOES", "dim"), overflow="fold")
+    headings = ("NAME", "STATE", "QUEUES", "GPU", "VERSION", "DOES")
+    folds = {"NAME": 16, "QUEUES": 12, "GPU": 12, "DOES": 16}
+    table = terminal.Rows(headings, folds=folds, lost_first=("VERSION", "GPU", "QUEUES"))
     for member in members:
         worker = member.worker
         state = Text(_state(member), COLOURS[member.state])
         queues = ",".join(worker.queues) + "".join(f" +{label}" for label in worker.labels)
         version = str(worker.facts.get("version", ""))
         cells = [printable(text) for text in (queues, _card(member), version, _work(member))]
-        table.add_row(Text(printable(worker.name), "bold"), state, *cells)
+        table.add(Text(printable(worker.name), "bold"), state, *cells)
     terminal.put(terminal.console(), table)
 
 

@@ -137,19 +137,9 @@ def _print_table(keys: list[Key]) -> None:
     def ago(at: float | None) -> str:
         return f"{short(time.time() - at)} ago" if at else "never"
 
-    columns = {name: [Text(name, "dim")] for name in ("NAME", "SECRET", "LIMITS", "MADE", "USED", "")}
+    table = terminal.Rows(("NAME", "SECRET", "LIMITS", "MADE", "USED", ""), lost_first=LOST_FIRST)
     for key in keys:
         state = Text("revoked", "red") if key.revoked_at else Text("admin" if key.admin else "", "green")
-        cells = map(Text, (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at)))
-        for column, cell in zip(columns.values(), (Text(printable(key.name), "bold"), *cells, state), strict=True):
-            column.append(cell)
-    out = terminal.console()
-    for name in LOST_FIRST:
-        if sum(max(cell.cell_len for cell in column) for column in columns.values()) + 2 * len(columns) > out.width:
-            del columns[name]
-    table = terminal.table()
-    for column in columns.values():
-        table.add_column(column[0], no_wrap=column is not columns["NAME"], overflow="fold")
-    for row in list(zip(*columns.values(), strict=True))[1:]:
-        table.add_row(*row)
-    terminal.put(out, table)
+        cells = (printable(key.hint), _shown(key.limits), ago(key.created_at), ago(key.used_at))
+        table.add(Text(printable(key.name), "bold"), *cells, state)
+    terminal.put(terminal.console(), table)

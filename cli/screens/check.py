@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from cli.common import plural, say
@@ -51,10 +50,8 @@ def _documents(checked: Check) -> None:
     _heading(f"{report.documents.counted}, in {checked.folder}")
     from ftq.check.check import told_of
 
-    table = terminal.table("DOCUMENT")
-    for heading in ("FACTS", "ROWS", "TOKENS"):
-        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    numbers = ("FACTS", "ROWS", "TOKENS")
+    table = terminal.Rows(("DOCUMENT", *numbers, ""), numbers, {"DOCUMENT": 16, "": 16}, ("TOKENS", "FACTS"))
     shown = _first(checked.files)
     for file in shown:
         _add(table, file, told_of(file))
@@ -74,10 +71,10 @@ def _first(files: Sequence[File]) -> list[File]:
     return [file for file in files if file in ranked]
 
 
-def _add(table: Table, file: File, told: str) -> None:
+def _add(table: terminal.Rows, file: File, told: str) -> None:
     numbers = [f"{number:,}" if number else "" for number in (file.facts, file.rows, file.tokens)]
     style = "" if file.outcome == "used" else "dim" if file.outcome == "left out" else "yellow"
-    table.add_row(Text(printable(file.path, keep=""), style), *numbers, Text(printable(told, keep=""), style))
+    table.add(Text(printable(file.path, keep=""), style), *numbers, Text(printable(told, keep=""), style))
 
 
 def _counts(checked: Check) -> None:
@@ -92,9 +89,9 @@ def _counts(checked: Check) -> None:
 def _bars(rows: list[tuple[str, int]]) -> None:
     out = terminal.console()
     block, most = "█" if terminal.has_symbols(out) else "#", max(number for _, number in rows)
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = terminal.Rows(("", " ", "  "), (" ",), {"": 12})
     for name, number in rows:
-        table.add_row(name, Text(f"{number:,}", justify="right"), Text(block * -(-BAR * number // most), "cyan"))
+        table.add(name, f"{number:,}", Text(block * -(-BAR * number // most), "cyan"))
     terminal.put(out, table)
 
 

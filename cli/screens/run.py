@@ -23,6 +23,7 @@ from ftq.plan import calibration
 from ftq.store.records import Run
 
 BAR_WIDTH = 36
+REMARK = ""  # a column without a heading
 NARROW = 60  # columns of a terminal, below which no words fit beside the stages
 
 
@@ -96,11 +97,8 @@ class _Stages:
 
 
 def _stages(run: Run, now: float, symbols: bool, remarks: bool) -> RenderableType:
-    table = terminal.table("STAGE", "STATUS", "ATTEMPT")
-    table.add_column(Text("TIME", "dim"), justify="right", no_wrap=True)
-    if remarks:
-        table.add_column("", overflow="fold")
-    table.columns[2].justify = "right"
+    headings = ("STAGE", "STATUS", "ATTEMPT", "TIME", *([REMARK] if remarks else []))
+    table = terminal.Rows(headings, ("ATTEMPT", "TIME"), {REMARK: 16})
     for stage in run.stages:
         seconds = view.seconds(stage, now)
         attempt = str(stage.attempt) if stage.started_at or stage.attempt > 1 else ""
@@ -108,7 +106,7 @@ def _stages(run: Run, now: float, symbols: bool, remarks: bool) -> RenderableTyp
         if stage.status == "queued" and run.is_finished:
             label = Text("  not started", "dim")
         cells = (stage.name, label, attempt, "" if seconds is None else words.duration(seconds))
-        table.add_row(*cells, *([Text(view.remark(stage), "dim")] if remarks else []))
+        table.add(*cells, *([Text(view.remark(stage), "dim")] if remarks else []))
     return table
 
 
@@ -164,16 +162,14 @@ def _artifacts(run: Run, home: Path, url: str) -> list[RenderableType]:
     artifacts = view.artifacts(run, home, url)
     if not artifacts:
         return []
-    table = terminal.table("ARTIFACT")
-    table.add_column(Text("SIZE", "dim"), justify="right", no_wrap=True)
-    table.add_column(Text("PATH", "dim"), overflow="fold")
+    table = terminal.Rows(("ARTIFACT", "SIZE", "PATH"), ("SIZE",), {"PATH": 16})
     held = view.held(run, home)
     for artifact in artifacts:
         types = held.get(Path(artifact.path).name, "")
         path = Text.assemble(_near(artifact.path), (f"  {types}" if types else "", "dim"))
         if "://" not in artifact.path and not os.path.exists(artifact.path):
             path = Text("not on this machine", "dim")
-        table.add_row(artifact.kind, size(artifact.bytes), path)
+        table.add(artifact.kind, size(artifact.bytes), path)
     return ["", table]
 
 

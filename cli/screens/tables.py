@@ -19,24 +19,22 @@ NARROW = 72  # columns of a terminal, below which four columns of text can't be 
 
 def print_models(models: Iterable[Any]) -> None:
     """The three last columns of numbers: least GPU memory in GiB, one row of 2048 tokens at a time."""
-    table = terminal.table("ALIAS", "HUB ID")
-    for heading in ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "FASTEST"):
-        table.add_column(Text(heading, "dim"), justify="right", no_wrap=True)
-    table.add_column(Text("LICENCE", "dim"), no_wrap=True)
-    table.columns[1].no_wrap, table.columns[1].min_width = False, 8  # it gives way where the terminal is narrow
+    numbers = ("SIZE", "CONTEXT", "4 BIT", "16 BIT", "FASTEST")
+    lost = ("LICENCE", "FASTEST", "CONTEXT", "HUB ID", "16 BIT")
+    table = terminal.Rows(("ALIAS", "HUB ID", *numbers, "LICENCE"), numbers, {"HUB ID": 16}, lost)
     for model in models:
         size_b = f"{model.parameters_b:g}B" if model.parameters_b >= 1 else f"{model.parameters_b * 1000:g}M"
         memory = [f"{number / 2**30:.1f}" for number in least(model.shape).values()]
-        hub_id = Text(model.hub_id, no_wrap=True, overflow="ellipsis")
-        table.add_row(Text(model.alias, "bold"), hub_id, size_b, str(model.context), *memory, model.licence)
+        table.add(Text(model.alias, "bold"), model.hub_id, size_b, str(model.context), *memory, model.licence)
     terminal.put(terminal.console(), table)
 
 
 def print_versions(versions: list[Version]) -> None:
-    table = terminal.table("VERSION", "LATEST", "MODEL", "RUN", "MADE")
+    headings, lost = ("VERSION", "LATEST", "MODEL", "RUN", "MADE"), ("MODEL", "MADE", "RUN")
+    table = terminal.Rows(headings, folds={"VERSION": 16}, lost_first=lost)
     for version in map(terminal.clean, versions):
         latest, age = "latest" if version.is_latest else "", words.short(time.time() - version.created_at)
-        table.add_row(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{age} ago")
+        table.add(Text(version.name, "bold"), Text(latest, "green"), version.model, version.run, f"{age} ago")
     terminal.put(terminal.console(), table)
 
 
@@ -49,11 +47,9 @@ def print_options(options: list[dict[str, str]]) -> None:
                 out, Group(Text(option["name"], "bold"), Padding(Text(f"{setting}\n{option['help']}"), (0, 0, 0, 2)))
             )
         return
-    table = terminal.table("OPTION")
-    for heading in ("DEFAULT", "ALLOWED", "MEANING"):
-        table.add_column(Text(heading, "dim"), overflow="fold")
+    headings = ("OPTION", "DEFAULT", "ALLOWED", "MEANING")
+    table = terminal.Rows(headings, folds=dict.fromkeys(headings[1:], 12))
     for option in options:
-        table.add_row(
-            Text(option["name"], "bold"), option["default"].replace(",", ", "), option["allowed"], option["help"]
-        )
+        name, default = Text(option["name"], "bold"), option["default"].replace(",", ", ")
+        table.add(name, default, option["allowed"], option["help"])
     terminal.put(out, table)

@@ -93,7 +93,7 @@ def _list(client: AnyClient, limit: int | None, out: Console) -> RenderableType:
     runs, now = client.all(limit), time.time()
     if not runs:
         return Text("No runs yet: `ftq submit` makes one.", "dim")
-    parts: list[RenderableType] = [runs_table(runs, now, out.width, terminal.has_symbols(out))]
+    parts: list[RenderableType] = [runs_table(runs, now, terminal.has_symbols(out))]
     if limit and (more := client.count() - len(runs)) > 0:
         parts.append(Text(f"{more:,} more: --all", "dim"))
     parts += [Text(printable(f"! {text}"), "yellow") for text in list_warnings(client, runs, now)]

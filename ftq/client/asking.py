@@ -12,9 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from ftq.client.workers import start, undraining
+from ftq.client.workers import resting, start, undraining
 from ftq.errors import FtqError, Refused, RunError, Unavailable, UserError, did_you_mean
-from ftq.store.records import ASK, Run
+from ftq.store.records import ASK, Run, served_by
 from ftq.store.store import RunStore
 
 OPTIONS = ("quant", "base", "max_tokens", "temperature", "seed")
@@ -98,8 +98,9 @@ class Asking:
             raise FtqError("no worker is up, so nobody can answer", start())
         if not any(ASK in one.queues and not one.drained for one in live):
             listed = "; ".join(f"{one.name} serves {', '.join(sorted(one.queues))}" for one in live)
-            if undrain := undraining({ASK}, [one for one in live if one.drained]):
-                raise FtqError(f"all workers of the queue {ASK} are drained, so nobody can answer", undrain)
+            drained, served = [one for one in live if one.drained], served_by(one for one in live if one.takes)
+            if undrain := undraining({ASK}, drained):
+                raise FtqError(f"{resting({ASK}, drained, served)}, so nobody can answer", undrain)
             raise FtqError(
                 f"no worker serves the queue {ASK}, so nobody can answer ({listed})",
                 f"`ftq worker --queues {ASK}` starts one. Workers of an earlier ftq serve it once they are restarted.",

@@ -125,7 +125,7 @@ def _ask(
         except FtqError as error:
             if subject.name != BASE:
                 raise
-            notes.append(f"{error.message}. {error.hint}")
+            notes.append(error.line)
 
 
 def _replies(

@@ -70,6 +70,7 @@ def worker_as_dict(member: Member) -> dict[str, Any]:
         "name": worker.name,
         "host": worker.host,
         "state": member.state,
+        "waits": worker.waits or None,
         "seen_at": iso(worker.seen_at),
         "silent_seconds": round(member.silent, 1),
         "queues": worker.queues,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from ftq.store.records import ASK, MAX_GPUS, USER, Run, Work, Worker, gpu_queue,
 from ftq.store.store import RunStore
 from ftq.store.wire.reads import Reads
 from ftq.store.workers import WORKER_SILENCE
-from ftq.words import plural
+from ftq.words import listed, plural
 
 START = "Start it with `ftq up` (everything on this machine) or `ftq worker`."
+KNOWN = 20  # names of workers, where one is looked for
 ELSEWHERE = "`ftq up` or `ftq worker` starts one where it is installed; `ftq doctor` says how this client finds it."
 
 
@@ -34,14 +35,14 @@ class Member:
 
     @property
     def state(self) -> str:
-        """up, draining (finishes what it has), drained (has nothing left), stopping, or silent."""
+        """up, draining (finishes what it has), drained (has nothing left), stopping, silent, waiting (for a bucket)."""
         if self.worker.draining and self.silent <= WORKER_SILENCE:
             return "stopping"
         if not self.worker.is_live:
             return "silent"
         if self.worker.drained:
             return "draining" if self.work else "drained"
-        return "up"
+        return "waiting" if self.worker.waits else "up"
 
 
 class Fleet:
@@ -63,40 +64,81 @@ class Fleet:
         """The queues from which at least one worker takes work."""
         return self._store.live_queues()
 
-    def drain(self, name: str) -> Member:
-        """Let a worker take nothing new. It finishes what it has. Refused for one that isn't up."""
-        member = self._find(name)
-        if member.state in ("silent", "stopping"):
-            raise Refused(f"{member.worker.name} is {member.state}: it takes nothing", "`ftq workers` lists who is up.")
-        return self._set(member, True)
+    def drain(self, *names: str) -> list[Member]:
+        """Let workers take nothing new. They finish what they have. Refused, for all, where one isn't up."""
+        return self._set(drainable(self.all(), names), True)
 
-    def undrain(self, name: str) -> Member:
-        """Let a worker take work again."""
-        return self._set(self._find(name), False)
+    def undrain(self, *names: str) -> list[Member]:
+        """Let workers take work again."""
+        return self._set(named(self.all(), names), False)
 
-    def forget(self, name: str) -> Member:
-        """Take a worker that is gone for good off the list. Refused for one that gives signs of life."""
-        member = self._find(name)
-        if not self._store.forget_worker(member.worker.name, only_silent=True):
-            who = f"{member.worker.name} is {member.state}: only a silent worker can be forgotten"
-            raise Refused(who, f"Stop it on {member.worker.host} (Ctrl-C or SIGTERM): it leaves the list by itself.")
-        return member
+    def forget(self, *names: str) -> list[Member]:
+        """Take workers that are gone for good off the list. Refused, for all, where one gives signs of life."""
+        members = forgettable(self.all(), names)
+        back = [one for one in members if not self._store.forget_worker(one.worker.name, only_silent=True)]
+        forgettable(self.all(), [one.worker.name for one in back])  # such a one has come back at this moment
+        return members
 
-    def _set(self, member: Member, drained: bool) -> Member:
-        self._store.set_drained(member.worker.name, drained)
-        return self._find(member.worker.name)
+    def _set(self, members: Sequence[Member], drained: bool) -> list[Member]:
+        names = [one.worker.name for one in members]
+        for name in names:
+            self._store.set_drained(name, drained)
+        return named(self.all(), names)
 
-    def _find(self, name: str) -> Member:
-        """The worker of that name, or the only one whose name begins with it."""
-        members = self.all()
+
+def drainable(members: Sequence[Member], names: Sequence[str]) -> list[Member]:
+    """Those that are named. Refused, with each that isn't up."""
+    chosen = named(members, names)
+    _refuse(
+        (f"{one.worker.name} is {one.state}: it takes nothing", "`ftq workers` lists who is up.")
+        for one in chosen
+        if one.state in ("silent", "stopping")
+    )
+    return chosen
+
+
+def forgettable(members: Sequence[Member], names: Sequence[str]) -> list[Member]:
+    """Those that are named. Refused, with each that gives signs of life."""
+    chosen = named(members, names)
+    _refuse(
+        (
+            f"{one.worker.name} is {one.state}: only a silent worker can be forgotten",
+            f"Stop it on {one.worker.host} (Ctrl-C or SIGTERM): it leaves the list by itself.",
+        )
+        for one in chosen
+        if one.state != "silent"
+    )
+    return chosen
+
+
+def named(members: Sequence[Member], names: Sequence[str]) -> list[Member]:
+    """The workers of these names, or the only ones whose names begin so. NotFound, with each that isn't there."""
+    chosen, wrong = dict[str, Member](), list[tuple[str, str]]()
+    for name in names:
         exact = [one for one in members if one.worker.name == name]
         matches = exact or [one for one in members if name and one.worker.name.startswith(name)]
         if len(matches) == 1:
-            return matches[0]
-        names = ", ".join(one.worker.name for one in matches or members)
-        if matches:
-            raise NotFound(f"{name} matches {len(matches)} workers: {names}", "Type more of the name.")
-        raise NotFound(f"no worker {name}", f"There are: {names}" if names else start())
+            chosen[matches[0].worker.name] = matches[0]
+        elif matches:
+            which = listed([one.worker.name for one in matches], KNOWN)
+            wrong.append((f"{name} matches {len(matches)} workers: {which}", "Type more of the name."))
+        else:
+            known = listed([one.worker.name for one in members], KNOWN)
+            wrong.append((f"no worker {name}", f"There are: {known}" if known else start()))
+    if wrong:
+        raise NotFound(*_together(wrong))
+    return list(chosen.values())
+
+
+def _refuse(reasons: Iterable[tuple[str, str]]) -> None:
+    if wrong := list(reasons):
+        raise Refused(*_together(wrong))
+
+
+def _together(problems: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """(what is wrong, what to do), a line each."""
+    messages, hints = zip(*problems, strict=True)
+    return "\n".join(messages), "\n".join(dict.fromkeys(hints))
 
 
 def missing_for(runs: tuple[Run, ...], store: Reads) -> str:
@@ -111,8 +153,10 @@ def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
     A run that is still recorded as running waits too where all are gone. A drained worker finishes the stage it has.
     """
     live, drained = served_by(one for one in workers if one.takes), _drained(workers)
+    waiting = _waiting(workers)
+    others = live | served_by(waiting)
     for run in runs:
-        if run.status == "running" and not live and not drained:
+        if run.status == "running" and not live and not drained and not waiting:
             return f"No worker is up, so {run.name} stands still until one is. {start()}"
         ahead = run.remaining[1:] if run.status == "running" else run.remaining
         needed = {queue_of(stage.name, run.spec) for stage in ahead}
@@ -120,7 +164,9 @@ def _unserved(runs: tuple[Run, ...], workers: Sequence[Worker]) -> str:
             continue
         if undrain := undraining(missing, drained):
             when = "after this stage" if run.status == "running" else "until one takes work again"
-            return f"{_resting(missing, live)}, so {run.name} waits {when}. {undrain}"
+            return f"A{resting(missing, drained, others)[1:]}, so {run.name} waits {when}. {undrain}"
+        if why := _cut_off(missing, waiting, drained):
+            return f"{run.name} waits{' after this stage' if run.status == 'running' else ''}: {why}"
         if run.status != "running":
             why, how = explain(run.name, missing - served_by(drained), live | served_by(drained))
             return f"{why}. The run is recorded and starts as soon as one is there. {how}"
@@ -134,7 +180,9 @@ def would_wait(spec: dict[str, Any], store: Reads | None, owner: str) -> str:
     missing = {queue_of(stage, spec) for stage in STAGES} - live
     drained = _drained(workers)
     if undrain := undraining(missing, drained):
-        return f"{_resting(missing, live)}. {undrain}"
+        return f"A{resting(missing, drained, live | served_by(_waiting(workers)))[1:]}. {undrain}"
+    if why := _cut_off(missing, _waiting(workers), drained):
+        return why[0].upper() + why[1:]
     if missing or store is None:
         return ". ".join(explain("It", missing - served_by(drained), live | served_by(drained)))
     return _at_limit(owner, workers, store)
@@ -145,20 +193,40 @@ def undraining(missing: set[str], drained: Sequence[Worker]) -> str:
     if not missing or missing - served_by(drained):
         return ""
     names, left = list[str](), set(missing)
-    for one in sorted(drained, key=lambda worker: (-len(missing & set(worker.served)), worker.name)):
+    serving = [one for one in drained if missing & set(one.served)]
+    for one in sorted(serving, key=lambda worker: (-len(missing & set(worker.served)), worker.name)):
         if left & set(one.served):
             names.append(one.name)
             left -= set(one.served)
-    return f"`ftq workers undrain {' '.join(names)}` lets {'it' if len(names) == 1 else 'them'} take work."
+    does = "is enough" if len(serving) > len(names) else f"lets {'it' if len(names) == 1 else 'them'} take work"
+    return f"`ftq workers undrain {' '.join(names)}` {does}."
+
+
+def resting(missing: set[str], drained: Sequence[Worker], live: set[str]) -> str:
+    """Which workers of these queues are drained. `live` are the queues of those that aren't."""
+    if not live:
+        return f"all workers are drained ({listed(sorted(one.name for one in drained))})"
+    names = sorted(one.name for one in drained if missing & set(one.served))
+    return f"all workers of the queue {' or '.join(sorted(missing))} are drained ({listed(names)})"
 
 
 def _drained(workers: Sequence[Worker]) -> list[Worker]:
     return [one for one in workers if one.is_live and one.drained]
 
 
-def _resting(missing: set[str], live: set[str]) -> str:
-    """Who is drained, where the workers of these queues are."""
-    return f"All workers of the queue {' or '.join(sorted(missing))} are drained" if live else "All workers are drained"
+def _waiting(workers: Sequence[Worker]) -> list[Worker]:
+    return [one for one in workers if one.is_live and not one.drained and one.waits]
+
+
+def _cut_off(missing: set[str], waiting: Sequence[Worker], drained: Sequence[Worker]) -> str:
+    """Why workers of these queues wait for their bucket, and what to do; empty if that isn't what is missing."""
+    those = [one for one in waiting if missing & set(one.served)]
+    if not those or missing - served_by([*those, *drained]):
+        return ""
+    names, one = ", ".join(worker.name for worker in those), those[0]
+    who = f"worker {names} waits for its" if len(those) == 1 else f"workers {names} wait for their"
+    fix = str(one.facts.get("waits_fix", "")).partition("\n")[0]
+    return f"{who} bucket: {one.waits}. On {one.host}: {fix}"
 
 
 def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:

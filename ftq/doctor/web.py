@@ -1,4 +1,7 @@
-"""Servers that answer HTTP: that of FTQ_SERVER, the bucket, Flower, and the hub that the base models come from."""
+"""Servers that answer HTTP: that of FTQ_SERVER, the bucket, Flower, and the hub that the base models come from.
+
+Imports little: the worker's doctor uses it too.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +12,33 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ftq.client.bucket.place import advise
-from ftq.client.remote.connection import Connection
-from ftq.client.workers import undraining
 from ftq.doctor.findings import Finding
 from ftq.errors import FtqError
-from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.programs import UpOptions, flower_address, lacking
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
-from ftq.store.records import Worker, served_by
-from ftq.store.store import RunStore
-from ftq.store.wire.records import decode
 from ftq.version import VERSION
 
+if TYPE_CHECKING:
+    from ftq.files.remote.bucket import OutOfReach
+
 SERVER_SECONDS, FLOWER_SECONDS, HUB_SECONDS = 4.0, 1.5, 3.0
+ADVICE_SECONDS = 0.5  # for a database that hasn't hung so far
 BUCKET_SECONDS = 10.0  # it is told in less, but a busy machine imports its library for seconds
 
 
 def server(settings: Settings) -> Iterator[Finding]:
     """Whether the server answers, whose key it was asked with, and whether workers are up there."""
+    from ftq.client.remote.connection import Connection
+    from ftq.client.workers import resting, undraining
+    from ftq.store.records import Worker, served_by
+    from ftq.store.wire.records import decode
+
     connection, began = Connection(settings.server, settings.server_key), time.monotonic()
     try:
         about = connection.get("/about")
@@ -53,8 +60,9 @@ def server(settings: Settings) -> Iterator[Finding]:
         if taking := [worker.name for worker in live if worker.takes]:
             yield Finding("workers", "ok", f"{len(taking)} up: {', '.join(taking)}")
         elif live:
-            undrain = undraining(served_by(live), live)
-            yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
+            queues = served_by(live)
+            message = f"{resting(queues, live, set())}: runs are recorded and wait"
+            yield Finding("workers", "warning", message, undraining(queues, live))
         else:
             yield Finding("workers", "warning", "no worker is up", "`ftq up` or `ftq worker` there starts one.")
     except FtqError as error:
@@ -67,35 +75,58 @@ def bucket(settings: Settings) -> Iterator[Finding]:
     """Whether files can be put into the bucket and deleted there; nothing where none is named."""
     if not settings.artifacts_url:
         return
-    began = time.monotonic()
+    from ftq.files.remote.bucket import Bucket, OutOfReach
+
+    began, advice = time.monotonic(), _Advice(settings)
     try:
         Bucket(settings.artifacts_url).probe(write=True)
     except OutOfReach as error:
-        error = _advised(error, settings, BUCKET_SECONDS - (time.monotonic() - began))
+        error = advice.add_to(error)
         yield Finding("bucket", "problem", error.message, error.hint)
         return
     except FtqError as error:
         yield Finding("bucket", "problem", error.message, error.hint)
         return
+    finally:
+        advice.close()
     took = time.monotonic() - began
     yield Finding("bucket", "ok", f"{settings.artifacts_url} takes files and gives them back", seconds=took)
 
 
-def _advised(error: OutOfReach, settings: Settings, seconds: float) -> OutOfReach:
-    """The error with what the database knows of the right bucket, if it says so well before these seconds are over."""
-    path = sqlite_file(settings.database_url)
-    if path and not path.exists():  # looking into it would make it
-        return error
-    advised = [error]
+class _Advice:
+    """What the database knows of the right bucket. It is opened while the bucket is asked: it may hang too."""
 
-    def ask() -> None:
-        with contextlib.suppress(FtqError), contextlib.closing(RunStore(settings.database_url)) as store:
-            advised.append(advise(error, store, settings.artifacts_url))
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wrong: Future[OutOfReach | None] = Future()
+        self._advised: Future[OutOfReach | None] = Future()
+        path = sqlite_file(settings.database_url)
+        if path and not path.exists():  # looking into it would make it
+            self._advised.set_result(None)
+        else:
+            threading.Thread(target=self._give, name="bucket advice", daemon=True).start()
 
-    thread = threading.Thread(target=ask, name="bucket advice", daemon=True)
-    thread.start()
-    thread.join(max(0.25, seconds - 0.25))  # what comes after it needs a moment too
-    return advised[-1]
+    def add_to(self, error: OutOfReach) -> OutOfReach:
+        """The error with the advice, if that is there in time."""
+        self._wrong.set_result(error)
+        wait([self._advised], timeout=ADVICE_SECONDS)
+        return (self._advised.result() if self._advised.done() else None) or error
+
+    def close(self) -> None:
+        if not self._wrong.done():
+            self._wrong.set_result(None)
+
+    def _give(self) -> None:
+        from ftq.client.bucket.place import advise
+        from ftq.store.store import RunStore
+
+        advised = None
+        try:
+            with contextlib.suppress(FtqError), contextlib.closing(RunStore(self._settings.database_url)) as store:
+                if error := self._wrong.result():
+                    advised = advise(error, store, self._settings.artifacts_url)
+        finally:
+            self._advised.set_result(advised)
 
 
 def _is_local(url: str) -> bool:

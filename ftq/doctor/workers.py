@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from celery import Celery
 
 from ftq.client.bucket.place import other_bucket, other_than_last
-from ftq.client.workers import undraining
+from ftq.client.workers import resting, undraining
 from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import CONNECT_SECONDS, Finding
@@ -108,6 +108,9 @@ def _judge(
     elif worker.drained:
         again = f"ftq workers undrain {worker.name}"
         yield Finding("workers", "note", f"{who} is drained: it takes nothing new", again)
+    elif worker.waits:
+        message = f"{who} waits for its bucket and takes no stage: {worker.waits}"
+        yield Finding("workers", "warning", message, f"On {worker.host}: {worker.facts.get('waits_fix', '')}")
     else:
         yield Finding("workers", "ok", f"{who} is alive")
     if worker.lacks and not worker.draining:
@@ -137,19 +140,21 @@ def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:
 
 
 def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
-    served = served_by(worker for worker in alive if not (worker.draining or worker.drained))
+    served = served_by(worker for worker in alive if not (worker.draining or worker.drained or worker.waits))
     drained = [worker for worker in alive if worker.drained and not worker.draining]
+    waiting = served_by(worker for worker in alive if worker.waits and not (worker.draining or worker.drained))
     missing, there = set(NEEDED) - served, "   where the worker is installed" if lacking() else ""
     if drained and not served:
         undrain = undraining(missing & served_by(drained), drained)
-        yield Finding("workers", "warning", "all workers are drained: runs are recorded and wait", undrain)
+        message = f"{resting(missing, drained, served | waiting)}: runs are recorded and wait"
+        yield Finding("workers", "warning", message, undrain)
         missing -= served_by(drained)
-    elif not served:
+    elif not served and not waiting:
         message = "no worker is up: runs are recorded and wait"
         yield Finding("workers", "warning", message, f"ftq up   (or ftq worker){there}")
         return
-    for queue in (one for one in NEEDED if one in missing):
+    for queue in (one for one in NEEDED if one in missing - waiting):  # those that wait have been told
         undrain = undraining({queue}, drained)
-        who = f"all workers of the queue {queue} are drained" if undrain else f"no worker serves the queue {queue}"
+        who = resting({queue}, drained, served | waiting) if undrain else f"no worker serves the queue {queue}"
         message = f"{who}: {'questions' if queue == ASK else 'runs'} wait there"
         yield Finding("workers", "warning", message, undrain or f"ftq worker --queues {queue}{there}")

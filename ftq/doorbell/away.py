@@ -7,11 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ftq.servers import place_of, without_password
+from ftq.errors import UserError
+from ftq.servers import place_of, refusal, without_password
 from ftq.settings import Settings
 from ftq.store.records import Worker
 
 UNSET = "FTQ_BROKER_URL isn't set here"
+LASTING = (  # of what ftq.servers.REFUSALS calls a broker: until somebody corrects a setting, here or there
+    "wants a password",
+    "refuses the user or password",
+    "forbids its user what ftq needs",
+    "is in protected mode: it takes no other machine",
+    "is a Redis Cluster, which Celery can't use",
+    "has no database of that number",
+    "knows no queues: it is a Sentinel or a proxy",
+    "is no Redis server",
+    "has a certificate that nobody vouches for",
+    "doesn't speak TLS",
+)
 _START = "`ftq up` starts this machine's own"
 
 
@@ -25,6 +38,14 @@ def advice(settings: Settings, workers: Iterable[Worker] = ()) -> str:
     if not settings.own_database:  # a team's database: its workers have a broker too
         return f"{UNSET}: set it to the broker of the workers, or {_START}."
     return f"{UNSET}: {_START}."
+
+
+def refused(error: BaseException, settings: Settings) -> UserError | None:
+    """What to say of a broker that is there and refuses this process for good; None where waiting may mend it."""
+    what, fix, words = refusal(error)
+    if what not in LASTING:
+        return None
+    return UserError(f"FTQ_BROKER_URL={without_password(settings.broker_url)}: the broker {what} ({words})", fix)
 
 
 def broker_of(workers: Iterable[Worker], settings: Settings) -> tuple[str, str] | None:

@@ -136,5 +136,5 @@ class Doorbell:
         app.database = self._open_store().identity
         # A person waits: report an unreachable broker within five seconds. The run is recorded anyway.
         app.conf.task_publish_retry_policy = {"max_retries": 0}
-        app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 3}
+        app.conf.broker_transport_options |= {"max_retries": 0, "socket_connect_timeout": 1.5, "socket_timeout": 2.5}
         return app

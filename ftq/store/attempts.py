@@ -23,6 +23,7 @@ from ftq.store.records import Run
 from ftq.store.schema import events, runs, stages, workers
 from ftq.store.server import postgres
 from ftq.store.versions import Judge, Versions, nobody
+from ftq.store.workers import resting
 
 MOST_LOSSES = 30  # in a row without a checkpoint, in about an hour: then the run itself may bring its worker down
 
@@ -43,7 +44,6 @@ class Attempts(Versions):
             earlier.c.run_id == run_id, earlier.c.position < STAGES.index(stage), earlier.c.status != "succeeded"
         )
         allowed = sa.exists().where(runs.c.id == run_id, runs.c.wanted == "run")
-        drained = sa.exists().where(workers.c.name == worker, workers.c.drained_at.is_not(None))
         guard = self._is(run_id, stage) & (stages.c.status == "queued") & (stages.c.attempt == attempt)
         with self.writing() as db:
             if owner_limit:
@@ -52,7 +52,7 @@ class Attempts(Versions):
             now = self._now(db)
             claimed = db.execute(
                 stages.update()
-                .where(guard, ~blocked, ~drained, allowed, waits.is_due(now))
+                .where(guard, ~blocked, ~sa.exists().where(resting(worker)), allowed, waits.is_due(now))
                 .values(
                     status="running",
                     owner=token,

@@ -160,6 +160,8 @@ class Worker:
     """A worker. `facts` has {"gpus": how many, "gpu": their name, "memory": bytes of the smallest of them}, "stages",
     those that it knows, "labels", "version" and "broker", and for a CPU that trains "dtype", its compute type.
     "dropped" is how many messages it couldn't use, "dropped_last" the last one's queue, why, and how it begins.
+    "bucket" is where it keeps files, "endpoint" the server through which it has reached that, "waits" why it doesn't
+    now, and "waits_fix" what to do about it.
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people. One that is `draining` stops and hands
     its runs back; one that is `drained` finishes them and takes nothing new. "foreign" in `facts` is what it tells of
@@ -193,9 +195,14 @@ class Worker:
         return list(self.facts.get("labels", []))
 
     @property
+    def waits(self) -> str:
+        """Why it can't use its bucket, for which it waits; empty where it can."""
+        return str(self.facts.get("waits", ""))
+
+    @property
     def takes(self) -> bool:
         """Whether it takes new work."""
-        return self.is_live and not self.drained
+        return self.is_live and not self.drained and not self.waits
 
     @property
     def served(self) -> list[str]:

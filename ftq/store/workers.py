@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ftq.store.database import Database
 from ftq.store.records import Work, Worker, queue_of, served_by
 from ftq.store.schema import events, runs, stages, workers
-from ftq.words import duration
+from ftq.words import duration, listed
 
 WORKER_SILENCE = 20.0  # seconds without a sign of life after which a worker counts as dead
 FEW = 3  # workers that may look through the broker at the same time
@@ -45,6 +45,17 @@ class Workers(Database):
         with self.writing() as db:
             at = sa.func.coalesce(workers.c.drained_at, self._now(db)) if drained else None
             db.execute(workers.update().where(workers.c.name == name).values(drained_at=at))
+
+    def rests(self, name: str) -> bool:
+        """Whether no claim of this worker succeeds now: it is drained, or waits for its bucket."""
+        with self.reading() as db:
+            return db.scalar(sa.select(workers.c.name).where(resting(name))) is not None
+
+    def is_replaced(self, name: str, queue: str) -> bool:
+        """Whether this worker waits for its bucket while another one takes what is in the queue."""
+        known = self.workers()
+        waits = any(one.waits for one in known if one.name == name)
+        return waits and queue in served_by(one for one in known if one.takes and one.name != name)
 
     def drain_worker(self, name: str, draining: bool) -> None:
         """Ask a worker's supervisors to hand their runs back (True), or withdraw that (False). It is a sign of life."""
@@ -93,7 +104,8 @@ class Workers(Database):
         lost LOST_OFTEN times in a row. Returns the runs' ids.
         """
         known, spec = [one for one in self.workers() if one.is_live], runs.c.spec
-        live, drained = (served_by(one for one in known if one.drained is resting) for resting in (False, True))
+        able, waiting = [one for one in known if not one.waits], served_by(one for one in known if one.waits)
+        live = served_by(one for one in able if not one.drained)
         parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
         told = sa.exists().where(_says_stalled(stages.c.run_id, stages.c.name, stages.c.attempt))
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
@@ -108,8 +120,10 @@ class Workers(Database):
             if losses == LOST_OFTEN:
                 why = f"lost {losses} times in a row without a checkpoint"
             elif queue not in live:
-                nobody = f"all workers of the queue {queue} are drained"
-                nobody = nobody if queue in drained else f"no worker serves the queue {queue}"
+                drained = sorted(one.name for one in able if queue in one.served)
+                nobody = f"all workers of the queue {queue} are drained ({listed(drained)})"
+                nobody = nobody if drained else f"no worker serves the queue {queue}"
+                nobody = f"the workers of the queue {queue} wait for their bucket" if queue in waiting else nobody
                 why = f"waits for {duration(now - queued_at)}: {nobody}"
             else:
                 continue
@@ -154,6 +168,12 @@ class Workers(Database):
                 )
                 for row in db.execute(query)
             ]
+
+
+def resting(name: str) -> sa.ColumnElement[bool]:
+    """Whether a row of the workers is this one's, and it takes nothing new."""
+    waits = sa.func.coalesce(workers.c.facts["waits"].as_string(), "") != ""
+    return (workers.c.name == name) & (workers.c.drained_at.is_not(None) | waits)
 
 
 def _says_stalled(run_id: Any, stage: Any, attempt: Any) -> sa.ColumnElement[bool]:

@@ -154,7 +154,7 @@ def _error(run: Run) -> dict[str, Any]:
         why = without_paths(error.message)
         text = f"The model {run.model} is not available for fine-tuning: {why}\n{ANOTHER_MODEL} `{retry}`."
         return {"code": "model_not_available", "message": text, "param": "model"}
-    text = "\n".join(filter(None, (error.message, error.hint))) if error else f"the stage {stage.name} failed"
+    text = error.text if error else f"the stage {stage.name} failed"
     message = without_paths(text)
     if retry not in message:
         message = f"{message}\n`{retry}` goes on from {stage.name}: the job runs again then."

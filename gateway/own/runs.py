@@ -63,15 +63,15 @@ def _seen(member: Member, mine: set[str]) -> Member:
 
 
 def drain(call: Call) -> Member:
-    return call.client.fleet.drain(call.body.name)
+    return call.client.fleet.drain(call.body.name)[0]
 
 
 def undrain(call: Call) -> Member:
-    return call.client.fleet.undrain(call.body.name)
+    return call.client.fleet.undrain(call.body.name)[0]
 
 
 def forget(call: Call) -> Member:
-    return call.client.fleet.forget(call.body.name)
+    return call.client.fleet.forget(call.body.name)[0]
 
 
 def plans(call: Call) -> answers.Plans:

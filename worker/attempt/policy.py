@@ -18,6 +18,7 @@ STOPS = {
     "cancel": ("cancelled", "stopped: cancelled by the user"),
     "pause": ("handed_back", "stopped for a pause; what was done is kept"),
     "drain": ("handed_back", "handed back: its worker was asked to stop"),
+    "bucket": ("handed_back", "handed back before it began: its worker waits for the bucket, and others don't"),
 }
 
 

@@ -24,7 +24,7 @@ from ftq.files.run_dir import STAGES, RunDir, read_jsonl, remove, run_dir, sync,
 from ftq.plan import calibration
 from ftq.plan.plan import Handover
 from ftq.settings import Settings
-from ftq.store.records import Run
+from ftq.store.records import Run, queue_of
 from ftq.store.store import RunStore
 from ftq.trace import spans
 from worker import sigterm
@@ -90,7 +90,7 @@ class Supervisor:
             return False
         except Lost as error:
             log.warning("%s.%s.%s: %s", run_id, stage, attempt, error)
-            self._give_back(token, f"{error.message}. {error.hint}")
+            self._give_back(token, error.line)
             return False
         except Exception as error:  # a full disk, an unreachable database, a bug of ours: the run must not get stuck
             log.exception("%s.%s.%s", run_id, stage, attempt)
@@ -118,7 +118,13 @@ class Supervisor:
 
     def _attempt(self, run: Run, stage: str, attempt: int, watch: Watch) -> bool:
         watch.insist(watch.renew)  # a process that was frozen since its claim ends here: another may have the stage
-        exchange = Exchange(self.share, self.settings, self.store, watch)
+        exchange = Exchange(
+            self.share,
+            self.settings,
+            self.store,
+            watch,
+            lambda: self.store.is_replaced(self.worker, queue_of(stage, run.spec)),
+        )
         try:
             with exchange.using(run):
                 outcome = self._make(run, stage, attempt, watch, exchange)
@@ -287,4 +293,4 @@ class Supervisor:
 def _end_log(log: Path, error: RunError) -> None:
     """Write the error at the end of the stage's log, which is where people look for it."""
     with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as output:
-        output.write("\n".join(filter(None, (f"--- failed ({error.kind}): {error.message}", error.hint))) + "\n")
+        output.write(f"--- failed ({error.kind}): {error.text}\n")

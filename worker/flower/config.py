@@ -29,7 +29,7 @@ try:
     basic_auth = login.read(os.environ)
     db = _state_file()
 except FtqError as error:
-    sys.exit(f"Error: {error.message}\n{error.hint}".rstrip())
+    sys.exit(f"Error: {error.text}")
 pages.install()
 guard.install(basic_auth, os.environ.get("FTQ_FLOWER_HOSTS", ""))
 

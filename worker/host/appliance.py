@@ -67,7 +67,7 @@ def describe(client: Client, run: Run) -> str:
         where = f"{client.place}/{run.id}"
         return f'{run.name} is ready: ftq infer {run.name} "A question?"  ({where})'
     if run.status == "failed" and run.error:
-        return f"{run.name} failed: {run.error.message}\n{run.error.hint}".rstrip()
+        return f"{run.name} failed: {run.error.text}"
     if run.status == "cancelled":
         return f"{run.name} was cancelled and stays so: ftq retry {run.name} goes on with it"
     if run.status == "paused":

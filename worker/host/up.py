@@ -26,7 +26,7 @@ from ftq.errors import FtqError, UserError, printable, unusable
 from ftq.notify.addresses import addresses
 from ftq.servers import without_password
 from ftq.settings import Settings, protect_files
-from ftq.store.records import ASK
+from ftq.store.records import ASK, served_by
 from ftq.store.store import RunStore
 from worker.flower import login
 from worker.host import appliance, broker
@@ -181,9 +181,12 @@ class Up:
     def _wait_until_ready(self, store: RunStore) -> None:
         until = time.monotonic() + READY_SECONDS
         while not self.stopping and time.monotonic() < until:
-            if {"cpu", "gpu", ASK} <= store.live_queues():
+            live = [one for one in store.workers() if one.is_live]
+            if {"cpu", "gpu", ASK} <= served_by(live):
                 where = "below" if self.log_to_stderr else self.logs
                 say(f"worker    {', '.join(one.name.partition('-')[0] for one in self.workers)}  (logs: {where})")
+                if waits := next((one.waits for one in live if one.waits), ""):
+                    say(f"          They wait for their bucket: {waits}")
                 return
             time.sleep(0.1)
         if not self.stopping:

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 
 from ftq.client.bucket.place import advise, other_bucket, other_than_last
 from ftq.client.recording.record import make_home
@@ -135,11 +135,18 @@ def _agree(store: RunStore, url: str) -> None:
 
 
 def _own(settings: Settings, worker: str) -> owner.Owner | None:
-    """The other database to which the broker belongs; None if it is this one's now, or can't be asked yet."""
+    """The other database to which the broker belongs; None if it is this one's now, or can't be asked yet.
+
+    UserError if it refuses this worker, and waiting doesn't mend that.
+    """
     with closing(RunStore(settings.database_url)) as store:
         mine = owner.of_store(settings, store, worker)
-    with suppress(*BROKER_ERRORS), owner.connected(make_quick_app(settings)) as client:
-        return owner.keep(client, mine, settings.embedded)
+    try:
+        with owner.connected(make_quick_app(settings)) as client:
+            return owner.keep(client, mine, settings.embedded)
+    except BROKER_ERRORS as error:
+        if refused := away.refused(error, settings):
+            raise refused from None
     return None
 
 
@@ -157,7 +164,7 @@ def _try_bucket(settings: Settings) -> None:
     except OutOfReach as error:
         if error.is_lasting:
             raise
-        print(f"{error.message}: this worker waits for it. {error.hint}", file=sys.stderr)
+        print(f"{error.message}: this worker waits for it.", error.hint, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ftq.errors import FtqError, Refused, UserError
-from ftq.files.remote.bucket import OutOfReach
+from ftq.files.remote.bucket import Closed, OutOfReach
 from ftq.files.remote.kinds.errors import SERVER, endpoint
 from ftq.files.remote.kinds.kinds import LOCAL
 from ftq.store.records import Run, Worker
@@ -86,7 +86,7 @@ def advise(error: OutOfReach, store: RunStore | None, url: str) -> OutOfReach:
     if theirs not in ("", url):
         right = f"The files of the runs are in {theirs}: export {BUCKET}={theirs}"
         hints = [right] if error.is_lasting or url.startswith(LOCAL) else [right, error.hint]
-    elif server := _server(workers, url):
+    elif (server := _server(workers, url)) and not (endpoint(url) and isinstance(error, Closed)):
         hints = [server] if error.is_lasting and not endpoint(url) else [server, error.hint]
     return type(error)(error.message, "\n".join(hints))
 
@@ -97,12 +97,16 @@ def _told(workers: Sequence[Worker]) -> list[str]:
 
 
 def _server(workers: Sequence[Worker], url: str) -> str:
-    """What to say where a worker reaches this bucket through another server than is named here; else empty."""
-    named = [(one.name, str(one.facts.get("endpoint", ""))) for one in workers if one.facts.get("bucket") == url]
-    worker, theirs = next(((name, server) for name, server in named if server), ("", ""))
+    """What to say where workers reach this bucket, and through another server than is named here; else empty.
+
+    A worker names its server once it has reached the bucket through it.
+    """
+    reach = [one for one in workers if one.facts.get("bucket") == url and not one.waits]
+    names = {str(one.facts["endpoint"]): one.name for one in reversed(reach) if one.facts.get("endpoint")}
     ours = endpoint(url)
-    if not theirs or ours == theirs:
+    if not names or ours in names:
         return ""
+    theirs, worker = list(names.items())[-1]
     here = f"{SERVER}={ours}" if ours else f"{SERVER} isn't set here"
     return f"{here}, but worker {worker} reaches this bucket through {theirs}: export {SERVER}={theirs}"
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ftq import errors
-from ftq.errors import FtqError, Refused, Unavailable, UserError, printable
+from ftq.errors import FtqError, Refused, Unavailable, UserError, in_line, printable
 from ftq.version import VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ CONNECT_SECONDS, SILENT_SECONDS = 10.0, 600.0  # a model's checksum may take min
 BEHIND_A_PROXY = (502, 503, 504)
 KINDS = ("UserError", "NotFound", "Refused", "Unavailable", "OutOfMemory", "Lost")
 LOOK = "`ftq doctor` looks at it. FTQ_SERVER names the server."
+LIMITS = "An admin's `ftq keys list` shows the limits."
 
 
 class Connection:
@@ -138,9 +139,11 @@ class Connection:
             hint = "FTQ_KEY has to be a key of this server: `ftq keys create NAME` there makes one."
             raise UserError(f"{self.url} refuses the key: {printable(message)}", hint)
         if error.get("code") == "insufficient_quota":
-            raise Refused(printable(message), "`ftq rm RUN` deletes one. An admin's `ftq keys list` shows the limits.")
+            raise Refused(printable(message), f"`ftq rm RUN` deletes one. {LIMITS}")
         if response.status_code == 429 and "ftq" not in error:
-            raise Unavailable(printable(message), "Try again later. An admin's `ftq keys list` shows the limits.")
+            what, _, then = printable(message).partition(". ")
+            is_lasting = response.headers.get("x-should-retry") == "false"
+            raise (Refused if is_lasting else Unavailable)(what, in_line(then or "Try again later.", LIMITS))
         if "ftq" not in error and response.status_code == 404 and message.startswith("Invalid URL"):
             raise FtqError(f"{self.url} doesn't know {response.url.path}", f"It is of another version. {LOOK}")
         raise _told(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftq.client.remote.connection import Connection
 from ftq.client.remote.records import Records
-from ftq.client.workers import Member
+from ftq.client.workers import Member, drainable, forgettable, named
 from ftq.store.wire.records import decode
 
 
@@ -20,11 +20,16 @@ class RemoteFleet:
     def live_queues(self) -> set[str]:
         return self._records.live_queues()
 
-    def drain(self, name: str) -> Member:
-        return decode(Member, self._server.post("/workers/drain", {"name": name}))
+    def drain(self, *names: str) -> list[Member]:
+        return self._post("drain", drainable(self.all(), names))
 
-    def undrain(self, name: str) -> Member:
-        return decode(Member, self._server.post("/workers/undrain", {"name": name}))
+    def undrain(self, *names: str) -> list[Member]:
+        return self._post("undrain", named(self.all(), names))
 
-    def forget(self, name: str) -> Member:
-        return decode(Member, self._server.post("/workers/forget", {"name": name}))
+    def forget(self, *names: str) -> list[Member]:
+        return self._post("forget", forgettable(self.all(), names))
+
+    def _post(self, verb: str, members: list[Member]) -> list[Member]:
+        """What the server says of each, which takes one at a time."""
+        names = [one.worker.name for one in members]
+        return [decode(Member, self._server.post(f"/workers/{verb}", {"name": name})) for name in names]

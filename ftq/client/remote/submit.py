@@ -99,9 +99,9 @@ def _made_all_the_same(server: Connection, run_id: str, error: Unavailable) -> R
             return decode(Run, server.get(f"/runs/{run_id}"))
         except NotFound:
             hint = "Nothing was recorded: give the same command again."
-            raise Unavailable(f"{error.message}, before the documents were sent", hint) from None
+            raise Unavailable(f"{error.message.rstrip('.')}, before the documents were sent", hint) from None
         except FtqError:
             if time.monotonic() >= until:
                 hint = "`ftq status` says whether it was recorded, once the server answers. Else submit again."
-                raise Unavailable(f"{error.message} while the documents were sent", hint) from None
+                raise Unavailable(f"{error.message.rstrip('.')} while the documents were sent", hint) from None
         time.sleep(0.5)

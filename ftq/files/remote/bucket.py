@@ -22,6 +22,8 @@ from ftq.files.remote.kinds.parts import Parts
 from ftq.files.remote.kinds.silence import MOVING, PROBE_SECONDS, Silence
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
+OPEN_SECONDS = 3.5  # for the library to be ready, which may ask a server for credentials
+WRITE_SECONDS = 0.5  # more than PROBE_SECONDS, for three more requests
 MOVED = "Somebody has deleted it from the bucket, or FTQ_ARTIFACTS_URL was another one when it was made."
 Value = TypeVar("Value")
 
@@ -36,6 +38,10 @@ class Misnamed(OutOfReach):
     """There is no such bucket, or it is closed to these credentials."""
 
     is_lasting = True
+
+
+class Closed(Misnamed):
+    """Whoever answered refuses these credentials, or they are missing: another server wouldn't mend that."""
 
 
 class Gone(FtqError):
@@ -60,7 +66,7 @@ class Bucket:
         scheme, _, place = url.partition("://")
         self.kind = kinds.kind_of(scheme)
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
-        self.silence = Silence(self._ask)
+        self.silence = Silence(self.ask)
         self._opening = threading.Lock()
 
     @property
@@ -164,36 +170,43 @@ class Bucket:
         for key in keys:
             self._do(key, delete)
 
-    def probe(self, *, write: bool = False) -> None:
-        """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there."""
-        # Here, as a busy machine imports for seconds.
-        open_it = opener(self.url, PROBE_SECONDS, PROBE_SECONDS, attempts=1)
-        self._within(PROBE_SECONDS, lambda: self._probe(open_it, write))
+    def probe(self, *, write: bool = False, seconds: float | None = None) -> None:
+        """OutOfReach within five seconds if the bucket can't be used; with `write`, if nothing can be put there.
+
+        `seconds`: within so many. It connects anew.
+        """
+        limit = seconds or PROBE_SECONDS + (WRITE_SECONDS if write else 0)
+        open_it = opener(self.url, limit, limit, attempts=1)  # imports the library
+        fs = self._within(max(limit, OPEN_SECONDS), lambda: self._ready(open_it))
+        self._within(limit, lambda: self._probe(fs, write))
+
+    def ask(self, seconds: float) -> None:
+        """OutOfReach unless the bucket answers something small within so many seconds."""
+        fs = self._asker
+        self._within(seconds, lambda: self._probe(fs, False))
 
     # ---- inside -----------------------------------------------------------------------------------------
-
-    def _ask(self, seconds: float) -> None:
-        """OutOfReach unless the bucket answers something small within so many seconds."""
-        with self._translating():
-            fs = self._asker  # opening it may take a busy machine seconds
-        self._within(seconds, lambda: self._probe(lambda: fs, False))
 
     @cached_property
     def _asker(self) -> Any:
         """A file system of its own: those who move files may use all connections of the other."""
-        fs = opener(self.url, MOVING[1], MOVING[1], attempts=1)()
-        opening.connect(self.kind, fs)
-        return fs
+        return self._ready(opener(self.url, MOVING[1], MOVING[1], attempts=1))
 
-    def _within(self, seconds: float, action: Callable[[], None]) -> None:
+    def _ready(self, open_it: Callable[[], Any]) -> Any:
+        """A file system that has all that its first request needs: a busy machine may take seconds for that."""
+        with self._translating():
+            fs = open_it()
+            opening.connect(self.kind, fs)
+            return fs
+
+    def _within(self, seconds: float, action: Callable[[], Value]) -> Value:
         done = _begun(action)
         if not wait([done], timeout=seconds).done:
             raise self._advise(OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url)))
-        done.result()
+        return done.result()
 
-    def _probe(self, open_it: Callable[[], Any], write: bool) -> None:
+    def _probe(self, fs: Any, write: bool) -> None:
         with self._translating():
-            fs = open_it()
             self._check_place(fs)
             if write:
                 path = self._path(f".ftq-doctor-{os.urandom(6).hex()}")
@@ -219,7 +232,7 @@ class Bucket:
             return self._call(key, action, moves_file)
         self.silence.refuse()
         answer = _begun(lambda: self._call(key, action, moves_file))
-        while not wait([answer], timeout=0.5).done:
+        while not wait([answer], timeout=0.1).done:
             self.silence.check()
         return answer.result()
 
@@ -248,7 +261,8 @@ class Bucket:
 
     def _translated(self, error: BaseException) -> OutOfReach:
         is_lasting, message, hint = errors.explain(error, self.url)
-        return self._advise((Misnamed if is_lasting else OutOfReach)(message, hint))
+        kind = Closed if errors.is_closed(error) else Misnamed if is_lasting else OutOfReach
+        return self._advise(kind(message, hint))
 
 
 def _begun(action: Callable[[], Value]) -> Future[Value]:

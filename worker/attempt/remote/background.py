@@ -99,7 +99,7 @@ class Background:
         if not self._watch.aside:
             self._watch.aside = f"the checkpoint at step {self._saved} waits for the bucket"
             log.warning("%s: %s", self._watch.aside, error.message)
-            self._note("warning", f"{self._watch.aside}, saved on this worker alone: {error.message}. {error.hint}")
+            self._note("warning", f"{self._watch.aside}, saved on this worker alone: {error.line}")
             self._show()
 
     def _say_sent(self, step: int) -> None:

@@ -44,9 +44,18 @@ class Missing(FtqError):
 
 
 class Exchange:
-    def __init__(self, bucket: Share | None, settings: Settings, store: RunStore, watch: Watch) -> None:
+    """`is_replaced` says whether another worker could take the stage, where this one waits for the bucket."""
+
+    def __init__(
+        self,
+        bucket: Share | None,
+        settings: Settings,
+        store: RunStore,
+        watch: Watch,
+        is_replaced: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.share, self.settings, self.store = bucket, settings, store
-        self.watch, self.moving = watch, Moving(watch, bucket.bucket.silence if bucket else None)
+        self.watch, self.moving = watch, Moving(watch, bucket.bucket.silence if bucket else None, is_replaced)
         self._like: Manifest | None = None
         self._background: Background | None = None
 

@@ -19,12 +19,13 @@ from worker.attempt.watch import LOOK_SECONDS, Watch
 log = logging.getLogger("ftq.bucket")
 Value = TypeVar("Value")
 FIRST_WAIT, LONGEST_WAIT = 1.0, 15.0  # seconds between two tries
+OTHERS_SECONDS = 5.0  # between two looks whether another worker reaches the bucket
 SAY_SECONDS = 5.0  # between two reports of how far it is
 CALM_SECONDS = 20.0  # without trouble, after which the bucket is there again
 
 
 class Stopped(Exception):
-    """The user, or the worker that stops, doesn't let the attempt go on: `asked` is cancel, pause or drain."""
+    """The attempt doesn't go on: `asked` is cancel, pause or drain, or bucket where another worker reaches it."""
 
     def __init__(self, asked: str) -> None:
         super().__init__(asked)
@@ -34,19 +35,20 @@ class Stopped(Exception):
 class Moving:
     """Moves files for the attempt of a watch. LeaseLost, or Stopped, end it; what was moved by then stays.
 
-    `silence` is that of the bucket, if there is one.
+    `silence` is that of the bucket, if there is one. `is_replaced` says whether another worker could take the stage.
     """
 
-    def __init__(self, watch: Watch, silence: Silence | None) -> None:
-        self.watch, self._silence = watch, silence
-        self._said = self._looked = 0.0
+    def __init__(self, watch: Watch, silence: Silence | None, is_replaced: Callable[[], bool] = lambda: False) -> None:
+        self.watch, self._silence, self._is_replaced = watch, silence, is_replaced
+        self._said = self._looked = self._compared = 0.0
         self._waits_since = self._trouble_at = 0.0  # 0 while nothing is wrong with the bucket
         self._asked_at: float | None = None
 
     def insist(self, what: str, move: Callable[[Move], Value], *, finishes: bool = False) -> Value:
         """Do it until it is done. A bucket that is out of reach is waited for, and the events say so.
 
-        `finishes`: a pause, or a worker that stops, lets it go on for the grace that a stage has to save.
+        `finishes`: a pause, or a worker that stops, lets it go on for the grace that a stage has to save; and no other
+        worker has what is to be sent.
         """
         began, pause = time.monotonic(), FIRST_WAIT
         while True:
@@ -88,7 +90,7 @@ class Moving:
         if not self._waits_since:
             self._waits_since = self._trouble_at
             log.warning("%s waits: %s", what, error.message)
-            self._note("waiting", f"waits for the bucket, {what}: {error.message}. {error.hint}")
+            self._note("waiting", f"waits for the bucket, {what}: {error.line}")
             self._show(f"waits for the bucket ({what})")
 
     def _say_there(self) -> None:
@@ -113,11 +115,20 @@ class Moving:
         with contextlib.suppress(Unavailable):  # the next look may reach the database again
             wanted, draining = self.watch.store.check(self.watch.token)
             asked = wanted if wanted != "run" else "drain" if draining else None
+            self._leave_to_others(now, finishes)
         if asked is None:
             return
         self._asked_at = self._asked_at or now
         if asked == "cancel" or not finishes or now - self._asked_at > max(1.0, self.watch.grace - 5):
             raise Stopped(asked)
+
+    def _leave_to_others(self, now: float, finishes: bool) -> None:
+        """Stop before the stage has begun, where waiting would only keep others from it."""
+        if finishes or not self._waits_since or now - self._compared < OTHERS_SECONDS:
+            return
+        self._compared = now
+        if self._is_replaced():
+            raise Stopped("bucket")
 
     def _note(self, kind: str, message: str) -> None:
         with contextlib.suppress(Unavailable):

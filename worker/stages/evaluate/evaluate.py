@@ -79,7 +79,7 @@ def _base(run: RunDir, spec: RunSpec, notes: list[str]) -> list[Subject]:
     except (Lost, OutOfMemory):
         raise
     except FtqError as error:
-        notes.append(f"{error.message}. {error.hint}")
+        notes.append(error.line)
         return []
     return [Subject(BASE, file, chat=True)]
 
@@ -102,7 +102,7 @@ def _ask(
                     began = time.monotonic()
                 own = _replies(pool, subject, asked, report, number / len(subjects), len(subjects))
             except OutOfMemory as error:
-                notes.append(f"{subject.name} wasn't asked: {error.message}. {error.hint}")
+                notes.append(f"{subject.name} wasn't asked: {error.line}")
                 continue
             replies.append(Replies(subject.name, own, time.monotonic() - began))
             print(f"{subject.name}: {len(own)} answers in {replies[-1].seconds:.1f} s", flush=True)

@@ -40,4 +40,4 @@ if __name__ == "__main__":
         sys.stdout.flush()
         os.write(1, os.fsencode(path) + b"\n")  # a path may be no text
     except FtqError as error:
-        sys.exit(f"{error.message} {error.hint}".rstrip())
+        sys.exit(error.line)

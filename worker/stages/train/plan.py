@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from ftq.errors import Lost, UserError
+from ftq.errors import Lost, UserError, in_line
 from ftq.files.run_dir import RunDir
 from ftq.plan import calibration
 from ftq.plan import decide as choice
@@ -138,7 +138,7 @@ def _wait_for_room(training: Training, machine: Machine, report: Report) -> tupl
         if time.monotonic() >= until:
             raise error
         if not waited:
-            report.event("note", f"{error.message}. Waiting up to {PATIENCE:.0f} s for it")
+            report.event("note", in_line(error.message, f"Waiting up to {PATIENCE:.0f} s for it"))
             waited = True
         time.sleep(LOOK)
         machine = replace(machine, card=replace(machine.card, memory=usable_memory(machine.card.gpu)[0]))

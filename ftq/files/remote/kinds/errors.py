@@ -43,11 +43,20 @@ def is_no_bucket(error: BaseException) -> bool:
     )
 
 
+def is_closed(error: BaseException) -> bool:
+    """Whether the server refuses who asks, or nobody says who that is.
+
+    gcsfs tells it by its words, Azure by the answer's status.
+    """
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden:") or _has_no_credentials(error):
+        return True
+    return any(getattr(one, "status_code", getattr(one, "code", 0)) in (401, 403) for one in _chain(error))
+
+
 def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
     """(whether somebody has to correct a setting first, what happened, what to do)."""
     scheme, _, place = url.partition("://")
     kind = kind_of(scheme)
-    names = {type(one).__name__ for one in _chain(error)}
     code = next(filter(None, map(_code_of, _chain(error))), "")
     text = first_line(error).partition(': "http')[0]  # no address of a single request
     text = code or type(error).__name__ if text in ("", "None") else text  # Ceph says no more than the code
@@ -55,11 +64,11 @@ def explain(error: BaseException, url: str) -> tuple[bool, str, str]:
     if is_no_bucket(error):
         name = place.partition("/")[0]
         return True, f"bucket {url}: there is no bucket {name}", _make(kind, name)
-    if names & _NO_CREDENTIALS or "with credentials" in text:
+    if _has_no_credentials(error):
         return True, f"bucket {url}: no credentials ({text})", f"{who}."
     if code == "RequestTimeTooSkewed":
         return True, f"bucket {url} is closed: this machine's clock is wrong ({text})", "timedatectl set-ntp true"
-    if _is_closed(error):
+    if is_closed(error):
         hint = f"{who}. The user has to list, read, write and delete below the URL."
         if kind == LOCAL:
             hint = f"Correct the owner and mode of {os.path.abspath(place)}."
@@ -96,11 +105,9 @@ def _make(kind: str, name: str) -> str:
     return f'Correct FTQ_ARTIFACTS_URL, or make the bucket:\n{shlex.quote(sys.executable)} -c "{line}"'
 
 
-def _is_closed(error: BaseException) -> bool:
-    """gcsfs tells it by its words, Azure by the answer's status."""
-    if isinstance(error, PermissionError) or str(error).startswith("Forbidden:"):
-        return True
-    return any(getattr(one, "status_code", getattr(one, "code", 0)) in (401, 403) for one in _chain(error))
+def _has_no_credentials(error: BaseException) -> bool:
+    names = {type(one).__name__ for one in _chain(error)}
+    return bool(names & _NO_CREDENTIALS) or "with credentials" in first_line(error).partition(': "http')[0]
 
 
 def _code_of(error: BaseException) -> str:

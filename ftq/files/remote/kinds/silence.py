@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from ftq.errors import Unavailable
 
-SILENT_SECONDS, PROBE_SECONDS = 1.0, 4.0  # without an answer; in which something small has to be answered then
+SILENT_SECONDS, PROBE_SECONDS = 1.0, 2.5  # without an answer; in which something small has to be answered then
 MOVING = (4.0, 10.0)  # the same two while files are on their way: they may fill a thin line
 AGAIN_SECONDS = 10.0  # after which it is asked once more
 
