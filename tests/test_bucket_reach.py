@@ -16,7 +16,7 @@ from ftq.client import workers
 from ftq.client.workers import Fleet
 from ftq.doctor import web
 from ftq.doctor.workers import workers as doctor
-from ftq.files.remote.bucket import Bucket
+from ftq.files.remote.bucket import Bucket, OutOfReach
 from ftq.files.remote.share import Share
 from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
@@ -35,6 +35,7 @@ from worker.attempt.remote.moving import Stopped
 from worker.attempt.watch import Watch
 from worker.incoming import reach
 from worker.incoming.reach import Reach
+from worker.reconciler import Reconciler
 
 __all__ = ["clock", "run", "server", "site", "store", "url"]  # fixtures
 NOWHERE = "http://127.0.0.1:1"
@@ -228,6 +229,30 @@ def test_a_worker_begins_with_no_queue_and_takes_from_those_it_is_let(monkeypatc
     worker_app._take_from(consumer, {"ask"})
     worker_app._take_from(consumer, {"ask", "cpu", "gpu"})
     assert done == ["+ask", "-ask", "+gpu", "+cpu", "+ask"], "they are asked in this order"
+
+def test_questions_go_to_others_while_a_bucket_is_away_and_stay_where_nobody_else_answers(known: RunStore) -> None:
+    taken = list[set[str]]()
+    reconciler = Reconciler(Settings.from_env(), "b1", ["cpu", "ask"], taken.append)
+
+    def turn() -> set[str]:
+        reconciler._beat()
+        reconciler._take_or_not()
+        return taken[-1]
+
+    reconciler._take_or_not()
+    assert taken == [], "nothing is known yet"
+    assert turn() == {"cpu", "ask"}
+    reconciler._reach.error = OutOfReach("bucket s3://b/ftq is unreachable", "Is it up?")
+    assert turn() == {"ask"}
+    known.see_worker("a1", "box", ["ask"], None, 1, KNOWN)
+    assert turn() == set()
+    known.see_worker("a1", "box", ["ask"], None, 1, WAITS)
+    assert turn() == {"ask"}
+    reconciler._reach.error = None
+    assert turn() == {"cpu", "ask"}
+    known.set_drained("b1", True)
+    assert turn() == set()
+    reconciler.store.close()
 
 
 # ---- what people are told -------------------------------------------------------------------------------
