@@ -230,6 +230,7 @@ def test_a_worker_begins_with_no_queue_and_takes_from_those_it_is_let(monkeypatc
     worker_app._take_from(consumer, {"ask", "cpu", "gpu"})
     assert done == ["+ask", "-ask", "+gpu", "+cpu", "+ask"], "they are asked in this order"
 
+
 def test_questions_go_to_others_while_a_bucket_is_away_and_stay_where_nobody_else_answers(known: RunStore) -> None:
     taken = list[set[str]]()
     reconciler = Reconciler(Settings.from_env(), "b1", ["cpu", "ask"], taken.append)
