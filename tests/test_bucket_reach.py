@@ -215,6 +215,7 @@ def test_a_message_that_came_as_the_worker_began_to_rest_goes_back_in_its_place(
 
 
 def test_a_worker_begins_with_no_queue_and_takes_from_those_it_is_let(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_app, "_queues", [])
     selected, done = {"gpu": 1, "cpu": 2, "ask": 3}, list[str]()
     queues = SimpleNamespace(consume_from=selected, deselect=selected.pop)
     app = SimpleNamespace(amqp=SimpleNamespace(queues=queues), serves=[])
