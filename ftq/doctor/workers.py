@@ -144,7 +144,7 @@ def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
     drained = [worker for worker in alive if worker.drained and not worker.draining]
     waiting = served_by(worker for worker in alive if worker.waits and not (worker.draining or worker.drained))
     missing, there = set(NEEDED) - served, "   where the worker is installed" if lacking() else ""
-    if drained and not served:
+    if drained and not served and not waiting:
         undrain = undraining(missing & served_by(drained), drained)
         message = f"{resting(missing, drained, served | waiting)}: runs are recorded and wait"
         yield Finding("workers", "warning", message, undrain)
