@@ -79,8 +79,8 @@ def sentences(text: str, line: int) -> list[Sentence]:
     found = []
     for start, end in pairwise(cuts):
         piece = text[start:end]
-        if piece.strip():
-            found.append(Sentence(" ".join(piece.split()), line))
+        if words := piece.split():
+            found.append(Sentence(" ".join(words), line))
         line += piece.count("\n")
     return found
 

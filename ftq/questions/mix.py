@@ -46,9 +46,9 @@ def rows_of(
     del single
     train, valid = train + silent, valid + spare
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
-    lots = Lots(options.seed)
-    train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
-    return _rows(train), _rows(valid), report
+    lots, rows = Lots(options.seed), _rows(train)
+    rows.sort(key=lambda row: lots(f"{row.instruction}\0{row.output}"))
+    return rows, _rows(valid), report
 
 
 def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[Draft]:
@@ -129,13 +129,12 @@ def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str
     """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
     same, most = max(SAME_ANSWERS, int(options.answer_share * len(train))), options.section_rows
     left_out: dict[str, list[Draft]] = defaultdict(list)
-    sections, answers, kept = defaultdict[Section, int](int), defaultdict[int, int](int), list[Draft]()
-    places = dict[int, Section]()  # of each fact
+    answers, kept = defaultdict[int, int](int), list[Draft]()
+    section_of, sections = _numbered(train)
     for turn, rows in enumerate(_turns(train)):
         room = most if turn > 1 else most * FIRST
         for draft in rows:
-            section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
-            answer = asked_hash(draft.answer)
+            section, answer = section_of[id(draft.fact)], asked_hash(draft.answer)
             if turn >= options.fact_rows:
                 left_out["rows of a fact"].append(draft)
             elif sections[section] >= room:
@@ -162,6 +161,15 @@ def _turns(train: list[Draft]) -> list[list[Draft]]:
     return turns
 
 
+def _numbered(train: Iterable[Draft]) -> tuple[dict[int, int], list[int]]:
+    """(the number of each fact's section, by the fact's id; a count for each section)."""
+    numbers, section_of = dict[Section, int](), dict[int, int]()
+    for draft in train:
+        if id(draft.fact) not in section_of:
+            section_of[id(draft.fact)] = numbers.setdefault(_section(draft.fact), len(numbers))
+    return section_of, [0] * len(numbers)
+
+
 def _section(fact: Fact) -> Section:
     """What has a share of rows: a section; each record of JSON."""
     return fact.file, (*fact.path, fact.subject if fact.rule == "J" else "")
@@ -170,10 +178,10 @@ def _section(fact: Fact) -> Section:
 def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:
     """Cloze rows up to their share of the tokens, counted as characters."""
     cloze = [draft for draft in kept if CLOZE in draft.question]
-    others = sum(map(_size, kept)) - sum(map(_size, cloze))
-    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
+    others = sum(map(_size, kept)) - sum(map(_size, cloze)) if cloze else 0
     if not others:
         return kept, []
+    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
     beyond = set[int]()
     for draft in sorted(cloze, key=lambda draft: order(options.seed, draft.question)):
         room -= _size(draft)
