@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from ftq.examples.prompt import START, after_start, completion, prompt
 from ftq.examples.split import Example
@@ -88,26 +88,11 @@ class Words(Generic[T]):
         """Each text begins with a single space and with a word."""
         rows = [_words(text[1:]) for text in texts]
         with self._lock:
-            joined = list(map(self._joined, rows))
-            if unknown := [number for number, value in enumerate(joined) if value is None]:
-                fresh = self._learned(chain.from_iterable(rows[number] for number in unknown))
-                for number in unknown:
-                    joined[number] = self._joined(rows[number])
-                self._forget(fresh)
-        return cast(list[T], joined)
-
-    def _joined(self, words: list[str]) -> T | None:
-        """The words' parts, joined; None where one isn't known."""
-        try:
-            return self._join(map(self._known.__getitem__, words))
-        except KeyError:
-            return None
-
-    def _learned(self, words: Iterable[str]) -> set[str]:
-        """Encode those that aren't known yet, and return them."""
-        fresh = set(words).difference(self._known)
-        self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
-        return fresh
+            fresh = set(chain.from_iterable(rows)).difference(self._known)
+            self._known.update(zip(fresh, self._encode([f" {word}" for word in fresh]), strict=True))
+            joined = [self._join(map(self._known.__getitem__, row)) for row in rows]
+            self._forget(fresh)
+        return joined
 
     def _forget(self, fresh: set[str]) -> None:
         if len(self._known) > WORDS:

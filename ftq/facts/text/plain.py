@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ftq.facts.text.blobs import without_blobs, without_colours, without_dumps
+from ftq.facts.text.blobs import is_text, without_blobs, without_colours, without_dumps
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.ticks import Ticks
 
@@ -199,6 +199,9 @@ class _Reader:
                 self.indents.append(item.end())
 
     def _add(self, lines: list[str], at: int, is_code: bool) -> None:
+        if len(lines) == 1 and is_text(lines[0]):
+            self.plain.lines += lines
+            return
         kept, lost = without_dumps(lines, is_code)
         text, more = without_blobs("\n".join(kept), is_code)
         self.plain.lines += text.split("\n")
