@@ -163,7 +163,7 @@ class _Writer:
         return " ".join([word for word in heavy if word in chosen])
 
     def _ordered(self, templates: list[str]) -> list[str]:
-        return sorted(templates, key=self.lots)
+        return sorted(templates, key=self.lots) if len(templates) > 1 else templates
 
     def _coin(self, form: str) -> int:
         return self.lots(f"{form}\0coins")[0]
