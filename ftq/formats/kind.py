@@ -103,7 +103,7 @@ def begun(path: Path, most_bytes: int = MOST_BYTES) -> tuple[Kind, bytes]:
         raise Unusable("not a file")
     if not status.st_size:
         raise Unusable("empty")
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head, tail = file.read(HEAD), b""
         if head.startswith((ZIP, OLE)):
             file.seek(max(0, status.st_size - TAIL))
