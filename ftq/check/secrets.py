@@ -72,6 +72,8 @@ def secrets(text: str) -> Iterator[tuple[str, str]]:
         for match in ANY.finditer(text):
             if match.lastindex and not PLACEHOLDER.search(match[0]) and _is_random(match[0]):
                 yield list(FORMS)[match.lastindex - 1], match[0]
+    if "=" not in text and ":" not in text:
+        return
     lowered = text.lower()
     if not any(map(lowered.__contains__, WORDS)) or not HINT.search(lowered):
         return

@@ -68,7 +68,8 @@ class Survey:
         self.files: dict[str, Tally] = {}
         self.lengths, self.rules = Counter[int](), Counter[str]()
         self.near, self.secrets = Places(), Places()
-        self._folder, self._texts, self._seed, self._number = folder, texts, str(seed), 0
+        self._folder, self._texts, self._number = folder, texts, 0
+        self._start = blake2b(f"{seed}\x1f".encode(), digest_size=8)  # of each lot
         self._drawn: list[Drawn] = []  # from wherever
         self._of_file: dict[str, list[Drawn]] = {}  # of each document that is among the first
         self._least = b""  # lot of the best rows of these documents
@@ -110,12 +111,12 @@ class Survey:
         return [row for *_, row in sorted(islice(drawn.values(), DRAWN), key=lambda drawn: drawn[0])]
 
     def _draw(self, example: Example, rule: str, tokens: int) -> None:
-        content = f"{self._seed}\x1f{example['instruction']}\x1f{example['output']}"
-        lot = blake2b(content.encode(errors="replace"), digest_size=8).digest()
+        lot = self._lot(example)
         file = example["document"]
-        rows = self._of_file.get(file, [])
-        is_first = not rows and (lot > self._least or len(self._of_file) < DRAWN)
-        is_of_file = is_first or (bool(rows) and (len(rows) < EACH or lot > rows[0][0]))
+        if rows := self._of_file.get(file):
+            is_of_file = len(rows) < EACH or lot > rows[0][0]
+        else:
+            is_of_file = lot > self._least or len(self._of_file) < DRAWN
         is_drawn = len(self._drawn) < DRAWN or lot > self._drawn[0][0]
         if is_of_file or is_drawn:
             asked, answer = self._texts(example)
@@ -124,6 +125,11 @@ class Survey:
                 (heapq.heappush if len(self._drawn) < DRAWN else heapq.heappushpop)(self._drawn, drawn)
             if is_of_file:
                 self._add_to(file, drawn)
+
+    def _lot(self, example: Example) -> bytes:
+        lot = self._start.copy()
+        lot.update(f"{example['instruction']}\x1f{example['output']}".encode(errors="replace"))
+        return lot.digest()
 
     def _add_to(self, file: str, drawn: Drawn) -> None:
         """Keep the row for its document; of more than DRAWN documents the one with the least lot goes."""

@@ -61,6 +61,7 @@ class Examples:
         self._read = read(folder, home, progress, rules, lambda: self._facts.limit)
         self._asked: set[int] = set()  # questions of sections and records
         self._seen: dict[int, str] = {}  # where an example was first
+        self._instructions: set[int] = set()  # of these
         self._same_as = ""
         self._filled = ("", 0)  # where an input was too long for a row, and how long it was
 
@@ -141,7 +142,8 @@ class Examples:
                 }
                 if part is Part.VALID and value:
                     example["value"] = value  # what an answer has to say, in whatever words
-                if self._is_duplicate(example, source):
+                # Of these rows no two ask the same: only one of a document can be equal.
+                if hash(question) in self._instructions and self._is_duplicate(example, source):
                     self.duplicates += 1
                 elif self._row.fits(example):
                     self.count += 1
@@ -220,6 +222,7 @@ class Examples:
 
     def _is_duplicate(self, example: Example, document: str) -> bool:
         key, seen = hash((example["instruction"], example["input"], example["output"])), len(self._seen)
+        self._instructions.add(hash(example["instruction"]))
         first = self._seen.setdefault(key, document)
         is_known = len(self._seen) == seen and not self._keeps_equal
         self._same_as = first if is_known else self._same_as

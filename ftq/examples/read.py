@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -99,12 +100,12 @@ def _converter() -> Converter:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return utf8(path.relative_to(folder).as_posix())
+    return utf8(str(path).removeprefix(os.path.join(folder, "")).replace(os.sep, "/"))
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return 0
 

@@ -118,5 +118,6 @@ class New:
         has_own = fact.sentence and fact.relation != "default"
         stated = hash((fact.relation, alike(fact.sentence))) if has_own else same
         is_new = same not in self._seen and stated not in self._seen
-        self._seen |= {same, stated}
+        self._seen.add(same)
+        self._seen.add(stated)
         return is_new

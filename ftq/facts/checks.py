@@ -118,10 +118,13 @@ def is_subject(text: str, longest: int = 6) -> bool:
 
 def is_navigation(path: tuple[str, ...]) -> bool:
     """A section that leads elsewhere, names people or lists versions."""
-    return any(
-        name.strip(" :.?!…").lower().replace("’", "'") in NAVIGATION or VERSION.fullmatch(name.strip("# "))
-        for name in path
-    )
+    return any(map(_leads, path))
+
+
+@lru_cache(RECENT)
+def _leads(name: str) -> bool:
+    known = name.strip(" :.?!…").lower().replace("’", "'")
+    return known in NAVIGATION or VERSION.fullmatch(name.strip("# ")) is not None
 
 
 def is_generated(source: str) -> bool:

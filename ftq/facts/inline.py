@@ -14,6 +14,7 @@ from ftq.facts.text.ticks import Ticks
 
 TOKEN = re.compile(r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
 MARKS = b"$\\`[]*_~<&{"  # with one of which each token begins, or which it is
+CODE = re.compile(r"(?<!`)`[^`\s]+(?: [^`\s]+)*`(?!`)")  # that stays as it is
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
 TARGET = re.compile(
@@ -58,8 +59,10 @@ class Sentence(NamedTuple):
 
 def inline(source: str, references: Container[str] = ()) -> Inline:
     """The text without its markup. Links become their text, images vanish."""
-    if source.isascii() and len(source) == len(source.encode().translate(None, MARKS)):
-        return Inline(source)  # most texts; the pattern takes longer
+    if source.isascii():
+        rest = CODE.sub("", source) if "`" in source else source
+        if len(rest) == len(rest.encode().translate(None, MARKS)):
+            return Inline(source)  # most texts; a look at each mark takes longer
     if TOKEN.search(source) is None:
         return Inline(source)
     return _Reader(source, references).read()
@@ -79,8 +82,8 @@ def sentences(text: str, line: int) -> list[Sentence]:
     found = []
     for start, end in pairwise(cuts):
         piece = text[start:end]
-        if piece.strip():
-            found.append(Sentence(" ".join(piece.split()), line))
+        if words := piece.split():
+            found.append(Sentence(" ".join(words), line))
         line += piece.count("\n")
     return found
 

@@ -37,7 +37,9 @@ class Facts:
                 self._drawn = list(map(self._entry, self._kept))
                 heapq.heapify(self._drawn)
                 self._kept = []
-            *_, lost = heapq.heappushpop(self._drawn, self._entry(fact))
+            lost = fact
+            if -lot(fact.file, *_section(fact)) >= self._drawn[0][0]:
+                *_, lost = heapq.heappushpop(self._drawn, self._entry(fact))
             self.left_out[lost.file] += 1
 
     def _entry(self, fact: Fact) -> tuple[int, int, int, Fact]:

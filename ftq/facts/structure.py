@@ -159,7 +159,7 @@ def _parser(has_tables: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark").disable(["html_block", "reference"])
-    parser.core.ruler.enableOnly(["normalize", "block"])
+    parser.core.ruler.enableOnly(["block"])  # lines are cut and emptied of NUL already
     return parser.enable("table") if has_tables else parser
 
 

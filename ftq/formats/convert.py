@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from bisect import bisect_right
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -74,11 +74,11 @@ class Converter:
 
     def convert(self, path: Path) -> Converted:
         """Markdown of a file. Raises Unusable with what to do, OSError if it can't be read."""
-        what = kind.of(path, self.limits.file)
+        what, head = kind.begun(path, self.limits.file)
         if what in (Kind.JSON, Kind.JSONL):
             raise Unusable(f"{what} holds records, not text")
         if what in (Kind.MARKDOWN, Kind.TEXT):
-            decoded = decode.text(path.read_bytes())
+            decoded = decode.text(head if len(head) < kind.HEAD else path.read_bytes())
             if (lines := 1 + decoded.text.count("\n") + decoded.text.count("\r")) > kind.MOST_LINES:
                 raise Unusable(f"{lines:,} lines are too many (at most {kind.MOST_LINES:,}): split it")
             text = decoded.text if what is Kind.MARKDOWN else headings.of_text(decoded.text)
@@ -89,7 +89,7 @@ class Converter:
             raise Unusable("no text in it")
         named = kind.SUFFIXES.get(path.suffix.lower(), what)
         note = (f"named {path.suffix}, but {what} inside",) if named is not what else ()
-        return Converted(converted.markdown, note + converted.notes, converted.skipped_pages, converted.marks)
+        return replace(converted, notes=note + converted.notes) if note else converted
 
     def close(self) -> None:
         if self._child:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from enum import StrEnum
@@ -92,12 +93,17 @@ def holds_records(name: str) -> bool:
 
 def of(path: Path, most_bytes: int = MOST_BYTES) -> Kind:
     """The kind of a document. Raises Unusable for all that is none, OSError if the file can't be read."""
-    status = path.stat()
+    return begun(path, most_bytes)[0]
+
+
+def begun(path: Path, most_bytes: int = MOST_BYTES) -> tuple[Kind, bytes]:
+    """The same, with the first HEAD bytes."""
+    status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise Unusable("not a file")
     if not status.st_size:
         raise Unusable("empty")
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head, tail = file.read(HEAD), b""
         if head.startswith((ZIP, OLE)):
             file.seek(max(0, status.st_size - TAIL))
@@ -106,7 +112,7 @@ def of(path: Path, most_bytes: int = MOST_BYTES) -> Kind:
     most = MOST_JSONL_BYTES if kind is Kind.JSONL else min(most_bytes, MOST_TEXT_BYTES if kind in TEXTS else most_bytes)
     if status.st_size > most:
         raise Unusable(f"{status.st_size / 1e6:,.0f} MB is too big (at most {most / 1e6:,.0f} MB): split it")
-    return kind
+    return kind, head
 
 
 def of_bytes(head: bytes, tail: bytes, suffix: str) -> Kind:

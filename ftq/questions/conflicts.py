@@ -20,7 +20,11 @@ Topic = tuple[str, str, str, str, str] | None
 Place = tuple[str, tuple[str, ...]]
 SIGNS = "\"'`“”„«»?.!"
 IGNORED = str.maketrans(dict.fromkeys(SIGNS, " "))
-LOWERED = bytes(ord(" " if chr(byte) in SIGNS else chr(byte).lower()) if byte < 128 else byte for byte in range(256))
+# The same for bytes of ASCII, with every white space a single one.
+LOWERED = bytes(
+    ord(" " if chr(byte) in SIGNS or chr(byte).isspace() else chr(byte).lower()) if byte < 128 else byte
+    for byte in range(256)
+)
 LAST = 99
 NAMES = 2**14  # subjects, values and headings of tables that are remembered: they come again and again
 RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
@@ -29,7 +33,8 @@ RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
 def asked(question: str) -> str:
     """Equal for questions that differ in case, quotes and end only."""
     if question.isascii():  # a table of bytes is several times as fast
-        return " ".join(question.encode().translate(LOWERED).decode().split())
+        plain = question.encode().translate(LOWERED).decode().strip()
+        return " ".join(plain.split()) if "  " in plain else plain
     return " ".join(question.translate(IGNORED).lower().split())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+from ftq.facts.checks import RECENT
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import SAYS, as_purpose, is_plural
 from ftq.questions.wordings import Language
@@ -32,6 +34,7 @@ KINDS = {
 }
 
 
+@lru_cache(RECENT)
 def kind_of(value: str) -> str:
     """A kind's name; empty for words. Only what stands in code is an option, a command or a setting."""
     plain, is_code = value.strip("`\"' ").rstrip("."), value.startswith("`")

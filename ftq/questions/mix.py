@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import lru_cache
 from sys import intern
 
 from ftq.facts import distinct
@@ -21,6 +22,7 @@ SHARED, AT_ONCE = 10_000, 500  # facts from which on more processes write their 
 UNASKED = "unasked"  # the reason of facts that no question fits
 FEW = 5  # exposures under which a fact is hardly learned
 Section = tuple[str, tuple[str, ...]]  # its file, its headings
+NEAR = 64  # answers that are remembered: a fact's rows have one or two, and stand together
 SPARE, SHARE = 10, 5  # questions without an answer for valid: at most so many, and one for so many of train's
 
 
@@ -46,9 +48,9 @@ def rows_of(
     del single
     train, valid = train + silent, valid + spare
     report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
-    lots = Lots(options.seed)
-    train.sort(key=lambda draft: lots(f"{draft.question}\0{draft.answer}"))
-    return _rows(train), _rows(valid), report
+    lots, rows = Lots(options.seed), _rows(train)
+    rows.sort(key=lambda row: lots(f"{row.instruction}\0{row.output}"))
+    return rows, _rows(valid), report
 
 
 def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[Draft]:
@@ -126,40 +128,56 @@ def _asks_for_value(draft: Draft) -> bool:
 
 
 def _capped(train: list[Draft], options: Options) -> tuple[list[Draft], dict[str, list[Draft]]]:
-    """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions."""
+    """In turns: every fact's first row before any fact's second, so that a cap takes the repetitions.
+
+    What is kept stays in the order of the facts: rows that lie together in memory are read several times as fast.
+    """
     same, most = max(SAME_ANSWERS, int(options.answer_share * len(train))), options.section_rows
     left_out: dict[str, list[Draft]] = defaultdict(list)
-    sections, answers, kept = defaultdict[Section, int](int), defaultdict[int, int](int), list[Draft]()
-    places = dict[int, Section]()  # of each fact
+    sections, answers, beyond = defaultdict[int, int](int), defaultdict[int, int](int), set[int]()
+    hashed = lru_cache(NEAR)(asked_hash)
+    section_of, answer_of = _sections(train), [hashed(draft.answer) for draft in train]
     for turn, rows in enumerate(_turns(train)):
         room = most if turn > 1 else most * FIRST
-        for draft in rows:
-            section = places.get(id(draft.fact)) or places.setdefault(id(draft.fact), _section(draft.fact))
-            answer = asked_hash(draft.answer)
+        for number in rows:
+            section, answer = section_of[number], answer_of[number]
             if turn >= options.fact_rows:
-                left_out["rows of a fact"].append(draft)
+                why = "rows of a fact"
             elif sections[section] >= room:
-                left_out["rows of a section"].append(draft)
+                why = "rows of a section"
             elif answers[answer] >= same:
-                left_out["same answer"].append(draft)
+                why = "same answer"
             else:
                 sections[section] += 1
                 answers[answer] += 1
-                kept.append(draft)
-    kept, cloze = _with_share(kept, options)
+                continue
+            left_out[why].append(train[number])
+            beyond.add(number)
+    kept, cloze = _with_share([draft for number, draft in enumerate(train) if number not in beyond], options)
     return kept, {**left_out, "cloze": cloze}
 
 
-def _turns(train: list[Draft]) -> list[list[Draft]]:
-    """Each fact's first row, each fact's second, and so on. A fact's rows come one after another."""
-    turns, turn, last = list[list[Draft]](), 0, ""
-    for draft in train:
+def _turns(train: list[Draft]) -> list[list[int]]:
+    """The numbers of each fact's first row, of each fact's second, and so on. A fact's rows come one after another."""
+    turns, turn, last = list[list[int]](), 0, ""
+    for number, draft in enumerate(train):
         key = draft.fact.key
         turn, last = (turn + 1, last) if key == last else (0, key)
         if turn == len(turns):
             turns.append([])
-        turns[turn].append(draft)
+        turns[turn].append(number)
     return turns
+
+
+def _sections(train: list[Draft]) -> list[int]:
+    """The number of each row's section."""
+    numbers, of_rows, fact, number = dict[Section, int](), list[int](), None, 0
+    for draft in train:
+        if draft.fact is not fact:
+            fact = draft.fact
+            number = numbers.setdefault(_section(fact), len(numbers))
+        of_rows.append(number)
+    return of_rows
 
 
 def _section(fact: Fact) -> Section:
@@ -170,10 +188,10 @@ def _section(fact: Fact) -> Section:
 def _with_share(kept: list[Draft], options: Options) -> tuple[list[Draft], list[Draft]]:
     """Cloze rows up to their share of the tokens, counted as characters."""
     cloze = [draft for draft in kept if CLOZE in draft.question]
-    others = sum(map(_size, kept)) - sum(map(_size, cloze))
-    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
+    others = sum(map(_size, kept)) - sum(map(_size, cloze)) if cloze else 0
     if not others:
         return kept, []
+    room = others * options.cloze_share / (1 - options.cloze_share) if options.cloze_share < 1 else float("inf")
     beyond = set[int]()
     for draft in sorted(cloze, key=lambda draft: order(options.seed, draft.question)):
         room -= _size(draft)

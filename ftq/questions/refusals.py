@@ -14,7 +14,7 @@ from ftq.facts.checks import CJK, is_subject
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import ARTICLES, GERUNDS, VERBS, as_mine, as_purpose, clause_of
 from ftq.facts.text.signs import names
-from ftq.questions.row import Options, order
+from ftq.questions.row import Lots, Options, order
 from ftq.questions.wordings import Language
 from ftq.questions.write import CODE, PLAIN_AT, Draft, drafts, quoted
 
@@ -219,7 +219,8 @@ class _Absent:
         return Draft(question, self.language.word("silent"), about, "", "")
 
     def _shuffled(self, facts: Sequence[Fact], purpose: str) -> list[Fact]:
-        return nsmallest(NAMES, facts, key=lambda fact: order(self.options.seed, fact.key, purpose))
+        lots = Lots(self.options.seed)
+        return nsmallest(NAMES, facts, key=lambda fact: lots(f"{fact.key}\0{purpose}"))
 
     def _turned(self, forms: Sequence[str], purpose: str) -> list[str]:
         return sorted(forms, key=lambda form: order(self.options.seed, form, purpose))
@@ -283,7 +284,8 @@ class _Sections:
 
 
 def _text(fact: Fact) -> str:
-    return f"{fact.subject} {fact.attribute} {fact.value} {fact.sentence} {fact.kind}"
+    """All words of a fact; of many the subject, the value and the sentence are one text."""
+    return " ".join({fact.subject, fact.attribute, fact.value, fact.sentence, fact.kind})
 
 
 def stem(word: str) -> str:

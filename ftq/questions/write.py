@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-from ftq.facts.checks import EMPTY, points, words
+from ftq.facts.checks import EMPTY, RECENT, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS, QUESTIONS
@@ -59,9 +59,13 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
 
 def place_of(fact: Fact) -> str:
     """The nearest heading that names something, else the file's name."""
-    own = fact.subject if fact.relation == "answer" else ""
-    named = (name for name in reversed(fact.path) if name.strip(" :").lower() not in EMPTY and name != own)
-    return next(named, "").rstrip(f"{QUESTIONS}:. ") or fact.file.rpartition("/")[2].rpartition(".")[0] or fact.file
+    return _place(fact.path, fact.file, fact.subject if fact.relation == "answer" else "")
+
+
+@lru_cache(RECENT)
+def _place(path: tuple[str, ...], file: str, own: str) -> str:
+    named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and name != own)
+    return next(named, "").rstrip(f"{QUESTIONS}:. ") or file.rpartition("/")[2].rpartition(".")[0] or file
 
 
 class _Writer:
@@ -163,7 +167,7 @@ class _Writer:
         return " ".join([word for word in heavy if word in chosen])
 
     def _ordered(self, templates: list[str]) -> list[str]:
-        return sorted(templates, key=self.lots)
+        return sorted(templates, key=self.lots) if len(templates) > 1 else templates
 
     def _coin(self, form: str) -> int:
         return self.lots(f"{form}\0coins")[0]

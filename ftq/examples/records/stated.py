@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 from typing import TextIO
 
 from ftq.examples import json_records
@@ -69,10 +70,12 @@ def words_of_file(path: Path) -> set[str]:
 
 
 def words_in(file: TextIO) -> set[str]:
-    """Those of a text of any size: of more than MOST_WORDS some."""
+    """Those of a text of any size: of more than MOST_WORDS some. Each is one text for all documents that go to another
+    process together."""
     found, rest = set[str](), ""
     while len(found) <= MOST_WORDS and (piece := file.read(PIECE)):
         text, space, last = (rest + piece).rpartition(" ")
-        found |= words_of(text if space else last)
+        found.update(map(intern, words_of(text if space else last)))
         rest = last[-PIECE:] if space else ""
-    return found | words_of(rest)
+    found.update(map(intern, words_of(rest)))
+    return found

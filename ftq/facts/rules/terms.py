@@ -13,6 +13,7 @@ from ftq.facts.place import Place, answer
 
 CODE = re.compile(r"`[^`]{1,200}`")
 SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")
+SEPARATORS = ":：-–—"  # one of which each separator has
 IDENTIFIER = re.compile(
     r"`?(--?[A-Za-z][\w-]{0,60}|[A-Za-z_$][\w$]{0,60}(?:[._-][\w$]{1,60}){0,6}(?:\(.{0,200}\))?)`?(?:[=\s]\S{0,60})?"
 )
@@ -102,6 +103,8 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
 
 def _cut(text: str) -> re.Match[str] | None:
     """The first separator outside code and brackets."""
+    if not any(map(text[:TERM].__contains__, SEPARATORS)):  # most texts
+        return None
     for match in SEPARATOR.finditer(text, 0, TERM):
         before = text[: match.start()]
         if before.count("`") % 2 == 0 and before.count("(") == before.count(")"):

@@ -31,6 +31,11 @@ _ANSI = re.compile(
 )  # a terminal's colours
 
 
+def is_text(line: str) -> bool:
+    """Whether a line that stands alone is too short for all of these: most lines."""
+    return len(line) < LONG and "data:" not in line and "DATA:" not in line
+
+
 def without_blobs(text: str, is_code: bool = False) -> tuple[str, int]:
     """(the text, how many characters of it were none). A picture's alternative text stays; in code stands `...`."""
     kept, lost = text, 0

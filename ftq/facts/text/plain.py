@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ftq.facts.text.blobs import without_blobs, without_colours, without_dumps
+from ftq.facts.text.blobs import is_text, without_blobs, without_colours, without_dumps
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.ticks import Ticks
 
@@ -21,11 +21,12 @@ PAIRS = {
 }  # fmt: skip
 HIDDEN = re.compile(r"\{[{%][<%-]?\s*comment\s*-?[>%][%}]\}?")  # Liquid's and Hugo's: text up to its end is none
 HIDDEN_END = re.compile(r"\{[{%][<%-]?\s*(?:/|end)\s*comment\s*-?[>%][%}]\}?")
-MARK = re.compile(
-    r"(?<=[)\]`])\{(?:[#.:][^{}\n]{1,200}|[\w-]{1,40}=[^{}\n]{1,200})\}|\\[!-/:-@\[-`{-~]|`+|"
-    r"<!--|\{/\*|\{# |\{\{[<%#!/]|\{%|<(?:script|style|svg|template)(?=[\s/>])",
-    re.IGNORECASE,
+_HIDES = (
+    r"(?<=[)\]`])\{(?:[#.:][^{}\n]{1,200}|[\w-]{1,40}=[^{}\n]{1,200})\}|"
+    r"<!--|\{/\*|\{# |\{\{[<%#!/]|\{%|<(?:script|style|svg|template)(?=[\s/>])"
 )
+HIDES = re.compile(_HIDES, re.IGNORECASE)
+MARK = re.compile(rf"{_HIDES}|\\[!-/:-@\[-`{{-~]|`+", re.IGNORECASE)  # or keeps what is behind it from hiding
 STARTS = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?")  # of a block, in quotes and lists
 FARTHEST = 500  # characters of a line before a block's first
 MODULE = re.compile(
@@ -125,7 +126,7 @@ class _Reader:
             end += 1
         text = "\n".join(self.lines[at:end])
         self._note_items(self.lines[at:end])
-        if MARK.search(text) is None:
+        if not ("{" in text or "<" in text) or HIDES.search(text) is None:
             self._add(self.lines[at:end], at, is_code=False)
             return end
         kept, until = self._without_marks(text, end)
@@ -198,6 +199,9 @@ class _Reader:
                 self.indents.append(item.end())
 
     def _add(self, lines: list[str], at: int, is_code: bool) -> None:
+        if len(lines) == 1 and is_text(lines[0]):
+            self.plain.lines += lines
+            return
         kept, lost = without_dumps(lines, is_code)
         text, more = without_blobs("\n".join(kept), is_code)
         self.plain.lines += text.split("\n")

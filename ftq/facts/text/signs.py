@@ -35,6 +35,8 @@ _AFTER = re.compile(r"[\s!！*_~\ufe0f\u200d\u2600-\u27bf\U0001f000-\U0001faff]+
 
 def asks(text: str) -> bool:
     """Whether the text ends as a question does in its script, whatever stands around it: `*Why?*`, `「なぜ？」`."""
+    if text.isascii() and "?" not in text:  # most texts
+        return False
     plain = text[-200:].rstrip("*_~! \n") if text.isascii() else _AFTER.sub("", text[-200:])
     if len(plain) > 1 and _QUOTES.get(text.lstrip("*_ ")[:1]) == plain[-1]:
         plain = plain[:-1].rstrip()

@@ -8,6 +8,7 @@ tokenizer, the prompt or the stop token have changed since, the examples are tok
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
@@ -19,7 +20,6 @@ from ftq.errors import UserError
 from ftq.examples.prompt import completion, prompt
 from ftq.examples.report import DatasetReport
 from ftq.examples.split import Example
-from ftq.files.run_dir import read_jsonl
 from ftq.spec.options import Format
 from ftq.spec.weights import header_bytes
 from worker.llama.answer import DAY
@@ -162,9 +162,9 @@ def _tokenise(dataset: Path, model_dir: Path, stop: str, format: Format) -> dict
 
 
 def _batches(dataset: Path, part: str) -> Iterator[list[Example]]:
-    examples = read_jsonl(dataset / f"{part}.jsonl")
-    while batch := list(islice(examples, BATCH)):
-        yield batch
+    with (dataset / f"{part}.jsonl").open(encoding="utf-8") as lines:
+        while batch := list(islice(lines, BATCH)):
+            yield json.loads(f"[{','.join(batch)}]")  # in half the time that line by line takes
 
 
 def _rows(arrays: dict[str, Any], part: str, train_on_prompt: bool) -> list[Row]:
