@@ -35,9 +35,10 @@ class Lines:
             self._rest.clear()
             self._check(lines)
         self._rest += memoryview(piece)[end:]
+        first = self._rest.lstrip()[:1]
         if len(self._rest) > LONGEST:
             self._blame(self.number + 1, f"has more than {LONGEST:,} bytes")
-        elif self._rest and self._rest.lstrip()[:1] not in (b"{", b"", codecs.BOM_UTF8[:1]):
+        elif b"!" <= first <= b"~" and first != b"{":  # other bytes may be a blank line's, or the file's mark
             self._blame(self.number + 1, "isn't a JSON object")
 
     def end(self) -> int:
