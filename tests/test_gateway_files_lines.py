@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.files.lines import BLANK, FORMAT, LONGEST, Lines, _fault
@@ -54,6 +54,7 @@ FILE = st.builds(
 )
 
 
+@settings(database=None, deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(FILE, st.lists(st.integers(0, 400), max_size=5))
 @example(b"\xc2\xa0\n{}", [1])
 @example(b'{}\n{"a": 1}', [2])

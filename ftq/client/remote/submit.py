@@ -94,7 +94,8 @@ def _body(head: bytes, files: list[Path]) -> Iterator[bytes]:
                 if size >= SENT_AT_ONCE:
                     yield b"".join(waiting)
                     waiting, size = [], 0
-    yield b"".join(waiting)
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _made_all_the_same(server: Connection, run_id: str, error: Unavailable) -> Run:
