@@ -6,7 +6,6 @@ import asyncio
 import errno
 import hashlib
 import io
-import json
 import os
 import signal
 import socket
@@ -34,7 +33,6 @@ from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from gateway.app import make_app
 from gateway.files import form
-from gateway.files.lines import LONGEST, Lines
 from gateway.files.storage import Storage
 from tests.gateway_tools import FORM, answers, key_of, make_gateway, multipart, serving, settings_of, strictly
 from tests.tools import PATIENCE, free_port, until
@@ -306,37 +304,6 @@ def test_other_files_are_what_they_are(served: Served) -> None:
         assert served.client.files.content(answer.json()["id"]).read() == b"\xff\n\0"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
-def test_lines_are_judged_alike_in_whatever_pieces_they_come(size: int) -> None:
-    files = [b"", b"\n", b"{}", b"{}\n", b"\xef\xbb\xbf{}\n{}", b"{}\r\n \r\n{}", b'{"a": "\\ud800"}\n', b"{}\n\n\n{}",
-             b"{}\n[1\n{}\n", b"{}\nx", b'{}\n{"a": [\n]}\n', "{}\n{\"ü\": \"码\"}\n".encode(),
-             b"\xef\xbb\xbf\xef\xbb\xbf{}", b'{"a": NaN}\n', b"[" * 5000]  # fmt: skip
-    for data in files:
-        lines = Lines()
-        for at in range(0, len(data), size):
-            lines.feed(data[at : at + size])
-        number = lines.end()
-        rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        assert lines.fault or number + lines.blank == len(data.splitlines()), data
-        assert lines.fault or number == sum(bool(row.strip()) for row in rows), data
-        assert bool(lines.fault) == any(not _is_object(row) for row in rows if row.strip()), data
-
-
-def _is_object(row: bytes) -> bool:
-    try:
-        return isinstance(json.loads(row.decode()), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def test_a_line_without_an_end_is_refused_before_it_fills_the_memory() -> None:
-    lines = Lines()
-    lines.feed(b'{"a": "')
-    while not lines.fault and lines.number < 100:
-        lines.feed(b"x" * 2**20)
-    assert lines.fault and f"Line 1 has more than {LONGEST:,} bytes" in lines.fault
-
-
 @pytest.mark.parametrize("with_length", [True, False])
 def test_the_limit_counts_bytes(served: Served, with_length: bool) -> None:
     for more, status in ((0, 200), (1, 413)):
@@ -439,7 +406,9 @@ def test_a_full_disk_is_told_once_and_leaves_nothing(
 
 def test_pieces_of_all_sizes_are_hashed_in_their_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "SYNC_AT_ONCE", 1)
-    pieces = [bytes([number]) * size for number in range(10) for size in (uploads.LARGE, 1, 3 * uploads.LARGE, 0)]
+    pieces = [
+        bytes([number]) * size for number in range(10) for size in (*[uploads.LARGE] * 5, 1, 3 * uploads.LARGE, 0)
+    ]
     with Writer(home, "file-a") as writer:
         for count, piece in enumerate(pieces, 1):
             writer.write(piece)

@@ -21,6 +21,7 @@ from cli_tools import NOW, run
 
 from ftq.client.remote import connection
 from ftq.client.remote.client import RemoteClient
+from ftq.client.remote.submit import SENT_AT_ONCE, _body
 from ftq.delivery.copy import PART
 from ftq.doctor.findings import examine
 from ftq.errors import FtqError, NotFound, Refused, RunError, Unavailable, UserError
@@ -478,6 +479,16 @@ def _post(url: str, secret: str, head: dict[str, Any], body: bytes) -> httpx.Res
     content = json.dumps(head).encode() + b"\n" + body
     headers = {"authorization": f"Bearer {secret}"}
     return httpx.post(f"{url}/ftq/v1/runs", content=content, headers=headers, timeout=60)
+
+
+def test_small_documents_are_sent_together(tmp_path: Path) -> None:
+    small, empty, large = (tmp_path / name for name in ("small", "empty", "large"))
+    for path, content in ((small, b"# A\n" * 250), (empty, b""), (large, b"x" * 3 * SENT_AT_ONCE)):
+        path.write_bytes(content)
+    files = [*[small, empty] * 1000, large, small]
+    pieces = list(_body(b"{}\n", files))
+    assert b"".join(pieces) == b"{}\n" + b"".join(path.read_bytes() for path in files)
+    assert all(SENT_AT_ONCE <= len(piece) < 2 * SENT_AT_ONCE for piece in pieces[:-1])
 
 
 def test_a_submit_that_hangs_up_in_the_middle_leaves_nothing(served: tuple[Any, str, str], tmp_path: Path) -> None:

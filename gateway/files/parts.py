@@ -93,7 +93,8 @@ def _join(gateway: Gateway, upload: Upload, body: Completion) -> None:
     form, md5, file_id = Form({"purpose": upload.purpose}), hashlib.md5(usedforsecurity=False), new_id()
     with arriving(gateway, file_id, upload.bytes, lines=Lines()) as arrival:
         for piece in chain.from_iterable(pieces_of(path_of(gateway.settings.home, part.id)) for part in parts):
-            md5.update(piece)
+            if body.md5:  # as much work as all the rest
+                md5.update(piece)
             arrival.write(piece, form)
         if body.md5 and body.md5.lower() != md5.hexdigest():
             raise ApiError(400, f"The parts' MD5 is {md5.hexdigest()}, not {body.md5}.", param="md5")
