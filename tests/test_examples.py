@@ -425,3 +425,14 @@ def test_a_report_is_read_back_as_it_was_written() -> None:
     assert DatasetReport.from_json(written) == report
     with pytest.raises(TypeError):
         DatasetReport.from_json({})
+
+
+@pytest.mark.parametrize("room", range(8, 36))
+def test_a_cut_parts_no_word_whatever_came_before(room: int) -> None:
+    """A short block before a table made its first part too short for a row, and then one end of a word too."""
+    rows = "\n".join(["| a | b |", "|---|---|", "| w10 | `w10` |", *["| w0 | `w0` |"] * 4])
+    blocks = ("1. w0\n\n   w0", rows, "w0")
+    parts = cut(blocks, lambda text: len(text.split()), room)
+    assert {word for part in parts for word in part.split()} == {word for block in blocks for word in block.split()}
+    if room > 15:  # for a row with its header, and some more
+        assert all(part.count("|") % 3 == 0 for part in parts)

@@ -93,6 +93,7 @@ def cut(blocks: tuple[str, ...], length: Callable[[str], int], room: int) -> lis
     ends = [end + 2 * number for number, end in enumerate(accumulate(map(len, blocks)))]
     ends = [end for end in ends if not frames.is_code(end)]
     parts, start, size = list[str](), 0, LETTERS * room
+    whole, too_long = set(ends), False
     while start < len(text):
         end, following = _end(text, start, size, ends, frames)
         before, after = frames.around(start, end)
@@ -101,7 +102,12 @@ def cut(blocks: tuple[str, ...], length: Callable[[str], int], room: int) -> lis
         beside, tokens = frames.tokens(before + after), length(part) if part else 0
         if tokens > room and end - start > 1:
             size = min(end - start - 1, (end - start) * (room - beside) // max(1, tokens - beside))
+            too_long = True
             continue
+        if 2 * tokens < room and end not in whole and following < len(text) and not too_long:
+            size = 2 * max(1, size)  # it was guessed by the part before, which was a short block
+            continue
+        too_long = False
         if part:
             parts.append(part)
             size = min(2 * (end - start), (end - start) * (room - beside) // max(1, tokens - beside))

@@ -30,6 +30,10 @@ def gap(text: str, start: int, best: int, most: int, border: re.Pattern[str] | N
         if spans:
             return min(spans, key=lambda span: abs(span[0] - best))
     at = between_characters(text, start, best)
+    if _parts_word(text, at) and (
+        spaces := [match.span(match.lastindex or 1) for match in WORDS.finditer(text, start + 1, half)]
+    ):
+        return spaces[-1]
     return at, at
 
 
