@@ -227,6 +227,19 @@ def test_a_database_that_is_whole_or_not_there_yet(settings: Settings) -> None:
     assert [level for level, _ in told(database(settings))] == ["ok", "ok"]
 
 
+def test_a_database_whose_folder_isnt_there(home: Path, tmp_path: Path) -> None:
+    """Every command would fail: SQLite makes a file, and no folder."""
+    elsewhere = tmp_path / "no such" / "ftq.db"
+    settings = Settings(home=home, broker_url="", database_url=f"sqlite:///{elsewhere}")
+    [found] = [one for one in database(settings) if one.level == "problem"]
+    assert found.message == f"{elsewhere} can't be made: there is no folder {elsewhere.parent}"
+    assert found.fix == f"mkdir -p '{elsewhere.parent}', or set FTQ_DATABASE_URL"
+    elsewhere.parent.mkdir()
+    assert not [one for one in database(settings) if one.level == "problem"]
+    with contextlib.closing(RunStore(settings.database_url)):
+        assert elsewhere.is_file()
+
+
 def test_a_damaged_database(settings: Settings, home: Path) -> None:
     home.mkdir()
     RunStore(settings.database_url).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def database(settings: Settings) -> Iterator[Finding]:
     if path:
         yield from _place(path, settings.home)
     if path and not path.exists():
-        yield Finding("database", "note", f"{path} isn't there yet: the first run makes it")
+        yield _to_be_made(path, settings.home)
         return
     try:
         engine = schema.open_engine(settings.database_url, CONNECT_SECONDS)
@@ -32,6 +33,13 @@ def database(settings: Settings) -> Iterator[Finding]:
             engine.dispose()
     except Unavailable as error:
         yield Finding("database", "problem", error.message, error.hint)
+
+
+def _to_be_made(path: Path, home: Path) -> Finding:
+    if path.parent.is_dir() or path.parent == home:  # which is made too
+        return Finding("database", "note", f"{path} isn't there yet: the first run makes it")
+    message = f"{path} can't be made: there is no folder {path.parent}"
+    return Finding("database", "problem", message, f"mkdir -p {shlex.quote(str(path.parent))}, or set FTQ_DATABASE_URL")
 
 
 def _place(path: Path, home: Path) -> Iterator[Finding]:
