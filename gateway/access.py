@@ -37,6 +37,10 @@ NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY). `ftq keys create NAME` makes one."
 )
+WRONG_KEY = (
+    "Incorrect API key provided: {}. `ftq keys list` shows the first and last letters of those there are, "
+    "`ftq keys create NAME` makes one."
+)
 
 
 def caller_of(request: Request) -> Key:
@@ -83,7 +87,7 @@ class Access:
             raise ApiError(401, NO_KEY)
         key = await self._keys.find(secret.strip())
         if key is None:
-            raise ApiError(401, f"Incorrect API key provided: {_masked(secret.strip())}.", code="invalid_api_key")
+            raise ApiError(401, WRONG_KEY.format(_masked(secret.strip())), code="invalid_api_key")
         return key
 
 

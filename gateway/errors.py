@@ -25,6 +25,8 @@ INVALID = "invalid_request_error"
 RETRY_SECONDS = 5
 IN_ANSWER = "in the middle of an answer"  # where an error happened, for the log
 OWN = "/ftq/"  # below it ftq's own API
+SERVED = ("/models", "/files", "/uploads", "/fine_tuning/", "/chat/", "/completions", "/responses")
+BELOW = ": the API is below /v1, so the client's base URL has to end in /v1."
 log = logging.getLogger("ftq.gateway")
 
 
@@ -112,7 +114,8 @@ def without_paths(text: str) -> str:
 
 def _of_http(request: Request, error: HTTPException) -> ApiError:
     if error.status_code == 404:
-        return ApiError(404, f"Invalid URL ({request.method} {request.url.path})")
+        below = BELOW if request.url.path.startswith(SERVED) else ""
+        return ApiError(404, f"Invalid URL ({request.method} {request.url.path}){below}")
     if error.status_code == 405:
         return ApiError(405, f"Not allowed to {request.method} on {request.url.path}", code="method_not_supported")
     return ApiError(error.status_code, str(error.detail))

@@ -28,6 +28,7 @@ ORGANISATION = "ftq"
 OWNED_BY = "org-ftq"
 CHECKPOINT = "ckpt-step-"
 PACKAGED = "smollm2-135m"  # comes as a Python package
+OURS = "`ftq models` lists what is; FTQ_MODEL_ALIASES={}=phi-3.5-mini, where the server is started, names one so."
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def created_of(run: Run) -> int:
 
 
 def not_found(name: str) -> ApiError:
-    message = f"The model `{name}` does not exist or you do not have access to it."
+    message = f"The model `{name}` does not exist or you do not have access to it. `GET /v1/models` lists yours."
     return ApiError(404, message, param="model", code="model_not_found")
 
 

@@ -113,6 +113,32 @@ def test_the_list_shows_twenty_unless_asked_for_all(store: Store) -> None:
     assert len(json.loads(ok("status", "--json").stdout)) == 22
 
 
+def test_an_older_run_at_work_stays_in_the_list(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.worker()
+    busy = store.add("cccc3333", "busy", ago=300)
+    store.do(busy, "prepare", 290)
+    store.train(busy, 200, reported=1)
+    for number in range(22):
+        store.add(f"id{number:06}", f"run-{number}", ago=100 - number)
+    result = ok("status")
+    assert [line.split()[1] for line in result.stdout.splitlines()[1:]] == [
+        *(f"run-{number}" for number in range(21, 1, -1)), "busy",
+    ]  # fmt: skip
+    assert result.stderr == "2 more: --all\n"
+
+    def twice(seconds: float, looks: list[float] = []) -> None:  # noqa: B006
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", twice)
+    watched = run("status", "--watch")
+    assert [line.split("  ")[1:4] for line in watched.stdout.splitlines()] == [
+        ["busy", "running", "train"], *([f"run-{number}", "queued", "prepare"] for number in range(2, 22)),
+    ]  # fmt: skip
+    assert (watched.exit_code, watched.stderr.strip()) == (0, "2 more: --all")
+
+
 def test_an_empty_list_says_so(home: Path) -> None:
     result = ok("status")
     assert (result.stdout, result.stderr[:12]) == ("", "No runs yet ")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from gateway import program
@@ -34,7 +35,10 @@ def test_without_a_key_only_the_health_is_told(api: TestClient) -> None:
 def test_a_wrong_key_is_masked_in_the_answer(api: TestClient) -> None:
     answer = api.get("/v1/models", headers={"authorization": "Bearer sk-ftq-wrong-1234567890"})
     assert answer.status_code == 401
-    assert answer.json()["error"]["message"] == "Incorrect API key provided: sk-f***7890."
+    assert answer.json()["error"]["message"] == (
+        "Incorrect API key provided: sk-f***7890. `ftq keys list` shows the first and last letters of those there are, "
+        "`ftq keys create NAME` makes one."
+    )
     assert answer.json()["error"]["code"] == "invalid_api_key"
 
 
@@ -44,6 +48,17 @@ def test_an_unknown_address_is_an_error_of_the_same_shape(api: TestClient) -> No
     assert answer.json()["error"]["message"] == "Invalid URL (GET /v1/x)"
     assert answer.headers["x-request-id"].startswith("req_")
     assert answer.headers["openai-processing-ms"].isdigit()
+
+
+def test_a_base_url_without_v1_is_told_what_it_lacks(api: TestClient) -> None:
+    """Whatever the client asks for."""
+    served = {route.path for route in api.app.routes if isinstance(route, Route) and route.path.startswith("/v1/")}
+    later = {"/v1/chat/completions", "/v1/completions", "/v1/responses"}
+    for path in sorted(served | later):
+        url = path.removeprefix("/v1").replace("{", "").replace("}", "")
+        answer = api.get(url)
+        told = f"Invalid URL (GET {url}): the API is below /v1, so the client's base URL has to end in /v1."
+        assert (answer.status_code, answer.json()["error"]["message"]) == (404, told)
 
 
 def test_the_official_client_raises_its_own_errors(tmp_path: Path) -> None:

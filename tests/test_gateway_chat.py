@@ -275,6 +275,7 @@ def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
     assert caught.value.code == "model_not_found"
+    assert "`GET /v1/models` lists yours." in caught.value.message
 
 
 def test_a_file_that_is_damaged_or_gone_is_said_and_not_tried_again(

@@ -242,6 +242,15 @@ def test_a_bad_value_is_named_by_its_path(site: Site, asked: dict[str, Any], par
     assert site.store.count() == 0
 
 
+def test_a_model_that_is_none_says_what_to_type(site: Site) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        site.create(model="gpt-9")
+    assert caught.value.body["message"] == (  # type: ignore[index]
+        "Model gpt-9 is not available for fine-tuning or does not exist. `ftq models` lists what is; "
+        "FTQ_MODEL_ALIASES=gpt-9=phi-3.5-mini, where the server is started, names one so."
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [

@@ -79,6 +79,15 @@ def test_bad_usage_makes_nothing(home: Path, arguments: list[str]) -> None:
     assert [key["name"] for key in json.loads(ok("keys", "list", "--json").stdout)] == ["ana"]
 
 
+def test_a_key_ends_once(home: Path) -> None:
+    ok("keys", "create", "ana")
+    ok("keys", "revoke", "ana")
+    again = run("keys", "revoke", "ana")
+    assert (again.exit_code, again.stderr) == (
+        2, "Error: the key ana is revoked already\n`ftq keys list --json` says since when.\n"
+    )  # fmt: skip
+
+
 # ---- the first key ----------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ KIND_COLOURS = {
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False, shell_complete=complete_run)
 @click.option("--watch", "-w", is_flag=True, help="Keep it on the screen, refreshed each second.")
-@click.option("--all", "everything", is_flag=True, help=f"All runs, not only the latest {SHOWN}.")
+@click.option("--all", "everything", is_flag=True, help=f"All runs, not only the latest {SHOWN} and those at work.")
 @json_option
 def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> None:
     """List the runs, or show one.
@@ -91,17 +91,18 @@ def _list(client: AnyClient, limit: int | None, as_json: bool) -> None:
         home, urls = client.home_of(*runs), client.urls(*runs)
         print_json([as_dict(run, home, url=urls[run.id]) for run in runs])
         return
-    runs = client.all(limit)
+    from cli.screens.watch import latest, list_warnings
+
+    runs, more = latest(client, limit)
     if not runs:
         check_database(client)
         other = "" if client.has_database() else " Those of another folder: FTQ_HOME=FOLDER."
         note(f"No runs yet in {client.place}: `ftq submit --model smollm2-135m` makes one.{other}")
         return
     from cli.screens.runs import print_runs
-    from cli.screens.watch import list_warnings
 
     print_runs(runs)
-    if limit and (more := client.count() - len(runs)) > 0:
+    if more:
         note(f"{more:,} more: --all")
     for text in list_warnings(client, runs, time.time()):
         note(f"Note: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +17,7 @@ from cli.screens.run import print_run, run_view
 from cli.screens.runs import runs_table
 from ftq.client import view
 from ftq.client.follow import patiently
-from ftq.errors import printable
+from ftq.errors import NotFound, printable
 from ftq.store.records import Run
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ def watch_list(client: AnyClient, limit: int | None) -> None:
             time.sleep(SECONDS)
 
 
+def latest(client: AnyClient, limit: int | None) -> tuple[list[Run], int]:
+    """(the newest runs, and the older ones that a worker has at this moment; how many more there are)"""
+    runs = client.all(limit)
+    if limit is None or len(runs) < limit or (more := client.count() - len(runs)) <= 0:
+        return runs, 0
+    at_work = {part.run_id for member in client.fleet.all() for part in member.work if part.run_id}  # "": another's
+    older = list[Run]()
+    for run_id in at_work - {run.id for run in runs}:
+        with suppress(NotFound):  # deleted meanwhile
+            older.append(client.find(run_id))
+    return runs + sorted(older, key=lambda run: run.created_at, reverse=True), more - len(older)
+
+
 def warnings(client: AnyClient, run: Run, now: float) -> list[str]:
     """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
     notes = [silent(run, client.settings.lease_seconds, now), waits(run, now), client.missing_worker(run)]
@@ -90,11 +104,11 @@ def waits(run: Run, now: float) -> str:
 
 
 def _list(client: AnyClient, limit: int | None, out: Console) -> RenderableType:
-    runs, now = client.all(limit), time.time()
+    (runs, more), now = latest(client, limit), time.time()
     if not runs:
         return Text("No runs yet: `ftq submit` makes one.", "dim")
     parts: list[RenderableType] = [runs_table(runs, now, terminal.has_symbols(out))]
-    if limit and (more := client.count() - len(runs)) > 0:
+    if more:
         parts.append(Text(f"{more:,} more: --all", "dim"))
     parts += [Text(printable(f"! {text}"), "yellow") for text in list_warnings(client, runs, now)]
     return Group(*parts)
@@ -113,8 +127,13 @@ def _print_changes(client: AnyClient, run_id: str, out: Console, told: str) -> R
 
 def _print_all_changes(client: AnyClient, limit: int | None, out: Console) -> NoReturn:
     seen: dict[str, str] = {}
+    told = False
     while True:
-        for run in reversed(patiently(lambda: client.all(limit), client.settings.lease_seconds)):
+        runs, more = patiently(lambda: latest(client, limit), client.settings.lease_seconds)
+        if more and not told:
+            note(f"{more:,} more: --all")
+        told = told or more > 0
+        for run in reversed(runs):
             _print_if_changed(run, seen, out)
         time.sleep(SECONDS)
 

@@ -165,7 +165,7 @@ def base_of_key(name: str, key: Key) -> str:
             return catalogue.check(model)
     except UserError:
         pass
-    message = f"Model {name} is not available for fine-tuning or does not exist."
+    message = f"Model {name} is not available for fine-tuning or does not exist. {models.OURS.format(name)}"
     if name.startswith("ft:"):
         message = f"{name} is a tuned model, and ftq doesn't train on from one: name the base model, and give all rows."
     raise ApiError(400, message, param="model", code="model_not_available")

@@ -52,8 +52,11 @@ def versions(call: Call) -> answers.Versions:
 def workers(call: Call) -> answers.Workers:
     """The workers, and to an admin what they do: the names of runs are their owners'."""
     members = call.client.fleet.all()
-    mine = {run.id for run in call.client.store.all(owner=call.owner)} if call.owner is not None else None
-    return answers.Workers([member if mine is None else _seen(member, mine) for member in members])
+    if call.owner is None:
+        return answers.Workers(members)
+    at_work = [one.run_id for member in members for one in member.work]
+    mine = {run.id for run in call.client.store.some(at_work, call.owner)}
+    return answers.Workers([_seen(member, mine) for member in members])
 
 
 def _seen(member: Member, mine: set[str]) -> Member:

@@ -123,11 +123,14 @@ class Keys:
             return int(db.execute(query).scalar_one())
 
     def revoke(self, name: str) -> None:
-        """End a key at once. NotFound if there is none of that name; what it made stays."""
+        """End a key at once. UserError if it has ended, or none has that name; what it made stays."""
         ended = keys.update().where(keys.c.name == name, keys.c.revoked_at.is_(None))
         with self._database.writing() as db:
-            if not db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
-                raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
+            if db.execute(ended.values(revoked_at=self._database.clock())).rowcount:
+                return
+            if db.execute(sa.select(keys.c.id).where(keys.c.name == name)).first():
+                raise UserError(f"the key {name} is revoked already", "`ftq keys list --json` says since when.")
+            raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
 
 
 class Sessions:
