@@ -469,7 +469,18 @@ def test_files_of_another_machine_are_not_shown_as_here(store: Store) -> None:
     (folder / "export.json").write_text("{}")  # what people look at was fetched while the bucket was named
     is_told()
     (folder / ".bucket").rmdir()  # the model was deleted here
-    assert "has no exported model" in run("infer", "handbook", "Who?").stderr
+
+    def is_made_anew(stage: str) -> None:
+        """Whatever is typed next leads there, and to nothing that fails too."""
+        anew = f"`ftq retry handbook --from {stage}` makes it anew.\n"
+        gone = f"run handbook has no exported model any more: it was deleted\n{anew}"
+        assert ok("status", "handbook").stdout.endswith(f"\n! {gone}")
+        assert run("infer", "handbook", "Who?").stderr == run("eval", "handbook").stderr == f"Error: {gone}"
+        assert run("pull", "handbook").stderr == f"Error: run handbook has no GGUF file\n{anew}"
+
+    is_made_anew("train")
+    (folder / "adapter").mkdir()
+    is_made_anew("export")
     (folder / "model-q8_0.gguf").write_bytes(b"GGUF!")
     shown = ok("status", "handbook").stdout
     assert f"{folder}/model-q8_0.gguf\n" in shown and shown.endswith(

@@ -119,7 +119,7 @@ def _show(client: AnyClient, run: Run, as_json: bool) -> None:
 
     url = client.urls(run)[run.id]
     notes = warnings(client, run, time.time())
-    print_run(run, client.home_of(run), notes, url=url, elsewhere=client.elsewhere(run))
+    print_run(run, client.home_of(run), notes, url=url, elsewhere=client.elsewhere(run) or client.lost(run))
 
 
 def _watch(client: AnyClient, run: Run) -> None:

@@ -41,7 +41,7 @@ def watch_run(client: AnyClient, run_id: str, stderr: bool = False, told: str = 
                 seen = run_view(run, home, now, notes, whole=False, symbols=symbols)
                 live.update(seen, refresh=True)
     url = client.urls(run)[run.id]
-    print_run(run, client.home_of(run), stderr=stderr, url=url, elsewhere=client.elsewhere(run))
+    print_run(run, client.home_of(run), stderr=stderr, url=url, elsewhere=client.elsewhere(run) or client.lost(run))
     return run
 
 

@@ -96,12 +96,18 @@ def collect(run: Run, folder: RunDir, kind: str) -> Model:
     return Model(run, kind, (*others, *lora, *_files(folder, CARD)))
 
 
+def made_anew(run: Run, folder: RunDir) -> str:
+    """What makes a model again whose files were deleted: the export alone does where the adapter is still there."""
+    stage = "export" if folder.adapter.is_dir() else "train"
+    return f"`ftq retry {run.name} --from {stage}` makes it anew."
+
+
 def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
     """One GGUF file: the wanted one, or the first that the run was asked for; its Modelfile names that file."""
     there = folder.quantizations()
     asked = [name for name in run.spec.get("quantizations", []) if name in there]
     if not there:
-        raise Refused(f"run {run.name} has no GGUF file", f"`ftq retry {run.name} --from export` makes it anew.")
+        raise Refused(f"run {run.name} has no GGUF file", made_anew(run, folder))
     chosen = type_ or (asked or there)[0]
     if chosen not in there:
         wanted = ",".join([*there, chosen])

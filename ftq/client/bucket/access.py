@@ -13,6 +13,7 @@ from ftq.client import view
 from ftq.client.bucket import place
 from ftq.client.follow import Following, log_from
 from ftq.client.removal import Room
+from ftq.delivery.parts import made_anew
 from ftq.errors import Refused, Unavailable
 from ftq.files import run_dir
 from ftq.files.remote.bucket import MOVED
@@ -144,7 +145,15 @@ class RunFiles(Following):
         none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
         if self._bucket and run.stage("export").status == "succeeded":
             none = Refused(f"the model of {run.name} isn't in {self.settings.artifacts_url} any more", MOVED)
-        return self.elsewhere(run) or none
+        return self.elsewhere(run) or self.lost(run) or none
+
+    def lost(self, run: Run) -> Refused | None:
+        """What to say of a run whose models were made here and then deleted; None if one is there."""
+        folder = self._here(run.id)
+        made = any(one.kind == "gguf" for one in run.stage("export").artifacts or [])
+        if self._bucket or not made or run.stage("export").status != "succeeded" or folder.quantizations():
+            return None
+        return Refused(f"run {run.name} has no exported model any more: it was deleted", made_anew(run, folder))
 
     def unlike_last(self, run: Run) -> str:
         """A note where the run, just submitted, has gone to another bucket than the one before it; else empty."""

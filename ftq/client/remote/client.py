@@ -166,6 +166,9 @@ class RemoteClient(Following):
     def elsewhere(self, run: Run) -> None:
         """The server has the files, or says where they are."""
 
+    def lost(self, run: Run) -> None:
+        """The server says that too, when it is asked."""
+
     def urls(self, *runs: Run) -> dict[str, str]:
         """The server's bucket isn't known here."""
         return {run.id: self._settings.artifacts_url for run in runs}

@@ -137,7 +137,8 @@ class Connection:
             raise self._no_ftq(response) from None
         if response.status_code == 401:
             hint = "FTQ_KEY has to be a key of this server: `ftq keys create NAME` there makes one."
-            raise UserError(f"{self.url} refuses the key: {printable(message)}", hint)
+            what = printable(message).partition(". ")[0].rstrip(".")  # what it says to type is for the server's machine
+            raise UserError(f"{self.url} refuses the key: {what}.", hint)
         if error.get("code") == "insufficient_quota":
             raise Refused(printable(message), f"`ftq rm RUN` deletes one. {LIMITS}")
         if response.status_code == 429 and "ftq" not in error:

@@ -67,7 +67,7 @@ def check_adapter(adapter: Path) -> None:
     """UserError unless the adapter's weights are safetensors: PEFT would open adapter_model.bin, a pickle, instead."""
     if not (adapter / "adapter_model.safetensors").is_file():
         what = f"{adapter} has no adapter_model.safetensors" if adapter.is_dir() else f"{adapter} is not there yet"
-        raise UserError(what, "Run the train stage first: `ftq retry RUN`.")
+        raise UserError(what, "`ftq retry RUN --from train` makes it anew.")
 
 
 def read_pairs(adapter: Path) -> dict[str, tuple[Any, Any]]:
