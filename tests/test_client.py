@@ -21,7 +21,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from ftq import queue
+from ftq import RunSpec, queue
 from ftq.client.client import Client
 from ftq.errors import FtqError, NotFound, Refused, Unavailable, UserError
 from ftq.files.run_dir import STAGES, RunDir, write_jsonl
@@ -171,6 +171,14 @@ def test_every_problem_at_once_and_nothing_is_written(client: Client, tmp_path: 
         ]
         assert len(caught.value.hint.splitlines()) == 3
     assert not client.settings.home.exists()
+
+
+@pytest.mark.parametrize("name", [*RunSpec.model_fields, "epoch"])
+def test_an_option_that_is_wrong_in_python_is_told_in_the_same_words(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        RunSpec(**{"model": "qwen3-4b", name: object()})
+    assert re.match(rf"{name}=|{name}: |unknown option {name}\. Did you mean epochs\?$", caught.value.message)
+    assert caught.value.hint == "`ftq options` lists every option with its limits."
 
 
 def test_own_questions_are_checked_and_copied_with_the_documents(

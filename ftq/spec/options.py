@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ftq.errors import utf8
 from ftq.spec.explain import allowed, refusal, show
@@ -224,6 +233,15 @@ class RunSpec(BaseModel):
             raise ValueError("the base model can't be in 4 bit and in FP8, leave one of them out")
         return value
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_words(cls, options: Any, check: ModelWrapValidatorHandler[RunSpec]) -> RunSpec:
+        """Whoever makes one, also in Python, gets one UserError that names every problem."""
+        try:
+            return check(options)
+        except ValidationError as error:
+            raise refusal(error, options, cls.model_json_schema()["properties"]) from None
+
     @field_validator("gradient_accumulation_steps", "step_examples", mode="after")
     @classmethod
     def _shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
@@ -238,10 +256,7 @@ class RunSpec(BaseModel):
 
 def parse(options: dict[str, Any]) -> RunSpec:
     """Check the options; raise one UserError that names every problem among them."""
-    try:
-        return RunSpec.model_validate(options)
-    except ValidationError as error:
-        raise refusal(error, options, RunSpec.model_json_schema()["properties"]) from None
+    return RunSpec.model_validate(options)
 
 
 def changed(spec: dict[str, Any]) -> dict[str, str]:
