@@ -302,6 +302,18 @@ def test_the_exit_code_is_that_of_the_findings(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_not_shown_is_said_with_what_shows_it(tmp_path: Path) -> None:
+    """Of places and of documents."""
+    files = {f"broken{number:02}.json": "{" for number in range(7)} | {f"{number:02}.md": "" for number in range(30)}
+    folder, html = str(write(tmp_path / "docs", files)), tmp_path / "page.html"
+    lines = run("check", folder, "--html", str(html)).stdout.splitlines()
+    more = [line.strip() for line in lines if line.strip().startswith("and ")]
+    assert sorted(more) == [f"and {number} more: --html FILE and --json have all" for number in (2, 25, 7)]
+    told = json.loads(run("check", folder, "--json").stdout)
+    assert {place.partition(":")[0] for finding in told["findings"] for place in finding["places"]} == {*files}
+    assert len(told["files"]) == 37 and all(name in html.read_text() for name in files)
+
+
 def test_what_is_printed_for_a_small_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "docs", {"a\nb.json": '[{"question": "Why?", "answer": "So\\u001b[2J."}]'})
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ftq.check.check import Check, File
     from ftq.check.findings import Finding
 
-FILES, PLACES = 30, 5  # that are shown; --json and --html have all
+FILES, PLACES = 30, 5  # that are shown
+ALL = ": --html FILE and --json have all"
 TEXT = 600  # characters of a row
 BAR = 40
 # level -> (colour, symbol where the terminal has UTF-8)
@@ -57,7 +58,7 @@ def _documents(checked: Check) -> None:
         _add(table, file, told_of(file))
     terminal.put(terminal.console(), table)
     if others := len(checked.files) - len(shown):
-        say(f"and {others:,} more: --html FILE and --json have all")
+        say(f"and {others:,} more{ALL}")
     say(
         f"\n{plural(checked.facts, 'fact')}, {plural(report.examples, 'row')} ({report.train:,} to train on, "
         f"{report.valid:,} held out), {about}{report.tokens.total:,} tokens, {report.tokens.longest:,} in the longest "
@@ -106,7 +107,7 @@ def _findings(findings: Sequence[Finding]) -> None:
         for place in finding.places[:PLACES]:
             click.echo(f"    {printable(place, keep='')}")
         if more := finding.count - min(len(finding.places), PLACES):
-            say(f"    and {more:,} more")
+            say(f"    and {more:,} more{ALL if len(finding.places) == finding.count else ''}")
         click.secho(f"  -> {printable(finding.fix)}", dim=True)
 
 
