@@ -605,6 +605,15 @@ def test_uploaded_files_wait_for_the_second_press_and_are_the_keys_own(gateway: 
     assert "tuned on uploaded files" in said(ann.get(f"/runs/{run.id}").text)
 
 
+def test_what_is_wrong_with_uploaded_files_tells_no_path_of_the_servers(gateway: Gateway) -> None:
+    _, ann = gateway.other("ann")
+    for client in (ann, gateway.admin):
+        answer = send(client, "dry", {"broken.json": b"{", "picture.png": b"\x89PNG"}, **MODEL)
+        assert answer.status_code == 400 and str(gateway.home) not in answer.text and ".page-" not in answer.text
+        assert "documents as uploaded: no example in it" in said(answer.text)
+        assert "Uploaded: 2 files: broken.json, picture.png" in said(answer.text)
+
+
 def test_only_folders_below_the_root_are_taken_and_never_the_artifacts(gateway: Gateway, tmp_path: Path) -> None:
     (tmp_path / "documents" / "out").symlink_to("/usr/share")
     inside = gateway.home / "aaaa1111" / "documents"

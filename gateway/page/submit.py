@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ftq.words import plural
 from gateway import limits
 from gateway.access import caller_of
 from gateway.app import Gateway, gateway_of
-from gateway.errors import ApiError
+from gateway.errors import ApiError, without_paths
 from gateway.files.arrival import room_of
 from gateway.page import arrival
 from gateway.page.html import page
@@ -75,7 +76,7 @@ def _answer(request: Request, form: FormData) -> Response:
         return _form(request, values, outcome=_unplaced(outcome, options["documents"]) if values["upload"] else outcome)
     except (UserError, ApiError) as error:
         status, text = (400, error.text) if isinstance(error, UserError) else (error.status, error.message)
-        return _form(request, values, status, wrong=text)
+        return _form(request, values, status, wrong=_without_places(gateway, key, values["upload"], text))
 
 
 def _form(
@@ -170,12 +171,21 @@ def _dry_run(gateway: Gateway, options: dict[str, Any], name: str | None, card: 
 
 def _unplaced(outcome: Outcome, folder: str) -> Outcome:
     """The same for uploaded files: where the server has put them is told to nobody."""
+    lines = [(what, _uploaded_in(folder, text)) for what, text in outcome.lines]
+    return replace(outcome, lines=lines, notes=[_uploaded_in(folder, note) for note in outcome.notes])
 
-    def unplaced(text: str) -> str:
-        return text.replace(f" from {folder}", ", uploaded").replace(f"{folder}/", "").replace(folder, "FOLDER")
 
-    lines = [(what, unplaced(text)) for what, text in outcome.lines]
-    return replace(outcome, lines=lines, notes=[unplaced(note) for note in outcome.notes])
+def _without_places(gateway: Gateway, key: Key, upload: str, text: str) -> str:
+    """What went wrong: likewise, and the server's other paths are for admins."""
+    with suppress(ApiError):
+        text = _uploaded_in(str(arrival.folder_of(gateway.settings.home, key, upload)), text)
+    return text if key.admin else without_paths(text)
+
+
+def _uploaded_in(folder: str, text: str) -> str:
+    for place, name in ((f" from {folder}", ", uploaded"), (f"{folder}/", ""), (folder, "as uploaded")):
+        text = text.replace(place, name)
+    return text
 
 
 def _findings(checked: Check) -> list[tuple[str, str, str, Sequence[str]]]:
