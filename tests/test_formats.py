@@ -173,6 +173,29 @@ def test_every_format_becomes_markdown_in_one_process(tmp_path: Path) -> None:
     assert child._process.returncode is not None
 
 
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_row_with_a_cell_too_many_costs_a_table_only_itself(sign: str, tmp_path: Path) -> None:
+    rows = [["part", "price", "weight"], *([f"pump{n}", f"{n} EUR", "a\nb" if n == 3 else "2 kg"] for n in range(20))]
+    odd = [*rows, ["pump20", "3", " 1 EUR", "9 kg"], ["pump21", "4 EUR", "9 kg", ""]]
+    whole, torn = (
+        "".join(sign.join(f'"{cell}"' if "\n" in cell else cell for cell in row) + "\n" for row in table)
+        for table in ([*rows, ["pump21", "4 EUR", "9 kg"]], odd)
+    )
+    expected = convert.convert(write(tmp_path / "a.csv", whole.encode()))
+    converted = convert.convert(write(tmp_path / "b.csv", torn.encode()))
+    assert converted.markdown == expected.markdown
+    told = "line 23: more cells than the header's 3, left out: "
+    assert (expected.notes, converted.notes) == (
+        (),
+        (f"{told}put a text that holds the separator between double quotes",),
+    )
+
+
+def test_a_table_without_a_header_stays_as_it_is(tmp_path: Path) -> None:
+    text = b"Prices\npump,1 EUR\nvalve,2 EUR\n"
+    assert "valve" in convert.convert(write(tmp_path / "a.csv", text)).markdown
+
+
 def test_a_line_of_markdown_knows_where_it_comes_from(tmp_path: Path) -> None:
     with Converter() as converter:
         html = converter.convert(write(tmp_path / "a.html", SAMPLES["a.html"]))
