@@ -16,7 +16,11 @@ Level = Literal["error", "warning", "note"]
 DROPPED = {
     "two answers": ("question", "with two answers", "Say under which heading each holds, or keep one of the two."),
     "rows of a fact": ("row", "beyond the most of one fact", "Nothing to do: the fact is taught often enough."),
-    "rows of a section": ("row", "beyond the most of one section", "Split long sections by headings."),
+    "rows of a section": (
+        "row",
+        "beyond the most of one section",
+        "Split long sections by headings, long tables into several.",
+    ),
     "same answer": (
         "row",
         "left out: too many others have the same answer",

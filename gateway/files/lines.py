@@ -80,10 +80,10 @@ def _fault(line: bytes) -> str:
             return BLANK
         return "" if isinstance(json.loads(text), dict) else "isn't a JSON object"
     except UnicodeDecodeError:
-        return "isn't UTF-8"
+        return "isn't UTF-8: save the file as UTF-8, unpacked"
     except RecursionError:
         return "is nested too deeply"
     except json.JSONDecodeError as error:
         return f"isn't valid JSON: {error.msg}, at column {error.colno:,}"
-    except ValueError as error:  # a number with more than 4,300 digits
-        return f"isn't valid JSON: {error}"
+    except ValueError:  # Python reads no longer ones
+        return "isn't valid JSON: a number has more than 4,300 digits"
