@@ -121,6 +121,8 @@ def with_password(environ: Mapping[str, str], name: str) -> str:
     password = read_secret(environ, file)
     scheme, _, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
+    if url and not rest:
+        return url  # no URL: who opens it says so, and shows it as it is
     if not url or scheme.startswith("sqlite"):
         raise UserError(f"{file} is set, but {name}_URL names no server", f"Set {name}_URL too, or unset {file}.")
     if ":" in login:

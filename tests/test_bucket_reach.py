@@ -329,3 +329,15 @@ def test_only_the_server_of_a_worker_that_reached_the_bucket_is_named(
     said = f"worker w3 reaches this bucket through {right}: export AWS_ENDPOINT_URL={right}\n"
     assert said in advice("w3", endpoint=right)
     assert "export" not in advice("w4", endpoint=NOWHERE), "others reach it through the one that is named here"
+
+
+def test_the_server_that_most_workers_reach_is_named(
+    bucket: BucketServer, known: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a tunnel on one worker's machine is a server to that machine alone."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", NOWHERE)
+    right, own = "http://right:9000", "http://127.0.0.1:9000"
+    for name, place in (("w1", right), ("w2", own), ("w3", right), ("w4", "http://other:9000")):
+        known.see_worker(name, "host", ["cpu"], None, 1, {"bucket": bucket.url, "endpoint": place})
+    (finding,) = web.bucket(Settings.from_env())
+    assert f" reaches this bucket through {right}: export AWS_ENDPOINT_URL={right}\n" in finding.fix

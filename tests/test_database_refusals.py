@@ -128,7 +128,10 @@ def test_every_hint_names_the_variable_and_none_the_password() -> None:
     assert {form for _, _, fix in REFUSALS for form in re.findall(r"FTQ_DATABASE_URL=\S+", fix)} == {FORM}
 
 
-SILENT = "Is the machine up, and its firewall open? (port 5432 unless FTQ_DATABASE_URL names another)"
+SILENT = (
+    "Is the machine up, its firewall open, and PostgreSQL what listens there? "
+    "(port 5432 unless FTQ_DATABASE_URL names another)"
+)
 
 
 def test_a_server_that_accepts_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,14 @@ import pytest
 from cli_tools import Store, ok, run
 
 from ftq.client.client import Client
-from ftq.errors import FtqError, UserError
+from ftq.errors import FtqError, Unavailable, UserError
 from ftq.files import run_dir
 from ftq.files.artifact import Artifact
 from ftq.files.run_dir import RunDir
 from ftq.files.snapshot import snapshot
 from ftq.settings import Settings, protect_files
 from ftq.spec.options import parse
+from ftq.store.store import RunStore
 from worker.attempt import cache
 from worker.attempt.stage_process import spawn
 from worker.host import broker
@@ -265,6 +266,20 @@ def test_a_password_without_a_server(tmp_path: Path, name: str) -> None:
     (tmp_path / "password").write_text("secret")
     with pytest.raises(UserError, match=f"^{name}_PASSWORD_FILE is set, but {name}_URL names no server"):
         Settings.from_env({f"{name}_PASSWORD_FILE": str(tmp_path / "password")})
+
+
+@pytest.mark.parametrize("url", ["10.0.0.1:6379/0", "ftq@10.0.0.1/ftq", "localhost"])
+def test_an_address_without_its_scheme_is_shown_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    (tmp_path / "password").write_text("secret")
+    for name in ("FTQ_BROKER", "FTQ_DATABASE"):
+        given = {f"{name}_URL": url, f"{name}_PASSWORD_FILE": str(tmp_path / "password")}
+        with pytest.raises((UserError, Unavailable)) as caught:
+            RunStore(Settings.from_env(given).database_url)
+        begins = {"FTQ_BROKER": f"FTQ_BROKER_URL={url}: not a", "FTQ_DATABASE": f"database {url} can't be used: ftq"}
+        assert caught.value.message.startswith(begins[name])
+        assert f"For example: {name}_URL=" in caught.value.hint
 
 
 def test_a_stage_s_process_has_no_settings_that_let_it_act_as_the_worker(

@@ -32,6 +32,7 @@ from ftq.store.attempts import MOST_LOSSES
 from ftq.store.store import RunStore
 from tests.tools import PATIENCE, gone, succeed, until
 from worker.attempt import stage_process, supervisor, watch
+from worker.attempt.remote.exchange import Exchange
 from worker.attempt.supervisor import Supervisor
 from worker.reconciler import Reconciler
 
@@ -206,6 +207,27 @@ def test_a_training_run_from_the_cache_shows_the_loss_of_the_one_that_was_taken(
     assert {view.remark(one.stage("train")) for one in cached} == {
         "cached: its inputs haven't changed; step 4, loss 0.250"
     }
+
+
+def test_what_is_said_while_files_are_sent_leaves_the_loss_of_the_cache(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Exchange.publish
+
+    def say_and_publish(exchange: Exchange, folder: RunDir, stage: str, attempt: int) -> None:
+        exchange.watch.doing(f"sending {stage}: 1.0 MB of 2.0 MB")
+        publish(exchange, folder, stage, attempt)
+        exchange.watch.doing(None)
+
+    monkeypatch.setattr(Exchange, "publish", say_and_publish)
+    for name in ("r", "s"):
+        rig.submit(name, max_steps=4, epoch_adapters=1)
+        assert [rig.supervisor.run(name, stage, 1) for stage in ("prepare", "train")] == [True, True]
+    trained, cached = (rig.store.get(name).stage("train") for name in ("r", "s"))
+    assert (trained.cached, cached.cached) == (False, True)
+    for stage in (trained, cached):
+        assert stage.progress
+        assert [stage.progress[name] for name in ("percent", "step", "loss", "doing")] == [100.0, 4, 0.25, None]
 
 
 def test_a_stage_has_succeeded_when_its_files_are_on_the_disk(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

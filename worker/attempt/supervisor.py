@@ -185,7 +185,8 @@ class Supervisor:
         watch.insist(lambda: self.store.plan(watch.token, "", values))
         if lines := list(read_jsonl(taken.metrics)) if taken.metrics.is_file() else []:
             reached = {"percent": 100.0, "step": lines[-1].get("step"), "total_steps": values.get("steps")}
-            watch.insist(lambda: self.store.progress(watch.token, {**reached, "loss": lines[-1].get("train_loss")}))
+            watch.progress = {**reached, "loss": lines[-1].get("train_loss")}  # which stays while its files are sent
+            watch.insist(lambda: self.store.progress(watch.token, watch.progress))
 
     def _hand_over(self, run: Run, folder: RunDir) -> None:
         """Write train.json: the options changed so far, the corrections for this card, the plan so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ftq.errors import FtqError, Refused, UserError
@@ -101,12 +102,13 @@ def _server(workers: Sequence[Worker], url: str) -> str:
 
     A worker names its server once it has reached the bucket through it.
     """
-    reach = [one for one in workers if one.facts.get("bucket") == url and not one.waits]
-    names = {str(one.facts["endpoint"]): one.name for one in reversed(reach) if one.facts.get("endpoint")}
+    reach = [one for one in workers if one.facts.get("bucket") == url and one.facts.get("endpoint") and not one.waits]
+    names = Counter(str(one.facts["endpoint"]) for one in reach)
     ours = endpoint(url)
     if not names or ours in names:
         return ""
-    theirs, worker = list(names.items())[-1]
+    theirs = names.most_common(1)[0][0]  # one alone may have a name of its own for it, such as a tunnel's end
+    worker = next(one.name for one in reach if one.facts["endpoint"] == theirs)
     here = f"{SERVER}={ours}" if ours else f"{SERVER} isn't set here"
     return f"{here}, but worker {worker} reaches this bucket through {theirs}: export {SERVER}={theirs}"
 

@@ -18,7 +18,10 @@ _NO_NAME = "Correct the host in FTQ_DATABASE_URL; a container's name is known to
 _NOBODY = (
     "Is the server up, and does it listen there? (listen_addresses; port 5432 unless FTQ_DATABASE_URL names another)"
 )
-_SILENT = "Is the machine up, and its firewall open? (port 5432 unless FTQ_DATABASE_URL names another)"
+_SILENT = (
+    "Is the machine up, its firewall open, and PostgreSQL what listens there? "
+    "(port 5432 unless FTQ_DATABASE_URL names another)"
+)
 _HANGS_UP = (
     "Does it restart? If it stays so, a proxy, port forward or load balancer has no server behind it, or it is no "
     "PostgreSQL server: compare host and port in FTQ_DATABASE_URL."
