@@ -656,8 +656,9 @@ def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
     assert here.bucket.names() == ["run1"]
     delete = Bucket.delete
     monkeypatch.setattr(Bucket, "delete", lambda *_: (_ for _ in ()).throw(OutOfReach("away")))
-    with pytest.raises(OutOfReach):
+    with pytest.raises(OutOfReach, match="run1 is deleted, its files aren't yet: away") as told:
         client.room.remove(client.find("run1"))
+    assert told.value.hint == "`ftq gc` on this machine deletes them then."
     assert client.all() == [] and here.bucket.names() == ["run1"]
     monkeypatch.setattr(Bucket, "delete", delete)
     assert [path.name for path, _ in client.room.leftovers() if path.is_relative_to(here.home)] == [".run1.deleted"]

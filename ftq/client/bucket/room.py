@@ -11,6 +11,7 @@ from ftq.client.bucket.files import BucketFiles
 from ftq.client.removal import ORPHAN, UNKNOWN, UPLOADS, Room, is_recorded
 from ftq.errors import NotFound
 from ftq.files import disk
+from ftq.files.remote.bucket import OutOfReach
 from ftq.files.remote.record import FOLDER
 from ftq.settings import Settings
 from ftq.store.records import Run
@@ -74,6 +75,16 @@ class BucketRoom(Room):
             return not self._store.get(run_id).is_finished
         except NotFound:
             return not unknown.databases_of(self._share.bucket, run_id) <= {self._store.identity}
+
+    def remove(self, run: Run, old: bool = False) -> None:
+        """Delete a run. OutOfReach also where its record is gone and the bucket keeps its files for now."""
+        try:
+            super().remove(run, old)
+        except OutOfReach as error:
+            if is_recorded(self._store, run.id):
+                raise
+            again = f"{error.hint} `ftq gc` on this machine deletes them then.".strip()
+            raise OutOfReach(f"{run.name} is deleted, its files aren't yet: {error.message}", again) from None
 
     def clear(self, leftover: Path) -> None:
         """Delete what the bucket has of a deleted run, then what is left of it here."""
