@@ -76,7 +76,7 @@ def strict(ceph: CephServer, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Ce
 # ---- by whole workers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_with_a_wrong_server_takes_nothing_and_others_do_the_work(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +99,7 @@ def test_a_worker_with_a_wrong_server_takes_nothing_and_others_do_the_work(
     assert ends == {"a1": site.bucket.environment["AWS_ENDPOINT_URL"], "b1": ""}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_stay_queued_while_the_bucket_is_away_for_all_and_go_by_themselves_afterwards(site: Site) -> None:
     site.machine("a").start_worker(name="a1")
     here = site.here.client
@@ -120,7 +120,7 @@ def test_runs_stay_queued_while_the_bucket_is_away_for_all_and_go_by_themselves_
     assert (ended[0].started_at or 0) < (ended[1].started_at or 0), "in the order of their priorities"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_worker_took_as_its_bucket_went_goes_to_another(site: Site) -> None:
     """Each machine reaches the same bucket by a server of its own."""
     theirs = BucketServer(site.bucket.bucket)

@@ -59,7 +59,7 @@ def problems(bench: Bench) -> list[Finding]:
     return [one for one in doctor(bench.settings) if one.level == "problem"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["the worker", "the keys"])
 def test_every_run_goes_on_where_keys_that_are_no_queues_hold_something_else(bench: Bench, first: str) -> None:
     """Bindings, what is handed out, whose the broker is: all at once, before and while the worker is up."""
@@ -85,7 +85,7 @@ def test_every_run_goes_on_where_keys_that_are_no_queues_hold_something_else(ben
     assert bench.workers[0].alive and problems(bench) == [] and run.name == "one"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["the worker", "the keys"])
 def test_nothing_is_lost_where_all_queues_hold_something_else(bench: Bench, first: str) -> None:
     theirs = bench.redis()
@@ -116,7 +116,7 @@ def sent(bench: Bench, name: str, **options: Any) -> str:
     return bench.client.submit(given, name).notes[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_queues_and_priorities_go_on_and_the_command_that_is_told_mends_it(bench: Bench) -> None:
     if not shutil.which("redis-cli"):
         pytest.skip("no redis-cli: apt-get install redis-tools")
@@ -150,7 +150,7 @@ def test_other_queues_and_priorities_go_on_and_the_command_that_is_told_mends_it
     until(lambda: r"the broker's key cpu\x06\x164 is free for ftq again" in log.read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_is_at_work_waits_for_the_queue_of_its_next_stage(bench: Bench) -> None:
     theirs = bench.redis()
     started(bench)
@@ -167,7 +167,7 @@ def test_a_run_that_is_at_work_waits_for_the_queue_of_its_next_stage(bench: Benc
     assert [stage.attempt for stage in bench.run("busy").stages] == [1] * 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_queues_of_a_label_are_looked_at_too(bench: Bench) -> None:
     bench.start_worker(labels="big")
     until(lambda: "cpu.big" in bench.client.store.live_queues())
