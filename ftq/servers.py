@@ -55,7 +55,6 @@ BUCKET_SECRETS = (  # withheld from stages where a bucket is named: it holds all
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32
-_BROKERS = ("redis", "rediss", "redis+socket")  # the schemes of a broker's URL
 _PRIMARY = "A failover passes. If it stays, FTQ_BROKER_URL has to name the primary: `redis-cli ROLE` says where it is."
 _LOGIN = (
     "The file FTQ_BROKER_PASSWORD_FILE holds the password; FTQ_BROKER_URL=redis://HOST:6379/0 names no user where the "
@@ -114,8 +113,7 @@ class Tls:
 def with_password(environ: Mapping[str, str], name: str) -> str:
     """The URL in <name>_URL with the password of <name>_PASSWORD_FILE."""
     url, file = environ.get(f"{name}_URL", ""), f"{name}_PASSWORD_FILE"
-    if url:
-        _check_url(url, name)
+    _check_url(url, name)
     if not environ.get(file):
         return url
     password = read_secret(environ, file)
@@ -150,7 +148,7 @@ def check_broker(url: str) -> None:
         parts = urlsplit(server)
         on_socket = parts.scheme == "redis+socket"
         database = parse_qs(parts.query).get("virtual_host", [""])[0] if on_socket else parts.path.strip("/")
-        if parts.scheme not in _BROKERS or (database and not database.isdecimal()):
+        if parts.scheme not in ("redis", "rediss", "redis+socket") or (database and not database.isdecimal()):
             raise UserError(
                 f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database is no number",
                 "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
 from ftq.errors import first_line
-from ftq.formats import decode, headings
+from ftq.formats import decode, headings, tables
 from ftq.formats.convert import Converted
-from ftq.formats.kind import MOST_TEXT_BYTES, Kind, Unusable
+from ftq.formats.kind import Kind, Unusable
 
 if TYPE_CHECKING:
     from anydoc import Format
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 
 AGAIN = "open it in the program that made it and save it again"
 NEEDS_OCR = "run OCR on it first (ocrmypdf IN.pdf OUT.pdf)"
-QUOTED = "put a text that holds the separator between double quotes"
-DELIMITERS = ",;\t|"
-FEW, NAMED = 0.1, 5  # rows that are longer than the header: their share at most, and those that are named
 MARKING = 20.0  # seconds of processor at most to find out where the pages begin
 
 
@@ -33,53 +28,9 @@ def office(data: bytes, kind: Kind) -> Converted:
     notes: tuple[str, ...] = ()
     if kind is Kind.CSV:
         decoded = decode.text(data)
-        table, note = _even(decoded.text)
+        table, note = tables.even(decoded.text)
         data, notes = table.encode(), tuple(filter(None, (decoded.note, note)))
     return Converted(headings.of_bold_lines(_markdown(data, kind)), notes, marks=((1, ""),))
-
-
-def _even(table: str) -> tuple[str, str]:
-    """(The table without the few rows that have more cells than its header, what to say of them.)
-
-    With one such row anydoc takes the header for a row too, and no row tells anything any more.
-    """
-    try:
-        width, count, longer = _widths(table)
-    except csv.Error:
-        return table, ""
-    if not longer or len(longer) > FEW * count:  # then the first row is no header
-        return table, ""
-    even, left_out = io.StringIO(), set(longer)
-    csv.writer(even, delimiter=_delimiter(table)).writerows(
-        cells[:width] for line, cells in _rows(table) if line not in left_out
-    )
-    told = ", ".join(map(str, longer[:NAMED])) + (f" and {len(longer) - NAMED} more" if len(longer) > NAMED else "")
-    lines = "line" if len(longer) == 1 else "lines"
-    return even.getvalue(), f"{lines} {told}: more cells than the header's {width}, left out: {QUOTED}"
-
-
-def _widths(table: str) -> tuple[int, int, list[int]]:
-    """(The header's cells, the number of rows, where those begin that have more.)"""
-    width, count, longer = 0, 0, list[int]()
-    for line, cells in _rows(table):
-        width, count = width or len(cells), count + 1
-        if any(map(str.strip, cells[width:])):
-            longer.append(line)
-    return width, count, longer
-
-
-def _rows(table: str) -> Iterator[tuple[int, list[str]]]:
-    """Each with the line in which it begins."""
-    csv.field_size_limit(MOST_TEXT_BYTES)
-    reader = csv.reader(io.StringIO(table, newline=""), delimiter=_delimiter(table))
-    line = 1
-    for cells in reader:
-        yield line, cells
-        line = reader.line_num + 1
-
-
-def _delimiter(table: str) -> str:
-    return max(DELIMITERS, key=table.partition("\n")[0].count)
 
 
 def pdf(data: bytes) -> Converted:

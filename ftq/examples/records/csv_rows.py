@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.examples.records.keys import NAMES, pair_of
-from ftq.formats import kind
+from ftq.formats import kind, tables
 from ftq.formats.decode import Decoded
 from ftq.formats.decode import text as decoded_of
-from ftq.formats.kind import MOST_TEXT_BYTES, SUFFIXES, Kind
+from ftq.formats.kind import SUFFIXES, Kind
 
-DELIMITERS = ",;\t|"
 HEADER = 64_000  # characters
 
 Row = dict[str, str] | ValueError
@@ -29,16 +26,13 @@ def table_of(path: Path) -> Decoded | None:
 
 def rows(text: str) -> Iterator[tuple[str, Row]]:
     """(where, the row by its header, or why there is none), without its empty cells. A row may have several lines."""
-    csv.field_size_limit(MOST_TEXT_BYTES)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    header = _named(next(reader))
+    lines = tables.rows(text, _delimiter(text))
+    header = _named(next(lines)[1])
     pair = pair_of(dict.fromkeys(header, "")) or ()
-    line = reader.line_num + 1
-    for cells in reader:
-        where, line = f"line {line}", reader.line_num + 1
-        if len(cells) > len(header) and any(map(str.strip, cells[len(header) :])):
-            many = f"{len(cells)} cells below a header of {len(header)}"
-            yield where, ValueError(f"{many}: put a text that holds the separator between double quotes")
+    for line, cells in lines:
+        where = f"line {line}"
+        if tables.is_longer(cells, len(header)):
+            yield where, ValueError(f"{len(cells)} cells below a header of {len(header)}: {tables.QUOTED}")
         elif any(map(str.strip, cells)):
             known = zip(header, cells, strict=False)
             yield where, {name: cell for name, cell in known if name in pair or cell.strip()}
@@ -46,9 +40,9 @@ def rows(text: str) -> Iterator[tuple[str, Row]]:
 
 def _delimiter(text: str) -> str:
     """What stands between the cells, if the header names a pair; else nothing."""
-    csv.field_size_limit(MOST_TEXT_BYTES)
-    for delimiter in DELIMITERS:
-        header = _named(next(csv.reader(io.StringIO(text[:HEADER], newline=""), delimiter=delimiter), []))
+    for delimiter in tables.DELIMITERS:
+        _, cells = next(tables.rows(text[:HEADER], delimiter), (1, []))
+        header = _named(cells)
         if pair_of(dict.fromkeys(header, "")) and len({*header}) == len(header):
             return delimiter
     return ""

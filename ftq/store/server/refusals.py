@@ -37,7 +37,7 @@ _TAIL = "Correct what stands after the `?` of FTQ_DATABASE_URL, or after the hos
 _NO_PACKAGE = "FTQ_DATABASE_URL names PostgreSQL: pip install 'psycopg[binary]'   (requirements/postgres.txt)"
 _NO_DRIVER = f"FTQ_DATABASE_URL begins with postgresql+psycopg:// or sqlite:///. For example: {FORM}"
 ALL_TAKEN = re.compile(
-    "too many (clients|connections)|connection slots are reserved|no more connections allowed", re.IGNORECASE
+    "(?i:too many (?:clients|connections)|connection slots are reserved|no more connections allowed)"
 )
 # (words of the error, what is wrong, what to type or to look at); \1 is what stands in the brackets
 REFUSALS = (
@@ -80,6 +80,6 @@ REFUSALS = (
 def refusal(cause: str) -> tuple[str, str]:
     """(what is wrong, what to type or to look at). Where the words are new, the first is empty."""
     for mark, what, fix in REFUSALS:
-        if match := re.search(mark, cause, 0 if mark != ALL_TAKEN.pattern else re.IGNORECASE):
+        if match := re.search(mark, cause):
             return match.expand(what), match.expand(fix)
     return "", f"Check that the server is there. {FORM}"
