@@ -95,5 +95,5 @@ def lacking(dtype: str) -> str:
         exact = left @ right.t()
         error = float((multiply(left, *quantize(right)) - exact).norm() / exact.norm())
     except (RuntimeError, AttributeError, NotImplementedError) as problem:  # older cards and other makers' have none
-        return str(problem).strip().splitlines()[0][:200]
+        return (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]
     return "" if error < NEAR else f"a product is wrong by {error:.0%}"

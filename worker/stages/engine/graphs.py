@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ftq.errors import first_line
 from worker.stages.engine.device import limit
 from worker.stages.model.tokens import IGNORED
 
@@ -116,7 +117,7 @@ class Recorder:
                 self._record(model, size, learned, loss.device)
         except Exception as problem:  # a library's newer version may do what can't be recorded
             traceback.print_exc()
-            self._stop(f"a step can't be recorded: {str(problem).splitlines()[0][:200]}")
+            self._stop(f"a step can't be recorded: {first_line(problem)[:200]}")
         _take(learned)
         return loss
 
