@@ -16,7 +16,7 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from tests.tools import free_port, listens, until
+from tests.tools import free_port, freeze, listens, until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -92,7 +92,7 @@ class FreezingServer(BucketServer):
         until(lambda: listens(self.port))
 
     def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)

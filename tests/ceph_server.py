@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 from tests.bucket_server import BucketServer
-from tests.tools import free_port, until
+from tests.tools import free_port, freeze, until
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 INSTALL = "apt-get install --no-install-recommends ceph-mon ceph-osd radosgw"
@@ -84,7 +84,7 @@ class CephServer(BucketServer):
     def freeze(self) -> None:
         """Take connections, and answer nothing."""
         assert self._gateway
-        self._gateway.send_signal(signal.SIGSTOP)
+        freeze(self._gateway.pid)
 
     def thaw(self) -> None:
         assert self._gateway

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools import free_port, until
+from tests.tools import free_port, freeze, until
 
 AZURITE, NODE = "3.37.0", 20
 ACCOUNT = "devstoreaccount1"  # Azurite's own, with a key that everybody knows
@@ -73,7 +73,7 @@ class CloudServer:
     def freeze(self) -> None:
         """Take connections, and answer nothing."""
         assert self._process
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         assert self._process

@@ -19,7 +19,7 @@ from flower_tools import LOGIN, Bench, free_port, until
 
 from ftq.files.run_dir import STAGES
 from ftq.programs import UpOptions
-from tests.tools import PATIENCE
+from tests.tools import PATIENCE, freeze
 from worker.host import broker
 
 ROOT = Path(__file__).parents[1]
@@ -187,7 +187,7 @@ def test_a_training_does_not_need_the_broker(bench: Bench, fault: str) -> None:
     until(lambda: bench.steps(run) > 1)
     assert bench.broker
     if fault == "frozen":
-        bench.broker.send_signal(signal.SIGSTOP)
+        freeze(bench.broker.pid)
     else:
         bench.stop_broker()
     until(lambda: bench.steps(run) > 300)  # 15 s of training: longer than a lease

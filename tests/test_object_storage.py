@@ -19,7 +19,7 @@ from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from tests.bucket_server import BucketServer
 from tests.tiny import make_tiny_model
-from tests.tools import PATIENCE, Bench, give_time, gone, until
+from tests.tools import PATIENCE, Bench, freeze, give_time, gone, until
 
 pytestmark = pytest.mark.slow
 LEASE = 6.0  # seconds, where one has to be over
@@ -63,7 +63,7 @@ class Site:
         query = sa.text("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
         engine = sa.create_engine(self.database)
         while True:
-            worker.signal(signal.SIGSTOP)
+            freeze(*filter(None, (worker.process.pid, worker.child())))
             with engine.connect() as connection:
                 if connection.scalar(query) == 0:
                     break

@@ -18,7 +18,7 @@ from benchmarks.drill_machine import Worker, tell
 from ftq import queue
 from ftq.files.run_dir import STAGES
 from tests import tools
-from tests.tools import PATIENCE, until
+from tests.tools import PATIENCE, freeze, until
 
 pytestmark = pytest.mark.slow
 WAITS = {"train": {"1": "wait"}}
@@ -205,8 +205,7 @@ def test_a_frozen_worker_comes_too_late(bench: Bench) -> None:
     busy, other = both_up(bench, "one")
     stage, frozen = bench.stage_pid(bench.run("one")), bench.run("one").stage("train").attempt
     with bench.client.store.writing():  # frozen while it writes, it would keep SQLite locked for all
-        busy.signal(signal.SIGSTOP)
-        tell(stage, signal.SIGSTOP)
+        freeze(*filter(None, (busy.process.pid, busy.child(), stage)))
     bench.end_leases()
     until(lambda: bench.has("one", "lost", "train"))
     busy.signal(signal.SIGCONT)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -47,6 +49,23 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def freeze(*pids: int) -> None:
+    """Stop processes (SIGSTOP). Threads run on for milliseconds after the signal is sent, which is enough to answer."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        until(lambda pid=pid: set(_states(pid)) <= set("TZ"))  # type: ignore[misc]
+
+
+def _states(pid: int) -> list[str]:
+    """The state of each of its threads, as in ps."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found.append(thread.read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 def succeed(store: RunStore, run_id: str, *stages: str, attempt: int = 1, key: str | None = None, **how: Any) -> Run:
