@@ -89,6 +89,9 @@ def cases(model: str) -> list[Case]:
         Case("ftq with FP8, later run", model, steps=MORE_STEPS, fp8=True),
         Case("ftq, 8 examples a step", model, steps=FEW_AT_ONCE, few=8),
         Case("ftq, 8 examples a step, no CUDA graphs", model, steps=FEW_AT_ONCE, few=8, graphs=False),
+        Case("ftq, 8 examples a step, one of 20 held out", model, steps=FEW_AT_ONCE, few=8, held_out=20),
+        Case("ftq with FP8, 8 examples a step", model, steps=FEW_AT_ONCE, few=8, fp8=True),
+        Case("ftq in 8 GiB, 8 examples a step", model, steps=FEW_AT_ONCE, few=8, limit=8),
         Case("ftq, PyTorch's own attention", model, attention="off"),  # the same where there is no other one
         Case("ftq, one of 20 held out", model, held_out=20),
         peer("unsloth 16 bit", "unsloth_script", *full, *SIXTEEN),
@@ -181,7 +184,7 @@ class Bench:
             arguments += ["--set", f"gpus={case.gpus}", "--set", "batch_size=64",
                           "--set", f"gradient_accumulation_steps={case.gpus}"]  # fmt: skip
         if case.fp8:
-            arguments += ["--set", "load_in_fp8=auto"]
+            arguments += ["--set", f"load_in_fp8={'true' if case.few else 'auto'}"]  # auto: not for steps that small
         if case.few:
             arguments += ["--set", f"step_examples={case.few}", "--set", f"cuda_graphs={str(case.graphs).lower()}"]
         if case.held_out:
