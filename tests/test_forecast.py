@@ -179,7 +179,7 @@ def test_the_last_error_on_that_card_corrects_the_forecast(store: Store, manual:
     store.do(store.add("aaaa1111", "one", model="phi-3.5-mini"), "prepare", 500)
     token = store.begin("aaaa1111", "train", 400)
     plan = {"card": H100["gpu"], "engine": "unsloth", "load_in_4bit": before.load_in_4bit, "steps": 10,
-            "gradient_checkpointing": before.gradient_checkpointing,
+            "gradient_checkpointing": before.gradient_checkpointing, "dtype": "bfloat16", "padding_free": True,
             "predicted": {"peak": 100, "seconds": 10.0, "step_seconds": 1.0},
             "measured": {"peak": 90, "seconds": 11.8, "steps": 10, "step_seconds": 1.2}}  # fmt: skip
     store.runs.plan(token, "m", plan)

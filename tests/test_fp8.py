@@ -9,7 +9,7 @@ import pytest
 
 from ftq.errors import UserError
 from ftq.plan import decide, memory
-from ftq.plan.card import GIB, Card, Correction, Machine, parse_card
+from ftq.plan.card import CARD, GIB, Card, Correction, Factors, Machine, parse_card
 from ftq.plan.decide import Rows, Training
 from ftq.plan.plan import Plan
 from ftq.spec import models
@@ -185,10 +185,10 @@ def test_a_resumed_run_keeps_its_base_where_the_card_can() -> None:
 
 def test_what_was_learned_of_one_precision_corrects_not_the_memory_of_another() -> None:
     plan = chosen()
-    known = Correction("unsloth", False, False, peak=1.5, seconds=1.2)
+    known = Correction(replace(plan, load_in_fp8=False).measured_as, 1.5, 1.2, CARD, True, alike=True)
     card = replace(HOPPER.card, corrections=(known,))
-    assert card.correction(replace(plan, load_in_fp8=False).measured_as) == known
-    assert (card.correction(plan.measured_as).peak, card.correction(plan.measured_as).seconds) == (1.0, 1.2)
+    assert card.factors(known.way, played=False, fills=True) == Factors(1.5, 1.2, 1.0)
+    assert card.factors(plan.measured_as, played=False, fills=True) == Factors(1.0, 1.2, 1.0)
 
 
 def test_the_layers_that_gain_are_counted_as_the_model_has_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 
 from ftq.files.run_dir import RunDir
 from ftq.plan import calibration, decide, duration, memory
-from ftq.plan.card import AGAIN, FIRST, GIB, OTHER_ROWS, RESUMED, USABLE, Card, Correction, Machine, Start, Way
+from ftq.plan.card import AGAIN, CARD, FIRST, GIB, OTHER_ROWS, RESUMED, USABLE, Card, Correction, Machine, Start, Way
 from ftq.plan.decide import Rows, Training
 from ftq.plan.plan import Handover, Plan
 from ftq.spec import models
@@ -163,7 +164,7 @@ def test_memory_and_time_grow_with_the_tokens(four_bit: bool, checkpointing: boo
     plan = replace(ANY_PLAN, engine=engine, load_in_4bit=four_bit, gradient_checkpointing=checkpointing)
     peaks = [memory.peak(PHI, ADAPTER, replace(plan, tokens=tokens)) for tokens in (0, 1, 512, 2048, 16384)]
     assert all(less < more for less, more in pairwise(peaks))
-    times = [duration.micro_batch_seconds(PHI, ADAPTER, plan, tokens, 500, 7e14) for tokens in (1024, 8192, 65536)]
+    times = [duration.micro_batch(PHI, ADAPTER, plan, tokens, 500, 7e14).seconds() for tokens in (1024, 8192, 65536)]
     assert times[0] <= times[1] < times[2]
 
 
@@ -176,7 +177,7 @@ def test_4_bit_and_checkpointing_need_less_and_take_longer() -> None:
     for shape in (PHI, MEDIUM):
         *peaks, sixteen, _ = [memory.peak(shape, ADAPTER, plan) for plan in plans]
         assert peaks == sorted(set(peaks)) and peaks[1] < sixteen
-    times = [duration.micro_batch_seconds(PHI, ADAPTER, plan, 8192, 500, 7e14) for plan in plans]
+    times = [duration.micro_batch(PHI, ADAPTER, plan, 8192, 500, 7e14).seconds() for plan in plans]
     assert times[1] > times[-1]
 
 
@@ -248,7 +249,9 @@ def test_a_plan_as_json_is_read_back_whatever_stands_beside_it() -> None:
     plan = decide.decide(training(), H100)
     assert plan is not None
     value = {**plan.to_json(), "card": "H100", "message": "m", "measured": {"peak": 1}}
-    assert Plan.from_json(value) == replace(plan, step_seconds=round(plan.step_seconds, 6))
+    peak, seconds = plan.derived
+    rounded = replace(plan, step_seconds=round(plan.step_seconds, 6), derived=(peak, round(seconds, 6)))
+    assert Plan.from_json(value) == rounded and plan.derived == (plan.peak, plan.step_seconds)
     assert Plan.from_json(ANY_PLAN.to_json()) == ANY_PLAN
     assert "predicted" not in ANY_PLAN.to_json()
 
@@ -256,12 +259,17 @@ def test_a_plan_as_json_is_read_back_whatever_stands_beside_it() -> None:
 def test_what_is_handed_over_is_read_back_and_a_file_of_another_kind_is_none(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert Handover.read(run) == Handover()
-    known = Handover({"batch_size": 1}, (Correction("trl", False, True, 0.9, 1.1),), ANY_PLAN)
+    seen = Correction(WAY, 0.9, 1.1, CARD, True, here=True)
+    known = Handover({"batch_size": 1}, (seen,), ANY_PLAN, (Start(WAY, FIRST, 9.0, alike="rows"),))
     known.write(run)
     assert Handover.read(run) == known
     for text in ("[]", "{half", '{"plan": {"batch_size": 1}}', '{"corrections": [{"of": "a later version"}]}'):
         run.train_json.write_text(text)
         assert Handover.read(run) == Handover()
+    earlier = {"changes": {"batch_size": 1}, "plan": ANY_PLAN.to_json(), "starts": [{"engine": "trl", "began": FIRST}],
+               "corrections": [{"engine": "trl", "load_in_4bit": False, "peak": 0.9}]}  # fmt: skip
+    run.train_json.write_text(json.dumps(earlier))  # of a worker of an earlier version, which ended in the middle
+    assert Handover.read(run) == Handover({"batch_size": 1}, plan=ANY_PLAN)
 
 
 # ---- predictions and what became of them ------------------------------------------------------------------
@@ -291,38 +299,42 @@ def test_a_part_of_an_epoch_begins_with_the_step_that_has_most_tokens() -> None:
     assert duration.heavier(replace(tenth, padding_free=False), known) == 0
 
 
-WAY = ("unsloth", True, True)
+WAY = Way("unsloth", True, True, False, "bfloat16", True)
 
 
 def test_how_a_training_begins_is_known_by_what_its_worker_has_trained() -> None:
     def begins(*starts: Start) -> str:
-        return replace(H100.card, starts=starts).begins(Way("unsloth", True, True, False))
+        return replace(H100.card, starts=starts).begins(WAY)
 
-    here = Start(*WAY, FIRST, 40.0, here=True, alike="rows")
+    here = Start(WAY, FIRST, 40.0, here=True, alike="rows")
     assert begins() == FIRST
     assert begins(here) == AGAIN
     assert begins(replace(here, alike="model")) == OTHER_ROWS
     assert begins(replace(here, alike="")) == begins(replace(here, here=False)) == FIRST
-    others = ({"load_in_4bit": False}, {"engine": "trl"}, {"load_in_fp8": True})
-    assert {begins(replace(here, **other)) for other in others} == {FIRST}
+    others = ({"load_in_4bit": False}, {"engine": "trl"}, {"load_in_fp8": True}, {"dtype": "float16"}, {"gpus": 2})
+    assert {begins(replace(here, way=WAY._replace(**other))) for other in others} == {FIRST}
 
 
-def test_the_start_is_what_such_starts_took_on_this_worker_else_on_others_else_a_guess() -> None:
+def test_the_start_is_what_this_training_took_before_else_what_others_and_a_guess_say() -> None:
     plan = decide.smallest(training(), H100)
+    assert plan.measured_as == WAY
 
     def starting(*starts: Start, began: str = FIRST, plan: Plan = plan) -> float:
         return duration.starting_seconds(plan, replace(H100.card, starts=starts), began)
 
-    def took(*seconds: float | None, here: bool = True) -> list[Start]:
-        return [Start(*WAY, FIRST, each, here) for each in seconds]
+    def took(*seconds: float | None, here: bool = True, alike: str = "model", way: Way = WAY) -> list[Start]:
+        return [Start(way, FIRST, each, here, alike) for each in seconds]
 
     guess = duration.STARTING_SECONDS
     assert starting(*took(50.0, None, 30.0, 42.0), *took(9.0, 9.0, 9.0, 9.0, here=False)) == 42.0
     assert starting(*took(1.0, 2.0, 3.0, 4.0, 5.0, 99.0, 99.0, 99.0)) == 3.0  # the newest
-    assert starting(*took(None), *took(9.0, here=False)) == 9.0
-    assert starting(*took(9.0), began=AGAIN) == guess[AGAIN] < guess[OTHER_ROWS] < guess[FIRST]
+    assert starting(*took(50.0), *took(9.0, 9.0, alike="", way=WAY._replace(load_in_fp8=True))) == 50.0
+    # Of others the guess is one: a small model's start, or one in FP8, is not this one's.
+    assert starting(*took(None), *took(10.0, here=False)) == (guess[FIRST] + 10.0) / 2
+    assert starting(*took(10.0, 12.0, alike=""), *took(90.0, 90.0, here=False)) == 12.0
+    assert starting(*took(42.0), began=AGAIN) == 1.2 * guess[AGAIN]  # what is longer than usual once, is so again
+    assert guess[AGAIN] < guess[OTHER_ROWS] < guess[FIRST]
     assert starting(plan=replace(plan, gpu=False)) == starting(plan=replace(plan, engine="trl")) == duration.SOON
-    assert starting(*took(9.0), began=AGAIN, plan=replace(plan, gpu=False)) == 9.0  # nothing is compiled: all are alike
     resumed = duration.loop(plan, H100.card, training(), 0, resumes=True)
     assert (resumed.began, resumed.starting) == (RESUMED, guess[RESUMED])
 
@@ -357,7 +369,13 @@ def test_of_two_plans_about_as_quick_the_one_that_rounds_nothing() -> None:
 def test_4_bit_is_never_taken_for_its_speed_where_16_bit_has_room_for_the_same_batches() -> None:
     """Whatever other runs on this card have shown: a correction is of another model, or of batches of another size."""
     ways = [(four_bit, saving) for four_bit in (False, True) for saving in (False, True)]
-    quick = seen(*(Correction("unsloth", *way, seconds=0.5 if way[0] else 1.0) for way in ways))
+    quick = seen(
+        *(
+            Correction(WAY._replace(load_in_4bit=four_bit, checkpointing=saving), seconds=0.5, bound=CARD, here=True)
+            for four_bit, saving in ways
+            if four_bit
+        )
+    )
     plan = decide.choose(training(), quick)
     assert plan and not plan.load_in_4bit
     small = replace(quick, card=replace(quick.card, memory=10 * GIB))
@@ -405,19 +423,6 @@ def test_a_small_model_needs_what_its_process_grew_by(dtype: str, grew: float) -
     assert memory.peak(small, small.adapter(32, PROJECTIONS), plan) / GIB == pytest.approx(grew, rel=0.1)
 
 
-def test_a_correction_is_that_of_the_same_way_to_train_and_of_another_the_time() -> None:
-    known = (Correction("trl", True, True, 9.0, 9.0), Correction("unsloth", True, True, 1.1, 1.5),
-             Correction("unsloth", False, False, 0.9, 1.2))  # fmt: skip
-    card = seen(*known).card
-    assert card.correction(Way("unsloth", False, False, False)) == known[2]
-    assert card.correction(Way("unsloth", True, True, False)) == known[1]
-    assert card.correction(Way("unsloth", True, False, False)) == Correction("unsloth", True, False, 1.0, 1.5)
-    assert H100.card.correction(Way("unsloth", True, False, False)) == Correction("unsloth", True, False, 1.0, 1.0)
-    plain = training(load_in_4bit=False, gradient_checkpointing=False)
-    before, after = (next(decide.plans(plain, machine)) for machine in (H100, seen(*known)))
-    assert (after.peak, after.step_seconds) == (int(before.peak * 0.9), before.step_seconds * 1.2)
-
-
 PLAN: dict[str, Any] = {
     "engine": "unsloth", "load_in_4bit": True, "gradient_checkpointing": "unsloth", "steps": 100,
     "predicted": {"peak": 1000, "seconds": 60.0, "step_seconds": 0.5, "corrected": {"peak": 1.0, "seconds": 1.0}},
@@ -430,13 +435,14 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
 
 
 def test_measured_over_predicted() -> None:
-    assert calibration.correction(PLAN) == Correction("unsloth", True, True, 0.9, 1.2)
+    known = Correction(Way("unsloth", True, True), 0.9, 1.2)
+    assert calibration.correction(PLAN) == known
     before = changed("predicted", corrected={"peak": 1.5, "seconds": 0.5})
-    assert calibration.correction(before) == Correction("unsloth", True, True, 1.35, 0.6)
-    assert calibration.correction(changed("measured", peak=None)) == Correction("unsloth", True, True, 1.0, 1.2)
-    assert calibration.correction(changed("measured", steps=3)) == Correction("unsloth", True, True, 0.9, 1.0)
+    assert calibration.correction(before) == replace(known, peak=1.35, seconds=0.6)
+    assert calibration.correction(changed("measured", peak=None)) == replace(known, peak=None)
+    assert calibration.correction(changed("measured", steps=3)) == replace(known, seconds=None)
     wild = changed("measured", peak=100_000, step_seconds=0.01)
-    assert calibration.correction(wild) == Correction("unsloth", True, True, 2.0, 0.5)
+    assert calibration.correction(wild) == replace(known, peak=2.0, seconds=0.5)
     for nothing in (None, {}, {"message": "m"}, {**PLAN, "measured": None}, changed("measured", peak=None, steps=1)):
         assert calibration.correction(nothing) is None
 
@@ -452,11 +458,12 @@ def test_how_earlier_trainings_began_and_what_that_took() -> None:
         None,
         {"message": "m"},
     ]
+    way = Way("unsloth", True, True)
     assert calibration.starts(records, "w", "m", "d") == (
-        Start(*WAY, AGAIN, 7.5, here=True, alike="rows"),
-        Start(*WAY, FIRST, None, here=True, alike="rows"),
-        Start(*WAY, FIRST, None, here=False, alike="model"),
-        Start(*WAY, FIRST, None, here=True, alike=""),
+        Start(way, AGAIN, 7.5, here=True, alike="rows"),
+        Start(way, FIRST, None, here=True, alike="rows"),
+        Start(way, FIRST, None, here=False, alike="model"),
+        Start(way, FIRST, None, here=True, alike=""),
     )
     assert [start.here for start in calibration.starts([told, {**PLAN}], "", "m", None)] == [False, False]
     assert calibration.starts([told], "w", "m", None)[0].alike == "model"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ftq.errors import NotFound, did_you_mean
 GIB = 2**30
 TERA = 1e12
 USABLE = 0.94  # of the free memory: the rest is the allocator's loss
-NEWEST = 5  # earlier trainings whose starts are looked at: the one in the middle counts
+NEWEST = 5  # earlier trainings that are looked at: the one in the middle counts
 MOST_GIB = 1000  # of a card's memory; a larger number is a card's name: 4090
 
 # name -> (GiB, FLOP/s); the first whose words are all in the driver's name is taken. Memory is the maker's; the speed
@@ -39,13 +39,30 @@ FP8 = {"B200", "H200", "GH200", "H100 PCIe", "H100", "L40S", "L40", "L4", "RTX 6
 FIRST, OTHER_ROWS, AGAIN, RESUMED = "first", "other rows", "again", "resumed"
 
 
+# What most of a step's time goes into: the card's arithmetic; the host, which starts the kernels one by one, or as
+# recorded graphs. A step that two of them take is bound by neither.
+CARD, HOST, PLAYED, BOTH = "card", "host", "played", ""
+
+
 class Way(NamedTuple):
     """What decides about a training's memory, speed and kernels, so that one run tells of another done the same way."""
 
     engine: str
-    load_in_4bit: bool
-    checkpointing: bool
-    load_in_fp8: bool
+    load_in_4bit: bool = False
+    checkpointing: bool = False
+    load_in_fp8: bool = False
+    dtype: str = ""
+    padding_free: bool = False
+    gpus: int = 1
+
+    def tells_of(self, other: Way) -> bool:
+        """Whether the time of its steps says something of the other's.
+
+        A 16-bit run shows what the card reaches. One in 4 bit or FP8 has a time of its own for making the numbers.
+        """
+        precision = (self.load_in_4bit, self.load_in_fp8)
+        alike = (self.engine, self.dtype, self.gpus) == (other.engine, other.dtype, other.gpus)
+        return alike and precision in ((False, False), (other.load_in_4bit, other.load_in_fp8))
 
 
 @dataclass(frozen=True)
@@ -55,34 +72,36 @@ class Start:
     `here`: by the worker that the next one goes to. `alike`: what both have in common, "model" or "rows" or "".
     """
 
-    engine: str
-    load_in_4bit: bool
-    checkpointing: bool
+    way: Way
     began: str
     seconds: float | None
     here: bool = False
     alike: str = ""
-    load_in_fp8: bool = False
-
-    @property
-    def way(self) -> Way:
-        return Way(self.engine, self.load_in_4bit, self.checkpointing, self.load_in_fp8)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """measured / predicted of an earlier run: of the peak memory and of a step's time."""
+    """measured / derived of an earlier run: of the peak memory and of a step's time; None for what wasn't measured.
 
-    engine: str
-    load_in_4bit: bool
-    checkpointing: bool
+    `bound`: by what its steps were bound. `fills`: most of its peak was what the rows' tokens take; None: not known.
+    `here`, `alike`: on the worker, of the model that the next one has.
+    """
+
+    way: Way
+    peak: float | None = None
+    seconds: float | None = None
+    bound: str = BOTH
+    fills: bool | None = None
+    here: bool = False
+    alike: bool = False
+
+
+class Factors(NamedTuple):
+    """What a prediction is multiplied by: its memory, the card's part of a step, the host's part."""
+
     peak: float = 1.0
-    seconds: float = 1.0
-    load_in_fp8: bool = False
-
-    @property
-    def way(self) -> Way:
-        return Way(self.engine, self.load_in_4bit, self.checkpointing, self.load_in_fp8)
+    card: float = 1.0
+    host: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,33 +123,62 @@ class Card:
     def gpu(self) -> bool:
         return self.name != "CPU"
 
-    def correction(self, way: Way) -> Correction:
-        """The correction for this way to train.
+    def factors(self, way: Way, played: bool, fills: bool) -> Factors:
+        """What earlier runs have shown of a training done this way, whose steps are `played` as graphs.
 
-        A run done another way corrects only the time: the card's speed carries over, the memory doesn't.
+        Of memory only the same model's runs tell. Each part of a step's time is learned from the runs in which it was
+        most of it, of this model or another. A run in which no part was tells only of its own model.
         """
-        if same := next((known for known in self.corrections if known.way == way), None):
-            return same
-        seconds = next((known.seconds for known in self.corrections if known.engine == way.engine), 1.0)
-        return Correction(way.engine, way.load_in_4bit, way.checkpointing, seconds=seconds, load_in_fp8=way.load_in_fp8)
+        telling = [known for known in self.corrections if known.way.tells_of(way)]
+        same = [known for known in self.corrections if known.alike and known.way == way]
+        whole = _nearest([(known, known.seconds) for known in same if known.bound == BOTH], way)
+
+        def part(bound: str) -> float:
+            return _nearest([(known, known.seconds) for known in telling if known.bound == bound], way) or whole or 1.0
+
+        peak = _nearest([(known, known.peak) for known in same if known.fills in (None, fills)], way)
+        return Factors(peak or 1.0, part(CARD), part(PLAYED if played else HOST))
 
     def begins(self, way: Way) -> str:
         """How a training done this way begins, if it doesn't go on from a checkpoint."""
         done = {start.alike for start in self.starts if start.here and start.way == way}
         return AGAIN if "rows" in done else OTHER_ROWS if "model" in done else FIRST
 
-    def starting(self, engine: str, began: str | None) -> float | None:
-        """What trainings that began so (None: in any way) took beside steps and looks: on this worker, else on others.
+    def starting(self, way: Way, began: str, guesses: dict[str, float]) -> float:
+        """What a training that begins so takes beside steps and looks: as this one did before on this worker.
 
-        None if none has measured it.
+        Before that, what such a start took there, or on others, a guess among it; and where this training began
+        otherwise before, as many times as much as it then took more than others.
         """
-        known = [start for start in self.starts if start.engine == engine and began in (None, start.began)]
-        return _middle(start.seconds for start in known if start.here) or _middle(start.seconds for start in known)
+        timed = [start for start in self.starts if start.seconds is not None and start.began in guesses]
+        known = [start for start in timed if start.way.engine == way.engine]
+        own = [start for start in known if start.here and start.alike and start.way == way]
+
+        def usual(began: str) -> float:
+            such = [start for start in known if start.began == began]
+            return _middle([start for start in such if start.here] or such, guesses[began]) or guesses[began]
+
+        if same := _middle([start for start in own if start.began == began]):
+            return same
+        sizes = [start.seconds / usual(start.began) for start in own if start.seconds is not None][:NEWEST]
+        return usual(began) * (min(2.0, max(0.5, median(sizes))) if sizes else 1.0)
 
 
-def _middle(seconds: Iterable[float | None]) -> float | None:
-    measured = [value for value in seconds if value is not None][:NEWEST]
-    return median(measured) if measured else None
+def _middle(starts: Sequence[Start], *guess: float) -> float | None:
+    measured = [start.seconds for start in starts if start.seconds is not None][:NEWEST]
+    return median([*guess, *measured]) if measured else None
+
+
+def _nearest(known: Sequence[tuple[Correction, float | None]], way: Way) -> float | None:
+    """The middle value of the newest that are nearest: on this worker, done this way, of this model, in this order."""
+
+    def near(one: Correction) -> tuple[bool, bool, bool]:
+        return one.here, one.way == way, one.alike
+
+    measured = [(near(one), value) for one, value in known if value is not None]
+    nearest = max((rank for rank, _ in measured), default=None)
+    values = [value for rank, value in measured if rank == nearest][:NEWEST]
+    return median(values) if values else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from ftq.plan import duration, memory
+from ftq.plan import calibration, duration, memory
 from ftq.plan.card import Machine
 from ftq.plan.plan import CHOSEN, Plan
 from ftq.spec.recipe import recipe_of
@@ -289,10 +289,10 @@ def _with_cost(plan: Plan, training: Training, machine: Machine) -> Plan:
     assert shape
     adapter = shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules)
     row = rows.mean if plan.padding_free else rows.filled(plan.batch_size, plan.examples_in_step)
+    step = duration.step(shape, adapter, plan, plan.batch_size * row, rows.mean, card.flops or SOME_SPEED)
     peak = memory.peak(shape, adapter, plan, machine.spread_keys)
-    step = duration.step_seconds(shape, adapter, plan, plan.batch_size * row, rows.mean, card.flops or SOME_SPEED)
-    known = card.correction(plan.measured_as)
-    return replace(plan, peak=int(peak * known.peak), step_seconds=step * known.seconds)
+    kept = plan.tokens * memory.token_bytes(shape, plan, machine.spread_keys)
+    return calibration.corrected(plan, card, step, peak, fills=2 * kept > peak)
 
 
 def _fixed(value: int | str) -> int | None:

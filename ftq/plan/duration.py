@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftq.plan.card import AGAIN, FIRST, OTHER_ROWS, RESUMED, Card
+from ftq.plan.card import AGAIN, BOTH, CARD, FIRST, HOST, OTHER_ROWS, PLAYED, RESUMED, Card
 from ftq.plan.plan import Plan
 from ftq.spec.shape import Shape
 
@@ -30,6 +30,7 @@ STEP_SECONDS, MICRO_BATCH_SECONDS = 0.01, 0.02  # of the host, while the device 
 # cache and loaded; a checkpoint is written at the end. Plain TRL and a CPU compile nothing.
 STARTING_SECONDS = {FIRST: 28.0, OTHER_ROWS: 16.0, AGAIN: 10.0, RESUMED: 10.0}
 SOON = 1.0
+MOST_OF_IT = 2.0  # times the rest: what takes so long bounds a step
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,8 @@ def loop(plan: Plan, card: Card, training: Training, held_out: int, resumes: boo
 def starting_seconds(plan: Plan, card: Card, began: str) -> float:
     """What the loop takes beside its steps and evaluations: as measured, or a guess."""
     compiles = plan.gpu and plan.engine == "unsloth"
-    known = card.starting(plan.engine, began if compiles else None)
-    guess = STARTING_SECONDS[began] if compiles else SOON
-    return guess if known is None else known
+    guesses = STARTING_SECONDS if compiles else dict.fromkeys(STARTING_SECONDS, SOON)
+    return card.starting(plan.measured_as, began, guesses)
 
 
 def heavier(plan: Plan, training: Training) -> float:
@@ -81,15 +81,49 @@ def evaluations(plan: Plan, examples: int, eval_steps: int | str) -> int:
     return math.ceil(plan.steps / every)
 
 
-def step_seconds(shape: Shape, adapter: int, plan: Plan, tokens: float, length: float, flops: float) -> float:
-    """An optimiser step, whose micro-batches hold so many tokens on average. The rest as in micro_batch_seconds."""
+@dataclass(frozen=True)
+class Step:
+    """What an optimiser step takes, in seconds: by its parts as they would be alone.
+
+    `card` are the matrix products, `launches` the host's starting of the kernels, which goes on beside them; `waits`
+    what the host does while the device waits, `reads` what the device only reads and writes.
+    """
+
+    card: float
+    launches: float
+    waits: float
+    reads: float
+    played: bool  # most launches are recorded ones
+
+    def seconds(self, card: float = 1.0, host: float = 1.0) -> float:
+        """The whole, where card and host take so many times what the formulas say."""
+        both = (card * self.card) ** 4 + (host * self.launches) ** 4  # the longer one, more where they are alike
+        return host * self.waits + float(both**0.25) + card * self.reads
+
+    @property
+    def bound(self) -> str:
+        """What takes twice as long as all that it isn't, if anything does."""
+        host = self.launches + self.waits
+        if self.card >= MOST_OF_IT * (host + self.reads):
+            return CARD
+        return (PLAYED if self.played else HOST) if host >= MOST_OF_IT * (self.card + self.reads) else BOTH
+
+
+def step(shape: Shape, adapter: int, plan: Plan, tokens: float, length: float, flops: float) -> Step:
+    """An optimiser step, whose micro-batches hold so many tokens on average. The rest as in `micro_batch`."""
     reached = flops * (EFFICIENCY[plan.engine] if plan.gpu else CPU_EFFICIENCY)
-    micro = micro_batch_seconds(shape, adapter, plan, tokens, length, reached)
-    optimiser = adapter * ADAM_SECONDS + STEP_SECONDS
-    return plan.gradient_accumulation_steps / plan.gpus * micro + optimiser
+    micro = micro_batch(shape, adapter, plan, tokens, length, reached)
+    batches = plan.gradient_accumulation_steps / plan.gpus
+    return Step(
+        batches * micro.card,
+        batches * micro.launches,
+        batches * micro.waits + STEP_SECONDS,
+        batches * micro.reads + adapter * ADAM_SECONDS,
+        micro.played,
+    )
 
 
-def micro_batch_seconds(shape: Shape, adapter: int, plan: Plan, tokens: float, length: float, flops: float) -> float:
+def micro_batch(shape: Shape, adapter: int, plan: Plan, tokens: float, length: float, flops: float) -> Step:
     """Forward and backward of a micro-batch, at so many FLOP/s.
 
     `adapter` is the number of its weights, `length` the mean row's: attention grows with it.
@@ -99,12 +133,8 @@ def micro_batch_seconds(shape: Shape, adapter: int, plan: Plan, tokens: float, l
     weights -= (1 - FP8_TIME) * shape.gaining if plan.load_in_fp8 else 0
     attention = shape.layers * shape.query * length  # multiply-adds of a token's half square of scores, twice
     compute = tokens * 2 * passes * (weights + attention) / flops
-    launches = shape.layers * _layer_seconds(plan) * passes / 2
-    both = math.sqrt(math.hypot(compute**2, launches**2))  # side by side: the longer one, more where they are alike
-    return MICRO_BATCH_SECONDS + both + (passes * shape.linear * DEQUANTISE_SECONDS if plan.load_in_4bit else 0.0)
-
-
-def _layer_seconds(plan: Plan) -> float:
-    """The mean over a run's steps."""
+    # The mean over a run's steps.
     usual = min(1.0, RECORDING_STEPS / max(1, plan.steps)) if plan.cuda_graphs else 1.0
-    return usual * LAYER_SECONDS + (1 - usual) * PLAYED_SECONDS
+    layer = usual * LAYER_SECONDS + (1 - usual) * PLAYED_SECONDS
+    read = passes * shape.linear * DEQUANTISE_SECONDS if plan.load_in_4bit else 0.0
+    return Step(compute, shape.layers * layer * passes / 2, MICRO_BATCH_SECONDS, read, usual < 0.5)

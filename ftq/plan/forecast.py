@@ -278,4 +278,4 @@ def _place_of(store: Reads, spec: dict[str, Any], worker: Worker, said: str, doc
 def _corrected(store: Reads, spec: dict[str, Any], card: Card, worker: str, documents_hash: str | None) -> Card:
     records = store.plans_on(card.name, spec["model"])
     starts = calibration.starts(records, worker, spec["model"], documents_hash)
-    return replace(card, corrections=calibration.corrections(records), starts=starts)
+    return replace(card, corrections=calibration.corrections(records, worker, spec["model"]), starts=starts)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ftq.files.run_dir import RunDir, write_json
-from ftq.plan.card import Correction, Start, Way
+from ftq.plan.card import BOTH, Correction, Start, Way
 
-COSTS = ("tokens", "steps", "peak", "step_seconds")  # of a Plan's fields; the others say how it is computed
+T = TypeVar("T")
+
+# Of a Plan's fields; the others say how it is computed.
+COSTS = ("tokens", "steps", "peak", "step_seconds", "derived", "bound", "fills")
 # What a plan chooses where the spec says auto, and an attempt takes over from the one before it.
 CHOSEN = ("batch_size", "gradient_accumulation_steps", "load_in_4bit", "load_in_fp8", "gradient_checkpointing")
 KEPT_BEFORE_TRAIN_JSON = (
@@ -27,7 +31,8 @@ KEPT_BEFORE_TRAIN_JSON = (
 class Plan:
     """How a training run is computed, and what that costs. What is an option has the option's name.
 
-    `peak` (bytes) and `step_seconds` are predictions, 0 for a model whose shape isn't known.
+    `peak` (bytes) and `step_seconds` are predictions, 0 for a model whose shape isn't known. `derived` are the same two
+    by the formulas alone, before earlier runs corrected them; `bound` and `fills` are as in `Correction`.
     """
 
     engine: str
@@ -46,17 +51,28 @@ class Plan:
     steps: int = 0
     peak: int = 0
     step_seconds: float = 0.0
+    derived: tuple[int, float] = (0, 0.0)
+    bound: str = BOTH
+    fills: bool = False
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """A plan that `to_json` wrote, whatever else is recorded beside it. KeyError for what is no plan."""
         said = {**value, **(value.get("predicted") or {})}
         required = {name: said[name] for name in ("engine", "gpu", "dtype")}
-        return cls(**required | {each.name: said[each.name] for each in fields(cls) if each.name in said})
+        told = {each.name: said[each.name] for each in fields(cls) if each.name in said}
+        return cls(**required | told | {"derived": tuple(told.get("derived") or (0, 0.0))})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, the time of a step to a microsecond."""
-        costs = {"peak": self.peak, "step_seconds": round(self.step_seconds, 6)}
+        peak, seconds = self.derived
+        costs = {
+            "peak": self.peak,
+            "step_seconds": round(self.step_seconds, 6),
+            "derived": [peak, round(seconds, 6)],
+            "bound": self.bound,
+            "fills": self.fills,
+        }
         return {**self.way, "tokens": self.tokens, "steps": self.steps} | ({"predicted": costs} if self.peak else {})
 
     @property
@@ -86,7 +102,9 @@ class Plan:
     @property
     def measured_as(self) -> Way:
         """Which other runs tell of this one's cost."""
-        return Way(self.engine, self.load_in_4bit, bool(self.gradient_checkpointing), self.load_in_fp8)
+        saving = bool(self.gradient_checkpointing)
+        precision = self.load_in_4bit, saving, self.load_in_fp8
+        return Way(self.engine, *precision, self.dtype, self.padding_free, self.gpus)
 
 
 @dataclass(frozen=True)
@@ -108,12 +126,11 @@ class Handover:
         """An empty one where there is no file, or none that this version can read."""
         value = _read(run.train_json)
         try:
-            corrections = tuple(Correction(**known) for known in value.get("corrections") or [])
-            starts = tuple(Start(**known) for known in value.get("starts") or [])
             plan = Plan.from_json(value["plan"]) if value.get("plan") else _plan_of_an_earlier_version(run)
         except (KeyError, TypeError, AttributeError):
             return cls()
-        return cls(value.get("changes") or {}, corrections, plan, starts)
+        corrections = _seen(value.get("corrections"), Correction)
+        return cls(value.get("changes") or {}, corrections, plan, _seen(value.get("starts"), Start))
 
     def write(self, run: RunDir) -> None:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -123,6 +140,13 @@ class Handover:
         write_json(
             run.train_json, {"changes": self.changes, "corrections": corrections, "plan": plan, "starts": starts}
         )
+
+
+def _seen(values: list[dict[str, Any]] | None, kind: Callable[..., T]) -> tuple[T, ...]:
+    """What earlier runs have shown; nothing where another version wrote it: the next attempt gets it anew."""
+    with suppress(KeyError, TypeError, AttributeError):
+        return tuple(kind(**{**known, "way": Way(*known["way"])}) for known in values or [])
+    return ()
 
 
 def _plan_of_an_earlier_version(run: RunDir) -> Plan | None:

@@ -192,9 +192,11 @@ class Supervisor:
         """Write train.json: the options changed so far, the corrections for this card, the plan so far."""
         card = hardware.facts(self.settings.memory_gb)["gpu"]
         records = self.store.plans_on(card, run.spec["model"])
-        starts = calibration.starts(records, self.worker, run.spec["model"], run.documents_hash)
+        model = run.spec["model"]
+        starts = calibration.starts(records, self.worker, model, run.documents_hash)
+        corrections = calibration.corrections(records, self.worker, model)
         changes = run.stage("train").changes or {}
-        Handover(changes, calibration.corrections(records), Handover.read(folder).plan, starts).write(folder)
+        Handover(changes, corrections, Handover.read(folder).plan, starts).write(folder)
 
     def _execute(self, run: Run, folder: RunDir, stage: str, attempt: int, watch: Watch) -> Outcome:
         """Run the stage's process to its end and renew the lease meanwhile."""

@@ -91,7 +91,7 @@ class Recorder:
 
     def __init__(self, trainer: Any, examples: int, longest: int) -> None:
         self.trainer, self.examples, self.longest = trainer, examples, longest
-        self.is_on = True
+        self.is_on, self.played = True, 0
         self._met: Counter[int] = Counter()
         self._recordings: dict[int, Recording] = {}
         self._gradients: dict[Any, torch.Tensor] = {}  # of all recordings: each of them begins by clearing them
@@ -105,6 +105,7 @@ class Recorder:
         self._met[size] += 1
         recording = self._recordings.get(size)
         if recording and recording.is_right:
+            self.played += 1
             return recording.play(inputs, count)
         if not recording and not self._pays(size):
             return usual()

@@ -95,7 +95,7 @@ def _run(trainer: Any, checkpoint: Checkpoint | None, watcher: Watcher) -> None:
     """Train. If memory runs out in a step, save what was learned before it."""
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-        watcher.ends(trainer.state)
+        watcher.ends(trainer.state, trainer.recorder.played if trainer.recorder else 0)
         return
     except RuntimeError as error:  # torch's OutOfMemoryError is one, and the CPU allocator's has no type of its own
         text = str(error)

@@ -83,8 +83,8 @@ class Watcher:
         """Begin the next step now, so that an evaluation or a checkpoint before it isn't in its time."""
         self.here = Moment(), self.tokens
 
-    def ends(self, state: Any) -> None:
-        """Report what was measured, beside the plan."""
+    def ends(self, state: Any, played: int = 0) -> None:
+        """Report what was measured, beside the plan. `played` steps were recorded ones."""
         if steps := state.global_step - self.began_step:
             self.report.plan(
                 "",
@@ -92,6 +92,7 @@ class Watcher:
                     "seconds": round(time.monotonic() - self.began_at, 1),
                     "steps": steps,
                     "peak": _peak(),
+                    "played": played,
                     **self.speed.measured(),
                 },
             )
