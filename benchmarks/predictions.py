@@ -146,7 +146,8 @@ def train(run: RunDir, records: list[dict[str, Any]], case: Case, attempt: int, 
     write_json(run.run_json, told)
     starts = calibration.starts(records, "here", case.model, str((case.seed, case.words)))
     own = sorted(records, key=lambda record: bool(record["model"] != case.model))
-    Handover(changes, calibration.corrections(own), Handover.read(run).plan, starts).write(run)
+    corrections = calibration.corrections(own, "here", case.model)
+    Handover(changes, corrections, Handover.read(run).plan, starts).write(run)
     command = [sys.executable, "-m", "benchmarks.predictions", "--stage", str(run.path), "--attempt", str(attempt)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "FTQ_STOP_AT": str(changes.get("max_steps", ""))}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

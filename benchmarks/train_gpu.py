@@ -214,7 +214,7 @@ class Bench:
         run = prepared(path, self.work / case.model, train, valid)
         records = sorted(self.records, key=lambda record: bool(record["model"] != case.model))
         begun = starts(records, WORKER, case.model, DOCUMENTS)
-        Handover(corrections=corrections(records), starts=begun).write(run)
+        Handover(corrections=corrections(records, WORKER, case.model), starts=begun).write(run)
         return run
 
 

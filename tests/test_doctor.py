@@ -473,6 +473,11 @@ def test_an_installation_that_lacks_a_package(thin: None, monkeypatch: pytest.Mo
     assert "nothing else can be looked at" in result.stdout
 
 
+def test_a_model_without_deep_says_what_to_type() -> None:
+    result = cli_tools.run("doctor", "--model", "phi-3.5-mini")
+    assert (result.exit_code, "ftq doctor --deep --model NAME" in result.stderr) == (2, True)
+
+
 def test_deep_on_a_thin_client_says_where_to_run_it(thin: None) -> None:
     result = cli_tools.run("doctor", "--deep")
     assert result.exit_code == 1 and "Run it where `ftq worker` runs." in result.stderr

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tiny import make_tiny_model
 
-from ftq.files.run_dir import STAGES, RunDir
+from ftq.files.run_dir import STAGES, RunDir, read_jsonl
 from worker.doctor import deep
-from worker.doctor.deep import examine, make_run, tail
+from worker.doctor.deep import begin_training, examine, make_run, tail
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,17 @@ def test_a_stage_that_fails_shows_why_and_where(tmp_path: Path, forks: None) -> 
     failed, log = found[-1], RunDir(tmp_path / "deep" / "run").log(found[-1].check)
     assert failed.level == "problem" and "nobody/has-this-model" in failed.message
     assert failed.fix == f"The whole log: less {log}" and log.is_file()
+
+
+def test_a_training_of_a_named_model_is_only_begun(tmp_path: Path, forks: None) -> None:
+    model = make_tiny_model(tmp_path / "tiny")
+    findings = list(begin_training(tmp_path / "deep", str(model), {"engine": "trl"}))
+    assert [finding.check for finding in findings] == ["torch", "prepare", "train"]
+    assert {finding.level for finding in findings} == {"ok"}
+    run = RunDir(tmp_path / "deep" / "run")
+    lengths = [len(row["output"]) for row in read_jsonl(run.dataset / "train.jsonl")]
+    assert max(lengths) > 20 * min(lengths)  # of all lengths, as documents have them
+    assert list(read_jsonl(run.metrics))[-1]["step"] == deep.STEPS
 
 
 def test_a_stage_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,7 +334,9 @@ def test_the_start_is_what_this_training_took_before_else_what_others_and_a_gues
     assert starting(*took(10.0, 12.0, alike=""), *took(90.0, 90.0, here=False)) == 12.0
     assert starting(*took(42.0), began=AGAIN) == 1.2 * guess[AGAIN]  # what is longer than usual once, is so again
     assert guess[AGAIN] < guess[OTHER_ROWS] < guess[FIRST]
-    assert starting(plan=replace(plan, gpu=False)) == starting(plan=replace(plan, engine="trl")) == duration.SOON
+    on_cpu = replace(plan, gpu=False)
+    assert starting(plan=on_cpu) == starting(plan=replace(plan, engine="trl")) == duration.SOON
+    assert starting(*took(9.0), began=AGAIN, plan=on_cpu) == 9.0  # nothing is compiled: all are alike
     resumed = duration.loop(plan, H100.card, training(), 0, resumes=True)
     assert (resumed.began, resumed.starting) == (RESUMED, guess[RESUMED])
 
@@ -397,6 +399,18 @@ def test_steps_are_recorded_that_are_one_batch_on_one_gpu(other: dict[str, Any])
     for machine in (replace(H100, engine="trl"), replace(H100, dtype="float16")):
         elsewhere = decide.choose(training(**few), machine)
         assert elsewhere and not elsewhere.cuda_graphs
+
+
+def test_what_shares_its_kernels_is_what_decides_how_it_begins() -> None:
+    plan = replace(ANY_PLAN, batch_size=8, gradient_accumulation_steps=1)
+    same = ({"batch_size": 64}, {"gradient_accumulation_steps": 4}, {"optimizer": "adamw_torch_fused"},
+            {"cuda_graphs": True}, {"steps": 9, "tokens": 9})  # fmt: skip
+    assert all(replace(plan, **one).compiled_as == plan.compiled_as for one in same)
+    other = ({"load_in_4bit": True}, {"load_in_fp8": True}, {"gradient_checkpointing": "unsloth"}, {"gpus": 2},
+             {"dtype": "float16"}, {"padding_free": False}, {"engine": "trl"})  # fmt: skip
+    assert not any(replace(plan, **one).compiled_as == plan.compiled_as for one in other)
+    padded = replace(plan, padding_free=False)
+    assert replace(padded, batch_size=64).compiled_as != padded.compiled_as
 
 
 def test_the_longer_a_run_the_less_its_small_steps_wait_for_the_host() -> None:

@@ -346,11 +346,37 @@ from worker.stages.process import standby
 standby.preload()
 import datasets, huggingface_hub.constants, sys
 assert {"unsloth", "torch", "transformers", "trl", "peft"} <= set(sys.modules)
+assert sys.modules["transformers.conversion_mapping"]._checkpoint_conversion_mapping_cache
 assert datasets.config.HF_HUB_OFFLINE and not huggingface_hub.constants.HF_HUB_OFFLINE
 assert not {name for name in standby.HUB_SWITCHES if name in os.environ}
 assert {os.environ[name] for name in ("DO_NOT_TRACK", "UNSLOTH_DISABLE_STATISTICS")} == {"1"}
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_processes_that_compile_are_there_again_when_the_order_comes() -> None:
+    """PyTorch ends them after a minute without work, and a standby waits for longer."""
+    code = """
+import psutil
+from tests.tools import until
+from torch._inductor.async_compile import AsyncCompile
+from worker.stages.process import standby
+
+standby.wake_compilers()
+pool = AsyncCompile.process_pool()
+pool.submit(AsyncCompile._get_ready).result()
+[starter] = psutil.Process().children()
+assert starter.children()
+pool.quiesce()
+until(lambda: not starter.children())
+standby.wake_compilers()
+until(starter.children)
+pool.shutdown()
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

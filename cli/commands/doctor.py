@@ -30,10 +30,13 @@ LOOKS = {"ok": ("green", "✓"), "note": ("cyan", "·"), "warning": ("yellow", "
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Also train, export and ask the tiny model here, in minutes.")
+@click.option(
+    "--model", metavar="NAME", help="With --deep: only begin to train this one, so that the first run needn't wait."
+)
 @click.option("--flower", metavar="URL", help="Where Flower listens.  [default: where ftq up started it]")
 @click.option("--take-broker", is_flag=True, help="First give the broker to this database, from one without workers.")
 @json_option
-def doctor(deep: bool, flower: str | None, take_broker: bool, as_json: bool) -> None:
+def doctor(deep: bool, model: str | None, flower: str | None, take_broker: bool, as_json: bool) -> None:
     """Look for what could keep a run from succeeding.
 
     Each finding comes with its fix. Takes five seconds at most, whatever hangs. Where the worker is installed,
@@ -43,8 +46,11 @@ def doctor(deep: bool, flower: str | None, take_broker: bool, as_json: bool) -> 
     Examples:
       ftq doctor
       ftq doctor --deep
+      ftq doctor --deep --model phi-3.5-mini
       ftq doctor --json
     """
+    if model and not deep:
+        raise click.UsageError("--model goes with --deep, which trains: ftq doctor --deep --model NAME")
     missing = lacking()
     if deep and missing:
         raise click.ClickException(
@@ -64,7 +70,7 @@ def doctor(deep: bool, flower: str | None, take_broker: bool, as_json: bool) -> 
     if not as_json:
         _print(parts)
     if deep:
-        parts["deep"] = _deep()
+        parts["deep"] = _deep(model)
         if not as_json:
             _print({"deep": parts["deep"]})
     everything = [finding for findings in parts.values() for finding in findings]
@@ -87,8 +93,8 @@ def _take_broker() -> None:
 # ---- the worker's half, in a process of its own -----------------------------------------------------------
 
 
-def _start(module: str, stderr: int | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ftq.start", module]
+def _start(*module: str, stderr: int | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ftq.start", *module]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8")
 
 
@@ -107,9 +113,9 @@ def _collect(process: subprocess.Popen[str], until: float) -> list[Finding]:
     return _parse(said) + _broken(process, complaint, "python -m worker.doctor.checks")
 
 
-def _deep() -> list[Finding]:
+def _deep(model: str | None) -> list[Finding]:
     """Run the deep checks. Their process shows its steps on standard error."""
-    process = _start("worker.doctor.deep")
+    process = _start("worker.doctor.deep", *([model] if model else []))
     try:
         said, _ = process.communicate()
     except BaseException:  # Ctrl-C reaches it as well: let it tidy up

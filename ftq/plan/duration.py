@@ -7,7 +7,7 @@ again. The constants were measured: benchmarks/README.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ftq.plan.card import AGAIN, BOTH, CARD, FIRST, HOST, OTHER_ROWS, PLAYED, RESUMED, Card
@@ -61,9 +61,10 @@ def loop(plan: Plan, card: Card, training: Training, held_out: int, resumes: boo
 
 def starting_seconds(plan: Plan, card: Card, began: str) -> float:
     """What the loop takes beside its steps and evaluations: as measured, or a guess."""
-    compiles = plan.gpu and plan.engine == "unsloth"
-    guesses = STARTING_SECONDS if compiles else dict.fromkeys(STARTING_SECONDS, SOON)
-    return card.starting(plan.measured_as, began, guesses)
+    if plan.gpu and plan.engine == "unsloth":
+        return card.starting(plan.measured_as, began, STARTING_SECONDS)
+    alike = tuple(replace(start, began=began) for start in card.starts)  # nothing is compiled
+    return replace(card, starts=alike).starting(plan.measured_as, began, {began: SOON})
 
 
 def heavier(plan: Plan, training: Training) -> float:

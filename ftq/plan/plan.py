@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def way(self) -> dict[str, Any]:
-        """How it is computed, without its cost: runs alike in all of it share their compiled kernels."""
+        """How it is computed, without its cost."""
         return {name: value for name, value in asdict(self).items() if name not in COSTS}
 
     @property
@@ -98,6 +98,14 @@ class Plan:
     def base(self) -> str:
         """The base model's precision, for people."""
         return "FP8" if self.load_in_fp8 else f"{self.bits}-bit"
+
+    @property
+    def compiled_as(self) -> list[Any]:
+        """What runs of a model that share their compiled kernels have in common.
+
+        End to end, a batch of any number of examples is one row. So another number compiles nothing anew.
+        """
+        return [*self.measured_as, self.gradient_checkpointing, 0 if self.padding_free else self.batch_size]
 
     @property
     def measured_as(self) -> Way:

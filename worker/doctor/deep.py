@@ -27,6 +27,8 @@ from worker.machine.hardware import gpus
 
 MODEL = "smollm2-135m"
 STAGE_SECONDS = 300.0  # a stage that takes longer hangs
+DOWNLOAD_SECONDS = 3600.0  # the same where a model may have to be downloaded
+STEPS = 4  # of a training that is only begun: the first ones wait for kernels
 TORCH_SECONDS = 60.0
 LEASE_SECONDS = 30.0
 TAIL = 15  # lines of a failed stage's log
@@ -54,18 +56,19 @@ print(json.dumps([torch.__version__, torch.cuda.get_device_name() if found else 
 
 
 def main() -> None:
+    """Run `python -m worker.doctor.deep [MODEL]`. With a model only its training is begun, as the first run would."""
     try:
         with interruptible():
-            _main()
+            _main(*sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
-def _main() -> None:
+def _main(model: str = "") -> None:
     folder = Path(tempfile.mkdtemp(prefix="ftq-doctor-"))
     findings = []
     try:
-        for finding in examine(folder):
+        for finding in begin_training(folder, model) if model else examine(folder):
             findings.append(finding)
             _say(finding)
     except BaseException:
@@ -90,11 +93,27 @@ def examine(folder: Path, stages: tuple[str, ...] = STAGES, options: dict[str, A
     yield from _answer(run) if finding.level != "problem" else ()
 
 
-def make_run(folder: Path, options: dict[str, Any]) -> RunDir:
+def begin_training(folder: Path, model: str, options: dict[str, Any] | None = None) -> Iterator[Finding]:
+    """Some steps of a training of this model by its own defaults, whose kernels the first run then finds.
+
+    A run that is computed otherwise, for its rows leave less memory free, compiles its own.
+    """
+    finding = _torch()
+    yield finding
+    begun = {"model": model, "max_steps": STEPS, "questions": "none", **(options or {})}
+    run = make_run(folder, begun, [{**one, "answer": one["answer"] * (1 + 8 * n)} for n, one in enumerate(EXAMPLES)])
+    for stage in ("prepare", "train"):
+        if finding.level == "problem":
+            return
+        finding = _stage(run, stage, DOWNLOAD_SECONDS)
+        yield finding
+
+
+def make_run(folder: Path, options: dict[str, Any], examples: list[dict[str, str]] = EXAMPLES) -> RunDir:
     """A run as submit would record it, of a few examples that are all alike."""
     run = RunDir(folder / "run")
     run.documents.mkdir(parents=True)
-    (run.documents / "examples.json").write_text(json.dumps(EXAMPLES), encoding="utf-8")
+    (run.documents / "examples.json").write_text(json.dumps(examples), encoding="utf-8")
     spec = parse({**options, "documents": str(run.documents)}).model_dump()
     write_json(run.run_json, {"id": "doctor", "name": "doctor", "spec": spec, "documents_hash": ""})
     return run
@@ -125,12 +144,12 @@ def _torch() -> Finding:
     return Finding("torch", "ok", f"torch {version} counts on {device or 'the CPU'}", seconds=took)
 
 
-def _stage(run: RunDir, stage: str) -> Finding:
+def _stage(run: RunDir, stage: str, seconds: float | None = None) -> Finding:
     """Run one stage's process as a supervisor does, and publish what it made."""
     print(f"{stage} ...", end=" ", file=sys.stderr, flush=True)
     began = time.monotonic()
     try:
-        exit_code, error, killed_for_memory = _execute(run, stage)
+        exit_code, error, killed_for_memory = _execute(run, stage, seconds or STAGE_SECONDS)
     except FtqError as failure:
         return Finding(stage, "problem", failure.message, failure.hint, time.monotonic() - began)
     took = time.monotonic() - began
@@ -142,17 +161,17 @@ def _stage(run: RunDir, stage: str) -> Finding:
     return Finding(stage, "problem", message, f"The whole log: less {run.log(stage)}", took)
 
 
-def _execute(run: RunDir, stage: str) -> tuple[int, RunError | None, bool]:
+def _execute(run: RunDir, stage: str, seconds: float) -> tuple[int, RunError | None, bool]:
     """(exit code, the error that the stage reported, whether the kernel killed for lack of memory)."""
     error: RunError | None = None
-    until = time.monotonic() + STAGE_SECONDS
+    until = time.monotonic() + seconds
     with StageProcess(stage, [str(run.path), "--attempt", "0"], run.log(stage), LEASE_SECONDS, run.path) as process:
         while process.running:
             for report in process.reports(timeout=0.5):
                 error = RunError.from_json(report) if report["event"] == "error" else error
             process.beat()
             if time.monotonic() > until:
-                raise FtqError(f"not done after {STAGE_SECONDS:.0f} s", f"less {run.log(stage)}")
+                raise FtqError(f"not done after {seconds:.0f} s", f"less {run.log(stage)}")
         for report in process.last_reports():
             error = RunError.from_json(report) if report["event"] == "error" else error
         return process.exit_code, error, process.out_of_memory

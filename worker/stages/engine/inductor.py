@@ -29,12 +29,16 @@ def remember_sizes(*trainings: Any) -> None:
     """Let later runs know which sizes vary, so that they compile once and not again after the first batch.
 
     PyTorch keeps that beside the kernels, under a name. `trainings` is what all runs of one name have in common, as
-    JSON values.
+    JSON values. It reads it when a process compiles for the first time: a standby does that before there is a name.
     """
     import torch
 
     text = json.dumps([torch.__version__, *trainings], sort_keys=True)
     torch.compiler.config.job_id = f"ftq-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    with contextlib.suppress(ImportError, AttributeError):
+        from torch._dynamo import pgo
+
+        pgo.reset_code_state()
 
 
 def _add_products_in_place() -> None:

@@ -60,7 +60,7 @@ def _load_unsloth(model_dir: Path, spec: RunSpec, plan: Plan) -> tuple[Any, Any]
 
     recipe = Recipe.of(spec)
     inductor.copy_less()
-    inductor.remember_sizes(base_model.read_config(model_dir), plan.way)
+    inductor.remember_sizes(base_model.read_config(model_dir), plan.compiled_as)
     model, tokenizer = _unsloth_base(model_dir, spec, plan)
     with torch.device(model.device):  # made where they are needed: moving some hundred matrices takes seconds
         model = FastLanguageModel.get_peft_model(

@@ -43,10 +43,19 @@ def preload() -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: F401
         from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # noqa: F401
 
+        _know_names()
         if torch.cuda.is_available():
             _warm_up()
     gc.collect()
     gc.freeze()  # loading a model collects garbage some twenty times, each time looking at everything imported
+
+
+def _know_names() -> None:
+    """Have transformers make its table of how weights are called: some hundred regular expressions, a fifth second."""
+    with contextlib.suppress(ImportError, AttributeError):  # another transformers may have none
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+        get_checkpoint_conversion_mapping("llama")
 
 
 def _warm_up() -> None:
@@ -60,8 +69,24 @@ def _warm_up() -> None:
 
         hf_utils.get_transformers_model_type(LlamaConfig())  # it remembers the names of all models, in a quarter second
         compiler.importlib_version = functools.cache(compiler.importlib_version)  # of four packages, for each function
-    start = torch.ones(64, device="cuda", requires_grad=True)
+    compile_something("cuda")
+    some = torch.ones(64, 64, device="cuda", dtype=torch.float16)
+    (some @ some).sum().item()  # loads the libraries for matrix products
+
+
+def compile_something(device: str) -> None:
+    import torch
+
+    start = torch.ones(64, device=device, requires_grad=True)
     torch.compile(lambda x: (x * 2 + 1).sum())(start).backward()
+
+
+def wake_compilers() -> None:
+    """Have the processes that compile kernels started again: after a minute of waiting PyTorch ends them."""
+    compilers = sys.modules.get("torch._inductor.async_compile")
+    with contextlib.suppress(AttributeError, RuntimeError):  # PyTorch's private names
+        if compilers:
+            compilers.AsyncCompile.wakeup()
 
 
 def main(preload: Callable[[], None] = preload) -> None:
@@ -80,6 +105,7 @@ def main(preload: Callable[[], None] = preload) -> None:
         print("standby: its imports failed (the worker's logs/standby.log says why), starts again", flush=True)
         os.execv(sys.executable, [sys.executable, "-m", *sys.argv])
     print(f"standby: had imported everything in {seconds:.1f} s before this run came", flush=True)
+    wake_compilers()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
