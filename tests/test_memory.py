@@ -14,6 +14,7 @@ import pytest
 from ftq import queue
 from ftq.files.run_dir import RunDir, read_jsonl
 from ftq.plan import calibration
+from ftq.plan.plan import Plan
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.store import RunStore
@@ -117,12 +118,12 @@ def test_a_plan_is_stored_and_its_error_corrects_the_next_one(workers: Any) -> N
     assert plan["measured"]["steps"] == 8
     assert plan["predicted"]["corrected"] == {"peak": 1.0, "seconds": 1.0}
     (shown,) = calibration.corrections(worker.store.plans_on("CPU", str(worker.store.get("r").model)))
-    assert (shown.engine, shown.peak) == ("trl", 1.0)
-    assert 0.5 <= shown.seconds <= 2.0
+    assert (shown.way, shown.peak) == (Plan.from_json(plan).measured_as, None)
+    assert shown.seconds and 0.25 <= shown.seconds <= 4.0
     worker.prepare_another("s")
     assert worker.supervisor.run("s", "train", 1)
     again = worker.store.get("s").stage("train").plan
-    assert again["predicted"]["corrected"] == {"peak": 1.0, "seconds": shown.seconds}
+    assert again["predicted"]["corrected"] == {"peak": 1.0, "seconds": pytest.approx(shown.seconds, rel=0.35)}
 
 
 def test_early_stopping_ends_with_the_best_adapter(workers: Any) -> None:
