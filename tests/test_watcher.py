@@ -191,8 +191,8 @@ def test_the_speed_is_that_of_steps_without_those_that_compile_and_what_lies_bet
     assert watcher.speed.now() == (100.0, 1.0)
     watcher.speed.add(Step(Point(47.0), 500, Point(99.0, is_past=False), 1000))  # type: ignore[arg-type]  # not yet there
     assert watcher.speed.now() == (100.0, 1.0)
-    watcher.ends(SimpleNamespace(global_step=5))
-    assert "'step_seconds': 1.0, 'tokens_per_second': 100.0, 'starting': 26.0" in capsys.readouterr().err
+    watcher.ends(SimpleNamespace(global_step=5), played=3)
+    assert "'played': 3, 'step_seconds': 1.0, 'tokens_per_second': 100.0, 'starting': 26.0" in capsys.readouterr().err
 
 
 def test_a_moment_is_told_by_the_host_s_clock_where_there_is_no_gpu() -> None:
