@@ -570,6 +570,8 @@ def test_a_submit_that_was_killed_is_a_leftover_after_an_hour(client: Client, op
             os.utime(folder / "documents" / "a.md", (1, time.time() - hours * 3600))
         os.utime(folder, (1, 1))
     home = client.settings.home
+    (home / ".links.partial" / "documents").mkdir(parents=True)  # at this moment, of what was sent hours ago
+    os.link(home / ".old.partial" / "documents" / "a.md", home / ".links.partial" / "documents" / "a.md")
     assert client.room.leftovers() == [(home / ".empty.partial", 0), (home / ".old.partial", 5)]
 
 

@@ -280,6 +280,18 @@ def test_parts_that_are_all_text_are_taken(site: Site) -> None:
     assert site.create(training_file=site.upload([*ROWS[:10], row])).status == "validating_files"
 
 
+def test_a_job_has_a_large_file_without_a_copy_of_it_and_outlasts_the_file(site: Site) -> None:
+    more = {"role": "user", "content": "x" * 200_000}
+    rows = [{"messages": [*row["messages"], more, row["messages"][1]]} for row in ROWS]
+    uploaded = site.upload(rows)
+    run = site.store.jobs.run(site.create(training_file=uploaded).id.removeprefix("ftjob-"))
+    assert run
+    taken = RunDir(site.gateway.settings.home / run.id).documents / "training.jsonl"
+    assert taken.samefile(site.gateway.settings.home / "files" / uploaded)
+    site.client.files.delete(uploaded)
+    assert [json.loads(line) for line in taken.read_text().splitlines()] == rows
+
+
 def test_a_tuned_model_is_not_trained_on(site: Site) -> None:
     with pytest.raises(openai.BadRequestError, match="doesn't train on from one: name the base model") as caught:
         site.create(model="ft:smollm2-135m:ftq::x")

@@ -162,7 +162,7 @@ def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[
         click.echo(f"{printable(path.name)}  {why(path)}  {size(number)}")
     deleted = [run for run, _ in runs]
     frees, stays = client.room.freed(deleted) + sum(number for _, number in leftovers), client.room.staying(deleted)
-    shared = f" ({size(stays)} of it are shared with other runs and stay)" if stays else ""
+    shared = f" ({size(stays)} of it are shared with other runs or uploaded files and stay)" if stays else ""
     note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}{shared}.")
 
 
