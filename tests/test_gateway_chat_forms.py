@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ParsedChatCompletionMessage
 from starlette.testclient import TestClient
 
 from ftq.errors import UserError
 from gateway import models
 from gateway.chat import chat
 from gateway.chat.answer import Head
+from gateway.chat.form import Message
 from gateway.chat.settings import ChatSettings
 from gateway.chat.upstream import local
 from gateway.chat.upstream.events import refusal
@@ -54,6 +56,7 @@ CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
     (says("x", wight=1), "messages.0.wight"), (says("x", "assistant", function_call={}), "messages.0.function_call"),
     (says([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]), "messages.0.content"),
     (says([{"type": "input_audio", "input_audio": {}}]), "messages.0.content"), (says(["x"]), "messages.0.content"),
+    (says([{"type": "text", "text": "a", "txet": "b"}]), "messages.0.content"),
     (says("x", "assistant", tool_calls=[{**CALL, "type": "custom"}]), "messages.0.tool_calls.0.type"),
     ({"temperature": -1}, "temperature"), ({"temperature": 2.1}, "temperature"), ({"temperature": "1"}, "temperature"),
     ({"top_p": 1.5}, "top_p"), ({"frequency_penalty": 3}, "frequency_penalty"),
@@ -140,8 +143,21 @@ def test_a_response_that_is_wrong_is_refused(api: TestClient, body: dict[str, An
     refuses(api, "responses", {"input": "Hello", **body}, param)
 
 
+def test_an_earlier_answer_may_be_sent_back_as_openais_client_parsed_it(api: TestClient) -> None:
+    call = {**CALL, "function": {**CALL["function"], "parsed_arguments": {"city": "Oslo"}}}  # type: ignore[dict-item]
+    answer = {"role": "assistant", "content": "{}", "parsed": {"city": "Oslo"}, "refusal": None, "tool_calls": [call]}
+    earlier = ParsedChatCompletionMessage.model_validate(answer)
+    secret = api.headers["authorization"].split()[1]
+    client = openai.OpenAI(base_url="http://testserver/v1", api_key=secret, http_client=api, max_retries=0)
+    tool: Any = {"role": "tool", "content": "7", "tool_call_id": "call_1"}
+    for told in (earlier, earlier.to_dict()):
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model="m", messages=[*MESSAGES, told, tool])  # type: ignore[list-item]
+    assert Message.model_validate(answer).to_json()["tool_calls"] == [CALL]
+
+
 def test_an_earlier_answers_output_may_be_sent_back(api: TestClient) -> None:
-    part = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}
+    part = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": [], "parsed": None}
     turn = {
         "id": "msg_1",
         "type": "message",

@@ -483,7 +483,7 @@ def _post(url: str, secret: str, head: dict[str, Any], body: bytes) -> httpx.Res
 
 
 def test_a_submit_is_written_once(served: tuple[Any, str, str], tmp_path: Path) -> None:
-    app, url, secret = served
+    _, url, secret = served
     folder = tmp_path / "sent"
     folder.mkdir()
     for name, size in (("large.md", 3_000_000), *((f"small{n}.md", 20_000) for n in range(50))):
