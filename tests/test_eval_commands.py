@@ -55,7 +55,7 @@ def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -
         "q8_0        1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   8 B\n"
         "2 questions: 1 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
         "! Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
-        "asked only 1. `ftq eval RUN --questions FILE` asks your own; for the next run add documents, or --set "
+        "asked only 1. `ftq eval one --questions FILE` asks your own; for the next run add documents, or --set "
         "questions_file=FILE.\n"
     )
     how = {"max_tokens": 64, "temperature": 0.0, "seed": 3407}
@@ -114,7 +114,7 @@ def evaluated(store: Store, run_id: str, name: str, answers: list[str], **option
     counts = {Kind.OWN: 2, Kind.UNANSWERABLE: 1}
     subjects = (scores(asked, "q8_0", 2.0, file_bytes=145_000_000),)
     made = Evaluation(model="m", counts=counts, available=counts, max_tokens=64, seconds=3.0, questions=tuple(asked),
-                      subjects=subjects, verdict=("It is so-so.",))  # fmt: skip
+                      subjects=subjects, verdict=("It is so-so: `ftq eval RUN`.",))  # fmt: skip
     for number, stage in enumerate(STAGES):
         store.do(
             run_id, stage, 500 - 10 * number, progress={"percent": 100.0, "loss": 1.5} if stage == "train" else None
@@ -134,11 +134,11 @@ def test_the_status_of_a_run_has_its_evaluation(store: Store) -> None:
         "\nEVALUATION   RIGHT  EXACT    F1  ROUGE-L  REFUSED  GAVE UP  STOPS  TOKENS  TOK/S    SIZE\n"
         "q8_0        1 of 2   0.50  0.50     0.50   1 of 1   0 of 2   100%       4      6  145 MB\n"
         "3 questions: 2 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
-        "! It is so-so.\n"
+        "! It is so-so: `ftq eval one`.\n"
     )
     assert table in ok("status", "one").stdout
     evaluation = json.loads(ok("status", "one", "--json").stdout)["evaluation"]
-    assert (evaluation["subjects"][0]["subject"], evaluation["verdict"]) == ("q8_0", ["It is so-so."])
+    assert (evaluation["subjects"][0]["subject"], evaluation["verdict"]) == ("q8_0", ["It is so-so: `ftq eval one`."])
     assert "questions" not in evaluation
     for broken in ("{", "{}", '{"counts": {"new": 1}}', "[]"):
         folder.evaluation.write_text(broken)

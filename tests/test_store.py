@@ -601,6 +601,17 @@ def test_a_checkpoint_proves_that_the_attempt_brought_something(store: RunStore,
     ]  # fmt: skip
 
 
+def test_a_command_in_what_a_stage_says_names_its_run(store: RunStore, run: Run) -> None:
+    """A stage is a function of a folder and writes RUN; the store knows which run that is."""
+    token, name = claim(store, "prepare"), store.get("abc").name
+    store.note(token, "warning", "odd: `ftq logs RUN --stage prepare`, then `ftq retry RUN`. RUNS too.")
+    store.fail(token, RunError("user", "it broke", "`ftq retry RUN`"))
+    said = [event.message for event in store.events("abc")]
+    assert f"odd: `ftq logs {name} --stage prepare`, then `ftq retry {name}`. RUNS too." in said
+    assert not any(" RUN" in one.replace("RUNS", "") for one in said)
+    assert (error := store.get("abc").error) and error.hint == f"`ftq retry {name}`"
+
+
 def test_progress_is_of_this_attempt(store: RunStore, run: Run, clock: Clock) -> None:
     token = claim(store, "prepare")
     clock.now += 1

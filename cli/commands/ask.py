@@ -61,10 +61,10 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
     elif prompt is None and sys.stdin and sys.stdin.isatty():  # None if it was closed
         _converse(client, run_id, given, as_json)
     else:
-        _answer(client, run_id, _text(prompt), given, as_json)
+        _answer(client, run_id, _text(prompt, run), given, as_json)
 
 
-def _text(prompt: str | None) -> str:
+def _text(prompt: str | None, run: str) -> str:
     """The question from the command line, else from standard input."""
     try:
         text = (prompt if prompt is not None else sys.stdin.read() if sys.stdin else "").strip()
@@ -72,7 +72,7 @@ def _text(prompt: str | None) -> str:
     except UnicodeError:
         raise click.UsageError("the prompt isn't UTF-8 text") from None
     if not text:
-        raise click.UsageError('the prompt is empty: ftq infer RUN "A question?"')
+        raise click.UsageError(f'the prompt is empty: ftq infer {run} "A question?"')
     return text
 
 

@@ -67,7 +67,7 @@ def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> Non
       ftq status handbook --json
     """
     if watch and as_json:
-        raise click.UsageError("--watch and --json don't go together: `ftq events RUN -f --json` streams")
+        raise click.UsageError(f"--watch and --json don't go together: `ftq events {run or 'RUN'} -f --json` streams")
     client = open_client()
     limit = None if everything else SHOWN
     if run is None and watch:

@@ -68,7 +68,7 @@ def evaluate(
     evaluation = evaluation_of(
         folder, run.spec, chosen, asked, scores, mine, max_tokens=tokens, began=began, notes=notes
     )
-    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, scores)))
+    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, scores))).of_run(run.name)
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:
