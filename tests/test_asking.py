@@ -113,7 +113,7 @@ def test_options_that_a_question_cannot_have(
 def test_a_run_without_a_model_has_only_its_base_model_to_ask(client: Client, rings: Rings) -> None:
     for file in client.run_dir("abc").ggufs():
         file.unlink()
-    with pytest.raises(Refused, match=r"^run mine has no exported model \(status: queued\)$"):
+    with pytest.raises(Refused, match=r"^run mine has no exported model yet: its stage prepare waits$"):
         client.ask("mine", "why?")
     rings(lambda question: answer(client, question))
     assert client.ask("mine", "why?", base=True) == {"answer": "because"}

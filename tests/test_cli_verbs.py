@@ -331,7 +331,8 @@ def test_a_run_without_a_model_has_no_answer(store: Store) -> None:
     store.add("aaaa1111", "handbook")
     result = run("infer", "handbook", "Who?")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: run handbook has no exported model (status: queued)\n`ftq status handbook`\n"
+    why = "run handbook has no exported model yet: its stage prepare waits"
+    assert result.stderr == f"Error: {why}\n`ftq status handbook` says for what.\n"
 
 
 # ---- room -------------------------------------------------------------------------------------------------

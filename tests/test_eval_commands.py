@@ -99,7 +99,7 @@ def test_what_cannot_be_asked_is_said(asked: list[Any], store: Store, tmp_path: 
     failed = run("eval", "bare")
     assert (failed.exit_code, failed.output) == (
         1,
-        "Error: run bare has no exported model (status: queued)\n`ftq status bare`\n",
+        "Error: run bare has no exported model yet: its stage prepare waits\n`ftq status bare` says for what.\n",
     )
 
 
@@ -225,5 +225,33 @@ def test_a_comparison_says_why_a_run_has_no_evaluation_and_what_to_type(store: S
 
 def test_a_finished_run_whose_evaluation_is_gone_is_evaluated_anew(store: Store) -> None:
     evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."]).evaluation.unlink()
-    shown = ok("compare", "one", "one").stdout
+    evaluated(store, "bbbb2222", "two", ["24 months", "blue", "Ten."])
+    shown = ok("compare", "one", "two").stdout
+    assert "no score: there is no question that both were asked\n" in shown
     assert shown.endswith("! one has no evaluation: `ftq retry one --from evaluate` makes one.\n")
+
+
+def test_runs_that_were_asked_nothing_in_common_say_why_and_what_to_type(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = QUESTIONS
+    monkeypatch.setitem(globals(), "QUESTIONS", others)
+    evaluated(store, "aaaa1111", "one", ["green", "Ten."])
+    monkeypatch.setitem(globals(), "QUESTIONS", [first])
+    evaluated(store, "bbbb2222", "two", ["24 months"])
+    asks = "`ftq eval one --against two` asks both the same.\n"
+    shown = ok("compare", "one", "two").stdout
+    assert "no score: there is no question that both were asked\n" in shown and "counted on" not in shown
+    assert shown.endswith(f"! None of the questions was asked of both, so there is nothing to score: {asks}")
+    folder = RunDir(store.home / "bbbb2222")
+    made = json.loads(folder.evaluation.read_text()) | {"counts": {}, "questions": []}
+    write_json(folder.evaluation, made)
+    assert ok("compare", "one", "two").stdout.endswith(f"! two was asked nothing, so there is nothing to score: {asks}")
+
+
+def test_one_run_is_not_compared_with_itself(store: Store) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."])
+    for line in (["compare", "one", "one:latest"], ["eval", "one", "--against", "aaaa1111"]):
+        failed = run(*line)
+        assert failed.output == "Error: both names mean the run one\nName another one: `ftq status` lists them.\n"
+        assert failed.exit_code == 2

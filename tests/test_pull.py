@@ -348,8 +348,8 @@ def test_a_folder_that_cannot_be_written(home: Path, here: Path) -> None:
     ("kind", "gone", "done", "message"),
     [
         ("gguf:f16", "", 4, "run handbook has no f16, it has q4_k_m, q8_0"),
-        ("gguf", "", 2, "run handbook has no gguf yet: export is queued"),
-        ("adapter", "", 1, "run handbook has no adapter yet: train is queued"),
+        ("gguf", "", 2, "run handbook has no gguf yet: its stage export waits"),
+        ("adapter", "", 1, "run handbook has no adapter yet: its stage train waits"),
         ("merged", "merged", 4, "run handbook has no merged/: it was told not to keep it (keep_merged=false)"),
         ("gguf", "model-*.gguf", 4, "run handbook has no GGUF file"),
         ("merge", "", 4, "no kind of model merge. Did you mean merged?"),

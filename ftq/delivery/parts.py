@@ -80,7 +80,8 @@ def collect(run: Run, folder: RunDir, kind: str) -> Model:
         )
     stage = run.stage(KIND_OF[kind])
     if stage.status != "succeeded":
-        raise Refused(f"run {run.name} has no {kind} yet: {stage.name} is {stage.status}", f"`ftq status {run.name}`")
+        why, then = run.standing
+        raise Refused(f"run {run.name} has no {kind}{' yet' * run.goes_on}: {why}", then)
     if kind == "gguf":
         return _gguf(run, folder, type_)
     place = folder.adapter if kind == "adapter" else folder.merged
