@@ -164,7 +164,7 @@ def test_every_problem_at_once_and_nothing_is_written(client: Client, tmp_path: 
         with pytest.raises(UserError) as caught:
             verb({"model": "qwen3-4", "documents": f"{tmp_path}/none", "epochs": 0}, "a name")
         assert caught.value.message.splitlines() == [
-            "epochs=0: input should be greater than 0",
+            "epochs=0: expected number over 0 to 1000",
             "unknown model qwen3-4. Did you mean qwen3-4b?",
             f"documents {tmp_path}/none: there is no such folder",
             "name 'a name': letters, digits, `.`, `_` and `-` only, 80 at most",

@@ -169,6 +169,27 @@ def test_an_earlier_answers_output_may_be_sent_back(api: TestClient) -> None:
     takes(api, "responses", {"input": [{"role": "user", "content": "Hello"}, turn], "store": False, "tools": []})
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("v1/chat/completions", '"messages": [{"role": "user", "content": "a"}], "seed": N', "seed"),
+        ("v1/chat/completions", '"tools": [{}, {"function": {"parameters": {"most": -N}}}]',
+         "tools.1.function.parameters.most"),
+        ("v1/responses", '"input": "a", "max_output_tokens": N', "max_output_tokens"),
+        ("v1/fine_tuning/jobs", '"training_file": "f", "hyperparameters": {"n_epochs": N}', "hyperparameters.n_epochs"),
+        ("ftq/v1/runs", '"id": "zzzzzzzz", "spec": {"max_steps": N}', "spec.max_steps"),
+    ],
+)  # fmt: skip
+def test_an_integer_of_thousands_of_digits_is_refused_by_its_path(
+    api: TestClient, path: str, body: str, param: str
+) -> None:
+    answer = api.post(f"/{path}", content=f'{{"model": "m", {body}}}\n'.replace("N", "9" * 5000).encode())
+    error = answer.json()["error"]
+    digits = 5001 if "-N" in body else 5000
+    assert (answer.status_code, error["param"], error["code"]) == (400, param, "invalid_value")
+    assert error["message"] == f"Invalid value for '{param}': an integer of {digits:,} digits."
+
+
 def test_half_a_character_is_refused(api: TestClient) -> None:
     answer = api.post(
         "/v1/chat/completions", content=b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}'

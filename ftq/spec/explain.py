@@ -12,6 +12,9 @@ from ftq.spec.given import SET, place_of
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+_SHOWN = 200  # characters of a value
+# Problems of which the limits say what is wrong.
+_OF_NUMBERS = ("int_", "float_", "bool_", "finite_number", "greater_than", "less_than")
 _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 
 
@@ -75,7 +78,18 @@ def _wrong(name: str, problem: Any, schemas: Mapping[str, Any]) -> str:
     if name == "quantizations" and problem["type"] == "literal_error":
         value, known = str(problem["input"]), list(schemas[name]["items"]["enum"])
         return f"unknown quantisation {value}.{did_you_mean(value, known)} Known: {', '.join(known)}"
-    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
-        return f"{name}={problem['input']}: expected {allowed(schemas[name])}"
+    given = f"{name}={_given(problem['input'])}"
+    several = len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str)  # none of several types fits: said once
+    if several or (name in schemas and problem["type"].startswith(_OF_NUMBERS)):
+        return f"{given}: expected {allowed(schemas[name])}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
+    return f"{given}: {message[0].lower()}{message[1:]}"
+
+
+def _given(value: Any) -> str:
+    """The value as it was given; of a long one the start and its length."""
+    try:
+        text = str(value)
+    except ValueError:  # of an integer with thousands of digits, which YAML has read in another base than ten
+        text = hex(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,28 @@ def read_config(path: Path) -> dict[str, Any]:
     """The options of a YAML file, read by the safe loader. Raises UserError with file and line."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """What looks like a number or a date and is none stays text: whoever knows the option says what is allowed."""
+
+    def scalar(read: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def construct(loader: yaml.SafeLoader, node: Any) -> Any:
+            try:
+                return read(loader, node)
+            except ValueError:  # a month 13, an integer of 5,000 digits
+                return loader.construct_scalar(node)
+
+        return construct
+
+    for kind in ("int", "float", "timestamp"):
+        tag = f"tag:yaml.org,2002:{kind}"
+        Loader.add_constructor(tag, scalar(yaml.SafeLoader.yaml_constructors[tag]))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - as safe as that which it is made of
     except OSError as error:
         raise NotFound(f"{path}: can't be read ({error.strerror})", "--config names a YAML file of options.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no such date, a number of 5,000 digits
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
