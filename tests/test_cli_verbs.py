@@ -236,7 +236,7 @@ def test_an_unknown_run_is_bad_usage(store: Store, command: str) -> None:
     store.add("aaaa1111", "handbook")
     result = run(command, "hanbook")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "Error: no run matches hanbook\nRecent runs: aaaa1111 (handbook)\n"
+    assert result.stderr == "Error: no run matches hanbook\nDid you mean handbook?\n"
     assert run(command, "hand\udcff").stderr.startswith("Error: no run matches hand?\n")  # bytes that are no UTF-8
 
 

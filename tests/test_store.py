@@ -135,9 +135,11 @@ def test_find_by_id_name_and_unique_prefix(store: RunStore, clock: Clock) -> Non
         "abc1", "abc1", "abc1", "xyz3", "xyz3", "q_r4", "abd2",  # the last one's id is another's name
     ]  # fmt: skip
     for wanted, message, hint in [
-        ("ab", "ab matches 2 runs: abc1, abd2", "Type more of the id."),
+        ("ab", "ab begins the ids of 2 runs: abc1 (one), abd2 (two)", "Type more of the id, or a name."),
         ("a%", "no run matches a%", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
-        ("on", "no run matches on", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
+        ("on", "no run matches on", "Did you mean one?"),
+        ("Two", "no run matches Two", "Did you mean two?"),
+        ("twoo", "no run matches twoo", "Did you mean two?"),
     ]:
         with pytest.raises(NotFound) as caught:
             store.find(wanted)
