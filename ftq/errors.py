@@ -156,6 +156,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
     import difflib  # for a person who has mistyped
 
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    close = close or [name for name in known if len(word) > 1 and name.startswith(word.lower())]
     return f" Did you mean {close[0]}?" if close else ""
 
 

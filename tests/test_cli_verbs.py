@@ -16,6 +16,7 @@ import pytest
 from cli_tools import START, Store, ok, run
 
 from cli.commands import room, serve
+from cli.main import MEANT, main
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError, RunError, UserError
@@ -227,6 +228,36 @@ def test_retry_goes_on_where_it_failed(store: Store) -> None:
     assert run("retry", "broken", "--from", "nowhere").exit_code == 2
     assert ok("retry", "broken").stdout == "broken goes on with train (prepare: kept).\n"
     assert run("retry", "broken").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("submit --model smollm2-135m --epochs 5", "No such option '--epochs': give it as --set epochs=5"),
+        ("submit --learning-rate=1e-4", "No such option '--learning-rate': give it as --set learning_rate=1e-4"),
+        ("check --max-steps --json", "No such option '--max-steps': give it as --set max_steps=VALUE"),
+        ("submit --modle m", "No such option '--modle'. (Did you mean one of: '--model', '--name'?)"),
+        ("submit --set epochs 5", "Got unexpected extra argument (5): documents are given as --documents DIR, other "
+         "options as --set KEY=VALUE"),
+        ("check a b", "Got unexpected extra argument (b): documents are given as DIR, other options as --set "
+         "KEY=VALUE"),
+        ("list", "No such command 'list'. That is `ftq status`."),
+        ("help", "No such command 'help'. That is `ftq --help`."),
+        ("sumbit", "No such command 'sumbit'. Did you mean 'submit'?"),
+        ("gc --last many", "Invalid value for '--last': 'many' is not a valid whole number."),
+        ("infer handbook Why? --temperature hot", "Invalid value for '--temperature': 'hot' is not a valid number."),
+        ("compare handbook", "Missing argument 'RUN2'."),
+    ],
+)  # fmt: skip
+def test_what_a_newcomer_may_type_is_answered_with_what_to_type(store: Store, line: str, says: str) -> None:
+    store.add("aaaa1111", "handbook")
+    result = run(*line.split())
+    assert (result.exit_code, result.stdout, result.stderr.splitlines()[-1]) == (2, "", f"Error: {says}")
+
+
+def test_every_name_that_others_have_for_a_command_leads_to_one() -> None:
+    assert not set(MEANT) & set(main.commands)
+    assert {name for name in MEANT.values() if not name.startswith("--")} <= set(main.commands)
 
 
 @pytest.mark.parametrize(

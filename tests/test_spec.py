@@ -229,6 +229,30 @@ def test_a_number_that_is_none_is_told_with_what_is_allowed(
         )
 
 
+def test_an_option_that_stands_twice_in_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: m\nepochs: 5\nseed: 1\nepochs: 6\n")
+    with pytest.raises(UserError, match=f"^{path}:4: epochs stands in {path}:2 already$"):
+        options_from(path, (), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"lr": 1}, "unknown option lr. That is learning_rate."),
+        ({"quant": "q8_0"}, "unknown option quant. That is quantizations."),
+        ({"epoch": 1}, "unknown option epoch. Did you mean epochs?"),
+        ({"priority": "urgent"}, "priority=urgent: expected high, normal, low"),
+        ({"quantizations": "q4"}, "unknown quantisation q4. Did you mean q4_k_m? Known: f16, bf16, q8_0, q6_k, q5_k_m, "
+         "q5_k_s, q4_k_m, q4_k_s, q3_k_m, q3_k_l, q2_k"),
+    ],
+)  # fmt: skip
+def test_a_name_from_elsewhere_leads_to_ours(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse({"model": "m", **given})
+    assert caught.value.message == says
+
+
 def test_an_integer_of_any_length_in_python_is_told_too() -> None:
     with pytest.raises(UserError, match=r"^seed=0x9+… \(5,002 characters\): expected integer 0 to 4294967295$"):
         RunSpec(model="m", seed=int(MANY, 16))
@@ -241,6 +265,7 @@ def test_an_integer_of_any_length_in_python_is_told_too() -> None:
          "'<stream end>')"),
         (b"epochs: !!python/object/apply:os.getcwd []\n", UserError, "{path}:1: not valid YAML (could not determine "
          "a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.getcwd')"),
+        (b"model: m\n\tepochs: 5\n", UserError, "{path}:2: a tab, and YAML takes spaces only"),
         (b"- model\n", UserError, "{path}: expected options as `key: value` lines"),
         (b"", UserError, "{path}: expected options as `key: value` lines"),
         (b"model: \xff\n", UserError, "{path}: not UTF-8 text (invalid start byte at byte 7)"),

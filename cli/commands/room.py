@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import (
+    Whole,
     complete_run,
     confirm,
     find_run,
@@ -56,7 +57,7 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 
 
 @click.command()
-@click.option("--last", type=click.IntRange(0), default=10, show_default=True, help="How many finished runs stay.")
+@click.option("--last", type=Whole(0), default=10, show_default=True, help="How many finished runs stay.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.option("--orphans", is_flag=True, help="Also runs in the bucket of which nothing says whose they are.")
 @yes_option

@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 _SHOWN = 200  # characters of a value
+# What the flags, and other trainers, call some options.
+_CALLED = {
+    "quant": "quantizations", "lr": "learning_rate", "rank": "r", "lora_r": "r", "lora_rank": "r",
+    "num_train_epochs": "epochs", "per_device_train_batch_size": "batch_size", "max_length": "max_seq_length",
+    "lr_scheduler_type": "lr_scheduler", "optim": "optimizer",
+}  # fmt: skip
 # Problems of which the limits say what is wrong.
-_OF_NUMBERS = ("int_", "float_", "bool_", "finite_number", "greater_than", "less_than")
+_OF_NUMBERS = ("int_", "float_", "bool_", "finite_number", "greater_than", "less_than", "literal_error")
 _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 
 
@@ -60,8 +66,9 @@ def _explain(problem: Any, options: Mapping[str, Any], schemas: Mapping[str, Any
     name = str(problem["loc"][0])
     place = place_of(options, name)
     if problem["type"] == "extra_forbidden" and not _is_secret(problem):
-        where = f" ({place})" if place else ""
-        return f"unknown option {name}{where}.{did_you_mean(name, list(schemas))}"
+        where, known = f" ({place})" if place else "", _CALLED.get(name.lower().replace("-", "_"))
+        near = f" That is {known}." if known in schemas else did_you_mean(name, list(schemas))
+        return f"unknown option {name}{where}.{near}"
     wrong = _wrong(name, problem, schemas)
     return f"{place}: {wrong}" if place not in ("", SET) else wrong
 
