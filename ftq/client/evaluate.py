@@ -77,9 +77,10 @@ def evaluate(
 def compare(client: Client, a: str, b: str) -> Comparison:
     """Two runs side by side, from what is recorded of them. Nobody is asked. UserError for one run under two names."""
     runs = [client.find(wanted) for wanted in (a, b)]
+    sides = [_side(client, run) for run in runs]
     if runs[0].id == runs[1].id:
         raise UserError(SAME.format(runs[0].name), TWO)
-    return compare_sides(*(_side(client, run) for run in runs))
+    return compare_sides(*sides)
 
 
 def _questions(client: Client, run: Run, file: Path | None) -> Chosen:
