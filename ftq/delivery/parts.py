@@ -111,6 +111,11 @@ def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
         raise Refused(f"run {run.name} has no GGUF file", made_anew(run, folder))
     chosen = type_ or (asked or there)[0]
     if chosen not in there:
+        from ftq.spec.options import QUANTIZATIONS  # pydantic takes 0.1 s to import
+
+        if chosen not in QUANTIZATIONS:
+            near = did_you_mean(chosen, there)
+            raise UserError(f"unknown quantisation {chosen}.{near}", f"{run.name} has {', '.join(there)}")
         wanted = ",".join([*there, chosen])
         raise Refused(
             f"run {run.name} has no {chosen}, it has {', '.join(there)}",

@@ -71,7 +71,10 @@ class Versions(Database):
             promoted = self._latest_of(db, family, owner)
             latest = promoted.number if promoted else None
         if not rows:
-            raise NotFound(f"no version of {family or text!r} was ever made", LIST)
+            near = self._near_family(family, owner)
+            raise NotFound(f"no version of {family or text!r} was ever made", f"Did you mean {near}?" if near else LIST)
+        if not number.strip():
+            raise NotFound(f"{text} names no version: a number is missing, or latest", f"For example: {family}:1")
         if number == LATEST:
             if latest is None:
                 raise NotFound(f"no version of {family} is promoted", f"`ftq promote {family}:NUMBER` does it. {LIST}")
@@ -84,6 +87,13 @@ class Versions(Database):
         if row.gone:
             raise NotFound(f"{text} is gone: its run was {row.gone}", known)
         return str(row.run_id)
+
+    def _near_family(self, family: str, owner: str | None) -> str:
+        query = sa.select(versions.c.family).distinct()
+        if owner is not None:
+            query = query.join(runs, runs.c.id == versions.c.run_id).where(owned_by(owner))
+        with self.reading() as db:
+            return _near(family, list(db.execute(query).scalars())) if family else ""
 
     def promote(self, run_id: str) -> tuple[Run, str | None]:
         """Make the run its family's `latest`: (the run, the version that was it before). Refused if it has no number.
