@@ -41,6 +41,22 @@ class Place(click.Path):
         return super().convert(value, parameter, context)
 
 
+class Whole(click.IntRange):
+    """A whole number, called that in the help and in what is said of another value."""
+
+    name = "whole number"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "N"
+
+
+class Decimal(click.FloatRange):
+    name = "number"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "X"
+
+
 def open_client() -> AnyClient:
     """A client over the database, or through FTQ_SERVER."""
     import ftq.client

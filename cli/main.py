@@ -35,6 +35,17 @@ Completion: eval "$(_FTQ_COMPLETE=bash_source ftq)"      (or zsh_source, fish_so
 """
 
 
+# What other tools call it, or a newcomer.
+MEANT = {
+    "help": "--help", "version": "--version", "list": "status", "ls": "status", "ps": "status", "show": "status",
+    "log": "logs", "stop": "cancel", "kill": "cancel", "abort": "cancel", "continue": "resume", "delete": "rm",
+    "remove": "rm", "prune": "gc", "train": "submit", "run": "submit", "finetune": "submit", "fine-tune": "submit",
+    "ask": "infer", "chat": "infer", "generate": "infer", "evaluate": "eval", "diff": "compare", "download": "pull",
+    "export": "pull", "upload": "push", "start": "up", "server": "serve", "key": "keys", "config": "options",
+    "validate": "check",
+}  # fmt: skip
+
+
 class Failure(click.ClickException):
     """The operation failed: what happened, and what to do next."""
 
@@ -62,6 +73,11 @@ class FtqGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a run's life, not of the alphabet
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] in MEANT:
+            ctx.fail(f"No such command '{args[0]}'. That is `ftq {MEANT[args[0]]}`.")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

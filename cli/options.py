@@ -11,6 +11,37 @@ import click
 FLAGS = {"quantizations": "quant", "prompts": "prompt"}  # options whose flag has another name
 
 
+class TakesOptions(click.Command):
+    """A command with --set: what looks like a run's option beside it is answered with how that is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from ftq.spec.options import RunSpec
+
+            flag, name = error.option_name, error.option_name.lstrip("-").replace("-", "_")
+            if name not in RunSpec.model_fields:
+                raise
+            how = f"give it as --set {name}={_value_of(flag, given) or 'VALUE'}"
+            raise click.UsageError(f"No such option {flag!r}: {how}", ctx) from None
+        except click.UsageError as error:
+            if not error.message.startswith("Got unexpected extra argument"):
+                raise
+            how = "documents are given as DIR" if self.name == "check" else "documents are given as --documents DIR"
+            raise click.UsageError(f"{error.message}: {how}, other options as --set KEY=VALUE", ctx) from None
+
+
+def _value_of(flag: str, arguments: list[str]) -> str:
+    for one, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if one.startswith(f"{flag}="):
+            return one.partition("=")[2]
+        if one == flag and not after.startswith("--"):
+            return after
+    return ""
+
+
 def options_from(config: Path | None, assignments: tuple[str, ...], named: dict[str, Any]) -> dict[str, Any]:
     """--set and flags win over --config. Flags that weren't given don't count.
 

@@ -84,8 +84,12 @@ class RunError:
 
     def of_run(self, name: str, place: str) -> RunError:
         """Put the run's name into the commands: a stage doesn't know it and writes `ftq retry RUN`."""
-        message, hint = (re.sub(r"(`ftq \w+ )RUN\b", rf"\g<1>{name}", text) for text in (self.message, self.hint))
-        return replace(self, message=message, hint=hint, place=place)
+        return replace(self, message=with_run(self.message, name), hint=with_run(self.hint, name), place=place)
+
+
+def with_run(text: str, name: str) -> str:
+    """The text with the run's name in its commands: `ftq retry RUN` becomes `ftq retry handbook`."""
+    return re.sub(r"(`ftq \w+ )RUN\b", rf"\g<1>{name}", text)
 
 
 class UserError(FtqError):
@@ -152,6 +156,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
     import difflib  # for a person who has mistyped
 
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    close = close or [name for name in known if len(word) > 1 and name.startswith(word.lower())]
     return f" Did you mean {close[0]}?" if close else ""
 
 

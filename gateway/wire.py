@@ -13,6 +13,7 @@ from gateway.errors import ApiError
 
 Value = TypeVar("Value")
 Form = TypeVar("Form", bound="Body")
+DIGITS = 4000  # of an integer in a body
 LARGEST_BODY = 16 * 2**20  # bytes of a JSON body; files are streamed elsewhere
 
 
@@ -42,12 +43,44 @@ async def read_json(request: Request) -> dict[str, Any]:
     except ClientDisconnect:
         raise ApiError(400, "The request broke off in its body.") from None  # nobody reads it, and it isn't logged
     try:
-        values = json.loads(text.decode())
+        values = loads(text.decode())
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise ApiError(400, "We could not parse the JSON body of your request: it has to be a JSON object in UTF-8.")
     return values
+
+
+def loads(text: str) -> Any:
+    """JSON. ApiError 400 for an integer with more digits than Python reads, with the dotted path of it."""
+    too_long: list[_Digits] = []
+
+    def whole(digits: str) -> int | _Digits:
+        if len(digits) <= DIGITS:
+            return int(digits)
+        too_long.append(_Digits(digits))
+        return too_long[-1]
+
+    values = json.loads(text, parse_int=whole)
+    if too_long:
+        path = _path_of(values)
+        why = f"an integer of {len(too_long[0]):,} digits"
+        raise ApiError(400, f"Invalid value for '{path}': {why}.", param=path, code="invalid_value")
+    return values
+
+
+class _Digits(str):
+    __slots__ = ()
+
+
+def _path_of(value: Any) -> str | None:
+    """The dotted path of the first number that wasn't read; None if there is none in it."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        below = "" if isinstance(one, _Digits) else _path_of(one)
+        if below is not None:
+            return f"{key}.{below}" if below else str(key)
+    return None
 
 
 def invalid(error: ValidationError) -> ApiError:

@@ -16,6 +16,7 @@ import pytest
 from cli_tools import START, Store, ok, run
 
 from cli.commands import room, serve
+from cli.main import MEANT, main
 from ftq.client.asking import Pieces
 from ftq.client.client import Client
 from ftq.errors import FtqError, RunError, UserError
@@ -230,13 +231,43 @@ def test_retry_goes_on_where_it_failed(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("submit --model smollm2-135m --epochs 5", "No such option '--epochs': give it as --set epochs=5"),
+        ("submit --learning-rate=1e-4", "No such option '--learning-rate': give it as --set learning_rate=1e-4"),
+        ("check --max-steps --json", "No such option '--max-steps': give it as --set max_steps=VALUE"),
+        ("submit --modle m", "No such option '--modle'. (Did you mean one of: '--model', '--name'?)"),
+        ("submit --set epochs 5", "Got unexpected extra argument (5): documents are given as --documents DIR, other "
+         "options as --set KEY=VALUE"),
+        ("check a b", "Got unexpected extra argument (b): documents are given as DIR, other options as --set "
+         "KEY=VALUE"),
+        ("list", "No such command 'list'. That is `ftq status`."),
+        ("help", "No such command 'help'. That is `ftq --help`."),
+        ("sumbit", "No such command 'sumbit'. Did you mean 'submit'?"),
+        ("gc --last many", "Invalid value for '--last': 'many' is not a valid whole number."),
+        ("infer handbook Why? --temperature hot", "Invalid value for '--temperature': 'hot' is not a valid number."),
+        ("compare handbook", "Missing argument 'RUN2'."),
+    ],
+)  # fmt: skip
+def test_what_a_newcomer_may_type_is_answered_with_what_to_type(store: Store, line: str, says: str) -> None:
+    store.add("aaaa1111", "handbook")
+    result = run(*line.split())
+    assert (result.exit_code, result.stdout, result.stderr.splitlines()[-1]) == (2, "", f"Error: {says}")
+
+
+def test_every_name_that_others_have_for_a_command_leads_to_one() -> None:
+    assert not set(MEANT) & set(main.commands)
+    assert {name for name in MEANT.values() if not name.startswith("--")} <= set(main.commands)
+
+
+@pytest.mark.parametrize(
     "command", ["status", "logs", "events", "cancel", "pause", "resume", "retry", "infer", "rm", "keep"]
 )
 def test_an_unknown_run_is_bad_usage(store: Store, command: str) -> None:
     store.add("aaaa1111", "handbook")
     result = run(command, "hanbook")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "Error: no run matches hanbook\nRecent runs: aaaa1111 (handbook)\n"
+    assert result.stderr == "Error: no run matches hanbook\nDid you mean handbook?\n"
     assert run(command, "hand\udcff").stderr.startswith("Error: no run matches hand?\n")  # bytes that are no UTF-8
 
 
@@ -331,7 +362,8 @@ def test_a_run_without_a_model_has_no_answer(store: Store) -> None:
     store.add("aaaa1111", "handbook")
     result = run("infer", "handbook", "Who?")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: run handbook has no exported model (status: queued)\n`ftq status handbook`\n"
+    why = "run handbook has no exported model yet: its stage prepare waits"
+    assert result.stderr == f"Error: {why}\n`ftq status handbook` says for what.\n"
 
 
 # ---- room -------------------------------------------------------------------------------------------------
@@ -388,7 +420,8 @@ def test_files_that_another_run_shares_free_no_room(store: Store) -> None:
     second = finished(store, "bbbb2222", "second", 500, size=10)
     os.link(first / "model-f16.gguf", second / "shared.gguf")
     assert ok("rm", "second", "--yes").stderr == (
-        "1 run: deleting frees 10 B (1.0 kB of it are shared with other runs and stay).\nDeleted 1 run.\n"
+        "1 run: deleting frees 10 B (1.0 kB of it are shared with other runs or uploaded files and stay).\n"
+        "Deleted 1 run.\n"
     )
 
 
@@ -398,7 +431,7 @@ def test_runs_that_share_a_file_free_it_together(store: Store) -> None:
     for run_id, name in (("bbbb2222", "second"), ("cccc3333", "third")):
         os.link(first / "model-q8_0.gguf", finished(store, run_id, name, 500, size=0) / "model-q8_0.gguf")
     assert ok("gc", "--last", "1", "--dry-run").stderr == (
-        "2 runs: deleting frees 0 B (1.0 kB of it are shared with other runs and stay).\n"
+        "2 runs: deleting frees 0 B (1.0 kB of it are shared with other runs or uploaded files and stay).\n"
     )
     assert ok("gc", "--last", "0", "--dry-run").stderr == "3 runs: deleting frees 1.0 kB.\n"
 

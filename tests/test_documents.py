@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,19 @@ def test_what_an_earlier_snapshot_has_is_linked_and_the_rest_copied(folder: Path
     linked = [path.name for path in documents(tmp_path / "second") if path.stat().st_nlink > 1]
     assert linked == ["page.markdown", "b.JSON", "c.jsonl"]
     assert (tmp_path / "first" / "a.md").read_text() == "# A"
+
+
+def test_what_was_sent_to_a_server_is_linked_whatever_its_size(folder: Path, tmp_path: Path) -> None:
+    (folder / "large.md").write_text("x" * (3 * snapshot.FIRST))
+    copied = snapshot.snapshot(folder, tmp_path / "copy", tmp_path)
+    assert all(path.stat().st_nlink == 1 for path in documents(tmp_path / "copy"))
+    staged = tmp_path / ".abcd2345.0f0f0f0f.partial" / "documents"
+    shutil.copytree(tmp_path / "copy", staged)
+    taken = snapshot.snapshot(staged, tmp_path / "run", tmp_path)
+    assert (taken.files, taken.bytes, taken.hash) == (copied.files, copied.bytes, copied.hash)
+    assert all(path.samefile(staged / path.relative_to(tmp_path / "run")) for path in documents(tmp_path / "run"))
+    shutil.rmtree(staged)
+    assert files_in(tmp_path / "run") == files_in(tmp_path / "copy")
 
 
 def test_what_cannot_be_read_is_named_and_the_others_go_on(

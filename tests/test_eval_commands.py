@@ -55,7 +55,7 @@ def test_base_and_files_are_asked_and_scored(asked: list[Any], tmp_path: Path) -
         "q8_0        1 of 1   0.00  0.67     0.67   1 of 1   0 of 1   100%       4   8 B\n"
         "2 questions: 1 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
         "! Nobody can say whether it learned anything: that takes 5 questions on what its documents say, and it was "
-        "asked only 1. `ftq eval RUN --questions FILE` asks your own; for the next run add documents, or --set "
+        "asked only 1. `ftq eval one --questions FILE` asks your own; for the next run add documents, or --set "
         "questions_file=FILE.\n"
     )
     how = {"max_tokens": 64, "temperature": 0.0, "seed": 3407}
@@ -99,7 +99,7 @@ def test_what_cannot_be_asked_is_said(asked: list[Any], store: Store, tmp_path: 
     failed = run("eval", "bare")
     assert (failed.exit_code, failed.output) == (
         1,
-        "Error: run bare has no exported model (status: queued)\n`ftq status bare`\n",
+        "Error: run bare has no exported model yet: its stage prepare waits\n`ftq status bare` says for what.\n",
     )
 
 
@@ -114,7 +114,7 @@ def evaluated(store: Store, run_id: str, name: str, answers: list[str], **option
     counts = {Kind.OWN: 2, Kind.UNANSWERABLE: 1}
     subjects = (scores(asked, "q8_0", 2.0, file_bytes=145_000_000),)
     made = Evaluation(model="m", counts=counts, available=counts, max_tokens=64, seconds=3.0, questions=tuple(asked),
-                      subjects=subjects, verdict=("It is so-so.",))  # fmt: skip
+                      subjects=subjects, verdict=("It is so-so: `ftq eval RUN`.",))  # fmt: skip
     for number, stage in enumerate(STAGES):
         store.do(
             run_id, stage, 500 - 10 * number, progress={"percent": 100.0, "loss": 1.5} if stage == "train" else None
@@ -134,11 +134,11 @@ def test_the_status_of_a_run_has_its_evaluation(store: Store) -> None:
         "\nEVALUATION   RIGHT  EXACT    F1  ROUGE-L  REFUSED  GAVE UP  STOPS  TOKENS  TOK/S    SIZE\n"
         "q8_0        1 of 2   0.50  0.50     0.50   1 of 1   0 of 2   100%       4      6  145 MB\n"
         "3 questions: 2 of your own, 1 that nothing answers. Answers were ended after 64 tokens.\n"
-        "! It is so-so.\n"
+        "! It is so-so: `ftq eval one`.\n"
     )
     assert table in ok("status", "one").stdout
     evaluation = json.loads(ok("status", "one", "--json").stdout)["evaluation"]
-    assert (evaluation["subjects"][0]["subject"], evaluation["verdict"]) == ("q8_0", ["It is so-so."])
+    assert (evaluation["subjects"][0]["subject"], evaluation["verdict"]) == ("q8_0", ["It is so-so: `ftq eval one`."])
     assert "questions" not in evaluation
     for broken in ("{", "{}", '{"counts": {"new": 1}}', "[]"):
         folder.evaluation.write_text(broken)
@@ -225,5 +225,33 @@ def test_a_comparison_says_why_a_run_has_no_evaluation_and_what_to_type(store: S
 
 def test_a_finished_run_whose_evaluation_is_gone_is_evaluated_anew(store: Store) -> None:
     evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."]).evaluation.unlink()
-    shown = ok("compare", "one", "one").stdout
+    evaluated(store, "bbbb2222", "two", ["24 months", "blue", "Ten."])
+    shown = ok("compare", "one", "two").stdout
+    assert "no score: there is no question that both were asked\n" in shown
     assert shown.endswith("! one has no evaluation: `ftq retry one --from evaluate` makes one.\n")
+
+
+def test_runs_that_were_asked_nothing_in_common_say_why_and_what_to_type(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = QUESTIONS
+    monkeypatch.setitem(globals(), "QUESTIONS", others)
+    evaluated(store, "aaaa1111", "one", ["green", "Ten."])
+    monkeypatch.setitem(globals(), "QUESTIONS", [first])
+    evaluated(store, "bbbb2222", "two", ["24 months"])
+    asks = "`ftq eval one --against two` asks both the same.\n"
+    shown = ok("compare", "one", "two").stdout
+    assert "no score: there is no question that both were asked\n" in shown and "counted on" not in shown
+    assert shown.endswith(f"! None of the questions was asked of both, so there is nothing to score: {asks}")
+    folder = RunDir(store.home / "bbbb2222")
+    made = json.loads(folder.evaluation.read_text()) | {"counts": {}, "questions": []}
+    write_json(folder.evaluation, made)
+    assert ok("compare", "one", "two").stdout.endswith(f"! two was asked nothing, so there is nothing to score: {asks}")
+
+
+def test_one_run_is_not_compared_with_itself(store: Store) -> None:
+    evaluated(store, "aaaa1111", "one", ["24 months", "blue", "Ten."])
+    for line in (["compare", "one", "one:latest"], ["eval", "one", "--against", "aaaa1111"]):
+        failed = run(*line)
+        assert failed.output == "Error: both names mean the run one\nName another one: `ftq status` lists them.\n"
+        assert failed.exit_code == 2

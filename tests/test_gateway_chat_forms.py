@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ParsedChatCompletionMessage
 from starlette.testclient import TestClient
 
 from ftq.errors import UserError
 from gateway import models
 from gateway.chat import chat
 from gateway.chat.answer import Head
+from gateway.chat.form import Message
 from gateway.chat.settings import ChatSettings
 from gateway.chat.upstream import local
 from gateway.chat.upstream.events import refusal
@@ -54,6 +56,7 @@ CHAT_REFUSED: list[tuple[dict[str, Any], str]] = [
     (says("x", wight=1), "messages.0.wight"), (says("x", "assistant", function_call={}), "messages.0.function_call"),
     (says([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]), "messages.0.content"),
     (says([{"type": "input_audio", "input_audio": {}}]), "messages.0.content"), (says(["x"]), "messages.0.content"),
+    (says([{"type": "text", "text": "a", "txet": "b"}]), "messages.0.content"),
     (says("x", "assistant", tool_calls=[{**CALL, "type": "custom"}]), "messages.0.tool_calls.0.type"),
     ({"temperature": -1}, "temperature"), ({"temperature": 2.1}, "temperature"), ({"temperature": "1"}, "temperature"),
     ({"top_p": 1.5}, "top_p"), ({"frequency_penalty": 3}, "frequency_penalty"),
@@ -140,8 +143,21 @@ def test_a_response_that_is_wrong_is_refused(api: TestClient, body: dict[str, An
     refuses(api, "responses", {"input": "Hello", **body}, param)
 
 
+def test_an_earlier_answer_may_be_sent_back_as_openais_client_parsed_it(api: TestClient) -> None:
+    call = {**CALL, "function": {**CALL["function"], "parsed_arguments": {"city": "Oslo"}}}  # type: ignore[dict-item]
+    answer = {"role": "assistant", "content": "{}", "parsed": {"city": "Oslo"}, "refusal": None, "tool_calls": [call]}
+    earlier = ParsedChatCompletionMessage.model_validate(answer)
+    secret = api.headers["authorization"].split()[1]
+    client = openai.OpenAI(base_url="http://testserver/v1", api_key=secret, http_client=api, max_retries=0)
+    tool: Any = {"role": "tool", "content": "7", "tool_call_id": "call_1"}
+    for told in (earlier, earlier.to_dict()):
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model="m", messages=[*MESSAGES, told, tool])  # type: ignore[list-item]
+    assert Message.model_validate(answer).to_json()["tool_calls"] == [CALL]
+
+
 def test_an_earlier_answers_output_may_be_sent_back(api: TestClient) -> None:
-    part = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}
+    part = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": [], "parsed": None}
     turn = {
         "id": "msg_1",
         "type": "message",
@@ -151,6 +167,27 @@ def test_an_earlier_answers_output_may_be_sent_back(api: TestClient) -> None:
         "phase": None,
     }
     takes(api, "responses", {"input": [{"role": "user", "content": "Hello"}, turn], "store": False, "tools": []})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("v1/chat/completions", '"messages": [{"role": "user", "content": "a"}], "seed": N', "seed"),
+        ("v1/chat/completions", '"tools": [{}, {"function": {"parameters": {"most": -N}}}]',
+         "tools.1.function.parameters.most"),
+        ("v1/responses", '"input": "a", "max_output_tokens": N', "max_output_tokens"),
+        ("v1/fine_tuning/jobs", '"training_file": "f", "hyperparameters": {"n_epochs": N}', "hyperparameters.n_epochs"),
+        ("ftq/v1/runs", '"id": "zzzzzzzz", "spec": {"max_steps": N}', "spec.max_steps"),
+    ],
+)  # fmt: skip
+def test_an_integer_of_thousands_of_digits_is_refused_by_its_path(
+    api: TestClient, path: str, body: str, param: str
+) -> None:
+    answer = api.post(f"/{path}", content=f'{{"model": "m", {body}}}\n'.replace("N", "9" * 5000).encode())
+    error = answer.json()["error"]
+    digits = 5001 if "-N" in body else 5000
+    assert (answer.status_code, error["param"], error["code"]) == (400, param, "invalid_value")
+    assert error["message"] == f"Invalid value for '{param}': an integer of {digits:,} digits."
 
 
 def test_half_a_character_is_refused(api: TestClient) -> None:

@@ -261,6 +261,14 @@ def test_a_model_that_is_none_says_what_to_type(site: Site) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "Line 11, message 1: 'content' has to"),
         ({"messages": [*ROWS[0]["messages"], {"role": "user", "content": "a"}]}, "Line 11, the last message has to be"),
         ({"messages": [{"role": "assistant", "content": "a", "weight": 2}]}, "Line 11, message 1: 'weight' has to be"),
+        (
+            {"messages": [{"role": "user", "content": "a", "contnet": "b"}]},
+            "Line 11, message 1: the key 'contnet' isn't known. Did you mean content?",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "b": 1}]}]},
+            "Line 11, message 1: a part of 'content': the key 'b' isn't known.",
+        ),
         ({"messages": [], "tools": [{}]}, "Line 11, ftq trains no tool calls"),
         ({"instruction": "a", "output": "b"}, "Line 11, Unexpected file format, expected either prompt/completion"),
         ({"prompt": "a", "completion": ""}, "Line 11, completion is empty"),
@@ -274,10 +282,23 @@ def test_a_bad_line_is_named(site: Site, line: Any, why: str) -> None:
     assert site.store.count() == 0
 
 
-def test_parts_that_are_all_text_are_taken(site: Site) -> None:
+def test_parts_that_are_all_text_and_what_openai_knows_are_taken(site: Site) -> None:
     parts = [{"type": "text", "text": "What is"}, {"type": "text", "text": "this?"}]
-    row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": parts[1:]}]}
+    answer = {"role": "assistant", "content": parts[1:], "weight": 1, "refusal": None, "anything": None}
+    row = {"messages": [{"role": "user", "content": parts, "name": "ana"}, answer]}
     assert site.create(training_file=site.upload([*ROWS[:10], row])).status == "validating_files"
+
+
+def test_a_job_has_a_large_file_without_a_copy_of_it_and_outlasts_the_file(site: Site) -> None:
+    more = {"role": "user", "content": "x" * 200_000}
+    rows = [{"messages": [*row["messages"], more, row["messages"][1]]} for row in ROWS]
+    uploaded = site.upload(rows)
+    run = site.store.jobs.run(site.create(training_file=uploaded).id.removeprefix("ftjob-"))
+    assert run
+    taken = RunDir(site.gateway.settings.home / run.id).documents / "training.jsonl"
+    assert taken.samefile(site.gateway.settings.home / "files" / uploaded)
+    site.client.files.delete(uploaded)
+    assert [json.loads(line) for line in taken.read_text().splitlines()] == rows
 
 
 def test_a_tuned_model_is_not_trained_on(site: Site) -> None:

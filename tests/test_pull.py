@@ -348,10 +348,11 @@ def test_a_folder_that_cannot_be_written(home: Path, here: Path) -> None:
     ("kind", "gone", "done", "message"),
     [
         ("gguf:f16", "", 4, "run handbook has no f16, it has q4_k_m, q8_0"),
-        ("gguf", "", 2, "run handbook has no gguf yet: export is queued"),
-        ("adapter", "", 1, "run handbook has no adapter yet: train is queued"),
+        ("gguf", "", 2, "run handbook has no gguf yet: its stage export waits"),
+        ("adapter", "", 1, "run handbook has no adapter yet: its stage train waits"),
         ("merged", "merged", 4, "run handbook has no merged/: it was told not to keep it (keep_merged=false)"),
         ("gguf", "model-*.gguf", 4, "run handbook has no GGUF file"),
+        ("gguf:q8", "", 4, "unknown quantisation q8. Did you mean q8_0?"),
         ("merge", "", 4, "no kind of model merge. Did you mean merged?"),
         ("adapter:q8_0", "", 4, "no kind of model adapter:q8_0."),
     ],
@@ -362,5 +363,5 @@ def test_what_there_is_not(home: Path, here: Path, kind: str, gone: str, done: i
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     result = run("pull", "handbook", "--as", kind)
     assert result.stderr.splitlines()[0].startswith(f"Error: {message}")
-    assert result.exit_code == (2 if kind[:5] in ("merge", "adapt") and "kind of" in message else 1)
+    assert result.exit_code == (2 if message.startswith(("no kind of", "unknown")) else 1)
     assert tree(here) == {}

@@ -133,6 +133,30 @@ def test_what_says_neither_is_refused(keys: dict[str, object], why: str) -> None
         message_of({"role": "assistant", "content": "a", **keys})
 
 
+def test_keys_of_messages_that_nothing_reads_are_told(tmp_path: Path) -> None:
+    """Real collections have ids and languages in their messages: these are used, and a misspelt key is seen."""
+    user, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    plain = {"role": "user", "content": [{"type": "text", "text": "q", "lang": "en"}]}
+    rows = [
+        [user | {"contnet": "more", "tool_calls": None, "id": ""}, answer],
+        [plain, answer | {"wieght": 0, "tool_calls": [{"id": "c"}]}],
+        [user, answer | {"tool_calls": [{"id": "d"}]}],
+    ]
+    lines = "".join(json.dumps({"messages": row, "id": 7}) + "\n" for row in rows)
+    shared = [{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "markdown": True}]}]
+    taken, checked = looked(tmp_path, {"a.jsonl": lines, "b.json": json.dumps(shared)})
+    assert taken == [("q", "a")]
+    assert told(checked)["2 documents whose messages have keys that nothing reads"] == (
+        "a.jsonl: messages have keys that nothing reads: contnet (line 1: did you mean content?), "
+        "content.lang (line 2), tool_calls (line 2 and 1 more), wieght (line 2: did you mean weight?)",
+        "b.json: messages have keys that nothing reads: markdown (record 1)",
+    )
+    assert {one.level for one in checked.findings if "nothing reads" in one.message} == {"warning"}
+    (tmp_path / "a.jsonl").unlink()
+    _, checked = looked(tmp_path, {"b.json": json.dumps(shared)})
+    assert {one.level for one in checked.findings if "nothing reads" in one.message} == {"note"}
+
+
 TEXTS = {
     "alone": '{"text": "The pump moves water."}\n{"text": "The valve holds it back."}\n',
     "content": '{"content": "The pump moves water."}\n{"content": "The valve holds it back."}\n',

@@ -25,6 +25,7 @@ from ftq.client.remote.submit import SENT_AT_ONCE, _body
 from ftq.delivery.copy import PART
 from ftq.doctor.findings import examine
 from ftq.errors import FtqError, NotFound, Refused, RunError, Unavailable, UserError
+from ftq.files.snapshot import snapshot
 from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from ftq.store.records import Event, Run, Stage, Version, Worker
@@ -479,6 +480,27 @@ def _post(url: str, secret: str, head: dict[str, Any], body: bytes) -> httpx.Res
     content = json.dumps(head).encode() + b"\n" + body
     headers = {"authorization": f"Bearer {secret}"}
     return httpx.post(f"{url}/ftq/v1/runs", content=content, headers=headers, timeout=60)
+
+
+def test_a_submit_is_written_once(served: tuple[Any, str, str], tmp_path: Path) -> None:
+    _, url, secret = served
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    for name, size in (("large.md", 3_000_000), *((f"small{n}.md", 20_000) for n in range(50))):
+        (folder / name).write_text(f"# {name}\n" + "x" * size)
+    files = sorted(folder.iterdir())
+    listed = [[f"documents/{path.name}", path.stat().st_size] for path in files]
+    body, before = b"".join(path.read_bytes() for path in files), _written()
+    answer = _post(url, secret, _head(files=listed, documents_hash=snapshot(folder, None).hash), body)
+    assert answer.status_code == 200 and len(body) < _written() - before < 1.3 * len(body)
+    taken = tmp_path / "served" / "zzzzzzzz" / "documents"
+    assert {path.name: path.read_bytes() for path in taken.iterdir()} == {p.name: p.read_bytes() for p in files}
+
+
+def _written() -> int:
+    """Bytes that this process has written to files."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["wchar"])
 
 
 def test_small_documents_are_sent_together(tmp_path: Path) -> None:

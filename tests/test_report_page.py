@@ -194,7 +194,8 @@ def test_a_failed_run_says_why_and_a_finished_one_its_version(store: Store) -> N
     for number, stage in enumerate(STAGES):
         store.do("bbbb2222", stage, 500 - 10 * number, cached=stage == "prepare")
     said = words(Path(ok("report", "manual").stdout.strip()).read_text())
-    assert "manual:1: report manual:1 smollm2-135m, tuned on /docs The run succeeded. It was not evaluated." in said
+    lead = "The run succeeded, and has no evaluation. ftq retry manual --from evaluate makes one, and this page anew."
+    assert f"manual:1: report manual:1 smollm2-135m, tuned on /docs {lead}" in said
     assert "prepare from the cache: nothing had changed 10 s" in said
 
 

@@ -135,9 +135,11 @@ def test_find_by_id_name_and_unique_prefix(store: RunStore, clock: Clock) -> Non
         "abc1", "abc1", "abc1", "xyz3", "xyz3", "q_r4", "abd2",  # the last one's id is another's name
     ]  # fmt: skip
     for wanted, message, hint in [
-        ("ab", "ab matches 2 runs: abc1, abd2", "Type more of the id."),
+        ("ab", "ab begins the ids of 2 runs: abc1 (one), abd2 (two)", "Type more of the id, or a name."),
         ("a%", "no run matches a%", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
-        ("on", "no run matches on", "Recent runs: q_r4 (abd2), xyz3 (abc1x), abd2 (two)"),
+        ("on", "no run matches on", "Did you mean one?"),
+        ("Two", "no run matches Two", "Did you mean two?"),
+        ("twoo", "no run matches twoo", "Did you mean two?"),
     ]:
         with pytest.raises(NotFound) as caught:
             store.find(wanted)
@@ -599,6 +601,17 @@ def test_a_checkpoint_proves_that_the_attempt_brought_something(store: RunStore,
     assert [(event.kind, event.data) for event in store.events("abc")][-2:] == [
         ("warning", None), ("checkpoint", {"step": 5}),
     ]  # fmt: skip
+
+
+def test_a_command_in_what_a_stage_says_names_its_run(store: RunStore, run: Run) -> None:
+    """A stage is a function of a folder and writes RUN; the store knows which run that is."""
+    token, name = claim(store, "prepare"), store.get("abc").name
+    store.note(token, "warning", "odd: `ftq logs RUN --stage prepare`, then `ftq retry RUN`. RUNS too.")
+    store.fail(token, RunError("user", "it broke", "`ftq retry RUN`"))
+    said = [event.message for event in store.events("abc")]
+    assert f"odd: `ftq logs {name} --stage prepare`, then `ftq retry {name}`. RUNS too." in said
+    assert not any(" RUN" in one.replace("RUNS", "") for one in said)
+    assert (error := store.get("abc").error) and error.hint == f"`ftq retry {name}`"
 
 
 def test_progress_is_of_this_attempt(store: RunStore, run: Run, clock: Clock) -> None:

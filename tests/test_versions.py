@@ -148,10 +148,11 @@ def test_a_judge_decides_for_better(store: RunStore, reason: str, expected: str)
     ("text", "message", "hint"),
     [
         ("nobody:1", "no version of 'nobody' was ever made", "`ftq models --tuned` lists what is there."),
+        ("bok:1", "no version of 'bok' was ever made", "Did you mean book?"),
+        ("book:", "book: names no version: a number is missing, or latest", "For example: book:1"),
         (":1", "no version of ':1' was ever made", "`ftq models --tuned` lists what is there."),
         ("book:9", "book has no version 9", "There is book:1."),
         ("book:01", "book has no version 01", "There is book:1."),
-        ("book:", "book has no version ", "There is book:1."),
         ("book:newest", "book has no version newest", "There is book:1."),
     ],
 )

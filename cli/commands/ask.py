@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli.common import find_run, json_option, note, open_client, plural, print_json, run_argument
+from cli.common import Decimal, Whole, find_run, json_option, note, open_client, plural, print_json, run_argument
 from ftq.errors import printable
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def _number(context: click.Context, parameter: click.Parameter, value: float | N
 @click.argument("prompt", required=False)
 @click.option("--quant", metavar="TYPE", help="Which of the run's GGUF files answers.  [default: its first]")
 @click.option("--base", is_flag=True, help="Ask the untuned base model instead, to compare.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Most tokens of the answer.  [default: the run's]")
-@click.option("--temperature", type=click.FloatRange(0, 2), callback=_number, help="0 is greedy.  [default: the run's]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Asked alone, the same seed gives the same answer.")
+@click.option("--max-tokens", type=Whole(1), help="Most tokens of the answer.  [default: the run's]")
+@click.option("--temperature", type=Decimal(0, 2), callback=_number, help="0 is greedy.  [default: the run's]")
+@click.option("--seed", type=Whole(0, 2**32 - 1), help="Asked alone, the same seed gives the same answer.")
 @click.option("--file", type=click.File("rb"), help="One prompt a line; `-` is standard input.")
 @json_option
 def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, **options: Any) -> None:
@@ -61,10 +61,10 @@ def infer(run: str, prompt: str | None, file: IO[bytes] | None, as_json: bool, *
     elif prompt is None and sys.stdin and sys.stdin.isatty():  # None if it was closed
         _converse(client, run_id, given, as_json)
     else:
-        _answer(client, run_id, _text(prompt), given, as_json)
+        _answer(client, run_id, _text(prompt, run), given, as_json)
 
 
-def _text(prompt: str | None) -> str:
+def _text(prompt: str | None, run: str) -> str:
     """The question from the command line, else from standard input."""
     try:
         text = (prompt if prompt is not None else sys.stdin.read() if sys.stdin else "").strip()
@@ -72,7 +72,7 @@ def _text(prompt: str | None) -> str:
     except UnicodeError:
         raise click.UsageError("the prompt isn't UTF-8 text") from None
     if not text:
-        raise click.UsageError('the prompt is empty: ftq infer RUN "A question?"')
+        raise click.UsageError(f'the prompt is empty: ftq infer {run} "A question?"')
     return text
 
 

@@ -15,7 +15,7 @@ from ftq.files.run_dir import STAGES
 def cancel(run: str) -> None:
     """Stop a run for good.
 
-    A running stage is gone within seconds, a queued one never starts.
+    A running stage is gone within seconds, a queued one never starts. `ftq pause` frees the GPU for a while only.
 
     \b
     Example:

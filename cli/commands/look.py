@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import (
+    Whole,
     check_database,
     complete_run,
     ctrl_c,
@@ -67,7 +68,7 @@ def status(run: str | None, watch: bool, everything: bool, as_json: bool) -> Non
       ftq status handbook --json
     """
     if watch and as_json:
-        raise click.UsageError("--watch and --json don't go together: `ftq events RUN -f --json` streams")
+        raise click.UsageError(f"--watch and --json don't go together: `ftq events {run or 'RUN'} -f --json` streams")
     client = open_client()
     limit = None if everything else SHOWN
     if run is None and watch:
@@ -133,7 +134,7 @@ def _watch(client: AnyClient, run: Run) -> None:
 @click.command()
 @run_argument
 @click.option("--stage", type=click.Choice((*STAGES, ASK)), help="Only this stage's log; ask: that of `ftq infer`.")
-@click.option("--attempt", metavar="N", type=click.IntRange(min=1), help="Only what this attempt has written.")
+@click.option("--attempt", metavar="N", type=Whole(min=1), help="Only what this attempt has written.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run is finished.")
 def logs(run: str, stage: str | None, attempt: int | None, follow: bool) -> None:
     """Print the logs of a run's stages.

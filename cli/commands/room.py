@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import (
+    Whole,
     complete_run,
     confirm,
     find_run,
@@ -56,7 +57,7 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 
 
 @click.command()
-@click.option("--last", type=click.IntRange(0), default=10, show_default=True, help="How many finished runs stay.")
+@click.option("--last", type=Whole(0), default=10, show_default=True, help="How many finished runs stay.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.option("--orphans", is_flag=True, help="Also runs in the bucket of which nothing says whose they are.")
 @yes_option
@@ -162,7 +163,7 @@ def _show(client: AnyClient, runs: list[tuple[Run, int]], leftovers: list[tuple[
         click.echo(f"{printable(path.name)}  {why(path)}  {size(number)}")
     deleted = [run for run, _ in runs]
     frees, stays = client.room.freed(deleted) + sum(number for _, number in leftovers), client.room.staying(deleted)
-    shared = f" ({size(stays)} of it are shared with other runs and stay)" if stays else ""
+    shared = f" ({size(stays)} of it are shared with other runs or uploaded files and stay)" if stays else ""
     note(f"{_count(len(runs), len(leftovers), questions)}: deleting frees {size(frees)}{shared}.")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.common import refuse_server
+from cli.common import Whole, refuse_server
 from ftq.errors import did_you_mean
 from ftq.programs import Program, ServeOptions, UpOptions, WorkerOptions, lacking
 from ftq.store.records import LABEL, LABEL_RULE, MAX_GPUS, QUEUES
@@ -21,15 +21,13 @@ SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "htt
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=UpOptions.port, show_default=True, help="Where Flower listens."
-)
+@click.option("--port", type=Whole(1, 65535), default=UpOptions.port, show_default=True, help="Where Flower listens.")
 @click.option(
     "--no-flower", "flower", is_flag=True, default=UpOptions.flower, flag_value=False, help="Leave Flower out."
 )
 @click.option(
     "--gpus-per-worker",
-    type=click.IntRange(1, MAX_GPUS),
+    type=Whole(1, MAX_GPUS),
     default=UpOptions.gpus_per_worker,
     show_default=True,
     help="GPUs that a worker can put to one run (--set gpus=N).",
@@ -37,7 +35,7 @@ SERVING = ("gateway", "starlette", "uvicorn", "python_multipart", "jinja2", "htt
 @click.option("--serve", is_flag=True, help="OpenAI's API too, as `ftq serve` has it.")
 @click.option(
     "--serve-port",
-    type=click.IntRange(1, 65535),
+    type=Whole(1, 65535),
     default=UpOptions.serve_port,
     show_default=True,
     help="Where that listens, on 127.0.0.1.",
@@ -71,9 +69,7 @@ def up(flower: bool, **options: Any) -> None:
 )
 @click.option("--gpus", metavar="N[,N...]", help="Its GPUs, as nvidia-smi numbers them.  [default: the first]")
 @click.option("--name", help="What the worker is called.  [default: made from the host]")
-@click.option(
-    "--concurrency", type=click.IntRange(1), help="Stages or questions at once.  [default: 1; for --queues ask 4]"
-)
+@click.option("--concurrency", type=Whole(1), help="Stages or questions at once.  [default: 1; for --queues ask 4]")
 @click.option(
     "--label",
     "labels",
@@ -110,7 +106,7 @@ def worker(queues: str, labels: tuple[str, ...], **options: Any) -> None:
 
 @click.command()
 @click.option("--host", default=ServeOptions.host, show_default=True, help="The address it listens on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=ServeOptions.port, show_default=True)
+@click.option("--port", type=Whole(0, 65535), default=ServeOptions.port, show_default=True, help="Where it listens.")
 @click.option("--largest-upload", metavar="BYTES", default="8G", show_default=True, help="Of one file, such as 500M.")
 @click.option(
     "--result-files",

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import Place, complete_model, ctrl_c, json_option, note, open_client, plural, print_json
-from cli.options import options_from
+from cli.options import TakesOptions, options_from
 
 if TYPE_CHECKING:
     from ftq.client.remote.protocol import AnyClient
     from ftq.client.submit import Submitted
 
 
-@click.command()
+@click.command(cls=TakesOptions)
 @click.option(
     "--model",
     metavar="MODEL",
@@ -26,10 +26,16 @@ if TYPE_CHECKING:
     "--documents", metavar="DIR", type=click.Path(), help="Folder of texts, records or both.  [default: documents]"
 )
 @click.option("--name", help="What the run and its versions are called.  [default: made from the model]")
-@click.option("--config", metavar="FILE", type=Place(), help="YAML file of options.")
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One option; wins over --config.")
-@click.option("--quant", metavar="TYPE", multiple=True, help="GGUF file to write, such as q4_k_m or q8_0.")
-@click.option("--prompt", metavar="TEXT", multiple=True, help="Question that the finished model answers.")
+@click.option("--config", metavar="FILE", type=Place(), help="YAML file of options, a line each: `epochs: 5`.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="One of `ftq options`; wins over --config. Repeatable.",
+)
+@click.option("--quant", metavar="TYPE", multiple=True, help="GGUF file to write, such as q4_k_m or q8_0. Repeatable.")
+@click.option("--prompt", metavar="TEXT", multiple=True, help="Question that the finished model answers. Repeatable.")
 @click.option("--priority", metavar="LEVEL", help="high, normal or low.")
 @click.option("--dry-run", is_flag=True, help="Check everything, estimate it, write and send nothing.")
 @click.option("--card", metavar="CARD", help="With --dry-run: for this GPU, such as 'RTX 4090', or GiB.")
@@ -46,6 +52,9 @@ def submit(
     **flags: Any,
 ) -> None:
     """Check, record and send a run.
+
+    The documents are copied, so later edits don't change the run. It waits for a worker where none is free; the
+    command returns at once, and `ftq status RUN --watch` follows it.
 
     \b
     Examples:

@@ -24,8 +24,9 @@ SHOWN = 10  # answers side by side, unless all are asked for
 def evaluate(run: str, questions: Path | None, against: str | None, as_json: bool) -> None:
     """Ask a finished run questions and score its answers.
 
-    The base model and each of its GGUF files answer, through a worker as with `ftq infer`. Without --questions
-    they are those that the run's own evaluation asks. docs/evaluation.md says what the columns mean.
+    The run's base model and each of the run's GGUF files answer, through a worker as with `ftq infer`. Without
+    --questions the questions are those of the run's own evaluation. docs/evaluation.md says what the columns mean,
+    and has the form of FILE.
 
     \b
     Examples:
@@ -50,8 +51,8 @@ def evaluate(run: str, questions: Path | None, against: str | None, as_json: boo
 
 
 @click.command()
-@click.argument("a", metavar="A", shell_complete=complete_run)
-@click.argument("b", metavar="B", shell_complete=complete_run)
+@click.argument("a", metavar="RUN", shell_complete=complete_run)
+@click.argument("b", metavar="RUN2", shell_complete=complete_run)
 @click.option("--all", "everything", is_flag=True, help=f"All answers, not only {SHOWN}.")
 @json_option
 def compare(a: str, b: str, everything: bool, as_json: bool) -> None:
@@ -81,7 +82,9 @@ def compare(a: str, b: str, everything: bool, as_json: bool) -> None:
 
 @click.command()
 @run_argument
-@click.option("--to", "path", metavar="FILE", type=Place(), help="[default: in the run's folder]")
+@click.option(
+    "--to", "path", metavar="FILE", type=Place(), help="Where the page goes.  [default: into the run's folder]"
+)
 @click.option("--open", "opened", is_flag=True, help="Show it in the browser.")
 def report(run: str, path: Path | None, opened: bool) -> None:
     """Write a page on a run, and print where it is.

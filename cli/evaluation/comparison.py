@@ -12,6 +12,7 @@ from cli.evaluation.table import scoreboard
 from cli.screens import terminal, words
 from ftq.errors import printable
 from ftq.evaluation.compare import Comparison, Pair
+from ftq.words import plural
 
 LONGEST = 300  # characters of an answer
 SIGNS = {True: ("✓ ", "+ ", "green"), False: ("✗ ", "x ", "red"), None: ("", "", "")}
@@ -40,7 +41,8 @@ def _scores(comparison: Comparison) -> Iterator[RenderableType]:
             yield Text(printable(f"{name}: training loss {words.loss(loss)} at last"), "dim")
     if comparison.subjects:
         yield scoreboard(comparison.subjects)
-        yield Text(f"counted on the {comparison.asked} questions that both were asked", "dim")
+        both = f"counted on the {plural(comparison.asked, 'question')} that both were asked"
+        yield Text(both if comparison.asked else "no score: there is no question that both were asked", "dim")
 
 
 def _answers(comparison: Comparison, most: int, symbols: bool) -> Iterator[RenderableType]:

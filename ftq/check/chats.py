@@ -10,12 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ftq.errors import did_you_mean
 from ftq.examples import json_records
 from ftq.examples.json_records import Malformed
 from ftq.examples.records.called import line_of
 from ftq.examples.records.checked import SPEAKERS
 
 ROLES = tuple(SPEAKERS)  # a role may be anything, also what no dictionary takes as a key
+# A message's keys, as OpenAI has them, and Axolotl's `train`. A null is as good as no key.
+KEYS = frozenset({
+    "role", "content", "weight", "train", "training", "name", "refusal", "audio", "annotations", "tool_calls",
+    "tool_call_id", "function_call",
+})  # fmt: skip
+PART = frozenset({"type", "text", "annotations", "logprobs"})
 NO_TOOLS = "ftq trains no tool calls"
 FORMAT = "Unexpected file format, expected either prompt/completion pairs or chat messages."
 
@@ -84,17 +91,30 @@ def _why_no_message(message: Any) -> str:
     if not isinstance(message, dict):
         return "a message has to be an object"
     role, weight = message.get("role"), message.get("weight")
+    if why := _why_no_keys(message, KEYS):
+        return why
     if role is None:
         return "Discriminator 'role' is missing in value"
     if role in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
         return NO_TOOLS
     if role not in ROLES:
         return f"role {role!r} is none of {', '.join(ROLES)}"
-    if not _is_text(message.get("content")):
+    content = message.get("content")
+    if not _is_text(content):
         return "'content' has to be text, or a list of parts of the type 'text'"
+    if why := next(filter(None, (_why_no_keys(part, PART) for part in content or () if isinstance(part, dict))), ""):
+        return f"a part of 'content': {why}"
     if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         return "'weight' has to be 0 or 1"
     return "'weight' is for messages of the role 'assistant'" if weight is not None and role != "assistant" else ""
+
+
+def _why_no_keys(value: dict[str, Any], known: frozenset[str]) -> str:
+    """What is wrong with the keys: one that is misspelt would be left out without a word."""
+    for key in value:
+        if key not in known and value[key] is not None:
+            return f"the key {key!r} isn't known.{did_you_mean(key, sorted(known))}"
+    return ""
 
 
 def _is_text(content: Any) -> bool:

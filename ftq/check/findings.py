@@ -14,6 +14,7 @@ from ftq.check.near import MOST as NEAR
 from ftq.check.survey import Survey
 from ftq.examples.dataset import COMPARED, FACTS
 from ftq.examples.json_records import KNOWN
+from ftq.examples.records.unread import UNREAD
 from ftq.examples.report import DatasetReport, Skipped, SkippedRecord, Used
 from ftq.files.snapshot import HIDDEN, IGNORED, OTHER
 from ftq.formats.convert import INSTALL
@@ -156,10 +157,15 @@ def _record(record: SkippedRecord) -> str:
 def _notes(report: DatasetReport) -> Iterator[Finding]:
     notes = report.documents.notes
     pages = [note for note in notes if "OCR" in note]
-    others = [note for note in notes if "OCR" not in note]
+    unread = [note for note in notes if UNREAD in note]
+    others = [note for note in notes if note not in {*pages, *unread}]
     if pages:
         fix = "Run OCR on them first (ocrmypdf IN.pdf OUT.pdf), or go without these pages."
         yield _told("warning", f"{_files(len(pages))} with pages that are left out", fix, tuple(pages))
+    if unread:
+        level: Level = "warning" if any("did you mean" in note for note in unread) else "note"
+        fix = "Correct what is misspelt. What else stands there isn't taught: only role, content and weight are read."
+        yield _told(level, f"{_files(len(unread))} whose messages have keys that nothing reads", fix, tuple(unread))
     if others:
         fix = "Look at their rows: what was read may not be what was meant."
         yield _told("note", f"{_files(len(others))} that may have been read wrongly", fix, tuple(others))

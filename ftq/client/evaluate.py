@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client import view
-from ftq.errors import FtqError, Refused
+from ftq.errors import FtqError, Refused, UserError
 from ftq.evaluation import own
 from ftq.evaluation.choose import Chosen, choose, most_tokens, only
 from ftq.evaluation.compare import Comparison, Side
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ftq.client.client import Client
 
 EVALUATE = STAGES[-1]
+SAME, TWO = "both names mean the run {}", "Name another one: `ftq status` lists them."
 ASKED = 60  # of the dataset's questions, where the run's own evaluation was switched off
 Progress = Callable[[str, int, int], None]
 
@@ -52,6 +53,8 @@ def evaluate(
     began = time.monotonic()
     run = client.find(wanted)
     other = client.find(against) if against else None
+    if against and other and other.id == run.id:
+        raise UserError(SAME.format(run.name), TWO)
     for one in (run, other):
         if one:
             client.check_bucket(one)
@@ -68,12 +71,16 @@ def evaluate(
     evaluation = evaluation_of(
         folder, run.spec, chosen, asked, scores, mine, max_tokens=tokens, began=began, notes=notes
     )
-    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, scores)))
+    return replace(evaluation, verdict=(*evaluation.verdict, *_against(run, other, scores))).of_run(run.name)
 
 
 def compare(client: Client, a: str, b: str) -> Comparison:
-    """Two runs side by side, from what is recorded of them. Nobody is asked."""
-    return compare_sides(*(_side(client, client.find(wanted)) for wanted in (a, b)))
+    """Two runs side by side, from what is recorded of them. Nobody is asked. UserError for one run under two names."""
+    runs = [client.find(wanted) for wanted in (a, b)]
+    sides = [_side(client, run) for run in runs]
+    if runs[0].id == runs[1].id:
+        raise UserError(SAME.format(runs[0].name), TWO)
+    return compare_sides(*sides)
 
 
 def _questions(client: Client, run: Run, file: Path | None) -> Chosen:
@@ -172,12 +179,6 @@ def _unevaluated(client: Client, run: Run) -> str:
     if run.status == "succeeded" or (stage == EVALUATE and len(run.stages) < len(STAGES)):
         away = client.elsewhere(run) if run.status == "succeeded" else None
         return away.text if away else f"{name} has no evaluation: `ftq retry {name} --from {EVALUATE}` makes one."
-    return {
-        "running": f"{name} isn't evaluated yet, its stage {stage} is running: `ftq status {name} --watch` follows it.",
-        "queued": f"{name} isn't evaluated yet, its stage {stage} waits: `ftq status {name}` says for what.",
-        "pausing": f"{name} isn't evaluated yet, it is about to pause: `ftq resume {name}` lets it go on.",
-        "paused": f"{name} isn't evaluated yet, it is paused: `ftq resume {name}` lets it go on.",
-        "stopping": f"{name} has no evaluation, it is being cancelled: `ftq retry {name}` takes it up afterwards.",
-        "cancelled": f"{name} has no evaluation, it was cancelled: `ftq retry {name}` takes it up.",
-        "failed": f"{name} has no evaluation, its stage {stage} failed: `ftq status {name}` says why.",
-    }[run.state]
+    why, then = run.standing
+    is_none = "isn't evaluated yet" if run.goes_on else "has no evaluation"
+    return f"{name} {is_none}, {why}: {then}"

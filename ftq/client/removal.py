@@ -53,7 +53,7 @@ class Room:
         return disk.size_of(self._path(run))
 
     def freed(self, runs: list[Run]) -> int:
-        """Bytes that deleting the runs gives back; files that a cache hit shares with another run stay."""
+        """Bytes that deleting the runs gives back; what another run or an uploaded file has too stays."""
         return disk.freed_by([self._path(run) for run in runs])
 
     def staying(self, runs: list[Run]) -> int:

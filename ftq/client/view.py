@@ -156,7 +156,7 @@ def evaluation(run: Run, home: Path) -> Evaluation | None:
 
     done = any(stage.name == "evaluate" and stage.status == "succeeded" for stage in run.stages)
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        return Evaluation.read(run_dir(home, run.id).evaluation) if done else None
+        return Evaluation.read(run_dir(home, run.id).evaluation).of_run(run.name) if done else None
     return None
 
 

@@ -80,7 +80,8 @@ def collect(run: Run, folder: RunDir, kind: str) -> Model:
         )
     stage = run.stage(KIND_OF[kind])
     if stage.status != "succeeded":
-        raise Refused(f"run {run.name} has no {kind} yet: {stage.name} is {stage.status}", f"`ftq status {run.name}`")
+        why, then = run.standing
+        raise Refused(f"run {run.name} has no {kind}{' yet' * run.goes_on}: {why}", then)
     if kind == "gguf":
         return _gguf(run, folder, type_)
     place = folder.adapter if kind == "adapter" else folder.merged
@@ -110,6 +111,11 @@ def _gguf(run: Run, folder: RunDir, type_: str) -> Model:
         raise Refused(f"run {run.name} has no GGUF file", made_anew(run, folder))
     chosen = type_ or (asked or there)[0]
     if chosen not in there:
+        from ftq.spec.options import QUANTIZATIONS  # pydantic takes 0.1 s to import
+
+        if chosen not in QUANTIZATIONS:
+            near = did_you_mean(chosen, there)
+            raise UserError(f"unknown quantisation {chosen}.{near}", f"{run.name} has {', '.join(there)}")
         wanted = ",".join([*there, chosen])
         raise Refused(
             f"run {run.name} has no {chosen}, it has {', '.join(there)}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftq.evaluation.evaluation import BASE, Asked, Evaluation, Question, Said, Scores
 
+OTHERS = "None of the questions was asked of both"
 # What stays with a subject whatever it is asked.
 KEPT = ("file_bytes", "validation_loss", "perplexity", "kl", "tokens_per_second", "seconds")
 
@@ -174,4 +175,6 @@ def _is_right(question: Question, said: Said) -> bool:
 def _notes(a: Side, b: Side, shared: int) -> Iterator[str]:
     yield from (side.unevaluated for side in (a, b) if side.unevaluated)
     if a.evaluation and b.evaluation and not shared:
-        yield f"They were asked different questions: `ftq eval {a.name} --against {b.name}` asks both the same."
+        idle = [side.name for side in (a, b) if side.evaluation and not sum(side.evaluation.counts.values())]
+        why = f"{' and '.join(idle)} {'were' if idle[1:] else 'was'} asked nothing" if idle else OTHERS
+        yield f"{why}, so there is nothing to score: `ftq eval {a.name} --against {b.name}` asks both the same."

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ftq.errors import with_run
+
 FORMAT = 1
 BASE = "base"  # the subject that wasn't tuned
 FEWEST = 5  # questions on the documents that say anything of a model
@@ -164,6 +166,10 @@ class Evaluation:
     def is_judged(self) -> bool:
         """Whether enough was asked to say that nothing is wrong."""
         return any(one.answerable >= FEWEST for one in self.tuned)
+
+    def of_run(self, name: str) -> Evaluation:
+        """Put the run's name into the commands: the file has none, for several runs may share it."""
+        return replace(self, verdict=tuple(with_run(text, name) for text in self.verdict))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from ftq.errors import NotFound, UserError, did_you_mean, utf8
 from ftq.evaluation.evaluation import Kind, Question
+from ftq.facts.records.json_text import decode
 
 MOST = 1000
 OPTION = "--set questions_file=FILE"
@@ -55,11 +56,7 @@ def _entries(path: Path, option: str) -> list[Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     try:
-        entries = (
-            json.loads(text)
-            if text.startswith("[")
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
-        )
+        entries = decode(text) if text.startswith("[") else [decode(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})", HINT) from None
     if not entries:

@@ -22,6 +22,7 @@ from ftq.examples.records.checked import (
     take_blobs,
 )
 from ftq.examples.records.keys import CHATS, inside, is_record, named, pair_of
+from ftq.examples.records.unread import unread_in
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import is_meant
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
@@ -34,7 +35,8 @@ MOST_REPEATED = 2**23  # characters of a chat that its answers have before them,
 MOST_MEMORY = 250_000_000  # bytes that a JSON value may take once it is read
 
 Example = dict[str, str]
-Row = tuple[str, Example | str | int]  # where; the example, why there is none, or how many characters were no text
+# Where; the example, why there is none, how many characters were no text, or keys of messages that aren't read.
+Row = tuple[str, Example | str | int | frozenset[str]]
 Turn = tuple[str, str]  # role, text
 
 
@@ -45,7 +47,7 @@ class Malformed(ValueError):
 def examples_of(where: str, record: Any) -> Iterator[Row]:
     """(where, example) for every record in one of `values`, (where, reason) for the unusable ones.
 
-    (where, number) for characters of a record that were no text.
+    (where, number) for characters of a record that were no text, (where, keys) for those that nothing reads.
     """
     if isinstance(record, ValueError):
         yield where, str(record)
@@ -65,6 +67,8 @@ def _examples_of(where: str, record: Any) -> Iterator[Row]:
         yield where, f"{error}{was}"
     if lost:
         yield where, lost
+    if unread := unread_in(record):
+        yield where, unread
 
 
 def values(path: Path) -> Iterator[tuple[str, Any]]:

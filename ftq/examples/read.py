@@ -18,6 +18,7 @@ from ftq.examples.records.called import line_of, question_of, where_of
 from ftq.examples.records.given import Candidate, LeftOut, Note, Read, Stated
 from ftq.examples.records.known import Known
 from ftq.examples.records.stated import data_of, words_in, words_of_file
+from ftq.examples.records.unread import Unread
 from ftq.facts import Cut, is_generated
 from ftq.facts.most import EVERY, Facts, Limits
 from ftq.facts.structure import Document
@@ -176,8 +177,8 @@ def _records(path: Path, known: Known) -> Iterator[Read]:
     if key := texts.key_of(first):
         yield from _texts(records, path, key, known)
         return
-    cuts: list[Cut] = []
-    rows = _examples(records, name, cuts)
+    cuts, unread = list[Cut](), Unread()
+    rows = _examples(records, name, cuts, unread)
     unusable: list[LeftOut] = []
     for row in rows:
         if isinstance(row, Candidate):
@@ -187,6 +188,7 @@ def _records(path: Path, known: Known) -> Iterator[Read]:
     else:
         yield from _told(data_of(path, name, unusable, cuts, "J" in rules))
         return
+    yield from unread.notes(name)
     if rules or cuts:
         yield Stated(name, [], words_of_file(path) if rules else set(), tuple(cuts))
 
@@ -196,7 +198,7 @@ def _table(table: Decoded, name: str, rules: Rules) -> Iterator[Read]:
     cuts = list[Cut]()
     if table.note:
         yield Note(name, table.note)
-    yield from _told(_examples(csv_rows.rows(table.text), name, cuts))
+    yield from _told(_examples(csv_rows.rows(table.text), name, cuts, Unread()))
     if rules or cuts:
         yield Stated(name, [], words_in(io.StringIO(table.text)) if rules else set(), tuple(cuts))
 
@@ -214,18 +216,20 @@ def _told(rows: Iterable[Read]) -> Iterator[Read]:
         yield replace(last, count=count - NAMED)
 
 
-def _examples(records: Records, name: str, cuts: list[Cut]) -> Iterator[Candidate | LeftOut]:
-    """Records as examples; what is no text in them is added to `cuts`."""
+def _examples(records: Records, name: str, cuts: list[Cut], unread: Unread) -> Iterator[Candidate | LeftOut]:
+    """Records as examples; what is no text in them is added to `cuts`, keys that nothing reads to `unread`."""
     for place, row in chain.from_iterable(json_records.examples_of(where, record) for where, record in records):
         if isinstance(row, int):
             cuts.append(Cut(name, line_of(place), NOT_TEXT, row))
+        elif isinstance(row, frozenset):
+            unread.add(place, row)
         else:
             yield _record(row, name, place)
 
 
 def _texts(records: Records, path: Path, key: str, known: Known) -> Iterator[Read]:
     """Each record's text as a document; a record of another shape among them as an example."""
-    name = known.name
+    name, unread = known.name, Unread()
     for place, record in records:
         try:
             text = texts.text_of(record, key)
@@ -233,9 +237,10 @@ def _texts(records: Records, path: Path, key: str, known: Known) -> Iterator[Rea
             yield LeftOut(name, f"{name}: {place}", str(error))
             continue
         if text is None:
-            yield from _examples([(place, record)], name, known.cuts)
+            yield from _examples([(place, record)], name, known.cuts, unread)
             continue
         yield from _text(text, known, place)
+    yield from unread.notes(name)
     yield from known.stated(lambda: words_of_file(path))
 
 

@@ -79,9 +79,12 @@ def last_written(folder: Path) -> float:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether nobody has written to the file, or to what is below the folder, for so long that its writer has died."""
+    """Whether nobody has written to the file, or to what is below the folder, for so long that its writer has died.
+
+    Its own time counts as well: a folder that is being filled may have nothing but links to old files.
+    """
     try:
-        return time.time() - last_written(path) > UNTOUCHED
+        return time.time() - max(last_written(path), path.lstat().st_mtime) > UNTOUCHED
     except FileNotFoundError:  # it has just been put in place, or deleted
         return False
 

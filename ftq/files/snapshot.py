@@ -45,15 +45,17 @@ def snapshot(folder: Path, target: Path | None, home: Path | None = None, earlie
     """Copy the documents into `target` (None: only read them). Those that can't be read are named and left out.
 
     `home` is the artifacts folder: `--documents .` shall not take in what earlier runs wrote. What an `earlier`
-    snapshot has under the same name with the same bytes is linked, not copied: nobody writes to it.
+    snapshot has under the same name with the same bytes is linked, not copied: nobody writes to it. So is what ftq
+    itself has put into a folder of `home` for this run.
     """
     documents, left_out = _look(folder, home)
+    staged = _is_staged(folder, home)
     result, digest = Snapshot(), hashlib.sha256()
     for path, relative in documents:
         copy = os.path.join(target, relative) if target else ""
         same = os.path.join(earlier, relative) if earlier else ""
         try:
-            hashed, size = _taken(path, copy, same)
+            hashed, size = _taken(path, copy, same, staged)
         except _Unreadable as error:
             left_out.append((Path(path), str(error)))
             continue
@@ -76,8 +78,20 @@ class _Unreadable(Exception):
     pass
 
 
-def _taken(path: str, target: str, earlier: str) -> tuple[bytes, int]:
-    """(the content's hash, its bytes), copied to `target` if there is one. A large file is never in memory whole."""
+def _is_staged(folder: Path, home: Path | None) -> bool:
+    """Whether the folder is one that `ftq serve` has made for what is sent to it: nobody else writes there."""
+    if home is None:
+        return False
+    place, above = Path(os.path.realpath(folder)), Path(os.path.realpath(home))
+    top = place.relative_to(above).parts[:1] if place.is_relative_to(above) else ()
+    return any(name.startswith(".") and name.endswith(".partial") for name in top)
+
+
+def _taken(path: str, target: str, earlier: str, staged: bool) -> tuple[bytes, int]:
+    """(the content's hash, its bytes), copied to `target` if there is one. A large file is never in memory whole.
+
+    A `staged` file is linked instead.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -86,11 +100,12 @@ def _taken(path: str, target: str, earlier: str) -> tuple[bytes, int]:
         piece = _read(file, FIRST)
         more = _read(file, FIRST) if piece else b""  # a disk may give less than there is
         if not more:
-            if target and not (earlier and _is_linked(piece, earlier, target)):
+            known = target and earlier and _has(piece, earlier) and _is_linked(earlier, target)
+            if target and not (known or (staged and _is_linked(path, target))):
                 with _new(target) as copy:
                     copy.write(piece)
             return hashlib.sha256(piece).digest(), len(piece)
-        return _streamed(file, piece + more, target)
+        return _streamed(file, piece + more, "" if target and staged and _is_linked(path, target) else target)
     finally:
         os.close(file)
 
@@ -114,15 +129,21 @@ def _read(file: int, most: int) -> bytes:
         raise _Unreadable(_unreadable(error)) from None
 
 
-def _is_linked(content: bytes, earlier: str, target: str) -> bool:
-    """Whether an earlier copy has these very bytes and is now the target's too."""
+def _has(content: bytes, earlier: str) -> bool:
+    """Whether there is an earlier copy, with these very bytes."""
     try:
         with open(earlier, "rb", buffering=0) as file:
-            if file.read(FIRST + 1) != content:
-                return False
+            return file.read(FIRST + 1) == content
+    except OSError:
+        return False
+
+
+def _is_linked(path: str, target: str) -> bool:
+    """Whether the file has the target's name now, too."""
+    try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.link(earlier, target)
-    except OSError:  # none, a disk without links, too many of them, a name that this disk doesn't take
+        os.link(path, target)
+    except OSError:  # a disk without links, too many of them, a name that this disk doesn't take
         return False
     return True
 

@@ -67,7 +67,9 @@ def gather(run: Run, folder: RunDir, new: Path | None = None, now: float | None 
         now=time.time() if now is None else now,
         dataset=read(folder.dataset / REPORT, lambda path: DatasetReport.read(path.parent)),
         curves=read(metrics, lambda path: curves.read(path, is_whole)),
-        evaluation=read((new or folder.path) / folder.evaluation.name, Evaluation.read),
+        evaluation=read(
+            (new or folder.path) / folder.evaluation.name, lambda path: Evaluation.read(path).of_run(run.name)
+        ),
         files=_files(run, folder, read(folder.export, lambda path: ExportReport.read(path.parent))),
         model=_model(run, folder),
         lost=tuple(lost),

@@ -80,7 +80,8 @@ def _lead(material: Material) -> str:
             f"{done} of {plural(len(run.stages), 'stage')} done.</p>"
         )
     elif material.evaluation is None:
-        html += '<p class="lead">The run succeeded. It was not evaluated.</p>'
+        html += '<p class="lead">The run succeeded, and has no evaluation.</p>'
+        html += f"<p><code>ftq retry {name(run.name)} --from evaluate</code> makes one, and this page anew.</p>"
     return html + "".join(f'<p class="bad">{text(file)} can\'t be read.</p>' for file in material.lost)
 
 

@@ -49,7 +49,10 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 def _config(folder: Path, model: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
-        raise UserError(f"model {model}: no config.json in it", "Give a checkpoint saved by save_pretrained.")
+        raise UserError(
+            f"model {model}: no config.json in it",
+            "Give a checkpoint saved by save_pretrained, or a name of `ftq models`.",
+        )
     config = read_config(folder)
     if config is None:
         raise UserError(f"model {model}: its config.json can't be read as a JSON object", DAMAGED)

@@ -12,6 +12,15 @@ from ftq.spec.given import SET, place_of
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+_SHOWN = 200  # characters of a value
+# What the flags, and other trainers, call some options.
+_CALLED = {
+    "quant": "quantizations", "lr": "learning_rate", "rank": "r", "lora_r": "r", "lora_rank": "r",
+    "num_train_epochs": "epochs", "per_device_train_batch_size": "batch_size", "max_length": "max_seq_length",
+    "lr_scheduler_type": "lr_scheduler", "optim": "optimizer",
+}  # fmt: skip
+# Problems of which the limits say what is wrong.
+_OF_NUMBERS = ("int_", "float_", "bool_", "finite_number", "greater_than", "less_than", "literal_error")
 _SECRET = re.compile(r"(?i)^token$|(hf|hub|huggingface|access|auth|api)_?(token|key)|wandb|secret|passw|credential")
 
 
@@ -57,8 +66,9 @@ def _explain(problem: Any, options: Mapping[str, Any], schemas: Mapping[str, Any
     name = str(problem["loc"][0])
     place = place_of(options, name)
     if problem["type"] == "extra_forbidden" and not _is_secret(problem):
-        where = f" ({place})" if place else ""
-        return f"unknown option {name}{where}.{did_you_mean(name, list(schemas))}"
+        where, known = f" ({place})" if place else "", _CALLED.get(name.lower().replace("-", "_"))
+        near = f" That is {known}." if known in schemas else did_you_mean(name, list(schemas))
+        return f"unknown option {name}{where}.{near}"
     wrong = _wrong(name, problem, schemas)
     return f"{place}: {wrong}" if place not in ("", SET) else wrong
 
@@ -75,7 +85,18 @@ def _wrong(name: str, problem: Any, schemas: Mapping[str, Any]) -> str:
     if name == "quantizations" and problem["type"] == "literal_error":
         value, known = str(problem["input"]), list(schemas[name]["items"]["enum"])
         return f"unknown quantisation {value}.{did_you_mean(value, known)} Known: {', '.join(known)}"
-    if len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str):  # none of several types fits: said once
-        return f"{name}={problem['input']}: expected {allowed(schemas[name])}"
+    given = f"{name}={_given(problem['input'])}"
+    several = len(problem["loc"]) == 2 and isinstance(problem["loc"][1], str)  # none of several types fits: said once
+    if several or (name in schemas and problem["type"].startswith(_OF_NUMBERS)):
+        return f"{given}: expected {allowed(schemas[name])}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}={problem['input']}: {message[0].lower()}{message[1:]}"
+    return f"{given}: {message[0].lower()}{message[1:]}"
+
+
+def _given(value: Any) -> str:
+    """The value as it was given; of a long one the start and its length."""
+    try:
+        text = str(value)
+    except ValueError:  # of an integer with thousands of digits, which YAML has read in another base than ten
+        text = hex(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"

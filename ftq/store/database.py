@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import LeaseLost, NotFound, RunError, Unavailable
+from ftq.errors import LeaseLost, NotFound, RunError, Unavailable, with_run
 from ftq.files.artifact import Artifact
 from ftq.store import schema
 from ftq.store.records import Run, Stage
@@ -133,6 +133,8 @@ class Database:
         attempt: int | None = None,
         **data: Any,
     ) -> None:
+        if " RUN" in message:  # of a stage, which doesn't know the name
+            message = with_run(message, db.scalar(sa.select(runs.c.name).where(runs.c.id == run_id)) or "RUN")
         db.execute(
             events.insert().values(
                 run_id=run_id,

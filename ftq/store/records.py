@@ -92,6 +92,26 @@ class Run:
         return words.get(self.wanted, "running") if self.status == "running" else self.status
 
     @property
+    def standing(self) -> tuple[str, str]:
+        """(why the run hasn't got all that its stages make, what to type about it)."""
+        name, stage = self.name, f"its stage {self.current.name if self.current else STAGES[-1]}"
+        return {
+            "running": (f"{stage} is running", f"`ftq status {name} --watch` follows it."),
+            "queued": (f"{stage} waits", f"`ftq status {name}` says for what."),
+            "pausing": ("it is about to pause", f"`ftq resume {name}` lets it go on."),
+            "paused": ("it is paused", f"`ftq resume {name}` lets it go on."),
+            "stopping": ("it is being cancelled", f"`ftq retry {name}` takes it up afterwards."),
+            "cancelled": ("it was cancelled", f"`ftq retry {name}` takes it up."),
+            "failed": (f"{stage} failed", f"`ftq status {name}` says why."),
+            "succeeded": ("it has none", f"`ftq retry {name} --from {STAGES[-1]}` makes it."),
+        }[self.state]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run may still get what it lacks, without a retry."""
+        return self.state in ("running", "queued", "pausing", "paused")
+
+    @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.errors import NameTaken, NotFound, Refused, utf8
+from ftq.errors import NameTaken, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
 from ftq.store.database import is_id, owned_by
@@ -24,9 +24,10 @@ from ftq.store.plans import Plans
 from ftq.store.questions import Questions
 from ftq.store.records import Event, Run, id_in
 from ftq.store.schema import events, questions, runs, stages
-from ftq.store.versions import MODEL_STAGES
+from ftq.store.versions import MODEL_STAGES, ambiguous, unfound
 from ftq.store.workers import Workers
 
+LOOKED_AT = 500  # runs, the newest, among which one may be meant that was misspelt
 # Newest first, in the order of the submits: a machine's clock may be ahead by hours, and `gc` deletes by this order.
 _SUBMITTED = sa.select(sa.func.min(events.c.id)).where(events.c.run_id == runs.c.id).scalar_subquery()
 _NEWEST = (_SUBMITTED.desc(), runs.c.created_at.desc(), runs.c.id)
@@ -238,17 +239,12 @@ class RunStore(Attempts, Questions, Workers, Plans, Places, GatewayParts):
                 matches = matches or list(db.execute(sa.select(runs.c.id).where(way, owned_by(owner))).scalars())
             if len(matches) == 1:
                 return self._load(db, matches[0])
-            latest = sa.select(runs.c.id, runs.c.name).where(owned_by(owner)).order_by(*_NEWEST).limit(3)
-            recent = ", ".join(f"{row.id} ({row.name})" for row in db.execute(latest))
-            has_versions = self._latest_of(db, text, owner) is not None
-        if matches:
-            raise NotFound(
-                f"{text} matches {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "Type more of the id."
-            )
-        message = "no run is named: the name is empty" if blank else f"no run matches {text}"
-        if has_versions:
-            raise NotFound(message, f"Did you mean {text}:latest?")
-        raise NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
+            newest = sa.select(runs.c.id, runs.c.name).where(owned_by(owner)).order_by(*_NEWEST)
+            if matches:
+                several = db.execute(newest.where(runs.c.id.in_(matches[:LOOKED_AT])))
+                raise ambiguous(text, len(matches), several.all())
+            latest = db.execute(newest.limit(LOOKED_AT)).all()
+            raise unfound(text, latest, has_versions=self._latest_of(db, text, owner) is not None)
 
     def names(self, prefix: str, owner: str | None = None) -> set[str]:
         query = sa.select(runs.c.name).where(runs.c.name.startswith(prefix, autoescape=True), owned_by(owner))

@@ -5,11 +5,11 @@ The family's `latest` is the version that was promoted last and is still there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from ftq.errors import NotFound, Refused
+from ftq.errors import NotFound, Refused, did_you_mean
 from ftq.files.run_dir import STAGES
 from ftq.store.database import Database, owned_by
 from ftq.store.records import Run, Version
@@ -20,7 +20,7 @@ Judge = Callable[[str], str]
 
 LATEST = "latest"
 MODEL_STAGES = STAGES[: STAGES.index("export") + 1]  # those that make the model; the later ones only ask it
-SHOWN = 5  # numbers that an error names
+SHOWN, RECENT = 5, 3  # numbers, and runs, that an error names
 LIST = "`ftq models --tuned` lists what is there."
 _family = sa.func.coalesce(runs.c.family, runs.c.name)
 
@@ -71,7 +71,10 @@ class Versions(Database):
             promoted = self._latest_of(db, family, owner)
             latest = promoted.number if promoted else None
         if not rows:
-            raise NotFound(f"no version of {family or text!r} was ever made", LIST)
+            near = self._near_family(family, owner)
+            raise NotFound(f"no version of {family or text!r} was ever made", f"Did you mean {near}?" if near else LIST)
+        if not number.strip():
+            raise NotFound(f"{text} names no version: a number is missing, or latest", f"For example: {family}:1")
         if number == LATEST:
             if latest is None:
                 raise NotFound(f"no version of {family} is promoted", f"`ftq promote {family}:NUMBER` does it. {LIST}")
@@ -84,6 +87,13 @@ class Versions(Database):
         if row.gone:
             raise NotFound(f"{text} is gone: its run was {row.gone}", known)
         return str(row.run_id)
+
+    def _near_family(self, family: str, owner: str | None) -> str:
+        query = sa.select(versions.c.family).distinct()
+        if owner is not None:
+            query = query.join(runs, runs.c.id == versions.c.run_id).where(owned_by(owner))
+        with self.reading() as db:
+            return _near(family, list(db.execute(query).scalars())) if family else ""
 
     def promote(self, run_id: str) -> tuple[Run, str | None]:
         """Make the run its family's `latest`: (the run, the version that was it before). Refused if it has no number.
@@ -175,6 +185,34 @@ class Versions(Database):
         newest = sa.select(versions.c.family, sa.func.max(versions.c.number)).group_by(versions.c.family)
         numbers = {family: number for family, number in db.execute(newest)}
         return {f"{family}:{number}" for family, number in self._all_latest(db).items() if number < numbers[family]}
+
+
+def ambiguous(text: str, number: int, matches: Sequence[sa.Row[str, str]]) -> NotFound:
+    """What to say where the text begins the ids of several runs; `matches` are (id, name) of them."""
+    shown = ", ".join(f"{run_id} ({name})" for run_id, name in sorted(matches)[:SHOWN])
+    more = f" and {number - SHOWN} more" if number > SHOWN else ""
+    return NotFound(f"{text} begins the ids of {number} runs: {shown}{more}", "Type more of the id, or a name.")
+
+
+def unfound(text: str, latest: Sequence[sa.Row[str, str]], has_versions: bool) -> NotFound:
+    """What to say where no run matches: the name that may be meant, else the newest; `latest` are (id, name)."""
+    if not text.strip():
+        message, near = "no run is named: the name is empty", ""
+    else:
+        message = f"no run matches {text}"
+        near = f"{text}:{LATEST}" if has_versions else _near(text, [name for _, name in latest])
+    if near:
+        return NotFound(message, f"Did you mean {near}?")
+    recent = ", ".join(f"{run_id} ({name})" for run_id, name in latest[:RECENT])
+    return NotFound(message, f"Recent runs: {recent}" if recent else "There is no run yet: `ftq submit`.")
+
+
+def _near(text: str, names: list[str]) -> str:
+    """The names that begin like this, in upper or lower case, else the one that is most alike; empty for none."""
+    begins = [name for name in names if name.lower().startswith(text.lower())][:RECENT]
+    if begins:
+        return " or ".join(filter(None, (", ".join(begins[:-1]), begins[-1])))
+    return did_you_mean(text, names).removeprefix(" Did you mean ").removesuffix("?")
 
 
 def _listed(family: str, numbers: list[int]) -> str:

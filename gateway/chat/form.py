@@ -13,6 +13,8 @@ from gateway.wire import Body, invalid, read_json
 
 MOST_ANSWERS = 128
 NAME = r"^[a-zA-Z0-9_-]{1,64}$"
+# What clients send in a part of text, and in one of an earlier answer: of these only the text is read.
+PART = frozenset({"type", "text", "annotations", "logprobs", "parsed", "prompt_cache_breakpoint", "cache_control"})
 Form = TypeVar("Form", bound=Body)
 
 
@@ -41,6 +43,8 @@ def joined(content: Any) -> Any:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in ("text", "input_text", "output_text") or not isinstance(part.get("text"), str):
             raise ValueError(f"part {number} is {kind or type(part).__name__}, and this model reads text only")
+        if unknown := sorted(part.keys() - PART):
+            raise ValueError(f"part {number} has {unknown[0]}, which isn't known")
         texts.append(part["text"])
     return "\n".join(texts)
 
@@ -92,8 +96,11 @@ class Sampling(Body):
 
 
 class Function(Body):
+    """A call. OpenAI's clients send `parsed_arguments` along, which are the arguments once more."""
+
     name: str
     arguments: str
+    parsed_arguments: Any = None
 
 
 class ToolCall(Body):
@@ -102,9 +109,13 @@ class ToolCall(Body):
     function: Function
     index: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """The call for a template."""
+        return self.model_dump(exclude={"index": True, "function": {"parsed_arguments"}})
+
 
 class Message(Body):
-    """One turn. A message of an earlier answer may come back with all its fields."""
+    """One turn. A message of an earlier answer may come back with all its fields; `parsed` is its content once more."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | None = None
@@ -116,6 +127,7 @@ class Message(Body):
     reasoning_content: str | None = None
     audio: None = None
     function_call: None = None
+    parsed: Any = None
 
     @model_validator(mode="after")
     def _whole(self) -> Message:
@@ -133,7 +145,7 @@ class Message(Body):
         values: dict[str, Any] = {"role": role, "content": self.content or self.refusal or ""}
         values |= {name: getattr(self, name) for name in ("name", "tool_call_id") if getattr(self, name)}
         if self.tool_calls:
-            values["tool_calls"] = [call.model_dump(exclude={"index"}) for call in self.tool_calls]
+            values["tool_calls"] = [call.to_json() for call in self.tool_calls]
         return values
 
 

@@ -5,7 +5,6 @@ The files come into a folder of their own, are checked as those of `ftq submit` 
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -24,7 +23,7 @@ from gateway.files.arrival import FULL, clear_errors, room_of, too_large
 from gateway.jobs.create import base_of_key, staging
 from gateway.own.answers import Submit, Told
 from gateway.own.entry import Call
-from gateway.wire import LARGEST_BODY, invalid
+from gateway.wire import LARGEST_BODY, invalid, loads
 
 LONGEST_HEAD = 4 * LARGEST_BODY  # names of very many documents
 TOP = ("documents", "validation", "questions.json")
@@ -57,7 +56,7 @@ async def _head(stream: AsyncIterator[bytes]) -> tuple[Submit, bytes]:
             raise too_large(LONGEST_HEAD, "head")
     line, end, rest = bytes(text).partition(b"\n")
     try:
-        values = json.loads(line.decode()) if end else None
+        values = loads(line.decode()) if end else None
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):

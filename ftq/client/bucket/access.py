@@ -142,8 +142,11 @@ class RunFiles(Following):
 
     def no_model(self, run: Run) -> Refused:
         """What to say of a run whose model can't be asked: its files aren't here, or there are none."""
-        none = Refused(f"run {run.name} has no exported model (status: {run.status})", f"`ftq status {run.name}`")
-        if self._bucket and run.stage("export").status == "succeeded":
+        is_made, (why, then) = run.stage("export").status == "succeeded", run.standing
+        none = Refused(f"run {run.name} has no exported model{' yet' * run.goes_on}: {why}", then)
+        if is_made:
+            none = Refused(f"run {run.name} has no exported model any more", made_anew(run, self._here(run.id)))
+        if self._bucket and is_made:
             none = Refused(f"the model of {run.name} isn't in {self.settings.artifacts_url} any more", MOVED)
         return self.elsewhere(run) or self.lost(run) or none
 
