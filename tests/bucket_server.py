@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import subprocess
@@ -62,6 +63,15 @@ class BucketServer:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    def take(self, files: bool) -> None:
+        """Let who uses it put files there, or only read them."""
+        if files:
+            self.client.delete_bucket_policy(Bucket=self.bucket)
+            return
+        which = {"Action": ["s3:PutObject"], "Resource": [f"arn:aws:s3:::{self.bucket}/*"]}
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", **which}]}
+        self.client.put_bucket_policy(Bucket=self.bucket, Policy=json.dumps(policy))
 
     def keys(self, prefix: str = "") -> list[str]:
         """The objects' keys below the URL."""

@@ -90,6 +90,21 @@ class CephServer(BucketServer):
         assert self._gateway
         self._gateway.send_signal(signal.SIGCONT)
 
+    def limit_user(self, size: int | None) -> None:
+        """Give the user a quota of so many bytes, or none."""
+        user = ("--quota-scope=user", "--uid=ftq")
+        if size is not None:
+            self._call("radosgw-admin", "quota", "set", *user, f"--max-size={size}")
+        self._call("radosgw-admin", "quota", "disable" if size is None else "enable", *user)
+
+    def fill_disks(self, full: bool) -> None:
+        """Take a little of them for all: who writes is answered when there is room again."""
+        if full:
+            self.client.put_object(Bucket=self.bucket, Key="fills", Body=b"x" * 2**22)
+        for name, share in (("full", 0.95), ("backfillfull", 0.9), ("nearfull", 0.85))[:: -1 if full else 1]:
+            self._call("ceph", "osd", f"set-{name}-ratio", f"{share / 3_000 if full else share:.6f}")
+        until(lambda: ("OSD_FULL" in self._call("ceph", "health", "detail")) == full)
+
     def close(self) -> None:
         for process in [self._gateway, *reversed(self._store)]:
             if process:
@@ -136,11 +151,12 @@ class CephServer(BucketServer):
             command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output
         )
 
-    def _call(self, *command: str) -> None:
+    def _call(self, *command: str) -> str:
         ended = subprocess.run(
             command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
         )
         assert ended.returncode == 0, (command, ended.stderr)
+        return ended.stdout
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):

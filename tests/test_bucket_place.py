@@ -18,7 +18,8 @@ from ftq.doctor import web
 from ftq.doctor.workers import workers
 from ftq.errors import Refused, UserError
 from ftq.files import disk
-from ftq.files.remote.bucket import Bucket, Misnamed
+from ftq.files.remote.bucket import Bucket
+from ftq.files.remote.kinds.errors import Misnamed
 from ftq.files.remote.share import Share, share_of
 from ftq.files.remote.transfer import Move
 from ftq.files.run_dir import STAGES, RunDir
@@ -360,7 +361,7 @@ def test_the_server_of_the_workers_is_named(
         assert finding.fix.startswith(f"{hint}\n")
         failed = cli_tools.run("submit", "--model", "smollm2-135m", "--documents", str(documents))
         assert failed.exit_code and f"\n{hint}\n" in failed.stderr
-        worker._try_bucket(Settings.from_env())  # it waits
+        worker._try_bucket(Settings.from_env(), ["cpu"])  # it waits
         assert f"this worker waits for it. {hint}\n" in capsys.readouterr().err
     client.close()
 

@@ -197,7 +197,7 @@ def test_a_thin_line_is_not_taken_for_silence(patient: bool, monkeypatch: pytest
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{line.port}")
         bucket = Bucket(server.url, patient)
         ask = bucket.silence._ask
-        monkeypatch.setattr(bucket.silence, "_ask", lambda seconds: (ask(120.0), asked.append(seconds)))
+        monkeypatch.setattr(bucket.silence, "_ask", lambda seconds, puts: (ask(120.0, puts), asked.append(seconds)))
         with concurrent.futures.ThreadPoolExecutor() as pool:
             sent = [pool.submit(bucket.write, f"large{number}", LARGE[:300_000]) for number in range(2)]
             while not all(one.done() for one in sent):

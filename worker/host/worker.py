@@ -98,7 +98,7 @@ def _start(queues: list[str], name: str | None, concurrency: int | None) -> None
         start = away.advice(settings, store.workers())
     try_all(settings)
     if settings.artifacts_url:
-        _try_bucket(settings)
+        _try_bucket(settings, queues)
     if settings.embedded and not broker.answers(settings.broker_socket):
         broker.place(settings)  # where `ftq up` will put it: this process asks only once
         print(f"No broker is up for {settings.home}: this worker waits for it. {start}", file=sys.stderr)
@@ -150,8 +150,8 @@ def _own(settings: Settings, worker: str) -> owner.Owner | None:
     return None
 
 
-def _try_bucket(settings: Settings) -> None:
-    """Refuse a bucket that waiting doesn't mend; say so if it is only out of reach."""
+def _try_bucket(settings: Settings, queues: list[str]) -> None:
+    """Refuse a bucket that waiting doesn't mend; say so if it is only out of reach. Who answers puts nothing there."""
     url = settings.artifacts_url
     check_installed(url)
 
@@ -162,9 +162,11 @@ def _try_bucket(settings: Settings) -> None:
     try:
         Bucket(url, advise=advised).probe(write=True)
     except OutOfReach as error:
-        if error.is_lasting:
+        is_needed = not (error.gives and queues == [ASK])
+        if error.is_lasting and is_needed:
             raise
-        print(f"{error.message}: this worker waits for it.", error.hint, file=sys.stderr)
+        what = "this worker waits for it" if is_needed else "this worker answers with what is there"
+        print(f"{error.message}: {what}.", error.hint, file=sys.stderr)
 
 
 if __name__ == "__main__":

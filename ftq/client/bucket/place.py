@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ftq.errors import FtqError, Refused, UserError
-from ftq.files.remote.bucket import Closed, OutOfReach
-from ftq.files.remote.kinds.errors import SERVER, endpoint
+from ftq.files.remote.kinds.errors import SERVER, Closed, OutOfReach, endpoint
 from ftq.files.remote.kinds.kinds import LOCAL
 from ftq.store.records import Run, Worker
 from ftq.store.store import RunStore
@@ -87,7 +86,7 @@ def advise(error: OutOfReach, store: RunStore | None, url: str) -> OutOfReach:
     if theirs not in ("", url):
         right = f"The files of the runs are in {theirs}: export {BUCKET}={theirs}"
         hints = [right] if error.is_lasting or url.startswith(LOCAL) else [right, error.hint]
-    elif (server := _server(workers, url)) and not (endpoint(url) and isinstance(error, Closed)):
+    elif not error.gives and (server := _server(workers, url)) and not (endpoint(url) and isinstance(error, Closed)):
         hints = [server] if error.is_lasting and not endpoint(url) else [server, error.hint]
     return type(error)(error.message, "\n".join(hints))
 

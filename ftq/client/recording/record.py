@@ -120,7 +120,7 @@ def check_bucket(settings: Settings, store: RunStore | None) -> None:
         raise UserError(*differs)
     if settings.artifacts_url:
         url = settings.artifacts_url
-        Bucket(url, advise=lambda error: advise(error, store, url)).probe()
+        Bucket(url, advise=lambda error: advise(error, store, url)).probe(write=True)
 
 
 def _record(

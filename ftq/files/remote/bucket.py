@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ftq.errors import FtqError, Unavailable
+from ftq.errors import FtqError
 from ftq.files.remote.kinds import errors, kinds, opening
+from ftq.files.remote.kinds.errors import OutOfReach as OutOfReach
 from ftq.files.remote.kinds.kinds import LOCAL, Begun, Object
 from ftq.files.remote.kinds.opening import opener
 from ftq.files.remote.kinds.parts import Parts
@@ -26,22 +27,6 @@ OPEN_SECONDS = 3.5  # for the library to be ready, which may ask a server for cr
 WRITE_SECONDS = 0.5  # more than PROBE_SECONDS, for three more requests
 MOVED = "Somebody has deleted it from the bucket, or FTQ_ARTIFACTS_URL was another one when it was made."
 Value = TypeVar("Value")
-
-
-class OutOfReach(Unavailable):
-    """The bucket can't be used now: it is missing, closed or unreachable."""
-
-    is_lasting = False  # whether somebody has to mend a setting first
-
-
-class Misnamed(OutOfReach):
-    """There is no such bucket, or it is closed to these credentials."""
-
-    is_lasting = True
-
-
-class Closed(Misnamed):
-    """Whoever answered refuses these credentials, or they are missing: another server wouldn't mend that."""
 
 
 class Gone(FtqError):
@@ -68,6 +53,7 @@ class Bucket:
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
         self.silence = Silence(self.ask)
         self._opening = threading.Lock()
+        self._tried = f".ftq-doctor-{os.urandom(6).hex()}"  # one name: who may not delete leaves one object
 
     @property
     def _fs(self) -> Any:
@@ -96,7 +82,7 @@ class Bucket:
             fs.pipe_file(path + ".partial", data)
             os.replace(path + ".partial", path)
 
-        self._do(key, write)
+        self._do(key, write, puts=True)
 
     def put(self, key: str, file: Path) -> None:
         """Put a file there, whole or not at all."""
@@ -109,11 +95,11 @@ class Bucket:
             fs.put_file(str(file), path + ".partial")
             os.replace(path + ".partial", path)
 
-        self._do(key, put, moves_file=True)
+        self._do(key, put, moves_file=True, puts=True)
 
     def parts(self, key: str) -> Parts | None:
         """The object as one that goes up in parts; None where this kind of bucket takes it whole."""
-        return kinds.parts_of(self.kind, lambda action: self._do(key, action, moves_file=True))
+        return kinds.parts_of(self.kind, lambda action: self._do(key, action, moves_file=True, puts=True))
 
     def begun(self, prefix: str = "") -> list[Begun]:
         """What has begun to go up in parts below the prefix, which is a folder's name, and isn't whole."""
@@ -131,7 +117,7 @@ class Bucket:
                 fs.makedirs(os.path.dirname(path), exist_ok=True)
             kinds.copy(self.kind, fs, self._path(source), path)
 
-        self._do(source, lambda fs, _: copy(fs, self._path(key)))
+        self._do(source, lambda fs, _: copy(fs, self._path(key)), puts=True)
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """{key: bytes} of every object below the prefix, which is a folder's name."""
@@ -178,12 +164,11 @@ class Bucket:
         limit = seconds or PROBE_SECONDS + (WRITE_SECONDS if write else 0)
         open_it = opener(self.url, limit, limit, attempts=1)  # imports the library
         fs = self._within(max(limit, OPEN_SECONDS), lambda: self._ready(open_it))
-        self._within(limit, lambda: self._probe(fs, write))
+        self._try(fs, limit, write)
 
-    def ask(self, seconds: float) -> None:
-        """OutOfReach unless the bucket answers something small within so many seconds."""
-        fs = self._asker
-        self._within(seconds, lambda: self._probe(fs, False))
+    def ask(self, seconds: float, write: bool = False) -> None:
+        """OutOfReach unless the bucket answers something small, or takes it, within so many seconds."""
+        self._try(self._asker, seconds, write)
 
     # ---- inside -----------------------------------------------------------------------------------------
 
@@ -199,17 +184,24 @@ class Bucket:
             opening.connect(self.kind, fs)
             return fs
 
-    def _within(self, seconds: float, action: Callable[[], Value]) -> Value:
+    def _try(self, fs: Any, seconds: float, write: bool) -> None:
+        lists = threading.Event()
+        self._within(seconds, lambda: self._probe(fs, write, lists), lists)
+
+    def _within(self, seconds: float, action: Callable[[], Value], lists: threading.Event | None = None) -> Value:
         done = _begun(action)
         if not wait([done], timeout=seconds).done:
-            raise self._advise(OutOfReach(*errors.unreachable(f"no answer within {seconds:g} s", self.url)))
+            kind = errors.takes_nothing if lists and lists.is_set() else errors.unreachable
+            raise self._advise(kind(f"no answer within {seconds:g} s", self.url))
         return done.result()
 
-    def _probe(self, fs: Any, write: bool) -> None:
+    def _probe(self, fs: Any, write: bool, lists: threading.Event) -> None:
         with self._translating():
             self._check_place(fs)
-            if write:
-                path = self._path(f".ftq-doctor-{os.urandom(6).hex()}")
+        lists.set()
+        if write:
+            with self._translating(gives=True):
+                path = self._path(self._tried)
                 fs.pipe_file(path, b"ftq")
                 if fs.cat_file(path) != b"ftq":
                     raise OSError("it gives back other bytes than it was given")
@@ -227,42 +219,49 @@ class Bucket:
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}".rstrip("/")
 
-    def _do(self, key: str, action: Callable[[Any, str], Value], moves_file: bool = False) -> Value:
+    def _do(self, key: str, action: Callable[[Any, str], Value], moves_file: bool = False, puts: bool = False) -> Value:
         if self._patient:
-            return self._call(key, action, moves_file)
-        self.silence.refuse()
-        answer = _begun(lambda: self._call(key, action, moves_file))
+            return self._call(key, action, moves_file, puts)
+        self.silence.refuse(puts)
+        answer = _begun(lambda: self._call(key, action, moves_file, puts))
         while not wait([answer], timeout=0.1).done:
-            self.silence.check()
+            self.silence.check(puts)
         return answer.result()
 
-    def _call(self, key: str, action: Callable[[Any, str], Value], moves_file: bool) -> Value:
+    def _call(self, key: str, action: Callable[[Any, str], Value], moves_file: bool, puts: bool) -> Value:
         try:
-            with self.silence.during(moves_file):
+            with self.silence.during(moves_file, puts):
                 return action(self._fs, self._path(key))
         except (FtqError, Interrupted):
             raise
         except Exception as error:
             if not errors.is_missing(error) or errors.is_no_bucket(error):
-                raise self._translated(error) from error
+                raise self._advise(errors.explain(error, self.url, gives=puts and self._gives(error))) from error
             if self.kind != "s3":  # others tell as much of a bucket that is missing
                 with self._translating():
                     self._check_place(self._fs)
             raise Gone(f"{self.url}/{key} isn't there", MOVED) from error
 
+    def _gives(self, error: BaseException) -> bool:
+        """Whether a bucket that hasn't taken something can be read: it is asked where its error leaves that open."""
+        if errors.is_full(error):
+            return True
+        if not (errors.is_closed(error) or errors.is_silent(error)):
+            return False
+        try:
+            self.ask(PROBE_SECONDS)
+            return True
+        except FtqError:
+            return False
+
     @contextlib.contextmanager
-    def _translating(self) -> Iterator[None]:
+    def _translating(self, gives: bool = False) -> Iterator[None]:
         try:
             yield
         except FtqError:
             raise
         except Exception as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: BaseException) -> OutOfReach:
-        is_lasting, message, hint = errors.explain(error, self.url)
-        kind = Closed if errors.is_closed(error) else Misnamed if is_lasting else OutOfReach
-        return self._advise(kind(message, hint))
+            raise self._advise(errors.explain(error, self.url, gives=gives)) from error
 
 
 def _begun(action: Callable[[], Value]) -> Future[Value]:
