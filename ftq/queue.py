@@ -16,8 +16,8 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from ftq.broker.refusals import refusal
 from ftq.errors import Unavailable
-from ftq.servers import refusal
 from ftq.settings import Settings
 from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, labelled, queue_of
 
@@ -150,8 +150,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except BROKER_ERRORS as error:
-        what, fix, _ = refusal(error)
-        raise Unavailable(f"the broker {what}", fix) from error
+        why = refusal(error)
+        raise Unavailable(f"the broker {why.what}", why.fix) from error
 
 
 def is_foreign(error: BaseException | None) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from ftq.errors import UserError, first_line
+from ftq.errors import UserError
 
 # Whoever knows these can act as the worker. A stage's process loads models from anywhere and doesn't need them.
 NOT_FOR_STAGES = (
@@ -55,39 +55,6 @@ BUCKET_SECRETS = (  # withheld from stages where a bucket is named: it holds all
 )
 LLM_SECRETS = ("FTQ_LLM_KEY", "FTQ_LLM_KEY_FILE")  # only prepare asks a language model elsewhere
 SIGNING_KEY_BYTES = 32
-_PRIMARY = "A failover passes. If it stays, FTQ_BROKER_URL has to name the primary: `redis-cli ROLE` says where it is."
-_LOGIN = (
-    "The file FTQ_BROKER_PASSWORD_FILE holds the password; FTQ_BROKER_URL=redis://HOST:6379/0 names no user where the "
-    "server has none (requirepass), redis://USER@HOST:6379/0 one of its users."
-)
-_TLS = "If it stays so: does it want TLS (rediss://), a client's certificate (FTQ_BROKER_CERT_FILE), or is it no Redis?"
-_CA = "FTQ_BROKER_CA_FILE names the certificate of the authority that signed it."
-_CLUSTER = "FTQ_BROKER_URL has to name a single server."
-# What an error of the broker has in it -> (what the broker is or does, what to do). A server that is there may take
-# nothing all the same.
-REFUSALS = (
-    (r"\bREADONLY\b|\bUNBLOCKED\b", "is a read-only replica", _PRIMARY),
-    (r"\bMASTERDOWN\b", "is a replica that has lost its primary", _PRIMARY),
-    (r"\bLOADING\b", "is still reading its data from the disk", "It takes messages as soon as it has: wait."),
-    (r"\bMISCONF\b", "can't write its data to its disk", "Make room on its disk, or correct its folder's owner."),
-    (r"\bOOM\b", "is full: its maxmemory is used up", "On the server: CONFIG SET maxmemory 0   (or more than it is)"),
-    (r"\bNOREPLICAS\b", "has too few replicas to write", "CONFIG SET min-replicas-to-write 0, or start its replicas."),
-    (r"\bNOAUTH\b", "wants a password", _LOGIN),
-    (r"\bWRONGPASS\b|invalid password|AUTH <password> called", "refuses the user or password", _LOGIN),
-    (r"\bNOPERM\b", "forbids its user what ftq needs", "docs/security.md has the rights that each part needs."),
-    (r"\bDENIED\b", "is in protected mode: it takes no other machine", "Give it a password, see docs/security.md."),
-    (r"\b(MOVED|ASK|CLUSTERDOWN|CROSSSLOT|TRYAGAIN)\b", "is a Redis Cluster, which Celery can't use", _CLUSTER),
-    (r"\bBUSY\b", "is busy with a script", "On the server: SCRIPT KILL"),
-    (r"\bWRONGTYPE\b", "holds something else under a key of ftq's", "`ftq doctor` names the key, and what to type."),
-    (r"max number of clients", "has no connection left", "On the server: CONFIG SET maxclients 10000"),
-    (r"DB index|invalid DB", "has no database of that number", "The number at the end of FTQ_BROKER_URL is 0 to 15."),
-    (r"unknown command", "knows no queues: it is a Sentinel or a proxy", _CLUSTER),
-    (r"Protocol Error", "is no Redis server", "Compare the port in FTQ_BROKER_URL with the server's."),
-    (r"CERTIFICATE_VERIFY|certificate verify", "has a certificate that nobody vouches for", _CA),
-    (r"WRONG_VERSION|record layer", "doesn't speak TLS", "FTQ_BROKER_URL begins with redis:// then (one s)."),
-    (r"closed by|reset by peer|EOF|Broken pipe|not connected|Err(or|no) (0|32|104)\b", "hangs up", _TLS),
-    (r"[Tt]imeout|[Tt]imed out", "doesn't answer", "Is it frozen, or without TLS (redis://, one s)?"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -153,23 +120,6 @@ def check_broker(url: str) -> None:
                 f"FTQ_BROKER_URL={without_password(url)}: not a Redis or Valkey server, or its database is no number",
                 "For example: FTQ_BROKER_URL=redis://USER@HOST:6379/0",
             )
-
-
-def refusal(error: BaseException) -> tuple[str, str, str]:
-    """(what the broker is or does, what to do, its own words) for an error of the broker, kombu's or redis-py's.
-
-    What to do is empty where nobody is there.
-    """
-    chain = [error]
-    while cause := chain[-1].__cause__:
-        chain.append(cause)
-    for link in reversed(chain):
-        code = getattr(link, "status_code", None)  # redis-py takes the codes that it knows out of the text
-        said = f"{code} {link}" if code and code != "ERR" else str(link)
-        for mark, what, fix in REFUSALS:
-            if re.search(mark, said):
-                return what, fix, without_password(first_line(link))
-    return "can't be reached", "", without_password(first_line(chain[-1]))
 
 
 def server_of(environ: Mapping[str, str]) -> str:

@@ -18,15 +18,18 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from ftq import queue, servers
+from ftq import queue
+from ftq.broker.refusals import REFUSALS, Refusal, refusal
 from ftq.doctor.broker import broker as doctor
-from ftq.doorbell import away
+from ftq.doctor.workers import workers as look_at_workers
 from ftq.errors import FtqError, Unavailable, UserError, exit_code
 from ftq.settings import Settings
-from tests import tools
+from ftq.store.records import Worker
+from tests import cli_tools, tools
 from tests.brokers import STATES, Broken
 from tests.tools import PATIENCE, free_port, listens, until
 from worker.host import broker, worker
+from worker.reconciler import Reconciler
 
 RECORDED = "The run is recorded and starts as soon as it takes messages."
 
@@ -52,7 +55,7 @@ def test_a_worker_outlasts_each_state_that_passes(bench: tools.Bench, name: str,
         (tmp_path / "a.md").write_text("# A\n\nThis is the text of a run.\n" * 12)
         options = {"model": "smollm2-135m", "documents": str(tmp_path), "max_steps": 1}
         submitted = bench.client.submit(options)
-        hints = {fix for _, what, fix in servers.REFUSALS if re.fullmatch(state.says, what)}
+        hints = {fix for _, what, fix, _ in REFUSALS if re.fullmatch(state.says, what)}
         note = submitted.notes[-1]  # the others are on the documents
         assert re.match(f"The broker {state.says}. {RECORDED} ", note) and note.partition(f"{RECORDED} ")[2] in hints
         problem = [finding for finding in doctor(bench.settings) if finding.level == "problem"]
@@ -77,7 +80,7 @@ def test_a_worker_does_not_start_where_waiting_mends_nothing(bench: tools.Bench,
     state = STATES[name]
     assert bench.broker
     broken, place = Broken(bench.settings.broker_socket, bench.broker.pid), f"FTQ_BROKER_URL={bench.settings.broker}"
-    is_lasting = any(re.fullmatch(state.says, what) for what in away.LASTING)
+    is_lasting = any(lasts and re.fullmatch(state.says, what) for _, what, _, lasts in REFUSALS)
     settings = dataclasses.replace(bench.settings, broker_url=bench.settings.broker)
     state.put(broken)
     try:
@@ -87,13 +90,60 @@ def test_a_worker_does_not_start_where_waiting_mends_nothing(bench: tools.Bench,
         with pytest.raises(UserError) as refused:
             worker._own(settings, "w9@host")
         assert re.match(rf"{re.escape(place)}: the broker {state.says} \(", refused.value.message)
-        assert refused.value.hint in {fix for _, what, fix in servers.REFUSALS if re.fullmatch(state.says, what)}
+        assert refused.value.hint in {fix for _, what, fix, _ in REFUSALS if re.fullmatch(state.says, what)}
     finally:
         state.end(broken)
 
 
-def test_what_lasts_is_called_as_the_table_of_refusals_calls_it() -> None:
-    assert {what for _, what, fix in servers.REFUSALS if fix} > set(away.LASTING)
+@pytest.mark.parametrize("change", ["requirepass", "a user's password"])
+def test_a_password_that_is_changed_while_a_worker_runs_is_told_everywhere(
+    tmp_path: Path, home: Path, change: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, says = free_port(), "wants a password"
+    command = [broker._binary(), "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    place = f"redis://127.0.0.1:{port}/0"
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        until(lambda: listens(port))
+        admin = redis.Redis(port=port)
+        if change != "requirepass":
+            admin.execute_command("ACL", "SETUSER", "worker", "on", ">old", "~*", "&*", "+@all")
+            place, says = place.replace("//", "//worker:old@"), "refuses the user or password"
+        monkeypatch.setenv("FTQ_BROKER_URL", place)
+        settings = Settings.from_env()
+        home.mkdir(exist_ok=True)
+        reconciler = Reconciler(settings, "w1", ["cpu", "gpu", "ask"])
+
+        def turn() -> Worker:
+            reconciler._say_at = 0.0
+            reconciler._say_whose()
+            reconciler._beat()
+            return reconciler.store.workers()[0]
+
+        assert turn().refused == ""
+        if change == "requirepass":
+            admin.config_set("requirepass", "new")
+        else:
+            admin.execute_command("ACL", "SETUSER", "worker", "resetpass", ">new")
+        refused = turn().refused
+        turn()
+        shown = place.replace(":old@", ":***@")
+        assert refused.startswith(f"FTQ_BROKER_URL={shown}: the broker {says} (")
+        assert caplog.text.count(f"{refused}: nothing is taken from it until somebody corrects that") == 1
+        listed = cli_tools.run("workers")
+        assert (
+            f"w1 is refused: {refused}. On {socket.gethostname()}: The file FTQ_BROKER_PASSWORD_FILE" in listed.stderr
+        )
+        (problem,) = [one for one in look_at_workers(settings, ask=lambda *_: set()) if one.level == "problem"]
+        assert problem.message.endswith(f"takes nothing from its broker until somebody corrects that: {refused}")
+        assert "Then restart this worker" in problem.fix
+        if change == "requirepass":
+            admin.config_set("requirepass", "")
+        else:
+            admin.execute_command("ACL", "SETUSER", "worker", ">old")
+        assert turn().refused == "" and "the broker lets this worker in again" in caplog.text
+        reconciler.store.close()
+        admin.close()
+        process.kill()
 
 
 @pytest.mark.parametrize(("password", "user"), [("wrong", ""), ("wrong", "nobody"), ("", "")])
@@ -216,10 +266,10 @@ def test_a_cause_is_found_under_what_wraps_it() -> None:
     wrapped = OperationalError("lost")
     wrapped.__cause__ = redis.ConnectionError("Error 1")
     wrapped.__cause__.__cause__ = redis.OutOfMemoryError("command not allowed", status_code="OOM")
-    assert servers.refusal(wrapped)[0] == "is full: its maxmemory is used up"
-    assert servers.refusal(OSError(111, "refused")) == ("can't be reached", "", "[Errno 111] refused")
+    assert refusal(wrapped).what == "is full: its maxmemory is used up"
+    assert refusal(OSError(111, "refused")) == Refusal("can't be reached", "", "[Errno 111] refused")
     # what Python before 3.11.4 says of a server that hangs up in the handshake; later ones: "EOF occurred"
     closed = redis.ConnectionError("Error 6 connecting to h:1. TLS/SSL connection has been closed (EOF) (_ssl.c:992).")
-    assert servers.refusal(closed)[0] == "hangs up"
+    assert refusal(closed).what == "hangs up"
     secret = redis.ConnectionError("Error 1 connecting to redis://me:s3cr3t@host/0")
-    assert "s3cr3t" not in "".join(servers.refusal(secret))
+    assert "s3cr3t" not in str(refusal(secret))

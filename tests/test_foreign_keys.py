@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ftq.doctor.findings import Finding
 from ftq.doctor.workers import workers
 from ftq.doorbell import keys
 from ftq.doorbell.owner import OWNER, UP
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.records import QUEUES
+from ftq.store.store import RunStore
 from tests.tools import PATIENCE, Bench, until
 
 STEP = "\x06\x16"
@@ -114,6 +117,18 @@ def sent(bench: Bench, name: str, **options: Any) -> str:
     (folder / "text.md").write_text(f"# {name}\n\nThis is the text of the run {name}.\n" * 12)
     given = {"model": "smollm2-135m", "documents": str(folder), "max_steps": 1, **options}
     return bench.client.submit(given, name).notes[-1]
+
+
+def test_a_key_is_told_once_for_all_workers(home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    with closing(RunStore(f"sqlite:///{home}/ftq.db")) as store:
+        for name, foreign in (("a1", ["holds x", "holds y"]), ("a2", ["holds x"]), ("a3", [])):
+            store.see_worker(name, "box", list(QUEUES), None, 1, {"stages": list(STAGES), "foreign": foreign})
+        told = workers(Settings.from_env(), ask=lambda *_: {"a1", "a2", "a3"})
+        assert [one.message for one in told if one.level == "warning"] == [
+            "a1, a2 leave a key out: their broker holds x",
+            "a1 leaves a key out: its broker holds y",
+        ]
 
 
 @pytest.mark.long

@@ -31,7 +31,9 @@ CARD = {"gpu": "0", "name": "H100", "total": 80 * 2**30, "used": 2**30, "use": 0
 
 def fill(store: RunStore, clock: Clock | None = None) -> None:
     """Runs of each status, and a worker that trains."""
-    store.see_worker("w1@a", "a", ["cpu", "gpu"], "H100", 1, {"cards": [CARD], "dropped": 2, "foreign": ["x"]})
+    store.see_worker(
+        "w1@a", "a", ["cpu", "gpu"], "H100", 1, {"cards": [CARD], "dropped": 2, "foreign": ["x"], "refused": "y"}
+    )
     for name in ("waits", "wide", "paused", "cancelled", "trains", "done"):
         options = {"gpus": 2, "worker": "big"} if name == "wide" else {}
         store.create(name, name, {"model": "m", **options}, "hash")
@@ -119,7 +121,7 @@ def test_what_prometheus_reads(site: tuple[Starlette, TestClient, str]) -> None:
         ("ftq_stage_seconds_count", "prepare"): 2, ("ftq_train_tokens_per_second", "trains", "w1@a"): 512.5,
         ("ftq_events_total", "lost"): 0, ("ftq_workers", "up"): 1, ("ftq_workers", "silent"): 0,
         ("ftq_worker_stages", "w1@a"): 1, ("ftq_messages_dropped_total", "w1@a"): 2,
-        ("ftq_worker_foreign_keys", "w1@a"): 1,
+        ("ftq_worker_foreign_keys", "w1@a"): 1, ("ftq_worker_refused", "w1@a"): 1,
         ("ftq_gpu_memory_bytes", "0", "H100", "w1@a"): 80 * 2**30,
         ("ftq_gpu_memory_used_bytes", "0", "H100", "w1@a"): 2**30, ("ftq_gpu_use_ratio", "0", "H100", "w1@a"): 0.5,
         ("ftq_http_answers_total", "/v1/models", "200"): 1, ("ftq_http_answers_total", "/v1/models", "401"): 1,

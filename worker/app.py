@@ -18,12 +18,12 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import STOP_CONDITIONS
 from celery.worker.state import maybe_shutdown
 
+from ftq.broker.refusals import refusal
 from ftq.doorbell import away
 from ftq.errors import printable
 from ftq.files.run_dir import STAGES
 from ftq.notify.addresses import addresses as notified
 from ftq.queue import BROKER_ERRORS, PATIENT_PUBLISHING, make_app
-from ftq.servers import refusal
 from ftq.settings import Settings, protect_files
 from ftq.start import settle
 from worker import tasks
@@ -110,8 +110,10 @@ class QuickConsumer(Consumer):  # type: ignore[misc]
 
 
 def _tell(error: BaseException) -> None:
-    what, fix, words = refusal(error)
-    log.warning("the broker %s (%s): tried again. %s", what, words, fix or away.advice(settings))
+    why = refusal(error)
+    level, then = (logging.ERROR, ", in vain until somebody corrects that") if why.lasts else (logging.WARNING, "")
+    fix = why.fix or away.advice(settings)
+    log.log(level, "the broker %s (%s): tried again%s. %s", why.what, why.words, then, fix)
 
 
 @signals.after_setup_logger.connect

@@ -22,9 +22,9 @@ from billiard.process import active_children
 
 from ftq import queue
 from ftq.client.bucket.place import advise
-from ftq.doorbell import owner
+from ftq.doorbell import away, owner
 from ftq.doorbell.owner import Owner
-from ftq.errors import FtqError, NotFound, first_line
+from ftq.errors import FtqError, NotFound, UserError, first_line
 from ftq.files.remote.bucket import OutOfReach
 from ftq.files.run_dir import STAGES
 from ftq.servers import place_of
@@ -40,6 +40,7 @@ from worker.machine import hardware
 log = logging.getLogger("ftq.reconciler")
 LOOK_SECONDS = 15.0  # between two looks at the GPUs: nvidia-smi takes a tenth of a second
 REST, LONGEST_REST = 100, 25.0  # of a look's processor time, until the next one; two looks fit into a worker's minute
+RESTART = "Then restart this worker, which has read that as it started; corrected on the server, it goes on by itself."
 DRAIN_SECONDS = 0.5  # how often a worker that was asked to stop says so
 
 
@@ -62,6 +63,7 @@ class Reconciler:
         self._reach = Reach(settings.artifacts_url, self._wake.set, self._advised)
         self._others_answer = False  # whether another worker answers questions while the bucket is waited for
         self._had_broker, self._say_at = False, 0.0
+        self._refused: UserError | None = None  # why the broker takes nothing of it until somebody corrects that
         self._cards, self._looked_at = list[dict[str, Any]](), -LOOK_SECONDS
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
@@ -166,6 +168,8 @@ class Reconciler:
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
         facts |= foreign.foreigners.facts()
+        if self._refused:
+            facts |= {"refused": self._refused.message, "refused_fix": self._refused.hint}
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, **dropped.facts()}
         facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url)}
@@ -188,14 +192,29 @@ class Reconciler:
             return
         self._say_at = time.monotonic() + owner.RENEWED
         mine = owner.of_store(self.settings, self.store, self.worker)
-        with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:
-            foreign.foreigners.look(client)
-            other = owner.keep(client, mine, self.settings.embedded, self._had_broker)
-            if other and (self._other is None or other.identity != self._other.identity):
-                log.error("%s. Nothing is taken from it.\n%s", *owner.differs(other, self.settings))
-            elif self._other and not other:
-                log.warning("the broker belongs to this worker's database again: work is taken")
-            self._other, self._had_broker = other, self._had_broker or other is None
+        try:
+            with owner.connected(self._quick_app) as client:
+                foreign.foreigners.look(client)
+                other = owner.keep(client, mine, self.settings.embedded, self._had_broker)
+        except queue.BROKER_ERRORS as error:
+            self._note_refusal(away.refused(error, self.settings))
+            return
+        if self._refused:
+            log.warning("the broker lets this worker in again")
+        self._refused = None
+        if other and (self._other is None or other.identity != self._other.identity):
+            log.error("%s. Nothing is taken from it.\n%s", *owner.differs(other, self.settings))
+        elif self._other and not other:
+            log.warning("the broker belongs to this worker's database again: work is taken")
+        self._other, self._had_broker = other, self._had_broker or other is None
+
+    def _note_refusal(self, refused: UserError | None) -> None:
+        """Its password may have been changed since the worker was started: a connection that is open lasts longer."""
+        before = self._refused
+        self._refused = UserError(refused.message, f"{refused.hint} {RESTART}") if refused else None
+        if refused and not before:
+            message = "%s: nothing is taken from it until somebody corrects that, there or here.\n%s"
+            log.error(message, refused.message, f"{refused.hint} {RESTART}")
 
     def _take_or_not(self) -> None:
         if (wanted := self._wanted()) != self._taken:

@@ -58,6 +58,9 @@ def workers(context: click.Context, as_json: bool) -> None:
         if member.state == "waiting":
             worker = member.worker
             note(f"{worker.name} waits for its bucket: {worker.waits}. On {worker.host}: {worker.facts['waits_fix']}")
+        if member.state != "silent" and member.worker.refused:
+            worker = member.worker
+            note(f"{worker.name} is refused: {worker.refused}. On {worker.host}: {worker.facts['refused_fix']}")
     if silent := [member.worker.name for member in members if member.state == "silent"]:
         note(f"`ftq workers forget {silent[0]}` takes one off the list that is gone for good.")
     for told in dict.fromkeys(told for member in members if member.state != "silent" for told in member.worker.foreign):

@@ -81,6 +81,7 @@ def worker_as_dict(member: Member) -> dict[str, Any]:
         "version": facts.get("version"),
         "stages": facts.get("stages"),
         "foreign_keys": worker.foreign,
+        "refused": worker.refused or None,
         "doing": [{**asdict(work), "since": iso(work.since)} for work in member.work],
     }
 

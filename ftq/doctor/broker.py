@@ -18,12 +18,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
+from ftq.broker.refusals import refusal
 from ftq.doctor.clock import compare, difference
 from ftq.doctor.findings import CONNECT_SECONDS, Finding
 from ftq.doorbell import away, keys, owner
 from ftq.errors import Unavailable
 from ftq.queue import BROKER_ERRORS, check, make_quick_app
-from ftq.servers import refusal, sqlite_file, without_password
+from ftq.servers import sqlite_file, without_password
 from ftq.settings import Settings
 from ftq.store.records import QUEUES, STAGE_QUEUES, labelled
 from ftq.store.store import RunStore
@@ -58,16 +59,16 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 def _refused(error: BaseException, shown: str, settings: Settings) -> Finding:
     """What a broker that can't be used is or does."""
-    what, fix, words = refusal(error)
-    if fix:
-        return Finding("broker", "problem", f"{shown} {what} ({words})", fix)
+    why = refusal(error)
+    if why.fix:
+        return Finding("broker", "problem", f"{shown} {why.what} ({why.words})", why.fix)
     theirs = _theirs(settings)
     if settings.embedded:
         message = f"{away.UNSET}, and this machine's own broker isn't running ({shown})"
         fix = theirs or "ftq up   (or set FTQ_BROKER_URL to a server)"
         return Finding("broker", "warning", message, fix)
     fix = theirs or "Start it, or set FTQ_BROKER_URL to where it is."
-    return Finding("broker", "problem", f"{shown} {what} ({words})", f"{fix} Runs submitted now are recorded.")
+    return Finding("broker", "problem", f"{shown} {why.what} ({why.words})", f"{fix} Runs submitted now are recorded.")
 
 
 def _theirs(settings: Settings) -> str:

@@ -21,14 +21,14 @@ from ftq.settings import Settings
 from ftq.store.records import ASK, Worker, served_by
 from ftq.store.store import RunStore
 from ftq.store.workers import FORGOTTEN, WORKER_SILENCE
-from ftq.words import plural, short
+from ftq.words import listed, plural, short
 
 ANSWER_SECONDS = 1.0
 # The queues of a run on one GPU and of its questions; for those on several `ftq status` says what is missing.
 NEEDED = ("cpu", "gpu", ASK)
 OF_THIS_VERSION = "this version of ftq"
 NEWER_SENDER = "If a newer ftq sent it, restart this worker with that version."
-ELSEWHERE = "Move or delete it (see at the broker; redis-cli RENAMENX or DEL). The worker goes on by itself then."
+ELSEWHERE = "Move or delete it (see at the broker; redis-cli RENAMENX or DEL). All goes on by itself then."
 OTHER_SENDER = "Who else writes to this broker? Give ftq one of its own, or a database's number in FTQ_BROKER_URL."
 
 Ask = Callable[[Settings, Sequence[str]], set[str] | None]
@@ -50,6 +50,7 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
     alive = [one for one in known if one.name in (answering or ()) or abs(now - one.seen_at) < WORKER_SILENCE]
     for worker in known:
         yield from _judge(worker, worker in alive, answering, now - worker.seen_at, settings)
+    yield from _foreign(alive)
     if differs := other_bucket(alive, settings.artifacts_url):
         yield Finding("workers", "problem", *differs)
     elif moved:
@@ -99,6 +100,9 @@ def _judge(
         return
     if worker.draining:
         yield Finding("workers", "note", f"{who} is stopping")
+    elif worker.refused:
+        message = f"{who} takes nothing from its broker until somebody corrects that: {worker.refused}"
+        yield Finding("workers", "problem", message, f"On {worker.host}: {worker.facts.get('refused_fix', '')}")
     elif answering is not None and worker.name not in answering:
         message = f"{who} is alive by the database, but doesn't answer through this broker"
         theirs = worker.facts.get("broker")
@@ -117,8 +121,6 @@ def _judge(
         message = f"{worker.name} is of an earlier version of ftq, and drops the stage {', '.join(worker.lacks)}"
         yield Finding("workers", "warning", message, f"Restart it on {worker.host} with this version.")
     yield from _dropped(worker)
-    for told in worker.foreign:
-        yield Finding("workers", "warning", f"{worker.name} leaves a key out: its broker {told}", ELSEWHERE)
     if _has_a_clock_of_its_own(worker, settings) and (worker.name in (answering or ()) or ago < 0):
         late = WORKER_SILENCE if ago > 0 else 0.0  # on a busy machine; an older one may be its last
         yield from compare(worker.name, -ago, settings.lease_seconds, unsure=late)
@@ -132,6 +134,14 @@ def _dropped(worker: Worker) -> Iterator[Finding]:
     many = f"{worker.name} dropped {plural(worker.dropped, 'message')} that ftq can't use"
     message = f"{many}. The last, from the queue {last['queue']}, {last['why']}: {last['begins']}"
     yield Finding("workers", "warning", message, NEWER_SENDER if OF_THIS_VERSION in last["why"] else OTHER_SENDER)
+
+
+def _foreign(alive: Sequence[Worker]) -> Iterator[Finding]:
+    """Each key of the broker that holds something else, once: all of its workers leave it out."""
+    for told in dict.fromkeys(told for worker in alive for told in worker.foreign):
+        names = [worker.name for worker in alive if told in worker.foreign]
+        leave = "leaves a key out: its" if len(names) == 1 else "leave a key out: their"
+        yield Finding("workers", "warning", f"{listed(names)} {leave} broker {told}", ELSEWHERE)
 
 
 def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:

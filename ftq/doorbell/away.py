@@ -7,24 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ftq.broker.refusals import refusal
 from ftq.errors import UserError
-from ftq.servers import place_of, refusal, without_password
+from ftq.servers import place_of, without_password
 from ftq.settings import Settings
 from ftq.store.records import Worker
 
 UNSET = "FTQ_BROKER_URL isn't set here"
-LASTING = (  # of what ftq.servers.REFUSALS calls a broker: until somebody corrects a setting, here or there
-    "wants a password",
-    "refuses the user or password",
-    "forbids its user what ftq needs",
-    "is in protected mode: it takes no other machine",
-    "is a Redis Cluster, which Celery can't use",
-    "has no database of that number",
-    "knows no queues: it is a Sentinel or a proxy",
-    "is no Redis server",
-    "has a certificate that nobody vouches for",
-    "doesn't speak TLS",
-)
 _START = "`ftq up` starts this machine's own"
 
 
@@ -42,10 +31,9 @@ def advice(settings: Settings, workers: Iterable[Worker] = ()) -> str:
 
 def refused(error: BaseException, settings: Settings) -> UserError | None:
     """What to say of a broker that is there and refuses this process for good; None where waiting may mend it."""
-    what, fix, words = refusal(error)
-    if what not in LASTING:
-        return None
-    return UserError(f"FTQ_BROKER_URL={without_password(settings.broker_url)}: the broker {what} ({words})", fix)
+    why = refusal(error)
+    place = f"FTQ_BROKER_URL={without_password(settings.broker_url)}"
+    return UserError(f"{place}: the broker {why.what} ({why.words})", why.fix) if why.lasts else None
 
 
 def broker_of(workers: Iterable[Worker], settings: Settings) -> tuple[str, str] | None:

@@ -185,7 +185,8 @@ class Worker:
 
     `seen_at` is the time of its last sign of life, `gpu` the name for people. One that is `draining` stops and hands
     its runs back; one that is `drained` finishes them and takes nothing new. "foreign" in `facts` is what it tells of
-    each key of the broker that holds something else than ftq's.
+    each key of the broker that holds something else than ftq's, "refused" why its broker refuses it until somebody
+    corrects that, and "refused_fix" what to type.
     """
 
     name: str
@@ -209,6 +210,11 @@ class Worker:
     @property
     def foreign(self) -> list[str]:
         return list(self.facts.get("foreign", []))
+
+    @property
+    def refused(self) -> str:
+        """Why its broker refuses it, which waiting doesn't mend; empty where it doesn't."""
+        return str(self.facts.get("refused", ""))
 
     @property
     def labels(self) -> list[str]:

@@ -77,6 +77,9 @@ def _fleet(members: list[Member]) -> Iterator[Metric]:
     foreign = {(one.worker.name,): len(one.worker.foreign) for one in members if one.state != "silent"}
     what = "Keys of a worker's broker that hold something else than ftq's."
     yield _gauge("ftq_worker_foreign_keys", what, ["worker"], foreign)
+    refused = {(one.worker.name,): int(bool(one.worker.refused)) for one in members if one.state != "silent"}
+    what = "Whether a worker's broker refuses it until somebody corrects a setting, such as its password."
+    yield _gauge("ftq_worker_refused", what, ["worker"], refused)
     labels = ["worker", "gpu", "name"]
     cards: dict[str, dict[tuple[str, ...], float]] = {"total": {}, "used": {}, "use": {}}
     for member in members:

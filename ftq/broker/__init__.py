@@ -1,0 +1,1 @@
+"""What brokers are like: what their errors mean. Nothing here connects to one; `ftq/doorbell/` does."""
