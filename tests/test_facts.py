@@ -192,7 +192,24 @@ def test_rule_j_takes_the_keys_to_each_value() -> None:
     assert [(fact.subject, fact.attribute, fact.value, fact.kind) for fact in facts_of_json(source, "p.json")] == [
         ("Mars", "moons", "2", "planet"),
         ("Mars", "orbit days", "687", "planet"),
-        ("host", "mass", "1.5", "host"),
+        ("Mars host", "mass", "1.5", "host"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '[{"name": "Hose", "size": {"l": "20 m"}}, {"name": "Pipe", "size": {"l": "3 m"}}]',
+        '{"products": [{"sku": "Hose", "size": {"l": "20 m"}}, {"sku": "Pipe", "size": {"l": "3 m"}}]}',
+        '{"a": {"Hose": {"size": {"l": "20 m"}}, "Pipe": {"size": {"l": "3 m"}}}}',
+        '{"list": [{"name": "Hose", "is": {"size": [{"l": "20 m"}]}}, {"name": "Pipe", "is": {"size": [{"l": "3 m"}]}}]}',
+    ],
+)
+def test_what_is_a_part_of_a_record_is_called_after_it(source: str) -> None:
+    """Two records have a size each: `size` alone names neither."""
+    assert [(fact.subject, fact.value) for fact in facts_of_json(source, "p.json")] == [
+        ("Hose size", "20 m"),
+        ("Pipe size", "3 m"),
     ]
     lines = facts_of_json('{"id": "a", "size": 3}\nbroken\n{"id": "b", "size": 4}\n', "p.jsonl")
     assert [(fact.subject, fact.value, fact.line) for fact in lines] == [("a", "3", 1), ("b", "4", 3)]

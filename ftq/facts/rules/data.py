@@ -43,6 +43,8 @@ class _Node:
     key: str = ""  # that tells it from the others of its list
     is_listed: bool = False  # with others
     is_alone: bool = False  # in its file, in its list
+    owner: str = ""  # what the nearest named record above is called
+    is_entry: bool = False  # its key is its name: in an object of objects
 
 
 def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -> Iterator[Fact]:
@@ -95,12 +97,19 @@ def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:
 
 
 def _called(node: _Node, known: Data) -> str:
-    """What a record is called: by its name; else by the key that leads to it, or by its file."""
+    """What a record is called: by its name; else by the key that leads to it, behind what it is a part of, or by its
+    file."""
+    if node.is_listed:
+        return _own_name(node)
+    stem = known.file.rpartition("/")[2].rpartition(".")[0]
+    return _own_name(node) or (f"{node.owner} {node.path[-1]}".strip() if node.path else stem)
+
+
+def _own_name(node: _Node) -> str:
+    """What its fields call it."""
     if node.is_listed:
         return name_of(node.value, node.key)
-    stem = known.file.rpartition("/")[2].rpartition(".")[0]
-    own = name_of(node.value) or (name_of(node.value, hinted(node.value)) if node.is_alone else "")
-    return own or (node.path[-1] if node.path else stem)
+    return name_of(node.value) or (name_of(node.value, hinted(node.value)) if node.is_alone else "")
 
 
 def _listed(node: _Node) -> list[_Node]:
@@ -118,6 +127,7 @@ def _listed(node: _Node) -> list[_Node]:
             key,
             len(records) > 1,
             len(records) == 1,
+            node.owner,
         )
         for number, inner in enumerate(node.value, start=1)
         if isinstance(inner, dict | list)
@@ -130,11 +140,24 @@ def _kind(key: str) -> str:
 
 
 def _nested(node: _Node) -> list[_Node]:
-    """Objects and lists inside, each with its path and what its records are: `planets` holds planets."""
+    """Objects and lists inside, each with its path and what its records are: `planets` holds planets. Those of several
+    records may have the same key, so that its name leads to each."""
     record, path = node.value, node.path
+    own = _own_name(node)
     is_table = bool(path) and all(isinstance(inner, dict) for inner in record.values())
+    owner = own or (node.path[-1] if node.is_entry else node.owner)
+    if own and node.is_listed:
+        path = (*path, own)
+    kind = node.path[-1] if is_table else ""
     return [
-        _Node(inner, (*path, str(key)), _singular(path[-1] if is_table else str(key)), node.place)
+        _Node(
+            inner,
+            (*path, str(key)),
+            _singular(kind or str(key)),
+            node.place,
+            owner="" if is_table and not (own or node.is_entry) else owner,
+            is_entry=is_table,
+        )
         for key, inner in record.items()
         if isinstance(inner, dict | list)
     ]
