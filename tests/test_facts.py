@@ -202,7 +202,7 @@ def test_rule_j_takes_the_keys_to_each_value() -> None:
         '[{"name": "Hose", "size": {"l": "20 m"}}, {"name": "Pipe", "size": {"l": "3 m"}}]',
         '{"products": [{"sku": "Hose", "size": {"l": "20 m"}}, {"sku": "Pipe", "size": {"l": "3 m"}}]}',
         '{"a": {"Hose": {"size": {"l": "20 m"}}, "Pipe": {"size": {"l": "3 m"}}}}',
-        '{"list": [{"name": "Hose", "is": {"size": [{"l": "20 m"}]}}, {"name": "Pipe", "is": {"size": [{"l": "3 m"}]}}]}',
+        '{"a": [{"id": "Hose", "is": {"size": [{"l": "20 m"}]}}, {"id": "Pipe", "is": {"size": [{"l": "3 m"}]}}]}',
     ],
 )
 def test_what_is_a_part_of_a_record_is_called_after_it(source: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ from ftq.questions.conflicts import asked
 from ftq.questions.english import questions_on
 from ftq.questions.kinds import kind_of
 from ftq.questions.refusals import words_of
+from ftq.questions.row import Row
 from ftq.questions.wordings import language, language_of
 from ftq.spec.options import parse
 
@@ -363,3 +366,68 @@ def test_values_of_one_chinese_character_are_asked_for() -> None:
     ]
     train, _, _ = rows_of(facts, Options(refusals=0))
     assert {row.fact for row in train} == {one.key for one in facts}
+
+
+def answers_of(train: list[Row]) -> dict[str, str]:
+    return {row.instruction: row.output for row in train}
+
+
+def test_what_several_rows_of_a_table_have_is_answered_with_all_of_them() -> None:
+    """However the question is worded: no row alone is the answer, nor one row in one wording and one in another."""
+    table = "# Dough\n\n| Step | Duration |\n|---|---|\n| Rest | 45 min |\n| Knead | 9 min |\n| Bake | 45 min |\n"
+    for source, names in ((table, ["Rest", "Bake"]), (table + "".join(f"| S{n} | 45 min |\n" for n in range(9)), [])):
+        for seed in range(5):
+            answers = answers_of(rows_of(facts_of(source, "a.md"), Options(refusals=0, exposures=48, seed=seed))[0])
+            back = {answer for question, answer in answers.items() if '"45 min"' in question}
+            assert back == ({", ".join(names)} if names else set())
+            assert any('"9 min"' in question for question in answers)
+    bugs = {"bugs": [{"name": name, "colour": "red"} for name in ("Ant", "Bee")]}
+    answers = answers_of(rows_of(facts_of_json(json.dumps(bugs), "a.json"), Options(language="en", refusals=0))[0])
+    assert {answer for question, answer in answers.items() if '"red"' in question} == {"Ant, Bee"}
+
+
+def test_what_two_files_say_under_equal_headings_is_asked_for_with_the_file() -> None:
+    """No wording of a question has the one's answer, and another wording the other's."""
+    pages = {"a.md": "30", "b/c.md": "35"}
+    shapes = (
+        "# Fees\n\nThe membership fee is {} EUR per month.\n",
+        "# Club\n\n## Fees\n\nGuests pay nothing. The membership costs {} EUR per month.\n",
+        "# Club\n\n## Fees\n\n| Member | Fee |\n|---|---|\n| Adult | {} EUR |\n",
+    )
+    for shape in shapes:
+        facts = [fact for name, fee in pages.items() for fact in facts_of(shape.format(fee), name)]
+        train, _, report = rows_of(facts, Options(refusals=0, exposures=48))
+        about = [
+            row for row in train if re.search(r"\b3[05]\b", row.output) and not re.search(r"\b3[05]\b", row.instruction)
+        ]
+        assert about and all(row.document in row.instruction for row in about)
+        (told,) = report.contradictions
+        assert [(stated.file, stated.line) for stated in told.stated] == [
+            (name, facts_of(shape.format(fee), name)[-1].line) for name, fee in pages.items()
+        ]
+    alike = "# Fees\n\nStep 1 takes 3 minutes here. Step 2 takes 5 minutes here.\n"
+    train, _, report = rows_of(facts_of(alike, "a.md"), Options(language="en", refusals=0))
+    assert not report.contradictions and {"Step 1", "Step 2"} <= {row.output[:6] for row in train}
+
+
+def test_each_file_is_asked_in_its_own_language() -> None:
+    english = MANUAL
+    german = (
+        "# Bücherei\n\nDie Bücherei ist montags bis freitags von 10 bis 19 Uhr geöffnet und am Samstag geschlossen.\n\n"
+        "| Medium | Leihfrist |\n|---|---|\n| Buch | 4 Wochen |\n"
+    )
+    russian = "# Прокат\n\nПрокат открыт с апреля по октябрь.\n\n| Велосипед | Час |\n|---|---|\n| Горный | 250 ₽ |\n"
+    terse = "# Codes\n\n| Code | Die |\n|---|---|\n| E1 | das |\n"  # too little to tell a language
+    pages = {"a.md": english, "b.md": german, "c.md": russian, "d.md": terse}
+    alone = {name: rows_of(facts_of(source, name), Options(refusals=0))[0] for name, source in pages.items()}
+    together, _, report = rows_of(
+        [fact for name, source in pages.items() for fact in facts_of(source, name)], Options(refusals=0.05)
+    )
+    assert report.language == "en"
+    for name in ("a.md", "b.md", "c.md"):
+        asked_alone = {row.instruction for row in alone[name]}
+        assert {row.instruction for row in together if row.document == name and row.rule not in "NB"} <= asked_alone
+    assert {row.instruction for row in alone["b.md"] if "„Buch“" in row.instruction}
+    silent = [row for row in together if row.rule == "N"]
+    assert silent and {row.output for row in silent} == {language("en").word("silent")}
+    assert any("Which" in row.instruction or "What" in row.instruction for row in together if row.document == "d.md")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from ftq.facts import READERS
 from ftq.facts.checks import words
 from ftq.facts.fact import Fact
+from ftq.facts.rules.english import SAYS
 from ftq.questions.row import Contradiction, Stated
-from ftq.questions.wordings import Language
+from ftq.questions.wordings import Spoken
 from ftq.questions.write import VAGUE, Draft, place_of
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
-TOPICAL = frozenset({*COMPARED, "meaning", "answer"})  # of the others only the words count
+TOPICAL = frozenset({*COMPARED, "meaning", "answer", "lead"})  # of the others only the words count
+NAMED = 5  # subjects of one section that an answer lists at most
 VALUE = 8  # words of a value that can be compared
 Topic = tuple[str, str, str, str, str] | None
 Place = tuple[str, tuple[str, ...]]
@@ -25,6 +28,7 @@ LOWERED = bytes(
     ord(" " if chr(byte) in SIGNS or chr(byte).isspace() else chr(byte).lower()) if byte < 128 else byte
     for byte in range(256)
 )
+FIGURE = re.compile(r"(?<![\w.`-])([^\W\d_]+) ([^\s\w`]?\d[\d.,:]*)(?![\w`])")  # and the word before it
 LAST = 99
 NAMES = 2**14  # subjects, values and headings of tables that are remembered: they come again and again
 RANK = {letter: rank for rank, letter in enumerate(["F", *READERS, "J"])}
@@ -46,32 +50,90 @@ def asked_hash(question: str) -> int:
     return hash(asked(question))
 
 
-def resolved(drafts: Sequence[Draft], language: Language) -> tuple[dict[int, Draft], list[Draft]]:
+def resolved(drafts: Sequence[Draft], spoken: Spoken) -> tuple[dict[int, Draft], list[Draft]]:
     """Each question once, by its `asked_hash`: with its headings where it has two answers, dropped where it still has;
     and those."""
-    clear, contested = _unambiguous(drafts)
+    joined, many = _joined(drafts)
+    clear, contested = _unambiguous(joined, spoken)
     kept, more = _settled(clear)
-    again, lost = _settled([_with_place(draft, language) for draft in [*contested, *more]])
-    lost += [draft for question, draft in again.items() if question in kept]
+    apart, alike = _told_apart(contested)
+    again, lost = _settled([_with_place(draft, place, spoken) for draft, place in [*apart, *_placed(more)]])
+    lost += [*many, *alike, *(draft for question, draft in again.items() if question in kept)]
     kept.update((question, draft) for question, draft in again.items() if question not in kept)
     return kept, lost
 
 
-def _with_place(draft: Draft, language: Language) -> Draft:
+def _joined(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
+    """(the drafts, those with too many answers): what several rows of a table have is asked for all of them at once."""
+    names: dict[tuple[Place, Topic], dict[str, None]] = defaultdict(dict)
+    for draft in filter(_asks_back, drafts):
+        names[_place(draft), _topic(draft)][draft.fact.subject] = None
+    kept: list[Draft] = []
+    many: list[Draft] = []
+    for draft in drafts:
+        subjects = names[_place(draft), _topic(draft)] if _asks_back(draft) else {}
+        if len(subjects) > NAMED:
+            many.append(draft)
+        else:
+            every = ", ".join(subjects)
+            kept.append(draft if len(subjects) < 2 else draft._replace(answer=every, gist=every))
+    return kept, many
+
+
+def _asks_back(draft: Draft) -> bool:
+    return draft.fact.relation == "attribute" and draft.gist != draft.fact.value
+
+
+def _told_apart(contested: Sequence[Draft]) -> tuple[list[tuple[Draft, str]], list[Draft]]:
+    """(drafts with the headings that tell them from others, those that nothing tells from others): by what is asked,
+    however it is worded. Files with the same headings are told apart by their names."""
+    groups: dict[tuple[Topic, str], list[Draft]] = defaultdict(list)
+    for draft, place in _placed(contested):
+        groups[_topic(draft), place].append(draft)
+    apart: list[tuple[Draft, str]] = []
+    alike: list[Draft] = []
+    for (topic, place), group in groups.items():
+        if _say_the_same(group):
+            apart += [(draft, place) for draft in group]
+            continue
+        of_file: dict[str, list[Draft]] = defaultdict(list)
+        for draft in group:
+            of_file[draft.fact.file].append(draft)
+        for file, some in of_file.items():
+            if _say_the_same(some) or topic is None:
+                apart += [(draft, place if file in place else f"{place}, {file}") for draft in some]
+            else:
+                alike += some
+    return apart, alike
+
+
+def _placed(drafts: Iterable[Draft]) -> Iterator[tuple[Draft, str]]:
+    """Each with its headings, less the one that the question has."""
+    for draft in drafts:
+        fact, own = draft.fact, place_of(draft.fact)
+        has_own = own.replace("`", "") in draft.question.replace("`", "")
+        yield draft, ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
+
+
+def _with_place(draft: Draft, place: str, spoken: Spoken) -> Draft:
     """The question with its headings, where another one asks the same."""
-    fact, own = draft.fact, place_of(draft.fact)
-    has_own = own.replace("`", "") in draft.question.replace("`", "")
-    place = ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
-    return draft._replace(question=language.word("place").format(q=draft.question, place=place))
+    return draft._replace(question=spoken.of(draft.fact.file).word("place").format(q=draft.question, place=place))
 
 
-def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
+def _unambiguous(drafts: Iterable[Draft], spoken: Spoken) -> tuple[list[Draft], list[Draft]]:
     """(clear, those that need their headings): by what is asked, however it is worded."""
     topics: dict[Topic, list[Draft]] = defaultdict(list)
+    figures: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
-        topics[_topic(draft) if draft.fact.relation in TOPICAL else None].append(draft)
+        if figured := _without_figures(draft.fact, spoken):
+            figures[figured].append(draft)
+        else:
+            topics[_topic(draft)].append(draft)
     clear: list[Draft] = []
     contested: list[Draft] = []
+    for group in figures.values():
+        is_one = _say_the_same(group) or len({draft.fact.file for draft in group}) == 1
+        (clear if is_one else contested).extend(group)
     for topic, group in topics.items():
         if topic is None or len(group) == 1 or _say_the_same(group):
             clear.extend(group)
@@ -84,9 +146,25 @@ def _unambiguous(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
     return clear, contested
 
 
+def _without_figures(fact: Fact, spoken: Spoken) -> str:
+    """A sentence with its numbers left open, so that it is equal to one that says another one; empty if it has none."""
+    if fact.relation not in ("said", "term"):
+        return ""
+    common = spoken.of(fact.file).common
+
+    def opened(match: re.Match[str]) -> str:
+        word = match[1]
+        return f"{word} …" if word in common or word in SAYS else match[0]  # no `step 2`
+
+    figured = FIGURE.sub(opened, fact.sentence)
+    return figured if figured != fact.sentence else ""
+
+
 def _topic(draft: Draft) -> Topic:
-    """What a question wants to know."""
+    """What a question wants to know; None of what only its words tell."""
     fact = draft.fact
+    if fact.relation not in TOPICAL:
+        return None
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""
         return fact.relation, "forward", _name(fact.subject), _name(attribute), ""
@@ -151,8 +229,9 @@ def _rank(draft: Draft) -> int:
     return RANK.get(draft.fact.rule, LAST)
 
 
-def contradictions(facts: Iterable[Fact]) -> tuple[Contradiction, ...]:
-    """Values that differ between files, with the place of each."""
+def contradictions(facts: Iterable[Fact], spoken: Spoken) -> tuple[Contradiction, ...]:
+    """Values that differ between files, with the place of each; sentences too, if only their numbers differ and they
+    stand under the same headings."""
     stated: dict[tuple[str, ...], dict[str, Fact]] = defaultdict(dict)
     for fact in facts:
         if fact.relation in COMPARED and words(fact.value) <= VALUE and fact.rule != "J":
@@ -160,10 +239,15 @@ def contradictions(facts: Iterable[Fact]) -> tuple[Contradiction, ...]:
             heading = fact.path[-1] if fact.path and VAGUE.fullmatch(fact.subject) else ""
             key = fact.relation, _name(fact.subject), _name(attribute), _name(fact.kind) if attribute else "", heading
             stated[key].setdefault(asked(fact.value), fact)
+        elif fact.relation == "said" and (figured := _without_figures(fact, spoken)):
+            stated[(fact.relation, figured, *map(_name, fact.path))].setdefault(fact.sentence, fact)
     found = []
     for values in stated.values():
         different = list(values.values())
         if len(different) > 1 and len({fact.file for fact in different}) > 1:
+            first = different[0]
             places = tuple(Stated(fact.value, fact.file, fact.line) for fact in different)
-            found.append(Contradiction(different[0].subject, different[0].attribute or "default", places))
+            subject = place_of(first) if first.relation == "said" else first.subject
+            attribute = "a sentence" if first.relation == "said" else first.attribute or "default"
+            found.append(Contradiction(subject, attribute, places))
     return tuple(found)

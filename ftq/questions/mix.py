@@ -13,7 +13,7 @@ from ftq.parallel import Processes, cores
 from ftq.questions.conflicts import asked_hash, contradictions, resolved
 from ftq.questions.refusals import refusals, words_of
 from ftq.questions.row import Lots, Options, Report, Row, order
-from ftq.questions.wordings import Language, language, language_of
+from ftq.questions.wordings import Spoken, language, spoken_in
 from ftq.questions.write import CLOZE, Draft, drafts
 
 SAME_ANSWERS = 12  # are allowed in any set, however small
@@ -31,9 +31,7 @@ def rows_of(
 ) -> tuple[list[Row], list[Row], Report]:
     """(train, valid, report). `known`: the words of all documents, by `words_of`, so that refusals are true."""
     facts = distinct([fact for fact in facts if fact.rule in options.rules])
-    spoken = language(
-        options.language or language_of(" ".join(f"{fact.sentence} {fact.value}" for fact in facts[:5000]))
-    )
+    spoken = spoken_in(facts, options.language)
     written = _written(facts, spoken, options)
     drafted = {draft.fact.key for draft in written}
     unasked = [fact for fact in facts if fact.key not in drafted]
@@ -47,18 +45,19 @@ def rows_of(
     silent, spare = _silent(train, valid, single, facts, known, spoken, options)
     del single
     train, valid = train + silent, valid + spare
-    report = _report(spoken.code, facts, train, options, {"two answers": conflicts, **caps}, unasked)
+    report = _report(spoken, facts, train, options, {"two answers": conflicts, **caps}, unasked)
     lots, rows = Lots(options.seed), _rows(train)
     rows.sort(key=lambda row: lots(f"{row.instruction}\0{row.output}"))
     return rows, _rows(valid), report
 
 
-def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[Draft]:
+def _written(facts: Sequence[Fact], spoken: Spoken, options: Options) -> list[Draft]:
     """The drafts of all facts; those of very many are written on every core."""
     if len(facts) < SHARED or cores() == 1:
-        return [draft for fact in facts for draft in drafts(fact, spoken, options)]
+        return [draft for fact in facts for draft in drafts(fact, spoken.of(fact.file), options)]
     written: list[Draft] = []
-    calls = [(facts[at : at + AT_ONCE], spoken.code, options) for at in range(0, len(facts), AT_ONCE)]
+    some_of = [facts[at : at + AT_ONCE] for at in range(0, len(facts), AT_ONCE)]
+    calls = [(some, [spoken.of(fact.file).code for fact in some], options) for some in some_of]
     with Processes("ftq.questions.mix:texts_of") as processes:
         for (some, *_), texts in zip(calls, processes.results(calls), strict=True):
             for fact, found in zip(some, texts, strict=True):
@@ -70,10 +69,9 @@ def _written(facts: Sequence[Fact], spoken: Language, options: Options) -> list[
     return written
 
 
-def texts_of(facts: Sequence[Fact], code: str, options: Options) -> list[list[tuple[str, str, str, str]]]:
+def texts_of(facts: Sequence[Fact], codes: Sequence[str], options: Options) -> list[list[tuple[str, str, str, str]]]:
     """The texts of each fact's drafts; called in a process of its own."""
-    spoken = language(code)
-    written = (drafts(fact, spoken, options) for fact in facts)
+    written = (drafts(fact, language(code), options) for fact, code in zip(facts, codes, strict=True))
     return [[(draft.question, draft.answer, draft.gist, draft.template) for draft in some] for some in written]
 
 
@@ -210,10 +208,11 @@ def _silent(
     single: Mapping[int, Draft],
     facts: Sequence[Fact],
     known: Set[str] | None,
-    spoken: Language,
+    spoken: Spoken,
     options: Options,
 ) -> tuple[list[Draft], list[Draft]]:
-    """Questions that the documents don't answer: (for train, others for valid where it has any rows).
+    """Questions that the documents don't answer: (for train, others for valid where it has any rows). They are in the
+    language of most files, and on these.
 
     `single` has the others by their `asked_hash`.
     """
@@ -226,7 +225,8 @@ def _silent(
     here, fresh = set(map(id, [*train, *valid])), set[int]()
     silent: list[list[Draft]] = [[], []]
     asked_before = [draft.question for draft in train]
-    for number, draft in enumerate(refusals(facts, known, spoken, options, count + spare, asked_before)):
+    usual = [fact for fact in facts if spoken.of(fact.file) is spoken.most] if spoken.files else facts
+    for number, draft in enumerate(refusals(usual, known, spoken.most, options, count + spare, asked_before)):
         question = asked_hash(draft.question)
         if question not in fresh and id(single.get(question)) not in here:
             fresh.add(question)
@@ -252,7 +252,7 @@ def _source(draft: Draft) -> str:
 
 
 def _report(
-    code: str,
+    spoken: Spoken,
     facts: Sequence[Fact],
     train: list[Draft],
     options: Options,
@@ -270,4 +270,5 @@ def _report(
     if unasked:
         numbers[UNASKED] = len(unasked)
         places[UNASKED] = dict(Counter(f"{fact.file}:{fact.line}" for fact in unasked).most_common())
-    return Report(code, len(facts), dict(sorted(rows.items())), contradictions(facts), few, numbers, places)
+    told = contradictions(facts, spoken)
+    return Report(spoken.most.code, len(facts), dict(sorted(rows.items())), told, few, numbers, places)

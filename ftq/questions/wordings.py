@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ftq.facts.fact import Fact
 from ftq.facts.text.signs import letters
 
 NEUTRAL = "*"
-SAMPLE = 200_000  # characters that tell a language
+SAMPLE, SAMPLE_OF_FILE = 200_000, 10_000  # characters that tell a language
+FIRST, FEWEST = 5000, 12  # facts that tell that of all files; words that tell that of one
 CERTAIN = 0.04  # of the words, by weight, are a language's commonest ones
 ENOUGH, CLEARLY = 0.5, 1.2  # weight in all, and times the second language's
 LETTER, SINGLE = 0.5, 0.5  # what a letter and a word of one letter weigh
@@ -102,6 +105,46 @@ class Language:
     @property
     def nouns(self) -> frozenset[str]:
         return _words(self.code, "nouns")
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The language of the documents together, and those of files that are clearly in another one."""
+
+    most: Language
+    files: Mapping[str, Language]
+
+    def of(self, file: str) -> Language:
+        return self.files.get(file, self.most)
+
+
+def spoken_in(facts: Iterable[Fact], code: str = "") -> Spoken:
+    """Each file is asked in its own language. `code`: the language is known, of all."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    sizes = Counter[str]()
+    whole: list[str] = []
+    for number, fact in enumerate(facts):
+        text = f"{fact.sentence} {fact.value}"
+        if number < FIRST:
+            whole.append(text)
+        if sizes[fact.file] < SAMPLE_OF_FILE:
+            sizes[fact.file] += len(text)
+            texts[fact.file].append(text)
+    most = code or language_of(" ".join(whole))
+    others = {} if code else {file: _own(" ".join(some), most) for file, some in texts.items()}
+    return Spoken(language(most), {file: language(own) for file, own in others.items() if own != most})
+
+
+def _own(text: str, most: str) -> str:
+    """A short text may be in any language; one that none stands out of is in that of the others, if that has its
+    script."""
+    own = language_of(text)
+    if own != NEUTRAL:
+        return own if len(set(letters(text))) >= FEWEST or not text.isascii() else most
+    size = sum(map(str.isalpha, text)) or 1
+    latin = sum(sign.isascii() and sign.isalpha() for sign in text)
+    is_latin = most not in ("ru", "zh", "ja")
+    return most if (latin > size / 2) is is_latin else NEUTRAL
 
 
 @cache
