@@ -353,3 +353,38 @@ def test_time_grows_with_the_text_whatever_is_repeated(piece: str) -> None:
     # of several tries: another process may take the processor; quadratic would be 64 times in each
     ratios = (seconds(160_000) / max(0.0125, seconds(20_000)) for _ in range(5))
     assert any(ratio < 24 for ratio in ratios)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("It blinks ~~red~~ green. ~~It has two lamps.~~ End", "It blinks green. End"),
+        (
+            "The fee is <del>20</del> 25, <s>the [old](a.md) `one`</s> now <strike>**2**</strike> 3",
+            "The fee is 25, now 3",
+        ),
+        (
+            "10<sup>6</sup> and 10^-3^ and 5 m^2^, the 1<sup>st</sup>, 2<sup>a*b</sup>",
+            "10⁶ and 10⁻³ and 5 m², the 1st, 2^a*b",
+        ),
+        ("H<sub>2</sub>O, CO~2~, ~5 or ~10", "H2O, CO2, ~5 or ~10"),
+        (
+            "==Never== open ==the valve==; a==b, c == d, x==1 and y==2",
+            "Never open the valve; a==b, c == d, x==1 and y==2",
+        ),
+        ("Press ++ctrl+alt+del++, C++ and i++ + a++b", "Press Ctrl+Alt+Del, C++ and i++ + a++b"),
+        ("[Start](a.md){ .button .big } and ![x](y.png){ #id } end", "Start and end"),
+        ("`~~a~~ ==b== 10^6^ {{ c }}`", "`~~a~~ ==b== 10^6^ {{ c }}`"),
+    ],
+)
+def test_what_is_struck_out_is_not_said_and_no_mark_is(source: str, said: str) -> None:
+    assert inline(source).flat == said
+
+
+def test_the_title_of_a_callout_is_no_part_of_its_sentence() -> None:
+    for title in ("> [!tip] Steam", "> [!note]- Steam", '!!! note "Steam"\n'):
+        indent = "    " if title[0] == "!" else "> "
+        text = f"# Oven\n\n{title}\n{indent}Put a tray with 200 ml of water into the oven.\n"
+        assert "Put a tray with 200 ml of water into the oven." in {fact.sentence for fact in facts_of(text, "a.md")}
+    text = "# Oven\n\n> [!NOTE] The oven holds two trays.\n"
+    assert "The oven holds two trays." in {fact.sentence for fact in facts_of(text, "a.md")}

@@ -572,3 +572,15 @@ def test_only_the_model_is_blamed_for_a_model_without_a_stop_token(run: RunDir, 
     with pytest.raises(UserError) as caught:
         prepared(run, {"a.jsonl": lines(pair(1))}, model=str(other), format="chat")
     assert RunError.of(caught.value).about == "model"
+
+
+def test_what_only_a_template_knows_is_asked_for_nothing_and_told(run: RunDir) -> None:
+    page = (
+        "# Server\n\nIt was released as version {{ version }} in May 2025.\n\n| Port | Use |\n|---|---|\n"
+        "| 80 | web |\n| {{ port }} | mail |\n\n- **Name**: {{ name }} of the server\n- **Sign**: `{{ sign }}` in a text\n"
+    )
+    rows, report, _ = prepared(run, {"a.md": page})
+    asked = [row for row in rows[0] if row.get("rule")]
+    assert asked and all("{{" not in row["output"] or "sign" in row["output"] for row in asked)
+    assert any("{{ version }}" in row["output"] for row in rows[0] if not row.get("rule"))
+    assert {"file": "a.md", "line": 3, "what": "sentence with a variable of a template", "count": 1} in report["cuts"]

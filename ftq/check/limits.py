@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
-from ftq.examples.records.known import SECTION
+from ftq.examples.records.known import OPEN, SECTION
 from ftq.facts.rules.data import HALF, LONG, QUESTION, TWICE
 from ftq.facts.text.mdx import INSTEAD
 from ftq.facts.text.mdx import UNKNOWN as EXPRESSION
@@ -35,7 +35,7 @@ DROPPED = {
 }
 VALUES, MUCH = "value of JSON", 0.1  # from this share on it is worth a warning
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
-LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION)  # by what they are, not by a limit
+LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION, OPEN)  # by what they are, not by a limit
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
@@ -50,6 +50,7 @@ LIMITED: dict[str, tuple[Level, str]] = {
         "note",
         f"Write what it says: now {INSTEAD} stands for it, and nothing is asked of its sentence.",
     ),
+    OPEN: ("note", "Write what {{ … }} stands for: nothing is asked of its sentence, its row or its item."),
     "row of a table that is too wide": ("note", "Split the table by columns, or save it as records."),
     "feature of front matter": ("note", "Write the others as headings with a sentence, or as a list."),
     "character of front matter": ("note", "Write into the page what is to be asked."),

@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 from ftq.facts.text.signs import END_IN_ASCII, END_OF_SENTENCE
 from ftq.facts.text.ticks import Ticks
+from ftq.formats.html import raised
 
-TOKEN = re.compile(r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|<|&#?\w{1,30};|\{")
-MARKS = b"$\\`[]*_~<&{"  # with one of which each token begins, or which it is
+TOKEN = re.compile(
+    r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|(?<!=)==(?!=)|<|&#?\w{1,30};|\{|"
+    r"(?<=[\w)])(?:~[\w+-]{1,10}~(?!~)|\^[\w+-]{1,10}\^)|\+\+[a-z][\w-]{0,20}(?:\+[\w-]{1,20}){0,5}\+\+"
+)
+MARKS = b"$\\`[]*_~<&{=^+"  # with one of which each token begins, or which it is
 CODE = re.compile(r"(?<!`)`[^`\s]+(?: [^`\s]+)*`(?!`)")  # that stays as it is
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
@@ -24,12 +28,13 @@ TARGET = re.compile(
 )
 LABEL = re.compile(r"\[([^\[\]]{0,200})\]")
 BRACES = re.compile(  # ids, classes and attributes; a role
-    r"\{(?:#[\w:.-]{1,80}(?:\s[^{}\n]{1,80})?|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)"
+    r"\{\s?(?:#[\w:.-]{1,80}(?:\s[^{}\n]{0,80})?|[:.][^{}\n]{1,80}|/\*[^{}]{0,500}\*/)\}|\{[a-z][a-z:+-]{0,40}\}(?=`)"
 )
 MATH = re.compile(  # `$a*b$`, `$$a*b$$`, `\(a*b\)`: no price, and no bracket that is escaped
     r"\$\$(?!\$)[^$]{1,2000}\$\$|\$(?![\s$\d.,]+\s)(?!\s)[^$\n]{1,300}(?<![\s\\])\$(?![\w$])|"
     r"\\{1,2}\([^()\n]{0,300}[=^_\\][^\n]{0,300}?\\{1,2}\)|\\{1,2}\[[^\[\]]{0,600}[=^_\\][^\[\]]{0,600}?\\{1,2}\]"
 )
+ENDED = {"<del": "</del>", "<s": "</s>", "<strike": "</strike>", "<sup": "</sup>"}  # tags that change what is said
 TIMES = re.compile(r"(?:.?\d|(?:^|[^A-Za-z])[A-Za-z])\*\d.?|.?\d\*[A-Za-z](?:[^A-Za-z]|$)", re.DOTALL)  # `2*3`, `c*2`
 BOLD_PARTS = 40  # more pieces are no term
 
@@ -131,7 +136,11 @@ class _Reader:
                 self.pieces.append(token)
             case "]":
                 return self._link(end)
-            case "*" | "_" | "~":
+            case "~" | "^" if token.strip("~^"):
+                self.pieces.append(raised(token[1:-1]) if token[0] == "^" else token[1:-1])
+            case "+":
+                self.pieces.append("+".join(map(str.capitalize, token.strip("+").split("+"))))
+            case "*" | "_" | "~" | "=":
                 self._emphasis(token, start, end)
             case "<":
                 return self._tag(start)
@@ -178,7 +187,7 @@ class _Reader:
         before = self.source[start - 1] if start else " "
         after = self.source[end] if end < len(self.source) else " "
         closes, opens = not before.isspace(), not after.isspace()
-        if mark[0] == "_" and before.isalnum() and after.isalnum():
+        if mark[0] in "_=" and before.isalnum() and after.isalnum():
             closes = opens = False
         if mark == "*" and TIMES.fullmatch(self.source[max(0, start - 2) : end + 2]):
             closes = opens = False
@@ -187,6 +196,8 @@ class _Reader:
             places.pop()  # gone with an image
         if closes and places and (mark[0] != "_" or not after.isalnum()):
             place = places.pop()
+            if mark[0] == "~":
+                self._strike(place)
             if mark in ("**", "__") and len(self.pieces) - place < BOLD_PARTS:
                 self.bolds.append(" ".join("".join(self.pieces[place + 1 :]).split()))
             self.pieces[place] = ""
@@ -201,7 +212,26 @@ class _Reader:
             self.pieces.append(link.group(1))
             return link.end()
         if (tag := TAG.match(self.source, start)) is not None:
-            self.pieces.append(" " if tag.group().lower().startswith("<br") else "")
+            name = tag.group().lower()
+            self._ended(name)
+            self.pieces.append(" " if name.startswith("<br") else "")
             return tag.end()
         self.pieces.append("<")
         return start + 1
+
+    def _ended(self, tag: str) -> None:
+        """What is struck out isn't said; a power isn't more digits of its number."""
+        opened = tag.rstrip(">").partition(" ")[0]
+        if opened in ENDED:
+            self.openers.setdefault(ENDED[opened], []).append(len(self.pieces))
+        elif places := self.openers.get(tag):
+            place = places.pop()
+            if tag != "</sup>":
+                self._strike(place)
+            elif place < len(self.pieces):
+                text = "".join(self.pieces[place:])
+                self._strike(place)
+                self.pieces[place] = raised(text)
+
+    def _strike(self, place: int) -> None:
+        self.pieces[place:] = [""] * (len(self.pieces) - place)

@@ -13,6 +13,7 @@ from ftq.facts.text.directives import DROPPED, is_note, named
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.footnotes import FOOTNOTE, Note, moved
 from ftq.facts.text.plain import plain, telling
+from ftq.facts.text.signs import ENDS
 
 KEYS = {  # the start of an unindented line of front matter, by the ruler above it: YAML's and TOML's
     "---": re.compile(r"[\w-]+:(\s|$)"),
@@ -228,7 +229,9 @@ class _Sweep:
             return self._titled(title[1] if title else "")
         elif (github := GITHUB.match(line)) is not None:
             rest = line[github.end() :]
-            return (f"> {rest}" if rest.strip() else "", f"> {rest}")
+            if not rest.strip() or rest.rstrip().endswith(tuple(ENDS)):
+                return (f"> {rest}" if rest.strip() else "", f"> {rest}")
+            return f"> {self._titled(rest)[0]}", ">"  # Obsidian's
         elif REMARK.match(line):
             return "", ""
         elif (reference := REFERENCE.match(line)) is not None:

@@ -29,17 +29,25 @@ DROPPED = (
     "head",
     "title",
 )
+ROLES = ("navigation", "contentinfo", "search", "menu", "menubar", "tablist")
+# Parts by the words of their ids and classes: those that lead around, and those on the page instead of on its subject.
+LEADING = frozenset({"breadcrumb", "breadcrumbs", "toc", "tableofcontents", "contents", "navigation", "navbar", "nav",
+    "menu", "sidebar", "pagination", "pager", "skip", "skiplink"})  # fmt: skip
+ABOUT = frozenset({"footer", "printfooter", "metadata", "byline", "copyright", "lastmodified", "editsection"})
+_NAME = re.compile(r"[A-Za-z]+")
+MOST_LINKS, SHORT = 0.6, 300  # share of a part's characters that are links; characters of one that is about the page
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _MARKS = re.compile(  # not in a_b, not in 2 * 3
     r"[\\`]|<(?=[A-Za-z/!?])|(?<![^\W_])_|_(?![^\W_])|(?<!\s)\*|\*(?!\s)|\[(?=[^\[\]]*\][(\[:])|&(?=#?\w+;)|~(?=~)"
 )
-_BEGINS = re.compile(r"^(\s*|\s*\d{1,9})([#+>.)=-]+)(?=\s|$)")
+_BEGINS = re.compile(r"^(\s*(?=[#+>=-])|\s*\d{1,9}(?=[.)]))([#+>.)=-]+)(?=\s|$)")
 MOST_TAGS, DENSE, DEEPEST = 20_000, 40, 250  # one for so many bytes beside these; levels that a Markdown can be made of
 REACH = 20  # times the text that may be looked at for the ends of tags
 MOST_AT_ALL = 100_000  # tags take about 2.5 kB of memory each
 SELF_CLOSING = {"p", "li", "dt", "dd", "tr", "td", "th", "option"}  # none lies right in another one
 _TAG = re.compile("<[A-Za-z!?]")
 _LONG_NUMBER = re.compile("&#(?:[xX][0-9a-fA-F]{7,}|[0-9]{8,});?")  # of no character, and int() refuses it
+RAISED = str.maketrans("0123456789+-−n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻ⁿ")
 PERMALINKS = {"¶", "#", "§", "🔗", "link", ""}  # what a heading's link to itself shows
 
 
@@ -132,8 +140,37 @@ def _clean(soup: BeautifulSoup) -> Tag:
         for link in heading.find_all("a"):
             if link.get_text(strip=True) in PERMALINKS:
                 link.decompose()
+    for power in soup.find_all("sup"):
+        if (note := power.find("a")) is not None and str(note.get("href") or "").startswith("#"):
+            power.decompose()  # of a footnote
+        else:
+            power.replace_with(raised(power.get_text(strip=True)))
+    for tag in soup.find_all(_is_beside):
+        if not tag.decomposed:
+            tag.decompose()
+    if named := soup.select_one("#title-text"):  # Confluence's `Space : Title`
+        named.string = named.get_text(" ", strip=True).rpartition(" : ")[2]
     main = soup.find("main") or soup.select_one("[role=main]")
     return main if main is not None and main.get_text(strip=True) else soup
+
+
+def _is_beside(tag: Tag) -> bool:
+    """Whether a part leads around the site, or says who made the page and when."""
+    if tag.name in ("html", "body", "main", "article", "h1"):
+        return False
+    if tag.get("role") in ROLES:
+        return True
+    names = " ".join([str(tag.get("id") or ""), *(tag.get("class") or ())])
+    words = set(_NAME.findall(names)) if names.strip() else set()
+    if words.isdisjoint(LEADING) and words.isdisjoint(ABOUT):
+        return False
+    if tag.find(["h1", "main", "article"]):
+        return False
+    text = len(tag.get_text("", strip=True))
+    if words & ABOUT and text < SHORT and not tag.find([*HEADINGS, "table", "pre"]):
+        return True
+    linked = sum(len(link.get_text("", strip=True)) for link in tag.find_all("a"))
+    return bool(words & LEADING) and text > 0 and linked >= MOST_LINKS * text
 
 
 def _markdown(tag: Tag) -> str:
@@ -164,3 +201,11 @@ def _marks(markdown: str, lines: list[int]) -> tuple[tuple[int, str], ...]:
     numbers = headings.lines(markdown)
     marks = zip(numbers, lines, strict=False) if len(numbers) == len(lines) else ()
     return ((0, ""), *((number, f"line {line}") for number, line in marks))
+
+
+def raised(text: str) -> str:
+    """`6` behind `10` as `⁶`; words as they are, and `^` where a sign can't be raised."""
+    if text.isalpha() and len(text) > 1:
+        return text  # `1st`
+    high = text.translate(RAISED)
+    return high if not set(high) & set(text) else f"^{text}" if text.strip() else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -14,6 +15,9 @@ from ftq.facts.structure import Document, has_text
 from ftq.facts.text import mdx
 
 FACT, SECTION = "fact", "section"  # what a limit leaves out
+OPEN = "sentence with a variable of a template"
+VARIABLE = re.compile(r"\{\{[^{}\n]{0,200}\}\}")
+CODE = re.compile(r"`[^`\n]{0,500}`")
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Known:
     facts: Facts = field(default_factory=Facts)
     cuts: list[Cut] = field(default_factory=list)
     is_new: New = field(default_factory=New)
+    open: set[int] = field(default_factory=set)  # lines that say what only a template knows
 
     def sections(self, text: Document, line: int = 0) -> Iterator[tuple[int, tuple[str, ...], tuple[str, ...]]]:
         """(line, headings above it, blocks) of each section with text. What they state is kept; `line` is that of the
@@ -52,12 +57,23 @@ class Known:
         return False
 
     def _add(self, facts: Iterable[Fact], line: int) -> None:
-        whole = (fact for fact in facts if mdx.INSTEAD not in fact.value + fact.subject + fact.sentence)
-        fresh = filter(self.is_new, whole)
+        fresh = filter(self.is_new, filter(self._is_known, facts))
         self.facts.add((replace(fact, line=line) for fact in fresh) if line else fresh)
+
+    def _is_known(self, fact: Fact) -> bool:
+        """Whether all that it says stands in the file; code is what it is."""
+        said = f"{fact.value}\n{fact.subject}\n{fact.sentence}"
+        if mdx.INSTEAD in said:
+            return False
+        if fact.relation == "command" or "{{" not in said or VARIABLE.search(CODE.sub("", said)) is None:
+            return True
+        self.open.add(fact.line)
+        return False
 
     def stated(self, words: Callable[[], set[str]]) -> Iterator[Stated]:
         cuts = (*self.cuts, *(Cut(self.name, 0, FACT, number) for number in self.facts.left_out.values()))
+        if self.open:
+            cuts = (*cuts, Cut(self.name, min(self.open), OPEN, len(self.open)))
         if self.unasked:
             cuts = (*cuts, Cut(self.name, 0, SECTION, len(self.unasked)))
         if self.rules or cuts:
