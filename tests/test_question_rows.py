@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ftq.examples.dataset import questions_of
 from ftq.facts import Fact, facts_of, facts_of_json
+from ftq.facts.rules.english import as_purpose
 from ftq.questions import Contradiction, Options, Stated, rows_of
 from ftq.questions.conflicts import asked
 from ftq.questions.english import questions_on
@@ -431,3 +432,47 @@ def test_each_file_is_asked_in_its_own_language() -> None:
     silent = [row for row in together if row.rule == "N"]
     assert silent and {row.output for row in silent} == {language("en").word("silent")}
     assert any("Which" in row.instruction or "What" in row.instruction for row in together if row.document == "d.md")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value", "right", "wrong"),
+    [
+        ("The leave must start within 12 months of the birth.", "12 months",
+         "Within how many months of the birth must the leave start?", "start of the birth"),
+        ("The tank holds 500 litres of oil.", "500", "How many litres of oil does the tank hold?", "do?"),
+        ("Refunds take 10 working days.", "10", "How many working days do refunds take?", "do?"),
+        ("Skua requires Node 20 or higher.", "20", "Does Skua require Node 20 or higher?", "What does"),
+        ("The press has a force of 200 kN.", "200", "Does the press have a force of 200 kN?", "What does"),
+        ("The page was made in 1994 by Ann.", "1994", "In which year was the page made by Ann?", "In what"),
+        ("The bus starts at 9 each day.", "9", "Does the bus start at 9 each day?", "At what"),
+        ("The pump moves the water up.", "", "What does the pump do?", "Which"),
+    ],
+)  # fmt: skip
+def test_a_sentence_answers_questions_that_one_would_ask(sentence: str, value: str, right: str, wrong: str) -> None:
+    questions = [asked.question for asked in questions_on(sentence, value)]
+    assert right in questions and not [question for question in questions if wrong in question]
+
+
+@pytest.mark.parametrize("name", ["Opening hours", "Working conditions", "Shipping costs", "Operating system"])
+def test_what_kind_of_thing_a_heading_names_is_no_act(name: str) -> None:
+    facts = facts_of(f"# Shop\n\n## {name}\n\nThey are the same in each shop of the town.\n", "a.md")
+    questions = [row.instruction for row in rows_of(facts, Options(language="en", refusals=0))[0] if row.rule == "H"]
+    assert questions and all(name.lower() in question.lower() for question in questions)
+    assert as_purpose("Opening a shop") == "open a shop" and as_purpose("Setting options") == "set options"
+
+
+def test_only_values_in_programs_are_asked_for_as_types() -> None:
+    """A tree isn't `a number, a text or something else`."""
+    trees = "| Plant | Type |\n|---|---|\n| Oak | tree |\n| Rose | bush |\n"
+    keys = "| Key | Type |\n|---|---|\n| limit | integer |\n| `tree` | Tree |\n"
+    for source, is_value in ((trees, False), (keys, True)):
+        rows, _, _ = rows_of(facts_of(source, "a.md"), Options(language="en", refusals=0, exposures=48))
+        assert any("something else" in row.instruction for row in rows) is is_value
+
+
+def test_a_kind_has_its_article() -> None:
+    for kind, article in (("Article", "an"), ("Unit", "a"), ("Hour", "an"), ("URL", "a"), ("Pump", "a"), ("SKU", "an")):
+        table = f"| {kind} | Price |\n|---|---|\n| Oak | 5 EUR |\n| Elm | 7 EUR |\n"
+        rows, _, _ = rows_of(facts_of(table, "a.md"), Options(language="en", refusals=0, exposures=48))
+        there = [row.instruction for row in rows if "s there a" in row.instruction]
+        assert there and all(f"here {article} {kind}".lower() in question.lower() for question in there)

@@ -23,7 +23,7 @@ from ftq.questions.kinds import kind_of
 PREPOSITION = re.compile(
     r"(?P<before>.*?)\s?\b(?P<preposition>in|to|from|at|on|with|by|for|under|after|within|into|of) (?:the |a |an )?$"
 )
-IMPERATIVES = known_words("imperatives")
+IMPERATIVES, STATES = known_words("imperatives"), known_words("states")
 LITTLE = frozenset({"to", "where", "how", "what", "when", "if", "for", "only", "in", "on", "with", "as", "by"})
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
@@ -59,7 +59,12 @@ def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
     if value and sentence.count(value) == 1:
         yield from _after_value(clause, sentence, value)
     yield Asked(f"{whole}?", f"{'No' if clause.is_negative else 'Yes'}. {sentence}", "whether")
-    if clause.verb and len(clause.subject.split()) <= 5 and clause.subject.lower() not in NO_ONE:
+    if (
+        clause.verb
+        and not _is_state(clause)
+        and len(clause.subject.split()) <= 5
+        and clause.subject.lower() not in NO_ONE
+    ):
         yield Asked(f"What {clause.auxiliary} {clause.subject} do{clause.tail}?", sentence, "does")
     if clause.subject == "I" and clause.auxiliary in ("can", "could") and not clause.is_negative:
         act = CAN.sub("", simple)
@@ -67,6 +72,12 @@ def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         yield Asked(f"Is there a way to {act}{clause.tail}?", f"Yes. {sentence}", "way")
     if clause.lead.startswith(("If ", "When ", "Once ")) and clause.subject == "I":
         yield Asked(f"What should I do{clause.tail}?", sentence, "should")
+
+
+def _is_state(clause: Clause) -> bool:
+    """`has a force of 200 kN`, `takes 5 minutes`: nothing that one does."""
+    verb, _, rest = CAN.sub("", clause.rest).partition(" ")
+    return verb in STATES or rest[:1].isdigit()
 
 
 def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
@@ -95,15 +106,25 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         return
     units = UNITS.search(value)
     noun, after = _noun(kind, after.strip())
-    if kind == "number" and noun == "What" and UNIT.match(after):
-        return  # `4000 rpm`: what follows belongs to the number
+    if (
+        kind == "number"
+        and noun == "What"
+        and (UNIT.match(after) or before.split()[-1:] != before.lower().split()[-1:])
+    ):
+        return  # `4000 rpm`, `Node 20`: what stands beside it belongs to the number
     if clause.auxiliary in BE and not clause.verb and not before.strip() and kind in ("size", "percent"):
         noun = "What"  # `the share is 80 %`
     noun = f"How many {units.group(1)}" if units and before.strip() else noun
+    if after.startswith("of ") and noun.startswith("How"):
+        noun, after = f"{noun} {after}", ""  # `12 months of the birth`
     if (match := PREPOSITION.fullmatch(before)) and kind:
         before, preposition = match["before"], match["preposition"]
         if kind == "path" and preposition in WHERE:
             yield Asked(f"Where {clause.auxiliary} {clause.subject} {before} {after}{clause.tail}?", sentence, "where")
+        if kind == "number" and noun == "What":
+            if not YEAR.fullmatch(value):
+                return  # `at 9`: of what isn't known
+            noun = "Which year"
         asked = noun[0].lower() + noun[1:]
         yield Asked(
             f"{preposition.title()} {asked} {clause.auxiliary} {clause.subject} {before} {after}{clause.tail}?",
@@ -121,8 +142,8 @@ def _noun(kind: str, after: str) -> tuple[str, str]:
     if kind == "size" and first == "of":
         what, _, rest = rest.partition(" ")
         return f"How much {what}", rest
-    if kind == "number" and re.fullmatch(r"[a-z]{3,}s", first):
-        return f"How many {first}", rest
+    if kind == "number" and (counted := SEVERAL.match(after)):
+        return f"How many {counted[0]}", after[counted.end() :].strip()
     if first in NOUNS_OF.get(kind, ()):
         return f"Which {first}", rest
     return QUESTION_WORDS.get(kind, "What"), after
@@ -141,6 +162,10 @@ NOUNS_OF = {
 }  # fmt: skip
 IN_PLACE = {**QUESTION_WORDS, "path": "which file or folder"}
 COUNTED = re.compile(r" [a-z]{3,}s\b")
+SEVERAL = re.compile(  # what is counted, with two words before it at most
+    r"(?:(?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|so|than|to|up|was|with)\b)[a-z-]+ ){0,2}?[a-z]{3,}s\b"
+)
+YEAR = re.compile(r"1[5-9]\d\d|20\d\d")
 ARTICLE = re.compile(r"\b(?:[Tt]he|[Aa]n?) \Z")
 NAMED = re.compile(r" (?:options?|flags?|commands?|settings?|files?|directory|folder|variables?|parameters?|keys?)\b")
 

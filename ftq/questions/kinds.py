@@ -16,6 +16,11 @@ UNIT = re.compile(
     r"months?|years?)|(?P<size>[KMGT]i?B?|bytes?|bits?)|(?P<percent>%|percent))",
     re.IGNORECASE,
 )
+TYPE = re.compile(  # of a value; other things have types too
+    r"[`\"]?(?:str(?:ing)?|text|int(?:eger|\d{1,2})?|number|float|double|decimal|bool(?:ean)?|array|list|object|dict|map|enum|"
+    r"date(?:time)?|timestamp|uuid|any|null|none|bytes?|binary|file|function|tuple|set|union|varchar|char|url|email)\b",
+    re.IGNORECASE,
+)
 DURATION = re.compile(r"(?:\d+(?:ms|[dhms])){1,4}", re.IGNORECASE)
 EXTENSIONS = (
     "md|txt|json|jsonl|ya?ml|toml|ini|conf|cfg|env|lock|log|db|sqlite|html?|css|jsx?|tsx?|py|rs|go|rb|java|c|h|cpp|sh|bat|ps1|"
@@ -51,7 +56,7 @@ def relation_of(fact: Fact, language: Language) -> str:
     """Which templates: some relations have two kinds where the language tells them apart."""
     match fact.relation:
         case "attribute" if language.has("cell"):
-            if fact.attribute.lower() == "type":
+            if fact.attribute.lower() == "type" and (fact.subject.startswith("`") or TYPE.match(fact.value)):
                 return "type"
             if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
                 return "adjective"

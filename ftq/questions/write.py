@@ -22,6 +22,7 @@ BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that n
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 CODE = re.compile(r"`([^`]+)`")
+VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|[FHLMNRSX](?=[A-Z])", re.IGNORECASE)
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
@@ -203,6 +204,8 @@ class _Writer:
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
         text = template.format(**self._parts, **given)
+        if "a {kind}" in template and VOWEL.match(self._parts["kind"]):
+            text = text.replace(f" a {self._parts['kind']}", f" an {self._parts['kind']}", 1)
         if self.language.code == "en":
             text = plural(text, self._parts["subject"])
         if self._needs_place and "{place}" not in template:

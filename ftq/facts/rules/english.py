@@ -9,6 +9,7 @@ from ftq.facts.checks import known_words
 
 VERBS, NOUNS, DETERMINERS = known_words("verbs"), known_words("nouns"), known_words("determiners")
 
+ATTRIBUTIVE, ATTRIBUTED = known_words("attributive"), known_words("attributed")
 STRESSED, MORE_VERBS = known_words("stressed"), known_words("more_verbs")
 
 
@@ -66,6 +67,8 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
         return ""
     if verb == first.lower() and rest.split()[0].lower() in {"is", "are", "of", "for", "and", "or", "has", "was", "in"}:
         return ""  # a noun: `Release of ...`, `Cache and ...`
+    if not is_verb and first.lower() in ATTRIBUTIVE and rest.lower() in ATTRIBUTED:
+        return ""  # `Opening hours`
     is_noun = verb == first.lower() and verb in NOUNS and not is_verb
     if is_noun and rest.split()[0].lower() not in DETERMINERS and not rest.startswith("`"):
         return ""  # `Test prompts`
