@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ftq.facts import ALL, Fact, facts_of, facts_of_json
 from ftq.facts.checks import is_sentence, is_subject
 from ftq.facts.inline import inline, sentences
+from ftq.facts.place import stem_of
 from ftq.facts.rules.english import as_purpose
 
 Short = tuple[str, str, str, int]
@@ -388,3 +389,23 @@ def test_the_title_of_a_callout_is_no_part_of_its_sentence() -> None:
         assert "Put a tray with 200 ml of water into the oven." in {fact.sentence for fact in facts_of(text, "a.md")}
     text = "# Oven\n\n> [!NOTE] The oven holds two trays.\n"
     assert "The oven holds two trays." in {fact.sentence for fact in facts_of(text, "a.md")}
+
+
+@pytest.mark.parametrize(
+    ("file", "stem"),
+    [
+        ("a/Vendors c1b2c3d4e5f60718293a4b5c6d7e8f90.csv", "Vendors"),
+        ("Vendors c1b2c3d4e5f60718293a4b5c6d7e8f90_all.csv", "Vendors"),
+        ("Team-Wiki-3f2a9b1c-4d5e-6f70-8192-a3b4c5d6e7f8.md", "Team-Wiki"),
+        ("Parental-Leave_1245201.html", "Parental-Leave"),
+        ("c1b2c3d4e5f60718293a4b5c6d7e8f90.md", "c1b2c3d4e5f60718293a4b5c6d7e8f90"),
+        ("log_20250203.txt", "log_20250203"),
+        ("pump-1245201.md", "pump-1245201"),
+        ("_1245201.md", "_1245201"),
+        ("v1.2.md", "v1.2"),
+        (".env", ".env"),
+        ("a/README", "README"),
+    ],
+)
+def test_a_file_is_called_without_the_id_of_an_export(file: str, stem: str) -> None:
+    assert stem_of(file) == stem

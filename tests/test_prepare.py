@@ -577,7 +577,8 @@ def test_only_the_model_is_blamed_for_a_model_without_a_stop_token(run: RunDir, 
 def test_what_only_a_template_knows_is_asked_for_nothing_and_told(run: RunDir) -> None:
     page = (
         "# Server\n\nIt was released as version {{ version }} in May 2025.\n\n| Port | Use |\n|---|---|\n"
-        "| 80 | web |\n| {{ port }} | mail |\n\n- **Name**: {{ name }} of the server\n- **Sign**: `{{ sign }}` in a text\n"
+        "| 80 | web |\n| {{ port }} | mail |\n\n"
+        "- **Name**: {{ name }} of the server\n- **Sign**: `{{ sign }}` in a text\n"
     )
     rows, report, _ = prepared(run, {"a.md": page})
     asked = [row for row in rows[0] if row.get("rule")]

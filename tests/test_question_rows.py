@@ -476,3 +476,20 @@ def test_a_kind_has_its_article() -> None:
         rows, _, _ = rows_of(facts_of(table, "a.md"), Options(language="en", refusals=0, exposures=48))
         there = [row.instruction for row in rows if "s there a" in row.instruction]
         assert there and all(f"here {article} {kind}".lower() in question.lower() for question in there)
+
+
+def test_names_stay_as_they_are_given() -> None:
+    """Small isn't Little, and a creation isn't made: only the words of a question are exchanged."""
+    page = (
+        "# Installing the machine\n\n- **Small**: a pump for gardens and yards.\n"
+        "- **Send**: a pump for cellars and halls.\n\n| Size | Start | Users |\n|---|---|---|\n| Large | yes | 5 |\n| Fast | no | 7 |\n\nUse it to delete a directory.\n"
+    )
+    data = json.dumps({"trips": [{"name": "Large", "create_time": "5 h"}, {"name": "Send", "create_time": "7 h"}]})
+    facts = [*facts_of(page, "a.md"), *facts_of_json(data, "b.json")]
+    others = re.compile(r"\b(?:Little|Pass|Big|Quick|computer|make time|set up)\b", re.IGNORECASE)
+    for seed in range(20):
+        rows, _, _ = rows_of(facts, Options(language="en", refusals=0, exposures=48, seed=seed))
+        assert not [row.instruction for row in rows if others.search(row.instruction)]
+    assert (
+        language("en").reworded("How do I delete Large delete?", 0, ["Large delete"]) == "How do I remove Large delete?"
+    )

@@ -21,6 +21,7 @@ from ftq.examples.records.stated import data_of, words_in, words_of_file
 from ftq.examples.records.unread import Unread
 from ftq.facts import Cut, is_generated
 from ftq.facts.most import EVERY, Facts, Limits
+from ftq.facts.place import stem_of
 from ftq.facts.structure import Document
 from ftq.facts.text import mdx
 from ftq.facts.text.plain import NOT_TEXT
@@ -136,7 +137,7 @@ def _read(file: File, converter: Converter, rules: Rules, limit: int) -> Iterato
         elif table := csv_rows.table_of(path):
             yield from _table(table, name, rules)
         else:
-            yield from _converted(converter.convert(path), utf8(path.stem), Known(name, rules, limit))
+            yield from _converted(converter.convert(path), stem_of(utf8(path.name)), Known(name, rules, limit))
     except (OSError, ValueError) as error:
         reason = f"can't be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         yield LeftOut(name, "", reason)

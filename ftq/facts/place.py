@@ -16,6 +16,10 @@ MORE = re.compile(
     r"(?:See|Refer to|For (?:more|further|details|a full)|Learn more|Read more|Siehe|Voir|Véase|Zie|См\.)\b"
 )
 SHOWS = re.compile(r"(?:Here(?:['’]s| is| are)|The following (?:example|code|table|list))\b")
+EXPORTED = re.compile(  # Notion's ids, Confluence's numbers; no dates
+    r"(?<=[^\W_])[ _-](?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|"
+    r"(?<=_)(?!(?:19|20)\d{6}$)\d{6,12})(?:_all)?$"
+)
 ANSWER = 50  # words of a text that answers; it ends with a whole sentence
 
 
@@ -61,3 +65,10 @@ def answer(sentences: list[Sentence], most: int = 2, longest: int = ANSWER) -> s
         taken.append(sentence.text)
     text = "".join(f"{part} " if part[-1] not in UNSPACED else part for part in taken).rstrip()
     return text if words(text) >= 3 and not (len(taken) == 1 and points(text) and words(text) < 5) else ""
+
+
+def stem_of(file: str) -> str:
+    """What a file is called, without its suffix and without the id that a wiki's export puts behind its title."""
+    stem = file.rpartition("/")[2]
+    stem = stem.rpartition(".")[0] or stem
+    return EXPORTED.sub("", stem) or stem

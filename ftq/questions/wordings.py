@@ -77,26 +77,27 @@ class Language:
         """Words that carry no meaning of their own."""
         return _common(self.code)
 
-    def reworded(self, text: str, turn: int) -> str:
-        """The question with one of its words exchanged for one that people say instead; code and quotes stay."""
+    def reworded(self, text: str, turn: int, names: Iterable[str] = ()) -> str:
+        """The question with one of its words exchanged for one that people say instead; code, quotes and names stay."""
         others = _synonyms(self.code)
         if others.keys().isdisjoint(letters(text)):  # most questions; looking for places is slow
             return text
-        pieces = QUOTED.split(text)
+        kept = [match.span() for name in names if name for match in re.finditer(re.escape(name), text)]
+        kept += [match.span() for match in QUOTED.finditer(text)]
         places = [
-            (number, match)
-            for number in range(0, len(pieces), 2)
-            for match in WORD.finditer(pieces[number])
-            if (word := match[0]).lower() in others and word[1:].islower()
+            match
+            for match in WORD.finditer(text)
+            if (word := match[0]).lower() in others
+            and word[1:].islower()
+            and not any(start <= match.start() < end for start, end in kept)
         ]
         if not places:
             return text
-        number, match = places[turn % len(places)]
+        match = places[turn % len(places)]
         other = others[match.group().lower()]
         if match.group()[0].isupper():
             other = other[0].upper() + other[1:]
-        pieces[number] = pieces[number][: match.start()] + other + pieces[number][match.end() :]
-        return "".join(pieces)
+        return text[: match.start()] + other + text[match.end() :]
 
     @property
     def adjectives(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ftq.facts.checks import EMPTY, RECENT, points, words
 from ftq.facts.fact import Fact
+from ftq.facts.place import stem_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS, QUESTIONS
 from ftq.questions.english import Asked, questions_on
@@ -24,6 +25,7 @@ VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 CODE = re.compile(r"`([^`]+)`")
 VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|[FHLMNRSX](?=[A-Z])", re.IGNORECASE)
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
+NAMED = frozenset({"attribute", "meaning", "default"})  # subjects of which are names
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
 FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
@@ -66,7 +68,7 @@ def place_of(fact: Fact) -> str:
 @lru_cache(RECENT)
 def _place(path: tuple[str, ...], file: str, own: str) -> str:
     named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and name != own)
-    return next(named, "").rstrip(f"{QUESTIONS}:. ") or file.rpartition("/")[2].rpartition(".")[0] or file
+    return next(named, "").rstrip(f"{QUESTIONS}:. ") or stem_of(file)
 
 
 class _Writer:
@@ -191,7 +193,7 @@ class _Writer:
     def _reworded(self, question: str, number: int, coin: int) -> str:
         """From the second on in other words; now and then as one types it in haste."""
         if number and "____" not in question:
-            question = self.language.reworded(question, coin)
+            question = self.language.reworded(question, coin, self._given_names)
         if self.language.code == "en" and coin % PLAIN_AT == 0 and question[1:2].islower():
             question = question[0].lower() + question[1:].rstrip("?.")
         return question
@@ -233,6 +235,15 @@ class _Writer:
             "kind": (lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
             "place": self.place,
         }
+
+    @cached_property
+    def _given_names(self) -> list[str]:
+        """Names stay as they are given, in other words they would name something else."""
+        fact, parts = self.fact, self._parts
+        names = [self.place]
+        if fact.relation in NAMED:
+            names += [fact.subject, parts["subject"], *([parts["attribute"]] if fact.rule == "J" else ())]
+        return names
 
     @cached_property
     def _needs_place(self) -> bool:

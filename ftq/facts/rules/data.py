@@ -8,6 +8,7 @@ from typing import Any
 
 from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
+from ftq.facts.place import stem_of
 from ftq.facts.records.json_text import Number
 from ftq.facts.records.names import NAMES, hinted, is_meant, is_twice, is_whole, name_of, spaced, subject_key
 from ftq.facts.text.blobs import without_blobs
@@ -101,8 +102,7 @@ def _called(node: _Node, known: Data) -> str:
     file."""
     if node.is_listed:
         return _own_name(node)
-    stem = known.file.rpartition("/")[2].rpartition(".")[0]
-    return _own_name(node) or (f"{node.owner} {node.path[-1]}".strip() if node.path else stem)
+    return _own_name(node) or (f"{node.owner} {node.path[-1]}".strip() if node.path else stem_of(known.file))
 
 
 def _own_name(node: _Node) -> str:
