@@ -9,7 +9,7 @@ import office_files
 import pytest
 from office_files import PAGES, SAMPLES, write
 
-from ftq.formats import convert, decode, headings, kind
+from ftq.formats import convert, decode, documents, headings, kind
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import Kind, Unusable
 
@@ -286,4 +286,31 @@ def test_parts_that_are_only_called_like_those_beside_the_text_stay(tmp_path: Pa
     page = page + '<p>Write to <a href="mailto:a@b.c">us</a>. - Or not.</p>'
     assert convert.convert(write(tmp_path / "a.html", page.encode())).markdown == (
         "# Europe\n\nIt costs 10⁶ EUR, ~~no~~.\n\nWrite to [us](mailto:a@b.c). - Or not.\n"
+    )
+
+
+TITLED = "Report for 2025,,,\nExported by,Karin,,\n,,,\nRegion,Q1,Q2,Note\nNorth,100,120,\n"
+SHEETS = {
+    TITLED: "Report for 2025\n\nExported by: Karin\n\n| Region | Q1 | Q2 | Note |\n| --- | --- | --- | --- |\n|",
+    "Plan,,\nDay,Early,Late\nMonday,Kim,Lee\n": "Plan\n\n| Day | Early | Late |\n| --- | --- | --- |\n| Monday |",
+    f"{TITLED},,,\nSouth,90,80,\n": "| North | 100 | 120 |  |\n| South | 90 | 80 |",
+    f"{TITLED},,,\nShop,City,,\nA1,Bern,,\n": "120 |  |\n\n| Shop | City |  |  |\n| --- | --- | --- | --- |\n| A1",
+    "Prices,\npump,red\nvalve,blue\n": "|  |  |\n| --- | --- |\n| Prices |  |\n| pump | red |",
+    "Prices,\npump,1 EUR\nvalve,2 EUR\n": "|  |  |\n| --- | --- |\n| Prices |  |\n| pump | 1 EUR |",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_what_stands_above_the_header_of_a_sheet_is_text(sheet: str, tmp_path: Path) -> None:
+    assert SHEETS[sheet] in convert.convert(write(tmp_path / "a.csv", sheet.encode())).markdown
+
+
+def test_a_pdf_has_whole_words_and_no_numbers_of_pages() -> None:
+    text = (
+        "# Rules\n\nIt is inspec- ted by a well- known engineer. A well-known rule: Vor- und Nachteile, A- b, 3- fold."
+        "\n\nPage 1 of 3\n\n## Seite 2 von 5\n\nPage 7 has more.\n\n3 / 10\n\n2024\n\nGroß- Gerau\n"
+    )
+    assert " ".join(documents._whole(text).split()) == (
+        "# Rules It is inspected by a well-known engineer. A well-known rule: Vor- und Nachteile, A- b, 3- fold. "
+        "Page 7 has more. 2024 Groß- Gerau"
     )

@@ -482,7 +482,9 @@ def test_names_stay_as_they_are_given() -> None:
     """Small isn't Little, and a creation isn't made: only the words of a question are exchanged."""
     page = (
         "# Installing the machine\n\n- **Small**: a pump for gardens and yards.\n"
-        "- **Send**: a pump for cellars and halls.\n\n| Size | Start | Users |\n|---|---|---|\n| Large | yes | 5 |\n| Fast | no | 7 |\n\nUse it to delete a directory.\n"
+        "- **Send**: a pump for cellars and halls.\n\n"
+        "| Size | Start | Users |\n|---|---|---|\n| Large | yes | 5 |\n| Fast | no | 7 |\n\n"
+        "Use it to delete a directory.\n"
     )
     data = json.dumps({"trips": [{"name": "Large", "create_time": "5 h"}, {"name": "Send", "create_time": "7 h"}]})
     facts = [*facts_of(page, "a.md"), *facts_of_json(data, "b.json")]

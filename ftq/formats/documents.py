@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 AGAIN = "open it in the program that made it and save it again"
 NEEDS_OCR = "run OCR on it first (ocrmypdf IN.pdf OUT.pdf)"
+SHEETS = (Kind.CSV, Kind.XLSX, Kind.ODS)
+_PAGE = re.compile(
+    r"(?:#{1,6}\s+)?(?:(?:page|pg\.|seite|página|pagina|pág\.|strona|страница|стр\.)\s*\d{1,4}"
+    r"(?:\s*(?:of|von|de|sur|di|van|z|из|/|\|)\s*\d{1,4})?|\d{1,4}\s*/\s*\d{1,4})",
+    re.IGNORECASE,
+)
+_BROKEN = re.compile(  # a word at the end of a line; no `Vor- und Nachteile`
+    r"(?<![\w-])([^\W\d_]{2,})- (?!(?:and|or|und|oder|et|ou|y|e|o|u|en|of|to|bis|als|sowie|bzw|i|lub|a|и|или)\b)"
+    r"(?=[^\W\d_]{2})(\w+)"
+)
+_HYPHENED = re.compile(r"[^\W\d_]+-\w+")
 MARKING = 20.0  # seconds of processor at most to find out where the pages begin
 
 
@@ -30,7 +41,10 @@ def office(data: bytes, kind: Kind) -> Converted:
         decoded = decode.text(data)
         table, note = tables.even(decoded.text)
         data, notes = table.encode(), tuple(filter(None, (decoded.note, note)))
-    return Converted(headings.of_bold_lines(_markdown(data, kind)), notes, marks=((1, ""),))
+    markdown = _markdown(data, kind)
+    if kind in SHEETS:
+        markdown = tables.headed(markdown)
+    return Converted(headings.of_bold_lines(markdown), notes, marks=((1, ""),))
 
 
 def pdf(data: bytes) -> Converted:
@@ -72,7 +86,24 @@ def _marked(markdown: str, data: bytes, notes: tuple[str, ...] = (), skipped: tu
         texts = [_alone(page) for page in sheets]
     except Exception:  # what pypdf can't read may well be good Markdown by anydoc
         texts, notes = [], (*notes, "damaged: some pages may be missing")
+    markdown = _whole(markdown)
+    texts = list(map(_whole, texts))
     return Converted(headings.of_bold_lines(markdown), notes, skipped, _marks(markdown, texts, set(skipped)))
+
+
+def _whole(markdown: str) -> str:
+    """Without the numbers of pages, and with the words whole that a line's end parts."""
+
+    hyphened = set(_HYPHENED.findall(markdown))
+
+    def joined(match: re.Match[str]) -> str:
+        first, second = match.groups()
+        if not second[0].islower():
+            return match[0]
+        return f"{first}-{second}" if f"{first}-{second}" in hyphened else f"{first}{second}"
+
+    lines = ["" if _PAGE.fullmatch(line.strip()) else line for line in markdown.split("\n")]
+    return _BROKEN.sub(joined, "\n".join(lines))
 
 
 def _marks(markdown: str, texts: list[str], skip: set[int]) -> tuple[tuple[int, str], ...]:
