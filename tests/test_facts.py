@@ -409,3 +409,28 @@ def test_the_title_of_a_callout_is_no_part_of_its_sentence() -> None:
 )
 def test_a_file_is_called_without_the_id_of_an_export(file: str, stem: str) -> None:
     assert stem_of(file) == stem
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("See [[Rye#Baking]], [[#Top|the top]], [[X#^b1]] and [[Y]]", "See Rye > Baking, the top, X and Y"),
+        ("The oven ![[oven.png]] is ![[Note#Part]] hot. ^water", "The oven is hot."),
+        (":smile: It opens at 10:30:00 :material-clock:{ .lg } today", "It opens at 10:30:00 today"),
+        ("a :ref:`b`, std::map and a:b:c", "a :ref:`b`, std::map and a:b:c"),
+        ("nested ![a [b](c) d](e) [x ![i](j) y](k) ![[a [b] c", "nested x y ![[a [b] c"),
+    ],
+)
+def test_what_a_wiki_shows_is_said(source: str, said: str) -> None:
+    assert inline(source).flat == said
+
+
+def test_fields_of_notes_are_definitions() -> None:
+    text = "# Bread\n\nTime:: 26 hours\nYield:: 2 loaves\n\n- Flour:: 1000 grams ^b\n- Salt:: 20 grams\n"
+    facts = [(fact.subject, fact.value) for fact in facts_of(text, "a.md", frozenset("D"))]
+    assert facts == [("Time", "26 hours"), ("Yield", "2 loaves"), ("Flour", "1000 grams"), ("Salt", "20 grams")]
+
+
+def test_a_time_or_a_date_is_no_number_to_blank() -> None:
+    text = "# Shop\n\nThe shop opens at 10:30 on 12/03/2025 for the 70 guests of the house.\n"
+    assert {fact.value for fact in facts_of(text, "a.md", frozenset("B"))} == {"70"}

@@ -15,9 +15,10 @@ from ftq.formats.html import raised
 
 TOKEN = re.compile(
     r"\$|\\[!-/:-@\[-`{-~]|`+|!?\[|\]|\*+|_+|~~+|(?<!=)==(?!=)|<|&#?\w{1,30};|\{|"
+    r"(?<!\S):[a-z][a-z0-9_+-]{1,60}:(?![^\s{])|(?<=\s)\^[\w-]{1,60}$|"
     r"(?<=[\w)])(?:~[\w+-]{1,10}~(?!~)|\^[\w+-]{1,10}\^)|\+\+[a-z][\w-]{0,20}(?:\+[\w-]{1,20}){0,5}\+\+"
 )
-MARKS = b"$\\`[]*_~<&{=^+"  # with one of which each token begins, or which it is
+MARKS = b"$\\`[]*_~<&{=^+:"  # with one of which each token begins, or which it is
 CODE = re.compile(r"(?<!`)`[^`\s]+(?: [^`\s]+)*`(?!`)")  # that stays as it is
 TAG = re.compile(r"<(?:/?[A-Za-z]|!--)[^<>]{0,1000}>")
 AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]{1,1000}|[\w.+-]{1,80}@[\w.-]{1,80})>")
@@ -97,6 +98,15 @@ def _is_initial(word: str) -> bool:
     return len(word) == 2 and word[0].isupper() and word[0].isascii()
 
 
+def _wiki_name(target: str) -> str:
+    """What a wiki shows of a link: its text, else the page and its heading."""
+    page, sign, text = target.rpartition("|")
+    if sign:
+        return text
+    page, _, heading = text.partition("#")
+    return " > ".join(filter(None, (page.strip(), heading.strip() if heading[:1] != "^" else "")))
+
+
 class _Reader:
     """Pieces of the output; a mark is a piece until its partner comes and both are emptied."""
 
@@ -136,6 +146,10 @@ class _Reader:
                 self.pieces.append(token)
             case "]":
                 return self._link(end)
+            case ":":
+                pass  # an icon
+            case "^" if not token.endswith("^"):
+                pass  # Obsidian's name of a block
             case "~" | "^" if token.strip("~^"):
                 self.pieces.append(raised(token[1:-1]) if token[0] == "^" else token[1:-1])
             case "+":
@@ -177,8 +191,10 @@ class _Reader:
             or (is_short and self.source.startswith("[", start))
         ):
             self.pieces[piece] = ""
-        elif is_short and self.source.startswith("]", end) and piece and self.pieces[piece - 1] == "[":
-            self.pieces[piece:] = [self.source[start : end - 1].rpartition("|")[2]]
+        elif is_short and self.source.startswith("]", end) and piece and self.pieces[piece - 1] in ("[", "!["):
+            is_shown = self.pieces[piece - 1] == "!["  # a picture, or a part of another note
+            self.pieces[piece:] = ["" if is_shown else _wiki_name(self.source[start : end - 1])]
+            self.pieces[piece - 1] = "" if is_shown else "["
         else:
             self.pieces.append("]")
         return follows.end() if follows else end

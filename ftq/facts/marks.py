@@ -23,6 +23,7 @@ END_OF_LINE = re.compile(r"\r\n|\r|\n")
 FRONT = 20_000  # characters of front matter that are read as YAML or TOML
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
+FIELD_OF_NOTE = re.compile(r"(\s*)(?:[-*+]\s+)?([^\W\d_][\w -]{0,40})::\s+(?=\S)")  # Dataview's `Key:: value`
 COLONS = re.compile(r"\s*:{3,}(?:\s|\{|\[|\w|$)")
 ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)\s+[\w-]+|(\s*)===\+?\s+[\"']")
 GITHUB = re.compile(r"\s*>\s*\[!\w{2,20}\][+-]?\s*")
@@ -171,7 +172,7 @@ class _Sweep:
         first = line.lstrip()[0]
         if first == "<":
             return self._html(line)
-        return self._marked(line) if first in "!?=:{[%>•(." else (line, line)
+        return self._marked(line) if first in "!?=:{[%>•(." or ":: " in line else (line, line)
 
     def _in_element(self, line: str) -> tuple[str, str]:
         before, mark, rest = line.partition(self.until)
@@ -212,6 +213,8 @@ class _Sweep:
     def _marked(self, line: str) -> tuple[str, str]:
         if line.lstrip().startswith("• "):
             line = line.replace("•", "-", 1)
+        elif field := FIELD_OF_NOTE.match(line):
+            return line, f"{field[1]}- {field[2]}: {line[field.end() :]}"
         elif COLONS.match(line):
             title = TITLE.match(line)
             words = (title[1] or title[2] or "") if title else ""

@@ -229,6 +229,8 @@ def _made(
     subject, after = " ".join(before), " ".join(rest)
     if not subject or not after or any(word.lower() in IN_SUBJECT for word in before):
         return None
+    if not {"it", "them", "me", "us"}.isdisjoint(map(str.lower, before[1:])):  # `Plug it in and it reports`
+        return None
     if len(before) == 1 and subject.lower() in ("it", "they", "this") and not lead:
         return None
     first = before[0].lower()
