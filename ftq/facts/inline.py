@@ -37,6 +37,7 @@ MATH = re.compile(  # `$a*b$`, `$$a*b$$`, `\(a*b\)`: no price, and no bracket th
 )
 ENDED = {"<del": "</del>", "<s": "</s>", "<strike": "</strike>", "<sup": "</sup>"}  # tags that change what is said
 TIMES = re.compile(r"(?:.?\d|(?:^|[^A-Za-z])[A-Za-z])\*\d.?|.?\d\*[A-Za-z](?:[^A-Za-z]|$)", re.DOTALL)  # `2*3`, `c*2`
+POWER = 8  # more pieces are no power of a number
 BOLD_PARTS = 40  # more pieces are no term
 
 SHORT = {
@@ -240,14 +241,17 @@ class _Reader:
         opened = tag.rstrip(">").partition(" ")[0]
         if opened in ENDED:
             self.openers.setdefault(ENDED[opened], []).append(len(self.pieces))
-        elif places := self.openers.get(tag):
-            place = places.pop()
+        elif (places := self.openers.get(tag)) and (place := places.pop()) < len(self.pieces):
             if tag != "</sup>":
                 self._strike(place)
-            elif place < len(self.pieces):
-                text = "".join(self.pieces[place:])
-                self._strike(place)
-                self.pieces[place] = raised(text)
+            elif len(self.pieces) - place < POWER and len(text := "".join(self.pieces[place:])) < POWER * POWER:
+                self.pieces[place:] = [raised(text)]
 
     def _strike(self, place: int) -> None:
-        self.pieces[place:] = [""] * (len(self.pieces) - place)
+        """Take back all from there on, and what is open in it."""
+        self.pieces[place:] = [""]
+        while self.brackets and self.brackets[-1][0] > place:
+            self.brackets.pop()
+        for places in map(self.openers.get, ENDED.values()):
+            while places and places[-1] > place:
+                places.pop()
