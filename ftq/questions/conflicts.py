@@ -28,6 +28,7 @@ LOWERED = bytes(
     ord(" " if chr(byte) in SIGNS or chr(byte).isspace() else chr(byte).lower()) if byte < 128 else byte
     for byte in range(256)
 )
+DIGIT = re.compile(r"\d")
 FIGURE = re.compile(r"(?<![\w.`-])([^\W\d_]+) ([^\s\w`]?\d[\d.,:]*)(?![\w`])")  # and the word before it
 LAST = 99
 NAMES = 2**14  # subjects, values and headings of tables that are remembered: they come again and again
@@ -148,7 +149,7 @@ def _unambiguous(drafts: Iterable[Draft], spoken: Spoken) -> tuple[list[Draft], 
 
 def _without_figures(fact: Fact, spoken: Spoken) -> str:
     """A sentence with its numbers left open, so that it is equal to one that says another one; empty if it has none."""
-    if fact.relation not in ("said", "term"):
+    if fact.relation not in ("said", "term") or not DIGIT.search(fact.sentence):
         return ""
     common = spoken.of(fact.file).common
 

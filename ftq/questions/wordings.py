@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftq.facts.fact import Fact
 from ftq.facts.text.signs import letters
@@ -140,6 +140,8 @@ def _own(text: str, most: str) -> str:
     """A short text may be in any language; one that none stands out of is in that of the others, if that has its
     script."""
     own = language_of(text)
+    if own == most:
+        return most
     if own != NEUTRAL:
         return own if len(set(letters(text))) >= FEWEST or not text.isascii() else most
     size = sum(map(str.isalpha, text)) or 1
@@ -169,6 +171,23 @@ def _tables() -> dict[str, dict[str, Any]]:
 def language_of(text: str) -> str:
     """The language by its script and its commonest words; `*` if none stands out."""
     text = text[:SAMPLE]
+    if not text.isascii() and (script := _script_of(text)):
+        return script
+    words = letters(text)
+    marks, tables = set(text.lower()), _evidence()
+    scores = {code: 0.0 for code in tables.letters}
+    for word in words:
+        for code, weight in tables.words.get(word, ()):
+            scores[code] += weight
+    for code, own in tables.letters.items():
+        scores[code] += LETTER * len(marks & own)
+    best, second = sorted(scores, key=lambda code: (-scores[code], code != "en"))[:2]
+    is_clear = scores[best] >= CLEARLY * scores[second] or (best == "en" and text.isascii())
+    return best if is_clear and scores[best] >= max(ENOUGH, CERTAIN * len(words)) else NEUTRAL
+
+
+def _script_of(text: str) -> str:
+    """The language that its script tells, `*` where the script is that of none; empty where it leaves it open."""
     size = sum(map(str.isalpha, text)) or 1
     if len(KANA.findall(text)) > size * 0.05:
         return "ja"
@@ -176,31 +195,29 @@ def language_of(text: str) -> str:
         return "zh"
     if sum(map(language(NEUTRAL).word("letters").__contains__, text.lower())) > size * FOREIGN:
         return NEUTRAL
-    if len(CYRILLIC.findall(text)) > size * 0.5:
-        return "ru"
-    words = letters(text)
-    marks = set(text.lower())
-    scores = {
-        code: sum(weights.get(word, 0) for word in words) + LETTER * len(marks & own)
-        for code, (weights, own) in _evidence().items()
-    }
-    best, second = sorted(scores, key=lambda code: (-scores[code], code != "en"))[:2]
-    is_clear = scores[best] >= CLEARLY * scores[second] or (best == "en" and text.isascii())
-    return best if is_clear and scores[best] >= max(ENOUGH, CERTAIN * len(words)) else NEUTRAL
+    return "ru" if len(CYRILLIC.findall(text)) > size * 0.5 else ""
+
+
+class _Evidence(NamedTuple):
+    """The commonest words with what each weighs for which languages; the letters that are a language's own."""
+
+    words: dict[str, list[tuple[str, float]]]
+    letters: dict[str, frozenset[str]]
 
 
 @cache
-def _evidence() -> dict[str, tuple[dict[str, float], frozenset[str]]]:
-    """Each language's commonest words, a word of several languages weighing less, and the letters that are its own."""
+def _evidence() -> _Evidence:
+    """A word of several languages weighs less."""
     tables = {code: table for code, table in _tables().items() if "words" in table}
-    owners = Counter(word for table in tables.values() for word in set(table["words"].split()))
-    return {
-        code: (
-            {word: (1 if len(word) > 1 else SINGLE) / owners[word] for word in table["words"].split()},
-            frozenset(table.get("letters", "")),
-        )
-        for code, table in tables.items()
+    owners: dict[str, list[str]] = defaultdict(list)
+    for code, table in tables.items():
+        for word in set(table["words"].split()):
+            owners[word].append(code)
+    weighed = {
+        word: [(code, (1 if len(word) > 1 else SINGLE) / len(codes)) for code in codes]
+        for word, codes in owners.items()
     }
+    return _Evidence(weighed, {code: frozenset(table.get("letters", "")) for code, table in tables.items()})
 
 
 @cache
