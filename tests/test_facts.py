@@ -246,12 +246,14 @@ def test_what_is_no_text_leaves_no_fact() -> None:
 def test_notes_and_lists_of_any_mark_are_text() -> None:
     source = (
         "````{note}\n```{tip}\nThe lease is a promise of one minute.\n```\n````\n\n"
+        '!!!info "Sizes"\n    The sizes are a promise of one month.\n!!!Note the signs are a part of it.\n'
         "Sizes:\n\n• `small` - the number of rows\n• [x] `large` - another number of rows\n\n"
     )
     assert found(source, "SD") == [
-        ("meaning", "`small`", "the number of rows", 9),
-        ("meaning", "`large`", "another number of rows", 10),
+        ("meaning", "`small`", "the number of rows", 12),
+        ("meaning", "`large`", "another number of rows", 13),
         ("meaning", "lease", "The lease is a promise of one minute.", 3),
+        ("meaning", "sizes", "The sizes are a promise of one month.", 8),
     ]
 
 
@@ -259,6 +261,7 @@ def test_a_link_to_a_templates_address_is_its_text() -> None:
     assert inline('Use [sentence case]({{ "/style#case" | relative_url }}) and [b](c) here.').flat == (
         "Use sentence case and b here."
     )
+    assert inline('See [leave]({% page "/leave/#sick" %}) or [it]({%- link it.md -%}#a).').flat == "See leave or it."
 
 
 def test_sentences_end_at_full_stops_outside_code_and_abbreviations() -> None:

@@ -25,7 +25,7 @@ REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
 FIELD_OF_NOTE = re.compile(r"(\s*)(?:[-*+]\s+)?([^\W\d_][\w -]{0,40})::\s+(?=\S)")  # Dataview's `Key:: value`
 COLONS = re.compile(r"\s*:{3,}(?:\s|\{|\[|\w|$)")
-ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)\s+[\w-]+|(\s*)===\+?\s+[\"']")
+ADMONITION = re.compile(r"(\s*)(?:!!!|\?\?\?\+?)(?:\s+[\w-]+|[\w-]+(?=\s*(?:[\"']|$)))|(\s*)===\+?\s+[\"']")
 GITHUB = re.compile(r"\s*>\s*\[!\w{2,20}\][+-]?\s*")
 # Lines that are nothing else: variables, tables of contents, attributes, MyST's labels.
 MACRO = re.compile(
