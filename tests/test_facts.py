@@ -47,11 +47,13 @@ def test_rule_t_tells_defaults_and_meanings_from_other_columns() -> None:
 def test_rule_o_takes_the_sentence_below_a_heading_that_is_code() -> None:
     source = (
         "## `--prune`\n\nDeletes what is old. It asks first.\n\n### `fs.access(path[, mode])`\n\n"
-        "Tests a path for access.\n"
+        "Tests a path for access.\n\n"
+        "### `image prune`\n\n!!! note\n    The server has to be up.\n\nRemoves all images there are.\n"
     )
     assert found(source, "O") == [
         ("meaning", "`--prune`", "Deletes what is old. It asks first.", 3),
         ("meaning", "`fs.access()`", "Tests a path for access.", 7),
+        ("meaning", "`image prune`", "Removes all images there are.", 14),
     ]
 
 
@@ -127,9 +129,13 @@ def test_rule_l_needs_a_line_that_introduces_the_list() -> None:
 def test_rule_h_skips_headings_that_name_nothing() -> None:
     source = (
         "# Leases\n\nA lease ends after a minute. Then another worker goes on. A third sentence.\n\n"
-        "## Example\n\nHere is one example.\n"
+        "## Example\n\nHere is one example.\n\n"
+        "## Tokens\n\n> [!NOTE]\n> The token is new.\n\nA token opens the door.\n"
     )
-    assert found(source, "H") == [("lead", "Leases", "A lease ends after a minute. Then another worker goes on.", 3)]
+    assert found(source, "H") == [
+        ("lead", "Leases", "A lease ends after a minute. Then another worker goes on.", 3),
+        ("lead", "Tokens", "A token opens the door.", 14),
+    ]
 
 
 def test_rule_s_reads_purposes_conditions_and_what_code_does() -> None:
@@ -161,13 +167,14 @@ def test_rule_p_takes_sentences_alone_or_with_their_heading() -> None:
     source = (
         "# Leases\n\nA lease ends after 60 seconds. It is never renewed by the broker.\n\n"
         "- too short\n- :tada: asks the worker once more before the end\n\n"
-        "## Example\n\nIt shows what a lease looks like.\n"
+        "## Example\n\nIt shows what a lease looks like.\n\n## `prune`\n\nRemove all leases from the database.\n"
     )
     facts = facts_of(source, "a.md", frozenset("P"))
     assert [(fact.value, fact.attribute, fact.kind, fact.line) for fact in facts] == [
         ("A lease ends after 60 seconds.", "60 seconds", "", 3),
         ("It is never renewed by the broker.", "", "Leases", 3),
         ("asks the worker once more before the end", "", "Leases", 6),
+        ("Remove all leases from the database.", "", "`prune`", 14),
     ]
 
 

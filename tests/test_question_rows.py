@@ -128,6 +128,15 @@ def test_a_question_with_two_answers_gets_its_heading() -> None:
     )
 
 
+def test_a_heading_that_is_the_subject_tells_nothing() -> None:
+    source = "# Watch\n\n## Configuration\n\n### `jitter`\n\nA random delay of up to one minute.\n"
+    facts = [*facts_of(source, "watch.md", frozenset("O")), *facts_of("# `jitter`\n\nNoise in sound.\n", "noise.md")]
+    train, _, report = rows_of(facts, Options(language="en", refusals=0))
+    places = {row.instruction.rpartition(" (")[2] for row in train if "itter" in row.instruction}
+    assert places == {"Watch)", "noise)"}
+    assert "two answers" not in report.left_out or not report.left_out["two answers"]
+
+
 def test_a_question_that_still_has_two_answers_is_dropped() -> None:
     facts = [fact("`x`", "5 mm"), fact("`x`", "7 mm")]
     train, valid, report = rows_of(facts, Options(language="en", refusals=0))

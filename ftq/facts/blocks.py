@@ -19,6 +19,7 @@ class Paragraph:
     line: int
     raw: str
     references: Container[str] = ()
+    is_aside: bool = False  # in a note, a warning, an example
 
     @cached_property
     def inline(self) -> Inline:
@@ -102,6 +103,12 @@ class Section:
     def paragraphs(self) -> list[Paragraph]:
         """The paragraphs that can hold a sentence; those of lists too."""
         return list(_paragraphs(self.blocks))
+
+    @cached_property
+    def first(self) -> Paragraph | None:
+        """The section's first paragraph: of its text, if it has more than notes."""
+        own = [block for block in self.blocks if isinstance(block, Paragraph)]
+        return next((block for block in own if not block.is_aside), own[0] if own else None)
 
     @cached_property
     def code(self) -> Code | None:

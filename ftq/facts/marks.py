@@ -7,6 +7,7 @@ the parser gets: that has no HTML, no definitions of links and no titles of note
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 
 from ftq.facts.text.directives import DROPPED, is_note, named
@@ -53,6 +54,7 @@ class Source:
     front: str  # front matter's text, without its rulers
     references: frozenset[str]  # the labels that are defined, case folded
     titles: frozenset[int]  # the lines that title what follows
+    asides: Set[int]  # the lines in notes
     notes: dict[str, Note]  # footnotes, by their labels
     lost: list[tuple[int, str, int]]  # what is told: (line, what, how many)
 
@@ -67,7 +69,8 @@ def cleaned(source: str) -> Source:
     pairs = list(map(sweep.line, read.lines))
     shown, kept = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     notes = moved(sweep.footnotes, shown, kept)
-    return Source(shown, kept, front, frozenset(sweep.references), frozenset(sweep.titles), notes, read.lost)
+    references, titles = frozenset(sweep.references), frozenset(sweep.titles)
+    return Source(shown, kept, front, references, titles, sweep.asides, notes, read.lost)
 
 
 def _front_matter(lines: list[str]) -> tuple[str, int]:
@@ -102,6 +105,8 @@ class _Sweep:
         self.references: set[str] = set()
         self.footnotes: list[tuple[str, int]] = []  # (label, line)
         self.titles: set[int] = set()  # lines that title what follows
+        self.asides: set[int] = set()  # lines in notes
+        self.is_quoted, self.colons = False, 0  # in one of GitHub's; how many of colons are open
         self.fence, self.is_dropped = "", False
         self.notes: list[str] = []  # the fences of MyST's notes around
         self.until, self.is_component = "", False  # what ends an element or its tag
@@ -115,6 +120,10 @@ class _Sweep:
         self.number += 1
         if self.indents:
             line = self._dedented(line)
+        if self.is_quoted:
+            self.is_quoted = line.lstrip().startswith(">")
+        if self.indents or self.notes or self.is_quoted or self.colons:
+            self.asides.add(self.number)
         if self.fence or "``" in line or "~~~" in line:
             if (pair := self._fenced(line)) is not None:
                 return pair
@@ -216,6 +225,7 @@ class _Sweep:
         elif field := FIELD_OF_NOTE.match(line):
             return line, f"{field[1]}- {field[2]}: {line[field.end() :]}"
         elif COLONS.match(line):
+            self.colons = max(0, self.colons + (1 if line.strip(": \t") else -1))
             title = TITLE.match(line)
             words = (title[1] or title[2] or "") if title else ""
             return self._titled("" if re.fullmatch(r"\S*[./]\S*", words) else words)
@@ -231,7 +241,8 @@ class _Sweep:
             title = QUOTED.search(line)
             return self._titled(title[1] if title else "")
         elif (github := GITHUB.match(line)) is not None:
-            rest = line[github.end() :]
+            rest, self.is_quoted = line[github.end() :], True
+            self.asides.add(self.number)
             if not rest.strip() or rest.rstrip().endswith(tuple(ENDS)):
                 return (f"> {rest}" if rest.strip() else "", f"> {rest}")
             return f"> {self._titled(rest)[0]}", ">"  # Obsidian's

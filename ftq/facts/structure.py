@@ -6,7 +6,7 @@ The one reader of Markdown: examples are made of the text, facts are found in th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,7 +77,7 @@ class Document:
             if top.kind == "dense":
                 section.cuts.append((top.start + 1, "line too dense to be read for questions", top.end - top.start))
             if self.has_blocks and self._is_asked(section):
-                blocks = _Blocks(top.tokens, top.first, self._source.references)
+                blocks = _Blocks(top.tokens, top.first, self._source)
                 section.blocks += blocks.read()
                 section.cuts += blocks.cuts
             section.texts += filter(str.strip, [self._text(top, after.start)])
@@ -205,8 +205,8 @@ def _size(lines: list[str], first: int, last: int) -> int:
 class _Blocks:
     """Tokens into blocks. They count their lines from `first`; quotes are their text."""
 
-    def __init__(self, tokens: Sequence[Token], first: int, references: Container[str], depth: int = 0) -> None:
-        self.tokens, self.first, self.references, self.depth = iter(tokens), first, references, depth
+    def __init__(self, tokens: Sequence[Token], first: int, source: Source, depth: int = 0) -> None:
+        self.tokens, self.first, self.source, self.depth = iter(tokens), first, source, depth
         self.cuts: list[tuple[int, str, int]] = []  # what a limit leaves out: (line, what, how many)
 
     def read(self, until: str = "") -> list[Block]:
@@ -231,7 +231,7 @@ class _Blocks:
         return self.first + (token.map or [0])[0] + 1
 
     def _paragraph(self, line: int, text: str) -> Paragraph:
-        return Paragraph(line, text, self.references)
+        return Paragraph(line, text, self.source.references, self.depth > 0 or line - 1 in self.source.asides)
 
     def _text(self, token: Token, result: list[Block]) -> None:
         """A paragraph, or terms with their definitions, which may go on."""
@@ -258,7 +258,7 @@ class _Blocks:
     def _code(self, token: Token) -> list[Block]:
         line, info = self._line(token), token.info.strip()
         if is_note(info) and self.depth < NOTES:
-            inner = _Blocks(_tokens(token.content), line, self.references, self.depth + 1)
+            inner = _Blocks(_tokens(token.content), line, self.source, self.depth + 1)
             inner.cuts = self.cuts
             return inner.read()
         lines = [text.rstrip() for text in token.content.split("\n")][:-1]

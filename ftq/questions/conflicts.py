@@ -13,10 +13,11 @@ from ftq.facts.fact import Fact
 from ftq.facts.rules.english import SAYS
 from ftq.questions.row import Contradiction, Stated
 from ftq.questions.wordings import Spoken
-from ftq.questions.write import VAGUE, Draft, place_of
+from ftq.questions.write import VAGUE, Draft, around, place_of
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
 TOPICAL = frozenset({*COMPARED, "meaning", "answer", "lead"})  # of the others only the words count
+VAGUELY = ("meaning", "default")  # asked under their headings where their subjects are vague
 NAMED = 5  # subjects of one section that an answer lists at most
 VALUE = 8  # words of a value that can be compared
 Topic = tuple[str, str, str, str, str] | None
@@ -111,9 +112,8 @@ def _told_apart(contested: Sequence[Draft]) -> tuple[list[tuple[Draft, str]], li
 def _placed(drafts: Iterable[Draft]) -> Iterator[tuple[Draft, str]]:
     """Each with its headings, less the one that the question has."""
     for draft in drafts:
-        fact, own = draft.fact, place_of(draft.fact)
-        has_own = own.replace("`", "") in draft.question.replace("`", "")
-        yield draft, ", ".join(fact.path[-2:-1] if has_own else fact.path[-2:]) or fact.file
+        path = around(draft.fact)
+        yield draft, ", ".join(path[-2:-1] if _has_place(draft) else path[-2:]) or draft.fact.file
 
 
 def _with_place(draft: Draft, place: str, spoken: Spoken) -> Draft:
@@ -168,8 +168,14 @@ def _topic(draft: Draft) -> Topic:
         return None
     if draft.gist == fact.value:
         attribute = fact.attribute if fact.relation == "attribute" else ""
-        return fact.relation, "forward", _name(fact.subject), _name(attribute), ""
+        is_placed = fact.relation in VAGUELY and VAGUE.fullmatch(fact.subject) is not None
+        place = place_of(fact) if is_placed and _has_place(draft) else ""
+        return fact.relation, "forward", _name(fact.subject), _name(attribute), place
     return fact.relation, "back", _name(fact.value), _name(fact.attribute), _name(fact.kind)
+
+
+def _has_place(draft: Draft) -> bool:
+    return place_of(draft.fact).replace("`", "") in draft.question.replace("`", "")
 
 
 def _say_the_same(group: Iterable[Draft]) -> bool:

@@ -61,14 +61,24 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
 
 
 def place_of(fact: Fact) -> str:
-    """The nearest heading that names something, else the file's name."""
-    return _place(fact.path, fact.file, fact.subject if fact.relation == "answer" else "")
+    """The nearest heading that names something else than the fact's subject, else the file's name."""
+    return _place(fact.path, fact.file, fact.subject)
+
+
+def around(fact: Fact) -> tuple[str, ...]:
+    """The headings around a fact, without the one that is its subject."""
+    return fact.path[:-1] if fact.path and _is_same(fact.path[-1], fact.subject) else fact.path
 
 
 @lru_cache(RECENT)
 def _place(path: tuple[str, ...], file: str, own: str) -> str:
-    named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and name != own)
+    named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and not _is_same(name, own))
     return next(named, "").rstrip(f"{QUESTIONS}:. ") or stem_of(file)
+
+
+def _is_same(heading: str, subject: str) -> bool:
+    """`workers` below the heading `` `workers` ``: it tells nothing."""
+    return heading == subject or heading.strip("`*_ :") == subject.strip("`*_ :")
 
 
 class _Writer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import takewhile
 
 from ftq.facts.blocks import Paragraph
 from ftq.facts.checks import (
@@ -64,9 +65,9 @@ SENTENCES = 60  # of a section that are read for S and B
 def lead(place: Place) -> Iterator[Fact]:
     """A heading with the first two sentences below it."""
     section = place.section
-    first = section.blocks[0] if section.blocks else None
-    name = section.heading
-    if not isinstance(first, Paragraph) or not name or asks(name) or words(name) > 12:
+    first, name = section.first, section.heading
+    before = takewhile(lambda block: block is not first, section.blocks)
+    if first is None or not all(isinstance(block, Paragraph) for block in before) or not name or asks(name) or words(name) > 12:
         return
     if named(name):
         return  # rule O's
@@ -172,13 +173,15 @@ def _without_article(name: str) -> str:
 
 
 def plain(place: Place) -> Iterator[Fact]:
-    """Each sentence with the part that can be asked after. `It ...` and items of lists stand behind their heading."""
+    """Each sentence with the part that can be asked after. `It ...`, items of lists, and `Remove all images.` below the
+    name of a command, which is no advice, stand behind their heading."""
     heading = place.section.heading
+    is_code = bool(named(heading))
     names = bool(heading) and heading.strip(" :").lower() not in EMPTY and words(heading) <= HEADING
     for paragraph in _paragraphs(place, "P"):
         for sentence in paragraph.sentences:
             text, line = EMOJI.sub("", sentence.text), sentence.line
-            if _is_told(text):
+            if _is_told(text) and not (is_code and text.partition(" ")[0].lower() in VERBS):
                 asked = _blank(text, paragraph.inline.bolds)
                 yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
             elif names and _is_bound(text):

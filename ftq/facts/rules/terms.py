@@ -28,7 +28,7 @@ LABELS = re.compile(
 def option(place: Place) -> Iterator[Fact]:
     """The sentence below a heading that is an option's or a function's name."""
     name = named(place.section.heading)
-    text = next((block for block in place.section.blocks if isinstance(block, Paragraph)), None)
+    text = place.section.first
     if name and text is not None and (value := answer(text.sentences)):
         kind = "option" if name.startswith("`-") else "function" if "(" in name else ""
         yield place.fact("O", "meaning", name, value, text.sentences[0].line, sentence=value, kind=kind)
