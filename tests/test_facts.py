@@ -195,6 +195,26 @@ def test_rule_k_reads_comments_of_keys_and_defaults() -> None:
     ]
 
 
+def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
+    source = (
+        "# Watch\n\n## `workers`\n\nMaximum number of workers at once. (default `10`)\n\n"
+        "## `ask`\n\nAsk before each step. Needs `tty`.\n\nDefault: false\n\n"
+        "## Flags\n\n- `--log <level>`: The level of the log (string, default: info)\n- `--all`: what is the default here\n\n"
+        "| Name | Default | Description |\n|---|---|---|\n| `url` | `http://a` | URL of the server |\n"
+        "| `text` | See [below](#text) | A text |\n| `hour` | | The hour to begin at. Defaults to 7. |\n\n"
+        "```\n--config <PATH>  the file to read [default: mill.toml]\n--all  all of what there is\n```\n"
+    )
+    facts = facts_of(source, "a.md", frozenset("TKC"))
+    assert [(f.subject, f.value, f.attribute, f.line) for f in facts if f.relation == "default"] == [
+        ("`workers`", "`10`", "Maximum number of workers at once", 5),
+        ("`ask`", "false", "", 11),
+        ("`url`", "`http://a`", "URL of the server", 20),
+        ("`hour`", "7", "hour to begin at", 22),
+        ("`--log <level>`", "info", "level of the log", 15),
+        ("`--config <PATH>`", "mill.toml", "file to read", 25),
+    ]
+
+
 def test_rule_j_takes_the_keys_to_each_value() -> None:
     source = '{"planets": [{"name": "Mars", "moons": 2, "orbitDays": 687, "note": null, "host": {"mass": 1.5}}]}'
     assert [(fact.subject, fact.attribute, fact.value, fact.kind) for fact in facts_of_json(source, "p.json")] == [

@@ -128,6 +128,20 @@ def test_a_question_with_two_answers_gets_its_heading() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "attribute", "asked", "answers"),
+    [
+        ("`10`", "Maximum number of workers that run", "ow many workers run", {"`10`", "`x` is `10` by default."}),
+        ("false", "Send news before each step", "it send news before each step", {"No. `x` is false by default."}),
+        ("`a.toml`", "URL of the server", "URL of the server", {"`a.toml`", "`x` is `a.toml` by default."}),
+    ],
+)
+def test_a_default_is_asked_for_by_what_it_is_of(value: str, attribute: str, asked: str, answers: set[str]) -> None:
+    given = fact("`x`", value, relation="default", attribute=attribute, kind="", rule="K")
+    train, _, _ = rows_of([given], Options(language="en", refusals=0, exposures=30, epochs=3))
+    assert answers <= {row.output for row in train if asked in row.instruction}
+
+
 def test_a_heading_that_is_the_subject_tells_nothing() -> None:
     source = "# Watch\n\n## Configuration\n\n### `jitter`\n\nA random delay of up to one minute.\n"
     facts = [*facts_of(source, "watch.md", frozenset("O")), *facts_of("# `jitter`\n\nNoise in sound.\n", "noise.md")]

@@ -114,7 +114,8 @@ class New:
 
     def __call__(self, fact: Fact) -> bool:
         value = fact.sentence if fact.relation == "term" else fact.value  # one word is blanked in many sentences
-        same = hash((fact.relation, fact.subject.lower(), fact.attribute.lower(), alike(value)))
+        attribute = "" if fact.relation == "default" else fact.attribute.lower()
+        same = hash((fact.relation, fact.subject.lower(), attribute, alike(value)))
         has_own = fact.sentence and fact.relation != "default"
         stated = hash((fact.relation, alike(fact.sentence))) if has_own else same
         is_new = same not in self._seen and stated not in self._seen

@@ -255,6 +255,6 @@ def contradictions(facts: Iterable[Fact], spoken: Spoken) -> tuple[Contradiction
             first = different[0]
             places = tuple(Stated(fact.value, fact.file, fact.line) for fact in different)
             subject = place_of(first) if first.relation == "said" else first.subject
-            attribute = "a sentence" if first.relation == "said" else first.attribute or "default"
+            attribute = {"said": "a sentence", "default": "default"}.get(first.relation, first.attribute)
             found.append(Contradiction(subject, attribute, places))
     return tuple(found)

@@ -32,6 +32,10 @@ SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
 WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
 KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
+COUNTED = re.compile(r"(maximum |max\.? )?(?:total )?number of (\w[^,;:(]*)$", re.IGNORECASE)
+WHOSE = re.compile(r" (?:that|which) (?=\w)")
+
+YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
@@ -99,6 +103,8 @@ class _Writer:
 
     def back(self, count: int) -> list[Draft]:
         """From the value to the subject, where the value doesn't give it away."""
+        if self.fact.relation == "default":
+            return list(self.by_description(count)) if self.fact.attribute else []
         fact, bare = self.fact, self.fact.subject.strip("`*\"' ").lower()
         relation = "does" if fact.relation == "meaning" and fact.attribute and fact.rule == "S" else self.relation
         relation = "meaning" if relation == "code" and not self.language.templates("code", "back") else relation
@@ -116,6 +122,23 @@ class _Writer:
             [f"{fact.subject}", f"{fact.subject}: {fact.value}"] if relation != "command" else [_sentence(fact.subject)]
         )
         return list(self._worded(self._ordered(templates), answers, fact.subject, count))
+
+    def by_description(self, count: int) -> Iterator[Draft]:
+        """A default by what it is of: `How many workers run by default?`, `Does it ask first by default?`"""
+        fact, word = self.fact, self.language.word
+        counted, purpose = COUNTED.match(fact.attribute), as_serving(fact.attribute)
+        is_yes = YES_NO.get(fact.value.strip("`\"'").lower())
+        answers = [fact.value, *_answers(fact, self.language.own("default", "described_say"), self.language)]
+        form, given = "described", {"purpose": ""}
+        if counted and " to " not in counted[2]:
+            form, given = "counted_most" if counted[1] else "counted", {"purpose": WHOSE.sub(" ", counted[2], count=1)}
+        elif purpose and is_yes is not None:
+            form, given = "does", {"purpose": purpose}
+            answers = [f"{word('yes' if is_yes else 'no')} {answer}" for answer in answers[1:]]
+        templates = self._ordered(self.language.own("default", form))
+        if counted:
+            templates += self._ordered(self.language.own("default", "described"))
+        return self._worded(list(dict.fromkeys(templates)), answers, fact.value, count, **given)
 
     def _names(self, relation: str) -> bool:
         """Whether the question's words can be had: what kind of thing, which attribute."""

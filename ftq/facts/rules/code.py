@@ -10,6 +10,7 @@ from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place
+from ftq.facts.rules.defaults import default_in, defaults, described
 from ftq.facts.rules.english import as_purpose
 
 SHELLS = frozenset(
@@ -47,16 +48,6 @@ EMPTY_LEADS = re.compile(
 PAIR = re.compile(
     r"\s{0,12}(?:export\s|- )?([A-Za-z_][\w.-]{0,60})\s{0,8}[=:]\s{0,8}(\S[^#]{0,200}?)?\s*(?:\s#\s?(.{1,300}))?$"
 )
-DEFAULT = re.compile(
-    r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"
-    r"standard(?:wert)?\s?[:=]|par défaut\s?:|"
-    r"valor (?:predeterminado|padrão)\s?:|predefinito\s?:|standaard\s?:|domyślnie\s?:|по умолчанию\s?[:—]|"
-    r"默认(?:值)?(?:为|是|[:：])|デフォルト(?:値)?(?:は|[:：]))\s{0,3}"
-    r"(`[^`]{1,60}`|\"[^\"\n]{1,60}\"|-?\d[\w.,%]{0,20}(?:\s(?:seconds?|minutes?|hours?|days?|bytes|[KMG]i?B|ms|s|MB|GB))?"
-    r"|(?i:true|false|none|null|yes|no|on|off|empty)\b)"
-)
-
-SAYS_DEFAULT = ("default", "standard", "valor", "predefinito", "standaard")
 
 
 def command(place: Place) -> Iterator[Fact]:
@@ -173,17 +164,16 @@ def _columns(place: Place, code: Code) -> Iterator[Fact]:
         for number, first, second in rows:
             kind = "option" if first.startswith("-") else ""
             yield place.fact("C", "meaning", f"`{first}`", second, number, kind=kind)
+            if (default := default_in(second)) is not None:
+                about = described(second[: default.start])
+                yield place.fact("C", "default", f"`{first}`", default.value, number, attribute=about)
 
 
 def key(place: Place) -> Iterator[Fact]:
     for block in place.section.blocks:
         if isinstance(block, Code) and _language(block) in KEYS:
             yield from _keys(place, block)
-    own = place.section.heading if place.section.heading.count("`") == 2 else ""
-    for paragraph in place.section.paragraphs:
-        if ("`" in paragraph.raw or own) and _may_state_default(paragraph.inline.text):
-            for sentence in paragraph.sentences:
-                yield from _default(place, paragraph, sentence, own)
+    yield from defaults(place)
 
 
 def _keys(place: Place, code: Code) -> Iterator[Fact]:
@@ -198,21 +188,3 @@ def _keys(place: Place, code: Code) -> Iterator[Fact]:
         if pair and 3 <= words(text) <= 40 and is_readable(text) and not PAIR.match(text):
             yield place.fact("K", "meaning", f"`{pair.group(1)}`", text.strip(), number, sentence=line.strip())
         comments = []
-
-
-def _may_state_default(text: str) -> bool:
-    """Quickly: what DEFAULT needs in a text of ASCII."""
-    lowered = text.lower()
-    return not text.isascii() or any(map(lowered.__contains__, SAYS_DEFAULT))
-
-
-def _default(place: Place, paragraph: Paragraph, sentence: Sentence, own: str) -> Iterator[Fact]:
-    """`x` defaults to `y`: of the code before it, of the list's term, of the heading."""
-    match = DEFAULT.search(sentence.text)
-    if match is None:
-        return
-    before = re.findall(r"`[^`]{1,60}`", sentence.text[: match.start()])
-    term = re.match(r"`[^`]{1,60}`", paragraph.inline.text)
-    subject = before[-1] if len(before) == 1 else term.group() if term else own if not before else ""
-    if subject and subject != match.group(1):
-        yield place.fact("K", "default", subject, match.group(1).rstrip(".,"), sentence.line, sentence=sentence.text)

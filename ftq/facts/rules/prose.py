@@ -67,7 +67,13 @@ def lead(place: Place) -> Iterator[Fact]:
     section = place.section
     first, name = section.first, section.heading
     before = takewhile(lambda block: block is not first, section.blocks)
-    if first is None or not all(isinstance(block, Paragraph) for block in before) or not name or asks(name) or words(name) > 12:
+    if (
+        first is None
+        or not all(isinstance(block, Paragraph) for block in before)
+        or not name
+        or asks(name)
+        or words(name) > 12
+    ):
         return
     if named(name):
         return  # rule O's

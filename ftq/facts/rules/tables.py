@@ -9,7 +9,8 @@ from itertools import islice
 from ftq.facts.blocks import Paragraph, Table
 from ftq.facts.checks import CJK, LETTERS, is_subject, known_phrases, words
 from ftq.facts.fact import Fact
-from ftq.facts.place import Place
+from ftq.facts.place import MORE, Place
+from ftq.facts.rules.defaults import default_in, described
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL = 40  # words
@@ -32,16 +33,28 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
         subject = _named(row[first].inline.flat, headers[first])
         if not _is_name(subject):
             continue
+        about = next((cell.inline.flat for header, cell in zip(headers, row, strict=True) if _means(header)), "")
         for header, cell in islice(zip(headers, row, strict=True), first + 1, None):
             value = cell.inline.flat
             if header and len(header) < 60 and _is_value(value):
-                yield _fact(place, headers[first], subject, header, value, cell)
+                yield from _facts(place, headers[first], subject, header, cell, about)
 
 
-def _fact(place: Place, kind: str, subject: str, header: str, value: str, cell: Paragraph) -> Fact:
-    name = header.lower()
-    relation = "default" if name in DEFAULTS else "meaning" if name in MEANINGS else "attribute"
-    return place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
+def _means(header: str) -> bool:
+    return header.lower() in MEANINGS
+
+
+def _facts(place: Place, kind: str, subject: str, header: str, cell: Paragraph, about: str) -> Iterator[Fact]:
+    """A cell's fact, and the default that it states. `about` is what the row says that its subject is."""
+    value, relation = cell.inline.flat, "meaning" if _means(header) else "attribute"
+    if header.lower() in DEFAULTS:
+        if not MORE.match(value):  # `See below`
+            yield place.fact("T", "default", subject, value, cell.line, attribute=described(about), kind=kind)
+        return
+    yield place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
+    if relation == "meaning" and (default := default_in(value)) is not None:
+        own = described(value[: default.start])
+        yield place.fact("T", "default", subject, default.value, cell.line, attribute=own, kind=kind)
 
 
 def _named(text: str, kind: str) -> str:
