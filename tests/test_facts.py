@@ -199,7 +199,8 @@ def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
     source = (
         "# Watch\n\n## `workers`\n\nMaximum number of workers at once. (default `10`)\n\n"
         "## `ask`\n\nAsk before each step. Needs `tty`.\n\nDefault: false\n\n"
-        "## Flags\n\n- `--log <level>`: The level of the log (string, default: info)\n- `--all`: what is the default here\n\n"
+        "## Flags\n\n- `--log <level>`: The level of the log (string, default: info)\n"
+        "- `--all`: what is the default here\n\n"
         "| Name | Default | Description |\n|---|---|---|\n| `url` | `http://a` | URL of the server |\n"
         "| `text` | See [below](#text) | A text |\n| `hour` | | The hour to begin at. Defaults to 7. |\n\n"
         "```\n--config <PATH>  the file to read [default: mill.toml]\n--all  all of what there is\n```\n"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ftq.facts.blocks import Section
-from ftq.facts.checks import is_readable, points, words
+from ftq.facts.checks import EMPTY, RECENT, is_readable, points, words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.inline import Sentence
-from ftq.facts.text.signs import UNSPACED
+from ftq.facts.text.signs import QUESTIONS, UNSPACED
 
 MORE = re.compile(
     r"(?:See|Refer to|For (?:more|further|details|a full)|Learn more|Read more|Siehe|Voir|Véase|Zie|См\.)\b"
@@ -72,3 +73,24 @@ def stem_of(file: str) -> str:
     stem = file.rpartition("/")[2]
     stem = stem.rpartition(".")[0] or stem
     return EXPORTED.sub("", stem) or stem
+
+
+def place_of(fact: Fact) -> str:
+    """The nearest heading that names something else than the fact's subject, else the file's name."""
+    return _place(fact.path, fact.file, fact.subject)
+
+
+def around(fact: Fact) -> tuple[str, ...]:
+    """The headings around a fact, without the one that is its subject."""
+    return fact.path[:-1] if fact.path and _is_same(fact.path[-1], fact.subject) else fact.path
+
+
+@lru_cache(RECENT)
+def _place(path: tuple[str, ...], file: str, own: str) -> str:
+    named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and not _is_same(name, own))
+    return next(named, "").rstrip(f"{QUESTIONS}:. ") or stem_of(file)
+
+
+def _is_same(heading: str, subject: str) -> bool:
+    """`workers` below the heading `` `workers` ``: it tells nothing."""
+    return heading == subject or heading.strip("`*_ :") == subject.strip("`*_ :")

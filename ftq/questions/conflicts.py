@@ -10,10 +10,11 @@ from functools import lru_cache
 from ftq.facts import READERS
 from ftq.facts.checks import words
 from ftq.facts.fact import Fact
+from ftq.facts.place import around, place_of
 from ftq.facts.rules.english import SAYS
 from ftq.questions.row import Contradiction, Stated
 from ftq.questions.wordings import Spoken
-from ftq.questions.write import VAGUE, Draft, around, place_of
+from ftq.questions.write import VAGUE, Draft
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
 TOPICAL = frozenset({*COMPARED, "meaning", "answer", "lead"})  # of the others only the words count
@@ -243,7 +244,7 @@ def contradictions(facts: Iterable[Fact], spoken: Spoken) -> tuple[Contradiction
     for fact in facts:
         if fact.relation in COMPARED and words(fact.value) <= VALUE and fact.rule != "J":
             attribute = "" if fact.relation == "default" else fact.attribute
-            heading = fact.path[-1] if fact.path and VAGUE.fullmatch(fact.subject) else ""
+            heading = place_of(fact) if fact.path and VAGUE.fullmatch(fact.subject) else ""
             key = fact.relation, _name(fact.subject), _name(attribute), _name(fact.kind) if attribute else "", heading
             stated[key].setdefault(asked(fact.value), fact)
         elif fact.relation == "said" and (figured := _without_figures(fact, spoken)):

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from ftq.facts.checks import RECENT
 from ftq.facts.fact import Fact
-from ftq.facts.rules.english import SAYS, as_purpose, is_plural
+from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural
 from ftq.questions.wordings import Language
 
 INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
@@ -37,6 +37,9 @@ KINDS = {
     "command": re.compile(r"[a-z][\w./-]+(?: \S+)+"),
     "setting": re.compile(r"[A-Za-z]\w*(?:[._]\w+)+"),
 }
+COUNTED = re.compile(r"(maximum |max\.? )?(?:total )?number of (\w[^,;:(]*)$", re.IGNORECASE)
+WHOSE = re.compile(r" (?:that|which) (?=\w)")
+YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 @lru_cache(RECENT)
@@ -85,3 +88,16 @@ def relation_of(fact: Fact, language: Language) -> str:
 
 def _is_count(fact: Fact, language: Language) -> bool:
     return language.has("count") and is_plural(fact.attribute) and kind_of(fact.value) == "number"
+
+
+def described_form(fact: Fact) -> tuple[str, str]:
+    """How a default is asked for by what it is of: (its templates, what stands in them)."""
+    counted, purpose = COUNTED.match(fact.attribute), as_serving(fact.attribute)
+    if counted and " to " not in counted[2]:
+        return "counted_most" if counted[1] else "counted", WHOSE.sub(" ", counted[2], count=1)
+    return ("does", purpose) if purpose and is_yes(fact.value) is not None else ("described", "")
+
+
+def is_yes(value: str) -> bool | None:
+    """What a value says of whether something is on; None for others."""
+    return YES_NO.get(value.strip("`\"'").lower())

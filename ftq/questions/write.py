@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-from ftq.facts.checks import EMPTY, RECENT, points, words
+from ftq.facts.checks import points, words
 from ftq.facts.fact import Fact
-from ftq.facts.place import stem_of
+from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
-from ftq.facts.text.signs import ENDS, QUESTIONS
+from ftq.facts.text.signs import ENDS
 from ftq.questions.english import Asked, questions_on
-from ftq.questions.kinds import kind_of, relation_of
+from ftq.questions.kinds import described_form, is_yes, kind_of, relation_of
 from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
@@ -32,10 +32,6 @@ SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
 WRITTEN = 2  # wordings of a question by a language model, which has written others on the same sentence
 KEYWORDS, BY_WORDS = 5, 3  # of a sentence at most; how often it is asked for by them where questions can be made
-COUNTED = re.compile(r"(maximum |max\.? )?(?:total )?number of (\w[^,;:(]*)$", re.IGNORECASE)
-WHOSE = re.compile(r" (?:that|which) (?=\w)")
-
-YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 PLAIN_AT = 8  # one question in so many is typed in haste: small letters, no question mark
 
 
@@ -62,27 +58,6 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
     count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
     back = writer.back(max(1, count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
-
-
-def place_of(fact: Fact) -> str:
-    """The nearest heading that names something else than the fact's subject, else the file's name."""
-    return _place(fact.path, fact.file, fact.subject)
-
-
-def around(fact: Fact) -> tuple[str, ...]:
-    """The headings around a fact, without the one that is its subject."""
-    return fact.path[:-1] if fact.path and _is_same(fact.path[-1], fact.subject) else fact.path
-
-
-@lru_cache(RECENT)
-def _place(path: tuple[str, ...], file: str, own: str) -> str:
-    named = (name for name in reversed(path) if name.strip(" :").lower() not in EMPTY and not _is_same(name, own))
-    return next(named, "").rstrip(f"{QUESTIONS}:. ") or stem_of(file)
-
-
-def _is_same(heading: str, subject: str) -> bool:
-    """`workers` below the heading `` `workers` ``: it tells nothing."""
-    return heading == subject or heading.strip("`*_ :") == subject.strip("`*_ :")
 
 
 class _Writer:
@@ -125,20 +100,15 @@ class _Writer:
 
     def by_description(self, count: int) -> Iterator[Draft]:
         """A default by what it is of: `How many workers run by default?`, `Does it ask first by default?`"""
-        fact, word = self.fact, self.language.word
-        counted, purpose = COUNTED.match(fact.attribute), as_serving(fact.attribute)
-        is_yes = YES_NO.get(fact.value.strip("`\"'").lower())
+        fact, (form, purpose) = self.fact, described_form(self.fact)
         answers = [fact.value, *_answers(fact, self.language.own("default", "described_say"), self.language)]
-        form, given = "described", {"purpose": ""}
-        if counted and " to " not in counted[2]:
-            form, given = "counted_most" if counted[1] else "counted", {"purpose": WHOSE.sub(" ", counted[2], count=1)}
-        elif purpose and is_yes is not None:
-            form, given = "does", {"purpose": purpose}
-            answers = [f"{word('yes' if is_yes else 'no')} {answer}" for answer in answers[1:]]
+        if form == "does":
+            yes = self.language.word("yes" if is_yes(fact.value) else "no")
+            answers = [f"{yes} {answer}" for answer in answers[1:]]
         templates = self._ordered(self.language.own("default", form))
-        if counted:
+        if form.startswith("counted"):
             templates += self._ordered(self.language.own("default", "described"))
-        return self._worded(list(dict.fromkeys(templates)), answers, fact.value, count, **given)
+        return self._worded(templates, answers, fact.value, count, purpose=purpose)
 
     def _names(self, relation: str) -> bool:
         """Whether the question's words can be had: what kind of thing, which attribute."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from ftq.facts.blocks import Block, Bullets, Code, Paragraph, Section
 from ftq.facts.checks import is_readable, points, words
 from ftq.facts.fact import Fact
-from ftq.facts.inline import Sentence
 from ftq.facts.place import Place
 from ftq.facts.rules.defaults import default_in, defaults, described
 from ftq.facts.rules.english import as_purpose

@@ -66,14 +66,10 @@ def lead(place: Place) -> Iterator[Fact]:
     """A heading with the first two sentences below it."""
     section = place.section
     first, name = section.first, section.heading
-    before = takewhile(lambda block: block is not first, section.blocks)
-    if (
-        first is None
-        or not all(isinstance(block, Paragraph) for block in before)
-        or not name
-        or asks(name)
-        or words(name) > 12
-    ):
+    above = takewhile(lambda block: block is not first, section.blocks)
+    if first is None or not all(isinstance(block, Paragraph) for block in above):
+        return
+    if not name or asks(name) or words(name) > 12:
         return
     if named(name):
         return  # rule O's
