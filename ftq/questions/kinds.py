@@ -16,11 +16,6 @@ UNIT = re.compile(
     r"months?|years?)|(?P<size>[KMGT]i?B?|bytes?|bits?)|(?P<percent>%|percent))",
     re.IGNORECASE,
 )
-TYPE = re.compile(  # of a value; other things have types too
-    r"[`\"]?(?:str(?:ing)?|text|int(?:eger|\d{1,2})?|number|float|double|decimal|bool(?:ean)?|array|list|object|dict|map|enum|"
-    r"date(?:time)?|timestamp|uuid|any|null|none|bytes?|binary|file|function|tuple|set|union|varchar|char|url|email)\b",
-    re.IGNORECASE,
-)
 DURATION = re.compile(r"(?:\d+(?:ms|[dhms])){1,4}", re.IGNORECASE)
 EXTENSIONS = (
     "md|txt|json|jsonl|ya?ml|toml|ini|conf|cfg|env|lock|log|db|sqlite|html?|css|jsx?|tsx?|py|rs|go|rb|java|c|h|cpp|sh|bat|ps1|"
@@ -39,6 +34,12 @@ KINDS = {
 }
 COUNTED = re.compile(r"(maximum |max\.? )?(?:total )?number of (\w[^,;:(]*)$", re.IGNORECASE)
 WHOSE = re.compile(r" (?:that|which) (?=\w)")
+TYPE = re.compile(  # of values; a gauge or a counter is of another type
+    r"\b(?:str(?:ing)?s?|text|int(?:eger)?s?\d*|uint\d*|numbers?|bool(?:ean)?s?|floats?\d*|doubles?|decimals?|dates?|times?|"
+    r"datetimes?|durations?|timestamps?|lists?|arrays?|sets?|tuples?|maps?|dict(?:ionary)?|objects?|records?|structs?|enums?|"
+    r"paths?|files?|directory|urls?|uris?|chars?|bytes?|any|null|none|uuids?|json|email|binary|varchar|unions?|regexp?|functions?|callable|pointer)\b|\[\]",
+    re.IGNORECASE,
+)
 YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -59,7 +60,8 @@ def relation_of(fact: Fact, language: Language) -> str:
     """Which templates: some relations have two kinds where the language tells them apart."""
     match fact.relation:
         case "attribute" if language.has("cell"):
-            if fact.attribute.lower() == "type" and (fact.subject.startswith("`") or TYPE.match(fact.value)):
+            is_typed = TYPE.search(fact.value) or (fact.subject.startswith("`") and fact.value.startswith("`"))
+            if fact.attribute.lower() == "type" and is_typed:
                 return "type"
             if fact.attribute.lower() in language.adjectives and kind_of(fact.value) == "yes_no":
                 return "adjective"

@@ -27,6 +27,7 @@ VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 NAMED = frozenset({"attribute", "meaning", "default"})  # subjects of which are names
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
+CALLED = ("option", "variable", "command", "setting")  # kinds of code that a question names
 FIRST_FORMS = ("which", "where", "how")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
@@ -56,7 +57,8 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
     if NUMERIC.match(fact.value):
         count *= 2  # numbers are harder to learn
     count = min(count, options.fact_rows, *([WRITTEN] if fact.rule == "W" else []))
-    back = writer.back(max(1, count // 3))
+    is_code = fact.relation == "meaning" and fact.subject.startswith("`")  # looked for as often as looked up
+    back = writer.back(max(1, count // 2 if is_code else count // 3))
     return [*writer.forward(max(1, count - len(back)) + 1), *back]
 
 
@@ -188,6 +190,8 @@ class _Writer:
             question = self._filled(template, given)
             if template not in ("{blanked}", AS_IT_IS):
                 question = self._reworded(question, number, coin)
+            if self._needs_place and "{place}" not in template:
+                question = self.language.word("place").format(q=question, place=self.place)
             if coin & 2:
                 question = CODE.sub(r"\1", question)
             question = self._with_topic(question, coin, is_turned=turn == 1)
@@ -213,8 +217,6 @@ class _Writer:
             text = text.replace(f" a {self._parts['kind']}", f" an {self._parts['kind']}", 1)
         if self.language.code == "en":
             text = plural(text, self._parts["subject"])
-        if self._needs_place and "{place}" not in template:
-            text = self.language.word("place").format(q=text, place=self.place)
         return text
 
     @cached_property
@@ -235,7 +237,7 @@ class _Writer:
             "subject": subject,
             "attribute": attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
             "value": quoted(value, self.language, always=True) if is_quoted else value,
-            "kind": (lowered(fact.kind) if is_english else fact.kind) if fact.kind else self.language.word("kind"),
+            "kind": self._kind,
             "place": self.place,
         }
 
@@ -247,6 +249,15 @@ class _Writer:
         if fact.relation in NAMED:
             names += [fact.subject, parts["subject"], *([parts["attribute"]] if fact.rule == "J" else ())]
         return names
+
+    @cached_property
+    def _kind(self) -> str:
+        """What the subject is called: by the header above it, by its form, else a term."""
+        fact, is_english = self.fact, self.language.code == "en"
+        if fact.kind:
+            return lowered(fact.kind) if is_english else fact.kind
+        form = kind_of(fact.subject) if is_english and fact.subject.startswith("`") else ""
+        return form if form in CALLED else self.language.word("kind")
 
     @cached_property
     def _needs_place(self) -> bool:
