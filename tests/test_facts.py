@@ -322,7 +322,8 @@ def test_what_is_no_sentence(text: str) -> None:
     ("Blocking and allowlisting", ""), ("How to stop a worker", "stop a worker"), ("Delete one run",
     "delete one run"),
     ("Test prompts of a run", ""), ("Release of the lease", ""), ("Daemons you want to start at boot", ""),
-    ("Running", ""), ("Changes", ""),
+    ("Running", ""), ("Changes", ""), ("Training guides", ""), ("Logging", ""), ("Logging the levels", "log the levels"),
+    ("To solve this you must first log in", ""),
 ])  # fmt: skip
 def test_only_what_one_does_is_a_purpose(text: str, purpose: str) -> None:
     assert as_purpose(text) == purpose

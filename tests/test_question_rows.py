@@ -197,6 +197,13 @@ def test_refusals_are_about_what_is_nowhere() -> None:
         "What should I do about my gate?",
     ]),
     ("Grain, water and patience.", "", []),
+    ("The mill can show Dutch sails on its door.", "Dutch", [
+        "Which sails can the mill show on its door?", "Can the mill show Dutch sails on its door?",
+    ]),
+    ("The mill can show Dutch art on its door.", "Dutch", ["Can the mill show Dutch art on its door?"]),
+    ("The mill has two stones of the same size.", "", ["Does the mill have two stones of the same size?"]),
+    ("Under the roof this turns the stones.", "", []),
+    ("To rest, stop the mill, or leave it, you can use the gate.", "", []),
 ])  # fmt: skip
 def test_an_english_sentence_answers_questions(sentence: str, part: str, questions: list[str]) -> None:
     asked = questions_on(sentence, part)

@@ -10,6 +10,7 @@ from ftq.facts.checks import known_words
 from ftq.facts.rules.english import (
     BETWEEN,
     NOUNS,
+    SAYS,
     THIRD_PERSON,
     VERBS,
     Clause,
@@ -31,6 +32,12 @@ WHERE = frozenset({"in", "at", "under", "to", "into"})
 CAN = re.compile(rf"^(?:{'|'.join(sorted(BETWEEN))}) ")
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
 ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
+OTHERS = re.compile(r", (?:you|we|i) ", re.IGNORECASE)  # whose clause is another one
+FOLLOWS = re.compile(
+    r"(?:in|to|from|at|on|with|by|for|under|after|within|into|of|when|if|before|as|via|using|through|during|per|over|than|"
+    r"once|while|until|inside|across|without|instead|only|again)\b"
+)
+THINGS, NO_THINGS = re.compile(r"[a-z]{3,}s"), frozenset("always does its perhaps plus this thus towards unless yes".split())
 UNITS = re.compile(
     r"\d[\d.,]*\s?(seconds|minutes|hours|days|weeks|months|years|bytes|bits|percent|lines|cores|tokens)$"
 )
@@ -106,6 +113,11 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         return
     units = UNITS.search(value)
     noun, after = _noun(kind, after.strip())
+    if not kind and after and not FOLLOWS.match(after):
+        thing, _, after = after.partition(" ")  # `Prometheus metrics`
+        if not (value[0].isupper() and THINGS.fullmatch(thing) and thing not in SAYS and thing not in NO_THINGS):
+            return
+        noun = f"Which {thing}"
     if (
         kind == "number"
         and noun == "What"
@@ -197,7 +209,7 @@ def _imperative(sentence: str) -> Iterator[Asked]:
         rest = rest.removeprefix("not ")
         verb, _, rest = rest.partition(" ")
         negative = True
-    if not rest or not (verb in IMPERATIVES or verb in VERBS) or not verb.islower():
+    if not rest or not (verb in IMPERATIVES or verb in VERBS) or not verb.islower() or OTHERS.search(rest):
         return
     following = rest.split()[0].lower()
     if following in ("it", "them", "this", "these", "those", "that", "so") and not lead:

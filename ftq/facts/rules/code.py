@@ -39,6 +39,7 @@ DO = re.compile(
     r"[^:]{0,80}? to ([^,:]{4,90})[:.]$",
     re.IGNORECASE,
 )
+FOR = re.compile(r"(?:you can )?use the following .{0,60}?for ([a-z]+ing [^,:]{4,90})[:.]$", re.IGNORECASE)
 EMPTY_LEADS = re.compile(
     r"(?:(?:for )?(?:example|instance|e\.g|run|usage|then|output|install|like this|as follows)\b.{0,12}$)"
     r"|(?:a few|some|here|an? (?:\w+ )?example|another|more|in this)\b",
@@ -77,8 +78,9 @@ def _purpose(section: Section, code: Code, before: Block | None) -> str:
     """What the line above the code says, or the heading if that is what one does."""
     lead = before.sentences[-1].text if isinstance(before, Paragraph) and before.sentences else ""
     stated = TO.match(lead) or DO.match(lead)
+    stated = stated or FOR.match(lead)
     if stated and _belongs(lead, code) and (purpose := as_purpose(stated.group(1), is_verb=True)):
-        return purpose
+        return "" if "the following" in purpose else purpose
     lead = EXAMPLE.sub("", lead)
     if lead.endswith((":", "：")) and words(lead) <= 20 and not EMPTY_LEADS.match(lead):
         lead = lead.rstrip(":： ")
@@ -131,7 +133,7 @@ def _commented(place: Place, code: Code) -> Iterator[Fact]:
 
 def _comment(text: str) -> str:
     text = text.strip("# -=").rstrip(".:")
-    if EMPTY_LEADS.match(text) or text.lower().startswith(("same as", "or ", "output", "=>", "prints", "returns")):
+    if text.startswith("(") or EMPTY_LEADS.match(text) or text.lower().startswith(("same as", "or ", "output", "=>", "prints", "returns")):
         return ""
     return (
         (as_purpose(text, is_verb=True) or text)

@@ -29,6 +29,14 @@ THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", 
 ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and resuming a run`
 SAYS = THIRD_PERSON | MORE_VERBS
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
+YOU_DO = re.compile(r"\byou (?:must|should|need|have to|will|may|can|could|first)\b")
+# What follows a gerund that says of which kind it is.
+KIND_OF = re.compile(
+    r"(?:[A-Za-z]+ )?(?:guides?|guidelines?|options?|settings?|configuration|strateg(?:y|ies)|polic(?:y|ies)|tools?|modes?|"
+    r"levels?|process(?:es)?|procedures?|formats?|frameworks?|requirements?|tips|workflows?|rules?|materials?|basics|"
+    r"practices|behaviou?r|system|principles|methods?|concepts|schedules?|recommendations|responsibilities)",
+    re.IGNORECASE,
+)
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
@@ -38,7 +46,8 @@ BETWEEN = known_words("between")
 ARTICLES = known_words("articles")
 LEADING = re.compile(r"(?P<lead>[A-Z][^,;:()]{2,80}), (?P<main>(?:[a-z`]|[A-Z]).+)")
 CONDITIONS = known_words("conditions")
-ADVERBIAL, ORDERS = CONDITIONS | {"as"}, VERBS - NOUNS
+ADVERBIAL = CONDITIONS | {"as", "under", "within", "upon", "throughout", "behind"}
+ORDERS = VERBS - NOUNS
 BY_DEFAULT = re.compile("^By default (?=\\w|`)")
 NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
@@ -65,6 +74,10 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
     verb = GERUNDS.get(first.lower()) or (first.lower() if first.lower() in VERBS else "")
     if not verb or not rest or len(text.split()) > 14 or (TAKES_TWO.search(f" {rest} ") and "you" not in rest):
         return ""
+    if "you" in rest and YOU_DO.search(rest):
+        return ""  # `To solve this you must`
+    if verb != first.lower() and rest.split()[0].lower() not in DETERMINERS and KIND_OF.fullmatch(rest):
+        return ""  # `Training guides`
     if verb == first.lower() and rest.split()[0].lower() in {"is", "are", "of", "for", "and", "or", "has", "was", "in"}:
         return ""  # a noun: `Release of ...`, `Cache and ...`
     if not is_verb and first.lower() in ATTRIBUTIVE and rest.lower() in ATTRIBUTED:
