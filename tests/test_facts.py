@@ -203,9 +203,13 @@ def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
         "- `--all`: what is the default here\n\n"
         "| Name | Default | Description |\n|---|---|---|\n| `url` | `http://a` | URL of the server |\n"
         "| `text` | See [below](#text) | A text |\n| `hour` | | The hour to begin at. Defaults to 7. |\n\n"
-        "```\n--config <PATH>  the file to read [default: mill.toml]\n--all  all of what there is\n```\n"
+        "```\n--config <PATH>  the file to read [env: MILL_FILE=] [default: mill.toml]\n"
+        "--all  all of what there is (default false)\n```\n"
     )
     facts = facts_of(source, "a.md", frozenset("TKC"))
+    assert [(f.subject, f.value) for f in facts if f.attribute == "environment variable"] == [
+        ("`--config <PATH>`", "MILL_FILE")
+    ]
     assert [(f.subject, f.value, f.attribute, f.line) for f in facts if f.relation == "default"] == [
         ("`workers`", "`10`", "Maximum number of workers at once", 5),
         ("`ask`", "false", "", 11),
@@ -213,6 +217,7 @@ def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
         ("`hour`", "7", "hour to begin at", 22),
         ("`--log <level>`", "info", "level of the log", 15),
         ("`--config <PATH>`", "mill.toml", "file to read", 25),
+        ("`--all`", "false", "", 26),
     ]
 
 
@@ -322,7 +327,8 @@ def test_what_is_no_sentence(text: str) -> None:
     ("Blocking and allowlisting", ""), ("How to stop a worker", "stop a worker"), ("Delete one run",
     "delete one run"),
     ("Test prompts of a run", ""), ("Release of the lease", ""), ("Daemons you want to start at boot", ""),
-    ("Running", ""), ("Changes", ""), ("Training guides", ""), ("Logging", ""), ("Logging the levels", "log the levels"),
+    ("Running", ""), ("Changes", ""), ("Training guides", ""), ("Logging", ""),
+    ("Logging the levels", "log the levels"),
     ("To solve this you must first log in", ""),
 ])  # fmt: skip
 def test_only_what_one_does_is_a_purpose(text: str, purpose: str) -> None:

@@ -202,6 +202,7 @@ def test_refusals_are_about_what_is_nowhere() -> None:
     ]),
     ("The mill can show Dutch art on its door.", "Dutch", ["Can the mill show Dutch art on its door?"]),
     ("The mill has two stones of the same size.", "", ["Does the mill have two stones of the same size?"]),
+    ("Some names have been changed in the mill.", "", ["Have some names been changed in the mill?"]),
     ("Under the roof this turns the stones.", "", []),
     ("To rest, stop the mill, or leave it, you can use the gate.", "", []),
 ])  # fmt: skip

@@ -37,7 +37,7 @@ FOLLOWS = re.compile(
     r"(?:in|to|from|at|on|with|by|for|under|after|within|into|of|when|if|before|as|via|using|through|during|per|over|than|"
     r"once|while|until|inside|across|without|instead|only|again)\b"
 )
-THINGS, NO_THINGS = re.compile(r"[a-z]{3,}s"), frozenset("always does its perhaps plus this thus towards unless yes".split())
+THINGS, NO_THINGS = re.compile(r"[a-z]{3,}s"), known_words("no_plurals")
 UNITS = re.compile(
     r"\d[\d.,]*\s?(seconds|minutes|hours|days|weeks|months|years|bytes|bits|percent|lines|cores|tokens)$"
 )

@@ -45,6 +45,13 @@ EMPTY_LEADS = re.compile(
     r"|(?:a few|some|here|an? (?:\w+ )?example|another|more|in this)\b",
     re.IGNORECASE,
 )
+NOTE = re.compile(r"\s*\[(env|env var|default|possible values|aliases): ([^\[\]]{1,200})\]", re.IGNORECASE)
+NOTES = {
+    "env": "environment variable", "env var": "environment variable", "default": "default",
+    "possible values": "possible values", "aliases": "aliases",
+}  # fmt: skip
+NOTED = 30  # words of such a value
+ASIDES = ("(", "same as", "or ", "output", "=>", "prints", "returns")  # with which no purpose begins
 PAIR = re.compile(
     r"\s{0,12}(?:export\s|- )?([A-Za-z_][\w.-]{0,60})\s{0,8}[=:]\s{0,8}(\S[^#]{0,200}?)?\s*(?:\s#\s?(.{1,300}))?$"
 )
@@ -133,7 +140,7 @@ def _commented(place: Place, code: Code) -> Iterator[Fact]:
 
 def _comment(text: str) -> str:
     text = text.strip("# -=").rstrip(".:")
-    if text.startswith("(") or EMPTY_LEADS.match(text) or text.lower().startswith(("same as", "or ", "output", "=>", "prints", "returns")):
+    if EMPTY_LEADS.match(text) or text.lower().startswith(ASIDES):
         return ""
     return (
         (as_purpose(text, is_verb=True) or text)
@@ -147,10 +154,10 @@ def _columns(place: Place, code: Code) -> Iterator[Fact]:
     if _language(code) not in COLUMNED:
         return
     lines = [line for line in code.lines if line.strip()]
-    rows: list[tuple[int, str, str]] = []
+    rows, noted = list[tuple[int, str, str]](), dict[int, dict[str, str]]()
     for number, line in enumerate(code.lines, start=code.line):
         first, _, second = (line.strip().replace("\t", "  ") + " ").partition("  ")
-        first, second = first.rstrip(","), second.strip()
+        first, (second, notes) = first.rstrip(","), _noted(second.strip())
         if first.endswith("/") or not COLUMN.match(first) or "  " in second or "|" in line:
             continue
         if (
@@ -161,6 +168,7 @@ def _columns(place: Place, code: Code) -> Iterator[Fact]:
             and is_readable(second)
         ):
             rows.append((number, first, second))
+            noted[number] = notes
     if len(rows) >= 2 and len(rows) * 10 >= len(lines) * 6:
         for number, first, second in rows:
             kind = "option" if first.startswith("-") else ""
@@ -168,6 +176,20 @@ def _columns(place: Place, code: Code) -> Iterator[Fact]:
             if (default := default_in(second)) is not None:
                 about = described(second[: default.start])
                 yield place.fact("C", "default", f"`{first}`", default.value, number, attribute=about)
+            for name, value in noted[number].items():
+                is_default = name == "default"
+                relation, attribute = ("default", described(second)) if is_default else ("attribute", name)
+                yield place.fact("C", relation, f"`{first}`", value, number, attribute=attribute, kind=kind)
+
+
+def _noted(text: str) -> tuple[str, dict[str, str]]:
+    """(what an option does, what its help says in brackets behind that): `the port [default: 80] [env: PORT=]`."""
+    notes = {
+        NOTES[match[1].lower()]: value
+        for match in NOTE.finditer(text)
+        if (value := match[2].partition("=")[0].strip("\"' ")) and words(value) <= NOTED
+    }
+    return (NOTE.sub("", text).strip(), notes) if notes else (text, notes)
 
 
 def key(place: Place) -> Iterator[Fact]:

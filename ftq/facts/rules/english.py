@@ -30,13 +30,8 @@ ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and 
 SAYS = THIRD_PERSON | MORE_VERBS
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 YOU_DO = re.compile(r"\byou (?:must|should|need|have to|will|may|can|could|first)\b")
-# What follows a gerund that says of which kind it is.
-KIND_OF = re.compile(
-    r"(?:[A-Za-z]+ )?(?:guides?|guidelines?|options?|settings?|configuration|strateg(?:y|ies)|polic(?:y|ies)|tools?|modes?|"
-    r"levels?|process(?:es)?|procedures?|formats?|frameworks?|requirements?|tips|workflows?|rules?|materials?|basics|"
-    r"practices|behaviou?r|system|principles|methods?|concepts|schedules?|recommendations|responsibilities)",
-    re.IGNORECASE,
-)
+KINDS = known_words("kinds")
+PREPOSITIONS, PARTICIPLES = known_words("prepositions"), known_words("participles")
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
@@ -76,7 +71,7 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
         return ""
     if "you" in rest and YOU_DO.search(rest):
         return ""  # `To solve this you must`
-    if verb != first.lower() and rest.split()[0].lower() not in DETERMINERS and KIND_OF.fullmatch(rest):
+    if verb != first.lower() and rest.split()[0].lower() not in DETERMINERS and _is_kind(rest):
         return ""  # `Training guides`
     if verb == first.lower() and rest.split()[0].lower() in {"is", "are", "of", "for", "and", "or", "has", "was", "in"}:
         return ""  # a noun: `Release of ...`, `Cache and ...`
@@ -88,6 +83,12 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
     if verb != first.lower() and any(word.lower() not in GERUNDS for word in ANOTHER.findall(rest)):
         return ""  # `Blocking and allowlisting`: whose verb isn't known
     return f"{verb} {ANOTHER.sub(lambda word: GERUNDS.get(word[0].lower(), word[0]), rest)}"
+
+
+def _is_kind(text: str) -> bool:
+    """What follows a gerund that only says of which kind it is: `guides`, `configuration options`."""
+    parts = text.lower().split()
+    return len(parts) <= 2 and parts[-1] in KINDS
 
 
 def bare(verb: str) -> str:
@@ -178,7 +179,7 @@ def clause_of(sentence: str) -> Clause | None:
         plain = word.lower()
         if words[number - 1].lower() in ENDS_SUBJECT or words[number - 1][-1:] in ",;:—)":
             return None
-        if plain in AUXILIARIES or NEGATIVE.fullmatch(plain):
+        if plain in AUXILIARIES or NEGATIVE.fullmatch(plain) or _is_perfect(words, number):
             return _with_auxiliary(lead, words, number, codes)
         if _is_verb(words, number):
             return _with_verb(lead, words, number, codes)
@@ -193,6 +194,15 @@ def led(sentence: str) -> tuple[str, str]:
     if match is None or match["lead"].split()[0].lower() not in CONDITIONS:
         return "", text
     return ("", "") if NO_LEAD.match(text) or "—" in match["lead"] else (match["lead"], match["main"])
+
+
+def _is_perfect(words: list[str], number: int) -> bool:
+    """`has been changed`, `have moved to`: no `has limited memory`."""
+    if words[number].lower() not in ("has", "have", "had") or number + 1 == len(words):
+        return False
+    following, *after = [word.lower() for word in words[number + 1 : number + 3]]
+    is_past = following.endswith("ed") and (not after or after[0] in DETERMINERS or after[0] in PREPOSITIONS)
+    return following in PARTICIPLES or is_past
 
 
 def _is_verb(words: list[str], number: int) -> bool:
