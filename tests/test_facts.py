@@ -44,6 +44,26 @@ def test_rule_t_tells_defaults_and_meanings_from_other_columns() -> None:
     ]
 
 
+def test_rule_t_reads_tables_in_html_and_what_their_cells_list() -> None:
+    source = (
+        "# Alarms\n\n<table class='wide'>\n<thead><tr><th>Alarm</th>\n<th>Description</th></tr></thead>\n"
+        "<tr><td>Red</td><td><p>The mill burns.</p><ul><li>No miller is in the house.</li>\n"
+        "<li>Use <code>mill&nbsp;douse</code> at once.</li></ul></td></tr>\n"
+        "<tr><td colspan=2>All above is grave.</td></tr>\n<tr><td>Green</td><td>Calm\n</table>\n\nMore.\n\n"
+        "| Gate | Moves |\n|---|---|\n| Left | - with the wind<br>- by hand at night |\n\n"
+        "<table><tr><td><img src='a'></td><td>a picture</td></tr></table>\n"
+    )
+    assert found(source, "T") == [
+        ("meaning", "Red", "The mill burns. No miller is in the house. Use `mill douse` at once.", 6),
+        ("item", "Red", "No miller is in the house.", 6),
+        ("item", "Red", "Use `mill douse` at once.", 6),
+        ("meaning", "Green", "Calm", 9),
+        ("attribute", "Left", "- with the wind - by hand at night", 16),
+        ("item", "Left", "with the wind", 16),
+        ("item", "Left", "by hand at night", 16),
+    ]
+
+
 def test_rule_o_takes_the_sentence_below_a_heading_that_is_code() -> None:
     source = (
         "## `--prune`\n\nDeletes what is old. It asks first.\n\n### `fs.access(path[, mode])`\n\n"
@@ -356,6 +376,7 @@ PIECES = st.sampled_from([
     "import a from 'b'", "{% tag %} text that goes on", "A note[^1] is here.", "[^1]: The note is a text.", "{/*",
     "*/}", "<Card title='The card'>", "## Head {#id .x}", "a {# b #} c", "{{< x >}}", "```{note}", "$a*b$ is math",
     "x = 1  # the number of it", "`y` defaults to `5`.", "\t- tab", "**Bold** - a dash here",
+    "<table><tr><th>A<th>B", "<tr><td>c d<td>x y z<li>e f g<li>h i j", "</table>",
 ])  # fmt: skip
 NOISE = st.text(alphabet="ab Z0`*_[]()<>|:-#!~.\\{}\t你。", max_size=30)
 
@@ -376,7 +397,8 @@ REPEATED = [
     "![a](b)", "_a", "**a ", "`a", "``a`", "<a b=\"", "&a;", "!!! note\n    ", "[a]: b \"\n", "[[a|b]]", "a. ",
     "{", "<Foo\n", " ", "\\",
     "- **a**: b\n", "Q: a\nA: b\n", "```sh\n# a\nb\n```\n", "```toml\na = 1 # b\n```\n", "To a b, c. ", "中文。",
-    "\0", "\r", "(a",
+    "\0", "\r", "(a", "<table>\n", "<table><tr><th>a<th>b\n", "<table><tr><th>a<th>b<tr><td>c<td>d</table>\n\n",
+    "<table <!-- ", "<table>\n<td <!-- ",
 ]  # fmt: skip
 
 

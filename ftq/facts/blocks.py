@@ -30,6 +30,14 @@ class Paragraph:
         return sentences(self.inline.text, self.line)
 
 
+@dataclass
+class Cell(Paragraph):
+    """Of a table: `items` are what it lists, `lead` is its other text."""
+
+    lead: str = ""
+    items: tuple[str, ...] = ()
+
+
 def is_data(paragraph: Paragraph) -> bool:
     """Whether it is too long to be read as sentences."""
     return len(paragraph.raw) > TEXT

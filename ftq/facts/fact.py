@@ -43,10 +43,10 @@ class Cut:
 class Fact:
     """`subject` has `value` for `relation`; `attribute` names which one where the relation has several.
 
-    Relations: attribute (a table's or an object's), meaning, command (a purpose and its code), answer (a question's),
-    list, lead (a heading's first sentences), purpose, condition, term (blanked in its sentence), page, default (where
-    it is told, `attribute` says of what in words), said (a whole sentence; `attribute` is the part of it that can be
-    asked after, `kind` the heading that it needs).
+    Relations: attribute (a table's or an object's), item (one of several in a cell), meaning, command (a purpose and
+    its code), answer (a question's), list, lead (a heading's first sentences), purpose, condition, term (blanked in its
+    sentence), page, default (where it is told, `attribute` says of what in words), said (a whole sentence; `attribute`
+    is the part of it that can be asked after, `kind` the heading that it needs).
     """
 
     subject: str

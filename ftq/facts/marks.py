@@ -10,6 +10,8 @@ import re
 from collections.abc import Set
 from dataclasses import dataclass
 
+from ftq.facts.blocks import Table
+from ftq.facts.html_tables import end_of, table_of
 from ftq.facts.text.directives import DROPPED, is_note, named
 from ftq.facts.text.fences import closes, opened
 from ftq.facts.text.footnotes import FOOTNOTE, Note, moved
@@ -21,6 +23,7 @@ KEYS = {  # the start of an unindented line of front matter, by the ruler above 
     "+++": re.compile(r"[\w.\"'-]+\s*=|[\[\]\"']"),
 }
 END_OF_LINE = re.compile(r"\r\n|\r|\n")
+TABLE = "\0"  # no text has it
 FRONT = 20_000  # characters of front matter that are read as YAML or TOML
 REFERENCE = re.compile(r" {0,3}\[([^\[\]^]{1,200})\]:\s*\S")
 REMARK = re.compile(r" {0,3}\[(?://|comment|_|#|\^_\^)[^\[\]]{0,20}\]:\s*(?:#|<>)", re.IGNORECASE)  # of Markdown's own
@@ -55,6 +58,7 @@ class Source:
     references: frozenset[str]  # the labels that are defined, case folded
     titles: frozenset[int]  # the lines that title what follows
     asides: Set[int]  # the lines in notes
+    tables: dict[int, Table]  # that are HTML, by their first lines, which hold TABLE
     notes: dict[str, Note]  # footnotes, by their labels
     lost: list[tuple[int, str, int]]  # what is told: (line, what, how many)
 
@@ -69,8 +73,21 @@ def cleaned(source: str) -> Source:
     pairs = list(map(sweep.line, read.lines))
     shown, kept = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     notes = moved(sweep.footnotes, shown, kept)
+    tables = _marked_tables(sweep.tables, shown, kept) if sweep.tables else {}
     references, titles = frozenset(sweep.references), frozenset(sweep.titles)
-    return Source(shown, kept, front, references, titles, sweep.asides, notes, read.lost)
+    return Source(shown, kept, front, references, titles, sweep.asides, tables, notes, read.lost)
+
+
+def _marked_tables(starts: list[int], shown: list[str], kept: list[str]) -> dict[int, Table]:
+    """The tables below an empty line; TABLE stands for each of their lines, so that they are blocks."""
+    tables: dict[int, Table] = {}
+    for start in starts:
+        end = end_of(shown, start) if not start or not kept[start - 1] else -1
+        table = table_of(shown[start : end + 1], start + 1) if end >= 0 else None
+        if table is not None:
+            tables[start + 1] = table
+            kept[start : end + 1] = [TABLE] * (end + 1 - start)
+    return tables
 
 
 def _front_matter(lines: list[str]) -> tuple[str, int]:
@@ -106,6 +123,7 @@ class _Sweep:
         self.footnotes: list[tuple[str, int]] = []  # (label, line)
         self.titles: set[int] = set()  # lines that title what follows
         self.asides: set[int] = set()  # lines in notes
+        self.tables: list[int] = []  # lines on which one in HTML begins
         self.is_quoted, self.colons = False, 0  # in one of GitHub's; how many of colons are open
         self.fence, self.is_dropped = "", False
         self.notes: list[str] = []  # the fences of MyST's notes around
@@ -204,6 +222,7 @@ class _Sweep:
             self.until = f"</{name}>"
         elif name not in OPEN:
             self.in_html = True
+            self.tables += [self.number] if name == "table" and not match.group(1) else []
         elif not line.rstrip().endswith(">"):
             self.until = ">"
         return line, ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ftq.facts.blocks import TEXT, Block, Bullets, Code, Definitions, Item, Paragraph, Section, Table
 from ftq.facts.inline import inline
-from ftq.facts.marks import Source, cleaned
+from ftq.facts.marks import TABLE, Source, cleaned
 from ftq.facts.text.directives import is_note
 from ftq.facts.text.fences import FENCE
 from ftq.facts.text.footnotes import notes_in
@@ -236,6 +236,9 @@ class _Blocks:
     def _text(self, token: Token, result: list[Block]) -> None:
         """A paragraph, or terms with their definitions, which may go on."""
         line, texts = self._line(token), list(map(str.strip, token.content.split("\n")))
+        if texts[0] == TABLE:
+            result += [table for number in range(line, line + len(texts)) if (table := self.source.tables.get(number))]
+            return
         if len(texts) == 1 or texts[0].startswith(DEFINES) or not texts[1].startswith(DEFINES):
             result.append(self._paragraph(line, "\n".join(texts)))
             return

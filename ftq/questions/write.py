@@ -117,6 +117,8 @@ class _Writer:
         fact = self.fact
         if relation in ("attribute", "cell", "count", "several"):
             return bool(fact.kind) and relation != "cell" and (len(fact.value) > 1 or relation == "count")
+        if relation == "item":
+            return bool(fact.kind)
         if relation == "command":
             return "\n" not in fact.value and bool(as_purpose(fact.subject))
         if fact.relation == "meaning":

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from ftq.facts.blocks import Paragraph, Table
-from ftq.facts.checks import CJK, LETTERS, is_subject, known_phrases, words
+from ftq.facts.blocks import Cell, Paragraph, Table
+from ftq.facts.checks import CJK, LETTERS, is_readable, is_subject, known_phrases, words
 from ftq.facts.fact import Fact
+from ftq.facts.inline import inline
 from ftq.facts.place import MORE, Place
 from ftq.facts.rules.defaults import default_in, described
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
-CELL = 40  # words
+CELL, SHORTEST = 40, 3  # words of a cell, of an item in one
+BREAK = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
 AMOUNT = re.compile(r"[\d.,]+\s?\w{0,3}")
 MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
 
@@ -35,26 +37,43 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
             continue
         about = next((cell.inline.flat for header, cell in zip(headers, row, strict=True) if _means(header)), "")
         for header, cell in islice(zip(headers, row, strict=True), first + 1, None):
-            value = cell.inline.flat
-            if header and len(header) < 60 and _is_value(value):
-                yield from _facts(place, headers[first], subject, header, cell, about)
+            if header and len(header) < 60:
+                if _is_value(value := _value(cell)):
+                    yield from _facts(place, headers[first], subject, header, value, cell.line, about)
+                yield from _items(place, headers[first], subject, header, cell)
+
+
+def _value(cell: Paragraph) -> str:
+    """A cell's text; of one that lists much only what stands above that."""
+    value = cell.inline.flat
+    return cell.lead if isinstance(cell, Cell) and cell.items and words(value) > CELL else value
+
+
+def _items(place: Place, kind: str, subject: str, header: str, cell: Paragraph) -> Iterator[Fact]:
+    """What a cell lists, in HTML or with line breaks: which row has it?"""
+    items: tuple[str, ...] = cell.items if isinstance(cell, Cell) else ()
+    if "<br" in cell.raw and BREAK.search(cell.raw):
+        items = tuple(inline(part).flat.lstrip("-•* ") for part in BREAK.split(cell.raw))
+    for item in items if len(items) > 1 or isinstance(cell, Cell) else ():
+        if words(item) >= SHORTEST and is_readable(item) and _is_value(item):
+            yield place.fact("T", "item", subject, item, cell.line, attribute=header, kind=kind)
 
 
 def _means(header: str) -> bool:
     return header.lower() in MEANINGS
 
 
-def _facts(place: Place, kind: str, subject: str, header: str, cell: Paragraph, about: str) -> Iterator[Fact]:
+def _facts(place: Place, kind: str, subject: str, header: str, value: str, line: int, about: str) -> Iterator[Fact]:
     """A cell's fact, and the default that it states. `about` is what the row says that its subject is."""
-    value, relation = cell.inline.flat, "meaning" if _means(header) else "attribute"
+    relation = "meaning" if _means(header) else "attribute"
     if header.lower() in DEFAULTS:
         if not MORE.match(value):  # `See below`
-            yield place.fact("T", "default", subject, value, cell.line, attribute=described(about), kind=kind)
+            yield place.fact("T", "default", subject, value, line, attribute=described(about), kind=kind)
         return
-    yield place.fact("T", relation, subject, value, cell.line, attribute=header, kind=kind)
+    yield place.fact("T", relation, subject, value, line, attribute=header, kind=kind)
     if relation == "meaning" and (default := default_in(value)) is not None:
         own = described(value[: default.start])
-        yield place.fact("T", "default", subject, default.value, cell.line, attribute=own, kind=kind)
+        yield place.fact("T", "default", subject, default.value, line, attribute=own, kind=kind)
 
 
 def _named(text: str, kind: str) -> str:
