@@ -177,7 +177,7 @@ def test_refusals_are_about_what_is_nowhere() -> None:
 @pytest.mark.parametrize("sentence, part, questions", [
     ("The broker keeps messages for 30 days.", "30 days", [
         "For how many days does the broker keep messages?", "Does the broker keep messages for 30 days?",
-        "What does the broker do?", "The broker keeps messages for how many days?",
+        "What does the broker do?", "What keeps messages for 30 days?", "The broker keeps messages for how many days?",
     ]),
     ("By default, results are written to `out/log.txt`.", "`out/log.txt`", [
         "Where are results written by default?", "To which file are results written by default?",
@@ -201,7 +201,22 @@ def test_refusals_are_about_what_is_nowhere() -> None:
         "Which sails can the mill show on its door?", "Can the mill show Dutch sails on its door?",
     ]),
     ("The mill can show Dutch art on its door.", "Dutch", ["Can the mill show Dutch art on its door?"]),
-    ("The mill has two stones of the same size.", "", ["Does the mill have two stones of the same size?"]),
+    ("The mill has two stones of the same size.", "", [
+        "Does the mill have two stones of the same size?", "What has two stones of the same size?",
+    ]),
+    ("If the wind drops, the manager has to call you to the mill.", "", [
+        "Does the manager have to call me to the mill if the wind drops?",
+        "Who has to call me to the mill if the wind drops?",
+    ]),
+    ("The board shows the list of all stones in the column `stones`.", "`stones`", [
+        "In which column does the board show the list of all stones?",
+        "Does the board show the list of all stones in the column `stones`?",
+        "What does the board do?", "What shows the list of all stones in the column `stones`?",
+    ]),
+    ("If the wind drops, or the miller sleeps for an hour, stop the mill.", "", []),
+    ("The purpose of the miller is to watch the stones at night.", "", [
+        "Is the purpose of the miller to watch the stones at night?",
+    ]),
     ("Some names have been changed in the mill.", "", ["Have some names been changed in the mill?"]),
     ("Under the roof this turns the stones.", "", []),
     ("To rest, stop the mill, or leave it, you can use the gate.", "", []),

@@ -24,10 +24,19 @@ from ftq.questions.kinds import kind_of
 PREPOSITION = re.compile(
     r"(?P<before>.*?)\s?\b(?P<preposition>in|to|from|at|on|with|by|for|under|after|within|into|of) (?:the |a |an )?$"
 )
+BESIDE = re.compile(  # `in the variable x`
+    r"(?P<before>.*?)\s?\b(?P<preposition>in|to|from|at|on|with|by|for|under|into) (?:the |an? )(?P<noun>[a-z]{3,20}) $"
+)
+OBJECT = 3  # words from the verb on before what it does something to
 IMPERATIVES, STATES = known_words("imperatives"), known_words("states")
 LITTLE = frozenset({"to", "where", "how", "what", "when", "if", "for", "only", "in", "on", "with", "as", "by"})
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
+SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
+PEOPLE, NO_THING = known_words("people"), known_words("no_thing")
+NOTHING = frozenset({"no", "none", "neither", "not", "one", "what", "which"})
+ASIDE, SIGNS = re.compile(r"\([^()]*\)"), "\"'“”’(),"
+MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
 WHERE = frozenset({"in", "at", "under", "to", "into"})
 CAN = re.compile(rf"^(?:{'|'.join(sorted(BETWEEN))}) ")
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
@@ -73,6 +82,7 @@ def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         and clause.subject.lower() not in NO_ONE
     ):
         yield Asked(f"What {clause.auxiliary} {clause.subject} do{clause.tail}?", sentence, "does")
+    yield from _subject(clause, sentence)
     if clause.subject == "I" and clause.auxiliary in ("can", "could") and not clause.is_negative:
         act = CAN.sub("", simple)
         yield Asked(f"How can I {act}{clause.tail}?", sentence, "how")
@@ -85,6 +95,34 @@ def _is_state(clause: Clause) -> bool:
     """`has a force of 200 kN`, `takes 5 minutes`: nothing that one does."""
     verb, _, rest = CAN.sub("", clause.rest).partition(" ")
     return verb in STATES or rest[:1].isdigit()
+
+
+def _subject(clause: Clause, sentence: str) -> Iterator[Asked]:
+    """`Who approves a trip that costs more?`, `What comes after the first shift?`: who or what does what is said."""
+    if clause.is_negative or not _is_asked_for(clause):
+        return
+    said = f"{clause.auxiliary} {clause.short}"
+    if clause.verb:
+        said = f"{clause.verb} {first_clause(clause.end, is_third=True)}"
+    if len(ASIDE.sub("", said).split()) >= TELLING and not MINE.search(said) and not said.startswith("is to "):
+        yield Asked(f"{_who(clause.subject)} {said}{clause.tail}?", sentence, "who")
+
+
+def _is_asked_for(clause: Clause) -> bool:
+    """Whether the subject is one thing or person that another word may be said for."""
+    words = clause.subject.lower().split()
+    is_named = clause.subject != "I" and len(words) <= SUBJECT and words[0] not in VERBS | NOTHING | NO_ONE
+    is_one = clause.auxiliary not in ("do", "are", "were", "have")  # `What are`: how many?
+    return is_named and is_one and NO_THING.isdisjoint(words) and "example" not in words
+
+
+def _who(subject: str) -> str:
+    first, _, last = subject.rpartition(" ")
+    last = last.strip(SIGNS)
+    if last.lower() in PEOPLE and not first.partition(" ")[0].endswith("ing"):
+        return "Who"
+    is_name = last[:1].isupper() and "`" not in subject and (first or not last[1:].islower())
+    return "Who or what" if is_name else "What"
 
 
 def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
@@ -143,8 +181,15 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
             sentence,
             "which",
         )
+    elif match is None and (named := BESIDE.fullmatch(before)):
+        asked = f"{named['preposition'].title()} which {named['noun']}"
+        yield Asked(
+            f"{asked} {clause.auxiliary} {clause.subject} {named['before']} {after}{clause.tail}?", sentence, "which"
+        )
     elif match is None and (not before.strip() or clause.verb or before.strip() in VERBS):
         before = re.sub(r"\b(?:the|a|an)\s*$", "", before)
+        if len(before.split()) > OBJECT:
+            return  # `show the list of dates in column 2`
         yield Asked(f"{noun} {clause.auxiliary} {clause.subject} {before} {after}{clause.tail}?", sentence, "which")
 
 

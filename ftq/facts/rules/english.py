@@ -32,6 +32,8 @@ TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 YOU_DO = re.compile(r"\byou (?:must|should|need|have to|will|may|can|could|first)\b")
 KINDS = known_words("kinds")
 PREPOSITIONS, PARTICIPLES = known_words("prepositions"), known_words("participles")
+# Behind a verb: `will instruct you to`, `reschedule you.`
+ADDRESSED = re.compile(r"(?<=[a-z] )you(?= (?:to|with|about|when|from|if)\b|[.,;?!]|$)")
 AUXILIARIES = known_words("auxiliaries")
 NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|would|do|does)n['’]t|(?P<can>can)not")
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
@@ -110,6 +112,7 @@ def as_mine(text: str) -> str:
     text = re.sub(
         r"\b(with|for|to|lets?|tells?|allows?|gives?|helps?|of|from|enables?|shows?|lead|require) you\b", r"\1 me", text
     )
+    text = ADDRESSED.sub("me", text)
     return re.sub(r"\byou\b", "I", text)
 
 
@@ -193,7 +196,8 @@ def led(sentence: str) -> tuple[str, str]:
     match = LEADING.fullmatch(text)
     if match is None or match["lead"].split()[0].lower() not in CONDITIONS:
         return "", text
-    return ("", "") if NO_LEAD.match(text) or "—" in match["lead"] else (match["lead"], match["main"])
+    is_no_lead = NO_LEAD.match(text) or "—" in match["lead"] or match["main"].startswith(("and ", "or ", "but "))
+    return ("", "") if is_no_lead else (match["lead"], match["main"])
 
 
 def _is_perfect(words: list[str], number: int) -> bool:
