@@ -241,6 +241,21 @@ def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
     ]
 
 
+def test_what_has_to_be_given_is_a_fact() -> None:
+    source = (
+        "# Grind\n\n- `--corn <kind>`: The corn to grind (**required**)\n"
+        "- `--fine`: Grind it twice (required if asked)\n\n"
+        "## `gate`\n\n(Optional) Which gate to open.\n\n"
+        "| Key | Description |\n|---|---|\n| `sack` | The sack (required) |\n"
+    )
+    needs = [fact for fact in facts_of(source, "a.md", frozenset("KT")) if fact.attribute == "required"]
+    assert [(fact.subject, fact.value, fact.line) for fact in needs] == [
+        ("`--corn <kind>`", "required", 3),
+        ("`sack`", "required", 12),
+        ("`gate`", "Optional", 8),
+    ]
+
+
 def test_rule_j_takes_the_keys_to_each_value() -> None:
     source = '{"planets": [{"name": "Mars", "moons": 2, "orbitDays": 687, "note": null, "host": {"mass": 1.5}}]}'
     assert [(fact.subject, fact.attribute, fact.value, fact.kind) for fact in facts_of_json(source, "p.json")] == [

@@ -142,6 +142,14 @@ def test_a_default_is_asked_for_by_what_it_is_of(value: str, attribute: str, ask
     assert answers <= {row.output for row in train if asked in row.instruction}
 
 
+def test_what_has_to_be_given_is_answered_by_yes_or_no() -> None:
+    facts = [fact("`--corn`", "required", attribute="required"), fact("`--gate`", "optional", attribute="required")]
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0))
+    assert {row.output for row in train} == {"Yes. `--corn` is required.", "No. `--gate` is optional."}
+    asked = {row.instruction.replace("`", "") for row in train}
+    assert {"--corn: required or not?", "Is --gate required or not?"} <= asked
+
+
 def test_a_heading_that_is_the_subject_tells_nothing() -> None:
     source = "# Watch\n\n## Configuration\n\n### `jitter`\n\nA random delay of up to one minute.\n"
     facts = [*facts_of(source, "watch.md", frozenset("O")), *facts_of("# `jitter`\n\nNoise in sound.\n", "noise.md")]

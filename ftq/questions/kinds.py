@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from ftq.facts.checks import RECENT
 from ftq.facts.fact import Fact
+from ftq.facts.rules.defaults import REQUIRED
 from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural
 from ftq.questions.wordings import Language
 
@@ -40,6 +41,8 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
     r"paths?|files?|directory|urls?|uris?|chars?|bytes?|any|null|none|uuids?|json|email|binary|varchar|unions?|regexp?|functions?|callable|pointer)\b|\[\]",
     re.IGNORECASE,
 )
+NEEDED = {"required": True, "mandatory": True, "optional": False}
+CALLED = ("option", "variable", "command", "setting")
 YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -90,6 +93,17 @@ def relation_of(fact: Fact, language: Language) -> str:
 
 def _is_count(fact: Fact, language: Language) -> bool:
     return language.has("count") and is_plural(fact.attribute) and kind_of(fact.value) == "number"
+
+
+def called(subject: str) -> str:
+    """What a question calls a piece of code: an option, a command; empty for others."""
+    kind = kind_of(subject) if subject.startswith("`") else ""
+    return kind if kind in CALLED else ""
+
+
+def is_needed(fact: Fact) -> bool | None:
+    """Whether it has to be given; None where the fact says something else."""
+    return NEEDED.get(fact.value.lower()) if fact.attribute == REQUIRED else None
 
 
 def described_form(fact: Fact) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS
 from ftq.questions.english import Asked, questions_on
-from ftq.questions.kinds import described_form, is_yes, kind_of, relation_of
+from ftq.questions.kinds import called, described_form, is_needed, is_yes, kind_of, relation_of
 from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
@@ -23,11 +23,9 @@ BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that n
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 CODE = re.compile(r"`([^`]+)`")
-VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|[FHLMNRSX](?=[A-Z])", re.IGNORECASE)
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 NAMED = frozenset({"attribute", "meaning", "default"})  # subjects of which are names
 ONE_WAY = frozenset({"lead", "purpose", "condition", "page", "answer", "list"})
-CALLED = ("option", "variable", "command", "setting")  # kinds of code that a question names
 FIRST_FORMS = ("which", "where", "how", "who")  # of a sentence's questions
 SIGNS = ".,:;!?()\"'“”’«»—–-`"
 AS_IT_IS = "{subject}"  # of a question that a document asks itself: the first of its wordings
@@ -215,11 +213,7 @@ class _Writer:
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
         text = template.format(**self._parts, **given)
-        if "a {kind}" in template and VOWEL.match(self._parts["kind"]):
-            text = text.replace(f" a {self._parts['kind']}", f" an {self._parts['kind']}", 1)
-        if self.language.code == "en":
-            text = plural(text, self._parts["subject"])
-        return text
+        return plural(text, self._parts["subject"]) if self.language.code == "en" else text
 
     @cached_property
     def _parts(self) -> dict[str, str]:
@@ -255,11 +249,9 @@ class _Writer:
     @cached_property
     def _kind(self) -> str:
         """What the subject is called: by the header above it, by its form, else a term."""
-        fact, is_english = self.fact, self.language.code == "en"
-        if fact.kind:
-            return lowered(fact.kind) if is_english else fact.kind
-        form = kind_of(fact.subject) if is_english and fact.subject.startswith("`") else ""
-        return form if form in CALLED else self.language.word("kind")
+        kind, is_english = self.fact.kind, self.language.code == "en"
+        own = (lowered(kind) if kind else called(self.fact.subject)) if is_english else kind
+        return own or self.language.word("kind")
 
     @cached_property
     def _needs_place(self) -> bool:
@@ -287,6 +279,8 @@ def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
         return [f"{fact.subject}: {fact.value}"]
     if fact.relation in ("answer", "lead", "purpose", "condition", "page"):
         return [fact.value]
+    if language.code == "en" and (needed := is_needed(fact)) is not None:
+        return [f"{language.word('yes' if needed else 'no')} {fact.subject} is {fact.value.lower()}."]
     attribute = lowered(fact.attribute) if language.code == "en" else fact.attribute
     filled = [
         text.format(subject=fact.subject, value=fact.value, attribute=attribute, sentence=fact.sentence)

@@ -28,6 +28,7 @@ BRACKETED = re.compile(
     r"(?i:true|false|none|null|yes|no|on|off|empty)\b)|"
     r"(?i:\s(?:is|to)\s|\s?[:=]\s?)([^\s()\[\],;`]{1,60}))\s?[)\],;]"
 )
+NEED, REQUIRED = re.compile(r"[(\[](required|optional|mandatory)[)\]]", re.IGNORECASE), "required"
 SAYS = ("default", "standard", "valor", "predefinito", "standaard")
 CODE, TERM = re.compile(r"`[^`]{1,60}`"), re.compile(r"(`[^`]{1,60}`)(?:\s?[:：]|\s[-–—]{1,2}(?=\s))?\s*")
 NEAR = re.compile(r"(`[^`]{1,60}`)(?:\s[a-z]+)?\s?,?\s?$")
@@ -72,9 +73,26 @@ def defaults(place: Place) -> Iterator[Fact]:
     """`x` defaults to `y`: of the code before it, of the list's term, of the heading."""
     own = named(place.section.heading)
     for paragraph in place.section.paragraphs:
-        if ("`" in paragraph.raw or own) and _may_state(paragraph.inline.text):
+        if not ("`" in paragraph.raw or own):
+            continue
+        if need := need_in(paragraph.inline.text):
+            yield from _need(place, paragraph, need, own)
+        if _may_state(paragraph.inline.text):
             for before, sentence in zip([None, *paragraph.sentences], paragraph.sentences, strict=False):
                 yield from _default(place, paragraph, before, sentence, own)
+
+
+def need_in(text: str) -> str:
+    """`required` or `optional`, where the text says so in brackets."""
+    match = NEED.search(text) if "(" in text or "[" in text else None
+    return match[1] if match else ""
+
+
+def _need(place: Place, paragraph: Paragraph, need: str, own: str) -> Iterator[Fact]:
+    """Whether what the paragraph begins with, or stands below, has to be given."""
+    subject = _subject("", paragraph, own, is_bracketed=True)
+    if subject:
+        yield place.fact("K", "attribute", subject, need, paragraph.line, attribute=REQUIRED)
 
 
 def _default(

@@ -11,7 +11,7 @@ from ftq.facts.checks import CJK, LETTERS, is_readable, is_subject, known_phrase
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline
 from ftq.facts.place import MORE, Place
-from ftq.facts.rules.defaults import default_in, described
+from ftq.facts.rules.defaults import REQUIRED, default_in, described, need_in
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL, SHORTEST = 40, 3  # words of a cell, of an item in one
@@ -71,6 +71,8 @@ def _facts(place: Place, kind: str, subject: str, header: str, value: str, line:
             yield place.fact("T", "default", subject, value, line, attribute=described(about), kind=kind)
         return
     yield place.fact("T", relation, subject, value, line, attribute=header, kind=kind)
+    if relation == "meaning" and (need := need_in(value)):
+        yield place.fact("T", "attribute", subject, need, line, attribute=REQUIRED, kind=kind)
     if relation == "meaning" and (default := default_in(value)) is not None:
         own = described(value[: default.start])
         yield place.fact("T", "default", subject, default.value, line, attribute=own, kind=kind)
