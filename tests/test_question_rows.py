@@ -150,6 +150,14 @@ def test_what_has_to_be_given_is_answered_by_yes_or_no() -> None:
     assert {"--corn: required or not?", "Is --gate required or not?"} <= asked
 
 
+def test_what_several_rows_list_is_answered_with_all_of_them() -> None:
+    table = "# Alarms\n\n| Alarm | Act |\n|---|---|\n| Red | call the miller<br>stop all stones |\n"
+    facts = facts_of(f"{table}| Blue | Call the miller.<br>shut the water gate |\n", "a.md", frozenset("T"))
+    train, _, _ = rows_of(facts, Options(language="en", refusals=0))
+    calls = {row.output for row in train if "all the miller" in row.instruction and "stop" not in row.instruction}
+    assert calls == {"Red, Blue"}
+
+
 def test_a_heading_that_is_the_subject_tells_nothing() -> None:
     source = "# Watch\n\n## Configuration\n\n### `jitter`\n\nA random delay of up to one minute.\n"
     facts = [*facts_of(source, "watch.md", frozenset("O")), *facts_of("# `jitter`\n\nNoise in sound.\n", "noise.md")]

@@ -12,12 +12,13 @@ from ftq.facts.checks import words
 from ftq.facts.fact import Fact
 from ftq.facts.place import around, place_of
 from ftq.facts.rules.english import SAYS
+from ftq.questions.kinds import VAGUE
 from ftq.questions.row import Contradiction, Stated
 from ftq.questions.wordings import Spoken
-from ftq.questions.write import VAGUE, Draft
+from ftq.questions.write import Draft
 
 COMPARED = ("attribute", "default")  # other relations may be worded in two ways and mean the same
-TOPICAL = frozenset({*COMPARED, "meaning", "answer", "lead"})  # of the others only the words count
+TOPICAL = frozenset({*COMPARED, "item", "meaning", "answer", "lead"})  # of the others only the words count
 VAGUELY = ("meaning", "default")  # asked under their headings where their subjects are vague
 NAMED = 5  # subjects of one section that an answer lists at most
 VALUE = 8  # words of a value that can be compared
@@ -84,7 +85,7 @@ def _joined(drafts: Iterable[Draft]) -> tuple[list[Draft], list[Draft]]:
 
 
 def _asks_back(draft: Draft) -> bool:
-    return draft.fact.relation == "attribute" and draft.gist != draft.fact.value
+    return draft.fact.relation in ("attribute", "item") and draft.gist != draft.fact.value
 
 
 def _told_apart(contested: Sequence[Draft]) -> tuple[list[tuple[Draft, str]], list[Draft]]:

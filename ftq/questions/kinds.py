@@ -41,6 +41,8 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
     r"paths?|files?|directory|urls?|uris?|chars?|bytes?|any|null|none|uuids?|json|email|binary|varchar|unions?|regexp?|functions?|callable|pointer)\b|\[\]",
     re.IGNORECASE,
 )
+VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
+VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|[FHLMNRSX](?=[A-Z])", re.IGNORECASE)
 NEEDED = {"required": True, "mandatory": True, "optional": False}
 CALLED = ("option", "variable", "command", "setting")
 YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -117,3 +119,17 @@ def described_form(fact: Fact) -> tuple[str, str]:
 def is_yes(value: str) -> bool | None:
     """What a value says of whether something is on; None for others."""
     return YES_NO.get(value.strip("`\"'").lower())
+
+
+def is_vague(fact: Fact) -> bool:
+    """Whether the question is clear under its heading only: `callback`, or a line above code or a list."""
+    if fact.relation in ("list", "command") and fact.rule != "N":
+        return not as_purpose(fact.subject)
+    if fact.relation == "condition":
+        return VAGUE.search(fact.subject) is not None
+    return fact.relation in ("meaning", "default") and VAGUE.fullmatch(fact.subject) is not None
+
+
+def with_article(text: str, kind: str) -> str:
+    """`Is there a option` with its article, `an option`."""
+    return text.replace(f" a {kind}", f" an {kind}", 1) if VOWEL.match(kind) else text

@@ -14,14 +14,13 @@ from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS
 from ftq.questions.english import Asked, questions_on
-from ftq.questions.kinds import called, described_form, is_needed, is_yes, kind_of, relation_of
+from ftq.questions.kinds import called, described_form, is_needed, is_vague, is_yes, kind_of, relation_of, with_article
 from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
 CLOZE = "____"
 BACK, SHORT = 30, 12  # words of a value that a question can hold; of one that names its subject by an attribute
 NUMERIC = re.compile(r"[`\"]?[-+~<>≤≥]?\s?\d")
-VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 CODE = re.compile(r"`([^`]+)`")
 UNQUOTED = frozenset({"answer", "list", "command", "code_for", "purpose", "condition", "indirect"})
 NAMED = frozenset({"attribute", "meaning", "default"})  # subjects of which are names
@@ -78,9 +77,9 @@ class _Writer:
 
     def back(self, count: int) -> list[Draft]:
         """From the value to the subject, where the value doesn't give it away."""
-        if self.fact.relation == "default":
-            return list(self.by_description(count)) if self.fact.attribute else []
         fact, bare = self.fact, self.fact.subject.strip("`*\"' ").lower()
+        if fact.relation == "default":
+            return self.by_description(count) if fact.attribute else []
         relation = "does" if fact.relation == "meaning" and fact.attribute and fact.rule == "S" else self.relation
         relation = "meaning" if relation == "code" and not self.language.templates("code", "back") else relation
         told = fact.attribute if relation == "does" else fact.value
@@ -98,17 +97,16 @@ class _Writer:
         )
         return list(self._worded(self._ordered(templates), answers, fact.subject, count))
 
-    def by_description(self, count: int) -> Iterator[Draft]:
+    def by_description(self, count: int) -> list[Draft]:
         """A default by what it is of: `How many workers run by default?`, `Does it ask first by default?`"""
         fact, (form, purpose) = self.fact, described_form(self.fact)
         answers = [fact.value, *_answers(fact, self.language.own("default", "described_say"), self.language)]
         if form == "does":
             yes = self.language.word("yes" if is_yes(fact.value) else "no")
             answers = [f"{yes} {answer}" for answer in answers[1:]]
-        templates = self._ordered(self.language.own("default", form))
-        if form.startswith("counted"):
-            templates += self._ordered(self.language.own("default", "described"))
-        return self._worded(templates, answers, fact.value, count, purpose=purpose)
+        forms = (form, "described") if form.startswith("counted") else (form,)
+        templates = [one for form in forms for one in self._ordered(self.language.own("default", form))]
+        return list(self._worded(templates, answers, fact.value, count, purpose=purpose))
 
     def _names(self, relation: str) -> bool:
         """Whether the question's words can be had: what kind of thing, which attribute."""
@@ -213,6 +211,7 @@ class _Writer:
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
         text = template.format(**self._parts, **given)
+        text = with_article(text, self._parts["kind"]) if "a {kind}" in template else text
         return plural(text, self._parts["subject"]) if self.language.code == "en" else text
 
     @cached_property
@@ -255,16 +254,7 @@ class _Writer:
 
     @cached_property
     def _needs_place(self) -> bool:
-        return bool(self.fact.path) and (self.relation == "cell" or _is_vague(self.fact))
-
-
-def _is_vague(fact: Fact) -> bool:
-    """Whether the question is clear under its heading only: `callback`, or a line above code or a list."""
-    if fact.relation in ("list", "command") and fact.rule != "N":
-        return not as_purpose(fact.subject)
-    if fact.relation == "condition":
-        return VAGUE.search(fact.subject) is not None
-    return fact.relation in ("meaning", "default") and VAGUE.fullmatch(fact.subject) is not None
+        return bool(self.fact.path) and (self.relation == "cell" or is_vague(self.fact))
 
 
 def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:

@@ -73,7 +73,7 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
         return ""
     if "you" in rest and YOU_DO.search(rest):
         return ""  # `To solve this you must`
-    if verb != first.lower() and rest.split()[0].lower() not in DETERMINERS and _is_kind(rest):
+    if not is_verb and verb not in ("set", first.lower()) and _is_kind(rest):
         return ""  # `Training guides`
     if verb == first.lower() and rest.split()[0].lower() in {"is", "are", "of", "for", "and", "or", "has", "was", "in"}:
         return ""  # a noun: `Release of ...`, `Cache and ...`
@@ -90,7 +90,7 @@ def as_purpose(text: str, is_verb: bool = False) -> str:
 def _is_kind(text: str) -> bool:
     """What follows a gerund that only says of which kind it is: `guides`, `configuration options`."""
     parts = text.lower().split()
-    return len(parts) <= 2 and parts[-1] in KINDS
+    return len(parts) <= 2 and parts[0] not in DETERMINERS and parts[-1] in KINDS
 
 
 def bare(verb: str) -> str:
