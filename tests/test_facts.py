@@ -139,6 +139,19 @@ def test_rule_q_reads_question_headings_and_marked_questions() -> None:
     ]
 
 
+def test_rule_q_answers_with_a_whole_list_or_with_none_of_it() -> None:
+    long = " ".join(["stones"] * 60)
+    source = (
+        "# Mill\n\n## What does the miller do?\n\n- grinds the corn,\n- cleans the stones.\n\n"
+        f"## What is never done?\n\n1. {long}\n2. {long}\n\n"
+        "## Answers\n\n- Q: Who opens it?\n- A: The miller opens it.\n"
+    )
+    assert found(source, "Q") == [
+        ("answer", "What does the miller do?", "grinds the corn; cleans the stones", 3),
+        ("answer", "Who opens it?", "The miller opens it.", 15),
+    ]
+
+
 def test_rule_l_needs_a_line_that_introduces_the_list() -> None:
     source = (
         "A run has these four stages:\n\n1. prepare\n2. train\n   - with a GPU\n3. export\n\n- alone\n- and alone\n"
@@ -333,6 +346,10 @@ def test_a_link_to_a_templates_address_is_its_text() -> None:
 
 
 def test_sentences_end_at_full_stops_outside_code_and_abbreviations() -> None:
+    assert [one.text for one in sentences("Oil, etc. It is etc. and so on.", 1)] == [
+        "Oil, etc.",
+        "It is etc. and so on.",
+    ]
     text = "Use e.g. `a. B` here. Then\nDr. No waits! 你好。再见。"
     assert [(sentence.text, sentence.line) for sentence in sentences(text, 5)] == [
         ("Use e.g. `a. B` here.", 5),

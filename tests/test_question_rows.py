@@ -230,6 +230,10 @@ def test_refusals_are_about_what_is_nowhere() -> None:
         "What does the board do?", "What shows the list of all stones in the column `stones`?",
     ]),
     ("If the wind drops, or the miller sleeps for an hour, stop the mill.", "", []),
+    ("Make sure the gates of the mill are closed.", "", [
+        "Should I make sure the gates of the mill are closed?",
+        "Do I have to make sure the gates of the mill are closed?",
+    ]),
     ("The purpose of the miller is to watch the stones at night.", "", [
         "Is the purpose of the miller to watch the stones at night?",
     ]),

@@ -46,6 +46,8 @@ SHORT = {
     "ej.", "sr.", "sra.", "art.", "bijv.", "enz.", "т.е.", "т.д.", "др.", "см.",
 }  # fmt: skip
 
+LAST = {"etc.", "enz.", "itd.", "т.д."}  # that may end a sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Inline:
@@ -83,7 +85,7 @@ def sentences(text: str, line: int) -> list[Sentence]:
         ticks += text.count("`", done, match.start())
         done = match.start()
         last = text[max(0, match.start() - 12) : match.end()].split()
-        if ticks % 2 == 0 and not (last and (last[-1].lower().lstrip("(") in SHORT or _is_initial(last[-1]))):
+        if ticks % 2 == 0 and not (last and _goes_on(last[-1], text[match.end() : match.end() + 1])):
             cuts.append(match.end())
     cuts.append(len(text))
     found = []
@@ -95,8 +97,11 @@ def sentences(text: str, line: int) -> list[Sentence]:
     return found
 
 
-def _is_initial(word: str) -> bool:
-    return len(word) == 2 and word[0].isupper() and word[0].isascii()
+def _goes_on(word: str, following: str) -> bool:
+    """Whether the full stop is an abbreviation's or an initial's; behind `etc.` a new sentence may begin."""
+    short = word.lower().lstrip("(")
+    is_initial = len(word) == 2 and word[0].isupper() and word[0].isascii()
+    return is_initial or (short in SHORT and not (short in LAST and following.isupper()))
 
 
 def _wiki_name(target: str) -> str:

@@ -29,7 +29,34 @@ BESIDE = re.compile(  # `in the variable x`
 )
 OBJECT = 3  # words from the verb on before what it does something to
 IMPERATIVES, STATES = known_words("imperatives"), known_words("states")
-LITTLE = frozenset({"to", "where", "how", "what", "when", "if", "for", "only", "in", "on", "with", "as", "by"})
+NO_ACTS = frozenset({"always", "never", "please", "remember", "ensure", "consider"})  # the act comes behind them
+LITTLE = frozenset(
+    {
+        "at",
+        "it",
+        "of",
+        "sure",
+        "certain",
+        "that",
+        "them",
+        "these",
+        "this",
+        "those",
+        "to",
+        "where",
+        "how",
+        "what",
+        "when",
+        "if",
+        "for",
+        "only",
+        "in",
+        "on",
+        "with",
+        "as",
+        "by",
+    }
+)
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
@@ -271,7 +298,8 @@ def _imperative(sentence: str) -> Iterator[Asked]:
         return
     yield Asked(f"{'May I' if negative else 'Do I have to'} {verb} {act}?", answer, "have to")
     thing = re.split(r",? (?:unless|if|when|because|so that|to|in|by|for|with|from|as|and)\b|[,;:(]", rest)[0]
-    if 1 <= len(thing.split()) <= 6 and thing.split()[0] not in LITTLE and thing.split()[-1] not in LITTLE:
+    parts = thing.split()
+    if 1 <= len(parts) <= 6 and verb not in NO_ACTS and not LITTLE & {parts[0], parts[-1]}:
         yield Asked(f"What should I do about {thing}?", sentence, "about")
 
 

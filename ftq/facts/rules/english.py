@@ -46,6 +46,7 @@ CONDITIONS = known_words("conditions")
 ADVERBIAL = CONDITIONS | {"as", "under", "within", "upon", "throughout", "behind"}
 ORDERS = VERBS - NOUNS
 BY_DEFAULT = re.compile("^By default (?=\\w|`)")
+ORDERED = DETERMINERS | {"sure", "certain"}
 NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
 )
@@ -262,6 +263,8 @@ def _made(
         return None
     first = before[0].lower()
     is_adverbial = first in ADVERBIAL or (first.endswith("ly") and len(before) == 1)
+    if first in VERBS and before[1:] and before[1].lower() in ORDERED:
+        return None  # `Make sure the dates`
     if ("you" in before and len(before) > 1) or (not lead and (first in ORDERS or is_adverbial)):
         return None
     is_negative = is_negative or NOT_SOON.match(after) is not None

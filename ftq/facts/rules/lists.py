@@ -59,17 +59,34 @@ def question(place: Place) -> Iterator[Fact]:
             reply = REPLY.match(text)
             yield from _answered(place, *asked, _cut(block.sentences, reply.end() if reply else 0))
             asked = None
+        elif asked is not None and isinstance(block, Bullets):
+            yield from _answered_by_list(place, *asked, block)
+            asked = None
         else:
             asked = None
 
 
 def _flat(blocks: list[Block]) -> Iterator[Block]:
+    """The blocks; of a list that asks or replies the blocks of its items, and others whole."""
     for block in blocks:
-        if isinstance(block, Bullets):
+        if isinstance(block, Bullets) and any(_is_turn(item) for item in block.items):
             for item in block.items:
                 yield from item.blocks
         else:
             yield block
+
+
+def _is_turn(item: Item) -> bool:
+    text = item.text.inline.flat if item.text else ""
+    return bool(item.text and (_asks(item.text, text) or REPLY.match(text)))
+
+
+def _answered_by_list(place: Place, asked: str, line: int, bullets: Bullets) -> Iterator[Fact]:
+    """A question with all items of the list below it, if they are few and short."""
+    items = [item.text.inline.flat.rstrip(".;,") if item.text else "" for item in bullets.items]
+    value = "; ".join(items)
+    if 2 <= len(items) <= ITEMS and all(map(is_readable, items)) and words(value) <= REPLIES and words(asked) > 2:
+        yield place.fact("Q", "answer", asked.strip(), value, line)
 
 
 def _asks(block: Paragraph, text: str) -> str:
