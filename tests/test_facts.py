@@ -13,6 +13,7 @@ from ftq.facts.checks import is_sentence, is_subject
 from ftq.facts.inline import inline, sentences
 from ftq.facts.place import stem_of
 from ftq.facts.rules.english import as_purpose
+from ftq.facts.rules.terms import option_name
 
 Short = tuple[str, str, str, int]
 
@@ -241,17 +242,26 @@ def test_a_default_is_found_in_each_form_with_what_it_is_of() -> None:
     )
     facts = facts_of(source, "a.md", frozenset("TKC"))
     assert [(f.subject, f.value) for f in facts if f.attribute == "environment variable"] == [
-        ("`--config <PATH>`", "MILL_FILE")
+        ("`--config`", "MILL_FILE")
     ]
     assert [(f.subject, f.value, f.attribute, f.line) for f in facts if f.relation == "default"] == [
         ("`workers`", "`10`", "Maximum number of workers at once", 5),
         ("`ask`", "false", "", 11),
         ("`url`", "`http://a`", "URL of the server", 20),
         ("`hour`", "7", "hour to begin at", 22),
-        ("`--log <level>`", "info", "level of the log", 15),
-        ("`--config <PATH>`", "mill.toml", "file to read", 25),
+        ("`--log`", "info", "level of the log", 15),
+        ("`--config`", "mill.toml", "file to read", 25),
         ("`--all`", "false", "", 26),
     ]
+
+
+@pytest.mark.parametrize("code, name, short", [
+    ("`-l, --log <level>`", "`--log`", "-l"), ("`--log`, `-l`", "`--log`", "-l"), ("`--log=LEVEL`", "`--log`", ""),
+    ("`-l`, `--log`", "`--log`", "-l"), ("`--log [<LEVEL>]`", "`--log`", ""), ("`--log debug`", "`--log debug`", ""),
+    ("`log <level>`", "`log <level>`", ""), ("`-l`", "`-l`", ""), ("`--[no-]log`", "`--[no-]log`", ""),
+])  # fmt: skip
+def test_an_option_is_called_by_its_long_name(code: str, name: str, short: str) -> None:
+    assert option_name(code) == (name, short)
 
 
 def test_what_has_to_be_given_is_a_fact() -> None:
@@ -263,7 +273,7 @@ def test_what_has_to_be_given_is_a_fact() -> None:
     )
     needs = [fact for fact in facts_of(source, "a.md", frozenset("KT")) if fact.attribute == "required"]
     assert [(fact.subject, fact.value, fact.line) for fact in needs] == [
-        ("`--corn <kind>`", "required", 3),
+        ("`--corn`", "required", 3),
         ("`sack`", "required", 12),
         ("`gate`", "Optional", 8),
     ]

@@ -11,6 +11,7 @@ from ftq.facts.fact import Fact
 from ftq.facts.place import Place
 from ftq.facts.rules.defaults import default_in, defaults, described
 from ftq.facts.rules.english import as_purpose
+from ftq.facts.rules.terms import option_name
 
 SHELLS = frozenset(
     {"sh", "bash", "shell", "zsh", "console", "terminal", "shell-session", "powershell", "ps1", "fish", "cmd"}
@@ -171,15 +172,19 @@ def _columns(place: Place, code: Code) -> Iterator[Fact]:
             noted[number] = notes
     if len(rows) >= 2 and len(rows) * 10 >= len(lines) * 6:
         for number, first, second in rows:
-            kind = "option" if first.startswith("-") else ""
-            yield place.fact("C", "meaning", f"`{first}`", second, number, kind=kind)
-            if (default := default_in(second)) is not None:
-                about = described(second[: default.start])
-                yield place.fact("C", "default", f"`{first}`", default.value, number, attribute=about)
-            for name, value in noted[number].items():
-                is_default = name == "default"
-                relation, attribute = ("default", described(second)) if is_default else ("attribute", name)
-                yield place.fact("C", relation, f"`{first}`", value, number, attribute=attribute, kind=kind)
+            yield from _of_row(place, number, first, second, noted[number])
+
+
+def _of_row(place: Place, line: int, first: str, second: str, notes: dict[str, str]) -> Iterator[Fact]:
+    kind = "option" if first.startswith("-") else ""
+    subject, short = option_name(f"`{first}`")
+    yield place.fact("C", "meaning", subject, second, line, kind=kind)
+    if (default := default_in(second)) is not None:
+        about = described(second[: default.start])
+        yield place.fact("C", "default", subject, default.value, line, attribute=about)
+    for name, value in {**({"short form": short} if short else {}), **notes}.items():
+        relation, attribute = ("default", described(second)) if name == "default" else ("attribute", name)
+        yield place.fact("C", relation, subject, value, line, attribute=attribute, kind=kind)
 
 
 def _noted(text: str) -> tuple[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from ftq.facts.checks import NO_SUBJECT, points, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.place import Place
-from ftq.facts.rules.terms import named
+from ftq.facts.rules.terms import named, option_name
 
 STATED = re.compile(
     r"(?i:\bdefaults?(?:\svalue)?(?:\sto|\sis|\s?[:=])|\bby default,?(?:\sis|\sit is)|"
@@ -92,7 +92,7 @@ def _need(place: Place, paragraph: Paragraph, need: str, own: str) -> Iterator[F
     """Whether what the paragraph begins with, or stands below, has to be given."""
     subject = _subject("", paragraph, own, is_bracketed=True)
     if subject:
-        yield place.fact("K", "attribute", subject, need, paragraph.line, attribute=REQUIRED)
+        yield place.fact("K", "attribute", option_name(subject)[0], need, paragraph.line, attribute=REQUIRED)
 
 
 def _default(
@@ -105,6 +105,7 @@ def _default(
     subject = _subject(said, paragraph, own, default.is_bracketed)
     if not subject or subject == default.value:
         return
+    subject = option_name(subject)[0]
     whole, about = sentence.text, ""
     term = TERM.match(said)
     if not said.strip() and before is not None:

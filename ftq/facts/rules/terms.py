@@ -17,6 +17,9 @@ SEPARATORS = ":：-–—"  # one of which each separator has
 IDENTIFIER = re.compile(
     r"`?(--?[A-Za-z][\w-]{0,60}|[A-Za-z_$][\w$]{0,60}(?:[._-][\w$]{1,60}){0,6}(?:\(.{0,200}\))?)`?(?:[=\s]\S{0,60})?"
 )
+OPTION = re.compile(  # with its short form before or behind it, and its argument
+    r"`?(-\w`?, ?`?)?(--[A-Za-z][\w-]{0,60})(?:(?:[ =]|\[=?)[<\[A-Z][^`,]{0,40})?`?(?:, ?`?(-\w)(?: [^`,]{0,40})?)?`?"
+)
 TERM, LONGEST = 80, 45  # characters of a term, words of a definition
 ORNAMENT = re.compile(r"^[^\w`\"'(\[<$@./-]{1,5}\s*")
 MARK = re.compile(r"^(?::[a-z_+-]{2,30}:\s*)+")  # :tada:
@@ -47,6 +50,12 @@ def _called(code: str) -> str:
     """A function without its parameters: `fs.access(path[, mode])` is `fs.access()`."""
     name, bracket, _ = code.strip("`").partition("(")
     return f"`{name}()`" if bracket and name else code
+
+
+def option_name(code: str) -> tuple[str, str]:
+    """(an option as one asks for it, its short form): `-l, --log <level>` is `--log`, -l. Other code stays as it is."""
+    match = OPTION.fullmatch(code)
+    return (f"`{match[2]}`", (match[1] or match[3] or "").strip("`, ")) if match else (code, "")
 
 
 def definition(place: Place) -> Iterator[Fact]:
@@ -130,4 +139,7 @@ def _pair(place: Place, term: str, text: str, line: int) -> Iterator[Fact]:
         return
     if is_code and term.count("`") == 2 and not term.endswith("`"):
         term = term[: term.rindex("`") + 1]  # `size` <number>
+    term, short = option_name(term)
     yield place.fact("D", "meaning", term, text, line, sentence=text)
+    if short:
+        yield place.fact("D", "attribute", term, short, line, attribute="short form", kind="option")
