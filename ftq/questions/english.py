@@ -19,7 +19,7 @@ from ftq.facts.rules.english import (
     first_clause,
     led,
 )
-from ftq.questions.kinds import kind_of
+from ftq.questions.kinds import kind_of, who_of
 
 PREPOSITION = re.compile(
     r"(?P<before>.*?)\s?\b(?P<preposition>in|to|from|at|on|with|by|for|under|after|within|into|of) (?:the |a |an )?$"
@@ -30,49 +30,20 @@ BESIDE = re.compile(  # `in the variable x`
 OBJECT = 3  # words from the verb on before what it does something to
 IMPERATIVES, STATES = known_words("imperatives"), known_words("states")
 NO_ACTS = frozenset({"always", "never", "please", "remember", "ensure", "consider"})  # the act comes behind them
-LITTLE = frozenset(
-    {
-        "at",
-        "it",
-        "of",
-        "sure",
-        "certain",
-        "that",
-        "them",
-        "these",
-        "this",
-        "those",
-        "to",
-        "where",
-        "how",
-        "what",
-        "when",
-        "if",
-        "for",
-        "only",
-        "in",
-        "on",
-        "with",
-        "as",
-        "by",
-    }
-)
+LITTLE = known_words("little")  # with which no thing to ask about begins or ends
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
-PEOPLE, NO_THING = known_words("people"), known_words("no_thing")
+NO_THING = known_words("no_thing")
 NOTHING = frozenset({"no", "none", "neither", "not", "one", "what", "which"})
-ASIDE, SIGNS = re.compile(r"\([^()]*\)"), "\"'“”’(),"
+ASIDE = re.compile(r"\([^()]*\)")
 MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
 WHERE = frozenset({"in", "at", "under", "to", "into"})
 CAN = re.compile(rf"^(?:{'|'.join(sorted(BETWEEN))}) ")
 SUBORDINATE = re.compile(r"\b(?:if|when|that|which|whether|because|and|or|so|unless|while|to|but) ")
 ANOTHER = re.compile(r"\b(?:and|but|while|which|that|who) ")  # verb may follow
 OTHERS = re.compile(r", (?:you|we|i) ", re.IGNORECASE)  # whose clause is another one
-FOLLOWS = re.compile(
-    r"(?:in|to|from|at|on|with|by|for|under|after|within|into|of|when|if|before|as|via|using|through|during|per|over|than|"
-    r"once|while|until|inside|across|without|instead|only|again)\b"
-)
+FOLLOWS = known_words("follows")  # what goes on behind a noun
 THINGS, NO_THINGS = re.compile(r"[a-z]{3,}s"), known_words("no_plurals")
 UNITS = re.compile(
     r"\d[\d.,]*\s?(seconds|minutes|hours|days|weeks|months|years|bytes|bits|percent|lines|cores|tokens)$"
@@ -132,7 +103,7 @@ def _subject(clause: Clause, sentence: str) -> Iterator[Asked]:
     if clause.verb:
         said = f"{clause.verb} {first_clause(clause.end, is_third=True)}"
     if len(ASIDE.sub("", said).split()) >= TELLING and not MINE.search(said) and not said.startswith("is to "):
-        yield Asked(f"{_who(clause.subject)} {said}{clause.tail}?", sentence, "who")
+        yield Asked(f"{who_of(clause.subject)} {said}{clause.tail}?", sentence, "who")
 
 
 def _is_asked_for(clause: Clause) -> bool:
@@ -141,15 +112,6 @@ def _is_asked_for(clause: Clause) -> bool:
     is_named = clause.subject != "I" and len(words) <= SUBJECT and words[0] not in VERBS | NOTHING | NO_ONE
     is_one = clause.auxiliary not in ("do", "are", "were", "have")  # `What are`: how many?
     return is_named and is_one and NO_THING.isdisjoint(words) and "example" not in words
-
-
-def _who(subject: str) -> str:
-    first, _, last = subject.rpartition(" ")
-    last = last.strip(SIGNS)
-    if last.lower() in PEOPLE and not first.partition(" ")[0].endswith("ing"):
-        return "Who"
-    is_name = last[:1].isupper() and "`" not in subject and (first or not last[1:].islower())
-    return "Who or what" if is_name else "What"
 
 
 def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
@@ -178,7 +140,7 @@ def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
         return
     units = UNITS.search(value)
     noun, after = _noun(kind, after.strip())
-    if not kind and after and not FOLLOWS.match(after):
+    if not kind and after and after.split()[0] not in FOLLOWS:
         thing, _, after = after.partition(" ")  # `Prometheus metrics`
         if not (value[0].isupper() and THINGS.fullmatch(thing) and thing not in SAYS and thing not in NO_THINGS):
             return

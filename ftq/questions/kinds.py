@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from ftq.facts.checks import RECENT
+from ftq.facts.checks import RECENT, known_words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.defaults import REQUIRED
 from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural
@@ -43,6 +43,7 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
 )
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|[FHLMNRSX](?=[A-Z])", re.IGNORECASE)
+PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
 NEEDED = {"required": True, "mandatory": True, "optional": False}
 CALLED = ("option", "variable", "command", "setting")
 YES_NO = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -133,3 +134,13 @@ def is_vague(fact: Fact) -> bool:
 def with_article(text: str, kind: str) -> str:
     """`Is there a option` with its article, `an option`."""
     return text.replace(f" a {kind}", f" an {kind}", 1) if VOWEL.match(kind) else text
+
+
+def who_of(subject: str) -> str:
+    """How one asks for a subject: who, what; who or what for a name."""
+    first, _, last = subject.rpartition(" ")
+    last = last.strip(SIGNS)
+    if last.lower() in PEOPLE and not first.partition(" ")[0].endswith("ing"):
+        return "Who"
+    is_name = last[:1].isupper() and "`" not in subject and (first or not last[1:].islower())
+    return "Who or what" if is_name else "What"
