@@ -142,6 +142,21 @@ def test_a_default_is_asked_for_by_what_it_is_of(value: str, attribute: str, ask
     assert answers <= {row.output for row in train if asked in row.instruction}
 
 
+@pytest.mark.parametrize(
+    ("subject", "value", "purpose"),
+    [
+        ("`sack test`", "Test sack seams.", "test sack seams"),
+        ("`--dir`", "Specifies the folder of the sacks", "specify the folder of the sacks"),
+        ("`--sack`", "Test sack of a mill", ""),  # a sack
+    ],
+)
+def test_what_code_is_for_is_what_one_looks_for(subject: str, value: str, purpose: str) -> None:
+    given = fact(subject, value, relation="meaning", attribute="", kind="", rule="O")
+    train, _, _ = rows_of([given], Options(language="en", refusals=0, epochs=1))
+    for_it = [row.instruction for row in train if row.value == subject]
+    assert for_it and (any(purpose in one for one in for_it) if purpose else all(value[:9] in one for one in for_it))
+
+
 def test_what_has_to_be_given_is_answered_by_yes_or_no() -> None:
     facts = [fact("`--corn`", "required", attribute="required"), fact("`--gate`", "optional", attribute="required")]
     train, _, _ = rows_of(facts, Options(language="en", refusals=0))

@@ -85,16 +85,16 @@ class _Writer:
         told = fact.attribute if relation == "does" else fact.value
         longest = SHORT if fact.relation == "attribute" else BACK
         templates = self.language.templates(relation, "back") if fact.relation not in ONE_WAY else []
-        purpose = as_serving(fact.value) if fact.relation == "meaning" and self.language.has("serves") else ""
+        is_told = fact.relation == "meaning" and self.language.has("serves")
+        purpose = as_serving(fact.value, called(fact.subject) == "command") if is_told else ""
         if purpose and bare not in purpose.lower():
             templates = self._ordered(self.language.templates("serves", "back"))
             answers = _answers(fact, self.language.templates("serves", "say"), self.language)
             return list(self._worded(templates, answers, fact.subject, count, purpose=purpose))
         if not templates or bare in told.lower() or words(told) > longest or not self._names(relation):
             return []
-        answers = (
-            [f"{fact.subject}", f"{fact.subject}: {fact.value}"] if relation != "command" else [_sentence(fact.subject)]
-        )
+        answers = [fact.subject, f"{fact.subject}: {fact.value}"]
+        answers = [_sentence(fact.subject)] if relation == "command" else answers
         return list(self._worded(self._ordered(templates), answers, fact.subject, count))
 
     def by_description(self, count: int) -> list[Draft]:

@@ -20,9 +20,15 @@ def _gerund(verb: str) -> str:
     return verb + (verb[-1] if doubled or verb in STRESSED else "") + "ing"
 
 
+def _third(verb: str) -> str:
+    if verb.endswith("y") and verb[-2] not in "aeiou":
+        return f"{verb[:-1]}ies"
+    return f"{verb}es" if verb.endswith(("s", "sh", "ch", "x", "o")) else f"{verb}s"
+
+
 GERUNDS = {_gerund(verb): verb for verb in sorted(VERBS)}
 # `The broker keeps ...`: what follows a subject, and is no noun in the plural.
-THIRD_PERSON = {f"{verb}s" for verb in VERBS - NOUNS if not verb.endswith(("s", "sh", "ch", "x", "y"))} | {
+THIRD_PERSON = {_third(verb) for verb in VERBS - NOUNS} | {
     "keeps", "makes", "uses", "holds", "runs", "returns", "takes", "gets", "gives", "goes", "means", "says", "writes",
     "reads", "starts", "stops", "shows", "sends", "waits", "knows", "becomes", "works", "contains", "provides",
 }  # fmt: skip
@@ -39,14 +45,12 @@ NEGATIVE = re.compile(r"(?P<auxiliary>is|are|was|were|ca|could|must|should|wo|wo
 SINGULAR = frozenset({"lens", "series", "species", "news", "means", "https", "axis", "yes", "always", "does", "has"})
 BREAKS = known_words("breaks")
 ENDS_SUBJECT, IN_SUBJECT = BREAKS - {"you", "it", "they", "this"}, BREAKS - {"it", "they", "this"}
-BETWEEN = known_words("between")
-ARTICLES = known_words("articles")
+BETWEEN, ARTICLES = known_words("between"), known_words("articles")
 LEADING = re.compile(r"(?P<lead>[A-Z][^,;:()]{2,80}), (?P<main>(?:[a-z`]|[A-Z]).+)")
 CONDITIONS = known_words("conditions")
 ADVERBIAL = CONDITIONS | {"as", "under", "within", "upon", "throughout", "behind"}
-ORDERS = VERBS - NOUNS
+ORDERS, ORDERED = VERBS - NOUNS, DETERMINERS | {"sure", "certain"}
 BY_DEFAULT = re.compile("^By default (?=\\w|`)")
-ORDERED = DETERMINERS | {"sure", "certain"}
 NO_LEAD = re.compile(
     r"(?:For (?:example|instance)|In (?:addition|other words|fact|that|this|short|general)|If (?:so|not))\b"
 )
@@ -117,12 +121,15 @@ def as_mine(text: str) -> str:
     return re.sub(r"\byou\b", "I", text)
 
 
-def as_serving(text: str) -> str:
-    """What a description says that its subject does: `Shows the log` and `show the log` are `show the log`."""
+def as_serving(text: str, is_verb: bool = False) -> str:
+    """What a description says that its subject does: `Shows the log` and `show the log` are `show the log`.
+
+    `is_verb`: it is a command's, so that it begins with a verb.
+    """
     first, _, rest = text.partition(" ")
     verb, lowest = first.lower(), re.split(r"[.;:(,]| — | - ", rest)[0].strip()
     is_third = verb in SAYS and verb not in ("has", "is", "means", "needs")
-    plain = bare(verb) if is_third else as_purpose(f"{first} {lowest}").partition(" ")[0]
+    plain = bare(verb) if is_third else as_purpose(f"{first} {lowest}", is_verb).partition(" ")[0]
     is_whole = (
         1 < len(lowest.split()) <= 12 and lowest.count("`") % 2 == 0 and not lowest.endswith((" a", " the", " of"))
     )
