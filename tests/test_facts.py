@@ -200,6 +200,7 @@ def test_rule_b_blanks_the_number_first_and_then_code() -> None:
 def test_rule_p_takes_sentences_alone_or_with_their_heading() -> None:
     source = (
         "# Leases\n\nA lease ends after 60 seconds. It is never renewed by the broker.\n\n"
+        "Please note that the lease of a worker is short. Also, it is never renewed by the queue.\n\n"
         "- too short\n- :tada: asks the worker once more before the end\n\n"
         "## Example\n\nIt shows what a lease looks like.\n\n## `prune`\n\nRemove all leases from the database.\n"
     )
@@ -207,8 +208,10 @@ def test_rule_p_takes_sentences_alone_or_with_their_heading() -> None:
     assert [(fact.value, fact.attribute, fact.kind, fact.line) for fact in facts] == [
         ("A lease ends after 60 seconds.", "60 seconds", "", 3),
         ("It is never renewed by the broker.", "", "Leases", 3),
-        ("asks the worker once more before the end", "", "Leases", 6),
-        ("Remove all leases from the database.", "", "`prune`", 14),
+        ("The lease of a worker is short.", "", "", 5),
+        ("It is never renewed by the queue.", "", "Leases", 5),
+        ("asks the worker once more before the end", "", "Leases", 8),
+        ("Remove all leases from the database.", "", "`prune`", 16),
     ]
 
 

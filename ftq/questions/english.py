@@ -261,7 +261,8 @@ def _imperative(sentence: str) -> Iterator[Asked]:
     yield Asked(f"{'May I' if negative else 'Do I have to'} {verb} {act}?", answer, "have to")
     thing = re.split(r",? (?:unless|if|when|because|so that|to|in|by|for|with|from|as|and)\b|[,;:(]", rest)[0]
     parts = thing.split()
-    if 1 <= len(parts) <= 6 and verb not in NO_ACTS and not LITTLE & {parts[0], parts[-1]}:
+    is_thing = 1 <= len(parts) <= 6 and not LITTLE & {parts[0], parts[-1]} and not parts[0][0].isdigit()
+    if is_thing and verb not in NO_ACTS:
         yield Asked(f"What should I do about {thing}?", sentence, "about")
 
 

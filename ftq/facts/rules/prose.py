@@ -58,6 +58,10 @@ DEFINES = re.compile(r"[^:]{1,60}: ")  # rule D's
 NO_THING = known_words("no_thing")
 LITERALS = frozenset({"true", "false", "null", "none", "undefined", "nil", "yes", "no", "0", "1"})
 EMOJI = re.compile(r":[a-z]{2,20}(?:_[a-z]{1,20}){0,3}:\s")
+TIES = re.compile(
+    r"(?:Additionally|Also|Furthermore|Moreover|In addition|Of course), (?=\w|`)|"
+    r"(?:(?:Please )?(?:[Nn]ote|[Kk]eep in mind|[Bb]e aware|[Rr]emember),? that|Please) (?=[a-z`])"
+)
 HEADING, LONGEST = 8, 40  # words of a heading, and of a sentence that needs one
 SENTENCES = 60  # of a section that are read for S and B
 
@@ -182,12 +186,18 @@ def plain(place: Place) -> Iterator[Fact]:
     names = bool(heading) and heading.strip(" :").lower() not in EMPTY and words(heading) <= HEADING
     for paragraph in _paragraphs(place, "P"):
         for sentence in paragraph.sentences:
-            text, line = EMOJI.sub("", sentence.text), sentence.line
+            text, line = _by_itself(EMOJI.sub("", sentence.text)), sentence.line
             if _is_told(text) and not (is_code and text.partition(" ")[0].lower() in VERBS):
                 asked = _blank(text, paragraph.inline.bolds)
                 yield place.fact("P", "said", text, text, line, sentence=text, attribute=asked)
             elif names and _is_bound(text):
                 yield place.fact("P", "said", text, text, line, sentence=text, kind=heading.rstrip("?:. "))
+
+
+def _by_itself(text: str) -> str:
+    """Without what only ties it to the sentence before: `Also, the mill rests` is `The mill rests`."""
+    match = TIES.match(text)
+    return text[match.end()].upper() + text[match.end() + 1 :] if match else text
 
 
 def _is_bound(text: str) -> bool:
