@@ -249,6 +249,10 @@ def test_refusals_are_about_what_is_nowhere() -> None:
         "Should I make sure the gates of the mill are closed?",
         "Do I have to make sure the gates of the mill are closed?",
     ]),
+    ("The mill runs by water all day and does nothing at night.", "", [
+        "Does the mill run by water all day?", "What does the mill do?", "What runs by water all day?",
+    ]),
+    ("The page is for a miller in the valley.", "", ["Is the page for a miller in the valley?"]),
     ("The purpose of the miller is to watch the stones at night.", "", [
         "Is the purpose of the miller to watch the stones at night?",
     ]),

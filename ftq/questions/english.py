@@ -34,7 +34,7 @@ LITTLE = known_words("little")  # with which no thing to ask about begins or end
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
-NO_THING = known_words("no_thing")
+NO_THING, PARTS = known_words("no_thing"), frozenset({"chapter", "document", "example", "guide", "page", "section"})
 NOTHING = frozenset({"no", "none", "neither", "not", "one", "what", "which"})
 ASIDE = re.compile(r"\([^()]*\)")
 MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
@@ -111,7 +111,7 @@ def _is_asked_for(clause: Clause) -> bool:
     words = clause.subject.lower().split()
     is_named = clause.subject != "I" and len(words) <= SUBJECT and words[0] not in VERBS | NOTHING | NO_ONE
     is_one = clause.auxiliary not in ("do", "are", "were", "have")  # `What are`: how many?
-    return is_named and is_one and NO_THING.isdisjoint(words) and "example" not in words
+    return is_named and is_one and (NO_THING | PARTS).isdisjoint(words)
 
 
 def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:

@@ -293,7 +293,7 @@ def first_clause(text: str, is_third: bool = False) -> str:
     """Up to `, and ...` or a colon; not inside a list. `is_third`: another third person begins another one."""
     for match in MORE_CLAUSES.finditer(text):
         before, word = text[: match.start()], match["word"] or ""
-        is_verb = is_third and word.endswith("s") and bare(word) in VERBS
+        is_verb = is_third and (word in ("is", "does", "has") or (word.endswith("s") and bare(word) in VERBS))
         is_clause = match.group().startswith((", and", ", or")) and "," not in before
         if match["end"] or is_verb or is_clause:
             return before
