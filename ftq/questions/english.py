@@ -34,8 +34,9 @@ LITTLE = known_words("little")  # with which no thing to ask about begins or end
 NO_ONE = frozenset({"everyone", "everybody", "nobody", "someone", "it", "they", "this"})
 LONGEST = 32  # words of a question
 SUBJECT, TELLING = 5, 5  # words of a subject that is asked for at most, of what is said of it at least
-NO_THING, PARTS = known_words("no_thing"), frozenset({"chapter", "document", "example", "guide", "page", "section"})
-NOTHING = frozenset({"no", "none", "neither", "not", "one", "what", "which"})
+# Words that begin no subject that is asked for, and words that none has.
+NO_FIRST = VERBS | NO_ONE | {"no", "none", "neither", "not", "one", "what", "which"}
+NO_THING = known_words("no_thing") | {"chapter", "document", "example", "guide", "page", "section"}
 ASIDE = re.compile(r"\([^()]*\)")
 MINE = re.compile(r"\b(?:its|their|itself|themselves|he|she|they)\b")  # of the subject that isn't said
 WHERE = frozenset({"in", "at", "under", "to", "into"})
@@ -109,9 +110,9 @@ def _subject(clause: Clause, sentence: str) -> Iterator[Asked]:
 def _is_asked_for(clause: Clause) -> bool:
     """Whether the subject is one thing or person that another word may be said for."""
     words = clause.subject.lower().split()
-    is_named = clause.subject != "I" and len(words) <= SUBJECT and words[0] not in VERBS | NOTHING | NO_ONE
+    is_named = clause.subject != "I" and len(words) <= SUBJECT and words[0] not in NO_FIRST
     is_one = clause.auxiliary not in ("do", "are", "were", "have")  # `What are`: how many?
-    return is_named and is_one and (NO_THING | PARTS).isdisjoint(words)
+    return is_named and is_one and NO_THING.isdisjoint(words)
 
 
 def _after_value(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:
