@@ -249,8 +249,8 @@ class _Writer:
     def _kind(self) -> str:
         """What the subject is called: by the header above it, by its form, else a term."""
         kind, is_english = self.fact.kind, self.language.code == "en"
-        own = (lowered(kind) if kind else called(self.fact.subject)) if is_english else kind
-        return own or self.language.word("kind")
+        kind = kind or (called(self.fact.subject) if is_english and self.fact.relation == "meaning" else "")
+        return (lowered(kind) if kind and is_english else kind) or self.language.word("kind")
 
     @cached_property
     def _needs_place(self) -> bool:

@@ -36,8 +36,8 @@ ANOTHER = re.compile(r"(?<=\band )\w+ing\b|(?<=\bor )\w+ing\b")  # `Pausing and 
 SAYS = THIRD_PERSON | MORE_VERBS
 TAKES_TWO = re.compile(r"\s(?:you|we|i|they|it|he|she)\s", re.IGNORECASE)
 YOU_DO = re.compile(r"\byou (?:must|should|need|have to|will|may|can|could|first)\b")
-KINDS = known_words("kinds")
-PREPOSITIONS, PARTICIPLES = known_words("prepositions"), known_words("participles")
+KINDS, HAVE = known_words("kinds"), ("has", "have", "had")
+PARTICIPLES, AFTER_PERFECT = known_words("participles"), known_words("prepositions") | DETERMINERS | {""}
 # Behind a verb: `will instruct you to`, `reschedule you.`
 ADDRESSED = re.compile(r"(?<=[a-z] )you(?= (?:to|with|about|when|from|if)\b|[.,;?!]|$)")
 AUXILIARIES = known_words("auxiliaries")
@@ -190,7 +190,7 @@ def clause_of(sentence: str) -> Clause | None:
         plain = word.lower()
         if words[number - 1].lower() in ENDS_SUBJECT or words[number - 1][-1:] in ",;:—)":
             return None
-        if plain in AUXILIARIES or NEGATIVE.fullmatch(plain) or _is_perfect(words, number):
+        if plain in AUXILIARIES or NEGATIVE.fullmatch(plain) or (plain in HAVE and _is_perfect(words, number)):
             return _with_auxiliary(lead, words, number, codes)
         if _is_verb(words, number):
             return _with_verb(lead, words, number, codes)
@@ -210,11 +210,8 @@ def led(sentence: str) -> tuple[str, str]:
 
 def _is_perfect(words: list[str], number: int) -> bool:
     """`has been changed`, `have moved to`: no `has limited memory`."""
-    if words[number].lower() not in ("has", "have", "had") or number + 1 == len(words):
-        return False
-    following, *after = [word.lower() for word in words[number + 1 : number + 3]]
-    is_past = following.endswith("ed") and (not after or after[0] in DETERMINERS or after[0] in PREPOSITIONS)
-    return following in PARTICIPLES or is_past
+    following, after = [word.lower() for word in [*words[number + 1 : number + 3], "", ""][:2]]
+    return following in PARTICIPLES or (following.endswith("ed") and after in AFTER_PERFECT)
 
 
 def _is_verb(words: list[str], number: int) -> bool:
