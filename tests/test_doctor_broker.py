@@ -18,7 +18,7 @@ from ftq.doctor.broker import broker
 from ftq.doctor.findings import Check, Finding, examine
 from ftq.doctor.workers import workers
 from ftq.settings import Settings
-from tests.tools import PATIENCE, free_port, listens, until
+from tests.tools import PATIENCE, free_port, freeze, listens, until
 from worker.host import broker as embedded
 
 pytestmark = pytest.mark.slow
@@ -221,7 +221,7 @@ def test_a_living_worker_answers_and_its_clock_is_compared(tmp_path: Path, monke
         late = [finding.level for finding in workers(machine.settings, lambda: time.time() + 500)]
         assert late == ["ok", "problem"]
         monkeypatch.setattr("ftq.doctor.workers.ANSWER_SECONDS", 1.0)
-        machine.workers[0].signal(19)  # stopped: alive by the database for a while, but mute
+        freeze(machine.workers[0].process.pid)  # alive by the database for a while, but mute
         (mute,) = workers(machine.settings)
         assert "doesn't answer through this broker" in mute.message
         machine.workers[0].signal(18)

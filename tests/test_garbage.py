@@ -196,7 +196,7 @@ def test_what_nobody_foresaw_costs_a_connection_and_no_worker(trusting: Bench, s
     assert trusting.workers[0].child() == child
     told = re.findall(r"dropped from the queue cpu: it (.*) \(number 1\)", log.read_text())
     assert [why.startswith(messages.FELL_OVER) for why in told] == [True, True]
-    assert not trusting.redis().hlen("unacked")
+    until(lambda: not trusting.redis().hlen("unacked"))  # the last one is acknowledged while it is at work
 
 
 def without_id(sent: Message) -> bytes:
