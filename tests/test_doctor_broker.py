@@ -31,7 +31,6 @@ Serve = Callable[..., str]
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine may have others' work to do: how soon a server answers is no finding."""
     monkeypatch.setattr(doctor, "SLOW_MS", 1000 * PATIENCE)
-    monkeypatch.setattr("ftq.queue.QUICK_SECONDS", PATIENCE)
 
 
 def test_a_broker_that_is_far_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
