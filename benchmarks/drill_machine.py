@@ -85,7 +85,7 @@ class Machine:
     def stop_broker(self, number: int = signal.SIGKILL) -> None:
         if self.broker:
             self.broker.send_signal(number)
-            self.broker.wait(timeout=20)
+            self.broker.wait(timeout=120)
 
     def wipe_broker(self) -> None:
         """Its data; only while it is down."""
@@ -95,7 +95,7 @@ class Machine:
         """A connection to the broker that may do everything."""
         import redis
 
-        return redis.Redis(unix_socket_path=str(self.settings.broker_socket), socket_timeout=5)
+        return redis.Redis(unix_socket_path=str(self.settings.broker_socket), socket_timeout=60)
 
     def published(self, run: Run) -> RunDir:
         """What the run has made, for the verdict."""

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests import database_server, forked
-from tests.tools import Bench
+from tests.tools import PATIENCE, Bench
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
 _NUMBERS = count(1)  # of databases
@@ -37,6 +37,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FTQ_HOME", str(tmp_path / "artifacts"))
     return tmp_path / "artifacts"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of this process waits for a broker that a busy machine or disk holds up; a person's gives it up."""
+    monkeypatch.setattr("ftq.queue.QUICK_SECONDS", PATIENCE)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from gateway import program
 from gateway.app import make_app
+from tests.tools import PATIENCE
 
 Model = TypeVar("Model", bound=openai.BaseModel)
 OURS = {"user_provided_suffix"}  # OpenAI's answers have it, its clients' types don't
@@ -58,7 +59,7 @@ def serving(app: Starlette, port: int = 0) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(PATIENCE)
 
 
 def answers(url: str, process: subprocess.Popen[Any]) -> bool:

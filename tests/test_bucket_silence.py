@@ -297,7 +297,7 @@ def machine(site: Site) -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_a_run_says_what_waits_for_the_bucket_and_what_is_in_it(site: Site, machine: Any) -> None:
-    run = site.here.submit("one", {"train": {"1": "wait"}}, max_steps=200, save_steps=5)
+    run = site.here.submit("one", {"train": {"1": "wait"}}, max_steps=600, save_steps=5)  # 15 s until it waits
     machine.start_worker(name="a1")
     said = lambda part: any(part in event.message for event in site.here.client.store.events(run.id))  # noqa: E731
     until(lambda: said("is in the bucket"))
@@ -317,4 +317,4 @@ def test_a_run_says_what_waits_for_the_bucket_and_what_is_in_it(site: Site, mach
     steps = {event.data["step"]: event.message for event in events if event.kind == "checkpoint" and event.data}
     assert steps[5] == "checkpoint at step 5, on its way to the bucket"
     told = json.loads((machine.settings.home / run.id / "adapter" / "steps.json").read_text())["steps"]
-    assert told == list(range(1, 201))
+    assert told == list(range(1, 601))

@@ -18,7 +18,7 @@ from ftq.doctor.broker import broker
 from ftq.doctor.findings import Check, Finding, examine
 from ftq.doctor.workers import workers
 from ftq.settings import Settings
-from tests.tools import PATIENCE, free_port, listens, until
+from tests.tools import PATIENCE, free_port, freeze, listens, until
 from worker.host import broker as embedded
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,6 @@ Serve = Callable[..., str]
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine may have others' work to do: how soon a server answers is no finding."""
     monkeypatch.setattr(doctor, "SLOW_MS", 1000 * PATIENCE)
-    monkeypatch.setattr("ftq.queue.QUICK_SECONDS", PATIENCE)
 
 
 def test_a_broker_that_is_far_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +220,7 @@ def test_a_living_worker_answers_and_its_clock_is_compared(tmp_path: Path, monke
         late = [finding.level for finding in workers(machine.settings, lambda: time.time() + 500)]
         assert late == ["ok", "problem"]
         monkeypatch.setattr("ftq.doctor.workers.ANSWER_SECONDS", 1.0)
-        machine.workers[0].signal(19)  # stopped: alive by the database for a while, but mute
+        freeze(machine.workers[0].process.pid)  # alive by the database for a while, but mute
         (mute,) = workers(machine.settings)
         assert "doesn't answer through this broker" in mute.message
         machine.workers[0].signal(18)

@@ -49,8 +49,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     process.stderr.close()
     assert process.wait(timeout=PATIENCE) == 0
     assert said.endswith("stopped\n")
-    left = subprocess.run(["pgrep", "-af", str(folder)], capture_output=True, text=True).stdout
-    assert left == ""
+    until(lambda: not subprocess.run(["pgrep", "-af", str(folder)], stdout=subprocess.PIPE).stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +118,7 @@ def test_infer_answers_on_stdout_alone(done: dict[str, str]) -> None:
 @pytest.mark.long
 def test_a_stage_that_is_killed_goes_on_from_its_checkpoint(up: Path) -> None:
     sent = ftq("submit", "--model", "./tiny", "--set", "save_steps=5", "--set", "logging_steps=1",
-               "--set", "epochs=12", *OPTIONS, "--json")  # fmt: skip
+               "--set", "epochs=40", *OPTIONS, "--json")  # fmt: skip
     run_id = json.loads(sent.stdout)["id"]
     with closing(Client(Settings.from_env())) as client:
         told = lambda kind: [one for one in client.store.events(run_id) if (one.stage, one.kind) == ("train", kind)]  # noqa: E731

@@ -132,7 +132,10 @@ def test_a_key_is_told_once_for_all_workers(home: Path) -> None:
 
 
 @pytest.mark.long
-def test_other_queues_and_priorities_go_on_and_the_command_that_is_told_mends_it(bench: Bench) -> None:
+def test_other_queues_and_priorities_go_on_and_the_command_that_is_told_mends_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftq.doctor.workers.ANSWER_SECONDS", PATIENCE)
     if not shutil.which("redis-cli"):
         pytest.skip("no redis-cli: apt-get install redis-tools")
     theirs, key = bench.redis(), f"cpu{STEP}4"  # where a run of normal priority begins

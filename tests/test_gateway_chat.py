@@ -21,6 +21,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.applications import Starlette
 
+from benchmarks.drill_machine import tell
 from gateway import models
 from gateway.chat import reply
 from tests.adapters import write_adapter
@@ -387,7 +388,7 @@ def test_hang_ups_and_crashes_at_random_leave_nothing_behind(
                 if len(running) == 25:
                     _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 if number % 40 == 39 and (alive := [*servers(app).values()]):
-                    os.kill(chance.choice(alive).pid, signal.SIGKILL)
+                    tell(chance.choice(alive).pid, signal.SIGKILL)  # it may have just ended
             await asyncio.wait(running)
 
     with running(tmp_path / "home") as (app, how), openai.OpenAI(**how) as client:

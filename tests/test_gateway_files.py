@@ -187,8 +187,8 @@ def test_a_retry_that_overtakes_its_first_request_makes_one_file(
     def in_order(writer: Writer) -> None:
         finish(writer)
         number = int(writer.path.name.endswith("r"))
-        waiting.wait(60)
-        assert number == first_done or done[first_done].wait(60)
+        waiting.wait(PATIENCE)
+        assert number == first_done or done[first_done].wait(PATIENCE)
 
     def send(number: int) -> str:
         headers = {"x-stainless-retry-count": str(number)}
@@ -346,14 +346,14 @@ def test_a_long_upload_that_is_refused_gets_its_answer(home: Path) -> None:
             client.with_options(api_key="wrong").files.create(file=("a", data), purpose="fine-tune")
         chunks = iter([multipart(("purpose", None, b"fine-tune"), ("file", "a", data))])
         headers = {**FORM, "authorization": f"Bearer {secret}"}
-        assert httpx.post(f"{url}/v1/files", content=chunks, headers=headers).status_code == 400
+        assert httpx.post(f"{url}/v1/files", content=chunks, headers=headers, timeout=PATIENCE).status_code == 400
 
 
 def test_a_key_that_is_full_is_told_once(served: Served) -> None:
     sent: list[httpx.Request] = []
     hooks = {"request": [sent.append]}
     secret = key_of(served.app, "full", Limits(bytes=1000))
-    with httpx.Client(event_hooks=hooks) as http:
+    with httpx.Client(event_hooks=hooks, timeout=PATIENCE) as http:
         client = openai.OpenAI(base_url=f"{served.url}/v1", api_key=secret, http_client=http)
         first = client.files.create(file=b"x" * 600, purpose="batch")
         sent.clear()

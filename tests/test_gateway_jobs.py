@@ -790,8 +790,9 @@ def test_webhooks_tell_of_each_end_once_and_again_after_a_failure(site: Site) ->
     site.store.fail(site.begin(failed, "prepare"), RunError("user", "no", ""))
     site.client.fine_tuning.jobs.cancel(cancelled.id)
     other = Gateway(site.gateway.settings, site.gateway.options, site.gateway.client)
-    assert [webhooks.send_due(gateway, receiver.webhook) for gateway in (site.gateway, other)] == [3, 0]
     now = site.store.clock()
+    site.store.clock = lambda: now  # however long sending takes, what failed isn't due again
+    assert [webhooks.send_due(gateway, receiver.webhook) for gateway in (site.gateway, other)] == [3, 0]
     site.store.clock = lambda: now + 6
     assert [webhooks.send_due(gateway, receiver.webhook) for gateway in (site.gateway, other)] == [1, 0]
     receiver.close()

@@ -114,9 +114,9 @@ def test_a_key_counts_in_its_header_alone(target: Target) -> None:
         {"authorization": "Bearer " + "x" * 30_000}, {"x-api-key": secret}, {"api-key": secret},
         {"cookie": f"authorization=Bearer {secret}; api_key={secret}"},
     ):  # fmt: skip
-        assert httpx.get(f"{target.url}/v1/models", headers=headers).status_code == 401, headers
+        assert httpx.get(f"{target.url}/v1/models", headers=headers, timeout=PATIENCE).status_code == 401, headers
     for query in (f"api_key={secret}", f"key={secret}", f"access_token={secret}", f"authorization=Bearer+{secret}"):
-        answer = httpx.get(f"{target.url}/v1/models?{query}")
+        answer = httpx.get(f"{target.url}/v1/models?{query}", timeout=PATIENCE)
         assert answer.status_code == 401 and secret not in answer.text
 
 
@@ -126,7 +126,7 @@ def test_no_page_of_another_site_reads_or_sends_anything(target: Target) -> None
     known = asks | {"authorization": f"Bearer {target.secret}"}
     for method in ("OPTIONS", "GET", "HEAD", "TRACE", "PUT"):
         for headers in (asks, known):
-            answer = httpx.request(method, f"{target.url}/v1/models", headers=headers)
+            answer = httpx.request(method, f"{target.url}/v1/models", headers=headers, timeout=PATIENCE)
             assert not [name for name in answer.headers if name.startswith("access-control")]
             wanted = (200 if method in ("GET", "HEAD") else 405) if "authorization" in headers else 401
             assert answer.status_code == wanted, method
@@ -303,7 +303,7 @@ def test_paths_of_the_server_are_told_to_admins_alone(target: Target, monkeypatc
         (target.secret, "…/adapter is broken", "Look into …/log."),
         (admin, f"{place} is broken", f"Look into {place}/log."),
     ):
-        answer = httpx.get(f"{target.url}/ftq/v1/runs", headers={"authorization": f"Bearer {secret}"})
+        answer = httpx.get(f"{target.url}/ftq/v1/runs", headers={"authorization": f"Bearer {secret}"}, timeout=PATIENCE)
         assert answer.json()["error"]["ftq"] == {"kind": "FtqError", "message": message, "hint": hint}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ftq.settings import Settings
-from tests.tools import PATIENCE, Bench, until
+from tests.tools import PATIENCE, Bench, freeze, until
 from worker.host import health
 
 HOST = socket.gethostname()
@@ -73,7 +73,7 @@ def test_a_frozen_worker_fails_and_a_thawed_one_is_healthy_again(
 ) -> None:
     monkeypatch.setattr(health, "ANSWER_SECONDS", PATIENCE)
     worker = machine.workers[0]
-    worker.signal(signal.SIGSTOP)
+    freeze(worker.process.pid)
     asked = ask(machine)
     worker.signal(signal.SIGCONT)
     assert asked.returncode == 1

@@ -241,7 +241,8 @@ def test_nobody_asks_without_the_key_and_the_key_is_in_no_command_line(pool: Poo
     with pool.server(file) as server:
         assert server._key not in Path(f"/proc/{server.pid}/cmdline").read_text()
         assert Path(server._socket).parent.stat().st_mode & 0o777 == 0o700
-        with httpx.Client(transport=httpx.HTTPTransport(uds=server._socket), base_url="http://llama") as stranger:
+        transport = httpx.HTTPTransport(uds=server._socket)
+        with httpx.Client(transport=transport, base_url="http://llama", timeout=PATIENCE) as stranger:
             assert stranger.post("/tokenize", json={"content": "x"}).status_code == 401
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import openai
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from cli.main import main
@@ -21,6 +22,7 @@ from ftq.errors import RunError, UserError
 from ftq.notify.addresses import Address, addresses
 from ftq.notify.send import MISSING
 from ftq.servers import NOT_FOR_STAGES
+from ftq.store.gateway.tables import webhooks
 from ftq.store.gateway.webhooks import FIRST_WAIT
 from ftq.store.store import RunStore
 from tests.test_store import Clock, clock, store, url
@@ -292,7 +294,7 @@ def test_two_workers_tell_once(tmp_path: Path, receiver: Receiver) -> None:
     with Bench(tmp_path / "artifacts", **environ) as bench:
         for _ in range(2):
             bench.start_worker("cpu,gpu")
-        until(lambda: len(bench.client.store.workers()) == 2)
+        until(lambda: len(bench.client.store.workers()) == 2 and begun(bench.client.store))
         bench.submit("one")
         bench.submit("two", {"train": {"1": "user"}})
         until(lambda: len(receiver.taken) == 2)
@@ -303,3 +305,9 @@ def test_two_workers_tell_once(tmp_path: Path, receiver: Receiver) -> None:
         ]
         logs = "".join(log.read_text() for log in bench.client.settings.home.rglob("*.log"))
         assert SECRET not in logs
+
+
+def begun(store: RunStore) -> bool:
+    """Whether a notifier has had its first turn: what ended before isn't told."""
+    with store.reading() as db:
+        return db.scalar(sa.select(webhooks.c.id)) is not None

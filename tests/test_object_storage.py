@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.drill_machine import Machine, Worker
+from benchmarks.drill_machine import Machine, Worker, tell
 from ftq.client.view import as_dict
 from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
@@ -148,7 +148,7 @@ def test_another_machine_resumes_from_the_checkpoint_that_a_killed_one_has_sent(
     site.wait_for_a_checkpoint(run.id)
     stage = first.stage_pid(site.here.client.find("one"))
     worker.signal(signal.SIGKILL)
-    os.kill(stage, signal.SIGKILL)
+    tell(stage, signal.SIGKILL)  # it may have noticed
     site.here.end_leases()
     site.machine("b").start_worker(name="b1")
     site.here.wait_for_all()

@@ -222,7 +222,7 @@ def test_real_workers_behind_a_bouncer_that_is_restarted(bouncer: Callable[..., 
 
 
 def test_who_stands_still_in_a_transaction_holds_nobody_up(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few, "IDLE_SECONDS", 3.0)
+    monkeypatch.setattr(few, "IDLE_SECONDS", 10.0)
     with contextlib.closing(RunStore(postgres)) as frozen, contextlib.closing(RunStore(postgres)) as other:
         frozen.create("abc", "first", SPEC, "hash")
         with pytest.raises(Unavailable), frozen.writing() as db:
@@ -235,7 +235,7 @@ def test_who_stands_still_in_a_transaction_holds_nobody_up(postgres: str, monkey
 def test_who_stands_still_while_files_are_renamed_keeps_the_stage(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few, "IDLE_SECONDS", 2.0)
+    monkeypatch.setattr(few, "IDLE_SECONDS", 5.0)
     with contextlib.closing(RunStore(postgres)) as frozen, contextlib.closing(RunStore(postgres)) as other:
         frozen.create("abc", "first", SPEC, "hash")
         token = frozen.claim("abc", "prepare", 1, "w1", LEASE)
@@ -243,7 +243,7 @@ def test_who_stands_still_while_files_are_renamed_keeps_the_stage(
         taker = threading.Thread(target=other.expire_attempt, args=("abc", "prepare", 1))
         with frozen.hold(token, LEASE):
             taker.start()
-            taker.join(3)
+            taker.join(8)
             assert taker.is_alive()
         taker.join(PATIENCE)
         assert not taker.is_alive()

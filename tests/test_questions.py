@@ -143,7 +143,7 @@ def test_the_demos_model_answers_by_the_command_line(real: Bench) -> None:
 
     def infer(*arguments: str, prompts: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from cli.main import main; main()", "infer", "mine", *arguments]
-        return subprocess.run(command, env=real.environment, input=prompts, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=real.environment, input=prompts, capture_output=True, text=True, timeout=300)
 
     prompts = "Name a colour.\n" + "word " * 20_000 + "\nName a fish.\n"
     drawn = ("--temperature", "1", "--seed", "7", "--max-tokens", "4")

@@ -67,7 +67,7 @@ def test_a_run_goes_through_its_stages(bench: Bench) -> None:
         "run.json", "documents", "logs", "dataset", "adapter", "metrics.jsonl", "merged", "model-q4_k_m.gguf",
         "answers.jsonl", "eval.json",
     }  # fmt: skip
-    assert bench.waiting() == 0
+    until(lambda: bench.waiting() == 0)
 
 
 def test_priorities_and_first_come_first_served_within_one(bench: Bench) -> None:
@@ -95,6 +95,7 @@ def test_a_run_that_was_handed_back_keeps_its_place(bench: Bench) -> None:
 
 
 def test_no_worker_hoards_a_message(bench: Bench) -> None:
+    bench.environment["FTQ_HASTE"] = str(PATIENCE)  # what is slowly begun isn't sent again: it would count as waiting
     for name in "abcd":
         bench.submit(name, WAITS if name in "ab" else None)
     bench.start_worker()
@@ -208,6 +209,7 @@ def test_a_frozen_worker_comes_too_late(bench: Bench) -> None:
         freeze(*filter(None, (busy.process.pid, busy.child(), stage)))
     bench.end_leases()
     until(lambda: bench.has("one", "lost", "train"))
+    until(lambda: bench.run("one").stage("train").attempt > frozen and bench.run("one").status == "running")
     busy.signal(signal.SIGCONT)
     tell(stage, signal.SIGCONT)
     bench.wait_for_all()
@@ -228,7 +230,7 @@ def test_a_waiting_run_goes_on_after_the_broker_lost_its_data(bench: Bench) -> N
     bench.submit("running", WAITS)
     bench.submit("waiting")
     bench.start_worker()
-    until(lambda: bench.has("running", "started", "train") and bench.waiting() == 1)
+    until(lambda: bench.has("running", "started", "train") and bench.waiting() >= 1)
     bench.stop_broker()
     bench.wipe_broker()
     assert not (bench.settings.home / "broker").exists()

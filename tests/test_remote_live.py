@@ -248,7 +248,7 @@ def test_only_listed_files_below_the_run_are_told(served: tuple[Any, str, str], 
              "logs", "logs%2F..%2Fmodel-q8_0.gguf", "a%00b", "", "logs%2F", "%2e%2e/bbbb2222/run.json"]  # fmt: skip
     for name in names:
         headers = {"authorization": f"Bearer {secret}"}
-        answer = httpx.get(f"{url}/ftq/v1/runs/aaaa1111/files/{name}", headers=headers)
+        answer = httpx.get(f"{url}/ftq/v1/runs/aaaa1111/files/{name}", headers=headers, timeout=PATIENCE)
         assert answer.status_code == 404, name
 
 

@@ -181,6 +181,7 @@ def test_no_secret_stands_anywhere_after_a_run(world: World, tmp_path: Path) -> 
     worker = world.machine.start_worker()
     world.start_flower()
     given = until(lambda: process_environment(world.machine))
+    until(lambda: world.machine.client.find("good").id in world.said.get("ps", ""))  # it has been looked at
     world.machine.let_go("good")
     until(lambda: all(run.is_finished for run in world.machine.client.all()))
     assert {run.name: run.status for run in world.machine.client.all()} == {"good": "succeeded", "bad": "failed"}

@@ -24,7 +24,7 @@ from ftq.files.run_dir import STAGES, RunDir, read_jsonl, write_json
 from ftq.settings import Settings
 from tests.forked import Forked
 from tests.tiny import make_run, make_tiny_model
-from tests.tools import Bench, gone, until
+from tests.tools import PATIENCE, Bench, gone, until
 from worker.attempt import stage_process
 from worker.attempt.keeper import Keeper, Standby
 from worker.attempt.stage_process import StageProcess
@@ -271,6 +271,7 @@ def test_free_memory_is_a_part_of_the_memory() -> None:
 
 
 def test_the_next_one_waits_until_the_worker_has_nothing_to_do(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.attempt.keeper.IDLE_SECONDS", PATIENCE)
     keeper.idle()
     keeper.busy()
     assert keeper._timer and keeper._timer.finished.is_set()

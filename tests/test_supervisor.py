@@ -372,13 +372,15 @@ def test_a_killed_process_is_explained_and_tried_again_after_a_wait(rig: Rig, mo
     sent: list[int] = []
     monkeypatch.setattr(queue, "send", lambda _, run: sent.append(run.stages[0].attempt))
     rig.submit("r", {"prepare": {"1": "kill", "2": "kill"}})
+    now = time.time()
+    rig.store.clock = lambda: now  # however long the processes take, the wait of 2 s isn't over
     assert [rig.supervisor.run("r", "prepare", attempt) for attempt in (1, 2, 3)] == [False] * 3
     why = "prepare was killed by signal 9: a memory limit, or kill -9"
     assert rig.messages("lost") == [why, f"{why}; tried again in 2 s, as it was lost 2 times in a row"]
     assert sent == [2]  # nobody would take the third one yet
     stage = rig.store.get("r").stages[0]
     assert (stage.status, stage.attempt, stage.tries, stage.losses) == ("queued", 3, 0, 2)
-    rig.store.clock = lambda: time.time() + 2
+    rig.store.clock = lambda: now + 2
     assert rig.supervisor.run("r", "prepare", 3) is True
 
 
@@ -692,9 +694,9 @@ def _supervise(home: Path, lease_seconds: float) -> None:
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_stage_ends_by_itself_without_its_supervisor(rig: Rig, tmp_path: Path, blow: int) -> None:
-    folder = rig.submit("r", done=1, max_steps=400, save_steps=1000)
+    folder = rig.submit("r", done=1, max_steps=100_000, save_steps=100_000)  # never at its end
     rig.store.close()
-    child = multiprocessing.get_context("fork").Process(target=_supervise, args=(tmp_path, 60 if blow == 9 else 5))
+    child = multiprocessing.get_context("fork").Process(target=_supervise, args=(tmp_path, 60 if blow == 9 else 15))
     child.start()
     pid = rig.wait_for("started")["pid"]
     until(lambda: (rig.store.get("r").stage("train").progress or {}).get("step"))

@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ftq import programs
+from ftq.errors import FtqError
 from ftq.settings import Settings
 from ftq.store.store import RunStore
 from tests.tools import PATIENCE, free_port
@@ -62,6 +64,13 @@ def test_a_part_that_cannot_be_started_again_ends_nothing(one: Up, capsys: pytes
     said = capsys.readouterr().err
     assert "x can't be started: [Errno 2] No such file or directory" in said
     assert said.count("x ended with exit code 1: starts again in") == 2
+
+
+def test_workers_that_end_while_they_start_are_not_waited_for(one: Up) -> None:
+    one.workers = [one._start_part("w1", lambda: one._spawn(["false"], "w1.log", {}))]
+    with closing(RunStore(one.settings.database_url)) as store, pytest.raises(FtqError) as ended:
+        one._wait_until_ready(store)
+    assert ended.value.text == f"all workers ended while they started\nTheir logs are in {one.logs}"
 
 
 def test_a_broker_that_a_killed_ftq_up_left_is_replaced_and_ends_with_this_one(

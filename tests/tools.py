@@ -78,12 +78,20 @@ def succeed(store: RunStore, run_id: str, *stages: str, attempt: int = 1, key: s
 
 
 def free_port() -> int:
-    """A port that is still free when its server takes it: the system gives only higher ones to whoever asks for any."""
+    """A port that is still free when its server takes it, and when it does so again after a stop.
+
+    The system gives only higher ones to whoever asks for any. Each of the test processes that run side by side has its
+    own, and gives none of them twice.
+    """
     while True:
-        port = secrets.choice(range(10_000, 32_000))
+        port = _PORTS.pop(secrets.randbelow(len(_PORTS)))
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+_NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = list(range(10_000 + _NUMBER, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 def listens(port: int) -> bool:

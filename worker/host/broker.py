@@ -16,7 +16,7 @@ from ftq.files.abilities import no_socket
 from ftq.settings import Settings
 from worker.machine.leash import leashed
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0  # a busy machine, a slow disk
 
 
 def start(settings: Settings) -> subprocess.Popen[bytes]:
@@ -96,9 +96,10 @@ def wait(settings: Settings, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             break
         time.sleep(0.02)
+    late = f" in {START_SECONDS:.0f} s" if process.poll() is None else ""
     process.kill()
     log = settings.home / "broker" / "valkey.log"
-    raise FtqError(f"the embedded broker didn't start in {START_SECONDS:.0f} s{_last_words(log)}", f"Its log: {log}")
+    raise FtqError(f"the embedded broker didn't start{late}{_last_words(log)}", f"Its log: {log}")
 
 
 def _last_words(log: Path) -> str:

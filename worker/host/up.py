@@ -34,7 +34,7 @@ from worker.host.folders import try_all
 from worker.machine import hardware
 from worker.machine.leash import leashed
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0  # a busy machine imports for long
 SOON, LATE, SOUND = 1.0, 60.0, 60.0  # waits before a dead part is started again; a part that lived so long was sound
 WORKER = programs.WorkerOptions.module  # tests put a worker here whose stages take no time
 
@@ -188,6 +188,8 @@ class Up:
                 if waits := next((one.waits for one in live if one.waits), ""):
                     say(f"          They wait for their bucket: {waits}")
                 return
+            if all(one.process.poll() is not None for one in self.workers):
+                raise FtqError("all workers ended while they started", f"Their logs are in {self.logs}")
             time.sleep(0.1)
         if not self.stopping:
             raise FtqError(f"no worker was ready within {READY_SECONDS:.0f} s", f"Their logs are in {self.logs}")
