@@ -556,11 +556,19 @@ def test_only_values_in_programs_are_asked_for_as_types() -> None:
 
 
 def test_a_kind_has_its_article() -> None:
-    for kind, article in (("Article", "an"), ("Unit", "a"), ("Hour", "an"), ("URL", "a"), ("Pump", "a"), ("SKU", "an")):
+    an, a = ("Article", "Hour", "SKU"), ("Unit", "URL", "Pump", "Note", "Setting")
+    for kind, article in [*((kind, "an") for kind in an), *((kind, "a") for kind in a)]:
         table = f"| {kind} | Price |\n|---|---|\n| Oak | 5 EUR |\n| Elm | 7 EUR |\n"
         rows, _, _ = rows_of(facts_of(table, "a.md"), Options(language="en", refusals=0, exposures=48))
         there = [row.instruction for row in rows if "s there a" in row.instruction]
         assert there and all(f"here {article} {kind}".lower() in question.lower() for question in there)
+
+
+def test_a_column_of_names_says_nothing_of_what_they_are() -> None:
+    for kind, is_told in (("Name", False), ("Setting", True)):
+        table = f"| {kind} | Description |\n|---|---|\n| `port` | Where it listens for others. |\n"
+        rows, _, _ = rows_of(facts_of(table, "a.md"), Options(language="en", refusals=0, exposures=48))
+        assert any(f" {kind.lower()} " in row.instruction.lower() for row in rows) is is_told
 
 
 def test_names_stay_as_they_are_given() -> None:

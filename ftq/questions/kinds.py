@@ -8,7 +8,7 @@ from functools import lru_cache
 from ftq.facts.checks import RECENT, known_words
 from ftq.facts.fact import Fact
 from ftq.facts.rules.defaults import REQUIRED
-from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural
+from ftq.facts.rules.english import SAYS, as_purpose, as_serving, is_plural, lowered
 from ftq.questions.wordings import Language
 
 INDIRECT = re.compile(r"(?:How|Why|What|When|Where|Who|Which) \w")
@@ -42,7 +42,10 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
     re.IGNORECASE,
 )
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
-VOWEL = re.compile(r"(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest)|[FHLMNRSX](?=[A-Z])", re.IGNORECASE)
+VOWEL = re.compile(r"(?i:(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest))|[FHLMNRSX](?=[A-Z])")
+NAMES = frozenset(
+    {"name", "names", "title", "nom", "nombre", "naam", "titel", "bezeichnung"}
+)  # headers that say no more
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
 NEEDED = {"required": True, "mandatory": True, "optional": False}
 CALLED = ("option", "variable", "command", "setting")
@@ -96,6 +99,13 @@ def relation_of(fact: Fact, language: Language) -> str:
 
 def _is_count(fact: Fact, language: Language) -> bool:
     return language.has("count") and is_plural(fact.attribute) and kind_of(fact.value) == "number"
+
+
+def kind_word(fact: Fact, language: Language) -> str:
+    """What the subject is called: by the header above it, by its form, else a term."""
+    kind, is_english = "" if fact.kind.lower() in NAMES else fact.kind, language.code == "en"
+    kind = kind or (called(fact.subject) if is_english and fact.relation == "meaning" else "")
+    return (lowered(kind) if kind and is_english else kind) or language.word("kind")
 
 
 def called(subject: str) -> str:

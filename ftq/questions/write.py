@@ -13,8 +13,8 @@ from ftq.facts.fact import Fact
 from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS
+from ftq.questions import kinds
 from ftq.questions.english import Asked, questions_on
-from ftq.questions.kinds import called, described_form, is_needed, is_vague, is_yes, kind_of, relation_of, with_article
 from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
@@ -62,14 +62,14 @@ def drafts(fact: Fact, language: Language, options: Options) -> list[Draft]:
 class _Writer:
     def __init__(self, fact: Fact, language: Language, options: Options) -> None:
         self.fact, self.language, self.options = fact, language, options
-        self.relation = relation_of(fact, language)
+        self.relation = kinds.relation_of(fact, language)
         self.lots, self.place = Lots(options.seed, fact.key), place_of(fact)
 
     def forward(self, count: int) -> Iterator[Draft]:
         """From the subject to the value; ways to ask that fit the kind of value come first."""
         says = self.language.templates(self.relation, "say") or self.language.templates(self.fact.relation, "say")
         answers = _answers(self.fact, says or ["{value}"], self.language)
-        typed = self.language.own(self.relation, f"ask_{kind_of(self.fact.value)}")
+        typed = self.language.own(self.relation, f"ask_{kinds.kind_of(self.fact.value)}")
         general = self._ordered(self.language.templates(self.relation, "ask"))
         general.sort(key=lambda template: template != AS_IT_IS)
         templates = [one for pair in zip_longest(self._ordered(typed), general) for one in pair if one]
@@ -86,7 +86,7 @@ class _Writer:
         longest = SHORT if fact.relation == "attribute" else BACK
         templates = self.language.templates(relation, "back") if fact.relation not in ONE_WAY else []
         is_told = fact.relation == "meaning" and self.language.has("serves")
-        purpose = as_serving(fact.value, called(fact.subject) == "command") if is_told else ""
+        purpose = as_serving(fact.value, kinds.called(fact.subject) == "command") if is_told else ""
         if purpose and bare not in purpose.lower():
             templates = self._ordered(self.language.templates("serves", "back"))
             answers = _answers(fact, self.language.templates("serves", "say"), self.language)
@@ -99,10 +99,10 @@ class _Writer:
 
     def by_description(self, count: int) -> list[Draft]:
         """A default by what it is of: `How many workers run by default?`, `Does it ask first by default?`"""
-        fact, (form, purpose) = self.fact, described_form(self.fact)
+        fact, (form, purpose) = self.fact, kinds.described_form(self.fact)
         answers = [fact.value, *_answers(fact, self.language.own("default", "described_say"), self.language)]
         if form == "does":
-            yes = self.language.word("yes" if is_yes(fact.value) else "no")
+            yes = self.language.word("yes" if kinds.is_yes(fact.value) else "no")
             answers = [f"{yes} {answer}" for answer in answers[1:]]
         forms = (form, "described") if form.startswith("counted") else (form,)
         templates = [one for form in forms for one in self._ordered(self.language.own("default", form))]
@@ -211,7 +211,7 @@ class _Writer:
 
     def _filled(self, template: str, given: dict[str, str]) -> str:
         text = template.format(**self._parts, **given)
-        text = with_article(text, self._parts["kind"]) if "a {kind}" in template else text
+        text = kinds.with_article(text, self._parts["kind"]) if "a {kind}" in template else text
         return plural(text, self._parts["subject"]) if self.language.code == "en" else text
 
     @cached_property
@@ -232,7 +232,7 @@ class _Writer:
             "subject": subject,
             "attribute": attribute if self.relation != "cell" else quoted(fact.attribute, self.language, always=True),
             "value": quoted(value, self.language, always=True) if is_quoted else value,
-            "kind": self._kind,
+            "kind": kinds.kind_word(fact, self.language),
             "place": self.place,
         }
 
@@ -246,15 +246,8 @@ class _Writer:
         return names
 
     @cached_property
-    def _kind(self) -> str:
-        """What the subject is called: by the header above it, by its form, else a term."""
-        kind, is_english = self.fact.kind, self.language.code == "en"
-        kind = kind or (called(self.fact.subject) if is_english and self.fact.relation == "meaning" else "")
-        return (lowered(kind) if kind and is_english else kind) or self.language.word("kind")
-
-    @cached_property
     def _needs_place(self) -> bool:
-        return bool(self.fact.path) and (self.relation == "cell" or is_vague(self.fact))
+        return bool(self.fact.path) and (self.relation == "cell" or kinds.is_vague(self.fact))
 
 
 def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
@@ -269,7 +262,7 @@ def _answers(fact: Fact, says: list[str], language: Language) -> list[str]:
         return [f"{fact.subject}: {fact.value}"]
     if fact.relation in ("answer", "lead", "purpose", "condition", "page"):
         return [fact.value]
-    if language.code == "en" and (needed := is_needed(fact)) is not None:
+    if language.code == "en" and (needed := kinds.is_needed(fact)) is not None:
         return [f"{language.word('yes' if needed else 'no')} {fact.subject} is {fact.value.lower()}."]
     attribute = lowered(fact.attribute) if language.code == "en" else fact.attribute
     filled = [
