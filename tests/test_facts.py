@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftq.facts import ALL, Fact, facts_of, facts_of_json
+from ftq.facts import ALL, Cut, Fact, facts_in, facts_of, facts_of_json
 from ftq.facts.checks import is_sentence, is_subject
 from ftq.facts.inline import inline, sentences
 from ftq.facts.place import stem_of
 from ftq.facts.rules.english import as_purpose
-from ftq.facts.rules.terms import option_name
+from ftq.facts.rules.terms import TOO_MANY, option_name
+from ftq.facts.structure import Document
 
 Short = tuple[str, str, str, int]
 
@@ -532,10 +533,65 @@ def test_what_a_wiki_shows_is_said(source: str, said: str) -> None:
 
 def test_fields_of_notes_are_definitions() -> None:
     text = "# Bread\n\nTime:: 26 hours\nYield:: 2 loaves\n\n- Flour:: 1000 grams ^b\n- Salt:: 20 grams\n"
-    facts = [(fact.subject, fact.value) for fact in facts_of(text, "a.md", frozenset("D"))]
+    facts = [(fact.attribute, fact.value) for fact in facts_of(text, "a.md", frozenset("D"))]
     assert facts == [("Time", "26 hours"), ("Yield", "2 loaves"), ("Flour", "1000 grams"), ("Salt", "20 grams")]
 
 
 def test_a_time_or_a_date_is_no_number_to_blank() -> None:
     text = "# Shop\n\nThe shop opens at 10:30 on 12/03/2025 for the 70 guests of the house.\n"
     assert {fact.value for fact in facts_of(text, "a.md", frozenset("B"))} == {"70"}
+
+
+FIGURES = [
+    "87 kg", "20 g", "112", "1/2 tsp", "about 300 ml", "ca. 5 m", "€ 12.50", "EUR 3.20 per kg", "12,50 €", "20 kg.",
+    "+49 30 1234567", "(030) 123 45 67", "8:30", "Mo-Fr 8-18 Uhr", "-20–60 °C", "10% (members)", "2024-03-12",
+    "192.168.0.1", "100 km/h", "3 x 4 cm", "½ cup",
+]  # fmt: skip
+NO_FIGURES = [
+    "", "a little", "see page 5", "48 65 6c 6c 6f", "1 2 3 4 5 6", "8f3a9c2d", "8273648273648723", "page 5 of 7",
+    "3fa85f64-5717-4562-b3fc-2c963f66afa6", "5 of the cakes are without any sugar", "`8080`",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FIGURES)
+def test_a_figure_is_what_its_section_is_asked_for(text: str) -> None:
+    for source in (f"# Pump\n\n- Weight: {text}\n", f"# Pump\n\nWeight: {text}\n", f"# Pump\n\n**Weight:** {text}\n"):
+        assert facts_of(source, "a.md", frozenset("D")) == [
+            Fact("Pump", "attribute", text, "", ("Pump",), "a.md", 3, "D", "Weight")
+        ]
+
+
+@pytest.mark.parametrize("text", NO_FIGURES)
+def test_ids_dumps_and_sentences_are_no_figures(text: str) -> None:
+    facts = facts_of(f"# Pump\n\n- Weight: {text}\n- Size: 5\n", "a.md", frozenset("D"))
+    assert [fact.attribute for fact in facts if fact.relation == "attribute"] == ["Size"]
+
+
+@pytest.mark.parametrize(
+    "term", ["0000001f", "deadbeef", "a3b9c1d2e4", "12", "2024-01-02", "`port`", "Der Preis ist", "default", "type"]
+)
+def test_what_is_no_name_has_no_figure(term: str) -> None:
+    assert facts_of(f"# Pump\n\n- {term}: 17\n", "a.md", frozenset("D")) == []
+
+
+@pytest.mark.parametrize(
+    ("headings", "subject"),
+    [
+        ("# Pump\n\n## Technical data", "Pump"),
+        ("# Dough\n\n## Zutaten:", "Dough"),
+        ("# Pumps\n\n## Pump 7", "Pump 7"),
+        ("## Ingredients", "plum cake"),
+        ("", "plum cake"),
+    ],
+)
+def test_a_figure_is_that_of_the_thing_that_a_section_is_on(headings: str, subject: str) -> None:
+    facts = facts_of(f"{headings}\n\n- Weight: 3 kg\n", "food/plum-cake.md", frozenset("D"))
+    assert [fact.subject for fact in facts] == [subject]
+
+
+def test_a_list_of_very_many_figures_is_data_and_that_is_told() -> None:
+    lines = "".join(f"- Person {number // 26} {chr(97 + number % 26)}: {number}\n" for number in range(700))
+    cuts: list[Cut] = []
+    sections = Document(f"# Phones\n\n{lines}").sections()
+    assert [fact for section in sections for fact in facts_in(section, "a.md", frozenset("D"), cuts)] == []
+    assert {cut.what for cut in cuts} == {TOO_MANY} and sum(cut.count for cut in cuts) == 700

@@ -7,6 +7,7 @@ from typing import Literal
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.records.known import OPEN, SECTION
 from ftq.facts.rules.data import HALF, LONG, QUESTION, TWICE
+from ftq.facts.rules.terms import TOO_MANY
 from ftq.facts.text.mdx import INSTEAD
 from ftq.facts.text.mdx import UNKNOWN as EXPRESSION
 from ftq.facts.text.plain import NOT_TEXT, UNCLOSED
@@ -55,6 +56,7 @@ LIMITED: dict[str, tuple[Level, str]] = {
     "feature of front matter": ("note", "Write the others as headings with a sentence, or as a list."),
     "character of front matter": ("note", "Write into the page what is to be asked."),
     "row of a table": ("note", "Split the table under several headings, or save it as records."),
+    TOO_MANY: ("note", "Put them under several headings, or save them as a table or as records."),
     LONG: ("note", 'Save each as {"text": "..."}, a document of its own, or ask for it in a record.'),
     QUESTION: ("note", "If it has an answer, call the two question and answer: then they are a record."),
     VALUES: ("note", "Split the file, or save as records what is to be asked."),

@@ -12,6 +12,7 @@ from ftq.facts.text import signs
 from ftq.facts.text.signs import ENDS, PAUSES, asks
 
 WORDS = 45  # of a sentence at most
+DIGITS = 15  # of a figure at most
 RECENT = 1024  # texts whose checks are remembered: each rule asks of the same sentences
 LETTERS = re.compile(r"[^\W\d_]")
 NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
@@ -39,6 +40,7 @@ def known_phrases(name: str) -> frozenset[str]:
     return frozenset(phrase.strip() for phrase in KNOWN[name].replace("\n", "|").split("|") if phrase.strip())
 
 
+ABOUT = known_words("about")
 POINTING, NO_SUBJECT = known_words("pointing"), known_words("no_subject")
 EMPTY, NAVIGATION = known_phrases("empty"), known_phrases("navigation")
 APOSTROPHE = re.compile("['’]")
@@ -52,6 +54,11 @@ ELSEWHERE = re.compile(
 )
 LEADS_ELSEWHERE = ("above", "below", "the following", "this ", "previous ", "next ")  # one of which that has
 GENERATED = re.compile(r"@generated|(?:auto|automatically)[ -]?generated|do not edit", re.IGNORECASE)
+_FRACTIONS = "¼½¾⅓⅔⅛"
+_FIGURE = re.compile(
+    rf"[^\w\s`\"'<>]{{0,3}}[\d{_FRACTIONS}][\d{_FRACTIONS}.,:/×x'’()–-]{{0,24}}[^\W\d_]{{0,7}}[%°²³+*)/,;.]{{0,2}}[^\W\d_]{{0,8}}"
+)
+_UNIT = re.compile(r"[^\W\d_]{1,16}[.,]?|[^\W\d_]{0,8}[/·°%²³€$£¥µ×+&–—-][^\W\d_]{0,8}[²³]?\)?|\([^\W\d_]{1,16}\)")
 VERSION = re.compile(r"\[?v?\d{1,4}[.\d-]*[\w.+-]{0,20}\]?(?:\s*[-–(].{0,40})?")
 
 
@@ -114,6 +121,26 @@ def is_subject(text: str, longest: int = 6) -> bool:
     if parts[0].lower() in NO_SUBJECT or parts[0].lower() in POINTING or any(sign in plain for sign in "\\{}<>|=;\n"):
         return False
     return not (len(parts) == 1 and plain.islower() and plain.endswith("s") and plain.isascii())
+
+
+def is_figure(text: str) -> bool:
+    """A number with its unit, a price, a time, a telephone's number: `about 87 kg`; no id and no row of numbers."""
+    parts = text.split()
+    if not 0 < len(parts) <= 6 or len(text) > 40:
+        return False
+    figures = [number for number, part in enumerate(parts) if _FIGURE.fullmatch(part)]
+    if not figures or figures[0] > 1 or (figures[0] == 1 and not _goes_before(parts[0])):
+        return False
+    if any(sum(map(str.isdigit, part)) > DIGITS for part in parts):
+        return False
+    is_phone = text[0] in "+(0" and len(figures) == len(parts)
+    units = [part for number, part in enumerate(parts) if number not in figures and number > 0]
+    return len(units) <= 3 and all(map(_UNIT.fullmatch, units)) and (len(figures) <= 2 or is_phone)
+
+
+def _goes_before(word: str) -> bool:
+    """Whether a figure may follow: `about`, `EUR`, `€`, `Mo-Fr`."""
+    return word.strip(".").lower() in ABOUT or word.isupper() or len(word) < 3 or not word.isalpha()
 
 
 def is_navigation(path: tuple[str, ...]) -> bool:

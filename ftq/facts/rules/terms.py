@@ -6,10 +6,20 @@ import re
 from collections.abc import Iterator
 
 from ftq.facts.blocks import SENTENCE, Block, Bullets, Definitions, Item, Paragraph
-from ftq.facts.checks import EMPTY, is_readable, is_subject, words
+from ftq.facts.checks import (
+    EMPTY,
+    LETTERS,
+    NO_SUBJECT,
+    is_figure,
+    is_readable,
+    is_subject,
+    known_phrases,
+    known_words,
+    words,
+)
 from ftq.facts.fact import Fact
 from ftq.facts.inline import sentences
-from ftq.facts.place import Place, answer
+from ftq.facts.place import Place, answer, stem_of
 
 CODE = re.compile(r"`[^`]{1,200}`")
 SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")
@@ -26,6 +36,12 @@ MARK = re.compile(r"^(?::[a-z_+-]{2,30}:\s*)+")  # :tada:
 LABELS = re.compile(
     r"(?:step|phase|part|day|version|added|deprecated|since|type|default|returns?|example)\b", re.IGNORECASE
 )
+
+TOO_MANY = "figure in a section that has too many"
+FIGURES, LINES = 100, 400  # of a section, more are data; characters of a paragraph of such lines
+PARTS, DEFAULTS, SAYS = known_phrases("parts"), known_phrases("defaults"), known_words("says")
+NO_NAMES = EMPTY | DEFAULTS | NO_SUBJECT
+ID = re.compile(r"(?=\S*\d)(?=\S*[^\W\d_])\S{8,}|[0-9a-f]{6,}")
 
 
 def option(place: Place) -> Iterator[Fact]:
@@ -59,8 +75,18 @@ def option_name(code: str) -> tuple[str, str]:
 
 
 def definition(place: Place) -> Iterator[Fact]:
+    """Terms with what they mean, and what has a figure: `Weight: 87 kg`."""
+    figures: list[Fact] = []
     for block in place.section.blocks:
-        yield from _defined(place, block, in_list=False)
+        for fact in _defined(place, block, in_list=False):
+            if fact.relation == "attribute":
+                figures.append(fact)
+            else:
+                yield fact
+    if len(figures) <= FIGURES:
+        yield from figures
+    else:
+        place.cut(figures[0].line, TOO_MANY, len(figures))
 
 
 def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
@@ -76,7 +102,10 @@ def _defined(place: Place, block: Block, in_list: bool) -> Iterator[Fact]:
 
 def _item(place: Place, item: Item) -> Iterator[Fact]:
     text = item.text
-    if text is None or (len(item.blocks) == 1 and len(text.raw) < SENTENCE):
+    if text is None:
+        return
+    if len(item.blocks) == 1 and len(text.raw) < SENTENCE:
+        yield from _figures(place, text, in_list=True)
         return
     after = item.blocks[1] if len(item.blocks) > 1 else None
     if isinstance(after, Paragraph) and _is_term(text, text.inline.flat.rstrip(":")):
@@ -90,6 +119,9 @@ def _item(place: Place, item: Item) -> Iterator[Fact]:
 
 def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]:
     """`term: text` or `term - text`; in running text only under a bold or code term."""
+    if figures := _figures(place, paragraph, in_list):
+        yield from figures
+        return
     text = paragraph.inline.text
     bold = next(iter(paragraph.inline.bolds), "")
     if bold and text.startswith(bold) and bold[-1] in ":：.":
@@ -108,6 +140,36 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
     if not value and found and words(found[0].text) <= 4 and is_readable(found[0].text):
         value = found[0].text  # `port`: the number
     yield from _pair(place, term, value, paragraph.line)
+
+
+def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
+    """What each line gives a figure for, where all lines are such pairs or like them."""
+    facts: list[Fact] = []
+    if len(paragraph.raw) > LINES or not any(map(str.isnumeric, paragraph.raw)):  # most texts
+        return facts
+    for number, line in enumerate(paragraph.inline.text.split("\n"), start=paragraph.line):
+        cut = _cut(line)
+        if cut is None or not (in_list or cut[0].strip() in (":", "：")):
+            return []
+        term, value = ORNAMENT.sub("", line[: cut.start()].strip()), line[cut.end() :].strip()
+        if is_figure(value) and _has_figure(term):
+            facts.append(place.fact("D", "attribute", _owner(place), value, number, attribute=term))
+    return facts
+
+
+def _has_figure(term: str) -> bool:
+    """A name of what is measured; no id, and nothing in code, of which others tell the default."""
+    parts = term.split()
+    if not 0 < len(parts) <= 5 or LETTERS.search(term) is None or term.lower() in NO_NAMES:
+        return False
+    return not any(ID.fullmatch(part) or part.lower() in SAYS or "`" in part or "://" in part for part in parts)
+
+
+def _owner(place: Place) -> str:
+    """Whose figures a section has: the nearest heading's that names a thing, else the file's."""
+    headings = (heading.strip(" :") for heading in reversed(place.section.path))
+    named = (one for one in headings if one.lower() not in EMPTY | PARTS and is_subject(one, longest=8))
+    return next(named, "") or stem_of(place.file).replace("-", " ").replace("_", " ")
 
 
 def _cut(text: str) -> re.Match[str] | None:
