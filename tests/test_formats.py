@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import office_files
 import pytest
 from office_files import PAGES, SAMPLES, write
 
+from ftq.examples.read import read
+from ftq.examples.records.given import LeftOut
 from ftq.formats import convert, decode, documents, headings, kind
 from ftq.formats.convert import Converted, Converter
 from ftq.formats.kind import Kind, Unusable
@@ -104,14 +108,50 @@ def test_text_is_decoded(data: bytes, text: str, note: str) -> None:
         ("Die Pumpe täglich ölen, für größere Mengen", "cp437"),
         ("Die Pumpe täglich ölen, für größere Mengen", "mac-roman"),
         ("ポンプに毎週油を差す", "shift-jis"),
+        ("ポンプに毎週油を差す", "euc-jp"),
         ("每周给水泵加油", "gb18030"),
+        ("Pumpe täglich ölen; l’huile coûte 5 € à Noël; el año que viene", "cp1252"),
+        ("펌프에 매주 기름을 칠하십시오", "euc-kr"),
+        ("Насос смазывают каждую неделю", "cp866"),
+        ("Pompę należy smarować co tydzień, a łożysko co miesiąc", "iso-8859-2"),
     ],
 )
-def test_another_code_page_is_named_and_not_guessed(text: str, encoding: str) -> None:
+def test_another_code_page_is_named_with_what_to_type_and_not_guessed(text: str, encoding: str, tmp_path: Path) -> None:
     data = b"first\n" + text.encode(encoding)
     with pytest.raises(Unusable) as raised:
         decode.text(data)
-    assert str(raised.value).startswith("line 2: not UTF-8 text (byte 0x")
+    reason = re.fullmatch(r"line 2: not UTF-8 text \(byte 0x..\): it looks like \S+; (iconv .*)", str(raised.value))
+    assert reason is not None
+    assert _converted(reason[1], data, tmp_path) == f"first\n{text}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["The pump is oiled.\r\n", "Öl für die Pumpe\n", "Насос смазывают каждую неделю\n" * 400]
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.json"])
+def test_utf_16_without_a_mark_is_named(name: str, text: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    [row] = read(tmp_path)
+    assert isinstance(row, LeftOut)
+    told, _, command = row.reason.partition(": ")
+    assert told == "UTF-16 without a byte order mark"
+    assert _converted(command, text.encode(encoding), tmp_path) == text
+
+
+def test_records_in_another_encoding_are_named_with_what_to_type(tmp_path: Path) -> None:
+    records = '{"question": "Как часто смазывают насос?", "answer": "Насос смазывают каждую неделю."}'
+    for name, encoding in (("a.json", "cp1251"), ("b.jsonl", "cp1251"), ("c.json", "utf-16"), ("d.jsonl", "utf-16")):
+        (tmp_path / name).write_bytes(records.encode(encoding))
+    commands = [row.reason.rpartition("iconv ")[2] for row in read(tmp_path) if isinstance(row, LeftOut)]
+    assert commands == [f"-f {name} -t UTF-8 FILE > NEW" for name in ("CP1251", "CP1251", "UTF-16", "UTF-16")]
+
+
+def _converted(command: str, data: bytes, folder: Path) -> str:
+    """What the command that was told makes of the file."""
+    (folder / "FILE").write_bytes(data)
+    subprocess.run(command, shell=True, cwd=folder, check=True)
+    return (folder / "NEW").read_bytes().decode()
 
 
 def test_a_damaged_utf_8_file_is_named() -> None:

@@ -25,7 +25,9 @@ from ftq.examples.records.keys import CHATS, inside, is_record, named, pair_of
 from ftq.examples.records.unread import unread_in
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import is_meant
-from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind
+from ftq.formats.decode import utf_8
+from ftq.formats.encodings import looks
+from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind, Unusable
 
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none
@@ -101,10 +103,9 @@ def text_of(path: Path) -> str:
         raise Malformed(f"{size / 1e6:,.0f} MB is too big ({most}): save it as JSON Lines, which has no such limit")
     data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise Malformed(f"line {line}: {_undecoded(error)}") from None
+        text = utf_8(data)
+    except Unusable as error:
+        raise Malformed(str(error)) from None
     if not text.strip():
         raise Malformed("empty")
     if memory_of(data) > MOST_MEMORY:
@@ -198,7 +199,7 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", decode(line.decode().rstrip("\n"))
         except UnicodeDecodeError as error:
             if number == 1:  # another encoding, most likely
-                raise Malformed(f"line 1: {_undecoded(error)}") from None
+                raise Malformed(f"line 1: {_undecoded(error)}{looks.hint(line)}") from None
             yield f"line {number}", ValueError(_undecoded(error))
         except json.JSONDecodeError as error:
             yield f"line {number}", ValueError(f"malformed JSON ({error.msg}, column {error.colno})")

@@ -9,7 +9,8 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from ftq.formats.kind import Unusable
+from ftq.formats.encodings import looks
+from ftq.formats.kind import HEAD, Unusable
 
 BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -41,7 +42,18 @@ def text(data: bytes) -> Decoded:
         if western := _windows_1252(data):
             return Decoded(western, "read as Windows-1252, for it isn't UTF-8")
         line = data[: error.start].count(b"\n") + 1
-        raise Unusable(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+        raise Unusable(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x}){looks.hint(data)}") from None
+
+
+def utf_8(data: bytes) -> str:
+    """The text of a file that has to be UTF-8, as JSON has. Raises Unusable as above."""
+    if name := looks.utf_16(data[:HEAD]):
+        raise Unusable(f"UTF-16 without a byte order mark: {looks.command(name)}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise Unusable(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x}){looks.hint(data)}") from None
 
 
 def _with_bom(data: bytes, encoding: str) -> str:

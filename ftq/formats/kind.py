@@ -8,6 +8,8 @@ import stat
 from enum import StrEnum
 from pathlib import Path
 
+from ftq.formats.encodings import looks
+
 HEAD, TAIL = 8192, 65536  # bytes that are looked at; a zip's list of names lies at the end
 MOST_BYTES = 100_000_000  # of a file
 MOST_TEXT_BYTES = 20_000_000  # of one that is text and nothing else: it lies in memory as a whole
@@ -161,6 +163,8 @@ def _old_office(data: bytes, suffix: str) -> str:
 
 def _refuse_binary(head: bytes) -> None:
     what = ""
+    if name := looks.utf_16(head):
+        raise Unusable(f"UTF-16 without a byte order mark: {looks.command(name)}")
     if head.startswith(tuple(SIGNATURES)):
         what = next(what for mark, what in SIGNATURES.items() if head.startswith(mark))
     if head[4:8] == b"ftyp":
