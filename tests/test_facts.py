@@ -595,3 +595,52 @@ def test_a_list_of_very_many_figures_is_data_and_that_is_told() -> None:
     sections = Document(f"# Phones\n\n{lines}").sections()
     assert [fact for section in sections for fact in facts_in(section, "a.md", frozenset("D"), cuts)] == []
     assert {cut.what for cut in cuts} == {TOO_MANY} and sum(cut.count for cut in cuts) == 700
+
+
+@pytest.mark.parametrize("header", ["", "#", "Name"])
+def test_names_in_the_first_column_need_no_header(header: str) -> None:
+    rows = "| Pump A | 87 kg | steel |\n| Pump B | 90 kg | brass |\n| 3 | 12 kg | tin |\n"
+    source = f"# Pumps\n\n| {header} | Weight | Case |\n|---|---|---|\n{rows}"
+    facts = [(fact.subject, fact.attribute, fact.value) for fact in facts_of(source, "a.md", frozenset("T"))]
+    expected = [("Pump A", "Weight", "87 kg"), ("Pump A", "Case", "steel")]
+    expected += [("Pump B", "Weight", "90 kg"), ("Pump B", "Case", "brass")]
+    expected += [("Name 3", "Weight", "12 kg"), ("Name 3", "Case", "tin")] if header == "Name" else []
+    assert facts == ([] if header == "#" else expected)
+
+
+def test_a_column_that_counts_names_nothing() -> None:
+    for header, cells in (("", "12"), ("#", "12"), ("Nr.", "  "), ("", "")):
+        rows = f"| {cells[:1]} | Bremen | Weser |\n| {cells[1:]} | Passau | Inn |\n"
+        source = f"| {header} | City | River |\n|---|---|---|\n{rows}"
+        facts = [(fact.subject, fact.attribute, fact.value) for fact in facts_of(source, "a.md", frozenset("T"))]
+        assert facts == [("Bremen", "River", "Weser"), ("Passau", "River", "Inn")]
+
+
+def test_two_columns_without_a_header_are_what_the_section_has_or_terms() -> None:
+    data = (
+        "# Pump X200\n\n## Technical data\n\n| | |\n|---|---|\n| Weight | 87 kg |\n| **Case:** | steel |\n| 17 | 18 |\n"
+    )
+    facts = [(fact.subject, fact.attribute, fact.value) for fact in facts_of(data, "a.md", frozenset("T"))]
+    assert facts == [("Pump X200", "Weight", "87 kg"), ("Pump X200", "Case", "steel")]
+    terms = "| Lease | the time for which a worker holds a stage |\n| Run | all stages of one folder |\n"
+    terms = f"# Terms\n\n| | |\n|---|---|\n{terms}"
+    facts = [(fact.subject, fact.relation, fact.value) for fact in facts_of(terms, "a.md", frozenset("T"))]
+    assert facts == [
+        ("Lease", "meaning", "the time for which a worker holds a stage"),
+        ("Run", "meaning", "all stages of one folder"),
+    ]
+    assert facts_of("| | | |\n|---|---|---|\n| 1 | 2 | 3 |\n| a | b | c |\n", "a.md", frozenset("T")) == []
+
+
+@pytest.mark.parametrize("first", ["", "Model"])
+def test_the_first_row_names_the_columns_where_words_stand_above_figures(first: str) -> None:
+    rows = "| X200 | 87 kg | steel |\n| X300 | 99 kg | brass |\n"
+    without, ruler = f"| {first} | Weight | Case |\n", "|---|---|---|\n"
+    found = facts_of(f"| | | |\n{ruler}{without}{rows}", "a.md", frozenset("T"))
+    assert [(fact.subject, fact.attribute, fact.value, fact.kind) for fact in found] == [
+        ("X200", "Weight", "87 kg", first),
+        ("X200", "Case", "steel", first),
+        ("X300", "Weight", "99 kg", first),
+        ("X300", "Case", "brass", first),
+    ]
+    assert facts_of(f"| | | |\n{ruler}| X100 | 7 kg | tin |\n{rows}", "a.md", frozenset("T")) == []

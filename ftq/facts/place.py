@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ftq.facts.blocks import Section
-from ftq.facts.checks import EMPTY, RECENT, is_readable, points, words
+from ftq.facts.checks import EMPTY, RECENT, is_readable, is_subject, known_phrases, points, words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.inline import Sentence
 from ftq.facts.text.signs import QUESTIONS, UNSPACED
@@ -21,6 +21,7 @@ EXPORTED = re.compile(  # Notion's ids, Confluence's numbers; no dates
     r"(?<=[^\W_])[ _-](?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|"
     r"(?<=_)(?!(?:19|20)\d{6}$)\d{6,12})(?:_all)?$"
 )
+PARTS = known_phrases("parts")
 ANSWER = 50  # words of a text that answers; it ends with a whole sentence
 
 
@@ -34,6 +35,13 @@ class Place:
         """Note what a limit leaves out."""
         if count > 0:
             self.cuts.append(Cut(self.file, line, what, count))
+
+    @property
+    def owner(self) -> str:
+        """Whose figures a section has: the nearest heading's that names a thing, else the file's."""
+        headings = (heading.strip(" :") for heading in reversed(self.section.path))
+        named = (one for one in headings if one.lower() not in EMPTY | PARTS and is_subject(one, longest=8))
+        return next(named, "") or stem_of(self.file).replace("-", " ").replace("_", " ")
 
     def fact(
         self,

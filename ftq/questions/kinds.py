@@ -68,7 +68,7 @@ def kind_of(value: str) -> str:
 def relation_of(fact: Fact, language: Language) -> str:
     """Which templates: some relations have two kinds where the language tells them apart."""
     match fact.relation:
-        case "attribute" if fact.rule == "D" and language.has("figure"):  # `Weight: 87 kg`
+        case "attribute" if _is_own(fact) and language.has("figure"):
             return "attribute" if fact.attribute.lower().split()[-1] in language.nouns else "figure"
         case "attribute" if language.has("cell"):
             is_typed = TYPE.search(fact.value) or (fact.subject.startswith("`") and fact.value.startswith("`"))
@@ -97,6 +97,11 @@ def relation_of(fact: Fact, language: Language) -> str:
             return "indirect"
         case relation:
             return relation
+
+
+def _is_own(fact: Fact) -> bool:
+    """Whether the thing that the section is on has it: `Weight: 87 kg`."""
+    return fact.rule == "D" or (fact.rule == "T" and not fact.kind and fact.subject in fact.path)
 
 
 def _is_count(fact: Fact, language: Language) -> bool:

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ftq.facts.blocks import Cell, Paragraph, Table
-from ftq.facts.checks import CJK, LETTERS, is_readable, is_subject, known_phrases, words
+from ftq.facts.checks import CJK, LETTERS, is_figure, is_readable, is_subject, known_phrases, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline
 from ftq.facts.place import MORE, Place
 from ftq.facts.rules.defaults import REQUIRED, default_in, described, need_in
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
-CELL, SHORTEST = 40, 3  # words of a cell, of an item in one
+CELL, SHORTEST, FEW = 40, 3, 3  # words of a cell, of an item in one; of one that defines nothing
 BREAK = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
+NUMBERS = ("", "#", "no", "no.", "nr", "nr.", "n°", "№")  # headers of a column that names nothing
 AMOUNT = re.compile(r"[\d.,]+\s?\w{0,3}")
 MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
 
@@ -23,12 +24,17 @@ MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
 def table(place: Place) -> Iterator[Fact]:
     for block in place.section.blocks:
         if isinstance(block, Table):
-            yield from _rows(place, block)
+            if any(map(_text, block.header)):
+                yield from _rows(place, block)
+            elif len(block.header) == 2:
+                yield from _pairs(place, block)
+            elif _is_header(block.rows):
+                yield from _rows(place, Table(block.line, block.rows[0], block.rows[1:]))
 
 
 def _rows(place: Place, table: Table) -> Iterator[Fact]:
     headers = [header.inline.flat.strip("`: ") for header in table.header]
-    first = 1 if headers[0].lower() in ("", "#", "no", "no.", "nr", "nr.", "n°", "№") and len(headers) > 2 else 0
+    first = 1 if _is_numbered(headers, table.rows) else 0
     if len(table.rows) > ROWS:
         place.cut(table.rows[ROWS][first].line, "row of a table", len(table.rows) - ROWS)
     for row in islice(table.rows, ROWS):
@@ -41,6 +47,45 @@ def _rows(place: Place, table: Table) -> Iterator[Fact]:
                 if _is_value(value := _value(cell)):
                     yield from _facts(place, headers[first], subject, header, value, cell.line, about)
                 yield from _items(place, headers[first], subject, header, cell)
+
+
+def _is_numbered(headers: list[str], rows: list[list[Paragraph]]) -> bool:
+    """Whether the second column has the names: the first one counts, or has a name in few of the rows."""
+    if len(headers) < 3 or headers[0].lower() not in NUMBERS:
+        return False
+    named = sum(_is_name(_text(row[0])) for row in rows[:ROWS])
+    return bool(headers[0]) or 2 * named < min(len(rows), ROWS)
+
+
+def _pairs(place: Place, table: Table) -> Iterator[Fact]:
+    """Two columns below no header: what the section is on has them, or they are terms with their meanings."""
+    rows = table.rows[:ROWS]
+    if len(table.rows) > ROWS:
+        place.cut(table.rows[ROWS][0].line, "row of a table", len(table.rows) - ROWS)
+    pairs = [(_text(name), _text(value), value.line) for name, value in rows if _is_pair(name, value)]
+    is_meant = 2 * sum(words(value) > FEW and not is_figure(value) for _, value, _ in pairs) > len(pairs)
+    for name, value, line in pairs:
+        if is_meant:
+            yield place.fact("T", "meaning", name, value, line)
+        else:
+            yield place.fact("T", "attribute", place.owner, value, line, attribute=name)
+
+
+def _is_header(rows: list[list[Paragraph]]) -> bool:
+    """Whether the first row names the columns: above figures stand words."""
+    if len(rows) < 3:
+        return False
+    names, *below = [list(map(_text, row)) for row in rows[:ROWS]]
+    has_figures = any(all(is_figure(row[column]) for row in below) for column in range(1, len(names)))
+    return has_figures and all(names[1:]) and len(set(names)) == len(names) and not any(map(is_figure, names))
+
+
+def _is_pair(name: Paragraph, value: Paragraph) -> bool:
+    return _is_name(_text(name)) and len(_text(name)) < 60 and _is_value(_text(value))
+
+
+def _text(cell: Paragraph) -> str:
+    return cell.inline.flat.strip(": ")
 
 
 def _value(cell: Paragraph) -> str:

@@ -19,7 +19,7 @@ from ftq.facts.checks import (
 )
 from ftq.facts.fact import Fact
 from ftq.facts.inline import sentences
-from ftq.facts.place import Place, answer, stem_of
+from ftq.facts.place import Place, answer
 
 CODE = re.compile(r"`[^`]{1,200}`")
 SEPARATOR = re.compile(r"\s?[:：](?=\s)|[:：]$|\s[-–—]{1,2}(?=\s)|：")
@@ -39,7 +39,7 @@ LABELS = re.compile(
 
 TOO_MANY = "figure in a section that has too many"
 FIGURES, LINES = 100, 400  # of a section, more are data; characters of a paragraph of such lines
-PARTS, DEFAULTS, SAYS = known_phrases("parts"), known_phrases("defaults"), known_words("says")
+DEFAULTS, SAYS = known_phrases("defaults"), known_words("says")
 NO_NAMES = EMPTY | DEFAULTS | NO_SUBJECT
 ID = re.compile(r"(?=\S*\d)(?=\S*[^\W\d_])\S{8,}|[0-9a-f]{6,}")
 
@@ -153,7 +153,7 @@ def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
             return []
         term, value = ORNAMENT.sub("", line[: cut.start()].strip()), line[cut.end() :].strip()
         if is_figure(value) and _has_figure(term):
-            facts.append(place.fact("D", "attribute", _owner(place), value, number, attribute=term))
+            facts.append(place.fact("D", "attribute", place.owner, value, number, attribute=term))
     return facts
 
 
@@ -163,13 +163,6 @@ def _has_figure(term: str) -> bool:
     if not 0 < len(parts) <= 5 or LETTERS.search(term) is None or term.lower() in NO_NAMES:
         return False
     return not any(ID.fullmatch(part) or part.lower() in SAYS or "`" in part or "://" in part for part in parts)
-
-
-def _owner(place: Place) -> str:
-    """Whose figures a section has: the nearest heading's that names a thing, else the file's."""
-    headings = (heading.strip(" :") for heading in reversed(place.section.path))
-    named = (one for one in headings if one.lower() not in EMPTY | PARTS and is_subject(one, longest=8))
-    return next(named, "") or stem_of(place.file).replace("-", " ").replace("_", " ")
 
 
 def _cut(text: str) -> re.Match[str] | None:
