@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -644,3 +645,33 @@ def test_the_first_row_names_the_columns_where_words_stand_above_figures(first: 
         ("X300", "Case", "brass", first),
     ]
     assert facts_of(f"| | | |\n{ruler}| X100 | 7 kg | tin |\n{rows}", "a.md", frozenset("T")) == []
+
+
+@pytest.mark.parametrize(
+    "keys", [("first_name", "last_name"), ("firstName", "lastName"), ("Vorname", "Nachname"), ("given_name", "surname")]
+)
+def test_a_person_is_called_by_both_names_and_not_by_a_number(keys: tuple[str, str]) -> None:
+    people = [("Anna", "Meier", 17), ("Anna", "Kern", 18), ("Bert", "Kern", 19)]
+    records = [{"id": id, keys[0]: first, keys[1]: last, "room": id + 200} for first, last, id in people]
+    expected = [
+        (f"{first} {last}", name, value)
+        for first, last, id in people
+        for name, value in (("id", str(id)), ("room", str(id + 200)))
+    ]
+    cells = "".join(f"| {id} | {first} | {last} | {id + 200} |\n" for first, last, id in people)
+    table = f"| id | {keys[0]} | {keys[1]} | room |\n|---|---|---|---|\n{cells}"
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    for facts in (
+        facts_of_json(json.dumps(records), "staff.json"),
+        facts_of_json(lines, "staff.jsonl"),
+        facts_of_json(json.dumps({"staff": [{**records[0]}], "more": records[1:]}), "staff.json"),
+        facts_of(table, "staff.md", frozenset("T")),
+    ):
+        assert [(fact.subject, fact.attribute, fact.value) for fact in facts] == expected
+
+
+def test_people_of_the_same_name_are_told_apart_by_a_number() -> None:
+    records = [{"id": id, "first_name": "Anna", "last_name": "Meier", "room": id + 200} for id in (17, 18)]
+    assert {fact.subject for fact in facts_of_json(json.dumps(records), "staff.json")} == {"id 17", "id 18"}
+    table = "| id | first_name | last_name |\n|---|---|---|\n| 17 | Anna | Meier |\n| 18 | Anna | Meier |\n"
+    assert {fact.subject for fact in facts_of(table, "a.md", frozenset("T"))} == {"id 17", "id 18"}

@@ -10,12 +10,23 @@ from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.place import stem_of
 from ftq.facts.records.json_text import Number
-from ftq.facts.records.names import NAMES, hinted, is_meant, is_twice, is_whole, name_of, spaced, subject_key
+from ftq.facts.records.names import (
+    PERSONS,
+    hinted,
+    is_meant,
+    is_twice,
+    is_whole,
+    name_of,
+    named_by,
+    spaced,
+    subject_key,
+)
 from ftq.facts.text.blobs import without_blobs
 from ftq.facts.text.signs import asks
 
 MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file
+PERSONAL = frozenset(key for pair in PERSONS for key in pair)
 LONG = "value of JSON that is too long to be an answer"
 QUESTION = "question in data of JSON"
 TWICE, HALF = "value of a key that stands twice", "value with half a character in it"
@@ -54,7 +65,7 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
     A stack instead of recursion: nesting may be deep.
     """
     known = known or Data(file)
-    kind, place = _kind(known.key) if known.is_line else "", f"line {line}" if known.is_lines else ""
+    kind, place = named_by(known.key) if known.is_line else "", f"line {line}" if known.is_lines else ""
     whole = place or ("" if isinstance(data, list) else "record 1")
     stack, count = [_Node(data, (), kind, place, known.key, known.is_line, not known.is_line)], 0
     while stack:
@@ -116,7 +127,7 @@ def _listed(node: _Node) -> list[_Node]:
     """What a list holds. Its records are told from each other by one of their fields."""
     records = [inner for inner in node.value if isinstance(inner, dict)]
     key = subject_key(records) if len(records) > 1 else ""
-    kind = node.kind or _kind(key)
+    kind = node.kind or named_by(key)
     at = ", ".join(filter(None, (node.place, ".".join(node.path))))
     return [
         _Node(
@@ -132,11 +143,6 @@ def _listed(node: _Node) -> list[_Node]:
         for number, inner in enumerate(node.value, start=1)
         if isinstance(inner, dict | list)
     ]
-
-
-def _kind(key: str) -> str:
-    """What records are that this key names."""
-    return "" if key.lower() in NAMES else spaced(key)
 
 
 def _nested(node: _Node) -> list[_Node]:
@@ -171,6 +177,8 @@ def _is_long(value: str) -> bool:
 def _fact(name: str, key: str, value: Any, node: _Node, file: str, line: int) -> Fact | None:
     if isinstance(value, str):
         value, _ = without_blobs(value)  # which the readers of records have told
+    if spaced(key) in PERSONAL and str(value) in name:  # a part of what names it
+        return None
     text = "true" if value is True else "false" if value is False else " ".join(str(value).split())
     if value is None or not text or text == name or name == f"{spaced(key)} {text}" or text.startswith("http"):
         return None

@@ -11,11 +11,13 @@ from ftq.facts.checks import CJK, LETTERS, is_figure, is_readable, is_subject, k
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline
 from ftq.facts.place import MORE, Place
+from ftq.facts.records.names import person_of
 from ftq.facts.rules.defaults import REQUIRED, default_in, described, need_in
 
 ROWS = 500  # of one table; more is data, of which a section's share of rows could hold nothing
 CELL, SHORTEST, FEW = 40, 3, 3  # words of a cell, of an item in one; of one that defines nothing
 BREAK = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
+IDS = ("id", "uid", "key", "nr", "nr.", "no", "no.")
 NUMBERS = ("", "#", "no", "no.", "nr", "nr.", "n°", "№")  # headers of a column that names nothing
 AMOUNT = re.compile(r"[\d.,]+\s?\w{0,3}")
 MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
@@ -34,19 +36,38 @@ def table(place: Place) -> Iterator[Fact]:
 
 def _rows(place: Place, table: Table) -> Iterator[Fact]:
     headers = [header.inline.flat.strip("`: ") for header in table.header]
-    first = 1 if _is_numbered(headers, table.rows) else 0
+    names = _naming(headers, table.rows)
+    first = names[0]
     if len(table.rows) > ROWS:
         place.cut(table.rows[ROWS][first].line, "row of a table", len(table.rows) - ROWS)
+    kind = headers[first] if len(names) == 1 else ""
+    told = [column for column, header in enumerate(headers) if _is_told(column, header, names)]
     for row in islice(table.rows, ROWS):
-        subject = _named(row[first].inline.flat, headers[first])
+        subject = " ".join(_named(row[column].inline.flat, headers[column]) for column in names)
         if not _is_name(subject):
             continue
         about = next((cell.inline.flat for header, cell in zip(headers, row, strict=True) if _means(header)), "")
-        for header, cell in islice(zip(headers, row, strict=True), first + 1, None):
-            if header and len(header) < 60:
-                if _is_value(value := _value(cell)):
-                    yield from _facts(place, headers[first], subject, header, value, cell.line, about)
-                yield from _items(place, headers[first], subject, header, cell)
+        for column in told:
+            header, cell = headers[column], row[column]
+            if _is_value(value := _value(cell)):
+                yield from _facts(place, kind, subject, header, value, cell.line, about)
+            yield from _items(place, kind, subject, header, cell)
+
+
+def _is_told(column: int, header: str, names: tuple[int, ...]) -> bool:
+    """Whether a column says something of what the others name."""
+    return 0 < len(header) < 60 and column not in names and (column > names[0] or header.lower() not in NUMBERS)
+
+
+def _naming(headers: list[str], rows: list[list[Paragraph]]) -> tuple[int, ...]:
+    """The columns that name the rows: the first one, or the second if that counts; both names of people."""
+    first = 1 if _is_numbered(headers, rows) else 0
+    person = tuple(map(headers.index, person_of(headers)))
+    if person and (headers[first].lower() in IDS or first in person):
+        names = [" ".join(_text(row[column]) for column in person) for row in rows[:ROWS]]
+        if len(set(names)) == len(names) and all(map(_is_name, names)):
+            return person
+    return (first,)
 
 
 def _is_numbered(headers: list[str], rows: list[list[Paragraph]]) -> bool:
