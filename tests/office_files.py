@@ -107,6 +107,26 @@ def xlsx(rows: int = 0) -> bytes:
     })  # fmt: skip
 
 
+def workbook(sheets: dict[str, str], hidden: tuple[str, ...] = ()) -> bytes:
+    """An XLSX with sheets of these rows (of XML); some of them are hidden."""
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    space = f'xmlns="{OFFICE}/spreadsheetml/2006/main" xmlns:r="{RELATION}"'
+    parts = {f"xl/worksheets/sheet{number}.xml": rows for number, rows in enumerate(sheets.values(), start=1)}
+    named = "".join(
+        f'<sheet name="{name}" sheetId="{number}"{" state=" + chr(34) + "hidden" + chr(34) if name in hidden else ""} '
+        f'r:id="rId{number}"/>'
+        for number, name in enumerate(sheets, start=1)
+    )
+    of_parts = dict.fromkeys(parts, f"{kind}.worksheet+xml")
+    return packed({
+        "[Content_Types].xml": types({"xl/workbook.xml": f"{kind}.sheet.main+xml", **of_parts}),
+        "_rels/.rels": relations(("officeDocument", "xl/workbook.xml")),
+        "xl/_rels/workbook.xml.rels": relations(*(("worksheet", part.removeprefix("xl/")) for part in parts)),
+        "xl/workbook.xml": f"{XML}<workbook {space}><sheets>{named}</sheets></workbook>",
+        **{part: f"{XML}<worksheet {space}><sheetData>{rows}</sheetData></worksheet>" for part, rows in parts.items()},
+    })  # fmt: skip
+
+
 def epub() -> bytes:
     container = "urn:oasis:names:tc:opendocument:xmlns:container"
     page = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>Care</title></head><body>{}</body></html>'

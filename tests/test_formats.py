@@ -354,3 +354,27 @@ def test_a_pdf_has_whole_words_and_no_numbers_of_pages() -> None:
         "# Rules It is inspected by a well-known engineer. A well-known rule: Vor- und Nachteile, A- b, 3- fold. "
         "Page 7 has more. 2024 Groß- Gerau"
     )
+
+
+CELL = '<c r="{}" t="inlineStr"><is><t>{}</t></is></c>'
+ROWS = f'<row r="1">{CELL.format("A1", "Part")}{CELL.format("B1", "Price")}</row>'
+
+
+def test_what_a_workbook_hides_and_has_not_computed_is_told(tmp_path: Path) -> None:
+    row = f'<row r="2">{CELL.format("A2", "pump")}'
+    formula = '<c r="B2"><f>A1*2</f>{}</c></row>'
+    sheets = {
+        "Prices &amp; more": ROWS + row + formula.format("") + row.replace("2", "3") + formula.format("<v></v>"),
+        "Computed": ROWS + row + formula.format("<v>12</v>"),
+        "Old": ROWS + row + formula.format(""),
+    }
+    (tmp_path / "a.xlsx").write_bytes(office_files.workbook(sheets, hidden=("Old",)))
+    assert convert.convert(tmp_path / "a.xlsx").notes == (
+        "sheet Old is hidden and left out: unhide what is to be learned",
+        "sheet Prices & more: 2 formulas without a stored value, left empty: open it in Excel or LibreOffice and "
+        "save it again",
+    )
+    (tmp_path / "b.xlsx").write_bytes(office_files.workbook({"Computed": sheets["Computed"]}))
+    assert convert.convert(tmp_path / "b.xlsx").notes == ()
+    (tmp_path / "c.xlsx").write_bytes(office_files.workbook(sheets | {"B": ROWS}, hidden=("Old", "Computed", "B")))
+    assert convert.convert(tmp_path / "c.xlsx").notes[0].startswith("sheets Computed, Old, B are hidden and left out")

@@ -13,6 +13,7 @@ from ftq.errors import first_line
 from ftq.formats import decode, headings, tables
 from ftq.formats.convert import Converted
 from ftq.formats.kind import Kind, Unusable
+from ftq.formats.sheets import untold
 
 if TYPE_CHECKING:
     from anydoc import Format
@@ -42,6 +43,8 @@ def office(data: bytes, kind: Kind) -> Converted:
         table, note = tables.even(decoded.text)
         data, notes = table.encode(), tuple(filter(None, (decoded.note, note)))
     markdown = _markdown(data, kind)
+    if kind is Kind.XLSX:
+        notes = tuple(untold.notes(data))
     if kind in SHEETS:
         markdown = tables.headed(markdown)
     return Converted(headings.of_bold_lines(markdown), notes, marks=((1, ""),))

@@ -1,0 +1,1 @@
+"""What a workbook holds that its conversion doesn't show."""
