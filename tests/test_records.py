@@ -406,3 +406,104 @@ def test_a_table_of_other_things_is_a_table(tmp_path: Path) -> None:
         ("pump", "Weight", "12 kg"),
         ("valve", "Weight", "3 kg"),
     ]
+
+
+MILL = "The mill was built in 1820 by Anna Kern."
+SQUAD = {"version": "2.0", "data": [{"title": "Mill", "paragraphs": [{"context": MILL, "qas": [
+    {"id": "1", "question": "When?", "answers": [{"text": "1820", "answer_start": 22}, {"text": "in 1820"}]},
+    {"id": "2", "question": "Who sold it?", "is_impossible": True, "answers": []},
+]}]}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        json.dumps(SQUAD),
+        json.dumps([
+            {"context": MILL, "question": "When?", "answers": {"text": ["1820", "in 1820"], "answer_start": [22]}},
+            {"context": MILL, "question": "Who sold it?", "answers": {"text": [], "answer_start": []}},
+        ]),
+        json.dumps([
+            {"context": MILL, "question": "When?", "answers": ["1820", "in 1820"]},
+            {"context": MILL, "question": "Who sold it?", "answers": []},
+        ]),
+    ],
+)  # fmt: skip
+def test_of_several_answers_the_first_is_taught(source: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(source)
+    rows = list(read(tmp_path))
+    assert [(row.instruction, row.input, row.blocks) for row in rows if isinstance(row, Candidate)] == [
+        ("When?", MILL, ("1820",))
+    ]
+    assert [row.reason for row in rows if isinstance(row, LeftOut)] == ["answer is empty"]
+
+
+def test_an_answer_of_its_own_is_not_replaced() -> None:
+    record = {"question": "When?", "answer": "In 1820.", "answers": ["1820"]}
+    assert json_records.read(record) == [{"instruction": "When?", "input": "", "output": "In 1820."}]
+
+
+def _said(id: str, parent: str, role: str, *parts: object, **more: object) -> dict[str, object]:
+    content = {"content_type": "text", "parts": list(parts)}
+    return {"id": id, "parent": parent, "message": {"author": {"role": role}, "content": content, **more}}
+
+
+def test_a_conversation_of_chatgpt_is_the_branch_that_was_shown(tmp_path: Path) -> None:
+    nodes = [
+        _said("a", "root", "system", ""),
+        _said("b", "a", "user", "When was the mill built?", {"asset_pointer": "a picture"}),
+        _said("x", "b", "assistant", "In another branch."),
+        _said("c", "b", "assistant", "search(mill)", recipient="browser"),
+        _said("d", "c", "tool", "found"),
+        _said("e", "d", "assistant", "In 1820."),
+        _said("f", "e", "user", "By whom?"),
+        _said("g", "f", "assistant", "By Anna Kern."),
+    ]
+    mapping = {"root": {"id": "root", "parent": None, "message": None}} | {str(node["id"]): node for node in nodes}
+    whole = {"title": "Mill", "create_time": 1.5, "mapping": mapping, "current_node": "g"}
+    round = {
+        **whole,
+        "mapping": {"a": _said("a", "b", "user", "?"), "b": _said("b", "a", "user", "!")},
+        "current_node": "a",
+    }
+    (tmp_path / "conversations.json").write_text(json.dumps([whole, round, {**whole, "current_node": "gone"}]))
+    rows = list(read(tmp_path, rules=ALL))
+    assert [(row.instruction, row.blocks) for row in rows if isinstance(row, Candidate)] == [
+        ("When was the mill built?", ("In 1820.",)),
+        ("By whom?", ("By Anna Kern.",)),
+    ]
+    reasons = {row.reason for row in rows if isinstance(row, LeftOut)}
+    assert reasons == {"a chat without an assistant message teaches nothing"}
+    assert [fact for row in rows if isinstance(row, Stated) for fact in row.facts] == []
+
+
+def test_conversations_without_an_answer_are_no_data(tmp_path: Path) -> None:
+    nodes = {"a": _said("a", "", "user", "When was the mill built?")}
+    (tmp_path / "a.json").write_text(json.dumps([{"title": "Mill", "mapping": nodes, "current_node": "a"}] * 2))
+    rows = list(read(tmp_path, rules=ALL))
+    assert not any(isinstance(row, Candidate) or (isinstance(row, Stated) and row.facts) for row in rows)
+    assert len([row for row in rows if isinstance(row, LeftOut)]) == 2
+
+
+def test_an_api_is_asked_for_what_its_parts_are_said_to_be(tmp_path: Path) -> None:
+    tag = {"type": "string", "description": "What the collar says"}
+    pet = {"description": "An animal that is for sale", "properties": {"id": {"type": "integer"}, "tag": tag}}
+    limit = {"name": "limit", "in": "query", "description": "How many pets to list", "schema": {"type": "integer"}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Pet"}}}
+    operation = {"summary": "List all pets", "operationId": "listPets", "parameters": [limit, {"$ref": "#/x"}]}
+    operation["responses"] = {"200": {"content": content}}
+    info = {"title": "Pet shop", "version": "1"}
+    expected = [
+        ("`GET /pets`", "List all pets"),
+        ("`limit`", "How many pets to list"),
+        ("`Pet`", "An animal that is for sale"),
+        ("`Pet.tag`", "What the collar says"),
+    ]
+    paths = {"/pets": {"get": operation, "parameters": []}, "/odd": None, "/more": {"get": {"parameters": 3}}}
+    new = {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": {"Pet": pet}}}
+    old = {"swagger": "2.0", "info": info, "paths": paths, "definitions": {"Pet": pet}}
+    for source in (new, old):
+        facts = facts_of_json(json.dumps(source), "api.json")
+        assert [(fact.subject, fact.value) for fact in facts] == expected
+    _, checked = looked(tmp_path, {"api.json": json.dumps(new)})
+    assert told(checked)["13 values of OpenAPI beside the descriptions left out"] == ("api.json: 13",)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftq.examples.records.checked import RECORD
+from ftq.examples.records.foreign import chatgpt, squad
 from ftq.facts.records.json_text import Twice
 from ftq.facts.records.names import is_meant
 
@@ -24,6 +25,10 @@ NAMES = RECORD | {name for pair in PAIRS for name in pair}
 
 def named(record: dict[str, Any]) -> dict[str, Any]:
     """The record with its known keys in lower case: `Question` is `question`."""
+    if (answer := squad.answer_of(record)) is not None:
+        return _with(record, "answer", answer)
+    if (messages := chatgpt.messages_of(record)) is not None:
+        return _with(record, "messages", messages)
     names = {key: low for key in record if (low := key.strip().lower()) != key and low in NAMES}
     if not names:
         return record
@@ -31,6 +36,14 @@ def named(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(record, Twice):
         lower.keys_twice |= {names.get(key, key) for key in record.keys_twice}
     return lower
+
+
+def _with(record: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The record with one key more."""
+    more = Twice([*record.items(), (key, value)])
+    if isinstance(record, Twice):
+        more.keys_twice |= record.keys_twice
+    return more
 
 
 def pair_of(record: dict[str, Any]) -> tuple[str, str] | None:
@@ -59,7 +72,7 @@ def inside(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     while stack:
         value, place, path = stack.pop()
         if isinstance(value, dict):
-            inner = [(one, place, f"{path}.{key}" if path else key) for key, one in value.items()]
+            inner = [(squad.with_context(value, key), place, f"{path}.{key}" if path else key) for key in value]
         elif isinstance(value, list):
             at = ", ".join(filter(None, (place, path)))
             inner = [(one, f"{at}[{n}]" if at else f"record {n}", path) for n, one in enumerate(value, start=1)]

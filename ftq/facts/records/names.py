@@ -25,6 +25,7 @@ HINT = re.compile(
     re.IGNORECASE,
 )
 MEANT = frozenset({"instruction", "prompt", "question", "messages", "conversations"})  # a record to learn, if unwhole
+EXPORTED = frozenset({"mapping", "current_node"})  # a conversation of ChatGPT's
 LONGEST, WORDS, DIGITS = 70, 8, 25
 KEYS = 1024  # whose names are remembered: each record asks for the same
 COMPARED = 20_000  # records that are looked at for what tells them apart
@@ -35,7 +36,8 @@ UNKNOWN = (  # begins the reason of a record that has neither
 
 def is_meant(keys: Iterable[str]) -> bool:
     """Whether something with these keys is meant as a record to learn, whatever it lacks."""
-    return not MEANT.isdisjoint(key.strip().lower() for key in keys)
+    names = {key.strip().lower() for key in keys}
+    return not MEANT.isdisjoint(names) or names >= EXPORTED
 
 
 def subject_key(records: Iterable[dict[str, Any]]) -> str:

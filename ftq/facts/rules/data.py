@@ -9,6 +9,7 @@ from typing import Any
 from ftq.facts.checks import words
 from ftq.facts.fact import Cut, Fact
 from ftq.facts.place import stem_of
+from ftq.facts.records import openapi
 from ftq.facts.records.json_text import Number
 from ftq.facts.records.names import (
     PERSONS,
@@ -28,6 +29,7 @@ MEANINGS = ("description", "summary", "help", "doc", "definition", "text")
 DEPTH, VALUE, FACTS = 20, 50, 20_000  # levels, words of a value, facts of a file
 PERSONAL = frozenset(key for pair in PERSONS for key in pair)
 LONG = "value of JSON that is too long to be an answer"
+API = "value of OpenAPI beside the descriptions"
 QUESTION = "question in data of JSON"
 TWICE, HALF = "value of a key that stands twice", "value with half a character in it"
 
@@ -65,6 +67,9 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
     A stack instead of recursion: nesting may be deep.
     """
     known = known or Data(file)
+    if openapi.is_api(data):
+        yield from _of_api(data, known)
+        return
     kind, place = named_by(known.key) if known.is_line else "", f"line {line}" if known.is_lines else ""
     whole = place or ("" if isinstance(data, list) else "record 1")
     stack, count = [_Node(data, (), kind, place, known.key, known.is_line, not known.is_line)], 0
@@ -86,6 +91,17 @@ def json_facts(data: Any, file: str, line: int = 1, known: Data | None = None) -
             stack.extend(reversed(_listed(node)))
     if count > FACTS:
         known.cuts.append(Cut(file, line, "value of JSON", count - FACTS))
+
+
+def _of_api(data: dict[str, Any], known: Data) -> Iterator[Fact]:
+    """What an API's description says in words."""
+    said = list(openapi.said_in(data))
+    known.given.add("record 1")
+    known.cuts.append(Cut(known.file, 0, API, openapi.values_in(data) - len(said)))
+    if len(said) > FACTS:
+        known.cuts.append(Cut(known.file, 0, "value of JSON", len(said) - FACTS))
+    for name, text, path, kind in said[:FACTS]:
+        yield Fact(name, "meaning", text, "", path, known.file, 1, "J", kind=kind)
 
 
 def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:

@@ -37,7 +37,7 @@ LABELS = re.compile(
     r"(?:step|phase|part|day|version|added|deprecated|since|type|default|returns?|example)\b", re.IGNORECASE
 )
 
-TOO_MANY = "figure in a section that has too many"
+TOO_MANY = "figure in one section"
 FIGURES, LINES = 100, 400  # of a section, more are data; characters of a paragraph of such lines
 DEFAULTS, SAYS = known_phrases("defaults"), known_words("says")
 NO_NAMES = EMPTY | DEFAULTS | NO_SUBJECT

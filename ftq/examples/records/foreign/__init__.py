@@ -1,0 +1,1 @@
+"""Records as other programs and collections write them, as pairs and chats."""
