@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftq.facts import ALL, Cut, Fact, facts_in, facts_of, facts_of_json
+from ftq.facts.blocks import SAID
 from ftq.facts.checks import is_sentence, is_subject
 from ftq.facts.inline import inline, sentences
 from ftq.facts.place import stem_of
@@ -675,3 +676,36 @@ def test_people_of_the_same_name_are_told_apart_by_a_number() -> None:
     assert {fact.subject for fact in facts_of_json(json.dumps(records), "staff.json")} == {"id 17", "id 18"}
     table = "| id | first_name | last_name |\n|---|---|---|\n| 17 | Anna | Meier |\n| 18 | Anna | Meier |\n"
     assert {fact.subject for fact in facts_of(table, "a.md", frozenset("T"))} == {"id 17", "id 18"}
+
+
+LOGS = {
+    "whatsapp": ("12.03.24, 10:15 - Anna: ", "12.03.24, 10:16 - Bert: "),
+    "whatsapp on an iphone": ("\u200e[12.03.24, 10:15:20] Anna: ", "[12/03/24, 10:16:20 PM] Bert: "),
+    "irc": ("[10:15] <anna> ", "[10:16] <@bert> "),
+    "irc without brackets": ("10:15 <anna> ", "10:16:30 <bert> "),
+    "a program": ("2024-03-12 10:15:00,123 INFO ", "2024-03-12T10:16:00 pump: "),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_nothing_is_asked_of_a_chat_or_a_log_and_that_is_told(name: str) -> None:
+    one, two = LOGS[name]
+    said = f"{one}The pump is a machine that moves water.\n{two}Weight: 87 kg\nTo start it, press the green button.\n"
+    cuts: list[Cut] = []
+    sections = list(Document(f"# Cellar\n\n{said}").sections())
+    assert [fact for section in sections for fact in facts_in(section, "a.md", ALL, cuts)] == []
+    assert [(cut.what, cut.count) for cut in cuts] == [(SAID, 1)]
+    assert sections[-1].texts[-1].rstrip() == said.rstrip()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "12.03.2024: The pump is a machine that moves water.\n",
+        "10 pumps are in the cellar.\nThe pump is a machine that moves water.\n",
+        "[The pump](a.md) is a machine that moves water.\n[Valves](b.md) are parts that close it.\n",
+        "2024 was a year.\n10:15 is a time. The pump is a machine that moves water.\n",
+    ],
+)
+def test_a_text_that_begins_with_a_number_or_a_bracket_is_no_log(source: str) -> None:
+    assert any("machine" in fact.sentence for fact in facts_of(f"# Cellar\n\n{source}", "a.md"))

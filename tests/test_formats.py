@@ -378,3 +378,48 @@ def test_what_a_workbook_hides_and_has_not_computed_is_told(tmp_path: Path) -> N
     assert convert.convert(tmp_path / "b.xlsx").notes == ()
     (tmp_path / "c.xlsx").write_bytes(office_files.workbook(sheets | {"B": ROWS}, hidden=("Old", "Computed", "B")))
     assert convert.convert(tmp_path / "c.xlsx").notes[0].startswith("sheets Computed, Old, B are hidden and left out")
+
+
+MAIL = """Subject: Pump
+
+The pump needs oil.
+
+{}
+> The pump is broken.
+>> It is old.
+
+> Really.
+
+I come tomorrow.
+
+> No quote without a name above it.
+
+-- 
+Anna Meier
+Head of Pumps
+"""
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "On Mon, Mar 11, 2024 at 9:12 AM Bert <bert@example.com> wrote:",
+        "On Mon, Mar 11, 2024 at 9:12 AM Bert <bert@example.com>\nwrote:",
+        "Am 11.03.24 um 09:12 schrieb Bert Kern:",
+        "Le 11 mars 2024, Bert a écrit :",
+        "-----Original Message-----",
+    ],
+)
+def test_of_a_mail_its_own_words_stay(above: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(MAIL.format(above))
+    converted = convert.convert(tmp_path / "a.txt")
+    own = ["Subject: Pump", "The pump needs oil.", "I come tomorrow.", "> No quote without a name above it."]
+    assert [line for line in converted.markdown.split("\n") if line] == own
+    assert converted.markdown.count("\n") == MAIL.format(above).count("\n")
+    assert converted.notes == (f"{7 + above.count(chr(10))} lines of quoted mail and signatures left out",)
+
+
+def test_what_follows_two_dashes_in_a_longer_text_stays(tmp_path: Path) -> None:
+    text = "The pump needs oil.\n\n--\n\n" + "Every week.\n" * 20
+    (tmp_path / "a.txt").write_text(text)
+    assert convert.convert(tmp_path / "a.txt") == Converted(text)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ftq.examples.dataset import COMPARED, FACTS, WORDS
 from ftq.examples.records.known import OPEN, SECTION
+from ftq.facts.blocks import SAID
 from ftq.facts.rules.data import API, HALF, LONG, QUESTION, TWICE
 from ftq.facts.rules.terms import TOO_MANY
 from ftq.facts.text.mdx import INSTEAD
@@ -36,7 +37,8 @@ DROPPED = {
 }
 VALUES, MUCH = "value of JSON", 0.1  # from this share on it is worth a warning
 LARGER = "Fine-tune on a part of the folder, or on its parts one after the other."
-LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION, OPEN, API)  # by what they are, not by a limit
+# by what they are, not by a limit
+LEFT_OUT = (NOT_TEXT, UNCLOSED, TWICE, HALF, LONG, QUESTION, EXPRESSION, OPEN, API, SAID)
 # what a limit left out -> what to do
 LIMITED: dict[str, tuple[Level, str]] = {
     FACTS: ("note", f"Of each document a share is asked. {LARGER}"),
@@ -58,6 +60,7 @@ LIMITED: dict[str, tuple[Level, str]] = {
     "row of a table": ("note", "Split the table under several headings, or save it as records."),
     TOO_MANY: ("note", "Put them under several headings, or save them as a table or as records."),
     LONG: ("note", 'Save each as {"text": "..."}, a document of its own, or ask for it in a record.'),
+    SAID: ("note", "It is trained on as it stands. To teach its answers save it as messages with role and content."),
     API: ("note", "Nothing to do: what its operations, parameters and schemas are said to be is asked for."),
     QUESTION: ("note", "If it has an answer, call the two question and answer: then they are a record."),
     VALUES: ("note", "Split the file, or save as records what is to be asked."),

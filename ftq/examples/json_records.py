@@ -26,8 +26,8 @@ from ftq.examples.records.unread import unread_in
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import is_meant
 from ftq.formats.decode import utf_8
-from ftq.formats.encodings import looks
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind, Unusable
+from ftq.formats.plain import looks
 
 KNOWN = "instruction/output, prompt/completion, question/answer or messages"
 NO_RECORD = "a record"  # begins the reasons of what is none

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from ftq.facts.blocks import Section, is_data
+from ftq.facts.blocks import SAID, Section, is_data, is_log
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Cut, Fact
 from ftq.facts.place import Place, Rule
@@ -52,6 +52,7 @@ def facts_in(section: Section, file: str, rules: frozenset[str], cuts: list[Cut]
         place.cut(*cut)
     if section.blocks:
         place.cut(section.line, "paragraph too long to be prose", sum(map(is_data, section.paragraphs)))
+        place.cut(section.line, SAID, sum(map(is_log, section.paragraphs)))
         for letter, read in READERS.items():
             if letter in rules:
                 yield from read(place)

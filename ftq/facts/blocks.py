@@ -10,7 +10,14 @@ from functools import cached_property
 from ftq.facts.inline import Inline, Sentence, inline, sentences
 
 TEXT = 20_000  # characters; a longer paragraph is data
+SAID = "paragraph of a chat or a log"  # of which nothing is asked
 SENTENCE = 8  # characters of the shortest one
+LOG_BEGINS = frozenset("[0123456789\u200e")
+_DATE, _TIME = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}", r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[AaPp]\.?[Mm]\.?)?"
+LOG = re.compile(
+    rf"\u200e?(?:\[?{_DATE}(?:T|,?\s){_TIME}[\]Z]?\s?(?:[-–]\s)?\S|"  # WhatsApp, Telegram, programs
+    rf"\[{_TIME}\]\s?\S|{_TIME}\s<[@+~&%\s]?[\w\[\]\\`^{{}}|-]{{1,30}}>\s)"  # IRC
+)
 NUMBERED = re.compile(r"^(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]|\d{1,3}(?:\.\d{1,3}){1,4}|Step \d{1,3}[.:])\s+(?=\S)")
 
 
@@ -23,7 +30,7 @@ class Paragraph:
 
     @cached_property
     def inline(self) -> Inline:
-        return Inline("") if is_data(self) else inline(self.raw, self.references)
+        return Inline("") if is_data(self) or is_log(self) else inline(self.raw, self.references)
 
     @cached_property
     def sentences(self) -> list[Sentence]:
@@ -41,6 +48,16 @@ class Cell(Paragraph):
 def is_data(paragraph: Paragraph) -> bool:
     """Whether it is too long to be read as sentences."""
     return len(paragraph.raw) > TEXT
+
+
+def is_log(paragraph: Paragraph) -> bool:
+    """Whether its lines are what somebody said or a program did at a time: they are no sentences of a document."""
+    raw = paragraph.raw
+    if raw[:1] not in LOG_BEGINS or "\n" not in raw or LOG.match(raw) is None:  # nearly all
+        return False
+    lines = raw.split("\n")
+    stamped = sum(LOG.match(line) is not None for line in lines)
+    return stamped > 1 and 2 * stamped >= len(lines)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from typing import Any
 from ftq.errors import printable
 from ftq.formats import decode, headings, kind
 from ftq.formats.kind import Kind, Unusable
+from ftq.formats.plain import mail
 from ftq.version import install
 
 INSTALL = install("formats")
@@ -81,8 +82,7 @@ class Converter:
             decoded = decode.text(head if len(head) < kind.HEAD else path.read_bytes())
             if (lines := 1 + decoded.text.count("\n") + decoded.text.count("\r")) > kind.MOST_LINES:
                 raise Unusable(f"{lines:,} lines are too many (at most {kind.MOST_LINES:,}): split it")
-            text = decoded.text if what is Kind.MARKDOWN else headings.of_text(decoded.text)
-            converted = Converted(text, (decoded.note,) if decoded.note else ())
+            converted = _plain(decoded) if what is Kind.TEXT else Converted(decoded.text, decoded.notes)
         else:
             converted = self._by_child(path, what)
         if not converted.markdown.strip():
@@ -119,6 +119,13 @@ class Converter:
             raise Unusable(reason)
         marks = tuple((int(line), str(where)) for line, where in answer["marks"])
         return Converted(answer["markdown"], tuple(answer["notes"]), tuple(answer["skipped_pages"]), marks)
+
+
+def _plain(decoded: decode.Decoded) -> Converted:
+    """Plain text with its headings, without what a mail quotes."""
+    text, count = mail.without(decoded.text)
+    quoted = (f"{count} lines of quoted mail and signatures left out",) if count else ()
+    return Converted(headings.of_text(text), (*decoded.notes, *quoted))
 
 
 class _Child:

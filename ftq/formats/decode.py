@@ -9,8 +9,8 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from ftq.formats.encodings import looks
 from ftq.formats.kind import HEAD, Unusable
+from ftq.formats.plain import looks
 
 BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -29,6 +29,10 @@ class Decoded:
 
     text: str
     note: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self.note,) if self.note else ()
 
 
 def text(data: bytes) -> Decoded:

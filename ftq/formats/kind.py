@@ -8,7 +8,7 @@ import stat
 from enum import StrEnum
 from pathlib import Path
 
-from ftq.formats.encodings import looks
+from ftq.formats.plain import looks
 
 HEAD, TAIL = 8192, 65536  # bytes that are looked at; a zip's list of names lies at the end
 MOST_BYTES = 100_000_000  # of a file

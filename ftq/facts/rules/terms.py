@@ -40,6 +40,7 @@ LABELS = re.compile(
 TOO_MANY = "figure in one section"
 FIGURES, LINES = 100, 400  # of a section, more are data; characters of a paragraph of such lines
 DEFAULTS, SAYS = known_phrases("defaults"), known_words("says")
+DIGIT = re.compile(r"[\d¼½¾⅓⅔⅛]")
 NO_NAMES = EMPTY | DEFAULTS | NO_SUBJECT
 ID = re.compile(r"(?=\S*\d)(?=\S*[^\W\d_])\S{8,}|[0-9a-f]{6,}")
 
@@ -145,7 +146,7 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
 def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
     """What each line gives a figure for, where all lines are such pairs or like them."""
     facts: list[Fact] = []
-    if len(paragraph.raw) > LINES or not any(map(str.isnumeric, paragraph.raw)):  # most texts
+    if len(paragraph.raw) > LINES or DIGIT.search(paragraph.raw) is None:  # most texts
         return facts
     for number, line in enumerate(paragraph.inline.text.split("\n"), start=paragraph.line):
         cut = _cut(line)
