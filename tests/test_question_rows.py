@@ -588,3 +588,38 @@ def test_names_stay_as_they_are_given() -> None:
     assert (
         language("en").reworded("How do I delete Large delete?", 0, ["Large delete"]) == "How do I remove Large delete?"
     )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "verb"),
+    [
+        ("Pass the birth certificate to the clerk at the second window.", "Pass"),
+        ("Bring two photographs and the old passport of each child.", "Bring"),
+        ("If you come by train, show the ticket at the northern gate.", "show"),
+        ("Never store the printed receipts in a damp cellar room.", "store"),
+    ],
+)
+def test_keywords_have_no_order_in_them(sentence: str, verb: str) -> None:
+    questions = _asked_of(sentence)
+    with_verb = [question for question in questions if verb.lower() in re.findall(r"\w+", question.lower())]
+    assert len(questions) > 8 and all(re.search(rf"\b(?:I|to) {verb.lower()}\b", question) for question in with_verb)
+
+
+def test_keywords_of_a_statement_keep_what_is_no_order() -> None:
+    assert any("Access cards" in question for question in _asked_of("Access cards open the doors of all buildings."))
+
+
+def _asked_of(sentence: str) -> set[str]:
+    """Its questions, of several seeds."""
+    said = Fact(sentence, "said", sentence, sentence, ("Town",), "a.md", 3, "P")
+    runs = [rows_of([said], Options(language="en", refusals=0, seed=seed))[0] for seed in range(12)]
+    return {row.instruction for train in runs for row in train}
+
+
+@pytest.mark.parametrize(("attribute", "asked"), [("Weight", "What is the weight of Pump?"), ("Salt", "Pump: salt?")])
+def test_a_figure_is_asked_for_as_one_would(attribute: str, asked: str) -> None:
+    facts = facts_of(f"# Pump\n\n- {attribute}: 87 kg\n", "a.md", frozenset("D"))
+    runs = [rows_of(facts, Options(language="en", refusals=0, seed=seed))[0] for seed in range(6)]
+    rows = {(row.instruction, row.output) for train in runs for row in train}
+    assert asked in {question for question, _ in rows}
+    assert all("87 kg" in answer and "table" not in question for question, answer in rows)

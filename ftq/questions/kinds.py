@@ -69,7 +69,7 @@ def relation_of(fact: Fact, language: Language) -> str:
     """Which templates: some relations have two kinds where the language tells them apart."""
     match fact.relation:
         case "attribute" if _is_own(fact) and language.has("figure"):
-            return "attribute" if fact.attribute.lower().split()[-1] in language.nouns else "figure"
+            return "attribute" if ["", *fact.attribute.lower().split()][-1] in language.nouns else "figure"
         case "attribute" if language.has("cell"):
             is_typed = TYPE.search(fact.value) or (fact.subject.startswith("`") and fact.value.startswith("`"))
             if fact.attribute.lower() == "type" and is_typed:

@@ -14,7 +14,7 @@ from ftq.facts.place import place_of
 from ftq.facts.rules.english import as_mine, as_purpose, as_serving, lowered, plural
 from ftq.facts.text.signs import ENDS
 from ftq.questions import kinds
-from ftq.questions.english import Asked, questions_on
+from ftq.questions.english import Asked, order_of, questions_on
 from ftq.questions.row import Lots, Options
 from ftq.questions.wordings import Language
 
@@ -163,7 +163,10 @@ class _Writer:
         if "`" in rest:
             return []
         plain = [word for word in dict.fromkeys([word.strip(SIGNS) for word in rest.split()]) if len(word) > 2]
-        return [word for word in plain if word.lower().replace("’", "'") not in common]
+        heavy = [word for word in plain if word.lower().replace("’", "'") not in common]
+        order = order_of(fact.sentence) if self.language.code == "en" and heavy else ""
+        told = next((word for word in heavy if word.lower() == order), "")  # one looks for the thing, not for `Bring`
+        return [word for word in heavy if word != told]
 
     def _keywords(self, heavy: list[str], template: str) -> str:
         """Some of the words, in their order."""
