@@ -135,12 +135,13 @@ def is_figure(text: str) -> bool:
         return False
     is_phone = text[0] in "+(0" and len(figures) == len(parts)
     units = [part for number, part in enumerate(parts) if number not in figures and number > 0]
-    return len(units) <= 3 and all(map(_UNIT.fullmatch, units)) and (len(figures) <= 2 or is_phone)
+    is_unit = len(units) < 2 or (len(units) < 4 and any(len(unit) < 4 for unit in units[:-1]))  # `per kg`
+    return is_unit and all(map(_UNIT.fullmatch, units)) and (len(figures) <= 2 or is_phone)
 
 
 def _goes_before(word: str) -> bool:
     """Whether a figure may follow: `about`, `EUR`, `€`, `Mo-Fr`."""
-    return word.strip(".").lower() in ABOUT or word.isupper() or len(word) < 3 or not word.isalpha()
+    return word.strip(".").lower() in ABOUT or (word.isupper() and len(word) < 5) or len(word) < 3 or not word.isalpha()
 
 
 def is_navigation(path: tuple[str, ...]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ftq.facts.blocks import Cell, Paragraph, Table
-from ftq.facts.checks import CJK, LETTERS, is_figure, is_readable, is_subject, known_phrases, words
+from ftq.facts.checks import CJK, LETTERS, is_figure, is_readable, is_subject, known_phrases, known_words, words
 from ftq.facts.fact import Fact
 from ftq.facts.inline import inline
 from ftq.facts.place import MORE, Place
@@ -20,7 +20,7 @@ BREAK = re.compile(r"<br\s{0,3}/?>", re.IGNORECASE)
 IDS = ("id", "uid", "key", "nr", "nr.", "no", "no.")
 NUMBERS = ("", "#", "no", "no.", "nr", "nr.", "n°", "№")  # headers of a column that names nothing
 AMOUNT = re.compile(r"[\d.,]+\s?\w{0,3}")
-MEANINGS, DEFAULTS = known_phrases("meanings"), known_phrases("defaults")
+MEANINGS, DEFAULTS, SAYS = known_phrases("meanings"), known_phrases("defaults"), known_words("says")
 
 
 def table(place: Place) -> Iterator[Fact]:
@@ -102,7 +102,8 @@ def _is_header(rows: list[list[Paragraph]]) -> bool:
 
 
 def _is_pair(name: Paragraph, value: Paragraph) -> bool:
-    return _is_name(_text(name)) and len(_text(name)) < 60 and _is_value(_text(value))
+    text = _text(name)
+    return _is_name(text) and len(text) < 60 and SAYS.isdisjoint(text.lower().split()) and _is_value(_text(value))
 
 
 def _text(cell: Paragraph) -> str:
