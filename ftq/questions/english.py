@@ -70,8 +70,8 @@ def questions_on(sentence: str, value: str) -> list[Asked]:
 
 def order_of(sentence: str) -> str:
     """What an advice tells to do, its verb; empty for a sentence that is none."""
-    asked = next(_imperative(sentence), None) if clause_of(sentence) is None else None
-    return asked.question.split()[2] if asked else ""
+    asked = next(_imperative(sentence), None)
+    return asked.question.split()[2] if asked and clause_of(sentence) is None else ""
 
 
 def _of_clause(clause: Clause, sentence: str, value: str) -> Iterator[Asked]:

@@ -146,7 +146,8 @@ def _inline(place: Place, paragraph: Paragraph, in_list: bool) -> Iterator[Fact]
 def _figures(place: Place, paragraph: Paragraph, in_list: bool) -> list[Fact]:
     """What each line gives a figure for, where all lines are such pairs or like them."""
     facts: list[Fact] = []
-    if len(paragraph.raw) > LINES or DIGIT.search(paragraph.raw) is None:  # most texts
+    raw = paragraph.raw
+    if len(raw) > LINES or DIGIT.search(raw) is None or not any(map(raw.__contains__, SEPARATORS)):  # most texts
         return facts
     for number, line in enumerate(paragraph.inline.text.split("\n"), start=paragraph.line):
         cut = _cut(line)
