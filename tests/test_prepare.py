@@ -238,7 +238,7 @@ def test_bad_files_and_records_are_named_and_the_others_go_on(run: RunDir, tmp_p
         "broken.json": "line 2: malformed JSON (Expecting ',' delimiter, column 17)",
         "empty.md": "no text in it",
         "heads.md": "nothing usable: no text in it but headings",
-        "cyrillic.md": "line 2: not UTF-8 text (byte 0xed)",
+        "cyrillic.md": "line 2: not UTF-8 text (byte 0xed): it looks like CP1251; iconv -f CP1251 -t UTF-8 FILE > NEW",
         "link.md": "a link that leads out of the folder",
         "linked": "a link that leads out of the folder",
         "notes.log": "not a kind of document that ftq reads",
