@@ -9,7 +9,7 @@ import pytest
 
 from ftq.facts.checks import ELSEWHERE, leads_elsewhere
 from ftq.facts.inline import MARKS, TOKEN, inline
-from ftq.facts.rules.code import DEFAULT, _may_state_default
+from ftq.facts.rules.defaults import BRACKETED, STATED, _may_state
 from ftq.facts.text import blobs, heading
 from ftq.facts.text.signs import END_IN_ASCII, END_OF_SENTENCE, Runs
 from ftq.questions.row import Lots, order
@@ -17,7 +17,7 @@ from ftq.questions.row import Lots, order
 PIECES = [
     *map(chr, range(128)), "the ", "This section ", "this page", "above", "below ", "next ", "default ", "by default, ",
     "Defaults to `7`", "standard: 5", "valor padrão: 3", "-----BEGIN KEY-----", "e.g. ", "A. b", "? ", '!" ', ".) A",
-    "`--wait`", "**bold**", "[a](b)", "&amp;", "{#id}", "{.c a=1}", "<a id='x'></a>", " # ", ":tada: ", "é", "ÄÖ泵。",
+    "(default: x)", "`--wait`", "**bold**", "[a](b)", "&amp;", "{#id}", "{.c a=1}", "<a id='x'></a>", " # ", ":tada: ", "é", "ÄÖ泵。",
     "\u017f", "\u0130", "\u212a", "…", "\u2028", "\ud800", "a" * 210, "Zm9v" * 60, "\n" * 3,
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ def test_sentences_of_ascii_end_where_all_do() -> None:
 def test_a_look_for_signs_passes_over_nothing() -> None:
     for text in texts(3):
         assert leads_elsewhere(text) == (ELSEWHERE.search(text) is not None)
-        assert _may_state_default(text) or DEFAULT.search(text) is None
+        assert _may_state(text) or STATED.search(text) is BRACKETED.search(text) is None
         assert TOKEN.search(text) is None or any(chr(mark) in text for mark in MARKS)
         if TOKEN.search(text) is None:
             assert inline(text).text == text

@@ -433,10 +433,9 @@ def test_what_earlier_trainings_have_shown_is_laid_before_the_next_one(rig: Rig)
     rig.store.succeed(token, None, [])
     folder = rig.submit("r", {"train": {"1": "kill"}}, done=1, max_steps=1)
     assert rig.supervisor.run("r", "train", 1) is False
-    correction = {"engine": "trl", "load_in_4bit": False, "checkpointing": False, "peak": 1.0, "seconds": 1.5,
-                  "load_in_fp8": False}  # fmt: skip
-    start = {"engine": "trl", "load_in_4bit": False, "checkpointing": False, "began": "first", "seconds": None,
-             "here": True, "alike": "rows", "load_in_fp8": False}  # fmt: skip
+    way = ["trl", False, False, False, "", False, 1]
+    correction = {"way": way, "peak": None, "seconds": 1.5, "bound": "", "fills": None, "here": True, "alike": True}
+    start = {"way": way, "began": "first", "seconds": None, "here": True, "alike": "rows"}
     told = {"changes": {}, "corrections": [correction], "plan": None, "starts": [start]}
     assert json.loads(folder.train_json.read_text()) == told
     rig.store.delete("old")
