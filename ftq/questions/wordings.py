@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -82,15 +82,12 @@ class Language:
         others = _synonyms(self.code)
         if others.keys().isdisjoint(letters(text)):  # most questions; looking for places is slow
             return text
-        kept = [match.span() for name in names if name for match in re.finditer(re.escape(name), text)]
+        words = [match for match in WORD.finditer(text) if (word := match[0])[1:].islower() and word.lower() in others]
+        if not words:
+            return text
+        kept = [span for name in names for span in _spans(name, text)]
         kept += [match.span() for match in QUOTED.finditer(text)]
-        places = [
-            match
-            for match in WORD.finditer(text)
-            if (word := match[0]).lower() in others
-            and word[1:].islower()
-            and not any(start <= match.start() < end for start, end in kept)
-        ]
+        places = [match for match in words if not any(start <= match.start() < end for start, end in kept)]
         if not places:
             return text
         match = places[turn % len(places)]
@@ -106,6 +103,14 @@ class Language:
     @property
     def nouns(self) -> frozenset[str]:
         return _words(self.code, "nouns")
+
+
+def _spans(name: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where the text has the name."""
+    start = text.find(name) if name else -1
+    while start >= 0:
+        yield start, start + len(name)
+        start = text.find(name, start + len(name))
 
 
 @dataclass(frozen=True)
