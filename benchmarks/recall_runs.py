@@ -42,11 +42,13 @@ def main() -> None:
     arguments.add_argument("--manuals", type=Path, required=True)
     arguments.add_argument("--variant", action="append", required=True, metavar="NAME[:KEY=VALUE,...]")
     arguments.add_argument("--only", action="append", default=[], metavar="MANUAL")
+    arguments.add_argument("--questions", type=Path, default=QUESTIONS, help="a folder with a file for each manual")
     arguments.add_argument("--out", type=Path, help="a folder for answers and summary.json")
     arguments.add_argument("--workers", type=int, default=1, help="that train at the same time, on one card")
     arguments.add_argument("--seconds", type=float, default=3600, help="then what is finished is shown")
     given = arguments.parse_args()
-    manuals = [load(path) for path in sorted(QUESTIONS.glob("*.json")) if not given.only or path.stem in given.only]
+    manuals = [load(path) for path in sorted(given.questions.glob("*.json"))]
+    manuals = [manual for manual in manuals if not given.only or manual.name in given.only]
     os.environ.setdefault("FTQ_HOME", tempfile.mkdtemp(prefix="ftq-recall-"))
     until = time.monotonic() + given.seconds
     with up(FLOWER_PORT, until) as client, beside(given.workers - 1):
