@@ -29,7 +29,7 @@ demo: $(READY)  ## train a real model on documents/ and ask it, here, in minutes
 # Tests wait for other processes for a third of their time: one more runs at once than there are processors, at most five.
 TESTS := -n $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1))) --maxprocesses 5
 
-test: $(READY)  ## ten minutes of tests: each stage, a run end to end, real servers
+test: $(READY)  ## eleven minutes of tests: each stage, a run end to end, real servers
 	$(BIN)/python -m pytest -m "not long" $(TESTS)
 
 test-all: test  ## these, and the long ones: browser, TLS, PostgreSQL, Inductor, ranks, drill, images
