@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from cli.common import Place
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 FLAGS = {"quantizations": "quant", "prompts": "prompt"}  # options whose flag has another name
 
 
@@ -31,6 +34,14 @@ class TakesOptions(click.Command):
                 raise
             how = "documents are given as DIR" if self.name == "check" else "documents are given as --documents DIR"
             raise click.UsageError(f"{error.message}: {how}, other options as --set KEY=VALUE", ctx) from None
+
+
+def option_sources(function: Function) -> Function:
+    """Give a command --config and --set."""
+    how = "One of `ftq options`; wins over --config. Repeatable."
+    function = click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help=how)(function)
+    how = "YAML file of options, a line each: `epochs: 5`."
+    return click.option("--config", metavar="FILE", type=Place(), help=how)(function)
 
 
 def _value_of(flag: str, arguments: list[str]) -> str:

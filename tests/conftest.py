@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cli_tools
 import pytest
@@ -15,6 +16,9 @@ import sqlalchemy as sa
 
 from tests import database_server, forked
 from tests.tools import PATIENCE, Bench
+
+if TYPE_CHECKING:
+    from tests.ceph_server import CephServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each of the tests that run side by side has a processor
 _NUMBERS = count(1)  # of databases
@@ -112,3 +116,13 @@ def postgres_server() -> Iterator[str]:
     """A server of its own, on a Unix socket in a folder that goes away; skipped where there is none to start."""
     with database_server.start() as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def ceph() -> Iterator[CephServer]:
+    """A real S3 server that checks keys, quotas and policies: of a file's tests."""
+    from tests.ceph_server import CephServer  # its libraries take a second, and few tests need it
+
+    server = CephServer("ceph")
+    yield server
+    server.close()

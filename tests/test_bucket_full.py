@@ -22,7 +22,6 @@ from ftq.settings import Settings
 from ftq.store.store import RunStore
 from tests import cli_tools, reported
 from tests.bucket_server import BucketServer, own_server
-from tests.ceph_server import CephServer
 from tests.cloud_servers import ACCOUNT, KEY
 from tests.test_bucket import publish
 from tests.test_bucket_silence import haste
@@ -43,13 +42,6 @@ WAYS: dict[str, tuple[Callable[[Any, bool], None], str, str]] = {
     "quota": (lambda server, takes: server.limit_user(None if takes else 1024), "(it is full: Quota", "`ftq gc`"),
     "disks": (lambda server, takes: server.fill_disks(not takes), "(no answer within ", "ceph health detail"),
 }
-
-
-@pytest.fixture(scope="module")
-def ceph() -> Iterator[CephServer]:
-    server = CephServer("full")
-    yield server
-    server.close()
 
 
 @pytest.fixture

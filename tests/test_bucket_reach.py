@@ -58,13 +58,6 @@ def known(home: Path) -> Iterator[RunStore]:
         yield known
 
 
-@pytest.fixture(scope="module")
-def ceph() -> Iterator[CephServer]:
-    server = CephServer("reach")
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def strict(ceph: CephServer, monkeypatch: pytest.MonkeyPatch, cache: Path) -> CephServer:
     """A server that checks keys; moto takes any."""

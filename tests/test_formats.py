@@ -157,6 +157,8 @@ def _converted(command: str, data: bytes, folder: Path) -> str:
 def test_a_damaged_utf_8_file_is_named() -> None:
     with pytest.raises(Unusable, match=r"^line 2: not UTF-8 text \(byte 0xff\)$"):
         decode.text("für\nÖl ".encode() + b"\xff")
+    with pytest.raises(Unusable, match=r"^line 2: not UTF-8 text \(byte 0xff\)"):
+        decode.utf_8('{"a":\n"'.encode("utf-8-sig") + b'\xff"}')
     with pytest.raises(Unusable, match=r"^line 2: not UTF-16 text \(byte 0x00\)$"):
         decode.text("a\nb".encode("utf-16") + b"\0")
 

@@ -212,9 +212,9 @@ class Reconciler:
         """Its password may have been changed since the worker was started: a connection that is open lasts longer."""
         before = self._refused
         self._refused = UserError(refused.message, f"{refused.hint} {RESTART}") if refused else None
-        if refused and not before:
+        if self._refused and not before:
             message = "%s: nothing is taken from it until somebody corrects that, there or here.\n%s"
-            log.error(message, refused.message, f"{refused.hint} {RESTART}")
+            log.error(message, self._refused.message, self._refused.hint)
 
     def _take_or_not(self) -> None:
         if (wanted := self._wanted()) != self._taken:

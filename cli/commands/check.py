@@ -9,20 +9,13 @@ from typing import Any
 import click
 
 from cli.common import Place, complete_model, json_option, note, open_client, plural, print_json
-from cli.options import TakesOptions, options_from
+from cli.options import TakesOptions, option_sources, options_from
 
 
 @click.command(cls=TakesOptions)
 @click.argument("documents", metavar="[DIR]", required=False, type=click.Path())
 @click.option("--model", metavar="MODEL", shell_complete=complete_model, help="Whose tokens are counted.")
-@click.option("--config", metavar="FILE", type=Place(), help="YAML file of options, a line each: `epochs: 5`.")
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="One of `ftq options`; wins over --config. Repeatable.",
-)
+@option_sources
 @click.option("--html", metavar="FILE", type=Place(), help="Write it as a page too.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @json_option

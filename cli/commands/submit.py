@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import Place, complete_model, ctrl_c, json_option, note, open_client, plural, print_json
-from cli.options import TakesOptions, options_from
+from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
+from cli.options import TakesOptions, option_sources, options_from
 
 if TYPE_CHECKING:
     from ftq.client.remote.protocol import AnyClient
@@ -26,14 +26,7 @@ if TYPE_CHECKING:
     "--documents", metavar="DIR", type=click.Path(), help="Folder of texts, records or both.  [default: documents]"
 )
 @click.option("--name", help="What the run and its versions are called.  [default: made from the model]")
-@click.option("--config", metavar="FILE", type=Place(), help="YAML file of options, a line each: `epochs: 5`.")
-@click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="One of `ftq options`; wins over --config. Repeatable.",
-)
+@option_sources
 @click.option("--quant", metavar="TYPE", multiple=True, help="GGUF file to write, such as q4_k_m or q8_0. Repeatable.")
 @click.option("--prompt", metavar="TEXT", multiple=True, help="Question that the finished model answers. Repeatable.")
 @click.option("--priority", metavar="LEVEL", help="high, normal or low.")

@@ -25,7 +25,7 @@ from ftq.examples.records.keys import CHATS, inside, is_record, named, pair_of
 from ftq.examples.records.unread import unread_in
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import is_meant
-from ftq.formats.decode import utf_8
+from ftq.formats.decode import undecoded, utf_8
 from ftq.formats.kind import MOST_JSON_BYTES, MOST_TEXT_BYTES, SUFFIXES, Kind, Unusable
 from ftq.formats.plain import looks
 
@@ -199,18 +199,14 @@ def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", decode(line.decode().rstrip("\n"))
         except UnicodeDecodeError as error:
             if number == 1:  # another encoding, most likely
-                raise Malformed(f"line 1: {_undecoded(error)}{looks.hint(line)}") from None
-            yield f"line {number}", ValueError(_undecoded(error))
+                raise Malformed(f"line 1: {undecoded(error)}{looks.hint(line)}") from None
+            yield f"line {number}", ValueError(undecoded(error))
         except json.JSONDecodeError as error:
             yield f"line {number}", ValueError(f"malformed JSON ({error.msg}, column {error.colno})")
         except RecursionError:
             yield f"line {number}", ValueError("malformed JSON (nested too deeply)")
         except ValueError as error:
             yield f"line {number}", error
-
-
-def _undecoded(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8 text (byte 0x{error.object[error.start]:02x})"
 
 
 def _example(record: dict[str, Any], question: str, answer: str) -> Example:

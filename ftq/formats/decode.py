@@ -45,8 +45,7 @@ def text(data: bytes) -> Decoded:
     except UnicodeDecodeError as error:
         if western := _windows_1252(data):
             return Decoded(western, "read as Windows-1252, for it isn't UTF-8")
-        line = data[: error.start].count(b"\n") + 1
-        raise Unusable(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x}){looks.hint(data)}") from None
+        raise _not_utf_8(error, data) from None
 
 
 def utf_8(data: bytes) -> str:
@@ -56,8 +55,16 @@ def utf_8(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise Unusable(f"line {line}: not UTF-8 text (byte 0x{data[error.start]:02x}){looks.hint(data)}") from None
+        raise _not_utf_8(error, data) from None
+
+
+def undecoded(error: UnicodeDecodeError, encoding: str = "UTF-8") -> str:
+    return f"not {encoding} text (byte 0x{error.object[error.start]:02x})"
+
+
+def _not_utf_8(error: UnicodeDecodeError, data: bytes) -> Unusable:
+    line = error.object[: error.start].count(b"\n") + 1
+    return Unusable(f"line {line}: {undecoded(error)}{looks.hint(data)}")
 
 
 def _with_bom(data: bytes, encoding: str) -> str:
@@ -65,7 +72,7 @@ def _with_bom(data: bytes, encoding: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].decode(encoding, errors="replace").count("\n") + 1
-        raise Unusable(f"line {line}: not {encoding[:-3].upper()} text (byte 0x{data[error.start]:02x})") from None
+        raise Unusable(f"line {line}: {undecoded(error, encoding[:-3].upper())}") from None
 
 
 def _windows_1252(data: bytes) -> str:

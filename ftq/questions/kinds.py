@@ -43,9 +43,7 @@ TYPE = re.compile(  # of values; a gauge or a counter is of another type
 )
 VAGUE = re.compile(r"`[a-z]{1,14}`|\b(?:it|this|that|these|they|those|its)\b")
 VOWEL = re.compile(r"(?i:(?!uni|use|url|usa|eu|one|once|ut|ub)[aeiou]|ho(?:ur|nest))|[FHLMNRSX](?=[A-Z])")
-NAMES = frozenset(
-    {"name", "names", "title", "nom", "nombre", "naam", "titel", "bezeichnung"}
-)  # headers that say no more
+NAMES = known_words("names")  # headers that say no more than that something is called so
 PEOPLE, SIGNS = known_words("people"), "\"'“”’(),"
 NEEDED = {"required": True, "mandatory": True, "optional": False}
 CALLED = ("option", "variable", "command", "setting")

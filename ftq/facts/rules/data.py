@@ -127,9 +127,10 @@ def _facts(node: _Node, known: Data, line: int) -> Iterator[Fact]:
 def _called(node: _Node, known: Data) -> str:
     """What a record is called: by its name; else by the key that leads to it, behind what it is a part of, or by its
     file."""
-    if node.is_listed:
-        return _own_name(node)
-    return _own_name(node) or (f"{node.owner} {node.path[-1]}".strip() if node.path else stem_of(known.file))
+    own = _own_name(node)
+    if own or node.is_listed:
+        return own
+    return f"{node.owner} {node.path[-1]}".strip() if node.path else stem_of(known.file)
 
 
 def _own_name(node: _Node) -> str:
