@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -70,6 +71,12 @@ def test_an_answer_is_streamed_and_its_pieces_are_the_answer(pool: Pool, file: P
     assert len(pieces) > 3 and "".join(pieces).strip() == answer.answer
     assert 0 < answer.first_token_seconds <= answer.seconds
     assert answer.tokens >= len(pieces) and isinstance(answer.stopped, bool)
+
+
+def test_an_answer_holds_what_else_ends_a_line(pool: Pool, file: Path) -> None:
+    written = "a\u2028b\u0085c\nd\x0ce"
+    grammar = "root ::= " + json.dumps(written).replace("\\f", "\\x0c")
+    assert pool.ask(file, Question("Write.", max_tokens=40, grammar=grammar)).answer == written
 
 
 def test_greedy_answers_repeat_and_a_seed_draws_the_same(pool: Pool, file: Path) -> None:
@@ -177,6 +184,19 @@ def test_a_damaged_file_is_said_in_llama_cpps_words(pool: Pool, file: Path, tmp_
         pool.ask(damaged, Question("Hello"))
     with pytest.raises(UserError, match=r"none.gguf isn't there"):
         pool.ask(tmp_path / "none.gguf", Question("Hello"))
+
+
+def test_nothing_stays_open_where_nobody_listens(file: Path) -> None:
+    """A socket that is left open fails a test as a ResourceWarning; so it is collected here, and not in a later one."""
+    server = Server(file, 256)
+    try:
+        os.kill(server.pid, signal.SIGKILL)
+        for _ in range(3):
+            with pytest.raises(FtqError, match="stopped answering"):
+                server.tokens("Hello")
+    finally:
+        server.close()
+    gc.collect()
 
 
 def test_memory_that_is_short_now_and_memory_that_will_never_do_are_told_apart(

@@ -43,7 +43,7 @@ def put(out: Console, what: RenderableType) -> None:
         return
     with out.capture() as captured:
         out.print(what, soft_wrap=True)
-    text = "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
+    text = "".join(line.rstrip() + "\n" for line in captured.get().removesuffix("\n").split("\n"))
     click.echo(text, nl=False, err=out.stderr)
 
 

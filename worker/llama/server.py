@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
@@ -17,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
 from ftq.files.abilities import no_socket
@@ -31,10 +30,10 @@ from worker.machine.crash import ended
 START_SECONDS = 300.0  # a large model from a slow disk
 SLOTS = 4  # questions that are answered at the same time
 LAST_LINES = 6  # of a dead server's output, in the error
-# A connection per request: llama.cpp's HTTP server drops one kept-alive connection in a hundred as a request comes.
-ONE_REQUEST = {"Connection": "close"}
 SOCKET_FOLDER_BYTES = 70
 SILENCE_SECONDS = 600.0  # without a token: a long prompt on a busy processor
+DATA = b"data: "
+BROKEN = (OSError, http.client.HTTPException)  # what a connection raises to a server that is gone
 
 
 class Server:
@@ -54,13 +53,6 @@ class Server:
         self._free, self._freed = context, threading.Condition()
         self._chat = ChatTemplate(self.tokens, self._post)
         self._process = self._spawn(idle_seconds, gpu)
-        self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=self._socket),
-            base_url="http://llama",
-            timeout=SILENCE_SECONDS,
-            headers={"Authorization": f"Bearer {self._key}", **ONE_REQUEST},
-            trust_env=False,
-        )
         try:
             self._wait_until_ready()
             self.trained_context = self._trained_context()
@@ -168,7 +160,6 @@ class Server:
         self._process.wait()
         assert self._process.stdin
         self._process.stdin.close()
-        self._client.close()
         self._folder.cleanup()
 
     # ---- inside -----------------------------------------------------------------------------------------
@@ -178,7 +169,7 @@ class Server:
             "model": str(self.file),
             "context": self.context,
             "slots": SLOTS,
-            "threads": processors(),
+            "threads": cgroup.processors(),
             "socket": self._socket,
             "key": self._key,
             "idle_seconds": int(idle_seconds),
@@ -207,8 +198,8 @@ class Server:
         while time.monotonic() < until:
             if not self.alive:
                 raise self.died("couldn't load")
-            with contextlib.suppress(httpx.TransportError):
-                if self._listens() and self._client.get("/health", timeout=5).status_code == 200:
+            with contextlib.suppress(*BROKEN), self._asked("GET", "/health", seconds=5) as answer:
+                if answer.status == 200:
                     return
             time.sleep(0.02)
         raise FtqError(
@@ -216,50 +207,59 @@ class Server:
             "Its disk may be slow or its memory short: `ftq doctor` on the worker's machine checks both.",
         )
 
-    def _listens(self) -> bool:
-        """Whether the child accepts connections. httpx would leave its socket open if nobody listens yet."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(self._socket) == 0
-
     def _trained_context(self) -> int:
         meta = self._get("/v1/models")["data"][0]["meta"]
         return int(meta["n_ctx_train"])
 
     def _get(self, path: str) -> dict[str, Any]:
-        return self._ask(lambda: self._client.get(path))
+        return self._json("GET", path)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._ask(lambda: self._client.post(path, json=body))
+        return self._json("POST", path, body)
 
-    def _ask(self, send: Callable[[], httpx.Response]) -> dict[str, Any]:
+    def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            response = send()
-        except httpx.TransportError as error:
+            with self._asked(method, path, body) as answer:
+                self._check(answer)
+                values: dict[str, Any] = json.load(answer)
+                return values
+        except BROKEN as error:
             raise self.died("stopped answering for", error) from None
-        self._check(response)
-        body: dict[str, Any] = response.json()
-        return body
 
     def _events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The server-sent events of a streamed answer."""
         try:
-            with self._client.stream("POST", path, json=body) as response:
-                if response.status_code != 200:
-                    response.read()
-                self._check(response)
-                for line in response.iter_lines():
-                    if line.startswith("data: "):
-                        yield json.loads(line.removeprefix("data: "))
-        except httpx.TransportError as error:
+            with self._asked("POST", path, body) as answer:
+                self._check(answer)
+                rest = b""
+                while piece := answer.read1():  # its own reading by lines takes a cut off answer for a whole one
+                    *lines, rest = (rest + piece).split(b"\n")
+                    yield from (json.loads(line[len(DATA) :]) for line in lines if line.startswith(DATA))
+        except BROKEN as error:
             raise self.died("stopped while it answered for", error) from None
 
-    def _check(self, response: httpx.Response) -> None:
-        if response.status_code == 200:
+    @contextmanager
+    def _asked(
+        self, method: str, path: str, body: dict[str, Any] | None = None, seconds: float = SILENCE_SECONDS
+    ) -> Iterator[http.client.HTTPResponse]:
+        """A request's answer, open while the block runs. One of BROKEN where the server is gone.
+
+        A connection each: llama.cpp's HTTP server drops one kept-alive connection in a hundred as a request comes.
+        """
+        headers = {"Authorization": f"Bearer {self._key}", "Connection": "close", "Content-Type": "application/json"}
+        with contextlib.closing(_Connection(self._socket, seconds)) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            with connection.getresponse() as answer:
+                yield answer
+
+    def _check(self, answer: http.client.HTTPResponse) -> None:
+        if answer.status == 200:
             return
+        said = answer.read().decode(errors="replace")
         try:
-            message = response.json()["error"]["message"]
+            message = json.loads(said)["error"]["message"]
         except (ValueError, KeyError, TypeError):
-            message = response.text[:300]
+            message = said[:300]
         raise FtqError(f"llama.cpp refuses the question to {self.file.name}: {message}", "The worker's log has more.")
 
     @contextmanager
@@ -280,13 +280,20 @@ class Server:
                 self._freed.notify_all()
 
 
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket. Closing it closes the socket also where nobody listens; httpx leaves that one open."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("llama", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def _short_folder() -> str | None:
     """A folder with sockets in which the path fits into the 107 bytes of sun_path (unix(7)); None is the usual one."""
     usual = tempfile.gettempdir()
     return None if len(os.fsencode(usual)) <= SOCKET_FOLDER_BYTES and not no_socket(Path(usual)) else "/tmp"
-
-
-def processors() -> int:
-    """How many processors this process may use, within its container's limit."""
-    here = len(os.sched_getaffinity(0))
-    return max(1, min(here, int(cgroup.processor_limit() or here)))

@@ -6,6 +6,7 @@ the folder of proc/ and sys/; tests use another one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def memory_left(root: Path = ROOT) -> int | None:
         cache = value(folder / "memory.stat", "inactive_file" if new else "total_inactive_file")
         free.append(max(0, limit - used + cache))
     return min(free, default=None)
+
+
+def processors() -> int:
+    """How many processors this process may use, within its container's limit."""
+    here = len(os.sched_getaffinity(0))
+    return max(1, min(here, int(processor_limit() or here)))
 
 
 def processor_limit(root: Path = ROOT) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from pathlib import Path
 
 from ftq.errors import UserError
@@ -77,6 +76,4 @@ def takes_groups() -> bool:
 
 def processes() -> int:
     """Tokenising processes that the container's CPUs and memory allow, not the host's."""
-    cpus = len(os.sched_getaffinity(0))
-    cpus = min(cpus, int(cgroup.processor_limit() or cpus))
-    return max(1, min(cpus, free_memory() // (2 * GIB)))
+    return max(1, min(cgroup.processors(), free_memory() // (2 * GIB)))
