@@ -176,7 +176,8 @@ def peer(folder: Path, work: Path) -> int:
     return _count(tokenizer, [chunk for text in _texts(folder) for chunk in splitter.chunks(text)])
 
 
-def prepared(folder: Path, work: Path, questions: str = "structure") -> int:
+def prepared(folder: Path, work: Path, **options: Any) -> int:
+    """Prepare the folder's dataset in work/prepared/dataset. Its tokens."""
     from ftq.examples.report import DatasetReport
     from ftq.files.run_dir import RunDir, remove, write_json
     from ftq.spec.options import parse
@@ -191,7 +192,7 @@ def prepared(folder: Path, work: Path, questions: str = "structure") -> int:
     run.path.mkdir(exist_ok=True)
     run.documents.unlink(missing_ok=True)
     run.documents.symlink_to(folder.resolve(), target_is_directory=True)
-    spec = {"model": MODEL, "questions": questions, "documents": str(folder)}
+    spec = {"model": MODEL, "documents": str(folder), **options}
     write_json(run.run_json, {"id": "bench", "name": "bench", "spec": spec, "documents_hash": ""})
     remove(out)
     out.mkdir()
@@ -211,7 +212,7 @@ def checked(folder: Path, work: Path) -> int:
 PARTS: dict[str, Callable[[Path, Path], int]] = {
     TOKENIZER: tokenizer_alone,
     PEER: peer,
-    PLAIN: lambda folder, work: prepared(folder, work, "none"),
+    PLAIN: lambda folder, work: prepared(folder, work, questions="none"),
     PREPARE: prepared,
     ROWS: rows_alone,
     CHECK: checked,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recall import Asked, Manual, Recall, Row, Verdict, holds, judge, load, measure, nearest, score, table
+from benchmarks.recall_loop import area
 from worker.llama.answer import Answer
 
 FILES = sorted((Path(__file__).parent.parent / "benchmarks" / "documents").glob("*.json"))
@@ -106,3 +107,9 @@ def test_the_questions_are_fit_to_be_asked(file: Path) -> None:
 
 def test_three_manuals_are_asked_about() -> None:
     assert [file.stem for file in FILES] == ["blocky", "cargo-mutants", "content-guide"]
+
+
+def test_the_area_under_the_curve_is_how_often_the_one_sort_lies_above_the_other() -> None:
+    assert area([3.0, 4.0], [1.0, 2.0]) == 1
+    assert area([1.0, 4.0], [2.0, 3.0]) == 0.5
+    assert area([2.0], [2.0, 3.0]) == 0.25
