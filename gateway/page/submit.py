@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ftq.errors import UserError
+from ftq.errors import UserError, lines
 from ftq.spec import models
 from ftq.store.gateway.keys import Key
 from ftq.words import plural
@@ -141,7 +141,7 @@ def _more_options(text: str, key: Key) -> dict[str, Any]:
     from ftq.spec.options import parse_assignment
 
     options = dict[str, Any]()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines(text), 1):
         if not line.strip():
             continue
         try:
