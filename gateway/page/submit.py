@@ -51,11 +51,9 @@ async def submit(request: Request) -> Response:
         return _form(request, {"model": request.query_params.get("model", "")})
     room = await run_in_threadpool(room_of, gateway, key)
     largest = min(gateway.options.largest_upload, arrival.MOST_BYTES)
-    form = await arrival.read_form(request, largest if room is None else min(largest, room + arrival.FIELD_BYTES))
-    try:
+    most = largest if room is None else min(largest, room + arrival.FIELD_BYTES)
+    async with arrival.arriving(request, most, gateway.settings.home, key) as form:
         return await run_in_threadpool(_answer, request, form)
-    finally:
-        await form.close()
 
 
 def _answer(request: Request, form: FormData) -> Response:
