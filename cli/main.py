@@ -16,7 +16,7 @@ from cli.commands import ask, check, control, doctor, look, models, room, serve,
 from cli.evaluation import commands as evaluation
 from cli.fleet import notify, workers
 from cli.keys import commands as keys
-from ftq.errors import printable
+from ftq.errors import lines, printable
 from ftq.start import INTERRUPTED, interruptible
 from ftq.version import VERSION
 
@@ -54,7 +54,7 @@ class Failure(click.ClickException):
         self.hint = hint
 
     def show(self, file: IO[Any] | None = None) -> None:
-        first, *others = printable(self.message).splitlines() or [""]
+        first, *others = lines(printable(self.message)) or [""]
         click.echo(click.style("Error: ", fg="red") + first, file, err=True, color=self.show_color)
         for line in others:
             click.echo(f"       {line}", file, err=True)
@@ -103,7 +103,7 @@ def _translate(error: Exception) -> Failure:
     if isinstance(error, FtqError):
         failure = Misuse if exit_code(error) == Misuse.exit_code else Failure
         return failure(error.message, error.hint)
-    text = without_password(f"{type(error).__name__}: {error}".splitlines()[0])
+    text = without_password(lines(f"{type(error).__name__}: {error}")[0])
     return Failure(f"this shouldn't happen: {text}", "Set FTQ_DEBUG=1 for the traceback.")
 
 

@@ -162,7 +162,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its name if it has none (MemoryError)."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return next(filter(str.strip, lines(str(error))), type(error).__name__)
 
 
 def in_line(*texts: str) -> str:
@@ -170,7 +170,7 @@ def in_line(*texts: str) -> str:
     said = ""
     for text in filter(None, texts):
         said = _joined(said, ". ", "")
-        for part in filter(None, (part.strip() for part in text.splitlines())):
+        for part in filter(None, (part.strip() for part in lines(text))):
             said = _joined(said, "; ", part)
     return said
 
@@ -182,6 +182,14 @@ def _joined(said: str, sign: str, more: str) -> str:
 def is_disk_full(error: OSError) -> bool:
     """Whether a disk, or a user's share of it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text, which end at line feeds alone; none of an empty one.
+
+    `str.splitlines` ends them at more signs, such as U+2028 and a form feed, which names and answers may hold.
+    """
+    return text.removesuffix("\n").replace("\r\n", "\n").split("\n") if text else []
 
 
 def printable(text: str, keep: str = "\n\t") -> str:

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Numbers and names as people read them, and lines as programs do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 NAMED = 5  # names of a list, which has the number of the others
+
+
+class Lines:
+    """The lines of bytes that come in pieces: they end at line feeds alone, as those of `ftq.errors.lines` do.
+
+    `rest` is what has come of the next line.
+    """
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def take(self, piece: bytes) -> list[bytes]:
+        """The lines that are whole now, without their ends."""
+        *whole, self.rest = (self.rest + piece).split(b"\n")
+        return whole
 
 
 def size(number: float) -> str:

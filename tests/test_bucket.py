@@ -452,6 +452,24 @@ def test_gc_gives_up_the_uploads_that_nobody_goes_on_with(
     client.close()
 
 
+def test_gc_deletes_what_a_look_at_the_bucket_has_left(
+    here: Share, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what somebody is looking with at this moment, nor a file of the user's."""
+    client = Client(Settings(here.home, "", f"sqlite:///{tmp_path}/shared.db", artifacts_url=url))
+    here.bucket.write(".ftq-doctor-0123456789ab", b"ftq")
+    here.bucket.write("notes.txt", b"mine")
+    assert client.room.leftovers(True) == []
+    monkeypatch.setattr(room, "GIVEN_UP_SECONDS", -5.0)
+    leftovers = client.room.leftovers()
+    assert [(path.name, size, why(path)) for path, size in leftovers] == [
+        (".ftq-doctor-0123456789ab.probe", 3, "a try to write to the bucket was stopped there")
+    ]
+    client.room.clear(leftovers[0][0])
+    assert here.bucket.names() == ["notes.txt"]
+    client.close()
+
+
 def test_a_cache_hit_copies_on_the_servers_side(here: Share, monkeypatch: pytest.MonkeyPatch) -> None:
     write(here, {"model-q8_0.gguf": b"GGUF", "README.md": b"one"})
     like = publish(here, "export", 1, "model-q8_0.gguf", "README.md")

@@ -238,6 +238,8 @@ class Full(http.server.BaseHTTPRequestHandler):
         ("s3", 403, "AccessDenied", False),
         ("az", 403, "AuthorizationPermissionMismatch", False),
         ("gs", 403, "no storage.objects.create access", False),
+        ("gs", 403, "Storage quota of the project is exceeded.", True),
+        ("gs", 403, "The bucket would exceed its quota of 5 TB.", True),
     ],
 )
 def test_each_servers_words_are_understood(
@@ -260,6 +262,7 @@ def test_each_servers_words_are_understood(
             use(Bucket(f"{kind}://b/ftq"))
         assert type(error.value) is (TakesNothing if is_full else ReadOnly)
         assert f"bucket {kind}://b/ftq takes no file" in error.value.message
+        assert kind != "gs" or code in error.value.message
     httpd.shutdown()
     httpd.server_close()
 
@@ -276,5 +279,7 @@ def test_a_folders_disk_is_told_in_its_own_words(number: int, kind: type[OutOfRe
 
 
 def test_a_limit_of_requests_a_second_is_no_lack_of_room() -> None:
-    error = explain(OSError(5, "Quota exceeded for quota metric 'Write requests' per minute"), "gs://b", gives=True)
-    assert not isinstance(error, TakesNothing)
+    said = "Quota exceeded for quota metric 'Write requests' per minute"
+    for told in (OSError(5, said), OSError(f"Forbidden: https://storage.googleapis.com/upload/b/o\n{said}")):
+        error = explain(told, "gs://b", gives=True)
+        assert not isinstance(error, TakesNothing) and said in error.message

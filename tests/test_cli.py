@@ -506,13 +506,13 @@ def test_the_log_of_one_attempt_is_named_as_its_first_line_says(store: Store) ->
     logs = store.home / store.add("aaaa1111", "handbook") / "logs"
     heads = [head("train", ["--attempt", str(number)]) for number in (1, 2)]
     assert heads[1].endswith(b" UTC train, attempt 2\n")
-    (logs / "train.log").write_bytes(heads[0] + b"lost\n" + heads[1] + b"step 1\n--- failed (bug): no\n")
+    (logs / "train.log").write_bytes(heads[0] + b"a half line" + heads[1] + b"step 1\n--- failed (bug): no\n")
     (logs / "prepare.log").write_bytes(b"--- 2025-01-02 03:00:00 UTC --attempt 1\nof an earlier version\n")
     assert ok("logs", "handbook", "--stage", "train", "--attempt", "2").stdout_bytes == (
-        heads[1] + b"step 1\n--- failed (bug): no\n"
+        heads[1].lstrip() + b"step 1\n--- failed (bug): no\n"
     )
     first = ok("logs", "handbook", "--attempt", "1")
-    assert first.stdout.splitlines()[1::2] == ["of an earlier version", "lost"]
+    assert first.stdout.splitlines()[1::2] == ["of an earlier version", "a half line"]
     assert first.stderr == "==> prepare <==\n==> train <==\n"
     none = ok("logs", "handbook", "--attempt", "7")
     assert (none.stdout, none.stderr) == ("", "No log of attempt 7: there are those of 1, 2.\n")
@@ -520,7 +520,7 @@ def test_the_log_of_one_attempt_is_named_as_its_first_line_says(store: Store) ->
 
 
 def test_an_attempt_may_begin_in_one_piece_of_the_log_and_go_on_in_the_next() -> None:
-    second = head("train", ["--attempt", "2"]) + b"b\n---\n50 %\r99 %"
+    second = head("train", ["--attempt", "2"]).lstrip() + b"b\n---\n50 %\r99 %"
     log = head("train", ["--attempt", "1"]) + b"a\n--\n" + second
     for size in (1, 7, len(log)):
         part = OneAttempt(2)

@@ -44,6 +44,27 @@ def test_who_is_up_and_does_what(store: RunStore, clock: Clock) -> None:
     assert members[0].worker.served == ["cpu.big", "gpu.big", "cpu", "gpu"]
 
 
+def test_a_worker_that_its_broker_refuses_is_no_worker_for_what_waits(store: RunStore, clock: Clock) -> None:
+    refused = {
+        "refused": "the broker refuses the user or password (x)",
+        "refused_fix": "Correct FTQ_BROKER_URL.\nMore.",
+    }
+    store.create("one", "one", {"model": "m"}, "hash")
+    store.see_worker("w1", "box", ["ask", "cpu", "gpu"], None, 1, FACTS | refused)
+    why = f"orker w1 takes nothing from its broker: {refused['refused']}. On box: Correct FTQ_BROKER_URL."
+    assert workers.missing_for((store.get("one"),), store) == f"one waits: w{why}"
+    assert workers.would_wait({"model": "m"}, store, "") == f"W{why}"
+    assert store.live_queues() == set()
+    store.see_worker("w2", "box", ["cpu"], None, 1, FACTS | refused)
+    assert "workers w1, w2 take nothing from their broker: " in workers.missing_for((store.get("one"),), store)
+    clock.now += 700
+    store.see_worker("w1", "box", ["cpu"], None, 1, FACTS | refused)
+    assert store.note_stalled(600) == ["one"]
+    assert store.events("one")[-1].message == "waits for 11:40: the broker refuses the workers of the queue cpu"
+    store.see_worker("w3", "box", ["cpu", "gpu"], None, 1, FACTS)
+    assert workers.missing_for((store.get("one"),), store) == ""
+
+
 def test_a_drained_worker_takes_nothing_new_and_finishes_what_it_has(store: RunStore, clock: Clock) -> None:
     store.see_worker("w1", "host", ["cpu"], None, 1)
     for name in ("one", "two"):

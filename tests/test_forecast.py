@@ -373,3 +373,9 @@ def test_card_is_for_a_dry_run_only(manual: Path) -> None:
     result = run("submit", "--model", "qwen3-4b", "--documents", str(manual), "--card", "H100")
     assert result.exit_code == 2
     assert "--card belongs to --dry-run" in result.stderr
+
+
+def test_nothing_is_followed_where_no_run_is_made(documents: Path) -> None:
+    result = run("submit", "--model", "smollm2-135m", "--dry-run", "--wait")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--wait follows a run, and --dry-run makes none: leave one of them out" in result.stderr

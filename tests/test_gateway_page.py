@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -603,6 +604,22 @@ def test_uploaded_files_wait_for_the_second_press_and_are_the_keys_own(gateway: 
     kept = sorted(path.name for path in (gateway.home / run.id / "documents").iterdir())
     assert kept == ["c_d_é_.md", "evil.md", "handbook.md"] and not folder.exists()
     assert "tuned on uploaded files" in said(ann.get(f"/runs/{run.id}").text)
+
+
+def test_an_uploaded_file_is_written_once_and_where_it_stays(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not in the system's folder for temporary files, which may be small; and nothing stays of a form without files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    _, ann = gateway.other("ann")
+    text = b"# Pump\n\n" + b"The pump has 2 bar.\n" * 10_000
+    assert send(ann, "dry", {"a.md": text, "b.md": b"# B\n\nText.\n"}, **MODEL).status_code == 200
+    [folder] = gateway.home.glob(".page-*")
+    sizes = {path.name: path.stat().st_size for path in folder.rglob("*.md")}
+    assert sizes == {"a.md": len(text), "b.md": 11}
+    assert [path.name for path in folder.iterdir()] == ["documents"]
+    assert send(ann, "dry", **MODEL).status_code == 400
+    assert list(gateway.home.glob(".page-*")) == [folder]
 
 
 def test_what_is_wrong_with_uploaded_files_tells_no_path_of_the_servers(gateway: Gateway) -> None:

@@ -296,6 +296,14 @@ def test_each_kind_has_the_card_that_holds_for_it(home: Path, here: Path) -> Non
     )
 
 
+def test_a_system_message_goes_out_as_the_model_has_seen_it(home: Path, here: Path) -> None:
+    modelfile = 'FROM ./model-q4_k_m.gguf\r\nSYSTEM """Be kind.\r\nBe brief\rand \u2028 clear."""\n'
+    (finished(home) / "Modelfile").write_bytes(modelfile.encode())
+    pull("gguf:q8_0", here / "out")
+    shipped = (here / "out" / "Modelfile").read_bytes().decode()
+    assert shipped == modelfile.replace("q4_k_m", "q8_0").replace("gguf\r\n", "gguf\n")
+
+
 def test_a_damaged_file_never_gets_its_name(home: Path, here: Path) -> None:
     folder = finished(home)
     with (folder / MODEL).open("r+b") as file:

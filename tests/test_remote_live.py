@@ -30,6 +30,7 @@ from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from ftq.store.records import Event, Run, Stage, Version, Worker
 from ftq.store.wire.records import decode, encode
+from ftq.version import VERSION
 from tests import finished, tools
 from tests.gateway_tools import key_of, make_gateway, serving
 from tests.test_remote import far_away, fill
@@ -362,6 +363,8 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_GET
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -394,6 +397,14 @@ def test_an_answer_that_is_not_of_ftq(
     with answering(status, body, **headers) as url, pytest.raises(kind, match=says) as told:
         client_of(url, "sk-ftq-any").all()
     assert type(told.value) is kind
+
+
+def test_an_answer_holds_what_else_ends_a_line(cache: Path) -> None:
+    """Our own server escapes it; what stands between may write the JSON anew."""
+    text = "a\u2028b\u2029c\u0085d"
+    body = json.dumps({"answer": {"answer": text}}, ensure_ascii=False).encode() + b"\n\n"
+    with answering(200, body, **{"x-ftq-version": VERSION}) as url:
+        assert list(client_of(url, "sk-ftq-any").ask_many("handbook", ["Why?"])) == [{"answer": text}]
 
 
 def test_following_outlasts_a_restart_of_the_server(tmp_path: Path, cache: Path) -> None:

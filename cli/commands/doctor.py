@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import json_option, note, open_database, plural, print_json
-from ftq.errors import printable
+from ftq.errors import lines, printable
 from ftq.programs import lacking
 from ftq.version import VERSION
 
@@ -187,11 +187,11 @@ def _lines(finding: Finding) -> list[Text]:
     from rich.text import Text
 
     took = "" if finding.seconds is None else f"{finding.seconds:.1f} s: "
-    said = [Text(line) for line in printable(took + finding.message).splitlines() or [""]]
+    said = [Text(line) for line in lines(printable(took + finding.message)) or [""]]
     if not finding.fix or finding.level == "ok":
         return said
     style = "bold" if finding.level == "problem" else "dim"
-    return said + [Text(line, style) for line in f"-> {printable(finding.fix)}".splitlines()]
+    return said + [Text(line, style) for line in lines(f"-> {printable(finding.fix)}")]
 
 
 def _summary(findings: list[Finding]) -> str:

@@ -58,6 +58,8 @@ def submit(
     """
     if card and not dry_run:
         raise click.UsageError("--card belongs to --dry-run: a run lands on the worker that takes it")
+    if wait and dry_run:
+        raise click.UsageError("--wait follows a run, and --dry-run makes none: leave one of them out")
     client = open_client()
     lists = {"quantizations": list(flags.pop("quant")), "prompts": list(flags.pop("prompt"))}
     options = options_from(config, assignments, {**flags, **lists})

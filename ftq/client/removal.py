@@ -17,8 +17,8 @@ from ftq.store.store import RunStore
 
 UNUSED = 7 * 86_400  # seconds without a read of a base model's GGUF in the cache, which is made again within minutes
 # They end the name of what stands for a run in the bucket: for its uploads that were stopped, for one that the database
-# doesn't know, and for one of which nothing says whose it is.
-UPLOADS, UNKNOWN, ORPHAN = ".uploads", ".unknown", ".orphan"
+# doesn't know, and for one of which nothing says whose it is; and of what stands for an object that a probe has left.
+UPLOADS, UNKNOWN, ORPHAN, PROBE = ".uploads", ".unknown", ".orphan", ".probe"
 
 
 class Room:
@@ -153,6 +153,8 @@ def why(leftover: Path) -> str:
         return "in the cache, and not used any more"
     if leftover.suffix == UPLOADS:
         return "uploads to the bucket were stopped there"
+    if leftover.suffix == PROBE:
+        return "a try to write to the bucket was stopped there"
     if leftover.suffix in (UNKNOWN, ORPHAN):
         return "a run in the bucket that the database doesn't know"
     if leftover.parent.name == uploads.FOLDER:

@@ -215,18 +215,21 @@ def _drained(workers: Sequence[Worker]) -> list[Worker]:
 
 
 def _waiting(workers: Sequence[Worker]) -> list[Worker]:
-    return [one for one in workers if one.is_live and not one.drained and one.waits]
+    return [one for one in workers if one.is_live and not one.drained and (one.waits or one.refused)]
 
 
 def _cut_off(missing: set[str], waiting: Sequence[Worker], drained: Sequence[Worker]) -> str:
-    """Why workers of these queues wait for their bucket, and what to do; empty if that isn't what is missing."""
+    """Why workers of these queues wait for their bucket, or their broker; empty if that isn't what is missing."""
     those = [one for one in waiting if missing & set(one.served)]
     if not those or missing - served_by([*those, *drained]):
         return ""
-    names, one = ", ".join(worker.name for worker in those), those[0]
-    who = f"worker {names} waits for its" if len(those) == 1 else f"workers {names} wait for their"
-    fix = str(one.facts.get("waits_fix", "")).partition("\n")[0]
-    return f"{who} bucket: {one.waits}. On {one.host}: {fix}"
+    one = those[0]
+    names = [worker.name for worker in those if bool(worker.refused) == bool(one.refused)]
+    s, its = ("s", "its") if len(names) == 1 else ("", "their")
+    does = f"wait{s} for {its} bucket: {one.waits}"
+    does = f"take{s} nothing from {its} broker: {one.refused}" if one.refused else does
+    fix = str(one.facts.get("refused_fix" if one.refused else "waits_fix", "")).partition("\n")[0]
+    return f"worker{'' if len(names) == 1 else 's'} {', '.join(names)} {does}. On {one.host}: {fix}"
 
 
 def _limited(runs: tuple[Run, ...], workers: Sequence[Worker], store: Reads) -> str:

@@ -14,6 +14,7 @@ import yaml
 
 from ftq.delivery.parts import CARD, Model, Part
 from ftq.delivery.use import HERE, commands
+from ftq.errors import lines as lines_of
 
 # kind -> (the library that loads it, how it came of its base model)
 HEADS = {"gguf": ("gguf", "quantized"), "adapter": ("peft", "adapter"), "merged": ("transformers", "finetune")}
@@ -69,7 +70,7 @@ def _told(head: dict[str, Any], model: Model) -> dict[str, Any]:
 def _body(text: str, model: Model, place: Path) -> str:
     """Of the table the row of this file, or none; how to ask this kind."""
     intro, *sections = re.split(r"(?m)^(?=## )", text)
-    lines = [line for line in intro.splitlines() if model.file or not line.startswith(("|", "- "))]
+    lines = [line for line in lines_of(intro) if model.file or not line.startswith(("|", "- "))]
     lines = [line for line in lines if not (match := _GGUF.search(line)) or match[0] == model.file]
     sections = [_asking(one, model, place) if one.startswith(ASK) else one for one in sections]
     return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, ""])) + "".join(sections)

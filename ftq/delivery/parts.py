@@ -131,7 +131,7 @@ def _modelfile(folder: RunDir, file: str) -> tuple[Part, ...]:
     path = folder.path / "Modelfile"
     if not path.is_file():
         return ()
-    text = re.sub(r"(?m)^FROM .*$", f"FROM ./{file}", path.read_text(encoding="utf-8"), count=1)
+    text = re.sub(r"(?m)^FROM .*$", f"FROM ./{file}", path.read_bytes().decode(), count=1)
     data = text.encode()
     return (Part("Modelfile", len(data), data),)
 

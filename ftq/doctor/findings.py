@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ftq.errors import lines
+
 Level = Literal["ok", "note", "warning", "problem"]
 LEVELS: tuple[Level, ...] = ("ok", "note", "warning", "problem")  # from good to bad
 SECONDS = 4.0  # what a check may take, unless it has a time of its own
@@ -52,7 +54,7 @@ class _Look:
             for finding in self.check.look():
                 self.findings.append(finding)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            text = lines(f"{type(error).__name__}: {error}")[0]
             self.findings.append(
                 Finding(self.check.name, "problem", f"the check itself failed: {text}", self.check.fix)
             )

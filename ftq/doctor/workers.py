@@ -150,9 +150,10 @@ def _has_a_clock_of_its_own(worker: Worker, settings: Settings) -> bool:
 
 
 def _unserved(alive: Sequence[Worker]) -> Iterator[Finding]:
-    served = served_by(worker for worker in alive if not (worker.draining or worker.drained or worker.waits))
+    able = [worker for worker in alive if not (worker.draining or worker.drained)]
+    served = served_by(worker for worker in able if not (worker.waits or worker.refused))
     drained = [worker for worker in alive if worker.drained and not worker.draining]
-    waiting = served_by(worker for worker in alive if worker.waits and not (worker.draining or worker.drained))
+    waiting = served_by(worker for worker in able if worker.waits or worker.refused)
     missing, there = set(NEEDED) - served, "   where the worker is installed" if lacking() else ""
     if drained and not served and not waiting:
         undrain = undraining(missing & served_by(drained), drained)

@@ -11,6 +11,7 @@ from itertools import islice
 from ftq.facts.blocks import SAID, Section, is_data, is_log
 from ftq.facts.checks import alike, is_generated, is_navigation
 from ftq.facts.fact import ALL, RULES, Cut, Fact
+from ftq.facts.marks import END_OF_LINE
 from ftq.facts.place import Place, Rule
 from ftq.facts.records.json_text import decode
 from ftq.facts.records.names import COMPARED, subject_key
@@ -62,7 +63,7 @@ def facts_in_front(text: Document, file: str, rules: frozenset[str], cuts: list[
     """What a text's front matter states, once its sections have been read. `cuts` as above."""
     if "F" in rules:
         place = Place(file, Section((), 1), [] if cuts is None else cuts)
-        yield from front.page(text.front, text.title, place, text.source[: front.LENGTH].splitlines())
+        yield from front.page(text.front, text.title, place, END_OF_LINE.split(text.source[: front.LENGTH]))
 
 
 def facts_of_json(source: str, file: str, known: data.Data | None = None) -> list[Fact]:

@@ -13,9 +13,13 @@ LONGEST = 200  # bytes up to the attempt's number, and more
 
 
 def head(stage: str, arguments: Sequence[str]) -> bytes:
-    """For example `--- 2026-01-02 03:00:00 UTC train, attempt 2`, of what the stage's process is started with."""
+    """For example `--- 2026-01-02 03:00:00 UTC train, attempt 2`, of what the stage's process is started with.
+
+    A later attempt's begins with an empty line: the one before may have been killed in the midst of its own.
+    """
     what = f"{stage}, {' '.join(arguments).removeprefix('--')}"
-    return f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {what}\n".encode()
+    gap = "" if what.endswith((" attempt 0", " attempt 1")) else "\n"
+    return f"{gap}--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {what}\n".encode()
 
 
 class OneAttempt:

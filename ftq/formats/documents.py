@@ -32,6 +32,8 @@ _BROKEN = re.compile(  # a word at the end of a line; no `Vor- und Nachteile`
     r"(?=[^\W\d_]{2})(\w+)"
 )
 _HYPHENED = re.compile(r"[^\W\d_]+-\w+")
+# anydoc drops them from a cell with the gap between two words; databases end a line in a cell with the first.
+_DROPPED = dict.fromkeys(map(ord, "\x0b\x0c\x1c\x1d\x1e\x85"), " ")
 MARKING = 20.0  # seconds of processor at most to find out where the pages begin
 
 
@@ -41,7 +43,7 @@ def office(data: bytes, kind: Kind) -> Converted:
     if kind is Kind.CSV:
         decoded = decode.text(data)
         table, note = tables.even(decoded.text)
-        data, notes = table.encode(), tuple(filter(None, (decoded.note, note)))
+        data, notes = table.translate(_DROPPED).encode(), tuple(filter(None, (decoded.note, note)))
     markdown = _markdown(data, kind)
     if kind is Kind.XLSX:
         notes = tuple(untold.notes(data))

@@ -27,7 +27,7 @@ def of_bold_lines(markdown: str) -> str:
 
 def of_text(text: str) -> str:
     """Plain text as Markdown with as many lines: underlined, numbered and capital titles become headings."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").expandtabs(4).split("\n")
+    lines, breaks = _paged(text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4).split("\n"))
     levels: dict[str, int] = {}  # of each way of underlining, in order of appearance
     for index, line in enumerate(lines):
         if not _starts_paragraph(lines, index):
@@ -40,7 +40,18 @@ def of_text(text: str) -> str:
             lines[index : index + 3] = ["", _heading(level, lines[index + 1]), ""]
         elif level := _title_level(lines, index):
             lines[index] = _heading(level, line)
-    return "\n".join(lines)
+    return "\n".join(line for index, line in enumerate(lines) if index not in breaks)
+
+
+def _paged(lines: list[str]) -> tuple[list[str], set[int]]:
+    """(the lines with one more before each that a form feed begins: a new page begins a paragraph; those lines)."""
+    paged, breaks = list[str](), set[int]()
+    for line in lines:
+        if line.startswith("\f"):
+            breaks.add(len(paged))
+            paged.append("")
+        paged.append(line.lstrip("\f").replace("\f", " "))
+    return paged, breaks
 
 
 def lines(markdown: str) -> list[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from ftq.errors import lines
 from ftq.notify.addresses import Address
 from ftq.notify.signature import headers
 from ftq.version import install
@@ -77,7 +78,7 @@ def _by_apprise(address: Address, notice: Notice) -> str:
     with LogCapture(level=logging.WARNING, fmt="%(message)s") as said:  # type: ignore[no-untyped-call]
         taken = _plugin(address).notify(title=data["title"], body=data["text"], notify_type=LOOKS[notice.kind])
         complaint = said.getvalue().strip()
-    return "" if taken else complaint.splitlines()[0] if complaint else "not taken"
+    return "" if taken else lines(complaint or "not taken")[0]
 
 
 def _plugin(address: Address) -> Any:

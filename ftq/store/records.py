@@ -228,7 +228,7 @@ class Worker:
     @property
     def takes(self) -> bool:
         """Whether it takes new work."""
-        return self.is_live and not self.drained and not self.waits
+        return self.is_live and not self.drained and not self.waits and not self.refused
 
     @property
     def served(self) -> list[str]:

@@ -105,7 +105,8 @@ class Workers(Database):
         """
         known, spec = [one for one in self.workers() if one.is_live], runs.c.spec
         able, waiting = [one for one in known if not one.waits], served_by(one for one in known if one.waits)
-        live = served_by(one for one in able if not one.drained)
+        refused = served_by(one for one in known if one.refused)
+        live = served_by(one for one in able if one.takes)
         parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
         told = sa.exists().where(_says_stalled(stages.c.run_id, stages.c.name, stages.c.attempt))
         columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
@@ -124,6 +125,7 @@ class Workers(Database):
                 nobody = f"all workers of the queue {queue} are drained ({listed(drained)})"
                 nobody = nobody if drained else f"no worker serves the queue {queue}"
                 nobody = f"the workers of the queue {queue} wait for their bucket" if queue in waiting else nobody
+                nobody = f"the broker refuses the workers of the queue {queue}" if queue in refused else nobody
                 why = f"waits for {duration(now - queued_at)}: {nobody}"
             else:
                 continue

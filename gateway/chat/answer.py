@@ -16,6 +16,7 @@ from gateway.chat.upstream.order import Piece, Usage
 from gateway.errors import ApiError
 
 FINGERPRINT = f"fp_ftq_{VERSION}"
+ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}  # at which some clients' libraries end a line
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ async def drained(pieces: AsyncIterator[Piece | Usage]) -> tuple[dict[int, list[
 
 def event(values: dict[str, Any], name: str = "") -> bytes:
     """A server-sent event."""
-    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":")).translate(ENDS)
     return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode(errors="replace")
 
 

@@ -6,9 +6,11 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -18,29 +20,57 @@ from gateway.errors import ApiError
 from gateway.files.arrival import clear_errors, too_large
 
 MOST_FILES, MOST_FIELDS, FIELD_BYTES = 300, 30, 2**16
-MOST_BYTES = 500 * 10**6  # of one form; until it is whole it is in the system's folder for temporary files
+MOST_BYTES = 500 * 10**6  # of one form
+ARRIVING = "arriving"  # the folder of files that have no names yet
 LONGEST_NAME = 120  # characters
 KEPT, FORMS = 86_400.0, 4  # seconds that uploads are kept, and how many of a key's, the newest
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 class _Parser(MultiPartParser):
-    spool_max_size = 2**16  # bytes of a file that are in memory
+    """Writes each file where it is to stay: 500 MB are neither written twice nor put on the disk of /tmp."""
+
+    folder: Path
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if (upload := self._current_part.file) and upload.filename:
+            upload.file.close()
+            upload.file = (self.folder / str(len(self._files_to_close_on_error))).open("x+b")
+            self._files_to_close_on_error.append(upload.file)  # type: ignore[arg-type]
 
 
-async def read_form(request: Request, most: int) -> FormData:
-    """The form's fields and files. ApiError 413 if there is more than `most` bytes, 400 for a body that is no form."""
+@asynccontextmanager
+async def arriving(request: Request, most: int, home: Path, key: Key) -> AsyncIterator[FormData]:
+    """The form's fields and files, which are gone after the block unless `keep` has kept them.
+
+    ApiError 413 if there is more than `most` bytes, 400 for a body that is no form.
+    """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ApiError(400, "The form has to be multipart/form-data.")
+    folder = await run_in_threadpool(_begin, home, key)
+    try:
+        form = await _read(request, most, folder)
+        try:
+            yield form
+        finally:
+            await form.close()
+    finally:
+        await run_in_threadpool(_end, folder)
+
+
+async def _read(request: Request, most: int, folder: Path) -> FormData:
+    parser = _Parser(
+        request.headers,
+        _counted(request, most),
+        max_files=MOST_FILES,
+        max_fields=MOST_FIELDS,
+        max_part_size=FIELD_BYTES,
+    )
+    parser.folder = folder
     try:
         with clear_errors():
-            return await _Parser(
-                request.headers,
-                _counted(request, most),
-                max_files=MOST_FILES,
-                max_fields=MOST_FIELDS,
-                max_part_size=FIELD_BYTES,
-            ).parse()
+            return await parser.parse()
     except (MultiPartException, KeyError) as error:
         raise ApiError(400, f"The form can't be read: {getattr(error, 'message', 'it has no boundary')}") from None
     except ClientDisconnect:
@@ -48,18 +78,18 @@ async def read_form(request: Request, most: int) -> FormData:
 
 
 def keep(home: Path, key: Key, files: list[UploadFile]) -> str:
-    """Put the files in a folder of the key's, by their names: the token that `folder_of` takes."""
+    """Give the files their names, in a folder of the key's: the token that `folder_of` takes."""
+    arrived = [Path(str(file.file.name)) for file in files]
+    token = arrived[0].parent.parent.name.removeprefix(f".page-{key.id}-").removesuffix(".partial")
     _forget_old(home, key)
-    token = secrets.token_urlsafe(16)
     folder = _place(home, key, token)
     try:
         with clear_errors():
-            folder.mkdir(parents=True)
-            for number, file in enumerate(files, 1):
-                with (folder / _free(folder, file.filename or "", number)).open("xb") as target:
-                    shutil.copyfileobj(file.file, target)
+            folder.mkdir()
+            for number, (file, path) in enumerate(zip(files, arrived, strict=True), 1):
+                path.rename(folder / _free(folder, file.filename or "", number))
     except BaseException:
-        shutil.rmtree(folder.parent, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     return token
 
@@ -74,6 +104,21 @@ def folder_of(home: Path, key: Key, token: str) -> Path:
 
 def forget(folder: Path) -> None:
     shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _begin(home: Path, key: Key) -> Path:
+    """A new place for files that arrive, beside that for those that are kept."""
+    folder = _place(home, key, secrets.token_urlsafe(16)).with_name(ARRIVING)
+    with clear_errors():
+        folder.mkdir(parents=True)
+    return folder
+
+
+def _end(folder: Path) -> None:
+    """Delete what wasn't kept, and the place if nothing was."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
 
 
 async def _counted(request: Request, most: int) -> AsyncGenerator[bytes, None]:
@@ -103,8 +148,8 @@ def _free(folder: Path, name: str, number: int) -> str:
 
 
 def _forget_old(home: Path, key: Key) -> None:
-    """Make room for one more: what is too old goes, and what is too much."""
+    """Make room for one more: what is too old goes, and what is too much of what has arrived."""
     made = sorted(((folder.stat().st_mtime, folder) for folder in home.glob(f".page-{key.id}-*.partial")), reverse=True)
-    for number, (at, folder) in enumerate(made, 1):
-        if time.time() - at > KEPT or number >= FORMS:
-            shutil.rmtree(folder, ignore_errors=True)
+    kept = [folder for at, folder in made if time.time() - at <= KEPT and not (folder / ARRIVING).exists()]
+    for folder in [*(folder for at, folder in made if time.time() - at > KEPT), *kept[FORMS - 1 :]]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ftq.errors import UserError
+from ftq.errors import UserError, lines
 from ftq.spec import models
 from ftq.store.gateway.keys import Key
 from ftq.words import plural
@@ -51,11 +51,9 @@ async def submit(request: Request) -> Response:
         return _form(request, {"model": request.query_params.get("model", "")})
     room = await run_in_threadpool(room_of, gateway, key)
     largest = min(gateway.options.largest_upload, arrival.MOST_BYTES)
-    form = await arrival.read_form(request, largest if room is None else min(largest, room + arrival.FIELD_BYTES))
-    try:
+    most = largest if room is None else min(largest, room + arrival.FIELD_BYTES)
+    async with arrival.arriving(request, most, gateway.settings.home, key) as form:
         return await run_in_threadpool(_answer, request, form)
-    finally:
-        await form.close()
 
 
 def _answer(request: Request, form: FormData) -> Response:
@@ -141,7 +139,7 @@ def _more_options(text: str, key: Key) -> dict[str, Any]:
     from ftq.spec.options import parse_assignment
 
     options = dict[str, Any]()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines(text), 1):
         if not line.strip():
             continue
         try:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ftq.errors import Lost
 from ftq.files.log_head import head
 from ftq.servers import BUCKET_SECRETS, LLM_SECRETS, NOT_FOR_STAGES
+from ftq.words import Lines
 from worker.machine.hardware import computing, out_of_memory_kills
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class StageProcess:
             os.close(self._lock)
             raise
         self.stood_by = served is not None
-        self._buffer = b""
+        self._lines = Lines()
 
     @property
     def pid(self) -> int:
@@ -89,17 +90,13 @@ class StageProcess:
         chunk = os.read(self._pipe, 65536)
         if not chunk:
             time.sleep(timeout)  # the pipe is closed, the process is about to end: don't spin
-        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-        return [json.loads(line) for line in lines if line]
+        return [json.loads(line) for line in self._lines.take(chunk) if line]
 
     def last_reports(self) -> list[dict[str, Any]]:
         """What is left in the pipe after the process has ended."""
-        while select.select([self._pipe], [], [], 0)[0]:
-            chunk = os.read(self._pipe, 65536)
-            if not chunk:
-                break
-            self._buffer += chunk
-        *lines, self._buffer = self._buffer.split(b"\n")
+        lines = list[bytes]()
+        while select.select([self._pipe], [], [], 0)[0] and (chunk := os.read(self._pipe, 65536)):
+            lines += self._lines.take(chunk)
         return [json.loads(line) for line in lines if line]
 
     def beat(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftq.errors import FtqError, UserError
 from ftq.settings import Settings
-from worker.flower import guard, login, pages
+from worker.flower import guard, lengths, login, pages
 
 
 def _state_file() -> str:
@@ -31,6 +31,7 @@ try:
 except FtqError as error:
     sys.exit(f"Error: {error.text}")
 pages.install()
+lengths.install()
 guard.install(basic_auth, os.environ.get("FTQ_FLOWER_HOSTS", ""))
 
 address = "127.0.0.1"

@@ -22,6 +22,7 @@ from ftq.errors import FtqError, UserError
 from ftq.examples.prompt import prompt
 from ftq.files.abilities import no_socket
 from ftq.servers import LLM_SECRETS, NOT_FOR_STAGES
+from ftq.words import Lines
 from worker.llama.answer import Answer, Question
 from worker.llama.chat import ChatTemplate
 from worker.machine import cgroup
@@ -231,10 +232,10 @@ class Server:
         try:
             with self._asked("POST", path, body) as answer:
                 self._check(answer)
-                rest = b""
+                lines = Lines()
                 while piece := answer.read1():  # its own reading by lines takes a cut off answer for a whole one
-                    *lines, rest = (rest + piece).split(b"\n")
-                    yield from (json.loads(line[len(DATA) :]) for line in lines if line.startswith(DATA))
+                    told = (line for line in lines.take(piece) if line.startswith(DATA))
+                    yield from (json.loads(line[len(DATA) :]) for line in told)
         except BROKEN as error:
             raise self.died("stopped while it answered for", error) from None
 

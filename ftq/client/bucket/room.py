@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from ftq.client.bucket import unknown
 from ftq.client.bucket.files import BucketFiles
-from ftq.client.removal import ORPHAN, UNKNOWN, UPLOADS, Room, is_recorded
+from ftq.client.removal import ORPHAN, PROBE, UNKNOWN, UPLOADS, Room, is_recorded
 from ftq.errors import NotFound
 from ftq.files import disk
 from ftq.files.remote.bucket import OutOfReach
@@ -52,7 +53,7 @@ class BucketRoom(Room):
         gone = [folder for folder in copies if not (folder / ".submitting").exists() and disk.is_abandoned(folder)]
         gone = [folder for folder in gone if not is_recorded(self._store, folder.name)]
         copies_of_gone = [(folder, disk.size_of(folder)) for folder in gone]
-        return [*super().leftovers(), *copies_of_gone, *self._given_up(), *self._unknown(orphans)]
+        return [*super().leftovers(), *copies_of_gone, *self._given_up(), *self._probes(), *self._unknown(orphans)]
 
     def _unknown(self, orphans: bool) -> Iterator[tuple[Path, int]]:
         """Runs that the database doesn't know, such as that of a submit that was killed on another machine."""
@@ -69,6 +70,12 @@ class BucketRoom(Room):
         for run_id, size in sorted(uploads.items()):
             if not self._may_go_on(run_id):
                 yield self._home / f".{run_id}{UPLOADS}", size
+
+    def _probes(self) -> Iterator[tuple[Path, int]]:
+        """What somebody has put there to see whether it can be, and didn't come to delete."""
+        for key, one in sorted(self._share.bucket.tried().items()):
+            if time.time() - one.changed_at > GIVEN_UP_SECONDS:
+                yield self._home / f"{key}{PROBE}", one.bytes
 
     def _may_go_on(self, run_id: str) -> bool:
         try:
@@ -88,6 +95,9 @@ class BucketRoom(Room):
 
     def clear(self, leftover: Path) -> None:
         """Delete what the bucket has of a deleted run, then what is left of it here."""
+        if leftover.suffix == PROBE:
+            self._share.bucket.delete(leftover.stem)
+            return
         run_id = leftover.name.removeprefix(".").partition(".")[0]
         if leftover.suffix == UPLOADS:
             self._share.bucket.give_up(*self._share.bucket.begun(run_id))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftq import errors
 from ftq.errors import FtqError, Refused, Unavailable, UserError, in_line, printable
 from ftq.version import VERSION
+from ftq.words import Lines
 
 if TYPE_CHECKING:
     import httpx
@@ -63,12 +64,12 @@ class Connection:
         """The lines of JSON that the server writes, as they come. FtqError for one that is an error."""
         with self._answer("POST", path, {}, json=body) as response:
             self._check(response)
-            for line in response.iter_lines():
-                if line.strip():
-                    values = json.loads(line)
-                    if "error" in values:
-                        raise _told(values["error"])
-                    yield values
+            lines = Lines()
+            whole = (line for piece in response.iter_bytes() for line in lines.take(piece))
+            for values in map(json.loads, filter(bytes.strip, whole)):
+                if "error" in values:
+                    raise _told(values["error"])
+                yield values
 
     def cut_off(self) -> Unavailable:
         """The error of an answer whose end is missing."""

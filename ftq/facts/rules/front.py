@@ -48,7 +48,7 @@ def _data(front: str) -> dict[str, Any]:
     import yaml
 
     try:
-        first = next((line for line in front.splitlines() if line.strip() and not line.startswith("#")), "")
+        first = next((line for line in front.split("\n") if line.strip() and not line.startswith("#")), "")
         is_toml = first.startswith("[") or "=" in first.partition(":")[0]
         data = tomllib.loads(front) if is_toml else yaml.safe_load(front)
     except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError, OverflowError, RecursionError, TypeError):

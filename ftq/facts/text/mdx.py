@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 from ftq.facts.text.fences import FENCE
@@ -35,7 +36,7 @@ def without_expressions(source: str) -> tuple[str, list[int]]:
 def _pieces(source: str) -> list[tuple[str, bool]]:
     """(piece, whether it is text): code between fences, front matter, imports and exports are none."""
     pieces, text, fence, is_module = list[tuple[str, bool]](), list[str](), "", False
-    for number, line in enumerate(source.splitlines(keepends=True)):
+    for number, line in enumerate(io.StringIO(source, newline="")):
         opening = FENCE.match(line.rstrip("\r\n"))
         stripped = line.strip()
         is_module = bool(stripped) and (is_module or _MODULE.match(line) is not None)

@@ -25,6 +25,7 @@ from ftq.files.remote.kinds.silence import MOVING, PROBE_SECONDS, Silence
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 OPEN_SECONDS = 3.5  # for the library to be ready, which may ask a server for credentials
 WRITE_SECONDS = 0.5  # more than PROBE_SECONDS, for three more requests
+TRIED = ".ftq-doctor-"  # begins the name of what a probe puts there
 MOVED = "Somebody has deleted it from the bucket, or FTQ_ARTIFACTS_URL was another one when it was made."
 Value = TypeVar("Value")
 
@@ -53,7 +54,7 @@ class Bucket:
         self._root = place if self.kind != LOCAL else os.path.abspath(place)
         self.silence = Silence(self.ask)
         self._opening = threading.Lock()
-        self._tried = f".ftq-doctor-{os.urandom(6).hex()}"  # one name: who may not delete leaves one object
+        self._tried = f"{TRIED}{os.urandom(6).hex()}"  # one name: who may not delete leaves one object
 
     @property
     def _fs(self) -> Any:
@@ -145,6 +146,18 @@ class Bucket:
             return [name for name in self._do(prefix, names) if not name.endswith(".partial")]
         except Gone:
             return []
+
+    def tried(self) -> dict[str, Object]:
+        """{key: what is known of it} of what `probe` has put there, and hasn't deleted (yet)."""
+
+        def tried(fs: Any, path: str) -> dict[str, Object]:
+            infos = [(str(one["name"]).rpartition("/")[2], one) for one in fs.ls(path, detail=True)]
+            return {name: kinds.object_of(info) for name, info in infos if name.startswith(TRIED)}
+
+        try:
+            return self._do("", tried)
+        except Gone:
+            return {}
 
     def delete(self, *keys: str) -> None:
         """Delete objects, or everything below folders; what isn't there is no error."""

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from ftq.words import Lines
 from gateway.chat.upstream.order import Order
 from gateway.errors import ApiError
 
@@ -78,11 +79,10 @@ def too_long(message: str, order: Order) -> ApiError:
 
 
 async def _data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What stands behind `data:`. Lines end at line feeds alone: a text may hold Unicode's other separators."""
-    left = b""
+    """What stands behind `data:`."""
+    lines = Lines()
     async for piece in pieces:
-        *lines, left = (left + piece).split(b"\n")
-        for line in lines:
+        for line in lines.take(piece):
             if line.startswith(b"data:"):
                 yield line[5:].strip()
             elif line.startswith(b"error:"):  # older llama-servers

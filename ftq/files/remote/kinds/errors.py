@@ -43,9 +43,13 @@ _NO_BUCKET = ("bucket is not valid", "specified container does not exist")
 # Ceph says QuotaExceeded, MinIO XMinioStorageFull or XMinioAdminBucketQuotaExceeded, others InsufficientStorage. Google
 # says quotaExceeded of requests a second too.
 _FULL = re.compile(
-    r"quota.?exceeded|storage.?(is.?)?full|insufficient.?(storage|capacity)|storage.?cap|no space left", re.I
+    r"quota[^.]{0,40}exceeded|exceed[^.]{0,40}quota|storage.?(is.?)?full|insufficient.?(storage|capacity)|storage.?cap|"
+    r"no space left",
+    re.I,
 )
 _FAST = re.compile(r"\brate|requests|per (second|minute|day)|slow.?down", re.I)
+_LIMIT = re.compile("quota|limit", re.I)
+_GCSFS = ("Forbidden:", "Bad Request:")  # how its errors begin
 _TIMEOUTS = {"ReadTimeoutError", "ServiceResponseTimeoutError", "SocketTimeoutError", "ServerTimeoutError"}
 _FULL_STATUS = 507  # HTTP's Insufficient Storage
 
@@ -97,15 +101,17 @@ def is_closed(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and error.errno == errno.EROFS:  # a folder's disk
         return True
-    if isinstance(error, PermissionError) or str(error).startswith("Forbidden:") or _has_no_credentials(error):
+    if isinstance(error, PermissionError) or _has_no_credentials(error):
         return True
+    if str(error).startswith(_GCSFS[0]):  # Google says so of too many requests, too
+        return not (_FAST.search(_said(error)) and _LIMIT.search(_said(error)))
     return any(getattr(one, "status_code", getattr(one, "code", 0)) in (401, 403) for one in _chain(error))
 
 
 def is_full(error: BaseException) -> bool:
     """Whether the server, or a folder's disk, has no room for what was to be put there."""
     for one in _chain(error):
-        said = f"{_code_of(one)} {first_line(one)}"
+        said = f"{_code_of(one)} {_said(one)}"
         is_told = _FULL.search(said) and not _FAST.search(said)
         if is_told or _status_of(one) == _FULL_STATUS or (isinstance(one, OSError) and is_disk_full(one)):
             return True
@@ -122,7 +128,7 @@ def explain(error: BaseException, url: str, *, gives: bool = False) -> OutOfReac
     scheme, _, place = url.partition("://")
     kind = kind_of(scheme)
     code = next(filter(None, map(_code_of, _chain(error))), "")
-    text = first_line(error).partition(': "http')[0]  # no address of a single request
+    text = _said(error).partition(': "http')[0]  # no address of a single request
     text = code or type(error).__name__ if text in ("", "None") else text  # Ceph says no more than the code
     if is_no_bucket(error):
         name = place.partition("/")[0]
@@ -226,6 +232,12 @@ def _is_googles() -> bool:
     with contextlib.suppress(OSError, ValueError):
         return Path("/sys/class/dmi/id/product_name").read_text(encoding="utf-8").startswith("Google")
     return False
+
+
+def _said(error: BaseException) -> str:
+    """What the server says. gcsfs puts the address of the request above it."""
+    head, _, said = str(error).partition("\n")
+    return said.strip().partition("\n")[0] if said.strip() and head.startswith(_GCSFS) else first_line(error)
 
 
 def _has_no_credentials(error: BaseException) -> bool:
