@@ -382,6 +382,14 @@ def test_submit_says_in_a_line_what_check_would_warn_of(documents: Path) -> None
     assert line in ok("submit", "--model", "smollm2-135m", "--dry-run").stderr
 
 
+def test_submit_says_that_it_has_not_looked_through_large_documents(documents: Path) -> None:
+    (documents / "c.docx").write_bytes(b"damaged")
+    (documents / "d.txt").write_text("One line more.\n" * (QUICK // 14))
+    line = r"Note: 53\d kB of documents are too much to look for faults in them now: `ftq check \S+` does\n"
+    for more in ([], ["--dry-run"]):
+        assert re.search(line, ok("submit", "--model", "smollm2-135m", *more).stderr)
+
+
 def test_too_few_questions_to_judge_by_are_told_before_the_training(home: Path, tmp_path: Path) -> None:
     """By check, by submit, by the dry run, and again where an earlier run has looked through the documents."""
 
