@@ -121,6 +121,16 @@ def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
     assert ("note", "2 documents without one short question", ("x.md", "y.md")) in told
 
 
+def test_a_long_document_that_nothing_is_asked_of_is_a_warning(tmp_path: Path) -> None:
+    lines = "".join(f"Part {number} left shelf {number % 90}.\n" for number in range(20_000))
+    checked = look(write(tmp_path / "docs", {"a.md": PORTS.format(web=80), "log.txt": lines, "short.txt": "a\nb\n"}))
+    (told,) = [one for one in checked.findings if "without one short question" in one.message]
+    assert told.level == "warning"
+    assert re.fullmatch(r"2 documents without one short question, (99|100) % of what is trained on", told.message)
+    assert [place.partition(":")[0] for place in told.places] == ["log.txt", "short.txt"]
+    assert "name in .ftqignore" in told.fix
+
+
 def test_rows_are_shown_as_the_model_sees_them_and_the_same_ones_again(tmp_path: Path) -> None:
     folder = write(tmp_path / "docs", {"a.json": '[{"question": "Why?", "answer": "So."}]'})
     (row,) = check(folder, parse({"model": "phi-3.5-mini"})).rows
