@@ -18,6 +18,7 @@ from ftq.client.client import Client
 from ftq.programs import UpOptions
 from ftq.settings import Settings
 from tests.tools import PATIENCE, free_port, until
+from worker.host import demo
 from worker.host.demo import Demo
 
 ROOT = Path(__file__).parents[1]
@@ -190,3 +191,11 @@ def test_a_demo_goes_on_with_the_run_that_another_one_was_stopped_in(
     finally:
         up.kill()
         up.wait()
+
+
+def test_what_the_demo_says_to_type_next_finds_ftq(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(Client(Settings.from_env())) as client:
+        demo._what_next(client, "abcd1234", 1.0)
+    export = next(line for line in capsys.readouterr().out.splitlines() if "export" in line)
+    shell = [shutil.which("sh") or "sh", "-c", f"{export}; command -v ftq"]
+    assert subprocess.run(shell, env={}, capture_output=True, text=True).stdout.strip() == demo.FTQ
