@@ -16,6 +16,8 @@ install: $(READY)  ## make .venv with everything, client and worker
 	@echo 'ftq is in .venv/bin. Type: export PATH=$$PWD/.venv/bin:$$PATH'
 
 $(READY): $(wildcard requirements/*.txt) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ftq needs Python 3.11 or newer, and $(PYTHON) isn't: make install PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || \
 	  { echo "libgomp is missing, for llama.cpp: apt-get install libgomp1"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
