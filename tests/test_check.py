@@ -218,7 +218,7 @@ def test_what_a_limit_leaves_out_is_told_with_file_and_number(tmp_path: Path) ->
     told = {one.message: one.places for one in look(tmp_path / "docs").findings if "beyond a limit" in one.message}
     assert told == {
         "8 values of JSON beyond a limit left out": ("data.json:1: 5", "lines.jsonl:20001: 3"),
-        "1 paragraph too long to be prose beyond a limit left out": ("long.md:1: 1",),
+        "1 paragraph too long to be prose beyond a limit left out": ("long.md:1",),
         "20 sentences for rule B beyond a limit left out": ("prose.md:3: 10", "prose.md:5: 10"),
         "70 sentences for rule S beyond a limit left out": ("prose.md:5: 70",),
         "70 sentences for rule P beyond a limit left out": ("prose.md:5: 70",),

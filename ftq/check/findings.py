@@ -277,7 +277,7 @@ def _share(what: str, places: Counter[str], report: DatasetReport) -> float:
 
 
 def _numbered(places: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(f"{place}: {number:,}" for place, number in places.items() if place)
+    return tuple(f"{place}: {number:,}" if number > 1 else place for place, number in places.items() if place)
 
 
 def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:
