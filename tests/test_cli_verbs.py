@@ -200,6 +200,20 @@ def test_cancel_is_harmless_twice_and_at_the_end(store: Store) -> None:
     ]
 
 
+def test_what_is_said_of_a_run_that_is_still_being_cancelled(store: Store) -> None:
+    """Its stage takes up to ten seconds to stop, and people type on meanwhile."""
+    store.begin(store.add("bbbb2222", "busy"), "prepare", 5)
+    ok("cancel", "busy")
+    assert run("retry", "busy").stderr == (
+        "Error: run busy is still being cancelled\n"
+        "`ftq retry busy` takes it up once its stage has stopped, in some seconds.\n"
+    )
+    assert ok("resume", "busy").stdout == "busy isn't paused: it is being cancelled.\n"
+    assert run("rm", "busy", "--yes").stderr == (
+        "Error: still running: busy. Nothing was deleted.\nGive the command again in some seconds: it stops.\n"
+    )
+
+
 def test_pause_and_resume(store: Store) -> None:
     store.add("aaaa1111", "waiting")
     store.begin(store.add("bbbb2222", "busy"), "prepare", 5)
