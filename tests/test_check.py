@@ -121,6 +121,16 @@ def test_each_finding_says_where_and_what_to_do(tmp_path: Path) -> None:
     assert ("note", "2 documents without one short question", ("x.md", "y.md")) in told
 
 
+def test_a_long_document_that_nothing_is_asked_of_is_a_warning(tmp_path: Path) -> None:
+    lines = "".join(f"Part {number} left shelf {number % 90}.\n" for number in range(20_000))
+    checked = look(write(tmp_path / "docs", {"a.md": PORTS.format(web=80), "log.txt": lines, "short.txt": "a\nb\n"}))
+    (told,) = [one for one in checked.findings if "without one short question" in one.message]
+    assert told.level == "warning"
+    assert re.fullmatch(r"2 documents without one short question, (99|100) % of what is trained on", told.message)
+    assert [place.partition(":")[0] for place in told.places] == ["log.txt", "short.txt"]
+    assert "name in .ftqignore" in told.fix
+
+
 def test_rows_are_shown_as_the_model_sees_them_and_the_same_ones_again(tmp_path: Path) -> None:
     folder = write(tmp_path / "docs", {"a.json": '[{"question": "Why?", "answer": "So."}]'})
     (row,) = check(folder, parse({"model": "phi-3.5-mini"})).rows
@@ -208,7 +218,7 @@ def test_what_a_limit_leaves_out_is_told_with_file_and_number(tmp_path: Path) ->
     told = {one.message: one.places for one in look(tmp_path / "docs").findings if "beyond a limit" in one.message}
     assert told == {
         "8 values of JSON beyond a limit left out": ("data.json:1: 5", "lines.jsonl:20001: 3"),
-        "1 paragraph too long to be prose beyond a limit left out": ("long.md:1: 1",),
+        "1 paragraph too long to be prose beyond a limit left out": ("long.md:1",),
         "20 sentences for rule B beyond a limit left out": ("prose.md:3: 10", "prose.md:5: 10"),
         "70 sentences for rule S beyond a limit left out": ("prose.md:5: 70",),
         "70 sentences for rule P beyond a limit left out": ("prose.md:5: 70",),
@@ -380,6 +390,14 @@ def test_submit_says_in_a_line_what_check_would_warn_of(documents: Path) -> None
     line = f"Note: 1 text looks like a secret. `ftq check {documents}` says where and what to do\n"
     assert line in ok("submit", "--model", "smollm2-135m").stderr
     assert line in ok("submit", "--model", "smollm2-135m", "--dry-run").stderr
+
+
+def test_submit_says_that_it_has_not_looked_through_large_documents(documents: Path) -> None:
+    (documents / "c.docx").write_bytes(b"damaged")
+    (documents / "d.txt").write_text("One line more.\n" * (QUICK // 14))
+    line = r"Note: 53\d kB of documents are too much to look for faults in them now: `ftq check \S+` does\n"
+    for more in ([], ["--dry-run"]):
+        assert re.search(line, ok("submit", "--model", "smollm2-135m", *more).stderr)
 
 
 def test_too_few_questions_to_judge_by_are_told_before_the_training(home: Path, tmp_path: Path) -> None:

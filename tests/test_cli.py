@@ -632,7 +632,9 @@ def test_a_run_that_waits_after_losses_says_why_and_until_when(store: Store) -> 
 
 
 def test_models_and_options() -> None:
-    assert ok("models").stdout.splitlines()[1].split("  ")[0] == "smollm2-135m"
+    shown = ok("models")
+    assert shown.stdout.splitlines()[1].split("  ")[0] == "smollm2-135m"
+    assert "smollm2-135m comes with ftq's worker." in shown.stderr
     first = json.loads(ok("models", "--json").stdout)[0]
     assert (first["hub_id"], first["parameters_b"]) == ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.135)
     assert set(first["least_memory"]) == {"4bit", "16bit", "16bit_without_checkpointing"}

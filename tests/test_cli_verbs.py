@@ -86,7 +86,7 @@ model      smollm2-135m
 documents  2 documents (51 B) from {documents}
 stages     prepare (cpu) -> train (gpu) -> export (cpu) -> infer (cpu) -> evaluate (cpu)
 examples   ~2 with ~23 tokens, ~13 in the longest
-disk       ~269 MB to download unless the worker has it, 352 MB checkpoints while it trains, 682 MB free for the export
+disk       ~352 MB checkpoints while it trains, 682 MB free for the export
 kept       ~39.1 MB adapter, 269 MB merged model, 82.4 MB q4_k_m
 
 asked for beyond the defaults
@@ -198,6 +198,20 @@ def test_cancel_is_harmless_twice_and_at_the_end(store: Store) -> None:
         "busy is being cancelled: its prepare stage stops within 10 seconds.\n",
         "busy is already being cancelled.\n",
     ]
+
+
+def test_what_is_said_of_a_run_that_is_still_being_cancelled(store: Store) -> None:
+    """Its stage takes up to ten seconds to stop, and people type on meanwhile."""
+    store.begin(store.add("bbbb2222", "busy"), "prepare", 5)
+    ok("cancel", "busy")
+    assert run("retry", "busy").stderr == (
+        "Error: run busy is still being cancelled\n"
+        "`ftq retry busy` takes it up once its stage has stopped, in some seconds.\n"
+    )
+    assert ok("resume", "busy").stdout == "busy isn't paused: it is being cancelled.\n"
+    assert run("rm", "busy", "--yes").stderr == (
+        "Error: still running: busy. Nothing was deleted.\nGive the command again in some seconds: it stops.\n"
+    )
 
 
 def test_pause_and_resume(store: Store) -> None:

@@ -18,6 +18,7 @@ from ftq.client.client import Client
 from ftq.programs import UpOptions
 from ftq.settings import Settings
 from tests.tools import PATIENCE, free_port, until
+from worker.host import demo
 from worker.host.demo import Demo
 
 ROOT = Path(__file__).parents[1]
@@ -190,3 +191,26 @@ def test_a_demo_goes_on_with_the_run_that_another_one_was_stopped_in(
     finally:
         up.kill()
         up.wait()
+
+
+def test_make_refuses_a_python_that_is_too_old_before_it_makes_anything(tmp_path: Path) -> None:
+    make = shutil.which("make")
+    if not make:
+        pytest.skip("no make")
+    old = tmp_path / "python3.10"
+    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 10); '\"$2\"\n")
+    old.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    made = subprocess.run([make, "install", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode
+    assert made.stdout == f"ftq needs Python 3.11 or newer, and {old} isn't: make install PYTHON=python3.12\n"
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_what_the_demo_says_to_type_next_finds_ftq(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(Client(Settings.from_env())) as client:
+        demo._what_next(client, "abcd1234", 1.0)
+    export = next(line for line in capsys.readouterr().out.splitlines() if "export" in line)
+    shell = [shutil.which("sh") or "sh", "-c", f"{export}; command -v ftq"]
+    assert subprocess.run(shell, env={}, capture_output=True, text=True).stdout.strip() == demo.FTQ

@@ -391,6 +391,6 @@ def test_wide_tables_and_long_front_matter_are_told(tmp_path: Path) -> None:
         "long.md": f"---\ntitle: T\nx: {'long ' * 5000}\n---\n\nText.\n",
     }
     _, checked = looked(tmp_path, documents)
-    assert told(checked)["1 row of a table that is too wide beyond a limit left out"] == ("wide.md:3: 1",)
+    assert told(checked)["1 row of a table that is too wide beyond a limit left out"] == ("wide.md:3",)
     assert told(checked)["3 features of front matter beyond a limit left out"] == ("home.md:43: 3",)
     assert told(checked)["25,012 characters of front matter beyond a limit left out"] == ("long.md:1: 25,012",)

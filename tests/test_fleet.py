@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from ftq import queue
-from ftq.client import workers
+from ftq.client import view, workers
 from ftq.client.asking import Asking
 from ftq.client.workers import START, Fleet
 from ftq.errors import FtqError
@@ -136,6 +137,34 @@ def test_a_run_that_waits_for_drained_workers_names_them_all(store: RunStore, cl
     assert said == f"{cpus}. `ftq workers undrain c1` lets it take work."
     clock.now += 60
     assert workers.missing_for((waits,), store).startswith("No worker is up. "), "drained and gone"
+
+
+def test_a_run_behind_others_says_whose_work_it_waits_for(store: RunStore) -> None:
+    for name in ("one", "two", "waits"):
+        store.create(name, name, {"model": "m"}, "hash")
+    for name in ("w1", "w2"):
+        store.see_worker(name, "host", ["cpu", "gpu"], None, 1)
+    store.see_worker("asks", "host", ["ask"], None, 1)
+
+    def turn(name: str) -> str:
+        return view.turn(store.get(name), Fleet(store).all())
+
+    assert store.claim("one", "prepare", 1, "w1", 60)
+    assert turn("waits") == "", "w2 is free"
+    assert store.claim("two", "prepare", 1, "w2", 60)
+    assert turn("waits") == "waits waits for its turn: w1 does one (prepare), w2 does two (prepare)"
+    assert turn("one") == ""
+    theirs = [replace(one, work=tuple(replace(part, run_id="") for part in one.work)) for one in Fleet(store).all()]
+    assert view.turn(store.get("waits"), theirs).endswith(
+        "w1 does another run (prepare), w2 does another run (prepare)"
+    )
+    store.pause("waits")
+    assert turn("waits") == ""
+    store.resume("waits")
+    store.set_drained("w1", True)
+    assert turn("waits") == "waits waits for its turn: w2 does two (prepare)"
+    store.set_drained("w2", True)
+    assert turn("waits") == "", "nobody takes it: that is another note"
 
 
 def test_of_many_drained_workers_some_are_named(store: RunStore) -> None:

@@ -242,6 +242,8 @@ def test_sizes_on_the_disk(manual: Path) -> None:
                           "adapter": weights * 4, "merged": shape.parameters * 2}  # fmt: skip
     lean = look(None, {**spec, "keep_merged": False}, "H100").disk
     assert lean and found.disk and (lean["merged"], lean["export"]) == (0, found.disk["export"])
+    packaged = look(None, asked(manual, "HuggingFaceTB/SmolLM2-135M-Instruct"), "H100").disk
+    assert packaged and packaged["download"] == 0, "it comes with the worker"
 
 
 def test_phi_3_medium_trains_in_4_bit_on_a_card_of_24_gib(manual: Path) -> None:

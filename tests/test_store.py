@@ -811,6 +811,7 @@ def test_retry_of_a_cancelled_run(store: RunStore, run: Run) -> None:
         (lambda store: None, None, "run first is queued, there is nothing to retry"),
         (lambda store: claim(store, "prepare"), "prepare", "run first is running, there is nothing to retry"),
         (lambda store: store.pause("abc"), None, "run first is paused, there is nothing to retry"),
+        (lambda store: (claim(store, "prepare"), store.cancel("abc")), None, "run first is still being cancelled"),
         (lambda store: succeed(store, *STAGES), None,
          "run first succeeded, there is nothing to retry"),
         (lambda store: store.cancel("abc"), "train", "run first can't go on from train: prepare isn't done"),

@@ -83,7 +83,8 @@ def resume(run: str) -> None:
     before = find_run(client, run)
     after, notes = client.resume(before.id)
     if before.wanted != "pause" or before.is_finished:
-        say(f"{after.name} isn't paused: it {_state(before.status)}.")
+        state = "is being cancelled" if before.state == "stopping" else _state(before.status)
+        say(f"{after.name} isn't paused: it {state}.")
         return
     say(f"{after.name} goes on with {_stage(after.current)}.")
     for text in notes:

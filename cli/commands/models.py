@@ -53,7 +53,7 @@ def models(tuned: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from ftq.plan.memory import least
-    from ftq.spec.models import MODELS
+    from ftq.spec.models import MODELS, PACKAGED
 
     if as_json:
         rows = [(model, {"parameters_b": model.parameters_b, "download_gb": model.download_gb}) for model in MODELS]
@@ -62,6 +62,7 @@ def models(tuned: bool, as_json: bool) -> None:
     from cli.screens.tables import print_models
 
     print_models(MODELS)
+    note(f"{PACKAGED} comes with ftq's worker. The others come from the Hugging Face hub, when a run first needs them.")
 
 
 def _tuned(as_json: bool) -> None:

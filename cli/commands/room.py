@@ -49,8 +49,10 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 
     client = open_client()
     doomed = list({run.id: run for run in (find_run(client, wanted) for wanted in runs)}.values())
-    if running := [run.name for run in doomed if run.status == "running"]:
-        raise Refused(f"still running: {', '.join(running)}. Nothing was deleted.", f"`ftq cancel {running[0]}` first.")
+    if running := [run for run in doomed if run.status == "running"]:
+        to_cancel = next((run.name for run in running if run.state != "stopping"), "")
+        hint = f"`ftq cancel {to_cancel}` first." if to_cancel else "Give the command again in some seconds: it stops."
+        raise Refused(f"still running: {', '.join(run.name for run in running)}. Nothing was deleted.", hint)
     for run in doomed:
         client.room.check(run)
     _delete(client, [(run, client.room.size(run)) for run in doomed], [], yes)

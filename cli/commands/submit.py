@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
 from cli.options import TakesOptions, option_sources, options_from
+from ftq.errors import FtqError
 
 if TYPE_CHECKING:
     from ftq.client.remote.protocol import AnyClient
@@ -69,12 +71,14 @@ def submit(
     submitted = client.submit(options, name)
     if as_json:
         print_json({"id": submitted.run.id, "name": submitted.run.name})
-    _show(submitted, as_json, wait)
+    _show(client, submitted, as_json, wait)
     if wait:
         _follow(client, submitted)
 
 
-def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
+def _show(client: AnyClient, submitted: Submitted, as_json: bool, wait: bool) -> None:
+    from ftq.client import view
+
     run = submitted.run
     if not as_json:
         click.echo(f"{run.id}  {run.name}")
@@ -84,6 +88,9 @@ def _show(submitted: Submitted, as_json: bool, wait: bool) -> None:
         note(f"Note: {text}")
     if as_json or wait:
         return
+    with suppress(FtqError):  # the run is recorded, whatever else goes wrong
+        if waits := view.turn(run, client.fleet.all()):
+            note(f"Note: {waits}")
     note(f"\n  ftq status {run.name} --watch   follow it\n  ftq logs {run.name} -f          read along")
     note(f"  ftq cancel {run.name}           stop it")
 

@@ -71,9 +71,14 @@ def latest(client: AnyClient, limit: int | None) -> tuple[list[Run], int]:
 
 
 def warnings(client: AnyClient, run: Run, now: float) -> list[str]:
-    """What a person should know while waiting: no worker, no sign of life, a wait after losses."""
+    """What a person should know while waiting: no worker, no free one, no sign of life, a wait after losses."""
     notes = [silent(run, client.settings.lease_seconds, now), waits(run, now), client.missing_worker(run)]
-    return [text for text in notes if text]
+    return [text for text in notes if text] or ([text] if (text := turn(client, run)) else [])
+
+
+def turn(client: AnyClient, run: Run) -> str:
+    """Whose work the run waits for, if it waits for that."""
+    return view.turn(run, client.fleet.all()) if run.status == "queued" else ""
 
 
 def list_warnings(client: AnyClient, runs: list[Run], now: float) -> list[str]:
@@ -118,10 +123,13 @@ def _print_changes(client: AnyClient, run_id: str, out: Console, told: str) -> R
     seen = dict[str, str]()
     for run in client.follow(run_id, SECONDS):
         _print_if_changed(run, seen, out)
-        missing = patiently(partial(client.missing_worker, run), client.settings.lease_seconds)
-        if missing and missing != told:
-            note(f"Note: {missing}")
-        told = missing
+        lease = client.settings.lease_seconds
+        waits_for = patiently(partial(client.missing_worker, run), lease) or patiently(
+            partial(turn, client, run), lease
+        )
+        if waits_for and waits_for != told:
+            note(f"Note: {waits_for}")
+        told = waits_for
     return run
 
 

@@ -27,6 +27,8 @@ SHORT = (
     "They are learned as whole sections alone, which seldom makes them answers. Headings that say what is below them, "
     "tables, lists of `name: what it is` and commands under a sentence become questions."
 )
+LEAVE = "What needn't be learned, name in .ftqignore: it takes its share of the time too."
+LONG, MOST = 50_000, 0.5  # tokens that documents without questions have, and their share: then the model learns these
 OUTSIDE = "a link"  # begins the reason of what leads out of the folder, or to nothing
 
 
@@ -210,9 +212,19 @@ def _short(report: DatasetReport, survey: Survey) -> Iterator[Finding]:
     if report.questions is None:
         return
     files = [file.path for file in report.documents.used if file.examples and not is_json(file.path)]
-    bare = tuple(name for name in files if name in survey.files and not survey.files[name].short)
-    if bare:
-        yield _told("note", f"{_files(len(bare))} without one short question", SHORT, bare)
+    bare = [name for name in files if name in survey.files and not survey.files[name].short]
+    if not bare:
+        return
+    message, tokens = (
+        f"{_files(len(bare))} without one short question",
+        Counter({name: survey.files[name].tokens for name in bare}),
+    )
+    share = tokens.total() / sum(tally.tokens for tally in survey.files.values())
+    if tokens.total() < LONG or share < MOST:
+        yield _told("note", message, SHORT, tuple(bare))
+    else:
+        places = tuple(f"{name}: {number:,} tokens" for name, number in tokens.most_common())
+        yield _told("warning", f"{message}, {100 * share:.0f} % of what is trained on", f"{SHORT} {LEAVE}", places)
 
 
 def is_json(name: str) -> bool:
@@ -265,7 +277,7 @@ def _share(what: str, places: Counter[str], report: DatasetReport) -> float:
 
 
 def _numbered(places: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(f"{place}: {number:,}" for place, number in places.items() if place)
+    return tuple(f"{place}: {number:,}" if number > 1 else place for place, number in places.items() if place)
 
 
 def _told(level: Level, message: str, fix: str, places: tuple[str, ...]) -> Finding:

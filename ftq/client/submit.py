@@ -22,6 +22,7 @@ from ftq.spec.given import with_options
 from ftq.store.records import Run
 from ftq.store.versions import LATEST
 from ftq.store.wire.reads import Reads
+from ftq.words import size
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
@@ -143,7 +144,8 @@ def look_over(
 ) -> tuple[list[str], Check | None]:
     """(a line on what is wrong with the documents, if anything is; what they would teach, where that was looked at).
 
-    They aren't where they are many, or where an earlier run has. UserError if nothing can be learned from them.
+    They aren't where they are many, which is said, or where an earlier run has. UserError if nothing can be learned
+    from them.
     """
     from ftq.check.check import quick
     from ftq.spec.options import parse
@@ -154,9 +156,11 @@ def look_over(
         findings, tested = checked.of("warning"), checked.report.tested
     said = set(documents.skipped)  # those are told one by one
     warnings = [one.message for one in findings if not said.issuperset(f"{folder}/{place}" for place in one.places)]
-    line = f"{'; '.join(warnings)}. `ftq check {shlex.quote(folder)}` says where and what to do"
-    few = _few(tested, spec)
-    return [*([line] if warnings else []), *([". ".join(few)] if few else [])], checked
+    command, few = f"`ftq check {shlex.quote(folder)}`", _few(tested, spec)
+    lines = [f"{'; '.join(warnings)}. {command} says where and what to do"] if warnings else []
+    if known is None and checked is None:
+        lines = [f"{size(documents.bytes)} of documents are too much to look for faults in them now: {command} does"]
+    return [*lines, *([". ".join(few)] if few else [])], checked
 
 
 def _few(tested: int | None, spec: dict[str, Any]) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,8 @@ from ftq.errors import Refused
 from ftq.files.artifact import Artifact
 from ftq.files.disk import size_of
 from ftq.files.run_dir import run_dir
-from ftq.store.records import FINISHED, Event, Run, Stage, Version
-from ftq.words import numbers
+from ftq.store.records import FINISHED, Event, Run, Stage, Version, queue_of
+from ftq.words import listed, numbers
 
 if TYPE_CHECKING:
     from ftq.evaluation.evaluation import Evaluation
@@ -178,6 +179,19 @@ def remark(stage: Stage) -> str:
     if stage.changes:
         remarks.append("adapted: " + ", ".join(f"{key}={value}" for key, value in stage.changes.items()))
     return "; ".join(remarks)
+
+
+def turn(run: Run, members: Sequence[Member]) -> str:
+    """Whose work a queued run waits for; empty if a worker is free for it, or if none could take it."""
+    if run.status != "queued" or run.wanted != "run" or run.current is None:
+        return ""
+    queue = queue_of(run.current.name, run.spec)
+    serving = [one for one in members if one.state == "up" and queue in one.worker.served]
+    if not all(one.work for one in serving):
+        return ""
+    work = [part for one in serving for part in one.work]  # of another's run a server doesn't tell the id
+    does = [f"{part.worker} does {part.run if part.run_id else 'another run'} ({part.stage})" for part in work]
+    return f"{run.name} waits for its turn: {listed(does)}" if does else ""
 
 
 def silence(run: Run, lease_seconds: float, now: float) -> float | None:

@@ -19,7 +19,6 @@ from ftq.spec import models
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
 TOKENIZER = "tokenizer.json"
-PACKAGED = "smollm2-135m"  # a worker keeps it in ftq's own cache
 WORDS, LONG = 2**17, 40  # words that are remembered, and characters of the longest of them
 SINGLE = re.compile(r"(?<=\S) (?! )")  # begins a gap; in the midst of one nothing is cut
 # What may stand before and after a space.
@@ -156,8 +155,8 @@ def _tokenizer(model: str) -> Path | None:
     local = Path(model).expanduser() / TOKENIZER
     if known is None and local.is_file():
         return local
-    if known is models.ALIASES[PACKAGED]:
-        cached = sorted(cache_dir().glob(f"{PACKAGED}-[0-9]*/{TOKENIZER}"))
+    if known is models.ALIASES[models.PACKAGED]:
+        cached = sorted(cache_dir().glob(f"{models.PACKAGED}-[0-9]*/{TOKENIZER}"))
         if cached:
             return cached[-1]
     name = known.hub_id if known else model

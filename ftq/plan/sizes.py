@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq.spec import models
 from ftq.spec.recipe import recipe_of
 from ftq.spec.shape import Shape
 
@@ -23,8 +24,9 @@ CHECKPOINTS = 3  # two are kept, and one more is being written
 def of_run(spec: RunSpec, shape: Shape, optimizer: str) -> tuple[dict[str, int], dict[str, int]]:
     """(bytes by what they are needed for, bytes of each GGUF file)."""
     parameters, weights = shape.parameters, shape.adapter(recipe_of(spec, shape.parameters).r, spec.target_modules)
+    is_there = models.find(spec.model) is models.ALIASES[models.PACKAGED] or Path(spec.model).is_absolute()
     needed = {
-        "download": 0 if Path(spec.model).is_absolute() else merged(parameters),
+        "download": 0 if is_there else merged(parameters),
         "checkpoints": checkpoints(weights, optimizer),
         "export": export(parameters, spec.quantizations),
         "adapter": weights * 4,  # in 32 bit

@@ -70,6 +70,7 @@ MODELS = [
     BaseModel("gemma-2-2b", "google/gemma-2-2b-it", 8192, "<end_of_turn>", "Gemma",
               Shape(26, 2304, 9216, 8 * 256, 4 * 256, 256000, True)),
 ]  # fmt: skip
+PACKAGED = "smollm2-135m"  # comes as a Python package, with the worker: no hub is needed
 ALIASES = {model.alias: model for model in MODELS}
 _BY_HUB_ID = {model.hub_id.lower(): model for model in MODELS}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

@@ -128,6 +128,9 @@ class RunStore(Attempts, Questions, Workers, Plans, Places, GatewayParts):
             if from_stage is None and run.status == "queued" and not self._is_ready(db, run):
                 return self._try_now(db, run)
             if not run.is_finished:
+                if run.wanted == "cancel":
+                    ends = "takes it up once its stage has stopped, in some seconds."
+                    raise Refused(f"run {run.name} is still being cancelled", f"`ftq retry {run.name}` {ends}")
                 verb = "resume" if run.wanted == "pause" else "cancel"
                 raise Refused(
                     f"run {run.name} is {run.status}, there is nothing to retry",

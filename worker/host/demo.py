@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -224,9 +225,10 @@ def _what_next(client: Client, run_id: str, seconds: float) -> None:
     for path in (folder.gguf("q8_0"), folder.path / "Modelfile", folder.adapter, folder.answers):
         print(f"  {path.name}")
     print(f"""
-What to type next (ftq is in .venv/bin):
+What to type next:
+  export PATH={shlex.quote(str(Path(FTQ).parent))}:$PATH
   ftq up                        start everything again and leave it running
-  ftq infer {run_id} "..."     ask the model yourself
+  ftq infer {run_id} "..."      ask the model yourself
   ftq submit --model {MODEL} --documents YOUR_FOLDER
   ftq status --watch            leave it open on the second screen""")
 

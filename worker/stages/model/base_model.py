@@ -64,7 +64,7 @@ def _find(model: str, revision: str | None) -> Path:
     if not models.is_hub_id(hub_id):
         raise UserError(f"model {model}: neither a hub id nor the path of a folder", "`ftq models` lists what works.")
     commit = revision if revision and revisions.COMMIT.fullmatch(revision) else None
-    package = revisions.of_package() if entry and entry.alias == revisions.PACKAGED else ""
+    package = revisions.of_package() if entry and entry.alias == models.PACKAGED else ""
     if revision and revision == package:
         return _from_package()
     if revision and not commit:

