@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
+from ftq.store.fleet.waits import WAITS
 from ftq.store.fleet.waits import at_work as runs_at_work
 from ftq.store.records import Run
 from ftq.store.schema import runs, stages
@@ -27,7 +28,7 @@ def next_in_turn(database: Database, run_id: str, stage: str, limit: int = 0) ->
         alike = [part.is_not_distinct_from(value) for part, value in zip(_alike(), asked, strict=True)]
         same = (stages.c.name == stage) & sa.and_(*alike)
         now = database._now(db)
-        waits = same & (stages.c.status == "queued") & (stages.c.queued_at <= now) & (runs.c.wanted == "run")
+        waits = same & WAITS & (stages.c.queued_at <= now)
         waiting = set(db.scalars(sa.select(runs.c.owner).distinct().join(stages).where(waits)))
         if len(waiting) < 2:
             return None
