@@ -47,19 +47,21 @@ class Numbers:
     questions: dict[str, int]
 
 
-def numbers(database: Database) -> Numbers:
-    """Count everything. A second at most for 10,000 runs; ask for it every few seconds, not more often."""
-    with database.reading() as db:
-        now = database._now(db)
-        return Numbers(
-            runs=_runs(db),
-            waiting=_waiting(db, now),
-            running=_counted(db, stages.c.name, stages.c.status == "running"),
-            finished=_finished(db),
-            training=_training(db),
-            events=_counted(db, events.c.kind, events.c.kind.in_(COUNTED)),
-            questions=_counted(db, questions.c.status, sa.true()),
-        )
+class Counts(Database):
+    """A part of RunStore."""
+
+    def numbers(self) -> Numbers:
+        """The whole queue in numbers. A second at most for 10,000 runs; ask every few seconds, not more often."""
+        with self.reading() as db:
+            return Numbers(
+                runs=_runs(db),
+                waiting=_waiting(db, self._now(db)),
+                running=_counted(db, stages.c.name, stages.c.status == "running"),
+                finished=_finished(db),
+                training=_training(db),
+                events=_counted(db, events.c.kind, events.c.kind.in_(COUNTED)),
+                questions=_counted(db, questions.c.status, sa.true()),
+            )
 
 
 def _counted(db: sa.Connection, column: sa.ColumnElement[str], which: sa.ColumnElement[bool]) -> dict[str, int]:

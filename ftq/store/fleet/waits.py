@@ -14,8 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database
-from ftq.store.records import Run, queue_of
+from ftq.store.records import queue_of
 from ftq.store.schema import runs, stages
 
 _FIRST = {"high": 0, "normal": 1, "low": 2}
@@ -68,7 +67,7 @@ def waiting(db: sa.Connection, now: float, grace: float, limit: int = 0) -> list
     is_old = (stages.c.queued_at < now - grace) | (stages.c.queued_at > now + LONGEST_WAIT + CLOCK_STEP)
     has_waited = (stages.c.losses > 1) & (stages.c.queued_at <= now)
     if limit:
-        return [(one.run_id, one.stage, one.attempt) for one in _may_begin(db, is_old | has_waited, limit)]
+        return [(one.run_id, one.stage, one.attempt) for one in may_begin(db, is_old | has_waited, limit)]
     query = sa.select(stages.c.run_id, stages.c.name, stages.c.attempt).join(runs)
     query = query.where(WAITS, is_old | has_waited)
     return [tuple(row) for row in db.execute(query.order_by(stages.c.queued_at))]
@@ -100,16 +99,7 @@ def at_work(db: sa.Connection) -> dict[str, int]:
     return {owner: count for owner, count in db.execute(query.group_by(runs.c.owner))}
 
 
-def next_of_owner(database: Database, run_id: str, limit: int) -> Run | None:
-    """The run of the same owner that may begin now that this one has ended; None if none waits."""
-    with database.reading() as db:
-        owner = db.scalar(sa.select(runs.c.owner).where(runs.c.id == run_id))
-        mine = (runs.c.owner == owner) & (runs.c.id != run_id) & (stages.c.queued_at <= database._now(db))
-        places = _may_begin(db, mine, limit) if owner else []
-        return database._load(db, places[0].run_id) if places else None
-
-
-def _may_begin(db: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[Place]:
+def may_begin(db: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[Place]:
     """The stages that wait, as far as their owners may have more at work, those that should go first in front.
 
     Of an owner there are as many in each queue as may begin: the others would only be turned away.
