@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client.recording.record import with_validation
-from ftq.errors import UserError, did_you_mean
+from ftq.errors import UNREADABLE, UserError, did_you_mean
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot, snapshot
 from ftq.servers import sqlite_file
@@ -176,7 +176,7 @@ def _known(documents: Snapshot, home: Path, store: Reads | None) -> tuple[list[F
 
     for run in store.all(RUNS) if store else []:
         if run.documents_hash == documents.hash:
-            with suppress(OSError, ValueError, KeyError, TypeError):  # not prepared, or by another version
+            with suppress(*UNREADABLE):  # not prepared, or by another version
                 return warnings_in(run_dir.run_dir(home, run.id).dataset / REPORT)
     return None
 

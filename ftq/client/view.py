@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client.workers import Member
-from ftq.errors import Refused
+from ftq.errors import UNREADABLE, Refused
 from ftq.files.artifact import Artifact
 from ftq.files.disk import size_of
 from ftq.files.run_dir import run_dir
@@ -146,7 +146,7 @@ def held(run: Run, home: Path) -> dict[str, str]:
     """{GGUF file: the types of its weights}, as the export has measured them."""
     from ftq.files.export_report import ExportReport
 
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    with contextlib.suppress(*UNREADABLE):
         return {one.file: one.held for one in ExportReport.read(run_dir(home, run.id).path).ggufs if one.held}
     return {}
 
@@ -156,9 +156,8 @@ def evaluation(run: Run, home: Path) -> Evaluation | None:
     from ftq.evaluation.evaluation import Evaluation
 
     done = any(stage.name == "evaluate" and stage.status == "succeeded" for stage in run.stages)
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        return Evaluation.read(run_dir(home, run.id).evaluation).of_run(run.name) if done else None
-    return None
+    whole = Evaluation.read_if_whole(run_dir(home, run.id).evaluation) if done else None
+    return whole.of_run(run.name) if whole else None
 
 
 def seconds(stage: Stage, now: float) -> float | None:

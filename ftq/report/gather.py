@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ftq.delivery.parts import Model, collect
-from ftq.errors import FtqError
+from ftq.errors import UNREADABLE, FtqError
 from ftq.evaluation.evaluation import Evaluation
 from ftq.examples.report import REPORT, DatasetReport
 from ftq.files.disk import last_written
@@ -24,7 +24,6 @@ from ftq.report.curves import Curves
 from ftq.store.records import Run, Stage
 
 Made = TypeVar("Made")
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)

@@ -195,9 +195,8 @@ def take(
 
 def _somebody_was_left_out(path: Path, spec: dict[str, Any]) -> bool:
     """Whether a model couldn't be asked then, for the memory or the hub of that day: now it may be."""
-    try:
-        evaluation = Evaluation.read(path)
-    except (OSError, ValueError, LookupError, TypeError):
+    evaluation = Evaluation.read_if_whole(path)
+    if evaluation is None:
         return False
     answered = {one.subject for one in evaluation.subjects if one.tally}
     return bool(evaluation.questions) and not answered.issuperset({BASE, *spec["quantizations"]})

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, UserError, blaming, first_line
+from ftq.errors import UNREADABLE, FtqError, UserError, blaming, first_line
 from ftq.files.run_dir import sync, sync_tree
 from ftq.settings import cache_dir
 from ftq.spec import models, weights
@@ -188,7 +188,7 @@ def _has_pieces(path: Path) -> bool:
             return False
         model = json.loads(text)["model"]
         return bool(model.get("byte_fallback"))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except UNREADABLE:
         return False
 
 
