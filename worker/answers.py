@@ -18,11 +18,11 @@ from typing import Any
 from ftq.client.asking import drain
 from ftq.client.follow import patiently
 from ftq.errors import FtqError, RunError, Unavailable, UserError
-from ftq.examples.report import REPORT, base_revision
+from ftq.examples.report import base_revision
 from ftq.files.remote import record
 from ftq.files.remote.bucket import Gone
 from ftq.files.remote.share import Share, share_of
-from ftq.files.run_dir import RunDir, run_dir
+from ftq.files.run_dir import REPORT, RunDir, run_dir
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.records import Run

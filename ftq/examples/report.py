@@ -11,11 +11,10 @@ from typing import Any
 
 from ftq.errors import UNREADABLE
 from ftq.facts import Cut
+from ftq.files.run_dir import REPORT
 from ftq.files.snapshot import is_left_out
 from ftq.questions import Contradiction, Report
 from ftq.words import plural
-
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from ftq.errors import UserError, blaming
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
 from ftq.examples.records.given import Candidate
-from ftq.examples.report import REPORT, Skipped
+from ftq.examples.report import Skipped
 from ftq.examples.split import Row
 from ftq.facts import Fact
-from ftq.files.run_dir import RunDir, write_json
+from ftq.files.run_dir import REPORT, RunDir, write_json
 from ftq.parallel import OFTEN
 from ftq.plan import sizes
 from ftq.spec import models, weights
