@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftq.client.recording.names import family_of
 from ftq.errors import FtqError, UserError
@@ -19,10 +19,8 @@ from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
 from gateway.errors import ApiError
 from gateway.files.storage import sees
+from gateway.shared import Gateway
 from gateway.wire import whole_number
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 ORGANISATION = "ftq"
 OWNED_BY = "org-ftq"
@@ -216,9 +214,6 @@ def _gguf_of_base(model: str, revision: str | None = None) -> Path:
 
 def _revision(gateway: Gateway, run: Run) -> str | None:
     """The commit of the base model that the run was trained on."""
-    from ftq.examples.report import DatasetReport
+    from ftq.examples.report import base_revision  # with all that reads documents: for who asks a checkpoint
 
-    try:
-        return DatasetReport.read(gateway.client.run_dir(run.id).dataset).base_revision
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return base_revision(gateway.client.run_dir(run.id).dataset)
