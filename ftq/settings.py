@@ -206,6 +206,11 @@ def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
     return expanded(Path(folder or Path(home, "hub")), "HF_HOME")
 
 
+def hub_folder(hub_id: str) -> Path:
+    """Where huggingface_hub keeps a model of that id: `refs/main` names a commit, `snapshots/` has the files."""
+    return hub_cache() / f"models--{hub_id.replace('/', '--')}"
+
+
 def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:
     """FTQ_LLAMA_SERVER: the path of a llama-server that answers instead of the packaged one.
 

