@@ -12,7 +12,7 @@ from typing import Any
 from ftq.client.recording.names import family_of
 from ftq.errors import FtqError, UserError
 from ftq.files.run_dir import run_dir
-from ftq.settings import hub_folder
+from ftq.settings import hub_folder, names_of
 from ftq.spec import models
 from ftq.store.gateway.jobs import Job
 from ftq.store.gateway.keys import Key
@@ -139,12 +139,7 @@ def not_found(name: str) -> ApiError:
 
 def aliases(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """FTQ_MODEL_ALIASES: `gpt-4o-mini-2024-07-18=phi-3.5-mini,...`, names of OpenAI's for models of ours. UserError."""
-    pairs = [pair.partition("=") for pair in environ.get("FTQ_MODEL_ALIASES", "").split(",") if pair.strip()]
-    found = {name.strip(): model.strip() for name, _, model in pairs}
-    if not all(name and model for name, model in found.items()):
-        hint = "For example: FTQ_MODEL_ALIASES=gpt-4o-mini-2024-07-18=phi-3.5-mini"
-        raise UserError("FTQ_MODEL_ALIASES: expected NAME=MODEL, separated by commas", hint)
-    return found
+    return names_of(environ, "FTQ_MODEL_ALIASES", "gpt-4o-mini-2024-07-18=phi-3.5-mini")
 
 
 def check_aliases() -> None:
