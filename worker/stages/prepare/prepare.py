@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -124,13 +123,8 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report
         report.event("warning", f"{said}. {same.examples[0]}")
     with blaming("model"):
         _check_rows(model_dir, spec, report)
-    need = sizes.export(weights.parameters(model_dir), spec.quantizations)
-    have = shutil.disk_usage(run.path).free
-    if have < need:
-        raise UserError(
-            f"the export needs {need / 1e9:.1f} GB of disk in {run.path}, but only {have / 1e9:.1f} GB are free",
-            "Make room there, or ask for fewer --quant types.",
-        )
+    fewer = "Make room there, or ask for fewer --quant types."
+    sizes.check_room(run.path, weights.parameters(model_dir), spec.quantizations, fewer)
 
 
 def _tell_unread(model_dir: Path, model: str, report: Report) -> None:
