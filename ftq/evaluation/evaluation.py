@@ -124,11 +124,6 @@ class Scores:
         """Of the answerable questions."""
         return sum(self.of(kind).refused for kind in DOCUMENTS)
 
-    @property
-    def refused_rightly(self) -> int:
-        """Of the unanswerable questions."""
-        return self.of(Kind.UNANSWERABLE).refused
-
     def of(self, kind: Kind) -> Tally:
         return self.tally.get(kind, Tally())
 
