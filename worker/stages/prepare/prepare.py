@@ -30,6 +30,7 @@ from ftq.plan import sizes
 from ftq.spec import models, weights
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import reading_part
+from ftq.words import listed
 from worker.gguf.holds import BLOCK, WHOLE
 from worker.llama import check as native
 from worker.questions.writer import of_run
@@ -130,9 +131,8 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report
 def _tell_unread(model_dir: Path, model: str, report: Report) -> None:
     """Say which files count where two sets of weights lie side by side."""
     if others := weights.unread(model_dir):
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         loaded = f"what {weights.INDEX} names" if weights.weight_index(model_dir) else weights.WEIGHTS
-        report.event("note", f"model {model}: {loaded} is loaded, and not {others[0]}{more} beside it")
+        report.event("note", f"model {model}: {loaded} is loaded, and not {listed(others, 1)} beside it")
 
 
 def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:
