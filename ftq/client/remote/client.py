@@ -48,7 +48,7 @@ class RemoteClient(Following):
         self._mirror, self._records = Mirror(self._server), Records(self._server)
         self._settings = replace(settings, home=self._mirror.home)
         self.models = RemoteModels(self._server, self._records)
-        self.fleet = RemoteFleet(self._server, self._records)
+        self.fleet = RemoteFleet(self._server)
         self.room = RemoteRoom(self._server, self._mirror.home)
 
     @cached_property
