@@ -18,8 +18,6 @@ from click.shell_completion import CompletionItem
 
 from ftq.errors import NotFound, printable
 from ftq.start import INTERRUPTED
-from ftq.words import plural as plural
-from ftq.words import size as size
 
 if TYPE_CHECKING:
     from ftq.client.client import Client

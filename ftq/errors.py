@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+# What reading a file may raise that is missing, damaged, or of another version of ftq.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 # An escape sequence in a file name, a document, an answer or a database must not reach a terminal.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160))}
 

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from ftq.broker.refusals import refusal
 from ftq.errors import Unavailable
+from ftq.files.run_dir import STAGES
 from ftq.settings import Settings
 from ftq.store.records import ASK, QUEUES, STAGE_QUEUES, Run, Stage, labelled, queue_of
 
@@ -28,6 +29,8 @@ _STEPS = (0, 1, 2, 3, 4, 5, 6, 7)
 DATABASE = "ftq_database"  # the message's header: which database its id is of
 _SIGNATURE = "ftq_signature"  # another one
 _ID = re.compile(rb'"headers": {"lang": "py", "task": "[a-z.]+", "id": "([A-Za-z0-9_.-]+)"')
+_ATTEMPT = re.compile(rf"([^.]+)\.({'|'.join(STAGES)})\.([0-9]+)")  # the id of a stage's task
+_ANSWER = "answer."  # how that of a question's begins
 _STEP_SEPARATOR = "\x06\x16"  # kombu.transport.redis: the list of queue q at step 3 is `q\x06\x163`
 
 # In a task: wait out a broker that only starts again, but not so long that the worker can't stop in its grace time.
@@ -107,6 +110,17 @@ def task_id(run_id: str, stage: str, attempt: int) -> str:
     return f"{run_id}.{stage}.{attempt}"
 
 
+def attempt_of(task: str) -> tuple[str, str, int] | None:
+    """(run, stage, attempt) of a task's id; None for one that isn't a stage's."""
+    match = _ATTEMPT.fullmatch(task)
+    return (match[1], match[2], int(match[3])) if match else None
+
+
+def question_of(task: str) -> str:
+    """The question of a task's id; empty for one that isn't a question's."""
+    return task.removeprefix(_ANSWER) if task.startswith(_ANSWER) else ""
+
+
 def _priority(run: Run, stage: Stage, in_turn: bool) -> int:
     only_waits = stage is run.stages[0] and stage.attempt == 1
     return max(0, PRIORITIES[run.spec["priority"]] + (IN_TURN if in_turn else 0 if only_waits else BEGUN))
@@ -182,7 +196,7 @@ def _link(app: Celery, run: Run, stage: Stage, in_turn: bool = False) -> Any:
 
 def send_question(app: Celery, question: str) -> None:
     """Ring for a question that the database holds. Unavailable says why the broker doesn't take it."""
-    task, arguments = f"answer.{question}", (question,)
+    task, arguments = f"{_ANSWER}{question}", (question,)
     headers = _headers(app, task, "ftq.answer", arguments)
     with explained():
         app.send_task("ftq.answer", args=arguments, task_id=task, queue=ASK, priority=0, headers=headers)

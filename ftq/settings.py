@@ -64,11 +64,11 @@ class Settings:
             home=home,
             broker_url=broker_url,
             database_url=_database(environ) or _own_database(home),
-            lease_seconds=_number(environ, "FTQ_LEASE_SECONDS", 60, least=2),
-            grace_seconds=_number(environ, "FTQ_GRACE_SECONDS", 60, least=1),
-            max_attempts=int(_number(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
-            owner_limit=int(_number(environ, "FTQ_OWNER_LIMIT", 4, least=1)) if environ.get("FTQ_OWNER_LIMIT") else 0,
-            standby=bool(_number(environ, "FTQ_STANDBY", 1, least=0)),
+            lease_seconds=number_of(environ, "FTQ_LEASE_SECONDS", 60, least=2),
+            grace_seconds=number_of(environ, "FTQ_GRACE_SECONDS", 60, least=1),
+            max_attempts=int(number_of(environ, "FTQ_MAX_ATTEMPTS", 3, least=1)),
+            owner_limit=int(number_of(environ, "FTQ_OWNER_LIMIT", 4, least=1)) if environ.get("FTQ_OWNER_LIMIT") else 0,
+            standby=bool(number_of(environ, "FTQ_STANDBY", 1, least=0)),
             tls=tls_of(environ, broker_url),
             signing_key=signing_key_of(environ),
             umask=_umask(environ),
@@ -77,7 +77,7 @@ class Settings:
             server=server_of(environ),
             server_key=key_of(environ),
             artifacts_url=_artifacts_url(environ),
-            cache_gb=_number(environ, "FTQ_CACHE_GB", 0, least=0),
+            cache_gb=number_of(environ, "FTQ_CACHE_GB", 0, least=0),
         )
 
     @property
@@ -132,17 +132,27 @@ def _own_database(home: Path) -> str:
     return f"sqlite:///{in_url(home / 'ftq.db')}"
 
 
-def _number(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
-    text = environ.get(name) or str(default)
+def number_of(environ: Mapping[str, str], name: str, default: float, least: float) -> float:
+    """The finite number in the variable, from `least` on. UserError for anything else."""
+    text, example = environ.get(name) or str(default), f"For example: {name}={default or 8}"
     try:
         value = float(text)
     except ValueError:
-        raise UserError(f"{name}={text}: not a number", f"For example: {name}={default}") from None
+        raise UserError(f"{name}={text}: not a number", example) from None
     if value == math.inf:
-        raise UserError(f"{name}={text}: must be finite", f"For example: {name}={default}")
+        raise UserError(f"{name}={text}: must be finite", example)
     if not value >= least:  # also of nan
-        raise UserError(f"{name}={text}: must be {least} or more")
+        raise UserError(f"{name}={text}: must be {least} or more", example)
     return value
+
+
+def names_of(environ: Mapping[str, str], name: str, example: str) -> dict[str, str]:
+    """What the variable calls what: `NAME=VALUE,NAME=VALUE`. UserError for anything else."""
+    pairs = [pair.partition("=") for pair in environ.get(name, "").split(",") if pair.strip()]
+    named = {one.strip(): value.strip() for one, _, value in pairs}
+    if not all(one and value for one, value in named.items()):
+        raise UserError(f"{name}: expected NAME=VALUE, separated by commas", f"For example: {name}={example}")
+    return named
 
 
 def protect_files(environ: Mapping[str, str] = os.environ) -> None:
@@ -191,7 +201,7 @@ def _artifacts_url(environ: Mapping[str, str]) -> str:
 
 def memory_gb(environ: Mapping[str, str] = os.environ) -> float | None:
     """FTQ_MEMORY_GB: the most GiB of device memory that a training run may use."""
-    return _number(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None
+    return number_of(environ, "FTQ_MEMORY_GB", 8, least=0.1) if environ.get("FTQ_MEMORY_GB") else None
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -204,6 +214,11 @@ def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
     folder = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
     home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
     return expanded(Path(folder or Path(home, "hub")), "HF_HOME")
+
+
+def hub_folder(hub_id: str) -> Path:
+    """Where huggingface_hub keeps a model of that id: `refs/main` names a commit, `snapshots/` has the files."""
+    return hub_cache() / f"models--{hub_id.replace('/', '--')}"
 
 
 def llama_server(environ: Mapping[str, str] = os.environ) -> Path | None:

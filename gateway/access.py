@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -25,9 +25,7 @@ from gateway.errors import ApiError
 from gateway.limits import Requests
 from gateway.metrics.routes import PATH, family_of, is_scraper, token_of
 from gateway.page import sessions
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.shared import Gateway
 
 KNOWN = 1.0  # seconds
 log = logging.getLogger("ftq.gateway")

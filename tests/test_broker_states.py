@@ -114,8 +114,8 @@ def test_a_password_that_is_changed_while_a_worker_runs_is_told_everywhere(
         reconciler = Reconciler(settings, "w1", ["cpu", "gpu", "ask"])
 
         def turn() -> Worker:
-            reconciler._say_at = 0.0
-            reconciler._say_whose()
+            reconciler._ownership._due_at = 0.0
+            reconciler._ownership.renew()
             reconciler._beat()
             return reconciler.store.workers()[0]
 

@@ -318,9 +318,9 @@ def test_answers_are_judged_side_by_side_and_counted() -> None:
         exact=0.5, f1=0.75, rouge_l=0.75, stop_rate=1.0, mean_tokens=4.0, tokens_per_second=8.0, seconds=2.0,
         file_bytes=7,
     )  # fmt: skip
-    assert (one.answerable, one.right, one.refused_wrongly, one.refused_rightly) == (2, 2, 0, 1)
+    assert (one.answerable, one.right, one.refused_wrongly, one.of(Kind.UNANSWERABLE).refused) == (2, 2, 0, 1)
     other = scores(asked, "base", 4.0)
-    assert (other.right, other.refused_wrongly, other.refused_rightly, other.stop_rate) == (0, 1, 0, 0.0)
+    assert (other.right, other.refused_wrongly, other.of(Kind.UNANSWERABLE).refused, other.stop_rate) == (0, 1, 0, 0.0)
 
 
 def test_nobody_asked_is_no_division_by_zero() -> None:

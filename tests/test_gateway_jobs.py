@@ -28,9 +28,10 @@ from ftq.settings import Settings
 from ftq.store.gateway.keys import Limits
 from ftq.store.store import RunStore
 from gateway import program
-from gateway.app import Gateway, make_app
+from gateway.app import make_app
 from gateway.jobs import webhooks
 from gateway.jobs.webhooks import Webhook
+from gateway.shared import Gateway
 from tests import tools
 from tests.cli_tools import ok
 from tests.tools import until

@@ -16,6 +16,7 @@ import pytest
 from ftq import queue
 from ftq.client.asking import drain
 from ftq.errors import FtqError
+from ftq.evaluation.evaluation import Kind
 from ftq.spec.options import parse
 from tests.tools import PATIENCE, Bench, until
 from worker.llama.packaged import packaged_gguf
@@ -130,7 +131,7 @@ def test_an_evaluation_is_asked_through_the_queue(machine: Bench, tmp_path: Path
     (tmp_path / "q.json").write_text(json.dumps([*asked, {"question": "Who knows?"}]))
     seen: list[tuple[str, int, int]] = []
     made = machine.client.evaluate("mine", tmp_path / "q.json", progress=lambda *step: seen.append(step))
-    assert [(one.subject, one.right, one.refused_rightly) for one in made.subjects] == [("q4_k_m", 12, 0)]
+    assert [(one.subject, one.right, one.of(Kind.UNANSWERABLE).refused) for one in made.subjects] == [("q4_k_m", 12, 0)]
     assert [note.split(":")[0] for note in made.notes] == ["the base model qwen3-4b can't be asked"]
     assert (seen[0], seen[-1]) == (("base", 0, 13), ("q4_k_m", 13, 13))
 

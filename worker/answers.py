@@ -6,7 +6,6 @@ A question never waits for a stage: it needs no lease and no lock, and the model
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -19,10 +18,11 @@ from typing import Any
 from ftq.client.asking import drain
 from ftq.client.follow import patiently
 from ftq.errors import FtqError, RunError, Unavailable, UserError
+from ftq.examples.report import base_revision
 from ftq.files.remote import record
 from ftq.files.remote.bucket import Gone
 from ftq.files.remote.share import Share, share_of
-from ftq.files.run_dir import RunDir, run_dir
+from ftq.files.run_dir import REPORT, RunDir, run_dir
 from ftq.settings import Settings
 from ftq.spec.options import parse
 from ftq.store.records import Run
@@ -106,7 +106,7 @@ class Answerer:
 
     def _fetch(self, share: Share, run: Run, file: Path | None) -> None:
         """Have the model's file, or what names the commit of the base model, on this machine."""
-        stage, name = ("export", file.name) if file else ("prepare", "dataset/report.json")
+        stage, name = ("export", file.name) if file else ("prepare", f"dataset/{REPORT}")
         if (there := run.stage(stage)).status == "succeeded":
             with contextlib.suppress(Gone):  # a run from before there was a bucket may be here
                 share.fetch(run.id, stage, there.attempt, lambda path: path == name)
@@ -120,8 +120,7 @@ class Answerer:
 
     def _base(self, model: str, folder: RunDir) -> Path:
         """The GGUF of the run's base model. One thread makes it while the others wait."""
-        report = folder.dataset / "report.json"
-        revision = json.loads(report.read_text(encoding="utf-8")).get("base_revision") if report.is_file() else None
+        revision = base_revision(folder.dataset)
         with self._base_lock:
             file = self._bases.get((model, revision))
             if file is None or not file.is_file():

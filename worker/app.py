@@ -21,9 +21,8 @@ from celery.worker.state import maybe_shutdown
 from ftq.broker.refusals import refusal
 from ftq.doorbell import away
 from ftq.errors import printable
-from ftq.files.run_dir import STAGES
 from ftq.notify.addresses import addresses as notified
-from ftq.queue import BROKER_ERRORS, PATIENT_PUBLISHING, make_app
+from ftq.queue import BROKER_ERRORS, PATIENT_PUBLISHING, attempt_of, make_app, question_of
 from ftq.settings import Settings, protect_files
 from ftq.start import settle
 from worker import tasks
@@ -198,24 +197,21 @@ def _cancel(request: Any, terminated: bool, **_: Any) -> None:
 
     Celery carries out both in this process. The message of a revoked task would otherwise be sent again for ever.
     """
-    run_id, _dot, rest = request.id.partition(".")
-    stage, _dot, attempt = rest.partition(".")
-    if not _reconciler or stage not in STAGES or not attempt.isdigit():
+    attempt = attempt_of(request.id)
+    if not _reconciler or not attempt:
         return
     if terminated:
-        _reconciler.cancel(run_id, stage, int(attempt))
+        _reconciler.cancel(*attempt)
     else:
-        _reconciler.store.cancel_attempt(run_id, stage, int(attempt))
+        _reconciler.store.cancel_attempt(*attempt)
 
 
 @signals.task_failure.connect
 def _child_died(task_id: str, exception: BaseException, **_: Any) -> None:
     """Take back what a killed pool child held, before its lease ends. Celery calls this in the main process."""
-    run_id, _dot, rest = task_id.partition(".")
-    stage, _dot, attempt = rest.partition(".")
     if not isinstance(exception, WorkerLostError) or not _reconciler:
         return
-    if run_id == "answer":
-        _reconciler.store.lose_question(rest)
-    elif attempt.isdigit():
-        _reconciler.take_back(run_id, stage, int(attempt))
+    if question := question_of(task_id):
+        _reconciler.store.lose_question(question)
+    elif attempt := attempt_of(task_id):
+        _reconciler.take_back(*attempt)

@@ -22,9 +22,7 @@ from billiard.process import active_children
 
 from ftq import queue
 from ftq.client.bucket.place import advise
-from ftq.doorbell import away, owner
-from ftq.doorbell.owner import Owner
-from ftq.errors import FtqError, NotFound, UserError, first_line
+from ftq.errors import FtqError, NotFound, first_line
 from ftq.files.remote.bucket import OutOfReach
 from ftq.files.run_dir import STAGES
 from ftq.servers import place_of
@@ -32,15 +30,16 @@ from ftq.settings import Settings
 from ftq.store.records import ASK, served_by
 from ftq.store.store import RunStore
 from ftq.version import VERSION
-from worker.incoming import foreign, transport
+from worker.incoming import transport
 from worker.incoming.dropped import dropped
+from worker.incoming.foreign import foreigners
+from worker.incoming.ownership import Ownership
 from worker.incoming.reach import Reach
 from worker.machine import hardware
 
 log = logging.getLogger("ftq.reconciler")
 LOOK_SECONDS = 15.0  # between two looks at the GPUs: nvidia-smi takes a tenth of a second
 REST, LONGEST_REST = 100, 25.0  # of a look's processor time, until the next one; two looks fit into a worker's minute
-RESTART = "Then restart this worker, which has read that as it started; corrected on the server, it goes on by itself."
 DRAIN_SECONDS = 0.5  # how often a worker that was asked to stop says so
 
 
@@ -53,17 +52,14 @@ class Reconciler:
         """`take` lets the worker take messages from these of its queues. Until it is first called it takes none."""
         self.app, self.settings = queue.make_impatient_app(settings), settings
         self._wake, self._stopping = threading.Event(), threading.Event()
-        self._quick_app = queue.make_quick_app(settings)
         self.worker, self._registered = worker, False
         self.queues = [name for name in queues if "." not in name]
         self.labels = sorted({name.partition(".")[2] for name in queues if "." in name})
         self._serves, self._take, self._taken = set(queues), take, set[str]()
         self._drained: bool | None = None  # not known yet
-        self._other: Owner | None = None  # the database whose the broker is, if it isn't this worker's
+        self._ownership = Ownership(settings, worker, lambda: self.store)
         self._reach = Reach(settings.artifacts_url, self._wake.set, self._advised)
         self._others_answer = False  # whether another worker answers questions while the bucket is waited for
-        self._had_broker, self._say_at = False, 0.0
-        self._refused: UserError | None = None  # why the broker takes nothing of it until somebody corrects that
         self._cards, self._looked_at = list[dict[str, Any]](), -LOOK_SECONDS
         self._began = time.monotonic()
         self.every = min(5.0, settings.lease_seconds / 6)
@@ -108,7 +104,7 @@ class Reconciler:
         self._thread.join(timeout=5)
         with contextlib.suppress(Exception):
             self.store.forget_worker(self.worker)
-        self._leave()
+        self._ownership.leave()
 
     def reconcile(self) -> list[str]:
         """Do one turn; return the ids of the runs that were sent on."""
@@ -156,7 +152,7 @@ class Reconciler:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             self._try(self._beat)
-            self._try(self._say_whose)
+            self._try(self._ownership.renew)
             self._take_or_not()
             for run_id in self._try(self.reconcile) or []:
                 log.warning("run %s was stuck: its next stage is sent again", run_id)
@@ -167,9 +163,7 @@ class Reconciler:
         facts = hardware.facts(self.settings.memory_gb) | self._reach.facts()
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at, self._cards = time.monotonic(), hardware.in_use()
-        facts |= foreign.foreigners.facts()
-        if self._refused:
-            facts |= {"refused": self._refused.message, "refused_fix": self._refused.hint}
+        facts |= foreigners.facts() | self._ownership.facts()
         facts |= {"stages": list(STAGES), "version": VERSION, "labels": self.labels, "cards": self._cards}
         facts |= {"owner_limit": self.settings.owner_limit, **dropped.facts()}
         facts |= {"broker": "" if self.settings.embedded else place_of(self.settings.broker_url)}
@@ -186,36 +180,6 @@ class Reconciler:
             self.store.lose_questions_of(self.worker, time.monotonic() - self._began)
             self._registered = True
 
-    def _say_whose(self) -> None:
-        """Say in the broker that it is this worker's database's. While it is another's, nothing is taken from it."""
-        if time.monotonic() < self._say_at:
-            return
-        self._say_at = time.monotonic() + owner.RENEWED
-        mine = owner.of_store(self.settings, self.store, self.worker)
-        try:
-            with owner.connected(self._quick_app) as client:
-                foreign.foreigners.look(client)
-                other = owner.keep(client, mine, self.settings.embedded, self._had_broker)
-        except queue.BROKER_ERRORS as error:
-            self._note_refusal(away.refused(error, self.settings))
-            return
-        if self._refused:
-            log.warning("the broker lets this worker in again")
-        self._refused = None
-        if other and (self._other is None or other.identity != self._other.identity):
-            log.error("%s. Nothing is taken from it.\n%s", *owner.differs(other, self.settings))
-        elif self._other and not other:
-            log.warning("the broker belongs to this worker's database again: work is taken")
-        self._other, self._had_broker = other, self._had_broker or other is None
-
-    def _note_refusal(self, refused: UserError | None) -> None:
-        """Its password may have been changed since the worker was started: a connection that is open lasts longer."""
-        before = self._refused
-        self._refused = UserError(refused.message, f"{refused.hint} {RESTART}") if refused else None
-        if self._refused and not before:
-            message = "%s: nothing is taken from it until somebody corrects that, there or here.\n%s"
-            log.error(message, self._refused.message, self._refused.hint)
-
     def _take_or_not(self) -> None:
         if (wanted := self._wanted()) != self._taken:
             self._take(wanted)
@@ -223,7 +187,7 @@ class Reconciler:
 
     def _wanted(self) -> set[str]:
         """The queues to take from now. Without its bucket a worker answers what it can, where nobody else answers."""
-        if self._drained is not False or self._other or not self._reach.known:
+        if self._drained is not False or self._ownership.other or not self._reach.known:
             return set()
         if self._reach.error:
             return set() if self._others_answer else self._serves & {ASK}
@@ -234,10 +198,6 @@ class Reconciler:
             return advise(error, self.store, self.settings.artifacts_url)
         except FtqError:  # without the database
             return error
-
-    def _leave(self) -> None:
-        with contextlib.suppress(*queue.BROKER_ERRORS), owner.connected(self._quick_app) as client:
-            owner.leave(client, self.worker)
 
     def _hand_back(self) -> None:
         """Ask this worker's supervisors to hand their runs back, again and again until the process ends.

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cli.common import Decimal, Whole, find_run, json_option, note, open_client, plural, print_json, run_argument
+from cli.common import Decimal, Whole, find_run, json_option, note, open_client, print_json, run_argument
 from ftq.errors import printable
+from ftq.words import plural
 
 if TYPE_CHECKING:
     from ftq.client.remote.protocol import AnyClient

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from cli.common import Place, complete_model, json_option, note, open_client, plural, print_json
+from cli.common import Place, complete_model, json_option, note, open_client, print_json
 from cli.options import TakesOptions, option_sources, options_from
+from ftq.words import plural
 
 
 @click.command(cls=TakesOptions)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_database, plural, print_json
+from cli.common import json_option, note, open_database, print_json
 from ftq.errors import lines, printable
 from ftq.programs import lacking
 from ftq.version import VERSION
+from ftq.words import plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -21,8 +21,8 @@ from cli.common import (
     print_json,
     run_argument,
     say,
-    size,
 )
+from ftq.words import size
 
 if TYPE_CHECKING:
     from ftq.client.remote.protocol import AnyClient

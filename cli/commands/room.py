@@ -15,13 +15,12 @@ from cli.common import (
     find_run,
     note,
     open_client,
-    plural,
     refuse_server,
     run_argument,
     say,
-    size,
 )
 from ftq.errors import printable
+from ftq.words import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import complete_model, ctrl_c, json_option, note, open_client, plural, print_json
+from cli.common import complete_model, ctrl_c, json_option, note, open_client, print_json
 from cli.options import TakesOptions, option_sources, options_from
 from ftq.errors import FtqError
+from ftq.words import plural
 
 if TYPE_CHECKING:
     from ftq.client.remote.protocol import AnyClient

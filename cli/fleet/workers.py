@@ -9,6 +9,7 @@ import click
 
 from cli.common import json_option, note, open_client, print_json, say
 from ftq.errors import printable
+from ftq.store.records import served_by
 from ftq.words import short
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def drain(names: tuple[str, ...]) -> None:
     they, them = ("it is", "it") if len(members) == 1 else ("they are", "them")
     note(f"`ftq workers` shows when {they} done, `ftq workers undrain {again}` lets {them} work again.")
     served = {queue for member in members for queue in member.worker.served}
-    if missing := sorted(served - client.fleet.live_queues()):
+    live = served_by(member.worker for member in client.fleet.all() if member.worker.takes)
+    if missing := sorted(served - live):
         note(f"Note: no other worker serves {', '.join(missing)}: what comes there waits.")
 
 

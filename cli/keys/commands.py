@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import json_option, note, open_database, print_json, say, size
+from cli.common import json_option, note, open_database, print_json, say
 from ftq.errors import printable
-from ftq.words import bytes_of, short
+from ftq.words import bytes_of, short, size
 
 if TYPE_CHECKING:
     from ftq.store.gateway.keys import Key, Limits

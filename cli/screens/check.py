@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from cli.common import plural, say
+from cli.common import say
 from cli.screens import terminal
 from ftq.errors import printable
+from ftq.words import plural
 
 if TYPE_CHECKING:
     from ftq.check.check import Check, File

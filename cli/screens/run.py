@@ -14,13 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.common import size
 from cli.evaluation.table import evaluation_view
 from cli.screens import terminal, words
 from ftq.client import view
 from ftq.errors import FtqError, printable
 from ftq.plan import calibration
 from ftq.store.records import Run
+from ftq.words import size
 
 BAR_WIDTH = 36
 REMARK = ""  # a column without a heading

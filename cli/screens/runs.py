@@ -7,10 +7,10 @@ import time
 from rich.console import RenderableType
 from rich.text import Text
 
-from cli.common import size
 from cli.screens import terminal, words
 from ftq.client import view
 from ftq.store.records import Run
+from ftq.words import size
 
 LOST_FIRST = ("MODEL", "LOSS", "AGE", "%", "STAGE", "ID")  # of the list's columns, where the terminal is narrow
 NAME_WIDTH = 16  # a longer name goes on in the next line before a column is lost for it

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client.recording.record import with_validation
-from ftq.errors import UserError, did_you_mean
+from ftq.errors import UNREADABLE, UserError, did_you_mean
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot, snapshot
 from ftq.servers import sqlite_file
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 RUNS = 50  # earlier runs that are looked at
-REPORT = "report.json"
+TELLS, ROWS = f"dataset/{run_dir.REPORT}", "dataset/train.jsonl"  # what prepare tells; the tokens are counted in rows
 ANY_MODEL, SOME_MODEL = "any", "smollm2-135m"  # where none is named; one that options can be checked with
 
 
@@ -180,9 +180,24 @@ def _known(documents: Snapshot, home: Path, store: Reads | None) -> tuple[list[F
 
     for run in store.all(RUNS) if store else []:
         if run.documents_hash == documents.hash:
-            with suppress(OSError, ValueError, KeyError, TypeError):  # not prepared, or by another version
-                return warnings_in(run_dir.run_dir(home, run.id).dataset / REPORT)
+            with suppress(*UNREADABLE):  # not prepared, or by another version
+                return warnings_in(run_dir.run_dir(home, run.id).path / TELLS)
     return None
+
+
+def fetch_reports(
+    runs: Iterable[Run], model: str, documents_hash: str | None, fetch: Callable[[Run, tuple[str, ...]], bool]
+) -> None:
+    """Have what earlier runs tell of these documents, and the newest one's rows of this model.
+
+    `fetch` gets files of a run, if its prepare has succeeded; False if they can't be had.
+    """
+    has_rows = False
+    for run in runs:
+        asked = run.model == model and not has_rows
+        if asked or (documents_hash and run.documents_hash == documents_hash):
+            there = fetch(run, (TELLS, ROWS) if asked else (TELLS,))
+            has_rows = has_rows or (asked and there)
 
 
 def is_new(settings: Settings) -> bool:

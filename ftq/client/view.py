@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.client.workers import Member
-from ftq.errors import Refused
+from ftq.errors import UNREADABLE, Refused
 from ftq.files.artifact import Artifact
 from ftq.files.disk import size_of
 from ftq.files.run_dir import run_dir
@@ -21,6 +21,10 @@ from ftq.words import listed, numbers
 if TYPE_CHECKING:
     from ftq.evaluation.evaluation import Evaluation
 
+VIEWED = {
+    "export": "export.json",
+    "evaluate": "eval.json",
+}  # what is read here, by the stage that makes it
 MODELS = ("gguf", "adapter", "merged")  # kinds of artifacts
 PROGRESS = ("percent", "step", "total_steps", "loss", "tokens_per_second", "eta_seconds", "doing")
 
@@ -147,7 +151,7 @@ def held(run: Run, home: Path) -> dict[str, str]:
     """{GGUF file: the types of its weights}, as the export has measured them."""
     from ftq.files.export_report import ExportReport
 
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    with contextlib.suppress(*UNREADABLE):
         return {one.file: one.held for one in ExportReport.read(run_dir(home, run.id).path).ggufs if one.held}
     return {}
 
@@ -157,9 +161,8 @@ def evaluation(run: Run, home: Path) -> Evaluation | None:
     from ftq.evaluation.evaluation import Evaluation
 
     done = any(stage.name == "evaluate" and stage.status == "succeeded" for stage in run.stages)
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        return Evaluation.read(run_dir(home, run.id).evaluation).of_run(run.name) if done else None
-    return None
+    whole = Evaluation.read_if_whole(run_dir(home, run.id).evaluation) if done else None
+    return whole.of_run(run.name) if whole else None
 
 
 def seconds(stage: Stage, now: float) -> float | None:

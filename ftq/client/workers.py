@@ -60,10 +60,6 @@ class Fleet:
             for one in workers
         ]
 
-    def live_queues(self) -> set[str]:
-        """The queues from which at least one worker takes work."""
-        return self._store.live_queues()
-
     def drain(self, *names: str) -> list[Member]:
         """Let workers take nothing new. They finish what they have. Refused, for all, where one isn't up."""
         return self._set(drainable(self.all(), names), True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ftq.errors import FtqError, Refused, UserError, did_you_mean, first_line
+from ftq.errors import UNREADABLE, FtqError, Refused, UserError, did_you_mean, first_line
 from ftq.files.export_report import ExportReport
 from ftq.files.run_dir import RunDir
 from ftq.store.records import Run
@@ -151,7 +151,7 @@ def _recorded(run: Run, folder: RunDir) -> dict[str, str]:
         return {}
     try:
         return {one.file: one.sha256 for one in ExportReport.read(folder.path).ggufs}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise FtqError(
             f"{folder.export} can't be read: {first_line(error)}",
             f"It has the checksums. `ftq retry {run.name} --from export` makes it anew.",

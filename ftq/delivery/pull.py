@@ -14,6 +14,7 @@ from ftq.delivery.parts import Model, Part
 from ftq.delivery.use import commands
 from ftq.errors import Refused, Unavailable
 from ftq.files.run_dir import sync
+from ftq.words import listed
 
 SUMS = "SHA256SUMS"
 SHOWN = 5  # files that an error names
@@ -75,15 +76,10 @@ def _already_there(model: Model, folder: Path, moved: Moved) -> dict[str, str]:
             others.append(part.name)
     if others:
         raise Refused(
-            f"{folder} is in use: it has another {_listed(others)}. Nothing was copied.",
+            f"{folder} is in use: it has another {listed(others, SHOWN)}. Nothing was copied.",
             f"Give a folder of its own: --to DIR. Or delete what {folder} has of these names.",
         )
     return same
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _digest_if_same(part: Part, path: Path) -> str:

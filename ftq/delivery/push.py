@@ -19,6 +19,7 @@ from ftq.delivery.copy import damaged, sha256
 from ftq.delivery.parts import CARD, Elsewhere, Model
 from ftq.errors import FtqError, Refused, Unavailable, UserError, first_line
 from ftq.version import VERSION, install
+from ftq.words import listed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -97,9 +98,8 @@ def _make_repository(api: HfApi, repository: str, private: bool, update: bool) -
             f"{repository} is there already, and public", "Make it private on its page, or leave out --private."
         )
     if files and not update:
-        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
         raise Refused(
-            f"{repository} is there already, with {', '.join(files[:SHOWN])}{more}",
+            f"{repository} is there already, with {listed(files, SHOWN)}",
             "--update adds a commit to it; or give another: --to USER/NAME",
         )
 

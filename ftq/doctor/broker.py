@@ -13,7 +13,6 @@ from typing import Any
 
 import kombu.transport.redis  # noqa: F401  loaded here once: two threads that load it at the same moment could meet
 import redis
-from celery import Celery
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
@@ -34,27 +33,16 @@ SLOW_MS = 50.0
 OLDEST = (6, 2)  # earlier ones don't know commands that redis-py sends
 
 
-def app(settings: Settings) -> Celery:
-    """A Celery app that reports an unreachable broker within 1.5 s."""
-    return make_quick_app(settings)
-
-
 def broker(settings: Settings) -> Iterator[Finding]:
     shown = str(settings.broker_socket) if settings.embedded else without_password(settings.broker_url)
     try:
-        with connected(settings) as client:
+        with owner.connected(make_quick_app(settings)) as client:
             yield from _look(client, shown, settings)
             others = keys.foreign(client)
         yield from (Finding("broker", "problem", f"{shown} {one.told}", one.fix(settings)) for one in others)
         yield from () if others else _takes(settings)
     except BROKER_ERRORS as error:
         yield _refused(error, shown, settings)
-
-
-@contextmanager
-def connected(settings: Settings) -> Iterator[redis.Redis]:
-    with app(settings).connection_for_read() as connection:
-        yield connection.default_channel.client
 
 
 def _refused(error: BaseException, shown: str, settings: Settings) -> Finding:
@@ -95,7 +83,7 @@ def _database(settings: Settings) -> Iterator[RunStore | None]:
 def _takes(settings: Settings) -> Iterator[Finding]:
     """Whether it takes what `ftq submit` sends. A replica and a full server answer every other question."""
     try:
-        check(app(settings))
+        check(make_quick_app(settings))
     except Unavailable as error:
         yield Finding("broker", "problem", f"{error.message}, so it takes no run", error.hint)
 
@@ -203,7 +191,7 @@ def _answers_anybody(client: redis.Redis) -> bool:
 
 def whose(settings: Settings) -> Iterator[Finding]:
     """Whether its workers use this process's database: a check of its own, since the database may hang."""
-    with suppress(*BROKER_ERRORS), connected(settings) as client:
+    with suppress(*BROKER_ERRORS), owner.connected(make_quick_app(settings)) as client:
         yield from _of_labels(client, settings)
         yield from _whose(client, settings)
 

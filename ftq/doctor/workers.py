@@ -10,12 +10,11 @@ from celery import Celery
 
 from ftq.client.bucket.place import other_bucket, other_than_last
 from ftq.client.workers import resting, undraining
-from ftq.doctor import broker
 from ftq.doctor.clock import compare
 from ftq.doctor.findings import CONNECT_SECONDS, Finding
 from ftq.errors import Unavailable
 from ftq.programs import lacking
-from ftq.queue import BROKER_ERRORS
+from ftq.queue import BROKER_ERRORS, make_quick_app
 from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.store.records import ASK, Worker, served_by
@@ -60,7 +59,7 @@ def workers(settings: Settings, clock: Callable[[], float] | None = None, ask: A
 
 def answers(settings: Settings, names: Sequence[str]) -> set[str] | None:
     """The workers that answer the doctor within a second."""
-    return answering_through(broker.app(settings), names, ANSWER_SECONDS)
+    return answering_through(make_quick_app(settings), names, ANSWER_SECONDS)
 
 
 def answering_through(app: Celery, names: Sequence[str], seconds: float) -> set[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import with_run
+from ftq.errors import UNREADABLE, with_run
 
 FORMAT = 1
 BASE = "base"  # the subject that wasn't tuned
@@ -123,11 +124,6 @@ class Scores:
         """Of the answerable questions."""
         return sum(self.of(kind).refused for kind in DOCUMENTS)
 
-    @property
-    def refused_rightly(self) -> int:
-        """Of the unanswerable questions."""
-        return self.of(Kind.UNANSWERABLE).refused
-
     def of(self, kind: Kind) -> Tally:
         return self.tally.get(kind, Tally())
 
@@ -194,6 +190,13 @@ class Evaluation:
     def read(cls, path: Path) -> Evaluation:
         """An eval.json. OSError if there is none."""
         return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def read_if_whole(cls, path: Path) -> Evaluation | None:
+        """An eval.json; None if there is none, or none that can be read."""
+        with contextlib.suppress(*UNREADABLE):
+            return cls.read(path)
+        return None
 
 
 def kept(asked: Sequence[Asked]) -> tuple[tuple[Asked, ...], int]:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ftq.examples.prompt import START, after_start, completion, prompt
 from ftq.examples.split import Example
-from ftq.settings import cache_dir, hub_cache
+from ftq.settings import cache_dir, hub_folder
 from ftq.spec import models
 
 BYTES_PER_TOKEN = 4.2  # of English text in UTF-8, by the tokenizers of the catalogue's models
@@ -160,7 +160,7 @@ def _tokenizer(model: str) -> Path | None:
         if cached:
             return cached[-1]
     name = known.hub_id if known else model
-    folder = hub_cache() / f"models--{name.replace('/', '--')}"
+    folder = hub_folder(name)
     if not (folder / "refs" / "main").is_file():
         return None
     path = folder / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip() / TOKENIZER

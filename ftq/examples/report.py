@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ftq.errors import UNREADABLE
 from ftq.facts import Cut
+from ftq.files.run_dir import REPORT
 from ftq.files.snapshot import is_left_out
 from ftq.questions import Contradiction, Report
 from ftq.words import plural
-
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class DatasetReport:
 
 def base_revision(dataset: Path) -> str | None:
     """The revision of the base model that the dataset was made for; None where no report says it."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(*UNREADABLE):
         revision: str | None = json.loads((dataset / REPORT).read_text(encoding="utf-8")).get("base_revision")
         return revision
     return None

@@ -22,6 +22,7 @@ from ftq.files.artifact import Artifact, gguf_name, quantization_of
 from ftq.files.disk import COPIED_AT_ONCE, size_of
 
 STAGES = ("prepare", "train", "export", "infer", "evaluate")
+REPORT = "report.json"  # in dataset/: what prepare tells, see ftq/examples/report.py
 SYNC_SECONDS = 0.5
 SYNCED_AT_ONCE = 16  # files
 LINKED_FROM = 2**20  # bytes; smaller files are copied, so that a person may edit one run's model card

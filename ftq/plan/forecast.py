@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq.check.written import Expected
+from ftq.errors import UNREADABLE
 from ftq.examples import dataset, recall
 from ftq.examples.dataset import Examples
 from ftq.examples.lengths import BYTES_PER_TOKEN, Guess, bytes_of
@@ -195,7 +196,7 @@ def _dataset(
 def _earlier(model: str, store: Reads | None, home: Path) -> Iterator[tuple[Run, DatasetReport]]:
     """Earlier runs with this model and what prepare told of each, the newest first."""
     for run in store.all(RUNS) if store else []:
-        with suppress(OSError, ValueError, KeyError, TypeError):  # not prepared, or by another version
+        with suppress(*UNREADABLE):  # not prepared, or by another version
             if run.model == model:
                 yield run, DatasetReport.read(RunDir(home / run.id).dataset)
 

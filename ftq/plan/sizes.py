@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq.errors import UserError
 from ftq.spec import models
 from ftq.spec.recipe import recipe_of
 from ftq.spec.shape import Shape
@@ -48,6 +50,14 @@ def export(parameters: int, quantizations: list[Any]) -> int:
     """What an export needs: the merged model, the f16 file that is quantised, and each type asked for."""
     types = {"f16", *quantizations}
     return int((merged(parameters) + sum(gguf(parameters, name) for name in types)) * MARGIN)
+
+
+def check_room(run: Path, parameters: int, quantizations: list[Any], hint: str) -> None:
+    """UserError if the disk of the run's folder has no room for its export; `hint` says what to do then."""
+    need, have = export(parameters, quantizations), shutil.disk_usage(run).free
+    if have < need:
+        message = f"the export needs {need / 1e9:.1f} GB of disk in {run}, but only {have / 1e9:.1f} GB are free"
+        raise UserError(message, hint)
 
 
 def checkpoints(weights: int, optimizer: str) -> int:

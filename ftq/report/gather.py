@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from ftq.delivery.parts import Model, collect
-from ftq.errors import FtqError
+from ftq.errors import UNREADABLE, FtqError
 from ftq.evaluation.evaluation import Evaluation
-from ftq.examples.report import REPORT, DatasetReport
+from ftq.examples.report import DatasetReport
 from ftq.files.disk import last_written
 from ftq.files.export_report import ExportReport, GgufReport
 from ftq.files.log_head import STARTED
 from ftq.files.remote.record import FOLDER as RECORDS
-from ftq.files.run_dir import STAGES, RunDir
+from ftq.files.run_dir import REPORT, STAGES, RunDir
 from ftq.report import curves
 from ftq.report.curves import Curves
 from ftq.store.records import Run, Stage
 
 Made = TypeVar("Made")
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)

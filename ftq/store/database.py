@@ -148,6 +148,13 @@ class Database:
         )
 
 
+class Verbs:
+    """The verbs about one kind of thing, as an attribute of the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 def owned_by(owner: str | None) -> sa.ColumnElement[bool]:
     """Whether a run is the owner's; everybody's are where there is none."""
     return sa.true() if owner is None else runs.c.owner == owner

@@ -2,7 +2,7 @@
 
 A stage is claimed by one guarded UPDATE that takes a lease with an owner's token; every later write is guarded by
 that token, so a process that lost its lease can change nothing. Times are seconds since the epoch (UTC).
-SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, workers.py, plans.py.
+SQL is here and in RunStore's parts: database.py, attempts.py, questions.py, workers.py, plans.py, fleet/, gateway/.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ftq.errors import NameTaken, Refused, utf8
 from ftq.files.run_dir import STAGES
 from ftq.store.attempts import Attempts
 from ftq.store.database import is_id, owned_by
-from ftq.store.fleet.places import Places
+from ftq.store.fleet.parts import FleetParts
 from ftq.store.gateway.files import hold_documents
 from ftq.store.gateway.parts import GatewayParts
 from ftq.store.gateway.tables import deliveries, jobs
@@ -38,7 +38,7 @@ _EVENTS = (  # built once: clients poll it
 )
 
 
-class RunStore(Attempts, Questions, Workers, Plans, Places, GatewayParts):
+class RunStore(Attempts, Questions, Workers, Plans, FleetParts, GatewayParts):
     """The whole store: the verbs about runs, and those of its parts."""
 
     # ---- what the user asks for -------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
-from ftq.store.records import Work, Worker, queue_of, served_by
+from ftq.store.fleet.waits import QUEUE_PARTS, WAITS, queue_by
+from ftq.store.records import Work, Worker, served_by
 from ftq.store.schema import events, runs, stages, workers
 from ftq.words import duration, listed
 
@@ -103,21 +104,19 @@ class Workers(Database):
         """Record an event, once an attempt, for each stage that has waited so long with no worker to take it, or was
         lost LOST_OFTEN times in a row. Returns the runs' ids.
         """
-        known, spec = [one for one in self.workers() if one.is_live], runs.c.spec
+        known = [one for one in self.workers() if one.is_live]
         able, waiting = [one for one in known if not one.waits], served_by(one for one in known if one.waits)
         refused = served_by(one for one in known if one.refused)
         live = served_by(one for one in able if one.takes)
-        parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
         told = sa.exists().where(_says_stalled(stages.c.run_id, stages.c.name, stages.c.attempt))
-        columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *parts)
+        columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, stages.c.losses, *QUEUE_PARTS)
         stalled = list[str]()
         with self.reading() as db:
             now = self._now(db)
             late = (stages.c.queued_at < now - seconds) | (stages.c.losses == LOST_OFTEN)
-            waits = (stages.c.status == "queued") & stages.c.queued_at.is_not(None) & (runs.c.wanted == "run")
-            rows = db.execute(sa.select(*columns).join(runs).where(waits, late, ~told)).all()
-        for run_id, stage, attempt, queued_at, losses, label, gpus, infer_with in rows:
-            queue = queue_of(stage, {"worker": label or "", "gpus": gpus or 1, "infer_with": infer_with})
+            rows = db.execute(sa.select(*columns).join(runs).where(WAITS, late, ~told)).all()
+        for run_id, stage, attempt, queued_at, losses, *parts in rows:
+            queue = queue_by(stage, *parts)
             if losses == LOST_OFTEN:
                 why = f"lost {losses} times in a row without a checkpoint"
             elif queue not in live:

@@ -13,7 +13,6 @@ from starlette.routing import Route
 from ftq.errors import FtqError
 from gateway import errors, models
 from gateway.access import caller_of
-from gateway.app import gateway_of
 from gateway.chat import chat, completions, responses
 from gateway.chat.answer import Head, failed
 from gateway.chat.form import read_form
@@ -22,6 +21,7 @@ from gateway.chat.upstream.order import Order, Piece, Usage
 from gateway.chat.upstream.pieces import answers, without_space
 from gateway.chat.upstream.threads import in_thread
 from gateway.errors import ApiError
+from gateway.shared import gateway_of
 
 
 async def chat_completions(request: Request) -> Streamed | Whole:

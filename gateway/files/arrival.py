@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ftq.errors import is_disk_full
 from ftq.files.uploads import Writer
@@ -15,9 +14,7 @@ from gateway.errors import ApiError
 from gateway.files.form import Form
 from gateway.files.lines import Lines
 from gateway.limits import over_quota
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.shared import Gateway
 
 FINE_TUNE = "fine-tune"
 FULL = "This takes more than the key may still store: delete files or runs to make room."

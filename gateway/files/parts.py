@@ -16,7 +16,6 @@ from ftq.files.uploads import path_of, pieces_of
 from ftq.store.gateway.files import new_id
 from ftq.store.gateway.uploads import Part, Upload
 from gateway.access import caller_of
-from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.arrival import FULL, Arrival, arriving, room_of, too_large
 from gateway.files.asked import Completion, NewUpload
@@ -25,6 +24,7 @@ from gateway.files.lines import Lines
 from gateway.files.storage import sees
 from gateway.files.wire import shown_part, shown_upload
 from gateway.limits import over_quota
+from gateway.shared import Gateway, gateway_of
 from gateway.wire import read_body
 
 LARGEST_PART = 64 * 2**20

@@ -14,7 +14,6 @@ from starlette.routing import Route
 from ftq.errors import NotFound
 from ftq.store.gateway.files import RETRIED, File, new_id
 from gateway.access import caller_of
-from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.files import parts
 from gateway.files.arrival import Arrival, arriving, room_of
@@ -23,6 +22,7 @@ from gateway.files.form import Form, declared, receive
 from gateway.files.lines import Lines
 from gateway.files.storage import sees
 from gateway.files.wire import shown
+from gateway.shared import gateway_of
 from gateway.wire import limit_of, page, sent_again
 
 MOST_LISTED = 10_000

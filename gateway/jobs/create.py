@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 from pydantic_core import PydanticCustomError
@@ -27,10 +27,8 @@ from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
 from gateway import limits, models
 from gateway.errors import ApiError
+from gateway.shared import Gateway
 from gateway.wire import Body
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
 
 LEARNING_RATE = 2e-4  # what a learning_rate_multiplier multiplies
 EPOCHS = 3  # where n_epochs is auto

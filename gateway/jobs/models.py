@@ -11,9 +11,9 @@ from ftq.errors import Refused
 from ftq.files.artifact import gguf_name
 from gateway import models
 from gateway.access import caller_of
-from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
+from gateway.shared import gateway_of
 from gateway.wire import sent_again
 
 

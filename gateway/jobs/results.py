@@ -8,14 +8,12 @@ import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftq.files.run_dir import RunDir
 from ftq.store.records import Run
 from gateway.files.asked import RESULTS
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.shared import Gateway
 
 Line = dict[str, Any]
 COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")

@@ -17,12 +17,12 @@ from ftq.errors import NotFound
 from ftq.store.gateway.jobs import Job
 from ftq.store.records import Run
 from gateway.access import caller_of
-from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
 from gateway.jobs import events, models, results
 from gateway.jobs.create import Create, create
 from gateway.jobs.shown import FINAL, checkpoints, is_trained, shown, status_of
+from gateway.shared import Gateway, gateway_of
 from gateway.wire import limit_of, page, read_body, sent_again
 
 Value = TypeVar("Value")

@@ -13,16 +13,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ftq.errors import FtqError, UserError
 from ftq.notify import signature
 from ftq.store.gateway.webhooks import Delivery
 from gateway.jobs import results
 from gateway.jobs.shown import is_trained
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.shared import Gateway
 
 WEBHOOK = "whep_env"  # the one that the environment names
 LOOK_SECONDS, TIMEOUT = 2.0, 15.0

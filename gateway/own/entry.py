@@ -20,9 +20,9 @@ from ftq.store.gateway.keys import Key
 from ftq.store.records import Run
 from ftq.store.wire.records import encode
 from gateway.access import caller_of
-from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
+from gateway.shared import Gateway, gateway_of
 from gateway.wire import Body, invalid, read_body
 
 PREFIX = "/ftq/v1"

@@ -10,12 +10,12 @@ from starlette.responses import FileResponse, HTMLResponse, Response, StreamingR
 
 from ftq.client.client import Client
 from ftq.store.records import Run
-from gateway.app import gateway_of
 from gateway.errors import ApiError
 from gateway.own.files import bytes_of
 from gateway.page.html import page
 from gateway.page.runs import run_of, stage_of
 from gateway.page.shown import shown
+from gateway.shared import gateway_of
 
 # These pages need nothing beside them: no script, no address of this server, no form.
 POLICY = (

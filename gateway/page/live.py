@@ -15,7 +15,6 @@ from starlette.responses import Response, StreamingResponse
 from ftq.errors import NotFound, Unavailable, printable
 from ftq.store.records import Run
 from gateway.access import caller_of
-from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
 from gateway.page import sessions
@@ -23,6 +22,7 @@ from gateway.page.files import grows
 from gateway.page.html import part
 from gateway.page.runs import EVENTS, RUNS, is_latest, losses, run_of, stage_of
 from gateway.page.shown import actions, links, shown, stages
+from gateway.shared import Gateway, gateway_of
 from gateway.wire import whole_number
 
 LOOK_SECONDS, CURVE_SECONDS, COMMENT_SECONDS = 1.0, 4.0, 15.0

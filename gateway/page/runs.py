@@ -18,12 +18,12 @@ from ftq.files.run_dir import STAGES
 from ftq.store.records import Run
 from ftq.words import size
 from gateway.access import caller_of
-from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError
 from gateway.files.storage import sees
 from gateway.page.html import page
 from gateway.page.sessions import READS, small_form
 from gateway.page.shown import actions, again, links, shown, stages
+from gateway.shared import Gateway, gateway_of
 
 if TYPE_CHECKING:
     from ftq.report.gather import Material

@@ -19,12 +19,12 @@ from ftq.store.gateway.keys import Key
 from ftq.words import plural
 from gateway import limits
 from gateway.access import caller_of
-from gateway.app import Gateway, gateway_of
 from gateway.errors import ApiError, without_paths
 from gateway.files.arrival import room_of
 from gateway.page import arrival
 from gateway.page.html import page
 from gateway.page.sessions import READS
+from gateway.shared import Gateway, gateway_of
 
 if TYPE_CHECKING:
     from ftq.check.check import Check

@@ -22,7 +22,7 @@ from ftq.files.disk import size_of, stamps
 from ftq.files.run_dir import STAGES, RunDir, link_tree, remove, run_dir
 from ftq.report.gather import ending
 from ftq.report.page import PAGE
-from ftq.settings import hub_cache
+from ftq.settings import hub_folder
 from ftq.spec import models
 from ftq.spec.options import RunSpec
 from ftq.store.records import Run
@@ -195,9 +195,8 @@ def take(
 
 def _somebody_was_left_out(path: Path, spec: dict[str, Any]) -> bool:
     """Whether a model couldn't be asked then, for the memory or the hub of that day: now it may be."""
-    try:
-        evaluation = Evaluation.read(path)
-    except (OSError, ValueError, LookupError, TypeError):
+    evaluation = Evaluation.read_if_whole(path)
+    if evaluation is None:
         return False
     answered = {one.subject for one in evaluation.subjects if one.tally}
     return bool(evaluation.questions) and not answered.issuperset({BASE, *spec["quantizations"]})
@@ -239,7 +238,7 @@ def _fingerprint(model: str, stage: str, revision: str | None) -> list[Any]:
     """
     folder = Path(model)
     if not folder.is_absolute():
-        main = hub_cache() / f"models--{model.replace('/', '--')}" / "refs" / "main"
+        main = hub_folder(model) / "refs" / "main"
         if revision and COMMIT.fullmatch(revision):
             return [revision] if stage == "prepare" else []
         with contextlib.suppress(OSError):

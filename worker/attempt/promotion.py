@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from ftq.evaluation.compare import why_worse
@@ -13,11 +12,4 @@ from ftq.store.versions import Judge
 
 def judge(home: Path, run: RunDir) -> Judge:
     """What the store asks about the run that is `latest`: why this one is no better, or nothing if it is no worse."""
-    return lambda latest: why_worse(_evaluation(run), _evaluation(run_dir(home, latest)))
-
-
-def _evaluation(run: RunDir) -> Evaluation | None:
-    """The run's eval.json; None if there is none, or none that can be read."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        return Evaluation.read(run.evaluation)
-    return None
+    return lambda latest: why_worse(*(Evaluation.read_if_whole(one.evaluation) for one in (run, run_dir(home, latest))))

@@ -74,6 +74,11 @@ class Watch:
             process.beat()
         self.renewed = began
 
+    def wish(self) -> str | None:
+        """Why the stage should stop: cancel, pause or drain; None where it should go on."""
+        wanted, draining = self.store.check(self.token)
+        return wanted if wanted != "run" else "drain" if draining else None
+
     def doing(self, what: str | None) -> None:
         """Say what is done before the stage's process starts, or after it has ended; None says that it is done."""
         self.store.progress(self.token, {**self.progress, "doing": what})
@@ -139,9 +144,7 @@ class Watch:
             process.kill()
 
     def _obey(self, process: StageProcess) -> None:
-        wanted, draining = self.store.check(self.token)
-        wish = wanted if wanted != "run" else "drain" if draining else None
-        asked = self.outcome.asked
+        wish, asked = self.wish(), self.outcome.asked
         if wish is None or asked == wish or (asked and wish != "cancel"):
             return  # after the first request to stop only a cancel, whose grace is shorter, changes anything
         self.outcome.asked = wish

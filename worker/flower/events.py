@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import Celery
 
+from ftq import queue
 from ftq.store.store import RunStore
 from worker.machine.hardware import gpu_name
 
@@ -63,9 +64,10 @@ def show_end(task: Any, store: RunStore, run_id: str, stage: str, attempt: int) 
 
 def _close_the_attempt_before(tell: Callable[..., None], task_id: str) -> None:
     """Tell Flower that the attempt before is over: its worker may have died without saying so."""
-    head, _, attempt = task_id.rpartition(".")
-    if attempt.isdigit() and int(attempt) > 1:
-        tell(f"{head}.{int(attempt) - 1}", "task-retried", exception=f"goes on as attempt {attempt}")
+    run_id, stage, attempt = queue.attempt_of(task_id) or ("", "", 0)
+    if attempt > 1:
+        before = queue.task_id(run_id, stage, attempt - 1)
+        tell(before, "task-retried", exception=f"goes on as attempt {attempt}")
 
 
 def _columns(progress: dict[str, Any]) -> dict[str, str]:

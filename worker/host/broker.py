@@ -11,8 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from ftq.errors import FtqError, Unavailable
 from ftq.files.abilities import no_socket
+from ftq.queue import check, make_quick_app
 from ftq.settings import Settings
 from worker.machine.leash import leashed
 
@@ -130,11 +135,8 @@ def answers(socket: Path) -> bool:
 
 def refusal(settings: Settings) -> str:
     """Why the broker of FTQ_BROKER_URL takes nothing; empty if it does, within seconds."""
-    from ftq.doctor.broker import app
-    from ftq.queue import check
-
     try:
-        check(app(settings))
+        check(make_quick_app(settings))
     except Unavailable as error:
         return error.message.removeprefix("the broker ")
     return ""
@@ -142,10 +144,6 @@ def refusal(settings: Settings) -> str:
 
 def _try(socket: Path, command: str) -> Any:
     """The server's answer to the command, or None."""
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
     at_once = Retry(NoBackoff(), 0)  # redis-py's default tries three times over some seconds
     try:
         with redis.Redis(unix_socket_path=str(socket), socket_timeout=2, retry=at_once) as server:

@@ -20,6 +20,7 @@ import httpx
 
 from ftq.errors import FtqError, Lost, UserError
 from ftq.servers import read_secret
+from ftq.words import listed
 from worker.questions.schema import GREETING, Request, without_limits
 
 AT_ONCE = 8
@@ -202,10 +203,9 @@ class Endpoint:
             )
         known = self._models()
         if known and model not in known:
-            more = f" and {len(known) - MODELS_SHOWN} more" if len(known) > MODELS_SHOWN else ""
             return UserError(
                 f"there is no model {model} at {url} ({said})",
-                f"FTQ_LLM_MODEL names it. There are: {', '.join(known[:MODELS_SHOWN])}{more}",
+                f"FTQ_LLM_MODEL names it. There are: {listed(known, MODELS_SHOWN)}",
             )
         return UserError(
             f"the language model {model} at {url} refuses the question: {said}",

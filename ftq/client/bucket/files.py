@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from ftq.client import submit
 from ftq.client.bucket.place import advise
+from ftq.client.view import VIEWED
 from ftq.errors import NotFound, Refused, Unavailable
 from ftq.files.artifact import gguf_name, quantization_of
 from ftq.files.remote import record, share
@@ -20,9 +24,6 @@ from ftq.settings import Settings
 from ftq.store.records import Run
 from ftq.store.store import RunStore
 
-VIEWED = {"export": "export.json", "evaluate": "eval.json"}  # what a list of runs reads, by the stage that makes it
-REPORT, ROWS = "dataset/report.json", "dataset/train.jsonl"
-EARLIER = 50  # runs whose documents may be the same
 AGAIN_SECONDS = 30.0  # a bucket that was out of reach isn't asked meanwhile: what is here is shown
 MAKERS = {"gguf": "export", "merged": "export", "adapter": "train"}  # kind of model -> the stage that makes it
 
@@ -42,7 +43,7 @@ class BucketFiles:
         """Have what a view of the runs reads, unless the bucket is out of reach."""
         for run in runs:
             for stage, name in VIEWED.items():
-                self._try(run, stage, lambda path, name=name: path == name)  # type: ignore[misc]
+                self._try(run, stage, partial(operator.eq, name))
 
     def fetch_small(self, run_id: str) -> None:
         """Have everything of a run that people look at, unless the bucket is out of reach."""
@@ -62,13 +63,10 @@ class BucketFiles:
 
     def fetch_reports(self, model: str, documents_hash: str | None) -> None:
         """Have what earlier runs tell of these documents, and of the tokens of this model."""
-        told = False
-        for run in self._store.all(EARLIER):
-            first = run.model == model and not told
-            if first or (documents_hash and run.documents_hash == documents_hash):
-                names = (REPORT, ROWS) if first else (REPORT,)
-                there = self._try(run, "prepare", lambda path, names=names: path in names)  # type: ignore[misc]
-                told = told or (first and there)
+        runs = self._store.all(submit.RUNS)
+        submit.fetch_reports(
+            runs, model, documents_hash, lambda run, names: self._try(run, "prepare", names.__contains__)
+        )
 
     # ---- to use -----------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class RemoteClient(Following):
         self._mirror, self._records = Mirror(self._server), Records(self._server)
         self._settings = replace(settings, home=self._mirror.home)
         self.models = RemoteModels(self._server, self._records)
-        self.fleet = RemoteFleet(self._server, self._records)
+        self.fleet = RemoteFleet(self._server)
         self.room = RemoteRoom(self._server, self._mirror.home)
 
     @cached_property
@@ -103,18 +103,12 @@ class RemoteClient(Following):
         """Have what earlier runs tell of these documents, and of the tokens of this model, if the server has it now."""
         runs = self._records.all(submit.RUNS)
         with suppress(Unavailable):  # its bucket is out of reach
-            self._fetch_reports_of(runs, model, documents)
+            submit.fetch_reports(runs, model, documents.hash if documents else None, self._fetch_of_prepare)
 
-    def _fetch_reports_of(self, runs: list[Run], model: str, documents: Snapshot | None) -> None:
-        has_tokens = False
-        for run in runs:
-            prepare = run.stage("prepare")
-            first = run.model == model and not has_tokens
-            if prepare.status == "succeeded" and (first or (documents and run.documents_hash == documents.hash)):
-                stamp = prepare.finished_at or 0.0
-                there = self._mirror.fetch(run.id, f"dataset/{submit.REPORT}", stamp)
-                if first:
-                    has_tokens = there and self._mirror.fetch(run.id, "dataset/train.jsonl", stamp)
+    def _fetch_of_prepare(self, run: Run, names: tuple[str, ...]) -> bool:
+        prepare = run.stage("prepare")
+        at = prepare.finished_at or 0.0
+        return prepare.status == "succeeded" and all(self._mirror.fetch(run.id, name, at) for name in names)
 
     # ---- control ----------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ftq.client.remote.connection import Connection
-from ftq.client.remote.records import Records
 from ftq.client.workers import Member, drainable, forgettable, named
 from ftq.store.wire.records import decode
 
@@ -11,14 +10,11 @@ from ftq.store.wire.records import decode
 class RemoteFleet:
     """The methods of ftq.client.workers.Fleet that a person uses."""
 
-    def __init__(self, server: Connection, records: Records) -> None:
-        self._server, self._records = server, records
+    def __init__(self, server: Connection) -> None:
+        self._server = server
 
     def all(self) -> list[Member]:
         return [decode(Member, one) for one in self._server.get("/workers")["data"]]
-
-    def live_queues(self) -> set[str]:
-        return self._records.live_queues()
 
     def drain(self, *names: str) -> list[Member]:
         return self._post("drain", drainable(self.all(), names))

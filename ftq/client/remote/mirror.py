@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 from ftq.client.remote.connection import Connection
 from ftq.client.removal import cannot_write
+from ftq.client.view import VIEWED
 from ftq.errors import NotFound, Unavailable
 from ftq.files import disk
 from ftq.files.run_dir import run_dir
 from ftq.settings import cache_dir
 from ftq.store.records import Run
-
-VIEWED = {"export": "export.json", "evaluate": "eval.json"}  # what a view of a run reads, by the stage that makes it
 
 
 class Mirror:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ftq.client.remote.connection import Connection
 from ftq.errors import utf8
-from ftq.store.records import Event, Run, Version, Worker, served_by
+from ftq.store.records import Event, Run, Version, Worker
 from ftq.store.wire.records import decode
 
 Record = TypeVar("Record")
@@ -39,9 +39,6 @@ class Records:
 
     def at_work_of(self, owner: str) -> int:
         return sum(run.status == "running" and run.owner == owner for run in self.all())
-
-    def live_queues(self) -> set[str]:
-        return served_by(worker for worker in self.workers() if worker.takes)
 
     def plans_on(self, card: str, model: str) -> list[dict[str, Any] | None]:
         return list(self._server.get("/plans", card=card, model=model)["data"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ftq.errors import FtqError
+from ftq.errors import UNREADABLE, FtqError
 from ftq.files.disk import stamp
 from ftq.files.remote.manifest import Entry, Manifest
 from ftq.files.run_dir import write_json
@@ -49,7 +49,7 @@ def read(folder: Path, part: str) -> Record | None:
         told = value["manifest"]
         manifest = Manifest.from_bytes(json.dumps(told).encode(), folder.name, part, told["attempt"])
         return Record(manifest, {path: (int(size), int(at)) for path, (size, at) in value["stamps"].items()})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, FtqError):
+    except (FtqError, *UNREADABLE):
         return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.store.database import Database
-from ftq.store.records import queue_of
+from ftq.store.fleet.waits import QUEUE_PARTS, WAITS, queue_by
 from ftq.store.schema import events, questions, runs, stages
 
 # A run's status by that of its stages (records.Run.status): the lowest rank among them counts.
@@ -47,19 +47,21 @@ class Numbers:
     questions: dict[str, int]
 
 
-def numbers(database: Database) -> Numbers:
-    """Count everything. A second at most for 10,000 runs; ask for it every few seconds, not more often."""
-    with database.reading() as db:
-        now = database._now(db)
-        return Numbers(
-            runs=_runs(db),
-            waiting=_waiting(db, now),
-            running=_counted(db, stages.c.name, stages.c.status == "running"),
-            finished=_finished(db),
-            training=_training(db),
-            events=_counted(db, events.c.kind, events.c.kind.in_(COUNTED)),
-            questions=_counted(db, questions.c.status, sa.true()),
-        )
+class Counts(Database):
+    """A part of RunStore."""
+
+    def numbers(self) -> Numbers:
+        """The whole queue in numbers. A second at most for 10,000 runs; ask every few seconds, not more often."""
+        with self.reading() as db:
+            return Numbers(
+                runs=_runs(db),
+                waiting=_waiting(db, self._now(db)),
+                running=_counted(db, stages.c.name, stages.c.status == "running"),
+                finished=_finished(db),
+                training=_training(db),
+                events=_counted(db, events.c.kind, events.c.kind.in_(COUNTED)),
+                questions=_counted(db, questions.c.status, sa.true()),
+            )
 
 
 def _counted(db: sa.Connection, column: sa.ColumnElement[str], which: sa.ColumnElement[bool]) -> dict[str, int]:
@@ -80,16 +82,13 @@ def _runs(db: sa.Connection) -> dict[str, int]:
 
 
 def _waiting(db: sa.Connection, now: float) -> dict[str, Waiting]:
-    spec = runs.c.spec
-    parts = (spec["worker"].as_string(), spec["gpus"].as_integer(), spec["infer_with"].as_string())
-    named = [part.label(name) for part, name in zip(parts, ("label", "gpus", "infer_with"), strict=True)]
-    waits = (stages.c.status == "queued") & stages.c.queued_at.is_not(None) & (runs.c.wanted == "run")
-    heads = sa.select(stages.c.name, stages.c.queued_at, *named).join(runs).where(waits).subquery()
+    named = [part.label(name) for part, name in zip(QUEUE_PARTS, ("label", "gpus", "infer_with"), strict=True)]
+    heads = sa.select(stages.c.name, stages.c.queued_at, *named).join(runs).where(WAITS).subquery()
     kinds = (heads.c.name, heads.c.label, heads.c.gpus, heads.c.infer_with)
     query = sa.select(*kinds, sa.func.count(), sa.func.min(heads.c.queued_at)).group_by(*kinds)
     found: dict[str, Waiting] = {}
     for stage, label, gpus, infer_with, number, since in db.execute(query):
-        queue = queue_of(stage, {"worker": label or "", "gpus": gpus or 1, "infer_with": infer_with})
+        queue = queue_by(stage, label, gpus, infer_with)
         earlier = found.get(queue, Waiting(0, 0.0))
         found[queue] = Waiting(earlier.stages + number, max(earlier.seconds, now - since))
     return found

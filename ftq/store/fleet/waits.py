@@ -14,14 +14,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.files.run_dir import STAGES
-from ftq.store.database import Database
-from ftq.store.records import Run, queue_of
+from ftq.store.records import queue_of
 from ftq.store.schema import runs, stages
 
 _FIRST = {"high": 0, "normal": 1, "low": 2}
 _NAMESPACE = 20_117  # of ftq's advisory locks on owners
 LONGEST_WAIT = 120.0  # seconds
 CLOCK_STEP = 1.0  # seconds: clocks are corrected by less than this all the time
+WAITS = (stages.c.status == "queued") & stages.c.queued_at.is_not(None) & (runs.c.wanted == "run")
+# The options by which a stage has its queue, as columns: label, GPUs, who answers. See `queue_by`.
+QUEUE_PARTS = (
+    runs.c.spec["worker"].as_string(),
+    runs.c.spec["gpus"].as_integer(),
+    runs.c.spec["infer_with"].as_string(),
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ def is_due(now: float) -> sa.ColumnElement[bool]:
     return queued.is_(None) | (queued <= now + CLOCK_STEP) | (queued > now + LONGEST_WAIT + CLOCK_STEP)
 
 
+def queue_by(stage: str, label: str | None, gpus: int | None, infer_with: str | None) -> str:
+    """The queue of a stage by its run's QUEUE_PARTS, which a run of an earlier ftq lacks."""
+    return queue_of(stage, {"worker": label or "", "gpus": gpus or 1, "infer_with": infer_with})
+
+
 def waiting(db: sa.Connection, now: float, grace: float, limit: int = 0) -> list[tuple[str, str, int]]:
     """(run, stage, attempt) of the next stages that have waited longer than the grace, the oldest first.
 
@@ -56,9 +67,9 @@ def waiting(db: sa.Connection, now: float, grace: float, limit: int = 0) -> list
     is_old = (stages.c.queued_at < now - grace) | (stages.c.queued_at > now + LONGEST_WAIT + CLOCK_STEP)
     has_waited = (stages.c.losses > 1) & (stages.c.queued_at <= now)
     if limit:
-        return [(one.run_id, one.stage, one.attempt) for one in _may_begin(db, is_old | has_waited, limit)]
+        return [(one.run_id, one.stage, one.attempt) for one in may_begin(db, is_old | has_waited, limit)]
     query = sa.select(stages.c.run_id, stages.c.name, stages.c.attempt).join(runs)
-    query = query.where(stages.c.status == "queued", runs.c.wanted == "run", is_old | has_waited)
+    query = query.where(WAITS, is_old | has_waited)
     return [tuple(row) for row in db.execute(query.order_by(stages.c.queued_at))]
 
 
@@ -88,36 +99,23 @@ def at_work(db: sa.Connection) -> dict[str, int]:
     return {owner: count for owner, count in db.execute(query.group_by(runs.c.owner))}
 
 
-def next_of_owner(database: Database, run_id: str, limit: int) -> Run | None:
-    """The run of the same owner that may begin now that this one has ended; None if none waits."""
-    with database.reading() as db:
-        owner = db.scalar(sa.select(runs.c.owner).where(runs.c.id == run_id))
-        mine = (runs.c.owner == owner) & (runs.c.id != run_id) & (stages.c.queued_at <= database._now(db))
-        places = _may_begin(db, mine, limit) if owner else []
-        return database._load(db, places[0].run_id) if places else None
-
-
-def _may_begin(db: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[Place]:
+def may_begin(db: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[Place]:
     """The stages that wait, as far as their owners may have more at work, those that should go first in front.
 
     Of an owner there are as many in each queue as may begin: the others would only be turned away.
     """
-    spec = runs.c.spec
-    parts = [spec[name].as_string() for name in ("priority", "worker", "infer_with")]
-    query = sa.select(
-        *(stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, runs.c.owner),
-        *(*parts, spec["gpus"].as_integer()),
-    )
-    waits = (stages.c.status == "queued") & stages.c.queued_at.is_not(None) & (runs.c.wanted == "run")
-    places = map(_place, db.execute(query.join(runs).where(waits, condition)))
-    return list(_fitting(list(places), at_work(db), limit))
+    priority = runs.c.spec["priority"].as_string()
+    columns = (stages.c.run_id, stages.c.name, stages.c.attempt, stages.c.queued_at, runs.c.owner, priority)
+    query = sa.select(*columns, *QUEUE_PARTS).join(runs).where(WAITS, condition)
+    places = map(_place, db.execute(query))
+    return list(_fitting(places, at_work(db), limit))
 
 
 def _place(row: Any) -> Place:
-    run_id, stage, attempt, queued_at, owner, priority, label, infer_with, gpus = row
-    queue = queue_of(stage, {"worker": label or "", "infer_with": infer_with, "gpus": gpus or 1})
+    run_id, stage, attempt, queued_at, owner, priority, *parts = row
     only_waits = stage == STAGES[0] and attempt == 1
-    return Place(run_id, stage, attempt, owner, queue, (_FIRST.get(priority or "", 1), only_waits, queued_at))
+    rank = (_FIRST.get(priority or "", 1), only_waits, queued_at)
+    return Place(run_id, stage, attempt, owner, queue_by(stage, *parts), rank)
 
 
 def _fitting(places: Iterable[Place], busy: dict[str, int], limit: int) -> Iterator[Place]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
-from ftq.store.database import Database, storable
+from ftq.store.database import Verbs, storable
 from ftq.store.gateway.tables import documents, files, keys, upload_parts, uploads
 from ftq.words import size
 
@@ -40,11 +40,8 @@ class Full(Refused):
     """The key may store no more."""
 
 
-class Files:
+class Files(Verbs):
     """The files of a store, as `store.files`. An `owner` of None sees everybody's: an admin's key."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(self, file: File, lives: int | None = None, most: int = 0, began: float | None = None) -> File:
         """Record a file whose bytes are in place. If there is one of that id, that one is returned.
@@ -76,9 +73,7 @@ class Files:
 
     def find(self, file_id: str, owner: str | None) -> File | None:
         """None where there is none, it isn't the owner's, or it has expired."""
-        with self._database.reading() as db:
-            row = db.execute(self._living(owner).where(files.c.id == file_id)).mappings().first()
-        return File(**row) if row else None
+        return next(iter(self._all(self._living(owner).where(files.c.id == file_id))), None)
 
     def page(
         self, owner: str | None, limit: int, after: str | None = None, purpose: str | None = None, rising: bool = False
@@ -95,14 +90,11 @@ class Files:
             edge = sa.tuple_(sa.literal(last.created_at), sa.literal(last.id))
             query = query.where(place > edge if rising else place < edge)
         order = [column.asc() if rising else column.desc() for column in (files.c.created_at, files.c.id)]
-        with self._database.reading() as db:
-            return [File(**row) for row in db.execute(query.order_by(*order).limit(limit)).mappings()]
+        return self._all(query.order_by(*order).limit(limit))
 
     def of_run(self, run_id: str) -> list[File]:
         """A run's result files, the oldest first."""
-        query = self._living(None).where(files.c.run_id == run_id).order_by(files.c.created_at, files.c.id)
-        with self._database.reading() as db:
-            return [File(**row) for row in db.execute(query).mappings()]
+        return self._all(self._living(None).where(files.c.run_id == run_id).order_by(files.c.created_at, files.c.id))
 
     def delete(self, file_id: str) -> None:
         """Delete the row; the caller deletes the bytes afterwards."""
@@ -124,7 +116,9 @@ class Files:
 
     def expired(self) -> list[File]:
         """Everybody's files whose time is over: nobody finds them any more."""
-        query = sa.select(files).where(files.c.expires_at <= self._database.clock())
+        return self._all(sa.select(files).where(files.c.expires_at <= self._database.clock()))
+
+    def _all(self, query: sa.Select[Any]) -> list[File]:
         with self._database.reading() as db:
             return [File(**row) for row in db.execute(query).mappings()]
 

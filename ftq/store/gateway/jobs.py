@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ftq.errors import NotFound, Refused
-from ftq.store.database import Database, is_id, owned_by, run_of, stage_of
+from ftq.store.database import Verbs, is_id, owned_by, run_of, stage_of
 from ftq.store.gateway.files import SENT_AGAIN
 from ftq.store.gateway.tables import jobs
 from ftq.store.records import Run
@@ -46,11 +46,8 @@ class Tuned:
     created_at: float
 
 
-class Jobs:
+class Jobs(Verbs):
     """As `store.jobs`. An `owner` of None sees everybody's: an admin's key."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     # ---- making one -------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.errors import NotFound, UserError, printable, utf8
-from ftq.store.database import Database
+from ftq.store.database import Verbs
 from ftq.store.gateway.tables import keys, sessions
 from ftq.store.schema import runs, stages
 
@@ -59,11 +59,8 @@ class KeyTaken(UserError):
         super().__init__(f"another key is called {name}", "Choose another name; a revoked key keeps its own.")
 
 
-class Keys:
+class Keys(Verbs):
     """The keys of a store, as `store.keys`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def create(self, name: str, limits: Limits, admin: bool = False) -> NewKey:
         """Make a key. UserError for a name that is no good or another's."""
@@ -133,11 +130,8 @@ class Keys:
             raise NotFound(f"no key {name}", "`ftq keys list` shows them.")
 
 
-class Sessions:
+class Sessions(Verbs):
     """People at the page, as `store.sessions`: each has a cookie, and acts as the key of the login."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def begin(self, secret: str) -> str | None:
         """The token of a new session for the key of this secret; None if there is no such key.

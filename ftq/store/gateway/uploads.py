@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ftq.errors import Refused
-from ftq.store.database import Database, storable
+from ftq.store.database import Verbs, storable
 from ftq.store.gateway.files import File, check_room, insert
 from ftq.store.gateway.tables import upload_parts, uploads
 
@@ -40,11 +40,8 @@ class Part:
     created_at: float = 0.0
 
 
-class Uploads:
+class Uploads(Verbs):
     """The uploads of a store, as `store.uploads`. An `owner` of None sees everybody's: an admin's key."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def add(self, upload: Upload) -> Upload:
         now = self._database.clock()

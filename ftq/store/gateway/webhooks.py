@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ftq.store.database import Database
+from ftq.store.database import Verbs
 from ftq.store.gateway.tables import deliveries, webhooks
 from ftq.store.schema import events, runs, stages
 
@@ -30,11 +30,8 @@ class Delivery:
     tries: int
 
 
-class Webhooks:
+class Webhooks(Verbs):
     """As `store.webhooks`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def keep(self, webhook_id: str, url: str) -> None:
         """Record a webhook, or its new address. What happened before it was there isn't told to it.

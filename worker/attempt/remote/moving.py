@@ -113,8 +113,7 @@ class Moving:
         self._looked = now
         asked = None
         with contextlib.suppress(Unavailable):  # the next look may reach the database again
-            wanted, draining = self.watch.store.check(self.watch.token)
-            asked = wanted if wanted != "run" else "drain" if draining else None
+            asked = self.watch.wish()
             self._leave_to_others(now, finishes)
         if asked is None:
             return

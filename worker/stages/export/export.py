@@ -7,13 +7,12 @@ process of their own. A file counts once it was compared with what it was made o
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftq.errors import FtqError, UserError
+from ftq.errors import FtqError
 from ftq.examples.report import DatasetReport
 from ftq.files import run_dir as files
 from ftq.files.export_report import ExportReport
@@ -36,6 +35,7 @@ from worker.stages.model.tokens import Tokens
 from worker.stages.process.main import Report
 
 LORA = "adapter.gguf"
+AGAIN = "Make room there, then `ftq retry RUN`; the trained adapter is kept."
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     model_dir = base_model.resolve(spec.model, dataset.base_revision)
     base_model.go_offline()
     parameters = weights.parameters(model_dir)
-    _check_disk(out, parameters, spec)
+    sizes.check_room(run.path, parameters, spec.quantizations, AGAIN)
     steps = Steps(report)
     steps.reached(0)
     with tempfile.TemporaryDirectory(prefix="ftq-export-") as scratch:
@@ -82,16 +82,6 @@ def export(run: RunDir, out: Path, spec: RunSpec, report: Report) -> None:
     if not spec.keep_merged:
         files.remove(out / "merged")
     report.progress(100)
-
-
-def _check_disk(out: Path, parameters: int, spec: RunSpec) -> None:
-    need = sizes.export(parameters, spec.quantizations)
-    have = shutil.disk_usage(out).free
-    if have < need:
-        raise UserError(
-            f"the export needs {need / 1e9:.1f} GB of disk in {out.parent}, but only {have / 1e9:.1f} GB are free",
-            "Make room there, then `ftq retry RUN`; the trained adapter is kept.",
-        )
 
 
 def _merge(work: _Work) -> list[str]:

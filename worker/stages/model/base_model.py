@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ftq.errors import FtqError, UserError, blaming, first_line
+from ftq.errors import UNREADABLE, FtqError, UserError, blaming, first_line
 from ftq.files.run_dir import sync, sync_tree
-from ftq.settings import cache_dir
+from ftq.settings import cache_dir, hub_folder
 from ftq.spec import models, weights
 from ftq.spec.options import Format
 from worker.llama.packaged import packaged_gguf
@@ -188,7 +188,7 @@ def _has_pieces(path: Path) -> bool:
             return False
         model = json.loads(text)["model"]
         return bool(model.get("byte_fallback"))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except UNREADABLE:
         return False
 
 
@@ -232,7 +232,7 @@ def _unreachable(hub_id: str, commit: str | None, error: Exception) -> FtqError:
         return UserError(
             f"model {hub_id}: revision {commit}, with which the run was prepared, {why}",
             f"Run `hf download {hub_id} --revision {commit}` here or where there is network, copy the folder "
-            f"models--{hub_id.replace('/', '--')} into this machine's hub cache, then `ftq retry RUN`.",
+            f"{hub_folder(hub_id).name} into this machine's hub cache, then `ftq retry RUN`.",
         )
     return UserError(
         f"model {hub_id} {why}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,15 +21,16 @@ from ftq.errors import UserError, blaming
 from ftq.examples import dataset, json_records
 from ftq.examples.dataset import Examples
 from ftq.examples.records.given import Candidate
-from ftq.examples.report import REPORT, Skipped
+from ftq.examples.report import Skipped
 from ftq.examples.split import Row
 from ftq.facts import Fact
-from ftq.files.run_dir import RunDir, write_json
+from ftq.files.run_dir import REPORT, RunDir, write_json
 from ftq.parallel import OFTEN
 from ftq.plan import sizes
 from ftq.spec import models, weights
 from ftq.spec.options import RunSpec
 from ftq.spec.shape import reading_part
+from ftq.words import listed
 from worker.gguf.holds import BLOCK, WHOLE
 from worker.llama import check as native
 from worker.questions.writer import of_run
@@ -124,21 +124,15 @@ def _check_export(run: RunDir, model_dir: Path, spec: RunSpec, stop: str, report
         report.event("warning", f"{said}. {same.examples[0]}")
     with blaming("model"):
         _check_rows(model_dir, spec, report)
-    need = sizes.export(weights.parameters(model_dir), spec.quantizations)
-    have = shutil.disk_usage(run.path).free
-    if have < need:
-        raise UserError(
-            f"the export needs {need / 1e9:.1f} GB of disk in {run.path}, but only {have / 1e9:.1f} GB are free",
-            "Make room there, or ask for fewer --quant types.",
-        )
+    fewer = "Make room there, or ask for fewer --quant types."
+    sizes.check_room(run.path, weights.parameters(model_dir), spec.quantizations, fewer)
 
 
 def _tell_unread(model_dir: Path, model: str, report: Report) -> None:
     """Say which files count where two sets of weights lie side by side."""
     if others := weights.unread(model_dir):
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         loaded = f"what {weights.INDEX} names" if weights.weight_index(model_dir) else weights.WEIGHTS
-        report.event("note", f"model {model}: {loaded} is loaded, and not {others[0]}{more} beside it")
+        report.event("note", f"model {model}: {loaded} is loaded, and not {listed(others, 1)} beside it")
 
 
 def _check_rows(model_dir: Path, spec: RunSpec, report: Report) -> None:

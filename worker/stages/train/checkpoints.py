@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftq.errors import UNREADABLE
 from ftq.files.run_dir import RunDir, remove, sync, sync_tree, write_json
 
 SEAL = "ftq.json"
@@ -55,7 +56,7 @@ def is_valid(checkpoint: Checkpoint, fingerprint: str) -> bool:
         state = json.loads((checkpoint.path / "trainer_state.json").read_text(encoding="utf-8"))
         whole = all(_hash(checkpoint.path / name) == digest for name, digest in sealed["files"].items())
         return bool(whole and sealed["fingerprint"] == fingerprint and state["global_step"] == checkpoint.step)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except UNREADABLE:
         return False
 
 

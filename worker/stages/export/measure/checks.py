@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from ftq.errors import FtqError
+from ftq.files.disk import digest_of
 from ftq.files.export_report import Stops
 from worker.llama.pool import Pool
 from worker.llama.server import Server
@@ -51,7 +51,7 @@ def ask(pool: Pool, file: Path, sample: Sample) -> Stops:
 
 def sha256(file: Path) -> str:
     with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
+        return digest_of(data)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ftq.errors import FtqError, UserError
 from ftq.spec import weights
+from ftq.words import listed
 from worker.machine.crash import ended
 
 SHOWN = 3  # weights that are named
@@ -45,12 +46,12 @@ def check_loads(model_dir: Path, model: str) -> None:
     where = f"model {model}: its config.json"
     if said.missing:
         hint = f"{AGAIN} If the output layer is the embedding, config.json says tie_word_embeddings true."
-        raise UserError(f"{where} wants {_names(said.missing)}, and the files don't have it", hint)
+        raise UserError(f"{where} wants {listed(said.missing, SHOWN)}, and the files don't have it", hint)
     if said.other_shapes:
-        raise UserError(f"{where} says another shape than the files: {_names(said.other_shapes)}", AGAIN)
+        raise UserError(f"{where} says another shape than the files: {listed(said.other_shapes, SHOWN)}", AGAIN)
     if said.left_over:
         raise UserError(
-            f"{where} has no place for {_names(said.left_over)}, which the files have: that would be left out",
+            f"{where} has no place for {listed(said.left_over, SHOWN)}, which the files have: that would be left out",
             "Take the config.json that belongs to these weights, or remove the ones that aren't the model's.",
         )
     for one, other in said.tied:
@@ -77,11 +78,6 @@ def _ask(model_dir: Path, model: str) -> Loaded:
     if process.returncode < 0:
         raise FtqError(f"model {model}: trying to load it ended by {ended(process.returncode)}", "Try `ftq retry RUN`.")
     raise UserError(f"model {model} can't be loaded: {said[:300]}", "`ftq models` lists models that can.")
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _digest(weight: weights.Weight) -> bytes:
