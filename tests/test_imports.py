@@ -45,6 +45,7 @@ def test_the_client_alone_imports_click_and_the_standard_library() -> None:
     [
         (["--help"], {"sqlalchemy", "pydantic", "rich"}),
         (["models", "--json"], {"sqlalchemy", "pydantic", "rich"}),
+        (["check", str(ROOT / "documents"), "--json"], {"sqlalchemy", "rich"}),
         (["status"], {"pydantic"}),
         (["status", "--json"], {"pydantic", "rich"}),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.common import Place, complete_model, json_option, note, open_client, print_json
+from cli.common import Place, complete_model, json_option, note, print_json
 from cli.options import TakesOptions, option_sources, options_from
 from ftq.words import plural
 
@@ -35,10 +35,12 @@ def check(
       ftq check handbook --model phi-3.5-mini
       ftq check handbook --strict --html handbook.html
     """
+    import ftq.client
     from ftq.parallel import OFTEN
+    from ftq.settings import Settings
 
     gc.set_threshold(OFTEN)
-    checked = open_client().check(options_from(config, assignments, named))
+    checked = ftq.client.check(Settings.from_env(), options_from(config, assignments, named))
     if html:
         _write(html, checked)
     if as_json:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ftq.check.check import Check
     from ftq.client.remote.protocol import AnyClient
     from ftq.settings import Settings
 
@@ -19,3 +21,16 @@ def open(settings: Settings, note: Callable[[str], None] = lambda text: None) ->
     from ftq.client.client import Client
 
     return Client(settings)
+
+
+def check(settings: Settings, options: dict[str, Any]) -> Check:
+    """What `open(settings).check(options)` gives, without importing the libraries of a database, which takes longest.
+
+    UserError for options or a folder that submit would refuse.
+    """
+    if settings.server:
+        with closing(open(settings)) as client:
+            return client.check(options)
+    from ftq.client import submit
+
+    return submit.check(options, settings.home)

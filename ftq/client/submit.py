@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq.client.recording.record import with_validation
 from ftq.errors import UNREADABLE, UserError, did_you_mean
 from ftq.files import run_dir
 from ftq.files.snapshot import Snapshot, snapshot
@@ -19,14 +18,13 @@ from ftq.servers import sqlite_file
 from ftq.settings import Settings
 from ftq.spec import models
 from ftq.spec.given import with_options
-from ftq.store.records import Run
-from ftq.store.versions import LATEST
-from ftq.store.wire.reads import Reads
 from ftq.words import size
 
 if TYPE_CHECKING:
     from ftq.check.check import Check
     from ftq.check.findings import Finding
+    from ftq.store.records import Run
+    from ftq.store.wire.reads import Reads
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 RUNS = 50  # earlier runs that are looked at
@@ -66,6 +64,8 @@ def validate(
     held_out = os.path.expanduser(str(options.get("validation") or ""))
     with _noted(problems):
         if held_out and documents:
+            from ftq.client.recording.record import with_validation  # which imports the database's libraries
+
             documents = with_validation(documents, _held_out(Path(held_out), home))
     file = os.path.expanduser(str(options.get("questions_file") or ""))
     with _noted(problems):
@@ -115,9 +115,13 @@ def _unknown_layers(wanted: list[str], model: str) -> str:
 
 
 def _wrong_name(name: str | None) -> str:
-    if name is not None and not _NAME.fullmatch(name):
+    if name is None:
+        return ""
+    from ftq.store.versions import LATEST  # which imports the database's libraries: not for `ftq check`
+
+    if not _NAME.fullmatch(name):
         return f"name {name!r}: letters, digits, `.`, `_` and `-` only, 80 at most"
-    if name is not None and name.lower() == LATEST:
+    if name.lower() == LATEST:
         return f"name {name!r}: NAME:{LATEST} means the promoted version, take another"
     return ""
 

@@ -149,10 +149,15 @@ def _own(text: str, most: str) -> str:
         return most
     if own != NEUTRAL:
         return own if len(set(letters(text))) >= FEWEST or not text.isascii() else most
-    size = sum(map(str.isalpha, text)) or 1
+    return most if _is_latin(text) is (most not in ("ru", "zh", "ja")) else NEUTRAL
+
+
+def _is_latin(text: str) -> bool:
+    """Whether more than half of the letters are those of ASCII."""
+    if text.isascii():
+        return any(map(str.isalpha, text))
     latin = sum(sign.isascii() and sign.isalpha() for sign in text)
-    is_latin = most not in ("ru", "zh", "ja")
-    return most if (latin > size / 2) is is_latin else NEUTRAL
+    return 2 * latin > sum(map(str.isalpha, text))
 
 
 @cache
