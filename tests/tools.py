@@ -37,7 +37,7 @@ def until(reached: Callable[[], Any], seconds: float = PATIENCE, pause: float = 
 
 def give_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody give up a bucket for being slow: the seconds are those of a person on a machine at rest."""
-    for name in ("bucket.OPEN", "bucket.PROBE"):
+    for name in ("bucket.OPEN", "bucket.PROBE", "kinds.silence.PROBE"):
         monkeypatch.setattr(f"ftq.files.remote.{name}_SECONDS", PATIENCE)
     for name in ("ADVICE", "BUCKET"):
         monkeypatch.setattr(f"ftq.doctor.web.{name}_SECONDS", PATIENCE)
