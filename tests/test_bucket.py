@@ -52,7 +52,7 @@ from tests.bucket_server import BucketServer, own_server
 from tests.ceph_server import CephServer
 from tests.cli_tools import ok
 from tests.cloud_servers import AzureServer, GoogleServer
-from tests.tools import PATIENCE, free_port, give_time, until
+from tests.tools import PATIENCE, free_port, give_time, instead_of_sleep, until
 from worker.host import worker
 
 # A person is told within five seconds. What is held here is that nobody waits as long as the libraries would, which is
@@ -763,7 +763,7 @@ def test_who_follows_a_log_waits_for_the_bucket(away: BucketServer, monkeypatch:
     monkeypatch.setattr("ftq.files.remote.logs.LOOK_SECONDS", 0)
     monkeypatch.setattr("ftq.files.remote.kinds.silence.SILENT_SECONDS", PATIENCE)  # it refuses, and isn't silent
     steps: list[Callable[[], object]] = [lambda: None, away.start, goes_on, lambda: None, ends, lambda: None]
-    monkeypatch.setattr(time, "sleep", lambda seconds: steps.pop(0)())
+    instead_of_sleep(monkeypatch, lambda seconds: steps.pop(0)())
     result = ok("logs", "handbook", "-f")
     monkeypatch.undo()
     client.close()

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,12 @@ def until(reached: Callable[[], Any], seconds: float = PATIENCE, pause: float = 
         assert time.monotonic() < end, f"not reached within {seconds} s"
         time.sleep(pause)
     return value
+
+
+def instead_of_sleep(monkeypatch: pytest.MonkeyPatch, act: Callable[[float], Any]) -> None:
+    """Let this thread call `act` where it would sleep. Threads that others have left behind sleep."""
+    here, sleep = threading.current_thread(), time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (act if threading.current_thread() is here else sleep)(seconds))
 
 
 def give_time(monkeypatch: pytest.MonkeyPatch) -> None:
