@@ -641,6 +641,24 @@ def test_the_least_recently_used_copies_go_and_only_what_the_bucket_has(here: Sh
     assert files_of(here.home / "old1") == {"dataset/a": b"x" * 1000, "logs/ask.log": b"l"}
 
 
+def test_a_run_that_is_deleted_meanwhile_keeps_no_other_copy(
+    tmp_path: Path, url: str, here: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is kept by a thread of the worker, beside whoever deletes runs."""
+    for run in ("gone", "old1"):
+        write(here, {"dataset/a": b"x" * 1000}, run=run)
+        publish(here, "prepare", 1, "dataset", run=run)
+    look = os.scandir
+
+    def late(path: Any = ".") -> Any:
+        if str(path) == str(here.home / "gone" / record.FOLDER):
+            shutil.rmtree(here.home / "gone", ignore_errors=True)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert limit.trim(Settings(here.home, "", "", artifacts_url=url, cache_gb=1e-9)) == ["old1"]
+
+
 def test_a_deletion_that_did_not_reach_the_bucket_goes_on_by_gc(
     url: str, here: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

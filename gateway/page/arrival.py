@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
@@ -104,7 +105,10 @@ def _free(folder: Path, name: str, number: int) -> str:
 
 def _forget_old(home: Path, key: Key) -> None:
     """Make room for one more: what is too old goes, and what is too much."""
-    made = sorted(((folder.stat().st_mtime, folder) for folder in home.glob(f".page-{key.id}-*.partial")), reverse=True)
-    for number, (at, folder) in enumerate(made, 1):
+    made = list[tuple[float, Path]]()
+    for folder in home.glob(f".page-{key.id}-*.partial"):
+        with contextlib.suppress(FileNotFoundError):  # another form of the same key has made room meanwhile
+            made.append((folder.stat().st_mtime, folder))
+    for number, (at, folder) in enumerate(sorted(made, reverse=True), 1):
         if time.time() - at > KEPT or number >= FORMS:
             shutil.rmtree(folder, ignore_errors=True)
